@@ -1,0 +1,149 @@
+"""The frames that a server sends (docs/protocol.md, sections 2, 3, 6, 8).
+
+The constant parts are bytes already; ``data`` is copied in as it came. Every function returns a whole frame, with
+its length, but those that are named for a part.
+"""
+
+from __future__ import annotations
+
+from msgspec import Raw
+from msgspec.json import Encoder
+
+from bester.errors import BesterError
+from bester.protocol.framing import PREFIX
+
+_pack = PREFIX.pack
+encode_text = Encoder().encode
+"""A Python value as compact JSON."""
+
+_GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":'
+_BAD = b'{"header":{"messageType":"statusReport","status":"bad"},"payload":{"id":'
+
+
+def report(
+    id: str,
+    error: BesterError | None = None,
+    results: list[bytes] | None = None,
+    data: Raw | bytes | None = None,
+    fields: bytes = b"",
+) -> bytes:
+    """A status report (section 2); bad if there is an ``error``.
+
+    Args:
+        id: the id of the message that is reported.
+        error: why it is bad.
+        results: made by :func:`result`.
+        data: the ``payload.data``, as JSON.
+        fields: more of the payload, as JSON members, each with a comma before it.
+    """
+    parts: list[Raw | bytes] = [_GOOD if error is None else _BAD, encode_text(id)]
+    if error is not None:
+        parts += (b',"error":', error_part(error))
+    if results:
+        parts += (b',"results":[', b",".join(results), b"]")
+    if data is not None:
+        parts += (b',"data":', data)
+    parts += (fields, b"}}")
+    body = b"".join(parts)
+    return _pack(len(body)) + body
+
+
+def good_report(id: str) -> bytes:
+    """The shortest status report: good, with nothing more to say."""
+    body = _GOOD + encode_text(id) + b"}}"
+    return _pack(len(body)) + body
+
+
+def error_part(error: BesterError) -> bytes:
+    """An error as JSON; without its cause, which stays inside."""
+    return encode_text({"code": error.code, "message": error.message, "temporary": error.temporary})
+
+
+def result(to: str, status: str, error: BesterError | None = None) -> bytes:
+    """One recipient's outcome as JSON, an entry of a report's results (section 2)."""
+    if error is None:
+        return b'{"to":' + encode_text(to) + b',"status":"' + status.encode() + b'"}'
+    return b"".join(
+        (b'{"to":', encode_text(to), b',"status":"', status.encode(), b'","error":', error_part(error), b"}")
+    )
+
+
+def fatal(error: BesterError) -> bytes:
+    """The last frame before a connection is closed for an error (section 2)."""
+    body = b'{"header":{"messageType":"fatal","status":"bad"},"payload":{"error":' + error_part(error) + b"}}"
+    return _pack(len(body)) + body
+
+
+def pong(id: str) -> bytes:
+    """The answer to a message of type dummy (section 2)."""
+    body = b'{"header":{"status":"0"},"payload":{"type":"dummy","data":null,"id":' + encode_text(id) + b"}}"
+    return _pack(len(body)) + body
+
+
+def received_head(type: str) -> bytes:
+    """All of a received message's body before its data (section 2); :func:`received` adds the rest."""
+    return b'{"header":{"messageType":"receivedMessage"},"payload":{"type":' + encode_text(type) + b',"data":'
+
+
+def received(head: bytes, data: Raw | bytes) -> bytes:
+    """A handler's message for a client."""
+    body = b"".join((head, data, b"}}"))
+    return _pack(len(body)) + body
+
+
+def origin_part(scope: str, user: str | None, server: str | None, verified: bool) -> bytes:
+    """The part of a request that says who sent it (section 6), the same for all messages of a session."""
+    who = encode_text({"user": user, "server": server, "verified": verified})
+    return b'","scope":"' + scope.encode() + b'","from":' + who + b',"hops":'
+
+
+def type_part(type: str) -> bytes:
+    """The part of a request that says its type, the same for all messages of a type."""
+    return b'},"payload":{"type":' + encode_text(type) + b',"id":'
+
+
+def request(id: str, origin: bytes, hops: int, type: bytes, client_id: str, data: Raw | bytes) -> bytes:
+    """A request to an attached handler (section 6).
+
+    Args:
+        id: what the answer is matched by: digits only.
+        origin: made by :func:`origin_part`.
+        hops: how many handlers and servers the message went through.
+        type: made by :func:`type_part`.
+        client_id: the sender's own id of the message.
+        data: as it came.
+    """
+    body = b"".join(
+        (
+            b'{"header":{"messageType":"request","id":"',
+            id.encode(),
+            origin,
+            b"%d" % hops,
+            type,
+            encode_text(client_id),
+            b',"data":',
+            data,
+            b"}}",
+        )
+    )
+    return _pack(len(body)) + body
+
+
+def to_server(type: str, id: str, data: Raw | bytes, hops: int) -> bytes:
+    """A message for another server in its classic form (section 8).
+
+    COMPAT: the id is always there, because the reference daemon drops a message without one; ``hops`` is an
+    extension that it ignores.
+    """
+    body = b"".join(
+        (
+            b'{"header":{"scope":"server","hops":%d},"payload":{"type":' % hops,
+            encode_text(type),
+            b',"id":',
+            encode_text(id),
+            b',"data":',
+            data,
+            b"}}",
+        )
+    )
+    return _pack(len(body)) + body

@@ -1,0 +1,86 @@
+"""Cuts a byte stream into frames (docs/protocol.md, section 1).
+
+A frame is its body's length as 4 bytes unsigned little endian, then the body. The length is checked before any of
+the body is kept.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from bester.errors import Fatal, Malformed, TooLarge
+
+PREFIX = Struct("<I")
+_unpack = PREFIX.unpack_from
+
+
+def frame(body: bytes) -> bytes:
+    """Returns ``body`` with its length before it."""
+    return PREFIX.pack(len(body)) + body
+
+
+class Framer:
+    """Bytes in, frame bodies out.
+
+    ``failure`` is set when the stream cannot be read on; the bodies before it are still returned, so that how the
+    bytes were split never changes what is seen. After a failure everything fed is thrown away.
+    """
+
+    __slots__ = ("_missing", "_parts", "buffered", "failure", "max_size")
+
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
+        """The largest body in bytes; may be changed between calls."""
+        self.buffered = 0
+        """Bytes kept of what is not yet a whole frame (or was not yet asked for)."""
+        self.failure: Fatal | None = None
+        self._parts: list[bytes] = []
+        self._missing = 0
+
+    def feed(self, data: bytes, at_most: int = -1) -> list[bytes]:
+        """Takes what was read and returns the bodies that are now whole, in order.
+
+        With ``at_most`` not negative, the bodies beyond that number stay buffered until the next call, which may
+        feed ``b""``; their length is judged by the ``max_size`` of then.
+        """
+        if self.buffered:
+            if data:
+                self._parts.append(data)
+                self.buffered += len(data)
+            if self.buffered < self._missing:
+                return []
+            data = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
+            self._parts.clear()
+            self.buffered = 0
+        bodies: list[bytes] = []
+        position = 0
+        length = len(data)
+        missing = 4
+        while at_most:
+            start = position + 4
+            if start > length:
+                missing = 4
+                break
+            (size,) = _unpack(data, position)
+            if not 0 < size <= self.max_size:
+                self._fail(size)
+                return bodies
+            end = start + size
+            if end > length:
+                missing = 4 + size
+                break
+            bodies.append(data[start:end])
+            position = end
+            at_most -= 1
+        if position < length and self.failure is None:
+            self._parts.append(data[position:] if position else data)
+            self.buffered = length - position
+            self._missing = missing if at_most else 0
+        return bodies
+
+    def _fail(self, size: int) -> None:
+        if size == 0:
+            self.failure = Malformed("a frame's length must not be 0")
+        else:
+            self.failure = TooLarge(f"a frame of {size} bytes; at most {self.max_size} are allowed")
+        self.max_size = 0

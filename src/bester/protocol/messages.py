@@ -1,0 +1,277 @@
+"""The messages that a server receives, as typed values (docs/protocol.md, sections 2, 3, 6, 8).
+
+Only what the server itself needs is decoded; ``data`` stays :class:`msgspec.Raw`, a view of the bytes that came in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bester.errors import BadResponse, HandlerFailed, Malformed
+from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
+
+NULL = Raw(b"null")
+
+# -- from clients and servers -----------------------------------------------------------------------------------
+
+
+class Payload(Struct, gc=False):
+    """What a client or a server sends to a type."""
+
+    type: str
+    id: str = ""
+    data: Raw = NULL
+
+
+class Authentication(Struct, gc=False):
+    """Who a client says that it is; a token can stand in place of the password."""
+
+    username: str
+    password: str | None = None
+    token: str | None = None
+
+
+class FirstHeader(Struct, gc=False, frozen=True, rename="camel"):
+    """The header of a connection's first message, of any scope."""
+
+    scope: str = ""
+    authentication: Authentication | None = None
+    features: tuple[str, ...] = ()
+    server: str | None = None
+    hops: int = 0
+    once: bool = False
+    route: bool = False
+    dry_run: bool = False
+
+
+class FirstMessage(Struct, gc=False):
+    header: FirstHeader = FirstHeader()
+    payload: Payload | None = None
+
+
+class Header(Struct, gc=False, frozen=True, rename="camel"):
+    """The header of a client's later messages; ``scope`` and ``authentication`` are ignored there."""
+
+    once: bool = False
+    route: bool = False
+    dry_run: bool = False
+
+
+NO_HEADER = Header()
+
+
+class Message(Struct, gc=False):
+    payload: Payload
+    header: Header = NO_HEADER
+
+
+_first = msgspec.json.Decoder(FirstMessage)
+_message = msgspec.json.Decoder(Message)
+
+
+def decode_first(body: bytes) -> FirstMessage:
+    """Decodes a connection's first message.
+
+    Raises:
+        Malformed: sections 1 and 12.
+    """
+    return decode(_first, body)
+
+
+def decode_message(body: bytes) -> Message:
+    """Decodes a later message of a client.
+
+    Raises:
+        Malformed: sections 1 and 12.
+    """
+    return decode(_message, body)
+
+
+# -- from handlers ----------------------------------------------------------------------------------------------
+
+
+class OutgoingPayload(Struct, gc=False):
+    """What a handler's command carries; each part may be left to the response or to the handler's type."""
+
+    type: str | None = None
+    data: Raw | None = None
+
+
+class Command(Struct):
+    """One thing that a handler wants done (section 3)."""
+
+    type: str
+    data: list[str] | str | None = None
+    payload: OutgoingPayload | None = None
+    transient: bool = False
+
+
+class HandlerHeader(Struct, rename="camel"):
+    id: str | None = None
+    status: Any = None
+    command: Command | None = None
+    commands: list[Command] | None = None
+    message_type: str | None = None
+
+
+class HandlerMessage(Struct):
+    """A handler's answer, classic or attached, or what it pushes."""
+
+    header: HandlerHeader
+    payload: OutgoingPayload | None = None
+    data: Raw | None = None
+
+
+class _Tag(Struct, frozen=True):
+    id: str | None = None
+
+
+class _Tagged(Struct):
+    header: _Tag = _Tag()
+
+
+class AttachData(Struct, gc=False):
+    types: list[str]
+    name: str = ""
+    concurrency: int = 64
+
+
+class AttachPayload(Struct, gc=False):
+    type: str
+    id: str = ""
+    data: AttachData | None = None
+
+
+class AttachHeader(Struct, gc=False, frozen=True):
+    scope: str = ""
+    features: tuple[str, ...] = ()
+
+
+class AttachMessage(Struct, gc=False):
+    """The first message on the handler socket."""
+
+    header: AttachHeader = AttachHeader()
+    payload: AttachPayload | None = None
+
+
+class _PlainPayload(Struct, gc=False):
+    type: str
+    id: str = ""
+
+
+class _PlainMessage(Struct, gc=False):
+    """What an attached handler sends besides answers and pushes: ``detach``."""
+
+    payload: _PlainPayload
+
+
+_handler_message = msgspec.json.Decoder(HandlerMessage)
+_tagged = msgspec.json.Decoder(_Tagged)
+_attach = msgspec.json.Decoder(AttachMessage)
+_plain = msgspec.json.Decoder(_PlainMessage)
+_HANDLER_DEPTH = MAX_DEPTH + EXTRA_DEPTH
+
+
+class BadAnswer(BadResponse):
+    """A message whose header is good enough to say which request it answers, and nothing more."""
+
+    def __init__(self, id: str, detail: str) -> None:
+        super().__init__()
+        self.id = id
+        self.detail = detail
+        """What is wrong, for the log of the server; the requester is not shown it."""
+
+
+def decode_attach(body: bytes) -> AttachMessage:
+    """Decodes the first message on the handler socket.
+
+    Raises:
+        Malformed: sections 1 and 6.
+    """
+    return decode(_attach, body)
+
+
+def decode_handler_message(body: bytes) -> HandlerMessage | str:
+    """Decodes what an attached handler sends; a string is the id of a ``detach``.
+
+    Raises:
+        BadAnswer: the message names the request that it answers, but is not of the right form: only that fails.
+        Malformed: anything else; the connection ends.
+    """
+    try:
+        message = decode(_handler_message, body, _HANDLER_DEPTH)
+    except Malformed as error:
+        return _without_answer(body, error)
+    if message.header.id is None and message.header.message_type is None:
+        return _without_answer(body, Malformed("header.id is missing"))
+    return message
+
+
+def _without_answer(body: bytes, error: Malformed) -> str:
+    tag = decode(_tagged, body, _HANDLER_DEPTH).header.id
+    if tag is not None:
+        raise BadAnswer(tag, error.message) from error
+    try:
+        payload = decode(_plain, body, _HANDLER_DEPTH).payload
+    except Malformed:
+        raise error from None
+    if payload.type != "detach":
+        raise error
+    return payload.id
+
+
+def decode_classic(body: bytes) -> HandlerMessage:
+    """Decodes a classic handler's answer.
+
+    Raises:
+        BadAnswer: with an empty id.
+    """
+    try:
+        return decode(_handler_message, body, _HANDLER_DEPTH)
+    except Malformed as error:
+        raise BadAnswer("", error.message) from error
+
+
+def commands_of(header: HandlerHeader) -> list[Command]:
+    """Returns the commands of an answer or a push, checked as a whole; the status is not looked at.
+
+    Raises:
+        BadResponse: no command, both forms, an unknown command, data of the wrong kind.
+    """
+    if header.commands is None:
+        if header.command is None:
+            raise BadResponse("header.command is missing")
+        commands = [header.command]
+    elif header.command is not None:
+        raise BadResponse("header has both command and commands")
+    else:
+        commands = header.commands
+    for command in commands:
+        kind = _COMMAND_DATA.get(command.type)
+        if kind is None:
+            raise BadResponse("header.command.type must be one of " + ", ".join(_COMMAND_DATA))
+        if kind is not object and not isinstance(command.data, kind):
+            raise BadResponse(f"the data of {command.type} must be a {'list of strings' if kind is list else 'string'}")
+    return commands
+
+
+_COMMAND_DATA: dict[str, type] = {
+    "sendClients": list,
+    "sendServers": list,
+    "sendHandler": str,
+    "reply": object,
+    "done": object,
+}
+
+
+def check_status(status: object) -> None:
+    """Accepts the success status of a handler: ``"0"``, or the number 0.
+
+    Raises:
+        HandlerFailed: any other status.
+    """
+    if status != "0" and (status != 0 or isinstance(status, bool)):
+        raise HandlerFailed

@@ -1,0 +1,147 @@
+"""Decodes one frame's JSON as strictly as docs/protocol.md, section 1, asks, and leaves ``data`` as it came.
+
+msgspec does the work; what it does not do is added around it:
+
+- ``msgspec.Raw`` takes invalid UTF-8, so the whole body is checked first;
+- nesting is bounded by our own limit, before the decoder recurses;
+- a lone surrogate escape (``"\\ud800"``) is refused by msgspec everywhere, but allowed inside ``data``: on this rare
+  path the body is decoded with the escapes spelled as other characters, and the original bytes are put back;
+- a repeated key's last value counts, also where an earlier one has the wrong type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any, TypeVar
+
+import msgspec
+
+from bester.errors import Malformed
+
+MAX_DEPTH = 128
+EXTRA_DEPTH = 8
+"""How much deeper frames from handlers and on links may be, since they wrap what a client sent."""
+
+T = TypeVar("T")
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_ESCAPE = re.compile(
+    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|u([dD])([89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+_MAPPING = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_DEPTH) -> T:
+    """Returns ``body`` as the decoder's type.
+
+    Raises:
+        Malformed: not UTF-8, not strict JSON, too deep, or not of the type's form.
+    """
+    if not body.isascii():
+        _check_utf8(body)
+    # Less than this cannot be too deep: each level takes an opening and a closing byte.
+    if len(body) > 2 * max_depth and body.count(b"{") + body.count(b"[") > max_depth:
+        _check_depth(body, max_depth)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        return _decode_last_keys(decoder, body, error)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return _decode_lone_surrogates(decoder, body, error)
+
+
+def _check_utf8(body: bytes) -> None:
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise Malformed(f"invalid UTF-8 at byte {error.start}") from error
+
+
+def _check_depth(body: bytes, max_depth: int) -> None:
+    brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
+    if any(depth > max_depth for depth in accumulate(map(_STEP.__getitem__, brackets))):
+        raise Malformed(f"nested more than {max_depth} levels deep")
+
+
+def _malformed(error: Exception) -> Malformed:
+    text = str(error) if isinstance(error, msgspec.DecodeError) else "nested too deep"
+    return Malformed(text.removeprefix("JSON is malformed: ")[:200])
+
+
+def _decode_last_keys(decoder: msgspec.json.Decoder[T], body: bytes, error: msgspec.ValidationError) -> T:
+    """Tries again with each repeated key's last value only."""
+    try:
+        return decoder.decode(msgspec.json.encode(_last_keys(body)))
+    except (msgspec.DecodeError, RecursionError):
+        raise _malformed(error) from error
+
+
+def _last_keys(body: bytes | msgspec.Raw) -> dict[str, Any]:
+    fields: dict[str, Any] = _MAPPING.decode(body)
+    for key in ("header", "payload", "authentication", "command"):
+        value = fields.get(key)
+        if value is not None and bytes(value).startswith(b"{"):
+            fields[key] = _last_keys(value)
+    return fields
+
+
+def _decode_lone_surrogates(decoder: msgspec.json.Decoder[T], body: bytes, error: Exception) -> T:
+    """Tries again with lone surrogate escapes allowed inside ``data``."""
+    if b"\\u" not in body:
+        raise _malformed(error) from error
+    # Any block of the plane will do whose escapes the body does not use itself, so that they can be told apart.
+    used = {match[0][2:3].lower() for match in re.finditer(rb"\\u[0-9a-fA-F][89a-fA-F]", body)}
+    spare = next((digit for digit in (b"e", b"a", b"b", b"c", b"9", b"8", b"7", b"6", b"5") if digit not in used), None)
+    if spare is None:
+        raise _malformed(error) from error
+    lower, upper = b"\\u" + spare, b"\\u" + spare.upper()
+    # A digit has no upper case: the case of the "d" is then told by the next unused digit.
+    if lower == upper:
+        upper = next((b"\\u" + digit for digit in (b"4", b"3", b"2", b"1") if digit not in used), b"")
+    lone = 0
+
+    def hide(match: re.Match[bytes]) -> bytes:
+        nonlocal lone
+        if match[2] is None:
+            return match[0]
+        lone += 1
+        return (lower if match[2] == b"d" else upper) + match[3]
+
+    hidden = _ESCAPE.sub(hide, body)
+    if not lone or not upper:
+        raise _malformed(error) from error
+    shown = re.compile(b"(?:" + re.escape(lower) + b"|" + re.escape(upper) + rb")(?=[89a-fA-F][0-9a-fA-F]{2})")
+
+    def show(data: msgspec.Raw) -> msgspec.Raw:
+        nonlocal lone
+        text, count = shown.subn(lambda match: b"\\ud" if match[0] == lower else b"\\uD", bytes(data))
+        lone -= count
+        return msgspec.Raw(text)
+
+    try:
+        message = decoder.decode(hidden)
+    except (msgspec.DecodeError, RecursionError):
+        raise _malformed(error) from error
+    for owner in _with_data(message):
+        owner.data = show(owner.data)
+    if lone:
+        raise Malformed("a lone surrogate escape outside of data") from error
+    return message
+
+
+def _with_data(value: Any) -> Iterator[Any]:
+    """Yields every struct within ``value`` that has raw ``data``."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _with_data(item)
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            item = getattr(value, name)
+            if name == "data" and isinstance(item, msgspec.Raw):
+                yield value
+            else:
+                yield from _with_data(item)
