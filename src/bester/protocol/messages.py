@@ -14,6 +14,8 @@ from bester.errors import BadResponse, HandlerFailed, Malformed
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
 
 NULL = Raw(b"null")
+NOTHING = Raw(b"")
+"""Stands for data that was not given at all; JSON's null is data."""
 
 # -- from clients and servers -----------------------------------------------------------------------------------
 
@@ -97,7 +99,7 @@ class OutgoingPayload(Struct, gc=False):
     """What a handler's command carries; each part may be left to the response or to the handler's type."""
 
     type: str | None = None
-    data: Raw | None = None
+    data: Raw = NOTHING
 
 
 class Command(Struct):
@@ -122,7 +124,7 @@ class HandlerMessage(Struct):
 
     header: HandlerHeader
     payload: OutgoingPayload | None = None
-    data: Raw | None = None
+    data: Raw = NOTHING
 
 
 class _Tag(Struct, frozen=True):

@@ -142,6 +142,7 @@ def _with_data(value: Any) -> Iterator[Any]:
         for name in value.__struct_fields__:
             item = getattr(value, name)
             if name == "data" and isinstance(item, msgspec.Raw):
-                yield value
+                if len(item):
+                    yield value
             else:
                 yield from _with_data(item)
