@@ -1,0 +1,24 @@
+"""Plain numbers that the exchange keeps about itself; read when somebody asks."""
+
+from __future__ import annotations
+
+
+class Counters:
+    """Each counts since the start."""
+
+    __slots__ = ("accepted", "bad", "deliveries", "good", "pushes", "unmatched_answers")
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.good = 0
+        self.bad: dict[str, int] = {}
+        """By error code."""
+        self.deliveries = 0
+        """Recipients to whose sessions something was written."""
+        self.pushes = 0
+        self.unmatched_answers = 0
+        """Handlers' answers that came too late, twice, or for an unknown id."""
+
+    def count_bad(self, code: str) -> None:
+        """Counts a bad status report."""
+        self.bad[code] = self.bad.get(code, 0) + 1

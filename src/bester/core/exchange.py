@@ -1,0 +1,593 @@
+"""The exchange: takes one event, and decides what is to be done.
+
+The way of a message, from top to bottom of this file::
+
+    message()          a client or a server sent it; it becomes an Envelope
+      _hand()          its type's handler is asked now, or it waits in its sender's lane
+    answer()           the handler answered: its commands are executed in order
+      _send_clients()    frames for sessions; accounts that are away become a Deposit
+      _send_servers()    each becomes a Forward
+      _send_handler()    the next handler is asked, for the same envelope
+      _reply()           a frame for the session that asked
+    settled()          a Deposit or a Forward has its outcome
+      _finish()        nothing is pending any more: the status report
+
+Two things come out. ``dirty`` lists the endpoints that have frames to be written; ``effects`` lists what else the
+server must do. Both are emptied by the server after each batch of events. The exchange has no clock: the server sets
+``now`` before each batch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from msgspec import Raw
+
+from bester.core.counters import Counters
+from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
+from bester.core.handlers import Allow, HandlerType, TypeRules
+from bester.core.limits import Limits
+from bester.core.presence import Presence
+from bester.core.work import (
+    CallClassic,
+    Deposit,
+    Effect,
+    Envelope,
+    Finished,
+    Forward,
+    Pause,
+    PresenceChanged,
+    Request,
+    Resume,
+)
+from bester.errors import (
+    BadAddress,
+    BadResponse,
+    BesterError,
+    HandlerTimeout,
+    HandlerUnavailable,
+    InvalidName,
+    NoHandler,
+    NotAllowed,
+    Overloaded,
+    ShuttingDown,
+    TooManyHops,
+    UnknownAccount,
+)
+from bester.protocol import frames
+from bester.protocol.addresses import parse_address
+from bester.protocol.messages import (
+    NOTHING,
+    NULL,
+    Command,
+    HandlerMessage,
+    OutgoingPayload,
+    Payload,
+    check_status,
+    commands_of,
+)
+from bester.protocol.names import username
+
+RESERVED_TYPES = frozenset({"dummy", "builtin"})
+_HELD_OVERHEAD = 256
+"""What a waiting message takes beside its own bytes, about."""
+
+
+class Exchange:
+    """All of one server's routing state."""
+
+    def __init__(self, server_name: str, limits: Limits | None = None) -> None:
+        self.server_name = server_name
+        self.limits = limits or Limits()
+        self.now = 0.0
+        self.presence = Presence()
+        self.types: dict[str, HandlerType] = {}
+        self.handlers: list[AttachedHandler] = []
+        self.dirty: list[Endpoint] = []
+        self.effects: list[Effect] = []
+        self.under_way = 0
+        """Envelopes without their report."""
+        self.draining = False
+        """Whether new messages are refused because the server is stopping."""
+        self.counters = Counters()
+        self._last_request = 0
+
+    # -- configuration and connections ---------------------------------------------------------------------------
+
+    def configure(self, types: Mapping[str, TypeRules], limits: Limits) -> None:
+        """Switches to other types and limits; what is under way goes on under the rules that it met."""
+        self.limits = limits
+        for name, rules in types.items():
+            known = self.types.get(name)
+            if known is None:
+                self.types[name] = HandlerType(name, rules, configured=True)
+            else:
+                known.rules = rules
+                known.configured = True
+        for handlers in list(self.types.values()):
+            if handlers.name not in types:
+                handlers.configured = False
+                handlers.rules = TypeRules(timeout_s=handlers.rules.timeout_s)
+            self._retire_or_pump(handlers)
+
+    def add_session(self, session: Session) -> None:
+        """A client has authenticated."""
+        if self.presence.add(session):
+            self.effects.append(PresenceChanged(session.username, True))
+
+    def remove_session(self, session: Session) -> None:
+        """A client's session ended; what it sent goes on, its reports are dropped."""
+        session.closed = True
+        if self.presence.remove(session):
+            self.effects.append(PresenceChanged(session.username, False))
+
+    def attach(self, handler: AttachedHandler, types: list[str], default_timeout_s: float) -> None:
+        """A handler process plugged in for these types (section 6).
+
+        Raises:
+            NotAllowed: one of the types is the server's own.
+        """
+        for name in types:
+            if name in RESERVED_TYPES:
+                raise NotAllowed(f"the type {name} is the server's own")
+        attached: list[HandlerType] = []
+        for name in dict.fromkeys(types):
+            handlers = self.types.get(name)
+            if handlers is None:
+                handlers = self.types[name] = HandlerType(name, TypeRules(default_timeout_s), configured=False)
+            handlers.attached.append(handler)
+            for lane in list(handlers.lanes.values()):
+                handlers.mark_ready(lane)
+            attached.append(handlers)
+        handler.types = tuple(attached)
+        self.handlers.append(handler)
+        for handlers in attached:
+            self._pump(handlers)
+
+    def detach(self, handler: AttachedHandler) -> None:
+        """The handler gets no new requests; the outstanding ones finish."""
+        if handler.detached:
+            return
+        handler.detached = True
+        for handlers in handler.types:
+            handlers.attached.remove(handler)
+            self._retire_or_pump(handlers)
+
+    def remove_handler(self, handler: AttachedHandler) -> None:
+        """The handler's connection is gone: its outstanding requests fail."""
+        self.detach(handler)
+        handler.closed = True
+        self.handlers.remove(handler)
+        outstanding = list(handler.outstanding.values())
+        handler.outstanding.clear()
+        for request in outstanding:
+            self._fail(request, HandlerUnavailable("the handler went away before it answered"))
+
+    def unblocked(self, handler: AttachedHandler) -> None:
+        """The handler's socket takes more again."""
+        handler.blocked = False
+        for handlers in handler.types:
+            self._pump(handlers)
+
+    # -- a message comes in --------------------------------------------------------------------------------------
+
+    def message(self, origin: Endpoint, payload: Payload, size: int, hops: int = 0) -> None:
+        """A client or another server sent a message, of ``size`` bytes, for a type that is not the server's own."""
+        if origin.in_flight >= self.limits.max_in_flight or origin.backlog:
+            if origin.backlog is None:
+                origin.backlog = deque()
+            origin.backlog.append((payload, size, hops))
+            self._hold(origin, size)
+        else:
+            self._accept(origin, payload, size, hops)
+
+    def _accept(self, origin: Endpoint, payload: Payload, size: int, hops: int) -> None:
+        origin.in_flight += 1
+        self.under_way += 1
+        self.counters.accepted += 1
+        envelope = Envelope(origin, payload.id)
+        handlers = self.types.get(payload.type)
+        error: BesterError
+        if handlers is None:
+            error = NoHandler()
+        elif handlers.rules.allow is not None and not _allowed(handlers.rules.allow, origin):
+            error = NotAllowed("this sender may not send this type")
+        elif self.draining:
+            error = ShuttingDown()
+        elif hops > self.limits.max_hops:
+            error = TooManyHops()
+        else:
+            self._hand(Request(envelope, handlers, payload.data, hops, self.now, size))
+            return
+        envelope.error = error
+        self._step_done(envelope)
+
+    def _hand(self, request: Request) -> None:
+        """Hands a request over now if there is room and nobody waits before it; else it waits."""
+        handlers = request.handlers
+        if handlers.attached:
+            if not handlers.ready:
+                handler = handlers.free_handler()
+                if handler is not None:
+                    self._ask(handler, request)
+                    return
+        elif handlers.rules.classic_socket is None:
+            self._fail(request, HandlerUnavailable("no handler of this type is attached now"))
+            return
+        handlers.put(request)
+        self._hold(request.envelope.origin, request.size)
+        self._pump(handlers)
+
+    def _ask(self, handler: AttachedHandler, request: Request) -> None:
+        self._last_request += 1
+        id = str(self._last_request)
+        request.since = self.now
+        handler.outstanding[id] = request
+        envelope = request.envelope
+        frame = frames.request(
+            id, envelope.origin.origin, request.hops, request.handlers.request, envelope.id, request.data
+        )
+        request.data = NULL  # not kept alive until the answer
+        handler.out.append(frame)
+        if not handler.listed:
+            handler.listed = True
+            self.dirty.append(handler)
+
+    def _pump(self, handlers: HandlerType) -> None:
+        """Hands over what waits, while there is room."""
+        ready = handlers.ready
+        while ready:
+            if handlers.attached:
+                handler = handlers.free_handler()
+                if handler is None:
+                    return
+                request = handlers.take()
+                self._release(request.envelope.origin, request.size)
+                self._ask(handler, request)
+            elif handlers.rules.classic_socket is not None:
+                if handlers.active >= handlers.rules.classic_concurrency:
+                    return
+                request = handlers.take()
+                handlers.active += 1
+                request.since = self.now
+                self._release(request.envelope.origin, request.size)
+                self.effects.append(CallClassic(request))
+            else:
+                return
+
+    def _retire_or_pump(self, handlers: HandlerType) -> None:
+        """After a change of who serves a type: goes on with what waits, or fails it if there is nobody."""
+        if handlers.available:
+            for lane in list(handlers.lanes.values()):
+                handlers.mark_ready(lane)
+            self._pump(handlers)
+            return
+        if not handlers.configured:
+            self.types.pop(handlers.name, None)
+        for request in handlers.waiting_since(float("inf")):
+            self._release(request.envelope.origin, request.size)
+            self._fail(request, HandlerUnavailable("the type's last handler went away"))
+
+    # -- backpressure --------------------------------------------------------------------------------------------
+
+    def _hold(self, origin: Endpoint, size: int) -> None:
+        origin.held_bytes += size + _HELD_OVERHEAD
+        if origin.held_bytes > self.limits.max_held_bytes and not origin.paused and origin.scope != "handler":
+            origin.paused = True  # never a handler: its answers are what the others wait for
+            self.effects.append(Pause(origin))
+
+    def _release(self, origin: Endpoint, size: int) -> None:
+        origin.held_bytes -= size + _HELD_OVERHEAD
+        if origin.paused and origin.held_bytes <= self.limits.max_held_bytes // 2:
+            origin.paused = False
+            self.effects.append(Resume(origin))
+
+    # -- a handler answers ---------------------------------------------------------------------------------------
+
+    def answer(self, handler: AttachedHandler, message: HandlerMessage) -> None:
+        """An attached handler sent an answer, or pushed something."""
+        header = message.header
+        if header.message_type == "push":
+            self._push(handler, message)
+            return
+        request = handler.outstanding.pop(header.id or "", None)
+        if request is None:
+            self.counters.unmatched_answers += 1
+            return
+        self._answered(request, message)
+        for handlers in handler.types:
+            if handlers.ready:
+                self._pump(handlers)
+
+    def answer_failed(self, handler: AttachedHandler, id: str, error: BesterError) -> None:
+        """An attached handler's answer to this request is not of the right form."""
+        request = handler.outstanding.pop(id, None)
+        if request is None:
+            self.counters.unmatched_answers += 1
+            return
+        self._fail(request, error)
+        for handlers in handler.types:
+            self._pump(handlers)
+
+    def classic_answered(self, request: Request, message: HandlerMessage) -> None:
+        """A classic handler answered."""
+        self._answered(request, message)
+        self._classic_done(request)
+
+    def classic_failed(self, request: Request, error: BesterError) -> None:
+        """A classic handler could not be reached, took too long, or answered garbage."""
+        self._fail(request, error)
+        self._classic_done(request)
+
+    def _classic_done(self, request: Request) -> None:
+        handlers = request.handlers
+        handlers.active -= 1
+        if request.lane is not None:
+            handlers.done(request.lane)
+        self._pump(handlers)
+
+    def _answered(self, request: Request, message: HandlerMessage) -> None:
+        handlers = request.handlers
+        now = self.now
+        handlers.progress = now
+        try:
+            if message.header.status != "0":
+                check_status(message.header.status)
+            commands = commands_of(message.header)
+        except BesterError as error:
+            self._fail(request, error)
+            return
+        handlers.answered += 1
+        handlers.seconds += now - request.since
+        envelope = request.envelope
+        for command in commands:
+            self._execute(envelope, handlers, request.hops, command, message)
+        self._step_done(envelope)
+
+    def _fail(self, request: Request, error: BesterError) -> None:
+        handlers = request.handlers
+        handlers.failed += 1
+        handlers.last_error = f"{error.code}: {error.message}"
+        envelope = request.envelope
+        if isinstance(error, BadResponse):
+            error = BadResponse()  # the details are the operator's and the handler's author's, not the sender's
+        if envelope.error is None:
+            envelope.error = error
+        self._step_done(envelope)
+
+    def _push(self, handler: AttachedHandler, message: HandlerMessage) -> None:
+        """A handler speaks first: executed like an answer, and reported to the handler."""
+        envelope = Envelope(handler, message.header.id or "")
+        handler.in_flight += 1
+        self.under_way += 1
+        self.counters.pushes += 1
+        try:
+            if handler.in_flight > self.limits.max_in_flight:
+                raise Overloaded("too many pushes without their report")
+            for command in commands_of(message.header):
+                self._execute(envelope, handler.types[0], 0, command, message)
+        except BesterError as error:
+            envelope.error = error
+        self._step_done(envelope)
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def _execute(
+        self, envelope: Envelope, handlers: HandlerType, hops: int, command: Command, message: HandlerMessage
+    ) -> None:
+        """Executes one command; what fails is noted in the envelope, and the others are still served."""
+        payload = message.payload
+        if command.payload is not None:
+            payload = command.payload if payload is None else _over(command.payload, payload)
+        type: str | None = None
+        data = NOTHING
+        if payload is not None:
+            type = payload.type
+            data = payload.data
+        if not len(data):
+            data = message.data if len(message.data) else NULL
+        kind = command.type
+        if kind == "sendClients":
+            transient = command.transient or handlers.rules.transient
+            self._send_clients(envelope, command.data, handlers, type, data, transient)  # type: ignore[arg-type]
+        elif kind == "reply":
+            self._reply(envelope, handlers, type, data)
+        elif kind == "sendHandler":
+            self._send_handler(envelope, command.data, data, hops + 1)  # type: ignore[arg-type]
+        elif kind == "sendServers":
+            transient = command.transient or handlers.rules.transient
+            self._send_servers(envelope, command.data, type or handlers.name, data, hops + 1, transient)  # type: ignore[arg-type]
+
+    def _send_clients(
+        self, envelope: Envelope, names: list[str], handlers: HandlerType, type: str | None, data: Raw, transient: bool
+    ) -> None:
+        if not self._count_allowed(envelope, names):
+            return
+        head = handlers.received if type is None or type == handlers.name else frames.received_head(type)
+        frame = frames.received(head, data)
+        if envelope.results is None:
+            envelope.results = []
+        results = envelope.results
+        present = self.presence
+        served: set[str] = set()
+        for name in names:
+            attendance = present.find(name)
+            if attendance is None:
+                self._deposit(envelope, name, type or handlers.name, data, transient, served)
+                continue
+            account = attendance.username
+            if account in served:
+                continue
+            served.add(account)
+            for session in attendance.sessions:
+                session.out.append(frame)
+                if not session.listed:
+                    session.listed = True
+                    self.dirty.append(session)
+            results.append(attendance.delivered if name == account else frames.result(name, "delivered"))
+        self.counters.deliveries += len(served)
+
+    def _deposit(
+        self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, served: set[str]
+    ) -> None:
+        """Notes a recipient that has no session."""
+        try:
+            account = username(name)
+        except InvalidName:
+            account = name
+            if account not in served:
+                self._add_result(envelope, name, "failed", UnknownAccount())
+        else:
+            if account not in served:
+                slot = self._await_result(envelope)
+                self.effects.append(Deposit(envelope, slot, name, account, type, data, transient))
+        served.add(account)
+
+    def _send_servers(
+        self, envelope: Envelope, addresses: list[str], type: str, data: Raw, hops: int, transient: bool
+    ) -> None:
+        if not self._count_allowed(envelope, addresses):
+            return
+        for text in dict.fromkeys(addresses):
+            if hops > self.limits.max_hops:
+                self._add_result(envelope, text, "failed", TooManyHops())
+                continue
+            try:
+                address = parse_address(text)
+            except BadAddress as error:
+                self._add_result(envelope, text, "failed", error)
+                continue
+            slot = self._await_result(envelope)
+            self.effects.append(Forward(envelope, slot, text, address, type, data, hops, transient))
+
+    def _send_handler(self, envelope: Envelope, type: str, data: Raw, hops: int) -> None:
+        handlers = self.types.get(type)
+        if handlers is None:
+            self._note(envelope, NoHandler())
+        elif hops > self.limits.max_hops:
+            self._note(envelope, TooManyHops())
+        else:
+            envelope.pending += 1
+            self._hand(Request(envelope, handlers, data, hops, self.now, len(data)))
+
+    def _reply(self, envelope: Envelope, handlers: HandlerType, type: str | None, data: Raw) -> None:
+        origin = envelope.origin
+        if origin.scope != "client":
+            envelope.data = data
+        elif not origin.closed:
+            head = handlers.received if type is None or type == handlers.name else frames.received_head(type)
+            self._write(origin, frames.received(head, data))
+
+    def _count_allowed(self, envelope: Envelope, recipients: list[str]) -> bool:
+        if len(recipients) <= self.limits.max_recipients:
+            return True
+        self._note(envelope, BadResponse(f"more than {self.limits.max_recipients} recipients in one command"))
+        return False
+
+    # -- outcomes ------------------------------------------------------------------------------------------------
+
+    def settled(self, envelope: Envelope, slot: int, to: str, status: str, error: BesterError | None = None) -> None:
+        """A Deposit or a Forward has its outcome: one of the statuses of section 2."""
+        assert envelope.results is not None
+        envelope.results[slot] = frames.result(to, status, error)
+        if error is not None:
+            self._note(envelope, error)
+        self._step_done(envelope)
+
+    def _await_result(self, envelope: Envelope) -> int:
+        envelope.pending += 1
+        if envelope.results is None:
+            envelope.results = []
+        envelope.results.append(b"")
+        return len(envelope.results) - 1
+
+    def _add_result(self, envelope: Envelope, to: str, status: str, error: BesterError) -> None:
+        if envelope.results is None:
+            envelope.results = []
+        envelope.results.append(frames.result(to, status, error))
+        self._note(envelope, error)
+
+    def _note(self, envelope: Envelope, error: BesterError) -> None:
+        if envelope.error is None:
+            envelope.error = error
+
+    def _step_done(self, envelope: Envelope) -> None:
+        envelope.pending -= 1
+        if not envelope.pending:
+            self._finish(envelope)
+
+    def _finish(self, envelope: Envelope) -> None:
+        """Everything is done: the status report, and room for what waited behind it."""
+        self.under_way -= 1
+        origin = envelope.origin
+        origin.in_flight -= 1
+        error = envelope.error
+        if error is None:
+            self.counters.good += 1
+        else:
+            self.counters.count_bad(error.code)
+        if not origin.closed:
+            if error is None and not envelope.results and envelope.data is None:
+                frame = frames.good_report(envelope.id)
+            else:
+                frame = frames.report(envelope.id, error, envelope.results, envelope.data)
+            self._write(origin, frame)
+        if origin.backlog:
+            if not origin.admitting:
+                self._admit(origin, origin.backlog)
+        elif origin.closing and not origin.in_flight:
+            self.effects.append(Finished(origin))
+
+    def _admit(self, origin: Endpoint, backlog: deque[tuple[Payload, int, int]]) -> None:
+        """Lets in what waited; in a loop of its own, because each message may be finished at once."""
+        origin.admitting = True
+        while backlog and origin.in_flight < self.limits.max_in_flight:
+            payload, size, hops = backlog.popleft()
+            self._release(origin, size)
+            self._accept(origin, payload, size, hops)
+        origin.admitting = False
+        if origin.closing and not origin.in_flight:
+            self.effects.append(Finished(origin))
+
+    def _write(self, endpoint: Endpoint, frame: bytes) -> None:
+        endpoint.out.append(frame)
+        if not endpoint.listed:
+            endpoint.listed = True
+            self.dirty.append(endpoint)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Fails what has waited for its handler for too long; called a few times a second."""
+        now = self.now
+        for handler in list(self.handlers):
+            expired = [
+                id
+                for id, request in handler.outstanding.items()
+                if now - request.since >= request.handlers.rules.timeout_s
+            ]
+            for id in expired:
+                self._fail(handler.outstanding.pop(id), HandlerTimeout())
+            if expired:
+                for handlers in handler.types:
+                    self._pump(handlers)
+        for handlers in list(self.types.values()):
+            timeout = handlers.rules.timeout_s
+            if handlers.lanes and now - handlers.progress >= timeout:
+                for request in handlers.waiting_since(now - timeout):
+                    self._release(request.envelope.origin, request.size)
+                    self._fail(request, HandlerTimeout("the handler was busy for longer than the time limit"))
+
+
+def _over(own: OutgoingPayload, shared: OutgoingPayload) -> OutgoingPayload:
+    """A command's own payload, with the response's where it says nothing."""
+    return OutgoingPayload(own.type or shared.type, own.data if len(own.data) else shared.data)
+
+
+def _allowed(allow: Allow, origin: Endpoint) -> bool:
+    if isinstance(origin, Session):
+        return allow.accounts or origin.username in allow.names or not allow.roles.isdisjoint(origin.roles)
+    if isinstance(origin, Peer):
+        return allow.servers or (origin.name is not None and origin.name in allow.names)
+    return True

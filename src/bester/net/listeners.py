@@ -1,0 +1,181 @@
+"""The kinds of listener: each knows how its socket is made, and how it is called; all are accepted from alike."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncio
+
+from bester.errors import BadConfiguration
+
+BACKLOG = 4096
+SOCKET_MODE = 0o660
+
+
+class Listener:
+    """One bound address; :meth:`open` starts to accept."""
+
+    kind = ""
+    tls: ssl.SSLContext | None = None
+
+    def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        """How users write this listener's address."""
+        raise NotImplementedError
+
+    def bind(self) -> socket.socket:
+        """Returns the bound socket.
+
+        Raises:
+            OSError, BadConfiguration: the address can't be had.
+        """
+        raise NotImplementedError
+
+    async def open(self, factory: Callable[[], asyncio.Protocol], *, handshake_timeout_s: float = 10.0) -> None:
+        """Binds, and hands each connection to a protocol of its own.
+
+        Raises:
+            BadConfiguration: the address can't be had, with the reason.
+        """
+        try:
+            bound = self.bind()
+        except OSError as error:
+            raise BadConfiguration(f"cannot listen on {self.url}: {error.strerror or error}") from error
+        loop = asyncio.get_running_loop()
+        options = {"ssl": self.tls, "ssl_handshake_timeout": handshake_timeout_s} if self.tls else {}
+        if bound.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG, **options)  # type: ignore[arg-type]
+        else:
+            self._server = await loop.create_server(factory, sock=bound, backlog=BACKLOG, **options)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Stops accepting; the connections that there are stay open."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+class UnixListener(Listener):
+    """A Unix stream socket, of mode 0660.
+
+    A socket file that a dead process left behind is replaced; one that somebody still answers on is an error.
+    """
+
+    kind = "unix"
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.path = str(path)
+        self._inode = 0
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.path}"
+
+    def bind(self) -> socket.socket:
+        remove_dead_socket(self.path)
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            bound.bind(self.path)
+            os.chmod(self.path, SOCKET_MODE)  # nobody can connect before it listens
+            self._inode = os.stat(self.path).st_ino
+        except OSError:
+            bound.close()
+            raise
+        return bound
+
+    def close(self) -> None:
+        super().close()
+        with contextlib.suppress(OSError):
+            if self._inode and os.stat(self.path).st_ino == self._inode:
+                os.unlink(self.path)
+        self._inode = 0
+
+
+class Tcp4Listener(Listener):
+    """TCP over IPv4."""
+
+    kind = "tcp4"
+    family = socket.AF_INET
+
+    def __init__(self, address: str, port: int) -> None:
+        super().__init__()
+        self.address = address
+        self.port = port
+        """As configured; after :meth:`bind` the real one, where it was 0."""
+
+    @property
+    def url(self) -> str:
+        return f"{self.kind}://{self.address}:{self.port}"
+
+    def bind(self) -> socket.socket:
+        bound = socket.socket(self.family, socket.SOCK_STREAM)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self.family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # so that tcp4 can have the same port
+            bound.bind((self.address, self.port))
+        except OSError:
+            bound.close()
+            raise
+        self.port = bound.getsockname()[1]
+        return bound
+
+
+class Tcp6Listener(Tcp4Listener):
+    """TCP over IPv6 only."""
+
+    kind = "tcp6"
+    family = socket.AF_INET6
+
+    @property
+    def url(self) -> str:
+        return f"{self.kind}://[{self.address}]:{self.port}"
+
+
+class TlsListener(Tcp4Listener):
+    """TLS over TCP, of either family."""
+
+    kind = "tls"
+
+    def __init__(self, address: str, port: int, tls: ssl.SSLContext) -> None:
+        super().__init__(address, port)
+        self.tls = tls
+        if ":" in address:
+            self.family = socket.AF_INET6
+
+    @property
+    def url(self) -> str:
+        return f"tls://[{self.address}]:{self.port}" if ":" in self.address else f"tls://{self.address}:{self.port}"
+
+
+def remove_dead_socket(path: str) -> None:
+    """Removes a socket file that nobody answers on.
+
+    Raises:
+        BadConfiguration: somebody answers, or the file is no socket.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise BadConfiguration(f"cannot listen on unix://{path}: there is a file of that name that is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        result = probe.connect_ex(path)
+    if result == errno.ECONNREFUSED:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    elif result != errno.ENOENT:
+        raise BadConfiguration(f"cannot listen on unix://{path}: another process is listening there")

@@ -1,0 +1,33 @@
+"""What is known of the other end of an accepted connection."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The other end of a connection."""
+
+    address: str
+    """For limits and the log: an IPv4 address, an IPv6 /64 network, or ``unix``."""
+    local: bool
+    """Whether it is on this machine for certain: a Unix socket, or loopback."""
+
+
+def remote_of(transport: asyncio.BaseTransport) -> Remote:
+    """Says who is at the other end of an open transport."""
+    bound = transport.get_extra_info("socket")
+    if bound is not None and bound.family == socket.AF_UNIX:
+        return Remote("unix", True)
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple):
+        return Remote("unknown", False)  # gone already
+    address = ip_address(str(name[0]).partition("%")[0])
+    if isinstance(address, IPv6Address):
+        network = IPv6Address(int(address) >> 64 << 64)
+        return Remote(f"{network}/64", address.is_loopback)
+    return Remote(str(address), address.is_loopback)
