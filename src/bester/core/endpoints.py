@@ -63,7 +63,7 @@ class Endpoint:
 class Session(Endpoint):
     """One client's attachment; an account may have several."""
 
-    __slots__ = ("features", "roles", "since", "username")
+    __slots__ = ("commands", "features", "roles", "since", "username")
 
     scope = "client"
 
@@ -83,6 +83,8 @@ class Session(Endpoint):
         self.features = features
         self.since = since
         """When it authenticated, in seconds of the exchange's clock."""
+        self.commands: deque[Payload] = deque()
+        """Built-in commands that are to be run, in order; the first is under way."""
 
 
 class Peer(Endpoint):

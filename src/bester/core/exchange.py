@@ -428,9 +428,7 @@ class Exchange:
             results.append(attendance.delivered if name == account else frames.result(name, "delivered"))
         self.counters.deliveries += len(served)
 
-    def _deposit(
-        self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, served: set[str]
-    ) -> None:
+    def _deposit(self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, served: set[str]) -> None:
         """Notes a recipient that has no session."""
         try:
             account = username(name)
@@ -477,7 +475,7 @@ class Exchange:
             envelope.data = data
         elif not origin.closed:
             head = handlers.received if type is None or type == handlers.name else frames.received_head(type)
-            self._write(origin, frames.received(head, data))
+            self.write(origin, frames.received(head, data))
 
     def _count_allowed(self, envelope: Envelope, recipients: list[str]) -> bool:
         if len(recipients) <= self.limits.max_recipients:
@@ -532,7 +530,7 @@ class Exchange:
                 frame = frames.good_report(envelope.id)
             else:
                 frame = frames.report(envelope.id, error, envelope.results, envelope.data)
-            self._write(origin, frame)
+            self.write(origin, frame)
         if origin.backlog:
             if not origin.admitting:
                 self._admit(origin, origin.backlog)
@@ -550,7 +548,8 @@ class Exchange:
         if origin.closing and not origin.in_flight:
             self.effects.append(Finished(origin))
 
-    def _write(self, endpoint: Endpoint, frame: bytes) -> None:
+    def write(self, endpoint: Endpoint, frame: bytes) -> None:
+        """Lets a whole frame be written to an endpoint, after what is already there."""
         endpoint.out.append(frame)
         if not endpoint.listed:
             endpoint.listed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -10,8 +11,6 @@ import ssl
 import stat
 from collections.abc import Callable
 from pathlib import Path
-
-import asyncio
 
 from bester.errors import BadConfiguration
 
@@ -52,11 +51,13 @@ class Listener:
         except OSError as error:
             raise BadConfiguration(f"cannot listen on {self.url}: {error.strerror or error}") from error
         loop = asyncio.get_running_loop()
-        options = {"ssl": self.tls, "ssl_handshake_timeout": handshake_timeout_s} if self.tls else {}
         if bound.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG, **options)  # type: ignore[arg-type]
+            self._server = await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG)
         else:
-            self._server = await loop.create_server(factory, sock=bound, backlog=BACKLOG, **options)  # type: ignore[arg-type]
+            timeout_s = handshake_timeout_s if self.tls else None
+            self._server = await loop.create_server(
+                factory, sock=bound, backlog=BACKLOG, ssl=self.tls, ssl_handshake_timeout=timeout_s
+            )
 
     def close(self) -> None:
         """Stops accepting; the connections that there are stay open."""

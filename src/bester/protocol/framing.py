@@ -26,7 +26,7 @@ class Framer:
     bytes were split never changes what is seen. After a failure everything fed is thrown away.
     """
 
-    __slots__ = ("_missing", "_parts", "buffered", "failure", "max_size")
+    __slots__ = ("_missing", "_parts", "buffered", "failure", "max_size", "whole")
 
     def __init__(self, max_size: int) -> None:
         self.max_size = max_size
@@ -34,6 +34,8 @@ class Framer:
         self.buffered = 0
         """Bytes kept of what is not yet a whole frame (or was not yet asked for)."""
         self.failure: Fatal | None = None
+        self.whole = 0
+        """How many bodies the last call returned."""
         self._parts: list[bytes] = []
         self._missing = 0
 
@@ -48,6 +50,7 @@ class Framer:
                 self._parts.append(data)
                 self.buffered += len(data)
             if self.buffered < self._missing:
+                self.whole = 0
                 return []
             data = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
             self._parts.clear()
@@ -64,7 +67,7 @@ class Framer:
             (size,) = _unpack(data, position)
             if not 0 < size <= self.max_size:
                 self._fail(size)
-                return bodies
+                break
             end = start + size
             if end > length:
                 missing = 4 + size
@@ -76,6 +79,7 @@ class Framer:
             self._parts.append(data[position:] if position else data)
             self.buffered = length - position
             self._missing = missing if at_most else 0
+        self.whole = len(bodies)
         return bodies
 
     def _fail(self, size: int) -> None:

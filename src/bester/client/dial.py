@@ -1,0 +1,79 @@
+"""Opens a client's connection, and knows that the other end is the right one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import socket
+import ssl
+from collections.abc import Callable
+
+from bester.client.url import Target
+from bester.net.channel import Channel
+from bester.protocol.reports import ConnectError
+
+
+async def dial(
+    target: Target, make_channel: Callable[[], Channel], *, tls: ssl.SSLContext | None = None, timeout_s: float = 10.0
+) -> Channel:
+    """Connects; the caller owns the channel.
+
+    Args:
+        target: where to.
+        make_channel: called once for each address that is tried.
+        tls: in place of the context that the target asks for.
+        timeout_s: for the name, the connection and the TLS handshake together.
+
+    Raises:
+        ConnectError: with the operating system's reason, or what is wrong with the server's certificate.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            channel = await _open(target, make_channel, tls)
+    except TimeoutError as error:
+        raise ConnectError(f"{target}: no connection within {timeout_s:g} s", temporary=True) from error
+    except ssl.SSLError as error:
+        raise ConnectError(f"{target}: TLS: {getattr(error, 'verify_message', None) or error.reason or error}") from error
+    except OSError as error:
+        raise ConnectError(f"{target}: {error.strerror or error}", temporary=True) from error
+    if target.fingerprint is not None:
+        found = hashlib.sha256(channel.peer_certificate() or b"").hexdigest()
+        if not hmac.compare_digest(found, target.fingerprint):
+            channel.abort()
+            await channel.wait_closed()
+            raise ConnectError(f"{target}: the server has another certificate, sha256:{found}")
+    return channel
+
+
+async def _open(target: Target, make_channel: Callable[[], Channel], tls: ssl.SSLContext | None) -> Channel:
+    loop = asyncio.get_running_loop()
+    if target.path is not None:
+        _, channel = await loop.create_unix_connection(make_channel, target.path)
+        return channel
+    context = tls or (client_context(target) if target.tls else None)
+    transport, channel = await loop.create_connection(
+        make_channel, target.host, target.port, ssl=context, server_hostname=target.host if context else None
+    )
+    connection = transport.get_extra_info("socket")
+    if connection is not None:  # so that a server that is gone without a word is noticed at last
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return channel
+
+
+def client_context(target: Target) -> ssl.SSLContext:
+    """Returns the TLS context for a target: 1.2 or later, and always some proof of who the server is.
+
+    Raises:
+        OSError: the file of authorities cannot be read.
+    """
+    if target.fingerprint is None:
+        context = ssl.create_default_context(cafile=target.cafile)
+    else:
+        # The certificate itself is pinned, which proves more than a name or a signature; it is compared after the
+        # handshake and before anything is sent.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -1,0 +1,129 @@
+"""What no single value can show: how the values of a configuration go together."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bester.config.model import Config
+from bester.config.network import KINDS, NOT_SERVED, ListenerConfig
+from bester.config.problems import KeyPath, Problem, dotted, shown
+
+MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
+"""The longest path of a Unix socket, in bytes."""
+
+_WILDCARDS = {"0.0.0.0", "::"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem before it is told: ``also`` are the other places that it came from."""
+
+    path: KeyPath
+    found: str
+    allowed: str
+    also: tuple[KeyPath, ...] = ()
+
+    def problem(self) -> Problem:
+        """Returns it as it is told."""
+        return Problem(dotted(self.path), self.found, self.allowed)
+
+
+def cross_checks(config: Config) -> Iterator[Finding]:
+    """Finds everything that is wrong between the values of a configuration."""
+    yield from _listeners(config)
+    yield from _handlers(config)
+    yield from _sockets(config)
+    yield from _rest(config)
+
+
+def oddities(config: Config) -> Iterator[str]:
+    """Finds what is odd between the values, but does not stop the start."""
+    for kind in config.network.wanted():
+        if kind in NOT_SERVED:
+            yield f"network.{kind}: not served by this version"
+    for index, name in enumerate(config.handlers.available_types or ()):
+        if name not in config.handlers.type_map:
+            place = dotted(("handlers", "availableTypes", index))
+            yield f"{place}: {shown(name)} has no entry in handlers.typeMap; served only while a handler is attached"
+
+
+def _listeners(config: Config) -> Iterator[Finding]:
+    network = config.network
+    for kind in network.wanted():
+        if getattr(network, kind) is None:
+            yield Finding(("network", kind), "nothing", "an object: network.types names this listener")
+    listeners = config.listeners()
+    if not listeners:
+        served = ", ".join(kind for kind in KINDS if kind not in NOT_SERVED)
+        yield Finding(("network",), "no listener", f"at least one listener: {served}")
+    for index, one in enumerate(listeners):
+        for other in listeners[:index]:
+            if _same_port(one, other):
+                taken = f"a port that network.{other.kind} does not have already"
+                yield Finding(("network", one.kind, "port"), shown(one.port), taken, (("network", other.kind),))
+
+
+def _same_port(one: ListenerConfig, other: ListenerConfig) -> bool:
+    if not one.port or one.port != other.port or (":" in one.address) != (":" in other.address):
+        return False
+    return one.address == other.address or not _WILDCARDS.isdisjoint((one.address, other.address))
+
+
+def _handlers(config: Config) -> Iterator[Finding]:
+    for name, entry in config.handlers.type_map.items():
+        if entry.handler_binary is not None and entry.unix_domain_socket_path is None:
+            yield Finding(
+                ("handlers", "typeMap", name, "unixDomainSocketPath"),
+                "nothing",
+                "the path of the socket on which the handlerBinary answers",
+            )
+
+
+def _sockets(config: Config) -> Iterator[Finding]:
+    seen: dict[str, KeyPath] = {}
+    for key, path in socket_paths(config):
+        length = len(os.fsencode(path))
+        if length > MAX_SOCKET_PATH:
+            allowed = f"a socket's path of at most {MAX_SOCKET_PATH} bytes, counted from the root"
+            yield Finding(key, f"{length} bytes: {shown(str(path))}", allowed)
+        first = seen.setdefault(os.path.realpath(path), key)
+        if first != key:
+            yield Finding(key, shown(str(path)), f"a path of its own: {dotted(first)} has this one", (first,))
+
+
+def socket_paths(config: Config) -> list[tuple[KeyPath, Path]]:
+    """Returns the paths of all Unix sockets that are used, with their places."""
+    found: list[tuple[KeyPath, Path]] = [
+        (("network", "unix", "address"), Path(listener.address))
+        for listener in config.listeners()
+        if listener.kind == "unix"
+    ]
+    found += [
+        (("handlers", "address"), config.handlers.address),
+        (("informer", "address"), config.informer.address),
+        (("control", "address"), config.control.address),
+    ]
+    found += [
+        (("handlers", "typeMap", name, "unixDomainSocketPath"), handler.socket)
+        for name, handler in config.served_types().items()
+        if handler.socket is not None
+    ]
+    return found
+
+
+def _rest(config: Config) -> Iterator[Finding]:
+    limits = config.limits
+    if limits.max_send_queue < limits.max_message:
+        allowed = f"a whole number of bytes, at least limits.maxMessage ({limits.max_message})"
+        place: KeyPath = ("limits", "maxSendQueue")
+        yield Finding(place, shown(limits.max_send_queue), allowed, (("limits", "maxMessage"),))
+    for name, peer in config.federation.servers.items():
+        if peer.certificate is not None and peer.fingerprint is not None:
+            place = ("federation", "servers", name)
+            yield Finding(place, "certificate and fingerprint", "one of certificate and fingerprint")
+    if config.cluster is not None:
+        yield Finding(("cluster",), "an object", "nothing: several nodes are not supported by this version")

@@ -1,0 +1,98 @@
+"""The files that a configuration names: certificates, keys, executables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from bester.config.checks import Finding
+from bester.config.model import Config
+from bester.config.problems import KeyPath, Problem, dotted, shown
+
+_CERTIFICATES = "a PEM file with certificates"
+_KEY = "a PEM file with the certificate's private key, without a passphrase"
+
+
+def check_files(config: Config) -> list[Problem]:
+    """Checks the files that the server cannot start without; the same as :func:`load` does.
+
+    A certificate must parse, and its key belong to it. Both are read again when the server starts.
+    """
+    return [finding.problem() for finding in file_findings(config)]
+
+
+def file_findings(config: Config) -> Iterator[Finding]:
+    """Finds everything that is wrong with certificates and keys that are used."""
+    for listener in config.listeners():
+        if listener.certificate is not None and listener.key is not None:
+            yield from _check_pair(("network", listener.kind), listener.certificate, listener.key)
+    federation = config.federation
+    if federation.ca is not None:
+        yield from _check_certificates(("federation", "ca"), federation.ca)
+    for name, peer in federation.servers.items():
+        if peer.certificate is not None:
+            yield from _check_certificates(("federation", "servers", name, "certificate"), peer.certificate)
+
+
+def file_oddities(config: Config) -> Iterator[str]:
+    """Finds executables that cannot be started: another program may still answer on their sockets."""
+    for name, handler in config.served_types().items():
+        if handler.binary is None:
+            continue
+        place = dotted(("handlers", "typeMap", name, "handlerBinary"))
+        if not handler.binary.is_file():
+            yield f"{place}: {shown(str(handler.binary))} is no file; nothing is started for this type"
+        elif not os.access(handler.binary, os.X_OK):
+            yield f"{place}: {shown(str(handler.binary))} is not executable; nothing is started for this type"
+
+
+def _check_pair(path: KeyPath, certificate: Path, key: Path) -> Iterator[Finding]:
+    import ssl  # here, so that a server without TLS starts without it
+
+    findings = list(_check_certificates((*path, "certificate"), certificate))
+    unreadable = _unreadable(key)
+    if unreadable is not None:
+        findings.append(Finding((*path, "key"), unreadable, _KEY))
+    yield from findings
+    if findings:
+        return
+    try:
+        # Without a password given, OpenSSL would ask for it on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_passphrase)
+    except ssl.SSLError as error:
+        other = error.reason == "KEY_VALUES_MISMATCH"
+        found = f"{shown(str(key))}, the key of another certificate" if other else f"{shown(str(key))}, no usable key"
+        yield Finding((*path, "key"), found, _KEY)
+    except _HasPassphraseError:
+        yield Finding((*path, "key"), f"{shown(str(key))}, a key with a passphrase", _KEY)
+
+
+class _HasPassphraseError(Exception):
+    pass
+
+
+def _no_passphrase() -> str:
+    raise _HasPassphraseError
+
+
+def _check_certificates(path: KeyPath, file: Path) -> Iterator[Finding]:
+    import ssl
+
+    unreadable = _unreadable(file)
+    if unreadable is not None:
+        yield Finding(path, unreadable, _CERTIFICATES)
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError:
+        yield Finding(path, f"{shown(str(file))}, no certificates", _CERTIFICATES)
+
+
+def _unreadable(file: Path) -> str | None:
+    try:
+        with file.open("rb") as opened:
+            opened.read(1)
+    except OSError as error:
+        return f"{shown(str(file))} ({(error.strerror or 'not readable').lower()})"
+    return None

@@ -1,0 +1,120 @@
+"""The handlers (docs/protocol.md, sections 3, 6 and 10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from dataclasses import field as attribute
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bester.config.values import (
+    Block,
+    FilePath,
+    TypeName,
+    VariableName,
+    VariableValue,
+    Who,
+    count,
+    field,
+    path,
+    seconds,
+)
+
+Delivery = Literal["durable", "transient"]
+
+_SOCKET = "a path that a Unix socket can have"
+_TYPE = 'a type\'s name of 1 to 256 characters without control characters, not "dummy" or "builtin"'
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerConfig:
+    """One type that is served, with every default filled in.
+
+    ``socket`` is None for a type that can only be attached; ``binary`` is None where nothing is to be started.
+    """
+
+    type: str
+    binary: Path | None
+    socket: Path | None
+    timeout_s: float
+    concurrency: int
+    delivery: Delivery
+    environment: dict[str, str] = attribute(repr=False)
+    allow: tuple[str, ...]
+
+
+class HandlerType(Block):
+    """What is said of one type."""
+
+    handler_binary: FilePath | None = path(
+        None,
+        "An executable, started and supervised, unless something answers on the socket already.",
+    )
+    unix_domain_socket_path: FilePath | None = path(
+        None,
+        "The socket of the handler in its classic form. Absent: the type is served while a handler is attached.",
+        _SOCKET,
+    )
+    timeout: float | None = seconds(
+        None, 0.01, 86400, "How long a message may take.", default_text="`limits.handlerTimeout`"
+    )
+    concurrency: int = count(16, 1, 1024, "connections", "How many classic connections there are at once.")
+    delivery: Delivery = field(
+        "durable",
+        "Whether messages for accounts that are away are kept in their mailboxes.",
+        'one of "durable", "transient"',
+    )
+    environment: dict[VariableName, VariableValue] = field(
+        {},
+        "Variables that the started handler gets besides the server's own. Never shown.",
+        "an object with texts",
+        key="a variable's name: at least one character, without = and NUL",
+        item="a text without NUL",
+        secret=True,
+    )
+    allow: Annotated[tuple[Who, ...], Field(strict=False)] = field(
+        ("accounts", "servers"),
+        "Who may send this type; others get `notAllowed`. Empty: nobody.",
+        "a list of senders",
+        item='"accounts", "servers", "role:NAME", a username or a server\'s name',
+    )
+
+
+class Handlers(Block):
+    """The types and their handlers."""
+
+    address: FilePath = path(
+        Path("besterHandlers"),
+        "The handler socket, where handlers attach.",
+        _SOCKET,
+    )
+    available_types: Annotated[tuple[TypeName, ...] | None, Field(strict=False)] = field(
+        None,
+        "The types of `typeMap` that are served. Absent: all of them.",
+        "a list of types' names",
+        item=_TYPE,
+        default_text="all of `typeMap`",
+    )
+    type_map: dict[TypeName, HandlerType] = field(
+        {}, "The types, by their names.", "an object of objects", key=_TYPE, item="an object", name="T"
+    )
+
+    def served(self, timeout_s: float) -> dict[str, HandlerConfig]:
+        """Returns the served types of ``typeMap``, in its order; ``timeout_s`` is for those that say none."""
+        names = self.type_map if self.available_types is None else set(self.available_types)
+        return {
+            name: HandlerConfig(
+                type=name,
+                binary=entry.handler_binary,
+                socket=entry.unix_domain_socket_path,
+                timeout_s=timeout_s if entry.timeout is None else entry.timeout,
+                concurrency=entry.concurrency,
+                delivery=entry.delivery,
+                environment=entry.environment,
+                allow=entry.allow,
+            )
+            for name, entry in self.type_map.items()
+            if name in names
+        }

@@ -1,0 +1,87 @@
+"""How an error in a configuration is told: its key path, what was found, what is allowed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bester.errors import BadConfiguration
+
+KeyPath = tuple[str | int, ...]
+"""Where a value stands in the file: names of keys, and positions in lists."""
+
+MISSING = object()
+"""Stands for a value that the file does not have."""
+
+_MAX_SHOWN = 60
+_PLAIN = re.compile(r"[\w-]+\Z")
+_CREDENTIALS = re.compile(r"://[^/\s]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error of a configuration.
+
+    ``key`` is dotted and spelled as in the file (``network.tcp4.port``, ``network.types[0]``), or the file's path, or a
+    place in it, where the error is the file's own. ``found`` never shows a secret.
+    """
+
+    key: str
+    found: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: found {self.found}, allowed: {self.allowed}"
+
+
+class ConfigError(BadConfiguration):
+    """A configuration is wrong; ``problems`` has every error of it, ``str(error)`` one line for each.
+
+    ``warnings`` has what is odd besides, such as a misspelled key, which may be why another one is missing.
+    """
+
+    def __init__(self, problems: Iterable[Problem] = (), warnings: Iterable[str] = ()) -> None:
+        self.problems = list(problems)
+        self.warnings = list(warnings)
+        super().__init__("\n".join(map(str, self.problems)) or None)
+
+
+def dotted(path: KeyPath) -> str:
+    """Returns a key path as a text; names that would be ambiguous in it are quoted."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _PLAIN.match(part) else printable(part))
+    return text
+
+
+def printable(text: str) -> str:
+    """Returns a text quoted, on one line, with everything escaped that a terminal might act on."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in quoted)
+
+
+def shown(value: object, secret: bool = False) -> str:
+    """Returns what was found, in at most about 60 characters; containers and secrets only by their kind."""
+    if value is MISSING:
+        return "nothing"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, (list, tuple)):
+        return "a list" if value else "an empty list"
+    if secret or (isinstance(value, str) and _CREDENTIALS.search(value)):
+        return "a value that is not shown"
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, str):
+        text = printable(value)
+        return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 4] + '..."'
+    try:
+        text = str(value)
+    except ValueError:  # a whole number of thousands of digits, which TOML can spell in hexadecimal
+        return "a very large number"
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."

@@ -1,0 +1,50 @@
+"""What a reload can change, and what it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from bester.config.model import Config
+from bester.config.problems import KeyPath, dotted
+
+NEEDS_RESTART: tuple[tuple[str, ...], ...] = (
+    ("server", "name"),
+    ("network",),
+    ("handlers", "address"),
+    ("informer", "address"),
+    ("control", "address"),
+    ("storage",),
+    ("database",),
+)
+"""What only a start reads; everything else is switched by a reload."""
+
+
+def changes_needing_restart(old: Config, new: Config) -> list[str]:
+    """Returns the key paths that differ and that a reload cannot apply.
+
+    Of listeners only those that are started count: writing out a default, or a block that ``types`` does not name, is
+    no change.
+    """
+    return [dotted(path) for path in _differences(_fixed(old), _fixed(new), ())]
+
+
+def _fixed(config: Config) -> dict[str, Any]:
+    tree = config.model_dump(by_alias=True)
+    tree["network"] = {listener.kind: asdict(listener) for listener in config.listeners()}
+    fixed: dict[str, Any] = {}
+    for path in NEEDS_RESTART:
+        source, target = tree, fixed
+        for part in path[:-1]:
+            source, target = source[part], target.setdefault(part, {})
+        target[path[-1]] = source[path[-1]]
+    return fixed
+
+
+def _differences(old: Any, new: Any, path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old | new:
+            yield from _differences(old.get(key), new.get(key), (*path, key))
+    elif old != new:
+        yield path

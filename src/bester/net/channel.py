@@ -1,0 +1,155 @@
+"""One connection of a client library: frames in, frames out.
+
+There is one of these per connection and nothing else: no streams, no task, no lock. What is written within one turn
+of the loop goes out with one call; what is written while a read is handled, right after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from bester.errors import Fatal
+from bester.protocol.framing import Framer
+
+
+class Channel(asyncio.Protocol):
+    """Cuts what comes into frames' bodies, and gathers what goes.
+
+    The callbacks are called in the loop: ``on_bodies`` with at least one body, and ``on_lost`` once, after the last
+    bodies, with None for an orderly end. An exception in ``on_bodies`` that is a :class:`bester.errors.Fatal` ends the
+    connection and is given to ``on_lost``.
+    """
+
+    __slots__ = (
+        "_flushing",
+        "_framer",
+        "_handling",
+        "_loop",
+        "_lost",
+        "_on_bodies",
+        "_on_lost",
+        "_out",
+        "_reason",
+        "_room",
+        "_transport",
+        "closed",
+    )
+
+    def __init__(
+        self,
+        max_body_bytes: int,
+        on_bodies: Callable[[list[bytes]], None],
+        on_lost: Callable[[Exception | None], None],
+    ) -> None:
+        self.closed = False
+        """Whether nothing can be written any more: by :meth:`close`, or because the connection is lost."""
+        self._loop = asyncio.get_running_loop()
+        self._framer = Framer(max_body_bytes)
+        self._on_bodies = on_bodies
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._flushing = False
+        self._handling = False
+        self._reason: Exception | None = None
+        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._room: asyncio.Future[None] | None = None
+
+    # -- what the loop calls ----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        bodies = self._framer.feed(data)
+        if bodies:
+            self._handling = True
+            try:
+                self._on_bodies(bodies)
+            except Fatal as error:
+                self.abort(error)
+            finally:
+                self._handling = False
+                if self._out:
+                    self._flush()
+        if self._framer.failure is not None:
+            self.abort(self._framer.failure)
+
+    def pause_writing(self) -> None:
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._out.clear()
+        self.resume_writing()
+        self._on_lost(self._reason or exc)
+        self._lost.set_result(None)
+
+    # -- what the owner calls ---------------------------------------------------------------------------------
+
+    def write(self, frame: bytes) -> None:
+        """Sends a frame soon; after the end, nothing happens."""
+        if self.closed:
+            return
+        self._out.append(frame)
+        if not self._flushing and not self._handling:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        out = self._out
+        if out and self._transport is not None:
+            self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+            out.clear()
+
+    @property
+    def full(self) -> bool:
+        """Whether the other end reads slower than we write: :meth:`drain` before the next :meth:`write`."""
+        return self._room is not None
+
+    async def drain(self) -> None:
+        """Returns when there is room to write, or the connection is lost."""
+        while self._room is not None:
+            await asyncio.shield(self._room)
+
+    def pause(self) -> None:
+        """Stops reading, and with that at last the other end."""
+        if not self.closed and self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads again."""
+        if not self.closed and self._transport is not None:
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Sends what is written, and then ends the connection."""
+        if not self.closed and self._transport is not None:
+            self._flush()
+            self.closed = True
+            self._transport.close()
+
+    def abort(self, reason: Exception | None = None) -> None:
+        """Ends the connection now; ``on_lost`` is told the reason."""
+        self._reason = self._reason or reason
+        if self._transport is not None:
+            self.closed = True
+            self._out.clear()
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        """Returns when the connection is lost, and ``on_lost`` was called."""
+        await asyncio.shield(self._lost)
+
+    def peer_certificate(self) -> bytes | None:
+        """The other end's certificate as DER, on TLS."""
+        found = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return cast("bytes | None", found.getpeercert(binary_form=True)) if found is not None else None

@@ -1,0 +1,195 @@
+"""The client's end of its conversation with a server (docs/protocol.md, sections 2, 4, 5).
+
+Frames to be sent come out of the methods that are named for them; each body that was received goes into
+:meth:`ClientConversation.receive`, and comes out as an event. The first frame is :meth:`~ClientConversation.hello`;
+nothing else may be sent before its report (the id is :data:`AUTHENTICATION_ID`) was received.
+
+Which report belongs to which message is the caller's to know, by the id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct, field
+from msgspec.json import Decoder
+
+from bester.errors import Malformed, TooLarge
+from bester.protocol.frames import encode_text
+from bester.protocol.framing import PREFIX, frame
+from bester.protocol.messages import NULL
+from bester.protocol.reports import EmptyHeader, FatalError, Report, ReportError, ReportPayload
+from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
+from bester.protocol.values import WithData, encode_data
+
+AUTHENTICATION_ID = "auth_special"
+"""The id of the report on whatever authenticates a session."""
+DEFAULT_MAX_MESSAGE = 1024 * 1024
+"""The largest body in bytes, where the server does not say."""
+
+_MAX_HEADS = 1000
+_MAX_DEPTH = MAX_DEPTH + EXTRA_DEPTH
+_pack = PREFIX.pack
+
+
+class ReceivedMessage(WithData, eq=False):
+    """A message that a handler sent to this client."""
+
+    type: str
+    delivery_id: str | None = None
+    """The same when the message is delivered again; only with the feature ``ack``."""
+
+
+class Pong(Struct, frozen=True):
+    """The answer to a ping."""
+
+    id: str
+
+
+Event = Report | ReceivedMessage | Pong | FatalError
+
+
+class _ServerMessage(Struct):
+    header: EmptyHeader
+    payload: ReportPayload = field(default_factory=ReportPayload)
+
+
+_server_message = Decoder(_ServerMessage)
+
+
+class ClientConversation:
+    """One connection's conversation; see the module's text."""
+
+    __slots__ = ("_heads", "authenticated", "closed", "features", "max_message", "server")
+
+    def __init__(self) -> None:
+        self.authenticated = False
+        """Whether messages may be sent; false again after a :meth:`logged_out`."""
+        self.closed = False
+        """Whether the server said that it closes the connection."""
+        self.features: tuple[str, ...] = ()
+        """Those that the server granted."""
+        self.server: str | None = None
+        """The server's name, if it told."""
+        self.max_message = DEFAULT_MAX_MESSAGE
+        self._heads: dict[str, bytes] = {}
+
+    # -- to the server ----------------------------------------------------------------------------------------
+
+    def hello(
+        self,
+        username: str,
+        *,
+        password: str | None = None,
+        token: str | None = None,
+        features: Iterable[str] = (),
+        register: bool = False,
+    ) -> bytes:
+        """The first frame: who we are.
+
+        Args:
+            username: the account.
+            password: or else ``token``.
+            token: from an earlier session's report, with the feature ``token``.
+            features: those that the session asks for.
+            register: make the account first, where the server allows that to anyone; needs the password.
+        """
+        who = {"username": username} | ({"token": token} if token is not None else {"password": password or ""})
+        header: dict[str, object] = {"scope": "client"}
+        asked = list(features)
+        if asked:
+            header["features"] = asked
+        payload: dict[str, object] = {"type": "dummy", "id": "", "data": None}
+        if register:
+            payload = _command("register", AUTHENTICATION_ID, who)
+        else:
+            header["authentication"] = who
+        return frame(encode_text({"header": header, "payload": payload}))
+
+    def message(
+        self, type: str, id: str, data: object, *, once: bool = False, route: bool = False, dry_run: bool = False
+    ) -> bytes:
+        """A message; answered by a :class:`Report` with its id.
+
+        Args:
+            type: names the handler.
+            id: the sender's own; to be told apart it must differ from the others that have no report yet.
+            data: a JSON value, or :class:`msgspec.Raw`.
+            once: a resend with the same id and data is not handled twice (section 4).
+            route: the report tells the way (section 7; needs the feature ``route``).
+            dry_run: nothing is delivered, the report tells the way it would take.
+
+        Raises:
+            TooLarge: more than the server takes; it would end the connection.
+            TypeError: ``data`` has no JSON form.
+        """
+        if once or route or dry_run:
+            flags = {"once": once, "route": route, "dryRun": dry_run}
+            header = encode_text({name: True for name, is_set in flags.items() if is_set})
+            head = b'{"header":' + header + b',"payload":{"type":' + encode_text(type) + b',"id":'
+        else:
+            head = self._heads.get(type) or self._head(type)
+        body = b"".join((head, encode_text(id), b',"data":', encode_data(data), b"}}"))
+        size = len(body)
+        if size > self.max_message:
+            raise TooLarge(f"a frame of {size} bytes; the server takes at most {self.max_message}")
+        return _pack(size) + body
+
+    def _head(self, type: str) -> bytes:
+        # COMPAT: the header may be left out, but the reference daemon wants one.
+        head = b'{"header":{},"payload":{"type":' + encode_text(type) + b',"id":'
+        if len(self._heads) < _MAX_HEADS:
+            self._heads[type] = head
+        return head
+
+    def builtin(self, command: str, id: str, args: Mapping[str, Any]) -> bytes:
+        """A built-in command (section 5); its result is the report's ``data``."""
+        return frame(encode_text({"header": {}, "payload": _command(command, id, args)}))
+
+    def ping(self, id: str) -> bytes:
+        """Answered at once, by a :class:`Pong` with this id."""
+        return frame(encode_text({"header": {}, "payload": {"type": "dummy", "id": id, "data": None}}))
+
+    def ack(self, ids: list[str]) -> bytes:
+        """Says that the messages with these delivery ids were taken over (section 4); not answered."""
+        return frame(encode_text({"header": {"messageType": "ack"}, "payload": {"ids": ids}}))
+
+    # -- from the server --------------------------------------------------------------------------------------
+
+    def receive(self, body: bytes) -> Event:
+        """Returns what a frame's body says.
+
+        Raises:
+            Malformed: nothing that a server says to a client; the connection is of no more use.
+        """
+        message = decode(_server_message, body, _MAX_DEPTH)
+        kind = message.header.message_type
+        payload = message.payload
+        if kind == "statusReport":
+            return self._reported(payload.report(message.header.status == "good"))
+        if kind == "receivedMessage":
+            return ReceivedMessage(payload.type, payload.delivery_id, raw=payload.data if len(payload.data) else NULL)
+        if kind == "fatal":
+            self.closed = True
+            return FatalError(payload.error or ReportError())
+        if not kind and payload.type == "dummy":
+            return Pong(payload.id)
+        raise Malformed(f"the server sent a message of an unknown kind, {kind!r}")
+
+    def logged_out(self) -> None:
+        """A logout was reported good: the next message must be a login, with the id :data:`AUTHENTICATION_ID`."""
+        self.authenticated = False
+
+    def _reported(self, report: Report) -> Report:
+        if report.id == AUTHENTICATION_ID and report.good:
+            self.authenticated = True
+            self.features = report.features
+            self.server = report.server
+            if report.limits.max_message is not None:
+                self.max_message = report.limits.max_message
+        return report
+
+
+def _command(command: str, id: str, args: Mapping[str, Any]) -> dict[str, object]:
+    return {"type": "builtin", "id": id, "data": {"command": {"type": command, "args": args}}}

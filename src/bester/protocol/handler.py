@@ -1,0 +1,230 @@
+"""The handler's end of its conversation with a server, attached and classic (docs/protocol.md, sections 3 and 6).
+
+An attached handler's first frame is :meth:`HandlerConversation.attach`, answered by a report with the id
+:data:`ATTACH_ID`. From then on bodies become :class:`Request` events, each to be answered once, in any order, with
+:meth:`~HandlerConversation.answer` or :meth:`~HandlerConversation.fail`. After :meth:`~HandlerConversation.detach`
+and its report there are no further requests.
+
+A classic handler has no conversation: one body in (:func:`classic_request`), one frame out
+(:func:`classic_answer` or :func:`classic_failure`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Raw, Struct, field
+from msgspec.json import Decoder
+
+from bester.errors import Malformed
+from bester.protocol.commands import Response, encode_response
+from bester.protocol.frames import encode_text
+from bester.protocol.framing import PREFIX, frame
+from bester.protocol.messages import NULL
+from bester.protocol.reports import EmptyHeader, FatalError, Report, ReportError, ReportPayload
+from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
+from bester.protocol.values import WithData
+
+ATTACH_ID = "attach"
+DETACH_ID = "detach"
+
+_MAX_DEPTH = MAX_DEPTH + EXTRA_DEPTH
+_pack = PREFIX.pack
+
+
+class Sender(Struct, frozen=True, gc=False):
+    """Who sent a message, as the server knows it; never taken from the message itself."""
+
+    user: str | None = None
+    """The authenticated account; None for what other servers and handlers send."""
+    server: str | None = None
+    """The server that the message came from; the account's own, or the other one."""
+    verified: bool = False
+    """Whether that was proven: by a password or a token, or by the other server's certificate."""
+
+
+class Request(WithData, eq=False):
+    """A message that a handler is asked to handle."""
+
+    type: str
+    id: str = ""
+    """The sender's own tag of the message; not unique."""
+    sender: Sender | None = None
+    """None in a classic handler, which is not told."""
+    scope: str = "client"
+    """``client`` or ``server``: who speaks at the other end."""
+    hops: int = 0
+    """How many handlers and servers the message went through before."""
+    dry_run: bool = False
+    """Only asked what would be done: there must be no effects beside the answer."""
+    request_id: str = ""
+    """What the answer is matched by; of no meaning to handlers."""
+
+
+Event = Request | Report | FatalError
+
+
+class _RequestHeader(Struct, rename="camel"):
+    message_type: str = ""
+    id: str = ""
+    scope: str = "client"
+    sender: Sender | None = field(default=None, name="from")
+    hops: int = 0
+    dry_run: bool = False
+
+
+class _RequestPayload(Struct, gc=False):
+    type: str = ""
+    id: str = ""
+    data: Raw = NULL
+
+
+class _RequestMessage(Struct):
+    header: _RequestHeader
+    payload: _RequestPayload
+
+
+class _ReportMessage(Struct):
+    header: EmptyHeader
+    payload: ReportPayload
+
+
+_request = Decoder(_RequestMessage)
+_report = Decoder(_ReportMessage)
+
+
+class HandlerConversation:
+    """One attached connection's conversation; see the module's text."""
+
+    __slots__ = ("attached", "closed", "detached")
+
+    def __init__(self) -> None:
+        self.attached = False
+        """Whether the server reported the attachment good."""
+        self.detached = False
+        """Whether the server reported the detachment: no further requests come."""
+        self.closed = False
+        """Whether the server said that it closes the connection."""
+
+    # -- to the server ----------------------------------------------------------------------------------------
+
+    def attach(
+        self, types: Sequence[str], name: str = "", concurrency: int = 64, features: Iterable[str] = ()
+    ) -> bytes:
+        """The first frame: what we serve.
+
+        Args:
+            types: at least one.
+            name: for the operator's eyes.
+            concurrency: how many requests may be outstanding at once.
+            features: ``dryRun``, if the handler can say what it would do without doing it (section 6).
+        """
+        header: dict[str, object] = {"scope": "handler"}
+        asked = list(features)
+        if asked:
+            header["features"] = asked
+        data = {"types": list(types), "name": name, "concurrency": concurrency}
+        return frame(encode_text({"header": header, "payload": {"type": "attach", "id": ATTACH_ID, "data": data}}))
+
+    def detach(self) -> bytes:
+        """Asks for no new requests; answered by a report. The outstanding ones are still to be answered."""
+        return frame(encode_text({"header": {}, "payload": {"type": "detach", "id": DETACH_ID}}))
+
+    def answer(self, request: Request, response: Response) -> bytes:
+        """Answers a request.
+
+        Raises:
+            TypeError: the response has no form on the wire; the request is still to be answered.
+        """
+        written = encode_response(response, request.raw)
+        id = encode_text(request.request_id)
+        body = b"".join(
+            (b'{"header":{"id":', id, b',"status":"0",', written.what, b'},"payload":', written.payload(), b"}")
+        )
+        return _pack(len(body)) + body
+
+    def fail(self, request: Request) -> bytes:
+        """Answers that the message could not be handled; its sender is reported ``handlerError``."""
+        return frame(b'{"header":{"id":' + encode_text(request.request_id) + b',"status":"1"}}')
+
+    def push(self, id: str, response: Response, type: str | None = None) -> bytes:
+        """Speaks first; answered by a report with this id.
+
+        Args:
+            id: ours, different from the pushes that have no report yet.
+            response: the commands; one without data carries null.
+            type: of what is sent, where a command does not say; None: the first attached one.
+
+        Raises:
+            TypeError: the commands have no form on the wire.
+        """
+        written = encode_response(response, NULL, type)
+        head = b'{"header":{"messageType":"push","id":' + encode_text(id) + b","
+        return frame(b"".join((head, written.what, b'},"payload":', written.payload(), b"}")))
+
+    # -- from the server --------------------------------------------------------------------------------------
+
+    def receive(self, body: bytes) -> Event:
+        """Returns what a frame's body says.
+
+        Raises:
+            Malformed: nothing that a server says to a handler; the connection is of no more use.
+        """
+        if b'"request"' in body:  # a member of the header, or else somewhere in a report
+            message = decode(_request, body, _MAX_DEPTH)
+            header = message.header
+            if header.message_type == "request":
+                payload = message.payload
+                return Request(
+                    payload.type,
+                    payload.id,
+                    header.sender,
+                    header.scope,
+                    header.hops,
+                    header.dry_run,
+                    header.id,
+                    raw=payload.data,
+                )
+        told = decode(_report, body, _MAX_DEPTH)
+        kind = told.header.message_type
+        if kind == "statusReport":
+            return self._reported(told.payload.report(told.header.status == "good"))
+        if kind == "fatal":
+            self.closed = True
+            return FatalError(told.payload.error or ReportError())
+        raise Malformed(f"the server sent a message of an unknown kind, {kind!r}")
+
+    def _reported(self, report: Report) -> Report:
+        if report.id == ATTACH_ID:
+            self.attached = report.good
+        elif report.id == DETACH_ID:
+            self.detached = True
+        return report
+
+
+# -- the classic form -------------------------------------------------------------------------------------------
+
+
+def classic_request(type: str, body: bytes) -> Request:
+    """Returns what a classic handler is asked; nobody checked that ``body`` is JSON."""
+    return Request(type, raw=Raw(body))
+
+
+def classic_answer(request: Request, response: Response) -> bytes:
+    """A classic handler's only frame.
+
+    COMPAT: the data stands at the top level, where the reference daemon looks for it, and in the payload as well only
+    where there is more to say than the data.
+
+    Raises:
+        TypeError: the response has no form on the wire.
+    """
+    written = encode_response(response, request.raw)
+    data = written.data if len(written.data) else b"null"
+    payload = b"" if written.type is None else b',"payload":' + written.payload()
+    return frame(b"".join((b'{"header":{"status":"0",', written.what, b"}", payload, b',"data":', data, b"}")))
+
+
+def classic_failure() -> bytes:
+    """A classic handler's only frame where it could not handle the message."""
+    return frame(b'{"header":{"status":"1"},"data":null}')

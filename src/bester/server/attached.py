@@ -1,0 +1,139 @@
+"""The handler socket: handler processes that stay connected (docs/protocol.md, section 6)."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from bester.core.endpoints import AttachedHandler
+from bester.errors import (
+    AuthenticationTimeout,
+    BadArguments,
+    BadResponse,
+    BadScope,
+    BesterError,
+    Overloaded,
+    ShuttingDown,
+)
+from bester.protocol import frames
+from bester.protocol.messages import BadAnswer, decode_attach, decode_handler_message
+from bester.protocol.names import type_name
+from bester.server.classic import EXTRA_SIZE
+from bester.server.connection import Connection
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.handler")
+
+MAX_TYPES = 256
+MAX_CONCURRENCY = 65_536
+
+
+class HandlerConnection(Connection):
+    """One handler process's connection."""
+
+    def __init__(self, hall: Hall) -> None:
+        super().__init__(hall, hall.config.limits.max_message + EXTRA_SIZE, self._attach)
+        self.handler: AttachedHandler | None = None
+
+    def opened(self) -> None:
+        limits = self.hall.config.limits
+        if self.hall.stopping:
+            self.fail(ShuttingDown())
+        elif len(self.hall.exchange.handlers) >= limits.max_handlers:
+            self.fail(Overloaded(f"at most {limits.max_handlers} handlers may be attached"))
+        else:
+            self.hall.unattached[self] = self.hall.clock() + limits.authentication_timeout
+
+    def timed_out(self) -> None:
+        """No attach message came in time."""
+        self.fail(AuthenticationTimeout("no attach message came in time"))
+
+    def _attach(self, body: bytes) -> None:
+        message = decode_attach(body)
+        if message.header.scope != "handler":
+            raise BadScope('header.scope must be "handler" on this socket')
+        self.hall.unattached.pop(self, None)
+        payload = message.payload
+        id = payload.id if payload is not None else ""
+        try:
+            if payload is None or payload.type != "attach" or payload.data is None:
+                raise BadArguments("the first message must be of type attach, and its data must name the types")
+            data = payload.data
+            if not 1 <= len(data.types) <= MAX_TYPES:
+                raise BadArguments(f"types must name 1 to {MAX_TYPES} types")
+            if not 1 <= data.concurrency <= MAX_CONCURRENCY:
+                raise BadArguments(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
+            types = [type_name(name) for name in data.types]
+            handler = AttachedHandler(
+                data.name[:128] or data.types[0],
+                self.hall.config.server.name,
+                data.concurrency,
+                since=self.hall.clock(),
+                carrier=self,
+            )
+            # The report goes out before the first request.
+            handler.out.append(frames.good_report(id))
+            self.hall.exchange.attach(handler, types, self.hall.config.limits.handler_timeout)
+        except BesterError as error:
+            self.hall.counts.refuse(error.code)
+            self.end(frames.report(id, error))
+            return
+        self.handler = handler
+        if not handler.listed:
+            handler.listed = True
+            self.hall.exchange.dirty.append(handler)
+        log.info("handler %s attached for %s", ascii(handler.name), ", ".join(map(ascii, types)))
+        self.receive = self._from_handler
+
+    def _from_handler(self, body: bytes) -> None:
+        handler = self.handler
+        if handler is None:
+            return
+        exchange = self.hall.exchange
+        try:
+            message = decode_handler_message(body)
+        except BadAnswer as error:
+            log.warning("handler %s: bad answer: %s", ascii(handler.name), error.detail)
+            exchange.answer_failed(handler, error.id, BadResponse(error.detail))
+            return
+        if isinstance(message, str):
+            exchange.detach(handler)
+            exchange.write(handler, frames.good_report(message))
+        else:
+            exchange.answer(handler, message)
+
+    def output_blocked(self) -> None:
+        """The handler does not read: it gets no more requests, but its answers are still welcome."""
+        if self.handler is not None:
+            self.handler.blocked = True
+
+    def output_unblocked(self) -> None:
+        if self.handler is not None:
+            self.hall.exchange.now = self.hall.clock()
+            self.hall.exchange.unblocked(self.handler)
+            self.hall.flush_soon()
+
+    def flush_out(self) -> None:
+        handler = self.handler
+        if handler is not None and handler.out:
+            self.write(handler.out)
+            handler.out.clear()
+
+    def end(self, last: bytes = b"") -> None:
+        if self.lost:
+            return
+        super().end(last)
+        self._leave()
+
+    def closed(self) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        self.hall.unattached.pop(self, None)
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            log.info("handler %s is gone", ascii(handler.name))
+            self.hall.exchange.remove_handler(handler)
+            self.hall.flush_soon()

@@ -1,0 +1,317 @@
+"""The built-in commands (docs/protocol.md, section 5): one table for clients and for the operator's socket."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bester.core.endpoints import Session
+from bester.errors import (
+    BadArguments,
+    BesterError,
+    Internal,
+    Malformed,
+    NotAllowed,
+    SessionEnded,
+    UnknownAccount,
+    UnknownCommand,
+)
+from bester.net.peers import Remote
+from bester.protocol import frames
+from bester.protocol.messages import Payload
+from bester.protocol.names import username
+from bester.server import views
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.commands")
+
+BUILTIN = "builtin"
+ADMIN = "admin"
+"""The role whose accounts may use the operator's commands."""
+
+
+class _Command(Struct):
+    type: str
+    args: Raw | None = None
+    command: Raw | None = None
+
+
+class _Data(Struct):
+    command: _Command
+
+
+class NoArgs(Struct):
+    pass
+
+
+class Credentials(Struct):
+    username: str
+    password: str
+
+
+class PasswordChange(Struct):
+    old: str
+    new: str
+
+
+class AccountName(Struct):
+    username: str
+
+
+class NewAccount(Struct):
+    username: str
+    password: str
+    admin: bool = False
+
+
+class Roles(Struct):
+    username: str
+    roles: list[str]
+
+
+class Page(Struct):
+    after: str = ""
+    limit: int = 1000
+
+
+class QueueEntry(Struct):
+    id: str = ""
+
+
+class CommandCall:
+    """One command of one caller; ``session`` is None for the local operator."""
+
+    def __init__(self, hall: Hall, session: Session | None, remote: Remote) -> None:
+        self.hall = hall
+        self.session = session
+        self.remote = remote
+        self.closes = False
+        """Whether the connection is to be closed after the report."""
+        self.logged_out = False
+
+    async def run(self, payload: Payload) -> bytes:
+        """Runs what a builtin message asks for, and returns the report's frame."""
+        error: BesterError
+        try:
+            command, args = self._find(payload.data)
+            result = await command.run(self, args)
+            data = frames.encode_text(result) if result is not None else None
+            return frames.report(payload.id, data=data)
+        except BesterError as refusal:
+            error = refusal
+        except Exception:
+            log.exception("a built-in command failed")
+            error = Internal()
+        return frames.report(payload.id, error)
+
+    def _find(self, data: Raw) -> tuple[Command, Any]:
+        name, args = read_command(data)
+        command = COMMANDS.get(name)
+        if command is None:
+            raise UnknownCommand("no such command; there are " + ", ".join(sorted(self._allowed())))
+        if name not in self._allowed():
+            raise NotAllowed("this command is for accounts of role admin" if command.admin else "not on this socket")
+        try:
+            return command, msgspec.json.decode(args, type=command.args)
+        except msgspec.DecodeError as error:
+            raise BadArguments(f"{name}: {error}") from error
+
+    def _allowed(self) -> list[str]:
+        session = self.session
+        if session is None:
+            return [name for name, command in COMMANDS.items() if not command.session]
+        return [name for name, command in COMMANDS.items() if not command.admin or ADMIN in session.roles]
+
+    @property
+    def its_session(self) -> Session:
+        assert self.session is not None
+        return self.session
+
+
+def read_command(data: Raw) -> tuple[str, Raw]:
+    """Returns a builtin message's command and its arguments, an object.
+
+    Raises:
+        BadArguments: not of section 5's form.
+    """
+    try:
+        command = msgspec.json.decode(data, type=_Data).command
+    except msgspec.DecodeError as error:
+        raise BadArguments(str(error)) from error
+    # COMPAT: the reference daemon's notes spell the arguments "command".
+    return command.type, command.args or command.command or Raw(b"{}")
+
+
+def is_opening(data: Raw) -> bool:
+    """Whether a builtin's data is a command that may stand in a connection's first message."""
+    try:
+        return read_command(data)[0] in ("login", "register")
+    except BadArguments:
+        return False
+
+
+def ends_session(data: Raw) -> bool:
+    """Whether a builtin's data is a command after which no frame may be looked at before it is done."""
+    try:
+        return read_command(data)[0] in ("logout", "close")
+    except BadArguments:
+        return False
+
+
+def read_credentials(data: Raw) -> tuple[str, Credentials]:
+    """Returns ``login`` or ``register`` with its arguments.
+
+    Raises:
+        BadArguments: not of section 5's form.
+        Malformed: a username or password that is no string.
+    """
+    name, args = read_command(data)
+    try:
+        return name, msgspec.json.decode(args, type=Credentials)
+    except msgspec.DecodeError as error:
+        raise Malformed(f"{name}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One built-in command."""
+
+    args: type[Struct]
+    run: Callable[[CommandCall, Any], Awaitable[object]]
+    admin: bool = False
+    """Only for accounts of role admin, and the local operator."""
+    session: bool = False
+    """Only for a client's session."""
+    help: str = ""
+
+
+# -- for every client -------------------------------------------------------------------------------------------
+
+
+async def _close(call: CommandCall, _: NoArgs) -> None:
+    call.closes = True
+
+
+async def _login(call: CommandCall, _: Struct) -> None:
+    raise NotAllowed("this session is logged in already; log out first")
+
+
+async def _logout(call: CommandCall, _: NoArgs) -> None:
+    await call.hall.accounts.end_token(call.its_session)
+    call.logged_out = True
+
+
+async def _change_password(call: CommandCall, args: PasswordChange) -> None:
+    session = call.its_session
+    await call.hall.accounts.change_password(session, args.old, args.new, call.remote)
+
+
+async def _list_types(call: CommandCall, _: NoArgs) -> object:
+    return views.types(call.hall)
+
+
+async def _server_info(call: CommandCall, _: NoArgs) -> object:
+    return views.server_info(call.hall)
+
+
+# -- for operators ----------------------------------------------------------------------------------------------
+
+
+async def _list_clients(call: CommandCall, _: NoArgs) -> object:
+    return views.clients(call.hall)
+
+
+async def _kick(call: CommandCall, args: AccountName) -> object:
+    sessions = call.hall.exchange.presence.sessions(username(args.username))
+    if not sessions:
+        raise UnknownAccount("no session of this account is connected")
+    for session in sessions:
+        session.carrier.end_session(SessionEnded("the session was ended by an operator"))
+    return {"sessions": len(sessions)}
+
+
+async def _add_account(call: CommandCall, args: NewAccount) -> object:
+    name = await call.hall.accounts.add(args.username, args.password, (ADMIN,) if args.admin else ())
+    return {"username": name}
+
+
+async def _remove_account(call: CommandCall, args: AccountName) -> None:
+    await call.hall.accounts.remove(args.username)
+
+
+async def _set_password(call: CommandCall, args: Credentials) -> None:
+    await call.hall.accounts.set_password(args.username, args.password)
+
+
+async def _set_roles(call: CommandCall, args: Roles) -> None:
+    await call.hall.accounts.set_roles(args.username, tuple(args.roles))
+
+
+async def _list_accounts(call: CommandCall, args: Page) -> object:
+    if not 1 <= args.limit <= 10_000:
+        raise BadArguments("limit must be from 1 to 10000")
+    accounts = await call.hall.accounts.list(args.after, args.limit)
+    return [{"username": account.username, "roles": account.roles, "created": account.created} for account in accounts]
+
+
+async def _list_handlers(call: CommandCall, _: NoArgs) -> object:
+    return views.handlers(call.hall)
+
+
+async def _list_servers(call: CommandCall, _: NoArgs) -> object:
+    return views.servers(call.hall)
+
+
+async def _status(call: CommandCall, _: NoArgs) -> object:
+    return views.status(call.hall)
+
+
+async def _list_queue(call: CommandCall, _: NoArgs) -> object:
+    return []  # nothing is kept for servers that are away: sendServers succeeds at once, or says why not
+
+
+async def _touch_queue(call: CommandCall, args: QueueEntry) -> object:
+    raise BadArguments("the queue is empty")
+
+
+async def _reload(call: CommandCall, _: NoArgs) -> object:
+    return await call.hall.reload()
+
+
+async def _drain(call: CommandCall, _: NoArgs) -> object:
+    under_way = call.hall.exchange.under_way
+    call.hall.stop_soon()
+    return {"underWay": under_way}
+
+
+COMMANDS: dict[str, Command] = {
+    "close": Command(NoArgs, _close, session=True, help="report, then close the connection"),
+    "login": Command(Struct, _login, session=True, help="authenticate; in the first message, or after a logout"),
+    "register": Command(Struct, _login, session=True, help="make an account and authenticate as it"),
+    "logout": Command(NoArgs, _logout, session=True, help="end the session; the next message must authenticate"),
+    "changePassword": Command(PasswordChange, _change_password, session=True, help="set the account's own password"),
+    "listTypes": Command(NoArgs, _list_types, help="the types that have a handler"),
+    "serverInfo": Command(NoArgs, _server_info, help="clients, listeners, the administrator's information"),
+    "listClients": Command(NoArgs, _list_clients, admin=True, help="the sessions, by account"),
+    "kick": Command(AccountName, _kick, admin=True, help="end an account's sessions"),
+    "addAccount": Command(NewAccount, _add_account, admin=True, help="make an account"),
+    "removeAccount": Command(AccountName, _remove_account, admin=True, help="remove an account, end its sessions"),
+    "setPassword": Command(Credentials, _set_password, admin=True, help="set a password, end the account's sessions"),
+    "setRoles": Command(Roles, _set_roles, admin=True, help="set an account's roles"),
+    "listAccounts": Command(Page, _list_accounts, admin=True, help="the accounts, sorted, a page at a time"),
+    "listHandlers": Command(NoArgs, _list_handlers, admin=True, help="the types, who serves them, and how it goes"),
+    "listServers": Command(NoArgs, _list_servers, admin=True, help="the other servers that are known"),
+    "listQueue": Command(NoArgs, _list_queue, admin=True, help="what waits for other servers"),
+    "retryQueue": Command(QueueEntry, _touch_queue, admin=True, help="try a waiting message now"),
+    "dropQueue": Command(QueueEntry, _touch_queue, admin=True, help="give a waiting message up"),
+    "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
+    "reload": Command(NoArgs, _reload, admin=True, help="read the configuration again"),
+    "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),
+}

@@ -1,0 +1,222 @@
+"""One accepted connection that speaks frames, whatever it is for.
+
+What all of them share: cutting frames, one write per batch, when reading stops and goes on, deadlines, and an end that
+lets the peer read its last frame. What a frame means is the subclass's.
+
+Reading stops for one of several reasons at once (:class:`Stop`); it goes on when none is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from bester.errors import BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
+from bester.net.peers import Remote, remote_of
+from bester.protocol import frames
+from bester.protocol.framing import Framer
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.connection")
+
+LINGER_S = 2.0
+"""How long a closed connection's unread input is thrown away, so that no reset overtakes the last frame."""
+
+
+class Stop(enum.IntFlag):
+    """Why a connection is not read."""
+
+    CHECKING = 1
+    """Its first message is being checked."""
+    HELD = 2
+    """Too much of what it sent is waiting."""
+    UNREAD = 4
+    """It does not read what it is sent."""
+
+
+class Connection(asyncio.Protocol):
+    """The server's end of one connection."""
+
+    receive: Callable[[bytes], None]
+    """What takes the next whole frame, by the conversation's state; a Fatal that it raises ends the connection."""
+
+    def __init__(self, hall: Hall, max_size: int, receive: Callable[[bytes], None]) -> None:
+        self.hall = hall
+        self.receive = receive
+        self.framer = Framer(max_size)
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.remote = Remote("unknown", False)
+        self.ended = False
+        """Whether no more frames are looked at."""
+        self.lost = False
+        self.unsent = False
+        """Whether the transport's buffer is above its high-water mark."""
+        self.frame_began = 0.0
+        """When the frame began that is not complete yet; 0 if there is none."""
+        self._at_most = -1
+        self._stops = Stop(0)
+
+    # -- asyncio's side ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.remote = remote_of(transport)
+        self.hall.connections.add(self)
+        self.opened()
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended:
+            return
+        hall = self.hall
+        hall.exchange.now = now = hall.clock()
+        framer = self.framer
+        self.take(framer.feed(data, self._at_most))
+        if framer.failure is not None:
+            self.fail(framer.failure)
+        if framer.buffered:
+            if not self.frame_began or framer.whole:
+                self.frame_began = now
+                hall.incomplete.add(self)
+        elif self.frame_began:
+            self.frame_began = 0.0
+            hall.incomplete.discard(self)
+        hall.flush_soon()
+
+    def take(self, bodies: list[bytes]) -> None:
+        """Handles frames in their order; a fatal one ends the connection."""
+        try:
+            for body in bodies:
+                self.receive(body)
+        except Fatal as error:
+            self.fail(error)
+        except Exception:
+            log.exception("a frame could not be handled")
+            self.fail(Internal())
+
+    def eof_received(self) -> bool:
+        return self.finish_input()
+
+    def pause_writing(self) -> None:
+        self.unsent = True
+        self.output_blocked()
+
+    def resume_writing(self) -> None:
+        self.unsent = False
+        self.output_unblocked()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended = self.lost = True
+        hall = self.hall
+        hall.connections.discard(self)
+        hall.incomplete.discard(self)
+        hall.lingering.pop(self, None)
+        hall.exchange.now = hall.clock()
+        self.closed()
+        hall.flush_soon()
+
+    # -- what a subclass says ------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """The connection is there."""
+
+    def finish_input(self) -> bool:
+        """The peer sends no more; true keeps the connection open for what is still to be written."""
+        return False
+
+    def output_blocked(self) -> None:
+        """The peer does not read; by default it is not read from either."""
+        self.stop_reading(Stop.UNREAD)
+
+    def output_unblocked(self) -> None:
+        self.resume_reading(Stop.UNREAD)
+
+    def closed(self) -> None:
+        """The connection is gone."""
+
+    def limits_changed(self) -> None:
+        """The configuration was reloaded."""
+
+    def farewell(self, error: BesterError) -> bytes:
+        """The last frame of a connection that is closed for an error."""
+        return frames.fatal(error)
+
+    # -- reading and writing -------------------------------------------------------------------------------------
+
+    def stop_reading(self, reason: Stop) -> None:
+        if not self._stops and not self.lost:
+            self.transport.pause_reading()
+        self._stops |= reason
+
+    def resume_reading(self, reason: Stop) -> None:
+        """Takes a reason away; with the last one, goes on with what is buffered and then with the socket."""
+        if not self._stops & reason:
+            return
+        self._stops &= ~reason
+        if self._stops or self.lost:
+            return
+        if self.frame_began:
+            self.frame_began = self.hall.clock()  # the time in which it was not read does not count
+        self.transport.resume_reading()
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self._stops)
+
+    def write(self, out: list[bytes]) -> None:
+        """Writes whole frames; cuts off a peer that leaves too much unread."""
+        if self.lost:
+            return
+        transport = self.transport
+        transport.write(out[0] if len(out) == 1 else b"".join(out))
+        if self.unsent and transport.get_write_buffer_size() > self.hall.max_send_queue:
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """Ends a peer that does not read; there is no way to tell it why."""
+        self.hall.counts.slow_consumers += 1
+        log.warning("cut off %s: %s", self, SlowConsumer.meaning)
+        self.ended = self.lost = True
+        self.transport.abort()
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def fail(self, error: BesterError) -> None:
+        """Ends the connection with a frame that says why."""
+        if self.ended:
+            return
+        self.hall.counts.refuse(error.code)
+        log.info("%s is closed: %s: %s", self, error.code, error.message)
+        self.flush_out()
+        self.end(self.farewell(error))
+
+    def flush_out(self) -> None:
+        """Writes what the exchange has left for this connection; for those that have an endpoint."""
+
+    def end(self, last: bytes = b"") -> None:
+        """Sends a last frame, and closes in a way that lets the peer read it."""
+        if self.lost:
+            return
+        self.ended = True
+        if last:
+            self.transport.write(last)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        if self._stops:
+            self._stops = Stop(0)
+            self.transport.resume_reading()  # to throw away what comes, and to see the peer's end
+        self.hall.incomplete.discard(self)
+        self.hall.lingering[self] = self.hall.clock() + LINGER_S
+
+    def check_frame_time(self, now: float, timeout_s: float) -> None:
+        """Fails a connection whose frame takes too long."""
+        if self.frame_began and not self._stops and now - self.frame_began > timeout_s:
+            self.hall.incomplete.discard(self)
+            self.fail(FrameTimeout(f"a frame was not complete after {timeout_s:g} s"))
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__} from {self.remote.address}"

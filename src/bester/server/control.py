@@ -1,0 +1,71 @@
+"""The operator's socket: built-in commands without a password, for this user and root only (sections 10, 12)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from collections import deque
+from typing import TYPE_CHECKING
+
+from bester.errors import NotAllowed, Overloaded
+from bester.protocol import frames
+from bester.protocol.messages import Payload, decode_message
+from bester.server.commands import BUILTIN, CommandCall
+from bester.server.connection import Connection
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+MAX_WAITING = 256
+
+
+class ControlConnection(Connection):
+    """One operator's connection: each frame is a built-in command, answered in order."""
+
+    def __init__(self, hall: Hall) -> None:
+        super().__init__(hall, hall.config.limits.max_message, self._command)
+        self._waiting: deque[Payload] = deque()
+        self._input_ended = False
+
+    def opened(self) -> None:
+        user = peer_user(self.transport.get_extra_info("socket"))
+        if user not in (0, os.geteuid()):
+            self.fail(NotAllowed("the control socket is for the server's own user and root"))
+
+    def _command(self, body: bytes) -> None:
+        payload = decode_message(body).payload
+        if payload.type != BUILTIN:
+            self.write([frames.report(payload.id, NotAllowed("only built-in commands are served here"))])
+            return
+        if len(self._waiting) >= MAX_WAITING:
+            raise Overloaded(f"more than {MAX_WAITING} commands are waiting")
+        self._waiting.append(payload)
+        if len(self._waiting) == 1:
+            self.hall.spawn(self._run())
+
+    async def _run(self) -> None:
+        while self._waiting and not self.ended:
+            report = await CommandCall(self.hall, None, self.remote).run(self._waiting[0])
+            self._waiting.popleft()
+            if not self.ended:
+                self.write([report])
+        if self._input_ended:
+            self.end()
+
+    def finish_input(self) -> bool:
+        self._input_ended = True
+        return bool(self._waiting)
+
+
+def peer_user(connected: socket.socket) -> int | None:
+    """Returns the user id of the process at the other end of a Unix socket; None where the system does not tell."""
+    if sys.platform == "linux":
+        credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", credentials)[1])
+    if sys.platform == "darwin":
+        # struct xucred: cr_version, cr_uid, ...; LOCAL_PEERCRED of SOL_LOCAL
+        credentials = connected.getsockopt(0, 1, 76)
+        return int(struct.unpack_from("II", credentials)[1])
+    return None

@@ -1,0 +1,174 @@
+"""The life of a server: everything is opened, runs, is reloaded, is drained, is closed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable
+
+from bester.config import Config, ConfigError, changes_needing_restart, load
+from bester.errors import BadConfiguration, ShuttingDown
+from bester.net.listeners import Listener, UnixListener
+from bester.server.accounts import AccountService
+from bester.server.attached import HandlerConnection
+from bester.server.classic import ClassicCalls
+from bester.server.control import ControlConnection
+from bester.server.forwarding import Forwarding
+from bester.server.gate import Gate
+from bester.server.hall import Hall
+from bester.server.informer import InformerConnection
+from bester.server.listening import ListenerConnection
+from bester.server.logs import set_up_log
+from bester.server.settings import exchange_limits, make_listener, make_store, type_rules
+from bester.server.supervisor import Supervisor
+
+log = logging.getLogger("bester.server")
+
+
+class Server:
+    """One server, for one configuration.
+
+    :meth:`start`, then :meth:`wait` until someone asks for its end, then :meth:`stop`.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.hall = hall = Hall(config)
+        hall.gate = Gate(hall)
+        hall.accounts = AccountService(hall, make_store(config))
+        hall.classic = ClassicCalls(hall)
+        hall.forwarding = Forwarding(hall)
+        hall.supervisor = Supervisor(hall)
+        hall.reloader = self.reload
+        hall.exchange.configure(type_rules(config), exchange_limits(config))
+        self.listeners: list[Listener] = []
+        """Those that the configuration names, in its order."""
+        self._local: list[Listener] = []
+        """The sockets for handlers, informer, operator."""
+        self._reloading = asyncio.Lock()
+
+    # -- start ---------------------------------------------------------------------------------------------------
+
+    async def start(self, say: Callable[[str], None] = lambda line: None) -> None:
+        """Opens everything; ``say`` is told of each address, and when the server is ready.
+
+        Raises:
+            BadConfiguration: something cannot be opened; what was opened is closed again.
+        """
+        try:
+            await self._open(say)
+        except BaseException:
+            await self._close()
+            raise
+
+    async def _open(self, say: Callable[[str], None]) -> None:
+        hall = self.hall
+        config = self.config
+        await hall.accounts.open()
+        for address, connection, what in (
+            (config.control.address, ControlConnection, "control"),
+            (config.handlers.address, HandlerConnection, "handlers"),
+            (config.informer.address, InformerConnection, "informer"),
+        ):
+            socket = UnixListener(address)
+            self._local.append(socket)
+            await socket.open(lambda connection=connection: connection(hall))  # type: ignore[misc]
+            say(f"{what} on {socket.url}")
+        hall.start_sweeping()
+        await hall.supervisor.apply(config.served_types())
+        timeout_s = config.limits.authentication_timeout
+        for configured in config.listeners():
+            if configured.kind == "web":
+                continue
+            listener = make_listener(configured)
+            self.listeners.append(listener)
+            await listener.open(lambda: ListenerConnection(hall), handshake_timeout_s=timeout_s)
+            hall.listener_urls.append(listener.url)
+            say(f"listening on {listener.url}")
+        # What is there now stays: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        say(f"{config.server.name} is ready")
+
+    async def wait(self) -> None:
+        """Returns when the server's end has been asked for."""
+        await self.hall.stop_asked.wait()
+
+    # -- reload --------------------------------------------------------------------------------------------------
+
+    async def reload(self) -> dict[str, object]:
+        """Reads the configuration file again, and switches to it without losing a connection.
+
+        Returns:
+            ``restartNeeded``: the keys that differ and take effect only at the next start; ``warnings``.
+
+        Raises:
+            BadConfiguration: the file is wrong; nothing has changed.
+        """
+        async with self._reloading:
+            if self.config.path is None:
+                raise BadConfiguration("the server was started without a configuration file")
+            new = await asyncio.to_thread(load, self.config.path)
+            waiting = changes_needing_restart(self.config, new)
+            rules, limits = type_rules(new), exchange_limits(new)
+            kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
+            kept |= {name: getattr(self.config, name) for name in ("storage", "database")}
+            handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
+            self.config = self.hall.config = new.model_copy(update={**kept, "handlers": handlers})
+            set_up_log(new.log.level, new.log.format)
+            hall = self.hall
+            hall.max_send_queue = new.limits.max_send_queue
+            hall.exchange.now = hall.clock()
+            hall.exchange.configure(rules, limits)
+            hall.forwarding.reconfigure()
+            for connection in hall.connections:
+                connection.limits_changed()
+            hall.flush_soon()
+            await hall.supervisor.apply(self.config.served_types())
+            for line in new.warnings:
+                log.warning("configuration: %s", line)
+            if waiting:
+                log.warning("configuration: these take effect at the next start: %s", ", ".join(waiting))
+            log.info("the configuration has been reloaded")
+            return {"restartNeeded": waiting, "warnings": list(new.warnings)}
+
+    async def try_reload(self) -> None:
+        """Reloads, and tells the log what was wrong."""
+        try:
+            await self.reload()
+        except ConfigError as error:
+            log.error("the configuration was not reloaded; nothing has changed:\n%s", error)
+        except BadConfiguration as error:
+            log.error("the configuration was not reloaded; nothing has changed: %s", error.message)
+
+    # -- stop ----------------------------------------------------------------------------------------------------
+
+    async def stop(self) -> None:
+        """Drains and closes: no new connections or messages; what is under way finishes, for a limited time."""
+        hall = self.hall
+        hall.stopping = True
+        for listener in self.listeners:
+            listener.close()
+        hall.exchange.draining = True
+        log.info("stopping: %d messages are under way", hall.exchange.under_way)
+        await hall.quiet(self.config.limits.drain_timeout)
+        if hall.exchange.under_way:
+            log.warning("stopping: %d messages did not finish in time", hall.exchange.under_way)
+        await self._close()
+
+    async def _close(self) -> None:
+        hall = self.hall
+        hall.flush()
+        for connection in list(hall.connections):
+            connection.fail(ShuttingDown())
+        await hall.all_closed(timeout_s=0.5)
+        hall.stop_sweeping()
+        for listener in [*self.listeners, *self._local]:
+            listener.close()
+        await hall.supervisor.stop()
+        for connection in list(hall.connections):
+            connection.transport.abort()
+        await hall.end_tasks()
+        await hall.all_closed(timeout_s=1.0)
+        await hall.accounts.close()

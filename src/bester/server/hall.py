@@ -1,0 +1,185 @@
+"""Where the rooms meet: what connections bring goes to the exchange, what it decides is carried out.
+
+The end of a batch is the end of the event loop's turn: every connection that was read in it has put its frames to the
+exchange, then :meth:`Hall.flush` carries out the effects and writes once to each endpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from bester.core.exchange import Exchange
+from bester.core.work import CallClassic, Deposit, Effect, Finished, Forward, Pause, PresenceChanged, Resume
+from bester.server.connection import Connection, Stop
+from bester.server.counts import Counts
+
+if TYPE_CHECKING:
+    from bester.config import Config
+    from bester.server.accounts import AccountService
+    from bester.server.attached import HandlerConnection
+    from bester.server.classic import ClassicCalls
+    from bester.server.forwarding import Forwarding
+    from bester.server.gate import Gate
+    from bester.server.supervisor import Supervisor
+
+log = logging.getLogger("bester.hall")
+
+SWEEP_S = 0.25
+"""How often deadlines are looked at."""
+
+
+class Hall:
+    """What every part of a running server can reach."""
+
+    accounts: AccountService
+    classic: ClassicCalls
+    forwarding: Forwarding
+    gate: Gate
+    supervisor: Supervisor
+    reloader: Callable[[], Awaitable[dict[str, object]]]
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.exchange = Exchange(config.server.name)
+        self.clock: Callable[[], float] = time.monotonic
+        self.started = time.time()
+        self.counts = Counts()
+        self.connections: set[Connection] = set()
+        self.incomplete: set[Connection] = set()
+        """Those with a frame that has begun."""
+        self.lingering: dict[Connection, float] = {}
+        """Those that are ended, and when they are closed at the latest."""
+        self.unattached: dict[HandlerConnection, float] = {}
+        """Connections to the handler socket that have not said what they serve, and until when they may."""
+        self.max_send_queue = config.limits.max_send_queue
+        self.listener_urls: list[str] = []
+        self.presence_watchers: list[Callable[[str, bool], None]] = []
+        self.stopping = False
+        """Whether no new connections and messages are taken."""
+        self.stop_asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._flush_due = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def stop_soon(self) -> None:
+        """Asks for the server's end; what is under way is finished first."""
+        self.stop_asked.set()
+
+    async def reload(self) -> dict[str, object]:
+        """Reads the configuration again, and switches to it.
+
+        Raises:
+            BadConfiguration: it is wrong; nothing has changed.
+        """
+        return await self.reloader()
+
+    # -- the batch -----------------------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        """Carries everything out at the end of this turn of the loop."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Carries out what the exchange decided, and writes its frames."""
+        self._flush_due = False
+        exchange = self.exchange
+        while exchange.effects or exchange.dirty:
+            if exchange.effects:
+                effects, exchange.effects = exchange.effects, []
+                for effect in effects:
+                    self._carry_out(effect)
+            dirty, exchange.dirty = exchange.dirty, []
+            for endpoint in dirty:
+                endpoint.listed = False
+                out = endpoint.out
+                endpoint.carrier.write(out)
+                out.clear()
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case CallClassic():
+                self.classic.call(effect.request)
+            case Forward():
+                self.forwarding.send(effect)
+            case Deposit():
+                self.accounts.deposit(effect)
+            case Pause():
+                effect.endpoint.carrier.stop_reading(Stop.HELD)
+            case Resume():
+                effect.endpoint.carrier.resume_reading(Stop.HELD)
+            case PresenceChanged():
+                for watcher in self.presence_watchers:
+                    watcher(effect.username, effect.online)
+            case Finished():
+                # After the report is written, which is later in this flush.
+                self._loop.call_soon(effect.endpoint.carrier.finished)
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def start_sweeping(self) -> None:
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def stop_sweeping(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def _sweep(self) -> None:
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+        now = self.exchange.now = self.clock()
+        self.exchange.sweep()
+        self.classic.sweep(now)
+        self.gate.sweep(now)
+        timeout_s = self.config.limits.frame_timeout
+        for connection in list(self.incomplete):
+            connection.check_frame_time(now, timeout_s)
+        for handler, deadline in list(self.unattached.items()):
+            if now >= deadline:
+                handler.timed_out()
+        for connection, deadline in list(self.lingering.items()):
+            if now >= deadline:
+                del self.lingering[connection]
+                connection.transport.abort()
+        self.flush()
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs something beside the loop's callbacks; it is ended with the server."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    def _task_done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task failed", exc_info=error)
+
+    async def quiet(self, timeout_s: float) -> None:
+        """Returns when no message is under way, or after the time."""
+        await self._until(lambda: not self.exchange.under_way, timeout_s)
+
+    async def all_closed(self, timeout_s: float) -> None:
+        """Returns when no connection is open, or after the time."""
+        await self._until(lambda: not self.connections, timeout_s)
+
+    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
+        # Only used while stopping, when a look every few milliseconds is cheaper than bookkeeping for each message.
+        deadline = self.clock() + timeout_s
+        while not condition() and self.clock() < deadline:
+            await asyncio.sleep(0.005)
+
+    async def end_tasks(self) -> None:
+        """Cancels what is still running, and waits for its end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,125 @@
+"""The informer: what handlers may ask about this server (docs/protocol.md, section 9)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bester.errors import BesterError, Malformed, Overloaded
+from bester.protocol.frames import encode_text
+from bester.protocol.framing import frame
+from bester.protocol.strictjson import decode
+from bester.server import views
+from bester.server.connection import Connection
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+MAX_WAITING = 1024
+MAX_SIZE = 64 * 1024
+
+
+class _Question(Struct):
+    type: str
+    data: Raw | None = None
+
+
+class _Ask(Struct):
+    command: _Question
+
+
+_ask = msgspec.json.Decoder(_Ask)
+_FAILED = frame(b'{"status":"1","data":null}')
+
+
+class _Refused(Exception):
+    """The command is unknown, or its data is not of the right kind."""
+
+
+class InformerConnection(Connection):
+    """One handler's connection: each frame is a command, answered in order."""
+
+    def __init__(self, hall: Hall) -> None:
+        super().__init__(hall, MAX_SIZE, self._question)
+        self._waiting: deque[bytes] = deque()
+        self._input_ended = False
+        self._watching = False
+
+    def _question(self, body: bytes) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            raise Overloaded(f"more than {MAX_WAITING} commands are waiting")
+        self._waiting.append(body)
+        if len(self._waiting) == 1:
+            self.hall.spawn(self._run())
+
+    def finish_input(self) -> bool:
+        self._input_ended = True
+        return bool(self._waiting)
+
+    def closed(self) -> None:
+        if self._watching:
+            self._watching = False
+            self.hall.presence_watchers.remove(self._presence_changed)
+
+    async def _run(self) -> None:
+        while self._waiting and not self.ended:
+            await self._answer(self._waiting[0])
+            self._waiting.popleft()
+        if self._input_ended and not self.ended:
+            self.end()
+
+    async def _answer(self, body: bytes) -> None:
+        try:
+            question = decode(_ask, body).command
+        except Malformed:
+            self.write([_FAILED])
+            return
+        try:
+            data = await self._look_up(question)
+        except (_Refused, BesterError, msgspec.DecodeError):
+            self.write([_FAILED])
+            return
+        if not self.ended:
+            self.write([frame(b'{"status":"0","data":' + encode_text(data) + b"}")])
+            if question.type == "quit":
+                self.end()
+
+    async def _look_up(self, question: _Question) -> Any:
+        hall = self.hall
+        match question.type:
+            case "listClients":
+                return hall.exchange.presence.usernames()
+            case "isClient":
+                return hall.exchange.presence.find(_name(question)) is not None
+            case "isAccount":
+                return await hall.accounts.exists(_name(question))
+            case "serverInfo":
+                # COMPAT: the reference daemon's count is a string.
+                info = views.server_info(hall)
+                return info | {"clientCount": str(info["clientCount"])}
+            case "listTypes":
+                return views.types(hall)
+            case "listServers":
+                return [server["name"] for server in views.servers(hall)]
+            case "watchClients":
+                if not self._watching and not self.ended:
+                    self._watching = True
+                    hall.presence_watchers.append(self._presence_changed)
+                return hall.exchange.presence.usernames()
+            case "quit":
+                return None
+            case _:
+                raise _Refused
+
+    def _presence_changed(self, username: str, online: bool) -> None:
+        event = {"event": "online" if online else "offline", "user": username}
+        self.write([frame(encode_text(event))])
+
+
+def _name(question: _Question) -> str:
+    if question.data is None:
+        raise _Refused
+    return msgspec.json.decode(question.data, type=str)

@@ -1,0 +1,340 @@
+"""A connection to one of the listeners: a client, or another server (docs/protocol.md, sections 2 and 8).
+
+Its states, and the method that takes the frames in each::
+
+    OPENING    _first          one frame, which says the scope
+    CHECKING   (not read)      a password or a token is being checked
+    CLIENT     _from_client    authenticated
+    SERVER     (not read)      a classic server: its one message is under way, then the connection is closed
+
+A ``logout`` leads from CLIENT back to OPENING.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bester.core.endpoints import Endpoint, Peer, Session
+from bester.errors import (
+    AuthenticationRequired,
+    BadScope,
+    BesterError,
+    Malformed,
+    NotAllowed,
+    ServerUnverified,
+    ShuttingDown,
+    Throttled,
+)
+from bester.protocol import frames
+from bester.protocol.messages import FirstMessage, Payload, decode_first, decode_message
+from bester.server.commands import BUILTIN, CommandCall, ends_session, is_opening
+from bester.server.connection import Connection, Stop
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.session")
+
+AUTH_ID = "auth_special"
+"""The id of the report that answers a client's first message."""
+
+
+class ListenerConnection(Connection):
+    """One connection to a listener."""
+
+    def __init__(self, hall: Hall) -> None:
+        limits = hall.config.limits
+        # Which scope it is shows only in the first message; only where an unproven server is welcome may that be large.
+        super().__init__(hall, limits.max_first_message, self._first)
+        self.endpoint: Endpoint | None = None
+        self._at_most = 1
+        self._scope = ""
+        """After a logout: the scope that the connection has already said."""
+        self._aside: list[bytes] = []
+        """Frames that were cut before it was known that the ones before them must be done first."""
+        self._input_ended = False
+        self._quiet: asyncio.Future[None] | None = None
+        """Set while a command waits for the outstanding messages."""
+
+    # -- asyncio's side ------------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        self.hall.counts.connections += 1
+        if self.hall.forwarding.admits(self.remote):
+            self.framer.max_size = self.hall.config.limits.max_message
+        if self.hall.stopping:
+            self.fail(ShuttingDown())
+        else:
+            self.hall.gate.enter(self)
+
+    def finish_input(self) -> bool:
+        """Stays open for reports that are still to come."""
+        endpoint = self.endpoint
+        if self._stops & Stop.CHECKING or (endpoint is not None and (endpoint.in_flight or endpoint.out)):
+            if endpoint is not None:
+                endpoint.closing = True
+            self._input_ended = True
+            return True
+        return False
+
+    def closed(self) -> None:
+        self.hall.gate.leave(self)
+        self._leave()
+
+    def _leave(self) -> None:
+        """The endpoint's part in the exchange is over."""
+        endpoint, self.endpoint = self.endpoint, None
+        if isinstance(endpoint, Session):
+            self.hall.exchange.remove_session(endpoint)
+            self.hall.accounts.session_ended(endpoint)
+        elif endpoint is not None:
+            endpoint.closed = True
+
+    def flush_out(self) -> None:
+        endpoint = self.endpoint
+        if endpoint is not None and endpoint.out:
+            self.write(endpoint.out)
+            endpoint.out.clear()
+
+    def end(self, last: bytes = b"") -> None:
+        if self.lost:
+            return
+        self.flush_out()
+        super().end(last)
+        self.hall.gate.leave(self)
+        self._leave()
+
+    # -- the first message ---------------------------------------------------------------------------------------
+
+    def _first(self, body: bytes) -> None:
+        message = decode_first(body)
+        match message.header.scope or self._scope:
+            case "client":
+                if len(body) > self.hall.config.limits.max_first_message:
+                    self._refuse(NotAllowed("a client's first message is larger than the limit"), AUTH_ID)
+                    return
+                self._first_of_client(message)
+            case "server":
+                self._first_of_server(message, len(body))
+            case "":
+                raise BadScope('the first message must have a header.scope: "client" or "server"')
+            case _:
+                raise BadScope('header.scope must be "client" or "server" here')
+
+    def _first_of_client(self, message: FirstMessage) -> None:
+        authentication = message.header.authentication
+        payload = message.payload
+        if authentication is None:
+            opening = payload is not None and payload.type == BUILTIN and is_opening(payload.data)
+            if not opening:
+                self._refuse(AuthenticationRequired(), AUTH_ID)
+                return
+        self.hall.gate.leave(self)
+        self._wait_in_line()
+        self.hall.spawn(self._authenticate(message))
+
+    def _wait_in_line(self) -> None:
+        """Looks at no further frame until :meth:`_go_on`."""
+        self.stop_reading(Stop.CHECKING)
+        self._at_most = 0
+        self.receive = self._set_aside
+
+    def _set_aside(self, body: bytes) -> None:
+        self._aside.append(body)
+
+    def _go_on(self, receive: Callable[[bytes], None], at_most: int) -> None:
+        """Takes frames again: those set aside, those buffered, those still to come."""
+        self.receive = receive
+        self._at_most = at_most
+        self.resume_reading(Stop.CHECKING)
+        aside, self._aside = self._aside, []
+        self.hall.exchange.now = self.hall.clock()
+        self.take(aside)
+        if self._at_most and self.framer.buffered:
+            self.data_received(b"")
+        self.hall.flush_soon()
+
+    async def _authenticate(self, message: FirstMessage) -> None:
+        """Checks who a client is; reading has stopped meanwhile."""
+        accounts = self.hall.accounts
+        payload = message.payload
+        data: bytes | None = None
+        try:
+            if message.header.authentication is not None:
+                account = await accounts.authenticate(message.header.authentication, self.remote)
+            else:
+                assert payload is not None
+                account = await accounts.open_by_command(payload, self.remote)
+                payload = None
+            if self.ended:
+                return
+            if self.hall.stopping:
+                raise ShuttingDown
+            features = tuple(feature for feature in message.header.features if feature in accounts.features)
+            token = await accounts.new_token(account.username) if "token" in features else None
+        except BesterError as error:
+            self.hall.counts.logins_failed += 1
+            self._refuse(error, AUTH_ID)
+            return
+        if self.ended:
+            return
+        session = Session(
+            account.username,
+            self.hall.config.server.name,
+            roles=account.roles,
+            features=features,
+            since=self.hall.clock(),
+            carrier=self,
+        )
+        if not accounts.session_began(session, token):
+            self._refuse(Throttled("too many sessions of this account"), AUTH_ID)
+            return
+        self.hall.counts.logins += 1
+        self.endpoint = session
+        exchange = self.hall.exchange
+        exchange.now = self.hall.clock()
+        exchange.add_session(session)
+        limits = self.hall.config.limits
+        welcome = {
+            "server": self.hall.config.server.name,
+            "features": features,
+            "limits": {"maxMessage": limits.max_message, "maxInFlight": limits.max_in_flight},
+        }
+        if token is not None:
+            welcome["token"] = token
+        # The members are spliced into the report's payload, whose id has been written before them.
+        fields = b"," + frames.encode_text(welcome)[1:-1]
+        self.write([frames.report(AUTH_ID, data=data, fields=fields)])
+        self.framer.max_size = limits.max_message
+        if payload is not None and payload.type != "dummy":
+            self._dispatch(session, payload, len(payload.data))
+        self._go_on(self._from_client, -1)
+        if self._input_ended:
+            self._close_when_quiet(session)
+
+    def _refuse(self, error: BesterError, id: str) -> None:
+        """Answers the first message with a bad report, and closes."""
+        if not self.ended:
+            self.hall.counts.refuse(error.code)
+            log.info("%s is refused: %s: %s", self, error.code, error.message)
+            self.end(frames.report(id, error))
+
+    # -- a client's messages -------------------------------------------------------------------------------------
+
+    def _from_client(self, body: bytes) -> None:
+        message = decode_message(body)
+        endpoint = self.endpoint
+        if endpoint is None:
+            return  # the session has just ended; nothing after that is looked at
+        header = message.header
+        if header.route or header.dry_run:
+            error = NotAllowed("the session has not asked for the feature route, or was not granted it")
+            self.hall.exchange.write(endpoint, frames.report(message.payload.id, error))
+            return
+        self._dispatch(endpoint, message.payload, len(body))
+
+    def _dispatch(self, endpoint: Endpoint, payload: Payload, size: int) -> None:
+        type = payload.type
+        if type == "dummy":
+            self.hall.exchange.write(endpoint, frames.pong(payload.id))
+        elif type == BUILTIN:
+            self._builtin(endpoint, payload)
+        else:
+            self.hall.exchange.message(endpoint, payload, size)
+
+    def _builtin(self, endpoint: Endpoint, payload: Payload) -> None:
+        assert isinstance(endpoint, Session)
+        limit = self.hall.config.limits.max_in_flight
+        if len(endpoint.commands) >= limit:
+            error = Throttled(f"at most {limit} built-in commands may be under way")
+            self.hall.exchange.write(endpoint, frames.report(payload.id, error))
+            return
+        endpoint.commands.append(payload)
+        if ends_session(payload.data):
+            self._wait_in_line()
+        if len(endpoint.commands) == 1:
+            self.hall.spawn(self._run_builtins(endpoint))
+
+    async def _run_builtins(self, session: Session) -> None:
+        while session.commands and not session.closed:
+            call = CommandCall(self.hall, session, self.remote)
+            payload = session.commands[0]
+            if ends_session(payload.data):
+                await self._outstanding_done(session)
+            report = await call.run(payload)
+            if session.closed:
+                return
+            session.commands.popleft()
+            self.hall.exchange.write(session, report)
+            self.hall.flush_soon()
+            if call.closes:
+                self.end()
+            elif call.logged_out:
+                self.flush_out()
+                self._leave()
+                self._scope = "client"
+                self.framer.max_size = self.hall.config.limits.max_first_message
+                self.hall.gate.enter(self)
+                self._go_on(self._first, 1)
+            elif ends_session(payload.data):
+                self._go_on(self._from_client, -1)  # it was refused
+
+    async def _outstanding_done(self, session: Session) -> None:
+        """Waits until all that the session sent before has its report."""
+        if session.in_flight:
+            self._quiet = asyncio.get_running_loop().create_future()
+            session.closing = True
+            await self._quiet
+            session.closing = self._input_ended
+
+    def _close_when_quiet(self, endpoint: Endpoint) -> None:
+        endpoint.closing = True
+        if not endpoint.in_flight:
+            self.end()
+
+    def finished(self) -> None:
+        """Nothing of a closing endpoint is in flight any more, and its last report is written."""
+        if self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
+        else:
+            self.end()
+
+    # -- another server's message --------------------------------------------------------------------------------
+
+    def _first_of_server(self, message: FirstMessage, size: int) -> None:
+        forwarding = self.hall.forwarding
+        self.hall.gate.leave(self)
+        payload = message.payload
+        id = payload.id if payload is not None else ""
+        if not forwarding.admits(self.remote):
+            self._refuse(ServerUnverified(), id)
+            return
+        if not forwarding.within_rate(self.remote, self.hall.clock()):
+            self._refuse(Throttled("too many messages from this server's address"), id)
+            return
+        if message.header.hops < 0:
+            raise Malformed("header.hops must not be negative")
+        # COMPAT: a server that knows no links sends one message, and may close without waiting for the report.
+        peer = Peer(carrier=self)
+        peer.closing = True
+        self.endpoint = peer
+        self._at_most = 0
+        exchange = self.hall.exchange
+        if payload is None or payload.type == "dummy":
+            self.end(frames.good_report(id) if payload is None else frames.pong(id))
+        elif payload.type == BUILTIN:
+            self.end(frames.report(id, NotAllowed("built-in commands are for accounts")))
+        else:
+            exchange.message(peer, payload, size, message.header.hops)
+            self.stop_reading(Stop.CHECKING)
+
+    def end_session(self, error: BesterError) -> None:
+        """Ends an authenticated session from the server's side."""
+        self.fail(error)
+
+    def limits_changed(self) -> None:
+        if isinstance(self.endpoint, Session):
+            self.framer.max_size = self.hall.config.limits.max_message

@@ -1,0 +1,87 @@
+"""From the configuration to what the rooms need."""
+
+from __future__ import annotations
+
+from bester.config import Config, HandlerConfig, ListenerConfig
+from bester.core.handlers import Allow, TypeRules
+from bester.core.limits import Limits
+from bester.errors import InvalidName
+from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
+from bester.net.tls import server_context
+from bester.protocol.names import username
+from bester.store.ports import AccountStore
+
+EVERYONE = frozenset({"accounts", "servers"})
+
+
+def exchange_limits(config: Config) -> Limits:
+    """The bounds that the exchange keeps."""
+    limits = config.limits
+    return Limits(max_hops=limits.max_hops, max_in_flight=limits.max_in_flight, max_recipients=limits.max_recipients)
+
+
+def type_rules(config: Config) -> dict[str, TypeRules]:
+    """What the configuration says of each type."""
+    return {name: _rules(handler) for name, handler in config.served_types().items()}
+
+
+def _rules(handler: HandlerConfig) -> TypeRules:
+    return TypeRules(
+        timeout_s=handler.timeout_s,
+        classic_socket=str(handler.socket) if handler.socket is not None else None,
+        classic_concurrency=handler.concurrency,
+        transient=handler.delivery == "transient",
+        allow=None if frozenset(handler.allow) >= EVERYONE else _allow(handler.allow),
+    )
+
+
+def _allow(entries: tuple[str, ...]) -> Allow:
+    others = [entry for entry in entries if entry not in EVERYONE]
+    return Allow(
+        accounts="accounts" in entries,
+        servers="servers" in entries,
+        roles=frozenset(entry.removeprefix("role:") for entry in others if entry.startswith("role:")),
+        names=frozenset(_canonical(entry) for entry in others if not entry.startswith("role:")),
+    )
+
+
+def _canonical(name: str) -> str:
+    try:
+        return username(name)
+    except InvalidName:
+        return name.lower()  # a server's name that cannot be an account's
+
+
+def make_listener(listener: ListenerConfig) -> Listener:
+    """Returns the listener of a configured kind, not yet bound."""
+    match listener.kind:
+        case "unix":
+            return UnixListener(listener.address)
+        case "tcp4":
+            return Tcp4Listener(listener.address, listener.port or 0)
+        case "tcp6":
+            return Tcp6Listener(listener.address, listener.port or 0)
+        case "tls":
+            context = server_context(str(listener.certificate), str(listener.key))
+            return TlsListener(listener.address, listener.port or 0, context)
+        case _:
+            raise AssertionError(listener.kind)
+
+
+def make_store(config: Config) -> AccountStore:
+    """Returns the configured driver for accounts, not yet opened."""
+    if config.database.type == "redis":
+        from bester.store.redis import RedisAccounts
+
+        redis = config.database.redis
+        return RedisAccounts(
+            redis.address,
+            redis.port,
+            database=redis.database,
+            username=redis.username,
+            password=redis.password,
+            prefix=redis.prefix,
+        )
+    from bester.store.sqlite import SqliteAccounts
+
+    return SqliteAccounts(config.storage.path)
