@@ -1,3 +1,105 @@
-"""Bester: a federated, pluggable message exchange."""
+"""Bester: a federated, pluggable message exchange.
+
+This is the public interface for those who write clients and handlers; its parts are loaded when they are first used.
+Blocking clients are in ``bester.sync``, help for tests in ``bester.testing``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bester.client.client import Client as Client
+    from bester.client.informer import Informer as Informer
+    from bester.handler.handler import Handler as Handler
+    from bester.handler.registry import HandlerError as HandlerError
+    from bester.protocol.client import ReceivedMessage as ReceivedMessage
+    from bester.protocol.commands import Command as Command
+    from bester.protocol.commands import Done as Done
+    from bester.protocol.commands import Reply as Reply
+    from bester.protocol.commands import Response as Response
+    from bester.protocol.commands import SendClients as SendClients
+    from bester.protocol.commands import SendHandler as SendHandler
+    from bester.protocol.commands import SendServers as SendServers
+    from bester.protocol.handler import Request as Request
+    from bester.protocol.handler import Sender as Sender
+    from bester.protocol.informer import Presence as Presence
+    from bester.protocol.reports import AuthenticationError as AuthenticationError
+    from bester.protocol.reports import ClientError as ClientError
+    from bester.protocol.reports import ConnectError as ConnectError
+    from bester.protocol.reports import ConnectionClosed as ConnectionClosed
+    from bester.protocol.reports import Refused as Refused
+    from bester.protocol.reports import Report as Report
+    from bester.protocol.reports import ReportError as ReportError
+    from bester.protocol.reports import Result as Result
+    from bester.protocol.reports import Step as Step
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "AuthenticationError": "bester.protocol.reports",
+    "Client": "bester.client.client",
+    "ClientError": "bester.protocol.reports",
+    "Command": "bester.protocol.commands",
+    "ConnectError": "bester.protocol.reports",
+    "ConnectionClosed": "bester.protocol.reports",
+    "Done": "bester.protocol.commands",
+    "Handler": "bester.handler.handler",
+    "HandlerError": "bester.handler.registry",
+    "Informer": "bester.client.informer",
+    "Presence": "bester.protocol.informer",
+    "ReceivedMessage": "bester.protocol.client",
+    "Refused": "bester.protocol.reports",
+    "Reply": "bester.protocol.commands",
+    "Report": "bester.protocol.reports",
+    "ReportError": "bester.protocol.reports",
+    "Request": "bester.protocol.handler",
+    "Response": "bester.protocol.commands",
+    "Result": "bester.protocol.reports",
+    "SendClients": "bester.protocol.commands",
+    "SendHandler": "bester.protocol.commands",
+    "SendServers": "bester.protocol.commands",
+    "Sender": "bester.protocol.handler",
+    "Step": "bester.protocol.reports",
+}
+__all__ = [
+    "AuthenticationError",
+    "Client",
+    "ClientError",
+    "Command",
+    "ConnectError",
+    "ConnectionClosed",
+    "Done",
+    "Handler",
+    "HandlerError",
+    "Informer",
+    "Presence",
+    "ReceivedMessage",
+    "Refused",
+    "Reply",
+    "Report",
+    "ReportError",
+    "Request",
+    "Response",
+    "Result",
+    "SendClients",
+    "SendHandler",
+    "SendServers",
+    "Sender",
+    "Step",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'bester' has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -82,7 +82,7 @@ def test_both_are_told(base: Path) -> None:
 
 def test_a_certificate_or_a_fingerprint(base: Path) -> None:
     entry = {"address": "b", "certificate": "a.pem", "fingerprint": "00" * 32}
-    with pytest.raises(ConfigError, match="federation.servers.b: found certificate and fingerprint"):
+    with pytest.raises(ConfigError, match=r"federation\.servers\.b: found certificate and fingerprint"):
         made(base, servers={"b": entry})
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bester.config import ConfigError, Problem, load, parse
+from bester.config.checks import MAX_SOCKET_PATH
 from bester.config.source import Format
 from bester.errors import BadConfiguration
 
@@ -228,12 +228,15 @@ def test_types_that_are_not_served_have_no_socket() -> None:
 
 
 def test_a_socket_whose_path_is_too_long() -> None:
-    name = "s" * 97
-    assert parse(json.dumps(network(unix={"address": f"{name}é"[1:]})), Path("/base")).listeners()
-    (problem,) = problems(network(unix={"address": f"{name}éé"}))
-    assert problem.key == "network.unix.address"
-    assert problem.found.startswith('107 bytes: "/base/sss') or problem.found.startswith('108 bytes: "/base/')
-    assert re.search(r"at most 10[37] bytes", problem.allowed)
+    longest = "é" + "s" * (MAX_SOCKET_PATH - len("/base/é".encode()))
+    assert parse(json.dumps(network(unix={"address": longest})), BASE).listeners()[0].kind == "unix"
+    assert problems(network(unix={"address": longest + "s"})) == [
+        Problem(
+            "network.unix.address",
+            f'{MAX_SOCKET_PATH + 1} bytes: "/base/é{"s" * 48}..."',
+            f"a socket's path of at most {MAX_SOCKET_PATH} bytes, counted from the root",
+        )
+    ]
 
 
 @pytest.mark.parametrize(("one", "other"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])
@@ -245,8 +248,8 @@ def test_two_listeners_of_one_port(one: str, other: str) -> None:
     assert keys == ["network.tls.port", "network.tls.certificate", "network.tls.key"]
 
 
-def test_one_port_over_both_protocols_and_on_two_addresses(tmp_path: Path) -> None:
-    parse(json.dumps(network(tcp6={"port": 2223})), tmp_path)
+def test_one_port_over_both_protocols() -> None:
+    assert len(parse(json.dumps(network(tcp6={"port": 2223})), BASE).listeners()) == 2
 
 
 # -- the file itself ----------------------------------------------------------------------------------------------
@@ -340,3 +343,19 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         load(tmp_path)
     with pytest.raises(ConfigError, match="null"):
         load("a\0b")
+
+
+def test_long_values_are_cut() -> None:
+    (problem,) = problems({"limits": {"maxHops": 10**99}})
+    assert problem.found == "1" + "0" * 56 + "..."
+
+
+def test_reserved_and_unsound_names_of_available_types() -> None:
+    found = problems({"handlers": {"availableTypes": ["builtin", "", "a\tb"]}})
+    assert [problem.found for problem in found] == ['"builtin"', '""', '"a\\tb"']
+
+
+def test_texts_that_programs_cannot_take() -> None:
+    entry = {"environment": {"A": "x\0"}}
+    assert only(handler(entry)).startswith("handlers.typeMap.t.environment.A: found a value that is not shown")
+    assert only({"database": {"redis": {"prefix": ""}}}).startswith('database.redis.prefix: found "", allowed: a text')

@@ -130,6 +130,6 @@ def test_relative_bases_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_frozen(tmp_path: Path) -> None:
     config = made(tmp_path)
     with pytest.raises(ValidationError):
-        config.limits.max_hops = 3  # type: ignore[misc]
+        config.limits.max_hops = 3
     with pytest.raises(AttributeError):
         config.listeners()[0].port = 3  # type: ignore[misc]

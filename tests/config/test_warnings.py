@@ -13,7 +13,7 @@ from bester.config import parse
 TCP = {"tcp4": {"port": 2223}}
 
 
-def warnings(base: Path, **blocks: Any) -> tuple[str, ...]:
+def warnings(base: Path, /, **blocks: Any) -> tuple[str, ...]:
     return parse(json.dumps({"network": TCP} | blocks), base).warnings
 
 

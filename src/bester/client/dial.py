@@ -34,7 +34,9 @@ async def dial(
     except TimeoutError as error:
         raise ConnectError(f"{target}: no connection within {timeout_s:g} s", temporary=True) from error
     except ssl.SSLError as error:
-        raise ConnectError(f"{target}: TLS: {getattr(error, 'verify_message', None) or error.reason or error}") from error
+        raise ConnectError(
+            f"{target}: TLS: {getattr(error, 'verify_message', None) or error.reason or error}"
+        ) from error
     except OSError as error:
         raise ConnectError(f"{target}: {error.strerror or error}", temporary=True) from error
     if target.fingerprint is not None:

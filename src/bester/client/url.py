@@ -45,8 +45,14 @@ class Target:
         return f"{'besters' if self.tls else 'bester'}://{self.username}@{host}:{self.port}"
 
 
-def parse_url(url: str, username: str | None = None, password: str | None = None) -> Target:
-    """Reads a URL; ``username`` and ``password`` given apart win over those in it.
+def parse_url(
+    url: str,
+    username: str | None = None,
+    password: str | None = None,
+    cafile: str | None = None,
+    fingerprint: str | None = None,
+) -> Target:
+    """Reads a URL; what is given apart wins over what is in it.
 
     Raises:
         ValueError: what is wrong with it; the text never has the password.
@@ -70,6 +76,9 @@ def parse_url(url: str, username: str | None = None, password: str | None = None
         if not parts.path:
             raise ValueError("the URL has no path")
         return Target(user, given, path=unquote(parts.path))
+    pinned = fingerprint or options.get("fingerprint")
+    if parts.scheme == "bester" and (pinned or cafile):
+        raise ValueError("a certificate is only asked for on besters://")
     if parts.path not in ("", "/"):
         raise ValueError("the URL of a host has no path")
     try:
@@ -84,8 +93,8 @@ def parse_url(url: str, username: str | None = None, password: str | None = None
         host=parts.hostname,
         port=DEFAULT_PORT if port is None else port,
         tls=parts.scheme == "besters",
-        cafile=options.get("cafile"),
-        fingerprint=normal_fingerprint(options["fingerprint"]) if "fingerprint" in options else None,
+        cafile=cafile or options.get("cafile"),
+        fingerprint=normal_fingerprint(pinned) if pinned else None,
     )
 
 

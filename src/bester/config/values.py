@@ -86,7 +86,8 @@ def seconds(default: float | None, low: float, high: float, meaning: str, **more
 
 def count(default: int, low: int, high: int, things: str, meaning: str) -> Any:
     """Makes a field for a whole number of ``things``."""
-    extra: dict[str, Any] = {"allowed": f"a whole number{things and f' of {things}'} from {low} to {high}"}
+    of = f" of {things}" if things else ""
+    extra: dict[str, Any] = {"allowed": f"a whole number{of} from {low} to {high}"}
     return Field(default, ge=low, le=high, description=meaning, json_schema_extra=extra)
 
 

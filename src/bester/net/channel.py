@@ -14,6 +14,9 @@ from bester.errors import Fatal
 from bester.protocol.framing import Framer
 
 
+_BATCH_BYTES = 64 * 1024
+
+
 class Channel(asyncio.Protocol):
     """Cuts what comes into frames' bodies, and gathers what goes.
 
@@ -31,6 +34,7 @@ class Channel(asyncio.Protocol):
         "_on_bodies",
         "_on_lost",
         "_out",
+        "_out_bytes",
         "_reason",
         "_room",
         "_transport",
@@ -51,6 +55,7 @@ class Channel(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._flushing = False
         self._handling = False
         self._reason: Exception | None = None
@@ -99,16 +104,23 @@ class Channel(asyncio.Protocol):
         if self.closed:
             return
         self._out.append(frame)
-        if not self._flushing and not self._handling:
+        self._out_bytes += len(frame)
+        if self._out_bytes > _BATCH_BYTES:
+            self._flush()  # a writer that never lets the loop turn must find out that there is no room
+        elif not self._flushing and not self._handling:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush_soon)
+
+    def _flush_soon(self) -> None:
+        self._flushing = False
+        self._flush()
 
     def _flush(self) -> None:
-        self._flushing = False
         out = self._out
         if out and self._transport is not None:
             self._transport.write(b"".join(out) if len(out) > 1 else out[0])
             out.clear()
+            self._out_bytes = 0
 
     @property
     def full(self) -> bool:

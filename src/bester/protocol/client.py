@@ -186,10 +186,11 @@ class ClientConversation:
             self.authenticated = True
             self.features = report.features
             self.server = report.server
-            if report.limits.max_message is not None:
+            if report.limits is not None and report.limits.max_message is not None:
                 self.max_message = report.limits.max_message
         return report
 
 
 def _command(command: str, id: str, args: Mapping[str, Any]) -> dict[str, object]:
-    return {"type": "builtin", "id": id, "data": {"command": {"type": command, "args": args}}}
+    named = {"type": command, "args": args} if args else {"type": command}
+    return {"type": "builtin", "id": id, "data": {"command": named}}

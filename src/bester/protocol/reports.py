@@ -71,7 +71,7 @@ class Report(WithData, kw_only=True, eq=False):
     token: str | None = None
     features: tuple[str, ...] = ()
     server: str | None = None
-    limits: Limits = Limits()
+    limits: Limits | None = None
 
     def raise_for_status(self) -> Report:
         """Returns the report itself if it is good.
@@ -130,7 +130,7 @@ class ReportPayload(Struct, rename="camel"):
     token: str | None = None
     features: tuple[str, ...] = ()
     server: str | None = None
-    limits: Limits = Limits()
+    limits: Limits | None = None
 
     def report(self, good: bool) -> Report:
         """Returns this as a report."""

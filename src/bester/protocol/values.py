@@ -81,5 +81,5 @@ class WithData(Struct, kw_only=True, eq=False):
 
     def __repr__(self) -> str:
         fields = ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("raw", "_value"))
-        told = "".join(f"{name}={value!r}, " for name, value in fields)
+        told = "".join(f"{name}={value!r}, " for name, value in fields if value not in (None, [], ()))
         return f"{type(self).__name__}({told}raw={bytes(self.raw)!r})"

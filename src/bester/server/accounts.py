@@ -215,7 +215,8 @@ class AccountService:
         """Sets the password of the account that asks; its other sessions end.
 
         Raises:
-            AuthenticationFailed, Throttled, BadArguments: the old one is wrong, too often wrong; the new one not allowed.
+            AuthenticationFailed, Throttled: the old one is wrong, or was so too often.
+            BadArguments: the new one is not allowed.
         """
         name = session.username
         self._check_throttle(remote, name)

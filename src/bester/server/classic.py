@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.handler")
 
+RETRY_S = 0.05
+"""How often the socket of a handler that has just been started is tried."""
 EXTRA_SIZE = 64 * 1024
 """By how much a handler's frame may exceed ``maxMessage``, so that what was accepted can be carried on."""
 
@@ -67,14 +69,20 @@ class ClassicCalls:
         self.hall.spawn(self._connect(call))
 
     async def _connect(self, call: ClassicCall) -> None:
-        path = call.request.handlers.rules.classic_socket
-        try:
-            if path is None:
-                raise FileNotFoundError("the type has no classic handler any more")
-            await asyncio.get_running_loop().create_unix_connection(lambda: call, path)
-        except OSError as error:
-            log.debug("type %s: cannot connect to %s: %s", call.request.handlers.name, path, error)
-            self.failed(call, HandlerUnavailable("the handler cannot be reached"))
+        handlers = call.request.handlers
+        while call in self.open:
+            path = handlers.rules.classic_socket
+            try:
+                if path is None:
+                    raise FileNotFoundError("the type has no classic handler any more")
+                await asyncio.get_running_loop().create_unix_connection(lambda: call, path)
+                return
+            except OSError as error:
+                log.debug("type %s: cannot connect to %s: %s", ascii(handlers.name), path, error)
+                if not self.hall.supervisor.unreachable(handlers.name):
+                    self.failed(call, HandlerUnavailable("the handler cannot be reached"))
+                    return
+            await asyncio.sleep(RETRY_S)
 
     def answered(self, call: ClassicCall, body: bytes) -> None:
         """The handler's frame is there."""

@@ -211,9 +211,7 @@ class Forwarding:
             async with asyncio.timeout(timeout_s):
                 report = await sending.outcome
             # COMPAT: a classic server may close without a report; then "sent" is all that can be known.
-            if (report is not None and report.header.message_type == "fatal") or (
-                report is not None and report.header.status not in ("good", "0")
-            ):
+            if report is not None and report.header.status not in ("good", "0"):
                 error = _refusal(report)
         except TimeoutError:
             error = ServerUnreachable(f"no report within {timeout_s:g} s")

@@ -63,6 +63,8 @@ class Hall:
         self.stop_asked = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._flush_due = False
+        self._awaited: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        """What someone waits for, looked at after each batch; only while the server stops."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -101,6 +103,9 @@ class Hall:
                 out = endpoint.out
                 endpoint.carrier.write(out)
                 out.clear()
+        for condition, met in self._awaited:
+            if condition() and not met.done():
+                met.set_result(None)
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -172,10 +177,17 @@ class Hall:
         await self._until(lambda: not self.connections, timeout_s)
 
     async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
-        # Only used while stopping, when a look every few milliseconds is cheaper than bookkeeping for each message.
-        deadline = self.clock() + timeout_s
-        while not condition() and self.clock() < deadline:
-            await asyncio.sleep(0.005)
+        if condition():
+            return
+        met: asyncio.Future[None] = self._loop.create_future()
+        self._awaited.append((condition, met))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await met
+        except TimeoutError:
+            pass
+        finally:
+            self._awaited.remove((condition, met))
 
     async def end_tasks(self) -> None:
         """Cancels what is still running, and waits for its end."""

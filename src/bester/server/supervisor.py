@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import socket
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ log = logging.getLogger("bester.supervisor")
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 30.0
 SETTLED_S = 60.0
+STARTING_S = 5.0
+"""How long a message waits for the socket of a handler that has just been started."""
 STOP_S = 3.0
 """How long a handler may take to end after SIGTERM."""
 MAX_LINE = 4096
@@ -43,6 +46,14 @@ class Supervisor:
         if kept is None:
             return None
         return {"pid": kept.pid, "starts": kept.starts, "lastExit": kept.last_exit}
+
+    def unreachable(self, type: str) -> bool:
+        """A type's socket could not be connected to; true if its handler is just starting, and it is worth a wait."""
+        kept = self._kept.get(type)
+        if kept is None:
+            return False
+        kept.unreachable.set()
+        return kept.pid is not None and self.hall.clock() < kept.starting_until
 
     async def apply(self, handlers: dict[str, HandlerConfig]) -> None:
         """Starts what is new, stops what is gone, restarts what has changed."""
@@ -70,9 +81,17 @@ def _executable(handler: HandlerConfig) -> bool:
 
 
 def _answers(path: str) -> bool:
+    """Whether somebody listens there. Asked once per start only: a simple handler may not expect an empty connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         return probe.connect_ex(path) == 0
+
+
+def _remove_socket(path: str) -> None:
+    """Removes the socket of a handler that is gone, so that a simple one can bind there again."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
 
 
 class _Kept:
@@ -87,6 +106,9 @@ class _Kept:
         self.last_exit: int | None = None
         self.tried = asyncio.Event()
         """Set when it has been started, or was found to be running already, or could not be started."""
+        self.unreachable = asyncio.Event()
+        """Set when a message could not be handed over."""
+        self.starting_until = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -105,7 +127,10 @@ class _Kept:
             if _answers(path):
                 log.info("type %s: something answers on %s already; nothing is started", ascii(self.type), path)
                 self.tried.set()
-                await self._until_silent(path)
+                self.unreachable.clear()
+                await self.unreachable.wait()
+                continue
+            _remove_socket(path)
             began = self.hall.clock()
             await self._run(path)
             self.tried.set()
@@ -114,11 +139,6 @@ class _Kept:
             log.warning("type %s: its handler ended with %s; again in %.1f s", self.type, self.last_exit, pause_s)
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-
-    async def _until_silent(self, path: str) -> None:
-        """Waits until nothing answers there any more."""
-        while _answers(path):
-            await asyncio.sleep(2.0)
 
     async def _run(self, path: str) -> None:
         """Runs the handler once, until it ends; ends it if this is cancelled."""
@@ -140,12 +160,12 @@ class _Kept:
             return
         self.pid = process.pid
         self.starts += 1
+        self.starting_until = self.hall.clock() + STARTING_S
         log.info("type %s: started %s, pid %d", ascii(self.type), self.config.binary, process.pid)
         assert process.stdout is not None
         reading = asyncio.get_running_loop().create_task(self._log_output(process.stdout))
+        self.tried.set()
         try:
-            await self._until_ready(process, path)
-            self.tried.set()
             self.last_exit = await process.wait()
         finally:
             await _end(process)
@@ -153,13 +173,6 @@ class _Kept:
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await reading
-
-    async def _until_ready(self, process: asyncio.subprocess.Process, path: str) -> None:
-        """Waits a little for its socket, so that the first messages after the start find it."""
-        for _ in range(100):
-            if process.returncode is not None or _answers(path):
-                return
-            await asyncio.sleep(0.02)
 
     async def _log_output(self, output: asyncio.StreamReader) -> None:
         while True:

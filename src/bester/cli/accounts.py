@@ -1,0 +1,197 @@
+"""The two ways to a server's accounts: through the server where it runs, else straight to its store.
+
+Straight to the store, so that accounts can be made before the first start; by the same rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from bester.cli.output import BAD, NO_CONNECTION, fail
+
+if TYPE_CHECKING:
+    from bester.cli.control import Control
+    from bester.config import Config
+    from bester.store.ports import AccountStore
+
+T = TypeVar("T")
+
+PAGE = 1000
+ADMIN = "admin"
+
+
+class Row(NamedTuple):
+    """An account, as it is listed."""
+
+    username: str
+    roles: list[str]
+    created: float
+
+
+class Accounts(Protocol):
+    """What can be done with accounts; a refusal ends the command."""
+
+    def add(self, name: str, password: str, admin: bool) -> str:
+        """Makes an account and returns its canonical name."""
+
+    def remove(self, name: str) -> None:
+        """Removes an account."""
+
+    def set_password(self, name: str, password: str) -> None:
+        """Gives an account another password."""
+
+    def set_roles(self, name: str, roles: list[str]) -> None:
+        """Replaces an account's roles."""
+
+    def page(self, after: str) -> list[Row]:
+        """Returns the next accounts, sorted; fewer than :data:`PAGE` are the last ones."""
+
+
+def open_accounts(config: Config) -> Accounts:
+    """Returns the accounts of the server that runs with this configuration, or else of its store."""
+    from bester.cli.control import Control, ControlError, NotRunning
+
+    try:
+        return _Running(Control(config.control.address))
+    except NotRunning:
+        return _Stored(config)
+    except ControlError as error:
+        fail(str(error), NO_CONNECTION)
+
+
+class _Running:
+    """The accounts of a running server."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def _run(self, command: str, **args: object) -> Any:
+        from bester.cli.control import CommandRefused, ControlError
+
+        try:
+            return self._control.run(command, **args)
+        except CommandRefused as error:
+            fail(str(error), BAD)
+        except ControlError as error:
+            fail(str(error), NO_CONNECTION)
+
+    def add(self, name: str, password: str, admin: bool) -> str:
+        return str(self._run("addAccount", username=name, password=password, admin=admin)["username"])
+
+    def remove(self, name: str) -> None:
+        self._run("removeAccount", username=name)
+
+    def set_password(self, name: str, password: str) -> None:
+        self._run("setPassword", username=name, password=password)
+
+    def set_roles(self, name: str, roles: list[str]) -> None:
+        self._run("setRoles", username=name, roles=roles)
+
+    def page(self, after: str) -> list[Row]:
+        found = self._run("listAccounts", after=after, limit=PAGE)
+        return [Row(row["username"], list(row["roles"]), row["created"]) for row in found]
+
+
+class _Stored:
+    """The accounts of a server that does not run."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    def _run(self, work: Callable[[AccountStore], Awaitable[T]]) -> T:
+        from bester.errors import BesterError
+        from bester.server.settings import make_store
+
+        async def opened() -> T:
+            store = make_store(self._config)
+            await store.open()
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+        try:
+            return asyncio.run(opened())
+        except BesterError as error:
+            fail(f"{error.message} ({error.code})", BAD)
+
+    def _name(self, name: str) -> str:
+        from bester.errors import InvalidName
+        from bester.protocol.names import username
+
+        try:
+            return username(name)
+        except InvalidName as error:
+            fail(f"{error.message} ({error.code})", BAD)
+
+    def add(self, name: str, password: str, admin: bool) -> str:
+        canonical = self._name(name)
+        roles = (ADMIN,) if admin else ()
+
+        async def work(store: AccountStore) -> None:
+            await store.add(canonical, await _hashed(password), roles, time.time())
+
+        self._run(work)
+        return canonical
+
+    def remove(self, name: str) -> None:
+        canonical = self._name(name)
+        self._run(lambda store: store.remove(canonical))
+
+    def set_password(self, name: str, password: str) -> None:
+        canonical = self._name(name)
+
+        async def work(store: AccountStore) -> None:
+            await store.set_password(canonical, await _hashed(password))
+
+        self._run(work)
+
+    def set_roles(self, name: str, roles: list[str]) -> None:
+        from bester.server.accounts import MAX_ROLES
+
+        if len(roles) > MAX_ROLES or not all(role.isprintable() and 0 < len(role) <= 64 for role in roles):
+            fail(f"at most {MAX_ROLES} roles, each of 1 to 64 printable characters (badArguments)", BAD)
+        canonical = self._name(name)
+        self._run(lambda store: store.set_roles(canonical, tuple(roles)))
+
+    def page(self, after: str) -> list[Row]:
+        found = self._run(lambda store: store.list(after, PAGE))
+        return [Row(account.username, list(account.roles), account.created) for account in found]
+
+
+async def _hashed(password: str) -> str:
+    from bester.store.passwords import Passwords
+
+    passwords = Passwords()
+    try:
+        return await passwords.hash(password)
+    finally:
+        passwords.close()
+
+
+def all_rows(accounts: Accounts) -> list[Row]:
+    """Returns all accounts, sorted."""
+    rows: list[Row] = []
+    while True:
+        page = accounts.page(rows[-1].username if rows else "")
+        rows += page
+        if len(page) < PAGE:
+            return rows
+
+
+def find_row(accounts: Accounts, name: str) -> Row:
+    """Returns one account; ends the command where there is none."""
+    from bester.errors import InvalidName, UnknownAccount
+    from bester.protocol.names import username
+
+    try:
+        canonical = username(name)
+    except InvalidName as error:
+        fail(f"{error.message} ({error.code})", BAD)
+    for row in all_rows(accounts):
+        if row.username == canonical:
+            return row
+    fail(f"{UnknownAccount.meaning} ({UnknownAccount.code})", BAD)

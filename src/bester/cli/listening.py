@@ -1,0 +1,92 @@
+"""``bester listen``: prints what is received, until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bester.cli.connect import CaOption, Door, FingerprintOption, ToOption, UserOption, door, run, split_words
+from bester.cli.output import BAD, GOOD, quiet_pipe, warn
+from bester.cli.passwords import PasswordStdinOption
+from bester.cli.sending import TextOption, show_message
+from bester.cli.settings import JsonOption
+
+if TYPE_CHECKING:
+    from bester import Client
+
+
+def listen(
+    words: Annotated[list[str] | None, typer.Argument(metavar="[URL]", show_default=False)] = None,
+    to: ToOption = None,
+    user: UserOption = None,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
+    type: Annotated[str | None, typer.Option("--type", help="Print only messages of this type.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="End after this time.")
+    ] = None,
+    text: TextOption = False,
+    password_stdin: PasswordStdinOption = False,
+    ca: CaOption = None,
+    fingerprint: FingerprintOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the messages that come for an account, until ^C.
+
+    The password comes from BESTER_PASSWORD, --password-stdin, the URL, or a prompt.
+
+    Exit status: 0 at the end, 1 if --timeout came before --count, 2 wrong usage, 3 no connection, 4 authentication
+    failed.
+    """
+    url, _ = split_words(words or [], (), to)
+    where = door(url, user, password_stdin, ca, fingerprint)
+    try:
+        with quiet_pipe():
+            complete = run(lambda: _listen(where, count, type, timeout, text, json))
+    except KeyboardInterrupt:
+        raise typer.Exit(GOOD) from None
+    raise typer.Exit(GOOD if complete else BAD)
+
+
+async def _listen(
+    where: Door, count: int | None, type: str | None, timeout_s: float | None, text: bool, json: bool
+) -> bool:
+    """Returns whether all that was wanted came."""
+    try:
+        async with asyncio.timeout(timeout_s), where.client(features=["ack"]) as client:
+            warn(f"listening on {client.server or 'the server'}")
+            ended = _watch_output(client)
+            async for message in client:
+                if type is not None and message.type != type:
+                    continue
+                show_message(message, text, json)
+                if count is not None:
+                    count -= 1
+                    if not count:
+                        return True
+            return ended.is_set()
+    except TimeoutError:
+        return count is None
+
+
+def _watch_output(client: Client) -> asyncio.Event:
+    """Closes the client when the reader of our output is gone, also while nothing is written."""
+    gone = asyncio.Event()
+    output = sys.stdout.fileno()
+    if not stat.S_ISFIFO(os.fstat(output).st_mode):
+        return gone
+    loop = asyncio.get_running_loop()
+    closing: list[asyncio.Task[None]] = []
+
+    def on_gone() -> None:
+        loop.remove_reader(output)
+        gone.set()
+        closing.append(loop.create_task(client.close()))
+
+    # Nothing is ever to be read there: it becomes readable when it breaks.
+    loop.add_reader(output, on_gone)
+    return gone

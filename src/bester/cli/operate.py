@@ -1,0 +1,45 @@
+"""``bester reload``, ``kick`` and ``drain``: an operator's commands to the running server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bester.cli.output import say, say_json, warn
+from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
+
+
+def reload(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Let the running server read its configuration again; a wrong one changes nothing."""
+    result = run_control(load_config(config), "reload")
+    if json:
+        say_json(result)
+        return
+    for line in result["warnings"]:
+        warn(f"warning: {line}")
+    say("the configuration was reloaded")
+    if result["restartNeeded"]:
+        say("these take effect at the next start: " + ", ".join(result["restartNeeded"]))
+
+
+def kick(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The account.", show_default=False)],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """End an account's sessions on the running server."""
+    result = run_control(load_config(config), "kick", username=name)
+    if json:
+        say_json(result)
+    else:
+        say(f"{result['sessions']} session(s) of {name} ended")
+
+
+def drain(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Let the running server finish what is under way, and stop."""
+    result = run_control(load_config(config), "drain")
+    if json:
+        say_json(result)
+    else:
+        say(f"the server stops; {result['underWay']} messages are under way")

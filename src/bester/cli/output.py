@@ -1,0 +1,78 @@
+"""How the commands speak: results on standard output, everything else on standard error, and their exit status.
+
+With ``--json`` a result is one JSON object on one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+GOOD = 0
+BAD = 1
+"""The server reported bad, or what was asked for could not be done."""
+USAGE = 2
+"""The command line or the configuration is wrong."""
+NO_CONNECTION = 3
+NO_ENTRY = 4
+"""Authentication failed."""
+
+EXIT_STATUS = (
+    "Exit status: 0 good, 1 reported bad or refused, 2 wrong usage or configuration, 3 no connection, "
+    "4 authentication failed."
+)
+
+
+def say(text: str) -> None:
+    """Prints a line for people; control characters in it are shown as their escapes."""
+    print(safe(text), flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints a line on standard error."""
+    print(safe(text), file=sys.stderr, flush=True)
+
+
+def say_json(value: object) -> None:
+    """Prints one JSON object as one line."""
+    say_raw_json(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def say_raw_json(text: str) -> None:
+    """Prints JSON as one line; its strings may be spelled otherwise then, its numbers are not."""
+    # Outside of its strings JSON has no other unprintable characters than white space, and inside only beyond ASCII.
+    print("".join(char if char.isprintable() else _json_escape(char) for char in text), flush=True)
+
+
+def _json_escape(char: str) -> str:
+    return " " if char in "\r\n\t" else json.dumps(char)[1:-1].replace("\x7f", "\\u007f")
+
+
+def fail(text: str, status: int = BAD) -> NoReturn:
+    """Ends the command with a line on standard error."""
+    warn(f"bester: {text}")
+    raise typer.Exit(status)
+
+
+def safe(text: str) -> str:
+    """Returns a text in which nothing can act on a terminal: what others wrote is printed here too."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+@contextmanager
+def quiet_pipe() -> Iterator[None]:
+    """Ends the command without a word when nobody reads its output any more."""
+    try:
+        yield
+    except BrokenPipeError:
+        # So that the interpreter's own last flush finds an open file.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(GOOD) from None

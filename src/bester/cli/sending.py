@@ -1,0 +1,173 @@
+"""``bester send`` and ``bester ask``: one message to a server, and what becomes of it."""
+
+from __future__ import annotations
+
+import json as jsons
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bester.cli.connect import (
+    CaOption,
+    Door,
+    FingerprintOption,
+    TimeoutOption,
+    ToOption,
+    UserOption,
+    door,
+    run,
+    split_words,
+)
+from bester.cli.output import BAD, GOOD, USAGE, fail, say, say_json, say_raw_json
+from bester.cli.passwords import PasswordStdinOption
+from bester.cli.settings import JsonOption
+
+if TYPE_CHECKING:
+    from msgspec import Raw
+
+    from bester.protocol.client import ReceivedMessage
+    from bester.protocol.reports import Report
+
+TextOption = Annotated[bool, typer.Option("--text", help="DATA is a text, not JSON.")]
+WordsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[URL] TYPE DATA",
+        help="DATA is JSON, which is sent as it is, or with --text a text; - is standard input.",
+        show_default=False,
+    ),
+]
+
+
+def send(
+    words: WordsArgument,
+    to: ToOption = None,
+    user: UserOption = None,
+    text: TextOption = False,
+    timeout: TimeoutOption = 30.0,
+    password_stdin: PasswordStdinOption = False,
+    ca: CaOption = None,
+    fingerprint: FingerprintOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Send a message and print the server's report, with what became of it for each recipient.
+
+    The password comes from BESTER_PASSWORD, --password-stdin, the URL, or a prompt.
+
+    Exit status: 0 good, 1 reported bad, 2 wrong usage, 3 no connection, 4 authentication failed.
+    """
+    url, (type, written) = split_words(words, ("TYPE", "DATA"), to)
+    where = door(url, user, password_stdin, ca, fingerprint)
+    data = read_data(written, text)
+    report = run(lambda: _send(where, type, data, timeout))
+    if json:
+        say_json(report_as_json(report))
+    else:
+        _show(report)
+    raise typer.Exit(GOOD if report.good else BAD)
+
+
+def ask(
+    words: WordsArgument,
+    to: ToOption = None,
+    user: UserOption = None,
+    text: TextOption = False,
+    timeout: TimeoutOption = 30.0,
+    answer_type: Annotated[
+        str | None, typer.Option("--answer-type", metavar="TYPE", help="The answer's type, if it is another.")
+    ] = None,
+    password_stdin: PasswordStdinOption = False,
+    ca: CaOption = None,
+    fingerprint: FingerprintOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Send a message, wait for the message that answers it, and print that.
+
+    With --text an answer that is a text is printed without quotes.
+
+    Exit status: 0 answered, 1 reported bad or no answer, 2 wrong usage, 3 no connection, 4 authentication failed.
+    """
+    url, (type, written) = split_words(words, ("TYPE", "DATA"), to)
+    where = door(url, user, password_stdin, ca, fingerprint)
+    data = read_data(written, text)
+    show_message(run(lambda: _ask(where, type, data, answer_type, timeout)), text, json, with_type=False)
+
+
+async def _send(where: Door, type: str, data: Raw, timeout_s: float) -> Report:
+    # What comes meanwhile is not asked for.
+    async with where.client(on_message=lambda message: None) as client:
+        try:
+            return await client.send(type, data, timeout=timeout_s)
+        except TimeoutError:
+            fail(f"no report within {timeout_s:g} s; what became of the message is not known", BAD)
+
+
+async def _ask(where: Door, type: str, data: Raw, answer_type: str | None, timeout_s: float) -> ReceivedMessage:
+    async with where.client() as client:
+        try:
+            return await client.ask(type, data, reply_type=answer_type, timeout=timeout_s)
+        except TimeoutError:
+            fail(f"no answer within {timeout_s:g} s", BAD)
+
+
+def read_data(written: str, text: bool) -> Raw:
+    """Returns the data to send, as JSON; ends the command where it is none."""
+    from msgspec import Raw
+
+    raw = sys.stdin.buffer.read() if written == "-" else written.encode(errors="surrogateescape")
+    try:
+        string = raw.decode()
+        if text:
+            return Raw(jsons.dumps(string.removesuffix("\n") if written == "-" else string).encode())
+        jsons.loads(string, parse_constant=_no_constant)
+    except RecursionError:
+        fail("DATA is nested too deep", USAGE)
+    except ValueError as error:
+        fail(f"DATA is not JSON: {error}" + ("" if text else " (for a text there is --text)"), USAGE)
+    return Raw(raw)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def report_as_json(report: Report) -> dict[str, object]:
+    """Returns a report as it is printed with ``--json``."""
+    from msgspec import to_builtins
+
+    found: dict[str, object] = {"status": "good" if report.good else "bad"}
+    if report.error is not None:
+        found["error"] = to_builtins(report.error)
+    found["results"] = [
+        {name: value for name, value in to_builtins(result).items() if value is not None} for result in report.results
+    ]
+    if len(report.raw):
+        found["data"] = report.data
+    return found
+
+
+def _show(report: Report) -> None:
+    if report.error is not None:
+        say(f"bad: {report.error.message} ({report.error.code})" + (", temporary" if report.error.temporary else ""))
+    else:
+        say("good" if report.good else "bad")
+    width = max((len(result.to) for result in report.results), default=0)
+    for result in report.results:
+        why = f": {result.error.message} ({result.error.code})" if result.error is not None else ""
+        say(f"  {result.to:{width}}  {result.status}{why}")
+    if len(report.raw):
+        say(f"  data: {bytes(report.raw).decode(errors='replace')}")
+
+
+def show_message(message: ReceivedMessage, text: bool, json: bool, with_type: bool = True) -> None:
+    """Prints a message that was received."""
+    raw = bytes(message.raw).decode(errors="replace") or "null"
+    if json:
+        say_raw_json(f'{{"type":{jsons.dumps(message.type)},"data":{raw}}}')
+        return
+    head = f"{message.type}: " if with_type else ""
+    if text and isinstance(message.data, str):
+        say(head + message.data)
+    else:
+        say(head + raw.replace("\r", " ").replace("\n", " "))

@@ -1,0 +1,152 @@
+"""``bester status``: a running server at a glance."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bester.cli.output import GOOD, NO_CONNECTION, fail, quiet_pipe, safe, say_json
+from bester.cli.settings import ConfigOption, JsonOption, load_config, open_control
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from bester.cli.control import Control
+
+FIRST_LOOK_S = 0.25
+"""How long rates are measured where the status is shown once."""
+
+
+def status(
+    config: ConfigOption = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until ^C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.1, max=3600.0, metavar="SECONDS", help="How often.")] = 1.0,
+    json: JsonOption = False,
+) -> None:
+    """Show the running server's listeners, clients, handlers, servers and rates."""
+    loaded = load_config(config)
+    with open_control(loaded) as control, quiet_pipe():
+        try:
+            _show(control, watch, interval if watch else FIRST_LOOK_S, json)
+        except KeyboardInterrupt:
+            raise typer.Exit(GOOD) from None
+
+
+def _show(control: Control, watch: bool, interval_s: float, json: bool) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    before, since = _ask(control), time.monotonic()
+    live = None if json or not watch else Live(console=Console(), auto_refresh=False)
+    try:
+        while True:
+            time.sleep(interval_s)
+            found, now = _ask(control), time.monotonic()
+            found["rates"] = rates(before, found, now - since)
+            if json:
+                say_json(found)
+            elif live is None:
+                Console(highlight=False).print(tables(found))
+            else:
+                live.start()
+                live.update(tables(found), refresh=True)
+            if not watch:
+                return
+            before, since = found, now
+    finally:
+        if live is not None:
+            live.stop()
+
+
+def _ask(control: Control) -> dict[str, Any]:
+    from bester.cli.control import ControlError
+
+    try:
+        found: dict[str, Any] = control.run("status")
+        found["clients"] = control.run("listClients")
+    except ControlError as error:
+        fail(str(error), NO_CONNECTION)
+    return found
+
+
+def rates(before: dict[str, Any], after: dict[str, Any], seconds: float) -> dict[str, float]:
+    """Returns how much was counted per second between two looks."""
+    return {
+        name: round((after["messages"][name] - before["messages"][name]) / seconds, 1)
+        for name in ("accepted", "good", "bad", "deliveries")
+    }
+
+
+def tables(found: dict[str, Any]) -> Group:
+    """Returns what is shown to people."""
+    from rich.console import Group
+    from rich.table import Table
+
+    head = Table.grid(padding=(0, 2))
+    messages, per_s = found["messages"], found["rates"]
+    head.add_row("server", safe(str(found["server"])))
+    head.add_row("running", f"{_duration(found['uptime'])}, pid {found['pid']}")
+    head.add_row("listening", ", ".join(found["listeners"]) or "nowhere yet")
+    head.add_row(
+        "connections",
+        f"{found['connections']}: {found['sessions']} sessions of {found['accounts']} accounts, "
+        f"{found['unauthenticated']} not authenticated",
+    )
+    head.add_row("messages", ", ".join(f"{messages[name]} {name} ({per_s[name]:g}/s)" for name in per_s))
+    head.add_row("under way", str(found["underWay"]))
+    head.add_row("to servers", f"{found['toServers']['sent']} sent, {found['toServers']['failed']} failed")
+    return Group(head, _handlers(found["handlers"]), _clients(found["clients"]), _servers(found["servers"]))
+
+
+def _handlers(rows: list[dict[str, Any]]) -> Table:
+    table = _table("handlers", "type", "served by", "answered", "failed", "active", "waiting", "mean ms", "last error")
+    for row in rows:
+        by = [f"{one['name'] or 'attached'} ({one['outstanding']}/{one['concurrency']})" for one in row["attached"]]
+        if not by and row["classic"]:
+            process = row["process"] or {}
+            by = [f"{row['classic']}" + (f" (pid {process['pid']})" if process.get("pid") else "")]
+        cells = [row["type"], ", ".join(by) or "nobody", row["answered"], row["failed"], row["active"], row["waiting"]]
+        table.add_row(*(safe(str(cell)) for cell in (*cells, row["meanMs"] or "", row["lastError"] or "")))
+    return table
+
+
+def _clients(rows: list[dict[str, Any]]) -> Table:
+    table = _table("clients", "account", "from", "connected", "in flight")
+    for row in rows[:100]:
+        for session in row["sessions"]:
+            cells = (row["username"], session["address"], _duration(session["seconds"]), session["inFlight"])
+            table.add_row(*(safe(str(cell)) for cell in cells))
+    if len(rows) > 100:
+        table.add_row(f"and {len(rows) - 100} more")
+    return table
+
+
+def _servers(rows: list[dict[str, Any]]) -> Table:
+    table = _table("servers", "name", "address", "verified")
+    for row in rows:
+        table.add_row(safe(row["name"]), safe(row["address"]), "yes" if row["verified"] else "no")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:g} s"

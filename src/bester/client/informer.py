@@ -1,0 +1,199 @@
+"""Asks a server on this machine about itself (docs/protocol.md, section 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from types import TracebackType
+from typing import Any, Self
+
+from msgspec import UNSET
+
+from bester.errors import Malformed
+from bester.net.channel import Channel
+from bester.protocol.informer import Answer, Presence, decode_told, query
+from bester.protocol.reports import ClientError, ConnectError, ConnectionClosed
+
+_MAX_FRAME_BYTES = 64 * 1024 * 1024
+
+
+class _Asking:
+    """One connection to the informer's socket."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._channel: Channel | None = None
+        self._pending: deque[asyncio.Future[Answer]] = deque()
+        self.events: asyncio.Queue[Presence | ConnectionClosed] = asyncio.Queue()
+
+    async def open(self) -> None:
+        """Connects, unless that is done."""
+        if self._channel is not None and not self._channel.closed:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            _, self._channel = await loop.create_unix_connection(
+                lambda: Channel(_MAX_FRAME_BYTES, self._received, self._lost), self._path
+            )
+        except OSError as error:
+            raise ConnectError(f"{self._path}: {error.strerror or error}", temporary=True) from error
+
+    async def ask(self, command: str, data: object = UNSET) -> Any:
+        """Returns the answer's data.
+
+        Raises:
+            ConnectError, ConnectionClosed: no answer.
+            ClientError: the informer says that it failed, or does not know the command.
+        """
+        await self.open()
+        assert self._channel is not None
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._pending.append(future)
+        self._channel.write(query(command, data))
+        answer = await future
+        if not answer.good:
+            raise ClientError(f"the informer answers nothing to {command}")
+        return answer.data
+
+    def _received(self, bodies: list[bytes]) -> None:
+        for body in bodies:
+            told = decode_told(body)
+            if isinstance(told, Presence):
+                self.events.put_nowait(told)
+            elif not self._pending:
+                raise Malformed("an answer to nothing")
+            elif not (future := self._pending.popleft()).done():
+                future.set_result(told)
+
+    def _lost(self, cause: Exception | None) -> None:
+        error = ConnectionClosed(f"the informer is gone: {cause or 'closed by the server'}", temporary=True)
+        for future in self._pending:
+            if not future.done():
+                future.set_exception(error)
+        self._pending.clear()
+        self.events.put_nowait(error)
+
+    async def close(self) -> None:
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.abort()
+            await channel.wait_closed()
+
+
+class Watch:
+    """Who comes and goes, as it happens; made by :meth:`Informer.watch_clients`.
+
+    First comes one event for each account that is connected already.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._asking = _Asking(path)
+        self._present: deque[Presence] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Presence:
+        """Returns the next event.
+
+        Raises:
+            ConnectError: there is no informer.
+            ConnectionClosed: it is gone; who is connected is no longer known.
+        """
+        if self._present is None:
+            self._present = deque(Presence(user, True) for user in await self._asking.ask("watchClients"))
+        if self._present:
+            return self._present.popleft()
+        event = await self._asking.events.get()
+        if isinstance(event, ConnectionClosed):
+            self._asking.events.put_nowait(event)
+            raise event
+        return event
+
+    async def close(self) -> None:
+        """Ends the connection; can be called again."""
+        await self._asking.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Informer:
+    """What a server tells processes on its machine about itself.
+
+    ::
+
+        async with Informer("bInformer") as informer:
+            print(await informer.list_clients())
+
+    Connects with the first question, and again where the server was restarted in between.
+
+    Args:
+        path: the socket; None: the environment's ``BESTER_INFORMER``, or else ``bInformer``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._path = os.fspath(path) if path is not None else os.environ.get("BESTER_INFORMER", "bInformer")
+        self._asking = _Asking(self._path)
+        self._watches: list[Watch] = []
+
+    async def ask(self, command: str, data: object = UNSET) -> Any:
+        """Asks anything, and returns the answer's data.
+
+        Raises:
+            ConnectError: there is no informer.
+            ConnectionClosed: it went away before it answered.
+            ClientError: it failed, or does not know the command.
+        """
+        return await self._asking.ask(command, data)
+
+    async def list_clients(self) -> list[str]:
+        """Returns the accounts that are connected, sorted."""
+        return list(await self.ask("listClients"))
+
+    async def is_client(self, user: str) -> bool:
+        """Says whether an account is connected."""
+        return bool(await self.ask("isClient", user))
+
+    async def is_account(self, user: str) -> bool:
+        """Says whether there is an account of this name."""
+        return bool(await self.ask("isAccount", user))
+
+    async def server_info(self) -> dict[str, Any]:
+        """Returns ``clientCount``, ``adminInfo``, ``listeners`` and more."""
+        return dict(await self.ask("serverInfo"))
+
+    async def list_types(self) -> list[str]:
+        """Returns the types that the server has handlers for."""
+        return list(await self.ask("listTypes"))
+
+    async def list_servers(self) -> list[str]:
+        """Returns the names of the other servers that this one knows."""
+        return list(await self.ask("listServers"))
+
+    def watch_clients(self) -> Watch:
+        """Returns who is connected and then who comes and goes, for ``async for``; on a connection of its own."""
+        watch = Watch(self._path)
+        self._watches.append(watch)
+        return watch
+
+    async def close(self) -> None:
+        """Ends all connections; can be called again."""
+        for watch in self._watches:
+            await watch.close()
+        self._watches.clear()
+        await self._asking.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,109 @@
+"""Shows what happens while it happens, with the milliseconds since the beginning."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from bester.cli.output import safe, say_json
+
+_READ = 65536
+
+
+class Stage:
+    """Where the stories are shown: as lines for people, or as JSON objects.
+
+    Handlers tell through a datagram socket. What is there is always shown before what the caller shows, so that a
+    cause stands before its effect.
+    """
+
+    def __init__(self, json: bool) -> None:
+        self.began = time.monotonic()
+        self.told: list[dict[str, Any]] = []
+        """What the handlers told, since :meth:`scene`."""
+        self._json = json
+        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._audiences: list[socket.socket] = []
+
+    def audience(self, path: Path) -> socket.socket:
+        """Returns the socket at ``path`` to which handlers tell; call :meth:`hear` when there is something."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listening.setblocking(False)
+        listening.bind(str(path))
+        self._audiences.append(listening)
+        return listening
+
+    def leave(self, listening: socket.socket) -> None:
+        """Closes a socket that :meth:`audience` returned."""
+        self._audiences.remove(listening)
+        listening.close()
+
+    def hear(self) -> None:
+        """Shows what handlers have told."""
+        for listening in self._audiences:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    event = json.loads(listening.recv(_READ))
+                    self.told.append(event)
+                    what = f"{event['handler']} handler ({event['form']}, pid {event['pid']})"
+                    decided = f"{what}: {quoted(event['text'])}, {event['decided']}"
+                    self._line(event["server"], decided, "cyan", event, at=event["at"])
+
+    def scene(self, title: str) -> None:
+        """Begins a part of a story."""
+        self.hear()
+        self.told.clear()
+        if self._json:
+            say_json({"ms": self._ms(), "scene": title})
+        else:
+            self._console.print(Text(f"\n{title}", style="bold"))
+
+    def show(self, who: str, what: str, style: str = "", **more: object) -> None:
+        """Shows one thing that happened just now."""
+        self.hear()
+        self._line(who, what, style, more)
+
+    def end(self, arrived: list[str]) -> None:
+        """Says what arrived."""
+        self.hear()
+        if self._json:
+            say_json({"ms": self._ms(), "arrived": arrived})
+            return
+        self._console.print(Text("\nWhat arrived", style="bold"))
+        for line in arrived:
+            self._console.print(Text(f"  {safe(line)}", style="green"))
+        self._console.print(Text(f"\nAll as it should be, in {self._ms() / 1000:.1f} s."))
+
+    def remark(self, lines: list[str]) -> None:
+        """Says something beside the story."""
+        if self._json:
+            say_json({"remark": lines})
+        else:
+            for line in ["", *lines]:
+                print(line, flush=True)
+
+    def _line(self, who: str, what: str, style: str, more: dict[str, Any], at: float | None = None) -> None:
+        ms = self._ms(at)
+        if self._json:
+            fields = {name: value for name, value in more.items() if name != "at"}
+            say_json({"ms": ms, "who": who, "what": what} | fields)
+            return
+        line = Text(f"{ms:7.0f} ms  ")
+        line.append(f"{safe(who):10}", style="bold")
+        line.append(f" {safe(what)}", style=style)
+        self._console.print(line)
+
+    def _ms(self, at: float | None = None) -> float:
+        return round(1000 * ((time.monotonic() if at is None else at) - self.began), 1)
+
+
+def quoted(text: str) -> str:
+    """Returns a text in typographic quotes."""
+    return f"“{text}”"

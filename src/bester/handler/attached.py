@@ -1,0 +1,141 @@
+"""The attached form: one connection to the server's handler socket (docs/protocol.md, section 6)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import count
+
+from bester.handler.registry import Registry, Runner
+from bester.net.channel import Channel
+from bester.protocol.commands import Response
+from bester.protocol.handler import ATTACH_ID, DETACH_ID, HandlerConversation, Request
+from bester.protocol.reports import ConnectError, ConnectionClosed, FatalError, Report, ReportError
+
+_ATTACH_TIMEOUT_S = 10.0
+_DETACH_TIMEOUT_S = 1.0
+
+
+class Attachment:
+    """One connection: :meth:`open` it, wait until it is :attr:`lost`, or :meth:`stop` it."""
+
+    def __init__(self, registry: Registry, max_frame_bytes: int) -> None:
+        self._types = registry.types
+        self._max_frame_bytes = max_frame_bytes
+        self._conversation = HandlerConversation()
+        self._runner = Runner(registry, self._answer, self._fail)
+        self._channel: Channel | None = None
+        self._fatal: ReportError | None = None
+        self._reports: dict[str, asyncio.Future[Report]] = {}
+        self._next_id = count(1).__next__
+        self.lost: asyncio.Future[ConnectionClosed] = asyncio.get_running_loop().create_future()
+        """Done when the connection ended, with the reason."""
+
+    async def open(self, path: str, name: str, concurrency: int, features: Iterable[str]) -> None:
+        """Connects and attaches.
+
+        Raises:
+            ConnectError: nobody is there.
+            Refused: the server does not want this handler.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            _, self._channel = await loop.create_unix_connection(self._make_channel, path)
+        except OSError as error:
+            raise ConnectError(f"{path}: {error.strerror or error}", temporary=True) from error
+        try:
+            async with asyncio.timeout(_ATTACH_TIMEOUT_S):
+                hello = self._conversation.attach(self._types, name, concurrency, features)
+                (await self._ask(hello, ATTACH_ID)).raise_for_status()
+        except BaseException as error:
+            self._channel.abort()
+            await self._channel.wait_closed()
+            if isinstance(error, ConnectionClosed | TimeoutError):
+                raise ConnectError(f"{path}: {error or 'no answer'}", temporary=True) from error
+            raise
+
+    def _make_channel(self) -> Channel:
+        return Channel(self._max_frame_bytes, self._received, self._ended)
+
+    async def push(self, response: Response, type: str | None) -> Report:
+        """Speaks first.
+
+        Raises:
+            ConnectionClosed: what became of it is not known.
+            TypeError: the commands have no form on the wire.
+        """
+        id = f"push-{self._next_id()}"
+        if self._channel is not None and self._channel.full:
+            await self._channel.drain()
+        return await self._ask(self._conversation.push(id, response, type), id)
+
+    async def stop(self, timeout_s: float | None) -> None:
+        """Takes no new requests, finishes the outstanding ones within the time limit, and ends the connection."""
+        channel = self._channel
+        if channel is not None and not self.lost.done():
+            try:
+                async with asyncio.timeout(_DETACH_TIMEOUT_S):
+                    await self._ask(self._conversation.detach(), DETACH_ID)
+            except (ConnectionClosed, TimeoutError):
+                pass  # gone already; or a server that does not report it, but heeds it
+            await self._runner.finish(timeout_s)
+            channel.close()
+        await self.end()
+
+    async def end(self) -> None:
+        """Cancels what is outstanding and cuts the connection if there is one."""
+        await self._runner.cancel()
+        if self._channel is not None:
+            if not self._channel.closed:
+                self._channel.abort()
+            try:
+                async with asyncio.timeout(_DETACH_TIMEOUT_S):
+                    await self._channel.wait_closed()
+            except TimeoutError:
+                self._channel.abort()
+                await self._channel.wait_closed()
+
+    def _ask(self, frame: bytes, id: str) -> asyncio.Future[Report]:
+        future: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
+        if self.lost.done():
+            future.set_exception(self.lost.result())
+        elif self._channel is not None:
+            self._reports[id] = future
+            self._channel.write(frame)
+        return future
+
+    # -- from the server --------------------------------------------------------------------------------------
+
+    def _received(self, bodies: list[bytes]) -> None:
+        receive = self._conversation.receive
+        handle = self._runner.handle
+        for body in bodies:
+            event = receive(body)
+            if isinstance(event, Request):
+                handle(event)
+            elif isinstance(event, FatalError):
+                self._fatal = event.error
+            else:
+                future = self._reports.pop(event.id, None)
+                if future is not None and not future.done():
+                    future.set_result(event)
+
+    def _answer(self, request: Request, response: Response) -> None:
+        if self._channel is not None:
+            self._channel.write(self._conversation.answer(request, response))
+
+    def _fail(self, request: Request) -> None:
+        if self._channel is not None:
+            self._channel.write(self._conversation.fail(request))
+
+    def _ended(self, cause: Exception | None) -> None:
+        if self._fatal is not None:
+            error = ConnectionClosed(self._fatal.message, self._fatal.code, self._fatal.temporary)
+        else:
+            error = ConnectionClosed(f"the connection was lost: {cause or 'closed by the server'}", temporary=True)
+        error.__cause__ = cause
+        for future in self._reports.values():
+            if not future.done():
+                future.set_exception(error)
+        self._reports.clear()
+        self.lost.set_result(error)

@@ -1,0 +1,326 @@
+"""The public face of handlers.
+
+A handler is *started* until it is *stopped*; in between it is attached, or waits to attach again. ``run`` is all
+that a program needs; ``start``, ``stop`` and ``wait_attached`` are for those who have an event loop of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TypeVar
+
+from bester.handler.attached import Attachment
+from bester.handler.classic import ClassicListener
+from bester.handler.registry import Function, Registry, log
+from bester.protocol.commands import Response
+from bester.protocol.reports import ClientError, ConnectError, ConnectionClosed, Refused, Report
+
+F = TypeVar("F", bound=Function)
+
+DEFAULT_ADDRESS = "besterHandlers"
+DEFAULT_MAX_FRAME_BYTES = 1024 * 1024 + 64 * 1024
+
+
+class Handler:
+    """Handles messages of one or more types.
+
+    ::
+
+        handler = Handler()
+
+        @handler.on("chat")
+        def chat(message):
+            return SendClients(["g"], message.data)
+
+        handler.run()
+
+    Args:
+        address: the server's handler socket; None: the environment's ``BESTER_HANDLERS``, or else ``besterHandlers``.
+        name: for the operator's eyes; None: the types.
+        concurrency: how many requests the server may have outstanding here.
+        classic: listen on this socket in the classic form, and do not attach; True takes the path from the
+            environment's ``BESTER_SOCKET``, which a server gives to the handlers that it starts.
+        dry_run: the functions look at ``message.dry_run``, and have no effects of their own then
+            (docs/protocol.md, section 6); else they are not asked.
+        max_frame_bytes: the largest frame that is accepted.
+        retry_first_s: the pause before the first try to attach again; it doubles, with some chance in it,
+        retry_max_s: up to this.
+        grace_s: how long the outstanding requests may take to finish when the handler is stopped.
+    """
+
+    def __init__(
+        self,
+        address: str | os.PathLike[str] | None = None,
+        *,
+        name: str | None = None,
+        concurrency: int = 64,
+        classic: str | os.PathLike[str] | bool | None = None,
+        dry_run: bool = False,
+        max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
+        retry_first_s: float = 0.1,
+        retry_max_s: float = 5.0,
+        grace_s: float = 30.0,
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError("the concurrency is at least 1")
+        self._address = (
+            os.fspath(address) if address is not None else os.environ.get("BESTER_HANDLERS", DEFAULT_ADDRESS)
+        )
+        self._classic_path = _classic_path(classic)
+        self._name = name
+        self._concurrency = concurrency
+        self._features = ("dryRun",) if dry_run else ()
+        self._max_frame_bytes = max_frame_bytes
+        self._retry_first_s = retry_first_s
+        self._retry_max_s = retry_max_s
+        self._grace_s = grace_s
+        self._registry = Registry()
+        self._attachment: Attachment | None = None
+        self._ready: asyncio.Event | None = None
+        self._stopping: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def types(self) -> list[str]:
+        """The types that have a function."""
+        return self._registry.types
+
+    @property
+    def registry(self) -> Registry:
+        """The functions; for tests of them."""
+        return self._registry
+
+    def on(self, *types: str, thread: bool = False) -> Callable[[F], F]:
+        """Makes the function below it the handler of these types.
+
+        The function gets a :class:`bester.Request`, and returns a command, a list of commands, or None for nothing to
+        be sent. It may be ``async def``; then messages are handled at the same time, up to the concurrency, and
+        answers leave as they are ready. A ``def`` is called in the event loop: quick, and in order.
+
+        Args:
+            types: without any, the environment's ``BESTER_TYPE``.
+            thread: call the ``def`` in a thread, because it takes long or waits for something.
+
+        Raises:
+            ValueError: a type has a function already, or cannot be handled.
+        """
+        named = types or tuple(filter(None, (os.environ.get("BESTER_TYPE"),)))
+        if not named:
+            raise ValueError("on() needs a type, and BESTER_TYPE is not set")
+
+        def register(function: F) -> F:
+            for type in named:
+                self._registry.add(type, function, thread)
+            return function
+
+        return register
+
+    # -- to run -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Handles messages until SIGTERM or SIGINT; then finishes what is outstanding and returns.
+
+        Raises:
+            Refused: the server does not want this handler, whose types or name are wrong for it.
+            bester.errors.BadConfiguration: the classic socket cannot be made.
+        """
+        import uvloop  # only whoever runs the loop chooses it
+
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._run())
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        serving = self._begin()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask_to_stop)
+        try:
+            await serving
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _ask_to_stop(self) -> None:
+        if self._stopping is not None:
+            if self._stopping.is_set() and self._task is not None:
+                self._task.cancel()  # asked twice: at once
+            self._stopping.set()
+
+    async def serve(self) -> None:
+        """Handles messages until :meth:`stop`; cancelled, it ends without waiting for what is outstanding.
+
+        Raises:
+            Refused, bester.errors.BadConfiguration: as :meth:`run`.
+        """
+        task = self._begin()
+        try:
+            await task
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+
+    async def start(self, timeout: float | None = None) -> None:
+        """Begins to handle messages in the background; returns when that is so. End it with :meth:`stop`.
+
+        Raises:
+            TimeoutError: there is no server yet; it goes on trying.
+            Refused, bester.errors.BadConfiguration: as :meth:`run`.
+        """
+        self._begin()
+        await self.wait_attached(timeout)
+
+    def _begin(self) -> asyncio.Task[None]:
+        if self._task is not None and not self._task.done():
+            raise RuntimeError("the handler runs already")
+        types = self._registry.types
+        if not types:
+            raise RuntimeError("no type has a function: @handler.on(type)")
+        if self._classic_path is not None and len(types) != 1:
+            raise RuntimeError("in the classic form a handler has one type, because the server does not tell it")
+        self._ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+        serving = self._serve_attached() if self._classic_path is None else self._serve_classic(self._classic_path)
+        self._task = asyncio.get_running_loop().create_task(serving)
+        return self._task
+
+    async def stop(self) -> None:
+        """Takes no new messages, finishes the outstanding ones (for at most ``grace_s``), and ends."""
+        if self._task is not None and self._stopping is not None:
+            self._stopping.set()
+            await asyncio.wait([self._task])
+
+    async def wait_attached(self, timeout: float | None = None) -> None:
+        """Returns when the handler is attached (in the classic form: listens).
+
+        Raises:
+            TimeoutError: not in time.
+            ConnectionClosed: the handler was stopped before.
+            Refused, bester.errors.BadConfiguration: as :meth:`run`.
+        """
+        if self._task is None or self._ready is None:
+            raise RuntimeError("the handler is not started")
+        if self._ready.is_set() and not self._task.done():
+            return
+        async with asyncio.timeout(timeout):
+            waiting = asyncio.ensure_future(self._ready.wait())
+            try:
+                await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waiting.cancel()
+        if self._task.done():
+            await self._task
+            raise ConnectionClosed("the handler is stopped")
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def push(self, command: Response, *, type: str | None = None, timeout: float | None = None) -> Report:
+        """Sends without being asked; returns the report, good or bad. Waits until the handler is attached.
+
+        Args:
+            command: as a function returns it; a command without data carries null.
+            type: of what is sent, where a command does not say; None: the first type of this handler.
+            timeout: seconds.
+
+        Raises:
+            ConnectionClosed: what became of it is not known.
+            TimeoutError: the same.
+            RuntimeError: the handler is not started, or classic, and cannot speak first.
+            TypeError: the command has no form on the wire.
+        """
+        if self._classic_path is not None:
+            raise RuntimeError("in the classic form a handler only answers")
+        async with asyncio.timeout(timeout):
+            await self.wait_attached()
+            assert self._attachment is not None
+            return await self._attachment.push(command, type)
+
+    # -- the two forms ----------------------------------------------------------------------------------------
+
+    async def _serve_classic(self, path: str) -> None:
+        assert self._ready is not None
+        assert self._stopping is not None
+        listener = ClassicListener(path, self._registry, self._max_frame_bytes)
+        await listener.open()
+        grace_s: float = 0
+        try:
+            self._ready.set()
+            await self._stopping.wait()
+            grace_s = self._grace_s
+        finally:
+            await listener.stop(grace_s)
+
+    async def _serve_attached(self) -> None:
+        assert self._stopping is not None
+        pause_s = self._retry_first_s
+        while not self._stopping.is_set():
+            try:
+                error: ClientError | None = await self._attach_once()
+                pause_s = self._retry_first_s
+            except ConnectError as refusal:
+                error = refusal
+            except Refused as refusal:
+                if not refusal.temporary:
+                    raise
+                error = refusal
+            if error is None:
+                return
+            # Many handlers must not come back all at the same moment.
+            wait_s = pause_s * random.uniform(0.5, 1.0)
+            log.warning("%s; trying again in %.1f s", error, wait_s)
+            pause_s = min(pause_s * 2, self._retry_max_s)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
+            except TimeoutError:
+                continue
+
+    async def _attach_once(self) -> ConnectionClosed | None:
+        """Attaches and serves; returns why that ended, or None if we were asked to stop."""
+        assert self._ready is not None
+        assert self._stopping is not None
+        attachment = Attachment(self._registry, self._max_frame_bytes)
+        name = self._name if self._name is not None else ",".join(self._registry.types)
+        await attachment.open(self._address, name, self._concurrency, self._features)
+        self._attachment = attachment
+        self._ready.set()
+        log.info("attached to %s for %s", self._address, ", ".join(self._registry.types))
+        stopping: asyncio.Future[bool] = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((stopping, attachment.lost), return_when=asyncio.FIRST_COMPLETED)
+            if attachment.lost.done():
+                return attachment.lost.result()
+            self._ready.clear()
+            await attachment.stop(self._grace_s)
+            return None
+        finally:
+            stopping.cancel()
+            self._ready.clear()
+            await attachment.end()
+
+
+def _classic_path(classic: str | os.PathLike[str] | bool | None) -> str | None:
+    if classic is True:
+        path = os.environ.get("BESTER_SOCKET")
+        if not path:
+            raise ValueError("classic=True takes the path from BESTER_SOCKET, which is not set")
+        return path
+    return os.fspath(classic) if classic else None

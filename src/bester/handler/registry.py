@@ -1,0 +1,142 @@
+"""Which function handles which type, and how a function is called."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from bester.protocol.commands import Response
+from bester.protocol.handler import Request
+
+Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
+"""A handler: ``def`` (called in the event loop, so it must be quick) or ``async def``."""
+
+log = logging.getLogger("bester.handler")
+
+
+class HandlerError(Exception):
+    """Raised by a handler that cannot handle a message: its sender is told ``handlerError``.
+
+    The text is logged and goes nowhere else. Any other exception does the same, and is logged with its traceback.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The function of one type."""
+
+    call: Callable[[Request], Any]
+    """Returns a response, or something to await for it."""
+    asynchronous: bool
+
+
+class Registry:
+    """The types of one handler."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Registered] = {}
+
+    def add(self, type: str, function: Function, thread: bool) -> None:
+        """Makes a function the handler of a type.
+
+        Raises:
+            ValueError: the type has a function already, or is the protocol's own.
+        """
+        if not type or type in ("dummy", "builtin"):
+            raise ValueError(f"{type!r} cannot be handled")
+        if type in self._functions:
+            raise ValueError(f"the type {type!r} has a function already")
+        asynchronous = inspect.iscoroutinefunction(function)
+        call = cast("Callable[[Request], Any]", function)
+        if thread:
+            if asynchronous:
+                raise ValueError("a coroutine function does not run in a thread")
+            call, asynchronous = _in_thread(call), True
+        self._functions[type] = Registered(call, asynchronous)
+
+    @property
+    def types(self) -> list[str]:
+        return list(self._functions)
+
+    def get(self, type: str) -> Registered | None:
+        return self._functions.get(type)
+
+
+def _in_thread(function: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Any]]:
+    def call(request: Request) -> Awaitable[Any]:
+        return asyncio.to_thread(function, request)
+
+    return call
+
+
+class Runner:
+    """Calls functions, and gives their outcome to ``answer``, or to ``fail``.
+
+    A plain function is called at once, without a task. ``outstanding`` counts the tasks of the others.
+    """
+
+    def __init__(
+        self, registry: Registry, answer: Callable[[Request, Response], None], fail: Callable[[Request], None]
+    ) -> None:
+        self._registry = registry
+        self._answer = answer
+        self._fail = fail
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def handle(self, request: Request) -> None:
+        """Handles a request, now or in a task; never raises."""
+        found = self._registry.get(request.type)
+        if found is None:
+            log.warning("asked for the type %r, which is not handled here", request.type)
+            self._fail(request)
+            return
+        if found.asynchronous:
+            task = asyncio.create_task(self._wait(found, request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        try:
+            response = found.call(request)
+            if inspect.isawaitable(response):  # a plain function that returns a coroutine: a lambda, a partial
+                raise TypeError("the function returned something to await; register a coroutine function")
+            self._answer(request, response)
+        except Exception as error:
+            self._failed(request, error)
+
+    async def _wait(self, found: Registered, request: Request) -> None:
+        try:
+            self._answer(request, await found.call(request))
+        except asyncio.CancelledError:
+            self._fail(request)
+            raise
+        except Exception as error:
+            self._failed(request, error)
+
+    def _failed(self, request: Request, error: Exception) -> None:
+        if isinstance(error, HandlerError):
+            log.info("%s was not handled: %s", request.type, error)
+        else:
+            log.error("the handler of %s failed", request.type, exc_info=error)
+        self._fail(request)
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._tasks)
+
+    async def finish(self, timeout_s: float | None) -> None:
+        """Returns when nothing is outstanding; what is after the time limit is cancelled, and fails."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        await self.cancel()
+
+    async def cancel(self) -> None:
+        """Cancels what is outstanding."""
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

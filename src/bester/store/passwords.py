@@ -1,0 +1,132 @@
+"""Passwords as argon2id, off the event loop (docs/protocol.md, section 5).
+
+A check costs about 20 MiB and 20 ms of a processor, on purpose. So it runs on two threads of its own (argon2 lets go
+of the interpreter's lock), the number of those who wait is bounded, and a check that is known to fail costs the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from base64 import b64encode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+from bester.errors import BadArguments, Internal, ShuttingDown, Throttled
+
+if TYPE_CHECKING:
+    from argon2 import PasswordHasher
+
+MEMORY_KIB = 19_456
+PASSES = 2
+LANES = 1
+MAX_PASSWORD = 1024
+"""In bytes of UTF-8."""
+THREADS = 2
+MAX_WAITING = 1024
+
+T = TypeVar("T")
+
+
+class Passwords:
+    """Makes and checks the stored form of passwords."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(THREADS, "bester-passwords")
+        self._waiting = 0
+        self._closed = False
+        self._nobody = _nobodys_hash()
+
+    async def hash(self, password: str) -> str:
+        """Returns the form in which a new password is stored.
+
+        Raises:
+            BadArguments: it has not 1 to 1024 bytes of UTF-8.
+            Throttled, ShuttingDown: too many are waiting; closed.
+            Internal: there is not enough memory.
+        """
+        secret = _encoded(password)
+        if secret is None:
+            raise BadArguments(f"a password has 1 to {MAX_PASSWORD} bytes of UTF-8")
+        return await self._run(lambda: self._make(secret))
+
+    async def verify(self, password: str, stored_hash: str | None) -> bool:
+        """Whether the password is the stored one; None, for an unknown account, takes as long as a wrong password.
+
+        Raises:
+            Throttled, ShuttingDown: too many are waiting; closed.
+            Internal: what is stored is not a hash, or there is not enough memory.
+        """
+        secret = _encoded(password)
+        if secret is None or stored_hash is None:
+            await self._run(lambda: self._check(secret or b"-", self._nobody))
+            return False
+        return await self._run(lambda: self._check(secret, stored_hash))
+
+    def needs_rehash(self, stored_hash: str) -> bool:
+        """Whether the hash was made with other parameters than today's, and should be made anew at a login."""
+        return self._hasher.check_needs_rehash(stored_hash)
+
+    def close(self) -> None:
+        """Lets the checks that run finish (some 20 ms) and refuses those that wait; more than once does no harm."""
+        self._closed = True
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise ShuttingDown
+        if self._waiting >= MAX_WAITING:
+            raise Throttled("too many logins at once; try again in some seconds")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise ShuttingDown from None  # it is the check that was cancelled, not who waits for it
+            raise
+        finally:
+            self._waiting -= 1
+
+    @cached_property
+    def _hasher(self) -> PasswordHasher:
+        # Imported by the first who needs it, so that commands without passwords start fast.
+        from argon2 import PasswordHasher
+
+        return PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
+
+    def _make(self, secret: bytes) -> str:
+        from argon2.exceptions import HashingError
+
+        try:
+            return self._hasher.hash(secret)
+        except HashingError as error:
+            raise Internal("the password cannot be hashed; the log says why") from error
+
+    def _check(self, secret: bytes, stored_hash: str) -> bool:
+        from argon2.exceptions import Argon2Error, InvalidHashError, VerifyMismatchError
+
+        try:
+            return self._hasher.verify(stored_hash, secret)
+        except VerifyMismatchError:
+            return False
+        except (Argon2Error, InvalidHashError) as error:
+            raise Internal("the password cannot be checked; the log says why") from error
+
+
+def _encoded(password: str) -> bytes | None:
+    if not 1 <= len(password) <= MAX_PASSWORD:
+        return None
+    try:
+        secret = password.encode()
+    except UnicodeEncodeError:  # half of a character
+        return None
+    return secret if len(secret) <= MAX_PASSWORD else None
+
+
+def _nobodys_hash() -> str:
+    """Returns a hash of today's parameters that no known password has."""
+    salt, digest = (b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
+    return f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${digest}"

@@ -1,0 +1,198 @@
+"""The blocking client: the asyncio client, in the loop of a thread of its own.
+
+::
+
+    from bester.sync import Client
+
+    with Client("bester://t:secret@localhost") as client:
+        client.send("chat", {"text": "hello"}).raise_for_status()
+        for message in client:
+            print(message.type, message.data)
+
+It may be used by several threads at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import uvloop
+
+from bester.client.client import Client as AsyncClient
+from bester.protocol.client import ReceivedMessage
+from bester.protocol.reports import Report
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+
+
+class Client:
+    """As :class:`bester.Client`, with the same arguments; every call returns when it is done.
+
+    The thread lives from :meth:`open` to :meth:`close`.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self._client = AsyncClient(url, **options)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        return repr(self._client).replace("bester.Client", "bester.sync.Client")
+
+    @classmethod
+    def connect(cls, url: str, **options: Any) -> Self:
+        """Returns an open client; close it with :meth:`close`."""
+        client = cls(url, **options)
+        client.open()
+        return client
+
+    def open(self) -> Report:
+        """Connects and authenticates; raises as :meth:`bester.Client.open`."""
+        if self._loop is None:
+            self._loop = uvloop.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="bester-client", daemon=True)
+            self._thread.start()
+        try:
+            return self._do(self._client.open)
+        except BaseException:
+            if not self._client.connected:
+                self._end_thread()
+            raise
+
+    def close(self) -> None:
+        """Ends the connection and the thread. Can be called again."""
+        if self._loop is not None:
+            try:
+                self._do(self._client.close)
+            finally:
+                self._end_thread()
+
+    def _end_thread(self) -> None:
+        loop, thread = self._loop, self._thread
+        self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def _do(self, call: Callable[..., Coroutine[Any, Any, T]], *args: Any, **options: Any) -> T:
+        if self._loop is None:
+            raise self._client.closed_error()
+        future = asyncio.run_coroutine_threadsafe(call(*args, **options), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # of use where we were interrupted: by Ctrl-C
+            raise
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._loop is None:
+            return
+        try:
+            self._do(self._client.__aexit__, kind, error, trace)
+        finally:
+            self._end_thread()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._client.connected
+
+    @property
+    def server(self) -> str | None:
+        """The name of the server, if it told."""
+        return self._client.server
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Those that the server granted."""
+        return self._client.features
+
+    @property
+    def token(self) -> str | None:
+        """See :attr:`bester.Client.token`."""
+        return self._client.token
+
+    def send(
+        self,
+        type: str,
+        data: Any = None,
+        *,
+        id: str | None = None,
+        timeout: float | None = None,
+        once: bool = False,
+        route: bool = False,
+        dry_run: bool = False,
+    ) -> Report:
+        """Sends a message and returns the report on it, as :meth:`bester.Client.send`."""
+        return self._do(self._client.send, type, data, id=id, timeout=timeout, once=once, route=route, dry_run=dry_run)
+
+    def ask(
+        self, type: str, data: Any = None, *, reply_type: str | None = None, timeout: float | None = None
+    ) -> ReceivedMessage:
+        """Sends a message and returns what comes back, as :meth:`bester.Client.ask`."""
+        return self._do(self._client.ask, type, data, reply_type=reply_type, timeout=timeout)
+
+    def receive(self, timeout: float | None = None) -> ReceivedMessage:
+        """Returns the next message, as :meth:`bester.Client.receive`."""
+        return self._do(self._client.receive, timeout)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ReceivedMessage:
+        if self._loop is None:
+            raise StopIteration
+        message = self._do(self._next)
+        if message is None:
+            raise StopIteration
+        return message
+
+    async def _next(self) -> ReceivedMessage | None:
+        async for message in self._client:
+            return message
+        return None
+
+    def ping(self, timeout: float | None = None) -> float:
+        """Returns the seconds that the server took to answer."""
+        return self._do(self._client.ping, timeout)
+
+    def builtin(self, command: str, /, *, timeout: float | None = None, **args: Any) -> Any:
+        """Runs a built-in command of the server, and returns its result."""
+        return self._do(self._client.builtin, command, timeout=timeout, **args)
+
+    def login(self, username: str, password: str) -> None:
+        """Authenticates again, after :meth:`logout`."""
+        self._do(self._client.login, username, password)
+
+    def logout(self) -> None:
+        """Ends the session; the connection stays."""
+        self._do(self._client.logout)
+
+    def register(self, username: str, password: str) -> None:
+        """Makes an account, where the server allows that."""
+        self._do(self._client.register, username, password)
+
+    def change_password(self, old: str, new: str) -> None:
+        """Gives the account another password."""
+        self._do(self._client.change_password, old, new)
+
+    def list_types(self) -> list[str]:
+        """Returns the types that the server has handlers for."""
+        return self._do(self._client.list_types)
+
+    def server_info(self) -> dict[str, Any]:
+        """Returns what the server tells of itself."""
+        return self._do(self._client.server_info)

@@ -1,0 +1,177 @@
+"""Help for the tests of clients and handlers.
+
+A handler's functions need no server to be tested::
+
+    def test_chat():
+        assert call(handler, "chat", "hello", user="t") == [SendClients(["g"], "hello")]
+
+And a whole server runs in the test's own loop, on temporary sockets::
+
+    async def test_with_server():
+        async with server() as s, Client(s.url("t")) as client:
+            ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Raw
+
+from bester.handler.handler import Handler
+from bester.protocol.commands import Command, Response, commands_in, encode_response
+from bester.protocol.handler import Request, Sender
+from bester.protocol.values import encode_data
+
+if TYPE_CHECKING:
+    from bester.server.daemon import Server
+
+__all__ = ["RunningServer", "call", "call_async", "server"]
+
+PASSWORD = "secret"
+"""What :meth:`RunningServer.url` gives for every account."""
+
+
+def call(
+    handler: Handler,
+    type: str,
+    data: Any = None,
+    *,
+    user: str | None = "t",
+    server: str | None = "localhost",
+    verified: bool = True,
+    scope: str = "client",
+    id: str = "",
+    hops: int = 0,
+    dry_run: bool = False,
+) -> list[Command]:
+    """Asks a handler's function as a server would, and returns its commands; ``[]`` where it has none.
+
+    A coroutine function is run in a loop of its own; where a loop is running already, await :func:`call_async`.
+
+    Raises:
+        KeyError: the handler has no function for the type.
+        TypeError: what the function returned has no form on the wire.
+        Exception: whatever the function raised.
+    """
+    request = _request(type, data, Sender(user, server, verified), scope, id, hops, dry_run)
+    found = handler.registry.get(type)
+    if found is None:
+        raise KeyError(type)
+    if found.asynchronous:
+        return asyncio.run(_awaited(handler, request))
+    return _checked(found.call(request), request)
+
+
+async def call_async(
+    handler: Handler,
+    type: str,
+    data: Any = None,
+    *,
+    user: str | None = "t",
+    server: str | None = "localhost",
+    verified: bool = True,
+    scope: str = "client",
+    id: str = "",
+    hops: int = 0,
+    dry_run: bool = False,
+) -> list[Command]:
+    """As :func:`call`, in the running loop."""
+    return await _awaited(handler, _request(type, data, Sender(user, server, verified), scope, id, hops, dry_run))
+
+
+def _request(type: str, data: Any, sender: Sender, scope: str, id: str, hops: int, dry_run: bool) -> Request:
+    return Request(type, id, sender, scope, hops, dry_run, raw=Raw(bytes(encode_data(data))))
+
+
+async def _awaited(handler: Handler, request: Request) -> list[Command]:
+    found = handler.registry.get(request.type)
+    if found is None:
+        raise KeyError(request.type)
+    response: Response = await found.call(request) if found.asynchronous else found.call(request)
+    return _checked(response, request)
+
+
+def _checked(response: Response, request: Request) -> list[Command]:
+    encode_response(response, request.raw)
+    return commands_in(response)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server in this process; made by :func:`server`."""
+
+    daemon: Server
+    folder: Path
+    """Where its sockets and its database are."""
+
+    def url(self, user: str, password: str = PASSWORD) -> str:
+        """Returns a client's URL, over TCP. The account is made by its first login."""
+        listener = next(one for one in self.daemon.listeners if one.kind == "tcp4")
+        return f"bester://{quote(user, safe='')}:{quote(password, safe='')}@{listener.url.removeprefix('tcp4://')}"
+
+    def unix_url(self, user: str, password: str = PASSWORD) -> str:
+        """Returns a client's URL, over a Unix socket."""
+        return f"bester+unix://{quote(user, safe='')}:{quote(password, safe='')}@{quote(str(self.folder / 'clients'))}"
+
+    @property
+    def handlers_path(self) -> str:
+        """The address for :class:`bester.Handler`."""
+        return str(self.daemon.config.handlers.address)
+
+    @property
+    def informer_path(self) -> str:
+        """The path for :class:`bester.Informer`."""
+        return str(self.daemon.config.informer.address)
+
+
+@asynccontextmanager
+async def server(overrides: Mapping[str, Any] | None = None) -> AsyncIterator[RunningServer]:
+    """Runs a server until the block ends; it needs no configuration, and leaves nothing behind.
+
+    Accounts are made by their first login, which is for tests only.
+
+    Args:
+        overrides: more of the configuration (docs/protocol.md, section 10), merged into that of the tests.
+
+    Raises:
+        bester.config.ConfigError: the overrides are wrong.
+    """
+    from bester.config import parse
+    from bester.server.daemon import Server
+
+    with tempfile.TemporaryDirectory(prefix="bester-") as name:
+        folder = Path(name)
+        tree = {
+            "server": {"name": "test.example"},
+            "network": {
+                "types": ["unix", "tcp4"],
+                "unix": {"address": "clients"},
+                "tcp4": {"port": 0, "address": "127.0.0.1"},
+            },
+            "accounts": {"registration": "firstUse"},
+        }
+        text = msgspec.json.encode(_merged(tree, overrides or {})).decode()
+        # Reading it looks at files, which blocks, though not for long.
+        daemon = Server(await asyncio.to_thread(parse, text, folder))
+        await daemon.start()
+        try:
+            yield RunningServer(daemon, folder)
+        finally:
+            await daemon.stop()
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        before = merged.get(key)
+        merged[key] = _merged(before, value) if isinstance(before, dict) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,30 @@
+"""docs/handlers.md can be followed: its files are written, its commands typed, and what it shows comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+DOCUMENT = "docs/handlers.md"
+
+
+def test_the_tutorial(reader: Any, parts_of: Callable[[str], list[Any]]) -> None:
+    reader.follow(parts_of(DOCUMENT))
+    assert {"j", "l", "g", "translator", "oven"} <= reader.programs.keys()
+
+
+def test_every_block_is_part_of_it(parts_of: Callable[[str], list[Any]]) -> None:
+    parts = parts_of(DOCUMENT)
+    for before, part in zip([None, *parts], parts, strict=False):
+        if part.mark is None:
+            assert before is not None, f"line {part.line}: a block without a mark"
+            assert before.mark, f"line {part.line}: a block without a mark"
+
+
+def test_the_first_handler_is_short_and_needs_no_library(parts_of: Callable[[str], list[Any]]) -> None:
+    parts = parts_of(DOCUMENT)
+    [first] = [part for mark, part in zip(parts, parts[1:], strict=False) if mark.mark == "file: afrikaans.py"]
+    assert not re.search(r"\bbester\b", first.text)
+    serving = first.text.split("class ")[1].split("\n\n")[0]
+    assert len(serving.splitlines()) <= 12
