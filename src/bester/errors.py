@@ -234,6 +234,6 @@ def all_kinds() -> dict[str, type[BesterError]]:
     while pending:
         kind = pending.pop()
         pending.extend(kind.__subclasses__())
-        if kind is not Fatal:
+        if "code" in vars(kind):
             kinds[kind.code] = kind
     return dict(sorted(kinds.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 DOCUMENT = "docs/handlers.md"
@@ -24,7 +25,7 @@ def test_every_block_is_part_of_it(parts_of: Callable[[str], list[Any]]) -> None
 
 def test_the_first_handler_is_short_and_needs_no_library(parts_of: Callable[[str], list[Any]]) -> None:
     parts = parts_of(DOCUMENT)
-    [first] = [part for mark, part in zip(parts, parts[1:], strict=False) if mark.mark == "file: afrikaans.py"]
+    [first] = [part for mark, part in pairwise(parts) if mark.mark == "file: afrikaans.py"]
     assert not re.search(r"\bbester\b", first.text)
     serving = first.text.split("class ")[1].split("\n\n")[0]
     assert len(serving.splitlines()) <= 12

@@ -191,7 +191,7 @@ def find_row(accounts: Accounts, name: str) -> Row:
         canonical = username(name)
     except InvalidName as error:
         fail(f"{error.message} ({error.code})", BAD)
-    for row in all_rows(accounts):
-        if row.username == canonical:
-            return row
-    fail(f"{UnknownAccount.meaning} ({UnknownAccount.code})", BAD)
+    row = next((row for row in all_rows(accounts) if row.username == canonical), None)
+    if row is None:
+        fail(f"{UnknownAccount.meaning} ({UnknownAccount.code})", BAD)
+    return row

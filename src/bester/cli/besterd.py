@@ -83,6 +83,6 @@ def _main(arguments: list[str]) -> int:
         print("besterd: stopping", flush=True)
         await server.stop()
         print("besterd: stopped", flush=True)
-        return 0
+        return 1 if server.hall.failed else 0
 
     return uvloop.run(run())

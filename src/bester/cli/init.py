@@ -1,2 +1,177 @@
-def init() -> None:
-    """Later."""
+"""``bester init``: a folder with everything that a first server needs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from bester.cli.output import BAD, USAGE, fail, say, say_json, warn
+from bester.cli.settings import JsonOption
+
+CONFIG, CERTIFICATE, KEY, ECHO, CLIENTS = "bester.toml", "certificate.pem", "key.pem", "echo.py", "besterSocket"
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.", show_default=False)],
+    name: Annotated[
+        str | None, typer.Option("--name", help="The server's name. Default: the host's name.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Make a folder with a configuration to start from, a self-signed certificate, and a first handler.
+
+    What is written is safe as it stands: nobody can register, only servers that prove their name are let in, and
+    without TLS the server listens on this machine alone.
+    """
+    from bester.cli.certificate import make_certificate
+    from bester.config.parts import host_name
+    from bester.config.values import is_server_name
+
+    chosen = (name or host_name()).lower()
+    if not is_server_name(chosen):
+        fail(f"not a server's name: {chosen!r}; a host's name is wanted, such as chat.example", USAGE)
+    there = [file for file in (CONFIG, CERTIFICATE, KEY, ECHO) if os.path.lexists(folder / file)]
+    if there and not force:
+        fail(f"{folder} has {', '.join(there)} already; choose another folder, or write over them with --force", BAD)
+    certificate, key, fingerprint = make_certificate(chosen)
+    try:
+        _make_folder(folder)
+        for file, content, mode in (
+            (KEY, key, 0o600),
+            (CERTIFICATE, certificate, 0o644),
+            (ECHO, _echo().encode(), 0o755),
+            (CONFIG, TEMPLATE.replace("NAME", chosen).encode(), 0o644),
+        ):
+            _write(folder / file, content, mode, force)
+    except OSError as error:
+        fail(f"{error.filename or folder}: {error.strerror or error}", BAD)
+    _check(folder)
+    path = folder / CONFIG
+    url = "bester+unix:" + quote(str(folder.absolute() / CLIENTS))
+    commands = [
+        ["besterd", str(path)],
+        ["bester", "account", "add", "alice", "--config", str(path)],
+        ["bester", "ask", "--to", url, "--user", "alice", "echo", '"Hello"'],
+    ]
+    if json:
+        say_json({"config": str(path), "name": chosen, "fingerprint": fingerprint, "next": commands})
+        return
+    say(f"{path} is ready: a server of the name {chosen}, whose certificate has the fingerprint\n  {fingerprint}")
+    say("Next: start the server, make an account, and send a message:")
+    for command in commands:
+        say("  " + shlex.join(command))
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True)
+    elif folder.stat().st_mode & 0o077:
+        warn(f"warning: others can look into {folder}; it was there before, and its mode was left: chmod 700 is better")
+
+
+def _write(path: Path, content: bytes, mode: int, force: bool) -> None:
+    if force:
+        path.unlink(missing_ok=True)
+    # Never through a link, and never readable for others, not even for a moment.
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
+        file.write(content)
+        os.fchmod(file.fileno(), mode)
+
+
+def _check(folder: Path) -> None:
+    """Ends the command, without the files, where the server could not start there: too long a path, mostly."""
+    from bester.config import ConfigError, load
+
+    try:
+        load(folder / CONFIG)
+    except ConfigError as error:
+        for file in (CONFIG, CERTIFICATE, KEY, ECHO):
+            (folder / file).unlink(missing_ok=True)
+        fail(f"a server cannot run in {folder}:\n{error}", BAD)
+
+
+def _echo() -> str:
+    python = sys.executable
+    # The kernel splits a shebang at its first space, and cuts a long one.
+    if " " not in python and len(python) < 120:
+        return f"#!{python}\n{ECHO_SOURCE}"
+    # To the shell two commands, of which the first one never returns; to Python a text.
+    return f"#!/bin/sh\n'''exec' {shlex.quote(python)} \"$0\"\n' '''\n{ECHO_SOURCE}"
+
+
+ECHO_SOURCE = '''"""Answers every message with its own data. The server starts this for messages of type echo."""
+
+from bester import Handler, Reply, Request
+
+handler = Handler(classic=True)
+
+
+@handler.on("echo")
+def echo(message: Request) -> Reply:
+    return Reply(message.raw)
+
+
+handler.run()
+'''
+
+TEMPLATE = """\
+# A Bester server. All keys: docs/configuration.md. Check this file with: bester check bester.toml
+# Relative paths are relative to this file's folder.
+
+[server]
+# How other servers know this one.
+name = "NAME"
+
+[network]
+# Clients and handlers on this machine: bester+unix:/PATH/besterSocket
+unix = { address = "besterSocket" }
+# Without TLS, so for this machine alone: bester://127.0.0.1:2220
+tcp4 = { address = "127.0.0.1", port = 2220 }
+# With TLS, for everybody: besters://NAME:2223. The certificate is self-signed: clients are told its fingerprint
+# (--fingerprint), until you put one from an authority in its place.
+tls = { address = "0.0.0.0", port = 2223, certificate = "certificate.pem", key = "key.pem" }
+
+[handlers]
+# Where handlers of your own attach; they need no entry here.
+address = "besterHandlers"
+
+# A handler that the server starts and keeps running.
+[handlers.typeMap.echo]
+handlerBinary = "./echo.py"
+unixDomainSocketPath = "echoSocket"
+
+[informer]
+# Where handlers ask about this server.
+address = "bInformer"
+
+[control]
+# The operator's socket, for this user and root alone: bester status, bester account, ...
+address = "besterControl"
+
+[storage]
+path = "bester.db"
+
+[accounts]
+# "closed": only you make accounts. "open": everybody can. "firstUse": the first login makes the account.
+registration = "closed"
+
+[federation]
+# "verified": only servers that prove their names. "local": others too, but only from this machine. "open": all.
+policy = "verified"
+
+# Other servers, where the DNS does not know them:
+# [federation.servers."other.example"]
+# address = "192.0.2.1:2223"
+# fingerprint = "..."
+
+[log]
+level = "info"
+format = "text"
+"""

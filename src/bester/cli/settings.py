@@ -26,12 +26,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON objects, on
 
 def find_config(given: Path | None) -> Path:
     """Returns the configuration file's path; ends the command where there is none."""
-    if given is not None:
-        return given
-    for name in NAMES:
-        if Path(name).is_file():
-            return Path(name)
-    fail("there is no server.conf or bester.toml in this folder; say which configuration with --config", USAGE)
+    path = given or next((Path(name) for name in NAMES if Path(name).is_file()), None)
+    if path is None:
+        fail("there is no server.conf or bester.toml in this folder; say which configuration with --config", USAGE)
+    return path
 
 
 def load_config(given: Path | None) -> Config:

@@ -11,7 +11,7 @@ from bester.cli.output import GOOD, NO_CONNECTION, fail, quiet_pipe, safe, say_j
 from bester.cli.settings import ConfigOption, JsonOption, load_config, open_control
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, Group
     from rich.table import Table
 
     from bester.cli.control import Control
@@ -36,11 +36,10 @@ def status(
 
 
 def _show(control: Control, watch: bool, interval_s: float, json: bool) -> None:
-    from rich.console import Console
     from rich.live import Live
 
     before, since = _ask(control), time.monotonic()
-    live = None if json or not watch else Live(console=Console(), auto_refresh=False)
+    live = None if json or not watch else Live(console=_console(), auto_refresh=False)
     try:
         while True:
             time.sleep(interval_s)
@@ -49,7 +48,7 @@ def _show(control: Control, watch: bool, interval_s: float, json: bool) -> None:
             if json:
                 say_json(found)
             elif live is None:
-                Console(highlight=False).print(tables(found))
+                _console().print(tables(found))
             else:
                 live.start()
                 live.update(tables(found), refresh=True)
@@ -59,6 +58,12 @@ def _show(control: Control, watch: bool, interval_s: float, json: bool) -> None:
     finally:
         if live is not None:
             live.stop()
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _ask(control: Control) -> dict[str, Any]:
@@ -74,9 +79,18 @@ def _ask(control: Control) -> dict[str, Any]:
 
 def rates(before: dict[str, Any], after: dict[str, Any], seconds: float) -> dict[str, float]:
     """Returns how much was counted per second between two looks."""
+    old, new = totals(before), totals(after)
+    return {name: round((new[name] - old[name]) / seconds, 1) for name in new}
+
+
+def totals(found: dict[str, Any]) -> dict[str, int]:
+    """Returns what was counted since the start; the bad ones, which are counted by their codes, in one number."""
+    messages = found["messages"]
     return {
-        name: round((after["messages"][name] - before["messages"][name]) / seconds, 1)
-        for name in ("accepted", "good", "bad", "deliveries")
+        "accepted": messages["accepted"],
+        "good": messages["good"],
+        "bad": sum(messages["bad"].values()),
+        "deliveries": messages["deliveries"],
     }
 
 
@@ -86,7 +100,7 @@ def tables(found: dict[str, Any]) -> Group:
     from rich.table import Table
 
     head = Table.grid(padding=(0, 2))
-    messages, per_s = found["messages"], found["rates"]
+    messages, per_s = totals(found), found["rates"]
     head.add_row("server", safe(str(found["server"])))
     head.add_row("running", f"{_duration(found['uptime'])}, pid {found['pid']}")
     head.add_row("listening", ", ".join(found["listeners"]) or "nowhere yet")

@@ -92,12 +92,22 @@ class Exchange:
         """Whether new messages are refused because the server is stopping."""
         self.counters = Counters()
         self._last_request = 0
+        self._attached_rules: Mapping[str, TypeRules] = {}
 
     # -- configuration and connections ---------------------------------------------------------------------------
 
-    def configure(self, types: Mapping[str, TypeRules], limits: Limits) -> None:
-        """Switches to other types and limits; what is under way goes on under the rules that it met."""
+    def configure(
+        self, types: Mapping[str, TypeRules], limits: Limits, attached: Mapping[str, TypeRules] | None = None
+    ) -> None:
+        """Switches to other types and limits; what is under way goes on.
+
+        Args:
+            types: those that are served whether a handler is attached or not.
+            limits: the new bounds.
+            attached: rules for types that are served only while a handler is attached.
+        """
         self.limits = limits
+        self._attached_rules = attached or {}
         for name, rules in types.items():
             known = self.types.get(name)
             if known is None:
@@ -108,7 +118,7 @@ class Exchange:
         for handlers in list(self.types.values()):
             if handlers.name not in types:
                 handlers.configured = False
-                handlers.rules = TypeRules(timeout_s=handlers.rules.timeout_s)
+                handlers.rules = self._attached_rules.get(handlers.name) or TypeRules(handlers.rules.timeout_s)
             self._retire_or_pump(handlers)
 
     def add_session(self, session: Session) -> None:
@@ -135,7 +145,8 @@ class Exchange:
         for name in dict.fromkeys(types):
             handlers = self.types.get(name)
             if handlers is None:
-                handlers = self.types[name] = HandlerType(name, TypeRules(default_timeout_s), configured=False)
+                rules = self._attached_rules.get(name) or TypeRules(default_timeout_s)
+                handlers = self.types[name] = HandlerType(name, rules, configured=False)
             handlers.attached.append(handler)
             for lane in list(handlers.lanes.values()):
                 handlers.mark_ready(lane)

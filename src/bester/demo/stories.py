@@ -47,14 +47,10 @@ class Actor:
         """Disconnects; returns when the server has noticed."""
         if self.client is None or self.place is None:
             return
-        async with Informer(self.place.folder / "bInformer") as informer:
-            watch = informer.watch_clients()
-            await self.client.close()
-            async for presence in watch:
-                if presence.user == self.user and not presence.online:
-                    break
-                if not await informer.is_client(self.user):
-                    break
+        await self.client.close()
+        async with asyncio.timeout(ARRIVAL_S), Informer(self.place.folder / "bInformer") as informer:
+            while await informer.is_client(self.user):  # noqa: ASYNC110 - it is a matter of microseconds
+                await asyncio.sleep(0.005)
         self.stage.show(self.user, f"leaves {self.place.name}")
         self.client = self.place = None
 

@@ -164,7 +164,7 @@ class World:
         missing = set(types)
         with contextlib.suppress(TimeoutError, ClientError):
             async with asyncio.timeout(START_S), Informer(place.folder / "bInformer") as informer:
-                while missing := set(types) - set(await informer.list_types()):
+                while missing := set(types) - set(await informer.list_types()):  # noqa: ASYNC110 - nothing tells
                     await asyncio.sleep(0.02)
         if missing:
             logs = "\n".join(_tail(place.folder / f"{name}.log") for name in sorted(missing))

@@ -142,8 +142,11 @@ class Handler:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_to_stop)
         try:
-            await serving
+            await asyncio.wait([serving])
+            if not serving.cancelled():  # that is, unless we were asked twice
+                serving.result()
         finally:
+            serving.cancel()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from bester.protocol.commands import Response
+from bester.protocol.commands import Command, Response
 from bester.protocol.handler import Request
 
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
@@ -95,21 +95,25 @@ class Runner:
             self._fail(request)
             return
         if found.asynchronous:
-            task = asyncio.create_task(self._wait(found, request))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(found.call, request)
             return
         try:
             response = found.call(request)
-            if inspect.isawaitable(response):  # a plain function that returns a coroutine: a lambda, a partial
-                raise TypeError("the function returned something to await; register a coroutine function")
-            self._answer(request, response)
+            if response is None or isinstance(response, Command | list | tuple) or not inspect.isawaitable(response):
+                self._answer(request, response)
+            else:  # a plain function, but one that calls a coroutine function: a lambda, a partial
+                self._spawn(lambda _: response, request)
         except Exception as error:
             self._failed(request, error)
 
-    async def _wait(self, found: Registered, request: Request) -> None:
+    def _spawn(self, call: Callable[[Request], Any], request: Request) -> None:
+        task = asyncio.create_task(self._wait(call, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _wait(self, call: Callable[[Request], Any], request: Request) -> None:
         try:
-            self._answer(request, await found.call(request))
+            self._answer(request, await call(request))
         except asyncio.CancelledError:
             self._fail(request)
             raise

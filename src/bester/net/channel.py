@@ -13,7 +13,6 @@ from typing import cast
 from bester.errors import Fatal
 from bester.protocol.framing import Framer
 
-
 _BATCH_BYTES = 64 * 1024
 
 

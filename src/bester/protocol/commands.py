@@ -6,7 +6,7 @@ carries the type of the handler that answers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import UNSET, Raw, Struct
@@ -62,20 +62,12 @@ class Done(Command, frozen=True):
 Response = Command | Sequence[Command] | None
 """What a handler may answer: a command, several (executed in order), or nothing."""
 
-_NAMES: dict[type[Command], str] = {
-    SendClients: "sendClients",
-    SendServers: "sendServers",
-    SendHandler: "sendHandler",
-    Reply: "reply",
-    Done: "done",
-}
-
 
 def commands_in(response: Response) -> list[Command]:
-    """Returns a response's commands, checked.
+    """Returns a response's commands; their recipients are checked when they are written.
 
     Raises:
-        TypeError: something in it is no command, or its recipients are not a list of strings (``SendHandler``: one).
+        TypeError: it, or something in it, is no command.
     """
     if response is None:
         return []
@@ -83,14 +75,45 @@ def commands_in(response: Response) -> list[Command]:
     if not isinstance(commands, list | tuple):
         raise TypeError(f"a handler answers a command, a list of commands, or None; not {response!r:.200}")
     for command in commands:
-        if type(command) not in _NAMES:
+        if type(command) not in _WRITERS:
             raise TypeError(f"not a command: {command!r:.200}")
-        if isinstance(command, SendClients | SendServers):
-            if isinstance(command.to, str) or not all(isinstance(to, str) for to in command.to):
-                raise TypeError(f"the recipients of {_NAMES[type(command)]} must be a list of strings")
-        elif isinstance(command, SendHandler) and not isinstance(command.to, str):
-            raise TypeError("the recipient of sendHandler must be one type")
     return list(commands)
+
+
+def _names(to: Sequence[str]) -> bytes:
+    if isinstance(to, str):
+        raise TypeError(f"the recipients must be a list of strings, not the string {to!r:.200}")
+    for name in to:
+        if not isinstance(name, str):
+            raise TypeError(f"the recipients must be strings, not {name!r:.200}")
+    return encode_text(to if type(to) is list else list(to))
+
+
+def _send_clients(command: SendClients) -> bytes:
+    once = b',"transient":true' if command.transient else b""
+    return b'"type":"sendClients","data":' + _names(command.to) + once
+
+
+def _send_servers(command: SendServers) -> bytes:
+    once = b',"transient":true' if command.transient else b""
+    return b'"type":"sendServers","data":' + _names(command.to) + once
+
+
+def _send_handler(command: SendHandler) -> bytes:
+    if not isinstance(command.to, str):
+        raise TypeError(f"the recipient of sendHandler must be one type, not {command.to!r:.200}")
+    return b'"type":"sendHandler","data":' + encode_text(command.to)
+
+
+_WRITERS: dict[type[Command], Callable[[Any], bytes]] = {
+    SendClients: _send_clients,
+    SendServers: _send_servers,
+    SendHandler: _send_handler,
+    Reply: lambda command: b'"type":"reply"',
+    Done: lambda command: b'"type":"done"',
+}
+"""What a command says without what it carries, as the members of a JSON object."""
+_NOTHING_TO_DO = b'"command":{"type":"done"}'
 
 
 class Written(NamedTuple):
@@ -118,45 +141,32 @@ def encode_response(response: Response, own: Raw | bytes, default_type: str | No
     Raises:
         TypeError: see :func:`commands_in`; or some data has no JSON form.
     """
-    commands = commands_in(response)
-    if len(commands) > 1:
-        # Whatever says nothing else carries the message's own data, which is then written only once.
-        inner = b",".join([_member(command, default_type) for command in commands])
-        shares = any(getattr(command, "data", None) is UNSET for command in commands)
-        return Written(b'"commands":[' + inner + b"]", default_type, own if shares else b"")
-    command = commands[0] if commands else Done()
-    what = b'"command":{' + _inner(command) + b"}"
-    data = getattr(command, "data", None)
-    if isinstance(command, Done):
-        return Written(what, None, b"")
-    return Written(what, _type_of(command) or default_type, own if data is UNSET else encode_data(data))
-
-
-def _type_of(command: Command) -> str | None:
-    return getattr(command, "type", None)
-
-
-def _inner(command: Command) -> bytes:
-    start = b'"type":"' + _NAMES[type(command)].encode() + b'"'
-    if isinstance(command, SendHandler):
-        return start + b',"data":' + encode_text(command.to)
-    if isinstance(command, SendClients | SendServers):
-        return (
-            start + b',"data":' + encode_text(list(command.to)) + (b',"transient":true' if command.transient else b"")
-        )
-    return start
+    if type(response) not in _WRITERS:
+        commands = commands_in(response)
+        if len(commands) > 1:
+            # Whatever says nothing else carries the message's own data, which is then written only once.
+            inner = b",".join([_member(command, default_type) for command in commands])
+            shares = any(getattr(command, "data", None) is UNSET for command in commands)
+            return Written(b'"commands":[' + inner + b"]", default_type, own if shares else b"")
+        response = commands[0] if commands else Done()
+    if isinstance(response, Done):
+        return Written(_NOTHING_TO_DO, None, b"")
+    command: Any = response
+    what = b'"command":{' + _WRITERS[type(command)](command) + b"}"
+    type_name = default_type if isinstance(command, SendHandler) else command.type or default_type
+    return Written(what, type_name, own if command.data is UNSET else encode_data(command.data))
 
 
 def _member(command: Command, default_type: str | None) -> bytes:
     """One of several commands; what it carries is written into it only where it differs from what all carry."""
     data = getattr(command, "data", UNSET)
-    type = _type_of(command)
+    type_name = getattr(command, "type", None)
     own = b""
     if data is not UNSET:
-        own = b',"payload":' + _payload(type or default_type, encode_data(data))
-    elif type is not None:
-        own = b',"payload":{"type":' + encode_text(type) + b"}"
-    return b"{" + _inner(command) + own + b"}"
+        own = b',"payload":' + _payload(type_name or default_type, encode_data(data))
+    elif type_name is not None:
+        own = b',"payload":{"type":' + encode_text(type_name) + b"}"
+    return b"{" + _WRITERS[type(command)](command) + own + b"}"
 
 
 def _payload(type: str | None, data: Raw | bytes) -> bytes:

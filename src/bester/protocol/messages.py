@@ -70,6 +70,15 @@ class Message(Struct, gc=False):
     header: Header = NO_HEADER
 
 
+class _Scope(Struct, gc=False, frozen=True):
+    scope: str = ""
+
+
+class _Scoped(Struct, gc=False, frozen=True):
+    header: _Scope = _Scope()
+
+
+_scoped = msgspec.json.Decoder(_Scoped)
 _first = msgspec.json.Decoder(FirstMessage)
 _message = msgspec.json.Decoder(Message)
 
@@ -81,6 +90,15 @@ def decode_first(body: bytes) -> FirstMessage:
         Malformed: sections 1 and 12.
     """
     return decode(_first, body)
+
+
+def decode_scope(body: bytes) -> str:
+    """Decodes nothing of a connection's first message but its scope; ``""`` if it has none.
+
+    Raises:
+        Malformed: sections 1 and 12.
+    """
+    return decode(_scoped, body).header.scope
 
 
 def decode_message(body: bytes) -> Message:

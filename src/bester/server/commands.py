@@ -23,7 +23,7 @@ from bester.errors import (
 )
 from bester.net.peers import Remote
 from bester.protocol import frames
-from bester.protocol.messages import Payload
+from bester.protocol.messages import NOTHING, Payload
 from bester.protocol.names import username
 from bester.server import views
 
@@ -39,8 +39,8 @@ ADMIN = "admin"
 
 class _Command(Struct):
     type: str
-    args: Raw | None = None
-    command: Raw | None = None
+    args: Raw = NOTHING
+    command: Raw = NOTHING
 
 
 class _Data(Struct):
@@ -146,7 +146,8 @@ def read_command(data: Raw) -> tuple[str, Raw]:
     except msgspec.DecodeError as error:
         raise BadArguments(str(error)) from error
     # COMPAT: the reference daemon's notes spell the arguments "command".
-    return command.type, command.args or command.command or Raw(b"{}")
+    args = command.args if len(command.args) else command.command
+    return command.type, args if len(args) else Raw(b"{}")
 
 
 def is_opening(data: Raw) -> bool:

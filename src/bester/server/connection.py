@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, out: list[bytes]) -> None:
         """Writes whole frames; cuts off a peer that leaves too much unread."""
-        if self.lost:
+        if self.ended:
             return
         transport = self.transport
         transport.write(out[0] if len(out) == 1 else b"".join(out))

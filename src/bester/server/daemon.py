@@ -20,7 +20,7 @@ from bester.server.hall import Hall
 from bester.server.informer import InformerConnection
 from bester.server.listening import ListenerConnection
 from bester.server.logs import set_up_log
-from bester.server.settings import exchange_limits, make_listener, make_store, type_rules
+from bester.server.settings import attached_rules, exchange_limits, make_listener, make_store, type_rules
 from bester.server.supervisor import Supervisor
 
 log = logging.getLogger("bester.server")
@@ -36,12 +36,12 @@ class Server:
         self.config = config
         self.hall = hall = Hall(config)
         hall.gate = Gate(hall)
-        hall.accounts = AccountService(hall, make_store(config))
+        hall.accounts = AccountService(hall, make_store(config, hall.store_lost))
         hall.classic = ClassicCalls(hall)
         hall.forwarding = Forwarding(hall)
         hall.supervisor = Supervisor(hall)
         hall.reloader = self.reload
-        hall.exchange.configure(type_rules(config), exchange_limits(config))
+        hall.exchange.configure(type_rules(config), exchange_limits(config), attached_rules(config))
         self.listeners: list[Listener] = []
         """Those that the configuration names, in its order."""
         self._local: list[Listener] = []
@@ -79,8 +79,6 @@ class Server:
         await hall.supervisor.apply(config.served_types())
         timeout_s = config.limits.authentication_timeout
         for configured in config.listeners():
-            if configured.kind == "web":
-                continue
             listener = make_listener(configured)
             self.listeners.append(listener)
             await listener.open(lambda: ListenerConnection(hall), handshake_timeout_s=timeout_s)
@@ -111,7 +109,7 @@ class Server:
                 raise BadConfiguration("the server was started without a configuration file")
             new = await asyncio.to_thread(load, self.config.path)
             waiting = changes_needing_restart(self.config, new)
-            rules, limits = type_rules(new), exchange_limits(new)
+            rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
             kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
             kept |= {name: getattr(self.config, name) for name in ("storage", "database")}
             handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
@@ -120,7 +118,7 @@ class Server:
             hall = self.hall
             hall.max_send_queue = new.limits.max_send_queue
             hall.exchange.now = hall.clock()
-            hall.exchange.configure(rules, limits)
+            hall.exchange.configure(rules, limits, attached)
             hall.forwarding.reconfigure()
             for connection in hall.connections:
                 connection.limits_changed()

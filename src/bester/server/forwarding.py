@@ -14,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, cast
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bester.core.buckets import Buckets
 from bester.core.work import Forward
@@ -50,7 +50,6 @@ class _ReportError(Struct):
 class _ReportPayload(Struct):
     id: str = ""
     error: _ReportError | None = None
-    data: Raw | None = None
 
 
 class _Report(Struct):

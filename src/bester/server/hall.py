@@ -61,6 +61,8 @@ class Hall:
         self.stopping = False
         """Whether no new connections and messages are taken."""
         self.stop_asked = asyncio.Event()
+        self.failed = False
+        """Whether it stops because it cannot go on."""
         self._loop = asyncio.get_running_loop()
         self._flush_due = False
         self._awaited: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
@@ -71,6 +73,12 @@ class Hall:
     def stop_soon(self) -> None:
         """Asks for the server's end; what is under way is finished first."""
         self.stop_asked.set()
+
+    def store_lost(self, error: BaseException) -> None:
+        """Nobody knows whether the last writes are on disk: nothing of them is reported, and the server stops."""
+        log.critical("the database failed, and the outcome of its last writes is unknown; stopping: %s", error)
+        self.failed = True
+        self.stop_soon()
 
     async def reload(self) -> dict[str, object]:
         """Reads the configuration again, and switches to it.
@@ -96,13 +104,17 @@ class Hall:
             if exchange.effects:
                 effects, exchange.effects = exchange.effects, []
                 for effect in effects:
-                    self._carry_out(effect)
+                    try:
+                        self._carry_out(effect)
+                    except Exception:
+                        log.exception("%s could not be carried out", type(effect).__name__)
             dirty, exchange.dirty = exchange.dirty, []
             for endpoint in dirty:
                 endpoint.listed = False
                 out = endpoint.out
-                endpoint.carrier.write(out)
-                out.clear()
+                if out:
+                    endpoint.carrier.write(out)
+                    out.clear()
         for condition, met in self._awaited:
             if condition() and not met.done():
                 met.set_result(None)

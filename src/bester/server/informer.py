@@ -11,6 +11,7 @@ from msgspec import Raw, Struct
 from bester.errors import BesterError, Malformed, Overloaded
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import frame
+from bester.protocol.messages import NOTHING
 from bester.protocol.strictjson import decode
 from bester.server import views
 from bester.server.connection import Connection
@@ -24,7 +25,7 @@ MAX_SIZE = 64 * 1024
 
 class _Question(Struct):
     type: str
-    data: Raw | None = None
+    data: Raw = NOTHING
 
 
 class _Ask(Struct):
@@ -120,6 +121,6 @@ class InformerConnection(Connection):
 
 
 def _name(question: _Question) -> str:
-    if question.data is None:
+    if not len(question.data):
         raise _Refused
     return msgspec.json.decode(question.data, type=str)

@@ -29,7 +29,15 @@ from bester.errors import (
     Throttled,
 )
 from bester.protocol import frames
-from bester.protocol.messages import FirstMessage, Payload, decode_first, decode_message
+from bester.protocol.messages import (
+    FirstHeader,
+    FirstMessage,
+    Header,
+    Payload,
+    decode_first,
+    decode_message,
+    decode_scope,
+)
 from bester.server.commands import BUILTIN, CommandCall, ends_session, is_opening
 from bester.server.connection import Connection, Stop
 
@@ -72,12 +80,14 @@ class ListenerConnection(Connection):
 
     def finish_input(self) -> bool:
         """Stays open for reports that are still to come."""
+        self._input_ended = True
         endpoint = self.endpoint
-        if self._stops & Stop.CHECKING or (endpoint is not None and (endpoint.in_flight or endpoint.out)):
-            if endpoint is not None:
-                endpoint.closing = True
-            self._input_ended = True
+        if endpoint is None:
+            return bool(self._stops & Stop.CHECKING)
+        endpoint.closing = True
+        if endpoint.in_flight or (isinstance(endpoint, Session) and endpoint.commands):
             return True
+        self.flush_out()
         return False
 
     def closed(self) -> None:
@@ -110,12 +120,16 @@ class ListenerConnection(Connection):
     # -- the first message ---------------------------------------------------------------------------------------
 
     def _first(self, body: bytes) -> None:
+        if not self.hall.forwarding.admits(self.remote) and decode_scope(body) == "server":
+            self.hall.gate.leave(self)
+            self._refuse(ServerUnverified(), "")
+            return
         message = decode_first(body)
-        match message.header.scope or self._scope:
+        scope = message.header.scope or self._scope
+        if self._scope not in ("", scope):
+            raise BadScope(f'this connection is of scope "{self._scope}"')
+        match scope:
             case "client":
-                if len(body) > self.hall.config.limits.max_first_message:
-                    self._refuse(NotAllowed("a client's first message is larger than the limit"), AUTH_ID)
-                    return
                 self._first_of_client(message)
             case "server":
                 self._first_of_server(message, len(body))
@@ -175,6 +189,9 @@ class ListenerConnection(Connection):
                 raise ShuttingDown
             features = tuple(feature for feature in message.header.features if feature in accounts.features)
             token = await accounts.new_token(account.username) if "token" in features else None
+        except Malformed as error:
+            self.fail(error)
+            return
         except BesterError as error:
             self.hall.counts.logins_failed += 1
             self._refuse(error, AUTH_ID)
@@ -210,10 +227,13 @@ class ListenerConnection(Connection):
         self.write([frames.report(AUTH_ID, data=data, fields=fields)])
         self.framer.max_size = limits.max_message
         if payload is not None and payload.type != "dummy":
-            self._dispatch(session, payload, len(payload.data))
-        self._go_on(self._from_client, -1)
-        if self._input_ended:
-            self._close_when_quiet(session)
+            self._handle(session, payload, message.header, len(payload.data))
+        if payload is None or payload.type != BUILTIN or not ends_session(payload.data):
+            self._go_on(self._from_client, -1)
+        self.hall.flush_soon()
+        if self._input_ended and self.endpoint is session:
+            session.closing = True
+            self._end_if_quiet(session)
 
     def _refuse(self, error: BesterError, id: str) -> None:
         """Answers the first message with a bad report, and closes."""
@@ -229,16 +249,14 @@ class ListenerConnection(Connection):
         endpoint = self.endpoint
         if endpoint is None:
             return  # the session has just ended; nothing after that is looked at
-        header = message.header
+        self._handle(endpoint, message.payload, message.header, len(body))
+
+    def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
+        type = payload.type
         if header.route or header.dry_run:
             error = NotAllowed("the session has not asked for the feature route, or was not granted it")
-            self.hall.exchange.write(endpoint, frames.report(message.payload.id, error))
-            return
-        self._dispatch(endpoint, message.payload, len(body))
-
-    def _dispatch(self, endpoint: Endpoint, payload: Payload, size: int) -> None:
-        type = payload.type
-        if type == "dummy":
+            self.hall.exchange.write(endpoint, frames.report(payload.id, error))
+        elif type == "dummy":
             self.hall.exchange.write(endpoint, frames.pong(payload.id))
         elif type == BUILTIN:
             self._builtin(endpoint, payload)
@@ -279,8 +297,11 @@ class ListenerConnection(Connection):
                 self.framer.max_size = self.hall.config.limits.max_first_message
                 self.hall.gate.enter(self)
                 self._go_on(self._first, 1)
+                return
             elif ends_session(payload.data):
                 self._go_on(self._from_client, -1)  # it was refused
+        if self._input_ended:
+            self._end_if_quiet(session)
 
     async def _outstanding_done(self, session: Session) -> None:
         """Waits until all that the session sent before has its report."""
@@ -290,15 +311,16 @@ class ListenerConnection(Connection):
             await self._quiet
             session.closing = self._input_ended
 
-    def _close_when_quiet(self, endpoint: Endpoint) -> None:
-        endpoint.closing = True
-        if not endpoint.in_flight:
+    def _end_if_quiet(self, session: Session) -> None:
+        if not session.in_flight and not session.commands:
             self.end()
 
     def finished(self) -> None:
         """Nothing of a closing endpoint is in flight any more, and its last report is written."""
         if self._quiet is not None and not self._quiet.done():
             self._quiet.set_result(None)
+        elif isinstance(self.endpoint, Session):
+            self._end_if_quiet(self.endpoint)
         else:
             self.end()
 
@@ -309,9 +331,6 @@ class ListenerConnection(Connection):
         self.hall.gate.leave(self)
         payload = message.payload
         id = payload.id if payload is not None else ""
-        if not forwarding.admits(self.remote):
-            self._refuse(ServerUnverified(), id)
-            return
         if not forwarding.within_rate(self.remote, self.hall.clock()):
             self._refuse(Throttled("too many messages from this server's address"), id)
             return

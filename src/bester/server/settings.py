@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from bester.config import Config, HandlerConfig, ListenerConfig
 from bester.core.handlers import Allow, TypeRules
 from bester.core.limits import Limits
@@ -21,8 +24,14 @@ def exchange_limits(config: Config) -> Limits:
 
 
 def type_rules(config: Config) -> dict[str, TypeRules]:
-    """What the configuration says of each type."""
+    """What the configuration says of each type that is available."""
     return {name: _rules(handler) for name, handler in config.served_types().items()}
+
+
+def attached_rules(config: Config) -> dict[str, TypeRules]:
+    """What the configuration says of each type where a handler attaches, whether it is available without or not."""
+    every = config.handlers.model_copy(update={"available_types": None}).served(config.limits.handler_timeout)
+    return {name: replace(_rules(handler), classic_socket=None) for name, handler in every.items()}
 
 
 def _rules(handler: HandlerConfig) -> TypeRules:
@@ -68,8 +77,8 @@ def make_listener(listener: ListenerConfig) -> Listener:
             raise AssertionError(listener.kind)
 
 
-def make_store(config: Config) -> AccountStore:
-    """Returns the configured driver for accounts, not yet opened."""
+def make_store(config: Config, on_lost: Callable[[BaseException], None] | None = None) -> AccountStore:
+    """Returns the configured driver for accounts, not yet opened; ``on_lost`` is told when it cannot go on."""
     if config.database.type == "redis":
         from bester.store.redis import RedisAccounts
 
@@ -84,4 +93,4 @@ def make_store(config: Config) -> AccountStore:
         )
     from bester.store.sqlite import SqliteAccounts
 
-    return SqliteAccounts(config.storage.path)
+    return SqliteAccounts(config.storage.path, on_lost)

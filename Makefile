@@ -1,0 +1,55 @@
+# Everything here sets itself up in .venv; all that is needed is make, Python 3.11 or later, and the network once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# More for pytest, as in: make test ARGS="-k exchange"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check coverage bench clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+demo: $(INSTALLED) ## play two stories on real servers
+	@$(BIN)/bester demo
+
+test: $(INSTALLED) ## run the tests; skips are listed with their reasons
+	$(BIN)/pytest -n 2 --dist loadfile -rs $(ARGS)
+
+check: $(INSTALLED) ## lint, format, types, imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+coverage: $(INSTALLED) ## run the tests, and tell which lines they never reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -rs $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --show-missing --skip-covered
+
+bench: $(INSTALLED) ## put a temporary server under a small load
+	@$(BIN)/bester bench
+
+clean: ## remove what was made, .venv too
+	rm -rf $(VENV) dist build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The dev group needs a pip that knows groups, so the virtual environment gets one, whatever the system has.
+$(INSTALLED): pyproject.toml
+	@if [ ! -x $(BIN)/python ]; then \
+		for candidate in "$(PYTHON)" python3.14 python3.13 python3.12 python3.11; do \
+			if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
+		done; \
+		if [ -z "$$found" ]; then \
+			echo "make: Python 3.11 or later is needed, and $(PYTHON) is not: name one with make PYTHON=/path/to/python" >&2; \
+			exit 1; \
+		fi; \
+		"$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "make: no virtual environment (Debian: apt-get install python3-venv)" >&2; exit 1; }; \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[redis]' --group dev
+	@touch $@
