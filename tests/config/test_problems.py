@@ -29,7 +29,7 @@ def only(text: str | dict[str, Any], format: Format = "json", base: Path = BASE)
 
 
 HOST = "a host's name of at most 253 characters"
-TYPE = 'a type\'s name of 1 to 256 characters without control characters, not "dummy" or "builtin"'
+TYPE = 'a type\'s name of 1 to 128 characters without control characters, not "dummy" or "builtin"'
 WHO = '"accounts", "servers", "role:NAME", a username or a server\'s name'
 PEER = "host:port, [v6]:port, unix:/path, or a server's name"
 

@@ -25,7 +25,7 @@ from bester.config.values import (
 Delivery = Literal["durable", "transient"]
 
 _SOCKET = "a path that a Unix socket can have"
-_TYPE = 'a type\'s name of 1 to 256 characters without control characters, not "dummy" or "builtin"'
+_TYPE = 'a type\'s name of 1 to 128 characters without control characters, not "dummy" or "builtin"'
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ def _server_name(text: str) -> str:
 
 
 def _type_name(text: str) -> str:
-    if not 0 < len(text) <= 256 or text in RESERVED_TYPES or not is_plain(text):
+    if not 0 < len(text) <= 128 or text in RESERVED_TYPES or not is_plain(text):
         raise ValueError
     return text
 

@@ -6,13 +6,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Raw, Struct
 
-from bester.errors import BesterError, Malformed, Overloaded
-from bester.protocol.frames import encode_text
-from bester.protocol.framing import frame
-from bester.protocol.messages import NOTHING
-from bester.protocol.strictjson import decode
+from bester.errors import BesterError, Overloaded
+from bester.protocol.informer import Query, answer, decode_query, event, failed
 from bester.server import views
 from bester.server.connection import Connection
 
@@ -23,19 +19,6 @@ MAX_WAITING = 1024
 MAX_SIZE = 64 * 1024
 
 
-class _Question(Struct):
-    type: str
-    data: Raw = NOTHING
-
-
-class _Ask(Struct):
-    command: _Question
-
-
-_ask = msgspec.json.Decoder(_Ask)
-_FAILED = frame(b'{"status":"1","data":null}')
-
-
 class _Refused(Exception):
     """The command is unknown, or its data is not of the right kind."""
 
@@ -44,12 +27,12 @@ class InformerConnection(Connection):
     """One handler's connection: each frame is a command, answered in order."""
 
     def __init__(self, hall: Hall) -> None:
-        super().__init__(hall, MAX_SIZE, self._question)
+        super().__init__(hall, MAX_SIZE, self._received)
         self._waiting: deque[bytes] = deque()
         self._input_ended = False
         self._watching = False
 
-    def _question(self, body: bytes) -> None:
+    def _received(self, body: bytes) -> None:
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded(f"more than {MAX_WAITING} commands are waiting")
         self._waiting.append(body)
@@ -74,29 +57,24 @@ class InformerConnection(Connection):
 
     async def _answer(self, body: bytes) -> None:
         try:
-            question = decode(_ask, body).command
-        except Malformed:
-            self.write([_FAILED])
-            return
-        try:
-            data = await self._look_up(question)
+            query = decode_query(body)
+            data = await self._look_up(query)
         except (_Refused, BesterError, msgspec.DecodeError):
-            self.write([_FAILED])
+            self.write([failed()])
             return
-        if not self.ended:
-            self.write([frame(b'{"status":"0","data":' + encode_text(data) + b"}")])
-            if question.type == "quit":
-                self.end()
+        self.write([answer(data)])
+        if query.type == "quit":
+            self.end()
 
-    async def _look_up(self, question: _Question) -> Any:
+    async def _look_up(self, query: Query) -> Any:
         hall = self.hall
-        match question.type:
+        match query.type:
             case "listClients":
                 return hall.exchange.presence.usernames()
             case "isClient":
-                return hall.exchange.presence.find(_name(question)) is not None
+                return hall.exchange.presence.find(_name(query)) is not None
             case "isAccount":
-                return await hall.accounts.exists(_name(question))
+                return await hall.accounts.exists(_name(query))
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
                 info = views.server_info(hall)
@@ -116,11 +94,10 @@ class InformerConnection(Connection):
                 raise _Refused
 
     def _presence_changed(self, username: str, online: bool) -> None:
-        event = {"event": "online" if online else "offline", "user": username}
-        self.write([frame(encode_text(event))])
+        self.write([event(username, online)])
 
 
-def _name(question: _Question) -> str:
-    if not len(question.data):
+def _name(query: Query) -> str:
+    if not len(query.raw):
         raise _Refused
-    return msgspec.json.decode(question.data, type=str)
+    return msgspec.json.decode(query.raw, type=str)
