@@ -110,9 +110,13 @@ def tables(found: dict[str, Any]) -> Group:
         f"{found['unauthenticated']} not authenticated",
     )
     head.add_row("messages", ", ".join(f"{messages[name]} {name} ({per_s[name]:g}/s)" for name in per_s))
+    if messages["bad"]:
+        head.add_row("bad", ", ".join(f"{count} {code}" for code, count in sorted(found["messages"]["bad"].items())))
     head.add_row("under way", str(found["underWay"]))
     head.add_row("to servers", f"{found['toServers']['sent']} sent, {found['toServers']['failed']} failed")
-    return Group(head, _handlers(found["handlers"]), _clients(found["clients"]), _servers(found["servers"]))
+    kinds = {"handlers": _handlers, "clients": _clients, "servers": _servers}
+    shown = [table(found[name]) if found[name] else f"no {name}" for name, table in kinds.items()]
+    return Group(head, *shown)
 
 
 def _handlers(rows: list[dict[str, Any]]) -> Table:
@@ -121,7 +125,7 @@ def _handlers(rows: list[dict[str, Any]]) -> Table:
         by = [f"{one['name'] or 'attached'} ({one['outstanding']}/{one['concurrency']})" for one in row["attached"]]
         if not by and row["classic"]:
             process = row["process"] or {}
-            by = [f"{row['classic']}" + (f" (pid {process['pid']})" if process.get("pid") else "")]
+            by = ["classic" + (f" (pid {process['pid']})" if process.get("pid") else "")]
         cells = [row["type"], ", ".join(by) or "nobody", row["answered"], row["failed"], row["active"], row["waiting"]]
         table.add_row(*(safe(str(cell)) for cell in (*cells, row["meanMs"] or "", row["lastError"] or "")))
     return table
@@ -149,7 +153,7 @@ def _table(title: str, *columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
     for column in columns:
         table.add_column(column)
     return table

@@ -104,6 +104,9 @@ class HandlerConnection(Connection):
         else:
             exchange.answer(handler, message)
 
+    def limits_changed(self) -> None:
+        self.framer.max_size = self.hall.config.limits.max_message + EXTRA_SIZE
+
     def output_blocked(self) -> None:
         """The handler does not read: it gets no more requests, but its answers are still welcome."""
         if self.handler is not None:

@@ -26,6 +26,8 @@ log = logging.getLogger("bester.connection")
 
 LINGER_S = 2.0
 """How long a closed connection's unread input is thrown away, so that no reset overtakes the last frame."""
+TLS_LINGER_S = 0.1
+"""The same over TLS, where the peer learns of the end only when all is closed."""
 
 
 class Stop(enum.IntFlag):
@@ -204,13 +206,23 @@ class Connection(asyncio.Protocol):
         self.ended = True
         if last:
             self.transport.write(last)
+        linger_s = LINGER_S
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        else:
+            linger_s = TLS_LINGER_S
         if self._stops:
             self._stops = Stop(0)
             self.transport.resume_reading()  # to throw away what comes, and to see the peer's end
         self.hall.incomplete.discard(self)
-        self.hall.lingering[self] = self.hall.clock() + LINGER_S
+        self.hall.lingering[self] = self.hall.clock() + linger_s
+
+    def let_go(self) -> None:
+        """Closes for good, after the peer has had its time to read the last frame."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def check_frame_time(self, now: float, timeout_s: float) -> None:
         """Fails a connection whose frame takes too long."""

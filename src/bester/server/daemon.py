@@ -7,7 +7,7 @@ import gc
 import logging
 from collections.abc import Callable
 
-from bester.config import Config, ConfigError, changes_needing_restart, load
+from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
 from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.listeners import Listener, UnixListener
 from bester.server.accounts import AccountService
@@ -122,6 +122,8 @@ class Server:
             hall.forwarding.reconfigure()
             for connection in hall.connections:
                 connection.limits_changed()
+            for configured in self.config.listeners():
+                self._renew_certificate(configured)
             hall.flush_soon()
             await hall.supervisor.apply(self.config.served_types())
             for line in new.warnings:
@@ -130,6 +132,12 @@ class Server:
                 log.warning("configuration: these take effect at the next start: %s", ", ".join(waiting))
             log.info("the configuration has been reloaded")
             return {"restartNeeded": waiting, "warnings": list(new.warnings)}
+
+    def _renew_certificate(self, configured: ListenerConfig) -> None:
+        """Lets new connections see the certificate that is in the file now."""
+        for listener in self.listeners:
+            if listener.kind == configured.kind and listener.tls is not None:
+                listener.tls.load_cert_chain(str(configured.certificate), str(configured.key))
 
     async def try_reload(self) -> None:
         """Reloads, and tells the log what was wrong."""

@@ -33,6 +33,8 @@ log = logging.getLogger("bester.servers")
 
 MAX_AT_ONCE = 64
 """Connections to one destination whose report is awaited."""
+MAX_DIALS = 256
+"""Connections that are being opened, to all destinations."""
 REPORT_LIMIT = 4 * 1024 * 1024
 """The largest report that is read, in bytes: it has an entry for each recipient there."""
 
@@ -119,6 +121,7 @@ class Forwarding:
         self.hall = hall
         self.sent = 0
         self.failed = 0
+        self._dials = asyncio.Semaphore(MAX_DIALS)
         self._waiting: dict[str, deque[Forward]] = {}
         """By destination, in order; a key is there as long as a task serves it."""
         federation = hall.config.federation
@@ -157,10 +160,15 @@ class Forwarding:
                 await places.acquire()
                 forward = queue.popleft()
                 try:
-                    sending = await self._write(forward)
+                    async with self._dials:
+                        sending = await self._write(forward)
                 except BesterError as error:
                     places.release()
-                    self._settle(forward, error)
+                    # Those that wait behind it would only find out the same, one time limit after the other.
+                    unreachable = [forward, *queue]
+                    queue.clear()
+                    for waiting in unreachable:
+                        self._settle(waiting, error)
                 else:
                     self.hall.spawn(self._await_report(forward, sending, places))
         finally:

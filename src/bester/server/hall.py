@@ -163,7 +163,7 @@ class Hall:
         for connection, deadline in list(self.lingering.items()):
             if now >= deadline:
                 del self.lingering[connection]
-                connection.transport.abort()
+                connection.let_go()
         self.flush()
 
     # -- tasks ---------------------------------------------------------------------------------------------------

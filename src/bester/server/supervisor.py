@@ -81,7 +81,7 @@ def _executable(handler: HandlerConfig) -> bool:
 
 
 def _answers(path: str) -> bool:
-    """Whether somebody listens there; asked only before a start, for a simple handler may trip on an empty connection."""
+    """Whether somebody listens there; only asked before a start: a simple handler may trip on an empty connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         return probe.connect_ex(path) == 0
