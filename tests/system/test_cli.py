@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import stat
 import subprocess
@@ -316,7 +315,6 @@ def test_listen_until_interrupted(commands: Commands, server: Process) -> None:
 
 def test_listen_ends_with_its_reader(commands: Commands, server: Process) -> None:
     listening = _listen(commands)
-    os.close(os.dup(listening.output.fileno()))
     listening.output.close()
     assert listening.popen.wait(10) == 0
     assert "Traceback" not in listening.told()

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bester.demo.phrases import AFRIKAANS, PORTUGUESE
+from bester.demo.stage import Stage
+from bester.demo.stories import expect
+from bester.demo.world import Played, StoryError, World
 
 if TYPE_CHECKING:
     from tests.system.conftest import Commands
@@ -94,3 +97,24 @@ def test_phrases() -> None:
     assert PORTUGUESE.to_english("Xyz, ELE vem hoje.") == "Xyz, He comes today."
     assert AFRIKAANS.to_english("hoe gaan, dit") == "hoe goes, it"
     assert AFRIKAANS.to_english("") == ""
+
+
+async def test_a_handler_that_does_not_start() -> None:
+    async with World(Stage(json=False)) as world:
+        place = world.place("a.example")
+        with pytest.raises(StoryError, match=r"(?s)has no handler for .*x:.*No module named"):
+            await world.start(place, [Played("english", "bester.demo.english"), Played("x", "bester.demo.nothing")])
+        assert world.folder.is_dir()
+    assert not world.folder.exists()
+
+
+async def test_a_server_that_does_not_start() -> None:
+    async with World(Stage(json=False)) as world:
+        place = world.place("not a name")
+        with pytest.raises(StoryError, match=r"(?s)does not start:.*server.name: found"):
+            await world.start(place, [])
+
+
+def test_what_is_not_as_expected() -> None:
+    with pytest.raises(StoryError, match="G's text: expected 'a', found 'b'"):
+        expect("G's text", "b", "a")

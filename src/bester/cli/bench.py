@@ -119,7 +119,8 @@ async def _with_progress(load: Load, started: Callable[[], None], quiet: bool) -
 
     plan = load.plan
     columns = TextColumn("{task.fields[messages]} messages"), BarColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         bar = progress.add_task("", total=1.0, messages=0)
         running = asyncio.ensure_future(load.run(started))
         began = asyncio.get_running_loop().time()

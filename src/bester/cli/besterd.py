@@ -6,6 +6,7 @@ Written without the libraries of the other commands, because it must start quick
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -75,14 +76,19 @@ def _main(arguments: list[str]) -> int:
             loop.add_signal_handler(number, server.hall.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, lambda: server.hall.spawn(server.try_reload()))
         try:
-            await server.start(lambda line: print(f"besterd: {line}", flush=True))
+            await server.start(_say)
         except BesterError as error:
             print(f"besterd: {error.message}", file=sys.stderr)
             return 1
         await server.wait()
-        print("besterd: stopping", flush=True)
+        _say("stopping")
         await server.stop()
-        print("besterd: stopped", flush=True)
+        _say("stopped")
         return 1 if server.hall.failed else 0
 
     return uvloop.run(run())
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # nobody has to read it
+        print(f"besterd: {line}", flush=True)

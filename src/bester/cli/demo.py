@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bester.cli.output import BAD, GOOD, fail
+from bester.cli.output import BAD, GOOD, fail, quiet_pipe
 from bester.cli.settings import JsonOption
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def demo(
     from bester.demo.world import StoryError
 
     try:
-        finished = asyncio.run(_until_signal(Stage(json), keep))
+        with quiet_pipe():
+            finished = asyncio.run(_until_signal(Stage(json), keep))
     except StoryError as error:
         fail(str(error), BAD)
     raise typer.Exit(GOOD if finished else INTERRUPTED)

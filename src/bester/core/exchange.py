@@ -148,8 +148,7 @@ class Exchange:
                 rules = self._attached_rules.get(name) or TypeRules(default_timeout_s)
                 handlers = self.types[name] = HandlerType(name, rules, configured=False)
             handlers.attached.append(handler)
-            for lane in list(handlers.lanes.values()):
-                handlers.mark_ready(lane)
+            handlers.mark_all_ready()
             attached.append(handlers)
         handler.types = tuple(attached)
         self.handlers.append(handler)
@@ -163,6 +162,7 @@ class Exchange:
         handler.detached = True
         for handlers in handler.types:
             handlers.attached.remove(handler)
+        for handlers in handler.types:  # only now: what this finishes may let in messages for any of the types
             self._retire_or_pump(handlers)
 
     def remove_handler(self, handler: AttachedHandler) -> None:
@@ -270,8 +270,7 @@ class Exchange:
     def _retire_or_pump(self, handlers: HandlerType) -> None:
         """After a change of who serves a type: goes on with what waits, or fails it if there is nobody."""
         if handlers.available:
-            for lane in list(handlers.lanes.values()):
-                handlers.mark_ready(lane)
+            handlers.mark_all_ready()
             self._pump(handlers)
             return
         if not handlers.configured:
@@ -431,13 +430,13 @@ class Exchange:
             if account in served:
                 continue
             served.add(account)
+            self.counters.deliveries += 1
             for session in attendance.sessions:
                 session.out.append(frame)
                 if not session.listed:
                     session.listed = True
                     self.dirty.append(session)
             results.append(attendance.delivered if name == account else frames.result(name, "delivered"))
-        self.counters.deliveries += len(served)
 
     def _deposit(self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, served: set[str]) -> None:
         """Notes a recipient that has no session."""
@@ -545,7 +544,7 @@ class Exchange:
         if origin.backlog:
             if not origin.admitting:
                 self._admit(origin, origin.backlog)
-        elif origin.closing and not origin.in_flight:
+        elif origin.closing and not origin.in_flight and not origin.admitting:
             self.effects.append(Finished(origin))
 
     def _admit(self, origin: Endpoint, backlog: deque[tuple[Payload, int, int]]) -> None:

@@ -149,6 +149,15 @@ class HandlerType:
             lane.ready = True
             self.ready.append(lane)
 
+    def mark_all_ready(self) -> None:
+        """Gives turns anew after a change of who serves the type; for a classic handler, not to busy lanes."""
+        if not self.attached:
+            for lane in [lane for lane in self.ready if lane.busy]:
+                lane.ready = False
+                self.ready.remove(lane)
+        for lane in self.lanes.values():
+            self.mark_ready(lane)
+
     def forget_if_idle(self, lane: Lane) -> None:
         """Drops a lane that has neither waiting nor outstanding work."""
         if not lane.waiting and not lane.busy:

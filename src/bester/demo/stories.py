@@ -8,7 +8,7 @@ from typing import Any
 
 from bester import Client, ClientError, Informer, ReceivedMessage, Report
 from bester.demo.stage import Stage, quoted
-from bester.demo.world import Place, Played, StoryError, World
+from bester.demo.world import Place, Played, StoryError, World, together
 
 PASSWORD = "demo"
 ARRIVAL_S = 10.0
@@ -143,7 +143,7 @@ async def story_one(stage: Stage, world: World) -> tuple[list[str], list[str]]:
     )
     async with Actor(stage, "t") as t, Actor(stage, "g") as g:
         stage.scene("1a: G is on T's server; T writes Afrikaans")
-        await asyncio.gather(t.connect(j), g.connect(j))
+        await together(t.connect(j), g.connect(j))
         first = await deliver(t, g, "afrikaans", {"to": "g", "text": AFRIKAANS_TEXT})
         expect("G's text", first.data["text"], AFRIKAANS_IN_ENGLISH)
         expect("the way", stops(stage), ["j.example afrikaans"])
@@ -173,7 +173,7 @@ async def story_two(stage: Stage, world: World) -> tuple[list[str], list[str]]:
     stage.scene("Story 2: U1 > S1: M1 > M2 > S2: M1 > S3: M1 > U2")
     one, two, three = (world.place(name) for name in ("S1", "S2", "S3"))
     relay = "bester.demo.relay"
-    await asyncio.gather(
+    await together(
         world.start(
             one,
             [
@@ -186,7 +186,7 @@ async def story_two(stage: Stage, world: World) -> tuple[list[str], list[str]]:
     )
     async with Actor(stage, "u1") as u1, Actor(stage, "u2") as u2:
         stage.scene("2: U1 is on S1, U2 on S3")
-        await asyncio.gather(u1.connect(one), u2.connect(three))
+        await together(u1.connect(one), u2.connect(three))
         message = await deliver(u1, u2, "M1", {"text": GREETING, "way": []})
         expect("U2's message", (message.type, message.data), ("M1", {"text": GREETING, "way": WAY}))
         expect("the way", stops(stage), WAY)

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import sys
 import tempfile
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -117,7 +118,7 @@ class World:
             raise StoryError(f"the server {place.name} does not start:\n{_tail(folder / 'besterd.log')}")
         self.stage.show(place.name, f"is ready on tcp4://{place.address} and {place.unix} (pid {process.pid})")
         attached = [handler for handler in handlers if not handler.classic]
-        await asyncio.gather(*(self._attach(place, handler) for handler in attached))
+        await together(*(self._attach(place, handler) for handler in attached))
         await self._await_types(place, [handler.type for handler in handlers])
         for handler in handlers:
             how = "started by the server, classic form" if handler.classic else "attached"
@@ -164,7 +165,9 @@ class World:
         missing = set(types)
         with contextlib.suppress(TimeoutError, ClientError):
             async with asyncio.timeout(START_S), Informer(place.folder / "bInformer") as informer:
-                while missing := set(types) - set(await informer.list_types()):  # noqa: ASYNC110 - nothing tells
+                while missing := set(types) - set(await informer.list_types()):
+                    if any(process.returncode is not None for process in self._processes):
+                        break  # it will not come any more
                     await asyncio.sleep(0.02)
         if missing:
             logs = "\n".join(_tail(place.folder / f"{name}.log") for name in sorted(missing))
@@ -190,6 +193,17 @@ class World:
             )
         self._processes.append(process)
         return process
+
+
+async def together(*work: Coroutine[Any, Any, object]) -> None:
+    """Does several things at once; when one fails, the others are given up before that is raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _clean_environment() -> dict[str, str]:

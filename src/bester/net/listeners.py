@@ -120,7 +120,7 @@ class Tcp4Listener(Listener):
         return f"{self.kind}://{self.address}:{self.port}"
 
     def bind(self) -> socket.socket:
-        bound = socket.socket(self.family, socket.SOCK_STREAM)
+        bound = socket.socket(self.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so that asyncio sets TCP_NODELAY
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if self.family == socket.AF_INET6:

@@ -45,6 +45,9 @@ class Framer:
         With ``at_most`` not negative, the bodies beyond that number stay buffered until the next call, which may
         feed ``b""``; their length is judged by the ``max_size`` of then.
         """
+        if self.failure is not None:
+            self.whole = 0
+            return []
         if self.buffered:
             if data:
                 self._parts.append(data)
@@ -75,7 +78,7 @@ class Framer:
             bodies.append(data[start:end])
             position = end
             at_most -= 1
-        if position < length and self.failure is None:
+        if self.failure is None and position < length:
             self._parts.append(data[position:] if position else data)
             self.buffered = length - position
             self._missing = missing if at_most else 0
@@ -87,4 +90,3 @@ class Framer:
             self.failure = Malformed("a frame's length must not be 0")
         else:
             self.failure = TooLarge(f"a frame of {size} bytes; at most {self.max_size} are allowed")
-        self.max_size = 0

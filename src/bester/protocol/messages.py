@@ -98,7 +98,7 @@ def decode_scope(body: bytes) -> str:
     Raises:
         Malformed: sections 1 and 12.
     """
-    return decode(_scoped, body).header.scope
+    return decode(_scoped, body, partly=True).header.scope
 
 
 def decode_message(body: bytes) -> Message:
@@ -145,8 +145,9 @@ class HandlerMessage(Struct):
     data: Raw = NOTHING
 
 
-class _Tag(Struct, frozen=True):
+class _Tag(Struct, frozen=True, rename="camel"):
     id: str | None = None
+    message_type: Any = None
 
 
 class _Tagged(Struct):
@@ -225,17 +226,19 @@ def decode_handler_message(body: bytes) -> HandlerMessage | str:
         message = decode(_handler_message, body, _HANDLER_DEPTH)
     except Malformed as error:
         return _without_answer(body, error)
-    if message.header.id is None and message.header.message_type is None:
+    if message.header.id is None and message.header.message_type != "push":
         return _without_answer(body, Malformed("header.id is missing"))
     return message
 
 
 def _without_answer(body: bytes, error: Malformed) -> str:
-    tag = decode(_tagged, body, _HANDLER_DEPTH).header.id
-    if tag is not None:
-        raise BadAnswer(tag, error.message) from error
+    tag = decode(_tagged, body, _HANDLER_DEPTH, partly=True).header
+    if tag.message_type == "push":
+        raise error  # its id is the handler's own, and names no request
+    if tag.id is not None:
+        raise BadAnswer(tag.id, error.message) from error
     try:
-        payload = decode(_plain, body, _HANDLER_DEPTH).payload
+        payload = decode(_plain, body, _HANDLER_DEPTH, partly=True).payload
     except Malformed:
         raise error from None
     if payload.type != "detach":

@@ -33,10 +33,13 @@ _ESCAPE = re.compile(
     rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|u([dD])([89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
 _MAPPING = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_DEPTH) -> T:
+def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_DEPTH, *, partly: bool = False) -> T:
     """Returns ``body`` as the decoder's type.
+
+    With ``partly``, the type has no place for ``data``, and it is not asked where a lone surrogate escape stands.
 
     Raises:
         Malformed: not UTF-8, not strict JSON, too deep, or not of the type's form.
@@ -47,11 +50,9 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_D
     if len(body) > 2 * max_depth and body.count(b"{") + body.count(b"[") > max_depth:
         _check_depth(body, max_depth)
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        return _decode_last_keys(decoder, body, error)
+        return _decode_last_keys(decoder, body)
     except (msgspec.DecodeError, RecursionError) as error:
-        return _decode_lone_surrogates(decoder, body, error)
+        return _decode_lone_surrogates(decoder, body, error, partly)
 
 
 def _check_utf8(body: bytes) -> None:
@@ -72,24 +73,35 @@ def _malformed(error: Exception) -> Malformed:
     return Malformed(text.removeprefix("JSON is malformed: ")[:200])
 
 
-def _decode_last_keys(decoder: msgspec.json.Decoder[T], body: bytes, error: msgspec.ValidationError) -> T:
-    """Tries again with each repeated key's last value only."""
+def _decode_last_keys(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decodes; tries again with each repeated key's last value only, where the type does not fit."""
     try:
-        return decoder.decode(msgspec.json.encode(_last_keys(body)))
-    except (msgspec.DecodeError, RecursionError):
-        raise _malformed(error) from error
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        try:
+            return decoder.decode(msgspec.json.encode(_last_keys(body)))
+        except (msgspec.DecodeError, RecursionError):
+            raise error from None
 
 
-def _last_keys(body: bytes | msgspec.Raw) -> dict[str, Any]:
+def _last_keys(body: bytes | msgspec.Raw, levels: int = 4) -> dict[str, Any]:
+    """Returns an object with each key's last value; no message has more ``levels`` of objects outside its data."""
     fields: dict[str, Any] = _MAPPING.decode(body)
-    for key in ("header", "payload", "authentication", "command"):
+    for key in ("header", "payload", "authentication", "command", "commands"):
         value = fields.get(key)
-        if value is not None and bytes(value).startswith(b"{"):
-            fields[key] = _last_keys(value)
+        if value is not None and levels > 1:
+            fields[key] = _last_keys_in(value, levels - 1)
     return fields
 
 
-def _decode_lone_surrogates(decoder: msgspec.json.Decoder[T], body: bytes, error: Exception) -> T:
+def _last_keys_in(value: msgspec.Raw, levels: int) -> Any:
+    opening = bytes(memoryview(value)[:1])
+    if opening == b"[":
+        return [_last_keys_in(item, levels) for item in _LIST.decode(value)]
+    return _last_keys(value, levels) if opening == b"{" else value
+
+
+def _decode_lone_surrogates(decoder: msgspec.json.Decoder[T], body: bytes, error: Exception, partly: bool) -> T:
     """Tries again with lone surrogate escapes allowed inside ``data``."""
     if b"\\u" not in body:
         raise _malformed(error) from error
@@ -123,12 +135,12 @@ def _decode_lone_surrogates(decoder: msgspec.json.Decoder[T], body: bytes, error
         return msgspec.Raw(text)
 
     try:
-        message = decoder.decode(hidden)
+        message = _decode_last_keys(decoder, hidden)
     except (msgspec.DecodeError, RecursionError):
         raise _malformed(error) from error
     for owner in _with_data(message):
         owner.data = show(owner.data)
-    if lone:
+    if lone and not partly:
         raise Malformed("a lone surrogate escape outside of data") from error
     return message
 

@@ -9,6 +9,7 @@ Reading stops for one of several reasons at once (:class:`Stop`); it goes on whe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 from collections.abc import Callable
@@ -208,7 +209,8 @@ class Connection(asyncio.Protocol):
             self.transport.write(last)
         linger_s = LINGER_S
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # the peer is gone already, and asyncio has yet to see it
+                self.transport.write_eof()
         else:
             linger_s = TLS_LINGER_S
         if self._stops:

@@ -1,0 +1,149 @@
+"""An exchange with endpoints whose frames the tests read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+import pytest
+from msgspec import Raw
+
+from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
+from bester.core.exchange import Exchange
+from bester.core.handlers import TypeRules
+from bester.core.limits import Limits
+from bester.core.work import CallClassic, Effect
+from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
+
+T = TypeVar("T", bound=Effect)
+
+GOOD = {"messageType": "statusReport", "status": "good"}
+
+
+class World:
+    """What the server around an exchange does, by hand."""
+
+    def __init__(self) -> None:
+        self.exchange = Exchange("j.example")
+        self.exchange.now = 1000.0
+
+    # -- who is there --
+
+    def configure(
+        self, limits: Limits | None = None, attached: dict[str, TypeRules] | None = None, **types: Any
+    ) -> None:
+        self.exchange.configure(types, limits or self.exchange.limits, attached)
+
+    def session(self, username: str = "t", **more: Any) -> Session:
+        session = Session(username, "j.example", **more)
+        self.exchange.add_session(session)
+        self.effects()
+        return session
+
+    def peer(self, name: str | None = None) -> Peer:
+        return Peer(name)
+
+    def handler(self, *types: str, concurrency: int = 64, timeout_s: float = 30.0) -> AttachedHandler:
+        handler = AttachedHandler(types[0], "j.example", concurrency)
+        self.exchange.attach(handler, list(types), timeout_s)
+        return handler
+
+    # -- what they send --
+
+    def send(self, origin: Endpoint, type: str, data: Any = None, id: str = "", hops: int = 0, size: int = 100) -> None:
+        self.exchange.message(origin, Payload(type, id, Raw(json.dumps(data).encode())), size, hops)
+
+    def answer(self, handler: AttachedHandler, id: str, *commands: dict[str, Any], **more: Any) -> None:
+        header = {"id": id, "status": "0", "commands": list(commands), **more.pop("header", {})}
+        message = decode_handler_message(json.dumps({"header": header, **more}).encode())
+        assert isinstance(message, HandlerMessage)
+        self.exchange.answer(handler, message)
+
+    def push(self, handler: AttachedHandler, id: str, *commands: dict[str, Any], **more: Any) -> None:
+        self.answer(handler, id, *commands, header={"messageType": "push"}, **more)
+
+    def answer_classic(self, call: CallClassic, *commands: dict[str, Any], **more: Any) -> None:
+        body = json.dumps({"header": {"status": "0", "commands": list(commands)}, **more}).encode()
+        self.exchange.classic_answered(call.request, decode_classic(body))
+
+    # -- what they get --
+
+    def got(self, endpoint: Endpoint) -> list[dict[str, Any]]:
+        """Everything that was written to an endpoint since the last call."""
+        assert endpoint.listed == (endpoint in self.exchange.dirty) == bool(endpoint.out)
+        assert self.exchange.dirty.count(endpoint) <= 1
+        if endpoint.listed:
+            self.exchange.dirty.remove(endpoint)
+            endpoint.listed = False
+        frames, endpoint.out = endpoint.out, []
+        for frame in frames:
+            assert int.from_bytes(frame[:4], "little") == len(frame) - 4
+        return [json.loads(frame[4:]) for frame in frames]
+
+    def received(self, session: Session) -> list[tuple[str, Any]]:
+        """The types and data of the messages that a session was sent; there must be nothing else."""
+        frames = self.got(session)
+        assert all(frame["header"] == {"messageType": "receivedMessage"} for frame in frames)
+        return [(frame["payload"]["type"], frame["payload"]["data"]) for frame in frames]
+
+    def report(self, endpoint: Endpoint) -> dict[str, Any]:
+        """The payload of the one frame that was written to an endpoint, a report."""
+        (frame,) = self.got(endpoint)
+        assert frame["header"]["messageType"] == "statusReport"
+        assert frame["header"]["status"] == ("bad" if "error" in frame["payload"] else "good")
+        payload: dict[str, Any] = frame["payload"]
+        return payload
+
+    def code(self, endpoint: Endpoint) -> str:
+        """The error code of the one report that was written to an endpoint; "" of a good one."""
+        code: str = self.report(endpoint).get("error", {}).get("code", "")
+        return code
+
+    def codes(self, endpoint: Endpoint) -> list[str]:
+        return [frame["payload"].get("error", {}).get("code", "") for frame in self.got(endpoint)]
+
+    def requests(self, handler: AttachedHandler) -> list[dict[str, Any]]:
+        frames = self.got(handler)
+        assert all(frame["header"]["messageType"] == "request" for frame in frames)
+        return frames
+
+    def asked(self, handler: AttachedHandler) -> list[tuple[str, Any]]:
+        """The ids and data of the requests that were written to a handler."""
+        return [(frame["header"]["id"], frame["payload"]["data"]) for frame in self.requests(handler)]
+
+    def effects(self) -> list[Effect]:
+        effects, self.exchange.effects = self.exchange.effects, []
+        return effects
+
+    def only(self, kind: type[T]) -> T:
+        """The one effect that there is."""
+        (effect,) = self.effects()
+        assert isinstance(effect, kind)
+        return effect
+
+    def all(self, kind: type[T]) -> list[T]:
+        """The effects, which must be of one kind."""
+        effects = self.effects()
+        found = [effect for effect in effects if isinstance(effect, kind)]
+        assert len(found) == len(effects)
+        return found
+
+    def at_rest(self, *endpoints: Endpoint) -> bool:
+        """Whether nothing is under way, and nothing is left behind."""
+        types = self.exchange.types.values()
+        return (
+            self.exchange.under_way == 0
+            and all(not endpoint.in_flight and not endpoint.held_bytes for endpoint in endpoints)
+            and all(not handlers.lanes and not handlers.ready and not handlers.active for handlers in types)
+            and all(not handler.outstanding for handler in self.exchange.handlers)
+        )
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def limits() -> Limits:
+    return Limits(max_hops=3, max_in_flight=2, max_recipients=3, max_held_bytes=4096)

@@ -1,0 +1,327 @@
+"""What a server receives, as typed values; and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from bester.errors import BadResponse, HandlerFailed, Malformed
+from bester.protocol.messages import (
+    NOTHING,
+    BadAnswer,
+    HandlerMessage,
+    check_status,
+    commands_of,
+    decode_attach,
+    decode_classic,
+    decode_first,
+    decode_handler_message,
+    decode_message,
+    decode_scope,
+)
+
+
+def answer(body: bytes) -> HandlerMessage:
+    message = decode_handler_message(body)
+    assert isinstance(message, HandlerMessage)
+    return message
+
+
+# -- from clients and servers -----------------------------------------------------------------------------------
+
+
+def test_a_first_message() -> None:
+    message = decode_first(
+        b'{"header":{"scope":"client","features":["token","new"],"authentication":{"username":"t","password":"p"}},'
+        b'"payload":{"type":"dummy","id":"1","data":null}}'
+    )
+    header = message.header
+    assert (header.scope, header.features, header.hops, header.server) == ("client", ("token", "new"), 0, None)
+    assert header.authentication is not None
+    assert (header.authentication.username, header.authentication.password) == ("t", "p")
+    assert header.authentication.token is None
+    assert message.payload is not None
+    assert (message.payload.type, message.payload.id, bytes(message.payload.data)) == ("dummy", "1", b"null")
+
+
+def test_a_first_message_may_be_empty() -> None:
+    message = decode_first(b" { } ")
+    assert (message.header.scope, message.payload) == ("", None)
+    assert decode_first(b'{"payload":null,"header":{}}').payload is None
+
+
+def test_a_first_message_of_a_server() -> None:
+    header = decode_first(b'{"header":{"scope":"server","hops":3,"server":"k.example","dryRun":true}}').header
+    assert (header.scope, header.hops, header.server, header.dry_run) == ("server", 3, "k.example", True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b'{"header":null}',
+        b'{"header":{"scope":null}}',
+        b'{"header":{"scope":"client","authentication":{"username":1,"password":"p"}}}',
+        b'{"header":{"scope":"client","authentication":{"username":"t","password":1}}}',
+        b'{"header":{"scope":"client","authentication":{"password":"p"}}}',
+        b'{"header":{"scope":"client","authentication":"t"}}',
+        b'{"header":{"scope":"client","features":"token"}}',
+        b'{"header":{"scope":"server","hops":"1"}}',
+        b'{"header":{"scope":"server","hops":1.5}}',
+        b'{"header":{"scope":"server"},"payload":[]}',
+        b'{"header":{"scope":"server"},"payload":{"id":"1"}}',
+    ],
+)
+def test_malformed_first_messages(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        decode_first(body)
+
+
+def test_scope() -> None:
+    assert decode_scope(b'{"header":{"scope":"server","hops":"wrong"},"payload":5}') == "server"
+    assert decode_scope(b"{}") == ""
+    assert decode_scope(rb'{"header":{"scope":"client"},"payload":{"type":"t","data":"\ud800"}}') == "client"
+    for wrong in (b"[]", b'{"header":{"scope":1}}', b'{"header":5}', b'{"data":NaN}', b'{"a":"\xff"}'):
+        with pytest.raises(Malformed):
+            decode_scope(wrong)
+
+
+def test_a_later_message() -> None:
+    message = decode_message(b'{"payload":{"type":"chat","id":"7","data":{ "to":"g" }}}')
+    assert (message.payload.type, message.payload.id, bytes(message.payload.data)) == ("chat", "7", b'{ "to":"g" }')
+    assert not message.header.route
+
+
+def test_what_may_be_left_out() -> None:
+    message = decode_message(b'{"header":{"scope":5,"authentication":[],"new":1},"payload":{"type":"","more":{}}}')
+    assert (message.payload.type, message.payload.id, bytes(message.payload.data)) == ("", "", b"null")
+
+
+def test_features_asked_for_in_a_later_message() -> None:
+    header = decode_message(b'{"header":{"once":true,"route":true,"dryRun":true},"payload":{"type":"t"}}').header
+    assert (header.once, header.route, header.dry_run) == (True, True, True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"header":{}}',
+        b'{"payload":null}',
+        b'{"payload":{}}',
+        b'{"payload":{"id":"10"}}',
+        b'{"payload":{"type":null}}',
+        b'{"payload":{"type":5}}',
+        b'{"payload":{"type":"t","id":null}}',
+        b'{"payload":{"type":"t","id":7}}',
+        b'{"payload":{"type":"t"},"header":[]}',
+        b'{"payload":{"type":"t"},"header":{"route":"yes"}}',
+    ],
+)
+def test_malformed_later_messages(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        decode_message(body)
+
+
+def test_the_text_says_where() -> None:
+    with pytest.raises(Malformed, match=r"^Object missing required field `type` - at `\$.payload`$"):
+        decode_message(b'{"payload":{"id":"10"}}')
+
+
+# -- from handlers ----------------------------------------------------------------------------------------------
+
+
+def test_attach() -> None:
+    message = decode_attach(b'{"header":{"scope":"handler"},"payload":{"type":"attach","data":{"types":["a","b"]}}}')
+    assert message.payload is not None
+    assert message.payload.data is not None
+    assert (message.payload.data.types, message.payload.data.name, message.payload.data.concurrency) == (
+        ["a", "b"],
+        "",
+        64,
+    )
+    for wrong in (b"[]", b'{"payload":{"type":"attach","data":{"types":[1]}}}', b'{"payload":{"data":null}}'):
+        with pytest.raises(Malformed):
+            decode_attach(wrong)
+
+
+def test_an_answer() -> None:
+    message = answer(
+        b'{"header":{"id":"1","status":"0","command":{"type":"sendClients","data":["g"],"transient":true,'
+        b'"payload":{"type":"x","data":[ 1]}}},"payload":{"type":"chat","data":{"a" :1}},"data":null}'
+    )
+    assert (message.header.id, message.header.status, message.header.message_type) == ("1", "0", None)
+    assert message.payload is not None
+    assert (message.payload.type, bytes(message.payload.data), bytes(message.data)) == ("chat", b'{"a" :1}', b"null")
+    (command,) = commands_of(message.header)
+    assert (command.type, command.data, command.transient) == ("sendClients", ["g"], True)
+    assert command.payload is not None
+    assert (command.payload.type, bytes(command.payload.data)) == ("x", b"[ 1]")
+
+
+def test_null_is_data_and_nothing_is_not() -> None:
+    message = answer(b'{"header":{"id":"1"},"payload":{"data":null}}')
+    assert message.payload is not None
+    assert bytes(message.payload.data) == b"null"
+    assert message.data == NOTHING
+    message = answer(b'{"header":{"id":"1"},"payload":{}}')
+    assert message.payload is not None
+    assert len(message.payload.data) == 0
+    assert message.payload.type is None
+
+
+def test_answers_may_be_deeper_than_what_they_wrap() -> None:
+    def wrapped(levels: int) -> bytes:
+        return b'{"header":{"id":"1"},"payload":{"data":' + b"[" * (levels - 2) + b"]" * (levels - 2) + b"}}"
+
+    assert answer(wrapped(136))
+    with pytest.raises(BadAnswer) as caught:  # also the id is read no deeper
+        decode_classic(wrapped(137))
+    assert "136 levels" in caught.value.detail
+    with pytest.raises(Malformed):
+        decode_handler_message(wrapped(137))
+
+
+def test_a_push() -> None:
+    for body in (b'{"header":{"messageType":"push","id":"h1"}}', b'{"header":{"messageType":"push"}}'):
+        assert answer(body).header.message_type == "push"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"payload":{"type":"detach","id":"a2"}}',
+        b'{"header":{},"payload":{"type":"detach","id":"a2","data":null}}',
+        b'{"header":{"messageType":"detach"},"payload":{"type":"detach","id":"a2"}}',
+        rb'{"header":{},"payload":{"type":"detach","id":"a2","data":"\ud800"}}',
+    ],
+)
+def test_detach(body: bytes) -> None:
+    assert decode_handler_message(body) == "a2"
+
+
+def test_detach_without_an_id() -> None:
+    assert decode_handler_message(b'{"header":{},"payload":{"type":"detach"}}') == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"header":{"id":"7","status":"0","command":5}}',
+        b'{"header":{"id":"7","status":"0","command":{"data":["g"]}}}',
+        b'{"header":{"id":"7","status":"0","command":{"type":"sendClients","data":[1]}}}',
+        b'{"header":{"id":"7","status":"0","command":{"type":"sendClients","data":{}}}}',
+        b'{"header":{"id":"7","status":"0","commands":{}}}',
+        b'{"header":{"id":"7","status":"0","commands":[null]}}',
+        b'{"header":{"id":"7","status":1e400}}',
+        b'{"header":{"id":"7","messageType":5}}',
+        b'{"header":{"id":"7"},"payload":[]}',
+        b'{"header":{"id":"7"},"payload":{"type":5}}',
+        rb'{"header":{"id":"7","status":"\ud800"}}',
+        rb'{"header":{"id":"7","command":5},"payload":{"data":"\ud800"}}',
+    ],
+)
+def test_a_bad_answer_fails_one_request(body: bytes) -> None:
+    with pytest.raises(BadAnswer) as caught:
+        decode_handler_message(body)
+    assert caught.value.id == "7"
+    assert caught.value.detail
+    assert caught.value.message == BadResponse.meaning
+    with pytest.raises(BadAnswer) as caught:
+        decode_classic(body)
+    assert caught.value.id == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"header":{}}',
+        b'{"header":5}',
+        b'{"header":{"id":5}}',
+        b'{"header":{"id":null,"status":"0","command":{"type":"done"}}}',
+        b'{"header":{"status":"0","command":{"type":"done"}}}',
+        b'{"header":{"messageType":"statusReport"}}',
+        b'{"header":{"id":"7"},"data":NaN}',
+        b'{"header":{"id":"7"},"data":"\xff"}',
+        b'{"header":{"id":"7"}}{}',
+        b'{"header":{},"payload":{"type":"attach","id":"1"}}',
+        b'{"header":{},"payload":{"type":"detach","id":1}}',
+    ],
+)
+def test_anything_else_ends_the_handlers_connection(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        decode_handler_message(body)
+
+
+def test_a_bad_push_is_no_bad_answer() -> None:
+    with pytest.raises(Malformed, match="command"):
+        decode_handler_message(b'{"header":{"messageType":"push","id":"1","command":5}}')
+
+
+def test_a_classic_answer() -> None:
+    message = decode_classic(b'{"header":{"status":0,"command":{"type":"sendClients","data":["g"]}},"data":{"a":1}}')
+    assert (message.header.id, message.header.status, bytes(message.data)) == (None, 0, b'{"a":1}')
+    for wrong in (b"", b"[]", b"{}", b'{"header":{},"data":NaN}'):
+        with pytest.raises(BadAnswer):
+            decode_classic(wrong)
+
+
+# -- commands and status ----------------------------------------------------------------------------------------
+
+
+def header(commands: bytes) -> Any:
+    return answer(b'{"header":{"id":"1","status":"0",' + commands + b"}}").header
+
+
+@pytest.mark.parametrize(
+    ("commands", "types"),
+    [
+        (b'"command":{"type":"done"}', ["done"]),
+        (b'"commands":[]', []),
+        (b'"command":null,"commands":[{"type":"done","data":"x"}]', ["done"]),
+        (b'"commands":null,"command":{"type":"reply","data":["x"]}', ["reply"]),
+        (
+            b'"commands":[{"type":"sendHandler","data":""},{"type":"sendServers","data":[]},{"type":"reply"}]',
+            ["sendHandler", "sendServers", "reply"],
+        ),
+    ],
+)
+def test_commands(commands: bytes, types: list[str]) -> None:
+    assert [command.type for command in commands_of(header(commands))] == types
+
+
+@pytest.mark.parametrize(
+    ("commands", "why"),
+    [
+        (b'"x":1', "header.command is missing"),
+        (b'"command":null,"commands":null', "header.command is missing"),
+        (b'"command":{"type":"done"},"commands":[]', "both command and commands"),
+        (b'"command":{"type":"sendclients","data":["g"]}', "must be one of sendClients, sendServers, sendHandler"),
+        (b'"command":{"type":""}', "must be one of"),
+        (b'"command":{"type":"sendClients"}', "the data of sendClients must be a list of strings"),
+        (b'"command":{"type":"sendClients","data":"g"}', "the data of sendClients must be a list of strings"),
+        (b'"command":{"type":"sendServers","data":"g"}', "the data of sendServers must be a list of strings"),
+        (b'"command":{"type":"sendHandler"}', "the data of sendHandler must be a string"),
+        (b'"command":{"type":"sendHandler","data":["g"]}', "the data of sendHandler must be a string"),
+        (b'"commands":[{"type":"done"},{"type":"sendHandler"}]', "the data of sendHandler"),
+    ],
+)
+def test_commands_that_are_refused_as_a_whole(commands: bytes, why: str) -> None:
+    with pytest.raises(BadResponse, match=why):
+        commands_of(header(commands))
+
+
+@pytest.mark.parametrize("status", ["0", 0, 0.0])
+def test_success(status: object) -> None:
+    check_status(status)
+
+
+@pytest.mark.parametrize("status", [None, "", "1", "00", 1, -1, 0.5, False, True, [], {}, "good", Raw(b"0")])
+def test_everything_else_is_failure(status: object) -> None:
+    with pytest.raises(HandlerFailed):
+        check_status(status)
