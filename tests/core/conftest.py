@@ -12,7 +12,7 @@ from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.exchange import Exchange
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
-from bester.core.work import CallClassic, Effect
+from bester.core.work import CallClassic, Effect, PresenceChanged
 from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
 
 T = TypeVar("T", bound=Effect)
@@ -37,14 +37,18 @@ class World:
     def session(self, username: str = "t", **more: Any) -> Session:
         session = Session(username, "j.example", **more)
         self.exchange.add_session(session)
-        self.effects()
+        if self.exchange.effects and isinstance(self.exchange.effects[-1], PresenceChanged):
+            self.exchange.effects.pop()
         return session
 
     def peer(self, name: str | None = None) -> Peer:
         return Peer(name)
 
-    def handler(self, *types: str, concurrency: int = 64, timeout_s: float = 30.0) -> AttachedHandler:
+    def handler(
+        self, *types: str, concurrency: int = 64, timeout_s: float = 30.0, blocked: bool = False
+    ) -> AttachedHandler:
         handler = AttachedHandler(types[0], "j.example", concurrency)
+        handler.blocked = blocked
         self.exchange.attach(handler, list(types), timeout_s)
         return handler
 
@@ -60,7 +64,7 @@ class World:
         self.exchange.answer(handler, message)
 
     def push(self, handler: AttachedHandler, id: str, *commands: dict[str, Any], **more: Any) -> None:
-        self.answer(handler, id, *commands, header={"messageType": "push"}, **more)
+        self.answer(handler, id, *commands, header={"messageType": "push", "status": None}, **more)
 
     def answer_classic(self, call: CallClassic, *commands: dict[str, Any], **more: Any) -> None:
         body = json.dumps({"header": {"status": "0", "commands": list(commands)}, **more}).encode()
@@ -124,7 +128,7 @@ class World:
     def all(self, kind: type[T]) -> list[T]:
         """The effects, which must be of one kind."""
         effects = self.effects()
-        found = [effect for effect in effects if isinstance(effect, kind)]
+        found: list[T] = [effect for effect in effects if isinstance(effect, kind)]
         assert len(found) == len(effects)
         return found
 

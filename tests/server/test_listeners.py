@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
 import json
 import os
 import signal
@@ -125,7 +125,8 @@ with socket.socket(socket.AF_UNIX) as listening:
         with connection:
             (size,) = struct.unpack("<I", connection.recv(4, socket.MSG_WAITALL))
             data = connection.recv(size, socket.MSG_WAITALL)
-            answer = b'{"header": {"status": "0", "command": {"type": "sendClients", "data": ["t"]}}, "data": %s}' % data
+            command = b'{"type": "sendClients", "data": ["t"]}'
+            answer = b'{"header": {"status": "0", "command": %s}, "data": %s}' % (command, data)
             connection.sendall(struct.pack("<I", len(answer)) + answer)
 """
 
@@ -137,12 +138,9 @@ def free_port() -> int:
             four.bind(("127.0.0.1", 0))
             port: int = four.getsockname()[1]
             six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
+            with contextlib.suppress(OSError):
                 six.bind(("::1", port))
-            except OSError as error:
-                assert error.errno == errno.EADDRINUSE
-                continue
-            return port
+                return port
 
 
 async def test_the_founding_configuration(short: Path) -> None:

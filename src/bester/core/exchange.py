@@ -162,13 +162,12 @@ class Exchange:
         handler.detached = True
         for handlers in handler.types:
             handlers.attached.remove(handler)
-        for handlers in handler.types:  # only now: what this finishes may let in messages for any of the types
             self._retire_or_pump(handlers)
 
     def remove_handler(self, handler: AttachedHandler) -> None:
         """The handler's connection is gone: its outstanding requests fail."""
-        self.detach(handler)
         handler.closed = True
+        self.detach(handler)
         self.handlers.remove(handler)
         outstanding = list(handler.outstanding.values())
         handler.outstanding.clear()
@@ -248,7 +247,7 @@ class Exchange:
     def _pump(self, handlers: HandlerType) -> None:
         """Hands over what waits, while there is room."""
         ready = handlers.ready
-        while ready:
+        while ready and handlers.available:
             if handlers.attached:
                 handler = handlers.free_handler()
                 if handler is None:
@@ -256,7 +255,7 @@ class Exchange:
                 request = handlers.take()
                 self._release(request.envelope.origin, request.size)
                 self._ask(handler, request)
-            elif handlers.rules.classic_socket is not None:
+            else:
                 if handlers.active >= handlers.rules.classic_concurrency:
                     return
                 request = handlers.take()
@@ -264,8 +263,6 @@ class Exchange:
                 request.since = self.now
                 self._release(request.envelope.origin, request.size)
                 self.effects.append(CallClassic(request))
-            else:
-                return
 
     def _retire_or_pump(self, handlers: HandlerType) -> None:
         """After a change of who serves a type: goes on with what waits, or fails it if there is nobody."""
@@ -333,8 +330,8 @@ class Exchange:
     def _classic_done(self, request: Request) -> None:
         handlers = request.handlers
         handlers.active -= 1
-        if request.lane is not None:
-            handlers.done(request.lane)
+        assert request.lane is not None
+        handlers.done(request.lane)
         self._pump(handlers)
 
     def _answered(self, request: Request, message: HandlerMessage) -> None:
@@ -597,6 +594,4 @@ def _over(own: OutgoingPayload, shared: OutgoingPayload) -> OutgoingPayload:
 def _allowed(allow: Allow, origin: Endpoint) -> bool:
     if isinstance(origin, Session):
         return allow.accounts or origin.username in allow.names or not allow.roles.isdisjoint(origin.roles)
-    if isinstance(origin, Peer):
-        return allow.servers or (origin.name is not None and origin.name in allow.names)
-    return True
+    return allow.servers or (isinstance(origin, Peer) and origin.name in allow.names)

@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
             self.fail(Internal())
 
     def eof_received(self) -> bool:
-        return self.finish_input()
+        return not self.ended and self.finish_input()
 
     def pause_writing(self) -> None:
         self.unsent = True

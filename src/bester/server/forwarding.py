@@ -12,6 +12,7 @@ import logging
 import ssl
 from collections import deque
 from typing import TYPE_CHECKING, cast
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec import Struct
@@ -124,6 +125,8 @@ class Forwarding:
         self._dials = asyncio.Semaphore(MAX_DIALS)
         self._waiting: dict[str, deque[Forward]] = {}
         """By destination, in order; a key is there as long as a task serves it."""
+        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """By destination; each is kept by those who wait for a report, also after the task that serves it has ended."""
         federation = hall.config.federation
         self._buckets = Buckets(federation.rate, federation.burst)
 
@@ -154,7 +157,9 @@ class Forwarding:
 
     async def _serve(self, destination: str, queue: deque[Forward]) -> None:
         """Opens the connections to one destination, in order."""
-        places = asyncio.Semaphore(MAX_AT_ONCE)
+        places = self._places.get(destination)
+        if places is None:
+            places = self._places[destination] = asyncio.Semaphore(MAX_AT_ONCE)
         try:
             while queue:
                 await places.acquire()

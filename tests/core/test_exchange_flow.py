@@ -1,0 +1,316 @@
+"""Who waits, for how long, and in what order (docs/protocol.md, sections 2.7, 2.8, 3.1, 3.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bester.core.handlers import TypeRules
+from bester.core.limits import Limits
+from bester.core.work import CallClassic, Finished, Pause, Resume
+from bester.errors import BadResponse, HandlerUnavailable
+
+if TYPE_CHECKING:
+    from tests.core.conftest import World
+
+CLASSIC = TypeRules(classic_socket="/s", classic_concurrency=2, timeout_s=10)
+
+
+# -- attached ---------------------------------------------------------------------------------------------------
+
+
+def test_many_are_outstanding_and_answered_in_any_order(world: World) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    for number in range(3):
+        world.send(t, "chat", number, id=str(number))
+    assert world.asked(chat) == [("1", 0), ("2", 1), ("3", 2)]
+    for id in ("2", "3", "1"):
+        world.answer(chat, id)
+    assert [frame["payload"]["id"] for frame in world.got(t)] == ["1", "2", "0"]
+    assert world.at_rest(t, chat)
+
+
+def test_concurrency_and_turns(world: World) -> None:
+    chat, busy, other = world.handler("chat", concurrency=1), world.session("busy"), world.session("other")
+    for number in range(3):
+        world.send(busy, "chat", f"busy {number}")
+    for number in range(2):
+        world.send(other, "chat", f"other {number}")
+    order = []
+    for _ in range(5):
+        ((id, data),) = world.asked(chat)
+        order.append(data)
+        assert len(chat.outstanding) == 1
+        world.answer(chat, id)
+    assert order == ["busy 0", "busy 1", "other 0", "busy 2", "other 1"]
+    assert world.at_rest(busy, other, chat)
+
+
+def test_the_least_busy_process_is_asked(world: World) -> None:
+    one, two, t = world.handler("chat", concurrency=3), world.handler("chat", concurrency=2), world.session("t")
+    for _ in range(5):
+        world.send(t, "chat")
+    assert (len(one.outstanding), len(two.outstanding)) == (3, 2)
+    world.send(t, "chat", "waits")
+    assert len(world.asked(one) + world.asked(two)) == 5
+    world.answer(two, "2")
+    assert world.asked(two) == [("6", "waits")]
+
+
+def test_one_that_does_not_read_is_not_asked(world: World) -> None:
+    one, two, t = world.handler("chat", "news"), world.handler("chat"), world.session("t")
+    one.blocked = True
+    world.send(t, "chat")
+    world.send(t, "news", "waits")
+    assert world.asked(one) == []
+    assert len(world.asked(two)) == 1
+    two.blocked = True
+    world.send(t, "chat", "waits too")
+    world.answer(two, "1")  # its answers are still read
+    assert world.code(t) == ""
+    assert world.asked(two) == []
+    world.exchange.unblocked(one)
+    assert sorted(data for _, data in world.asked(one)) == ["waits", "waits too"]
+
+
+def test_an_answer_lets_wait_no_other_type_of_the_handler(world: World) -> None:
+    both, t = world.handler("a", "b", concurrency=1), world.session("t")
+    world.send(t, "a", 1)
+    world.send(t, "b", 2)
+    world.send(t, "a", 3)
+    order = []
+    for _ in range(3):
+        ((id, data),) = world.asked(both)
+        order.append(data)
+        if data == 3:
+            world.exchange.answer_failed(both, id, BadResponse("wrong"))
+        else:
+            world.answer(both, id)
+    assert sorted(order) == [1, 2, 3]
+    assert world.at_rest(t, both)
+
+
+# -- classic ----------------------------------------------------------------------------------------------------
+
+
+def test_one_at_a_time_per_session_and_type(world: World) -> None:
+    world.configure(c=CLASSIC, d=CLASSIC)
+    t, g = world.session("t"), world.session("g")
+    world.send(t, "c", "t1")
+    world.send(t, "c", "t2")
+    world.send(t, "d", "other type")
+    world.send(g, "c", "g1")
+    world.send(g, "c", "g2")
+    calls = world.all(CallClassic)
+    assert [bytes(call.request.data) for call in calls] == [b'"t1"', b'"other type"', b'"g1"']
+    assert world.exchange.types["c"].active == 2
+    world.answer_classic(calls[0], {"type": "reply"}, data="to t")
+    assert world.got(t)[0]["payload"] == {"type": "c", "data": "to t"}
+    second = world.only(CallClassic)
+    assert bytes(second.request.data) == b'"t2"'
+    world.exchange.classic_failed(calls[2].request, HandlerUnavailable())
+    assert world.code(g) == "handlerUnavailable"
+    third = world.only(CallClassic)
+    for call in (calls[1], second, third):
+        world.answer_classic(call)
+    assert world.at_rest(t, g)
+
+
+def test_a_chain_of_classic_handlers(world: World) -> None:
+    world.configure(c=CLASSIC)
+    t = world.session("t")
+    world.send(t, "c", 1)
+    world.send(t, "c", 2)
+    world.answer_classic(world.only(CallClassic), {"type": "sendHandler", "data": "c"}, data=3)
+    second = world.only(CallClassic)
+    assert bytes(second.request.data) == b"2"
+    world.answer_classic(second)
+    third = world.only(CallClassic)
+    assert (bytes(third.request.data), third.request.hops) == (b"3", 1)
+    world.answer_classic(third)
+    assert world.at_rest(t)
+
+
+def test_an_attached_handler_wins_while_it_is_there(world: World) -> None:
+    world.configure(c=CLASSIC)
+    t = world.session("t")
+    for number in range(3):
+        world.send(t, "c", number)
+    call = world.only(CallClassic)
+    attached = world.handler("c", concurrency=1)
+    assert world.asked(attached) == [("1", 1)]
+    world.answer_classic(call)
+    world.answer(attached, "1")
+    assert world.asked(attached) == [("2", 2)]
+    world.send(t, "c", 3)
+    world.exchange.remove_handler(attached)
+    assert bytes(world.only(CallClassic).request.data) == b"3"
+
+
+def test_still_one_at_a_time_after_an_attached_handler_went_away(world: World) -> None:
+    world.configure(c=CLASSIC)
+    t, g = world.session("t"), world.session("g")
+    for number in range(3):
+        world.send(t, "c", number)
+    first = world.only(CallClassic)
+    attached = world.handler("c", blocked=True)
+    world.send(g, "c", "g")
+    world.exchange.remove_handler(attached)
+    assert bytes(world.only(CallClassic).request.data) == b'"g"'  # and nothing of t, whose first is under way
+    world.answer_classic(first)
+    second = world.only(CallClassic)
+    assert bytes(second.request.data) == b"1"
+    world.answer_classic(second)
+    assert bytes(world.only(CallClassic).request.data) == b"2"
+
+
+# -- bounds of one sender ---------------------------------------------------------------------------------------
+
+
+def test_what_is_beyond_the_limit_waits_and_keeps_its_order(world: World, limits: Limits) -> None:
+    world.configure(limits)
+    chat, t = world.handler("chat", "news"), world.session("t")
+    for number in range(5):
+        world.send(t, "news" if number % 2 else "chat", number)
+    assert [data for _, data in world.asked(chat)] == [0, 1]
+    assert (t.in_flight, world.exchange.under_way, t.held_bytes) == (2, 2, 3 * (100 + 256))
+    world.answer(chat, "2")
+    assert world.asked(chat) == [("3", 2)]
+    world.send(t, "chat", 5)
+    for number in range(3, 7):
+        world.answer(chat, "1" if number == 3 else str(number - 1))
+    assert [data for _, data in world.asked(chat)] == [3, 4, 5]
+    world.answer(chat, "6")
+    assert len(world.got(t)) == 6
+    assert world.at_rest(t, chat)
+
+
+def test_a_backlog_of_messages_that_are_finished_at_once(world: World, limits: Limits) -> None:
+    world.configure(limits)
+    chat, t = world.handler("chat"), world.session("t")
+    for _ in range(2):
+        world.send(t, "chat")
+    for _ in range(5000):
+        world.send(t, "unknown")
+    t.closing = True
+    world.effects()
+    world.answer(chat, "1")
+    codes = world.codes(t)
+    assert codes == ["", *["noHandler"] * 5000]
+    assert world.all(Resume) == [Resume(t)]
+    world.answer(chat, "2")
+    assert world.all(Finished) == [Finished(t)]
+    assert world.at_rest(t, chat)
+
+
+def test_the_end_of_a_backlog_is_told_once(world: World, limits: Limits) -> None:
+    world.configure(Limits(max_in_flight=1))
+    chat, t = world.handler("chat"), world.session("t")
+    world.send(t, "chat")
+    for _ in range(3):
+        world.send(t, "unknown")
+    t.closing = True
+    world.answer(chat, "1")
+    assert world.all(Finished) == [Finished(t)]
+
+
+def test_reading_stops_and_goes_on(world: World) -> None:
+    world.configure(Limits(max_held_bytes=1000))
+    chat, t = world.handler("chat", concurrency=1), world.session("t")
+    world.send(t, "chat")
+    world.send(t, "chat", size=500)
+    assert world.effects() == []
+    world.send(t, "chat", size=500)
+    assert world.all(Pause) == [Pause(t)]
+    world.send(t, "chat", size=10)
+    assert world.effects() == []
+    world.answer(chat, "1")
+    assert world.effects() == []
+    world.answer(chat, "2")
+    assert world.all(Resume) == [Resume(t)]
+    assert t.held_bytes == 266
+    world.answer(chat, "3")
+    world.answer(chat, "4")
+    assert world.effects() == []
+    assert world.at_rest(t, chat)
+
+
+def test_a_handler_is_never_slowed_down_for_its_pushes(world: World) -> None:
+    world.configure(Limits(max_held_bytes=100))
+    slow, pushing = world.handler("slow", concurrency=1), world.handler("pushing")
+    for number in range(3):
+        world.push(pushing, str(number), {"type": "sendHandler", "data": "slow"})
+    assert pushing.held_bytes > 100
+    for id in ("1", "2", "3"):
+        world.answer(slow, id)
+    assert world.effects() == []
+    assert world.at_rest(slow, pushing)
+
+
+# -- time -------------------------------------------------------------------------------------------------------
+
+
+def test_no_answer_in_time(world: World) -> None:
+    chat, t = world.handler("chat", concurrency=1, timeout_s=10), world.session("t")
+    world.send(t, "chat")
+    world.exchange.now += 4
+    world.send(t, "chat", "second")
+    world.exchange.now += 5.9
+    world.exchange.sweep()
+    assert world.got(t) == []
+    world.exchange.now += 0.1
+    world.exchange.sweep()
+    assert world.code(t) == "handlerTimeout"
+    assert [data for _, data in world.asked(chat)] == [None, "second"]  # its time begins now
+    world.answer(chat, "1")
+    assert world.exchange.counters.unmatched_answers == 1
+    world.exchange.now += 9
+    world.exchange.sweep()
+    assert world.got(t) == []
+    world.answer(chat, "2")
+    assert world.code(t) == ""
+    assert world.at_rest(t, chat)
+
+
+def test_who_waits_does_not_time_out_as_long_as_others_are_answered(world: World) -> None:
+    chat, t, g = world.handler("chat", concurrency=1, timeout_s=10), world.session("t"), world.session("g")
+    chat.blocked = True
+    world.send(t, "chat", 1)
+    world.send(t, "chat", 2)
+    world.send(g, "chat", 3)
+    chat.blocked = False
+    world.exchange.unblocked(chat)
+    for id in ("1", "2"):
+        world.exchange.now += 9
+        world.answer(chat, id)
+        world.exchange.sweep()
+    assert world.code(g) == ""
+    assert world.code(t) == ""
+    chat.blocked = True
+    world.answer(chat, "3")
+    world.exchange.now += 10
+    world.exchange.sweep()
+    assert world.at_rest(t, g, chat)
+
+
+def test_who_waits_for_longer_than_the_limit_while_nothing_is_answered(world: World) -> None:
+    world.configure(c=CLASSIC)
+    t, g = world.session("t"), world.session("g")
+    world.send(t, "c", 1)
+    world.send(t, "c", 2)
+    world.send(g, "c", 3)
+    world.exchange.now += 5
+    for number in (4, 5):
+        world.send(g, "c", number)
+    world.send(world.session("late"), "c", 6)
+    world.exchange.now += 5.5
+    world.exchange.sweep()
+    assert world.code(t) == "handlerTimeout"
+    assert world.got(g) == []
+    world.exchange.now += 5
+    world.exchange.sweep()
+    assert world.codes(g) == ["handlerTimeout"] * 2
+    one, other = (effect for effect in world.effects() if isinstance(effect, CallClassic))
+    assert world.exchange.types["c"].lanes.keys() == {t, g}  # each has one under way
+    world.answer_classic(one)
+    world.exchange.classic_failed(other.request, HandlerUnavailable())
+    assert world.at_rest(t, g)

@@ -1,0 +1,39 @@
+"""Who is connected."""
+
+from __future__ import annotations
+
+from bester.core.endpoints import Session
+from bester.core.presence import Presence
+
+
+def test_sessions_of_accounts() -> None:
+    presence = Presence()
+    first, second, other = (Session(name, "j.example") for name in ("g", "g", "t"))
+    assert [presence.add(session) for session in (first, second, other)] == [True, False, True]
+    assert presence.usernames() == ["g", "t"]
+    assert presence.session_count == 3
+    assert presence.sessions("G") == [first, second]
+    assert not presence.remove(first)
+    assert presence.remove(second)
+    assert presence.usernames() == ["t"]
+    assert presence.sessions("g") == []
+    assert presence.session_count == 1
+
+
+def test_any_spelling_is_found() -> None:
+    presence = Presence()
+    presence.add(Session("gül", "j.example"))
+    for name in ("gül", "GÜL", "gu\u0308l"):
+        attendance = presence.find(name)
+        assert attendance is not None
+        assert attendance.username == "gül"
+    for name in ("gul", "", "g ül", "\u202egül"):
+        assert presence.find(name) is None
+
+
+def test_the_list_of_sessions_is_a_copy() -> None:
+    presence = Presence()
+    session = Session("g", "j.example")
+    presence.add(session)
+    presence.sessions("g").clear()
+    assert presence.sessions("g") == [session]

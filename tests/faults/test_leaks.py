@@ -1,0 +1,221 @@
+"""Whoever comes and goes, and however: no descriptor, task or session stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, descriptors, hello, stage, to, until
+
+from bester.testing import PASSWORD
+
+TIMES = 1000
+AT_ONCE = 50
+
+Visit = Callable[[Wire], Awaitable[None]]
+
+
+def collections(play: Stage) -> dict[str, int]:
+    """Returns how much there is in everything that a connection can leave something in."""
+    hall = play.hall
+    exchange = hall.exchange
+    return {
+        "connections": len(hall.connections),
+        "incomplete": len(hall.incomplete),
+        "lingering": len(hall.lingering),
+        "unattached": len(hall.unattached),
+        "gate": len(hall.gate) + len(hall.gate._per_address),
+        "watchers": len(hall.presence_watchers),
+        "tasks": len(hall._tasks),
+        "calls": len(hall.classic.open),
+        "waiting for servers": len(hall.forwarding._waiting),
+        "sessions": exchange.presence.session_count + len(hall.accounts._sessions) + len(hall.accounts._tokens),
+        "handlers": len(exchange.handlers),
+        "attached types": sum(bool(kind.attached) for kind in exchange.types.values()),
+        "lanes": sum(len(kind.lanes) + len(kind.ready) + kind.active for kind in exchange.types.values()),
+        "under way": exchange.under_way,
+        "dirty": len(exchange.dirty) + len(exchange.effects),
+    }
+
+
+async def left(play: Stage, before: dict[str, int], files: int, tasks: int) -> None:
+    """Waits until all is as it was before."""
+    try:
+        await until(lambda: collections(play) == before)
+        await until(lambda: len(asyncio.all_tasks()) == tasks)
+        await until(lambda: descriptors() == files)
+    except TimeoutError:
+        assert (collections(play), len(asyncio.all_tasks()), descriptors()) == (before, tasks, files)
+
+
+async def visit_often(play: Stage, where: str, visit: Visit, times: int = TIMES) -> None:
+    """Lets many connect, do something and vanish."""
+    before, files, tasks = collections(play), descriptors(), len(asyncio.all_tasks())
+
+    async def once(number: int) -> None:
+        config = play.running.daemon.config
+        if where.startswith("t"):
+            pair = await asyncio.open_connection("127.0.0.1", play.port_of(where))
+        elif where == "unix":
+            pair = await asyncio.open_unix_connection(play.folder / "clients")
+        else:
+            pair = await asyncio.open_unix_connection(getattr(config, where).address)
+        wire = Wire(*pair)
+        await visit(wire)
+        if number % 2:
+            wire.reset()
+        else:
+            wire.writer.close()
+
+    for _ in range(times // AT_ONCE):
+        await asyncio.gather(*map(once, range(AT_ONCE)))
+    gc.collect()
+    await left(play, before, files, tasks)
+
+
+def sending(data: bytes) -> Visit:
+    async def visit(wire: Wire) -> None:
+        wire.writer.write(data)
+
+    return visit
+
+
+async def says_nothing(wire: Wire) -> None:
+    pass
+
+
+@pytest.mark.parametrize("where", ["tcp4", "unix"])
+async def test_connecting_and_vanishing(where: str) -> None:
+    async with stage() as play:
+        await visit_often(play, where, says_nothing)
+
+
+@pytest.mark.parametrize("data", [b"\5", b"\5\0\0\0{", b"\0\0\0\0more", b"\2\0\0\0{}", b"\2\0\0\0[]" * 100], ids=repr)
+async def test_vanishing_after_bad_input(data: bytes) -> None:
+    async with stage() as play:
+        await visit_often(play, "tcp4", sending(data), 200)
+
+
+async def test_vanishing_while_the_password_is_checked() -> None:
+    async with stage() as play:
+        await play.hall.accounts.add("t", PASSWORD)
+
+        async def visit(wire: Wire) -> None:
+            wire.send(hello(payload={"type": "none"}), {"payload": {"type": "none"}})
+
+        await visit_often(play, "tcp4", visit, 100)
+
+
+async def test_vanishing_with_messages_under_way() -> None:
+    types = {"handlers": {"typeMap": {"classic": {"unixDomainSocketPath": "classic", "timeout": 0.05}}}}
+    async with stage(types) as play:
+        await play.hall.accounts.add("t", PASSWORD)
+        await play.listen("classic")
+
+        async def visit(wire: Wire) -> None:
+            wire.send(hello(features=["token"]))
+            await wire.good()
+            for type in ("classic", "none", "builtin"):
+                wire.ask(type)
+
+        before, files, tasks = collections(play), descriptors(), len(asyncio.all_tasks())
+        wires = [Wire(*await asyncio.open_connection("127.0.0.1", play.port)) for _ in range(50)]
+        await asyncio.gather(*map(visit, wires))
+        for wire in wires:
+            wire.reset()
+        await until(lambda: collections(play) == before)
+        assert len(asyncio.all_tasks()) >= tasks
+        assert descriptors() >= files
+
+
+@pytest.mark.parametrize("data", [None, {"header": {"scope": "server"}}], ids=["dummy", "nothing"])
+async def test_servers_that_vanish(data: Any) -> None:
+    message = data or {"header": {"scope": "server"}, "payload": {"type": "none", "id": "1"}}
+    async with stage() as play:
+
+        async def visit(wire: Wire) -> None:
+            wire.send(message)
+
+        await visit_often(play, "tcp4", visit, 500)
+
+
+async def test_handlers_that_vanish() -> None:
+    async with stage() as play:
+
+        async def attaches(wire: Wire) -> None:
+            wire.send(attaching("chat", f"own{id(wire)}"))
+            await wire.good()
+
+        await visit_often(play, "handlers", says_nothing)
+        await visit_often(play, "handlers", attaches, 500)
+        assert not play.hall.exchange.types
+
+
+async def test_handlers_that_vanish_with_requests() -> None:
+    async with stage() as play:
+        wire = await play.login()
+
+        async def is_asked(handler: Wire) -> None:
+            handler.send(attaching("chat"))
+            await handler.good()
+            wire.ask("chat")
+            await handler.get()
+
+        before, files, tasks = collections(play), descriptors(), len(asyncio.all_tasks())
+        for number in range(100):
+            handler = Wire(*await asyncio.open_unix_connection(play.running.handlers_path))
+            await is_asked(handler)
+            handler.reset() if number % 2 else handler.writer.close()
+            assert await wire.bad() == "handlerUnavailable"
+        await left(play, before, files, tasks)
+
+
+@pytest.mark.parametrize("where", ["informer", "control"])
+async def test_local_sockets(where: str) -> None:
+    watch = b'\x24\0\0\0{"command":{"type": "watchClients"}}'
+    list_accounts = b'{"payload":{"type":"builtin","data":{"command":{"type":"listAccounts"}}}}'
+    data = watch if where == "informer" else len(list_accounts).to_bytes(4, "little") + list_accounts
+    async with stage() as play:
+        await visit_often(play, where, says_nothing, 200)
+        await visit_often(play, where, sending(data * 3), 500)
+
+
+async def test_half_open_tls(tmp_path: Path) -> None:
+    certificate = trustme.CA().issue_cert("localhost")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    both = str(tmp_path / "both.pem")
+    tls = {"port": 0, "address": "127.0.0.1", "certificate": both, "key": both}
+    network = {"types": ["unix", "tcp4", "tls"], "tls": tls}
+    async with stage({"network": network, "limits": {"authenticationTimeout": 0.3}}) as play:
+        await visit_often(play, "tls", says_nothing, 500)
+        await visit_often(play, "tls", sending(b"\x16\x03\x01\x02\0\x01"), 200)
+        await visit_often(play, "tls", sending(b"not TLS at all"), 200)
+        # Those that stay and say nothing are ended as well.
+        before, files, tasks = collections(play), descriptors(), len(asyncio.all_tasks())
+        wires = [Wire(*await asyncio.open_connection("127.0.0.1", play.port_of("tls"))) for _ in range(20)]
+        for wire in wires:
+            async with asyncio.timeout(PATIENCE_S):
+                assert await wire.reader.read() == b""
+            await wire.leave()
+        await left(play, before, files, tasks)
+
+
+async def test_other_servers_that_vanish() -> None:
+    async with stage({"federation": {"reportTimeout": 0.1}}) as play:
+        handler, wire = await play.attach("chat"), await play.login()
+        other = await play.listen("other")
+        before, tasks = collections(play), len(asyncio.all_tasks())
+        for number in range(100):
+            wire.ask("chat", data="x" * 1000)
+            command = {"type": "sendServers", "data": ["unix:other", "unix:nobody"]}
+            handler.answer(await handler.get(), command, to("nobody"))
+            accepted = await other.accept()
+            accepted.reset() if number % 2 else accepted.writer.close()
+            await wire.bad()
+        await until(lambda: collections(play) == before)
+        await until(lambda: len(asyncio.all_tasks()) == tasks)

@@ -1,0 +1,146 @@
+"""Those who do not read: they hold up nobody but themselves, and take no more than a bounded part of the memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, hello, stage, to, until
+
+from bester.server.connection import Connection
+
+DONE = {"type": "done"}
+
+
+async def unread(play: Stage, where: str = "unix") -> Wire:
+    """Returns a connection whose other end is not read, for its buffer here takes only this much."""
+    if where == "handlers":
+        pair = await asyncio.open_unix_connection(play.running.handlers_path, limit=1024)
+    else:
+        pair = await asyncio.open_unix_connection(play.folder / "clients", limit=1024)
+    return play.keep(Wire(*pair))
+
+
+def carrier(play: Stage, user: str) -> Connection:
+    """Returns the server's end of an account's only session."""
+    (session,) = play.hall.exchange.presence.sessions(user)
+    return cast(Connection, session.carrier)
+
+
+async def test_a_client_that_never_reads_is_cut_off() -> None:
+    limit = 512 * 1024
+    data = "x" * 50_000
+    async with stage({"limits": {"maxSendQueue": limit, "maxMessage": 65_536}}) as play:
+        handler = await play.attach("chat")
+        slow = await unread(play)
+        slow.send(hello("slow"))
+        await slow.good()
+        sender, other = await play.login(), await play.login("g")
+        connection = carrier(play, "slow")
+        most = served = 0
+        while play.hall.exchange.presence.find("slow") is not None:
+            assert served < 200
+            sender.ask("chat", data=data)
+            handler.answer(await handler.get(), to("slow", "g"), data=data)
+            assert (await other.get())["payload"]["data"] == data
+            assert (await sender.report())["results"][-1] == {"to": "g", "status": "delivered"}
+            if not connection.lost:
+                most = max(most, connection.transport.get_write_buffer_size())
+            served += 1
+        assert limit - 100_000 < most <= limit + 100_000
+        assert play.hall.counts.slow_consumers == 1
+        # The others never noticed.
+        sender.ask("chat", "last")
+        handler.answer(await handler.get(), to("g", "slow"))
+        await other.get()
+        assert (await sender.report("last"))["error"]["code"] == "recipientAway"
+
+
+async def test_a_client_that_never_reads_and_never_gets_much_stays() -> None:
+    async with stage() as play:
+        handler = await play.attach("chat")
+        slow = await unread(play)
+        slow.send(hello("slow"))
+        await slow.good()
+        for id in range(20):
+            handler.send(
+                {"header": {"messageType": "push", "id": str(id), "command": to("slow")}, "data": "x" * 100_000}
+            )
+            await handler.good(str(id))
+        for _ in range(20):
+            assert (await slow.get())["payload"]["type"] == "chat"
+        assert play.hall.counts.slow_consumers == 0
+
+
+async def test_a_handler_that_never_reads_slows_down_its_senders_only() -> None:
+    count = 300
+    data = "x" * 20_000
+    async with stage({"handlers": {"typeMap": {"slow": {"timeout": 1000}}}}) as play:
+        slow = await unread(play, "handlers")
+        slow.send(attaching("slow", concurrency=65_536))
+        await slow.good()
+        healthy = await play.attach("chat")
+        sender, other = await play.login(), await play.login("g")
+        sender.send(*[{"payload": {"type": "slow", "id": str(id), "data": data}} for id in range(count)])
+        (session,) = play.hall.exchange.presence.sessions("t")
+        await until(lambda: session.paused)
+        (kind,) = (handler for handler in play.hall.exchange.handlers if handler.name == "slow")
+        buffered = kind.carrier.transport.get_write_buffer_size()
+        assert buffered < 1024 * 1024
+        assert session.held_bytes < 1024 * 1024
+        assert play.hall.exchange.under_way < count
+        for id in range(20):
+            other.ask("chat", str(id))
+            healthy.answer(await healthy.get(), DONE)
+            await other.good(str(id))
+        # Its answers are still read, and once it reads nothing was lost.
+        slow.send({"header": {"messageType": "push", "id": "push", "command": to("g")}})
+        assert (await other.get())["payload"]["type"] == "slow"
+        seen = []
+        while len(seen) < count:
+            message = await slow.get()
+            if message["header"]["messageType"] == "request":
+                seen.append(message["payload"]["id"])
+                slow.answer(message, DONE)
+        assert seen == list(map(str, range(count)))
+        for id in range(count):
+            await sender.good(str(id))
+        assert play.hall.counts.slow_consumers == 0
+
+
+async def test_a_client_that_sends_without_reading_its_reports() -> None:
+    """It is not read from either, and loses nothing."""
+    count = 3000
+    async with stage() as play:
+        sender, other = await unread(play), await play.login("g")
+        sender.send(hello())
+        await sender.good()
+        text = "x" * 2000
+        for id in range(count):
+            type = ("dummy", "none", "builtin")[id % 3]
+            sender.send({"payload": {"type": type, "id": f"{id} {text}"}})
+        connection = carrier(play, "t")
+        await until(lambda: connection.stopped)
+        assert connection.transport.get_write_buffer_size() < 2 * 1024 * 1024
+        other.ask("dummy")
+        await other.get()
+        ids = set()
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(count):
+                ids.add(int((await sender.get())["payload"]["id"].split()[0]))
+        assert ids == set(range(count))
+        assert play.hall.counts.slow_consumers == 0
+
+
+async def test_a_server_that_never_reads_its_report() -> None:
+    """It has one message, and so costs one report."""
+    async with stage() as play:
+        handler = await play.attach("chat")
+        before = len(play.hall.connections)
+        wire = await unread(play)
+        wire.send({"header": {"scope": "server"}, "payload": {"type": "chat", "id": "1"}})
+        handler.answer(await handler.get(), {"type": "reply"}, data="x" * 1_000_000)
+        play.later(0)
+        await until(lambda: play.hall.lingering)
+        play.later(3)
+        await until(lambda: len(play.hall.connections) == before)
