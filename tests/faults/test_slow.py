@@ -96,7 +96,7 @@ async def test_a_handler_that_never_reads_slows_down_its_senders_only() -> None:
         # Its answers are still read, and once it reads nothing was lost.
         slow.send({"header": {"messageType": "push", "id": "push", "command": to("g")}})
         assert (await other.get())["payload"]["type"] == "slow"
-        seen = []
+        seen: list[str] = []
         while len(seen) < count:
             message = await slow.get()
             if message["header"]["messageType"] == "request":
@@ -140,7 +140,6 @@ async def test_a_server_that_never_reads_its_report() -> None:
         wire = await unread(play)
         wire.send({"header": {"scope": "server"}, "payload": {"type": "chat", "id": "1"}})
         handler.answer(await handler.get(), {"type": "reply"}, data="x" * 1_000_000)
-        play.later(0)
         await until(lambda: play.hall.lingering)
         play.later(3)
         await until(lambda: len(play.hall.connections) == before)

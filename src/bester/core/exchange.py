@@ -3,7 +3,7 @@
 The way of a message, from top to bottom of this file::
 
     message()          a client or a server sent it; it becomes an Envelope
-      _hand()          its type's handler is asked now, or it waits in its sender's lane
+      hand()           its type's handler is asked now, or it waits in its sender's lane
     answer()           the handler answered: its commands are executed in order
       _send_clients()    frames for sessions; accounts that are away become a Deposit
       _send_servers()    each becomes a Forward
@@ -20,33 +20,27 @@ server must do. Both are emptied by the server after each batch of events. The e
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 
 from msgspec import Raw
 
 from bester.core.counters import Counters
+from bester.core.dispatch import Dispatch
 from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
-from bester.core.handlers import Allow, HandlerType, TypeRules
+from bester.core.handlers import Allow, HandlerType
 from bester.core.limits import Limits
 from bester.core.presence import Presence
 from bester.core.work import (
-    CallClassic,
     Deposit,
-    Effect,
     Envelope,
     Finished,
     Forward,
-    Pause,
     PresenceChanged,
     Request,
-    Resume,
 )
 from bester.errors import (
     BadAddress,
     BadResponse,
     BesterError,
-    HandlerTimeout,
-    HandlerUnavailable,
     InvalidName,
     NoHandler,
     NotAllowed,
@@ -69,57 +63,21 @@ from bester.protocol.messages import (
 )
 from bester.protocol.names import username
 
-RESERVED_TYPES = frozenset({"dummy", "builtin"})
-_HELD_OVERHEAD = 256
-"""What a waiting message takes beside its own bytes, about."""
 
-
-class Exchange:
+class Exchange(Dispatch):
     """All of one server's routing state."""
 
     def __init__(self, server_name: str, limits: Limits | None = None) -> None:
+        super().__init__(limits or Limits())
         self.server_name = server_name
-        self.limits = limits or Limits()
-        self.now = 0.0
         self.presence = Presence()
-        self.types: dict[str, HandlerType] = {}
-        self.handlers: list[AttachedHandler] = []
-        self.dirty: list[Endpoint] = []
-        self.effects: list[Effect] = []
         self.under_way = 0
         """Envelopes without their report."""
         self.draining = False
         """Whether new messages are refused because the server is stopping."""
         self.counters = Counters()
-        self._last_request = 0
-        self._attached_rules: Mapping[str, TypeRules] = {}
 
-    # -- configuration and connections ---------------------------------------------------------------------------
-
-    def configure(
-        self, types: Mapping[str, TypeRules], limits: Limits, attached: Mapping[str, TypeRules] | None = None
-    ) -> None:
-        """Switches to other types and limits; what is under way goes on.
-
-        Args:
-            types: those that are served whether a handler is attached or not.
-            limits: the new bounds.
-            attached: rules for types that are served only while a handler is attached.
-        """
-        self.limits = limits
-        self._attached_rules = attached or {}
-        for name, rules in types.items():
-            known = self.types.get(name)
-            if known is None:
-                self.types[name] = HandlerType(name, rules, configured=True)
-            else:
-                known.rules = rules
-                known.configured = True
-        for handlers in list(self.types.values()):
-            if handlers.name not in types:
-                handlers.configured = False
-                handlers.rules = self._attached_rules.get(handlers.name) or TypeRules(handlers.rules.timeout_s)
-            self._retire_or_pump(handlers)
+    # -- sessions ------------------------------------------------------------------------------------------------
 
     def add_session(self, session: Session) -> None:
         """A client has authenticated."""
@@ -132,54 +90,6 @@ class Exchange:
         if self.presence.remove(session):
             self.effects.append(PresenceChanged(session.username, False))
 
-    def attach(self, handler: AttachedHandler, types: list[str], default_timeout_s: float) -> None:
-        """A handler process plugged in for these types (section 6).
-
-        Raises:
-            NotAllowed: one of the types is the server's own.
-        """
-        for name in types:
-            if name in RESERVED_TYPES:
-                raise NotAllowed(f"the type {name} is the server's own")
-        attached: list[HandlerType] = []
-        for name in dict.fromkeys(types):
-            handlers = self.types.get(name)
-            if handlers is None:
-                rules = self._attached_rules.get(name) or TypeRules(default_timeout_s)
-                handlers = self.types[name] = HandlerType(name, rules, configured=False)
-            handlers.attached.append(handler)
-            handlers.mark_all_ready()
-            attached.append(handlers)
-        handler.types = tuple(attached)
-        self.handlers.append(handler)
-        for handlers in attached:
-            self._pump(handlers)
-
-    def detach(self, handler: AttachedHandler) -> None:
-        """The handler gets no new requests; the outstanding ones finish."""
-        if handler.detached:
-            return
-        handler.detached = True
-        for handlers in handler.types:
-            handlers.attached.remove(handler)
-            self._retire_or_pump(handlers)
-
-    def remove_handler(self, handler: AttachedHandler) -> None:
-        """The handler's connection is gone: its outstanding requests fail."""
-        handler.closed = True
-        self.detach(handler)
-        self.handlers.remove(handler)
-        outstanding = list(handler.outstanding.values())
-        handler.outstanding.clear()
-        for request in outstanding:
-            self._fail(request, HandlerUnavailable("the handler went away before it answered"))
-
-    def unblocked(self, handler: AttachedHandler) -> None:
-        """The handler's socket takes more again."""
-        handler.blocked = False
-        for handlers in handler.types:
-            self._pump(handlers)
-
     # -- a message comes in --------------------------------------------------------------------------------------
 
     def message(self, origin: Endpoint, payload: Payload, size: int, hops: int = 0) -> None:
@@ -188,7 +98,7 @@ class Exchange:
             if origin.backlog is None:
                 origin.backlog = deque()
             origin.backlog.append((payload, size, hops))
-            self._hold(origin, size)
+            self.hold(origin, size)
         else:
             self._accept(origin, payload, size, hops)
 
@@ -198,97 +108,23 @@ class Exchange:
         self.counters.accepted += 1
         envelope = Envelope(origin, payload.id)
         handlers = self.types.get(payload.type)
-        error: BesterError
-        if handlers is None:
-            error = NoHandler()
-        elif handlers.rules.allow is not None and not _allowed(handlers.rules.allow, origin):
-            error = NotAllowed("this sender may not send this type")
-        elif self.draining:
-            error = ShuttingDown()
-        elif hops > self.limits.max_hops:
-            error = TooManyHops()
+        if handlers is not None and handlers.rules.allow is None and not hops and not self.draining:
+            self.hand(Request(envelope, handlers, payload.data, 0, self.now, size))
+        elif (error := self._refusal(origin, handlers, hops)) is None:
+            assert handlers is not None
+            self.hand(Request(envelope, handlers, payload.data, hops, self.now, size))
         else:
-            self._hand(Request(envelope, handlers, payload.data, hops, self.now, size))
-            return
-        envelope.error = error
-        self._step_done(envelope)
+            envelope.error = error
+            self._step_done(envelope)
 
-    def _hand(self, request: Request) -> None:
-        """Hands a request over now if there is room and nobody waits before it; else it waits."""
-        handlers = request.handlers
-        if handlers.attached:
-            if not handlers.ready:
-                handler = handlers.free_handler()
-                if handler is not None:
-                    self._ask(handler, request)
-                    return
-        elif handlers.rules.classic_socket is None:
-            self._fail(request, HandlerUnavailable("no handler of this type is attached now"))
-            return
-        handlers.put(request)
-        self._hold(request.envelope.origin, request.size)
-        self._pump(handlers)
-
-    def _ask(self, handler: AttachedHandler, request: Request) -> None:
-        self._last_request += 1
-        id = str(self._last_request)
-        request.since = self.now
-        handler.outstanding[id] = request
-        envelope = request.envelope
-        frame = frames.request(
-            id, envelope.origin.origin, request.hops, request.handlers.request, envelope.id, request.data
-        )
-        request.data = NULL  # not kept alive until the answer
-        handler.out.append(frame)
-        if not handler.listed:
-            handler.listed = True
-            self.dirty.append(handler)
-
-    def _pump(self, handlers: HandlerType) -> None:
-        """Hands over what waits, while there is room."""
-        ready = handlers.ready
-        while ready and handlers.available:
-            if handlers.attached:
-                handler = handlers.free_handler()
-                if handler is None:
-                    return
-                request = handlers.take()
-                self._release(request.envelope.origin, request.size)
-                self._ask(handler, request)
-            else:
-                if handlers.active >= handlers.rules.classic_concurrency:
-                    return
-                request = handlers.take()
-                handlers.active += 1
-                request.since = self.now
-                self._release(request.envelope.origin, request.size)
-                self.effects.append(CallClassic(request))
-
-    def _retire_or_pump(self, handlers: HandlerType) -> None:
-        """After a change of who serves a type: goes on with what waits, or fails it if there is nobody."""
-        if handlers.available:
-            handlers.mark_all_ready()
-            self._pump(handlers)
-            return
-        if not handlers.configured:
-            self.types.pop(handlers.name, None)
-        for request in handlers.waiting_since(float("inf")):
-            self._release(request.envelope.origin, request.size)
-            self._fail(request, HandlerUnavailable("the type's last handler went away"))
-
-    # -- backpressure --------------------------------------------------------------------------------------------
-
-    def _hold(self, origin: Endpoint, size: int) -> None:
-        origin.held_bytes += size + _HELD_OVERHEAD
-        if origin.held_bytes > self.limits.max_held_bytes and not origin.paused and origin.scope != "handler":
-            origin.paused = True  # never a handler: its answers are what the others wait for
-            self.effects.append(Pause(origin))
-
-    def _release(self, origin: Endpoint, size: int) -> None:
-        origin.held_bytes -= size + _HELD_OVERHEAD
-        if origin.paused and origin.held_bytes <= self.limits.max_held_bytes // 2:
-            origin.paused = False
-            self.effects.append(Resume(origin))
+    def _refusal(self, origin: Endpoint, handlers: HandlerType | None, hops: int) -> BesterError | None:
+        if handlers is None:
+            return NoHandler()
+        if handlers.rules.allow is not None and not _allowed(handlers.rules.allow, origin):
+            return NotAllowed("this sender may not send this type")
+        if self.draining:
+            return ShuttingDown()
+        return TooManyHops() if hops > self.limits.max_hops else None
 
     # -- a handler answers ---------------------------------------------------------------------------------------
 
@@ -305,7 +141,7 @@ class Exchange:
         self._answered(request, message)
         for handlers in handler.types:
             if handlers.ready:
-                self._pump(handlers)
+                self.pump(handlers)
 
     def answer_failed(self, handler: AttachedHandler, id: str, error: BesterError) -> None:
         """An attached handler's answer to this request is not of the right form."""
@@ -313,9 +149,9 @@ class Exchange:
         if request is None:
             self.counters.unmatched_answers += 1
             return
-        self._fail(request, error)
+        self.fail(request, error)
         for handlers in handler.types:
-            self._pump(handlers)
+            self.pump(handlers)
 
     def classic_answered(self, request: Request, message: HandlerMessage) -> None:
         """A classic handler answered."""
@@ -324,7 +160,7 @@ class Exchange:
 
     def classic_failed(self, request: Request, error: BesterError) -> None:
         """A classic handler could not be reached, took too long, or answered garbage."""
-        self._fail(request, error)
+        self.fail(request, error)
         self._classic_done(request)
 
     def _classic_done(self, request: Request) -> None:
@@ -332,7 +168,7 @@ class Exchange:
         handlers.active -= 1
         assert request.lane is not None
         handlers.done(request.lane)
-        self._pump(handlers)
+        self.pump(handlers)
 
     def _answered(self, request: Request, message: HandlerMessage) -> None:
         handlers = request.handlers
@@ -343,16 +179,18 @@ class Exchange:
                 check_status(message.header.status)
             commands = commands_of(message.header)
         except BesterError as error:
-            self._fail(request, error)
+            self.fail(request, error)
             return
         handlers.answered += 1
         handlers.seconds += now - request.since
         envelope = request.envelope
         for command in commands:
             self._execute(envelope, handlers, request.hops, command, message)
-        self._step_done(envelope)
+        envelope.pending -= 1
+        if not envelope.pending:
+            self._finish(envelope)
 
-    def _fail(self, request: Request, error: BesterError) -> None:
+    def fail(self, request: Request, error: BesterError) -> None:
         handlers = request.handlers
         handlers.failed += 1
         handlers.last_error = f"{error.code}: {error.message}"
@@ -474,7 +312,7 @@ class Exchange:
             self._note(envelope, TooManyHops())
         else:
             envelope.pending += 1
-            self._hand(Request(envelope, handlers, data, hops, self.now, len(data)))
+            self.hand(Request(envelope, handlers, data, hops, self.now, len(data)))
 
     def _reply(self, envelope: Envelope, handlers: HandlerType, type: str | None, data: Raw) -> None:
         origin = envelope.origin
@@ -549,7 +387,7 @@ class Exchange:
         origin.admitting = True
         while backlog and origin.in_flight < self.limits.max_in_flight:
             payload, size, hops = backlog.popleft()
-            self._release(origin, size)
+            self.release(origin, size)
             self._accept(origin, payload, size, hops)
         origin.admitting = False
         if origin.closing and not origin.in_flight:
@@ -561,29 +399,6 @@ class Exchange:
         if not endpoint.listed:
             endpoint.listed = True
             self.dirty.append(endpoint)
-
-    # -- time ----------------------------------------------------------------------------------------------------
-
-    def sweep(self) -> None:
-        """Fails what has waited for its handler for too long; called a few times a second."""
-        now = self.now
-        for handler in list(self.handlers):
-            expired = [
-                id
-                for id, request in handler.outstanding.items()
-                if now - request.since >= request.handlers.rules.timeout_s
-            ]
-            for id in expired:
-                self._fail(handler.outstanding.pop(id), HandlerTimeout())
-            if expired:
-                for handlers in handler.types:
-                    self._pump(handlers)
-        for handlers in list(self.types.values()):
-            timeout = handlers.rules.timeout_s
-            if handlers.lanes and now - handlers.progress >= timeout:
-                for request in handlers.waiting_since(now - timeout):
-                    self._release(request.envelope.origin, request.size)
-                    self._fail(request, HandlerTimeout("the handler was busy for longer than the time limit"))
 
 
 def _over(own: OutgoingPayload, shared: OutgoingPayload) -> OutgoingPayload:

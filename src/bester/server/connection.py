@@ -185,6 +185,7 @@ class Connection(asyncio.Protocol):
         log.warning("cut off %s: %s", self, SlowConsumer.meaning)
         self.ended = self.lost = True
         self.transport.abort()
+        self.closed()  # now, so that nothing more is taken for delivered here
 
     # -- the end -------------------------------------------------------------------------------------------------
 

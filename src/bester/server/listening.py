@@ -130,7 +130,7 @@ class ListenerConnection(Connection):
             raise BadScope(f'this connection is of scope "{self._scope}"')
         match scope:
             case "client":
-                self._first_of_client(message, len(body))
+                self._first_of_client(message)
             case "server":
                 self._first_of_server(message, len(body))
             case "":
@@ -138,11 +138,7 @@ class ListenerConnection(Connection):
             case _:
                 raise BadScope('header.scope must be "client" or "server" here')
 
-    def _first_of_client(self, message: FirstMessage, size: int) -> None:
-        limit = self.hall.config.limits.max_first_message
-        if size > limit:  # only a server's may be larger
-            self._refuse(NotAllowed(f"a client's first message may have at most {limit} bytes"), AUTH_ID)
-            return
+    def _first_of_client(self, message: FirstMessage) -> None:
         authentication = message.header.authentication
         payload = message.payload
         if authentication is None:

@@ -1,0 +1,223 @@
+"""Hands requests to handlers: at once where there is room, later where there is not.
+
+The rooms of this class are the types with their handlers and lanes (:mod:`bester.core.handlers`). It decides who is
+asked and when, and who waits; what an answer leads to is the :class:`~bester.core.exchange.Exchange`'s, which is built
+on it. ``dirty`` lists the endpoints that have frames to be written; ``effects`` lists what else the server must do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bester.core.endpoints import AttachedHandler, Endpoint
+from bester.core.handlers import HandlerType, TypeRules
+from bester.core.limits import Limits
+from bester.core.work import CallClassic, Effect, Pause, Request, Resume
+from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable, NotAllowed
+from bester.protocol import frames
+from bester.protocol.messages import NULL
+
+RESERVED_TYPES = frozenset({"dummy", "builtin"})
+"""The types that the server serves itself."""
+_HELD_OVERHEAD = 256
+"""What a waiting message takes beside its own bytes, about."""
+
+
+class Dispatch:
+    """The types, their handlers, and who waits for them."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.now = 0.0
+        """The server's clock in seconds, set by the server before each batch."""
+        self.types: dict[str, HandlerType] = {}
+        self.handlers: list[AttachedHandler] = []
+        self.dirty: list[Endpoint] = []
+        self.effects: list[Effect] = []
+        self._last_request = 0
+        self._attached_rules: Mapping[str, TypeRules] = {}
+
+    def fail(self, request: Request, error: BesterError) -> None:
+        """A request has no answer, and will have none."""
+        raise NotImplementedError
+
+    # -- who serves which type -----------------------------------------------------------------------------------
+
+    def configure(
+        self, types: Mapping[str, TypeRules], limits: Limits, attached: Mapping[str, TypeRules] | None = None
+    ) -> None:
+        """Switches to other types and limits; what is under way goes on.
+
+        Args:
+            types: those that are served whether a handler is attached or not.
+            limits: the new bounds.
+            attached: rules for types that are served only while a handler is attached.
+        """
+        self.limits = limits
+        self._attached_rules = attached or {}
+        for name, rules in types.items():
+            known = self.types.get(name)
+            if known is None:
+                self.types[name] = HandlerType(name, rules, configured=True)
+            else:
+                known.rules = rules
+                known.configured = True
+        for handlers in list(self.types.values()):
+            if handlers.name not in types:
+                handlers.configured = False
+                handlers.rules = self._attached_rules.get(handlers.name) or TypeRules(handlers.rules.timeout_s)
+            self._retire_or_pump(handlers)
+
+    def attach(self, handler: AttachedHandler, types: list[str], default_timeout_s: float) -> None:
+        """A handler process plugged in for these types (section 6).
+
+        Raises:
+            NotAllowed: one of the types is the server's own.
+        """
+        for name in types:
+            if name in RESERVED_TYPES:
+                raise NotAllowed(f"the type {name} is the server's own")
+        attached: list[HandlerType] = []
+        for name in dict.fromkeys(types):
+            handlers = self.types.get(name)
+            if handlers is None:
+                rules = self._attached_rules.get(name) or TypeRules(default_timeout_s)
+                handlers = self.types[name] = HandlerType(name, rules, configured=False)
+            handlers.attached.append(handler)
+            handlers.mark_all_ready()
+            attached.append(handlers)
+        handler.types = tuple(attached)
+        self.handlers.append(handler)
+        for handlers in attached:
+            self.pump(handlers)
+
+    def detach(self, handler: AttachedHandler) -> None:
+        """The handler gets no new requests; the outstanding ones finish."""
+        if handler.detached:
+            return
+        handler.detached = True
+        for handlers in handler.types:
+            handlers.attached.remove(handler)
+        for handlers in handler.types:  # only now: what this finishes may let in messages for any of the types
+            self._retire_or_pump(handlers)
+
+    def remove_handler(self, handler: AttachedHandler) -> None:
+        """The handler's connection is gone: its outstanding requests fail."""
+        handler.closed = True
+        self.detach(handler)
+        self.handlers.remove(handler)
+        outstanding = list(handler.outstanding.values())
+        handler.outstanding.clear()
+        for request in outstanding:
+            self.fail(request, HandlerUnavailable("the handler went away before it answered"))
+
+    def unblocked(self, handler: AttachedHandler) -> None:
+        """The handler's socket takes more again."""
+        handler.blocked = False
+        for handlers in handler.types:
+            self.pump(handlers)
+
+    # -- handing over --------------------------------------------------------------------------------------------
+
+    def hand(self, request: Request) -> None:
+        """Hands a request over now if there is room and nobody waits before it; else it waits."""
+        handlers = request.handlers
+        attached = handlers.attached
+        if attached:
+            if not handlers.ready:
+                handler = attached[0] if len(attached) == 1 else handlers.free_handler()
+                if handler is not None and len(handler.outstanding) < handler.concurrency and not handler.blocked:
+                    self._ask(handler, request)
+                    return
+        elif handlers.rules.classic_socket is None:
+            self.fail(request, HandlerUnavailable("no handler of this type is attached now"))
+            return
+        handlers.put(request)
+        self.hold(request.envelope.origin, request.size)
+        self.pump(handlers)
+
+    def _ask(self, handler: AttachedHandler, request: Request) -> None:
+        self._last_request += 1
+        id = str(self._last_request)
+        request.since = self.now
+        handler.outstanding[id] = request
+        envelope = request.envelope
+        frame = frames.request(
+            id, envelope.origin.origin, request.hops, request.handlers.request, envelope.id, request.data
+        )
+        request.data = NULL  # not kept alive until the answer
+        handler.out.append(frame)
+        if not handler.listed:
+            handler.listed = True
+            self.dirty.append(handler)
+
+    def pump(self, handlers: HandlerType) -> None:
+        """Hands over what waits, while there is room."""
+        ready = handlers.ready
+        while ready and handlers.available:
+            if handlers.attached:
+                handler = handlers.free_handler()
+                if handler is None:
+                    return
+                request = handlers.take()
+                self.release(request.envelope.origin, request.size)
+                self._ask(handler, request)
+            else:
+                if handlers.active >= handlers.rules.classic_concurrency:
+                    return
+                request = handlers.take()
+                handlers.active += 1
+                request.since = self.now
+                self.release(request.envelope.origin, request.size)
+                self.effects.append(CallClassic(request))
+
+    def _retire_or_pump(self, handlers: HandlerType) -> None:
+        """After a change of who serves a type: goes on with what waits, or fails it if there is nobody."""
+        if handlers.available:
+            handlers.mark_all_ready()
+            self.pump(handlers)
+            return
+        if not handlers.configured:
+            self.types.pop(handlers.name, None)
+        for request in handlers.waiting_since(float("inf")):
+            self.release(request.envelope.origin, request.size)
+            self.fail(request, HandlerUnavailable("the type's last handler went away"))
+
+    # -- backpressure --------------------------------------------------------------------------------------------
+
+    def hold(self, origin: Endpoint, size: int) -> None:
+        """Something from there waits; beyond the limit its socket is not read."""
+        origin.held_bytes += size + _HELD_OVERHEAD
+        if origin.held_bytes > self.limits.max_held_bytes and not origin.paused and origin.scope != "handler":
+            origin.paused = True  # never a handler: its answers are what the others wait for
+            self.effects.append(Pause(origin))
+
+    def release(self, origin: Endpoint, size: int) -> None:
+        """Something from there waits no longer."""
+        origin.held_bytes -= size + _HELD_OVERHEAD
+        if origin.paused and origin.held_bytes <= self.limits.max_held_bytes // 2:
+            origin.paused = False
+            self.effects.append(Resume(origin))
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Fails what has waited for its handler for too long; called a few times a second."""
+        now = self.now
+        for handler in list(self.handlers):
+            expired = [
+                id
+                for id, request in handler.outstanding.items()
+                if now - request.since >= request.handlers.rules.timeout_s
+            ]
+            for id in expired:
+                self.fail(handler.outstanding.pop(id), HandlerTimeout())
+            if expired:
+                for handlers in handler.types:
+                    self.pump(handlers)
+        for handlers in list(self.types.values()):
+            timeout = handlers.rules.timeout_s
+            if handlers.lanes and now - handlers.progress >= timeout:
+                for request in handlers.waiting_since(now - timeout):
+                    self.release(request.envelope.origin, request.size)
+                    self.fail(request, HandlerTimeout("the handler was busy for longer than the time limit"))
