@@ -38,8 +38,8 @@ class Dispatch:
         self._attached_rules: Mapping[str, TypeRules] = {}
 
     def fail(self, request: Request, error: BesterError) -> None:
-        """A request has no answer, and will have none."""
-        raise NotImplementedError
+        """A request has no answer, and will have none; the exchange says what that means."""
+        raise AssertionError
 
     # -- who serves which type -----------------------------------------------------------------------------------
 

@@ -230,8 +230,8 @@ class Exchange(Dispatch):
         if payload is not None:
             type = payload.type
             data = payload.data
-        if not len(data):
-            data = message.data if len(message.data) else NULL
+        if data is NOTHING:
+            data = NULL if message.data is NOTHING else message.data
         kind = command.type
         if kind == "sendClients":
             transient = command.transient or handlers.rules.transient
@@ -403,7 +403,7 @@ class Exchange(Dispatch):
 
 def _over(own: OutgoingPayload, shared: OutgoingPayload) -> OutgoingPayload:
     """A command's own payload, with the response's where it says nothing."""
-    return OutgoingPayload(own.type or shared.type, own.data if len(own.data) else shared.data)
+    return OutgoingPayload(own.type or shared.type, shared.data if own.data is NOTHING else own.data)
 
 
 def _allowed(allow: Allow, origin: Endpoint) -> bool:

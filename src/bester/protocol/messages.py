@@ -81,6 +81,9 @@ class _Scoped(Struct, gc=False, frozen=True):
 _scoped = msgspec.json.Decoder(_Scoped)
 _first = msgspec.json.Decoder(FirstMessage)
 _message = msgspec.json.Decoder(Message)
+_decode_message = _message.decode
+_SHORT = 2 * MAX_DEPTH
+"""Bodies up to this, in bytes, cannot be nested too deep; if they are ASCII too, there is nothing to check first."""
 
 
 def decode_first(body: bytes) -> FirstMessage:
@@ -107,6 +110,11 @@ def decode_message(body: bytes) -> Message:
     Raises:
         Malformed: sections 1 and 12.
     """
+    if len(body) <= _SHORT and body.isascii():
+        try:
+            return _decode_message(body)
+        except msgspec.DecodeError:
+            pass  # said below, or mended there
     return decode(_message, body)
 
 
@@ -120,7 +128,7 @@ class OutgoingPayload(Struct, gc=False):
     data: Raw = NOTHING
 
 
-class Command(Struct):
+class Command(Struct, gc=False):
     """One thing that a handler wants done (section 3)."""
 
     type: str
@@ -129,7 +137,7 @@ class Command(Struct):
     transient: bool = False
 
 
-class HandlerHeader(Struct, rename="camel"):
+class HandlerHeader(Struct, gc=False, rename="camel"):
     id: str | None = None
     status: Any = None
     command: Command | None = None
@@ -137,7 +145,7 @@ class HandlerHeader(Struct, rename="camel"):
     message_type: str | None = None
 
 
-class HandlerMessage(Struct):
+class HandlerMessage(Struct, gc=False):
     """A handler's answer, classic or attached, or what it pushes."""
 
     header: HandlerHeader
@@ -190,6 +198,7 @@ class _PlainMessage(Struct, gc=False):
 
 
 _handler_message = msgspec.json.Decoder(HandlerMessage)
+_decode_handler_message = _handler_message.decode
 _tagged = msgspec.json.Decoder(_Tagged)
 _attach = msgspec.json.Decoder(AttachMessage)
 _plain = msgspec.json.Decoder(_PlainMessage)
@@ -222,10 +231,17 @@ def decode_handler_message(body: bytes) -> HandlerMessage | str:
         BadAnswer: the message names the request that it answers, but is not of the right form: only that fails.
         Malformed: anything else; the connection ends.
     """
-    try:
-        message = decode(_handler_message, body, _HANDLER_DEPTH)
-    except Malformed as error:
-        return _without_answer(body, error)
+    message: HandlerMessage | None = None
+    if len(body) <= _SHORT and body.isascii():
+        try:
+            message = _decode_handler_message(body)
+        except msgspec.DecodeError:
+            message = None  # told below, or mended there
+    if message is None:
+        try:
+            message = decode(_handler_message, body, _HANDLER_DEPTH)
+        except Malformed as error:
+            return _without_answer(body, error)
     if message.header.id is None and message.header.message_type != "push":
         return _without_answer(body, Malformed("header.id is missing"))
     return message

@@ -25,6 +25,8 @@ class Gate:
 
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
+        self.connections: set[Connection] = set()
+        """Those of the listeners, whether they have authenticated or not."""
         self._waiting: dict[Connection, float] = {}
         self._per_address: Counter[str] = Counter()
 
@@ -34,7 +36,8 @@ class Gate:
     def enter(self, connection: Connection) -> None:
         """A connection is there, or has logged out."""
         limits = self.hall.config.limits
-        if len(self.hall.connections) > limits.max_connections:
+        self.connections.add(connection)
+        if len(self.connections) > limits.max_connections:
             connection.fail(Overloaded(f"at most {limits.max_connections} connections are allowed"))
             return
         address = connection.remote.address
@@ -53,6 +56,11 @@ class Gate:
         self._per_address[address] -= 1
         if not self._per_address[address]:
             del self._per_address[address]
+
+    def gone(self, connection: Connection) -> None:
+        """A connection is closed."""
+        self.connections.discard(connection)
+        self.leave(connection)
 
     def sweep(self, now: float) -> None:
         """Ends those that took too long, and those that must make room."""

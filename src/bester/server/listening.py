@@ -91,7 +91,7 @@ class ListenerConnection(Connection):
         return False
 
     def closed(self) -> None:
-        self.hall.gate.leave(self)
+        self.hall.gate.gone(self)
         self._leave()
 
     def _leave(self) -> None:
