@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import signal
 import stat
 import sys
@@ -434,9 +435,8 @@ async def test_a_classic_requester_that_goes_away(folder: Path) -> None:
 
 async def test_a_dead_socket_is_replaced(folder: Path) -> None:
     path = str(folder / "c")
-    dead = await asyncio.start_unix_server(lambda reader, writer: None, path)
-    dead.close()
-    await dead.wait_closed()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
     assert os.path.exists(path)
     handler = Handler(classic=path)
     handler.on("chat")(lambda message: Reply(2))
