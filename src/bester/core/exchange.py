@@ -94,13 +94,13 @@ class Exchange(Dispatch):
 
     def message(self, origin: Endpoint, payload: Payload, size: int, hops: int = 0) -> None:
         """A client or another server sent a message, of ``size`` bytes, for a type that is not the server's own."""
-        if origin.in_flight >= self.limits.max_in_flight or origin.backlog:
-            if origin.backlog is None:
-                origin.backlog = deque()
-            origin.backlog.append((payload, size, hops))
-            self.hold(origin, size)
-        else:
+        if origin.in_flight < self.limits.max_in_flight and not origin.backlog:
             self._accept(origin, payload, size, hops)
+            return
+        if origin.backlog is None:
+            origin.backlog = deque()
+        origin.backlog.append((payload, size, hops))
+        self.hold(origin, size)
 
     def _accept(self, origin: Endpoint, payload: Payload, size: int, hops: int) -> None:
         origin.in_flight += 1
@@ -375,7 +375,10 @@ class Exchange(Dispatch):
                 frame = frames.good_report(envelope.id)
             else:
                 frame = frames.report(envelope.id, error, envelope.results, envelope.data)
-            self.write(origin, frame)
+            origin.out.append(frame)
+            if not origin.listed:
+                origin.listed = True
+                self.dirty.append(origin)
         if origin.backlog:
             if not origin.admitting:
                 self._admit(origin, origin.backlog)

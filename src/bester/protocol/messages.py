@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bester.errors import BadResponse, HandlerFailed, Malformed
-from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
+from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, is_shallow
 
 NULL = Raw(b"null")
 NOTHING = Raw(b"")
@@ -83,7 +83,7 @@ _first = msgspec.json.Decoder(FirstMessage)
 _message = msgspec.json.Decoder(Message)
 _decode_message = _message.decode
 _SHORT = 2 * MAX_DEPTH
-"""Bodies up to this, in bytes, cannot be nested too deep; if they are ASCII too, there is nothing to check first."""
+"""Bodies up to this, in bytes, need no look at their depth, nor a call to find that out."""
 
 
 def decode_first(body: bytes) -> FirstMessage:
@@ -110,7 +110,7 @@ def decode_message(body: bytes) -> Message:
     Raises:
         Malformed: sections 1 and 12.
     """
-    if len(body) <= _SHORT and body.isascii():
+    if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
         try:
             return _decode_message(body)
         except msgspec.DecodeError:
@@ -232,7 +232,7 @@ def decode_handler_message(body: bytes) -> HandlerMessage | str:
         Malformed: anything else; the connection ends.
     """
     message: HandlerMessage | None = None
-    if len(body) <= _SHORT and body.isascii():
+    if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
         try:
             message = _decode_handler_message(body)
         except msgspec.DecodeError:

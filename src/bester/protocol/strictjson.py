@@ -46,13 +46,21 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_D
     """
     if not body.isascii():
         _check_utf8(body)
-    # Less than this cannot be too deep: each level takes an opening and a closing byte.
-    if len(body) > 2 * max_depth and body.count(b"{") + body.count(b"[") > max_depth:
+    if not is_shallow(body, max_depth):
         _check_depth(body, max_depth)
     try:
         return _decode_last_keys(decoder, body)
     except (msgspec.DecodeError, RecursionError) as error:
         return _decode_lone_surrogates(decoder, body, error, partly)
+
+
+def is_shallow(body: bytes, max_depth: int = MAX_DEPTH) -> bool:
+    """Whether a body cannot be too deep, as far as that can be seen quickly.
+
+    Each level takes an opening and a closing byte; and where no bracket is opened later than this, no more than that
+    many are. Looking backwards for one is much quicker than counting them.
+    """
+    return len(body) <= 2 * max_depth or (body.rfind(b"{") < max_depth and body.rfind(b"[") < max_depth)
 
 
 def _check_utf8(body: bytes) -> None:
@@ -63,6 +71,8 @@ def _check_utf8(body: bytes) -> None:
 
 
 def _check_depth(body: bytes, max_depth: int) -> None:
+    if body.count(b"{") + body.count(b"[") <= max_depth:
+        return
     brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
     if any(depth > max_depth for depth in accumulate(map(_STEP.__getitem__, brackets))):
         raise Malformed(f"nested more than {max_depth} levels deep")

@@ -17,6 +17,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bester.core.dispatch import RESERVED_TYPES
 from bester.core.endpoints import Endpoint, Peer, Session
 from bester.errors import (
     AuthenticationRequired,
@@ -249,7 +250,12 @@ class ListenerConnection(Connection):
         endpoint = self.endpoint
         if endpoint is None:
             return  # the session has just ended; nothing after that is looked at
-        self._handle(endpoint, message.payload, message.header, len(body))
+        payload = message.payload
+        header = message.header
+        if header.route or header.dry_run or payload.type in RESERVED_TYPES:
+            self._handle(endpoint, payload, header, len(body))
+        else:
+            self.hall.exchange.message(endpoint, payload, len(body))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
         type = payload.type
