@@ -6,11 +6,12 @@ from __future__ import annotations
 class Counters:
     """Each counts since the start."""
 
-    __slots__ = ("accepted", "bad", "deliveries", "good", "pushes", "unmatched_answers")
+    __slots__ = ("accepted", "bad", "bad_total", "deliveries", "good", "pushes", "unmatched_answers")
 
     def __init__(self) -> None:
         self.accepted = 0
         self.good = 0
+        self.bad_total = 0
         self.bad: dict[str, int] = {}
         """By error code."""
         self.deliveries = 0
@@ -21,4 +22,5 @@ class Counters:
 
     def count_bad(self, code: str) -> None:
         """Counts a bad status report."""
+        self.bad_total += 1
         self.bad[code] = self.bad.get(code, 0) + 1

@@ -71,11 +71,15 @@ class Exchange(Dispatch):
         super().__init__(limits or Limits())
         self.server_name = server_name
         self.presence = Presence()
-        self.under_way = 0
-        """Envelopes without their report."""
         self.draining = False
         """Whether new messages are refused because the server is stopping."""
         self.counters = Counters()
+
+    @property
+    def under_way(self) -> int:
+        """Messages and pushes without their report."""
+        counters = self.counters
+        return counters.accepted + counters.pushes - counters.good - counters.bad_total
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -104,7 +108,6 @@ class Exchange(Dispatch):
 
     def _accept(self, origin: Endpoint, payload: Payload, size: int, hops: int) -> None:
         origin.in_flight += 1
-        self.under_way += 1
         self.counters.accepted += 1
         envelope = Envelope(origin, payload.id)
         handlers = self.types.get(payload.type)
@@ -205,7 +208,6 @@ class Exchange(Dispatch):
         """A handler speaks first: executed like an answer, and reported to the handler."""
         envelope = Envelope(handler, message.header.id or "")
         handler.in_flight += 1
-        self.under_way += 1
         self.counters.pushes += 1
         try:
             if handler.in_flight > self.limits.max_in_flight:
@@ -362,7 +364,6 @@ class Exchange(Dispatch):
 
     def _finish(self, envelope: Envelope) -> None:
         """Everything is done: the status report, and room for what waited behind it."""
-        self.under_way -= 1
         origin = envelope.origin
         origin.in_flight -= 1
         error = envelope.error

@@ -10,7 +10,7 @@ from bester.errors import BesterError
 from bester.protocol.addresses import Address
 
 
-class Envelope(Struct):
+class Envelope(Struct, gc=False):
     """A message on its way, from when it is accepted until its status report."""
 
     origin: Endpoint
@@ -26,7 +26,7 @@ class Envelope(Struct):
     """What a handler replied with, where the report carries it."""
 
 
-class Request(Struct):
+class Request(Struct, gc=False):
     """One question to one type's handler."""
 
     envelope: Envelope

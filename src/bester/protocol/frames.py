@@ -17,6 +17,7 @@ encode_text = Encoder().encode
 """A Python value as compact JSON."""
 
 _GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":'
+_GOOD_SIZE = len(_GOOD) + 2
 _BAD = b'{"header":{"messageType":"statusReport","status":"bad"},"payload":{"id":'
 
 
@@ -50,8 +51,8 @@ def report(
 
 def good_report(id: str) -> bytes:
     """The shortest status report: good, with nothing more to say."""
-    body = _GOOD + encode_text(id) + b"}}"
-    return _pack(len(body)) + body
+    shown = encode_text(id)
+    return b"".join((_pack(_GOOD_SIZE + len(shown)), _GOOD, shown, b"}}"))
 
 
 def error_part(error: BesterError) -> bytes:

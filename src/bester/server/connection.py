@@ -78,7 +78,9 @@ class Connection(asyncio.Protocol):
         hall = self.hall
         hall.exchange.now = now = hall.clock()
         framer = self.framer
-        self.take(framer.feed(data, self._at_most))
+        bodies = framer.feed(data, self._at_most)
+        if bodies:
+            self.take(bodies)
         if framer.failure is not None:
             self.fail(framer.failure)
         if framer.buffered:
