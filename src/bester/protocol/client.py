@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 from msgspec.json import Decoder
 
 from bester.errors import Malformed, TooLarge
@@ -55,7 +55,22 @@ class _ServerMessage(Struct):
     payload: ReportPayload = field(default_factory=ReportPayload)
 
 
+class _ReceivedPayload(Struct, gc=False, rename="camel"):
+    type: str = ""
+    data: Raw = NULL
+    delivery_id: str | None = None
+
+
+class _Received(Struct, gc=False):
+    payload: _ReceivedPayload
+
+
 _server_message = Decoder(_ServerMessage)
+_received = Decoder(_Received)
+# How our server writes the two messages of which there are many; whatever looks otherwise is read all the same.
+_RECEIVED = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":'
+_GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"'
+_GOOD_SIZE = len(_GOOD)
 
 
 class ClientConversation:
@@ -163,6 +178,13 @@ class ClientConversation:
         Raises:
             Malformed: nothing that a server says to a client; the connection is of no more use.
         """
+        if body.startswith(_RECEIVED):
+            received = decode(_received, body, _MAX_DEPTH).payload
+            return ReceivedMessage(received.type, received.delivery_id, raw=received.data)
+        if body.startswith(_GOOD):
+            id = body[_GOOD_SIZE:-3]  # of the shortest report of all, by far the most frequent, or else of many things
+            if id.isalnum() and body.endswith(b'"}}'):
+                return Report(id=id.decode(), good=True)
         message = decode(_server_message, body, _MAX_DEPTH)
         kind = message.header.message_type
         payload = message.payload

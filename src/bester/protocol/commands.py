@@ -7,7 +7,7 @@ carries the type of the handler that answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import UNSET, Raw, Struct
 
@@ -105,18 +105,26 @@ def _send_handler(command: SendHandler) -> bytes:
     return b'"type":"sendHandler","data":' + encode_text(command.to)
 
 
+def _reply(command: Reply) -> bytes:
+    return b'"type":"reply"'
+
+
+def _done(command: Done) -> bytes:
+    return b'"type":"done"'
+
+
 _WRITERS: dict[type[Command], Callable[[Any], bytes]] = {
     SendClients: _send_clients,
     SendServers: _send_servers,
     SendHandler: _send_handler,
-    Reply: lambda command: b'"type":"reply"',
-    Done: lambda command: b'"type":"done"',
+    Reply: _reply,
+    Done: _done,
 }
 """What a command says without what it carries, as the members of a JSON object."""
 _NOTHING_TO_DO = b'"command":{"type":"done"}'
 
 
-class Written(NamedTuple):
+class Written(Struct, gc=False):
     """A response as JSON, in parts."""
 
     what: bytes
@@ -141,7 +149,8 @@ def encode_response(response: Response, own: Raw | bytes, default_type: str | No
     Raises:
         TypeError: see :func:`commands_in`; or some data has no JSON form.
     """
-    if type(response) not in _WRITERS:
+    write = _WRITERS.get(type(response))  # type: ignore[arg-type]
+    if write is None:
         commands = commands_in(response)
         if len(commands) > 1:
             # Whatever says nothing else carries the message's own data, which is then written only once.
@@ -149,12 +158,14 @@ def encode_response(response: Response, own: Raw | bytes, default_type: str | No
             shares = any(getattr(command, "data", None) is UNSET for command in commands)
             return Written(b'"commands":[' + inner + b"]", default_type, own if shares else b"")
         response = commands[0] if commands else Done()
-    if isinstance(response, Done):
+        write = _WRITERS[type(response)]
+    if write is _done:
         return Written(_NOTHING_TO_DO, None, b"")
     command: Any = response
-    what = b'"command":{' + _WRITERS[type(command)](command) + b"}"
-    type_name = default_type if isinstance(command, SendHandler) else command.type or default_type
-    return Written(what, type_name, own if command.data is UNSET else encode_data(command.data))
+    what = b'"command":{' + write(command) + b"}"
+    type_name = default_type if write is _send_handler else command.type or default_type
+    data = command.data
+    return Written(what, type_name, own if data is UNSET else encode_data(data))
 
 
 def _member(command: Command, default_type: str | None) -> bytes:

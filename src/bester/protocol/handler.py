@@ -64,7 +64,7 @@ class Request(WithData, eq=False):
 Event = Request | Report | FatalError
 
 
-class _RequestHeader(Struct, rename="camel"):
+class _RequestHeader(Struct, gc=False, rename="camel"):
     message_type: str = ""
     id: str = ""
     scope: str = "client"
@@ -79,7 +79,7 @@ class _RequestPayload(Struct, gc=False):
     data: Raw = NULL
 
 
-class _RequestMessage(Struct):
+class _RequestMessage(Struct, gc=False):
     header: _RequestHeader
     payload: _RequestPayload
 
@@ -89,6 +89,8 @@ class _ReportMessage(Struct):
     payload: ReportPayload
 
 
+_REQUEST = b'{"header":{"messageType":"request"'
+"""How our server writes the begin of a request."""
 _request = Decoder(_RequestMessage)
 _report = Decoder(_ReportMessage)
 
@@ -170,7 +172,7 @@ class HandlerConversation:
         Raises:
             Malformed: nothing that a server says to a handler; the connection is of no more use.
         """
-        if b'"request"' in body:  # a member of the header, or else somewhere in a report
+        if body.startswith(_REQUEST) or b'"request"' in body:  # in the header, or else somewhere in a report
             message = decode(_request, body, _MAX_DEPTH)
             header = message.header
             if header.message_type == "request":
