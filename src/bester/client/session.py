@@ -148,11 +148,11 @@ class Session:
         channel = self.channel
         if channel is None or channel.closed:
             raise self.closed_error()
-        before = self._pending.get(id)
-        if before is not None and not before.done():
+        pending = self._pending
+        if id in pending and not pending[id].done():
             raise ValueError(f"a message with the id {id!r} has no report yet")
-        future: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
-        self._pending[id] = future
+        future: asyncio.Future[Report] = channel.loop.create_future()
+        pending[id] = future
         channel.write(frame)
         return future
 

@@ -15,6 +15,8 @@ from bester.protocol.handler import Request
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 """A handler: ``def`` (called in the event loop, so it must be quick) or ``async def``."""
 
+_AT_ONCE = (Command, list, tuple)
+
 log = logging.getLogger("bester.handler")
 
 
@@ -99,7 +101,7 @@ class Runner:
             return
         try:
             response = found.call(request)
-            if response is None or isinstance(response, Command | list | tuple) or not inspect.isawaitable(response):
+            if response is None or isinstance(response, _AT_ONCE) or not inspect.isawaitable(response):
                 self._answer(request, response)
             else:  # a plain function, but one that calls a coroutine function: a lambda, a partial
                 self._spawn(lambda _: response, request)

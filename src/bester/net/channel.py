@@ -28,7 +28,6 @@ class Channel(asyncio.Protocol):
         "_flushing",
         "_framer",
         "_handling",
-        "_loop",
         "_lost",
         "_on_bodies",
         "_on_lost",
@@ -38,6 +37,7 @@ class Channel(asyncio.Protocol):
         "_room",
         "_transport",
         "closed",
+        "loop",
     )
 
     def __init__(
@@ -48,7 +48,7 @@ class Channel(asyncio.Protocol):
     ) -> None:
         self.closed = False
         """Whether nothing can be written any more: by :meth:`close`, or because the connection is lost."""
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._framer = Framer(max_body_bytes)
         self._on_bodies = on_bodies
         self._on_lost = on_lost
@@ -58,7 +58,7 @@ class Channel(asyncio.Protocol):
         self._flushing = False
         self._handling = False
         self._reason: Exception | None = None
-        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._lost: asyncio.Future[None] = self.loop.create_future()
         self._room: asyncio.Future[None] | None = None
 
     # -- what the loop calls ----------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ class Channel(asyncio.Protocol):
             self.abort(self._framer.failure)
 
     def pause_writing(self) -> None:
-        self._room = self._loop.create_future()
+        self._room = self.loop.create_future()
 
     def resume_writing(self) -> None:
         if self._room is not None:
@@ -108,7 +108,7 @@ class Channel(asyncio.Protocol):
             self._flush()  # a writer that never lets the loop turn must find out that there is no room
         elif not self._flushing and not self._handling:
             self._flushing = True
-            self._loop.call_soon(self._flush_soon)
+            self.loop.call_soon(self._flush_soon)
 
     def _flush_soon(self) -> None:
         self._flushing = False
