@@ -83,7 +83,7 @@ class Session(Endpoint):
         self.features = features
         self.since = since
         """When it authenticated, in seconds of the exchange's clock."""
-        self.commands: deque[Payload] = deque()
+        self.commands: list[Payload] = []
         """Built-in commands that are to be run, in order; the first is under way."""
 
 

@@ -291,7 +291,7 @@ class ListenerConnection(Connection):
             report = await call.run(payload)
             if session.closed:
                 return
-            session.commands.popleft()
+            session.commands.pop(0)
             self.hall.exchange.write(session, report)
             self.hall.flush_soon()
             if call.closes:
