@@ -1,0 +1,88 @@
+"""``python -m bench``: measures, and shows what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bench import report
+from bench.figures import Figures
+from bench.machine import describe, raise_file_limit
+from bench.peers import Accounts, Peers
+from bench.run import Run
+from bench.scenarios import SCENARIOS
+from bench.scenarios.crowds import FIRST
+
+CROWD = 10_000
+SPARE_FILES = 500
+"""What a process opens beside its crowd."""
+
+
+def options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    names = "\n".join(f"  {name:12}{what}" for name, (_, what) in SCENARIOS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Bester beside nats-server, nats-py and a bare relay, on this machine, in one run.",
+        epilog=f"scenarios:\n{names}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="NAME", help="only this scenario")
+    parser.add_argument("--quick", action="store_true", help="about two minutes: shorter, and with fewer clients")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; at least 3, default 3")
+    parser.add_argument("--seconds", type=float, help="how long each time; default 3")
+    parser.add_argument("--minutes", type=float, help="how long the long load is; default 1")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture there, such as docs/performance.svg")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the scenarios, and shows what they found."""
+    chosen = options(arguments)
+    seconds = chosen.seconds or (0.6 if chosen.quick else 3.0)
+    minutes = chosen.minutes or (0.2 if chosen.quick else 1.0)
+    wanted = 2000 if chosen.quick else CROWD
+    crowd = min(wanted, raise_file_limit() - SPARE_FILES)
+    figures = Figures()
+    if crowd < CROWD:
+        figures.notes.append(f"Crowds of {crowd:,} clients, not {CROWD:,}.")
+    names = list(chosen.only or SCENARIOS)
+    machine = describe()
+    errors = Console(stderr=True)
+    columns = TextColumn("{task.description:32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with (
+        tempfile.TemporaryDirectory(prefix="bester-bench-") as folder,
+        Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress,
+    ):
+        bar = progress.add_task("accounts", total=len(names))
+        peers = Peers(Path(folder), Accounts(Path(folder), FIRST + max(crowd, 5100, 1000)))
+        for name in names:
+
+            def say(what: str, name: str = name) -> None:
+                progress.update(bar, description=f"{name}: {what}")
+
+            say("")
+            run = Run(peers, seconds, max(3, chosen.rounds), crowd, minutes, say, figures)
+            with ExitStack() as stack:
+                SCENARIOS[name][0](run, stack)
+            progress.advance(bar)
+    report.show(figures, machine, Console())
+    used = {"seconds": seconds, "rounds": max(3, chosen.rounds), "crowd": crowd, "minutes": minutes, "only": names}
+    if chosen.json:
+        report.write(chosen.json, report.as_json(figures, machine, used))
+    if chosen.plot:
+        from bench.plot import plot
+
+        plot(figures, chosen.plot)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

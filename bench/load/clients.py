@@ -1,0 +1,160 @@
+"""Clients in lean Python: ``python -m bench.load.clients '{"dialect": ...}'``.
+
+Each client first sends one message and compares all of its answer; then the clock runs, and replies are counted by
+their bytes, because they are known to be all of the same size. What is sent is built before. The result is one line
+of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from typing import NamedTuple, cast
+
+import uvloop
+
+from bench.load.dialects import DIALECTS, Dialect
+from bench.machine import cpu_seconds
+
+
+class Plan(NamedTuple):
+    """What is to be done."""
+
+    dialect: str
+    port: int
+    clients: int
+    outstanding: int
+    size: int
+    seconds: float
+    warm_up: float
+    server: list[int]
+    """The process ids whose processor time is the server's."""
+    handler: list[int]
+    windows: int = 1
+    """How many results there are, one line each, ``seconds`` apart."""
+
+
+class Load:
+    """The clients, and how many replies they got in all."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.dialect: Dialect = DIALECTS[plan.dialect]()
+        self.replies = 0
+        self.latencies: list[float] | None = [] if plan.clients == plan.outstanding == 1 else None
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        clients = [Client(self, number) for number in range(self.plan.clients)]
+        for client in clients:
+            await loop.create_connection(lambda client=client: client, "127.0.0.1", self.plan.port)  # type: ignore[misc]
+        await asyncio.wait_for(asyncio.gather(*(client.checked for client in clients)), 20)
+        for client in clients:
+            client.start()
+        await asyncio.sleep(self.plan.warm_up)
+        for _ in range(self.plan.windows):
+            print(json.dumps(await self._window()), flush=True)
+        for client in clients:
+            if client.lost:
+                raise RuntimeError("a client lost its connection")
+
+    async def _window(self) -> dict[str, float]:
+        plan = self.plan
+        own = [os.getpid()]
+        if self.latencies is not None:
+            self.latencies.clear()
+        began, replies = time.perf_counter(), self.replies
+        used = [cpu_seconds(pids) for pids in (plan.server, plan.handler, own)]
+        await asyncio.sleep(plan.seconds)
+        seconds, count = time.perf_counter() - began, self.replies - replies
+        server, handler, client = (
+            cpu_seconds(pids) - before for pids, before in zip((plan.server, plan.handler, own), used, strict=True)
+        )
+        if not count:
+            raise RuntimeError("there was no reply")
+        return {
+            "rate": count / seconds,
+            "cpuUs": 1e6 * server / count,
+            "serverShare": server / seconds,
+            "handlerShare": handler / seconds,
+            "clientShare": client / seconds,
+            "p50Us": 1e6 * statistics.median(self.latencies) if self.latencies else 0.0,
+        }
+
+
+class Client(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, load: Load, number: int) -> None:
+        dialect, size = load.dialect, load.plan.size
+        self.load = load
+        self.number = number
+        self.checked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost = False
+        self._ping = dialect.ping
+        self._expected = dialect.replies(number, size)
+        self._size = len(self._expected)
+        self._message = dialect.message(number, size)
+        self._batches = [self._message * count for count in range(load.plan.outstanding + 1)]
+        self._buffer = b""
+        self._have = 0
+        self._greeted = False
+        self._hot = False
+        self._sent = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self.load.dialect.hello(self.number))
+
+    def start(self) -> None:
+        """Has as many messages under way as the plan says, from now on."""
+        self._hot = True
+        self._sent = time.perf_counter()
+        self._transport.write(self._batches[-1])
+
+    def data_received(self, data: bytes) -> None:
+        if self._ping and self._ping in data:
+            data = data.replace(self._ping, b"")
+            self._transport.write(b"PONG\r\n")
+        if not self._hot:
+            self._check(data)
+            return
+        count, self._have = divmod(self._have + len(data), self._size)
+        if count:
+            load = self.load
+            load.replies += count
+            if load.latencies is not None:
+                now = time.perf_counter()
+                load.latencies.append(now - self._sent)
+                self._sent = now
+            self._transport.write(self._batches[count])
+
+    def _check(self, data: bytes) -> None:
+        """Takes the greeting, then the whole answer to one message."""
+        self._buffer += data
+        if not self._greeted:
+            end = self.load.dialect.greeted(self._buffer)
+            if not end:
+                return
+            self._greeted = True
+            self._buffer = self._buffer[end:]
+            self._transport.write(self._message)
+        elif len(self._buffer) >= self._size and not self.checked.done():
+            if self._buffer == self._expected:
+                self.checked.set_result(None)
+            else:
+                self.checked.set_exception(RuntimeError(f"a wrong reply: {self._buffer!r}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if not self.checked.done():
+            self.checked.set_exception(RuntimeError(f"a connection was lost: {self._buffer!r}"))
+
+
+if __name__ == "__main__":
+    uvloop.run(Load(Plan(**json.loads(sys.argv[1]))).run())
+    os._exit(0)  # the clients are not said farewell

@@ -1,0 +1,226 @@
+"""One message to many: ``python -m bench.load.fan '{"dialect": ...}'`` prints one line of JSON.
+
+The sender has one message under way: a push of a handler that names every account, a publication on a subject that
+all have subscribed to, or a frame of the relay for all. The next goes out when all the readers have the one before,
+except those that do not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import statistics
+import sys
+import time
+from typing import NamedTuple, cast
+
+import uvloop
+
+from bench.load.dialects import DIALECTS, Dialect, account, frame, text, whole_frame
+from bench.load.relay import ALL
+from bench.machine import cpu_seconds
+
+ATTACH = b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["fan"]}}}'
+
+
+class Plan(NamedTuple):
+    """What is to be done."""
+
+    dialect: str
+    port: int
+    address: str
+    """The handler socket, of our server and of the relay."""
+    clients: int
+    size: int
+    seconds: float
+    warm_up: float
+    server: list[int]
+    slow: int = 0
+    """How many of the clients do not read."""
+
+
+def one(plan: Plan) -> bytes:
+    """What each of the clients gets."""
+    if plan.dialect == "nats":
+        return b"MSG fan 2 %d\r\n%b\r\n" % (plan.size, text(plan.size))
+    if plan.dialect == "relay":
+        return frame(ALL + text(plan.size))
+    body = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":"fan","data":%b}}'
+    return frame(body % text(plan.size))
+
+
+def message(plan: Plan) -> bytes:
+    """What the sender sends."""
+    if plan.dialect == "nats":
+        return b"PUB fan %d\r\n%b\r\n" % (plan.size, text(plan.size))
+    if plan.dialect == "relay":
+        return one(plan)
+    names = json.dumps([account(number) for number in range(plan.clients)], separators=(",", ":")).encode()
+    head = (
+        b'{"header":{"messageType":"push","id":"p","command":{"type":"sendClients","data":%b}},"payload":{"data":%b}}'
+    )
+    return frame(head % (names, text(plan.size)))
+
+
+class Reader(asyncio.Protocol):
+    """One of the many."""
+
+    def __init__(self, fan: Fan, number: int) -> None:
+        self._fan = fan
+        self._number = number
+        self._have = b""
+        self._greeted = False
+        self._size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        subscribe = b"SUB fan 2\r\n" if self._fan.plan.dialect == "nats" else b""
+        self.transport.write(subscribe + self._fan.dialect.hello(self._number))
+
+    def data_received(self, data: bytes) -> None:
+        if self._greeted and not self._have and len(data) == self._fan.size and self._fan.checked:
+            self._fan.arrived()
+            return
+        self._have += data
+        ping = self._fan.dialect.ping
+        if self._greeted and ping and ping in self._have:
+            self._have = self._have.replace(ping, b"")
+            self.transport.write(b"PONG\r\n")
+        if not self._greeted:
+            end = self._fan.dialect.greeted(self._have)
+            if end:
+                self._greeted = True
+                self._have = self._have[end:].replace(ping, b"") if ping else self._have[end:]
+                self._fan.greeted()
+        elif len(self._have) >= self._fan.size:
+            if self._have[: self._fan.size] != self._fan.one:
+                raise RuntimeError(f"wrong: {self._have!r}")
+            self._have = self._have[self._fan.size :]
+            self._fan.arrived()
+
+
+class Sender(asyncio.Protocol):
+    """Who sends to all."""
+
+    def __init__(self, fan: Fan) -> None:
+        self._fan = fan
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._buffer = b""
+        self._ready = False
+        dialect = self._fan.plan.dialect
+        if dialect == "relay":
+            self._fan.greeted()
+        else:
+            self.transport.write(frame(ATTACH) if dialect == "bester" else self._fan.dialect.hello(0))
+
+    def data_received(self, data: bytes) -> None:
+        if self._fan.plan.dialect == "nats":
+            if b"PING\r\n" in data:
+                self.transport.write(b"PONG\r\n")
+            if not self._ready and b"PONG" in data:
+                self._ready = True
+                self._fan.greeted()
+            return
+        self._buffer += data
+        while end := whole_frame(self._buffer):
+            if b'"good"' not in self._buffer[:200] and not self._fan.plan.slow:
+                raise RuntimeError(f"reported bad: {self._buffer[:end]!r}")
+            self._buffer = self._buffer[end:]
+            if self._ready:
+                self._fan.reported()
+            else:
+                self._ready = True
+                self._fan.greeted()
+
+
+class Fan:
+    """All of it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.dialect: Dialect = DIALECTS[plan.dialect]()
+        self.one = one(plan)
+        self.size = len(self.one)
+        self.checked = False
+        self._message = message(plan)
+        self._latencies: list[float] = []
+        self._waiting = 0
+        self._awaited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def greeted(self) -> None:
+        if not self._awaited.done():
+            self._awaited.set_result(None)
+
+    def arrived(self) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self._complete()
+
+    def reported(self) -> None:
+        self.arrived()
+
+    def _complete(self) -> None:
+        now = time.perf_counter()
+        self._latencies.append(now - self._sent)
+        self._send()
+
+    def _send(self) -> None:
+        plan = self.plan
+        self._waiting = plan.clients - plan.slow + (plan.dialect == "bester")
+        self._sent = time.perf_counter()
+        self._sender.transport.write(self._message)
+
+    async def run(self) -> None:
+        plan, loop = self.plan, asyncio.get_running_loop()
+        readers: list[Reader] = []
+        for number in range(plan.clients):
+            self._awaited = loop.create_future()
+            _, reader = await loop.create_connection(lambda number=number: Reader(self, number), "127.0.0.1", plan.port)  # type: ignore[misc]
+            readers.append(reader)
+            await self._awaited
+        for reader in readers[: plan.slow]:
+            # With little room in its kernel, so that what it does not read piles up at the server.
+            reader.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.transport.pause_reading()
+        self._awaited = loop.create_future()
+        if plan.dialect == "nats":
+            _, self._sender = await loop.create_connection(lambda: Sender(self), "127.0.0.1", plan.port)
+        else:
+            _, self._sender = await loop.create_unix_connection(lambda: Sender(self), plan.address)
+        await self._awaited
+        self._send()
+        await asyncio.sleep(plan.warm_up)
+        if not self._latencies:
+            raise RuntimeError("nothing arrived at all")
+        self.checked = True
+        self._latencies.clear()
+        began, used = time.perf_counter(), cpu_seconds(plan.server)
+        own = cpu_seconds([os.getpid()])
+        await asyncio.sleep(plan.seconds)
+        seconds, count = time.perf_counter() - began, len(self._latencies)
+        used, own = cpu_seconds(plan.server) - used, cpu_seconds([os.getpid()]) - own
+        deliveries = max(1, count) * (plan.clients - plan.slow)
+        ordered = sorted(self._latencies) or [seconds]
+        figures = {
+            "cpuUs": 1e6 * used / deliveries,
+            "rate": deliveries / seconds,
+            "p50Ms": 1e3 * statistics.median(ordered),
+            "p99Ms": 1e3 * ordered[int(0.99 * len(ordered))],
+            "maxMs": 1e3 * ordered[-1],
+            "rounds": count,
+            "clientShare": own / seconds,
+        }
+        print(json.dumps(figures), flush=True)
+
+
+async def main(plan: str) -> None:
+    await Fan(Plan(**json.loads(plan))).run()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1]))

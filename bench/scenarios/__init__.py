@@ -1,0 +1,20 @@
+"""What is measured; each scenario takes the run and a stack that ends its servers."""
+
+from bench.run import Scenario
+from bench.scenarios.crowds import beside_idle, idle, logins
+from bench.scenarios.fanout import fan_out
+from bench.scenarios.life import start, steady
+from bench.scenarios.roundtrips import classic, lean, sdk
+
+SCENARIOS: dict[str, tuple[Scenario, str]] = {
+    "roundtrips": (lean, "client, server, handler and back, with lean load generators"),
+    "classic": (classic, "the same with a connection for each message"),
+    "sdk": (sdk, "the same with our library, and with nats-py, at both ends"),
+    "fanout": (fan_out, "one message to 1,000 clients, one of which does not read"),
+    "idle": (idle, "memory of idle clients"),
+    "logins": (logins, "many log in with tokens while messages flow"),
+    "beside": (beside_idle, "round trips beside idle clients"),
+    "steady": (steady, "a long load"),
+    "start": (start, "from the start to ready"),
+}
+"""By name, with what it is."""

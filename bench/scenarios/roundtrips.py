@@ -1,0 +1,73 @@
+"""Round trips: a message to an external handler and back."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+
+from bench.figures import NATS_PY, OURS
+from bench.peers import Running
+from bench.programs import module, program
+from bench.run import Run
+
+LOADS = (("1x64", 1, 64, 64), ("50x8", 50, 8, 64), ("50x1", 50, 1, 64), ("50x8 1 KiB", 50, 8, 1024))
+
+
+def lean(run: Run, stack: ExitStack) -> None:
+    """Ours, nats-server and the floor, in turns."""
+    servers = [stack.enter_context(start()) for start in (run.peers.bester, run.peers.nats, run.peers.relay)]
+    for name, clients, outstanding, size in LOADS:
+
+        def measure(
+            server: Running, name: str = name, clients: int = clients, outstanding: int = outstanding, size: int = size
+        ) -> None:
+            found = run.load(server, clients, outstanding, size)
+            add = run.figures.add
+            add(name, server.name, "CPU µs", found["cpuUs"])
+            add(name, server.name, "1/s", found["rate"])
+            for who in ("server", "handler", "client"):
+                add(name, server.name, f"{who} %", 100 * found[f"{who}Share"])
+
+        run.alternate(servers, measure)
+
+
+def classic(run: Run, stack: ExitStack) -> None:
+    """Ours, with a handler that takes a connection for each message."""
+    server = stack.enter_context(run.peers.bester(handler="classic"))
+
+    def measure(server: Running) -> None:
+        found = run.load(server, 50, 8)
+        run.figures.add("classic 50x8", OURS, "CPU µs", found["cpuUs"])
+        run.figures.add("classic 50x8", OURS, "1/s", found["rate"])
+
+    run.alternate([server], measure)
+
+
+def sdk(run: Run, stack: ExitStack) -> None:
+    """Our library at both ends, and nats-py; throughput on all cores, latency on one."""
+    for name, clients, outstanding, core in (("SDK 50x8", 50, 8, None), ("SDK 1x1", 1, 1, 0)):
+        servers = [stack.enter_context(start(handler="sdk", core=core)) for start in (run.peers.bester, run.peers.nats)]
+
+        def measure(server: Running, name: str = name, clients: int = clients, outstanding: int = outstanding) -> None:
+            plan = {
+                "clients": clients,
+                "outstanding": outstanding,
+                "seconds": run.seconds,
+                "warm_up": run.warm_up,
+                "server": server.pids,
+                "handler": server.handler,
+            }
+            command = module("sdk", server.dialect, str(server.port), json.dumps(plan))
+            with program(*command, core=server.core) as load:
+                found = load.result()
+            peer = OURS if server.dialect == "bester" else NATS_PY
+            run.figures.add(name, peer, "1/s", found["rate"])
+            run.figures.add(name, peer, "p50 µs", found["p50Us"])
+            for unit, key in (("CPU µs", "cpuUs"), ("handler CPU µs", "handlerUs"), ("client CPU µs", "clientUs")):
+                run.figures.add(name, peer, unit, found[key])
+
+        run.alternate(servers, measure)
+    cores = [stack.enter_context(start(core=0)) for start in (run.peers.bester, run.peers.nats, run.peers.relay)]
+    run.alternate(
+        cores, lambda server: run.figures.add("1x1, lean", server.name, "p50 µs", run.load(server, 1, 1)["p50Us"])
+    )

@@ -1,0 +1,294 @@
+"""What a message costs the server, in figures that do not depend on time.
+
+A whole server is driven by hand: its connections are given bytes, and their transports are replaced by one that only
+counts. So everything from a read to the write after it is there, and nothing of the kernel. What is counted is the
+same in every run: the interpreter's instructions, calls (of Python and of C), writes, and bytes that are allocated at
+the peak. The figures are recorded in ``cost.json``, by Python's version; ``BESTER_RECORD_COST=1`` records them anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from struct import pack, unpack_from
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from bester.config import load
+from bester.core.endpoints import Session
+from bester.server.attached import HandlerConnection
+from bester.server.connection import Connection
+from bester.server.daemon import Server
+from bester.server.listening import ListenerConnection
+
+RECORDED = Path(__file__).with_name("cost.json")
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+TOLERANCE = 1.1
+BATCH = 64
+MANY = 1000
+DATA = b'"' + b"x" * 62 + b'"'
+MESSAGE = b'{"header":{},"payload":{"type":"echo","id":"abcd","data":%b}}' % DATA
+ANSWER = b'{"header":{"id":"%b","status":"0","command":{"type":"reply"}},"payload":{"data":%b}}'
+REPLIES = (
+    b'{"header":{"messageType":"receivedMessage"},"payload":{"type":"echo","data":%b}}' % DATA,
+    b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"abcd"}}',
+)
+LOGIN = b'{"header":{"scope":"client","authentication":{"username":"t","password":"the password of t"}}}'
+ATTACH = (
+    b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["echo"],"concurrency":4096}}}'
+)
+
+
+def framed(body: bytes) -> bytes:
+    return pack("<I", len(body)) + body
+
+
+class Counting(asyncio.Transport):
+    """Keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+
+    def writelines(self, list_of_data: Any) -> None:
+        self.written.append(b"".join(list_of_data))
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def frames(self) -> list[bytes]:
+        """Returns the bodies of what was written since the last call, and forgets them."""
+        data, at, bodies = b"".join(self.written), 0, []
+        self.written.clear()
+        while at < len(data):
+            end = at + 4 + unpack_from("<I", data, at)[0]
+            bodies.append(data[at + 4 : end])
+            at = end
+        return bodies
+
+
+class Desk:
+    """A server with a client and an attached handler, driven by hand."""
+
+    def __init__(self, server: Server) -> None:
+        self.hall = server.hall
+        self._client, self.client = self._taken(ListenerConnection)
+        self._handler, self.handler = self._taken(HandlerConnection)
+
+    def _taken(self, kind: type[Connection]) -> tuple[Connection, Counting]:
+        connection = next(found for found in self.hall.connections if isinstance(found, kind))
+        connection.transport = counting = Counting()
+        return connection, counting
+
+    def ask(self, count: int) -> None:
+        """So many messages come in one read, and are handed over."""
+        self._client.data_received(framed(MESSAGE) * count)
+        self.hall.flush()
+
+    def answers(self) -> bytes:
+        """Returns what the handler answers to what it has been asked."""
+        ids = (json.loads(body)["header"]["id"].encode() for body in self.handler.frames())
+        return b"".join(framed(ANSWER % (id, DATA)) for id in ids)
+
+    def answer(self, answers: bytes) -> None:
+        """They come in one read too, and are executed and reported."""
+        self._handler.data_received(answers)
+        self.hall.flush()
+
+    def join(self, count: int) -> list[Counting]:
+        """So many more clients are there."""
+        transports = []
+        for number in range(count):
+            connection = ListenerConnection(self.hall)
+            connection.transport = counting = Counting()
+            connection.endpoint = Session(f"c{number}", "j.example", carrier=connection)
+            self.hall.exchange.add_session(connection.endpoint)
+            transports.append(counting)
+        self.hall.flush()
+        return transports
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    (tmp_path / "server.conf").write_text(
+        json.dumps(
+            {
+                "server": {"name": "j.example"},
+                "network": {"unix": {"address": "socket"}},
+                "accounts": {"registration": "firstUse"},
+            }
+        )
+    )
+    server = Server(load(tmp_path / "server.conf"))
+    await server.start()
+    writers = []
+    for name, hello in (("socket", LOGIN), ("besterHandlers", ATTACH)):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / name))
+        writer.write(framed(hello))
+        size = unpack_from("<I", await reader.readexactly(4))[0]
+        assert b'"status":"good"' in await reader.readexactly(size)
+        writers.append(writer)
+    real = {connection: connection.transport for connection in server.hall.connections}
+    yield Desk(server)
+    for connection, transport in real.items():
+        connection.transport = transport
+    for writer in writers:
+        writer.close()
+    await server.stop()
+    gc.unfreeze()
+
+
+# -- counting ----------------------------------------------------------------------------------------------------
+
+
+def instructions(work: Callable[[], None]) -> int:
+    """Returns how many of the interpreter's instructions a call takes."""
+    counted = 0
+    if sys.version_info >= (3, 12):
+        monitoring = sys.monitoring
+
+        def instruction(code: CodeType, offset: int) -> None:
+            nonlocal counted
+            counted += 1
+
+        tool = monitoring.PROFILER_ID
+        monitoring.use_tool_id(tool, "cost")
+        monitoring.register_callback(tool, monitoring.events.INSTRUCTION, instruction)
+        monitoring.set_events(tool, monitoring.events.INSTRUCTION)
+        try:
+            work()
+        finally:
+            monitoring.set_events(tool, 0)
+            monitoring.free_tool_id(tool)
+    else:
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal counted
+            frame.f_trace_opcodes = True
+            frame.f_trace_lines = False
+            counted += event == "opcode"
+            return trace
+
+        sys.settrace(trace)
+        try:
+            work()
+        finally:
+            sys.settrace(None)
+    return counted
+
+
+def calls(work: Callable[[], None]) -> int:
+    """Returns how many functions, of Python and of C, a call calls."""
+    counted = 0
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal counted
+        counted += event in ("call", "c_call")
+
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def peak_bytes(work: Callable[[], None]) -> int:
+    """Returns how much more is allocated at the peak than before."""
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        work()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+COUNTS = {"instructions": instructions, "calls": calls, "peakBytes": peak_bytes}
+
+
+def cost(ask: Callable[[], None], between: Callable[[], Callable[[], None] | None], each: int) -> dict[str, float]:
+    """Returns what two steps cost together, for each of so many messages; what lies between is not counted."""
+    found = {}
+    for name, count in COUNTS.items():
+        total = count(ask)
+        follow = between()
+        total += count(follow) if follow is not None else 0
+        found[name] = round(total / each, 2)
+    return found
+
+
+def check(name: str, found: dict[str, float]) -> None:
+    """Compares with what is recorded, or records it."""
+    recorded: dict[str, dict[str, dict[str, float]]] = json.loads(RECORDED.read_text())
+    if os.environ.get("BESTER_RECORD_COST"):
+        recorded.setdefault(PYTHON, {})[name] = found
+        RECORDED.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
+        return
+    known = recorded.get(PYTHON, {}).get(name)
+    if known is None:
+        pytest.skip(f"no cost is recorded for Python {PYTHON}")
+    risen = {key: (value, known[key]) for key, value in found.items() if value > TOLERANCE * known[key]}
+    assert not risen, f"{name} costs more than it did; BESTER_RECORD_COST=1 records it, if it is worth it"
+
+
+@pytest.fixture(autouse=True)
+def _untraced() -> None:
+    if sys.gettrace() is not None or sys.getprofile() is not None:
+        pytest.skip("something else traces the interpreter")
+
+
+# -- what is bounded ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, BATCH])
+async def test_a_round_trip(desk: Desk, count: int) -> None:
+    def answered() -> Callable[[], None]:
+        assert len(desk.handler.written) == 1, "one write for all requests of one read"
+        answers = desk.answers()
+        return lambda: desk.answer(answers)
+
+    def round_trip() -> dict[str, float]:
+        found = cost(lambda: desk.ask(count), answered, count)
+        assert len(desk.client.written) == len(COUNTS), "one write for all that one read led to"
+        assert desk.client.frames() == [*REPLIES] * count * len(COUNTS)
+        return found
+
+    round_trip()  # what is done once is done
+    check(f"a round trip, {count} in a read", round_trip())
+
+
+async def test_a_delivery_of_a_fan_out(desk: Desk) -> None:
+    transports = desk.join(MANY)
+    names = json.dumps([f"c{number}" for number in range(MANY)]).encode()
+    push = framed(
+        b'{"header":{"messageType":"push","id":"p","command":{"type":"sendClients","data":%b}},"payload":{"data":%b}}'
+        % (names, DATA)
+    )
+
+    def delivered() -> Callable[[], None] | None:
+        for transport in transports:
+            assert len(transport.written) == 1
+            assert transport.frames() == [REPLIES[0]]
+        desk.handler.frames()
+        return None
+
+    def fan_out() -> dict[str, float]:
+        return cost(lambda: desk.answer(push), delivered, MANY)
+
+    fan_out()
+    check("a delivery of a fan-out", fan_out())
