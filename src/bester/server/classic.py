@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, cast
+import socket
+from typing import TYPE_CHECKING
 
 from bester.core.work import Request
 from bester.errors import BadResponse, BesterError, HandlerTimeout, HandlerUnavailable, Malformed
@@ -20,30 +21,84 @@ if TYPE_CHECKING:
 log = logging.getLogger("bester.handler")
 
 RETRY_S = 0.05
-"""How often the socket of a handler that has just been started is tried."""
+"""How often a handler is tried that has just been started, or whose queue of connections is full."""
+READ_SIZE = 64 * 1024
 EXTRA_SIZE = 64 * 1024
 """By how much a handler's frame may exceed ``maxMessage``, so that what was accepted can be carried on."""
 
 
-class ClassicCall(asyncio.Protocol):
-    """One message's connection to its handler."""
+class ClassicCall:
+    """One message's connection to its handler.
+
+    A bare socket, watched by the loop: a transport with its protocol and a task for each message cost more than all the
+    rest of the message's way. A Unix socket connects at once or not at all.
+    """
 
     def __init__(self, calls: ClassicCalls, request: Request) -> None:
         self.calls = calls
         self.request = request
         self.deadline = request.since + request.handlers.rules.timeout_s
-        self.transport: asyncio.Transport | None = None
         self._framer = Framer(calls.hall.config.limits.max_message + EXTRA_SIZE)
+        self._unsent = frame(bytes(request.data))
+        self._socket: socket.socket | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._writing = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        if self not in self.calls.open:
-            self.transport.abort()  # its time was over before it was connected
+    def start(self) -> None:
+        """Connects and sends; tries again soon where the handler has just been started, or is behind with accepting."""
+        self._retry = None
+        handlers = self.request.handlers
+        path = handlers.rules.classic_socket
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connected.setblocking(False)
+        try:
+            if path is None:
+                raise FileNotFoundError("the type has no classic handler any more")
+            connected.connect(path)
+        except OSError as error:
+            connected.close()
+            log.debug("type %s: cannot connect to %s: %s", ascii(handlers.name), path, error)
+            behind = isinstance(error, BlockingIOError)  # its queue of connections is full
+            if behind or self.calls.hall.supervisor.unreachable(handlers.name):
+                self._retry = self.calls.loop.call_later(RETRY_S, self.start)
+            else:
+                self.calls.failed(self, HandlerUnavailable("the handler cannot be reached"))
             return
-        self.transport.write(frame(bytes(self.request.data)))
+        self._socket = connected
+        self.calls.loop.add_reader(connected.fileno(), self._readable)
+        self._writable()
 
-    def data_received(self, data: bytes) -> None:
-        if self not in self.calls.open:
+    def _writable(self) -> None:
+        """Sends what is left; the loop calls again when there is room."""
+        connected = self._socket
+        if connected is None:
+            return
+        try:
+            self._unsent = self._unsent[connected.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            # It does not read; it may have answered all the same, and is read below.
+            self._unsent = b""
+        if bool(self._unsent) != self._writing:
+            self._writing = not self._writing
+            if self._writing:
+                self.calls.loop.add_writer(connected.fileno(), self._writable)
+            else:
+                self.calls.loop.remove_writer(connected.fileno())
+
+    def _readable(self) -> None:
+        connected = self._socket
+        if connected is None:
+            return
+        try:
+            data = connected.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.calls.failed(self, HandlerUnavailable("the handler closed the connection before it answered"))
             return
         bodies = self._framer.feed(data, 1)
         if bodies:
@@ -51,8 +106,17 @@ class ClassicCall(asyncio.Protocol):
         elif self._framer.failure is not None:
             self.calls.failed(self, BadResponse(self._framer.failure.message))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.calls.failed(self, HandlerUnavailable("the handler closed the connection before it answered"))
+    def close(self) -> None:
+        """Ends the connection, or the waiting for one."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        connected, self._socket = self._socket, None
+        if connected is not None:
+            self.calls.loop.remove_reader(connected.fileno())
+            if self._writing:
+                self.calls.loop.remove_writer(connected.fileno())
+            connected.close()
 
 
 class ClassicCalls:
@@ -60,29 +124,14 @@ class ClassicCalls:
 
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
+        self.loop = asyncio.get_running_loop()
         self.open: set[ClassicCall] = set()
 
     def call(self, request: Request) -> None:
         """Asks the request's classic handler."""
         call = ClassicCall(self, request)
         self.open.add(call)
-        self.hall.spawn(self._connect(call))
-
-    async def _connect(self, call: ClassicCall) -> None:
-        handlers = call.request.handlers
-        while call in self.open:
-            path = handlers.rules.classic_socket
-            try:
-                if path is None:
-                    raise FileNotFoundError("the type has no classic handler any more")
-                await asyncio.get_running_loop().create_unix_connection(lambda: call, path)
-                return
-            except OSError as error:
-                log.debug("type %s: cannot connect to %s: %s", ascii(handlers.name), path, error)
-                if not self.hall.supervisor.unreachable(handlers.name):
-                    self.failed(call, HandlerUnavailable("the handler cannot be reached"))
-                    return
-            await asyncio.sleep(RETRY_S)
+        call.start()
 
     def answered(self, call: ClassicCall, body: bytes) -> None:
         """The handler's frame is there."""
@@ -107,8 +156,12 @@ class ClassicCalls:
 
     def _close(self, call: ClassicCall) -> None:
         self.open.discard(call)
-        if call.transport is not None:
-            call.transport.abort()
+        call.close()
+
+    def close(self) -> None:
+        """Ends all calls; their messages get no report any more."""
+        for call in list(self.open):
+            self._close(call)
 
     def sweep(self, now: float) -> None:
         """Fails the calls whose time is over."""

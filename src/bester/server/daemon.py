@@ -175,6 +175,7 @@ class Server:
         await hall.supervisor.stop()
         for connection in list(hall.connections):
             connection.transport.abort()
+        hall.classic.close()
         await hall.end_tasks()
         await hall.all_closed(timeout_s=1.0)
         await hall.accounts.close()
