@@ -11,8 +11,8 @@ from bench.programs import module, program
 from bench.run import Run
 
 CLIENTS = 1000
-SLOW_SIZE = 4096
-"""What the slow client does not read is to pile up."""
+SLOW_SIZE = 65_536
+"""What the slow client does not read is to pile up, beyond its socket and the limit of what may wait for it."""
 
 
 def fan_out(run: Run, stack: ExitStack) -> None:
@@ -33,6 +33,8 @@ def fan_out(run: Run, stack: ExitStack) -> None:
         run.figures.add("slow client", OURS, "p50 ratio", beside["p50Ms"] / without["p50Ms"])
         run.figures.add("slow client", OURS, "max ms without", without["maxMs"])
         run.figures.add("slow client", OURS, "max ms", beside["maxMs"])
+    cut_off = (servers[0].folder / "log").read_text().count("cut off ")
+    run.figures.add("slow client", OURS, f"cut off, of {run.rounds}", cut_off)
 
 
 def _fan(run: Run, server: Running, size: int, slow: int) -> dict[str, float]:

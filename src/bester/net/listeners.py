@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ BACKLOG = 4096
 SOCKET_MODE = 0o660
 
 
-class Listener:
+class Listener(ABC):
     """One bound address; :meth:`open` starts to accept."""
 
     kind = ""
@@ -28,17 +29,17 @@ class Listener:
         self._server: asyncio.Server | None = None
 
     @property
+    @abstractmethod
     def url(self) -> str:
         """How users write this listener's address."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bind(self) -> socket.socket:
         """Returns the bound socket.
 
         Raises:
             OSError, BadConfiguration: the address can't be had.
         """
-        raise NotImplementedError
 
     async def open(self, factory: Callable[[], asyncio.Protocol], *, handshake_timeout_s: float = 10.0) -> None:
         """Binds, and hands each connection to a protocol of its own.
