@@ -165,6 +165,21 @@ def test_received_messages(client: ClientConversation) -> None:
     assert (event.delivery_id, event.data) == ("d", None)
 
 
+def test_other_spellings_say_the_same(client: ClientConversation) -> None:
+    received = client.receive(
+        b'{"payload": {"data": [1], "type": "chat"}, "header": {"messageType": "receivedMessage"}}'
+    )
+    assert isinstance(received, ReceivedMessage)
+    assert (received.type, received.data) == ("chat", [1])
+    report = client.receive(b'{"payload": {"id": "1"}, "header": {"status": "good", "messageType": "statusReport"}}')
+    assert isinstance(report, Report)
+    assert (report.id, report.good) == ("1", True)
+    for id in ("", 'a"b', "a b", "é"):
+        report = client.receive(body(frames.good_report(id)))
+        assert isinstance(report, Report)
+        assert (report.id, report.good) == (id, True)
+
+
 def test_data_as_a_type(client: ClientConversation) -> None:
     class Chat(Struct):
         text: str
