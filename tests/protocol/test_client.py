@@ -167,7 +167,7 @@ def test_received_messages(client: ClientConversation) -> None:
 
 def test_other_spellings_say_the_same(client: ClientConversation) -> None:
     received = client.receive(
-        b'{"payload": {"data": [1], "type": "chat"}, "header": {"messageType": "receivedMessage"}}'
+        b'{"payload":{"data":[1],"type":"chat"}, "header": {"messageType": "receivedMessage"}}'
     )
     assert isinstance(received, ReceivedMessage)
     assert (received.type, received.data) == ("chat", [1])
