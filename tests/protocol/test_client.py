@@ -166,9 +166,7 @@ def test_received_messages(client: ClientConversation) -> None:
 
 
 def test_other_spellings_say_the_same(client: ClientConversation) -> None:
-    received = client.receive(
-        b'{"payload":{"data":[1],"type":"chat"}, "header": {"messageType": "receivedMessage"}}'
-    )
+    received = client.receive(b'{"payload":{"data":[1],"type":"chat"}, "header": {"messageType": "receivedMessage"}}')
     assert isinstance(received, ReceivedMessage)
     assert (received.type, received.data) == ("chat", [1])
     report = client.receive(b'{"payload": {"id": "1"}, "header": {"status": "good", "messageType": "statusReport"}}')
