@@ -49,6 +49,12 @@ def oddities(config: Config) -> Iterator[str]:
         if name not in config.handlers.type_map:
             place = dotted(("handlers", "availableTypes", index))
             yield f"{place}: {shown(name)} has no entry in handlers.typeMap; served only while a handler is attached"
+    for name, peer in config.federation.servers.items():
+        for key in ("certificate", "fingerprint", "policy"):
+            if getattr(peer, key) is not None:
+                yield f"{dotted(('federation', 'servers', name, key))}: has no effect in this version"
+    if config.federation.ca is not None:
+        yield "federation.ca: has no effect in this version"
 
 
 def _listeners(config: Config) -> Iterator[Finding]:

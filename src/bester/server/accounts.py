@@ -29,7 +29,7 @@ from bester.errors import (
 from bester.net.peers import Remote
 from bester.protocol.messages import Authentication, Payload
 from bester.protocol.names import username
-from bester.server.commands import ADMIN, Credentials, read_credentials
+from bester.server.commands import Credentials, read_credentials
 from bester.store.passwords import Passwords
 from bester.store.ports import Account, AccountStore, StoredAccount
 from bester.store.tokens import new_token, token_hash
@@ -288,8 +288,3 @@ def _canonical(name: str) -> str:
 
 def _account(stored: StoredAccount) -> Account:
     return Account(stored.username, stored.roles, stored.created)
-
-
-def is_admin(account: Account) -> bool:
-    """Whether the account may use the operator's commands."""
-    return ADMIN in account.roles

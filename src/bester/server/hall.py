@@ -132,7 +132,7 @@ class Hall:
             case Resume():
                 effect.endpoint.carrier.resume_reading(Stop.HELD)
             case PresenceChanged():
-                for watcher in self.presence_watchers:
+                for watcher in list(self.presence_watchers):  # one that does not read leaves the list
                     watcher(effect.username, effect.online)
             case Finished():
                 # After the report is written, which is later in this flush.
