@@ -12,6 +12,8 @@ from typing import Protocol
 
 import msgspec
 
+from bester.errors import MailboxFull
+
 
 class Account(msgspec.Struct, frozen=True):
     """Who somebody is."""
@@ -100,3 +102,200 @@ class AccountStore(Protocol):
 
     async def purge_tokens(self, now: float) -> None:
         """Frees the room of the tokens that have expired."""
+
+
+# -- messages ---------------------------------------------------------------------------------------------------
+
+
+class Letter(msgspec.Struct, frozen=True, gc=False):
+    """A message for an account that is away."""
+
+    username: str
+    delivery_id: str
+    type: str
+    data: bytes
+    """JSON, as it came."""
+
+
+class KeptLetter(msgspec.Struct, frozen=True, gc=False):
+    """A letter in a mailbox."""
+
+    position: int
+    """Grows with each letter of the store; a mailbox is read in its order."""
+    delivery_id: str
+    type: str
+    data: bytes
+
+
+class MailboxBounds(msgspec.Struct, frozen=True):
+    """What one account's mailbox holds at most."""
+
+    messages: int
+    bytes: int
+    lifetime_s: float
+    """How long a letter is kept."""
+
+
+class MailboxSize(msgspec.Struct, frozen=True):
+    """What is in an account's mailbox."""
+
+    username: str
+    messages: int
+    bytes: int
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """A message for another server that could not be sent yet."""
+
+    destination: str
+    """The canonical text of its address (``str(Address)``)."""
+    message_id: str
+    """What the other server recognises a repeat by; with the destination it is unique."""
+    type: str
+    data: bytes
+    hops: int
+    trace: str = ""
+    """Its W3C traceparent."""
+
+
+class Queued(msgspec.Struct, frozen=True, gc=False):
+    """A message in the outbox, or a dead letter."""
+
+    position: int
+    """Its id for operators; grows with each message of the store."""
+    message: Outgoing
+    created: float
+    tries: int
+    next_try: float
+    """Not tried alone before then; 0 for one that has not stepped aside."""
+    last_error: str
+    """``code: text`` of the last try; empty before the first."""
+    dead: bool
+    """Whether it was given up."""
+
+
+class QueueSize(msgspec.Struct, frozen=True):
+    """What waits for one destination."""
+
+    destination: str
+    waiting: int
+    dead: int
+    bytes: int
+    oldest: float
+    """When the oldest that waits was created; 0 if none waits."""
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What became of a ``once`` message (docs/protocol.md, section 4)."""
+
+    key: bytes
+    """16 bytes that stand for the sender and its id."""
+    digest: bytes
+    """16 bytes that stand for the type and the data."""
+    report: bytes
+    """The report's whole frame."""
+
+
+class MessageStore(Protocol):
+    """Mailboxes, the outbox, and what is remembered of ``once`` messages (docs/protocol.md, section 4).
+
+    What a method changed is on disk when it returns. Methods for several things at once take and return them in order;
+    they may be called again before the last call has returned, and take effect in the order of the calls. Beside what
+    is said, each can raise ``StorageFull`` (nothing was changed; only those that add) and ``Internal``.
+    """
+
+    async def open(self) -> None:
+        """Gets ready; called once, before all others.
+
+        Raises:
+            BadConfiguration: the store cannot be used as it is configured.
+        """
+
+    async def close(self) -> None:
+        """Finishes what was asked for and lets go; the second time it does nothing."""
+
+    # mailboxes
+
+    async def deposit(
+        self, letters: Sequence[Letter], bounds: MailboxBounds, now: float
+    ) -> builtins.list[MailboxFull | None]:
+        """Puts letters into mailboxes, and says for each whether its mailbox was full.
+
+        A letter whose delivery id is in that mailbox already is there once, and counts as put.
+        """
+
+    async def has_mail(self, username: str) -> bool:
+        """Whether an account's mailbox holds anything."""
+
+    async def read_mailbox(
+        self, username: str, after: int, limit: int, max_bytes: int, now: float
+    ) -> builtins.list[KeptLetter]:
+        """Returns letters behind a position, oldest first: at most ``limit``, and of at most ``max_bytes`` together,
+        but at least one if there is one. Letters that have expired are passed over."""
+
+    async def take_letters(self, letters: Sequence[tuple[str, str]]) -> None:
+        """Removes letters that were delivered: pairs of username and delivery id; unknown ones are passed over."""
+
+    async def clear_mailbox(self, username: str) -> int:
+        """Removes all letters of an account, and returns how many there were."""
+
+    async def expire_letters(self, now: float, limit: int) -> int:
+        """Removes up to ``limit`` letters that have expired, and returns how many."""
+
+    async def mailbox_sizes(self, after: str = "", limit: int = 1000) -> builtins.list[MailboxSize]:
+        """Returns the mailboxes that hold something, of accounts that sort after a name."""
+
+    async def mailbox_size(self, username: str) -> MailboxSize:
+        """Returns what one mailbox holds."""
+
+    # the outbox
+
+    async def enqueue(self, messages: Sequence[Outgoing], now: float) -> builtins.list[int]:
+        """Puts messages into the outbox, and returns their positions; one that is there already keeps its own."""
+
+    async def read_outbox(
+        self, destination: str, after: int, limit: int, max_bytes: int, now: float
+    ) -> builtins.list[Queued]:
+        """Returns what waits for a destination behind a position, oldest first, dead letters and those whose
+        ``next_try`` is later than ``now`` left out; bounded as :meth:`read_mailbox`."""
+
+    async def remove_sent(self, positions: Sequence[int]) -> None:
+        """Removes messages that the other server has, or that are dropped; unknown ones are passed over."""
+
+    async def note_failures(self, failures: Sequence[tuple[int, float, str]]) -> None:
+        """Notes tries that failed: position, ``next_try`` (0: it does not step aside) and ``last_error``."""
+
+    async def bury(self, letters: Sequence[tuple[int, str]]) -> None:
+        """Makes dead letters: position and why, which becomes ``last_error``."""
+
+    async def give_up_before(self, created: float, why: str, limit: int) -> int:
+        """Makes dead letters of up to ``limit`` waiting messages from before a time, and returns how many."""
+
+    async def revive(self, positions: Sequence[int], now: float) -> int:
+        """Lets dead letters, and those that stepped aside, be tried again now, as if new; returns how many. They keep
+        their places in the order."""
+
+    async def queue_sizes(self) -> builtins.list[QueueSize]:
+        """Returns the destinations that have messages, sorted."""
+
+    async def list_queue(
+        self, destination: str | None = None, dead: bool | None = None, after: int = 0, limit: int = 100
+    ) -> builtins.list[Queued]:
+        """Returns messages behind a position for the operator: of one destination or all, waiting or dead or both."""
+
+    async def find_queued(self, position: int) -> Queued | None:
+        """Returns one message of the outbox."""
+
+    # once
+
+    def may_recall(self, key: bytes) -> bool:
+        """Whether a ``once`` message may be remembered; when False, it is surely not. Without waiting for anything."""
+
+    async def recall(self, key: bytes) -> Remembered | None:
+        """Returns what is remembered."""
+
+    async def remember(self, records: Sequence[Remembered], now: float) -> None:
+        """Remembers what became of ``once`` messages; a key that is known already keeps its first record."""
+
+    async def forget_before(self, time: float, at_most: int) -> None:
+        """Forgets records from before a time, and the oldest beyond a number."""
