@@ -30,7 +30,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     names = "\n".join(f"  {name:12}{what}" for name, (_, what) in SCENARIOS.items())
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Bester beside nats-server, nats-py and a bare relay, on this machine, in one run.",
+        description="Bester beside nats-server, nats-py, XMPP servers and a bare relay, on this machine, in one run.",
         epilog=f"scenarios:\n{names}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,6 +41,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, help="how long the long load is; default 1")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture there, such as docs/performance.svg")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what callgrind found there")
     return parser.parse_args(arguments)
 
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str]) -> None:
                 progress.update(bar, description=f"{name}: {what}")
 
             say("")
-            run = Run(peers, seconds, max(3, chosen.rounds), crowd, minutes, say, figures)
+            run = Run(peers, seconds, max(3, chosen.rounds), crowd, minutes, say, figures, chosen.keep)
             with ExitStack() as stack:
                 SCENARIOS[name][0](run, stack)
             progress.advance(bar)

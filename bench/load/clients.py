@@ -13,11 +13,13 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import NamedTuple, cast
+from xml.etree import ElementTree
 
 import uvloop
 
-from bench.load.dialects import DIALECTS, Dialect
+from bench.load.dialects import DIALECTS, Dialect, Xmpp
 from bench.machine import cpu_seconds
 
 
@@ -36,6 +38,8 @@ class Plan(NamedTuple):
     handler: list[int]
     windows: int = 1
     """How many results there are, one line each, ``seconds`` apart."""
+    counts: Sequence[int] = ()
+    """How many round trips are made, instead, each time that a line is read; nothing is under way between them."""
 
 
 class Load:
@@ -45,14 +49,23 @@ class Load:
         self.plan = plan
         self.dialect: Dialect = DIALECTS[plan.dialect]()
         self.replies = 0
+        self.awaited = 0
+        self.complete: asyncio.Future[None] | None = None
         self.latencies: list[float] | None = [] if plan.clients == plan.outstanding == 1 else None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        clients = [Client(self, number) for number in range(self.plan.clients)]
+        make = XmppClient if isinstance(self.dialect, Xmpp) else Client
+        clients = [make(self, number) for number in range(self.plan.clients)]
         for client in clients:
             await loop.create_connection(lambda client=client: client, "127.0.0.1", self.plan.port)  # type: ignore[misc]
         await asyncio.wait_for(asyncio.gather(*(client.checked for client in clients)), 20)
+        if self.plan.counts:
+            print("ready", flush=True)
+            for count in self.plan.counts:
+                sys.stdin.readline()
+                print(json.dumps({"count": await self._counted(clients, count)}), flush=True)
+            return
         for client in clients:
             client.start()
         await asyncio.sleep(self.plan.warm_up)
@@ -61,6 +74,16 @@ class Load:
         for client in clients:
             if client.lost:
                 raise RuntimeError("a client lost its connection")
+
+    async def _counted(self, clients: list[Client], count: int) -> int:
+        """Makes so many round trips, as many by each client, and returns how many that were."""
+        self.replies = 0
+        self.awaited = count - count % len(clients)
+        self.complete = asyncio.get_running_loop().create_future()
+        for client in clients:
+            client.start(count // len(clients))
+        await asyncio.wait_for(self.complete, 300)
+        return self.replies
 
     async def _window(self) -> dict[str, float]:
         plan = self.plan
@@ -104,17 +127,26 @@ class Client(asyncio.Protocol):
         self._have = 0
         self._greeted = False
         self._hot = False
+        self._left: int | None = None
         self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.write(self.load.dialect.hello(self.number))
 
-    def start(self) -> None:
-        """Has as many messages under way as the plan says, from now on."""
+    def start(self, count: int | None = None) -> None:
+        """Has as many messages under way as the plan says, from now on, or until it has sent so many."""
         self._hot = True
+        self._left = count
         self._sent = time.perf_counter()
-        self._transport.write(self._batches[-1])
+        self._send(self.load.plan.outstanding)
+
+    def _send(self, count: int) -> None:
+        if self._left is not None:
+            count = min(count, self._left)
+            self._left -= count
+        if count:
+            self._transport.write(self._batches[count])
 
     def data_received(self, data: bytes) -> None:
         if self._ping and self._ping in data:
@@ -131,7 +163,12 @@ class Client(asyncio.Protocol):
                 now = time.perf_counter()
                 load.latencies.append(now - self._sent)
                 self._sent = now
-            self._transport.write(self._batches[count])
+            if self._left is None:
+                self._transport.write(self._batches[count])
+                return
+            self._send(count)
+            if load.complete is not None and load.replies == load.awaited:
+                load.complete.set_result(None)
 
     def _check(self, data: bytes) -> None:
         """Takes the greeting, then the whole answer to one message."""
@@ -153,6 +190,45 @@ class Client(asyncio.Protocol):
         self.lost = True
         if not self.checked.done():
             self.checked.set_exception(RuntimeError(f"a connection was lost: {self._buffer!r}"))
+
+
+class XmppClient(Client):
+    """One connection to an XMPP server.
+
+    A server has its own order of attributes, and may add the language of the stream: of the first reply the meaning is
+    compared, and those after it are counted by its size, for they say the same.
+    """
+
+    def __init__(self, load: Load, number: int) -> None:
+        super().__init__(load, number)
+        self._steps = Xmpp().steps(number)
+
+    def _check(self, data: bytes) -> None:
+        """Takes the steps of the login, then the whole answer to one message."""
+        self._buffer += data
+        if self.checked.done():
+            return
+        if any(sign in self._buffer for sign in (b"<failure", b"<stream:error", b"type='error'")):
+            self.checked.set_exception(RuntimeError(f"refused: {self._buffer!r}"))
+        elif self._steps:
+            awaited, answer = self._steps[0]
+            if awaited.search(self._buffer):
+                del self._steps[0]
+                self._buffer = b""
+                self._transport.write(answer if self._steps else self._message)
+        elif self._buffer.endswith(b"</message>"):
+            if _meaning(self._buffer) == _meaning(self._expected):
+                self._size = len(self._buffer)
+                self.checked.set_result(None)
+            else:
+                self.checked.set_exception(RuntimeError(f"a wrong reply: {self._buffer!r}"))
+
+
+def _meaning(stanza: bytes) -> tuple[str, dict[str, str], list[str | None]]:
+    """Returns the kind of a stanza, its attributes, and the texts in it."""
+    root = ElementTree.fromstring(stanza)  # noqa: S314 - of a server that this run has started
+    attributes = {name: value for name, value in root.attrib.items() if not name.endswith("}lang")}
+    return root.tag.rpartition("}")[2], attributes, [child.text for child in root]
 
 
 if __name__ == "__main__":

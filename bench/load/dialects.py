@@ -1,16 +1,27 @@
 """What a load generator says to each kind of server, and the exact bytes that it expects back.
 
 All that is sent and expected is built before the clock runs. A round trip is, for ours, the message that the handler
-replies with and the status report after it; for NATS the reply to the client's inbox; for the relay the same frame.
+replies with and the status report after it; for NATS the reply to the client's inbox; for XMPP the component's message
+to the client; for the relay the same frame.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64encode
 from struct import pack
 
 TYPE = "echo"
 SERVER = "bench.example"
+
+# Of XMPP only.
+COMPONENT = b"echo.bench.test"
+SECRET = b"the component's secret"
+PASSWORD = "the same password for all"
+RESOURCE = b"bench"
+STREAMS = b"xmlns:stream='http://etherx.jabber.org/streams'"
+FEATURES = re.compile(rb"</stream:features>")
 
 
 def frame(body: bytes) -> bytes:
@@ -108,5 +119,46 @@ class Relay:
         return self.message(number, size)
 
 
-Dialect = Bester | Nats | Relay
-DIALECTS: dict[str, type[Bester] | type[Nats] | type[Relay]] = {"bester": Bester, "nats": Nats, "relay": Relay}
+class Xmpp:
+    """A client of an XMPP server (RFC 6120), whose messages go to an external component (XEP-0114)."""
+
+    ping = b""
+
+    def hello(self, number: int) -> bytes:
+        return b"<stream:stream to='%b' version='1.0' xmlns='jabber:client' %b>" % (SERVER.encode(), STREAMS)
+
+    def steps(self, number: int) -> list[tuple[re.Pattern[bytes], bytes]]:
+        """How the hello goes on: what each answer ends with, and what is sent then."""
+        credentials = b64encode(f"\0{account(number)}\0{PASSWORD}".encode())
+        auth = b"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>%b</auth>" % credentials
+        bind = b"<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>%b</resource></bind>" % RESOURCE
+        return [
+            (FEATURES, auth),
+            (re.compile(rb"<success[^>]*/>|</success>"), self.hello(number)),
+            (FEATURES, b"<iq type='set' id='bind'>%b</iq>" % bind),
+            (re.compile(rb"<jid>%b</jid>.*</iq>" % re.escape(jid(number))), b""),
+        ]
+
+    def greeted(self, buffer: bytes) -> int:
+        raise NotImplementedError("it takes several steps")
+
+    def message(self, number: int, size: int) -> bytes:
+        return b"<message to='%b' id='abcd'><body>%b</body></message>" % (COMPONENT, b"x" * size)
+
+    def replies(self, number: int, size: int) -> bytes:
+        """The reply as the component writes it; a server may write the same in other words."""
+        return b"<message from='%b' to='%b' id='abcd'><body>%b</body></message>" % (COMPONENT, jid(number), b"x" * size)
+
+
+def jid(number: int) -> bytes:
+    """The full address of an XMPP client, as long for each."""
+    return b"%b@%b/%b" % (account(number).encode(), SERVER.encode(), RESOURCE)
+
+
+Dialect = Bester | Nats | Relay | Xmpp
+DIALECTS: dict[str, type[Bester] | type[Nats] | type[Relay] | type[Xmpp]] = {
+    "bester": Bester,
+    "nats": Nats,
+    "relay": Relay,
+    "xmpp": Xmpp,
+}

@@ -14,6 +14,7 @@ import socket
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import uvloop
@@ -39,6 +40,8 @@ class Plan(NamedTuple):
     server: list[int]
     slow: int = 0
     """How many of the clients do not read."""
+    counts: Sequence[int] = ()
+    """How many messages are sent, instead, each time that a line is read; nothing is under way between them."""
 
 
 def one(plan: Plan) -> bytes:
@@ -149,6 +152,7 @@ class Fan:
         self._message = message(plan)
         self._latencies: list[float] = []
         self._waiting = 0
+        self._wanted = 0
         self._awaited: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def greeted(self) -> None:
@@ -166,13 +170,26 @@ class Fan:
     def _complete(self) -> None:
         now = time.perf_counter()
         self._latencies.append(now - self._sent)
-        self._send()
+        if len(self._latencies) != self._wanted:
+            self._send()
+        elif not self._awaited.done():
+            self._awaited.set_result(None)
 
     def _send(self) -> None:
         plan = self.plan
         self._waiting = plan.clients - plan.slow + (plan.dialect == "bester")
         self._sent = time.perf_counter()
         self._sender.transport.write(self._message)
+
+    async def _counted(self, count: int) -> int:
+        """Sends so many messages, one after the other, and returns how many deliveries that were."""
+        self._latencies.clear()
+        self._wanted = count
+        self._awaited = asyncio.get_running_loop().create_future()
+        self._send()
+        await asyncio.wait_for(self._awaited, 300)
+        self.checked = True
+        return count * self.plan.clients
 
     async def run(self) -> None:
         plan, loop = self.plan, asyncio.get_running_loop()
@@ -192,6 +209,12 @@ class Fan:
         else:
             _, self._sender = await loop.create_unix_connection(lambda: Sender(self), plan.address)
         await self._awaited
+        if plan.counts:
+            print("ready", flush=True)
+            for count in plan.counts:
+                sys.stdin.readline()
+                print(json.dumps({"count": await self._counted(count)}), flush=True)
+            return
         self._send()
         await asyncio.sleep(plan.warm_up)
         if not self._latencies:

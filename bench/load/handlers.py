@@ -1,18 +1,20 @@
 """Handlers in lean Python: ``python -m bench.load.handlers KIND ADDRESS``. Each prints ``ready``.
 
-They echo the data that they are asked with. Kinds: ``bester`` (attached), ``classic``, ``nats``, ``relay``.
+They echo the data that they are asked with. Kinds: ``bester`` (attached), ``classic``, ``nats``, ``relay``, ``xmpp``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 import sys
 from struct import pack
 from typing import cast
 
 import uvloop
 
-from bench.load.dialects import TYPE, frame
+from bench.load.dialects import COMPONENT, SECRET, STREAMS, TYPE, frame
 
 ATTACH = (
     b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["%b"],"concurrency":65536}}}'
@@ -124,6 +126,60 @@ class Responder(asyncio.Protocol):
         sys.exit(0)
 
 
+class Component(asyncio.Protocol):
+    """An external component of an XMPP server (XEP-0114, ``jabber:component:accept``)."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._accepted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(b"<stream:stream xmlns='jabber:component:accept' %b to='%b'>" % (STREAMS, COMPONENT))
+        # If the server says neither yes nor no.
+        self._too_late = asyncio.get_running_loop().call_later(20, sys.exit, "not accepted")
+
+    def data_received(self, data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        if not self._accepted:
+            self._buffer = self._shake_hands(data)
+            return
+        *stanzas, self._buffer = data.split(b"</message>")
+        out = [self._answer(stanza) for stanza in stanzas]
+        if out:
+            self._transport.write(b"".join(out))
+
+    def _shake_hands(self, data: bytes) -> bytes:
+        """Takes what comes before the stanzas, and returns what of it is not complete."""
+        opened = re.search(rb"<stream:stream[^>]* id=['\"]([^'\"]+)['\"][^>]*>", data)
+        if opened:
+            digest = hashlib.sha1(opened[1] + SECRET).hexdigest().encode()  # noqa: S324 - what XEP-0114 says
+            self._transport.write(b"<handshake>%b</handshake>" % digest)
+            return data[opened.end() :]
+        if re.search(rb"<handshake[^>]*/>|</handshake>", data):
+            self._accepted = True
+            self._too_late.cancel()
+            print("ready", flush=True)
+            return b""
+        return data
+
+    def _answer(self, stanza: bytes) -> bytes:
+        """Returns a message of the same body to whom this one is from; a stanza lacks its end here."""
+        head, _, body = stanza.partition(b"<body>")
+        if b" type='error'" in head:  # a client has left before its reply; an answer would come back for ever
+            return b""
+        begins, begins_id = head.index(b" from='") + 7, head.index(b" id='") + 5
+        return b"<message from='%b' to='%b' id='%b'><body>%b</message>" % (
+            COMPONENT,
+            head[begins : head.index(b"'", begins)],
+            head[begins_id : head.index(b"'", begins_id)],
+            body,
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        sys.exit(0)
+
+
 async def main(kind: str, address: str) -> None:
     loop = asyncio.get_running_loop()
     if kind == "bester":
@@ -131,6 +187,8 @@ async def main(kind: str, address: str) -> None:
     elif kind == "relay":
         await loop.create_unix_connection(Framed, address)
         print("ready", flush=True)
+    elif kind == "xmpp":
+        await loop.create_connection(Component, "127.0.0.1", int(address))
     elif kind == "nats":
         await loop.create_connection(Responder, "127.0.0.1", int(address))
     else:

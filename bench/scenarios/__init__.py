@@ -3,6 +3,7 @@
 from bench.run import Scenario
 from bench.scenarios.crowds import beside_idle, idle, logins
 from bench.scenarios.fanout import fan_out
+from bench.scenarios.instructions import instructions
 from bench.scenarios.life import start, steady
 from bench.scenarios.roundtrips import classic, lean, sdk
 
@@ -16,5 +17,6 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "beside": (beside_idle, "round trips beside idle clients"),
     "steady": (steady, "a long load"),
     "start": (start, "from the start to ready"),
+    "instructions": (instructions, "what a message takes in user space, where valgrind is installed"),
 }
 """By name, with what it is."""

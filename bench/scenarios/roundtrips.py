@@ -9,13 +9,18 @@ from bench.figures import NATS_PY, OURS
 from bench.peers import Running
 from bench.programs import module, program
 from bench.run import Run
+from bench.xmpp import SERVERS, installed
 
 LOADS = (("1x64", 1, 64, 64), ("50x8", 50, 8, 64), ("50x1", 50, 1, 64), ("50x8 1 KiB", 50, 8, 1024))
 
 
 def lean(run: Run, stack: ExitStack) -> None:
-    """Ours, nats-server and the floor, in turns."""
+    """Ours, nats-server, the floor, and with 64 bytes the XMPP servers that are installed, in turns."""
     servers = [stack.enter_context(start()) for start in (run.peers.bester, run.peers.nats, run.peers.relay)]
+    xmpp = [stack.enter_context(start(run.peers.new_folder())) for start in installed().values()]
+    run.figures.notes += [f"{server.name} {server.version}." for server in xmpp]
+    missing = [name for name in SERVERS if name not in installed()]
+    run.figures.notes += [f"{name} is not measured: it is not installed." for name in missing]
     for name, clients, outstanding, size in LOADS:
 
         def measure(
@@ -28,7 +33,7 @@ def lean(run: Run, stack: ExitStack) -> None:
             for who in ("server", "handler", "client"):
                 add(name, server.name, f"{who} %", 100 * found[f"{who}Share"])
 
-        run.alternate(servers, measure)
+        run.alternate(servers + xmpp if size == 64 else servers, measure)
 
 
 def classic(run: Run, stack: ExitStack) -> None:

@@ -8,7 +8,6 @@ the peak. The figures are recorded in ``cost.json``, by Python's version; ``BEST
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import os
@@ -16,137 +15,23 @@ import sys
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from struct import pack, unpack_from
 from types import CodeType, FrameType
 from typing import Any
 
 import pytest
-
-from bester.config import load
-from bester.core.endpoints import Session
-from bester.server.attached import HandlerConnection
-from bester.server.connection import Connection
-from bester.server.daemon import Server
-from bester.server.listening import ListenerConnection
+from tests.bench.desk import RECEIVED, Desk, opened
 
 RECORDED = Path(__file__).with_name("cost.json")
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 TOLERANCE = 1.1
 BATCH = 64
 MANY = 1000
-DATA = b'"' + b"x" * 62 + b'"'
-MESSAGE = b'{"header":{},"payload":{"type":"echo","id":"abcd","data":%b}}' % DATA
-ANSWER = b'{"header":{"id":"%b","status":"0","command":{"type":"reply"}},"payload":{"data":%b}}'
-REPLIES = (
-    b'{"header":{"messageType":"receivedMessage"},"payload":{"type":"echo","data":%b}}' % DATA,
-    b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"abcd"}}',
-)
-LOGIN = b'{"header":{"scope":"client","authentication":{"username":"t","password":"the password of t"}}}'
-ATTACH = (
-    b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["echo"],"concurrency":4096}}}'
-)
-
-
-def framed(body: bytes) -> bytes:
-    return pack("<I", len(body)) + body
-
-
-class Counting(asyncio.Transport):
-    """Keeps what is written to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written: list[bytes] = []
-
-    def write(self, data: Any) -> None:
-        self.written.append(data)
-
-    def writelines(self, list_of_data: Any) -> None:
-        self.written.append(b"".join(list_of_data))
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def frames(self) -> list[bytes]:
-        """Returns the bodies of what was written since the last call, and forgets them."""
-        data, at, bodies = b"".join(self.written), 0, []
-        self.written.clear()
-        while at < len(data):
-            end = at + 4 + unpack_from("<I", data, at)[0]
-            bodies.append(data[at + 4 : end])
-            at = end
-        return bodies
-
-
-class Desk:
-    """A server with a client and an attached handler, driven by hand."""
-
-    def __init__(self, server: Server) -> None:
-        self.hall = server.hall
-        self._client, self.client = self._taken(ListenerConnection)
-        self._handler, self.handler = self._taken(HandlerConnection)
-
-    def _taken(self, kind: type[Connection]) -> tuple[Connection, Counting]:
-        connection = next(found for found in self.hall.connections if isinstance(found, kind))
-        connection.transport = counting = Counting()
-        return connection, counting
-
-    def ask(self, count: int) -> None:
-        """So many messages come in one read, and are handed over."""
-        self._client.data_received(framed(MESSAGE) * count)
-        self.hall.flush()
-
-    def answers(self) -> bytes:
-        """Returns what the handler answers to what it has been asked."""
-        ids = (json.loads(body)["header"]["id"].encode() for body in self.handler.frames())
-        return b"".join(framed(ANSWER % (id, DATA)) for id in ids)
-
-    def answer(self, answers: bytes) -> None:
-        """They come in one read too, and are executed and reported."""
-        self._handler.data_received(answers)
-        self.hall.flush()
-
-    def join(self, count: int) -> list[Counting]:
-        """So many more clients are there."""
-        transports = []
-        for number in range(count):
-            connection = ListenerConnection(self.hall)
-            connection.transport = counting = Counting()
-            connection.endpoint = Session(f"c{number}", "j.example", carrier=connection)
-            self.hall.exchange.add_session(connection.endpoint)
-            transports.append(counting)
-        self.hall.flush()
-        return transports
 
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    (tmp_path / "server.conf").write_text(
-        json.dumps(
-            {
-                "server": {"name": "j.example"},
-                "network": {"unix": {"address": "socket"}},
-                "accounts": {"registration": "firstUse"},
-            }
-        )
-    )
-    server = Server(load(tmp_path / "server.conf"))
-    await server.start()
-    writers = []
-    for name, hello in (("socket", LOGIN), ("besterHandlers", ATTACH)):
-        reader, writer = await asyncio.open_unix_connection(str(tmp_path / name))
-        writer.write(framed(hello))
-        size = unpack_from("<I", await reader.readexactly(4))[0]
-        assert b'"status":"good"' in await reader.readexactly(size)
-        writers.append(writer)
-    real = {connection: connection.transport for connection in server.hall.connections}
-    yield Desk(server)
-    for connection, transport in real.items():
-        connection.transport = transport
-    for writer in writers:
-        writer.close()
-    await server.stop()
-    gc.unfreeze()
+    async with opened(tmp_path) as desk:
+        yield desk
 
 
 # -- counting ----------------------------------------------------------------------------------------------------
@@ -259,13 +144,13 @@ def _untraced() -> None:
 async def test_a_round_trip(desk: Desk, count: int) -> None:
     def answered() -> Callable[[], None]:
         assert len(desk.handler.written) == 1, "one write for all requests of one read"
-        answers = desk.answers()
+        answers = b"".join(desk.answers())
         return lambda: desk.answer(answers)
 
     def round_trip() -> dict[str, float]:
         found = cost(lambda: desk.ask(count), answered, count)
         assert len(desk.client.written) == len(COUNTS), "one write for all that one read led to"
-        assert desk.client.frames() == [*REPLIES] * count * len(COUNTS)
+        assert desk.client.frames() == desk.replies(count) * len(COUNTS)
         return found
 
     round_trip()  # what is done once is done
@@ -274,16 +159,12 @@ async def test_a_round_trip(desk: Desk, count: int) -> None:
 
 async def test_a_delivery_of_a_fan_out(desk: Desk) -> None:
     transports = desk.join(MANY)
-    names = json.dumps([f"c{number}" for number in range(MANY)]).encode()
-    push = framed(
-        b'{"header":{"messageType":"push","id":"p","command":{"type":"sendClients","data":%b}},"payload":{"data":%b}}'
-        % (names, DATA)
-    )
+    push = desk.push(MANY)
 
     def delivered() -> Callable[[], None] | None:
         for transport in transports:
             assert len(transport.written) == 1
-            assert transport.frames() == [REPLIES[0]]
+            assert transport.frames() == [RECEIVED % desk.data]
         desk.handler.frames()
         return None
 

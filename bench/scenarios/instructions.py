@@ -1,0 +1,95 @@
+"""Instructions in user space for each message: the same on a machine that is busy, and on a fast one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.callgrind import Callgrind, missing
+from bench.figures import OURS
+from bench.peers import BESTERD, Peers, Running
+from bench.programs import Program, module, program
+from bench.run import Run
+
+LOADS = (("50x8", 50, 8, 64), ("50x8 1 KiB", 50, 8, 1024))
+WARM_UP, COUNTED = 2000, 8000
+"""Round trips."""
+FAN_CLIENTS, FAN_WARM_UP, FAN_COUNTED = 1000, 3, 10
+"""Clients, and messages to all of them."""
+UNIT = "instructions"
+
+
+class Watched(Peers):
+    """Starts our server under callgrind, once."""
+
+    def __init__(self, peers: Peers, callgrind: Callgrind) -> None:
+        super().__init__(peers._folder, peers._accounts)
+        self._callgrind = callgrind
+
+    @contextmanager
+    def _besterd(self, folder: Path, core: int | None) -> Iterator[Program]:
+        command = self._callgrind.command(sys.executable, "-c", BESTERD, str(folder / "server.conf"))
+        with program(*command, core=core, log=folder / "log", cwd=folder) as server:
+            yield server
+
+
+def instructions(run: Run, stack: ExitStack) -> None:
+    """Ours alone: it is compared with itself."""
+    reason = missing()
+    if reason:
+        run.figures.notes.append(f"Instructions are not measured: {reason}.")
+        return
+    for name, clients, outstanding, size in LOADS:
+        run.progress(name)
+        callgrind = Callgrind(run.peers.new_folder())
+        with Watched(run.peers, callgrind).bester() as server:
+            plan = {
+                "dialect": server.dialect,
+                "port": server.port,
+                "clients": clients,
+                "outstanding": outstanding,
+                "size": size,
+                "seconds": 0,
+                "warm_up": 0,
+                "server": server.pids,
+                "handler": server.handler,
+                "counts": [WARM_UP, *[COUNTED] * run.rounds],
+            }
+            _measure(run, callgrind, server, name, module("clients", json.dumps(plan)))
+    run.progress("fan-out")
+    callgrind = Callgrind(run.peers.new_folder())
+    with Watched(run.peers, callgrind).bester(handler=None) as server:
+        plan = {
+            "dialect": server.dialect,
+            "port": server.port,
+            "address": server.handler_socket,
+            "clients": FAN_CLIENTS,
+            "size": 64,
+            "seconds": 0,
+            "warm_up": 0,
+            "server": server.pids,
+            "counts": [FAN_WARM_UP, *[FAN_COUNTED] * run.rounds],
+        }
+        _measure(run, callgrind, server, "fan-out", module("fan", json.dumps(plan)))
+
+
+def _measure(run: Run, callgrind: Callgrind, server: Running, name: str, load: tuple[str, ...]) -> None:
+    """Lets a load do its counts, one after the other, the first of which is for warming up."""
+    pid = server.server.pid
+    with program(*load) as source:
+        assert source.line() == "ready"
+        callgrind.start(pid)
+        source.tell("on")
+        source.result()
+        for _ in range(run.rounds):
+            callgrind.zero(pid)
+            source.tell("on")
+            count = source.result()["count"]
+            run.figures.add(name, OURS, UNIT, callgrind.total(pid) / count)
+    if run.keep:
+        run.keep.mkdir(parents=True, exist_ok=True)
+        shutil.copy(callgrind.latest, run.keep / f"callgrind.{name.replace(' ', '-')}")
