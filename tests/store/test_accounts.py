@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bester.errors import AccountExists, BadConfiguration, Internal, UnknownAccount
-from bester.store.ports import Account, AccountStore, StoredAccount
+from bester.store.ports import MAX_TOKENS, Account, AccountStore, StoredAccount
 from bester.store.redis import RedisAccounts
 from bester.store.sqlite import SqliteAccounts
 
@@ -216,6 +216,31 @@ async def test_purging_drops_what_has_expired_and_nothing_else(store: AccountSto
     await store.purge_tokens(NOW)
     assert await store.find_token(TOKEN, NOW - 20) is None
     assert await store.find_token(b"o" * 32, NOW) is not None
+
+
+async def test_the_oldest_tokens_make_room_for_new_ones(store: AccountStore) -> None:
+    await store.add("alice", "$hash")
+    await store.add("bob", "$hash")
+    await store.add_token("bob", b"bob's", LATER)
+    tokens = [bytes([number]) * 32 for number in range(MAX_TOKENS + 5)]
+    for number, token in enumerate(tokens[:MAX_TOKENS]):
+        await store.add_token("alice", token, LATER - number)  # what expires first is not what is oldest
+    await store.remove_token(tokens[50])
+    await store.add_token("alice", tokens[MAX_TOKENS], LATER)
+    assert await store.find_token(tokens[0], NOW) is not None
+    for token in tokens[MAX_TOKENS + 1 :]:
+        await store.add_token("alice", token, LATER)
+    good = [await store.find_token(token, NOW) is not None for token in tokens]
+    assert good == [False] * 4 + [True] * 46 + [False] + [True] * (MAX_TOKENS - 46)
+    assert await store.find_token(b"bob's", NOW) is not None
+
+
+async def test_tokens_of_an_old_password_do_not_cost_new_ones_their_place(store: AccountStore) -> None:
+    await store.add("alice", "$hash")
+    await asyncio.gather(*(store.add_token("alice", bytes([n]) * 32, LATER) for n in range(MAX_TOKENS)))
+    await store.set_password("alice", "$new")
+    await asyncio.gather(*(store.add_token("alice", bytes([n]) * 31, LATER) for n in range(MAX_TOKENS)))
+    assert all([await store.find_token(bytes([n]) * 31, NOW) for n in range(MAX_TOKENS)])
 
 
 async def test_a_closed_store_says_so(store: AccountStore) -> None:

@@ -18,10 +18,24 @@ import pytest
 
 from bester.errors import AccountExists, BadConfiguration, Internal, StorageFull
 from bester.store import database as module
+from bester.store import opening
 from bester.store.database import Database
-from bester.store.ports import StoredAccount
-from bester.store.sqlite import MIGRATIONS, SqliteAccounts
+from bester.store.messages import SqliteMessages
+from bester.store.opening import problems_of
+from bester.store.ports import (
+    KeptLetter,
+    Letter,
+    MailboxBounds,
+    MailboxSize,
+    Outgoing,
+    Queued,
+    Remembered,
+    StoredAccount,
+)
+from bester.store.schema import MIGRATIONS
+from bester.store.sqlite import SqliteAccounts
 
+BOUNDS = MailboxBounds(messages=1000, bytes=1_000_000, lifetime_s=3600.0)
 NUMBERS = (("CREATE TABLE number (n INTEGER PRIMARY KEY)",),)
 
 
@@ -78,7 +92,7 @@ async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:
         await store.open()
         await store.add("alice", "$hash")
         files = list(tmp_path.iterdir())
-        assert {file.name for file in files} == {"bester.db", "bester.db-wal", "bester.db-shm"}
+        assert {file.name for file in files} == {"bester.db", "bester.db-lock", "bester.db-wal", "bester.db-shm"}
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
         await store.close()
     finally:
@@ -163,36 +177,69 @@ asyncio.run(main())
 
 # -- the schema -------------------------------------------------------------------------------------------------------
 
-VERSION_1 = """
-CREATE TABLE account (
-            username TEXT PRIMARY KEY NOT NULL,
-            password_hash TEXT NOT NULL,
-            roles TEXT NOT NULL, -- a JSON list
-            created REAL NOT NULL
-        ) WITHOUT ROWID;
-CREATE TABLE token (
-            token_hash BLOB PRIMARY KEY NOT NULL,
-            username TEXT NOT NULL REFERENCES account ON DELETE CASCADE,
-            expires REAL NOT NULL
-        ) WITHOUT ROWID;
-CREATE INDEX token_by_username ON token (username);
-CREATE INDEX token_by_expires ON token (expires);
-INSERT INTO account VALUES ('alice', '$hash', '["admin"]', 5.0);
-INSERT INTO token VALUES (x'00ff', 'alice', 100.0);
-PRAGMA user_version = 1;
-"""
-"""A frozen database: never edited, whatever becomes of the schema."""
+FROZEN = Path(__file__).parent / "frozen"
 
 
-async def test_a_file_of_version_1_is_used_and_upgraded(tmp_path: Path) -> None:
-    path = tmp_path / "old.db"
+def test_every_version_is_frozen() -> None:
+    assert {path.stem for path in FROZEN.iterdir()} == {f"v{number}" for number in range(1, len(MIGRATIONS) + 1)}
+
+
+def thaw(number: int, folder: Path) -> Path:
+    path = folder / f"v{number}.db"
     with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(VERSION_1)
-    store = SqliteAccounts(path)
+        connection.executescript((FROZEN / f"v{number}.sql").read_text(encoding="utf-8"))
+        assert version(connection) == number
+    return path
+
+
+@pytest.mark.parametrize("number", range(1, len(MIGRATIONS) + 1))
+async def test_a_file_of_any_version_is_used_and_upgraded(tmp_path: Path, number: int) -> None:
+    database = Database(thaw(number, tmp_path))
+    store, messages = SqliteAccounts(database), SqliteMessages(database)
     await store.open()
+    await messages.open()
+    assert await database.read(version) == len(MIGRATIONS)
     assert await store.find_token(b"\x00\xff", 50.0) == StoredAccount("alice", ("admin",), 5.0, "$hash")
-    assert await store.database.read(version) == len(MIGRATIONS)
+    assert [account.username for account in await store.list()] == ["alice", "山田"]
+    await store.add("bob", "$hash")
+    assert await messages.deposit([Letter("bob", "d", "text", b"{}")], BOUNDS, 1.0) == [None]
+    assert await database.read(problems_of) == []
     await store.close()
+    await messages.close()
+
+
+async def test_tokens_of_version_1_are_in_the_order_in_which_they_expire(tmp_path: Path) -> None:
+    store = SqliteAccounts(thaw(1, tmp_path))
+    await store.open()
+    rows = await store.database.read(
+        lambda connection: connection.execute(
+            "SELECT hex(token_hash) FROM token WHERE username = '山田' ORDER BY number"
+        ).fetchall()
+    )
+    assert rows == [("0303",), ("0202",), ("0101",)]
+    await store.close()
+
+
+async def test_messages_of_version_2_are_kept(tmp_path: Path) -> None:
+    messages = SqliteMessages(thaw(2, tmp_path))
+    await messages.open()
+    assert await messages.read_mailbox("alice", 0, 10, 1000, 100.0) == [
+        KeptLetter(3, "d-3", "text", b"{}"),
+        KeptLetter(7, "d-7", "text", b"null"),
+    ]
+    assert await messages.mailbox_size("alice") == MailboxSize("alice", 2, 6)
+    waiting = Outgoing("host:1", "m-4", "text", b"{}", 1)
+    dead = Outgoing("host:1", "m-9", "text", b"null", 0, "00-aa-bb-01")
+    assert await messages.list_queue() == [
+        Queued(4, waiting, 10.0, 2, 30.5, "serverUnreachable: gone", False),
+        Queued(9, dead, 11.0, 1, 0.0, "serverRefused: no", True),
+    ]
+    key = bytes(range(16))
+    assert messages.may_recall(key)
+    assert await messages.recall(key) == Remembered(key, bytes(reversed(key)), b"report")
+    await messages.deposit([Letter("alice", "new", "text", b"{}")], BOUNDS, 1.0)
+    assert [letter.position for letter in await messages.read_mailbox("alice", 7, 10, 1000, 1.0)] == [8]
+    await messages.close()
 
 
 def version(connection: sqlite3.Connection) -> int:
@@ -274,12 +321,117 @@ async def test_a_path_that_cannot_be_one_is_an_error_and_not_a_hang(tmp_path: Pa
 
 
 async def test_a_file_that_another_process_holds_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(opening, "BUSY_TIMEOUT_S", 0.01)
     path = tmp_path / "bester.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("BEGIN IMMEDIATE")
         assert "another process" in (await refused(path)).message
+
+
+# -- one process at a time, and what it left ---------------------------------------------------------------------------
+
+HOLD = """
+import asyncio, sys
+from bester.store.database import Database
+
+async def main():
+    database = Database(sys.argv[1])
+    await database.open()
+    print("open", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+def held(path: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+async def test_a_second_process_is_refused_until_the_first_has_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "bester.db"
+    with held(path) as other:
+        assert f"another process ({other.pid})" in (await refused(path)).message
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as reader:
+            assert version(reader) == len(MIGRATIONS)
+        other.kill()
+    store = SqliteAccounts(path)
+    await store.open()
+    assert "is being checked" in caplog.text
+    await store.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["bester.db"]
+
+
+async def test_who_has_stopped_as_it_should_lets_the_next_one_in_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "bester.db"
+    with held(path) as other:
+        other.communicate("")
+    store = SqliteAccounts(path)
+    await store.open()
+    await store.close()
+    assert "is being checked" not in caplog.text
+
+
+async def test_two_of_one_process_are_refused_too(numbers: Database) -> None:
+    with pytest.raises(BadConfiguration, match="another process"):
+        await Database(numbers.path, NUMBERS).open()
+    await numbers.write(insert(1))
+
+
+def spoil(path: Path) -> None:
+    """Writes over the middle of the file, as after a crash that was the disk's."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE last_stop SET clean = 0")
+        connection.commit()
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2 // page_size * page_size)
+        file.write(b"\xa5" * page_size * 4)
+
+
+async def test_a_damaged_file_is_found_after_a_crash(tmp_path: Path) -> None:
+    path = tmp_path / "bester.db"
+    messages = SqliteMessages(path)
+    await messages.open()
+    letters = [Letter("alice", f"d-{number}", "text", b"x" * 500) for number in range(1000)]
+    await messages.deposit(letters, BOUNDS, 1.0)
+    await messages.close()
+    spoil(path)
+    before = path.read_bytes()
+    error = await refused(path)
+    assert "damaged" in error.message
+    assert "restore the last backup" in error.message
+    assert ".recover" in error.message
+    assert path.read_bytes() == before
+
+
+async def test_a_shared_database_closes_with_the_last_of_its_stores(tmp_path: Path) -> None:
+    database = Database(tmp_path / "bester.db")
+    accounts, messages = SqliteAccounts(database), SqliteMessages(database)
+    await accounts.close()
+    await asyncio.gather(accounts.open(), messages.open())
+    await accounts.open()
+    await accounts.close()
+    await accounts.close()
+    assert not await messages.has_mail("alice")
+    assert len(database_threads()) == 1
+    await messages.close()
+    assert database_threads() == []
+    with pytest.raises(Internal, match="closed"):
+        await messages.has_mail("alice")
+    await accounts.open()
+    assert await accounts.count() == 0
+    await accounts.close()
 
 
 # -- commits ----------------------------------------------------------------------------------------------------------

@@ -5,8 +5,11 @@ one transaction, commits once (one fsync for all of them), and wakes the loop on
 commits, the next batch gathers: the busier it is, the less a write costs. Each write has a savepoint of its own, so
 one that fails takes back only itself. Nothing is answered before its transaction is on disk.
 
-A commit that fails for want of room took nothing into the file. One that fails otherwise (an fsync) has an unknown
-outcome: then nothing more is served, and the owner is told, so that it can stop (docs/protocol.md, section 4).
+Work that adds is refused while the file system has less than the reserve free; what is left is for removing, which
+needs some room too before it makes any. A commit that fails for want of room took nothing into the file. One that
+fails otherwise (an fsync) has an unknown outcome: then nothing more is served, and the owner is told, so that it can
+stop (docs/protocol.md, section 4). An fsync that fails while the log is carried over into the file changes no
+outcome: the log stays what counts until it has succeeded.
 """
 
 from __future__ import annotations
@@ -14,71 +17,86 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
-from bester.errors import BadConfiguration, Internal, StorageFull
+from bester.errors import Internal, StorageFull
+from bester.store.opening import Lock, Migration, connect, disconnect, refusals
+from bester.store.schema import MIGRATIONS
 
-BUSY_TIMEOUT_S = 5.0
-"""How long another process, such as a backup, can hold the file before jobs fail."""
 MAX_BATCH = 1024
 """The most jobs in one transaction, so that the first of them do not wait for long."""
+RESERVE = 64 * 1024 * 1024
+LOOK_EVERY_S = 0.05
+"""How old what is known of the free room can be, as long as there is more than :data:`AMPLE` beyond the reserve."""
+AMPLE = 256 * 1024 * 1024
+"""More than what is written in that time."""
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
-"""Runs on the thread, in a transaction if it writes; it neither begins nor ends one."""
-Migration = Sequence[str]
-"""The statements that lead from one version of the schema to the next."""
+"""Runs on the thread, in a transaction if it writes, which it neither begins nor ends. It can be run again after its
+transaction was undone."""
 
 
 class Database:
-    """Runs work on one SQLite file.
+    """Runs work on one SQLite file, which several stores can share.
 
     Args:
         path: the file; made with mode 0600 where there is none.
         migrations: the one at index N leads from version N of the schema to N + 1; only ever appended to.
         on_lost: called on the loop, before those who wait learn of it, when a commit's outcome is unknown.
+        reserve: how many bytes of the file system are left for what does not add.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        migrations: Sequence[Migration],
+        migrations: Sequence[Migration] = MIGRATIONS,
         on_lost: Callable[[BaseException], None] | None = None,
+        reserve: int = RESERVE,
     ) -> None:
         self.path = os.fspath(path)
         self._migrations = migrations
         self._on_lost = on_lost
+        self._room = _Room(self.path, reserve)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: Thread | None = None
+        self._users = 0
         self._accepts = False
         self._lost: BaseException | None = None
 
     async def open(self) -> None:
-        """Starts the thread, and brings the schema up to date.
+        """Starts the thread, and brings the schema up to date; the second user finds it open.
 
         Raises:
             BadConfiguration: the file cannot be used; the message names it and says what to do.
         """
-        self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        opened: asyncio.Future[None] = self._loop.create_future()
-        # A daemon, so that a program that fails without closing can still exit; what was answered is on disk.
-        self._thread = Thread(target=self._run, args=(opened,), name="bester-database", daemon=True)
-        self._accepts = True
-        self._thread.start()
+        self._users += 1
+        if self._users == 1:
+            self._loop = asyncio.get_running_loop()
+            self._ended: asyncio.Future[None] = self._loop.create_future()
+            self._opened: asyncio.Future[None] = self._loop.create_future()
+            # A daemon, so that a program that fails without closing can still exit; what was answered is on disk.
+            self._thread = Thread(target=self._run, name="bester-database", daemon=True)
+            self._accepts = True
+            self._thread.start()
         try:
-            await opened
+            await asyncio.shield(self._opened)
         except Exception:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """Finishes all jobs that were submitted, and ends the thread; more than once does no harm."""
-        if self._thread is None:
+        """Where no other user is left, finishes all jobs that were submitted, and ends the thread.
+
+        Once for each :meth:`open`; more does no harm where there is one user.
+        """
+        self._users = max(0, self._users - 1)
+        if self._thread is None or self._users:
             return
         if self._accepts:
             self._accepts = False
@@ -86,14 +104,18 @@ class Database:
         await asyncio.shield(self._ended)
         self._thread.join()  # it has nothing left to do
 
-    def write(self, work: Work[T]) -> asyncio.Future[T]:
+    def write(self, work: Work[T], *, adds: bool = False) -> asyncio.Future[T]:
         """Runs work that changes something; the result comes when it is on disk.
+
+        Args:
+            work: what is to be done.
+            adds: whether it needs room that it does not free again; refused when there is little.
 
         Raises:
             StorageFull: the disk, or the file's largest size, is full; nothing was changed.
             Internal: anything else that SQLite says, or the database is closed.
         """
-        return self._submit(work, True)
+        return self._submit(work, True, adds)
 
     def read(self, work: Work[T]) -> asyncio.Future[T]:
         """Runs work that changes nothing; it sees all that was submitted before it.
@@ -101,30 +123,36 @@ class Database:
         Raises:
             Internal: anything that SQLite says, or the database is closed.
         """
-        return self._submit(work, False)
+        return self._submit(work, False, False)
 
-    def _submit(self, work: Work[T], writes: bool) -> asyncio.Future[T]:
+    def _submit(self, work: Work[T], writes: bool, adds: bool) -> asyncio.Future[T]:
         if not self._accepts:
             raise Internal("the database is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, writes, future))
+        self._jobs.put(_Job(work, writes, adds, future))
         return future
 
     # -- on the thread -------------------------------------------------------------------------------------------
 
-    def _run(self, opened: asyncio.Future[None]) -> None:
+    def _run(self) -> None:
         try:
-            connection = connect(self.path, self._migrations)
+            with refusals(self.path):
+                lock = Lock(self.path)
+            try:
+                connection = connect(self.path, self._migrations)
+            except BaseException:
+                lock.release()
+                raise
         except Exception as error:
-            self._deliver([_Outcome(opened, None, error), _Outcome(self._ended, None, None)])
+            self._deliver([_Outcome(self._opened, None, error), _Outcome(self._ended, None, None)])
             return
-        self._deliver([_Outcome(opened, None, None)])
+        self._deliver([_Outcome(self._opened, None, None)])
         more = True
         while more:
             batch, more = self._next_batch()
-            self._deliver(self._serve(connection, batch))
-        with suppress(sqlite3.Error):  # what is committed stays in the log and is found there
-            connection.close()
+            self._serve(connection, batch)
+        disconnect(connection, clean=self._lost is None)
+        lock.release()
         self._deliver([_Outcome(self._ended, None, None)])
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
@@ -139,14 +167,36 @@ class Database:
             return batch, False
         return batch, True
 
-    def _serve(self, connection: sqlite3.Connection, batch: list[_Job]) -> list[_Outcome]:
+    def _serve(self, connection: sqlite3.Connection, batch: list[_Job]) -> None:
         if self._lost is not None:
-            return _all_failed(batch, self._lost)
+            self._deliver(_all_failed(batch, self._lost))
+            return
+        if any(job.adds for job in batch) and self._room.is_short(connection):
+            # They are told at once, and not when the others are on disk.
+            self._deliver([_Outcome(job.future, None, StorageFull()) for job in batch if job.adds])
+            batch = [job for job in batch if not job.adds]
         try:
-            outcomes = [_attempt(connection, job) for job in batch]
+            self._deliver(self._transact(connection, batch))
         except sqlite3.Error as error:
+            if not _is_full(error):
+                self._deliver(_all_failed(batch, error))
+                return
+            # What adds took the room away from what removes.
+            self._deliver(_all_failed([job for job in batch if job.adds], error))
+            batch = [job for job in batch if not job.adds]
+            try:
+                self._deliver(self._transact(connection, batch))
+            except sqlite3.Error as again:
+                self._deliver(_all_failed(batch, again))
+
+    def _transact(self, connection: sqlite3.Connection, batch: list[_Job]) -> list[_Outcome]:
+        """Runs jobs and commits. Raises sqlite3.Error if nothing of them has been done."""
+        several = sum(job.writes for job in batch) > 1
+        try:
+            outcomes = [_attempt(connection, job, several) for job in batch]
+        except sqlite3.Error:
             _roll_back(connection)
-            return _all_failed(batch, error)
+            raise
         if connection.in_transaction:
             try:
                 connection.execute("COMMIT")
@@ -154,7 +204,7 @@ class Database:
                 _roll_back(connection)
                 if not _is_full(error):
                     self._lost = error
-                return _all_failed(batch, error)
+                raise
         return outcomes
 
     def _deliver(self, outcomes: list[_Outcome]) -> None:
@@ -177,9 +227,39 @@ class Database:
                 future.set_exception(error)
 
 
+class Shared:
+    """A store over a database that others may share; the parent of the SQLite drivers.
+
+    Args:
+        database: one, or the path of its file.
+        on_lost: as for :class:`Database`, where a path is given.
+    """
+
+    def __init__(
+        self, database: Database | str | os.PathLike[str], on_lost: Callable[[BaseException], None] | None = None
+    ) -> None:
+        self.database = database if isinstance(database, Database) else Database(database, on_lost=on_lost)
+        self._is_open = False
+
+    async def open(self) -> None:
+        if not self._is_open:
+            self._is_open = True  # also when this is cancelled, so that it is closed then
+            try:
+                await self.database.open()
+            except Exception:
+                self._is_open = False
+                raise
+
+    async def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            await self.database.close()
+
+
 class _Job(NamedTuple):
     work: Work[Any]
     writes: bool
+    adds: bool
     future: asyncio.Future[Any]
 
 
@@ -189,90 +269,63 @@ class _Outcome(NamedTuple):
     error: Exception | None
 
 
-def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    """Opens the file for the thread that calls, made and brought up to date where needed.
+class _Room:
+    """Whether there is room to add, looked at now and then."""
 
-    Raises:
-        BadConfiguration: it cannot be used; the message names the file and says what to do.
-    """
-    try:
-        _make_private(path)
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
+    def __init__(self, path: str, reserve: int) -> None:
+        self._path = path
+        self._reserve = reserve
+        self._looked = float("-inf")
+        self._spare = 0
+
+    def is_short(self, connection: sqlite3.Connection) -> bool:
+        """Whether less than the reserve is free. Called outside of transactions."""
+        now = time.monotonic()
+        if self._spare < AMPLE or now - self._looked >= LOOK_EVERY_S:
+            self._spare = self._look(connection)
+            self._looked = now
+        return self._spare < 0
+
+    def _look(self, connection: sqlite3.Connection) -> int:
+        """Returns how many bytes are free beyond the reserve."""
         try:
-            connection.execute("PRAGMA journal_mode = WAL").close()
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves it in the disk's cache
-            connection.execute("PRAGMA foreign_keys = ON")
-            _migrate(connection, path, migrations)
-        except BaseException:
-            connection.close()
-            raise
-    except OSError as error:
-        raise BadConfiguration(
-            f"the database {path} cannot be opened: {error.strerror}; check storage.path and who may write there"
-        ) from error
-    except sqlite3.Error as error:
-        raise BadConfiguration(f"the database {path} {_advice(error)}") from error
-    return connection
+            system = os.statvfs(self._path)
+            log_size = os.stat(f"{self._path}-wal").st_size
+            (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+            (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        except (OSError, sqlite3.Error):
+            return 0  # the work itself finds out what is wrong
+        free = system.f_bavail * system.f_frsize
+        # What was removed left pages in the file, which can be used again; but they go through the log first, so some
+        # room outside is needed in any case. What is in the log now goes into the file later.
+        return min(free + int(pages) * int(page_size) - log_size - self._reserve, free - self._reserve // 2)
 
 
-def _make_private(path: str) -> None:
-    # SQLite would make the file readable for all; its log and index files take the mode of the file.
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        if os.stat(path).st_mode & 0o077 and os.path.isfile(path):
-            os.chmod(path, 0o600)
-
-
-def _migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migration]) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if not 0 <= version <= len(migrations):
-        raise BadConfiguration(
-            f"the database {path} has version {version} of the schema, and this Bester knows versions up to "
-            f"{len(migrations)}; run the newer Bester that wrote it, or restore a copy from before"
-        )
-    for migration in migrations[version:]:
-        for statement in migration:
-            connection.execute(statement)
-    if version < len(migrations):
-        connection.execute(f"PRAGMA user_version = {len(migrations)}")
-    connection.execute("COMMIT")
-
-
-def _advice(error: sqlite3.Error) -> str:
-    match _primary_code(error):
-        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return "is damaged, or not a database; restore a copy, or move it away to begin with an empty one"
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return "cannot be opened for writing; check the owner and mode of the file and of its folder"
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return "is held by another process; stop that one first"
-        case sqlite3.SQLITE_FULL:
-            return "cannot be written: its disk is full"
-        case _:
-            return f"cannot be used: {error}"
-
-
-def _attempt(connection: sqlite3.Connection, job: _Job) -> _Outcome:
+def _attempt(connection: sqlite3.Connection, job: _Job, several: bool) -> _Outcome:
     """Runs one job of a batch. Raises sqlite3.Error if the batch's whole transaction was undone."""
     if job.writes:
         if not connection.in_transaction:
             connection.execute("BEGIN IMMEDIATE")
-        connection.execute("SAVEPOINT job")
+        if several:
+            connection.execute("SAVEPOINT job")
     began = connection.in_transaction
     try:
         value = job.work(connection)
     except Exception as error:
-        # Some failures, such as a full disk, make SQLite undo the whole transaction by itself.
+        # Some failures, such as a full disk, make SQLite undo the whole transaction by itself; and what a full disk
+        # did not let one of several do, it may let them do without that one.
+        if isinstance(error, sqlite3.Error) and _is_full(error):
+            raise
         if began and not connection.in_transaction:
             raise error if isinstance(error, sqlite3.Error) else sqlite3.DatabaseError("undone") from error
         if job.writes:
-            connection.execute("ROLLBACK TO job")
-            connection.execute("RELEASE job")
+            if several:
+                connection.execute("ROLLBACK TO job")
+                connection.execute("RELEASE job")
+            else:
+                connection.execute("ROLLBACK")
         return _Outcome(job.future, None, _translated(error))
-    if job.writes:
+    if job.writes and several:
         connection.execute("RELEASE job")
     return _Outcome(job.future, value, None)
 

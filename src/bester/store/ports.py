@@ -14,6 +14,9 @@ import msgspec
 
 from bester.errors import MailboxFull
 
+MAX_TOKENS = 100
+"""How many tokens an account has; the oldest make room for a new one."""
+
 
 class Account(msgspec.Struct, frozen=True):
     """Who somebody is."""
@@ -88,7 +91,7 @@ class AccountStore(Protocol):
         """Returns how many accounts there are."""
 
     async def add_token(self, username: str, token_hash: bytes, expires: float) -> None:
-        """Adds a token that is good until it expires.
+        """Adds a token that is good until it expires, and ends the account's oldest beyond :data:`MAX_TOKENS`.
 
         Raises:
             UnknownAccount: there is none of this name.
@@ -132,6 +135,7 @@ class MailboxBounds(msgspec.Struct, frozen=True):
 
     messages: int
     bytes: int
+    """Of their data."""
     lifetime_s: float
     """How long a letter is kept."""
 
@@ -221,11 +225,13 @@ class MessageStore(Protocol):
     ) -> builtins.list[MailboxFull | None]:
         """Puts letters into mailboxes, and says for each whether its mailbox was full.
 
-        A letter whose delivery id is in that mailbox already is there once, and counts as put.
+        A letter whose delivery id is in that mailbox already is there once, as it came first, and counts as put. One
+        that does not fit does not keep out those behind it that do. What has expired takes room until
+        :meth:`expire_letters` has removed it.
         """
 
     async def has_mail(self, username: str) -> bool:
-        """Whether an account's mailbox holds anything."""
+        """Whether an account's mailbox holds anything, expired or not."""
 
     async def read_mailbox(
         self, username: str, after: int, limit: int, max_bytes: int, now: float
@@ -251,7 +257,8 @@ class MessageStore(Protocol):
     # the outbox
 
     async def enqueue(self, messages: Sequence[Outgoing], now: float) -> builtins.list[int]:
-        """Puts messages into the outbox, and returns their positions; one that is there already keeps its own."""
+        """Puts messages into the outbox, and returns their positions; one that is there already stays as it is, dead
+        or not, and keeps its own."""
 
     async def read_outbox(
         self, destination: str, after: int, limit: int, max_bytes: int, now: float
@@ -266,14 +273,16 @@ class MessageStore(Protocol):
         """Notes tries that failed: position, ``next_try`` (0: it does not step aside) and ``last_error``."""
 
     async def bury(self, letters: Sequence[tuple[int, str]]) -> None:
-        """Makes dead letters: position and why, which becomes ``last_error``."""
+        """Makes dead letters: position and why, which becomes ``last_error``. It counts no try; those that are dead or
+        unknown are passed over."""
 
     async def give_up_before(self, created: float, why: str, limit: int) -> int:
-        """Makes dead letters of up to ``limit`` waiting messages from before a time, and returns how many."""
+        """Makes dead letters of up to ``limit`` waiting messages from before a time, the oldest first, and returns how
+        many."""
 
     async def revive(self, positions: Sequence[int], now: float) -> int:
-        """Lets dead letters, and those that stepped aside, be tried again now, as if new; returns how many. They keep
-        their places in the order."""
+        """Lets dead letters, and those that stepped aside, be tried again now, as if new (``created`` is now, without
+        tries or error); returns how many. They keep their places in the order."""
 
     async def queue_sizes(self) -> builtins.list[QueueSize]:
         """Returns the destinations that have messages, sorted."""
@@ -289,7 +298,8 @@ class MessageStore(Protocol):
     # once
 
     def may_recall(self, key: bytes) -> bool:
-        """Whether a ``once`` message may be remembered; when False, it is surely not. Without waiting for anything."""
+        """Whether a ``once`` message may be remembered; when False, it is surely not. Without waiting for anything: a
+        key counts as soon as :meth:`remember` was called with it, before that has returned."""
 
     async def recall(self, key: bytes) -> Remembered | None:
         """Returns what is remembered."""
@@ -298,4 +308,4 @@ class MessageStore(Protocol):
         """Remembers what became of ``once`` messages; a key that is known already keeps its first record."""
 
     async def forget_before(self, time: float, at_most: int) -> None:
-        """Forgets records from before a time, and the oldest beyond a number."""
+        """Forgets records from before a time, and the oldest beyond a number; in steps, between which others go on."""

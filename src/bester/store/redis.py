@@ -3,8 +3,9 @@
 An account is a hash ``PREFIX:account:NAME``, and its name a member of the sorted set ``PREFIX:accounts`` (all with
 score 0, so in the order of their code points). A token is a hash ``PREFIX:token:HASH`` that Redis lets expire; it
 names its account's generation, which a new password changes, so all tokens of an account end in one step without
-being looked for. Everything is one command or one script, hence atomic and one round trip. The scripts build keys
-from values, so this is for one Redis, with replicas if wanted, and not for a sharded one.
+being looked for. The list ``PREFIX:tokens:NAME`` has the hashes of an account's newest tokens. Everything is one
+command or one script, hence atomic and one round trip. The scripts build keys from values, so this is for one Redis,
+with replicas if wanted, and not for a sharded one.
 
 How safe an account is on disk is up to Redis: ``appendonly yes`` with ``appendfsync always`` keeps all of them.
 """
@@ -21,7 +22,7 @@ from typing import Any
 import msgspec
 
 from bester.errors import AccountExists, BadConfiguration, Internal, UnknownAccount
-from bester.store.ports import Account, StoredAccount
+from bester.store.ports import MAX_TOKENS, Account, StoredAccount
 
 TIMEOUT_S = 5.0
 """For any call as a whole, with waiting for a connection and making it."""
@@ -38,6 +39,7 @@ redis.call('HSET', KEYS[1], unpack(ARGV))
 return 1"""
 _REMOVE = """
 redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('DEL', KEYS[3])
 return redis.call('DEL', KEYS[1])"""
 _LIST = """
 local found = {}
@@ -51,7 +53,18 @@ local generation = redis.call('HGET', KEYS[1], 'generation')
 if not generation then return 0 end
 redis.call('HSET', KEYS[2], 'username', ARGV[1], 'generation', generation, 'expires', ARGV[2])
 redis.call('PEXPIREAT', KEYS[2], ARGV[3])
+redis.call('LREM', KEYS[3], 0, ARGV[4])
+redis.call('RPUSH', KEYS[3], ARGV[4])
+while redis.call('LLEN', KEYS[3]) > tonumber(ARGV[5]) do
+  redis.call('DEL', ARGV[6] .. redis.call('LPOP', KEYS[3]))
+end
+local left = redis.call('PTTL', KEYS[2])
+if left > redis.call('PTTL', KEYS[3]) then redis.call('PEXPIRE', KEYS[3], left) end
 return 1"""
+_REMOVE_TOKEN = """
+local username = redis.call('HGET', KEYS[1], 'username')
+if username then redis.call('LREM', ARGV[1] .. username, 0, ARGV[2]) end
+return redis.call('DEL', KEYS[1])"""
 _FIND_TOKEN = """
 local token = redis.call('HMGET', KEYS[1], 'username', 'generation', 'expires')
 if not token[1] or tonumber(token[3]) <= tonumber(ARGV[1]) then return false end
@@ -85,6 +98,7 @@ class RedisAccounts:
         self._names = f"{prefix}:accounts"
         self._account = f"{prefix}:account:"
         self._token = f"{prefix}:token:"
+        self._tokens = f"{prefix}:tokens:"
         self._client: Any = None  # its types differ from one release to the next
         self._failures: tuple[type[Exception], ...] = (OSError,)
 
@@ -156,7 +170,7 @@ class RedisAccounts:
             raise UnknownAccount
 
     async def remove(self, username: str) -> None:
-        if not await self._run(_REMOVE, (self._account + username, self._names), username):
+        if not await self._run(_REMOVE, (self._account + username, self._names, self._tokens + username), username):
             raise UnknownAccount
 
     async def list(self, after: str = "", limit: int = 1000) -> builtins.list[Account]:
@@ -168,8 +182,10 @@ class RedisAccounts:
         return int(await self._do("ZCARD", self._names))
 
     async def add_token(self, username: str, token_hash: bytes, expires: float) -> None:
-        keys = (self._account + username, self._token + token_hash.hex())
-        if not await self._run(_ADD_TOKEN, keys, username, repr(float(expires)), int(expires * 1000)):
+        name = token_hash.hex()
+        keys = (self._account + username, self._token + name, self._tokens + username)
+        values = (username, repr(float(expires)), int(expires * 1000), name, MAX_TOKENS, self._token)
+        if not await self._run(_ADD_TOKEN, keys, *values):
             raise UnknownAccount
 
     async def find_token(self, token_hash: bytes, now: float) -> StoredAccount | None:
@@ -177,7 +193,8 @@ class RedisAccounts:
         return None if row is None else _stored(*row)
 
     async def remove_token(self, token_hash: bytes) -> None:
-        await self._do("DEL", self._token + token_hash.hex())
+        name = token_hash.hex()
+        await self._run(_REMOVE_TOKEN, (self._token + name,), self._tokens, name)
 
     async def purge_tokens(self, now: float) -> None:
         """Does nothing: Redis drops them by itself."""

@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import builtins
-import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from bester.errors import AccountExists, UnknownAccount
-from bester.store.database import Database
-from bester.store.ports import Account, StoredAccount
+from bester.store.database import Shared
+from bester.store.ports import MAX_TOKENS, Account, StoredAccount
 
-MIGRATIONS = (
-    (
-        """CREATE TABLE account (
-            username TEXT PRIMARY KEY NOT NULL,
-            password_hash TEXT NOT NULL,
-            roles TEXT NOT NULL, -- a JSON list
-            created REAL NOT NULL
-        ) WITHOUT ROWID""",
-        """CREATE TABLE token (
-            token_hash BLOB PRIMARY KEY NOT NULL,
-            username TEXT NOT NULL REFERENCES account ON DELETE CASCADE,
-            expires REAL NOT NULL
-        ) WITHOUT ROWID""",
-        "CREATE INDEX token_by_username ON token (username)",
-        "CREATE INDEX token_by_expires ON token (expires)",
-    ),
-)
-"""Only ever appended to: files of every earlier version are out there."""
+_ADD_TOKEN = """INSERT OR REPLACE INTO token (token_hash, username, expires, number)
+    VALUES (?1, ?2, ?3, (SELECT coalesce(max(number), 0) + 1 FROM token WHERE username = ?2))"""
+_DROP_OLDEST = """DELETE FROM token WHERE username = ? AND number <= (
+    SELECT number FROM token WHERE username = ? ORDER BY number DESC LIMIT 1 OFFSET ?)"""
 
 _roles = msgspec.json.Decoder(tuple[str, ...])
 
 
-class SqliteAccounts:
-    """The accounts of the file at ``path``; ``on_lost`` as for :class:`~bester.store.database.Database`."""
-
-    def __init__(self, path: str | os.PathLike[str], on_lost: Callable[[BaseException], None] | None = None) -> None:
-        self.database = Database(path, MIGRATIONS, on_lost)
-
-    async def open(self) -> None:
-        await self.database.open()
-
-    async def close(self) -> None:
-        await self.database.close()
+class SqliteAccounts(Shared):
+    """Accounts and their tokens, in a database of their own or one that is shared."""
 
     async def add(
         self, username: str, password_hash: str, roles: tuple[str, ...] = (), created: float | None = None
@@ -62,7 +38,7 @@ class SqliteAccounts:
             except sqlite3.IntegrityError as error:
                 raise AccountExists from error
 
-        await self.database.write(work)
+        await self.database.write(work, adds=True)
 
     async def find(self, username: str) -> StoredAccount | None:
         return await self.database.read(
@@ -119,14 +95,12 @@ class SqliteAccounts:
     async def add_token(self, username: str, token_hash: bytes, expires: float) -> None:
         def work(connection: sqlite3.Connection) -> None:
             try:
-                connection.execute(
-                    "INSERT OR REPLACE INTO token (token_hash, username, expires) VALUES (?, ?, ?)",
-                    (token_hash, username, expires),
-                )
+                connection.execute(_ADD_TOKEN, (token_hash, username, expires))
             except sqlite3.IntegrityError as error:
                 raise UnknownAccount from error
+            connection.execute(_DROP_OLDEST, (username, username, MAX_TOKENS))
 
-        await self.database.write(work)
+        await self.database.write(work, adds=True)
 
     async def find_token(self, token_hash: bytes, now: float) -> StoredAccount | None:
         return await self.database.read(

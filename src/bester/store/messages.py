@@ -1,0 +1,11 @@
+"""Mailboxes, the outbox and the memory of ``once`` messages, in the embedded database."""
+
+from __future__ import annotations
+
+from bester.store.mailboxes import SqliteMailboxes
+from bester.store.once import SqliteOnce
+from bester.store.outbox import SqliteOutbox
+
+
+class SqliteMessages(SqliteMailboxes, SqliteOutbox, SqliteOnce):
+    """All of a :class:`~bester.store.ports.MessageStore`, in a database of its own or one that is shared."""

@@ -1,0 +1,221 @@
+"""Opening the database's file: one process at a time, checked after a crash, brought up to date.
+
+The file says in its table ``last_stop`` whether who had it last closed it. After a crash nothing that was answered is
+missing, for SQLite sees to that; but a crash can come from the disk, so the file is looked through before it is used.
+
+Who has it holds a lock on a file beside it. The database itself is never opened for that: closing any descriptor of a
+file drops this process's locks on it, SQLite's too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+
+from bester.errors import BadConfiguration
+
+log = logging.getLogger("bester.database")
+
+BUSY_TIMEOUT_S = 5.0
+"""How long another process, such as an operator's sqlite3, can hold the file before jobs fail."""
+MAX_PROBLEMS = 10
+"""How many problems of a damaged file are looked for."""
+CACHE_KIB = 16 * 1024
+WAL_BYTES = 4 * 1024 * 1024
+"""What the log is cut down to when it has grown beyond; about what it holds between two checkpoints."""
+
+Migration = Sequence[str]
+"""The statements that lead from one version of the schema to the next."""
+
+
+class Lock:
+    """Keeps other processes, and other objects of this one, from using a database at the same time."""
+
+    def __init__(self, path: str) -> None:
+        """Takes it.
+
+        Raises:
+            BadConfiguration: another one has it.
+            OSError: the folder cannot be written.
+        """
+        self.path = os.path.realpath(path) + "-lock"
+        while True:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is_current():
+                    break
+            except BlockingIOError:
+                holder = os.pread(self._descriptor, 20, 0).decode(errors="replace").strip()
+                os.close(self._descriptor)
+                who = f"another process ({holder})" if holder else "another process"
+                raise BadConfiguration(
+                    f"the database {path} is held by {who}; stop that one first, or ask it: a running server is asked "
+                    "through its control socket"
+                ) from None
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+            os.close(self._descriptor)  # its last holder removed it while we waited; there may be a new one
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def _is_current(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Lets others have it."""
+        try:
+            os.unlink(self.path)
+        except OSError:
+            log.debug("%s was not removed", self.path, exc_info=True)
+        os.close(self._descriptor)
+
+
+def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
+    """Opens the file for the thread that calls, made, checked and brought up to date where needed.
+
+    Raises:
+        BadConfiguration: it cannot be used; the message names the file and says what to do.
+    """
+    with refusals(path):
+        _make_private(path)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
+        try:
+            # What a savepoint has to remember stays in memory: nothing needs a temporary file when the disk is full.
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves it in the disk's cache
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}").close()
+            _refuse_newer(connection, path, migrations)
+            if not _was_closed(connection):
+                _check(connection, path)
+            _migrate(connection, migrations)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+@contextmanager
+def refusals(path: str) -> Iterator[None]:
+    """Turns what goes wrong while a file is opened into ``BadConfiguration``, which names it and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise BadConfiguration(
+            f"the database {path} cannot be opened: {error.strerror}; check storage.path and who may write there"
+        ) from error
+    except sqlite3.Error as error:
+        raise BadConfiguration(f"the database {path} {_advice(error)}") from error
+
+
+def disconnect(connection: sqlite3.Connection, *, clean: bool) -> None:
+    """Closes it; what is committed stays in the log and is found there, should that fail."""
+    try:
+        if clean:
+            connection.execute("UPDATE last_stop SET clean = 1")
+    except sqlite3.Error as error:
+        log.warning("the stop could not be noted, so the next start checks the database: %s", error)
+    finally:
+        try:
+            connection.close()
+        except sqlite3.Error as error:
+            log.warning("the database was not closed as it should: %s", error)
+
+
+def _make_private(path: str) -> None:
+    # SQLite would make the file readable for all; its log and index files take the mode of the file.
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if os.stat(path).st_mode & 0o077 and os.path.isfile(path):
+            os.chmod(path, 0o600)
+
+
+def _refuse_newer(connection: sqlite3.Connection, path: str, migrations: Sequence[Migration]) -> None:
+    version = _version(connection)
+    if not 0 <= version <= len(migrations):
+        raise BadConfiguration(
+            f"the database {path} has version {version} of the schema, and this Bester knows versions up to "
+            f"{len(migrations)}; run the newer Bester that wrote it, or restore a copy from before"
+        )
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _was_closed(connection: sqlite3.Connection) -> bool:
+    """Whether there is nothing in it yet, or who had it last closed it."""
+    if _version(connection) == 0:
+        return True
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'last_stop'").fetchone() is None:
+        return False  # written by a Bester that did not note it
+    row: tuple[int] | None = connection.execute("SELECT clean FROM last_stop").fetchone()
+    return row == (1,)
+
+
+def _check(connection: sqlite3.Connection, path: str) -> None:
+    log.warning("the database %s was not closed when it was used last; it is being checked", path)
+    began = time.monotonic()
+    problems = problems_of(connection)
+    took_s = time.monotonic() - began
+    if problems:
+        raise BadConfiguration(
+            f"the database {path} is damaged ({problems[0]}"
+            + (f", and {len(problems) - 1} more" if len(problems) > 1 else "")
+            + "); restore the last backup, or get out what is left: sqlite3 OLD .recover | sqlite3 NEW"
+        )
+    log.info("the database is good; the check took %.1f s", took_s)
+
+
+def problems_of(connection: sqlite3.Connection) -> list[str]:
+    """Looks through the whole file, which takes about a second for each GB, and returns the first problems."""
+    with closing(connection.execute(f"PRAGMA quick_check({MAX_PROBLEMS})")) as rows:
+        found = [str(text) for (text,) in rows]
+    return [] if found == ["ok"] else found
+
+
+def _migrate(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    version = _version(connection)
+    for migration in migrations[version:]:
+        for statement in migration:
+            connection.execute(statement)
+    if version < len(migrations):
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+    connection.execute("CREATE TABLE IF NOT EXISTS last_stop (clean INTEGER NOT NULL)")
+    connection.execute("DELETE FROM last_stop")
+    connection.execute("INSERT INTO last_stop VALUES (0)")
+    connection.execute("COMMIT")
+
+
+def _advice(error: sqlite3.Error) -> str:
+    # Errors that Python's module raises by itself, such as for wrong arguments, have no code.
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return (
+                "is damaged, or not a database; restore the last backup, get out what is left "
+                "(sqlite3 OLD .recover | sqlite3 NEW), or move it away to begin with an empty one"
+            )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return "cannot be opened for writing; check the owner and mode of the file and of its folder"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "is held by another process; stop that one first"
+        case sqlite3.SQLITE_FULL:
+            return "cannot be written: its disk is full"
+        case _:
+            return f"cannot be used: {error}"

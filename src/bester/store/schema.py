@@ -1,0 +1,80 @@
+"""The tables of the embedded database, and how each version of them becomes the next."""
+
+from __future__ import annotations
+
+MIGRATIONS = (
+    (
+        """CREATE TABLE account (
+            username TEXT PRIMARY KEY NOT NULL,
+            password_hash TEXT NOT NULL,
+            roles TEXT NOT NULL, -- a JSON list
+            created REAL NOT NULL
+        ) WITHOUT ROWID""",
+        """CREATE TABLE token (
+            token_hash BLOB PRIMARY KEY NOT NULL,
+            username TEXT NOT NULL REFERENCES account ON DELETE CASCADE,
+            expires REAL NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX token_by_username ON token (username)",
+        "CREATE INDEX token_by_expires ON token (expires)",
+    ),
+    (
+        # Tokens are numbered within their account, so that the oldest can make room.
+        "ALTER TABLE token ADD COLUMN number INTEGER NOT NULL DEFAULT 0",
+        """UPDATE token SET number = n FROM (
+            SELECT token_hash AS hash, row_number() OVER (PARTITION BY username ORDER BY expires) AS n FROM token
+        ) WHERE token_hash = hash""",
+        "DROP INDEX token_by_username",
+        "CREATE INDEX token_by_username ON token (username, number)",
+        # Positions never come back, also when what was last is removed.
+        "CREATE TABLE position (name TEXT PRIMARY KEY NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID",
+        "INSERT INTO position VALUES ('letter', 0), ('outgoing', 0)",
+        # What each mailbox holds; none that is empty. Its account may be elsewhere.
+        """CREATE TABLE mailbox (
+            username TEXT PRIMARY KEY NOT NULL,
+            messages INTEGER NOT NULL,
+            bytes INTEGER NOT NULL
+        ) WITHOUT ROWID""",
+        # The data are last, so that nothing else has to be looked for behind them.
+        """CREATE TABLE letter (
+            position INTEGER PRIMARY KEY NOT NULL,
+            username TEXT NOT NULL,
+            delivery_id TEXT NOT NULL,
+            expires REAL NOT NULL,
+            size INTEGER NOT NULL,
+            type TEXT NOT NULL,
+            data BLOB NOT NULL
+        )""",
+        "CREATE UNIQUE INDEX letter_by_delivery_id ON letter (username, delivery_id)",
+        "CREATE INDEX letter_by_username ON letter (username, position)",
+        "CREATE INDEX letter_by_expires ON letter (expires)",
+        """CREATE TABLE outgoing (
+            position INTEGER PRIMARY KEY NOT NULL,
+            destination TEXT NOT NULL,
+            message_id TEXT NOT NULL,
+            created REAL NOT NULL,
+            dead INTEGER NOT NULL DEFAULT 0,
+            tries INTEGER NOT NULL DEFAULT 0,
+            next_try REAL NOT NULL DEFAULT 0,
+            last_error TEXT NOT NULL DEFAULT '',
+            hops INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            trace TEXT NOT NULL,
+            type TEXT NOT NULL,
+            data BLOB NOT NULL
+        )""",
+        "CREATE UNIQUE INDEX outgoing_by_message_id ON outgoing (destination, message_id)",
+        # Answers what waits for each destination, and how much, without the messages.
+        "CREATE INDEX outgoing_by_destination ON outgoing (destination, dead, position, created, size)",
+        "CREATE INDEX outgoing_by_created ON outgoing (created) WHERE dead = 0",
+        "CREATE INDEX outgoing_dead ON outgoing (position) WHERE dead = 1",
+        """CREATE TABLE once (
+            key BLOB PRIMARY KEY NOT NULL,
+            created REAL NOT NULL,
+            digest BLOB NOT NULL,
+            report BLOB NOT NULL
+        ) WITHOUT ROWID""",
+        "CREATE INDEX once_by_created ON once (created)",
+    ),
+)
+"""Only ever appended to: files of every earlier version are out there, and each is tested."""
