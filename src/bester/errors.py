@@ -180,12 +180,6 @@ class TooManyHops(BesterError):
 # -- recipients -------------------------------------------------------------------------------------------------
 
 
-class RecipientAway(BesterError):
-    code = "recipientAway"
-    temporary = True
-    meaning = "the account is not connected, and this server keeps no messages for it"
-
-
 class MailboxFull(BesterError):
     code = "mailboxFull"
     temporary = True

@@ -74,6 +74,7 @@ class World:
 
     def got(self, endpoint: Endpoint) -> list[dict[str, Any]]:
         """Everything that was written to an endpoint since the last call."""
+        self.exchange.written()
         assert endpoint.listed == (endpoint in self.exchange.dirty) == bool(endpoint.out)
         assert self.exchange.dirty.count(endpoint) <= 1
         if endpoint.listed:

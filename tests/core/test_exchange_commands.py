@@ -9,7 +9,7 @@ import pytest
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
 from bester.core.work import Deposit, Forward
-from bester.errors import RecipientAway, ServerRefused, UnknownAccount
+from bester.errors import MailboxFull, ServerRefused, UnknownAccount
 from bester.protocol.addresses import ServerName, TcpAddress, UnixAddress
 
 if TYPE_CHECKING:
@@ -61,13 +61,13 @@ def test_who_is_away_becomes_a_deposit(world: World) -> None:
     chat, t, g = world.handler("chat"), world.session("t"), world.session("g")
     world.send(t, "chat", id="8")
     world.answer(chat, "1", clients("Away", "g", "away", transient=True, payload={"type": "x"}), payload={"data": 5})
-    deposit = world.only(Deposit)
+    deposit = world.only(Deposit).delivery
     assert (deposit.to, deposit.username, deposit.type, bytes(deposit.data)) == ("Away", "away", "x", b"5")
     assert deposit.transient
     assert world.received(g) == [("x", 5)]
     assert world.got(t) == []
     assert world.exchange.under_way == t.in_flight == 1
-    world.exchange.settled(deposit.envelope, deposit.slot, deposit.to, "skipped")
+    world.exchange.deposited(deposit, "skipped")
     assert world.report(t)["results"] == [{"to": "Away", "status": "skipped"}, {"to": "g", "status": "delivered"}]
     assert world.exchange.counters.deliveries == 1
     assert world.at_rest(t, chat)
@@ -103,7 +103,7 @@ def test_a_type_may_be_transient(world: World, rules: TypeRules) -> None:
     world.answer(chat, "1", clients("away"), servers("l.example"))
     for effect in world.effects():
         assert isinstance(effect, Deposit | Forward)
-        assert effect.transient is rules.transient
+        assert (effect.delivery if isinstance(effect, Deposit) else effect).transient is rules.transient
 
 
 def test_an_empty_list_is_good_and_makes_no_results(world: World) -> None:
@@ -326,8 +326,8 @@ def test_the_first_error_is_reported(world: World) -> None:
     world.send(t, "chat")
     world.answer(chat, "1", clients("one", "two"))
     one, two = world.all(Deposit)
-    world.exchange.settled(two.envelope, two.slot, two.to, "failed", UnknownAccount())
-    world.exchange.settled(one.envelope, one.slot, one.to, "failed", RecipientAway())
+    world.exchange.deposited(two.delivery, "failed", UnknownAccount())
+    world.exchange.deposited(one.delivery, "failed", MailboxFull())
     report = world.report(t)
     assert report["error"]["code"] == "unknownAccount"
-    assert [result["error"]["code"] for result in report["results"]] == ["recipientAway", "unknownAccount"]
+    assert [result["error"]["code"] for result in report["results"]] == ["mailboxFull", "unknownAccount"]

@@ -16,8 +16,8 @@ from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.exchange import Exchange
 from bester.core.handlers import Allow, TypeRules
 from bester.core.limits import Limits
-from bester.core.work import CallClassic, Deposit, Finished, Forward, Pause, PresenceChanged, Resume
-from bester.errors import BadResponse, HandlerTimeout, RecipientAway
+from bester.core.work import CallClassic, CatchUp, Deposit, Finished, Forward, Pause, PresenceChanged, Resume
+from bester.errors import BadResponse, HandlerTimeout, MailboxFull
 from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
 
 T = TypeVar("T", bound=Callable[..., None])
@@ -104,6 +104,8 @@ class ExchangeMachine(RuleBasedStateMachine):
                     self.hand_over(effect.request.envelope.origin, effect.request.handlers.name, effect.request.data)
                 case Deposit() | Forward():
                     self.unsettled.append(effect)
+                case CatchUp(session):
+                    exchange.mail(session, [])
                 case Pause(endpoint):
                     assert endpoint not in self.paused
                     assert not isinstance(endpoint, AttachedHandler)
@@ -136,6 +138,9 @@ class ExchangeMachine(RuleBasedStateMachine):
             if request is not None:
                 data = Raw(json.dumps(payload["data"]).encode())
                 self.hand_over(request.envelope.origin, payload["type"], data)
+        if exchange.writing or exchange.plain_given:
+            exchange.written()
+            self.write()
 
     def read(self, endpoint: Endpoint, message: Any) -> None:
         payload = message["payload"]
@@ -280,7 +285,10 @@ class ExchangeMachine(RuleBasedStateMachine):
     @rule(pick=picks, good=st.booleans())
     def settle(self, pick: int, good: bool) -> None:
         effect = self.unsettled.pop(pick % len(self.unsettled))
-        error = None if good else RecipientAway()
+        error = None if good else MailboxFull()
+        if isinstance(effect, Deposit):
+            self.exchange.deposited(effect.delivery, "stored" if good else "failed", error)
+            return
         self.exchange.settled(effect.envelope, effect.slot, effect.to, "sent" if good else "failed", error)
 
     @rule(seconds=st.sampled_from([0.5, TIMEOUT_S / 2, 2 * TIMEOUT_S]))
@@ -311,8 +319,8 @@ class ExchangeMachine(RuleBasedStateMachine):
     def every_message_has_at_most_one_report(self) -> None:
         for endpoint, reported in self.reported.items():
             assert reported <= self.sent[endpoint]
-            assert endpoint.closed or self.sent[endpoint].total() - reported.total() == endpoint.in_flight + len(
-                endpoint.backlog or ()
+            assert endpoint.closed or self.sent[endpoint].total() - reported.total() == (
+                endpoint.in_flight + endpoint.waiting + len(endpoint.backlog or ())
             )
 
     def bounds_are_kept(self) -> None:
@@ -337,7 +345,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             else:
                 assert endpoint.in_flight <= LIMITS.max_in_flight
                 assert not backlog or endpoint.in_flight == LIMITS.max_in_flight
-        assert exchange.under_way == sum(endpoint.in_flight for endpoint in self.everybody)
+        assert exchange.under_way == sum(endpoint.in_flight + endpoint.waiting for endpoint in self.everybody)
 
     def a_classic_handler_has_one_message_of_each_sender(self) -> None:
         active = Counter((call.request.envelope.origin, id(call.request.handlers)) for call in self.calls)

@@ -6,7 +6,17 @@ from __future__ import annotations
 class Counters:
     """Each counts since the start."""
 
-    __slots__ = ("accepted", "bad", "bad_total", "deliveries", "good", "pushes", "unmatched_answers")
+    __slots__ = (
+        "accepted",
+        "bad",
+        "bad_total",
+        "deliveries",
+        "dropped",
+        "good",
+        "pushes",
+        "repeats",
+        "unmatched_answers",
+    )
 
     def __init__(self) -> None:
         self.accepted = 0
@@ -16,7 +26,11 @@ class Counters:
         """By error code."""
         self.deliveries = 0
         """Recipients to whose sessions something was written."""
+        self.dropped: dict[str, int] = {}
+        """Messages that no report tells of, by error code."""
         self.pushes = 0
+        self.repeats = 0
+        """``once`` messages that were answered with the first one's report."""
         self.unmatched_answers = 0
         """Handlers' answers that came too late, twice, or for an unknown id."""
 

@@ -6,6 +6,7 @@ The exchange never writes to a socket. It appends whole frames to an endpoint's 
 
 from __future__ import annotations
 
+import enum
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,15 @@ from bester.protocol.messages import Payload
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
-    from bester.core.work import Request
+    from bester.core.once import OnceRecord
+    from bester.core.work import Delivery, Request
 
 
 class Endpoint:
     """One connection, as the exchange sees it."""
 
     __slots__ = (
+        "acknowledges",
         "admitting",
         "backlog",
         "carrier",
@@ -32,6 +35,8 @@ class Endpoint:
         "origin",
         "out",
         "paused",
+        "sender",
+        "waiting",
     )
 
     scope = ""
@@ -41,6 +46,8 @@ class Endpoint:
         """The part of a request that says who sent it, as bytes."""
         self.carrier = carrier
         """What writes the frames; the exchange does not look at it."""
+        self.acknowledges = False
+        """Whether it acknowledges what it is given (the feature ``ack``)."""
         self.out: list[bytes] = []
         self.listed = False
         """Whether the endpoint stands in ``Exchange.dirty``."""
@@ -49,9 +56,13 @@ class Endpoint:
         self.closing = False
         """Whether it is to be closed as soon as nothing from it is in flight."""
         self.in_flight = 0
-        """Messages from here that have no report yet."""
-        self.backlog: deque[tuple[Payload, int, int]] | None = None
-        """Messages beyond ``max_in_flight``, with their sizes in bytes and their hops."""
+        """Messages from here that have no report yet, and count against ``maxInFlight``."""
+        self.waiting = 0
+        """Messages from here whose report waits for recipients alone."""
+        self.sender = b""
+        """Who sends, for certain, as ``once`` messages are remembered by; empty where nobody knows."""
+        self.backlog: deque[tuple[Payload, int, int, OnceRecord | None, str]] | None = None
+        """Messages beyond ``max_in_flight``: with size in bytes, hops, what remembers it, and traceparent."""
         self.admitting = False
         """Whether the backlog is being let in just now."""
         self.held_bytes = 0
@@ -60,10 +71,38 @@ class Endpoint:
         """Whether the socket is not read because of what is held."""
 
 
+class Phase(enum.Enum):
+    """How messages reach a session."""
+
+    LIVE = "live"
+    """At once."""
+    CATCHING_UP = "catchingUp"
+    """From the mailbox, where new ones stand behind the older."""
+    STALLED = "stalled"
+    """Not at all: it did not acknowledge, or read, for too long. When it does, it catches up."""
+
+
 class Session(Endpoint):
     """One client's attachment; an account may have several."""
 
-    __slots__ = ("commands", "features", "roles", "since", "username")
+    __slots__ = (
+        "blocked",
+        "commands",
+        "features",
+        "given",
+        "given_bytes",
+        "joined",
+        "joined_at",
+        "late",
+        "phase",
+        "position",
+        "queue",
+        "queue_bytes",
+        "reading_mail",
+        "roles",
+        "since",
+        "username",
+    )
 
     scope = "client"
 
@@ -78,6 +117,7 @@ class Session(Endpoint):
         carrier: Any = None,
     ) -> None:
         super().__init__(frames.origin_part("client", username, server, True), carrier)
+        self.sender = f"{username}@{server}".encode()
         self.username = username
         self.roles = roles
         self.features = features
@@ -85,6 +125,25 @@ class Session(Endpoint):
         """When it authenticated, in seconds of the exchange's clock."""
         self.commands: list[Payload] = []
         """Built-in commands that are to be run, in order; the first is under way."""
+        self.acknowledges = "ack" in features
+        self.phase = Phase.LIVE
+        self.blocked = False
+        """Whether its socket takes no more for now."""
+        self.given: dict[str, Delivery] = {}
+        """By delivery id, oldest first: what was written and is not acknowledged; without ``ack``, what the socket may
+        not have taken yet."""
+        self.given_bytes = 0
+        self.queue: deque[Delivery] = deque()
+        """What is written as soon as there is room."""
+        self.queue_bytes = 0
+        self.late: dict[str, Delivery] = {}
+        """What went to the mailbox because the session took too long, and what it may still have."""
+        self.joined = -1
+        self.joined_at = 0
+        """In which batch the session came, and how many messages had been written in it before."""
+        self.position = 0
+        """How far its mailbox was read."""
+        self.reading_mail = False
 
 
 class Peer(Endpoint):
@@ -96,6 +155,7 @@ class Peer(Endpoint):
 
     def __init__(self, name: str | None = None, carrier: Any = None) -> None:
         super().__init__(frames.origin_part("server", None, name, name is not None), carrier)
+        self.sender = name.encode() if name is not None else b""
         self.name = name
         """The name that it proved, or None."""
 

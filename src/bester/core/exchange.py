@@ -5,42 +5,37 @@ The way of a message, from top to bottom of this file::
     message()          a client or a server sent it; it becomes an Envelope
       hand()           its type's handler is asked now, or it waits in its sender's lane
     answer()           the handler answered: its commands are executed in order
-      _send_clients()    frames for sessions; accounts that are away become a Deposit
+      _send_clients()    frames for sessions; bester.core.delivery for those that are away or acknowledge
       _send_servers()    each becomes a Forward
       _send_handler()    the next handler is asked, for the same envelope
       _reply()           a frame for the session that asked
-    settled()          a Deposit or a Forward has its outcome
+    settled()          a recipient has its outcome
       _finish()        nothing is pending any more: the status report
 
 Two things come out. ``dirty`` lists the endpoints that have frames to be written; ``effects`` lists what else the
-server must do. Both are emptied by the server after each batch of events. The exchange has no clock: the server sets
-``now`` before each batch.
+server must do. Both are emptied by the server after each batch of events; when all is written, it calls ``written()``.
+The exchange has no clock: the server sets ``now`` before each batch.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from msgspec import Raw
 
 from bester.core.counters import Counters
-from bester.core.dispatch import Dispatch
+from bester.core.delivery import Delivering, Written
 from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.handlers import Allow, HandlerType
 from bester.core.limits import Limits
-from bester.core.presence import Presence
-from bester.core.work import (
-    Deposit,
-    Envelope,
-    Finished,
-    Forward,
-    PresenceChanged,
-    Request,
-)
+from bester.core.once import OnceMemory, OnceRecord, new_record
+from bester.core.work import Envelope, Finished, Forward, Recall, Remember, Request
 from bester.errors import (
     BadAddress,
     BadResponse,
     BesterError,
+    IdConflict,
     InvalidName,
     NoHandler,
     NotAllowed,
@@ -64,16 +59,19 @@ from bester.protocol.messages import (
 from bester.protocol.names import username
 
 
-class Exchange(Dispatch):
+class Exchange(Delivering):
     """All of one server's routing state."""
 
-    def __init__(self, server_name: str, limits: Limits | None = None) -> None:
+    def __init__(self, server_name: str, limits: Limits | None = None, boot: str = "0") -> None:
         super().__init__(limits or Limits())
         self.server_name = server_name
-        self.presence = Presence()
+        self.boot = boot
         self.draining = False
         """Whether new messages are refused because the server is stopping."""
         self.counters = Counters()
+        self.once = OnceMemory()
+        self.may_recall: Callable[[bytes], bool] = _never
+        """Says of a ``once`` message's key whether there may be something on disk."""
 
     @property
     def under_way(self) -> int:
@@ -81,35 +79,55 @@ class Exchange(Dispatch):
         counters = self.counters
         return counters.accepted + counters.pushes - counters.good - counters.bad_total
 
-    # -- sessions ------------------------------------------------------------------------------------------------
+    def count_delivery(self) -> None:
+        self.counters.deliveries += 1
 
-    def add_session(self, session: Session) -> None:
-        """A client has authenticated."""
-        if self.presence.add(session):
-            self.effects.append(PresenceChanged(session.username, True))
-
-    def remove_session(self, session: Session) -> None:
-        """A client's session ended; what it sent goes on, its reports are dropped."""
-        session.closed = True
-        if self.presence.remove(session):
-            self.effects.append(PresenceChanged(session.username, False))
+    def count_dropped(self, error: BesterError) -> None:
+        dropped = self.counters.dropped
+        dropped[error.code] = dropped.get(error.code, 0) + 1
 
     # -- a message comes in --------------------------------------------------------------------------------------
 
-    def message(self, origin: Endpoint, payload: Payload, size: int, hops: int = 0) -> None:
-        """A client or another server sent a message, of ``size`` bytes, for a type that is not the server's own."""
+    def message(
+        self, origin: Endpoint, payload: Payload, size: int, hops: int = 0, once: bool = False, trace: str = ""
+    ) -> None:
+        """A client or another server sent a message, of ``size`` bytes, for a type that is not the server's own.
+
+        Args:
+            origin: who sent it.
+            payload: what is sent.
+            size: of its frame, in bytes.
+            hops: how many handlers and servers it went through.
+            once: it is not handled again where it was before.
+            trace: the W3C traceparent that came with it.
+        """
+        if once:
+            self._message_once(origin, payload, size, hops, trace)
+        elif origin.in_flight < self.limits.max_in_flight and not origin.backlog:
+            self._accept(origin, payload, size, hops, None, trace)
+        else:
+            self._take(origin, payload, size, hops, None, trace)
+
+    def _take(
+        self, origin: Endpoint, payload: Payload, size: int, hops: int, record: OnceRecord | None, trace: str
+    ) -> None:
         if origin.in_flight < self.limits.max_in_flight and not origin.backlog:
-            self._accept(origin, payload, size, hops)
+            self._accept(origin, payload, size, hops, record, trace)
             return
         if origin.backlog is None:
             origin.backlog = deque()
-        origin.backlog.append((payload, size, hops))
+        origin.backlog.append((payload, size, hops, record, trace))
         self.hold(origin, size)
 
-    def _accept(self, origin: Endpoint, payload: Payload, size: int, hops: int) -> None:
+    def _accept(
+        self, origin: Endpoint, payload: Payload, size: int, hops: int, record: OnceRecord | None, trace: str
+    ) -> None:
         origin.in_flight += 1
         self.counters.accepted += 1
         envelope = Envelope(origin, payload.id)
+        if record is not None or trace:
+            envelope.once = record
+            envelope.trace = trace
         handlers = self.types.get(payload.type)
         if handlers is not None and handlers.rules.allow is None and not hops and not self.draining:
             self.hand(Request(envelope, handlers, payload.data, 0, self.now, size))
@@ -118,7 +136,7 @@ class Exchange(Dispatch):
             self.hand(Request(envelope, handlers, payload.data, hops, self.now, size))
         else:
             envelope.error = error
-            self._step_done(envelope)
+            self.step_done(envelope)
 
     def _refusal(self, origin: Endpoint, handlers: HandlerType | None, hops: int) -> BesterError | None:
         if handlers is None:
@@ -128,6 +146,74 @@ class Exchange(Dispatch):
         if self.draining:
             return ShuttingDown()
         return TooManyHops() if hops > self.limits.max_hops else None
+
+    # -- once ----------------------------------------------------------------------------------------------------
+
+    def _message_once(self, origin: Endpoint, payload: Payload, size: int, hops: int, trace: str) -> None:
+        if not origin.sender:  # it has proved nothing: its ids count on this connection alone
+            origin.sender = self.new_id().encode()
+        record = new_record(origin.sender, payload)
+        known = self.once.find(record.key)
+        if known is not None:
+            self._repeated(origin, payload.id, known, record.digest)
+            return
+        self.once.add(record)
+        if self.may_recall(record.key):
+            origin.in_flight += 1  # until it is known; it may not exceed what any other message may
+            self.effects.append(Recall(record, origin, payload, size, hops, trace))
+        else:
+            self._take(origin, payload, size, hops, record, trace)
+
+    def recalled(self, recall: Recall, digest: bytes | None, report: bytes = b"") -> None:
+        """A Recall has its outcome: what is remembered on disk, or that nothing is (``digest`` is None)."""
+        record, origin = recall.record, recall.origin
+        origin.in_flight -= 1
+        if digest is None:
+            self._take(origin, recall.payload, recall.size, recall.hops, record, recall.trace)
+            return
+        told = report if digest == record.digest else frames.report(recall.payload.id, IdConflict())
+        record.digest = digest
+        self.once.finish(record, report)
+        self._tell(origin, told)
+        self._tell_waiting(record, report)
+        self._make_progress(origin)
+
+    def _repeated(self, origin: Endpoint, id: str, known: OnceRecord, digest: bytes) -> None:
+        """The same id again: the first one's report, now or when there is one."""
+        if known.digest != digest:
+            self._tell(origin, frames.report(id, IdConflict()))
+            return
+        self.counters.repeats += 1
+        if known.report is not None:
+            self._tell(origin, known.report)
+        else:
+            origin.in_flight += 1
+            known.waiting.append(origin)
+
+    def remembered(self, remember: Remember) -> None:
+        """What became of a ``once`` message is on disk, or cannot be put there: its sender may know."""
+        self._report_once(remember.record, remember.envelope, remember.report)
+
+    def _report_once(self, record: OnceRecord, envelope: Envelope, report: bytes) -> None:
+        error = envelope.error
+        if error is not None and error.temporary:
+            self.once.forget(record)
+        else:
+            self.once.finish(record, report)
+        self._tell(envelope.origin, report)
+        self._tell_waiting(record, report)
+        self._close_envelope(envelope)
+
+    def _tell_waiting(self, record: OnceRecord, report: bytes) -> None:
+        waiting, record.waiting = record.waiting, []
+        for origin in waiting:
+            origin.in_flight -= 1
+            self._tell(origin, report)
+            self._make_progress(origin)
+
+    def _tell(self, origin: Endpoint, report: bytes) -> None:
+        if not origin.closed:
+            self.write(origin, report)
 
     # -- a handler answers ---------------------------------------------------------------------------------------
 
@@ -187,11 +273,17 @@ class Exchange(Dispatch):
         handlers.answered += 1
         handlers.seconds += now - request.since
         envelope = request.envelope
-        for command in commands:
-            self._execute(envelope, handlers, request.hops, command, message)
-        envelope.pending -= 1
-        if not envelope.pending:
+        if envelope.once is None:
+            for command in commands:
+                self._execute(envelope, handlers, request.hops, command, message, "")
+        else:
+            for ordinal, command in enumerate(commands):
+                self._execute(envelope, handlers, request.hops, command, message, f"{request.place}.{ordinal}")
+        pending = envelope.pending = envelope.pending - 1
+        if not pending:
             self._finish(envelope)
+        elif pending == envelope.awaiting:
+            self.only_waits(envelope)
 
     def fail(self, request: Request, error: BesterError) -> None:
         handlers = request.handlers
@@ -202,7 +294,7 @@ class Exchange(Dispatch):
             error = BadResponse()  # the details are the operator's and the handler's author's, not the sender's
         if envelope.error is None:
             envelope.error = error
-        self._step_done(envelope)
+        self.step_done(envelope)
 
     def _push(self, handler: AttachedHandler, message: HandlerMessage) -> None:
         """A handler speaks first: executed like an answer, and reported to the handler."""
@@ -213,15 +305,21 @@ class Exchange(Dispatch):
             if handler.in_flight > self.limits.max_in_flight:
                 raise Overloaded("too many pushes without their report")
             for command in commands_of(message.header):
-                self._execute(envelope, handler.types[0], 0, command, message)
+                self._execute(envelope, handler.types[0], 0, command, message, "")
         except BesterError as error:
             envelope.error = error
-        self._step_done(envelope)
+        self.step_done(envelope)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
     def _execute(
-        self, envelope: Envelope, handlers: HandlerType, hops: int, command: Command, message: HandlerMessage
+        self,
+        envelope: Envelope,
+        handlers: HandlerType,
+        hops: int,
+        command: Command,
+        message: HandlerMessage,
+        place: str,
     ) -> None:
         """Executes one command; what fails is noted in the envelope, and the others are still served."""
         payload = message.payload
@@ -237,17 +335,25 @@ class Exchange(Dispatch):
         kind = command.type
         if kind == "sendClients":
             transient = command.transient or handlers.rules.transient
-            self._send_clients(envelope, command.data, handlers, type, data, transient)  # type: ignore[arg-type]
+            self._send_clients(envelope, command.data, handlers, type, data, transient, place)  # type: ignore[arg-type]
         elif kind == "reply":
             self._reply(envelope, handlers, type, data)
         elif kind == "sendHandler":
-            self._send_handler(envelope, command.data, data, hops + 1)  # type: ignore[arg-type]
+            self._send_handler(envelope, command.data, data, hops + 1, place)  # type: ignore[arg-type]
         elif kind == "sendServers":
             transient = command.transient or handlers.rules.transient
-            self._send_servers(envelope, command.data, type or handlers.name, data, hops + 1, transient)  # type: ignore[arg-type]
+            type = type or handlers.name
+            self._send_servers(envelope, command.data, type, data, hops + 1, transient, place)  # type: ignore[arg-type]
 
     def _send_clients(
-        self, envelope: Envelope, names: list[str], handlers: HandlerType, type: str | None, data: Raw, transient: bool
+        self,
+        envelope: Envelope,
+        names: list[str],
+        handlers: HandlerType,
+        type: str | None,
+        data: Raw,
+        transient: bool,
+        place: str,
     ) -> None:
         if not self._count_allowed(envelope, names):
             return
@@ -258,25 +364,36 @@ class Exchange(Dispatch):
         results = envelope.results
         present = self.presence
         served: set[str] = set()
+        first = len(results)
+        given = False
         for name in names:
             attendance = present.find(name)
             if attendance is None:
-                self._deposit(envelope, name, type or handlers.name, data, transient, served)
+                self._send_away(envelope, name, type or handlers.name, data, transient, place, served)
                 continue
             account = attendance.username
             if account in served:
                 continue
             served.add(account)
+            if not attendance.plain:
+                self.deliver(envelope, name, attendance, type or handlers.name, data, transient, place)
+                continue
             self.counters.deliveries += 1
             for session in attendance.sessions:
                 session.out.append(frame)
                 if not session.listed:
                     session.listed = True
                     self.dirty.append(session)
+            given = True
             results.append(attendance.delivered if name == account else frames.result(name, "delivered"))
+        if given:
+            envelope.pending += 1
+            self.writing.append(Written(envelope, names, first, type or handlers.name, data, transient, place))
 
-    def _deposit(self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, served: set[str]) -> None:
-        """Notes a recipient that has no session."""
+    def _send_away(
+        self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, place: str, served: set[str]
+    ) -> None:
+        """Brings a message to an account that has no session."""
         try:
             account = username(name)
         except InvalidName:
@@ -285,12 +402,18 @@ class Exchange(Dispatch):
                 self._add_result(envelope, name, "failed", UnknownAccount())
         else:
             if account not in served:
-                slot = self._await_result(envelope)
-                self.effects.append(Deposit(envelope, slot, name, account, type, data, transient))
+                self.keep(envelope, name, account, type, data, transient, place)
         served.add(account)
 
     def _send_servers(
-        self, envelope: Envelope, addresses: list[str], type: str, data: Raw, hops: int, transient: bool
+        self,
+        envelope: Envelope,
+        addresses: list[str],
+        type: str,
+        data: Raw,
+        hops: int,
+        transient: bool,
+        place: str,
     ) -> None:
         if not self._count_allowed(envelope, addresses):
             return
@@ -303,106 +426,123 @@ class Exchange(Dispatch):
             except BadAddress as error:
                 self._add_result(envelope, text, "failed", error)
                 continue
-            slot = self._await_result(envelope)
-            self.effects.append(Forward(envelope, slot, text, address, type, data, hops, transient))
+            slot = self.await_result(envelope)
+            id = self.new_id() if envelope.once is None else envelope.once.delivery_id(place, str(address))
+            trace = envelope.trace
+            self.effects.append(Forward(envelope, slot, text, address, type, data, hops, transient, id, trace))
 
-    def _send_handler(self, envelope: Envelope, type: str, data: Raw, hops: int) -> None:
+    def _send_handler(self, envelope: Envelope, type: str, data: Raw, hops: int, place: str) -> None:
         handlers = self.types.get(type)
         if handlers is None:
-            self._note(envelope, NoHandler())
+            self.note(envelope, NoHandler())
         elif hops > self.limits.max_hops:
-            self._note(envelope, TooManyHops())
+            self.note(envelope, TooManyHops())
         else:
             envelope.pending += 1
-            self.hand(Request(envelope, handlers, data, hops, self.now, len(data)))
+            self.hand(Request(envelope, handlers, data, hops, self.now, len(data), place=place))
 
     def _reply(self, envelope: Envelope, handlers: HandlerType, type: str | None, data: Raw) -> None:
         origin = envelope.origin
         if origin.scope != "client":
             envelope.data = data
-        elif not origin.closed:
+        elif origin.closed:
+            return
+        elif origin.acknowledges:
+            assert isinstance(origin, Session)
+            self.reply(origin, type or handlers.name, data)
+        else:
             head = handlers.received if type is None or type == handlers.name else frames.received_head(type)
             self.write(origin, frames.received(head, data))
 
     def _count_allowed(self, envelope: Envelope, recipients: list[str]) -> bool:
         if len(recipients) <= self.limits.max_recipients:
             return True
-        self._note(envelope, BadResponse(f"more than {self.limits.max_recipients} recipients in one command"))
+        self.note(envelope, BadResponse(f"more than {self.limits.max_recipients} recipients in one command"))
         return False
 
     # -- outcomes ------------------------------------------------------------------------------------------------
-
-    def settled(self, envelope: Envelope, slot: int, to: str, status: str, error: BesterError | None = None) -> None:
-        """A Deposit or a Forward has its outcome: one of the statuses of section 2."""
-        assert envelope.results is not None
-        envelope.results[slot] = frames.result(to, status, error)
-        if error is not None:
-            self._note(envelope, error)
-        self._step_done(envelope)
-
-    def _await_result(self, envelope: Envelope) -> int:
-        envelope.pending += 1
-        if envelope.results is None:
-            envelope.results = []
-        envelope.results.append(b"")
-        return len(envelope.results) - 1
 
     def _add_result(self, envelope: Envelope, to: str, status: str, error: BesterError) -> None:
         if envelope.results is None:
             envelope.results = []
         envelope.results.append(frames.result(to, status, error))
-        self._note(envelope, error)
+        self.note(envelope, error)
 
-    def _note(self, envelope: Envelope, error: BesterError) -> None:
-        if envelope.error is None:
-            envelope.error = error
-
-    def _step_done(self, envelope: Envelope) -> None:
-        envelope.pending -= 1
-        if not envelope.pending:
+    def step_done(self, envelope: Envelope) -> None:
+        pending = envelope.pending = envelope.pending - 1
+        if not pending:
             self._finish(envelope)
+        elif pending == envelope.awaiting:
+            self.only_waits(envelope)
+
+    def only_waits(self, envelope: Envelope) -> None:
+        if not envelope.let_go:
+            envelope.let_go = True
+            origin = envelope.origin
+            origin.waiting += 1
+            origin.in_flight -= 1
+            self._make_progress(origin)
 
     def _finish(self, envelope: Envelope) -> None:
         """Everything is done: the status report, and room for what waited behind it."""
-        origin = envelope.origin
-        origin.in_flight -= 1
         error = envelope.error
-        if error is None:
+        if error is None and not envelope.results and envelope.data is None:
+            frame = frames.good_report(envelope.id)
+        else:
+            frame = frames.report(envelope.id, error, envelope.results, envelope.data)
+        record = envelope.once
+        if record is None:
+            origin = envelope.origin
+            if not origin.closed:
+                origin.out.append(frame)
+                if not origin.listed:
+                    origin.listed = True
+                    self.dirty.append(origin)
+            self._close_envelope(envelope)
+        elif envelope.durable and (error is None or not error.temporary):
+            self.effects.append(Remember(record, envelope, frame))
+        else:
+            self._report_once(record, envelope, frame)
+
+    def _close_envelope(self, envelope: Envelope) -> None:
+        if envelope.error is None:
             self.counters.good += 1
         else:
-            self.counters.count_bad(error.code)
-        if not origin.closed:
-            if error is None and not envelope.results and envelope.data is None:
-                frame = frames.good_report(envelope.id)
-            else:
-                frame = frames.report(envelope.id, error, envelope.results, envelope.data)
-            origin.out.append(frame)
-            if not origin.listed:
-                origin.listed = True
-                self.dirty.append(origin)
+            self.counters.count_bad(envelope.error.code)
+        origin = envelope.origin
+        if envelope.let_go:
+            origin.waiting -= 1
+        else:
+            origin.in_flight -= 1
+        if origin.backlog or origin.closing:
+            self._make_progress(origin)
+
+    def _make_progress(self, origin: Endpoint) -> None:
+        """Fewer messages of an endpoint are under way: lets in what waits, or tells that there is nothing more."""
         if origin.backlog:
             if not origin.admitting:
                 self._admit(origin, origin.backlog)
-        elif origin.closing and not origin.in_flight and not origin.admitting:
+        elif origin.closing:
+            self._close_if_quiet(origin)
+
+    def _close_if_quiet(self, origin: Endpoint) -> None:
+        if not origin.in_flight and not origin.waiting and not origin.admitting and not origin.backlog:
             self.effects.append(Finished(origin))
 
-    def _admit(self, origin: Endpoint, backlog: deque[tuple[Payload, int, int]]) -> None:
+    def _admit(self, origin: Endpoint, backlog: deque[tuple[Payload, int, int, OnceRecord | None, str]]) -> None:
         """Lets in what waited; in a loop of its own, because each message may be finished at once."""
         origin.admitting = True
         while backlog and origin.in_flight < self.limits.max_in_flight:
-            payload, size, hops = backlog.popleft()
+            payload, size, hops, record, trace = backlog.popleft()
             self.release(origin, size)
-            self._accept(origin, payload, size, hops)
+            self._accept(origin, payload, size, hops, record, trace)
         origin.admitting = False
-        if origin.closing and not origin.in_flight:
-            self.effects.append(Finished(origin))
+        if origin.closing:
+            self._close_if_quiet(origin)
 
-    def write(self, endpoint: Endpoint, frame: bytes) -> None:
-        """Lets a whole frame be written to an endpoint, after what is already there."""
-        endpoint.out.append(frame)
-        if not endpoint.listed:
-            endpoint.listed = True
-            self.dirty.append(endpoint)
+
+def _never(key: bytes) -> bool:
+    return False
 
 
 def _over(own: OutgoingPayload, shared: OutgoingPayload) -> OutgoingPayload:

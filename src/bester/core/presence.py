@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bester.core.endpoints import Session
+from bester.core.endpoints import Phase, Session
 from bester.errors import InvalidName
 from bester.protocol import frames
 from bester.protocol.names import username
@@ -11,13 +11,22 @@ from bester.protocol.names import username
 class Attendance:
     """An account that has at least one session."""
 
-    __slots__ = ("delivered", "sessions", "username")
+    __slots__ = ("delivered", "plain", "sessions", "username")
 
     def __init__(self, name: str) -> None:
         self.username = name
         self.sessions: list[Session] = []
         self.delivered = frames.result(name, "delivered")
         """The result for a recipient that is spelled like the account, made once."""
+        self.plain = True
+        """Whether all sessions take messages at once, and acknowledge nothing."""
+
+    def refresh(self) -> None:
+        """One of the sessions came, went, or changed."""
+        self.plain = all(
+            session.phase is Phase.LIVE and not session.acknowledges and not session.blocked and not session.queue
+            for session in self.sessions
+        )
 
 
 class Presence:
@@ -34,6 +43,7 @@ class Presence:
         if attendance is None:
             attendance = self._present[session.username] = Attendance(session.username)
         attendance.sessions.append(session)
+        attendance.refresh()
         return len(attendance.sessions) == 1
 
     def remove(self, session: Session) -> bool:
@@ -42,6 +52,7 @@ class Presence:
         attendance = self._present[session.username]
         attendance.sessions.remove(session)
         if attendance.sessions:
+            attendance.refresh()
             return False
         del self._present[session.username]
         return True

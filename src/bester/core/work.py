@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from msgspec import Raw, Struct
 
-from bester.core.endpoints import Endpoint
+from bester.core.endpoints import Endpoint, Session
 from bester.core.handlers import HandlerType, Lane
+from bester.core.once import OnceRecord
 from bester.errors import BesterError
 from bester.protocol.addresses import Address
+from bester.protocol.messages import Payload
 
 
 class Envelope(Struct, gc=False):
@@ -24,6 +26,16 @@ class Envelope(Struct, gc=False):
     """The first thing that went wrong."""
     data: Raw | None = None
     """What a handler replied with, where the report carries it."""
+    trace: str = ""
+    """The W3C traceparent that came with it."""
+    once: OnceRecord | None = None
+    """What remembers it, if its sender asked for that."""
+    durable: bool = False
+    """Whether any of it went to disk."""
+    awaiting: int = 0
+    """Those of the pending steps that only wait for recipients."""
+    let_go: bool = False
+    """Whether it no longer counts against its sender's ``maxInFlight``."""
 
 
 class Request(Struct, gc=False):
@@ -39,6 +51,8 @@ class Request(Struct, gc=False):
     """Bytes that it holds while it waits."""
     lane: Lane | None = None
     """The lane that it keeps busy, for a classic handler."""
+    place: str = ""
+    """Where it stands among the requests of a ``once`` message: the same each time that it is handled."""
 
 
 class CallClassic(Struct):
@@ -58,18 +72,79 @@ class Forward(Struct):
     data: Raw
     hops: int
     transient: bool
+    message_id: str
+    """What the other server recognises a repeat by: unique, and for a ``once`` message the same each time."""
+    trace: str = ""
+    """The W3C traceparent that came with the message, if one did."""
+
+
+class Delivery(Struct, gc=False):
+    """One message for one account, until the account has it or it is kept (section 4)."""
+
+    envelope: Envelope | None
+    """None for a letter from the mailbox, and for what nobody's report waits for."""
+    slot: int
+    """Its place in the envelope's results."""
+    to: str
+    """The recipient, as the handler wrote it."""
+    username: str
+    id: str
+    """The ``deliveryId``."""
+    type: str
+    data: Raw
+    transient: bool = False
+    since: float = 0.0
+    """When it was handed to a session, in seconds of the exchange's clock."""
+    settled: bool = False
+    """Whether its result is known: nobody's report waits for it any more."""
+    kept: bool = False
+    """Whether it is in the mailbox, or on its way there."""
+    done: bool = False
+    """Whether it may leave the mailbox, or need not get there."""
+    awaits_ack: bool = False
+    """Whether the report waits for nothing but its recipient, which holds up nothing behind it."""
 
 
 class Deposit(Struct):
-    """Keep for an account without a session; answer with ``Exchange.settled``."""
+    """Keep for an account without a session that takes it now; answer with ``Exchange.deposited``."""
 
-    envelope: Envelope
-    slot: int
-    to: str
+    delivery: Delivery
+
+
+class Take(Struct):
+    """A letter was delivered: remove it from its mailbox. Not answered."""
+
     username: str
-    type: str
-    data: Raw
-    transient: bool
+    id: str
+
+
+class CatchUp(Struct):
+    """Read on in a session's mailbox; answer with ``Exchange.mail``."""
+
+    session: Session
+    after: int
+    """The position behind which to read."""
+    limit: int
+    max_bytes: int
+
+
+class Recall(Struct):
+    """Look on disk for what became of a ``once`` message; answer with ``Exchange.recalled``."""
+
+    record: OnceRecord
+    origin: Endpoint
+    payload: Payload
+    size: int
+    hops: int
+    trace: str
+
+
+class Remember(Struct):
+    """Keep what became of a ``once`` message; answer with ``Exchange.remembered``."""
+
+    record: OnceRecord
+    envelope: Envelope
+    report: bytes
 
 
 class Pause(Struct):
@@ -82,6 +157,12 @@ class Resume(Struct):
     """Read from an endpoint again."""
 
     endpoint: Endpoint
+
+
+class CutOff(Struct):
+    """A session leaves too much unread for too long: end its connection."""
+
+    session: Session
 
 
 class Finished(Struct):
@@ -97,4 +178,17 @@ class PresenceChanged(Struct):
     online: bool
 
 
-Effect = CallClassic | Forward | Deposit | Pause | Resume | Finished | PresenceChanged
+Effect = (
+    CallClassic
+    | Forward
+    | Deposit
+    | Take
+    | CatchUp
+    | Recall
+    | Remember
+    | Pause
+    | Resume
+    | CutOff
+    | Finished
+    | PresenceChanged
+)

@@ -92,6 +92,12 @@ def received(head: bytes, data: Raw | bytes) -> bytes:
     return _pack(len(body)) + body
 
 
+def received_once(head: bytes, data: Raw | bytes, delivery_id: str) -> bytes:
+    """The same for a session that acknowledges it (section 4)."""
+    body = b"".join((head, data, b',"deliveryId":', encode_text(delivery_id), b"}}"))
+    return _pack(len(body)) + body
+
+
 def origin_part(scope: str, user: str | None, server: str | None, verified: bool) -> bytes:
     """The part of a request that says who sent it (section 6), the same for all messages of a session."""
     who = encode_text({"user": user, "server": server, "verified": verified})

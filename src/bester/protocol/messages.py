@@ -60,6 +60,7 @@ class Header(Struct, gc=False, frozen=True, rename="camel"):
     once: bool = False
     route: bool = False
     dry_run: bool = False
+    traceparent: str = ""
 
 
 NO_HEADER = Header()
@@ -116,6 +117,37 @@ def decode_message(body: bytes) -> Message:
         except msgspec.DecodeError:
             pass  # said below, or mended there
     return decode(_message, body)
+
+
+class _AckHeader(Struct, gc=False, frozen=True, rename="camel"):
+    message_type: Any = None
+
+
+class _AckKind(Struct, gc=False, frozen=True):
+    header: _AckHeader = _AckHeader()
+
+
+class _AckIds(Struct, gc=False):
+    ids: list[str]
+
+
+class _AckMessage(Struct, gc=False):
+    payload: _AckIds
+
+
+_ack_kind = msgspec.json.Decoder(_AckKind)
+_ack = msgspec.json.Decoder(_AckMessage)
+
+
+def decode_ack(body: bytes) -> list[str] | None:
+    """Decodes the delivery ids of an ``ack`` (section 4); None if it is another message.
+
+    Raises:
+        Malformed: an ack without ids.
+    """
+    if b'"ack"' not in body or decode(_ack_kind, body, partly=True).header.message_type != "ack":
+        return None
+    return decode(_ack, body).payload.ids
 
 
 # -- from handlers ----------------------------------------------------------------------------------------------

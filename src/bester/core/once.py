@@ -1,0 +1,98 @@
+"""What is remembered of ``once`` messages, so that a repeat is not handled again (docs/protocol.md, section 4)."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bester.core.endpoints import Endpoint
+    from bester.protocol.messages import Payload
+
+MAX_RECORDS = 100_000
+MAX_BYTES = 64 * 1024 * 1024
+"""How many records, and bytes of their reports, are kept in memory; the oldest make room."""
+_OVERHEAD = 400
+"""What a record takes beside its report, in bytes, about."""
+
+
+class OnceRecord:
+    """One ``once`` message: first under way, then with its report."""
+
+    __slots__ = ("digest", "key", "origin", "report", "waiting")
+
+    def __init__(self, key: bytes, digest: bytes, origin: bytes) -> None:
+        self.key = key
+        """16 bytes that stand for the sender and its id."""
+        self.digest = digest
+        """16 bytes that stand for the type and the data."""
+        self.origin = origin
+        """Sender and id, which its delivery ids follow from; the same after a restart."""
+        self.report: bytes | None = None
+        """The report's frame, when it is known."""
+        self.waiting: list[Endpoint] = []
+        """Those that sent it again before its report was known."""
+
+    def delivery_id(self, place: str, recipient: str) -> str:
+        """Returns the id of a delivery, or of a message to another server: the same each time it is handled.
+
+        Args:
+            place: which command it is of, among all that handlers answer to the message.
+            recipient: the account or the address.
+        """
+        text = b"\0".join((self.origin, place.encode(), recipient.encode("utf-8", "surrogatepass")))
+        return blake2b(text, digest_size=16).hexdigest()
+
+
+class OnceMemory:
+    """The records of one server, bounded."""
+
+    def __init__(self) -> None:
+        self._records: dict[bytes, OnceRecord] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def find(self, key: bytes) -> OnceRecord | None:
+        """Returns what is remembered in memory."""
+        return self._records.get(key)
+
+    def add(self, record: OnceRecord) -> None:
+        """Remembers a message that is under way now."""
+        self._records[record.key] = record
+        self._bytes += _OVERHEAD
+        self._make_room()
+
+    def finish(self, record: OnceRecord, report: bytes) -> None:
+        """Remembers a message's report."""
+        record.report = report
+        if self._records.get(record.key) is record:
+            self._bytes += len(report)
+            self._make_room()
+
+    def forget(self, record: OnceRecord) -> None:
+        """The next message with this id is a new one."""
+        if self._records.get(record.key) is record:
+            del self._records[record.key]
+            self._bytes -= _OVERHEAD + len(record.report or b"")
+
+    def _make_room(self) -> None:
+        while len(self._records) > MAX_RECORDS or self._bytes > MAX_BYTES:
+            # One that is under way goes too, when it is the oldest of so many: its repeat would be handled again.
+            self.forget(next(iter(self._records.values())))
+
+
+def new_record(sender: bytes, payload: Payload) -> OnceRecord:
+    """Returns the record of a message.
+
+    Args:
+        sender: who it is for certain, with the server.
+        payload: the message.
+    """
+    origin = sender + b"\0" + payload.id.encode("utf-8", "surrogatepass")
+    type = payload.type.encode("utf-8", "surrogatepass")
+    # The type's length keeps what is type and what is data apart.
+    digest = blake2b(b"%d\0%b" % (len(type), type), digest_size=16)
+    digest.update(payload.data)
+    return OnceRecord(blake2b(origin, digest_size=16).digest(), digest.digest(), origin)

@@ -1,0 +1,267 @@
+"""Messages for accounts that do not take them now, and what is remembered of ``once`` messages, on disk.
+
+docs/protocol.md, section 4. The exchange decides what is kept; here it is brought to the store, in the order of its
+effects and as many at a time as are waiting, because they share one commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from bester.core.delivery import Letter
+from bester.core.work import CatchUp, Deposit, Recall, Remember, Take
+from bester.errors import BesterError, UnknownAccount
+from bester.server.points import reach
+from bester.store.ports import Letter as StoredLetter
+from bester.store.ports import MailboxBounds, MessageStore, Remembered
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.mailboxes")
+
+MAX_BATCH = 1024
+"""Letters that are put away with one call."""
+ONCE_DAYS = 7
+ONCE_RECORDS = 200_000
+"""How long, and how many, ``once`` messages are remembered on disk."""
+EXPIRY_S = 60.0
+"""How often what has expired is removed."""
+_EXPIRY_STEP = 1000
+
+
+class Arrival:
+    """Whether mail came for an account while its session was being made."""
+
+    def __init__(self) -> None:
+        self.has_mail = False
+
+
+class Mailboxes:
+    """The mailboxes of this server's accounts."""
+
+    def __init__(self, hall: Hall, store: MessageStore) -> None:
+        self.hall = hall
+        self.store = store
+        self.stored = 0
+        """Letters that were put into mailboxes since the start."""
+        self.expired = 0
+        self._deposits: list[Deposit] = []
+        self._depositing = False
+        self._takes: list[tuple[str, str]] = []
+        self._remembers: list[Remember] = []
+        self._arrivals: dict[str, list[Arrival]] = {}
+        self._working: set[asyncio.Task[None]] = set()
+        self._expiry_due = 0.0
+        hall.exchange.may_recall = store.may_recall
+
+    @property
+    def bounds(self) -> MailboxBounds:
+        """What the configuration allows one account."""
+        limits = self.hall.config.limits
+        return MailboxBounds(limits.mailbox_messages, limits.mailbox_bytes, limits.mailbox_days * 86_400.0)
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def arriving(self, username: str) -> Iterator[Arrival]:
+        """While a session is being made: notices what is put into its mailbox after that was looked into."""
+        arrival = Arrival()
+        self._arrivals.setdefault(username, []).append(arrival)
+        try:
+            yield arrival
+        finally:
+            arrivals = self._arrivals[username]
+            arrivals.remove(arrival)
+            if not arrivals:
+                del self._arrivals[username]
+
+    async def has_mail(self, username: str) -> bool:
+        """Whether the account's mailbox holds anything.
+
+        Raises:
+            Internal: the store cannot be reached.
+        """
+        return await self.store.has_mail(username)
+
+    # -- effects -------------------------------------------------------------------------------------------------
+
+    def deposit(self, effect: Deposit) -> None:
+        """Puts a message into its account's mailbox, if that is there."""
+        self._deposits.append(effect)
+        if not self._depositing:
+            self._depositing = True
+            self._work(self._deposit_all())
+
+    async def _deposit_all(self) -> None:
+        await asyncio.sleep(0)  # until the batch is over
+        try:
+            while self._deposits:
+                batch, self._deposits = self._deposits[:MAX_BATCH], self._deposits[MAX_BATCH:]
+                outcomes = await self._outcomes(batch)
+                if self.hall.failed:
+                    return  # nobody knows what is on disk: nothing is reported
+                reach("mailbox.stored")
+                exchange = self.hall.exchange
+                exchange.now = self.hall.clock()
+                for effect, (status, error) in zip(batch, outcomes, strict=True):
+                    exchange.deposited(effect.delivery, status, error)
+                self.hall.flush_soon()
+        finally:
+            self._depositing = False
+
+    async def finish(self, timeout_s: float) -> None:
+        """Returns when all that is to be kept is on disk, or after the time."""
+        self.hall.flush()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._working:
+                    await asyncio.wait(self._working)
+                    self.hall.flush()
+        except TimeoutError:
+            log.warning("stopping: not everything was put into the mailboxes in time")
+
+    def _work(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.hall.spawn(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _outcomes(self, batch: list[Deposit]) -> list[tuple[str, BesterError | None]]:
+        """Returns for each what became of it: a status of section 2, and the error where it failed."""
+        deliveries = [effect.delivery for effect in batch]
+        try:
+            known = await self.hall.accounts.store.exists(list({delivery.username for delivery in deliveries}))
+        except BesterError as error:
+            return [("failed", error)] * len(batch)
+        kept = [delivery for delivery in deliveries if not delivery.transient and delivery.username in known]
+        letters = [
+            StoredLetter(delivery.username, delivery.id, delivery.type, bytes(delivery.data)) for delivery in kept
+        ]
+        failures: dict[int, BesterError | None] = {}
+        if letters:
+            reach("mailbox.storing")
+            try:
+                full = await self.store.deposit(letters, self.bounds, time.time())
+                failures = {id(delivery): one for delivery, one in zip(kept, full, strict=True)}
+            except BesterError as failure:
+                failures = dict.fromkeys(map(id, kept), failure)
+        outcomes: list[tuple[str, BesterError | None]] = []
+        for delivery in deliveries:
+            problem = UnknownAccount() if delivery.username not in known else failures.get(id(delivery))
+            if problem is not None:
+                outcomes.append(("failed", problem))
+            elif delivery.transient:
+                outcomes.append(("skipped", None))
+            else:
+                self.stored += 1
+                for arrival in self._arrivals.get(delivery.username, ()):
+                    arrival.has_mail = True
+                outcomes.append(("stored", None))
+        return outcomes
+
+    def take(self, effect: Take) -> None:
+        """Removes a letter that was delivered; with the others of this batch."""
+        self._takes.append((effect.username, effect.id))
+        if len(self._takes) == 1:
+            asyncio.get_running_loop().call_soon(self._take_now)
+
+    def _take_now(self) -> None:
+        takes, self._takes = self._takes, []
+        if takes:
+            reach("mailbox.taking")
+            self._work(self._take_all(takes))
+
+    async def _take_all(self, takes: list[tuple[str, str]]) -> None:
+        try:
+            await self.store.take_letters(takes)
+        except BesterError as error:
+            log.warning("%d delivered letters stay in their mailboxes: %s", len(takes), error.message)
+
+    def catch_up(self, effect: CatchUp) -> None:
+        """Reads on in a session's mailbox."""
+        self._take_now()  # or what was delivered would be read again; tasks begin in their order
+        self.hall.spawn(self._read(effect))
+
+    async def _read(self, effect: CatchUp) -> None:
+        session = effect.session
+        exchange = self.hall.exchange
+        try:
+            letters = await self.store.read_mailbox(
+                session.username, effect.after, effect.limit, effect.max_bytes, time.time()
+            )
+        except BesterError as error:
+            log.warning("the mailbox of %s cannot be read: %s", ascii(session.username), error.message)
+            exchange.mail_failed(session)
+            return
+        exchange.now = self.hall.clock()
+        found = [Letter(letter.position, letter.delivery_id, letter.type, letter.data) for letter in letters]
+        exchange.mail(session, found)
+        self.hall.flush_soon()
+
+    # -- once ----------------------------------------------------------------------------------------------------
+
+    def recall(self, effect: Recall) -> None:
+        """Looks for what became of a ``once`` message."""
+        self.hall.spawn(self._recall(effect))
+
+    async def _recall(self, effect: Recall) -> None:
+        digest: bytes | None = None
+        report = b""
+        try:
+            found = await self.store.recall(effect.record.key)
+            if found is not None:
+                digest, report = found.digest, found.report
+        except BesterError as error:
+            log.warning("what became of a message cannot be looked up: %s", error.message)
+        exchange = self.hall.exchange
+        exchange.now = self.hall.clock()
+        exchange.recalled(effect, digest, report)
+        self.hall.flush_soon()
+
+    def remember(self, effect: Remember) -> None:
+        """Keeps what became of a ``once`` message, with the others of this batch; then it is reported."""
+        self._remembers.append(effect)
+        if len(self._remembers) == 1:
+            self._work(self._remember_all())
+
+    async def _remember_all(self) -> None:
+        await asyncio.sleep(0)
+        effects, self._remembers = self._remembers, []
+        records = [Remembered(effect.record.key, effect.record.digest, effect.report) for effect in effects]
+        try:
+            await self.store.remember(records, time.time())
+        except BesterError as error:
+            # What was stored is stored; a repeat would be handled again, and told from the first by its delivery ids.
+            log.warning("%d messages will not be remembered after a restart: %s", len(records), error.message)
+        if self.hall.failed:
+            return
+        reach("once.remembered")
+        exchange = self.hall.exchange
+        exchange.now = self.hall.clock()
+        for effect in effects:
+            exchange.remembered(effect)
+        self.hall.flush_soon()
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float) -> None:
+        """Removes what has expired, now and then."""
+        if now >= self._expiry_due:
+            self._expiry_due = now + EXPIRY_S
+            self.hall.spawn(self._expire())
+
+    async def _expire(self) -> None:
+        now = time.time()
+        try:
+            removed = _EXPIRY_STEP
+            while removed == _EXPIRY_STEP:
+                removed = await self.store.expire_letters(now, _EXPIRY_STEP)
+                self.expired += removed
+            await self.store.forget_before(now - ONCE_DAYS * 86_400, ONCE_RECORDS)
+        except BesterError as error:
+            log.warning("what has expired cannot be removed: %s", error.message)

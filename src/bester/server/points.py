@@ -1,0 +1,22 @@
+"""Points in the work at which a test lets this process die, as a power failure would.
+
+``BESTER_DIE_AT=outbox.stored:3`` kills the process, without any cleaning up, when it arrives at that point for the
+third time. Without the variable, and anywhere else, an arrival does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+_NAME, _, _COUNT = os.environ.get("BESTER_DIE_AT", "").partition(":")
+_left = int(_COUNT) if _COUNT.isdecimal() else 1
+
+
+def reach(name: str) -> None:
+    """Says that the work has come to the point of this name."""
+    global _left
+    if name == _NAME:
+        _left -= 1
+        if _left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)

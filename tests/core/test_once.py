@@ -1,0 +1,158 @@
+"""Messages that are not handled twice (docs/protocol.md, section 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Raw
+from tests.core.conftest import World
+
+from bester.core import once
+from bester.core.endpoints import Endpoint
+from bester.core.once import OnceMemory, OnceRecord
+from bester.core.work import Deposit, Forward, Recall, Remember
+from bester.protocol.messages import Payload
+
+DONE = {"type": "done"}
+
+
+def send(world: World, origin: Endpoint, data: bytes = b"1", id: str = "7", type: str = "chat") -> None:
+    world.exchange.message(origin, Payload(type, id, Raw(data)), 100, once=True)
+
+
+def clients(*names: str) -> dict[str, Any]:
+    return {"type": "sendClients", "data": list(names)}
+
+
+def test_a_repeat_is_answered_with_the_first_report(world: World) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    send(world, t)
+    world.answer(chat, "1", {"type": "done"})
+    first = world.got(t)
+    send(world, t)
+    assert world.got(t) == first
+    # Over another connection too, but not for somebody else.
+    again, g = world.session("t"), world.session("g")
+    send(world, again)
+    assert world.got(again) == first
+    send(world, g)
+    assert len(world.requests(chat)) == 2
+    assert world.exchange.counters.repeats == 2
+    assert t.in_flight == again.in_flight == 0
+
+
+def test_a_repeat_of_what_is_under_way_waits_for_its_report(world: World) -> None:
+    chat, t, again = world.handler("chat"), world.session("t"), world.session("t")
+    send(world, t)
+    send(world, again)
+    send(world, again)
+    world.exchange.remove_session(t)
+    assert len(world.requests(chat)) == 1
+    world.answer(chat, "1", DONE)
+    assert [frame["payload"]["id"] for frame in world.got(again)] == ["7", "7"]
+    assert again.in_flight == 0
+
+
+def test_the_same_id_with_something_else_is_a_conflict(world: World) -> None:
+    chat, t = world.handler("chat", "x"), world.session("t")
+    send(world, t)
+    send(world, t, b"2")
+    assert world.code(t) == "idConflict"
+    send(world, t, type="x")
+    assert world.code(t) == "idConflict"
+    world.answer(chat, "1", DONE)
+    assert world.code(t) == ""
+    send(world, t, b"2")
+    assert world.code(t) == "idConflict"
+
+
+def test_a_temporary_failure_is_tried_again_and_a_lasting_one_is_not(world: World) -> None:
+    t = world.session("t")
+    world.exchange.draining = True
+    chat = world.handler("chat")
+    send(world, t)
+    assert world.code(t) == "shuttingDown"
+    world.exchange.draining = False
+    send(world, t)
+    world.answer(chat, "1", {"type": "nonsense"})
+    assert world.code(t) == "badResponse"
+    send(world, t)
+    assert world.code(t) == "badResponse"
+
+
+def test_delivery_ids_follow_from_the_message(world: World) -> None:
+    ids = []
+    for _ in range(2):
+        again = World()
+        chat, waiter, t = again.handler("chat"), again.handler("waiter"), again.session("t")
+        send(again, t)
+        again.answer(chat, "1", clients("a", "b"), clients("a"), {"type": "sendHandler", "data": "waiter"})
+        again.answer(waiter, "2", clients("a"), {"type": "sendServers", "data": ["l.example", "u.example"]})
+        effects = again.effects()
+        ids.append(
+            [effect.delivery.id for effect in effects if isinstance(effect, Deposit)]
+            + [effect.message_id for effect in effects if isinstance(effect, Forward)]
+        )
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 6
+    chat, t = world.handler("chat"), world.session("t")
+    world.send(t, "chat")
+    world.answer(chat, "1", clients("a"))
+    assert world.only(Deposit).delivery.id not in ids[0]
+
+
+def test_what_touched_the_disk_is_remembered_there_before_it_is_reported(world: World) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    send(world, t)
+    world.answer(chat, "1", clients("away"))
+    world.exchange.deposited(world.only(Deposit).delivery, "stored")
+    remember = world.only(Remember)
+    assert world.got(t) == []
+    send(world, t)
+    world.exchange.remembered(remember)
+    reports = world.got(t)
+    assert len(reports) == 2
+    assert reports[0] == reports[1]
+    assert world.at_rest(t)
+
+
+def test_what_is_remembered_on_disk_is_not_handled_again(world: World) -> None:
+    chat, t, again = world.handler("chat"), world.session("t"), world.session("t")
+    world.exchange.may_recall = lambda key: True
+    send(world, t)
+    recall = world.only(Recall)
+    send(world, again)
+    report = b"\x0f\x00\x00\x00" + b'{"header":{}  }'
+    world.exchange.recalled(recall, recall.record.digest, report)
+    assert t.out == again.out == [report]
+    assert world.requests(chat) == []
+    t.out.clear()
+    send(world, t, b"2")
+    assert b"idConflict" in t.out[0]
+    # And what is not remembered is handled like any other.
+    send(world, t, id="8")
+    world.exchange.recalled(world.only(Recall), None)
+    assert len(world.requests(chat)) == 1
+
+
+def test_unproven_servers_ids_count_on_one_connection_alone(world: World) -> None:
+    chat, one, two = world.handler("chat"), world.peer(), world.peer()
+    for peer in (one, one, two):
+        send(world, peer)
+    assert len(world.requests(chat)) == 2
+
+
+def test_the_memory_is_bounded(monkeypatch: Any) -> None:
+    monkeypatch.setattr(once, "MAX_RECORDS", 3)
+    monkeypatch.setattr(once, "MAX_BYTES", 3000)
+    memory = OnceMemory()
+    records = [OnceRecord(bytes([number]), b"", b"") for number in range(5)]
+    for record in records:
+        memory.add(record)
+    assert [memory.find(record.key) for record in records] == [None, None, *records[2:]]
+    memory.finish(records[3], b"x" * 2000)
+    assert memory.find(records[2].key) is None
+    memory.finish(records[4], b"x" * 2000)
+    assert memory.find(records[3].key) is None
+    memory.forget(records[4])
+    assert len(memory) == 0
