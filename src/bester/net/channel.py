@@ -20,8 +20,8 @@ class Channel(asyncio.Protocol):
     """Cuts what comes into frames' bodies, and gathers what goes.
 
     The callbacks are called in the loop: ``on_bodies`` with at least one body, and ``on_lost`` once, after the last
-    bodies, with None for an orderly end. An exception in ``on_bodies`` that is a :class:`bester.errors.Fatal` ends the
-    connection and is given to ``on_lost``.
+    bodies, with None for an orderly end. The owner may replace ``on_bodies``. An exception in it that is a
+    :class:`bester.errors.Fatal` ends the connection and is given to ``on_lost``.
     """
 
     __slots__ = (
@@ -29,7 +29,6 @@ class Channel(asyncio.Protocol):
         "_framer",
         "_handling",
         "_lost",
-        "_on_bodies",
         "_on_lost",
         "_out",
         "_out_bytes",
@@ -37,7 +36,10 @@ class Channel(asyncio.Protocol):
         "_room",
         "_transport",
         "closed",
+        "full",
+        "heard",
         "loop",
+        "on_bodies",
     )
 
     def __init__(
@@ -48,9 +50,13 @@ class Channel(asyncio.Protocol):
     ) -> None:
         self.closed = False
         """Whether nothing can be written any more: by :meth:`close`, or because the connection is lost."""
+        self.full = False
+        """Whether the other end reads slower than we write: :meth:`drain` before the next :meth:`write`."""
+        self.heard = True
+        """Set when anything is read; for the owner to take back, and look at later."""
         self.loop = asyncio.get_running_loop()
         self._framer = Framer(max_body_bytes)
-        self._on_bodies = on_bodies
+        self.on_bodies = on_bodies
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
@@ -67,11 +73,12 @@ class Channel(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self.heard = True
         bodies = self._framer.feed(data)
         if bodies:
             self._handling = True
             try:
-                self._on_bodies(bodies)
+                self.on_bodies(bodies)
             except Fatal as error:
                 self.abort(error)
             finally:
@@ -82,9 +89,11 @@ class Channel(asyncio.Protocol):
             self.abort(self._framer.failure)
 
     def pause_writing(self) -> None:
+        self.full = True
         self._room = self.loop.create_future()
 
     def resume_writing(self) -> None:
+        self.full = False
         if self._room is not None:
             self._room.set_result(None)
             self._room = None
@@ -120,11 +129,6 @@ class Channel(asyncio.Protocol):
             self._transport.write(b"".join(out) if len(out) > 1 else out[0])
             out.clear()
             self._out_bytes = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether the other end reads slower than we write: :meth:`drain` before the next :meth:`write`."""
-        return self._room is not None
 
     async def drain(self) -> None:
         """Returns when there is room to write, or the connection is lost."""

@@ -16,6 +16,13 @@ class Remote:
     """For limits and the log: an IPv4 address, an IPv6 /64 network, or ``unix``."""
     local: bool
     """Whether it is on this machine for certain: a Unix socket, or loopback."""
+    names: tuple[str, ...] = ()
+    """The server's names that its certificate proves."""
+
+    @property
+    def identity(self) -> str | None:
+        """The first of those names; None where nothing is proven."""
+        return self.names[0] if self.names else None
 
 
 def remote_of(transport: asyncio.BaseTransport) -> Remote:

@@ -1,0 +1,344 @@
+"""``bester peer``: the other servers that a server knows by their keys."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, fail, say, say_json, warn
+from bester.cli.settings import ConfigOption, JsonOption, find_config, load_config
+
+if TYPE_CHECKING:
+    from bester.config import Config
+    from bester.config.peers import Peer
+    from bester.net.dial_peer import Shown
+    from bester.net.identity import Identities
+
+peer = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Add, list, test and remove the servers that a configuration knows by their names.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The other server's name.", show_default=False)]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", min=0.001, max=300.0, metavar="SECONDS", help="How long to wait for it.")
+]
+
+
+@peer.command()
+def add(
+    name: NameArgument,
+    address: Annotated[
+        str | None,
+        typer.Argument(metavar="[ADDRESS]", help="host:port, [v6]:port, unix:/path. Default: as DNS has its name."),
+    ] = None,
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Pin the key that it shows without asking.")] = False,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option("--fingerprint", metavar="SHA256", help="Of its key or certificate; nothing is asked then."),
+    ] = None,
+    timeout: TimeoutOption = 10.0,
+    json: JsonOption = False,
+) -> None:
+    """Connect to a server, show its certificate, and pin its key in the configuration.
+
+    Compare the fingerprint with the one that its operator tells you by another way: there, bester certificate show
+    prints it. A running server takes the new configuration at once.
+    """
+    from bester.cli.rewrite import RewriteError, change_server, entry_of, reload_server
+    from bester.net.identity import spelled
+    from bester.protocol.addresses import UnixAddress
+
+    loaded = load_config(config)
+    path = find_config(config)
+    known = _name(name)
+    if known == loaded.server.name:
+        fail(f"{known} is this server's own name", USAGE)
+    where = address or known
+    parsed = _address(where)
+    entry: dict[str, Any] = {"address": where}
+    try:
+        old = entry_of(path, known) or {}
+        if not isinstance(parsed, UnixAddress):
+            shown = _shown(parsed, known, timeout)
+            _accept(known, shown, old.get("fingerprint"), yes, fingerprint, json)
+            entry["fingerprint"] = spelled(shown.fingerprints.key)
+        elif fingerprint is not None:
+            fail("a Unix socket has no certificate", USAGE)
+        kept = {key: value for key, value in old.items() if key not in ("certificate", "fingerprint", "tls")}
+        change_server(path, known, kept | entry)
+    except RewriteError as error:
+        warn(f"bester: {error}" + ("; write there:" if error.lines else ""))
+        for line in error.lines.splitlines():
+            say(line)
+        raise typer.Exit(BAD) from None
+    except OSError as error:
+        fail(f"{path}: {error.strerror or error}", BAD)
+    if not json:
+        say(f"{known} stands in {path}" + ("; its key is pinned" if "fingerprint" in entry else ""))
+    reloaded = reload_server(loaded, quiet=json)
+    if json:
+        say_json({"name": known, **entry, "reloaded": reloaded})
+
+
+@peer.command("list")
+def list_peers(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List the servers of the configuration: address, how they prove their names, policy."""
+    loaded = load_config(config)
+    rows = [_row(loaded, name, one) for name, one in loaded.federation.servers.items()]
+    if json:
+        for row in rows:
+            say_json(row)
+        return
+    width = max((len(row["name"]) for row in rows), default=0)
+    wide = max((len(row["address"]) for row in rows), default=0)
+    for row in rows:
+        say(f"{row['name']:{width}}  {row['address']:{wide}}  {row['policy']:8}  {row['proof'] or 'unproven'}")
+
+
+@peer.command()
+def remove(name: NameArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Take a server out of the configuration; a running server takes the new one at once."""
+    from bester.cli.rewrite import RewriteError, change_server, reload_server
+
+    loaded = load_config(config)
+    path = find_config(config)
+    known = _name(name)
+    if known not in loaded.federation.servers:
+        fail(f"{path} has no server of the name {known}", BAD)
+    try:
+        change_server(path, known, None)
+    except RewriteError as error:
+        fail(f"{error}: take {known} out of federation.servers", BAD)
+    except OSError as error:
+        fail(f"{path}: {error.strerror or error}", BAD)
+    if not json:
+        say(f"{known} was taken out of {path}")
+    reloaded = reload_server(loaded, quiet=json)
+    if json:
+        say_json({"name": known, "reloaded": reloaded})
+
+
+@peer.command("test")
+def try_peer(
+    name: NameArgument, config: ConfigOption = None, timeout: TimeoutOption = 10.0, json: JsonOption = False
+) -> None:
+    """Connect to a server as the running one would, step by step, and say which step fails.
+
+    The steps: policy, address, connection, tls, certificate, hello. Exit status: 0 if all are good, else 1.
+    """
+    from bester.errors import BadConfiguration
+    from bester.net.identity import Identities
+
+    loaded = load_config(config)
+    known = _name(name)
+    try:
+        identities = Identities(loaded)
+    except BadConfiguration as error:
+        fail(error.message, USAGE)
+    steps = asyncio.run(_steps(loaded, identities, known, timeout))
+    good = all(one["ok"] for one in steps)
+    if json:
+        say_json({"name": known, "ok": good, "steps": steps})
+    else:
+        for one in steps:
+            say(f"{one['step']:11}  {'good' if one['ok'] else 'FAILED'}  {one['detail']}".rstrip())
+    raise typer.Exit(GOOD if good else BAD)
+
+
+async def _steps(config: Config, identities: Identities, name: str, timeout_s: float) -> list[dict[str, Any]]:
+    """Goes as far as it gets; the last step may have failed."""
+    from bester.errors import BesterError, ServerUnreachable, ServerUnverified
+    from bester.net.dial_peer import Unreachable, connect_peer, plan
+    from bester.net.resolve import resolve
+    from bester.protocol.addresses import ServerName
+
+    steps: list[dict[str, Any]] = []
+
+    def step(what: str, detail: str, ok: bool = True) -> list[dict[str, Any]]:
+        steps.append({"step": what, "ok": ok, "detail": detail})
+        return steps
+
+    address = ServerName(name)
+    planned = plan(address, config.federation)
+    try:
+        planned.check()
+    except ServerUnverified as error:
+        return step("policy", error.message, False)
+    step("policy", planned.policy)
+    try:
+        async with asyncio.timeout(timeout_s):
+            configured = {known: one.address for known, one in config.federation.servers.items()}
+            targets = await resolve(address, configured)
+    except TimeoutError:
+        return step("address", f"no address within {timeout_s:g} s", False)
+    except ServerUnreachable as error:
+        return step("address", error.message, False)
+    step("address", ", ".join(map(str, targets)))
+    failed, detail = "", ""
+    connected = planned.tls and await _answers(targets, timeout_s)
+    try:
+        made = await connect_peer(address, config, identities, _Hello, timeout_s=timeout_s)
+    except Unreachable as error:
+        failed, detail = error.step, error.message
+    except ServerUnverified as error:
+        failed, detail = "certificate", error.message
+    except BesterError as error:
+        failed, detail = "connection", error.message
+    if failed == "connection" and connected:
+        failed = "tls"  # somebody is there, and does not shake hands
+    if failed == "address":
+        steps.pop()
+        return step(failed, detail, False)
+    passed = {"connection": "", "tls": "encrypted", "certificate": f"it proves the name {planned.name}"}
+    for what, about in passed.items():
+        if what == failed:
+            return step(what, detail, False)
+        if what == "connection" or (what == "tls" and planned.tls) or (what == "certificate" and planned.proof):
+            step(what, about)
+    try:
+        async with asyncio.timeout(timeout_s):
+            ok, detail = await made.protocol.greet(config.server.name)
+    except TimeoutError:
+        ok, detail = False, f"no answer within {timeout_s:g} s"
+    finally:
+        made.transport.abort()
+    return step("hello", detail, ok)
+
+
+async def _answers(targets: list[Any], timeout_s: float) -> bool:
+    """Returns whether one of the targets takes TCP connections."""
+    for target in targets:
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, writer = await asyncio.open_connection(target.host, target.port)
+        except OSError:  # a time that is over is one, too
+            continue
+        writer.transport.abort()
+        return True
+    return False
+
+
+class _Hello(asyncio.Protocol):
+    """Sends a server's first message, and waits for its answer."""
+
+    def __init__(self) -> None:
+        from bester.protocol.framing import Framer
+
+        self._framer = Framer(1 << 20)
+        self._answer: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    async def greet(self, own_name: str) -> tuple[bool, str]:
+        """Returns whether the server took the message, and what it said."""
+        from bester.protocol.framing import frame
+
+        hello = {"header": {"scope": "server", "server": own_name}, "payload": {"type": "dummy", "id": "1"}}
+        self._transport.write(frame(json_module.dumps(hello).encode()))
+        return await self._answer
+
+    def data_received(self, data: bytes) -> None:
+        bodies = self._framer.feed(data, 1)
+        if bodies:
+            self._done(*_understood(bodies[0]))
+        elif self._framer.failure is not None:
+            self._done(False, "it does not answer as a Bester server does")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._done(False, f"it closed the connection without an answer{f': {exc}' if exc else ''}")
+
+    def _done(self, ok: bool, detail: str) -> None:
+        if not self._answer.done():
+            self._answer.set_result((ok, detail))
+
+
+def _understood(body: bytes) -> tuple[bool, str]:
+    try:
+        message = json_module.loads(body)
+        if message["header"].get("status") in ("good", "0"):
+            return True, "it takes messages from this server"
+        error = message["payload"]["error"]
+        return False, f"it refuses this server: {error['code']}: {error['message']}"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False, "it does not answer as a Bester server does"
+
+
+def _row(config: Config, name: str, one: Peer) -> dict[str, Any]:
+    from bester.net.dial_peer import plan
+    from bester.net.identity import spelled
+    from bester.protocol.addresses import ServerName
+
+    planned = plan(ServerName(name), config.federation)
+    proof = None
+    if one.fingerprint is not None:
+        proof = spelled(one.fingerprint)
+    elif one.certificate is not None:
+        proof = str(one.certificate)
+    elif planned.proof == "authority":
+        proof = "authority"
+    return {"name": name, "address": one.address, "tls": planned.tls, "policy": planned.policy, "proof": proof}
+
+
+def _name(text: str) -> str:
+    from bester.config.values import is_server_name
+
+    name = text.lower().removesuffix(".")
+    if not is_server_name(name):
+        fail(f"not a server's name: {text!r}; a host's name is wanted, such as chat.example", USAGE)
+    return name
+
+
+def _address(text: str) -> Any:
+    from bester.errors import BadAddress
+    from bester.protocol.addresses import parse_address
+
+    try:
+        return parse_address(text)
+    except BadAddress as error:
+        fail(f"not an address: {text!r}: {error.message}", USAGE)
+
+
+def _shown(address: Any, name: str, timeout_s: float) -> Shown:
+    from bester.errors import ServerUnreachable
+    from bester.net.dial_peer import shown_by
+
+    try:
+        return asyncio.run(shown_by(address, name, timeout_s))
+    except ServerUnreachable as error:
+        fail(error.message, NO_CONNECTION)
+
+
+def _accept(name: str, shown: Shown, pinned: object, yes: bool, fingerprint: str | None, quiet: bool) -> None:
+    """Ends the command unless the operator, or the fingerprint given, says that this is the server."""
+    from bester.client.url import normal_fingerprint
+    from bester.net.identity import spelled
+
+    if fingerprint is not None:
+        try:
+            wanted = normal_fingerprint(fingerprint)
+        except ValueError as error:
+            fail(str(error), USAGE)
+        if wanted not in shown.fingerprints:
+            fail(f"{name} has another key, {spelled(shown.fingerprints.key)}; nothing was changed", BAD)
+    if not quiet:
+        say(f"{name} shows the certificate {shown.subject}, which expires on {shown.expires:%Y-%m-%d}:")
+        say(f"  key          {spelled(shown.fingerprints.key)}")
+        say(f"  certificate  {spelled(shown.fingerprints.certificate)}")
+        if isinstance(pinned, str) and normal_fingerprint(pinned) not in shown.fingerprints:
+            warn(f"warning: until now another key is pinned for {name}: {pinned}")
+    if fingerprint is not None or yes:
+        return
+    if not sys.stdin.isatty():
+        fail("nobody is there to be asked; say --fingerprint, or --yes", USAGE)
+    if not typer.confirm("Is this what its operator says?", err=True):
+        fail("nothing was changed", BAD)

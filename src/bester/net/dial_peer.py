@@ -1,0 +1,301 @@
+"""Opens connections to other servers, and knows whom they lead to (docs/protocol.md, section 8.5).
+
+First it is decided, without a connection, how a server is reached and what it must prove (:func:`plan`); then it is
+done (:func:`connect_peer`). Nothing is written to a server before it has proven what it must.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from bester.config import Config
+from bester.config.peers import Federation, Peer, Policy
+from bester.errors import BadAddress, BesterError, ServerUnreachable, ServerUnverified
+from bester.net.identity import Fingerprints, Identities, fingerprints
+from bester.net.resolve import resolve
+from bester.net.tls import peer_context
+from bester.protocol.addresses import Address, ServerName, TcpAddress, UnixAddress, parse_address
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+class Unreachable(ServerUnreachable):
+    """No connection; ``step`` says how far it came: ``address``, ``connection`` or ``tls``."""
+
+    def __init__(self, message: str, step: str) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class PeerConnection(NamedTuple, Generic[P]):
+    """An open connection, which is the caller's."""
+
+    transport: asyncio.Transport
+    protocol: P
+    name: str | None
+    """The name that the other server has proven; None where it has proven nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a server is reached."""
+
+    address: Address
+    """As it was given."""
+    name: str | None
+    """The server's name, as far as it is known; what it must prove if ``proof`` says so."""
+    proof: str
+    """``pin``, ``authority``, or nothing."""
+    tls: bool
+    policy: Policy
+    unix: bool
+    """Whether the configuration, or the address, leads to a Unix socket."""
+
+    def check(self) -> None:
+        """Refuses what the policy forbids.
+
+        Raises:
+            ServerUnverified: under the policy ``verified`` nothing goes to a name that could not be proven. Where the
+                operator has given a Unix socket, the file system's permissions say who is there; and an address that
+                is no name claims nothing that could be proven.
+        """
+        named = isinstance(self.address, ServerName)
+        if self.policy == "verified" and named and not self.proof and not self.unix:
+            raise ServerUnverified(
+                f"{self.name} has nothing to prove its name with here: neither a pinned certificate nor an authority"
+            )
+
+
+def plan(address: Address, federation: Federation) -> Plan:
+    """Decides how a server is reached, and what it must prove.
+
+    A name that leads to another name in ``federation.servers`` is another name for that server: what its own entry does
+    not say, the other's does. An address that is a pinned server's is that server.
+    """
+    if isinstance(address, ServerName):
+        names = list(_chain(address.name, federation))
+    else:
+        names = [name for name, peer in federation.servers.items() if _leads(peer, address)][:1]
+    entries = [(name, federation.servers[name]) for name in names if name in federation.servers]
+    final = _parsed(entries[-1][1]) if entries else address
+    unix = isinstance(final, UnixAddress)
+    asked = next((peer.tls for _, peer in entries if peer.tls is not None), None)
+    pinned = next((name for name, peer in entries if _is_pinned(peer)), None)
+    proof = ""
+    if not unix and asked is not False:
+        if pinned is not None:
+            proof = "pin"
+        elif federation.ca is not None and names:
+            proof = "authority"
+    policy = next((peer.policy for _, peer in entries if peer.policy is not None), federation.policy)
+    name = pinned or (names[-1] if names else None)
+    return Plan(address, name, proof, bool(proof) or (asked is True and not unix), policy, unix)
+
+
+def _chain(name: str, federation: Federation) -> Iterator[str]:
+    """Gives a name, and those that its entries lead to, as :func:`bester.net.resolve.resolve` follows them."""
+    for _ in range(8):
+        yield name
+        found = _parsed(federation.servers[name]) if name in federation.servers else None
+        if not isinstance(found, ServerName) or found.name == name:
+            return
+        name = found.name
+
+
+def _parsed(peer: Peer) -> Address | None:
+    try:
+        return parse_address(peer.address)
+    except BadAddress:
+        return None  # resolving it tells what is wrong
+
+
+def _is_pinned(peer: Peer) -> bool:
+    return peer.certificate is not None or peer.fingerprint is not None
+
+
+def _leads(peer: Peer, address: Address) -> bool:
+    return (_is_pinned(peer) or peer.tls is True) and _parsed(peer) == address
+
+
+async def connect_peer(
+    address: Address,
+    config: Config,
+    identities: Identities,
+    make_protocol: Callable[[], P],
+    *,
+    timeout_s: float | None = None,
+) -> PeerConnection[P]:
+    """Connects to another server, over TCP, a Unix socket or TLS, as :func:`plan` says.
+
+    Args:
+        address: as a handler's command gave it.
+        config: relative paths of Unix sockets are relative to its ``base``.
+        identities: those of the same configuration.
+        make_protocol: makes the connection's protocol, whose ``connection_made`` is called when the server has proven
+            what it must, and not before. Called once at most.
+        timeout_s: for the name, the connection and the handshake together; by default
+            ``federation.connectTimeout``.
+
+    Raises:
+        ServerUnreachable: no connection, with the reason; an :class:`Unreachable`, but for what is wrong with the
+            configured address.
+        ServerUnverified: the server does not prove its name, or the policy asks for a proof and there is none.
+    """
+    planned = plan(address, config.federation)
+    planned.check()
+    limit_s = config.federation.connect_timeout if timeout_s is None else timeout_s
+    step = "address"
+    try:
+        async with asyncio.timeout(limit_s):
+            configured = {name: peer.address for name, peer in config.federation.servers.items()}
+            targets = await resolve(address, configured)
+            step = "connection"
+            return await _first(targets, planned, config.base, identities, make_protocol)
+    except TimeoutError as error:
+        raise Unreachable(f"no connection within {limit_s:g} s", step) from error
+
+
+async def _first(
+    targets: list[TcpAddress | UnixAddress],
+    planned: Plan,
+    base: Path,
+    identities: Identities,
+    make_protocol: Callable[[], P],
+) -> PeerConnection[P]:
+    """Connects to the first target that does."""
+    failure: BesterError = Unreachable("its name leads nowhere", "address")
+    for target in targets:
+        try:
+            return await _connect(target, planned, base, identities, make_protocol)
+        except BesterError as error:
+            failure = error
+        except ssl.SSLCertVerificationError as error:
+            failure = ServerUnverified(f"{planned.name} does not prove its name: {error.verify_message}")
+            failure.__cause__ = error
+        except ssl.SSLError as error:
+            failure = Unreachable(f"the connection failed: TLS: {error.reason or error}", "tls")
+            failure.__cause__ = error
+        except OSError as error:
+            failure = Unreachable(f"the connection failed: {_reason(error)}", "connection")
+            failure.__cause__ = error
+    raise failure
+
+
+def _reason(error: OSError) -> str:
+    """Returns what is the matter, in words that show outsiders no addresses of this network."""
+    if isinstance(error, socket.gaierror):
+        return "no such host"
+    return os.strerror(error.errno) if error.errno else "none of its addresses answers"
+
+
+async def _connect(
+    target: TcpAddress | UnixAddress,
+    planned: Plan,
+    base: Path,
+    identities: Identities,
+    make_protocol: Callable[[], P],
+) -> PeerConnection[P]:
+    loop = asyncio.get_running_loop()
+    if isinstance(target, UnixAddress):
+        transport, protocol = await loop.create_unix_connection(make_protocol, str(base / target.path))
+        return PeerConnection(transport, protocol, None)
+    if not planned.tls:
+        transport, protocol = await loop.create_connection(make_protocol, target.host, target.port)
+        return PeerConnection(transport, protocol, None)
+    context = identities.checked if planned.proof == "authority" else identities.unchecked
+    assert context is not None
+    door = _Door(planned, identities, make_protocol)
+    name = planned.name or target.host
+    transport, _ = await loop.create_connection(
+        lambda: door, target.host, target.port, ssl=context, server_hostname=name
+    )
+    if door.failure is not None:
+        raise door.failure
+    assert door.protocol is not None
+    return PeerConnection(transport, door.protocol, planned.name if planned.proof else None)
+
+
+class _Door(asyncio.Protocol, Generic[P]):
+    """Stands at a TLS connection until the certificate has been looked at; the real protocol then takes its place."""
+
+    def __init__(self, planned: Plan, identities: Identities, make_protocol: Callable[[], P]) -> None:
+        self.planned = planned
+        self.identities = identities
+        self.make_protocol = make_protocol
+        self.protocol: P | None = None
+        self.failure: BesterError | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.planned.proof == "pin":
+            found = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            assert self.planned.name is not None
+            if found is None or not self.identities.is_pinned(self.planned.name, found):
+                self.failure = ServerUnverified(
+                    f"{self.planned.name} does not prove its name: its certificate has another key than the pinned one"
+                )
+                cast(asyncio.Transport, transport).abort()
+                return
+        self.protocol = self.make_protocol()
+        transport.set_protocol(self.protocol)
+        self.protocol.connection_made(transport)
+
+
+class Shown(NamedTuple):
+    """The certificate that a server shows to everybody; it proves nothing yet."""
+
+    fingerprints: Fingerprints
+    subject: str
+    expires: Any
+    """A datetime, in UTC."""
+
+
+async def shown_by(address: Address, name: str, timeout_s: float) -> Shown:
+    """Returns the certificate that a server shows over TLS.
+
+    Raises:
+        ServerUnreachable: no connection, or no TLS, with the reason.
+    """
+    from cryptography import x509
+
+    failure = Unreachable("a Unix socket has no certificate", "tls")
+    step = "address"
+    try:
+        async with asyncio.timeout(timeout_s):
+            for target in await resolve(address, {}):
+                step = "connection"
+                if isinstance(target, UnixAddress):
+                    continue
+                try:
+                    der = await _certificate_at(target, name)
+                except ssl.SSLError as error:
+                    failure = Unreachable(f"{target} answers, but not with TLS: {error.reason or error}", "tls")
+                except OSError as error:
+                    failure = Unreachable(f"{target}: {_reason(error)}", "connection")
+                else:
+                    certificate = x509.load_der_x509_certificate(der)
+                    subject = certificate.subject.rfc4514_string()
+                    return Shown(fingerprints(certificate), subject, certificate.not_valid_after_utc)
+    except TimeoutError as error:
+        raise Unreachable(f"no answer within {timeout_s:g} s", step) from error
+    except ValueError as error:
+        raise Unreachable("its certificate cannot be read", "tls") from error
+    raise failure
+
+
+async def _certificate_at(target: TcpAddress, name: str) -> bytes:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(
+        asyncio.Protocol, target.host, target.port, ssl=peer_context(), server_hostname=name
+    )
+    try:
+        found: bytes = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return found
+    finally:
+        transport.abort()

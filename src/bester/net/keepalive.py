@@ -1,0 +1,29 @@
+"""How a connection learns that its other end is gone, or cannot be reached any more."""
+
+from __future__ import annotations
+
+import socket
+
+IDLE_S = 15
+INTERVAL_S = 5
+COUNT = 3
+UNACKNOWLEDGED_S = 30
+"""How long what was sent may stay without the other end's acknowledgement."""
+
+
+def keep_alive(connected: socket.socket) -> None:
+    """Lets the system end a TCP connection whose other end has been silent for 30 s; others are left as they are."""
+    if connected.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # The names differ between systems, and some have none for one or the other.
+    for name, value in (
+        ("TCP_KEEPIDLE", IDLE_S),
+        ("TCP_KEEPALIVE", IDLE_S),
+        ("TCP_KEEPINTVL", INTERVAL_S),
+        ("TCP_KEEPCNT", COUNT),
+        ("TCP_USER_TIMEOUT", UNACKNOWLEDGED_S * 1000),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, option, value)
