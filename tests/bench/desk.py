@@ -58,6 +58,9 @@ class Counting(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def frames(self) -> list[bytes]:
         """Returns the bodies of what was written since the last call, and forgets them."""
         data, at, bodies = b"".join(self.written), 0, []

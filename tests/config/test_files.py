@@ -90,3 +90,17 @@ def test_a_listener_that_is_not_started_needs_no_files(base: Path) -> None:
     tls = {"port": 1, "certificate": "nowhere", "key": "nowhere"}
     network = {"types": ["tcp4"], "tcp4": {"port": 1}, "tls": tls}
     assert len(parse(json.dumps({"network": network}), base).listeners()) == 1
+
+
+def test_a_certificate_for_connecting_to_others(base: Path) -> None:
+    def check(**federation: str) -> None:
+        parse(json.dumps({"network": {"tcp4": {"port": 1}}, "federation": federation}), base)
+
+    check(certificate="a.pem", key="a.key")
+    for wrong, text in (
+        ({"certificate": "a.pem", "key": "b.key"}, "federation.key: found .* the key of another certificate"),
+        ({"certificate": "a.pem"}, "federation.key: found nothing, allowed: a path: federation.certificate is there"),
+        ({"key": "a.key"}, "federation.certificate: found nothing, allowed: a path: federation.key is there"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            check(**wrong)

@@ -50,7 +50,7 @@ def test_default_limits() -> None:
         "max_unauthenticated": 256,
         "max_unauthenticated_per_address": 10,
         "max_handlers": 256,
-        "drain_timeout": 10,
+        "drain_timeout": 7,
         "mailbox_messages": 10000,
         "mailbox_bytes": 67108864,
         "mailbox_days": 30,

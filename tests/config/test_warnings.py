@@ -33,6 +33,19 @@ def warnings(base: Path, /, **blocks: Any) -> tuple[str, ...]:
             {"federation": {"servers": {"b": {"address": "b", "adress": ""}}}},
             "federation.servers.b.adress: unknown key, ignored; did you mean address?",
         ),
+        (
+            {"federation": {"servers": {"b.c": {"address": "unix:b", "fingerprint": "00" * 32}}}},
+            'federation.servers."b.c": a Unix socket has no certificate; '
+            "what is pinned counts only where the server connects",
+        ),
+        (
+            {"federation": {"servers": {"b": {"address": "b", "tls": False, "fingerprint": "00" * 32}}}},
+            "federation.servers.b: tls is false; what is pinned counts only where the server connects",
+        ),
+        (
+            {"federation": {"servers": {name: {"address": "b:1", "fingerprint": "00" * 32} for name in "bc"}}},
+            'federation.servers.c: the server "b" has the same pin; one server then has both names',
+        ),
         ({"network": TCP | {"web": {"port": 1}}}, "network.web: not served by this version"),
     ],
 )

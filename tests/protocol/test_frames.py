@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from bester.errors import BadAddress, BesterError, RecipientAway, ShuttingDown, all_kinds
+from bester.errors import BadAddress, BesterError, MailboxFull, ShuttingDown, all_kinds
 from bester.protocol import frames
 
 ODD = rb'{ "a":1e400 ,"a":"\ud800"}'
@@ -29,9 +29,9 @@ def test_a_good_report(id: str) -> None:
 
 
 def test_a_report_with_everything() -> None:
-    error = RecipientAway()
+    error = MailboxFull()
     results = [frames.result("t", "delivered"), frames.result('"g', "failed", error)]
-    told = {"code": "recipientAway", "message": RecipientAway.meaning, "temporary": True}
+    told = {"code": "mailboxFull", "message": MailboxFull.meaning, "temporary": True}
     assert read(frames.report("7", error, results, Raw(b"[ 1]"), b',"server":"j"')) == {
         "header": {"messageType": "statusReport", "status": "bad"},
         "payload": {

@@ -167,7 +167,7 @@ async def test_deliveries_do_not_come_after_a_logout() -> None:
         await result(wire, "logout")
         g.ask("chat", "1")
         handler.answer(await handler.get(), to("t"))
-        assert result_of(await g.report("1")) == [("t", "failed", "recipientAway")]
+        assert result_of(await g.report("1")) == [("t", "stored", None)]
         wire.send(opening("login", "t"))
         await wire.good("auth_special")
 

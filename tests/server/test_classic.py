@@ -92,7 +92,7 @@ async def test_recipients() -> None:
         payload = await wire.report("1")
         assert result_of(payload) == [
             ("T", "delivered", None),
-            ("away", "failed", "recipientAway"),
+            ("away", "stored", None),
             ("nobody", "failed", "unknownAccount"),
             ("a b", "failed", "unknownAccount"),
             ("away", "skipped", None),

@@ -118,8 +118,8 @@ async def test_views() -> None:
         assert (attached["name"], attached["outstanding"], attached["concurrency"]) == ("the chat", 1, 3)
         handler.answer(request, {"type": "what"})
         assert await wire.bad("1") == "badResponse"
-        known = [{"name": "k.example", "address": "127.0.0.1:1", "verified": False}]
-        assert await result(admin, "listServers") == known
+        known = await result(admin, "listServers")
+        assert [(one["name"], one["address"], one["link"]) for one in known] == [("k.example", "127.0.0.1:1", "down")]
         status = await result(admin, "status")
         assert status["sessions"] == 2
         assert status["messages"]["accepted"] == 1

@@ -27,7 +27,7 @@ async def test_pushes() -> None:
         assert (await wire.get())["payload"] == {"type": "kitchen", "data": "hot"}
         assert (await wire.get())["payload"] == {"type": "x", "data": None}
         reports = {report["id"]: report for report in [await handler.report() for _ in range(3)]}
-        assert result_of(reports["h1"]) == [("t", "delivered", None), ("away", "failed", "recipientAway")]
+        assert result_of(reports["h1"]) == [("t", "delivered", None), ("away", "stored", None)]
         assert result_of(reports["h2"]) == [("t", "delivered", None)]
         assert reports[""] == {"id": ""}
 

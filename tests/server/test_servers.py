@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.server.peers import BAD, GOOD, PATIENCE_S, Stage, Wire, result_of, stage, to
+from tests.server.peers import BAD, GOOD, PATIENCE_S, Listening, Stage, Wire, result_of, stage, to
 
 from bester import Client, Handler, Reply, Request, Response, SendClients, SendServers
 from bester.net.peers import Remote
@@ -42,6 +42,14 @@ async def forward(play: Stage, handler: Wire, wire: Wire, *addresses: str) -> An
     return await wire.report("1")
 
 
+async def decline(other: Listening) -> None:
+    """Another server that grants no links: it takes the question for a ping."""
+    there = await other.accept()
+    hello = await there.get()
+    assert hello["header"]["features"] == ["link"]
+    there.send({"header": {"status": "0"}, "payload": {"type": "dummy", "data": None, "id": hello["payload"]["id"]}})
+
+
 # -- to other servers --------------------------------------------------------------------------------------------------
 
 
@@ -60,10 +68,11 @@ async def test_every_form_of_address() -> None:
         async def received() -> None:
             for _ in range(7):
                 request = await receiver.get()
-                assert request["payload"] == {"type": "chat", "id": "1", "data": None}
+                assert (request["payload"]["type"], request["payload"]["data"]) == ("chat", None)
                 assert request["header"]["from"] == {"user": None, "server": None, "verified": False}
                 assert (request["header"]["scope"], request["header"]["hops"]) == ("server", 1)
                 receiver.answer(request, DONE)
+            await decline(six)
             other = await six.accept()
             assert await other.get() == server_message("chat", "1", hops=1)
             other.send({"header": GOOD, "payload": {"id": "1"}})
@@ -222,6 +231,7 @@ async def test_what_another_server_reports(case: str) -> None:
         handler, wire = await play.attach("chat"), await play.login()
 
         async def answer() -> None:
+            await decline(other)
             there = await other.accept()
             assert (await there.get())["header"] == {"scope": "server", "hops": 1}
             if report is not None:
@@ -241,6 +251,7 @@ async def test_a_report_that_is_no_frame() -> None:
         handler, wire = await play.attach("chat"), await play.login()
 
         async def answer() -> None:
+            await decline(other)
             (await other.accept()).writer.write(b"\0\0\0\0")
             (await other.accept()).writer.write(b"\xff\xff\xff\xff")
 
@@ -258,18 +269,20 @@ async def test_servers_that_cannot_be_reached() -> None:
         await gone.close()
         addresses = [f"127.0.0.1:{gone.port}", "unix:nobody", "k.example", "unix:besterControl/x"]
         payload = await forward(play, handler, wire, *addresses)
-        assert result_of(payload) == [(address, "failed", "serverUnreachable") for address in addresses]
-        assert payload["error"]["temporary"] is True
-        assert play.hall.forwarding.failed == 4
+        assert result_of(payload) == [(address, "queued", None) for address in addresses]
+        assert play.hall.forwarding.queued == 4
+        wire.ask("chat", "2")
+        handler.answer(await handler.get(), send_on(*addresses, transient=True))
+        assert result_of(await wire.good("2")) == [(address, "skipped", None) for address in addresses]
 
 
 async def test_a_server_that_hangs() -> None:
     async with stage({"federation": {"reportTimeout": 0.05}}) as play:
         other = await play.listen("other")
         handler, wire = await play.attach("chat"), await play.login()
-        payload = await forward(play, handler, wire, "unix:other")
+        payload, _ = await asyncio.gather(forward(play, handler, wire, "unix:other"), decline(other))
         assert result_of(payload) == [("unix:other", "failed", "serverUnreachable")]
-        assert len(other.wires) == 1
+        assert len(other.wires) == 2
 
 
 async def test_a_server_that_does_not_even_read() -> None:
@@ -278,7 +291,7 @@ async def test_a_server_that_does_not_even_read() -> None:
         handler, wire = await play.attach("chat"), await play.login()
         wire.ask("chat", "1")
         handler.answer(await handler.get(), send_on("unix:other"), data="x" * 1_000_000)
-        assert result_of(await wire.report("1")) == [("unix:other", "failed", "serverUnreachable")]
+        assert result_of(await wire.report("1")) == [("unix:other", "queued", None)]
 
 
 async def test_a_destination_gets_its_messages_in_order_and_reports_in_any() -> None:
@@ -288,6 +301,7 @@ async def test_a_destination_gets_its_messages_in_order_and_reports_in_any() -> 
         for id in range(70):
             wire.ask("chat", str(id))
             handler.answer(await handler.get(), send_on("unix:other"))
+        await decline(other)
         there = [await other.accept() for _ in range(64)]
         for id, one in enumerate(there):
             assert (await one.get())["payload"]["id"] == str(id)
@@ -341,7 +355,7 @@ async def test_a_server_that_does_not_wait_for_the_report() -> None:
 async def test_first_messages_without_a_handler() -> None:
     async with stage() as play:
         wire = await play.connect()
-        wire.send({"header": {"scope": "server", "server": "k.example", "features": ["link"]}})
+        wire.send({"header": {"scope": "server", "server": "k.example"}})
         assert await wire.good() == {"id": ""}
         await wire.closed()
         wire = await play.connect()

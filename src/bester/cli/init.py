@@ -166,10 +166,10 @@ registration = "closed"
 # "verified": only servers that prove their names. "local": others too, but only from this machine. "open": all.
 policy = "verified"
 
-# Other servers, where the DNS does not know them:
+# Other servers, each with the fingerprint of its key; this adds one: bester peer add other.example 192.0.2.1:2223
 # [federation.servers."other.example"]
 # address = "192.0.2.1:2223"
-# fingerprint = "..."
+# fingerprint = "sha256:..."
 
 [log]
 level = "info"

@@ -12,13 +12,17 @@ import typer
 
 from bester import __version__
 from bester.cli.account import account
+from bester.cli.backup import backup
 from bester.cli.bench import bench
+from bester.cli.certificate import certificate
 from bester.cli.check import check
 from bester.cli.demo import demo
 from bester.cli.init import init
 from bester.cli.listening import listen
 from bester.cli.operate import drain, kick, reload
 from bester.cli.output import EXIT_STATUS
+from bester.cli.peer import peer
+from bester.cli.queue import queue
 from bester.cli.sending import ask, send
 from bester.cli.status import status
 
@@ -48,9 +52,12 @@ def _root(
     """Talk to Bester servers, and run them. The server itself is: besterd."""
 
 
-for command in (init, check, send, ask, listen, status, reload, kick, drain, demo, bench):
+for command in (init, check, send, ask, listen, status, reload, kick, drain, backup, demo, bench):
     app.command()(command)
 app.add_typer(account, name="account")
+app.add_typer(queue, name="queue")
+app.add_typer(certificate, name="certificate")
+app.add_typer(peer, name="peer")
 
 
 def main() -> None:

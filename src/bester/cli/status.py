@@ -113,7 +113,8 @@ def tables(found: dict[str, Any]) -> Group:
     if messages["bad"]:
         head.add_row("bad", ", ".join(f"{count} {code}" for code, count in sorted(found["messages"]["bad"].items())))
     head.add_row("under way", str(found["underWay"]))
-    head.add_row("to servers", f"{found['toServers']['sent']} sent, {found['toServers']['failed']} failed")
+    outcomes = ("sent", "queued", "skipped", "failed")
+    head.add_row("to servers", ", ".join(f"{found['toServers'][name]} {name}" for name in outcomes))
     kinds = {"handlers": _handlers, "clients": _clients, "servers": _servers}
     shown = [table(found[name]) if found[name] else f"no {name}" for name, table in kinds.items()]
     return Group(head, *shown)
@@ -143,9 +144,16 @@ def _clients(rows: list[dict[str, Any]]) -> Table:
 
 
 def _servers(rows: list[dict[str, Any]]) -> Table:
-    table = _table("servers", "name", "address", "verified")
-    for row in rows:
-        table.add_row(safe(row["name"]), safe(row["address"]), "yes" if row["verified"] else "no")
+    names = ("name", "address", "link", "verified", "links from it", "in flight", "waiting", "given up", "next try")
+    table = _table("servers", *names, "last error")
+    for row in rows[:100]:
+        link = row["link"] + (f" for {_duration(row['seconds'])}" if "seconds" in row else "")
+        next_try = f"in {_duration(row['retryIn'])}" if row["retryIn"] is not None else ""
+        where = (row["name"], row["address"], link, row["verified"] or "no")
+        numbers = (row["incoming"], row["inFlight"], row["waiting"], row["dead"])
+        table.add_row(*(safe(str(cell)) for cell in (*where, *numbers, next_try, row["lastError"] or "")))
+    if len(rows) > 100:
+        table.add_row(f"and {len(rows) - 100} more")
     return table
 
 

@@ -49,12 +49,23 @@ def oddities(config: Config) -> Iterator[str]:
         if name not in config.handlers.type_map:
             place = dotted(("handlers", "availableTypes", index))
             yield f"{place}: {shown(name)} has no entry in handlers.typeMap; served only while a handler is attached"
+    yield from _odd_servers(config)
+
+
+def _odd_servers(config: Config) -> Iterator[str]:
+    pinned: dict[str, str] = {}
     for name, peer in config.federation.servers.items():
-        for key in ("certificate", "fingerprint", "policy"):
-            if getattr(peer, key) is not None:
-                yield f"{dotted(('federation', 'servers', name, key))}: has no effect in this version"
-    if config.federation.ca is not None:
-        yield "federation.ca: has no effect in this version"
+        place = dotted(("federation", "servers", name))
+        pin = peer.fingerprint or (str(peer.certificate) if peer.certificate is not None else None)
+        if pin is None:
+            continue
+        if peer.address.startswith("unix:"):
+            yield f"{place}: a Unix socket has no certificate; what is pinned counts only where the server connects"
+        elif peer.tls is False:
+            yield f"{place}: tls is false; what is pinned counts only where the server connects"
+        other = pinned.setdefault(pin, name)
+        if other != name:
+            yield f"{place}: the server {shown(other)} has the same pin; one server then has both names"
 
 
 def _listeners(config: Config) -> Iterator[Finding]:
@@ -131,5 +142,11 @@ def _rest(config: Config) -> Iterator[Finding]:
         if peer.certificate is not None and peer.fingerprint is not None:
             place = ("federation", "servers", name)
             yield Finding(place, "certificate and fingerprint", "one of certificate and fingerprint")
+    given, missing = "certificate", "key"
+    if config.federation.certificate is None:
+        given, missing = missing, given
+    if getattr(config.federation, given) is not None and getattr(config.federation, missing) is None:
+        allowed = f"a path: federation.{given} is there"
+        yield Finding(("federation", missing), "nothing", allowed, (("federation", given),))
     if config.cluster is not None:
         yield Finding(("cluster",), "an object", "nothing: several nodes are not supported by this version")

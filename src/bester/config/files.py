@@ -28,6 +28,8 @@ def file_findings(config: Config) -> Iterator[Finding]:
         if listener.certificate is not None and listener.key is not None:
             yield from _check_pair(("network", listener.kind), listener.certificate, listener.key)
     federation = config.federation
+    if federation.certificate is not None and federation.key is not None:
+        yield from _check_pair(("federation",), federation.certificate, federation.key)
     if federation.ca is not None:
         yield from _check_certificates(("federation", "ca"), federation.ca)
     for name, peer in federation.servers.items():

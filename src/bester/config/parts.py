@@ -65,7 +65,18 @@ class Control(Block):
 class Storage(Block):
     """The embedded store."""
 
-    path: FilePath = path(Path("bester.db"), "The file of accounts, mailboxes and the outbox.")
+    path: FilePath = path(
+        Path("bester.db"),
+        "The file of accounts, mailboxes and the outbox. `bester backup` copies it while the server runs, and "
+        "`bester backup --help` says how a copy is restored.",
+    )
+    reserve: int = size(
+        64 * MIB,
+        0,
+        TIB,
+        "How much of the disk is left free: with less, what would have to be kept is refused with `storageFull`, and "
+        "what was kept is still delivered.",
+    )
 
 
 class Redis(Block):
@@ -125,7 +136,7 @@ class Limits(Block):
         10, 1, 1000000, "connections", "The same for one IPv4 address or one IPv6 /64 network."
     )
     max_handlers: int = count(256, 1, 100000, "connections", "How many handler connections may be attached.")
-    drain_timeout: float = seconds(10, 0, 3600, "How long the server waits for what is under way when it stops.")
+    drain_timeout: float = seconds(7, 0, 3600, "How long the server waits for what is under way when it stops.")
     mailbox_messages: int = count(10000, 0, 10000000, "messages", "How many messages an account's mailbox holds.")
     mailbox_bytes: int = size(64 * MIB, 0, TIB, "How much an account's mailbox holds.")
     mailbox_days: int = count(30, 1, 3650, "days", "How long a mailbox keeps a message.")

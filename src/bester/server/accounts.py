@@ -5,7 +5,6 @@ docs/protocol.md, section 5. What it costs to be wrong is the same for a wrong p
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -13,18 +12,14 @@ from typing import TYPE_CHECKING
 from bester.core.buckets import Buckets
 from bester.core.endpoints import Session
 from bester.core.throttle import Throttle
-from bester.core.work import Deposit
 from bester.errors import (
     AccountExists,
     AuthenticationFailed,
     BadArguments,
-    BesterError,
     InvalidName,
     NotAllowed,
-    RecipientAway,
     SessionEnded,
     Throttled,
-    UnknownAccount,
 )
 from bester.net.peers import Remote
 from bester.protocol.messages import Authentication, Payload
@@ -39,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.accounts")
 
-FEATURES = ("token",)
+FEATURES = ("ack", "token")
 """What a client can ask for in its first message."""
 REGISTRATIONS_PER_S = 0.2
 REGISTRATIONS_AT_ONCE = 20
@@ -59,7 +54,6 @@ class AccountService:
         self._registrations = Buckets(REGISTRATIONS_PER_S, REGISTRATIONS_AT_ONCE)
         self._sessions: dict[str, int] = {}
         self._tokens: dict[Session, bytes] = {}
-        self._deposits: list[Deposit] = []
 
     async def open(self) -> None:
         """Opens the store, and drops tokens that have expired.
@@ -248,35 +242,6 @@ class AccountService:
         """Whether there is an account of this name."""
         canonical = _canonical(name)
         return bool(canonical) and await self.store.find(canonical) is not None
-
-    # -- recipients that are away --------------------------------------------------------------------------------
-
-    def deposit(self, deposit: Deposit) -> None:
-        """Settles a recipient without a session; those of one batch are looked up together."""
-        self._deposits.append(deposit)
-        if len(self._deposits) == 1:
-            self.hall.spawn(self._settle_deposits())
-
-    async def _settle_deposits(self) -> None:
-        await asyncio.sleep(0)  # until the batch is over
-        deposits, self._deposits = self._deposits, []
-        failure: BesterError | None = None
-        known: set[str] = set()
-        try:
-            known = await self.store.exists(list({deposit.username for deposit in deposits}))
-        except BesterError as error:
-            failure = error
-        exchange = self.hall.exchange
-        exchange.now = self.hall.clock()
-        for deposit in deposits:
-            outcome = failure
-            if outcome is None and deposit.username not in known:
-                outcome = UnknownAccount()
-            elif outcome is None and not deposit.transient:
-                outcome = RecipientAway()
-            status = "failed" if outcome is not None else "skipped"
-            exchange.settled(deposit.envelope, deposit.slot, deposit.to, status, outcome)
-        self.hall.flush_soon()
 
 
 def _canonical(name: str) -> str:

@@ -25,7 +25,7 @@ from bester.net.peers import Remote
 from bester.protocol import frames
 from bester.protocol.messages import NOTHING, Payload
 from bester.protocol.names import username
-from bester.server import views
+from bester.server import queue, views
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -81,8 +81,27 @@ class Page(Struct):
     limit: int = 1000
 
 
+class QueuePage(Struct):
+    server: str | None = None
+    dead: bool | None = None
+    after: int = 0
+    limit: int = 100
+
+
 class QueueEntry(Struct):
-    id: str = ""
+    id: int
+
+
+class Retry(Struct):
+    ids: list[int] | None = None
+    server: str | None = None
+    all: bool = False
+
+
+class Drop(Struct):
+    ids: list[int] | None = None
+    server: str | None = None
+    dead: bool | None = None
 
 
 class CommandCall:
@@ -267,19 +286,27 @@ async def _list_handlers(call: CommandCall, _: NoArgs) -> object:
 
 
 async def _list_servers(call: CommandCall, _: NoArgs) -> object:
-    return views.servers(call.hall)
+    return await views.destinations(call.hall)
 
 
 async def _status(call: CommandCall, _: NoArgs) -> object:
-    return views.status(call.hall)
+    return await views.status(call.hall)
 
 
-async def _list_queue(call: CommandCall, _: NoArgs) -> object:
-    return []  # nothing is kept for servers that are away: sendServers succeeds at once, or says why not
+async def _list_queue(call: CommandCall, args: QueuePage) -> object:
+    return await queue.listed(call.hall, args.server, args.dead, args.after, args.limit)
 
 
-async def _touch_queue(call: CommandCall, args: QueueEntry) -> object:
-    raise BadArguments("the queue is empty")
+async def _show_queue(call: CommandCall, args: QueueEntry) -> object:
+    return await queue.shown(call.hall, args.id)
+
+
+async def _retry_queue(call: CommandCall, args: Retry) -> object:
+    return {"messages": await queue.retry(call.hall, args.ids, args.server, args.all)}
+
+
+async def _drop_queue(call: CommandCall, args: Drop) -> object:
+    return {"messages": await queue.drop(call.hall, args.ids, args.server, args.dead)}
 
 
 async def _reload(call: CommandCall, _: NoArgs) -> object:
@@ -309,9 +336,10 @@ COMMANDS: dict[str, Command] = {
     "listAccounts": Command(Page, _list_accounts, admin=True, help="the accounts, sorted, a page at a time"),
     "listHandlers": Command(NoArgs, _list_handlers, admin=True, help="the types, who serves them, and how it goes"),
     "listServers": Command(NoArgs, _list_servers, admin=True, help="the other servers that are known"),
-    "listQueue": Command(NoArgs, _list_queue, admin=True, help="what waits for other servers"),
-    "retryQueue": Command(QueueEntry, _touch_queue, admin=True, help="try a waiting message now"),
-    "dropQueue": Command(QueueEntry, _touch_queue, admin=True, help="give a waiting message up"),
+    "listQueue": Command(QueuePage, _list_queue, admin=True, help="what waits for other servers, and dead letters"),
+    "showQueue": Command(QueueEntry, _show_queue, admin=True, help="one of those messages, with its data"),
+    "retryQueue": Command(Retry, _retry_queue, admin=True, help="try waiting messages and dead letters now"),
+    "dropQueue": Command(Drop, _drop_queue, admin=True, help="remove waiting messages or dead letters"),
     "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
     "reload": Command(NoArgs, _reload, admin=True, help="read the configuration again"),
     "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),

@@ -178,7 +178,12 @@ class Connection(asyncio.Protocol):
             return
         transport = self.transport
         transport.write(out[0] if len(out) == 1 else b"".join(out))
-        if self.unsent and transport.get_write_buffer_size() > self.hall.max_send_queue:
+        if self.unsent:
+            self.fell_behind(transport.get_write_buffer_size())
+
+    def fell_behind(self, unread: int) -> None:
+        """So many bytes wait for the peer to read."""
+        if unread > self.hall.max_send_queue:
             self.cut_off()
 
     def cut_off(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
 from bester.errors import BadConfiguration, ShuttingDown
+from bester.net.identity import Identities
 from bester.net.listeners import Listener, UnixListener
 from bester.server.accounts import AccountService
 from bester.server.attached import HandlerConnection
@@ -20,10 +21,16 @@ from bester.server.hall import Hall
 from bester.server.informer import InformerConnection
 from bester.server.listening import ListenerConnection
 from bester.server.logs import set_up_log
-from bester.server.settings import attached_rules, exchange_limits, make_listener, make_store, type_rules
+from bester.server.mailboxes import Mailboxes
+from bester.server.settings import attached_rules, exchange_limits, make_listener, make_stores, type_rules
 from bester.server.supervisor import Supervisor
 
 log = logging.getLogger("bester.server")
+
+ACK_GRACE_S = 2.0
+"""How long a server that stops waits for acknowledgements, before it puts the messages into the mailboxes."""
+KEEP_S = 2.0
+"""How long it waits at the end for what its clients did not have to be on disk."""
 
 
 class Server:
@@ -36,7 +43,9 @@ class Server:
         self.config = config
         self.hall = hall = Hall(config)
         hall.gate = Gate(hall)
-        hall.accounts = AccountService(hall, make_store(config, hall.store_lost))
+        accounts, hall.messages = make_stores(config, hall.store_lost)
+        hall.accounts = AccountService(hall, accounts)
+        hall.mailboxes = Mailboxes(hall, hall.messages)
         hall.classic = ClassicCalls(hall)
         hall.forwarding = Forwarding(hall)
         hall.supervisor = Supervisor(hall)
@@ -66,6 +75,11 @@ class Server:
         hall = self.hall
         config = self.config
         await hall.accounts.open()
+        await hall.messages.open()
+        trust = hall.forwarding.trust
+        trust.use(await asyncio.to_thread(Identities, config))
+        hall.spawn(trust.remind())
+        await hall.forwarding.open()  # before anything can come that would overtake what is on disk
         for address, connection, what in (
             (config.control.address, ControlConnection, "control"),
             (config.handlers.address, HandlerConnection, "handlers"),
@@ -81,6 +95,7 @@ class Server:
         for configured in config.listeners():
             listener = make_listener(configured)
             self.listeners.append(listener)
+            self._ask_for_certificates(listener)
             await listener.open(lambda: ListenerConnection(hall), handshake_timeout_s=timeout_s)
             hall.listener_urls.append(listener.url)
             say(f"listening on {listener.url}")
@@ -113,13 +128,16 @@ class Server:
             kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
             kept |= {name: getattr(self.config, name) for name in ("storage", "database")}
             handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
-            self.config = self.hall.config = new.model_copy(update={**kept, "handlers": handlers})
+            switched = new.model_copy(update={**kept, "handlers": handlers})
+            identities = await asyncio.to_thread(Identities, switched)
+            self.config = self.hall.config = switched
             set_up_log(new.log.level, new.log.format)
             hall = self.hall
             hall.max_send_queue = new.limits.max_send_queue
             hall.exchange.now = hall.clock()
             hall.exchange.configure(rules, limits, attached)
             hall.forwarding.reconfigure()
+            hall.forwarding.trust.use(identities)
             for connection in hall.connections:
                 connection.limits_changed()
             for configured in self.config.listeners():
@@ -138,6 +156,13 @@ class Server:
         for listener in self.listeners:
             if listener.kind == configured.kind and listener.tls is not None:
                 listener.tls.load_cert_chain(str(configured.certificate), str(configured.key))
+                self._ask_for_certificates(listener)
+
+    def _ask_for_certificates(self, listener: Listener) -> None:
+        """Lets new connections be asked for certificates, where there are servers that can prove their names."""
+        identities = self.hall.forwarding.trust.identities
+        if listener.tls is not None and identities is not None:
+            identities.serve(listener.tls)
 
     async def try_reload(self) -> None:
         """Reloads, and tells the log what was wrong."""
@@ -158,13 +183,21 @@ class Server:
             listener.close()
         hall.exchange.draining = True
         log.info("stopping: %d messages are under way", hall.exchange.under_way)
-        await hall.quiet(self.config.limits.drain_timeout)
+        timeout_s = self.config.limits.drain_timeout if not hall.failed else 0.0
+        grace_s = min(ACK_GRACE_S, timeout_s)
+        await hall.quiet(grace_s)
+        hall.exchange.now = hall.clock()
+        hall.exchange.give_up_waiting()
+        hall.forwarding.stop()
+        hall.flush()
+        await hall.quiet(timeout_s - grace_s)
         if hall.exchange.under_way:
             log.warning("stopping: %d messages did not finish in time", hall.exchange.under_way)
         await self._close()
 
     async def _close(self) -> None:
         hall = self.hall
+        await hall.forwarding.close()
         hall.flush()
         for connection in list(hall.connections):
             connection.fail(ShuttingDown())
@@ -173,9 +206,12 @@ class Server:
         for listener in [*self.listeners, *self._local]:
             listener.close()
         await hall.supervisor.stop()
+        if not hall.failed:
+            await hall.mailboxes.finish(timeout_s=KEEP_S)
         for connection in list(hall.connections):
             connection.transport.abort()
         hall.classic.close()
         await hall.end_tasks()
         await hall.all_closed(timeout_s=1.0)
         await hall.accounts.close()
+        await hall.messages.close()

@@ -1,118 +1,36 @@
-"""Messages to and from other servers in the classic form: one message per connection (docs/protocol.md, section 8).
-
-Outgoing messages to one destination are written in order: each connection is opened when the one before it has been
-written. The reports are awaited side by side, because the other server's handler may well send something back here
-before it is done, and a queue that waits for reports would then wait for itself.
-"""
+"""Messages to and from other servers (docs/protocol.md, section 8): the table of destinations, and who is let in."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-from collections import deque
-from typing import TYPE_CHECKING, cast
-from weakref import WeakValueDictionary
-
-import msgspec
-from msgspec import Struct
+import random
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from bester.core.buckets import Buckets
 from bester.core.work import Forward
-from bester.errors import BesterError, Malformed, ServerRefused, ServerUnreachable
+from bester.errors import BadAddress, BesterError, Overloaded
 from bester.net.peers import Remote
-from bester.net.resolve import resolve
-from bester.protocol import frames
-from bester.protocol.addresses import Address, TcpAddress, UnixAddress
-from bester.protocol.framing import Framer
-from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
+from bester.protocol.addresses import Address, parse_address
+from bester.server.destinations import Destination
+from bester.server.links import MAX_DIALS, Kinds, Way
+from bester.server.outbox import Outbox
+from bester.server.trust import Trust
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
+    from bester.server.listening import ListenerConnection
 
 log = logging.getLogger("bester.servers")
 
-MAX_AT_ONCE = 64
-"""Connections to one destination whose report is awaited."""
-MAX_DIALS = 256
-"""Connections that are being opened, to all destinations."""
-REPORT_LIMIT = 4 * 1024 * 1024
-"""The largest report that is read, in bytes: it has an entry for each recipient there."""
-
-
-class _ReportHeader(Struct, rename="camel"):
-    message_type: str = ""
-    status: str = ""
-
-
-class _ReportError(Struct):
-    code: str = ""
-    message: str = ""
-
-
-class _ReportPayload(Struct):
-    id: str = ""
-    error: _ReportError | None = None
-
-
-class _Report(Struct):
-    header: _ReportHeader = msgspec.field(default_factory=_ReportHeader)
-    payload: _ReportPayload = msgspec.field(default_factory=_ReportPayload)
-
-
-_report = msgspec.json.Decoder(_Report)
-
-
-class _Sending(asyncio.Protocol):
-    """One message's connection: writes the frame, and resolves ``outcome`` with the report or None."""
-
-    def __init__(self, frame: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        self.written: asyncio.Future[None] = loop.create_future()
-        self.outcome: asyncio.Future[_Report | None] = loop.create_future()
-        self._frame = frame
-        self._framer = Framer(REPORT_LIMIT)
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=0)
-        self._transport.write(self._frame)
-        if not self._transport.get_write_buffer_size():
-            self.resume_writing()
-
-    def pause_writing(self) -> None:
-        pass
-
-    def resume_writing(self) -> None:
-        if not self.written.done():
-            self.written.set_result(None)
-
-    def data_received(self, data: bytes) -> None:
-        if self.outcome.done():
-            return
-        bodies = self._framer.feed(data, 1)
-        if bodies:
-            try:
-                self.outcome.set_result(decode(_report, bodies[0], MAX_DEPTH + EXTRA_DEPTH))
-            except Malformed as error:
-                self.outcome.set_exception(ServerRefused(f"the other server's report is not understood: {error}"))
-        elif self._framer.failure is not None:
-            self.outcome.set_exception(ServerRefused("the other server's report is not understood"))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.outcome.done():
-            if self.written.done() and not isinstance(exc, ssl.SSLError):
-                self.outcome.set_result(None)
-            else:
-                self.outcome.set_exception(ServerUnreachable("the connection was lost before the message was written"))
-                self.outcome.exception()  # it may be that nobody waits for it
-        if not self.written.done():
-            self.written.set_result(None)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+MAX_DESTINATIONS = 10_000
+"""Destinations with something under way or on disk."""
+START_S = 1.0
+"""Within this time from the start, those with a backlog are tried."""
+GIVE_UP_AT_ONCE = 1000
+GIVE_UP_EVERY_S = 30.0
 
 
 class Forwarding:
@@ -121,133 +39,164 @@ class Forwarding:
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
         self.sent = 0
+        self.queued = 0
+        self.skipped = 0
         self.failed = 0
+        self.trust = Trust(hall)
+        self.outbox = Outbox(hall)
+        self.destinations: dict[str, Destination] = {}
+        self.incoming: set[ListenerConnection] = set()
+        """The links that other servers have opened."""
+        self._kinds = Kinds()
         self._dials = asyncio.Semaphore(MAX_DIALS)
-        self._waiting: dict[str, deque[Forward]] = {}
-        """By destination, in order; a key is there as long as a task serves it."""
-        self._places: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
-        """By destination; each is kept by those who wait for a report, also after the task that serves it has ended."""
+        self._stopping = False
+        self._giving_up: asyncio.Task[None] | None = None
         federation = hall.config.federation
         self._buckets = Buckets(federation.rate, federation.burst)
+
+    # -- from start to stop --------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Begins to send what is on disk; the store is open, and no message has come yet."""
+        for size in await self.hall.messages.queue_sizes():
+            try:
+                address = parse_address(size.destination)
+            except BadAddress:
+                log.error("the outbox has messages for %s, which is no address", ascii(size.destination))
+                continue
+            destination = self._destination(size.destination, address)
+            delay_s = random.uniform(0, min(START_S, self.hall.config.federation.retry_min))
+            destination.begin(size.waiting + size.dead, bool(size.waiting), delay_s)
+        self._giving_up = self.hall.spawn(self._give_up())
+
+    def stop(self) -> None:
+        """Puts on disk what has no report; each is settled when it is there. Nothing more is sent."""
+        self._stopping = True
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        for destination in list(self.destinations.values()):
+            destination.stop()
+
+    async def close(self) -> None:
+        """Stops, and returns when all is on disk; the store is still open."""
+        if not self._stopping:
+            self.stop()
+        await self.outbox.written()
 
     def reconfigure(self) -> None:
         """The configuration has changed."""
         federation = self.hall.config.federation
         self._buckets = Buckets(federation.rate, federation.burst)
 
+    # -- who is let in -------------------------------------------------------------------------------------------
+
     def admits(self, remote: Remote) -> bool:
-        """Whether a server that proves nothing is let in from there (``federation.policy``)."""
-        policy = self.hall.config.federation.policy
-        return policy == "open" or (policy == "local" and remote.local)
+        """Whether a server from there can be let in at all, before it is known what it calls itself."""
+        return self.trust.may_enter(remote)
 
     def within_rate(self, remote: Remote, now: float) -> bool:
-        """Whether one more message from that address is within its rate; machine-local ones are not limited."""
-        return remote.local or self._buckets.take(remote.address, now)
+        """Whether one more message from that address is within its rate; machine-local and verified ones have none."""
+        return remote.local or bool(remote.names) or self._buckets.take(remote.address, now)
+
+    def connected(self, name: str) -> None:
+        """A server that calls itself by this name is there: what waits for it is tried at once."""
+        if not name or not self.destinations:
+            return
+        name = name.lower()
+        known = self.hall.config.federation.servers.get(name)
+        for key in {name, _canonical(known.address) if known is not None else name}:
+            destination = self.destinations.get(key)
+            if destination is not None:
+                destination.hurry()
+
+    # -- messages ------------------------------------------------------------------------------------------------
 
     def send(self, forward: Forward) -> None:
-        """Sends one message; its outcome goes to ``Exchange.settled``."""
-        destination = str(forward.address)
-        queue = self._waiting.get(destination)
-        if queue is None:
-            queue = self._waiting[destination] = deque()
-            queue.append(forward)
-            self.hall.spawn(self._serve(destination, queue))
-        else:
-            queue.append(forward)
-
-    async def _serve(self, destination: str, queue: deque[Forward]) -> None:
-        """Opens the connections to one destination, in order."""
-        places = self._places.get(destination)
-        if places is None:
-            places = self._places[destination] = asyncio.Semaphore(MAX_AT_ONCE)
-        try:
-            while queue:
-                await places.acquire()
-                forward = queue.popleft()
-                try:
-                    async with self._dials:
-                        sending = await self._write(forward)
-                except BesterError as error:
-                    places.release()
-                    # Those that wait behind it would only find out the same, one time limit after the other.
-                    unreachable = [forward, *queue]
-                    queue.clear()
-                    for waiting in unreachable:
-                        self._settle(waiting, error)
-                else:
-                    self.hall.spawn(self._await_report(forward, sending, places))
-        finally:
-            del self._waiting[destination]
-
-    async def _write(self, forward: Forward) -> _Sending:
-        """Returns the connection on which the message has been written.
-
-        Raises:
-            ServerUnreachable: no connection.
-        """
-        frame = frames.to_server(forward.type, forward.envelope.id, forward.data, forward.hops)
-        sending = _Sending(frame)
-        timeout_s = self.hall.config.federation.connect_timeout
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._connect(forward.address, sending)
-                await sending.written
-        except TimeoutError as error:
-            sending.close()
-            raise ServerUnreachable(f"no connection within {timeout_s:g} s") from error
-        except OSError as error:
-            log.info("%s cannot be reached: %s", forward.to, error)
-            raise ServerUnreachable(f"the connection failed: {error.strerror or 'no such host'}") from error
-        return sending
-
-    async def _connect(self, address: Address, sending: _Sending) -> None:
-        loop = asyncio.get_running_loop()
-        configured = {name: peer.address for name, peer in self.hall.config.federation.servers.items()}
-        targets = await resolve(address, configured)
-        for last, target in enumerate(targets, 1 - len(targets)):
-            try:
-                match target:
-                    case UnixAddress(path):
-                        await loop.create_unix_connection(lambda: sending, str(self.hall.config.base / path))
-                    case TcpAddress(host, port):
-                        await loop.create_connection(lambda: sending, host, port)
+        """Sends one message, or keeps it; its outcome goes to ``Exchange.settled``."""
+        key = str(forward.address)
+        destination = self.destinations.get(key)
+        if destination is None:
+            if len(self.destinations) >= MAX_DESTINATIONS:
+                self._forget_idle()
+            if len(self.destinations) >= MAX_DESTINATIONS:
+                self.settle(forward, "failed", Overloaded("messages wait for too many servers"))
                 return
-            except OSError:
-                if not last:
-                    raise
+            destination = self._destination(key, forward.address)
+            if self._stopping:
+                destination.stop()
+        destination.send(forward)
 
-    async def _await_report(self, forward: Forward, sending: _Sending, places: asyncio.Semaphore) -> None:
-        timeout_s = self.hall.config.federation.report_timeout
-        error: BesterError | None = None
-        try:
-            async with asyncio.timeout(timeout_s):
-                report = await sending.outcome
-            # COMPAT: a classic server may close without a report; then "sent" is all that can be known.
-            if report is not None and report.header.status not in ("good", "0"):
-                error = _refusal(report)
-        except TimeoutError:
-            error = ServerUnreachable(f"no report within {timeout_s:g} s")
-        except BesterError as refusal:
-            error = refusal
-        finally:
-            sending.close()
-            places.release()
-        self._settle(forward, error)
-
-    def _settle(self, forward: Forward, error: BesterError | None) -> None:
-        if error is None:
-            self.sent += 1
-        else:
-            self.failed += 1
+    def settle(self, forward: Forward, status: str, error: BesterError | None = None) -> None:
+        """A message has its outcome."""
+        match status:
+            case "sent":
+                self.sent += 1
+            case "queued":
+                self.queued += 1
+            case "skipped":
+                self.skipped += 1
+            case _:
+                self.failed += 1
         exchange = self.hall.exchange
         exchange.now = self.hall.clock()
-        exchange.settled(forward.envelope, forward.slot, forward.to, "failed" if error else "sent", error)
+        exchange.settled(forward.envelope, forward.slot, forward.to, status, error)
         self.hall.flush_soon()
 
+    def _destination(self, key: str, address: Address) -> Destination:
+        way = Way(self.hall, address, self._kinds, self._dials)
+        destination = self.destinations[key] = Destination(self, way)
+        return destination
 
-def _refusal(report: _Report) -> ServerRefused:
-    error = report.payload.error
-    if error is None:
-        return ServerRefused()
-    text = "".join(char for char in f"{error.code}: {error.message}"[:300] if char.isprintable())
-    return ServerRefused(f"the other server reported {text}")
+    def _forget_idle(self) -> None:
+        for key, destination in list(self.destinations.items()):
+            if destination.idle and not destination.stored:
+                del self.destinations[key]
+
+    # -- what is on disk -----------------------------------------------------------------------------------------
+
+    async def changed(self, keys: Iterable[str]) -> None:
+        """An operator has changed what is on disk for these destinations."""
+        for key in set(keys):
+            destination = self.destinations.get(key)
+            if destination is None:
+                destination = self._destination(key, parse_address(key))
+            destination.look()
+            destination.hurry()
+        await self._recount()
+
+    async def _recount(self) -> None:
+        await self.outbox.written()
+        sizes = {size.destination: size for size in await self.hall.messages.queue_sizes()}
+        for key, destination in self.destinations.items():
+            size = sizes.get(key)
+            destination.recount(size.waiting + size.dead if size is not None else 0)
+
+    async def _give_up(self) -> None:
+        """Makes dead letters of what has been tried for too long."""
+        while True:
+            retry_for_s = self.hall.config.federation.retry_for
+            await asyncio.sleep(min(GIVE_UP_EVERY_S, max(0.1, retry_for_s / 10)))
+            why = f"gave up after {_duration(retry_for_s)}"
+            try:
+                before = time.time() - retry_for_s
+                while count := await self.hall.messages.give_up_before(before, why, GIVE_UP_AT_ONCE):
+                    log.warning("%d messages for other servers are given up", count)
+                await self._recount()
+            except BesterError as error:
+                log.error("the outbox cannot be cleared of what is too old: %s", error.message)
+            self._forget_idle()
+
+
+def _canonical(address: str) -> str:
+    try:
+        return str(parse_address(address))
+    except BadAddress:
+        return address
+
+
+def _duration(seconds: float) -> str:
+    for unit_s, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= unit_s:
+            count = seconds / unit_s
+            return f"{count:g} {unit}" if count == 1 else f"{count:g} {unit}s"
+    return f"{seconds:g} s"

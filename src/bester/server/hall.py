@@ -8,12 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from bester.core.exchange import Exchange
-from bester.core.work import CallClassic, Deposit, Effect, Finished, Forward, Pause, PresenceChanged, Resume
+from bester.core.work import (
+    CallClassic,
+    CatchUp,
+    CutOff,
+    Deposit,
+    Effect,
+    Finished,
+    Forward,
+    Pause,
+    PresenceChanged,
+    Recall,
+    Remember,
+    Resume,
+    Take,
+)
 from bester.server.connection import Connection, Stop
 from bester.server.counts import Counts
 
@@ -24,7 +39,9 @@ if TYPE_CHECKING:
     from bester.server.classic import ClassicCalls
     from bester.server.forwarding import Forwarding
     from bester.server.gate import Gate
+    from bester.server.mailboxes import Mailboxes
     from bester.server.supervisor import Supervisor
+    from bester.store.ports import MessageStore
 
 log = logging.getLogger("bester.hall")
 
@@ -39,12 +56,14 @@ class Hall:
     classic: ClassicCalls
     forwarding: Forwarding
     gate: Gate
+    mailboxes: Mailboxes
+    messages: MessageStore
     supervisor: Supervisor
     reloader: Callable[[], Awaitable[dict[str, object]]]
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.exchange = Exchange(config.server.name)
+        self.exchange = Exchange(config.server.name, boot=secrets.token_hex(8))
         self.clock: Callable[[], float] = time.monotonic
         self.started = time.time()
         self.counts = Counts()
@@ -100,7 +119,7 @@ class Hall:
         """Carries out what the exchange decided, and writes its frames."""
         self._flush_due = False
         exchange = self.exchange
-        while exchange.effects or exchange.dirty:
+        while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given:
             if exchange.effects:
                 effects, exchange.effects = exchange.effects, []
                 for effect in effects:
@@ -115,6 +134,8 @@ class Hall:
                 if out:
                     endpoint.carrier.write(out)
                     out.clear()
+            if exchange.writing or exchange.plain_given:
+                exchange.written()
         for condition, met in self._awaited:
             if condition() and not met.done():
                 met.set_result(None)
@@ -126,11 +147,22 @@ class Hall:
             case Forward():
                 self.forwarding.send(effect)
             case Deposit():
-                self.accounts.deposit(effect)
+                self.mailboxes.deposit(effect)
+            case Take():
+                self.mailboxes.take(effect)
+            case CatchUp():
+                self.mailboxes.catch_up(effect)
+            case Recall():
+                self.mailboxes.recall(effect)
+            case Remember():
+                self.mailboxes.remember(effect)
             case Pause():
                 effect.endpoint.carrier.stop_reading(Stop.HELD)
             case Resume():
                 effect.endpoint.carrier.resume_reading(Stop.HELD)
+            case CutOff():
+                if not effect.session.closed:
+                    effect.session.carrier.cut_off()
             case PresenceChanged():
                 for watcher in list(self.presence_watchers):  # one that does not read leaves the list
                     watcher(effect.username, effect.online)
@@ -154,6 +186,7 @@ class Hall:
         self.exchange.sweep()
         self.classic.sweep(now)
         self.gate.sweep(now)
+        self.mailboxes.sweep(now)
         timeout_s = self.config.limits.frame_timeout
         for connection in list(self.incomplete):
             connection.check_frame_time(now, timeout_s)

@@ -6,6 +6,7 @@ Its states, and the method that takes the frames in each::
     CHECKING   (not read)      a password or a token is being checked
     CLIENT     _from_client    authenticated
     SERVER     (not read)      a classic server: its one message is under way, then the connection is closed
+    LINK       _from_link      a server that has asked for a link
 
 A ``logout`` leads from CLIENT back to OPENING.
 """
@@ -29,12 +30,15 @@ from bester.errors import (
     ShuttingDown,
     Throttled,
 )
-from bester.protocol import frames
+from bester.net.keepalive import keep_alive
+from bester.protocol import frames, link
+from bester.protocol.link import LinkHeader, LinkMessage
 from bester.protocol.messages import (
     FirstHeader,
     FirstMessage,
     Header,
     Payload,
+    decode_ack,
     decode_first,
     decode_message,
     decode_scope,
@@ -47,6 +51,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.session")
 
+UNREAD_BYTES = 64 * 1024
+"""What a client may leave unread before it is not read from either."""
 AUTH_ID = "auth_special"
 """The id of the report that answers a client's first message."""
 
@@ -65,6 +71,8 @@ class ListenerConnection(Connection):
         self._aside: list[bytes] = []
         """Frames that were cut before it was known that the ones before them must be done first."""
         self._input_ended = False
+        self.linked_since = 0.0
+        """When it became a link, in seconds of the hall's clock."""
         self._quiet: asyncio.Future[None] | None = None
         """Set while a command waits for the outstanding messages."""
 
@@ -72,6 +80,7 @@ class ListenerConnection(Connection):
 
     def opened(self) -> None:
         self.hall.counts.connections += 1
+        self.remote = self.hall.forwarding.trust.identified(self.remote, self.transport)
         if self.hall.forwarding.admits(self.remote):
             self.framer.max_size = self.hall.config.limits.max_message
         if self.hall.stopping:
@@ -103,6 +112,7 @@ class ListenerConnection(Connection):
             self.hall.accounts.session_ended(endpoint)
         elif endpoint is not None:
             endpoint.closed = True
+            self.hall.forwarding.incoming.discard(self)
 
     def flush_out(self) -> None:
         endpoint = self.endpoint
@@ -117,6 +127,27 @@ class ListenerConnection(Connection):
         super().end(last)
         self.hall.gate.leave(self)
         self._leave()
+
+    # -- what the client takes ------------------------------------------------------------------------------------
+
+    def fell_behind(self, unread: int) -> None:
+        super().fell_behind(unread)
+        if unread > UNREAD_BYTES:
+            self.stop_reading(Stop.UNREAD)
+
+    def output_blocked(self) -> None:
+        """The client's socket is full: messages wait; its acknowledgements are still read."""
+        if isinstance(self.endpoint, Session):
+            self.hall.exchange.session_blocked(self.endpoint)
+        else:
+            super().output_blocked()
+
+    def output_unblocked(self) -> None:
+        super().output_unblocked()
+        if isinstance(self.endpoint, Session):
+            self.hall.exchange.now = self.hall.clock()
+            self.hall.exchange.session_unblocked(self.endpoint)
+            self.hall.flush_soon()
 
     # -- the first message ---------------------------------------------------------------------------------------
 
@@ -190,6 +221,10 @@ class ListenerConnection(Connection):
                 raise ShuttingDown
             features = tuple(feature for feature in message.header.features if feature in accounts.features)
             token = await accounts.new_token(account.username) if "token" in features else None
+            with self.hall.mailboxes.arriving(account.username) as arrival:
+                has_mail = await self.hall.mailboxes.has_mail(account.username)
+                # From here on there is no other await until the session is there.
+                has_mail = has_mail or arrival.has_mail
         except Malformed as error:
             self.fail(error)
             return
@@ -214,7 +249,8 @@ class ListenerConnection(Connection):
         self.endpoint = session
         exchange = self.hall.exchange
         exchange.now = self.hall.clock()
-        exchange.add_session(session)
+        # What its socket does not take shows at once, so that no report says that the client has it.
+        self.transport.set_write_buffer_limits(high=1, low=0)
         limits = self.hall.config.limits
         welcome = {
             "server": self.hall.config.server.name,
@@ -226,6 +262,7 @@ class ListenerConnection(Connection):
         # The members are spliced into the report's payload, whose id has been written before them.
         fields = b"," + frames.encode_text(welcome)[1:-1]
         self.write([frames.report(AUTH_ID, data=data, fields=fields)])
+        exchange.add_session(session, has_mail=has_mail)
         self.framer.max_size = limits.max_message
         if payload is not None and payload.type != "dummy":
             self._handle(session, payload, message.header, len(payload.data))
@@ -246,13 +283,17 @@ class ListenerConnection(Connection):
     # -- a client's messages -------------------------------------------------------------------------------------
 
     def _from_client(self, body: bytes) -> None:
-        message = decode_message(body)
         endpoint = self.endpoint
         if endpoint is None:
             return  # the session has just ended; nothing after that is looked at
+        if endpoint.acknowledges and (ids := decode_ack(body)) is not None:
+            assert isinstance(endpoint, Session)
+            self.hall.exchange.acknowledged(endpoint, ids)
+            return
+        message = decode_message(body)
         payload = message.payload
         header = message.header
-        if header.route or header.dry_run or payload.type in RESERVED_TYPES:
+        if header.once or header.route or header.dry_run or payload.type in RESERVED_TYPES:
             self._handle(endpoint, payload, header, len(body))
         else:
             self.hall.exchange.message(endpoint, payload, len(body))
@@ -267,7 +308,7 @@ class ListenerConnection(Connection):
         elif type == BUILTIN:
             self._builtin(endpoint, payload)
         else:
-            self.hall.exchange.message(endpoint, payload, size)
+            self.hall.exchange.message(endpoint, payload, size, once=header.once)
 
     def _builtin(self, endpoint: Endpoint, payload: Payload) -> None:
         assert isinstance(endpoint, Session)
@@ -337,13 +378,20 @@ class ListenerConnection(Connection):
         self.hall.gate.leave(self)
         payload = message.payload
         id = payload.id if payload is not None else ""
+        if not forwarding.trust.lets_in(self.remote, message.header.server):
+            self._refuse(ServerUnverified(), "")
+            return
         if not forwarding.within_rate(self.remote, self.hall.clock()):
             self._refuse(Throttled("too many messages from this server's address"), id)
             return
         if message.header.hops < 0:
             raise Malformed("header.hops must not be negative")
+        peer = Peer(forwarding.trust.name_of(self.remote, message.header.server), carrier=self)
+        forwarding.connected(peer.name or message.header.server or "")
+        if link.LINK in message.header.features:
+            self._begin_link(peer, message, size)
+            return
         # COMPAT: a server that knows no links sends one message, and may close without waiting for the report.
-        peer = Peer(carrier=self)
         peer.closing = True
         self.endpoint = peer
         self._at_most = 0
@@ -356,6 +404,51 @@ class ListenerConnection(Connection):
             exchange.message(peer, payload, size, message.header.hops)
             self.stop_reading(Stop.CHECKING)
 
+    # -- a link ---------------------------------------------------------------------------------------------------
+
+    def _begin_link(self, peer: Peer, message: FirstMessage, size: int) -> None:
+        """Another server asks for a link: the connection stays, and takes messages."""
+        self.endpoint = peer
+        self.linked_since = self.hall.clock()
+        self.hall.forwarding.incoming.add(self)
+        if (connected := self.transport.get_extra_info("socket")) is not None:
+            keep_alive(connected)
+        limits = self.hall.config.limits
+        self.limits_changed()
+        payload = message.payload
+        fields = link.welcome_fields(self.hall.config.server.name, limits.max_message, limits.max_in_flight)
+        self.write([frames.report(payload.id if payload is not None else "", fields=fields)])
+        if payload is not None and payload.type != "dummy":
+            header = message.header
+            self._handle_linked(peer, LinkMessage(payload, LinkHeader(header.hops, header.once)), size)
+        self._wait_in_line()
+        # What came with the first message is cut when that one is done with.
+        asyncio.get_running_loop().call_soon(self._go_on_linked)
+
+    def _go_on_linked(self) -> None:
+        if not self.ended:
+            self._go_on(self._from_link, -1)
+
+    def _from_link(self, body: bytes) -> None:
+        endpoint = self.endpoint
+        if isinstance(endpoint, Peer):
+            self._handle_linked(endpoint, link.decode_message(body), len(body))
+
+    def _handle_linked(self, peer: Peer, message: LinkMessage, size: int) -> None:
+        payload, header = message.payload, message.header
+        exchange = self.hall.exchange
+        if header.hops < 0:
+            raise Malformed("header.hops must not be negative")
+        if payload.type == "dummy":
+            exchange.write(peer, frames.pong(payload.id))
+        elif payload.type == BUILTIN:
+            exchange.write(peer, frames.report(payload.id, NotAllowed("built-in commands are for accounts")))
+        elif not self.hall.forwarding.within_rate(self.remote, self.hall.clock()):
+            error = Throttled("too many messages from this server's address")
+            exchange.write(peer, frames.report(payload.id, error))
+        else:
+            exchange.message(peer, payload, size, header.hops, header.once, header.traceparent)
+
     def end_session(self, error: BesterError) -> None:
         """Ends an authenticated session from the server's side."""
         self.fail(error)
@@ -363,3 +456,5 @@ class ListenerConnection(Connection):
     def limits_changed(self) -> None:
         if isinstance(self.endpoint, Session):
             self.framer.max_size = self.hall.config.limits.max_message
+        elif self in self.hall.forwarding.incoming:
+            self.framer.max_size = self.hall.config.limits.max_message + link.EXTRA_SIZE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bester.config import Config, HandlerConfig, ListenerConfig
 from bester.core.handlers import Allow, TypeRules
@@ -12,7 +13,10 @@ from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
 from bester.net.tls import server_context
 from bester.protocol.names import username
-from bester.store.ports import AccountStore
+from bester.store.ports import AccountStore, MessageStore
+
+if TYPE_CHECKING:
+    from bester.store.database import Database
 
 EVERYONE = frozenset({"accounts", "servers"})
 
@@ -77,8 +81,31 @@ def make_listener(listener: ListenerConfig) -> Listener:
             raise AssertionError(listener.kind)
 
 
-def make_store(config: Config, on_lost: Callable[[BaseException], None] | None = None) -> AccountStore:
-    """Returns the configured driver for accounts, not yet opened; ``on_lost`` is told when it cannot go on."""
+def make_stores(
+    config: Config, on_lost: Callable[[BaseException], None] | None = None
+) -> tuple[AccountStore, MessageStore]:
+    """Returns the configured drivers, not yet opened, which share one database where both are embedded.
+
+    Each of them is opened and closed; ``on_lost`` is told when they cannot go on.
+    """
+    from bester.store.messages import SqliteMessages
+
+    database = _database(config, on_lost)
+    return _accounts(config, database), SqliteMessages(database)
+
+
+def make_store(config: Config) -> AccountStore:
+    """Returns the configured driver for accounts alone, not yet opened."""
+    return _accounts(config, _database(config, None))
+
+
+def _database(config: Config, on_lost: Callable[[BaseException], None] | None) -> Database:
+    from bester.store.database import Database
+
+    return Database(config.storage.path, on_lost=on_lost, reserve=config.storage.reserve)
+
+
+def _accounts(config: Config, database: Database) -> AccountStore:
     if config.database.type == "redis":
         from bester.store.redis import RedisAccounts
 
@@ -93,4 +120,4 @@ def make_store(config: Config, on_lost: Callable[[BaseException], None] | None =
         )
     from bester.store.sqlite import SqliteAccounts
 
-    return SqliteAccounts(config.storage.path, on_lost)
+    return SqliteAccounts(database)

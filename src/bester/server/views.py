@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
+
+from bester.core.endpoints import Peer
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
+    from bester.store.ports import Queued
 
 
 def types(hall: Hall) -> list[str]:
@@ -82,13 +87,61 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
 
 def servers(hall: Hall) -> list[dict[str, Any]]:
     """The other servers that the configuration names."""
-    return [
-        {"name": name, "address": peer.address, "verified": False}
-        for name, peer in sorted(hall.config.federation.servers.items())
-    ]
+    return [{"name": name, "address": peer.address} for name, peer in sorted(hall.config.federation.servers.items())]
 
 
-def status(hall: Hall) -> dict[str, Any]:
+async def destinations(hall: Hall) -> list[dict[str, Any]]:
+    """How it goes with the other servers: those of the configuration, and those with anything under way or waiting."""
+    forwarding = hall.forwarding
+    sizes = {size.destination: size for size in await hall.messages.queue_sizes()}
+    configured = {name: peer.address for name, peer in hall.config.federation.servers.items()}
+    incoming: Counter[str] = Counter()
+    for connection in forwarding.incoming:
+        if isinstance(connection.endpoint, Peer) and connection.endpoint.name is not None:
+            incoming[connection.endpoint.name] += 1
+    loop_now = asyncio.get_running_loop().time()
+    rows: list[dict[str, Any]] = []
+    for name in sorted({*configured, *forwarding.destinations, *sizes, *incoming}):
+        row: dict[str, Any] = {"name": name, "address": configured.get(name, name), "verified": None, "link": "down"}
+        destination = forwarding.destinations.get(name)
+        if destination is not None:
+            link = destination.link
+            if link is not None:
+                row |= {"link": "up", "seconds": round(loop_now - link.since, 1), "verified": link.verified}
+            elif destination.carrier is not None:
+                row["link"] = "classic"
+        retry_in_s = destination.retry_in_s() if destination is not None else None
+        size = sizes.get(name)
+        row |= {
+            "incoming": incoming[name],
+            "inFlight": destination.in_flight if destination is not None else 0,
+            "waiting": size.waiting if size is not None else 0,
+            "dead": size.dead if size is not None else 0,
+            "retryIn": round(retry_in_s, 1) if retry_in_s is not None else None,
+            "lastError": (destination.last_error or None) if destination is not None else None,
+        }
+        rows.append(row)
+    return rows
+
+
+def queued(row: Queued) -> dict[str, Any]:
+    """One message of the outbox, without its data."""
+    message = row.message
+    return {
+        "id": row.position,
+        "server": message.destination,
+        "type": message.type,
+        "messageId": message.message_id,
+        "bytes": len(message.data),
+        "created": row.created,
+        "tries": row.tries,
+        "nextTry": row.next_try or None,
+        "dead": row.dead,
+        "lastError": row.last_error or None,
+    }
+
+
+async def status(hall: Hall) -> dict[str, Any]:
     """Everything at a glance; the numbers count since the start."""
     exchange = hall.exchange
     counters = exchange.counters
@@ -113,7 +166,13 @@ def status(hall: Hall) -> dict[str, Any]:
         "logins": {"good": hall.counts.logins, "bad": hall.counts.logins_failed},
         "refused": hall.counts.refused,
         "slowConsumers": hall.counts.slow_consumers,
-        "toServers": {"sent": hall.forwarding.sent, "failed": hall.forwarding.failed},
+        "toServers": {
+            "sent": hall.forwarding.sent,
+            "queued": hall.forwarding.queued,
+            "skipped": hall.forwarding.skipped,
+            "failed": hall.forwarding.failed,
+            "linksFrom": len(hall.forwarding.incoming),
+        },
         "handlers": handlers(hall),
-        "servers": servers(hall),
+        "servers": await destinations(hall),
     }

@@ -1,0 +1,116 @@
+"""``bester queue``: what waits for other servers, and what was given up."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from bester.cli.output import USAGE, fail, quiet_pipe, safe, say, say_json
+from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
+
+queue = typer.Typer(name="queue", no_args_is_help=True, help="See, retry and drop what waits for other servers.")
+
+Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Messages, by the ids that list shows.")]
+ServerOption = Annotated[
+    str | None, typer.Option("--server", "-s", metavar="ADDRESS", help="Messages for one server, as list shows it.")
+]
+
+
+@queue.command("list")
+def list_(
+    server: ServerOption = None,
+    dead: Annotated[
+        bool | None, typer.Option("--dead/--waiting", help="Only what was given up, or only what is tried.")
+    ] = None,
+    after: Annotated[int, typer.Option(min=0, help="Only messages behind this id.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List messages, oldest first."""
+    rows = run_control(load_config(config), "listQueue", server=server, dead=dead, after=after, limit=limit)
+    with quiet_pipe():
+        if json:
+            for row in rows:
+                say_json(row)
+        elif not rows:
+            say("nothing waits")
+        else:
+            _print(rows)
+
+
+@queue.command()
+def show(
+    id: Annotated[int, typer.Argument(metavar="ID", help="The message, by the id that list shows.", min=0)],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one message with its data."""
+    row = run_control(load_config(config), "showQueue", id=id)
+    with quiet_pipe():
+        if json:
+            say_json(row)
+            return
+        for name, value in row.items():
+            if name not in ("data", "cut") and value is not None:
+                say(f"{name}: {_time(value) if name in ('created', 'nextTry') else value}")
+        say(f"data: {row['data']}{' ...' if row['cut'] else ''}")
+
+
+@queue.command()
+def retry(
+    ids: Ids = None,
+    server: ServerOption = None,
+    all: Annotated[bool, typer.Option("--all", help="All messages, for all servers.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Try messages now; those that were given up are tried again."""
+    if bool(ids) + (server is not None) + all != 1:
+        fail("say which messages: ids, or --server, or --all", USAGE)
+    result = run_control(load_config(config), "retryQueue", ids=ids or None, server=server, all=all)
+    if json:
+        say_json(result)
+    else:
+        say(f"{result['messages']} that had been given up or put aside are tried again; what waits is tried now")
+
+
+@queue.command()
+def drop(
+    ids: Ids = None,
+    server: ServerOption = None,
+    dead: Annotated[
+        bool | None, typer.Option("--dead/--waiting", help="Only what was given up, or only what is tried.")
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove messages for good."""
+    if bool(ids) + (server is not None) > 1 or not (ids or server is not None or dead is not None):
+        fail("say which messages: ids, or --server, or all that are --dead or --waiting", USAGE)
+    result = run_control(load_config(config), "dropQueue", ids=ids or None, server=server, dead=dead)
+    if json:
+        say_json(result)
+    else:
+        say(f"{result['messages']} messages removed")
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("id", "server", "type", "bytes", "since", "tries", "next try", "last error"):
+        table.add_column(column)
+    for row in rows:
+        next_try = "given up" if row["dead"] else _time(row["nextTry"]) if row["nextTry"] else "in its turn"
+        cells = (row["id"], row["server"], row["type"], row["bytes"], _time(row["created"]), row["tries"])
+        table.add_row(*(safe(str(cell)) for cell in (*cells, next_try, row["lastError"] or "")))
+    Console(highlight=False, markup=False, emoji=False).print(table)
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,141 @@
+"""How another server is reached, and what it turns out to be: one that grants links, or a classic one.
+
+Who answers the first message of a link (docs/protocol.md, section 8.6) with anything but a link is classic, and is
+taken for that for some minutes, so that not every message begins with a question. A server that has granted a link
+before is not taken for classic because it is silent, or closes, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from bester.errors import BesterError, ServerUnreachable
+from bester.net.dial_peer import connect_peer
+from bester.net.keepalive import keep_alive
+from bester.protocol.addresses import Address
+from bester.server.link import Link, Owner, quoted
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.servers")
+
+ANSWER_S = 5.0
+"""How long the first message's answer may take; a classic server may never answer it."""
+CLASSIC_S = 300.0
+"""How long a server is taken for classic before it is asked again."""
+MAX_KINDS = 10_000
+MAX_DIALS = 256
+"""Connections that are being opened, to all destinations."""
+
+
+class Kinds:
+    """What servers have turned out to be, by destination; the oldest are forgotten beyond a number."""
+
+    def __init__(self) -> None:
+        self._classic_until: dict[str, float] = {}
+        self._linked: dict[str, None] = {}
+
+    def is_classic(self, destination: str, now: float) -> bool:
+        """Whether it need not be asked for a link."""
+        return self._classic_until.get(destination, 0.0) > now
+
+    def has_linked(self, destination: str) -> bool:
+        """Whether it has granted a link before."""
+        return destination in self._linked
+
+    def classic(self, destination: str, now: float) -> None:
+        """It does not grant links."""
+        self._classic_until.pop(destination, None)
+        self._classic_until[destination] = now + CLASSIC_S
+        self._linked.pop(destination, None)
+        if len(self._classic_until) > MAX_KINDS:
+            del self._classic_until[next(iter(self._classic_until))]
+
+    def linked(self, destination: str) -> None:
+        """It grants links."""
+        self._classic_until.pop(destination, None)
+        self._linked.pop(destination, None)
+        self._linked[destination] = None
+        if len(self._linked) > MAX_KINDS:
+            del self._linked[next(iter(self._linked))]
+
+
+class Way:
+    """How one destination is reached, as the configuration says now."""
+
+    def __init__(self, hall: Hall, address: Address, kinds: Kinds, dials: asyncio.Semaphore) -> None:
+        self.hall = hall
+        self.address = address
+        self.destination = str(address)
+        self.kinds = kinds
+        self.dials = dials
+
+    @property
+    def name(self) -> str:
+        """This server's name."""
+        return self.hall.config.server.name
+
+    @property
+    def report_timeout_s(self) -> float:
+        return self.hall.config.federation.report_timeout
+
+    @property
+    def idle_timeout_s(self) -> float:
+        return self.hall.config.federation.idle_timeout
+
+    async def connect(self, protocol: asyncio.Protocol) -> str | None:
+        """Opens a connection, and returns the name that the other server has proven, if any.
+
+        Raises:
+            ServerUnreachable: there is none within ``federation.connectTimeout``.
+            ServerUnverified: the other server does not prove what it must.
+        """
+        identities = self.hall.forwarding.trust.identities
+        assert identities is not None
+        try:
+            async with self.dials:
+                connection = await connect_peer(self.address, self.hall.config, identities, lambda: protocol)
+        except BesterError as error:
+            log.info("%s cannot be reached: %s", self.destination, error.message)
+            raise
+        if (connected := connection.transport.get_extra_info("socket")) is not None:
+            keep_alive(connected)
+        return connection.name
+
+
+async def open_link(way: Way, owner: Owner) -> Link | None:
+    """Returns a link that is up, or None where the other server is a classic one.
+
+    Raises:
+        BesterError: it cannot be reached now, or says that it takes nothing now.
+    """
+    kinds, destination = way.kinds, way.destination
+    loop = asyncio.get_running_loop()
+    if kinds.is_classic(destination, loop.time()):
+        return None
+    link = Link(way, owner)
+    link.verified = await way.connect(link)
+    try:
+        answer = await link.greet(min(ANSWER_S, way.hall.config.federation.connect_timeout))
+    except TimeoutError:
+        answer = None
+    except BaseException:
+        link.retire()
+        raise
+    if answer is not None and answer.grants_link and not link.closed:
+        kinds.linked(destination)
+        link.granted(answer)
+        log.info("the link to %s is up", destination)
+        return link
+    link.retire()
+    error = answer.payload.error if answer is not None else None
+    if error is not None and error.temporary:
+        raise ServerUnreachable(f"the other server says: {quoted(error)}")
+    if answer is None and kinds.has_linked(destination):
+        raise ServerUnreachable("the other server did not answer")
+    kinds.classic(destination, loop.time())
+    log.info("%s grants no links: messages go there in the classic form", destination)
+    return None

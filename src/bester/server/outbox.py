@@ -1,0 +1,211 @@
+"""What is written to the outbox on disk, gathered per turn of the loop (docs/protocol.md, section 4.5).
+
+An :class:`Item` is a message on its way to another server, whether it came just now and somebody waits for its outcome
+(``forward``), or was read from disk (``position``), or both were true one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from bester.core.work import Forward
+from bester.errors import BesterError, Internal
+from bester.server.points import reach
+from bester.store.ports import Outgoing, Queued
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.outbox")
+
+OVERHEAD = 500
+"""What a message takes in memory beside its data, in bytes, about."""
+
+
+class Item:
+    """A message for one destination."""
+
+    __slots__ = (
+        "classic_id",
+        "data",
+        "deadline",
+        "error",
+        "failure",
+        "forward",
+        "hops",
+        "message_id",
+        "order",
+        "position",
+        "size",
+        "trace",
+        "tries",
+        "type",
+        "whole",
+    )
+
+    def __init__(
+        self, order: int, message_id: str, type: str, data: Raw | bytes, hops: int, trace: str, classic_id: str
+    ) -> None:
+        self.order = order
+        """Its place among the destination's messages that were never on disk."""
+        self.message_id = message_id
+        self.classic_id = classic_id
+        """The id that a classic server is given: the original sender's, as long as that is known."""
+        self.type = type
+        self.data = data
+        self.hops = hops
+        self.trace = trace or new_trace()
+        self.size = len(data) + OVERHEAD
+        self.forward: Forward | None = None
+        """Whose outcome somebody waits for; None if it was settled when it went to disk."""
+        self.position = 0
+        """Where it is on disk; 0 if it is not there."""
+        self.tries = 0
+        self.deadline = 0.0
+        """When its report is overdue, in the loop's time."""
+        self.error: BesterError | None = None
+        """Why it came back."""
+        self.failure = ""
+        """``code: text`` where it was the message's own failure, and not that of the way."""
+        self.whole = False
+        """Whether that is for the destination as a whole, as ``overloaded`` is."""
+
+    @property
+    def transient(self) -> bool:
+        """Whether one try is all that it gets."""
+        return self.forward is not None and self.forward.transient
+
+
+def item_of(forward: Forward, order: int) -> Item:
+    """Returns a message that came just now."""
+    classic_id = forward.envelope.id
+    item = Item(order, forward.message_id, forward.type, forward.data, forward.hops, forward.trace, classic_id)
+    item.forward = forward
+    return item
+
+
+def item_on_disk(row: Queued) -> Item:
+    """Returns a message that was read from disk."""
+    message = row.message
+    item = Item(0, message.message_id, message.type, message.data, message.hops, message.trace, message.message_id)
+    item.position = row.position
+    item.tries = row.tries
+    return item
+
+
+def new_trace() -> str:
+    """Returns the W3C traceparent of a trace that begins here."""
+    return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-01"
+
+
+class Outbox:
+    """Writes to the store for all destinations, once per turn of the loop."""
+
+    def __init__(self, hall: Hall) -> None:
+        self.hall = hall
+        self._entries: list[tuple[str, Item, Callable[[Item, BesterError | None], None]]] = []
+        self._sent: list[int] = []
+        self._dead: list[tuple[int, str]] = []
+        self._failures: list[tuple[int, float, str]] = []
+        self._due = False
+        self._writing: set[asyncio.Task[None]] = set()
+
+    def enqueue(self, destination: str, item: Item, done: Callable[[Item, BesterError | None], None]) -> None:
+        """Puts a message on disk; ``done`` is called when it is there, or with why it is not.
+
+        Where that is not known, because the store was lost, ``done`` is never called.
+        """
+        self._entries.append((destination, item, done))
+        self._soon()
+
+    def sent(self, position: int) -> None:
+        """The other server has the message, or nobody wants it any more."""
+        self._sent.append(position)
+        self._soon()
+
+    def bury(self, position: int, why: str) -> None:
+        """The message is given up; operators find it among the dead letters."""
+        self._dead.append((position, why))
+        self._soon()
+
+    def failed(self, position: int, next_try: float, why: str) -> None:
+        """A try failed; not tried before ``next_try``, seconds since 1970, unless that is 0."""
+        self._failures.append((position, next_try, why))
+        self._soon()
+
+    async def written(self) -> None:
+        """Returns when all that was said so far is on disk, or has failed."""
+        self._flush()
+        while self._writing:
+            await asyncio.wait(self._writing)
+
+    def _soon(self) -> None:
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._due = False
+        if self._entries:
+            entries, self._entries = self._entries, []
+            self._spawn(self._enqueue_all(entries))
+        if self._sent:
+            sent, self._sent = self._sent, []
+            self._spawn(self._remove_all(sent))
+        if self._dead:
+            dead, self._dead = self._dead, []
+            self._spawn(self._bury_all(dead))
+        if self._failures:
+            failures, self._failures = self._failures, []
+            self._spawn(self._note_all(failures))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.hall.spawn(work)
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _enqueue_all(self, entries: list[tuple[str, Item, Callable[[Item, BesterError | None], None]]]) -> None:
+        messages = [
+            Outgoing(destination, item.message_id, item.type, bytes(item.data), item.hops, item.trace)
+            for destination, item, _ in entries
+        ]
+        failure: BesterError | None = None
+        try:
+            positions = await self.hall.messages.enqueue(messages, time.time())
+        except BesterError as error:
+            failure = error
+            positions = [0] * len(entries)
+            log.error("%d messages could not be put into the outbox: %s", len(entries), error.message)
+        if failure is not None and self.hall.failed:
+            return  # nobody knows whether they are on disk, so nothing is reported
+        if failure is None:
+            reach("outbox.stored")
+        for position, (_, item, done) in zip(positions, entries, strict=True):
+            item.position = position
+            done(item, failure)
+
+    async def _remove_all(self, positions: list[int]) -> None:
+        if await self._tried("removed from", self.hall.messages.remove_sent(positions)):
+            reach("outbox.removed")
+
+    async def _bury_all(self, dead: list[tuple[int, str]]) -> None:
+        await self._tried("given up in", self.hall.messages.bury(dead))
+
+    async def _note_all(self, failures: list[tuple[int, float, str]]) -> None:
+        await self._tried("marked in", self.hall.messages.note_failures(failures))
+
+    async def _tried(self, what: str, work: Awaitable[object]) -> bool:
+        """Waits for a change that no report depends on: where it fails, a message is sent once more."""
+        try:
+            await work
+        except Internal as error:
+            log.error("messages could not be %s the outbox: %s", what, error.message)
+            return False
+        return True

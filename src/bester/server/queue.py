@@ -1,0 +1,120 @@
+"""What operators see of the outbox, and do with it (docs/protocol.md, section 5.3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from bester.errors import BadAddress, BadArguments
+from bester.protocol.addresses import parse_address
+from bester.server import views
+from bester.store.ports import Queued
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+MAX_SHOWN = 64 * 1024
+"""How much of a message's data is shown, in bytes."""
+MAX_LISTED = 1000
+_PAGE = 1000
+_MAX_POSITION = 2**63 - 1
+
+
+async def listed(hall: Hall, server: str | None, dead: bool | None, after: int, limit: int) -> list[dict[str, Any]]:
+    """Returns messages behind an id, oldest first.
+
+    Raises:
+        BadArguments: a limit, an id or an address that is none.
+    """
+    if not 1 <= limit <= MAX_LISTED:
+        raise BadArguments(f"limit must be from 1 to {MAX_LISTED}")
+    key = None if server is None else _key(server)
+    return [views.queued(row) for row in await hall.messages.list_queue(key, dead, _id(after), limit)]
+
+
+async def shown(hall: Hall, id: int) -> dict[str, Any]:
+    """Returns one message with its data, as text.
+
+    Raises:
+        BadArguments: there is none of this id.
+    """
+    row = await hall.messages.find_queued(_id(id))
+    if row is None:
+        raise BadArguments(f"no message {id} in the outbox")
+    data = row.message.data
+    return views.queued(row) | {
+        "hops": row.message.hops,
+        "traceparent": row.message.trace or None,
+        "data": data[:MAX_SHOWN].decode(errors="replace"),
+        "cut": len(data) > MAX_SHOWN,
+    }
+
+
+async def retry(hall: Hall, ids: list[int] | None, server: str | None, every: bool) -> int:
+    """Lets messages be tried now, dead letters too; returns how many were dead or had stepped aside.
+
+    Raises:
+        BadArguments: not one of ids, server and all.
+    """
+    if (ids is not None) + (server is not None) + every != 1:
+        raise BadArguments("one of ids, server and all is needed")
+    count = 0
+    keys: set[str] = set()
+    if server is not None:
+        keys.add(_key(server))
+    async for page in _pages(hall, ids, server, None):
+        keys.update(row.message.destination for row in page)
+        count += await hall.messages.revive([row.position for row in page], time.time())
+    await hall.forwarding.changed(keys)
+    return count
+
+
+async def drop(hall: Hall, ids: list[int] | None, server: str | None, dead: bool | None) -> int:
+    """Removes messages, and returns how many; one that is just being sent may arrive all the same.
+
+    Raises:
+        BadArguments: nothing says which.
+    """
+    if ids is not None and server is not None:
+        raise BadArguments("one of ids and server, not both")
+    if ids is None and server is None and dead is None:
+        raise BadArguments("ids, server or dead is needed: which messages are to be removed?")
+    count = 0
+    keys: set[str] = set()
+    async for page in _pages(hall, ids, server, dead):
+        keys.update(row.message.destination for row in page)
+        await hall.messages.remove_sent([row.position for row in page])
+        count += len(page)
+    await hall.forwarding.changed(keys)
+    return count
+
+
+async def _pages(
+    hall: Hall, ids: list[int] | None, server: str | None, dead: bool | None
+) -> AsyncIterator[list[Queued]]:
+    """Gives the messages that are meant, some at a time."""
+    if ids is not None:
+        if len(ids) > MAX_LISTED:
+            raise BadArguments(f"at most {MAX_LISTED} ids")
+        found = [await hall.messages.find_queued(_id(id)) for id in dict.fromkeys(ids)]
+        yield [row for row in found if row is not None and (dead is None or row.dead is dead)]
+        return
+    key = None if server is None else _key(server)
+    after = 0
+    while page := await hall.messages.list_queue(key, dead, after, _PAGE):
+        after = page[-1].position
+        yield page
+
+
+def _key(server: str) -> str:
+    try:
+        return str(parse_address(server))
+    except BadAddress as error:
+        raise BadArguments(error.message) from error
+
+
+def _id(id: int) -> int:
+    if not 0 <= id <= _MAX_POSITION:
+        raise BadArguments("an id is a number from 0")
+    return id
