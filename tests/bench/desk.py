@@ -78,6 +78,8 @@ class Desk:
     def __init__(self, server: Server) -> None:
         self.data = text(64)
         self.joined: list[Counting] = []
+        # The steady state of a busy server, which records no more receipts in this second.
+        server.hall.exchange.receipts.good_left = server.hall.exchange.receipts.bad_left = 0
         self.hall = server.hall
         self._client, self.client = self._taken(ListenerConnection)
         self._handler, self.handler = self._taken(HandlerConnection)

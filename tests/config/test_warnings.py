@@ -46,7 +46,6 @@ def warnings(base: Path, /, **blocks: Any) -> tuple[str, ...]:
             {"federation": {"servers": {name: {"address": "b:1", "fingerprint": "00" * 32} for name in "bc"}}},
             'federation.servers.c: the server "b" has the same pin; one server then has both names',
         ),
-        ({"network": TCP | {"web": {"port": 1}}}, "network.web: not served by this version"),
     ],
 )
 def test_one_warning(tmp_path: Path, blocks: dict[str, Any], warning: str) -> None:

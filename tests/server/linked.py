@@ -29,7 +29,7 @@ async def grant(other: Listening, **limits: int) -> Wire:
     """Takes the next connection, and grants the link that it asks for."""
     there = await other.accept()
     asked = await there.get()
-    assert asked["header"]["features"] == ["link"]
+    assert asked["header"]["features"] == ["link", "route"]
     payload = {"id": asked["payload"]["id"], "server": "other.example", "features": ["link"], "limits": limits}
     there.send({"header": GOOD, "payload": payload})
     return there

@@ -55,7 +55,9 @@ async def test_what_a_message_on_a_link_says() -> None:
         sender = await Sender.on(play)
         await sender.send("x")
         there = await other.accept()
-        assert await there.get() == hello("test.example", id="link")
+        asked = hello("test.example", id="link")
+        asked["header"]["features"].append("route")
+        assert await there.get() == asked
         there.send(
             {
                 "header": {"messageType": "statusReport", "status": "good"},

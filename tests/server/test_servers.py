@@ -46,7 +46,7 @@ async def decline(other: Listening) -> None:
     """Another server that grants no links: it takes the question for a ping."""
     there = await other.accept()
     hello = await there.get()
-    assert hello["header"]["features"] == ["link"]
+    assert hello["header"]["features"] == ["link", "route"]
     there.send({"header": {"status": "0"}, "payload": {"type": "dummy", "data": None, "id": hello["payload"]["id"]}})
 
 

@@ -11,8 +11,14 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bester import __version__
+
+if TYPE_CHECKING:
+    from bester.config import ListenerConfig
+    from bester.server.daemon import Web
+    from bester.server.hall import Hall
 
 USAGE = """\
 Usage: besterd [CONFIG]
@@ -70,7 +76,7 @@ def _main(arguments: list[str]) -> int:
     from bester.server.daemon import Server
 
     async def run() -> int:
-        server = Server(config)
+        server = Server(config, web=_web)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.hall.stop_soon)
@@ -87,6 +93,12 @@ def _main(arguments: list[str]) -> int:
         return 1 if server.hall.failed else 0
 
     return uvloop.run(run())
+
+
+def _web(hall: Hall, configured: ListenerConfig) -> Web:
+    from bester.web.site import Site  # takes a while, so only servers with this listener wait for it
+
+    return Site(hall, configured)
 
 
 def _say(line: str) -> None:

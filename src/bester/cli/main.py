@@ -25,6 +25,8 @@ from bester.cli.peer import peer
 from bester.cli.queue import queue
 from bester.cli.sending import ask, send
 from bester.cli.status import status
+from bester.cli.trace import trace
+from bester.cli.why import why
 
 app = typer.Typer(
     name="bester",
@@ -52,7 +54,7 @@ def _root(
     """Talk to Bester servers, and run them. The server itself is: besterd."""
 
 
-for command in (init, check, send, ask, listen, status, reload, kick, drain, backup, demo, bench):
+for command in (init, check, send, ask, listen, status, trace, why, reload, kick, drain, backup, demo, bench):
     app.command()(command)
 app.add_typer(account, name="account")
 app.add_typer(queue, name="queue")

@@ -21,13 +21,14 @@ from bester.cli.connect import (
 )
 from bester.cli.output import BAD, GOOD, USAGE, fail, say, say_json, say_raw_json
 from bester.cli.passwords import PasswordStdinOption
+from bester.cli.routes import draw
 from bester.cli.settings import JsonOption
 
 if TYPE_CHECKING:
     from msgspec import Raw
 
     from bester.protocol.client import ReceivedMessage
-    from bester.protocol.reports import Report
+    from bester.protocol.reports import Report, Step
 
 TextOption = Annotated[bool, typer.Option("--text", help="DATA is a text, not JSON.")]
 WordsArgument = Annotated[
@@ -49,6 +50,10 @@ def send(
     password_stdin: PasswordStdinOption = False,
     ca: CaOption = None,
     fingerprint: FingerprintOption = None,
+    route: Annotated[bool, typer.Option("--route", help="Draw the way that the message took.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Nothing is delivered, stored or sent: draw the way it would take.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Send a message and print the server's report, with what became of it for each recipient.
@@ -60,11 +65,13 @@ def send(
     url, (type, written) = split_words(words, ("TYPE", "DATA"), to)
     where = door(url, user, password_stdin, ca, fingerprint)
     data = read_data(written, text)
-    report = run(lambda: _send(where, type, data, timeout))
+    report = run(lambda: _send(where, type, data, timeout, route, dry_run))
     if json:
         say_json(report_as_json(report))
     else:
         _show(report)
+        if route or dry_run:
+            draw("plan" if dry_run else "route", steps_as_json(report.route))
     raise typer.Exit(GOOD if report.good else BAD)
 
 
@@ -94,11 +101,12 @@ def ask(
     show_message(run(lambda: _ask(where, type, data, answer_type, timeout)), text, json, with_type=False)
 
 
-async def _send(where: Door, type: str, data: Raw, timeout_s: float) -> Report:
+async def _send(where: Door, type: str, data: Raw, timeout_s: float, route: bool, dry_run: bool) -> Report:
+    features = ("route",) if route or dry_run else ()
     # What comes meanwhile is not asked for.
-    async with where.client(on_message=lambda message: None) as client:
+    async with where.client(on_message=lambda message: None, features=features) as client:
         try:
-            return await client.send(type, data, timeout=timeout_s)
+            return await client.send(type, data, timeout=timeout_s, route=route, dry_run=dry_run)
         except TimeoutError:
             fail(f"no report within {timeout_s:g} s; what became of the message is not known", BAD)
 
@@ -142,9 +150,20 @@ def report_as_json(report: Report) -> dict[str, object]:
     found["results"] = [
         {name: value for name, value in to_builtins(result).items() if value is not None} for result in report.results
     ]
+    if report.route:
+        found["route"] = steps_as_json(report.route)
     if len(report.raw):
         found["data"] = report.data
     return found
+
+
+def steps_as_json(steps: list[Step]) -> list[dict[str, object]]:
+    """Returns a route as it stood in the report."""
+    return [
+        {"server": step.server, "step": step.step, "name": step.name, "ms": step.ms, "status": step.status}
+        | ({"route": steps_as_json(step.route)} if step.route else {})
+        for step in steps
+    ]
 
 
 def _show(report: Report) -> None:

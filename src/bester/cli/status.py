@@ -117,7 +117,17 @@ def tables(found: dict[str, Any]) -> Group:
     head.add_row("to servers", ", ".join(f"{found['toServers'][name]} {name}" for name in outcomes))
     kinds = {"handlers": _handlers, "clients": _clients, "servers": _servers}
     shown = [table(found[name]) if found[name] else f"no {name}" for name, table in kinds.items()]
-    return Group(head, *shown)
+    warned = [_problems(found["problems"])] if found.get("problems") else []
+    return Group(head, *warned, *shown)
+
+
+def _problems(rows: list[dict[str, Any]]) -> Table:
+    table = _table("problems", "what", "which", "since", "detail")
+    for row in rows:
+        since = row.get("since")
+        when = f"{_duration(max(0, int(time.time() - since)))} ago" if since else ""
+        table.add_row(*(safe(str(cell)) for cell in (row["what"], row["name"], when, row["detail"])))
+    return table
 
 
 def _handlers(rows: list[dict[str, Any]]) -> Table:

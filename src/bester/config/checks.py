@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bester.config.model import Config
-from bester.config.network import KINDS, NOT_SERVED, ListenerConfig
+from bester.config.network import KINDS, ListenerConfig
 from bester.config.problems import KeyPath, Problem, dotted, shown
 
 MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
@@ -42,9 +42,6 @@ def cross_checks(config: Config) -> Iterator[Finding]:
 
 def oddities(config: Config) -> Iterator[str]:
     """Finds what is odd between the values, but does not stop the start."""
-    for kind in config.network.wanted():
-        if kind in NOT_SERVED:
-            yield f"network.{kind}: not served by this version"
     for index, name in enumerate(config.handlers.available_types or ()):
         if name not in config.handlers.type_map:
             place = dotted(("handlers", "availableTypes", index))
@@ -75,8 +72,12 @@ def _listeners(config: Config) -> Iterator[Finding]:
             yield Finding(("network", kind), "nothing", "an object: network.types names this listener")
     listeners = config.listeners()
     if not listeners:
-        served = ", ".join(kind for kind in KINDS if kind not in NOT_SERVED)
-        yield Finding(("network",), "no listener", f"at least one listener: {served}")
+        yield Finding(("network",), "no listener", f"at least one listener: {', '.join(KINDS)}")
+    web = network.web
+    if web is not None and (web.certificate is None) is not (web.key is None):
+        given, missing = ("certificate", "key") if web.key is None else ("key", "certificate")
+        place = ("network", "web")
+        yield Finding((*place, missing), "nothing", f"a path: network.web.{given} is there", ((*place, given),))
     for index, one in enumerate(listeners):
         for other in listeners[:index]:
             if _same_port(one, other):

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from bester.config.values import V4, V6, Block, FilePath, Port, V4OrV6, field, optional_block, path, port
 
 Kind = Literal["unix", "tcp4", "tcp6", "tls", "web"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-NOT_SERVED: frozenset[Kind] = frozenset({"web"})
-"""Listeners that are checked, warned of, and not started by this version."""
 
 _PORT = "The port; 0 takes any free one."
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?\Z")
+_TOKEN = re.compile(r"[!-~]{16,1024}\Z")
+
+
+def _origin(text: str) -> str:
+    text = text.lower().removesuffix("/")
+    if text != "*" and not _ORIGIN.match(text):
+        raise ValueError
+    return text
+
+
+def _token(text: str) -> str:
+    if not _TOKEN.match(text):
+        raise ValueError
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+"""``*``, or an origin as browsers send it."""
+Token = Annotated[str, AfterValidator(_token)]
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerConfig:
     """One listener that is to be started.
 
-    ``address`` is a numeric address, or the absolute path of a Unix socket; only that one has no ``port``, and only
-    ``tls`` has ``certificate`` and ``key``.
+    ``address`` is a numeric address, or the absolute path of a Unix socket; only that one has no ``port``. ``tls`` has
+    ``certificate`` and ``key``, ``web`` has both of them or none; the rest is of ``web`` alone.
     """
 
     kind: Kind
@@ -31,6 +51,8 @@ class ListenerConfig:
     port: int | None = None
     certificate: Path | None = None
     key: Path | None = None
+    origins: tuple[str, ...] = ()
+    metrics_token: str | None = dataclasses.field(default=None, repr=False)
 
 
 class UnixListener(Block):
@@ -73,6 +95,28 @@ class WebListener(Block):
 
     port: Port = port(..., _PORT)
     address: V4OrV6 = field("127.0.0.1", "The address to listen on.", "an IPv4 or IPv6 address in numbers")
+    certificate: FilePath | None = path(
+        None,
+        "The certificate and its chain, for everything over TLS.",
+        "the path of a PEM file with certificates",
+    )
+    key: FilePath | None = path(
+        None,
+        "The certificate's private key, without a passphrase.",
+        "the path of a PEM file with the certificate's private key, without a passphrase",
+    )
+    origins: Annotated[tuple[Origin, ...], Field(strict=False)] = field(
+        (),
+        "The other sites whose pages may open WebSockets here, or `*` for all. This server's own pages always may.",
+        "a list of origins",
+        item='"*", or "http://" or "https://" with a host and perhaps a port',
+    )
+    metrics_token: Token | None = field(
+        None,
+        "What a scraper of `/metrics` from elsewhere sends as its bearer token. Never shown.",
+        "a text of 16 to 1024 printable ASCII characters without spaces",
+        secret=True,
+    )
 
 
 class Network(Block):
@@ -89,7 +133,7 @@ class Network(Block):
     tcp4: Tcp4Listener | None = optional_block("TCP over IPv4.")
     tcp6: Tcp6Listener | None = optional_block("TCP over IPv6.")
     tls: TlsListener | None = optional_block("TLS over TCP, for clients and servers.")
-    web: WebListener | None = optional_block("WebSocket clients, console and metrics. Not served by this version.")
+    web: WebListener | None = optional_block("WebSocket clients, console and metrics, over HTTP or HTTPS.")
 
     def wanted(self) -> list[Kind]:
         """Returns the kinds that ``types`` names, once each and in its order, or those that have a block."""
@@ -99,7 +143,7 @@ class Network(Block):
 
     def listeners(self) -> list[ListenerConfig]:
         """Returns the listeners to start, in the order of ``types``."""
-        started = [self._listener(kind) for kind in self.wanted() if kind not in NOT_SERVED]
+        started = [self._listener(kind) for kind in self.wanted()]
         return [listener for listener in started if listener is not None]
 
     def _listener(self, kind: Kind) -> ListenerConfig | None:
@@ -108,6 +152,9 @@ class Network(Block):
             return None
         if isinstance(found, UnixListener):
             return ListenerConfig(kind, str(found.address))
+        if isinstance(found, WebListener):
+            files = found.certificate, found.key
+            return ListenerConfig(kind, found.address, found.port, *files, found.origins, found.metrics_token)
         if isinstance(found, TlsListener):
             return ListenerConfig(kind, found.address, found.port, found.certificate, found.key)
         return ListenerConfig(kind, found.address, found.port)

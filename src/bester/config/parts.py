@@ -65,6 +65,12 @@ class Control(Block):
 class Storage(Block):
     """The embedded store."""
 
+    # Before ``path``, which hides the function of that name from what follows it here.
+    receipts: FilePath = path(
+        Path("besterReceipts.db"),
+        "The file of receipts, which `bester trace` and `bester why` read: what became of messages, without their "
+        "data. It may be lost, or removed while the server is stopped, without harm.",
+    )
     path: FilePath = path(
         Path("bester.db"),
         "The file of accounts, mailboxes and the outbox. `bester backup` copies it while the server runs, and "
@@ -140,6 +146,8 @@ class Limits(Block):
     mailbox_messages: int = count(10000, 0, 10000000, "messages", "How many messages an account's mailbox holds.")
     mailbox_bytes: int = size(64 * MIB, 0, TIB, "How much an account's mailbox holds.")
     mailbox_days: int = count(30, 1, 3650, "days", "How long a mailbox keeps a message.")
+    receipt_days: int = count(7, 1, 3650, "days", "How long a receipt is kept.")
+    receipt_rows: int = count(1000000, 0, 100000000, "receipts", "How many receipts are kept.")
     token_days: int = count(30, 1, 3650, "days", "How long a token stands in for a password.")
     max_sessions_per_account: int = count(1000, 1, 1000000, "sessions", "How many sessions an account may have.")
 

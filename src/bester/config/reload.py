@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from bester.config.model import Config
 from bester.config.problems import KeyPath, dotted
 
@@ -32,7 +34,10 @@ def changes_needing_restart(old: Config, new: Config) -> list[str]:
 
 def _fixed(config: Config) -> dict[str, Any]:
     tree = config.model_dump(by_alias=True)
-    tree["network"] = {listener.kind: asdict(listener) for listener in config.listeners()}
+    tree["network"] = {
+        listener.kind: {to_camel(key): value for key, value in asdict(listener).items()}
+        for listener in config.listeners()
+    }
     fixed: dict[str, Any] = {}
     for path in NEEDS_RESTART:
         source, target = tree, fixed

@@ -521,9 +521,24 @@ class Delivering(Dispatch):
         envelope.results.append(b"")
         return len(envelope.results) - 1
 
-    def settled(self, envelope: Envelope, slot: int, to: str, status: str, error: BesterError | None = None) -> None:
-        """One recipient has its outcome: one of the statuses of section 2."""
+    def settled(
+        self,
+        envelope: Envelope,
+        slot: int,
+        to: str,
+        status: str,
+        error: BesterError | None = None,
+        route: bytes = b"",
+    ) -> None:
+        """One recipient has its outcome: one of the statuses of section 2.
+
+        Args:
+            envelope, slot, to, status, error: which recipient, and what became of it.
+            route: the other server's steps as JSON, checked, where it told them.
+        """
         assert envelope.results is not None
+        if envelope.trail is not None:
+            envelope.trail.settled(slot, self.now, route)
         envelope.results[slot] = frames.result(to, status, error)
         if status in ("stored", "queued"):
             envelope.durable = True

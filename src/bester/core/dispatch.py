@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from bester.core.endpoints import AttachedHandler, Endpoint
 from bester.core.handlers import HandlerType, TypeRules
 from bester.core.limits import Limits
-from bester.core.work import CallClassic, Effect, Pause, Request, Resume
+from bester.core.route import Trail
+from bester.core.traces import Traces
+from bester.core.work import CallClassic, Effect, Envelope, Pause, Request, Resume
 from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable, NotAllowed
 from bester.protocol import frames
 from bester.protocol.messages import NULL
@@ -35,11 +37,23 @@ class Dispatch:
         self.dirty: list[Endpoint] = []
         self.effects: list[Effect] = []
         self._last_request = 0
+        # Beyond 30 attributes an object's become slower to reach; so what belongs together is one of them.
+        self.traces = Traces("0123456789abcdef" * 3)
         self._attached_rules: Mapping[str, TypeRules] = {}
 
     def fail(self, request: Request, error: BesterError) -> None:
         """A request has no answer, and will have none; the exchange says what that means."""
         raise AssertionError
+
+    def not_asked(self, request: Request) -> None:
+        """Nobody can be asked what would be done in a dry run."""
+        raise AssertionError
+
+    def traceparent(self, envelope: Envelope) -> str:
+        """Returns a message's W3C traceparent: that which came with it, or its own."""
+        if not envelope.trace:
+            envelope.trace = self.traces.new()
+        return self.traces.whole(envelope.trace)
 
     # -- who serves which type -----------------------------------------------------------------------------------
 
@@ -136,15 +150,52 @@ class Dispatch:
         self.hold(request.envelope.origin, request.size)
         self.pump(handlers)
 
+    def hand_traced(self, request: Request, trail: Trail) -> None:
+        """The same where the route is recorded; a dry run is handed over only to those who take part in such."""
+        handlers = request.handlers
+        request.step = trail.add("handler", handlers.name, self.now)
+        if not trail.dry:
+            self.hand(request)
+            return
+        self.traceparent(request.envelope)  # so that it has one, and the request is not made the quick way
+        able = [handler for handler in handlers.attached if handlers.name in handler.dry_types]
+        if not able:
+            request.step.end(self.now, "notAsked")
+            self.not_asked(request)
+            return
+        free = [handler for handler in able if handler.free]
+        if not free or handlers.ready:  # it takes nobody's turn
+            self.fail(request, HandlerUnavailable("the handlers are busy, and dry runs do not wait"))
+            return
+        self._ask(min(free, key=lambda handler: len(handler.outstanding)), request)
+
     def _ask(self, handler: AttachedHandler, request: Request) -> None:
-        self._last_request += 1
-        id = str(self._last_request)
+        number = self._last_request + 1
+        traces = self.traces
+        if number == traces.until:
+            traces.widen(number)
+        self._last_request = number
+        id = str(number)
         request.since = self.now
         handler.outstanding[id] = request
         envelope = request.envelope
-        frame = frames.request(
-            id, envelope.origin.origin, request.hops, request.handlers.request, envelope.id, request.data
-        )
+        if not envelope.trace:
+            envelope.trace = id
+            frame = frames.traced_request(
+                id,
+                envelope.origin.origin,
+                request.hops,
+                traces.head,
+                traces.tail,
+                request.handlers.request,
+                envelope.id,
+                request.data,
+            )
+        else:
+            more = frames.request_part(self.traceparent(envelope), envelope.trail is not None and envelope.trail.dry)
+            frame = frames.request(
+                id, envelope.origin.origin, request.hops, request.handlers.request, envelope.id, request.data, more
+            )
         request.data = NULL  # not kept alive until the answer
         handler.out.append(frame)
         if not handler.listed:

@@ -16,6 +16,7 @@ from bester.protocol.messages import Payload
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
     from bester.core.once import OnceRecord
+    from bester.core.route import Trail
     from bester.core.work import Delivery, Request
 
 
@@ -61,8 +62,8 @@ class Endpoint:
         """Messages from here whose report waits for recipients alone."""
         self.sender = b""
         """Who sends, for certain, as ``once`` messages are remembered by; empty where nobody knows."""
-        self.backlog: deque[tuple[Payload, int, int, OnceRecord | None, str]] | None = None
-        """Messages beyond ``max_in_flight``: with size in bytes, hops, what remembers it, and traceparent."""
+        self.backlog: deque[tuple[Payload, int, int, OnceRecord | None, str, Trail | None]] | None = None
+        """Messages beyond ``max_in_flight``: with size in bytes, hops, what remembers it, traceparent, and route."""
         self.admitting = False
         """Whether the backlog is being let in just now."""
         self.held_bytes = 0
@@ -163,7 +164,7 @@ class Peer(Endpoint):
 class AttachedHandler(Endpoint):
     """A handler process's connection: requests go to it, answers and pushes come from it."""
 
-    __slots__ = ("blocked", "concurrency", "detached", "name", "outstanding", "since", "types")
+    __slots__ = ("blocked", "concurrency", "detached", "dry_types", "name", "outstanding", "since", "types")
 
     scope = "handler"
 
@@ -173,6 +174,8 @@ class AttachedHandler(Endpoint):
         self.concurrency = concurrency
         self.since = since
         self.types: tuple[HandlerType, ...] = ()
+        self.dry_types: frozenset[str] = frozenset()
+        """The types for which it says what it would do, without doing it (section 7.2)."""
         self.outstanding: dict[str, Request] = {}
         """By request id, the oldest first."""
         self.blocked = False

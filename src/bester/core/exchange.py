@@ -30,6 +30,8 @@ from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.handlers import Allow, HandlerType
 from bester.core.limits import Limits
 from bester.core.once import OnceMemory, OnceRecord, new_record
+from bester.core.receipts import MAX_NAMES, MAX_REPORT_BYTES, Entry, Large, Receipts, counts_of
+from bester.core.route import Trail
 from bester.core.work import Envelope, Finished, Forward, Recall, Remember, Request
 from bester.errors import (
     BadAddress,
@@ -58,6 +60,8 @@ from bester.protocol.messages import (
 )
 from bester.protocol.names import username
 
+_Waiting = tuple[Payload, int, int, OnceRecord | None, str, Trail | None]
+
 
 class Exchange(Delivering):
     """All of one server's routing state."""
@@ -70,6 +74,7 @@ class Exchange(Delivering):
         """Whether new messages are refused because the server is stopping."""
         self.counters = Counters()
         self.once = OnceMemory()
+        self.receipts = Receipts()
         self.may_recall: Callable[[bytes], bool] = _never
         """Says of a ``once`` message's key whether there may be something on disk."""
 
@@ -89,7 +94,14 @@ class Exchange(Delivering):
     # -- a message comes in --------------------------------------------------------------------------------------
 
     def message(
-        self, origin: Endpoint, payload: Payload, size: int, hops: int = 0, once: bool = False, trace: str = ""
+        self,
+        origin: Endpoint,
+        payload: Payload,
+        size: int,
+        hops: int = 0,
+        once: bool = False,
+        trace: str = "",
+        trail: Trail | None = None,
     ) -> None:
         """A client or another server sent a message, of ``size`` bytes, for a type that is not the server's own.
 
@@ -99,44 +111,68 @@ class Exchange(Delivering):
             size: of its frame, in bytes.
             hops: how many handlers and servers it went through.
             once: it is not handled again where it was before.
-            trace: the W3C traceparent that came with it.
+            trace: the W3C traceparent that came with it, checked.
+            trail: takes its route; where that is ``dry``, nothing is done.
         """
-        if once:
-            self._message_once(origin, payload, size, hops, trace)
+        if once and (trail is None or not trail.dry):
+            self._message_once(origin, payload, size, hops, trace, trail)
         elif origin.in_flight < self.limits.max_in_flight and not origin.backlog:
-            self._accept(origin, payload, size, hops, None, trace)
+            self._accept(origin, payload, size, hops, None, trace, trail)
         else:
-            self._take(origin, payload, size, hops, None, trace)
+            self._take(origin, payload, size, hops, None, trace, trail)
 
     def _take(
-        self, origin: Endpoint, payload: Payload, size: int, hops: int, record: OnceRecord | None, trace: str
+        self,
+        origin: Endpoint,
+        payload: Payload,
+        size: int,
+        hops: int,
+        record: OnceRecord | None,
+        trace: str,
+        trail: Trail | None,
     ) -> None:
         if origin.in_flight < self.limits.max_in_flight and not origin.backlog:
-            self._accept(origin, payload, size, hops, record, trace)
+            self._accept(origin, payload, size, hops, record, trace, trail)
             return
         if origin.backlog is None:
             origin.backlog = deque()
-        origin.backlog.append((payload, size, hops, record, trace))
+        origin.backlog.append((payload, size, hops, record, trace, trail))
         self.hold(origin, size)
 
     def _accept(
-        self, origin: Endpoint, payload: Payload, size: int, hops: int, record: OnceRecord | None, trace: str
+        self,
+        origin: Endpoint,
+        payload: Payload,
+        size: int,
+        hops: int,
+        record: OnceRecord | None,
+        trace: str,
+        trail: Trail | None,
     ) -> None:
         origin.in_flight += 1
         self.counters.accepted += 1
-        envelope = Envelope(origin, payload.id)
-        if record is not None or trace:
+        envelope = Envelope(origin, payload.id, payload.type, self.now)
+        if record is not None or trace or trail is not None:
             envelope.once = record
             envelope.trace = trace
+            envelope.trail = trail
+            envelope.plain = record is None and trail is None
         handlers = self.types.get(payload.type)
-        if handlers is not None and handlers.rules.allow is None and not hops and not self.draining:
+        if handlers is not None and handlers.rules.allow is None and not hops and not self.draining and trail is None:
             self.hand(Request(envelope, handlers, payload.data, 0, self.now, size))
         elif (error := self._refusal(origin, handlers, hops)) is None:
             assert handlers is not None
-            self.hand(Request(envelope, handlers, payload.data, hops, self.now, size))
+            self._hand_on(Request(envelope, handlers, payload.data, hops, self.now, size))
         else:
             envelope.error = error
             self.step_done(envelope)
+
+    def _hand_on(self, request: Request) -> None:
+        trail = request.envelope.trail
+        if trail is None:
+            self.hand(request)
+        else:
+            self.hand_traced(request, trail)
 
     def _refusal(self, origin: Endpoint, handlers: HandlerType | None, hops: int) -> BesterError | None:
         if handlers is None:
@@ -149,7 +185,9 @@ class Exchange(Delivering):
 
     # -- once ----------------------------------------------------------------------------------------------------
 
-    def _message_once(self, origin: Endpoint, payload: Payload, size: int, hops: int, trace: str) -> None:
+    def _message_once(
+        self, origin: Endpoint, payload: Payload, size: int, hops: int, trace: str, trail: Trail | None
+    ) -> None:
         if not origin.sender:  # it has proved nothing: its ids count on this connection alone
             origin.sender = self.new_id().encode()
         record = new_record(origin.sender, payload)
@@ -160,16 +198,16 @@ class Exchange(Delivering):
         self.once.add(record)
         if self.may_recall(record.key):
             origin.in_flight += 1  # until it is known; it may not exceed what any other message may
-            self.effects.append(Recall(record, origin, payload, size, hops, trace))
+            self.effects.append(Recall(record, origin, payload, size, hops, trace, trail))
         else:
-            self._take(origin, payload, size, hops, record, trace)
+            self._take(origin, payload, size, hops, record, trace, trail)
 
     def recalled(self, recall: Recall, digest: bytes | None, report: bytes = b"") -> None:
         """A Recall has its outcome: what is remembered on disk, or that nothing is (``digest`` is None)."""
         record, origin = recall.record, recall.origin
         origin.in_flight -= 1
         if digest is None:
-            self._take(origin, recall.payload, recall.size, recall.hops, record, recall.trace)
+            self._take(origin, recall.payload, recall.size, recall.hops, record, recall.trace, recall.trail)
             return
         told = report if digest == record.digest else frames.report(recall.payload.id, IdConflict())
         record.digest = digest
@@ -202,7 +240,7 @@ class Exchange(Delivering):
             self.once.finish(record, report)
         self._tell(envelope.origin, report)
         self._tell_waiting(record, report)
-        self._close_envelope(envelope)
+        self._close_envelope(envelope, report)
 
     def _tell_waiting(self, record: OnceRecord, report: bytes) -> None:
         waiting, record.waiting = record.waiting, []
@@ -273,20 +311,73 @@ class Exchange(Delivering):
         handlers.answered += 1
         handlers.seconds += now - request.since
         envelope = request.envelope
-        if envelope.once is None:
+        if envelope.plain:
             for command in commands:
                 self._execute(envelope, handlers, request.hops, command, message, "")
         else:
-            for ordinal, command in enumerate(commands):
-                self._execute(envelope, handlers, request.hops, command, message, f"{request.place}.{ordinal}")
+            self._execute_all(request, commands, message)
         pending = envelope.pending = envelope.pending - 1
         if not pending:
             self._finish(envelope)
         elif pending == envelope.awaiting:
             self.only_waits(envelope)
 
+    def _execute_all(self, request: Request, commands: list[Command], message: HandlerMessage) -> None:
+        """Executes the commands for an envelope that is not plain."""
+        envelope, handlers = request.envelope, request.handlers
+        trail = envelope.trail
+        if request.step is not None:
+            request.step.end(self.now, "good")
+        for ordinal, command in enumerate(commands):
+            place = f"{request.place}.{ordinal}" if envelope.once is not None else ""
+            if trail is None:
+                self._execute(envelope, handlers, request.hops, command, message, place)
+            elif trail.dry and command.type in ("sendClients", "reply"):
+                self._plan(envelope, trail, handlers, command)
+            else:
+                first = len(envelope.results or ())
+                self._execute(envelope, handlers, request.hops, command, message, place)
+                kind = "server" if command.type == "sendServers" else "clients"
+                trail.add_recipients(kind, first, len(envelope.results or ()), self.now)
+                if command.type == "reply" and isinstance(envelope.origin, Session):
+                    trail.add("clients", envelope.origin.username, self.now, "delivered")
+
+    def _plan(self, envelope: Envelope, trail: Trail, handlers: HandlerType, command: Command) -> None:
+        """Says of a command whose recipients are clients what would be done."""
+        if command.type == "reply":
+            if isinstance(envelope.origin, Session):
+                trail.add("clients", envelope.origin.username, self.now, "planned")
+            return
+        names: list[str] = command.data  # type: ignore[assignment]
+        if not self._count_allowed(envelope, names):
+            return
+        seen: set[str] = set()
+        for name in names:
+            try:
+                account = username(name)
+            except InvalidName:
+                account = name
+                if account not in seen:
+                    trail.add("clients", name, self.now, UnknownAccount.code)
+                    self.note(envelope, UnknownAccount())
+            else:
+                if account in seen:
+                    continue
+                if self.presence.find(account) is not None:
+                    trail.add("clients", name, self.now, "planned")
+                elif command.transient or handlers.rules.transient:
+                    trail.add("clients", name, self.now, "skipped")
+                else:
+                    trail.add("mailbox", name, self.now, "planned")
+            seen.add(account)
+
+    def not_asked(self, request: Request) -> None:
+        self.step_done(request.envelope)
+
     def fail(self, request: Request, error: BesterError) -> None:
         handlers = request.handlers
+        if request.step is not None:
+            request.step.end(self.now, error.code)
         handlers.failed += 1
         handlers.last_error = f"{error.code}: {error.message}"
         envelope = request.envelope
@@ -298,7 +389,8 @@ class Exchange(Delivering):
 
     def _push(self, handler: AttachedHandler, message: HandlerMessage) -> None:
         """A handler speaks first: executed like an answer, and reported to the handler."""
-        envelope = Envelope(handler, message.header.id or "")
+        type = handler.types[0].name if handler.types else ""
+        envelope = Envelope(handler, message.header.id or "", type, self.now)
         handler.in_flight += 1
         self.counters.pushes += 1
         try:
@@ -428,7 +520,7 @@ class Exchange(Delivering):
                 continue
             slot = self.await_result(envelope)
             id = self.new_id() if envelope.once is None else envelope.once.delivery_id(place, str(address))
-            trace = envelope.trace
+            trace = self.traceparent(envelope)
             self.effects.append(Forward(envelope, slot, text, address, type, data, hops, transient, id, trace))
 
     def _send_handler(self, envelope: Envelope, type: str, data: Raw, hops: int, place: str) -> None:
@@ -439,7 +531,7 @@ class Exchange(Delivering):
             self.note(envelope, TooManyHops())
         else:
             envelope.pending += 1
-            self.hand(Request(envelope, handlers, data, hops, self.now, len(data), place=place))
+            self._hand_on(Request(envelope, handlers, data, hops, self.now, len(data), place=place))
 
     def _reply(self, envelope: Envelope, handlers: HandlerType, type: str | None, data: Raw) -> None:
         origin = envelope.origin
@@ -485,30 +577,51 @@ class Exchange(Delivering):
 
     def _finish(self, envelope: Envelope) -> None:
         """Everything is done: the status report, and room for what waited behind it."""
+        if not envelope.plain:
+            self._finish_traced(envelope)
+            return
         error = envelope.error
         if error is None and not envelope.results and envelope.data is None:
             frame = frames.good_report(envelope.id)
         else:
             frame = frames.report(envelope.id, error, envelope.results, envelope.data)
+        origin = envelope.origin
+        if not origin.closed:
+            origin.out.append(frame)
+            if not origin.listed:
+                origin.listed = True
+                self.dirty.append(origin)
+        self._close_envelope(envelope, frame)
+
+    def _finish_traced(self, envelope: Envelope) -> None:
+        """The same for an envelope that is remembered, or whose route is reported."""
+        error, results, trail = envelope.error, envelope.results, envelope.trail
+        fields = b""
+        if trail is not None:
+            fields = b',"route":' + trail.as_json(self.server_name, results)
+            if trail.dry:
+                results = None
+        frame = frames.report(envelope.id, error, results, envelope.data, fields)
         record = envelope.once
         if record is None:
-            origin = envelope.origin
-            if not origin.closed:
-                origin.out.append(frame)
-                if not origin.listed:
-                    origin.listed = True
-                    self.dirty.append(origin)
-            self._close_envelope(envelope)
+            self._tell(envelope.origin, frame)
+            self._close_envelope(envelope, frame)
         elif envelope.durable and (error is None or not error.temporary):
             self.effects.append(Remember(record, envelope, frame))
         else:
             self._report_once(record, envelope, frame)
 
-    def _close_envelope(self, envelope: Envelope) -> None:
+    def _close_envelope(self, envelope: Envelope, report: bytes) -> None:
         if envelope.error is None:
             self.counters.good += 1
+            if self.receipts.good_left:
+                self.receipts.good_left -= 1
+                self._keep_receipt(envelope, report)
         else:
             self.counters.count_bad(envelope.error.code)
+            if self.receipts.bad_left:
+                self.receipts.bad_left -= 1
+                self._keep_receipt(envelope, report)
         origin = envelope.origin
         if envelope.let_go:
             origin.waiting -= 1
@@ -516,6 +629,20 @@ class Exchange(Delivering):
             origin.in_flight -= 1
         if origin.backlog or origin.closing:
             self._make_progress(origin)
+
+    def _keep_receipt(self, envelope: Envelope, report: bytes) -> None:
+        """Appends what is known; it is taken apart elsewhere, so that this costs next to nothing."""
+        large: Large | None = None
+        if len(report) > MAX_REPORT_BYTES:
+            error = envelope.error
+            told = (error.code, error.message) if error is not None else None
+            large = Large(told, counts_of(report), (envelope.results or [])[:MAX_NAMES])
+            report = b""
+        if not envelope.trace:
+            envelope.trace = self.traces.new()
+        self.receipts.entries.append(
+            Entry(self.now, envelope.since, envelope.origin, envelope.type, envelope.id, envelope.trace, report, large)
+        )
 
     def _make_progress(self, origin: Endpoint) -> None:
         """Fewer messages of an endpoint are under way: lets in what waits, or tells that there is nothing more."""
@@ -529,13 +656,13 @@ class Exchange(Delivering):
         if not origin.in_flight and not origin.waiting and not origin.admitting and not origin.backlog:
             self.effects.append(Finished(origin))
 
-    def _admit(self, origin: Endpoint, backlog: deque[tuple[Payload, int, int, OnceRecord | None, str]]) -> None:
+    def _admit(self, origin: Endpoint, backlog: deque[_Waiting]) -> None:
         """Lets in what waited; in a loop of its own, because each message may be finished at once."""
         origin.admitting = True
         while backlog and origin.in_flight < self.limits.max_in_flight:
-            payload, size, hops, record, trace = backlog.popleft()
+            payload, size, hops, record, trace, trail = backlog.popleft()
             self.release(origin, size)
-            self._accept(origin, payload, size, hops, record, trace)
+            self._accept(origin, payload, size, hops, record, trace, trail)
         origin.admitting = False
         if origin.closing:
             self._close_if_quiet(origin)

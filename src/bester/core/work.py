@@ -7,6 +7,7 @@ from msgspec import Raw, Struct
 from bester.core.endpoints import Endpoint, Session
 from bester.core.handlers import HandlerType, Lane
 from bester.core.once import OnceRecord
+from bester.core.route import Step, Trail
 from bester.errors import BesterError
 from bester.protocol.addresses import Address
 from bester.protocol.messages import Payload
@@ -18,6 +19,10 @@ class Envelope(Struct, gc=False):
     origin: Endpoint
     id: str
     """The sender's own id."""
+    type: str = ""
+    """What it was sent to."""
+    since: float = 0.0
+    """When it was accepted, in seconds of the exchange's clock."""
     pending: int = 1
     """Steps that are not finished; the report is due when there are none."""
     results: list[bytes] | None = None
@@ -27,7 +32,11 @@ class Envelope(Struct, gc=False):
     data: Raw | None = None
     """What a handler replied with, where the report carries it."""
     trace: str = ""
-    """The W3C traceparent that came with it."""
+    """The W3C traceparent that came with it; else what its own is made from, once it has one: bester.core.traces."""
+    plain: bool = True
+    """Whether it has neither ``once`` nor a ``trail``: one look for both."""
+    trail: Trail | None = None
+    """Its route, if its sender asked for that."""
     once: OnceRecord | None = None
     """What remembers it, if its sender asked for that."""
     durable: bool = False
@@ -53,6 +62,8 @@ class Request(Struct, gc=False):
     """The lane that it keeps busy, for a classic handler."""
     place: str = ""
     """Where it stands among the requests of a ``once`` message: the same each time that it is handled."""
+    step: Step | None = None
+    """Its step in the route, where that is recorded."""
 
 
 class CallClassic(Struct):
@@ -75,7 +86,7 @@ class Forward(Struct):
     message_id: str
     """What the other server recognises a repeat by: unique, and for a ``once`` message the same each time."""
     trace: str = ""
-    """The W3C traceparent that came with the message, if one did."""
+    """The message's W3C traceparent."""
 
 
 class Delivery(Struct, gc=False):
@@ -137,6 +148,7 @@ class Recall(Struct):
     size: int
     hops: int
     trace: str
+    trail: Trail | None = None
 
 
 class Remember(Struct):

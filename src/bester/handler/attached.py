@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from itertools import count
 
 from bester.handler.registry import Registry, Runner
@@ -31,21 +30,23 @@ class Attachment:
         self.lost: asyncio.Future[ConnectionClosed] = asyncio.get_running_loop().create_future()
         """Done when the connection ended, with the reason."""
 
-    async def open(self, path: str, name: str, concurrency: int, features: Iterable[str]) -> None:
-        """Connects and attaches.
+    async def open(self, path: str, name: str, concurrency: int, dry_types: list[str]) -> None:
+        """Connects and attaches; ``dry_types`` are those that take part in dry runs.
 
         Raises:
             ConnectError: nobody is there.
             Refused: the server does not want this handler.
         """
         loop = asyncio.get_running_loop()
+        features = ("dryRun",) if dry_types else ()
+        some = dry_types if 0 < len(dry_types) < len(self._types) else None
         try:
             _, self._channel = await loop.create_unix_connection(self._make_channel, path)
         except OSError as error:
             raise ConnectError(f"{path}: {error.strerror or error}", temporary=True) from error
         try:
             async with asyncio.timeout(_ATTACH_TIMEOUT_S):
-                hello = self._conversation.attach(self._types, name, concurrency, features)
+                hello = self._conversation.attach(self._types, name, concurrency, features, some)
                 (await self._ask(hello, ATTACH_ID)).raise_for_status()
         except BaseException as error:
             self._channel.abort()

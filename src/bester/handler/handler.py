@@ -46,8 +46,8 @@ class Handler:
         concurrency: how many requests the server may have outstanding here.
         classic: listen on this socket in the classic form, and do not attach; True takes the path from the
             environment's ``BESTER_SOCKET``, which a server gives to the handlers that it starts.
-        dry_run: the functions look at ``message.dry_run``, and have no effects of their own then
-            (docs/protocol.md, section 6); else they are not asked.
+        dry_run: in a dry run the functions are called too, with ``message.dry_run``: one that does more than answer
+            must do nothing else then, or say so here or in :meth:`on`, and is not asked (docs/protocol.md, section 7).
         max_frame_bytes: the largest frame that is accepted.
         retry_first_s: the pause before the first try to attach again; it doubles, with some chance in it,
         retry_max_s: up to this.
@@ -61,7 +61,7 @@ class Handler:
         name: str | None = None,
         concurrency: int = 64,
         classic: str | os.PathLike[str] | bool | None = None,
-        dry_run: bool = False,
+        dry_run: bool = True,
         max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
         retry_first_s: float = 0.1,
         retry_max_s: float = 5.0,
@@ -75,7 +75,7 @@ class Handler:
         self._classic_path = _classic_path(classic)
         self._name = name
         self._concurrency = concurrency
-        self._features = ("dryRun",) if dry_run else ()
+        self._dry_run = dry_run
         self._max_frame_bytes = max_frame_bytes
         self._retry_first_s = retry_first_s
         self._retry_max_s = retry_max_s
@@ -96,7 +96,7 @@ class Handler:
         """The functions; for tests of them."""
         return self._registry
 
-    def on(self, *types: str, thread: bool = False) -> Callable[[F], F]:
+    def on(self, *types: str, thread: bool = False, dry_run: bool | None = None) -> Callable[[F], F]:
         """Makes the function below it the handler of these types.
 
         The function gets a :class:`bester.Request`, and returns a command, a list of commands, or None for nothing to
@@ -106,6 +106,7 @@ class Handler:
         Args:
             types: without any, the environment's ``BESTER_TYPE``.
             thread: call the ``def`` in a thread, because it takes long or waits for something.
+            dry_run: whether it is called in dry runs; None: as the handler says for all.
 
         Raises:
             ValueError: a type has a function already, or cannot be handled.
@@ -116,7 +117,7 @@ class Handler:
 
         def register(function: F) -> F:
             for type in named:
-                self._registry.add(type, function, thread)
+                self._registry.add(type, function, thread, self._dry_run if dry_run is None else dry_run)
             return function
 
         return register
@@ -302,7 +303,7 @@ class Handler:
         assert self._stopping is not None
         attachment = Attachment(self._registry, self._max_frame_bytes)
         name = self._name if self._name is not None else ",".join(self._registry.types)
-        await attachment.open(self._address, name, self._concurrency, self._features)
+        await attachment.open(self._address, name, self._concurrency, self._registry.dry_types)
         self._attachment = attachment
         self._ready.set()
         log.info("attached to %s for %s", self._address, ", ".join(self._registry.types))

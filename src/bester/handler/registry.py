@@ -34,6 +34,8 @@ class Registered:
     call: Callable[[Request], Any]
     """Returns a response, or something to await for it."""
     asynchronous: bool
+    dry_run: bool = True
+    """Whether it is asked in dry runs."""
 
 
 class Registry:
@@ -42,7 +44,7 @@ class Registry:
     def __init__(self) -> None:
         self._functions: dict[str, Registered] = {}
 
-    def add(self, type: str, function: Function, thread: bool) -> None:
+    def add(self, type: str, function: Function, thread: bool, dry_run: bool = True) -> None:
         """Makes a function the handler of a type.
 
         Raises:
@@ -58,11 +60,16 @@ class Registry:
             if asynchronous:
                 raise ValueError("a coroutine function does not run in a thread")
             call, asynchronous = _in_thread(call), True
-        self._functions[type] = Registered(call, asynchronous)
+        self._functions[type] = Registered(call, asynchronous, dry_run)
 
     @property
     def types(self) -> list[str]:
         return list(self._functions)
+
+    @property
+    def dry_types(self) -> list[str]:
+        """The types whose functions are asked in dry runs."""
+        return [type for type, registered in self._functions.items() if registered.dry_run]
 
     def get(self, type: str) -> Registered | None:
         return self._functions.get(type)

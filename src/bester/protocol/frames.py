@@ -109,7 +109,9 @@ def type_part(type: str) -> bytes:
     return b'},"payload":{"type":' + encode_text(type) + b',"id":'
 
 
-def request(id: str, origin: bytes, hops: int, type: bytes, client_id: str, data: Raw | bytes) -> bytes:
+def request(
+    id: str, origin: bytes, hops: int, type: bytes, client_id: str, data: Raw | bytes, more: bytes = b""
+) -> bytes:
     """A request to an attached handler (section 6).
 
     Args:
@@ -119,6 +121,7 @@ def request(id: str, origin: bytes, hops: int, type: bytes, client_id: str, data
         type: made by :func:`type_part`.
         client_id: the sender's own id of the message.
         data: as it came.
+        more: of the header, made by :func:`request_part`.
     """
     body = b"".join(
         (
@@ -126,6 +129,43 @@ def request(id: str, origin: bytes, hops: int, type: bytes, client_id: str, data
             id.encode(),
             origin,
             b"%d" % hops,
+            more,
+            type,
+            encode_text(client_id),
+            b',"data":',
+            data,
+            b"}}",
+        )
+    )
+    return _pack(len(body)) + body
+
+
+def request_part(trace: str, dry_run: bool = False) -> bytes:
+    """What a request's header says beside the usual: its traceparent, and whether it is a dry run."""
+    return b',"traceparent":' + encode_text(trace) + (b',"dryRun":true' if dry_run else b"")
+
+
+def traced_request(
+    id: str, origin: bytes, hops: int, head: bytes, tail: bytes, type: bytes, client_id: str, data: Raw | bytes
+) -> bytes:
+    """The same as :func:`request`, where the traceparent is made from the request's own id.
+
+    Every message comes this way, so nothing is formatted: the id stands in the frame a second time.
+
+    Args:
+        id, origin, hops, type, client_id, data: as for :func:`request`.
+        head, tail: of the traceparent with its member's name, before the id and after it.
+    """
+    number = id.encode()
+    body = b"".join(
+        (
+            b'{"header":{"messageType":"request","id":"',
+            number,
+            origin,
+            b"%d" % hops,
+            head,
+            number,
+            tail,
             type,
             encode_text(client_id),
             b',"data":',

@@ -57,6 +57,8 @@ class Request(WithData, eq=False):
     """How many handlers and servers the message went through before."""
     dry_run: bool = False
     """Only asked what would be done: there must be no effects beside the answer."""
+    traceparent: str = ""
+    """The W3C trace that the message belongs to; a server passes it on with what the answer leads to."""
     request_id: str = ""
     """What the answer is matched by; of no meaning to handlers."""
 
@@ -71,6 +73,7 @@ class _RequestHeader(Struct, gc=False, rename="camel"):
     sender: Sender | None = field(default=None, name="from")
     hops: int = 0
     dry_run: bool = False
+    traceparent: str = ""
 
 
 class _RequestPayload(Struct, gc=False):
@@ -111,7 +114,12 @@ class HandlerConversation:
     # -- to the server ----------------------------------------------------------------------------------------
 
     def attach(
-        self, types: Sequence[str], name: str = "", concurrency: int = 64, features: Iterable[str] = ()
+        self,
+        types: Sequence[str],
+        name: str = "",
+        concurrency: int = 64,
+        features: Iterable[str] = (),
+        dry_types: Sequence[str] | None = None,
     ) -> bytes:
         """The first frame: what we serve.
 
@@ -120,12 +128,15 @@ class HandlerConversation:
             name: for the operator's eyes.
             concurrency: how many requests may be outstanding at once.
             features: ``dryRun``, if the handler can say what it would do without doing it (section 6).
+            dry_types: the types for which it can; None: all.
         """
         header: dict[str, object] = {"scope": "handler"}
         asked = list(features)
         if asked:
             header["features"] = asked
-        data = {"types": list(types), "name": name, "concurrency": concurrency}
+        data: dict[str, object] = {"types": list(types), "name": name, "concurrency": concurrency}
+        if dry_types is not None:
+            data["dryRun"] = list(dry_types)
         return frame(encode_text({"header": header, "payload": {"type": "attach", "id": ATTACH_ID, "data": data}}))
 
     def detach(self) -> bytes:
@@ -184,6 +195,7 @@ class HandlerConversation:
                     header.scope,
                     header.hops,
                     header.dry_run,
+                    header.traceparent,
                     header.id,
                     raw=payload.data,
                 )

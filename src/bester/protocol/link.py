@@ -7,15 +7,21 @@ from msgspec import Raw, Struct
 
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX, frame
-from bester.protocol.messages import Payload
+from bester.protocol.messages import NOTHING, Payload
+from bester.protocol.reports import Step
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
 
 LINK = "link"
 """The feature that makes a connection between servers a link."""
+ROUTE = "route"
+"""The feature of a link on which routes and dry runs may be asked for (section 7)."""
 HELLO_ID = "link"
 """The id of the first message on a link."""
 EXTRA_SIZE = 64 * 1024
 """By how much a frame on a link may exceed ``maxMessage``, so that what was accepted can be carried on."""
+MAX_ROUTE_BYTES = 256 * 1024
+MAX_ROUTE_DEPTH = 20
+"""What is taken of another server's route: bytes, and servers that are nested in it."""
 _DEPTH = MAX_DEPTH + EXTRA_DEPTH
 
 # -- what is sent -----------------------------------------------------------------------------------------------
@@ -23,21 +29,25 @@ _DEPTH = MAX_DEPTH + EXTRA_DEPTH
 
 def hello(server: str) -> bytes:
     """Returns the frame that asks for a link; a server that knows none takes it for a ping."""
-    header = {"scope": "server", "server": server, "features": [LINK]}
+    header = {"scope": "server", "server": server, "features": [LINK, ROUTE]}
     return frame(encode_text({"header": header, "payload": {"type": "dummy", "id": HELLO_ID}}))
 
 
-def welcome_fields(server: str, max_message: int, max_in_flight: int) -> bytes:
+def welcome_fields(server: str, max_message: int, max_in_flight: int, *, route: bool = False) -> bytes:
     """Returns what the report that grants a link says beside its id, as JSON members with a comma before them."""
     limits = {"maxMessage": max_message, "maxInFlight": max_in_flight}
-    return b"," + encode_text({"server": server, "features": [LINK], "limits": limits})[1:-1]
+    features = [LINK, ROUTE] if route else [LINK]
+    return b"," + encode_text({"server": server, "features": features, "limits": limits})[1:-1]
 
 
-def message(type: str, id: str, data: Raw | bytes, hops: int, trace: str) -> bytes:
-    """Returns a message's frame on a link."""
+def message(
+    type: str, id: str, data: Raw | bytes, hops: int, trace: str, *, route: bool = False, dry_run: bool = False
+) -> bytes:
+    """Returns a message's frame on a link; a dry run is not remembered, since nothing is done."""
     body = b"".join(
         (
-            b'{"header":{"once":true,"hops":%d,"traceparent":' % hops,
+            b'{"header":{"dryRun":true,"hops":%d,' % hops if dry_run else b'{"header":{"once":true,"hops":%d,' % hops,
+            b'"route":true,"traceparent":' if route else b'"traceparent":',
             encode_text(trace),
             b'},"payload":{"type":',
             encode_text(type),
@@ -82,6 +92,7 @@ class ReportPayload(Struct):
     server: str = ""
     features: tuple[str, ...] = ()
     limits: PeerLimits | None = None
+    route: Raw = NOTHING
 
 
 class ServerReport(Struct):
@@ -102,6 +113,7 @@ class ServerReport(Struct):
 
 
 _report = msgspec.json.Decoder(ServerReport)
+_route = msgspec.json.Decoder(list[Step])
 
 
 def decode_report(body: bytes) -> ServerReport:
@@ -113,14 +125,40 @@ def decode_report(body: bytes) -> ServerReport:
     return decode(_report, body, _DEPTH)
 
 
+def route_of(report: ServerReport) -> bytes:
+    """Returns the route that another server told, fit to be passed on; empty where it told none, or too much."""
+    raw = report.payload.route
+    if not 0 < len(raw) <= MAX_ROUTE_BYTES:
+        return b""
+    try:
+        steps = _route.decode(raw)
+    except msgspec.DecodeError:
+        return b""
+    return encode_text([_shown(step) for step in steps]) if _depth(steps) <= MAX_ROUTE_DEPTH else b""
+
+
+def _shown(step: Step) -> dict[str, object]:
+    shown: dict[str, object] = {"server": step.server, "step": step.step, "name": step.name}
+    shown |= {"ms": step.ms, "status": step.status}
+    if step.route:
+        shown["route"] = [_shown(inner) for inner in step.route]
+    return shown
+
+
+def _depth(steps: list[Step]) -> int:
+    return 1 + max((_depth(step.route) for step in steps), default=0)
+
+
 # -- what comes in ----------------------------------------------------------------------------------------------
 
 
-class LinkHeader(Struct, gc=False, frozen=True):
+class LinkHeader(Struct, gc=False, frozen=True, rename="camel"):
     """The header of a message on a link."""
 
     hops: int = 0
     once: bool = False
+    route: bool = False
+    dry_run: bool = False
     traceparent: str = ""
 
 

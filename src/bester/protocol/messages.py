@@ -5,6 +5,7 @@ Only what the server itself needs is decoded; ``data`` stays :class:`msgspec.Raw
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -47,6 +48,7 @@ class FirstHeader(Struct, gc=False, frozen=True, rename="camel"):
     once: bool = False
     route: bool = False
     dry_run: bool = False
+    traceparent: str = ""
 
 
 class FirstMessage(Struct, gc=False):
@@ -194,10 +196,12 @@ class _Tagged(Struct):
     header: _Tag = _Tag()
 
 
-class AttachData(Struct, gc=False):
+class AttachData(Struct, gc=False, rename="camel"):
     types: list[str]
     name: str = ""
     concurrency: int = 64
+    dry_run: list[str] | None = None
+    """The types that take part in dry runs; None: all, if the feature is there."""
 
 
 class AttachPayload(Struct, gc=False):
@@ -346,3 +350,13 @@ def check_status(status: object) -> None:
     """
     if status != "0" and (status != 0 or isinstance(status, bool)):
         raise HandlerFailed
+
+
+# -- traces -----------------------------------------------------------------------------------------------------
+
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def checked_trace(traceparent: str) -> str:
+    """Returns a W3C traceparent as it came, or ``""`` where it is none: then the trace begins here."""
+    return traceparent if _TRACEPARENT.fullmatch(traceparent) else ""

@@ -73,6 +73,8 @@ class HandlerConnection(Connection):
                 since=self.hall.clock(),
                 carrier=self,
             )
+            if "dryRun" in message.header.features:
+                handler.dry_types = frozenset(types if data.dry_run is None else data.dry_run)
             # The report goes out before the first request.
             handler.out.append(frames.good_report(id))
             self.hall.exchange.attach(handler, types, self.hall.config.limits.handler_timeout)

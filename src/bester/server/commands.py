@@ -26,6 +26,7 @@ from bester.protocol import frames
 from bester.protocol.messages import NOTHING, Payload
 from bester.protocol.names import username
 from bester.server import queue, views
+from bester.server.supervisor import KEPT_LINES
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -81,6 +82,20 @@ class Page(Struct):
     limit: int = 1000
 
 
+class SomeClients(Struct):
+    after: str = ""
+    limit: int | None = None
+
+
+class HandledType(Struct):
+    type: str
+
+
+class HandlerOutput(Struct):
+    type: str
+    lines: int = 100
+
+
 class QueuePage(Struct):
     server: str | None = None
     dead: bool | None = None
@@ -90,6 +105,19 @@ class QueuePage(Struct):
 
 class QueueEntry(Struct):
     id: int
+
+
+class Traced(Struct):
+    id: str | None = None
+    account: str | None = None
+    type: str | None = None
+    outcome: str | None = None
+    since: float = 0.0
+    limit: int = 100
+
+
+class Since(Struct):
+    since: float | None = None
 
 
 class Retry(Struct):
@@ -119,8 +147,7 @@ class CommandCall:
         """Runs what a builtin message asks for, and returns the report's frame."""
         error: BesterError
         try:
-            command, args = self._find(payload.data)
-            result = await command.run(self, args)
+            result = await self.result(payload.data)
             data = frames.encode_text(result) if result is not None else None
             return frames.report(payload.id, data=data)
         except BesterError as refusal:
@@ -129,6 +156,15 @@ class CommandCall:
             log.exception("a built-in command failed")
             error = Internal()
         return frames.report(payload.id, error)
+
+    async def result(self, data: Raw) -> object:
+        """Runs what a builtin message's data asks for, and returns what comes of it.
+
+        Raises:
+            BesterError: as the command says.
+        """
+        command, args = self._find(data)
+        return await command.run(self, args)
 
     def _find(self, data: Raw) -> tuple[Command, Any]:
         name, args = read_command(data)
@@ -244,8 +280,10 @@ async def _server_info(call: CommandCall, _: NoArgs) -> object:
 # -- for operators ----------------------------------------------------------------------------------------------
 
 
-async def _list_clients(call: CommandCall, _: NoArgs) -> object:
-    return views.clients(call.hall)
+async def _list_clients(call: CommandCall, args: SomeClients) -> object:
+    if args.limit is not None and args.limit < 1:
+        raise BadArguments("limit must be at least 1")
+    return views.clients(call.hall, args.after, args.limit)
 
 
 async def _kick(call: CommandCall, args: AccountName) -> object:
@@ -277,12 +315,29 @@ async def _set_roles(call: CommandCall, args: Roles) -> None:
 async def _list_accounts(call: CommandCall, args: Page) -> object:
     if not 1 <= args.limit <= 10_000:
         raise BadArguments("limit must be from 1 to 10000")
-    accounts = await call.hall.accounts.list(args.after, args.limit)
-    return [{"username": account.username, "roles": account.roles, "created": account.created} for account in accounts]
+    return await views.accounts(call.hall, args.after, args.limit)
 
 
 async def _list_handlers(call: CommandCall, _: NoArgs) -> object:
     return views.handlers(call.hall)
+
+
+async def _start_handler(call: CommandCall, args: HandledType) -> object:
+    return await call.hall.supervisor.start_type(args.type)
+
+
+async def _stop_handler(call: CommandCall, args: HandledType) -> object:
+    return await call.hall.supervisor.stop_type(args.type)
+
+
+async def _drain_handler(call: CommandCall, args: HandledType) -> object:
+    return call.hall.supervisor.drain_type(args.type)
+
+
+async def _handler_log(call: CommandCall, args: HandlerOutput) -> object:
+    if not 0 <= args.lines <= KEPT_LINES:
+        raise BadArguments(f"lines must be from 0 to {KEPT_LINES}")
+    return call.hall.supervisor.output(args.type, args.lines)
 
 
 async def _list_servers(call: CommandCall, _: NoArgs) -> object:
@@ -309,6 +364,14 @@ async def _drop_queue(call: CommandCall, args: Drop) -> object:
     return {"messages": await queue.drop(call.hall, args.ids, args.server, args.dead)}
 
 
+async def _trace(call: CommandCall, args: Traced) -> object:
+    return await call.hall.receipts.trace(args.id, args.account, args.type, args.outcome, args.since, args.limit)
+
+
+async def _why(call: CommandCall, args: Since) -> object:
+    return await call.hall.receipts.why(args.since)
+
+
 async def _reload(call: CommandCall, _: NoArgs) -> object:
     return await call.hall.reload()
 
@@ -327,7 +390,7 @@ COMMANDS: dict[str, Command] = {
     "changePassword": Command(PasswordChange, _change_password, session=True, help="set the account's own password"),
     "listTypes": Command(NoArgs, _list_types, help="the types that have a handler"),
     "serverInfo": Command(NoArgs, _server_info, help="clients, listeners, the administrator's information"),
-    "listClients": Command(NoArgs, _list_clients, admin=True, help="the sessions, by account"),
+    "listClients": Command(SomeClients, _list_clients, admin=True, help="the sessions, by account"),
     "kick": Command(AccountName, _kick, admin=True, help="end an account's sessions"),
     "addAccount": Command(NewAccount, _add_account, admin=True, help="make an account"),
     "removeAccount": Command(AccountName, _remove_account, admin=True, help="remove an account, end its sessions"),
@@ -335,11 +398,17 @@ COMMANDS: dict[str, Command] = {
     "setRoles": Command(Roles, _set_roles, admin=True, help="set an account's roles"),
     "listAccounts": Command(Page, _list_accounts, admin=True, help="the accounts, sorted, a page at a time"),
     "listHandlers": Command(NoArgs, _list_handlers, admin=True, help="the types, who serves them, and how it goes"),
+    "startHandler": Command(HandledType, _start_handler, admin=True, help="ask a stopped classic handler again"),
+    "stopHandler": Command(HandledType, _stop_handler, admin=True, help="stop a type's handlers at once"),
+    "drainHandler": Command(HandledType, _drain_handler, admin=True, help="let a type's handlers finish, then stop"),
+    "handlerLog": Command(HandlerOutput, _handler_log, admin=True, help="what a type's process wrote"),
     "listServers": Command(NoArgs, _list_servers, admin=True, help="the other servers that are known"),
     "listQueue": Command(QueuePage, _list_queue, admin=True, help="what waits for other servers, and dead letters"),
     "showQueue": Command(QueueEntry, _show_queue, admin=True, help="one of those messages, with its data"),
     "retryQueue": Command(Retry, _retry_queue, admin=True, help="try waiting messages and dead letters now"),
     "dropQueue": Command(Drop, _drop_queue, admin=True, help="remove waiting messages or dead letters"),
+    "trace": Command(Traced, _trace, admin=True, help="where messages went, newest first"),
+    "why": Command(Since, _why, admin=True, help="what failed lately, by cause, and what to do about it"),
     "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
     "reload": Command(NoArgs, _reload, admin=True, help="read the configuration again"),
     "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
 from bester.errors import BadConfiguration, ShuttingDown
@@ -22,8 +23,11 @@ from bester.server.informer import InformerConnection
 from bester.server.listening import ListenerConnection
 from bester.server.logs import set_up_log
 from bester.server.mailboxes import Mailboxes
+from bester.server.receipts import Receipts
+from bester.server.sampling import Sampler
 from bester.server.settings import attached_rules, exchange_limits, make_listener, make_stores, type_rules
 from bester.server.supervisor import Supervisor
+from bester.store.receipts import SqliteReceipts
 
 log = logging.getLogger("bester.server")
 
@@ -33,13 +37,36 @@ KEEP_S = 2.0
 """How long it waits at the end for what its clients did not have to be on disk."""
 
 
+class Web(Protocol):
+    """What serves the listener ``web``, which this room knows no more of."""
+
+    listener: Listener
+
+    async def open(self) -> None:
+        """Listens and serves.
+
+        Raises:
+            BadConfiguration: it cannot.
+        """
+
+    def renew_certificate(self) -> None:
+        """The certificate's file may have changed."""
+
+    async def close(self) -> None:
+        """Ends what is still open; the second time it does nothing."""
+
+
 class Server:
     """One server, for one configuration.
 
     :meth:`start`, then :meth:`wait` until someone asks for its end, then :meth:`stop`.
+
+    Args:
+        config: what it is to do.
+        web: makes what serves a configured listener ``web``; called only where there is one.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, web: Callable[[Hall, ListenerConfig], Web] | None = None) -> None:
         self.config = config
         self.hall = hall = Hall(config)
         hall.gate = Gate(hall)
@@ -48,7 +75,11 @@ class Server:
         hall.mailboxes = Mailboxes(hall, hall.messages)
         hall.classic = ClassicCalls(hall)
         hall.forwarding = Forwarding(hall)
+        hall.receipts = Receipts(hall, SqliteReceipts(config.storage.receipts))
         hall.supervisor = Supervisor(hall)
+        hall.sampler = Sampler(hall)
+        self._make_web = web
+        self._web: Web | None = None
         hall.reloader = self.reload
         hall.exchange.configure(type_rules(config), exchange_limits(config), attached_rules(config))
         self.listeners: list[Listener] = []
@@ -76,6 +107,7 @@ class Server:
         config = self.config
         await hall.accounts.open()
         await hall.messages.open()
+        hall.receipts.open()
         trust = hall.forwarding.trust
         trust.use(await asyncio.to_thread(Identities, config))
         hall.spawn(trust.remind())
@@ -91,8 +123,12 @@ class Server:
             say(f"{what} on {socket.url}")
         hall.start_sweeping()
         await hall.supervisor.apply(config.served_types())
+        hall.sampler.start()
         timeout_s = config.limits.authentication_timeout
         for configured in config.listeners():
+            if configured.kind == "web":
+                say(f"listening on {await self._open_web(configured)}")
+                continue
             listener = make_listener(configured)
             self.listeners.append(listener)
             self._ask_for_certificates(listener)
@@ -103,6 +139,16 @@ class Server:
         gc.collect()
         gc.freeze()
         say(f"{config.server.name} is ready")
+
+    async def _open_web(self, configured: ListenerConfig) -> str:
+        """Opens the listener ``web``, and returns its URL."""
+        if self._make_web is None:
+            raise BadConfiguration("network.web: this program cannot serve it; besterd can")
+        self._web = web = self._make_web(self.hall, configured)
+        self.listeners.append(web.listener)
+        await web.open()
+        self.hall.listener_urls.append(web.listener.url)
+        return web.listener.url
 
     async def wait(self) -> None:
         """Returns when the server's end has been asked for."""
@@ -125,6 +171,7 @@ class Server:
             new = await asyncio.to_thread(load, self.config.path)
             waiting = changes_needing_restart(self.config, new)
             rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
+            rules = self.hall.supervisor.rules(rules)
             kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
             kept |= {name: getattr(self.config, name) for name in ("storage", "database")}
             handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
@@ -153,6 +200,10 @@ class Server:
 
     def _renew_certificate(self, configured: ListenerConfig) -> None:
         """Lets new connections see the certificate that is in the file now."""
+        if configured.kind == "web":
+            if self._web is not None:
+                self._web.renew_certificate()
+            return
         for listener in self.listeners:
             if listener.kind == configured.kind and listener.tls is not None:
                 listener.tls.load_cert_chain(str(configured.certificate), str(configured.key))
@@ -202,6 +253,9 @@ class Server:
         for connection in list(hall.connections):
             connection.fail(ShuttingDown())
         await hall.all_closed(timeout_s=0.5)
+        if self._web is not None:
+            await self._web.close()
+        hall.sampler.stop()
         hall.stop_sweeping()
         for listener in [*self.listeners, *self._local]:
             listener.close()
@@ -215,3 +269,4 @@ class Server:
         await hall.all_closed(timeout_s=1.0)
         await hall.accounts.close()
         await hall.messages.close()
+        await hall.receipts.close()

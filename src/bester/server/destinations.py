@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from bester.core.work import Forward
 from bester.errors import BesterError, Overloaded, ServerRefused, ServerUnreachable, ShuttingDown, StorageFull
-from bester.protocol.link import ServerReport
+from bester.protocol.link import ServerReport, route_of
 from bester.server.classic_peers import ClassicCarrier
 from bester.server.link import Carrier, Link, quoted
 from bester.server.links import Way, open_link
@@ -149,6 +149,9 @@ class Destination:
             while fresh and carrier.has_room:
                 item = fresh.popleft()
                 self._fresh_bytes -= item.size
+                if item.dry and not (isinstance(carrier, Link) and carrier.routes):
+                    self._settle(item, "notAsked")
+                    continue
                 self.in_flight += 1
                 carrier.send(item)
         if carrier is None and fresh:
@@ -166,6 +169,7 @@ class Destination:
     # -- what becomes of them ------------------------------------------------------------------------------------
 
     def reported(self, item: Item, report: ServerReport | None) -> None:
+        route = route_of(report) if report is not None and item.trail is not None else b""
         # COMPAT: a classic server may close without a report; then "sent" is all that can be known.
         if report is None or report.good:
             self._done(item)
@@ -173,7 +177,7 @@ class Destination:
             if item.position:
                 self.outbox.sent(item.position)
                 self.stored -= 1
-            self._settle(item, "sent")
+            self._settle(item, "planned" if item.dry else "sent", route=route)
             self._go_on()
             return
         said = report.payload.error
@@ -187,13 +191,13 @@ class Destination:
             self._returned.append(item)
             self._turn(error)
         else:
-            self.refused(item, error, quoted(said))
+            self.refused(item, error, quoted(said), route)
 
-    def refused(self, item: Item, error: BesterError, why: str = "") -> None:
+    def refused(self, item: Item, error: BesterError, why: str = "", route: bytes = b"") -> None:
         self._done(item)
         if item.position:
             self.outbox.bury(item.position, why or f"{error.code}: {error.message}")
-        self._settle(item, "failed", error)
+        self._settle(item, "failed", error, route)
         self._go_on()
 
     def unknown(self, item: Item, error: BesterError) -> None:
@@ -234,10 +238,10 @@ class Destination:
     def _retries(self) -> bool:
         return self.hall.config.federation.retry_for > 0
 
-    def _settle(self, item: Item, status: str, error: BesterError | None = None) -> None:
+    def _settle(self, item: Item, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
         forward, item.forward = item.forward, None
         if forward is not None:
-            self.forwarding.settle(forward, status, error)
+            self.forwarding.settle(forward, status, error, route)
 
     # -- what goes wrong -----------------------------------------------------------------------------------------
 
@@ -294,7 +298,9 @@ class Destination:
             error = item.error or why
             if item.transient:
                 refused = isinstance(item.error, ServerRefused)
-                self._settle(item, "failed" if refused else "skipped", item.error if refused else None)
+                kept = item.dry and self._retries and item.forward is not None and not item.forward.transient
+                status = "failed" if refused else "queued" if kept else "skipped"
+                self._settle(item, status, item.error if refused else None)
             elif not self._retries:
                 self._settle(item, "failed", error)
             elif self.stored >= most:

@@ -126,9 +126,12 @@ class Forwarding:
                 destination.stop()
         destination.send(forward)
 
-    def settle(self, forward: Forward, status: str, error: BesterError | None = None) -> None:
-        """A message has its outcome."""
-        match status:
+    def settle(self, forward: Forward, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
+        """A message has its outcome; ``route`` is what the other server told of its way there."""
+        trail = forward.envelope.trail
+        match status if trail is None or not trail.dry else "":
+            case "":
+                pass  # nothing was sent
             case "sent":
                 self.sent += 1
             case "queued":
@@ -139,7 +142,7 @@ class Forwarding:
                 self.failed += 1
         exchange = self.hall.exchange
         exchange.now = self.hall.clock()
-        exchange.settled(forward.envelope, forward.slot, forward.to, status, error)
+        exchange.settled(forward.envelope, forward.slot, forward.to, status, error, route)
         self.hall.flush_soon()
 
     def _destination(self, key: str, address: Address) -> Destination:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from bester.core.exchange import Exchange
+from bester.core.traces import SHARED_DIGITS, Traces
 from bester.core.work import (
     CallClassic,
     CatchUp,
@@ -34,12 +35,15 @@ from bester.server.counts import Counts
 
 if TYPE_CHECKING:
     from bester.config import Config
+    from bester.net.identity import Expiry
     from bester.server.accounts import AccountService
     from bester.server.attached import HandlerConnection
     from bester.server.classic import ClassicCalls
     from bester.server.forwarding import Forwarding
     from bester.server.gate import Gate
     from bester.server.mailboxes import Mailboxes
+    from bester.server.receipts import Receipts
+    from bester.server.sampling import Sampler
     from bester.server.supervisor import Supervisor
     from bester.store.ports import MessageStore
 
@@ -58,12 +62,15 @@ class Hall:
     gate: Gate
     mailboxes: Mailboxes
     messages: MessageStore
+    receipts: Receipts
+    sampler: Sampler
     supervisor: Supervisor
     reloader: Callable[[], Awaitable[dict[str, object]]]
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.exchange = Exchange(config.server.name, boot=secrets.token_hex(8))
+        self.exchange.traces = Traces(secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS])
         self.clock: Callable[[], float] = time.monotonic
         self.started = time.time()
         self.counts = Counts()
@@ -76,6 +83,8 @@ class Hall:
         """Connections to the handler socket that have not said what they serve, and until when they may."""
         self.max_send_queue = config.limits.max_send_queue
         self.listener_urls: list[str] = []
+        self.more_expiries: list[Expiry] = []
+        """Certificates that are used and are no server's identity: the web listener's."""
         self.presence_watchers: list[Callable[[str, bool], None]] = []
         self.stopping = False
         """Whether no new connections and messages are taken."""
@@ -187,6 +196,7 @@ class Hall:
         self.classic.sweep(now)
         self.gate.sweep(now)
         self.mailboxes.sweep(now)
+        self.receipts.sweep(now)
         timeout_s = self.config.limits.frame_timeout
         for connection in list(self.incomplete):
             connection.check_frame_time(now, timeout_s)
@@ -215,13 +225,14 @@ class Hall:
 
     async def quiet(self, timeout_s: float) -> None:
         """Returns when no message is under way, or after the time."""
-        await self._until(lambda: not self.exchange.under_way, timeout_s)
+        await self.until(lambda: not self.exchange.under_way, timeout_s)
 
     async def all_closed(self, timeout_s: float) -> None:
         """Returns when no connection is open, or after the time."""
-        await self._until(lambda: not self.connections, timeout_s)
+        await self.until(lambda: not self.connections, timeout_s)
 
-    async def _until(self, condition: Callable[[], bool], timeout_s: float) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
+        """Returns when something is so, which is looked at after each batch, or after the time."""
         if condition():
             return
         met: asyncio.Future[None] = self._loop.create_future()

@@ -87,6 +87,8 @@ class Link(asyncio.Protocol):
         """The name that the other server has proven."""
         self.in_flight: dict[str, Item] = {}
         """By message id, in the order in which they were sent."""
+        self.routes = False
+        """Whether the other server tells routes, and answers dry runs."""
         self.up = False
         """Whether the other server has granted the link."""
         self.closed = False
@@ -173,6 +175,7 @@ class Link(asyncio.Protocol):
         limits = report.payload.limits
         if limits is not None and limits.max_in_flight > 0:
             self._window = min(WINDOW, limits.max_in_flight)
+        self.routes = link.ROUTE in report.payload.features
         self.up = True
         self.since = self._busy_at = self._loop.time()
         self._idle = self._loop.call_later(self._way.idle_timeout_s, self._check_idle)
@@ -194,7 +197,14 @@ class Link(asyncio.Protocol):
         self._bytes += item.size
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(link.message(item.type, item.message_id, item.data, item.hops, item.trace))
+        if self.routes and item.trail is not None:
+            dry = item.trail.dry
+            frame = link.message(
+                item.type, item.message_id, item.data, item.hops, item.trace, route=not dry, dry_run=dry
+            )
+        else:
+            frame = link.message(item.type, item.message_id, item.data, item.hops, item.trace)
+        self._out.append(frame)
         if self._overdue is None:
             self._overdue = self._loop.call_at(item.deadline, self._check_overdue)
 

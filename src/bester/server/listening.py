@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from bester.core.dispatch import RESERVED_TYPES
 from bester.core.endpoints import Endpoint, Peer, Session
+from bester.core.route import Trail
 from bester.errors import (
     AuthenticationRequired,
     BadScope,
@@ -38,6 +39,7 @@ from bester.protocol.messages import (
     FirstMessage,
     Header,
     Payload,
+    checked_trace,
     decode_ack,
     decode_first,
     decode_message,
@@ -219,7 +221,8 @@ class ListenerConnection(Connection):
                 return
             if self.hall.stopping:
                 raise ShuttingDown
-            features = tuple(feature for feature in message.header.features if feature in accounts.features)
+            known = (*accounts.features, link.ROUTE)
+            features = tuple(feature for feature in message.header.features if feature in known)
             token = await accounts.new_token(account.username) if "token" in features else None
             with self.hall.mailboxes.arriving(account.username) as arrival:
                 has_mail = await self.hall.mailboxes.has_mail(account.username)
@@ -293,14 +296,15 @@ class ListenerConnection(Connection):
         message = decode_message(body)
         payload = message.payload
         header = message.header
-        if header.once or header.route or header.dry_run or payload.type in RESERVED_TYPES:
+        if header.once or header.route or header.dry_run or header.traceparent or payload.type in RESERVED_TYPES:
             self._handle(endpoint, payload, header, len(body))
         else:
             self.hall.exchange.message(endpoint, payload, len(body))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
         type = payload.type
-        if header.route or header.dry_run:
+        asks = header.route or header.dry_run
+        if asks and not (isinstance(endpoint, Session) and link.ROUTE in endpoint.features):
             error = NotAllowed("the session has not asked for the feature route, or was not granted it")
             self.hall.exchange.write(endpoint, frames.report(payload.id, error))
         elif type == "dummy":
@@ -308,7 +312,9 @@ class ListenerConnection(Connection):
         elif type == BUILTIN:
             self._builtin(endpoint, payload)
         else:
-            self.hall.exchange.message(endpoint, payload, size, once=header.once)
+            trace = checked_trace(header.traceparent)
+            trail = Trail(header.dry_run) if asks else None
+            self.hall.exchange.message(endpoint, payload, size, once=header.once, trace=trace, trail=trail)
 
     def _builtin(self, endpoint: Endpoint, payload: Payload) -> None:
         assert isinstance(endpoint, Session)
@@ -416,11 +422,17 @@ class ListenerConnection(Connection):
         limits = self.hall.config.limits
         self.limits_changed()
         payload = message.payload
-        fields = link.welcome_fields(self.hall.config.server.name, limits.max_message, limits.max_in_flight)
+        # Who has not proven a name is not shown what goes on here; and what it asks for as a dry run is refused.
+        route = link.ROUTE in message.header.features and peer.name is not None
+        fields = link.welcome_fields(
+            self.hall.config.server.name, limits.max_message, limits.max_in_flight, route=route
+        )
         self.write([frames.report(payload.id if payload is not None else "", fields=fields)])
         if payload is not None and payload.type != "dummy":
             header = message.header
-            self._handle_linked(peer, LinkMessage(payload, LinkHeader(header.hops, header.once)), size)
+            self._handle_linked(
+                peer, LinkMessage(payload, LinkHeader(header.hops, header.once, header.route, header.dry_run)), size
+            )
         self._wait_in_line()
         # What came with the first message is cut when that one is done with.
         asyncio.get_running_loop().call_soon(self._go_on_linked)
@@ -446,8 +458,13 @@ class ListenerConnection(Connection):
         elif not self.hall.forwarding.within_rate(self.remote, self.hall.clock()):
             error = Throttled("too many messages from this server's address")
             exchange.write(peer, frames.report(payload.id, error))
+        elif header.dry_run and peer.name is None:
+            refusal = NotAllowed("a dry run is for servers that prove who they are")
+            exchange.write(peer, frames.report(payload.id, refusal))
         else:
-            exchange.message(peer, payload, size, header.hops, header.once, header.traceparent)
+            trail = Trail(header.dry_run) if peer.name is not None and (header.route or header.dry_run) else None
+            trace = checked_trace(header.traceparent)
+            exchange.message(peer, payload, size, header.hops, header.once, trace, trail)
 
     def end_session(self, error: BesterError) -> None:
         """Ends an authenticated session from the server's side."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from bester.core.route import Trail
 from bester.core.work import Forward
 from bester.errors import BesterError, Internal
 from bester.server.points import reach
@@ -45,6 +46,7 @@ class Item:
         "position",
         "size",
         "trace",
+        "trail",
         "tries",
         "type",
         "whole",
@@ -67,6 +69,8 @@ class Item:
         """Whose outcome somebody waits for; None if it was settled when it went to disk."""
         self.position = 0
         """Where it is on disk; 0 if it is not there."""
+        self.trail: Trail | None = None
+        """Where somebody asks for its route, what takes it."""
         self.tries = 0
         self.deadline = 0.0
         """When its report is overdue, in the loop's time."""
@@ -80,7 +84,12 @@ class Item:
     @property
     def transient(self) -> bool:
         """Whether one try is all that it gets."""
-        return self.forward is not None and self.forward.transient
+        return self.dry or (self.forward is not None and self.forward.transient)
+
+    @property
+    def dry(self) -> bool:
+        """Whether it is only asked what would become of it: then it is never kept."""
+        return self.trail is not None and self.trail.dry
 
 
 def item_of(forward: Forward, order: int) -> Item:
@@ -88,6 +97,7 @@ def item_of(forward: Forward, order: int) -> Item:
     classic_id = forward.envelope.id
     item = Item(order, forward.message_id, forward.type, forward.data, forward.hops, forward.trace, classic_id)
     item.forward = forward
+    item.trail = forward.envelope.trail
     return item
 
 

@@ -14,10 +14,19 @@ import random
 import signal
 import socket
 import stat
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from bester.errors import BadArguments, SessionEnded
+from bester.server import settings
 
 if TYPE_CHECKING:
     from bester.config import HandlerConfig
+    from bester.core.endpoints import AttachedHandler
+    from bester.core.handlers import HandlerType, TypeRules
     from bester.server.hall import Hall
 
 log = logging.getLogger("bester.supervisor")
@@ -31,6 +40,8 @@ STOP_S = 3.0
 """How long a handler may take to end after SIGTERM."""
 MAX_LINE = 4096
 """The longest line of a handler's output that goes to the log, in bytes; the rest of it is dropped."""
+KEPT_LINES = 500
+"""How many lines of each handler's output are kept to be shown."""
 
 
 class Supervisor:
@@ -39,6 +50,8 @@ class Supervisor:
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
         self._kept: dict[str, _Kept] = {}
+        self._held: set[str] = set()
+        """The types that an operator stopped: their classic handlers are not asked, nor started."""
 
     def state(self, type: str) -> dict[str, object] | None:
         """What is known of a type's process; None if there is none of ours."""
@@ -46,6 +59,112 @@ class Supervisor:
         if kept is None:
             return None
         return {"pid": kept.pid, "starts": kept.starts, "lastExit": kept.last_exit}
+
+    # -- what operators do (docs/protocol.md, section 5.3) ---------------------------------------------------------
+
+    def rules(self, rules: Mapping[str, TypeRules]) -> dict[str, TypeRules]:
+        """Returns the types' rules with those that are stopped without a handler to ask."""
+        self._held &= rules.keys()
+        return {name: replace(one, classic_socket=None) if name in self._held else one for name, one in rules.items()}
+
+    def is_stopped(self, type: str) -> bool:
+        """Whether an operator stopped the type's classic handler."""
+        return type in self._held
+
+    async def start_type(self, type: str) -> dict[str, object]:
+        """Lets a type's classic handler be asked again, and starts it if it is ours.
+
+        Raises:
+            BadArguments: the configuration has no classic handler for the type.
+        """
+        self._check_classic(type)
+        self._held.discard(type)
+        kept = self._kept.get(type)
+        if kept is not None and not kept.running:
+            kept.start()
+            await kept.tried.wait()
+        self._reconfigure()
+        return {"process": self.state(type)}
+
+    async def stop_type(self, type: str) -> dict[str, object]:
+        """Stops asking a type's handlers at once: ends our process, and the connections of those that attached.
+
+        Raises:
+            BadArguments: nobody serves the type.
+        """
+        kind = self._find(type)
+        attached = list(kind.attached)
+        for handler in attached:
+            handler.carrier.fail(SessionEnded("the handler was stopped by an operator"))
+        self._hold(type)
+        kept = self._kept.get(type)
+        if kept is not None:
+            await kept.stop()
+        return {"attached": len(attached), "process": kept is not None}
+
+    def drain_type(self, type: str) -> dict[str, object]:
+        """Gives a type's handlers no new requests; when the outstanding ones are done, they are stopped.
+
+        Raises:
+            BadArguments: nobody serves the type.
+        """
+        kind = self._find(type)
+        attached = list(kind.attached)
+        outstanding = kind.active + sum(len(handler.outstanding) for handler in attached)
+        for handler in attached:
+            self.hall.exchange.detach(handler)
+        self._hold(type)
+        self.hall.spawn(self._finish_draining(type, kind, attached))
+        return {"attached": len(attached), "process": type in self._kept, "outstanding": outstanding}
+
+    async def _finish_draining(self, type: str, kind: HandlerType, attached: list[AttachedHandler]) -> None:
+        # Each request has its time limit, so this ends by itself.
+        await self.hall.until(lambda: not kind.active and not any(handler.outstanding for handler in attached))
+        for handler in attached:
+            if not handler.closed:
+                handler.carrier.end()
+        kept = self._kept.get(type)
+        if kept is not None and type in self._held:
+            await kept.stop()
+
+    def output(self, type: str, lines: int) -> list[dict[str, object]]:
+        """Returns the last lines that a type's process wrote, oldest first.
+
+        Raises:
+            BadArguments: no process of this type is ours.
+        """
+        kept = self._kept.get(type)
+        if kept is None:
+            raise BadArguments("this server starts no process for this type")
+        found = list(kept.output)[-lines:] if lines else []
+        return [{"time": at, "line": line} for at, line in found]
+
+    def _find(self, type: str) -> HandlerType:
+        kind = self.hall.exchange.types.get(type)
+        if kind is None:
+            raise BadArguments("nobody serves this type")
+        return kind
+
+    def _check_classic(self, type: str) -> None:
+        handler = self.hall.config.served_types().get(type)
+        if handler is None or handler.socket is None:
+            raise BadArguments("the configuration has no classic handler for this type; attached ones start themselves")
+
+    def _hold(self, type: str) -> None:
+        handler = self.hall.config.served_types().get(type)
+        if handler is not None and handler.socket is not None:
+            self._held.add(type)
+            self._reconfigure()
+        self.hall.flush_soon()
+
+    def _reconfigure(self) -> None:
+        hall = self.hall
+        hall.exchange.now = hall.clock()
+        rules = self.rules(settings.type_rules(hall.config))
+        hall.exchange.configure(rules, settings.exchange_limits(hall.config), settings.attached_rules(hall.config))
+        hall.flush_soon()
+
+    # -- processes -----------------------------------------------------------------------------------------------
 
     def unreachable(self, type: str) -> bool:
         """A type's socket could not be connected to; true if its handler is just starting, and it is worth a wait."""
@@ -66,8 +185,9 @@ class Supervisor:
         for name, handler in wanted.items():
             if name not in self._kept:
                 kept = self._kept[name] = _Kept(self.hall, name, handler)
-                started.append(kept)
-                kept.start()
+                if name not in self._held:
+                    started.append(kept)
+                    kept.start()
         await asyncio.gather(*(kept.tried.wait() for kept in started))
 
     async def stop(self) -> None:
@@ -109,16 +229,25 @@ class _Kept:
         self.unreachable = asyncio.Event()
         """Set when a message could not be handed over."""
         self.starting_until = 0.0
+        self.output: deque[tuple[float, str]] = deque(maxlen=KEPT_LINES)
+        """The last lines that it wrote, with their times in seconds since 1970."""
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def running(self) -> bool:
+        """Whether it is kept running, whether it runs just now or not."""
+        return self._task is not None
+
     def start(self) -> None:
+        self.tried.clear()
         self._task = self.hall.spawn(self._keep())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
 
     async def _keep(self) -> None:
         pause_s = FIRST_PAUSE_S
@@ -184,6 +313,7 @@ class _Kept:
                 return
             text = line.decode(errors="replace").rstrip()
             shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+            self.output.append((round(time.time(), 3), shown))
             log.info("type %s: %s", ascii(self.type), shown)
 
 

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import os
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bester.core.endpoints import Peer
+from bester.errors import BesterError
+from bester.server.sampling import disk
 
 if TYPE_CHECKING:
+    from bester.core.handlers import HandlerType
     from bester.server.hall import Hall
-    from bester.store.ports import Queued
+    from bester.store.ports import Account, MailboxSize, Queued, QueueSize
+
+EXPIRY_DAYS = 30
+"""How long before its end a certificate is a problem."""
+DISK_RESERVES = 4
+"""With less than so many reserves free, the disk is a problem."""
+NEARLY_FULL = 0.5
+"""How full the queue of one server may be."""
+OLD_S = 86_400.0
+"""How old what waits for another server may be."""
+SLOW_LOOP_S = 1.0
+MAX_PROBLEMS = 100
 
 
 def types(hall: Hall) -> list[str]:
@@ -34,10 +49,11 @@ def server_info(hall: Hall) -> dict[str, Any]:
     }
 
 
-def clients(hall: Hall) -> list[dict[str, Any]]:
-    """The connected accounts with their sessions."""
+def clients(hall: Hall, after: str = "", limit: int | None = None) -> list[dict[str, Any]]:
+    """The connected accounts with their sessions, sorted: those after a name, and at most so many."""
     now = hall.clock()
     presence = hall.exchange.presence
+    names = [name for name in presence.usernames() if name > after][:limit]
     return [
         {
             "username": name,
@@ -51,8 +67,32 @@ def clients(hall: Hall) -> list[dict[str, Any]]:
                 for session in presence.sessions(name)
             ],
         }
-        for name in presence.usernames()
+        for name in names
     ]
+
+
+async def accounts(hall: Hall, after: str, limit: int) -> list[dict[str, Any]]:
+    """A page of the accounts, with how many sessions they have and what is in their mailboxes."""
+    found: list[Account] = await hall.accounts.list(after, limit)
+    sizes: dict[str, MailboxSize] = {}
+    while found and (page := await hall.messages.mailbox_sizes(after, limit)):
+        sizes.update((size.username, size) for size in page)
+        after = page[-1].username
+        if after >= found[-1].username or len(page) < limit:
+            break
+    rows: list[dict[str, Any]] = []
+    for account in found:
+        size = sizes.get(account.username)
+        rows.append(
+            {
+                "username": account.username,
+                "roles": account.roles,
+                "created": account.created,
+                "sessions": len(hall.exchange.presence.sessions(account.username)),
+                "mailbox": {"messages": size.messages if size else 0, "bytes": size.bytes if size else 0},
+            }
+        )
+    return rows
 
 
 def handlers(hall: Hall) -> list[dict[str, Any]]:
@@ -72,8 +112,9 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                     }
                     for handler in kind.attached
                 ],
-                "classic": kind.rules.classic_socket,
+                "classic": _classic_socket(hall, kind),
                 "process": hall.supervisor.state(name),
+                "stopped": hall.supervisor.is_stopped(name),
                 "active": kind.active,
                 "waiting": sum(len(lane.waiting) for lane in kind.lanes.values()),
                 "answered": kind.answered,
@@ -83,6 +124,13 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _classic_socket(hall: Hall, kind: HandlerType) -> str | None:
+    """Where a type's classic handler answers, or would if an operator had not stopped it."""
+    if hall.supervisor.is_stopped(kind.name) and (handler := hall.config.served_types().get(kind.name)) is not None:
+        return str(handler.socket)
+    return kind.rules.classic_socket
 
 
 def servers(hall: Hall) -> list[dict[str, Any]]:
@@ -163,6 +211,7 @@ async def status(hall: Hall) -> dict[str, Any]:
             "pushes": counters.pushes,
             "unmatchedAnswers": counters.unmatched_answers,
         },
+        "receipts": {"recorded": hall.receipts.recorded, "unrecorded": hall.receipts.unrecorded},
         "logins": {"good": hall.counts.logins, "bad": hall.counts.logins_failed},
         "refused": hall.counts.refused,
         "slowConsumers": hall.counts.slow_consumers,
@@ -175,4 +224,82 @@ async def status(hall: Hall) -> dict[str, Any]:
         },
         "handlers": handlers(hall),
         "servers": await destinations(hall),
+        "problems": await problems(hall),
     }
+
+
+# -- what is about to go wrong ----------------------------------------------------------------------------------
+
+
+async def problems(hall: Hall) -> list[dict[str, Any]]:
+    """What is wrong, or is about to be: ``{"what", "name", "detail", "since"?}``, with times in seconds since 1970.
+
+    ``what`` is one of ``certificate``, ``disk``, ``queue``, ``deadLetters``, ``mailbox``, ``loop``, ``store``.
+    """
+    found = _certificates(hall) + _disk(hall) + _loop(hall)
+    try:
+        found += _queues(hall, await hall.messages.queue_sizes())
+        found += await _mailboxes(hall)
+    except BesterError as error:
+        found.append({"what": "store", "name": str(hall.config.storage.path), "detail": error.message})
+    return found[:MAX_PROBLEMS]
+
+
+def _certificates(hall: Hall) -> list[dict[str, Any]]:
+    now = datetime.datetime.now(datetime.UTC)
+    found: list[dict[str, Any]] = []
+    for expiry in [*hall.forwarding.trust.expiries(), *hall.more_expiries]:
+        days = (expiry.at - now).days
+        if days < EXPIRY_DAYS:
+            detail = f"ends in {days} days, on {expiry.at:%Y-%m-%d}" if days >= 0 else f"ended on {expiry.at:%Y-%m-%d}"
+            row: dict[str, Any] = {"what": "certificate", "name": expiry.what, "detail": detail}
+            found.append(row | ({"since": expiry.at.timestamp()} if days < 0 else {}))
+    return found
+
+
+def _disk(hall: Hall) -> list[dict[str, Any]]:
+    storage = hall.config.storage
+    room = disk(str(storage.path))
+    if room is None or room["free"] >= DISK_RESERVES * storage.reserve:
+        return []
+    detail = f"{room['free'] // 2**20} MiB are free, and {storage.reserve // 2**20} MiB are kept in reserve"
+    if room["free"] < storage.reserve:
+        detail += "; nothing more is stored"
+    return [{"what": "disk", "name": str(storage.path), "detail": detail}]
+
+
+def _loop(hall: Hall) -> list[dict[str, Any]]:
+    lag_s = hall.sampler.worst_lag_s
+    if lag_s < SLOW_LOOP_S:
+        return []
+    return [{"what": "loop", "name": "event loop", "detail": f"was late by {lag_s:.1f} s within the last 10 s"}]
+
+
+def _queues(hall: Hall, sizes: list[QueueSize]) -> list[dict[str, Any]]:
+    most = hall.config.federation.max_queued
+    found: list[dict[str, Any]] = []
+    for size in sizes:
+        reasons = []
+        if size.waiting > NEARLY_FULL * most:
+            reasons.append(f"{size.waiting} of at most {most} messages wait")
+        if size.oldest and time.time() - size.oldest > OLD_S:
+            reasons.append(f"the oldest message waits for {(time.time() - size.oldest) / 3600:.0f} h")
+        if reasons:
+            row = {"what": "queue", "name": size.destination, "detail": "; ".join(reasons), "since": size.oldest}
+            found.append(row)
+        if size.dead:
+            detail = f"{size.dead} messages were given up"
+            found.append({"what": "deadLetters", "name": size.destination, "detail": detail})
+    return found
+
+
+async def _mailboxes(hall: Hall) -> list[dict[str, Any]]:
+    limits = hall.config.limits
+    found: list[dict[str, Any]] = []
+    for size in (await hall.sampler.totals()).fullest:
+        detail = (
+            f"{size.messages} of at most {limits.mailbox_messages} messages, "
+            f"{size.bytes // 2**20} of {limits.mailbox_bytes // 2**20} MiB"
+        )
+        found.append({"what": "mailbox", "name": size.username, "detail": detail})
+    return found

@@ -18,6 +18,7 @@ import asyncio
 import os
 import sqlite3
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -35,6 +36,9 @@ LOOK_EVERY_S = 0.05
 """How old what is known of the free room can be, as long as there is more than :data:`AMPLE` beyond the reserve."""
 AMPLE = 256 * 1024 * 1024
 """More than what is written in that time."""
+
+COMMIT_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""The upper bounds by which commits are counted, in seconds."""
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -68,6 +72,9 @@ class Database:
         self._users = 0
         self._accepts = False
         self._lost: BaseException | None = None
+        self.commits = [0] * (len(COMMIT_BOUNDS_S) + 1)
+        """Commits by how long they took: up to each of the bounds, and longer. Written by the thread alone."""
+        self.commit_seconds = 0.0
 
     async def open(self) -> None:
         """Starts the thread, and brings the schema up to date; the second user finds it open.
@@ -198,6 +205,7 @@ class Database:
             _roll_back(connection)
             raise
         if connection.in_transaction:
+            began = time.perf_counter()
             try:
                 connection.execute("COMMIT")
             except sqlite3.Error as error:
@@ -205,6 +213,9 @@ class Database:
                 if not _is_full(error):
                     self._lost = error
                 raise
+            took_s = time.perf_counter() - began
+            self.commits[bisect_left(COMMIT_BOUNDS_S, took_s)] += 1
+            self.commit_seconds += took_s
         return outcomes
 
     def _deliver(self, outcomes: list[_Outcome]) -> None:

@@ -1,0 +1,115 @@
+"""``bester trace``: where messages went, from the receipts of the running server."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Annotated, Any
+
+import typer
+
+from bester.cli.output import BAD, USAGE, fail, quiet_pipe, safe, say, say_json
+from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
+
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="AGE", help="Not older than this: 90s, 10m, 2h, 3d.", show_default=False),
+]
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def trace(
+    id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A message, by its trace's id or its sender's own id.")
+    ] = None,
+    account: Annotated[str | None, typer.Option("--account", "-a", metavar="NAME", help="Sent by this one.")] = None,
+    type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Sent to this type.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option("--outcome", metavar="OUTCOME", help="good, bad, or an error's code.")
+    ] = None,
+    since: SinceOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what became of messages, newest first; with ID all that is known of one."""
+    found = run_control(
+        load_config(config),
+        "trace",
+        id=id,
+        account=account,
+        type=type,
+        outcome=outcome,
+        since=begin(since),
+        limit=limit,
+    )
+    rows = found["receipts"]
+    with quiet_pipe():
+        if json:
+            for row in rows:
+                say_json(row)
+        elif id is not None:
+            for row in rows:
+                show(row)
+        elif rows:
+            _print(rows)
+        if not rows and not json:
+            say("no receipt" + (f" of {id}" if id is not None else ""))
+        if found["unrecorded"] and not json:
+            say(f"{found['unrecorded']} messages since the start were too many to record, and only counted")
+    if id is not None and not rows:
+        raise typer.Exit(BAD)
+
+
+def begin(age: str | None) -> float:
+    """Returns the time so long ago, in seconds since 1970; 0 if nothing was said."""
+    if age is None:
+        return 0.0
+    match = _AGE.fullmatch(age)
+    if match is None:
+        fail(f"--since {age}: wanted is a number with s, m, h or d", USAGE)
+    return time.time() - float(match[1]) * _UNITS_S[match[2]]
+
+
+def show(row: dict[str, Any]) -> None:
+    """Prints all that is known of one message."""
+    from bester.cli.routes import draw
+
+    sender = row["from"] or "an unproven server"
+    say(f"{moment(row['at'])}  {sender} -> {row['type']}  {outcome_of(row)}  {row['ms']} ms")
+    say(f"trace {row['trace']}, the sender's id {row['id']!r}")
+    for one in (row["recipients"] or {}).get("first", []):
+        say(f"  {one['to']}  {one['status']}" + (f" ({one['code']})" if "code" in one else ""))
+    told = len((row["recipients"] or {}).get("first", []))
+    more = sum((row["recipients"] or {}).get("counts", {}).values()) - told
+    if more > 0:
+        say(f"  and {more} more")
+    if "route" in row:
+        draw("route", row["route"])
+
+
+def outcome_of(row: dict[str, Any]) -> str:
+    """Returns an outcome in words."""
+    return f"{row['outcome']}: {row['message']}" if row["message"] else str(row["outcome"])
+
+
+def moment(seconds: float) -> str:
+    """Returns a time of day, with its date."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("when", "from", "type", "id", "outcome", "ms", "recipients", "trace"):
+        table.add_column(column)
+    for row in rows:
+        counts = (row["recipients"] or {}).get("counts", {})
+        told = ", ".join(f"{count} {status}" for status, count in counts.items())
+        cells = (moment(row["at"]), row["from"] or "", row["type"], row["id"], row["outcome"], row["ms"], told)
+        table.add_row(*(safe(str(cell)) for cell in (*cells, row["trace"])))
+    Console(highlight=False, markup=False, emoji=False).print(table)

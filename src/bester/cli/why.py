@@ -1,0 +1,27 @@
+"""``bester why``: what failed lately, by its cause, and what to do about it."""
+
+from __future__ import annotations
+
+from bester.cli.output import quiet_pipe, say, say_json
+from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
+from bester.cli.trace import SinceOption, begin, moment
+
+
+def why(since: SinceOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Show what failed in the last hour, grouped by cause, with what to do about it."""
+    found = run_control(load_config(config), "why", since=begin(since) if since is not None else None)
+    with quiet_pipe():
+        if json:
+            for cause in found["causes"]:
+                say_json(cause)
+            return
+        if not found["causes"]:
+            say(f"nothing has failed since {moment(found['since'])}")
+        for cause in found["causes"]:
+            last = cause["last"]
+            say(f"{cause['count']} x {cause['code']} for type {cause['type']}: {last['message'] or 'no text'}")
+            sender = last["from"] or "an unproven server"
+            say(f"    last: {moment(last['at'])} from {sender}, bester trace {last['trace']}")
+            say(f"    {cause['advice']}")
+        if found["unrecorded"]:
+            say(f"{found['unrecorded']} messages since the start were too many to record, and only counted")

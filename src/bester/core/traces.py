@@ -1,0 +1,51 @@
+"""The W3C traceparents of messages that came without one (docs/protocol.md, section 7.5).
+
+Nothing is formatted for a message: the id of its first request, which is a number, ends the trace's id, behind digits
+that are the same from start to stop. What is written into a frame is then ``head``, that id, ``tail``.
+
+The parent's id is the same for all: a message that comes with a traceparent is passed on with it, as W3C asks of those
+who record no spans, so no two steps of a trace have theirs from this server.
+"""
+
+from __future__ import annotations
+
+DIGITS = 13
+"""Of a trace's 32 digits, those for the number: enough for 6 years of 50,000 messages in each second."""
+SHARED_DIGITS = 32 - DIGITS + 16
+
+
+class Traces:
+    """Makes them.
+
+    Args:
+        digits: the 35 hexadecimal digits that all of them share; random, else they repeat after a restart.
+    """
+
+    __slots__ = ("_last", "_prefix", "_suffix", "head", "tail", "until")
+
+    def __init__(self, digits: str) -> None:
+        self._prefix = f"00-{digits[: 32 - DIGITS]}"
+        self._suffix = f"-{digits[32 - DIGITS : SHARED_DIGITS]}-01"
+        self._last = 0
+        self.tail = f'{self._suffix}"'.encode()
+        """What stands behind a request's id in its header."""
+        self.head = b""
+        """What stands before it, the member's name included."""
+        self.until = 0
+        """The first number that is longer: :meth:`widen` before it is used."""
+        self.widen(1)
+
+    def widen(self, number: int) -> None:
+        """Numbers are as long as this one from now on."""
+        length = len(str(number))
+        self.head = f',"traceparent":"{self._prefix}{"0" * (DIGITS - length)}'.encode()
+        self.until = 10**length
+
+    def new(self) -> str:
+        """Returns a number's stand-in for a message without a request; its letter keeps it apart from numbers."""
+        self._last += 1
+        return f"f{self._last:0{DIGITS - 1}x}"
+
+    def whole(self, trace: str) -> str:
+        """Returns the traceparent for a number or its stand-in; one that is whole already as it is."""
+        return trace if len(trace) > DIGITS else f"{self._prefix}{trace:0>{DIGITS}}{self._suffix}"

@@ -1,0 +1,328 @@
+"""What became of messages, for those who ask later: a file of its own, which may be lost without harm.
+
+It is written by one thread, a batch at a time, without an fsync for each: receipts are no messages. A file that is
+damaged, or that a newer Bester wrote, is moved aside, and a new one begun. There is nothing here that could stop a
+server; what cannot be kept is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+log = logging.getLogger("bester.receipts")
+
+VERSION = 1
+MAX_PENDING = 5
+"""Batches that may wait for the disk; what comes beyond is dropped."""
+PRUNE_EVERY_S = 60.0
+_PRUNE_STEP = 5000
+_SCHEMA = """
+CREATE TABLE receipts (
+    position INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    trace TEXT NOT NULL,
+    sender TEXT NOT NULL,
+    type TEXT NOT NULL,
+    message_id TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    error TEXT NOT NULL,
+    ms REAL NOT NULL,
+    recipients TEXT NOT NULL,
+    route TEXT NOT NULL
+)
+"""
+# No index: each would cost as much as the row, for all of them; those who ask can wait the moment that a look takes.
+
+T = TypeVar("T")
+
+
+class Receipt(NamedTuple):
+    """One finished message, without its data."""
+
+    at: float
+    """When it was finished, in seconds since 1970."""
+    trace: str
+    """The 32 digits of its trace, the same on all servers that it went through."""
+    sender: str
+    """The account, or the other server's name; ``""`` for one that proved none."""
+    type: str
+    message_id: str
+    """The sender's own."""
+    outcome: str
+    """``good``, or the error's code."""
+    error: str
+    """The error's text, as the sender was told."""
+    ms: float
+    recipients: str
+    """How many by status, and the first of them by name, as JSON; ``""`` if there were none."""
+    route: str
+    """Its steps as JSON, where they were recorded; else ``""``."""
+
+
+class Cause(NamedTuple):
+    """Failures that are alike."""
+
+    code: str
+    type: str
+    times: int
+    last: Receipt
+
+
+class Bounds(NamedTuple):
+    """How much is kept."""
+
+    days: float
+    rows: int
+    reserve: int
+    """How many bytes of the file system are left for messages."""
+
+
+class ReceiptStore(Protocol):
+    """Keeps receipts. No method raises because of what is on disk."""
+
+    lost: int
+    """Receipts that could not be kept, since the start."""
+
+    def open(self) -> None:
+        """Begins; nothing is waited for."""
+
+    def add(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
+        """Keeps receipts, which ``make`` makes on the store's thread; ``count`` of them."""
+
+    async def find(
+        self,
+        *,
+        id: str | None = None,
+        sender: str | None = None,
+        type: str | None = None,
+        outcome: str | None = None,
+        since: float = 0.0,
+        limit: int = 100,
+    ) -> list[Receipt]:
+        """Returns receipts, newest first.
+
+        Args:
+            id: a trace's, or the sender's own.
+            sender, type: those of this one alone.
+            outcome: ``good``, ``bad``, or a code.
+            since: seconds since 1970.
+            limit: at most so many.
+        """
+
+    async def causes(self, since: float) -> list[Cause]:
+        """Returns the failures since then by code and type, the most frequent first."""
+
+    async def close(self) -> None:
+        """Writes what was given, and ends."""
+
+
+class SqliteReceipts:
+    """Keeps them in an SQLite file."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self.lost = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bester-receipts")
+        self._connection: sqlite3.Connection | None = None
+        self._pending: list[Future[None]] = []
+        self._pruned = 0.0
+        self._failing = False
+        self._closed = False
+
+    def open(self) -> None:
+        self._thread.submit(self._opened)
+
+    def add(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
+        self._pending = [job for job in self._pending if not job.done()]
+        if self._closed or len(self._pending) >= MAX_PENDING:
+            self.lost += count
+        else:
+            self._pending.append(self._thread.submit(self._write, make, count, bounds))
+
+    async def find(
+        self,
+        *,
+        id: str | None = None,
+        sender: str | None = None,
+        type: str | None = None,
+        outcome: str | None = None,
+        since: float = 0.0,
+        limit: int = 100,
+    ) -> list[Receipt]:
+        wanted: list[tuple[str, Any]] = [("at >= ?", since)]
+        wanted += [] if id is None else [("? IN (trace, message_id)", id)]
+        wanted += [] if sender is None else [("sender = ?", sender)]
+        wanted += [] if type is None else [("type = ?", type)]
+        wanted += [] if outcome in (None, "bad") else [("outcome = ?", outcome)]
+        wanted += [("outcome <> ?", "good")] if outcome == "bad" else []
+        where = " AND ".join(condition for condition, _ in wanted)
+        columns = ", ".join(Receipt._fields)
+        query = f"SELECT {columns} FROM receipts WHERE {where} ORDER BY position DESC LIMIT ?"
+        values = [*(value for _, value in wanted), limit]
+        return [Receipt(*row) for row in await self._read(lambda db: db.execute(query, values).fetchall())]
+
+    async def causes(self, since: float) -> list[Cause]:
+        # With max() SQLite takes the other columns from the row that has it.
+        query = (
+            f"SELECT count(*), max(position), {', '.join(Receipt._fields)} FROM receipts"
+            " WHERE at >= ? AND outcome <> 'good' GROUP BY outcome, type ORDER BY 1 DESC, outcome, type LIMIT 100"
+        )
+        found = []
+        for count, _, *row in await self._read(lambda db: db.execute(query, (since,)).fetchall()):
+            last = Receipt(*row)
+            found.append(Cause(last.outcome, last.type, count, last))
+        return found
+
+    async def _read(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
+        if self._closed:
+            return []
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._tried, work)
+
+    async def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+            self._thread.shutdown()
+
+    # -- on the thread -------------------------------------------------------------------------------------------
+
+    def _opened(self) -> sqlite3.Connection | None:
+        if self._connection is None:
+            try:
+                try:
+                    self._connection = self._connect()
+                except sqlite3.DatabaseError as error:
+                    if not _is_damage(error):
+                        raise
+                    self._move_aside(str(error))
+                    self._connection = self._connect()
+            except (sqlite3.Error, OSError) as error:
+                self._complain(error)
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        crashed = os.path.exists(self.path + "-wal")
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA temp_store = MEMORY")
+            if crashed and (told := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+                raise _Damaged(str(told[0]))
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, VERSION):
+                raise _Damaged(f"it has version {version} of the schema, and this Bester knows {VERSION}")
+            if version == 0:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(_SCHEMA)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+                connection.execute("COMMIT")
+            try:
+                connection.execute(f"SELECT {', '.join(Receipt._fields)} FROM receipts LIMIT 1").fetchone()
+            except sqlite3.OperationalError as error:
+                raise _Damaged(str(error)) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _move_aside(self, why: str) -> None:
+        self._disconnect()
+        aside = f"{self.path}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        log.warning("the receipts in %s cannot be used (%s): they are moved to %s", self.path, why, aside)
+        for ending in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.replace(self.path + ending, aside + ending)
+
+    def _write(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
+        try:
+            receipts = make()
+            self._check_room(bounds.reserve)
+        except Exception as error:
+            self.lost += count
+            self._complain(error)
+            return
+        if self._tried(lambda connection: self._insert(connection, receipts, bounds)):
+            self._failing = False
+        else:
+            self.lost += count
+
+    def _insert(self, connection: sqlite3.Connection, receipts: Sequence[Receipt], bounds: Bounds) -> list[bool]:
+        names = ", ".join(Receipt._fields)
+        marks = ", ".join("?" * len(Receipt._fields))
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(f"INSERT INTO receipts ({names}) VALUES ({marks})", receipts)
+        connection.execute(
+            "DELETE FROM receipts WHERE position <= (SELECT max(position) FROM receipts) - ?", (bounds.rows,)
+        )
+        connection.execute("COMMIT")
+        now = time.time()
+        if now >= self._pruned + PRUNE_EVERY_S:
+            self._pruned = now
+            self._prune(connection, now - bounds.days * 86_400)
+        return [True]
+
+    def _prune(self, connection: sqlite3.Connection, before: float) -> None:
+        # They were written in the order of their times; the positions are what can be searched quickly.
+        removed = _PRUNE_STEP
+        while removed == _PRUNE_STEP:
+            removed = connection.execute(
+                "DELETE FROM receipts WHERE at < ? AND position IN"
+                " (SELECT position FROM receipts ORDER BY position LIMIT ?)",
+                (before, _PRUNE_STEP),
+            ).rowcount
+
+    def _tried(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
+        """Returns what the work found; nothing where the file cannot be used."""
+        connection = self._opened()
+        if connection is None:
+            return []
+        try:
+            return work(connection)
+        except (sqlite3.Error, OSError) as error:
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+                with suppress(OSError):
+                    self._move_aside(str(error))
+            self._complain(error)
+            return []
+
+    def _check_room(self, reserve: int) -> None:
+        disk = os.statvfs(os.path.dirname(os.path.abspath(self.path)))
+        if disk.f_bavail * disk.f_frsize < reserve:
+            raise OSError("the disk is almost full, and what is left is for messages")
+
+    def _complain(self, error: Exception) -> None:
+        if not self._failing:
+            self._failing = True
+            log.warning("receipts are not kept for now: %s", error)
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _end(self) -> None:
+        self._disconnect()
+
+
+class _Damaged(sqlite3.DatabaseError):
+    """The file can be opened, and not be used."""
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return isinstance(error, _Damaged) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

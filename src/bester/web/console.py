@@ -1,0 +1,227 @@
+"""The console's back end: signing in, the operator's commands, what happens just now.
+
+Only accounts of role ``admin`` get in. The session's cookie goes to no other site's requests (``SameSite=Strict``); and
+what changes anything is a POST with the header ``X-Bester: 1``, which no other site's page can send unasked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Raw, Struct
+
+from bester.errors import (
+    AuthenticationRequired,
+    BadArguments,
+    BesterError,
+    Internal,
+    NotAllowed,
+    Overloaded,
+)
+from bester.protocol.messages import Authentication
+from bester.server.commands import ADMIN, CommandCall
+from bester.web import snapshot
+from bester.web.answers import answer, refused
+from bester.web.feed import Feed, event
+from bester.web.origins import is_own
+from bester.web.sessions import LIFETIME_S, Sessions
+
+if TYPE_CHECKING:
+    from bester.web.site import Site
+
+log = logging.getLogger("bester.web")
+T = TypeVar("T", bound=Struct)
+
+MAX_WATCHERS = 50
+READ_S = 10.0
+"""How long a request's body may take."""
+WRITE_S = 30.0
+"""How long an event may take until the watcher has room for more."""
+LOOK_EVERY_S = 10.0
+"""How often a stream of events looks whether its session is still good."""
+
+
+class Credentials(Struct):
+    """What somebody signs in with."""
+
+    username: str
+    password: str
+
+
+class Command(Struct):
+    """What is to be run."""
+
+    type: str
+    args: Raw = Raw(b"{}")
+
+
+class Console:
+    """What is under ``/api/``."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._hall = site.hall
+        self.sessions = Sessions(lambda: site.hall.clock())
+        self.feed = Feed(site.hall)
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Adds the routes."""
+        router.add_get("/api/session", self._session)
+        router.add_get("/api/events", self._events, allow_head=False)
+        for path, serve in (("login", self._login), ("logout", self._logout), ("command", self._command)):
+            router.add_post(f"/api/{path}", _from_own_pages(serve))
+
+    def close(self) -> None:
+        """Ends the streams of events."""
+        self.feed.close()
+
+    # -- who is it -------------------------------------------------------------------------------------------------
+
+    @property
+    def _cookie(self) -> str:
+        return "__Host-bester" if self._site.is_secure() else "bester"
+
+    async def signed_in(self, request: web.Request, *, used: bool = True) -> str | None:
+        """Returns who sent a request, if that is an admin who is signed in."""
+        token = request.cookies.get(self._cookie)
+        session = self.sessions.find(token, used=used) if token else None
+        if session is None:
+            return None
+        assert token is not None
+        stored = await self._hall.accounts.store.find(session.username)
+        if stored is None or ADMIN not in stored.roles or stored.password_hash != session.password_hash:
+            self.sessions.end(token)
+            return None
+        return session.username
+
+    async def _admin(self, request: web.Request) -> str:
+        """Returns who sent a request.
+
+        Raises:
+            AuthenticationRequired: nobody is signed in.
+        """
+        username = await self.signed_in(request)
+        if username is None:
+            raise AuthenticationRequired("sign in first")
+        return username
+
+    async def _login(self, request: web.Request) -> web.Response:
+        credentials = await _read(request, Credentials)
+        remote = self._site.remote(request)
+        hall = self._hall
+        try:
+            claim = Authentication(credentials.username, password=credentials.password)
+            account = await hall.accounts.authenticate(claim, remote)
+            stored = await hall.accounts.store.find(account.username)
+            if stored is None or ADMIN not in stored.roles:
+                raise NotAllowed("the console is for accounts of role admin")
+        except BesterError as error:
+            hall.counts.logins_failed += 1
+            log.info("a sign-in to the console from %s is refused: %s", remote.address, error.code)
+            return refused(error)
+        hall.counts.logins += 1
+        log.info("%s signed in to the console from %s", ascii(account.username), remote.address)
+        token = self.sessions.begin(account.username, stored.password_hash)
+        response = answer({"ok": True, "data": {"username": account.username, "expires": time.time() + LIFETIME_S}})
+        response.set_cookie(
+            self._cookie,
+            token,
+            max_age=int(LIFETIME_S),
+            path="/",
+            httponly=True,
+            samesite="Strict",
+            secure=self._site.is_secure(),
+        )
+        return response
+
+    async def _logout(self, request: web.Request) -> web.Response:
+        token = request.cookies.get(self._cookie)
+        if token:
+            self.sessions.end(token)
+        response = answer({"ok": True})
+        response.del_cookie(self._cookie, path="/", httponly=True, samesite="Strict", secure=self._site.is_secure())
+        return response
+
+    async def _session(self, request: web.Request) -> web.Response:
+        return answer({"ok": True, "data": {"username": await self._admin(request)}})
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    async def _command(self, request: web.Request) -> web.Response:
+        username = await self._admin(request)
+        command = await _read(request, Command)
+        log.info("%s runs %s from the console", ascii(username), ascii(command.type[:64]))
+        # As the operator: what only sessions have, such as logout, is not for the console.
+        call = CommandCall(self._hall, None, self._site.remote(request))
+        try:
+            data = await call.result(Raw(msgspec.json.encode({"command": command})))
+        except BesterError as error:
+            return refused(error, 200)
+        except Exception:
+            log.exception("a built-in command failed")
+            return refused(Internal(), 200)
+        return answer({"ok": True, "data": data})
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        await self._admin(request)
+        if self.feed.watchers >= MAX_WATCHERS:
+            raise Overloaded(f"at most {MAX_WATCHERS} may watch")
+        headers = {"Cache-Control": "no-store", "Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+        response = web.StreamResponse(headers=headers)
+        self.feed.join()
+        try:
+            await response.prepare(request)
+            await response.write(b"retry: 2000\n\n" + event("history", snapshot.history(self._hall)))
+            looked = self._hall.clock()
+            while made := await self.feed.next():
+                if self._hall.clock() - looked >= LOOK_EVERY_S:
+                    looked = self._hall.clock()
+                    if await self.signed_in(request, used=False) is None:
+                        await response.write(event("signedOut", {}))
+                        break
+                async with asyncio.timeout(WRITE_S):
+                    await response.write(made)
+        except TimeoutError:
+            log.info("a watcher of the console's events does not read them")
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self.feed.leave()
+        return response
+
+
+def _from_own_pages(
+    serve: Callable[[web.Request], Awaitable[web.Response]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Lets only this server's own pages, and programs, send a request."""
+
+    async def check(request: web.Request) -> web.Response:
+        if request.headers.get("X-Bester") != "1" or not is_own(request):
+            return refused(NotAllowed("requests need the header X-Bester: 1, and no other site's Origin"))
+        return await serve(request)
+
+    return check
+
+
+async def _read(request: web.Request, kind: type[T]) -> T:
+    """Returns a request's body.
+
+    Raises:
+        BadArguments: not of the right form.
+    """
+    try:
+        async with asyncio.timeout(READ_S):
+            body = await request.read()
+        return msgspec.json.decode(body, type=kind)
+    except TimeoutError as error:
+        raise BadArguments("the body did not come in time") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadArguments(str(error)) from error

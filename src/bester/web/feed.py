@@ -1,0 +1,78 @@
+"""Server-sent events: one snapshot per second, made once for all who watch, and not at all where nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from bester.errors import BesterError
+from bester.protocol.frames import encode_text
+from bester.web import snapshot
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.web")
+
+
+class Feed:
+    """What those who watch are sent."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+        self._watchers = 0
+        self._making = False
+        self._next: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._closed = False
+
+    @property
+    def watchers(self) -> int:
+        return self._watchers
+
+    def join(self) -> None:
+        """Somebody watches, until :meth:`leave`."""
+        self._watchers += 1
+        self._hall.sampler.watch()
+        if self._watchers == 1:
+            self._hall.sampler.ticked.append(self._tick)
+
+    def leave(self) -> None:
+        self._watchers -= 1
+        self._hall.sampler.unwatch()
+        if not self._watchers:
+            self._hall.sampler.ticked.remove(self._tick)
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._closed = True
+        if not self._next.done():
+            self._next.set_result(b"")
+
+    async def next(self) -> bytes:
+        """Returns the next event; empty at the end. Who comes too late for one gets the one after it."""
+        return b"" if self._closed else await asyncio.shield(self._next)
+
+    def _tick(self) -> None:
+        if not self._making and not self._closed:
+            self._making = True
+            self._hall.spawn(self._make())
+
+    async def _make(self) -> None:
+        try:
+            made = event("now", await snapshot.now(self._hall))
+        except BesterError as error:
+            log.warning("the console's snapshot cannot be made: %s", error.message)
+            made = event("trouble", {"error": {"code": error.code, "message": error.message}})
+        finally:
+            self._making = False
+        ready, self._next = self._next, asyncio.get_running_loop().create_future()
+        if not ready.done():
+            ready.set_result(made)
+        if self._closed:
+            self._next.set_result(b"")
+
+
+def event(name: str, value: Any) -> bytes:
+    """Returns one server-sent event; JSON has no line breaks."""
+    return b"event: " + name.encode() + b"\ndata: " + bytes(encode_text(value)) + b"\n\n"

@@ -1,0 +1,188 @@
+"""WebSocket clients: the same conversation as a TCP client's, with one message for each frame (section 1.1).
+
+:class:`Gateway` stands between the socket and a :class:`WebClient`, which is the connection of any listener. To the
+socket it is the protocol, to the client it is the transport: what comes in gets its length prefix, what goes out loses
+it. Backpressure passes through in both directions, because there is no buffer in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+from bester.errors import BadScope, TooLarge
+from bester.protocol.framing import PREFIX
+from bester.protocol.framing import frame as prefixed
+from bester.protocol.messages import FirstMessage
+from bester.server.listening import ListenerConnection
+from bester.web import messages
+from bester.web.messages import Broken, Messages
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.web")
+
+
+class WebClient(ListenerConnection):
+    """The server's end of a WebSocket; other servers do not come this way."""
+
+    def _first_of_server(self, message: FirstMessage, size: int) -> None:
+        raise BadScope('header.scope must be "client" on a WebSocket')
+
+
+class Gateway(asyncio.Transport):
+    """One WebSocket, after its handshake.
+
+    Args:
+        hall: the server.
+        transport: the socket's, whose callbacks are to come here from now on.
+        gone: called when the connection is over.
+    """
+
+    def __init__(self, hall: Hall, transport: asyncio.Transport, gone: Callable[[Gateway], None]) -> None:
+        super().__init__()
+        self._hall = hall
+        self._raw = transport
+        self._gone = gone
+        self._closing = False
+        """Whether our close frame was sent, after which there is nothing more to say."""
+        self._heard = True
+        self.client = WebClient(hall)
+        self._messages = Messages(self.client.framer.max_size)
+
+    def begin(self) -> None:
+        """The handshake is done."""
+        self.client.connection_made(self)
+
+    # -- the socket's side -----------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        client, reader = self.client, self._messages
+        reader.max_size = client.framer.max_size
+        out = b""
+        for opcode, payload in reader.feed(data):
+            if opcode == messages.TEXT:
+                out += prefixed(payload)
+            elif opcode == messages.PING and not self._closing:
+                self._raw.write(messages.frame(messages.PONG, payload))
+            elif opcode == messages.CLOSE:
+                if out:
+                    client.data_received(out)
+                self._answer_close()
+                return
+        if out:
+            client.data_received(out)
+        if reader.failure is not None:
+            self._break(reader.failure)
+        elif reader.incomplete and not client.ended:
+            # The client sees whole frames only, so that it is here that a slow one shows.
+            if not client.frame_began or out:
+                client.frame_began = self._hall.clock()
+                self._hall.incomplete.add(client)
+        elif client.frame_began and not client.framer.buffered:
+            client.frame_began = 0.0
+            self._hall.incomplete.discard(client)
+
+    def _break(self, error: Broken) -> None:
+        log.info("%s is closed: %s", self.client, error)
+        if error.code == messages.TOO_BIG:
+            self.client.fail(TooLarge(str(error)))
+        if not self._closing:
+            self._closing = True
+            self._raw.write(messages.close_frame(error.code))
+        self._raw.close()
+
+    def _answer_close(self) -> None:
+        """The peer is done, which on a WebSocket means that it wants nothing more either."""
+        if not self._closing:
+            self._closing = True
+            self._raw.write(messages.close_frame(messages.NORMAL))
+        self._raw.close()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self.client.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.client.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone(self)
+        self.client.connection_lost(exc)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Pings a peer that was silent since the last look, and gives up one that was so for two."""
+        if self._closing or self.client.stopped:
+            return
+        if self._heard:
+            self._heard = False
+            self._raw.write(messages.frame(messages.PING, b""))
+        else:
+            log.info("%s does not answer pings", self.client)
+            self._raw.abort()
+
+    # -- the client's side: a transport ------------------------------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Sends whole frames, each as one message."""
+        if self._closing:
+            return
+        data = cast(bytes, data)
+        end = len(data)
+        (size,) = PREFIX.unpack_from(data)
+        if size + 4 == end:
+            self._raw.write(messages.frame(messages.TEXT, data[4:]))
+            return
+        out: list[bytes] = []
+        at = 0
+        while at < end:
+            (size,) = PREFIX.unpack_from(data, at)
+            out.append(messages.frame(messages.TEXT, data[at + 4 : at + 4 + size]))
+            at += 4 + size
+        self._raw.write(b"".join(out))
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        """Sends the close frame; the peer answers with its own, and then the socket is closed."""
+        if not self._closing:
+            self._closing = True
+            code = messages.GOING_AWAY if self._hall.stopping else messages.NORMAL
+            self._raw.write(messages.close_frame(code))
+
+    def close(self) -> None:
+        self.write_eof()
+        self._raw.close()
+
+    def abort(self) -> None:
+        self._closing = True
+        self._raw.abort()
+
+    def is_closing(self) -> bool:
+        return self._closing or self._raw.is_closing()
+
+    def pause_reading(self) -> None:
+        if not self._raw.is_closing():
+            self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._raw.is_closing():
+            self._raw.resume_reading()
+
+    def get_write_buffer_size(self) -> int:
+        return self._raw.get_write_buffer_size()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._raw.set_write_buffer_limits(high, low)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._raw.get_extra_info(name, default)

@@ -1,0 +1,81 @@
+"""``/healthz``: the process answers. ``/readyz``: a message can pass."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from bester.errors import BesterError, StorageFull
+from bester.server.sampling import disk
+from bester.store.database import Shared
+from bester.web.answers import answer
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.web")
+
+FRESH_S = 1.0
+"""How old the look at the store may be."""
+STORE_S = 2.0
+"""How long the store may take."""
+MAX_LAG_S = 5.0
+
+
+class Health:
+    """Says how the server is, to anybody: codes alone, without details."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+        self._loop = asyncio.get_running_loop()
+        self._looked = float("-inf")
+        self._found: list[str] = []
+        self._looking: asyncio.Task[list[str]] | None = None
+
+    async def process(self, request: web.Request) -> web.Response:
+        """Answers as long as the loop turns."""
+        return answer({"status": "ok"})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """Answers 200, or 503 with the reasons: ``draining``, ``loop``, ``disk``, ``store``."""
+        reasons = []
+        hall = self._hall
+        if hall.stopping or hall.exchange.draining or hall.stop_asked.is_set():
+            reasons.append("draining")
+        if hall.sampler.lag_s >= MAX_LAG_S:
+            reasons.append("loop")
+        reasons += await self._store()
+        return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    async def _store(self) -> list[str]:
+        if self._loop.time() - self._looked >= FRESH_S:
+            if self._looking is None:
+                self._looking = self._loop.create_task(self._look())
+            # Whoever asks while somebody looks waits for the same look, which a lost connection does not end.
+            return await asyncio.shield(self._looking)
+        return self._found
+
+    async def _look(self) -> list[str]:
+        found = []
+        room = disk(str(self._hall.config.storage.path))
+        if room is None or room["free"] < self._hall.config.storage.reserve:
+            found.append("disk")
+        store = self._hall.messages
+        try:
+            async with asyncio.timeout(STORE_S):
+                if isinstance(store, Shared):
+                    # It writes nothing, and has the write lock all the same.
+                    await store.database.write(lambda connection: None, adds=True)
+                else:
+                    await store.queue_sizes()
+        except StorageFull:
+            if not found:
+                found.append("disk")
+        except (BesterError, TimeoutError) as error:
+            log.error("the store is not ready: %s", error or "it does not answer")
+            found.append("store")
+        self._found, self._looked, self._looking = found, self._loop.time(), None
+        return found

@@ -1,0 +1,189 @@
+"""``/metrics`` for Prometheus: the numbers that the server keeps anyway, read when somebody asks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from bester import __version__
+from bester.errors import BesterError
+from bester.server.sampling import Totals, disk
+from bester.store.database import COMMIT_BOUNDS_S, Shared
+from bester.store.ports import QueueSize
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+FRESH_S = 5.0
+"""How old the sizes of the queues may be."""
+
+
+class Metrics(Collector):
+    """Collects from the hall. What only the store knows is read before, and kept for :data:`FRESH_S`."""
+
+    def __init__(self, hall: Hall) -> None:
+        self._hall = hall
+        self._loop = asyncio.get_running_loop()
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+        self._queues: list[QueueSize] = []
+        self._totals: Totals | None = None
+        self._looked = float("-inf")
+
+    def knows(self, authorization: str, token: str | None) -> bool:
+        """Whether a request's ``Authorization`` is the configured bearer token."""
+        scheme, _, given = authorization.partition(" ")
+        if token is None or scheme.lower() != "bearer":
+            return False
+        return hmac.compare_digest(given.strip().encode(), token.encode())
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answers with all metrics, in the format that the scraper prefers."""
+        if self._loop.time() - self._looked >= FRESH_S:
+            try:
+                self._queues = await self._hall.messages.queue_sizes()
+                self._totals = await self._hall.sampler.totals()
+            except BesterError:
+                self._queues, self._totals = [], None  # the others are told all the same
+            self._looked = self._loop.time()
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
+        return web.Response(body=encode(self._registry), headers=headers)
+
+    def collect(self) -> Iterable[Metric]:
+        """Gives the metrics; called by the registry."""
+        yield InfoMetricFamily("bester", "The server", {"version": __version__, "name": self._hall.config.server.name})
+        yield from self._messages()
+        yield from self._handlers()
+        yield from self._clients()
+        yield from self._servers()
+        yield from self._storage()
+        sampler = self._hall.sampler
+        yield GaugeMetricFamily("bester_loop_lag_seconds", "How late the event loop was", sampler.lag_s)
+        worst = "How late the event loop was at most within 10 s"
+        yield GaugeMetricFamily("bester_loop_lag_worst_seconds", worst, sampler.worst_lag_s)
+        yield GaugeMetricFamily("bester_start_time_seconds", "When the server started", self._hall.started)
+
+    def _messages(self) -> Iterable[Metric]:
+        exchange = self._hall.exchange
+        counters = exchange.counters
+        yield CounterMetricFamily("bester_messages_accepted", "Messages of clients and servers", counters.accepted)
+        done = CounterMetricFamily("bester_messages", "Messages with their report, by outcome", labels=["outcome"])
+        done.add_metric(["good"], counters.good)
+        for code, count in sorted(counters.bad.items()):
+            done.add_metric([code], count)
+        yield done
+        yield CounterMetricFamily("bester_pushes", "Messages that handlers sent unasked", counters.pushes)
+        yield CounterMetricFamily("bester_deliveries", "Recipients to whose sessions was written", counters.deliveries)
+        yield CounterMetricFamily("bester_repeats", "Repeats of once messages", counters.repeats)
+        unmatched = "Answers of handlers that came too late, twice, or for nothing"
+        yield CounterMetricFamily("bester_unmatched_answers", unmatched, counters.unmatched_answers)
+        dropped = CounterMetricFamily("bester_dropped", "Messages that no report tells of, by cause", labels=["cause"])
+        for code, count in sorted(counters.dropped.items()):
+            dropped.add_metric([code], count)
+        yield dropped
+        yield GaugeMetricFamily("bester_messages_under_way", "Messages without their report", exchange.under_way)
+
+    def _handlers(self) -> Iterable[Metric]:
+        answers = CounterMetricFamily("bester_handler_requests", "Requests to handlers", labels=["type", "outcome"])
+        spent = SummaryMetricFamily("bester_handler_seconds", "From hand-over to answer", labels=["type"])
+        outstanding = GaugeMetricFamily("bester_handler_outstanding", "Requests without an answer", labels=["type"])
+        waiting = GaugeMetricFamily("bester_handler_waiting", "Messages that wait for a handler", labels=["type"])
+        attached = GaugeMetricFamily("bester_handlers_attached", "Attached handlers", labels=["type"])
+        asked: dict[str, int] = {}
+        exchange = self._hall.exchange
+        for handler in exchange.handlers:
+            for request in handler.outstanding.values():
+                name = request.handlers.name
+                asked[name] = asked.get(name, 0) + 1
+        for name, kind in sorted(exchange.types.items()):
+            answers.add_metric([name, "answered"], kind.answered)
+            answers.add_metric([name, "failed"], kind.failed)
+            spent.add_metric([name], kind.answered, kind.seconds)
+            outstanding.add_metric([name], kind.active + asked.get(name, 0))
+            waiting.add_metric([name], sum(len(lane.waiting) for lane in kind.lanes.values()))
+            attached.add_metric([name], len(kind.attached))
+        return answers, spent, outstanding, waiting, attached
+
+    def _clients(self) -> Iterable[Metric]:
+        hall = self._hall
+        presence = hall.exchange.presence
+        yield GaugeMetricFamily("bester_connections", "Open connections of all kinds", len(hall.connections))
+        yield GaugeMetricFamily("bester_unauthenticated", "Connections that have not authenticated", len(hall.gate))
+        yield GaugeMetricFamily("bester_sessions", "Sessions of clients", presence.session_count)
+        yield GaugeMetricFamily("bester_accounts_online", "Accounts with a session", len(presence.usernames()))
+        yield CounterMetricFamily("bester_connections_accepted", "Connections to listeners", hall.counts.connections)
+        logins = CounterMetricFamily("bester_logins", "Logins", labels=["outcome"])
+        logins.add_metric(["good"], hall.counts.logins)
+        logins.add_metric(["bad"], hall.counts.logins_failed)
+        yield logins
+        refused = CounterMetricFamily("bester_refused", "Connections that were closed for an error", labels=["cause"])
+        for code, count in sorted(hall.counts.refused.items()):
+            refused.add_metric([code], count)
+        yield refused
+        slow = "Clients that were cut off because they did not read"
+        yield CounterMetricFamily("bester_slow_consumers", slow, hall.counts.slow_consumers)
+
+    def _servers(self) -> Iterable[Metric]:
+        forwarding = self._hall.forwarding
+        links = GaugeMetricFamily("bester_links", "Links that are up", labels=["direction"])
+        up = sum(destination.link is not None for destination in forwarding.destinations.values())
+        links.add_metric(["out"], up)
+        links.add_metric(["in"], len(forwarding.incoming))
+        yield links
+        sent = CounterMetricFamily("bester_forwarded", "Messages for other servers", labels=["outcome"])
+        for outcome in ("sent", "queued", "skipped", "failed"):
+            sent.add_metric([outcome], getattr(forwarding, outcome))
+        yield sent
+        queue = GaugeMetricFamily("bester_outbox_messages", "Messages in the outbox", labels=["server", "state"])
+        size = GaugeMetricFamily("bester_outbox_bytes", "Their data", labels=["server"])
+        oldest = GaugeMetricFamily("bester_outbox_oldest_seconds", "The age of the oldest", labels=["server"])
+        for one in self._queues:
+            queue.add_metric([one.destination, "waiting"], one.waiting)
+            queue.add_metric([one.destination, "dead"], one.dead)
+            size.add_metric([one.destination], one.bytes)
+            if one.oldest:
+                oldest.add_metric([one.destination], max(0.0, time.time() - one.oldest))
+        yield from (queue, size, oldest)
+
+    def _storage(self) -> Iterable[Metric]:
+        hall = self._hall
+        totals = self._totals
+        if totals is not None:
+            yield GaugeMetricFamily("bester_accounts", "Accounts", totals.accounts)
+            yield GaugeMetricFamily("bester_mailboxes", "Mailboxes that hold something", totals.mailboxes)
+            yield GaugeMetricFamily("bester_mailbox_messages", "Messages in mailboxes", totals.mailbox_messages)
+            yield GaugeMetricFamily("bester_mailbox_bytes", "Their data", totals.mailbox_bytes)
+        yield CounterMetricFamily("bester_mailbox_stored", "Messages put into mailboxes", hall.mailboxes.stored)
+        yield CounterMetricFamily("bester_mailbox_expired", "Messages that expired there", hall.mailboxes.expired)
+        room = disk(str(hall.config.storage.path))
+        if room is not None:
+            yield GaugeMetricFamily("bester_disk_free_bytes", "Free room where the store is", room["free"])
+            yield GaugeMetricFamily("bester_disk_reserve_bytes", "What is left free of it", hall.config.storage.reserve)
+        if isinstance(hall.messages, Shared):
+            database = hall.messages.database
+            counts, seconds = list(database.commits), database.commit_seconds
+            buckets: list[tuple[str, float]] = []
+            total = 0
+            for bound, count in zip((*map(str, COMMIT_BOUNDS_S), "+Inf"), counts, strict=True):
+                total += count
+                buckets.append((bound, total))
+            name = "bester_store_commit_seconds"
+            yield HistogramMetricFamily(name, "Commits of the database", buckets=buckets, sum_value=seconds)

@@ -1,0 +1,74 @@
+"""Who is signed in to the console: in memory, under the hashes of what the browsers hold."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LIFETIME_S = 12 * 3600.0
+IDLE_S = 3600.0
+MAX_SESSIONS = 1000
+"""The most at a time; the one that was used longest ago makes room."""
+
+
+@dataclass(slots=True)
+class SignedIn:
+    """One browser's session; times are of the sessions' clock."""
+
+    username: str
+    password_hash: str
+    """What the account's password was checked against: another password ends the session."""
+    ends: float
+    idle_ends: float
+
+
+class Sessions:
+    """The sessions of one server.
+
+    Args:
+        clock: seconds, which never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._sessions: dict[bytes, SignedIn] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def begin(self, username: str, password_hash: str) -> str:
+        """Returns what the browser is to keep: 256 random bits."""
+        now = self._clock()
+        for key in [key for key, one in self._sessions.items() if now >= min(one.ends, one.idle_ends)]:
+            del self._sessions[key]
+        while len(self._sessions) >= MAX_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        token = secrets.token_urlsafe(32)
+        self._sessions[_hash(token)] = SignedIn(username, password_hash, now + LIFETIME_S, now + IDLE_S)
+        return token
+
+    def find(self, token: str, *, used: bool = True) -> SignedIn | None:
+        """Returns the session of this token, if it has not ended; ``used`` puts off its end for want of use."""
+        key = _hash(token)
+        session = self._sessions.get(key)
+        now = self._clock()
+        if session is None:
+            return None
+        if now >= min(session.ends, session.idle_ends):
+            del self._sessions[key]
+            return None
+        if used:
+            session.idle_ends = now + IDLE_S
+            self._sessions[key] = self._sessions.pop(key)  # to the end, so that the first is the oldest
+        return session
+
+    def end(self, token: str) -> None:
+        """Ends a session, if there is such."""
+        self._sessions.pop(_hash(token), None)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,163 @@
+/** Handlers: who serves each type, since when, how fast, and what went wrong last. */
+
+import { ask, badge, empty, h, replace, table, toast } from "../../ui/dom.js";
+import { clock, count, millis, rate, span } from "../../ui/format.js";
+import { command } from "../api.js";
+import { poll } from "./polling.js";
+
+const MOST = 100;
+
+export function handlers({ page, live }) {
+  const list = h("section.card.list", { "aria-label": "Handlers" });
+  replace(page, list);
+
+  const failing = (row) => row.answered + row.failed && row.failed / (row.answered + row.failed) > 0.05;
+
+  function show(rows) {
+    if (!rows.length) {
+      const text =
+        "A handler is a program that understands a type of message. Attach one to the handler socket, or name one in the configuration under handlers.typeMap; it appears here at once.";
+      replace(list, empty("No handlers yet", text));
+      return;
+    }
+    const speeds = new Map((live.now?.types ?? []).map((type) => [type.name, type]));
+    replace(
+      list,
+      table({
+        caption: "Types and their handlers",
+        rows: rows.slice(0, MOST),
+        columns: [
+          {
+            label: "Type",
+            cell: (row) => [
+              row.type,
+              row.lastError && h("div.cut.error-text.note", { title: row.lastError }, row.lastError),
+            ],
+          },
+          { label: "State", cell: state },
+          { label: "Served by", cell: servedBy },
+          { label: "Outstanding", kind: "number", cell: outstanding },
+          { label: "Now", kind: "number", cell: (row) => `${rate(speeds.get(row.type)?.rate ?? 0)}/s` },
+          { label: "Mean", kind: "number", cell: (row) => millis(row.meanMs) },
+          { label: "Answered", kind: "number", cell: (row) => count(row.answered) },
+          {
+            label: "Failed",
+            kind: "number",
+            cell: (row) => (failing(row) ? badge(count(row.failed), "bad") : count(row.failed)),
+          },
+          { label: "", kind: "actions", cell: actions },
+        ],
+      }),
+      rows.length > MOST && h("p.pager", null, `and ${rows.length - MOST} more types`),
+    );
+  }
+
+  function state(row) {
+    if (row.stopped) return badge("stopped", "waiting");
+    if (row.attached.length) return badge("attached", "good");
+    if (row.process) return row.process.pid ? badge("running", "good") : badge("not running", "bad");
+    return row.classic ? badge("classic", "accent") : badge("nobody", "bad");
+  }
+
+  function servedBy(row) {
+    const parts = row.attached
+      .slice(0, 3)
+      .map((one) =>
+        h("div.once", null, one.name || "unnamed", " ", h("span.muted", null, `since ${span(one.seconds)}`)),
+      );
+    if (row.attached.length > 3) parts.push(h("div.muted", null, `and ${row.attached.length - 3} more`));
+    if (row.process?.pid) {
+      const again = row.process.starts > 1 ? `, started ${row.process.starts} times` : "";
+      parts.push(h("div.once", null, `process ${row.process.pid}`, h("span.muted", null, again)));
+    } else if (row.classic) parts.push(h("div.mono.cut", { title: row.classic }, row.classic.split("/").at(-1)));
+    return parts.length ? parts : h("span.muted", null, "–");
+  }
+
+  function outstanding(row) {
+    const busy = row.active + row.attached.reduce((sum, one) => sum + one.outstanding, 0);
+    const room = row.attached.reduce((sum, one) => sum + one.concurrency, 0);
+    const text = room ? `${count(busy)} of ${count(room)}` : count(busy);
+    return row.waiting ? [text, " ", badge(`${count(row.waiting)} wait`, "waiting")] : text;
+  }
+
+  function actions(row) {
+    const { type } = row;
+    const button = (what, act) =>
+      h(
+        "button.small.quiet",
+        {
+          type: "button",
+          dataset: { focus: `${what}:${type}` },
+          "aria-label": `${what} ${type}`,
+          onclick: () => act(row),
+        },
+        what,
+      );
+    const can = [];
+    if (row.process) can.push(button("Log", log));
+    if ((row.stopped || (row.process && !row.process.pid)) && (row.classic || row.process))
+      can.push(button("Start", start));
+    if (!row.stopped && (row.attached.length || row.classic)) can.push(button("Drain", drain), button("Stop", stop));
+    return h("div.buttons", null, can);
+  }
+
+  async function start({ type }) {
+    try {
+      await command("startHandler", { type });
+      toast(`${type} was started.`);
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    polling.now();
+  }
+
+  function drain({ type }) {
+    ask({
+      title: `Drain ${type}?`,
+      danger: true,
+      action: "Drain",
+      body: "Its handlers get no new messages, finish what they have, and stop. New messages of this type are reported bad until somebody serves it again.",
+      run: async () => {
+        const { outstanding: left } = (await command("drainHandler", { type })) ?? {};
+        toast(`${type} is draining; ${count(left ?? 0)} outstanding.`);
+        polling.now();
+      },
+    });
+  }
+
+  function stop({ type }) {
+    ask({
+      title: `Stop ${type} now?`,
+      danger: true,
+      action: "Stop",
+      body: "What its handlers are working on fails, and is reported bad to the senders. Drain it to let that finish first.",
+      run: async () => {
+        await command("stopHandler", { type });
+        toast(`${type} was stopped.`);
+        polling.now();
+      },
+    });
+  }
+
+  async function log({ type }) {
+    try {
+      const lines = await command("handlerLog", { type, lines: 200 });
+      const text = lines.map(({ time, line }) => `${clock(time)}  ${line}`).join("\n");
+      const body = text
+        ? h("pre", { tabindex: 0, role: "region", "aria-label": "Log" }, text)
+        : h("p.muted", null, "It wrote nothing yet.");
+      ask({ title: `What ${type} wrote`, body, action: "Close" });
+      body.scrollTop = body.scrollHeight;
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+  }
+
+  const polling = poll(
+    () => command("listHandlers"),
+    show,
+    (error) => replace(list, empty("The handlers cannot be shown", error.message)),
+    2000,
+  );
+  return polling.stop;
+}

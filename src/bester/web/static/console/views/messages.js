@@ -1,0 +1,380 @@
+/** Messages: the receipts of those that are done with, the way of one as a picture, and sending one. */
+
+import { ask, badge, check, empty, field, h, replace, table, toast } from "../../ui/dom.js";
+import { clock, count, millis } from "../../ui/format.js";
+import { kindOf, picture } from "../../ui/route.js";
+import { canSend, command, givePassword, sender, session } from "../api.js";
+import { toReceipt } from "../model.js";
+import { poll } from "./polling.js";
+
+const PAGE = 50;
+const MOST = 1000;
+
+export function messages({ page, tools, rest, live }) {
+  if (rest[0] === "send") return compose({ page, tools, live });
+  if (rest[0] === "of") return single({ page, tools, rest, live });
+  return stream({ page, tools, live });
+}
+
+// -- the stream -----------------------------------------------------------------------------------------------------
+
+function stream({ page, tools }) {
+  let turned = 0;
+  let more = false;
+  let unrecorded = 0;
+  const list = h("section.card.list", { "aria-label": "Receipts" });
+  const causes = h("div");
+  const changed = () => {
+    turned = 0;
+    clearTimeout(form.timer);
+    form.timer = setTimeout(polling.now, 250);
+  };
+  const form = h(
+    "form.card.filters",
+    { role: "search", "aria-label": "Filter messages", oninput: changed, onsubmit: (event) => event.preventDefault() },
+    field("Account", { name: "account", type: "search", autocomplete: "off", "data-search": "" }),
+    field("Type", { name: "type", type: "search", autocomplete: "off" }),
+    field("Outcome", { name: "outcome", tag: "select", options: [["", "any"], "good", "bad"] }),
+    field("Id", { name: "id", type: "search", autocomplete: "off" }),
+  );
+  replace(tools, h("a.button.primary", { href: "#/messages/send" }, "Send a message"));
+  replace(page, form, list, causes);
+
+  const chosen = () =>
+    Object.fromEntries(
+      ["account", "type", "outcome", "id"]
+        .map((name) => [name, form.elements[name].value.trim()])
+        .filter(([, value]) => value),
+    );
+
+  async function load() {
+    const found = await command("trace", { ...chosen(), limit: Math.min(MOST, (turned + 1) * PAGE + 1) });
+    const from = turned * PAGE;
+    more = found.receipts.length > from + PAGE;
+    unrecorded = found.unrecorded;
+    return found.receipts.slice(from, from + PAGE).map(toReceipt);
+  }
+
+  function show(rows) {
+    if (!rows.length) {
+      const filtered = Object.keys(chosen()).length > 0;
+      const text = filtered
+        ? "Take something out of the filter, or look further back."
+        : "Each message that a client, a handler or another server sends leaves a receipt here.";
+      replace(
+        list,
+        empty(
+          filtered ? "Nothing matches" : "No messages yet",
+          text,
+          h("a.button", { href: "#/messages/send" }, "Send a message"),
+        ),
+      );
+      return;
+    }
+    const turn = (change) => () => {
+      change();
+      polling.now();
+    };
+    replace(
+      list,
+      table({
+        caption: "Receipts, the newest first",
+        rows,
+        columns: [
+          {
+            label: "Time",
+            kind: "once",
+            cell: (row) =>
+              h(
+                "a.id",
+                {
+                  href: `#/messages/of/${encodeURIComponent(row.trace)}/${row.at}`,
+                  dataset: { focus: `${row.trace}/${row.at}` },
+                  "aria-label": `${clock(row.at)}, the way of the message: ${row.type} from ${row.from}`,
+                },
+                clock(row.at),
+              ),
+          },
+          { label: "From", cell: (row) => row.from },
+          { label: "Type", cell: (row) => row.type },
+          { label: "To", cell: (row) => h("span.cut", { title: row.to }, row.to || "–") },
+          { label: "Outcome", cell: (row) => badge(row.outcome, row.good ? "good" : "bad") },
+          { label: "Took", kind: "number", cell: (row) => millis(row.ms) },
+          { label: "Id", cell: (row) => h("span.cut.mono", { title: row.id }, row.id || "–") },
+        ],
+      }),
+      h(
+        "div.pager",
+        null,
+        h(
+          "button.small",
+          { type: "button", disabled: turned === 0, dataset: { focus: "back" }, onclick: turn(() => (turned -= 1)) },
+          "Newer",
+        ),
+        h(
+          "span",
+          null,
+          turned ? `Page ${turned + 1}` : "The newest",
+          unrecorded > 0 && ` · ${count(unrecorded)} more were only counted`,
+        ),
+        h(
+          "button.small",
+          { type: "button", disabled: !more, dataset: { focus: "on" }, onclick: turn(() => (turned += 1)) },
+          "Older",
+        ),
+      ),
+    );
+  }
+
+  function showCauses(found) {
+    if (!found.causes.length) return replace(causes);
+    return replace(
+      causes,
+      h(
+        "section.card.list",
+        { "aria-labelledby": "causes" },
+        h("h2", { id: "causes" }, "What failed in the last hour"),
+        table({
+          caption: "Failures by their causes",
+          rows: found.causes.slice(0, 20),
+          columns: [
+            { label: "Cause", cell: (row) => badge(row.code, "bad") },
+            { label: "Type", cell: (row) => row.type },
+            { label: "Times", kind: "number", cell: (row) => count(row.count) },
+            {
+              label: "Last",
+              cell: (row) =>
+                h(
+                  "a.id",
+                  {
+                    href: `#/messages/of/${row.last.trace}/${row.last.at}`,
+                    dataset: { focus: `cause:${row.code}:${row.type}` },
+                    "aria-label": `${clock(row.last.at)}, the last ${row.code} of ${row.type}`,
+                  },
+                  clock(row.last.at),
+                ),
+            },
+            { label: "What to do", cell: (row) => row.advice },
+          ],
+        }),
+      ),
+    );
+  }
+
+  const polling = poll(
+    load,
+    show,
+    (error) => replace(list, empty("The receipts cannot be shown", error.message)),
+    2000,
+  );
+  const why = poll(
+    () => command("why"),
+    showCauses,
+    () => replace(causes),
+    10_000,
+  );
+  return () => {
+    clearTimeout(form.timer);
+    polling.stop();
+    why.stop();
+  };
+}
+
+// -- one message ----------------------------------------------------------------------------------------------------
+
+function single({ page, tools, rest: [, id, at], live }) {
+  replace(tools, h("a.button", { href: "#/messages" }, "All messages"));
+  let stopped = false;
+  command("trace", { id, limit: 20 }).then(
+    ({ receipts }) => {
+      if (stopped) return;
+      const found = receipts.find((one) => String(one.at) === at) ?? receipts[0];
+      if (found) replace(page, ...told(toReceipt(found), live));
+      else
+        replace(
+          page,
+          h(
+            "section.card",
+            null,
+            empty("This message is not known any more", "Receipts are kept for some days, and only so many of them."),
+          ),
+        );
+    },
+    (error) => stopped || replace(page, h("section.card", null, empty("The receipt cannot be shown", error.message))),
+  );
+  return () => {
+    stopped = true;
+  };
+}
+
+function told(receipt, live) {
+  const facts = [
+    ["From", receipt.from],
+    ["Type", receipt.type],
+    ["Time", clock(receipt.at)],
+    ["Took", millis(receipt.ms)],
+    ["Id", receipt.id],
+    ["Trace", receipt.trace],
+  ];
+  return [
+    h(
+      "section.card",
+      { "aria-labelledby": "way" },
+      h("h2", { id: "way" }, "The way of this message"),
+      receipt.route?.length
+        ? null
+        : h("p.hint", null, "Nobody asked for the route of this message: this is what its receipt tells."),
+      picture(receipt.steps, { user: receipt.from, server: live.now?.server.name ?? "" }),
+    ),
+    h(
+      "div.two",
+      null,
+      h(
+        "section.card",
+        { "aria-labelledby": "outcome" },
+        h("h2", { id: "outcome" }, "Outcome"),
+        h(
+          "div.stack",
+          null,
+          h("p", null, badge(receipt.outcome, receipt.good ? "good" : "bad")),
+          receipt.message && h("p", null, receipt.message),
+          resultList(receipt.results, receipt.recipients),
+        ),
+      ),
+      h(
+        "section.card",
+        { "aria-labelledby": "facts" },
+        h("h2", { id: "facts" }, "The message"),
+        h(
+          "dl.facts",
+          null,
+          facts.filter(([, value]) => value).map(([name, value]) => [h("dt", null, name), h("dd", null, value)]),
+        ),
+      ),
+    ),
+  ];
+}
+
+function resultList(results, recipients = results.length) {
+  if (!results.length) return h("p.muted", null, "It had no recipients.");
+  const most = 20;
+  return h(
+    "dl.facts",
+    null,
+    results
+      .slice(0, most)
+      .map(({ to, status, error, code = error?.code }) => [
+        h("dt", null, to),
+        h("dd", null, badge(status, kindOf(status)), code && [" ", h("span.error-text", null, error?.message ?? code)]),
+      ]),
+    recipients > most && [h("dt", null, "…"), h("dd", null, `and ${count(recipients - most)} more`)],
+  );
+}
+
+// -- sending --------------------------------------------------------------------------------------------------------
+
+function compose({ page, tools, live }) {
+  replace(tools, h("a.button", { href: "#/messages" }, "All messages"));
+  const types = h("datalist", { id: "types" });
+  command("listTypes").then(
+    (names) =>
+      replace(
+        types,
+        names.slice(0, 200).map((name) => h("option", { value: name })),
+      ),
+    () => {},
+  );
+  const wrong = h("p.wrong", { role: "alert" });
+  const go = h("button.primary", { type: "submit" }, "Send");
+  const answer = h("div.stack", { "aria-live": "polite" });
+  const data = field(
+    "Data",
+    { tag: "textarea", name: "data", spellcheck: "false", value: '{\n  "text": "hello"\n}' },
+    "Any JSON value. The server carries it as it is; only handlers look inside.",
+  );
+  const form = h(
+    "form.card",
+    {
+      oninput: () => {
+        const error = problemIn(form.elements.data.value);
+        form.elements.data.setAttribute("aria-invalid", error ? "true" : "false");
+        wrong.textContent = error;
+        go.textContent = form.elements.dry.checked ? "Show what would happen" : "Send";
+      },
+      onsubmit: async (event) => {
+        event.preventDefault();
+        const { type, data: text, dry } = form.elements;
+        wrong.textContent = problemIn(text.value);
+        if (wrong.textContent || (!canSend() && !(await askPassword()))) return;
+        go.disabled = true;
+        try {
+          const client = await sender();
+          const asked = { route: !dry.checked, dryRun: dry.checked, timeout: 60 };
+          const granted = client.features.includes("route");
+          const report = await client.send(type.value, JSON.parse(text.value), granted ? asked : { timeout: 60 });
+          replace(answer, ...reported(report, dry.checked, granted, live));
+        } catch (error) {
+          wrong.textContent = error.message;
+          if (!canSend()) toast("Give your password again to send.", "bad");
+        }
+        go.disabled = false;
+      },
+    },
+    field("Type", { name: "type", required: true, list: "types", autocomplete: "off" }),
+    types,
+    data,
+    check("Dry run: ask the handlers what they would do, and do nothing", { name: "dry" }),
+    wrong,
+    h("div.buttons", null, go),
+  );
+  replace(page, h("h2.hidden", null, "Send a message"), form, answer);
+  form.elements.type.focus({ preventScroll: true });
+  return null;
+}
+
+function problemIn(text) {
+  try {
+    JSON.parse(text);
+    return "";
+  } catch (error) {
+    return `Not JSON: ${error.message}`;
+  }
+}
+
+function askPassword() {
+  return ask({
+    title: "Your password, to send as yourself",
+    action: "Go on",
+    body: field(
+      `Password of ${session.user}`,
+      { name: "password", type: "password", required: true, autocomplete: "current-password" },
+      "It is not kept when the page is loaded again.",
+    ),
+    run: async ({ elements }) => givePassword(elements.password.value),
+  });
+}
+
+function reported(report, dry, granted, live) {
+  return [
+    h(
+      "section.card",
+      { "aria-label": "Report" },
+      h("h2", null, dry ? "What would happen" : "Report"),
+      h(
+        "div.stack",
+        null,
+        h(
+          "p",
+          null,
+          badge(report.good ? "good" : (report.error?.code ?? "bad"), report.good ? "good" : "bad"),
+          " ",
+          report.error?.message ?? "",
+        ),
+        report.route.length
+          ? picture(report.route, { user: session.user, server: live.now?.server.name })
+          : h("p.muted", null, granted ? "It has no steps." : "This server does not tell the way of a message."),
+        !dry && resultList(report.results),
+      ),
+    ),
+  ];
+}

@@ -1,0 +1,135 @@
+/** Now: a living picture of this server, its numbers over the last ten minutes, and what is wrong. */
+
+import { badge, empty, h, replace, setText } from "../../ui/dom.js";
+import { count, millis, rate, span } from "../../ui/format.js";
+import { onchange } from "../../ui/theme.js";
+import { command } from "../api.js";
+import { living } from "../living.js";
+import { plot } from "../plot.js";
+import { poll } from "./polling.js";
+
+export function now({ page, live }) {
+  const numbers = {
+    accounts: ["accounts online", h("dd")],
+    sessions: ["sessions", h("dd")],
+    messages: ["messages / s", h("dd")],
+    mean: ["mean answer", h("dd")],
+    errors: ["reported bad", h("dd")],
+    uptime: ["running for", h("dd")],
+  };
+  const picture = living();
+  const plots = [
+    plot({
+      title: "Messages",
+      lines: [
+        { key: "messages", label: "in", colour: "accent" },
+        { key: "deliveries", label: "delivered", colour: "muted" },
+      ],
+      format: (value) => `${rate(value)}/s`,
+      least: 5,
+    }),
+    plot({
+      title: "Latency",
+      lines: [
+        { key: "mean", label: "mean", colour: "accent" },
+        { key: "p95", label: "95 %", colour: "muted" },
+      ],
+      format: millis,
+      least: 1,
+    }),
+    plot({
+      title: "Reported bad",
+      lines: [{ key: "errors", label: "", colour: "bad" }],
+      format: (value) => `${rate(value)} %`,
+      least: 5,
+    }),
+  ];
+  const problems = h("div", { role: "status" });
+  const problemsCard = h(
+    "section.card",
+    { "aria-labelledby": "problems" },
+    h("h2", { id: "problems" }, "Problems"),
+    problems,
+  );
+  replace(
+    page,
+    h(
+      "dl.card.numbers",
+      null,
+      Object.values(numbers).map(([label, value]) => h("div", null, h("dt", null, label), value)),
+    ),
+    h(
+      "section.card.picture",
+      { "aria-labelledby": "picture" },
+      h("h2.hidden", { id: "picture" }, "Messages moving now"),
+      picture.element,
+    ),
+    problemsCard,
+    h(
+      "section.plots",
+      { "aria-label": "The last ten minutes" },
+      plots.map(({ element }) => element),
+    ),
+  );
+
+  let told = "";
+  const show = (fresh) => {
+    const last = live.points.at(-1);
+    const state = live.now;
+    if (!state || !last) return;
+    setText(numbers.accounts[1], count(state.counts.online));
+    setText(numbers.sessions[1], count(state.counts.sessions));
+    setText(numbers.messages[1], rate(last.messages));
+    setText(numbers.mean[1], millis(last.mean));
+    setText(numbers.errors[1], `${rate(last.errors)} %`);
+    setText(numbers.uptime[1], span(state.server.uptime));
+    const text = JSON.stringify(state.problems);
+    if (text !== told) {
+      told = text;
+      replace(
+        problems,
+        state.problems.length
+          ? list(state.problems)
+          : h("p.muted", null, "None. Handlers answer, links are up, and nothing was given up."),
+      );
+    }
+    if (document.hidden) return;
+    for (const one of plots) one.show(live.points);
+    if (fresh) picture.show(state);
+  };
+  const meeting = poll(
+    () => command("listClients", { limit: 30 }),
+    (clients) => live.meet(clients),
+    () => {},
+    10_000,
+  );
+  if (!live.now) replace(problems, empty("Waiting for the first numbers", "They come once a second."));
+  show(false);
+  if (live.now) picture.show({ ...live.now, movements: [] });
+  const stops = [
+    live.listen(show),
+    meeting.stop,
+    onchange(() => plots.forEach((one) => one.redraw())),
+    picture.stop,
+    ...plots.map((one) => one.stop),
+  ];
+  return () => stops.forEach((stop) => stop());
+}
+
+function list(problems) {
+  return h(
+    "ul.problems",
+    null,
+    problems
+      .slice(0, 20)
+      .map(({ error, text, view }) =>
+        h(
+          "li",
+          null,
+          badge(error ? "error" : "warning", error ? "bad" : "waiting"),
+          h("span", null, text, " ", view && h("a", { href: `#/${view}` }, `See ${view}`)),
+        ),
+      ),
+    problems.length > 20 && h("li.muted", null, `and ${problems.length - 20} more`),
+  );
+}

@@ -1,0 +1,291 @@
+/** Servers: the links to the others, what waits for them, and what was given up. */
+
+import { ask, badge, empty, h, replace, table, toast } from "../../ui/dom.js";
+import { bytes, clock, count, day, span } from "../../ui/format.js";
+import { command } from "../api.js";
+import { poll } from "./polling.js";
+
+const PAGE = 50;
+
+export function servers({ page }) {
+  const links = h("section.card.list", { "aria-labelledby": "links" });
+  const queue = h("section.card.list", { "aria-labelledby": "queue" });
+  const pages = [0];
+  let dead = true;
+  replace(page, links, queue);
+
+  function showLinks(rows) {
+    const title = h("h2", { id: "links" }, "Links");
+    if (!rows.length) {
+      const text =
+        "Name one in the configuration under federation.servers, or let a handler send to an address; bester peer helps with the certificates.";
+      replace(links, title, empty("No other servers yet", text));
+      return;
+    }
+    replace(
+      links,
+      title,
+      table({
+        caption: "Other servers",
+        rows: rows.slice(0, 100),
+        columns: [
+          {
+            label: "Server",
+            cell: (row) => [
+              row.name,
+              row.address !== row.name && h("div.muted.mono.note", null, row.address),
+              row.lastError && h("div.cut.error-text.note", { title: row.lastError }, row.lastError),
+            ],
+          },
+          { label: "Link", cell: state },
+          { label: "Identity", cell: identity },
+          { label: "In flight", kind: "number", cell: (row) => count(row.inFlight) },
+          {
+            label: "Waiting",
+            kind: "number",
+            cell: (row) => (row.waiting ? badge(count(row.waiting), "waiting") : "0"),
+          },
+          { label: "Given up", kind: "number", cell: (row) => (row.dead ? badge(count(row.dead), "bad") : "0") },
+          {
+            label: "Next try",
+            kind: "once",
+            cell: (row) => (row.retryIn === null || row.retryIn === undefined ? "–" : `in ${span(row.retryIn)}`),
+          },
+          { label: "", kind: "actions", cell: linkActions },
+        ],
+      }),
+    );
+  }
+
+  function state(row) {
+    if (row.link === "up") return badge(`up ${row.seconds === undefined ? "" : `for ${span(row.seconds)}`}`, "good");
+    if (row.link === "classic") return badge("classic", "accent");
+    if (row.waiting || row.retryIn) return badge("down", "bad");
+    return badge(row.incoming ? "incoming" : "idle");
+  }
+
+  function identity(row) {
+    const known = row.verified
+      ? badge("verified", "good")
+      : row.link === "up" || row.link === "classic"
+        ? badge("not verified", "waiting")
+        : h("span.muted.once", null, "not met yet");
+    return row.fingerprint ? [known, h("div.mono.cut.muted", { title: row.fingerprint }, row.fingerprint)] : known;
+  }
+
+  function linkActions(row) {
+    if (!row.waiting && !row.dead) return null;
+    return h(
+      "div.buttons",
+      null,
+      h(
+        "button.small.quiet",
+        {
+          type: "button",
+          dataset: { focus: `retry:${row.name}` },
+          "aria-label": `Retry all for ${row.name}`,
+          onclick: () => retry({ server: row.name }, `all for ${row.name}`),
+        },
+        "Retry all",
+      ),
+    );
+  }
+
+  // -- the outbox -----------------------------------------------------------------------------------------------------
+
+  let more = false;
+
+  async function loadQueue() {
+    const rows = await command("listQueue", { dead, after: pages.at(-1), limit: PAGE + 1 });
+    more = rows.length > PAGE;
+    return [rows.slice(0, PAGE), dead, pages.length];
+  }
+
+  function showQueue([rows]) {
+    const choose = (value, text) =>
+      h(
+        "button.small",
+        {
+          type: "button",
+          "aria-pressed": dead === value ? "true" : "false",
+          class: dead === value ? "primary" : null,
+          dataset: { focus: `dead:${value}` },
+          onclick: () => {
+            dead = value;
+            pages.length = 1;
+            queuePolling.now();
+          },
+        },
+        text,
+      );
+    const head = h(
+      "div.pager",
+      null,
+      h("h2", { id: "queue" }, dead ? "Dead letters" : "Waiting messages"),
+      h(
+        "div.buttons",
+        { role: "group", "aria-label": "Which messages" },
+        choose(true, "Given up"),
+        choose(false, "Waiting"),
+      ),
+    );
+    if (!rows.length) {
+      const text = dead
+        ? "Messages that could not be sent for days, or that the other server refused, are kept here to be looked at."
+        : "Everything that was accepted for other servers has been sent.";
+      replace(queue, head, empty(dead ? "No dead letters" : "Nothing waits", text));
+      return;
+    }
+    replace(
+      queue,
+      head,
+      table({
+        caption: dead ? "Dead letters" : "Waiting messages",
+        rows,
+        columns: [
+          { label: "Message", cell: (row) => row.id },
+          { label: "For", cell: (row) => row.server },
+          { label: "Type", cell: (row) => row.type },
+          { label: "Size", kind: "number", cell: (row) => bytes(row.bytes) },
+          { label: "Since", kind: "once", cell: (row) => day(row.created) },
+          { label: "Tries", kind: "number", cell: (row) => count(row.tries) },
+          {
+            label: "Last error",
+            cell: (row) =>
+              row.lastError
+                ? h("span.cut.error-text", { title: row.lastError }, row.lastError)
+                : h("span.muted", null, "none"),
+          },
+          { label: "", kind: "actions", cell: queueActions },
+        ],
+      }),
+      h(
+        "div.pager",
+        null,
+        h(
+          "button.small",
+          {
+            type: "button",
+            disabled: pages.length === 1,
+            dataset: { focus: "back" },
+            onclick: () => turn(() => pages.pop()),
+          },
+          "Back",
+        ),
+        h("span", null, `Page ${pages.length}`),
+        h(
+          "button.small",
+          {
+            type: "button",
+            disabled: !more,
+            dataset: { focus: "on" },
+            onclick: () => turn(() => pages.push(rows.at(-1).id)),
+          },
+          "More",
+        ),
+      ),
+    );
+  }
+
+  function turn(change) {
+    change();
+    queuePolling.now();
+  }
+
+  function queueActions(row) {
+    const button = (what, act) =>
+      h(
+        "button.small.quiet",
+        {
+          type: "button",
+          dataset: { focus: `${what}:${row.id}` },
+          "aria-label": `${what} message ${row.id}`,
+          onclick: act,
+        },
+        what,
+      );
+    return h(
+      "div.buttons",
+      null,
+      button("Show", () => look(row)),
+      button("Retry", () => retry({ ids: [row.id] }, `message ${row.id}`)),
+      button("Drop", () => drop(row)),
+    );
+  }
+
+  async function look({ id }) {
+    try {
+      const found = await command("showQueue", { id });
+      const facts = [
+        ["For", found.server],
+        ["Type", found.type],
+        ["Id", found.messageId],
+        ["Since", day(found.created)],
+        ["Tries", found.tries],
+        ["Next try", found.nextTry ? clock(found.nextTry) : "none"],
+        ["Hops", found.hops],
+        ["Trace", found.traceparent],
+        ["Last error", found.lastError],
+      ];
+      const body = h(
+        "div.stack",
+        null,
+        h(
+          "dl.facts",
+          null,
+          facts
+            .filter(([, value]) => value !== null && value !== undefined)
+            .map(([name, value]) => [h("dt", null, name), h("dd", null, String(value))]),
+        ),
+        h("pre", { tabindex: 0, role: "region", "aria-label": "Data" }, pretty(found.data)),
+        found.cut && h("p.muted", null, "Only the first 64 KiB are shown."),
+      );
+      ask({ title: `Message ${id}`, body, action: "Close" });
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+  }
+
+  async function retry(args, what) {
+    try {
+      await command("retryQueue", args);
+      toast(`Trying ${what} now.`);
+    } catch (error) {
+      toast(error.message, "bad");
+    }
+    queuePolling.now();
+    linkPolling.now();
+  }
+
+  function drop({ id, server }) {
+    ask({
+      title: `Drop message ${id}?`,
+      danger: true,
+      action: "Drop message",
+      body: `${server} will not get it. There is no way back.`,
+      run: async () => {
+        await command("dropQueue", { ids: [id] });
+        toast(`Message ${id} was dropped.`);
+        queuePolling.now();
+        linkPolling.now();
+      },
+    });
+  }
+
+  const failed = (where) => (error) => replace(where, empty("This cannot be shown", error.message));
+  const linkPolling = poll(() => command("listServers"), showLinks, failed(links), 2000);
+  const queuePolling = poll(loadQueue, showQueue, failed(queue), 4000);
+  return () => {
+    linkPolling.stop();
+    queuePolling.stop();
+  };
+}
+
+/** JSON with its lines broken, where it is JSON. */
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,60 @@
+/** Numbers, times and sizes as people read them. */
+
+const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const one = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+
+export const count = (value) => (value === null || value === undefined ? "–" : whole.format(value));
+
+export function rate(value) {
+  if (value === null || value === undefined) return "–";
+  return value >= 100 ? whole.format(value) : one.format(value);
+}
+
+export function millis(value) {
+  if (value === null || value === undefined) return "–";
+  if (value >= 10_000) return `${one.format(value / 1000)} s`;
+  if (value >= 100) return `${whole.format(value)} ms`;
+  if (value >= 1) return `${one.format(value)} ms`;
+  return value > 0 ? `${Math.max(1, Math.round(value * 1000))} µs` : "0 ms";
+}
+
+export function bytes(value) {
+  if (value === null || value === undefined) return "–";
+  const units = ["B", "KiB", "MiB", "GiB"];
+  let at = 0;
+  while (value >= 1024 && at < units.length - 1) {
+    value /= 1024;
+    at += 1;
+  }
+  return `${at ? one.format(value) : whole.format(value)} ${units[at]}`;
+}
+
+/** A span of seconds: `3 h 12 min`. */
+export function span(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  const total = Math.max(0, Math.round(seconds));
+  if (total < 60) return `${total} s`;
+  if (total < 3600) return `${Math.floor(total / 60)} min`;
+  if (total < 86_400) return `${Math.floor(total / 3600)} h ${Math.floor((total % 3600) / 60)} min`;
+  return `${Math.floor(total / 86_400)} d ${Math.floor((total % 86_400) / 3600)} h`;
+}
+
+/** Seconds since 1970, or an ISO text, as the local clock shows it. */
+export function clock(time) {
+  const date = typeof time === "number" ? new Date(time * 1000) : new Date(time);
+  if (Number.isNaN(date.getTime())) return "–";
+  return date.toLocaleTimeString("en-GB", { hour12: false });
+}
+
+export function day(time) {
+  const date = typeof time === "number" ? new Date(time * 1000) : new Date(time);
+  if (Number.isNaN(date.getTime())) return "–";
+  return `${date.toLocaleDateString("en-CA")} ${date.toLocaleTimeString("en-GB", { hour12: false }).slice(0, 5)}`;
+}
+
+/** Cuts a text in the middle, for pictures; its whole stands in a title. */
+export function short(text, most = 16) {
+  if (text.length <= most) return text;
+  const head = Math.ceil((most - 1) * 0.6);
+  return `${text.slice(0, head)}…${text.slice(text.length - (most - 1 - head))}`;
+}

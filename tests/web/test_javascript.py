@@ -1,0 +1,333 @@
+"""bester.js in Node, against the real server: also through kill -9, with nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bester
+
+TIMEOUT_S = 30.0
+PASSWORD = "correct horse"
+BESTERD = "import sys; sys.argv[0] = 'besterd'; from bester.cli.besterd import main; main()"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(bester.__file__).parents[1])}
+"""Whatever folder a process is in, it finds the package that is tested."""
+
+CLIENT = Path(bester.__file__).parent / "web/static/js/bester.js"
+NODE = shutil.which("node")
+
+
+def _node_version() -> tuple[int, ...]:
+    if NODE is None:
+        return (0, 0)
+    told = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout
+    return tuple(int(part) for part in re.findall(r"[0-9]+", told)[:2])
+
+
+VERSION = _node_version()
+pytestmark = pytest.mark.skipif(VERSION < (20, 10), reason="there is no Node that has a WebSocket")
+FLAGS = [] if VERSION >= (22, 0) else ["--experimental-websocket"]
+
+HANDLER = '''
+"""Sends what it gets to whom it names."""
+import sys
+from bester import Handler, Reply, SendClients
+
+handler = Handler(sys.argv[1], concurrency=1024, dry_run=True, retry_max_s=0.3)
+
+@handler.on("post")
+def post(message):
+    return SendClients([message.data["to"]], message.data)
+
+@handler.on("echo")
+def echo(message):
+    return Reply(message.data)
+
+handler.run()
+'''
+
+
+def free_port() -> int:
+    with socket.socket() as sought:
+        sought.bind(("127.0.0.1", 0))
+        return int(sought.getsockname()[1])
+
+
+class Daemon:
+    """A server in a folder, as a process."""
+
+    def __init__(self, folder: Path, tree: dict[str, Any]) -> None:
+        self.folder = folder
+        self.config = folder / "server.json"
+        self.config.write_text(json.dumps(tree))
+        self.port = int(tree["network"]["tcp4"]["port"])
+        self.web = f"http://127.0.0.1:{tree['network']['web']['port']}" if "web" in tree["network"] else ""
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", BESTERD, str(self.config)],
+                cwd=self.folder,
+                env=ENVIRONMENT,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.rstrip().endswith("is ready"):
+                return
+        pytest.fail(f"no server:\n{(self.folder / 'log').read_text()}")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(TIMEOUT_S)
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.process = None
+
+    def command(self, type: str, **args: Any) -> Any:
+        """Runs a command on the operator's socket."""
+        message = {"payload": {"type": "builtin", "id": "1", "data": {"command": {"type": type, "args": args}}}}
+        body = json.dumps(message).encode()
+        with socket.socket(socket.AF_UNIX) as control:
+            control.settimeout(TIMEOUT_S)
+            control.connect(str(self.folder / "besterControl"))
+            control.sendall(struct.pack("<I", len(body)) + body)
+            (size,) = struct.unpack("<I", control.recv(4, socket.MSG_WAITALL))
+            report = json.loads(control.recv(size, socket.MSG_WAITALL))
+        assert report["header"]["status"] == "good", report
+        return report["payload"].get("data")
+
+
+class Place:
+    """A server with a handler, and Node programs beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.daemon = Daemon(
+            folder,
+            {
+                "server": {"name": "j.example"},
+                "network": {
+                    "types": ["tcp4", "web"],
+                    "tcp4": {"port": free_port(), "address": "127.0.0.1"},
+                    "web": {"port": free_port(), "address": "127.0.0.1"},
+                },
+                "handlers": {"availableTypes": ["post", "echo"], "typeMap": {"post": {}, "echo": {}}},
+                "accounts": {"registration": "firstUse"},
+            },
+        )
+        self.url = self.daemon.web.replace("http", "ws") + "/ws"
+        script = folder / "handler.py"
+        script.write_text(HANDLER)
+        self.daemon.start()
+        self._handler = subprocess.Popen(
+            [sys.executable, str(script), str(folder / "besterHandlers")], env=ENVIRONMENT, stderr=subprocess.DEVNULL
+        )
+        self._programs: list[subprocess.Popen[str]] = []
+        deadline = time.monotonic() + TIMEOUT_S
+        while not any(row["attached"] for row in self.daemon.command("listHandlers")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def program(self, body: str) -> subprocess.Popen[str]:
+        """Starts a Node program that has ``Client``, ``BesterError``, ``url`` and ``say``."""
+        head = (
+            f"import {{ Client, BesterError }} from {json.dumps(CLIENT.as_uri())};\n"
+            f"const url = {json.dumps(self.url)}, password = {json.dumps(PASSWORD)};\n"
+            "const say = (value) => process.stdout.write(JSON.stringify(value) + '\\n');\n"
+            "const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));\n"
+        )
+        path = self.folder / f"program{len(self._programs)}.mjs"
+        path.write_text(head + body)
+        assert NODE is not None
+        program = subprocess.Popen([NODE, *FLAGS, "--no-warnings", str(path)], stdout=subprocess.PIPE, text=True)
+        self._programs.append(program)
+        return program
+
+    def run(self, body: str) -> Any:
+        """Runs a program to its end, and returns what it said last."""
+        told, _ = self.program(body).communicate(timeout=TIMEOUT_S)
+        return json.loads(told.splitlines()[-1])
+
+    def close(self) -> None:
+        for program in self._programs:
+            program.kill()
+            program.wait()
+            assert program.stdout is not None
+            program.stdout.close()
+        self._handler.terminate()
+        self._handler.wait(TIMEOUT_S)
+        self.daemon.stop()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    try:
+        yield place
+    finally:
+        place.close()
+
+
+def test_sends_and_receives(place: Place) -> None:
+    told = place.run("""
+        const client = await Client.connect(url, { username: "t", password });
+        const report = await client.send("echo", { text: "hello" }, { route: true });
+        const message = await client.receive();
+        const plan = await client.send("post", { to: "t" }, { dryRun: true });
+        const seconds = await client.ping();
+        const types = await client.builtin("listTypes");
+        client.close();
+        say({ server: client.server, good: report.good, steps: report.route.map((step) => step.name), message,
+              plan: plan.route.map((step) => step.status), quick: seconds < 5, types, rest: (await client.receive()) ?? null });
+    """)
+    assert told["server"] == "j.example"
+    assert told["good"]
+    assert told["steps"][0] == "echo"
+    assert (told["message"]["type"], told["message"]["data"]) == ("echo", {"text": "hello"})
+    assert told["plan"]
+    assert told["quick"]
+    assert told["types"] == ["echo", "post"]
+    assert told["rest"] is None
+
+
+def test_errors_have_stable_codes(place: Place) -> None:
+    told = place.run("""
+        const code = (promise) => promise.then(() => "none", (error) => error instanceof BesterError && error.code);
+        const codes = {};
+        const client = await Client.connect(url, { username: "t", password });
+        codes.wrong = await code(Client.connect(url, { username: "t", password: "wrong" }));
+        codes.away = await code(Client.connect("ws://127.0.0.1:9/ws", { username: "t", password }));
+        codes.type = await code(client.send("nobody").then((report) => report.orThrow()));
+        codes.large = await code(client.send("echo", "x".repeat(2_000_000)));
+        codes.id = await code(client.send("echo", 1, { id: "auth_special" }));
+        codes.command = await code(client.builtin("noSuchCommand"));
+        client.close();
+        codes.closed = await code(client.send("echo"));
+        say(codes);
+    """)
+    assert told == {
+        "wrong": "authenticationFailed",
+        "away": "connectFailed",
+        "type": "noHandler",
+        "large": "tooLarge",
+        "id": "badId",
+        "command": "unknownCommand",
+        "closed": "connectionClosed",
+    }
+
+
+def test_comes_back_with_its_token(place: Place) -> None:
+    told = place.run("""
+        const first = await Client.connect(url, { username: "t", password });
+        first.close();
+        const second = await Client.connect(url, { username: "t", token: first.token });
+        const good = (await second.send("echo", 1)).good;
+        const { token } = second;
+        await second.logout();
+        const third = await Client.connect(url, { username: "t", token }).catch((error) => error.code);
+        say({ good, third });
+    """)
+    assert told == {"good": True, "third": "authenticationFailed"}
+
+
+def test_what_was_not_done_with_comes_again_and_what_was_does_not(place: Place) -> None:
+    told = place.run("""
+        const kept = new Map();
+        const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+        const sender = await Client.connect(url, { username: "t", password });
+        let client = await Client.connect(url, { username: "g", password, storage });
+        const got = [];
+        let failed = false;
+        client.onerror = () => (failed = true);
+        client.onmessage = async ({ data }) => {
+          if (data.number === 2) throw new Error("not now");
+          got.push(data.number);
+        };
+        for (const number of [1, 2, 3]) sender.send("post", { to: "g", number }).catch(() => {});
+        while (got.length < 2 || !failed) await pause(10);
+        await pause(100);
+        client.close();
+        client = await Client.connect(url, { username: "g", password, storage });
+        const again = (await client.receive()).data.number;
+        client.close();
+        sender.close();
+        say({ got, again });
+    """)
+    assert told == {"got": [1, 3], "again": 2}
+
+
+def test_nothing_is_lost_through_a_kill(place: Place) -> None:
+    """A hundred ``once`` messages to a client that acknowledges; the server is killed between them, twice."""
+    receiver = place.program("""
+        const client = new Client(url, { username: "g", password });
+        const got = [];
+        client.onstate = (state) => say({ state });
+        await client.open();
+        for await (const { data } of client) {
+          got.push(data.number);
+          if (new Set(got).size === 100) break;
+        }
+        client.close();
+        await pause(100);
+        say({ got });
+        process.exit();
+    """)
+    assert receiver.stdout is not None
+    while json.loads(receiver.stdout.readline()).get("state") != "open":
+        pass
+    sender = place.program("""
+        const client = await Client.connect(url, { username: "t", password });
+        let reported = 0;
+        const send = async (number) => {
+          for (;;) {
+            const report = await client.send("post", { to: "g", number }, { once: true, id: `m${number}` });
+            if (report.good) break;
+            if (!report.error.temporary) throw new Error(report.error.code);
+            await pause(100);
+          }
+          reported += 1;
+          if (reported === 20 || reported === 60) say({ reported });
+        };
+        const all = [];
+        for (let number = 0; number < 100; number += 1) {
+          all.push(send(number));
+          await pause(15);
+        }
+        await Promise.all(all);
+        say({ reported });
+        client.close();
+        process.exit();
+    """)
+    assert sender.stdout is not None
+    for _ in range(2):
+        assert json.loads(sender.stdout.readline())
+        place.daemon.stop(signal.SIGKILL)
+        place.daemon.start()
+    assert json.loads(sender.stdout.readline()) == {"reported": 100}
+    got = json.loads(receiver.communicate(timeout=TIMEOUT_S)[0].splitlines()[-1])["got"]
+    assert sorted(got) == list(range(100))
+
+
+def test_the_package_is_of_this_version() -> None:
+    package = json.loads(CLIENT.with_name("package.json").read_text())
+    assert package["version"] == bester.__version__
+    assert all(CLIENT.with_name(name).exists() for name in package["files"])

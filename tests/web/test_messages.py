@@ -1,0 +1,65 @@
+"""WebSocket messages, without a socket (RFC 6455, section 5)."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.web.frames import MASK, sent
+
+from bester.web.messages import BINARY, CLOSE, CONTINUATION, PING, TEXT, Messages, close_frame, frame
+
+
+@given(st.lists(st.binary(max_size=70_000), max_size=4), st.data())
+def test_any_split_of_the_bytes_gives_the_same_messages(bodies: list[bytes], data: st.DataObject) -> None:
+    stream = b"".join(sent(TEXT if index % 2 else BINARY, body) for index, body in enumerate(bodies))
+    reader = Messages(100_000)
+    found: list[tuple[int, bytes]] = []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        found += reader.feed(stream[:cut])
+        stream = stream[cut:]
+    assert found == [(TEXT, body) for body in bodies]
+    assert reader.failure is None
+    assert not reader.incomplete
+
+
+def test_parts_are_joined_around_control_frames() -> None:
+    reader = Messages(100)
+    stream = sent(TEXT, b"a", last=False) + sent(PING, b"?") + sent(CONTINUATION, b"b", last=False)
+    assert reader.feed(stream) == [(PING, b"?")]
+    assert reader.incomplete
+    assert reader.feed(sent(CONTINUATION, b"c") + sent(CLOSE, b"")) == [(TEXT, b"abc"), (CLOSE, b"")]
+
+
+@pytest.mark.parametrize(
+    ("stream", "code"),
+    [
+        (frame(TEXT, b"not masked"), 1002),
+        (b"\xc1" + sent(TEXT, b"reserved")[1:], 1002),
+        (sent(CONTINUATION, b"of nothing"), 1002),
+        (sent(TEXT, b"a", last=False) + sent(TEXT, b"b"), 1002),
+        (sent(3, b""), 1002),
+        (sent(PING, b"", last=False), 1002),
+        (sent(PING, b"x" * 126), 1002),
+        (sent(TEXT, b"x" * 101), 1009),
+        (sent(TEXT, b"x" * 60, last=False) + sent(CONTINUATION, b"x" * 60), 1009),
+        (sent(TEXT, b"", last=False) + sent(CONTINUATION, b"", last=False) * 1024, 1002),
+    ],
+)
+def test_what_breaks_the_protocol_ends_it_after_what_came_before(stream: bytes, code: int) -> None:
+    reader = Messages(100)
+    assert reader.feed(sent(TEXT, b"before") + stream)[0] == (TEXT, b"before")
+    assert reader.failure is not None
+    assert reader.failure.code == code
+    assert reader.feed(sent(TEXT, b"after")) == []
+
+
+def test_a_size_is_refused_before_its_data_comes() -> None:
+    reader = Messages(100)
+    assert reader.feed(b"\x81\xff" + (2**63).to_bytes(8, "big") + MASK) == []
+    assert reader.failure is not None
+
+
+def test_the_close_frame_has_its_code() -> None:
+    assert close_frame(1001) == b"\x88\x02\x03\xe9"

@@ -1,0 +1,171 @@
+"""What monitoring asks: metrics, health, problems (docs/web.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from tests.certificates import self_signed
+from tests.server.peers import PATIENCE_S, to, until
+from tests.web.browsers import Browsing, browsing
+
+from bester import __version__
+from bester.server import views
+
+TOKEN = "a-token-of-the-scraper"
+DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana" / "bester.json"
+
+
+async def metrics(play: Browsing) -> dict[tuple[str, str], float]:
+    """Returns the samples by their names and their labels' values, in the order of the labels' names."""
+    status, text, headers = await play.get("/metrics")
+    assert status == 200
+    assert headers["Content-Type"].startswith("text/plain")
+    found: dict[tuple[str, str], float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found[sample.name, " ".join(value for _, value in sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+async def test_metrics() -> None:
+    async with browsing() as play:
+        handler, sender = await play.attach("chat"), await play.login()
+        await play.hall.accounts.add("away", "secret")
+        sender.ask("chat", "1")
+        handler.answer(await handler.get(), to("t", "away"))
+        await sender.get()
+        await sender.good("1")
+        sender.ask("nothing", "2")
+        await sender.bad("2")
+        sender.ask("chat", "3")
+        await handler.get()
+        found = await metrics(play)
+        assert found["bester_messages_total", "good"] == 1
+        assert found["bester_messages_total", "noHandler"] == 1
+        assert found["bester_messages_under_way", ""] == 1
+        assert found["bester_handler_requests_total", "answered chat"] == 1
+        assert found["bester_handler_seconds_count", "chat"] == 1
+        assert 0 < found["bester_handler_seconds_sum", "chat"] < PATIENCE_S
+        assert found["bester_handler_outstanding", "chat"] == 1
+        assert found["bester_handlers_attached", "chat"] == 1
+        assert found["bester_sessions", ""] == 1
+        assert found["bester_mailbox_messages", ""] == 1
+        assert found["bester_links", "out"] == 0
+        assert found["bester_store_commit_seconds_count", ""] > 0
+        assert found["bester_store_commit_seconds_bucket", "+Inf"] == found["bester_store_commit_seconds_count", ""]
+        assert found["bester_disk_free_bytes", ""] > 0
+        assert found["bester_info", f"test.example {__version__}"] == 1
+        assert ("process_resident_memory_bytes", "") in found
+
+
+async def test_metrics_are_for_this_machine_a_token_and_admins() -> None:
+    async with browsing(web={"metricsToken": TOKEN}) as play:
+        assert (await play.get("/metrics"))[0] == 200
+        for headers in (
+            {"X-Forwarded-For": "192.0.2.1"},
+            {"Host": "bester.example"},
+            {"Origin": "http://evil.example"},
+        ):
+            assert (await play.get("/metrics", headers=headers))[0] == 403
+            for token in ("wrong", "", f"{TOKEN}x"):
+                bearer = headers | {"Authorization": f"Bearer {token}"}
+                assert (await play.get("/metrics", headers=bearer))[0] == 403
+            assert (await play.get("/metrics", headers=headers | {"Authorization": f"Bearer {TOKEN}"}))[0] == 200
+        await play.sign_in()
+        assert (await play.get("/metrics", headers={"X-Forwarded-For": "192.0.2.1"}))[0] == 200
+    async with browsing() as play:
+        headers = {"Host": "bester.example", "Authorization": "Bearer "}
+        assert (await play.get("/metrics", headers=headers))[0] == 403
+
+
+async def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    async with browsing() as play:
+        await play.attach("chat")
+        _, text, _ = await play.get("/metrics")
+        names = {line.split("{")[0].split(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+        names |= {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    dashboard: dict[str, Any] = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    assert len(expressions) > 15
+    for expression in expressions:
+        for name in re.findall(r"\b(?:bester|process)_[a-z_]+", expression):
+            assert name in names, name
+
+
+# -- health -----------------------------------------------------------------------------------------------------
+
+
+async def test_healthy() -> None:
+    async with browsing() as play:
+        assert await play.json("/healthz") == (200, {"status": "ok"})
+        assert await play.json("/readyz") == (200, {"ready": True, "reasons": []})
+        answers = await asyncio.gather(*(play.json("/readyz") for _ in range(5)))
+        assert [status for status, _ in answers] == [200] * 5
+
+
+async def test_a_disk_without_its_reserve_is_not_ready() -> None:
+    more_than_there_is = min(shutil.disk_usage("/tmp").free + (1 << 34), 1 << 40)
+    async with browsing({"storage": {"reserve": more_than_there_is}}) as play:
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["disk"]})
+        assert (await play.json("/healthz"))[0] == 200
+        (problem,) = (await views.status(play.hall))["problems"]
+        assert problem["what"] == "disk"
+
+
+async def test_a_store_that_is_lost_is_not_ready() -> None:
+    async with browsing() as play:
+        await play.hall.messages.close()
+        await play.hall.accounts.close()
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["store"]})
+        assert (await views.problems(play.hall))[0]["what"] == "store"
+
+
+async def test_a_server_that_drains_is_not_ready() -> None:
+    async with browsing() as play:
+        play.hall.stop_soon()
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["draining"]})
+
+
+async def test_a_loop_that_is_late_shows() -> None:
+    async with browsing() as play:
+        await until(lambda: play.hall.sampler.history)
+        time.sleep(2.5)  # the loop itself is held up
+        await until(lambda: play.hall.sampler.lag_s > 1)
+        (problem,) = await views.problems(play.hall)
+        assert problem["what"] == "loop"
+
+
+# -- problems ---------------------------------------------------------------------------------------------------
+
+
+async def test_certificates_that_end_are_problems(tmp_path: Path) -> None:
+    papers = self_signed(tmp_path, "localhost", days=5)
+    web = {"certificate": papers.certificate, "key": papers.key}
+    async with browsing(web=web) as play:
+        (problem,) = await views.problems(play.hall)
+        assert problem["what"] == "certificate"
+        assert problem["name"] == "the certificate localhost.pem of the web listener"
+        assert problem["detail"].startswith("ends in 4 days")
+
+
+async def test_mailboxes_and_queues_that_fill_up_are_problems() -> None:
+    limits = {"mailboxMessages": 1}
+    federation = {"maxQueued": 1}
+    async with browsing({"limits": limits, "federation": federation}) as play:
+        handler, sender = await play.attach("chat"), await play.login()
+        await play.hall.accounts.add("away", "secret")
+        sender.ask("chat", "1")
+        servers = {"type": "sendServers", "data": ["127.0.0.1:1"]}
+        handler.answer(await handler.get(), to("away"), servers)
+        await sender.good("1")
+        problems = {problem["what"]: problem for problem in await views.problems(play.hall)}
+        assert problems["mailbox"]["name"] == "away"
+        assert problems["queue"]["name"] == "127.0.0.1:1"
+        assert problems["queue"]["since"] > 0
