@@ -8,7 +8,7 @@ import pytest
 from msgspec import Raw
 from tests.core.conftest import World
 
-from bester.core.delivery import ACK_S, CUT_OFF_S, GIVEN_MESSAGES, QUEUE_BYTES, UNREAD_S, Letter
+from bester.core.delivery import ACK_S, CUT_OFF_S, GIVEN_MESSAGES, QUEUE_BYTES, SERVER_S, UNREAD_S, Letter
 from bester.core.endpoints import AttachedHandler, Phase, Session
 from bester.core.work import CatchUp, CutOff, Delivery, Deposit, Take
 from bester.errors import MailboxFull
@@ -153,6 +153,23 @@ def test_the_first_of_several_sessions_settles_the_result(world: World, post: Po
     assert delivery.id == id
     assert world.effects() == []
     assert post.statuses() == []
+
+
+def test_another_servers_report_does_not_wait_long(world: World, post: Post) -> None:
+    g, peer = acking(world), world.peer("l.example")
+    world.send(peer, "chat", 1, id="7")
+    post.asked += 1
+    world.answer(post.chat, "1", {"type": "sendClients", "data": ["g"]}, payload={"data": 1})
+    post.pass_on(2, "g")
+    (first, _), (second, _) = given(world, g)
+    world.exchange.now += SERVER_S
+    world.exchange.sweep()
+    (delivery,) = stored(world, *world.all(Deposit))
+    assert delivery.id in (first, second)
+    assert world.report(peer) == {"id": "7", "results": [{"to": "g", "status": "stored"}]}
+    assert post.statuses() == []
+    world.exchange.acknowledged(g, [delivery.id])
+    assert world.only(Take) == Take("g", delivery.id)
 
 
 def test_a_reply_holds_up_no_report(world: World) -> None:

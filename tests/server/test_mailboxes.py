@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, hello, result_of, stage, to, until
+from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, hello, result, result_of, stage, to, until
 
 ACK = ("ack",)
 
@@ -107,6 +107,21 @@ async def test_a_mailbox_is_bounded() -> None:
             ("stored", None),
             ("failed", "mailboxFull"),
         ]
+
+
+async def test_the_mailbox_goes_with_its_account() -> None:
+    async with stage() as play:
+        handler, t, root = await play.attach("chat"), await play.login(), await play.admin()
+        await (await play.login("g")).leave()
+        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+        t.ask("chat", "1")
+        await pass_on(handler, "g")
+        await t.good("1")
+        await result(root, "removeAccount", username="g")
+        assert await mail(play, "g") == 0
+        t.ask("chat", "2")
+        await pass_on(handler, "g")
+        assert result_of(await t.report("2")) == [("g", "failed", "unknownAccount")]
 
 
 async def test_a_transient_message_is_not_kept() -> None:

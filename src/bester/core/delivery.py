@@ -35,6 +35,9 @@ from bester.protocol.names import username
 
 ACK_S = 30.0
 """How long a session may leave something unacknowledged."""
+SERVER_S = 1.0
+"""How long another server's report waits for an acknowledgement: then the message is kept as well, because its link
+carries only so many messages without a report."""
 UNREAD_S = 2.0
 """How long a session without ``ack`` may leave its socket full before its messages go to the mailbox."""
 CUT_OFF_S = 30.0
@@ -498,10 +501,20 @@ class Delivering(Dispatch):
             oldest = next(iter(session.given.values()), None) or session.queue[0]
             if self.now - oldest.since >= (ACK_S if session.acknowledges else UNREAD_S):
                 self._stall(session)
+            else:
+                self._keep_for_servers(session)
         for session, since in list(self._unread.items()):
             if self.now - since >= CUT_OFF_S:
                 del self._unread[session]
                 self.effects.append(CutOff(session))
+
+    def _keep_for_servers(self, session: Session) -> None:
+        for delivery in list(session.given.values()):
+            if self.now - delivery.since < SERVER_S:
+                return
+            envelope = delivery.envelope
+            if envelope is not None and not delivery.settled and envelope.origin.scope == "server":
+                self._keep(delivery)
 
     def _stall(self, session: Session) -> None:
         """The session does not take what it is given: everything goes through the mailbox until it does."""

@@ -186,7 +186,7 @@ class AccountService:
         return canonical
 
     async def remove(self, name: str) -> None:
-        """Removes an account, with its tokens and sessions.
+        """Removes an account, with its tokens, sessions and mail.
 
         Raises:
             UnknownAccount: there is none.
@@ -194,6 +194,7 @@ class AccountService:
         canonical = username(name)
         await self.store.remove(canonical)
         self._end_sessions(canonical, "the account was removed")
+        await self.hall.mailboxes.clear(canonical)
 
     async def set_password(self, name: str, password: str) -> None:
         """Sets an account's password; its tokens and sessions end.

@@ -89,6 +89,10 @@ class Mailboxes:
         """
         return await self.store.has_mail(username)
 
+    async def clear(self, username: str) -> int:
+        """Removes all mail of an account that is gone, and returns how many letters there were."""
+        return await self.store.clear_mailbox(username)
+
     # -- effects -------------------------------------------------------------------------------------------------
 
     def deposit(self, effect: Deposit) -> None:
