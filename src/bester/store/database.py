@@ -282,23 +282,39 @@ class _Room:
         """Whether less than the reserve is free. Called outside of transactions."""
         now = time.monotonic()
         if self._spare < AMPLE or now - self._looked >= LOOK_EVERY_S:
-            self._spare = self._look(connection)
+            self._spare, log_size = self._look(connection)
+            # The log is counted twice, as itself and as what it makes of the file. With few writes nothing else would
+            # carry it over, and on a small disk it would keep out what there is room for.
+            if self._spare < 0 < self._spare + 2 * log_size:
+                self._carry_over(connection)
+                self._spare, _ = self._look(connection)
             self._looked = now
         return self._spare < 0
 
-    def _look(self, connection: sqlite3.Connection) -> int:
-        """Returns how many bytes are free beyond the reserve."""
+    def _carry_over(self, connection: sqlite3.Connection) -> None:
+        """Brings the log into the file and empties it, unless somebody, such as a backup, is reading it."""
+        with suppress(sqlite3.Error):  # then it stays, and what does not fit is refused
+            (wait_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+            connection.execute("PRAGMA busy_timeout = 0").close()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {wait_ms}").close()
+
+    def _look(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        """Returns how many bytes are free beyond the reserve, and how many the log has."""
         try:
             system = os.statvfs(self._path)
             log_size = os.stat(f"{self._path}-wal").st_size
             (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
             (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         except (OSError, sqlite3.Error):
-            return 0  # the work itself finds out what is wrong
+            return 0, 0  # the work itself finds out what is wrong
         free = system.f_bavail * system.f_frsize
         # What was removed left pages in the file, which can be used again; but they go through the log first, so some
         # room outside is needed in any case. What is in the log now goes into the file later.
-        return min(free + int(pages) * int(page_size) - log_size - self._reserve, free - self._reserve // 2)
+        inside = int(pages) * int(page_size)
+        return min(free + inside - log_size - self._reserve, free - self._reserve // 2), log_size
 
 
 def _attempt(connection: sqlite3.Connection, job: _Job, several: bool) -> _Outcome:
