@@ -18,7 +18,7 @@ from cryptography import x509
 
 from bester import AuthenticationError, Client, ConnectError, ConnectionClosed, ReceivedMessage, Refused
 from bester.errors import TooLarge
-from bester.net.identity import fingerprints
+from bester.net.fingerprints import fingerprints
 from bester.protocol.framing import frame
 
 if TYPE_CHECKING:

@@ -52,7 +52,7 @@ def _fingerprints(certificate: bytes) -> tuple[str, str]:
     """Returns what a certificate, as DER, may be pinned by: its own fingerprint, and its key's, which outlives it."""
     from cryptography import x509
 
-    from bester.net.identity import fingerprints
+    from bester.net.fingerprints import fingerprints
 
     try:
         return fingerprints(x509.load_der_x509_certificate(certificate))
