@@ -98,6 +98,7 @@ class Session(Endpoint):
         "position",
         "queue",
         "queue_bytes",
+        "read_from",
         "reading_mail",
         "roles",
         "since",
@@ -143,6 +144,8 @@ class Session(Endpoint):
         """In which batch the session came, and how many messages had been written in it before."""
         self.position = 0
         """How far its mailbox was read."""
+        self.read_from = 0
+        """Where the page began that is being read."""
         self.reading_mail = False
 
 

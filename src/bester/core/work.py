@@ -9,7 +9,6 @@ from bester.core.handlers import HandlerType, Lane
 from bester.core.once import OnceRecord
 from bester.errors import BesterError
 from bester.protocol.addresses import Address
-from bester.protocol.messages import Payload
 
 
 class Envelope(Struct, gc=False):
@@ -129,14 +128,9 @@ class CatchUp(Struct):
 
 
 class Recall(Struct):
-    """Look on disk for what became of a ``once`` message; answer with ``Exchange.recalled``."""
+    """Look on disk for a ``once`` message; answer with ``Exchange.recalled`` or ``not_recalled``."""
 
     record: OnceRecord
-    origin: Endpoint
-    payload: Payload
-    size: int
-    hops: int
-    trace: str
 
 
 class Remember(Struct):
