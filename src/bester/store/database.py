@@ -183,11 +183,20 @@ class Database:
                 return
             # What adds took the room away from what removes.
             self._deliver(_all_failed([job for job in batch if job.adds], error))
-            batch = [job for job in batch if not job.adds]
-            try:
-                self._deliver(self._transact(connection, batch))
-            except sqlite3.Error as again:
-                self._deliver(_all_failed(batch, again))
+            for job in batch:
+                if not job.adds:
+                    self._serve_on_full_disk(connection, job)
+
+    def _serve_on_full_disk(self, connection: sqlite3.Connection, job: _Job) -> None:
+        """Does alone what did not fit together, in the room that the log leaves when it is emptied before."""
+        if self._lost is not None:  # with one before it
+            self._deliver(_all_failed([job], self._lost))
+            return
+        try:
+            self._room.carry_over(connection)
+            self._deliver(self._transact(connection, [job]))
+        except sqlite3.Error as error:
+            self._deliver(_all_failed([job], error))
 
     def _transact(self, connection: sqlite3.Connection, batch: list[_Job]) -> list[_Outcome]:
         """Runs jobs and commits. Raises sqlite3.Error if nothing of them has been done."""
@@ -286,12 +295,12 @@ class _Room:
             # The log is counted twice, as itself and as what it makes of the file. With few writes nothing else would
             # carry it over, and on a small disk it would keep out what there is room for.
             if self._spare < 0 < self._spare + 2 * log_size:
-                self._carry_over(connection)
+                self.carry_over(connection)
                 self._spare, _ = self._look(connection)
             self._looked = now
         return self._spare < 0
 
-    def _carry_over(self, connection: sqlite3.Connection) -> None:
+    def carry_over(self, connection: sqlite3.Connection) -> None:
         """Brings the log into the file and empties it, unless somebody, such as a backup, is reading it."""
         with suppress(sqlite3.Error):  # then it stays, and what does not fit is refused
             (wait_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
