@@ -27,7 +27,9 @@ from bester.errors import (
     Malformed,
     NotAllowed,
     ServerUnverified,
+    SessionEnded,
     ShuttingDown,
+    StorageFull,
     Throttled,
 )
 from bester.net.keepalive import keep_alive
@@ -209,23 +211,31 @@ class ListenerConnection(Connection):
         payload = message.payload
         data: bytes | None = None
         try:
-            if message.header.authentication is not None:
-                account = await accounts.authenticate(message.header.authentication, self.remote)
-            else:
-                assert payload is not None
-                account = await accounts.open_by_command(payload, self.remote)
-                payload = None
-            if self.ended:
-                return
-            if self.hall.stopping:
-                raise ShuttingDown
-            features = tuple(feature for feature in message.header.features if feature in accounts.features)
-            token = await accounts.new_token(account.username) if "token" in features else None
-            with self.hall.mailboxes.arriving(account.username) as arrival:
-                has_mail = await self.hall.mailboxes.has_mail(account.username)
-                # From here on there is no other await until the session is there.
-                has_mail = has_mail or arrival.has_mail
-        except Malformed as error:
+            with accounts.checking() as login:
+                if message.header.authentication is not None:
+                    account = await accounts.authenticate(message.header.authentication, self.remote, login)
+                else:
+                    assert payload is not None
+                    account = await accounts.open_by_command(payload, self.remote, login)
+                    payload = None
+                if self.ended:
+                    return
+                if self.hall.stopping:
+                    raise ShuttingDown
+                features = tuple(feature for feature in message.header.features if feature in accounts.features)
+                token = None
+                if "token" in features:
+                    try:
+                        token = await accounts.new_token(account.username)
+                    except StorageFull:
+                        # Rather without a token than not at all: what it takes out of its mailbox makes room.
+                        features = tuple(feature for feature in features if feature != "token")
+                with self.hall.mailboxes.arriving(account.username) as arrival:
+                    has_mail = await self.hall.mailboxes.has_mail(account.username)
+                    # From here on there is no other await until the session is there.
+                    has_mail = has_mail or arrival.has_mail
+                login.check()
+        except (Malformed, SessionEnded) as error:
             self.fail(error)
             return
         except BesterError as error:
@@ -239,6 +249,7 @@ class ListenerConnection(Connection):
             self.hall.config.server.name,
             roles=account.roles,
             features=features,
+            created=account.created,
             since=self.hall.clock(),
             carrier=self,
         )

@@ -6,9 +6,9 @@ commits, the next batch gathers: the busier it is, the less a write costs. Each 
 one that fails takes back only itself. Nothing is answered before its transaction is on disk.
 
 Work that adds is refused while the file system has less than the reserve free; what is left is for removing, which
-needs some room too before it makes any. A commit that fails for want of room took nothing into the file. One that
-fails otherwise (an fsync) has an unknown outcome: then nothing more is served, and the owner is told, so that it can
-stop (docs/protocol.md, section 4). An fsync that fails while the log is carried over into the file changes no
+needs some room too before it makes any. Should something else fill the disk, a ballast file gives way to it. A commit
+that fails for want of room took nothing into the file. One that fails otherwise (an fsync) has an unknown outcome: then
+nothing more is served, and the owner is told, so that it can stop (docs/protocol.md, section 4). An fsync that fails while the log is carried over into the file changes no
 outcome: the log stays what counts until it has succeeded.
 """
 
@@ -31,6 +31,8 @@ from bester.store.schema import MIGRATIONS
 MAX_BATCH = 1024
 """The most jobs in one transaction, so that the first of them do not wait for long."""
 RESERVE = 64 * 1024 * 1024
+BALLAST = 1024 * 1024
+"""The largest file that does nothing but occupy room, until the disk is full."""
 LOOK_EVERY_S = 0.05
 """How old what is known of the free room can be, as long as there is more than :data:`AMPLE` beyond the reserve."""
 AMPLE = 256 * 1024 * 1024
@@ -151,6 +153,7 @@ class Database:
         while more:
             batch, more = self._next_batch()
             self._serve(connection, batch)
+        self._room.give_way()
         disconnect(connection, clean=self._lost is None)
         lock.release()
         self._deliver([_Outcome(self._ended, None, None)])
@@ -193,8 +196,10 @@ class Database:
             self._deliver(_all_failed([job], self._lost))
             return
         try:
+            self._room.give_way()
             self._room.carry_over(connection)
             self._deliver(self._transact(connection, [job]))
+            self._room.carry_over(connection)
         except sqlite3.Error as error:
             self._deliver(_all_failed([job], error))
 
@@ -284,6 +289,9 @@ class _Room:
     def __init__(self, path: str, reserve: int) -> None:
         self._path = path
         self._reserve = reserve
+        self._ballast = f"{path}-ballast"
+        self._ballast_size = max(1, min(reserve // 4, BALLAST))
+        self._has_ballast = False
         self._looked = float("-inf")
         self._spare = 0
 
@@ -298,7 +306,25 @@ class _Room:
                 self.carry_over(connection)
                 self._spare, _ = self._look(connection)
             self._looked = now
+            self._take_ballast()
         return self._spare < 0
+
+    def _take_ballast(self) -> None:
+        """Occupies some room while there is plenty, so that there is some when the disk is full."""
+        if self._has_ballast or self._spare < 2 * self._ballast_size:
+            return
+        with suppress(OSError):
+            ballast = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._has_ballast = os.write(ballast, bytes(self._ballast_size)) == self._ballast_size
+            finally:
+                os.close(ballast)
+
+    def give_way(self) -> None:
+        """Frees the room that was occupied: even what removes needs a little, before it makes any."""
+        self._has_ballast = False
+        with suppress(OSError):
+            os.unlink(self._ballast)
 
     def carry_over(self, connection: sqlite3.Connection) -> None:
         """Brings the log into the file and empties it, unless somebody, such as a backup, is reading it."""
