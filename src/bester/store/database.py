@@ -8,8 +8,8 @@ one that fails takes back only itself. Nothing is answered before its transactio
 Work that adds is refused while the file system has less than the reserve free; what is left is for removing, which
 needs some room too before it makes any. Should something else fill the disk, a ballast file gives way to it. A commit
 that fails for want of room took nothing into the file. One that fails otherwise (an fsync) has an unknown outcome: then
-nothing more is served, and the owner is told, so that it can stop (docs/protocol.md, section 4). An fsync that fails while the log is carried over into the file changes no
-outcome: the log stays what counts until it has succeeded.
+nothing more is served, and the owner is told, so that it can stop (docs/protocol.md, section 4). An fsync that fails
+while the log is carried over into the file changes no outcome: the log stays what counts until it has succeeded.
 """
 
 from __future__ import annotations
