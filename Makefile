@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage bench clean
+.PHONY: help demo test check coverage bench faults clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -34,6 +34,10 @@ coverage: $(INSTALLED) ## run the tests, and tell which lines they never reach
 # More for the benchmark, as in: make bench ARGS=--quick
 bench: $(VENV)/.bench ## measure it beside its peers (10 minutes)
 	@$(BIN)/python -m bench $(ARGS)
+
+# More for it, as in: make faults ARGS="--only kill"; some need root, and say so where it is missing
+faults: $(INSTALLED) ## kill it, cut its power, fill its disk, and count messages (5 minutes)
+	@$(BIN)/python -m faults $(ARGS)
 
 clean: ## remove what was made, .venv too
 	rm -rf $(VENV) dist build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

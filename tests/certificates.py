@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from bester.cli.certificate import make_certificate
-from bester.net.identity import Fingerprints, fingerprints
+from bester.net.fingerprints import Fingerprints, fingerprints
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,13 @@ from bester.protocol.reports import Report
 __all__ = ["Client"]
 
 T = TypeVar("T")
+_END_TIMEOUT_S = 1.0
 
 
 class Client:
     """As :class:`bester.Client`, with the same arguments; every call returns when it is done.
 
-    The thread lives from :meth:`open` to :meth:`close`.
+    The thread lives from :meth:`open` to :meth:`close`; ``on_message`` and ``on_connection`` are called in it.
     """
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -53,7 +54,7 @@ class Client:
         return client
 
     def open(self) -> Report:
-        """Connects and authenticates; raises as :meth:`bester.Client.open`."""
+        """Connects and authenticates; raises as :meth:`bester.Client.open`, and is closed then."""
         if self._loop is None:
             self._loop = uvloop.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="bester-client", daemon=True)
@@ -62,7 +63,7 @@ class Client:
             return self._do(self._client.open)
         except BaseException:
             if not self._client.connected:
-                self._end_thread()
+                self.close()
             raise
 
     def close(self) -> None:
@@ -77,6 +78,7 @@ class Client:
         loop, thread = self._loop, self._thread
         self._loop = self._thread = None
         if loop is not None and thread is not None:
+            asyncio.run_coroutine_threadsafe(_others_done(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
@@ -136,7 +138,9 @@ class Client:
         route: bool = False,
         dry_run: bool = False,
     ) -> Report:
-        """Sends a message and returns the report on it, as :meth:`bester.Client.send`."""
+        """Sends a message and returns the report on it, as :meth:`bester.Client.send`; with ``once`` that can take
+        several connections.
+        """
         return self._do(self._client.send, type, data, id=id, timeout=timeout, once=once, route=route, dry_run=dry_run)
 
     def ask(
@@ -196,3 +200,10 @@ class Client:
     def server_info(self) -> dict[str, Any]:
         """Returns what the server tells of itself."""
         return self._do(self._client.server_info)
+
+
+async def _others_done() -> None:
+    """Lets the calls of other threads return, which have failed already, before the loop ends."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others, timeout=_END_TIMEOUT_S)

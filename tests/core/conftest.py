@@ -35,8 +35,9 @@ class World:
         self.exchange.configure(types, limits or self.exchange.limits, attached)
 
     def session(self, username: str = "t", **more: Any) -> Session:
+        has_mail = more.pop("has_mail", False)
         session = Session(username, "j.example", **more)
-        self.exchange.add_session(session)
+        self.exchange.add_session(session, has_mail=has_mail)
         if self.exchange.effects and isinstance(self.exchange.effects[-1], PresenceChanged):
             self.exchange.effects.pop()
         return session

@@ -8,7 +8,7 @@ import pytest
 from msgspec import Raw
 from tests.core.conftest import World
 
-from bester.core.delivery import ACK_S, CUT_OFF_S, GIVEN_MESSAGES, QUEUE_BYTES, UNREAD_S, Letter
+from bester.core.delivery import ACK_S, CUT_OFF_S, GIVEN_MESSAGES, QUEUE_BYTES, SERVER_S, UNREAD_S, Letter
 from bester.core.endpoints import AttachedHandler, Phase, Session
 from bester.core.work import CatchUp, CutOff, Delivery, Deposit, Take
 from bester.errors import MailboxFull
@@ -153,6 +153,23 @@ def test_the_first_of_several_sessions_settles_the_result(world: World, post: Po
     assert delivery.id == id
     assert world.effects() == []
     assert post.statuses() == []
+
+
+def test_another_servers_report_does_not_wait_long(world: World, post: Post) -> None:
+    g, peer = acking(world), world.peer("l.example")
+    world.send(peer, "chat", 1, id="7")
+    post.asked += 1
+    world.answer(post.chat, "1", {"type": "sendClients", "data": ["g"]}, payload={"data": 1})
+    post.pass_on(2, "g")
+    (first, _), (second, _) = given(world, g)
+    world.exchange.now += SERVER_S
+    world.exchange.sweep()
+    (delivery,) = stored(world, *world.all(Deposit))
+    assert delivery.id in (first, second)
+    assert world.report(peer) == {"id": "7", "results": [{"to": "g", "status": "stored"}]}
+    assert post.statuses() == []
+    world.exchange.acknowledged(g, [delivery.id])
+    assert world.only(Take) == Take("g", delivery.id)
 
 
 def test_a_reply_holds_up_no_report(world: World) -> None:
@@ -315,6 +332,7 @@ def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, post: Po
     world.exchange.acknowledged(g, [id or ""])
     world.exchange.remove_session(two)
     assert post.statuses() == [["delivered"]]
+    world.effects()
     world.exchange.reply(g, "chat", Raw(b"5"))
     world.exchange.remove_session(g)
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
@@ -330,3 +348,46 @@ def test_when_the_server_stops_nothing_is_waited_for(world: World, post: Post) -
     stored(world, *world.all(Deposit))
     assert world.exchange.under_way == 0
     assert g.late
+
+
+def test_a_reply_comes_before_the_report_whatever_the_session_does(world: World) -> None:
+    echo, g = world.handler("echo"), acking(world)
+    for phase in Phase:
+        g.phase = phase
+        world.send(g, "echo", 1, id="7")
+        world.answer(echo, next(iter(echo.outstanding)), {"type": "reply"}, payload={"data": 2})
+        message, report = world.got(g)
+        assert message["payload"]["data"] == 2
+        assert report["payload"] == {"id": "7"}
+
+
+def test_a_mailbox_that_cannot_be_read_is_read_again(world: World) -> None:
+    g = acking(world, has_mail=True)
+    (catch_up,) = [effect for effect in world.effects() if isinstance(effect, CatchUp)]
+    world.exchange.mail_failed(g)
+    world.exchange.sweep()
+    assert world.only(CatchUp) == catch_up
+
+
+def test_a_page_from_before_a_stall_is_read_again(world: World, post: Post) -> None:
+    g = acking(world, has_mail=True)
+    world.effects()
+    world.exchange.mail(g, [Letter(5, "five", "chat", b"5")])
+    assert world.only(CatchUp).after == 5
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    world.exchange.acknowledged(g, ["five"])
+    world.effects()
+    world.got(g)
+    world.exchange.mail(g, [Letter(6, "six", "chat", b"6")])
+    assert world.got(g) == []
+    assert world.only(CatchUp).after == 0
+
+
+def test_mail_is_bounded_by_its_bytes(world: World) -> None:
+    g = acking(world, has_mail=True)
+    world.effects()
+    world.exchange.mail(g, [Letter(1, "one", "chat", b'"' + b"x" * 700_000 + b'"')])
+    assert world.effects() == []
+    world.exchange.acknowledged(g, ["one"])
+    assert any(isinstance(effect, CatchUp) for effect in world.effects())

@@ -9,8 +9,10 @@ from tests.core.conftest import World
 
 from bester.core import once
 from bester.core.endpoints import Endpoint
+from bester.core.limits import Limits
 from bester.core.once import OnceMemory, OnceRecord
 from bester.core.work import Deposit, Forward, Recall, Remember
+from bester.errors import Internal, UnknownAccount
 from bester.protocol.messages import Payload
 
 DONE = {"type": "done"}
@@ -120,10 +122,10 @@ def test_what_is_remembered_on_disk_is_not_handled_again(world: World) -> None:
     chat, t, again = world.handler("chat"), world.session("t"), world.session("t")
     world.exchange.may_recall = lambda key: True
     send(world, t)
-    recall = world.only(Recall)
+    record = world.only(Recall).record
     send(world, again)
     report = b"\x0f\x00\x00\x00" + b'{"header":{}  }'
-    world.exchange.recalled(recall, recall.record.digest, report)
+    world.exchange.recalled(record, record.digest, report)
     assert t.out == again.out == [report]
     assert world.requests(chat) == []
     t.out.clear()
@@ -131,8 +133,61 @@ def test_what_is_remembered_on_disk_is_not_handled_again(world: World) -> None:
     assert b"idConflict" in t.out[0]
     # And what is not remembered is handled like any other.
     send(world, t, id="8")
-    world.exchange.recalled(world.only(Recall), None)
+    world.exchange.not_recalled(world.only(Recall).record)
     assert len(world.requests(chat)) == 1
+
+
+def test_a_conflict_with_what_is_on_disk_is_one_for_its_repeats_too(world: World) -> None:
+    t, again = world.session("t"), world.session("t")
+    world.handler("chat")
+    world.exchange.may_recall = lambda key: True
+    send(world, t)
+    send(world, again)
+    world.exchange.recalled(world.only(Recall).record, b"another", b"\x02\x00\x00\x00{}")
+    assert world.code(t) == world.code(again) == "idConflict"
+
+
+def test_what_comes_behind_a_question_to_the_disk_waits_for_it(world: World) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    world.exchange.may_recall = lambda key: True
+    send(world, t, b"1", id="1")
+    send(world, t, b"2", id="2")
+    world.send(t, "chat", 3)
+    one, two = world.all(Recall)
+    world.exchange.not_recalled(two.record)
+    assert world.asked(chat) == []
+    world.exchange.not_recalled(one.record)
+    assert [data for _, data in world.asked(chat)] == [1, 2, 3]
+
+
+def test_nothing_is_handled_when_the_disk_does_not_answer(world: World) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    world.exchange.may_recall = lambda key: True
+    send(world, t)
+    world.exchange.not_recalled(world.only(Recall).record, Internal())
+    assert world.code(t) == "internal"
+    assert world.requests(chat) == []
+    assert world.at_rest(t, chat)
+    world.exchange.may_recall = lambda key: False
+    send(world, t)
+    assert len(world.requests(chat)) == 1
+
+
+def test_repeats_are_bounded(world: World) -> None:
+    world.configure(Limits(max_in_flight=3))
+    chat, t = world.handler("chat"), world.session("t")
+    for _ in range(5):
+        send(world, t)
+    assert world.codes(t) == ["overloaded", "overloaded"]
+    world.answer(chat, "1", {"type": "sendClients", "data": ["x" * 60 + str(n) for n in range(1000)]})
+    for effect in world.all(Deposit):
+        world.exchange.deposited(effect.delivery, "failed", UnknownAccount())
+    assert len(world.got(t)) == 3
+    for _ in range(200):
+        send(world, t)
+    codes = world.codes(t)
+    assert codes[0] == "unknownAccount"
+    assert codes[-1] == "overloaded"
 
 
 def test_unproven_servers_ids_count_on_one_connection_alone(world: World) -> None:
@@ -156,3 +211,15 @@ def test_the_memory_is_bounded(monkeypatch: Any) -> None:
     assert memory.find(records[3].key) is None
     memory.forget(records[4])
     assert len(memory) == 0
+
+
+def test_one_sender_does_not_drive_out_another(monkeypatch: Any) -> None:
+    monkeypatch.setattr(once, "MAX_OF_SENDER", 2)
+    memory = OnceMemory()
+    other = OnceRecord(b"o", b"", b"", b"g")
+    memory.add(other)
+    mine = [OnceRecord(bytes([number]), b"", b"", b"t") for number in range(4)]
+    for record in mine:
+        memory.add(record)
+    assert memory.find(b"o") is other
+    assert [memory.find(record.key) is record for record in mine] == [False, False, True, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,10 @@ from bester.sync import Client
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Connection, Peer
+
+
+flaky: set[str] = set()
+"""The ids of the messages at which a connection was closed, once each."""
 
 
 async def serve(connection: Connection) -> None:
@@ -37,6 +42,15 @@ async def serve(connection: Connection) -> None:
             case "echo":
                 connection.deliver("echo", payload["data"])
                 connection.report(id)
+            case None:  # an acknowledgement
+                pass
+            case "deliver":
+                connection.deliver("chat", payload["data"], deliveryId=payload["data"])
+                connection.report(id)
+            case "flaky" if id not in flaky:
+                flaky.add(id)
+                await connection.close()
+                return
             case "end":
                 await connection.close()
                 return
@@ -144,3 +158,60 @@ def test_refusals_leave_no_thread(path: str) -> None:
 def test_closed_inside_the_block(path: str) -> None:
     with Client(f"bester+unix://t:secret@{path}") as client:
         client.close()
+
+
+def test_a_message_that_is_sent_until_there_is_a_report(path: str) -> None:
+    with Client(f"bester+unix://t:secret@{path}", retry_first_s=0.001) as client:
+        assert client.send("flaky", 1, once=True).data == 1
+        assert client.connected
+
+
+def test_reconnecting(path: str) -> None:
+    events: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    with Client(
+        f"bester+unix://t:secret@{path}",
+        retry_first_s=0.001,
+        reconnect=True,
+        on_connection=lambda connected, why: events.put(connected),
+    ) as client:
+        with pytest.raises(ConnectionClosed):
+            client.send("end")
+        assert [events.get(timeout=10) for _ in range(3)] == [True, False, True]
+        client.send("echo", 1)
+        for message in client:
+            assert message.data == 1
+            break
+
+
+def test_what_waits_fails_when_the_client_is_closed(path: str) -> None:
+    client = Client.connect(f"bester+unix://t:secret@{path}", retry_first_s=3600.0)
+    found: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            client.send("flaky", once=True)
+        except ConnectionClosed as error:
+            found.append(error)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    with pytest.raises(ConnectionClosed):
+        client.receive()
+    client.close()
+    thread.join()
+    assert "is closed" in str(found[0])
+
+
+def test_the_seen_file(path: str, folder: Path) -> None:
+    options = {"features": ["ack"], "seen_file": folder / "seen"}
+    with Client(f"bester+unix://t:secret@{path}", **options) as client:
+        client.send("deliver", "a")
+        client.send("deliver", "b")
+        assert [client.receive(10).data for _ in range(2)] == ["a", "b"]
+    assert (folder / "seen").read_bytes() == b'"a"\n"b"\n'
+    with Client(f"bester+unix://t:secret@{path}", **options) as client:
+        with pytest.raises(BlockingIOError):
+            Client.connect(f"bester+unix://t:secret@{path}", **options)
+        for id in "abc":
+            client.send("deliver", id)
+        assert client.receive(10).data == "c"

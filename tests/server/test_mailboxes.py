@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, hello, result_of, stage, to, until
+from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, body_of, hello, result, result_of, stage, to, until
+
+from bester.protocol.framing import frame
 
 ACK = ("ack",)
 
@@ -109,6 +111,21 @@ async def test_a_mailbox_is_bounded() -> None:
         ]
 
 
+async def test_the_mailbox_goes_with_its_account() -> None:
+    async with stage() as play:
+        handler, t, root = await play.attach("chat"), await play.login(), await play.admin()
+        await (await play.login("g")).leave()
+        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+        t.ask("chat", "1")
+        await pass_on(handler, "g")
+        await t.good("1")
+        await result(root, "removeAccount", username="g")
+        assert await mail(play, "g") == 0
+        t.ask("chat", "2")
+        await pass_on(handler, "g")
+        assert result_of(await t.report("2")) == [("g", "failed", "unknownAccount")]
+
+
 async def test_a_transient_message_is_not_kept() -> None:
     async with stage() as play:
         handler, t = await play.attach("chat"), await play.login()
@@ -185,6 +202,53 @@ async def test_a_repeat_is_not_handled_again() -> None:
         assert await again.bad("7") == "idConflict"
         again.ask("chat", "8")
         assert (await handler.get())["payload"]["id"] == "8"
+
+
+async def test_a_connection_that_is_gone_takes_nothing() -> None:
+    async with stage() as play:
+        handler, t, _ = await play.attach("chat"), await play.login(), await play.login("g")
+        t.ask("chat", "1", 5)
+        request = await handler.get()
+        (session,) = play.hall.exchange.presence.sessions("g")
+        (attached,) = play.hall.exchange.handlers
+        answer = {"header": {"id": request["header"]["id"], "status": "0", "command": to("g")}, "data": 5}
+        session.carrier.transport.abort()  # as if the peer had reset it: the loop has yet to tell
+        attached.carrier.data_received(frame(body_of(answer)))
+        assert result_of(await t.good("1")) == [("g", "stored", None)]
+        assert (await (await play.login("g")).get())["payload"]["data"] == 5
+
+
+async def test_a_half_closed_client_gets_the_reports_that_wait_for_others() -> None:
+    async with stage() as play:
+        handler, t = await play.attach("chat"), await play.login()
+        g = await play.login("g", features=ACK)
+        t.ask("chat", "1")
+        t.end_input()
+        await pass_on(handler, "g")
+        ack(g, await g.get())
+        assert result_of(await t.good("1")) == [("g", "delivered", None)]
+        await t.closed()
+
+
+async def test_a_store_that_fails_loses_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage() as play:
+        handler, t = await play.attach("chat"), await play.login()
+        await (await play.login("g")).leave()
+        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+
+        async def fail(*args: Any) -> Any:
+            raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(play.hall.messages, "deposit", fail)
+            t.ask("chat", "1")
+            await pass_on(handler, "g")
+            assert result_of(await t.report("1")) == [("g", "failed", "internal")]
+        g = await play.login("g")
+        t.ask("chat", "2", 2)
+        await pass_on(handler, "g")
+        assert (await g.get())["payload"]["data"] == 2
+        assert result_of(await t.good("2")) == [("g", "delivered", None)]
 
 
 async def test_a_malformed_ack_is_fatal() -> None:

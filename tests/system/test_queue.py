@@ -27,6 +27,7 @@ class Accepting:
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.bind(str(path))
         self._listening.listen()
+        self._connected: socket.socket | None = None
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -36,6 +37,7 @@ class Accepting:
                 connected, _ = self._listening.accept()
             except OSError:
                 return
+            self._connected = connected
             with connected, contextlib.suppress(OSError):
                 framer = Framer(1 << 20)
                 while data := connected.recv(65536):
@@ -48,6 +50,9 @@ class Accepting:
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        if self._connected is not None:
+            with contextlib.suppress(OSError):
+                self._connected.shutdown(socket.SHUT_RDWR)
         self._thread.join(PATIENCE_S)
 
 

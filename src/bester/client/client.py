@@ -1,22 +1,25 @@
 """The asyncio client.
 
-A client that lost its connection can be opened again. What was under way has failed then, and its sender decides
-whether to send it again: with ``once`` and the same id that is never handled twice.
+A client that lost its connection can be opened again, or opens itself again (``reconnect``). What was under way has
+failed then, but for the messages that were sent with ``once``: those are sent again until there is a report on them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from bester.client.session import Session
+from bester.client.seen import Seen, SeenFile
+from bester.client.session import Options, Session
 from bester.client.url import parse_url
 from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, ReceivedMessage
-from bester.protocol.reports import ConnectionClosed, Report
+from bester.protocol.reports import AuthenticationError, ConnectionClosed, Report
 
 
 class Client:
@@ -38,15 +41,28 @@ class Client:
         register: make the account when connecting, where the server allows that to anyone.
         tls: a context of your own, for ``besters://``.
         cafile: the authorities that a ``besters://`` server's certificate is checked against.
-        fingerprint: ``sha256:...``, the only certificate that is accepted.
+        fingerprint: ``sha256:...`` of the only certificate that is accepted, or of its key.
         max_queued: received messages that wait to be taken; then the socket is not read on, and that holds up reports
             too. Whoever sends and never receives gives ``on_message``.
         on_message: called in the loop with each received message, which then is not queued.
         connect_timeout: seconds, for connecting and authenticating each.
         max_frame_bytes: the largest frame that is accepted from the server.
+        reconnect: connect again whenever the connection is lost, for as long as the client is open; readers wait
+            meanwhile. Without it that is only so while a ``once`` message waits for its report.
+        on_connection: called in the loop with True and "" when a connection begins, and with False and the reason when
+            it was lost, or when the client gives up because the server does not let it in any more.
+        seen_file: with the feature ``ack``, remembers the newest 100,000 messages that the application is done with,
+            so that those that are delivered again are recognised after a restart too. One file per client; it is
+            locked while the client is open.
+        retry_first_s: the pause before the first try to connect again; it doubles, with some chance in it,
+        retry_max_s: up to this.
+        idle_ping_s: when nothing was received for about so long, the server is asked whether it is there; and after
+            twice that the connection is given up. Only with ``reconnect``, or while a ``once`` message waits.
 
-    With the feature ``ack`` a message is acknowledged when the next one is asked for, or the client is closed without
-    an error; and a message that is delivered again is not given out again. There must be one reader then.
+    With the feature ``ack`` a message is acknowledged when the next one is asked for, when ``on_message`` returned, or
+    when the client is closed without an error; and a message that is delivered again is not given out again, unless
+    the application failed with it. There must be one reader then. A process that dies between the application's work
+    on a message and the next turn of the loop has not recorded it, and gets it again.
     """
 
     def __init__(
@@ -65,9 +81,28 @@ class Client:
         on_message: Callable[[ReceivedMessage], object] | None = None,
         connect_timeout: float = 10.0,
         max_frame_bytes: int = 16 * 1024 * 1024,
+        reconnect: bool = False,
+        on_connection: Callable[[bool, str], object] | None = None,
+        seen_file: str | os.PathLike[str] | None = None,
+        retry_first_s: float = 0.1,
+        retry_max_s: float = 30.0,
+        idle_ping_s: float = 15.0,
     ) -> None:
         target = parse_url(url, username, password, cafile, fingerprint)
-        self._session = Session(target, tls, max_queued, on_message, connect_timeout, max_frame_bytes)
+        options = Options(
+            tls=tls,
+            max_queued=max_queued,
+            on_message=on_message,
+            on_connection=on_connection,
+            connect_timeout_s=connect_timeout,
+            max_frame_bytes=max_frame_bytes,
+            seen=Seen() if seen_file is None else SeenFile(seen_file),
+            reconnect=reconnect,
+            retry_first_s=retry_first_s,
+            retry_max_s=retry_max_s,
+            idle_ping_s=idle_ping_s,
+        )
+        self._session = Session(target, options, self._hello, self._authenticated, self._refused)
         self.token = token
         """With the feature ``token``: what stands in place of the password when connecting again. Keep it secret."""
         self._asked_features = tuple(features)
@@ -84,7 +119,7 @@ class Client:
         """Returns an open client; the arguments are those of the class. Close it with :meth:`close`.
 
         Raises:
-            ConnectError, AuthenticationError: as :meth:`open`.
+            ConnectError, AuthenticationError, OSError: as :meth:`open`.
         """
         client = cls(url, **options)
         await client.open()
@@ -96,11 +131,11 @@ class Client:
         Raises:
             ConnectError: the server cannot be reached, or does not want this connection.
             AuthenticationError: it does not want this account.
+            BlockingIOError: the ``seen_file`` is in use by another client.
+            OSError: the ``seen_file`` cannot be used.
+            RuntimeError: the client is open already.
         """
-        report = await self._session.open(self._hello)
-        self._register = False
-        self._authenticated(report)
-        return report
+        return await self._session.open()
 
     def _hello(self, conversation: ClientConversation) -> bytes:
         target = self._session.target
@@ -112,9 +147,22 @@ class Client:
             register=self._register,
         )
 
+    def _authenticated(self, report: Report) -> None:
+        self._register = False
+        if report.token is not None:
+            self.token = report.token
+
+    def _refused(self, error: AuthenticationError) -> bool:
+        """A token ends, by its age or with its server's database; the password is still there then."""
+        if error.code != "authenticationFailed" or self.token is None or self._session.target.password is None:
+            return False
+        self.token = None
+        return True
+
     async def close(self) -> None:
-        """Ends the connection; what is under way fails with :class:`ConnectionClosed`. Can be called again."""
-        self._session.acknowledge()
+        """Ends the connection; what is under way fails with :class:`ConnectionClosed`, and so do ``once`` messages
+        that wait to be sent again. Can be called again.
+        """
         await self._session.close()
 
     async def __aenter__(self) -> Self:
@@ -124,9 +172,7 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._session.acknowledge()
-        await self._session.close()
+        await self._session.close(acknowledge=error is None)
 
     @property
     def connected(self) -> bool:
@@ -172,12 +218,16 @@ class Client:
             data: any JSON value; :class:`msgspec.Raw` goes out byte for byte.
             id: an own one; it must differ from those that have no report yet.
             timeout: seconds; None waits as long as the connection lasts.
-            once: sent again with the same id and data, the message is not handled twice. Needs an own id for that.
+            once: the message is sent again by itself, over as many connections as it takes, until there is a report
+                on it; it is not handled twice (docs/protocol.md, section 4). The client connects by itself meanwhile.
+                With an own id, the same can go on in the next process; the id must differ from all of the last days.
             route: the report tells the way that the message took (feature ``route``).
             dry_run: nothing is delivered, the report tells the way that it would take (feature ``route``).
 
         Raises:
-            ConnectionClosed: what became of the message is not known.
+            ConnectionClosed: what became of the message is not known. With ``once``: the client was closed, or its
+                server found the form of the message wrong.
+            AuthenticationError: with ``once``, the server does not let the client in any more; the same.
             TimeoutError: the same.
             bester.errors.TooLarge: more than the server takes; nothing was sent.
             TypeError: ``data`` has no JSON form.
@@ -185,9 +235,15 @@ class Client:
         if timeout is not None:
             async with asyncio.timeout(timeout):
                 return await self.send(type, data, id=id, once=once, route=route, dry_run=dry_run)
-        channel = self._session.channel
+        session = self._session
+        channel = session.channel
         if channel is not None and channel.full:
             await channel.drain()
+        if id is None and not (once or route or dry_run):  # the way that is measured
+            id = str(session.next_id())
+            return await session.write(session.conversation.message(type, id, data), id)
+        if once:
+            await session.waiting.room()
         return await self._start(type, data, id, once, route, dry_run)
 
     async def post(
@@ -195,7 +251,8 @@ class Client:
     ) -> asyncio.Future[Report]:
         """Sends a message without waiting for its report, which is what the returned future is for.
 
-        Waits only while the server reads slower than this client writes. The future may be ignored.
+        Waits only while the server reads slower than this client writes; or with ``once``, while 16 MiB wait for their
+        reports. The future may be ignored.
 
         Raises:
             ConnectionClosed, bester.errors.TooLarge, TypeError: as :meth:`send`; nothing was sent.
@@ -203,6 +260,8 @@ class Client:
         channel = self._session.channel
         if channel is not None and channel.full:
             await channel.drain()
+        if once:
+            await self._session.waiting.room()
         future = self._start(type, data, id, once, False, False)
         future.add_done_callback(_looked_at)
         return future
@@ -210,15 +269,16 @@ class Client:
     def _start(
         self, type: str, data: Any, id: str | None, once: bool, route: bool, dry_run: bool
     ) -> asyncio.Future[Report]:
+        session = self._session
         if id is None:
-            id = str(self._session.next_id())
+            id = str(session.next_id())
             if once:
                 self._once_prefix = self._once_prefix or uuid4().hex
-                id = f"{self._once_prefix}-{id}"
+                id = f"{self._once_prefix}n{id}"
         elif id == AUTHENTICATION_ID:
             raise ValueError(f"the id {id} belongs to the protocol")
-        message = self._session.conversation.message(type, id, data, once=once, route=route, dry_run=dry_run)
-        return self._session.write(message, id)
+        message = session.conversation.message(type, id, data, once=once, route=route, dry_run=dry_run)
+        return session.write_once(message, id) if once else session.write(message, id)
 
     async def ask(
         self, type: str, data: Any = None, *, reply_type: str | None = None, timeout: float | None = None
@@ -269,9 +329,12 @@ class Client:
         return report.raise_for_status()
 
     async def login(self, username: str, password: str) -> None:
-        """Authenticates again, perhaps as somebody else; only after :meth:`logout`."""
+        """Authenticates again, perhaps as somebody else, which later connections then are too; only after
+        :meth:`logout`.
+        """
         args = {"username": username, "password": password}
         self._authenticated(await self._builtin("login", AUTHENTICATION_ID, args))
+        self._session.target = replace(self._session.target, username=username, password=password)
 
     async def logout(self) -> None:
         """Ends the session and its token; the connection stays, for a :meth:`login` soon."""
@@ -286,6 +349,8 @@ class Client:
     async def change_password(self, old: str, new: str) -> None:
         """Gives the account another password; that ends its other sessions and all tokens."""
         await self.builtin("changePassword", old=old, new=new)
+        self.token = None
+        self._session.target = replace(self._session.target, password=new)
 
     async def list_types(self) -> list[str]:
         """Returns the types that the server has handlers for."""
@@ -294,10 +359,6 @@ class Client:
     async def server_info(self) -> dict[str, Any]:
         """Returns what the server tells of itself."""
         return dict(await self.builtin("serverInfo"))
-
-    def _authenticated(self, report: Report) -> None:
-        if report.token is not None:
-            self.token = report.token
 
     # -- from the server --------------------------------------------------------------------------------------
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
-import socket
 import ssl
 from collections.abc import Callable
 
 from bester.client.url import Target
 from bester.net.channel import Channel
+from bester.net.keepalive import keep_alive
 from bester.protocol.reports import ConnectError
 
 
@@ -40,12 +39,25 @@ async def dial(
     except OSError as error:
         raise ConnectError(f"{target}: {error.strerror or error}", temporary=True) from error
     if target.fingerprint is not None:
-        found = hashlib.sha256(channel.peer_certificate() or b"").hexdigest()
-        if not hmac.compare_digest(found, target.fingerprint):
+        shown = channel.peer_certificate()
+        if shown is None or target.fingerprint not in _fingerprints(shown):
             channel.abort()
             await channel.wait_closed()
+            found = hashlib.sha256(shown or b"").hexdigest()
             raise ConnectError(f"{target}: the server has another certificate, sha256:{found}")
     return channel
+
+
+def _fingerprints(certificate: bytes) -> tuple[str, str]:
+    """Returns what a certificate, as DER, may be pinned by: its own fingerprint, and its key's, which outlives it."""
+    from cryptography import x509
+
+    from bester.net.fingerprints import fingerprints
+
+    try:
+        return fingerprints(x509.load_der_x509_certificate(certificate))
+    except ValueError:
+        return hashlib.sha256(certificate).hexdigest(), ""
 
 
 async def _open(target: Target, make_channel: Callable[[], Channel], tls: ssl.SSLContext | None) -> Channel:
@@ -58,8 +70,8 @@ async def _open(target: Target, make_channel: Callable[[], Channel], tls: ssl.SS
         make_channel, target.host, target.port, ssl=context, server_hostname=target.host if context else None
     )
     connection = transport.get_extra_info("socket")
-    if connection is not None:  # so that a server that is gone without a word is noticed at last
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if connection is not None:
+        keep_alive(connection)
     return channel
 
 

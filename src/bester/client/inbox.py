@@ -7,13 +7,11 @@ keeps what it can in the mailbox. A reader's wait is one future, made only where
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 
 from bester.protocol.client import ReceivedMessage
 from bester.protocol.reports import ConnectionClosed
-
-_REMEMBERED = 10_000
 
 
 class Inbox:
@@ -26,8 +24,8 @@ class Inbox:
         self._messages: deque[ReceivedMessage] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
         self._asked: dict[str, deque[asyncio.Future[ReceivedMessage]]] = {}
-        self._paused = False
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self.paused = False
+        """Whether the socket is not read, because nobody takes what is here."""
         self.ended = True
         """Whether nothing more will come."""
         self._error: ConnectionClosed | None = None
@@ -39,7 +37,7 @@ class Inbox:
         """A connection begins; what is left from the last one can still be taken."""
         self.ended = False
         self._error = None
-        if self._paused:
+        if self.paused:
             self._pause()
 
     def end(self, error: ConnectionClosed | None) -> None:
@@ -47,20 +45,15 @@ class Inbox:
         self.ended = True
         self._error = error
         self._wake(len(self._readers))
+        self.interrupt(error or ConnectionClosed("the connection was closed"))
+
+    def interrupt(self, error: ConnectionClosed) -> None:
+        """The connection ended, and another will follow: only those fail who asked for something."""
         for asked in self._asked.values():
             for future in asked:
                 if not future.done():
-                    future.set_exception(error or ConnectionClosed("the connection was closed"))
+                    future.set_exception(error)
         self._asked.clear()
-
-    def repeated(self, delivery_id: str) -> bool:
-        """Says whether a delivery id was seen before, of the last ten thousand; and remembers it."""
-        if delivery_id in self._seen:
-            return True
-        self._seen[delivery_id] = None
-        if len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
-        return False
 
     def put(self, message: ReceivedMessage) -> bool:
         """Takes a message in; true if somebody who asked for this type got it at once."""
@@ -74,8 +67,8 @@ class Inbox:
                 return True
         self._messages.append(message)
         self._wake(1)
-        if len(self._messages) >= self._size and not self._paused:
-            self._paused = True
+        if len(self._messages) >= self._size and not self.paused:
+            self.paused = True
             self._pause()
         return False
 
@@ -106,8 +99,8 @@ class Inbox:
                     self._wake(1)  # the message that woke us is for the next one
                 raise
         message = self._messages.popleft()
-        if self._paused and len(self._messages) <= self._size // 2:
-            self._paused = False
+        if self.paused and len(self._messages) <= self._size // 2:
+            self.paused = False
             self._resume()
         return message
 

@@ -5,7 +5,7 @@
     bester://user:password@host:port          TCP
     besters://user:password@host:port         TLS; the certificate is checked against the system's authorities, or
       ?cafile=ca.pem                          against these, or
-      ?fingerprint=sha256:0123...             it must be exactly this one (hexadecimal, colons allowed)
+      ?fingerprint=sha256:0123...             it, or its key, must be exactly this one (hexadecimal, colons allowed)
     bester+unix:/path  bester+unix://user:password@/path
 
 Names and passwords are percent-encoded. The password can be left out and given apart, so that it is in no URL.

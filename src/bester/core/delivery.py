@@ -35,6 +35,9 @@ from bester.protocol.names import username
 
 ACK_S = 30.0
 """How long a session may leave something unacknowledged."""
+SERVER_S = 1.0
+"""How long another server's report waits for an acknowledgement: then the message is kept as well, because its link
+carries only so many messages without a report."""
 UNREAD_S = 2.0
 """How long a session without ``ack`` may leave its socket full before its messages go to the mailbox."""
 CUT_OFF_S = 30.0
@@ -107,6 +110,8 @@ class Delivering(Dispatch):
         """Sessions that do not have all that they were given."""
         self._unread: dict[Session, float] = {}
         """Sessions that are stalled with a full socket, and since when."""
+        self._mail_failed: dict[Session, None] = {}
+        """Sessions whose mailbox could not be read just now."""
         self._depositing: dict[str, int] = {}
         """How many messages are on their way to a mailbox, by account."""
 
@@ -249,10 +254,9 @@ class Delivering(Dispatch):
         self._keep(self._new_delivery(envelope, slot, to, username, type, data, transient, place))
 
     def reply(self, session: Session, type: str, data: Raw) -> None:
-        """Brings a handler's reply to a session with ``ack``; no report waits for it."""
+        """Brings a handler's reply to a session with ``ack``: now, before the report, which does not wait for it."""
         delivery = Delivery(None, 0, session.username, session.username, self.new_id(), type, data, settled=True)
-        if not self._hand(session, delivery):
-            self._keep(delivery)
+        self._give(session, delivery)
 
     def _new_delivery(
         self,
@@ -378,7 +382,7 @@ class Delivering(Dispatch):
         if session.phase is Phase.STALLED:
             session.phase = Phase.CATCHING_UP
             session.position = 0
-        if session.phase is Phase.CATCHING_UP and len(session.given) <= GIVEN_MESSAGES // 2:
+        if session.phase is Phase.CATCHING_UP and self._wants_mail(session):
             self._read_mail(session)
         if not session.acknowledges:
             self._refresh(session)
@@ -390,6 +394,7 @@ class Delivering(Dispatch):
 
     def _take_back(self, session: Session) -> None:
         """What a session was given and does not have goes to the mailbox, with what waits for its room."""
+        session.late = {}  # what it has still not acknowledged of earlier times, it finds in the mailbox
         given, session.given = session.given, {}
         session.given_bytes = 0
         queue, session.queue = session.queue, deque()
@@ -439,6 +444,9 @@ class Delivering(Dispatch):
                 if session.phase is Phase.CATCHING_UP:
                     self._read_mail(session)
 
+    def _wants_mail(self, session: Session) -> bool:
+        return len(session.given) <= GIVEN_MESSAGES // 2 and session.given_bytes <= GIVEN_BYTES // 2
+
     def _send_others_to_mailbox(self, delivery: Delivery) -> None:
         """No session has it, and it goes to the mailbox: those that came later find it there, before newer ones."""
         for session in self.presence.sessions(delivery.username):
@@ -453,12 +461,16 @@ class Delivering(Dispatch):
         if session.reading_mail or session.closed or session.blocked:
             return
         session.reading_mail = True
+        session.read_from = session.position
         self.effects.append(CatchUp(session, session.position, _MAX_PAGE, GIVEN_BYTES))
 
     def mail(self, session: Session, letters: Sequence[Letter]) -> None:
         """What a CatchUp found: letters behind the position, or none, if there are no more."""
         session.reading_mail = False
         if session.closed or session.phase is not Phase.CATCHING_UP:
+            return
+        if session.position != session.read_from:
+            self._read_mail(session)  # it has begun anew since it was asked
             return
         for position, id, type, data in letters:
             session.position = position
@@ -469,12 +481,13 @@ class Delivering(Dispatch):
         if not letters and session.username not in self._depositing:
             session.phase = Phase.LIVE
             self._refresh(session)
-        elif letters and session.acknowledges and len(session.given) <= GIVEN_MESSAGES // 2:
+        elif letters and session.acknowledges and self._wants_mail(session):
             self._read_mail(session)
 
     def mail_failed(self, session: Session) -> None:
-        """A CatchUp could not read; it is tried again when something comes for the mailbox, or is acknowledged."""
+        """A CatchUp could not read; it is tried again with the next sweep."""
         session.reading_mail = False
+        self._mail_failed[session] = None
 
     def _queue_to_mailbox(self, session: Session) -> None:
         """The session gets its messages from the mailbox, until there are no more."""
@@ -498,10 +511,23 @@ class Delivering(Dispatch):
             oldest = next(iter(session.given.values()), None) or session.queue[0]
             if self.now - oldest.since >= (ACK_S if session.acknowledges else UNREAD_S):
                 self._stall(session)
+            else:
+                self._keep_for_servers(session)
+        failed, self._mail_failed = self._mail_failed, {}
+        for session in failed:
+            self._read_mail(session)
         for session, since in list(self._unread.items()):
             if self.now - since >= CUT_OFF_S:
                 del self._unread[session]
                 self.effects.append(CutOff(session))
+
+    def _keep_for_servers(self, session: Session) -> None:
+        for delivery in [*session.given.values(), *session.queue]:
+            if self.now - delivery.since < SERVER_S:
+                continue
+            envelope = delivery.envelope
+            if envelope is not None and not delivery.settled and envelope.origin.scope == "server":
+                self._keep(delivery)
 
     def _stall(self, session: Session) -> None:
         """The session does not take what it is given: everything goes through the mailbox until it does."""

@@ -99,6 +99,7 @@ class Session(Endpoint):
         "position",
         "queue",
         "queue_bytes",
+        "read_from",
         "reading_mail",
         "roles",
         "since",
@@ -114,11 +115,13 @@ class Session(Endpoint):
         *,
         roles: tuple[str, ...] = (),
         features: tuple[str, ...] = (),
+        created: float = 0.0,
         since: float = 0.0,
         carrier: Any = None,
     ) -> None:
         super().__init__(frames.origin_part("client", username, server, True), carrier)
-        self.sender = f"{username}@{server}".encode()
+        # When the account was made tells it from an earlier one of its name, whose reports are not its own.
+        self.sender = f"{username}@{server}#{created}".encode()
         self.username = username
         self.roles = roles
         self.features = features
@@ -144,6 +147,8 @@ class Session(Endpoint):
         """In which batch the session came, and how many messages had been written in it before."""
         self.position = 0
         """How far its mailbox was read."""
+        self.read_from = 0
+        """Where the page began that is being read."""
         self.reading_mail = False
 
 

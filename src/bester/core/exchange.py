@@ -60,6 +60,9 @@ from bester.protocol.messages import (
 )
 from bester.protocol.names import username
 
+MAX_REPEATED_BYTES = 8 * 1024 * 1024
+"""What is written again for repeats in one batch."""
+
 _Waiting = tuple[Payload, int, int, OnceRecord | None, str, Trail | None]
 
 
@@ -75,6 +78,8 @@ class Exchange(Delivering):
         self.counters = Counters()
         self.once = OnceMemory()
         self.receipts = Receipts()
+        self._repeated_at = 0.0
+        self._repeated_bytes = 0
         self.may_recall: Callable[[bytes], bool] = _never
         """Says of a ``once`` message's key whether there may be something on disk."""
 
@@ -133,7 +138,22 @@ class Exchange(Delivering):
     ) -> None:
         if origin.in_flight < self.limits.max_in_flight and not origin.backlog:
             self._accept(origin, payload, size, hops, record, trace, trail)
-            return
+        else:
+            self._wait_in_line(origin, payload, size, hops, record, trace, trail)
+
+    def _wait_in_line(
+        self,
+        origin: Endpoint,
+        payload: Payload,
+        size: int,
+        hops: int,
+        record: OnceRecord | None,
+        trace: str,
+        trail: Trail | None,
+    ) -> None:
+        """Puts a message behind those of its sender that cannot be taken now."""
+        if record is not None:
+            record.recalled_for = origin
         if origin.backlog is None:
             origin.backlog = deque()
         origin.backlog.append((payload, size, hops, record, trace, trail))
@@ -197,24 +217,33 @@ class Exchange(Delivering):
             return
         self.once.add(record)
         if self.may_recall(record.key):
-            origin.in_flight += 1  # until it is known; it may not exceed what any other message may
-            self.effects.append(Recall(record, origin, payload, size, hops, trace, trail))
+            record.recalling = True
+            self.effects.append(Recall(record))
+            self._wait_in_line(origin, payload, size, hops, record, trace, trail)
         else:
             self._take(origin, payload, size, hops, record, trace, trail)
 
-    def recalled(self, recall: Recall, digest: bytes | None, report: bytes = b"") -> None:
-        """A Recall has its outcome: what is remembered on disk, or that nothing is (``digest`` is None)."""
-        record, origin = recall.record, recall.origin
-        origin.in_flight -= 1
-        if digest is None:
-            self._take(origin, recall.payload, recall.size, recall.hops, record, recall.trace, recall.trail)
-            return
-        told = report if digest == record.digest else frames.report(recall.payload.id, IdConflict())
+    def recalled(self, record: OnceRecord, digest: bytes, report: bytes) -> None:
+        """A Recall found what became of the message."""
+        conflict = digest != record.digest
+        record.answer = report if not conflict else frames.report(record.id, IdConflict())
         record.digest = digest
         self.once.finish(record, report)
-        self._tell(origin, told)
-        self._tell_waiting(record, report)
-        self._make_progress(origin)
+        self._recall_ended(record)
+
+    def not_recalled(self, record: OnceRecord, error: BesterError | None = None) -> None:
+        """A Recall found nothing; or could not look, and then nobody knows whether the message was handled."""
+        if error is not None:
+            self.once.forget(record)
+            record.answer = frames.report(record.id, error)
+        self._recall_ended(record)
+
+    def _recall_ended(self, record: OnceRecord) -> None:
+        record.recalling = False
+        if record.answer:
+            self._tell_waiting(record, record.answer)
+        assert record.recalled_for is not None
+        self._make_progress(record.recalled_for)
 
     def _repeated(self, origin: Endpoint, id: str, known: OnceRecord, digest: bytes) -> None:
         """The same id again: the first one's report, now or when there is one."""
@@ -222,11 +251,22 @@ class Exchange(Delivering):
             self._tell(origin, frames.report(id, IdConflict()))
             return
         self.counters.repeats += 1
-        if known.report is not None:
-            self._tell(origin, known.report)
-        else:
+        report = known.report
+        if report is None and origin.in_flight < self.limits.max_in_flight:
             origin.in_flight += 1
             known.waiting.append(origin)
+        elif report is not None and self._may_repeat(len(report)):
+            self._tell(origin, report)
+        else:
+            self._tell(origin, frames.report(id, Overloaded("too many repeats at once")))
+
+    def _may_repeat(self, size: int) -> bool:
+        """Bounds what repeats make the server write, which can be much more than what asks for it."""
+        if self._repeated_at != self.now:
+            self._repeated_at = self.now
+            self._repeated_bytes = 0
+        self._repeated_bytes += size
+        return self._repeated_bytes <= MAX_REPEATED_BYTES
 
     def remembered(self, remember: Remember) -> None:
         """What became of a ``once`` message is on disk, or cannot be put there: its sender may know."""
@@ -509,6 +549,7 @@ class Exchange(Delivering):
     ) -> None:
         if not self._count_allowed(envelope, addresses):
             return
+        served: set[str] = set()
         for text in dict.fromkeys(addresses):
             if hops > self.limits.max_hops:
                 self._add_result(envelope, text, "failed", TooManyHops())
@@ -518,6 +559,9 @@ class Exchange(Delivering):
             except BadAddress as error:
                 self._add_result(envelope, text, "failed", error)
                 continue
+            if str(address) in served:
+                continue
+            served.add(str(address))
             slot = self.await_result(envelope)
             id = self.new_id() if envelope.once is None else envelope.once.delivery_id(place, str(address))
             trace = self.traceparent(envelope)
@@ -660,9 +704,15 @@ class Exchange(Delivering):
         """Lets in what waited; in a loop of its own, because each message may be finished at once."""
         origin.admitting = True
         while backlog and origin.in_flight < self.limits.max_in_flight:
+            record = backlog[0][3]
+            if record is not None and record.recalling:
+                break
             payload, size, hops, record, trace, trail = backlog.popleft()
             self.release(origin, size)
-            self._accept(origin, payload, size, hops, record, trace, trail)
+            if record is not None and record.answer:
+                self._tell(origin, record.answer)
+            else:
+                self._accept(origin, payload, size, hops, record, trace, trail)
         origin.admitting = False
         if origin.closing:
             self._close_if_quiet(origin)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 MAX_RECORDS = 100_000
 MAX_BYTES = 64 * 1024 * 1024
 """How many records, and bytes of their reports, are kept in memory; the oldest make room."""
+MAX_OF_SENDER = 10_000
+"""How many of them are one sender's, so that nobody drives out the others'."""
 _OVERHEAD = 400
 """What a record takes beside its report, in bytes, about."""
 
@@ -19,15 +21,24 @@ _OVERHEAD = 400
 class OnceRecord:
     """One ``once`` message: first under way, then with its report."""
 
-    __slots__ = ("digest", "key", "origin", "report", "waiting")
+    __slots__ = ("answer", "digest", "id", "key", "origin", "recalled_for", "recalling", "report", "sender", "waiting")
 
-    def __init__(self, key: bytes, digest: bytes, origin: bytes) -> None:
+    def __init__(self, key: bytes, digest: bytes, origin: bytes, sender: bytes = b"") -> None:
         self.key = key
         """16 bytes that stand for the sender and its id."""
         self.digest = digest
         """16 bytes that stand for the type and the data."""
         self.origin = origin
         """Sender and id, which its delivery ids follow from; the same after a restart."""
+        self.sender = sender
+        self.id = origin[len(sender) + 1 :].decode("utf-8", "surrogatepass")
+        """The sender's own."""
+        self.recalled_for: Endpoint | None = None
+        """Who sent it first; a repeat may come from another session."""
+        self.recalling = False
+        """Whether the disk is being asked about it; what its sender sent after it waits."""
+        self.answer = b""
+        """The frame that answers the message instead of a handler, when the disk was asked."""
         self.report: bytes | None = None
         """The report's frame, when it is known."""
         self.waiting: list[Endpoint] = []
@@ -49,6 +60,7 @@ class OnceMemory:
 
     def __init__(self) -> None:
         self._records: dict[bytes, OnceRecord] = {}
+        self._by_sender: dict[bytes, dict[bytes, None]] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -61,7 +73,11 @@ class OnceMemory:
     def add(self, record: OnceRecord) -> None:
         """Remembers a message that is under way now."""
         self._records[record.key] = record
+        of_sender = self._by_sender.setdefault(record.sender, {})
+        of_sender[record.key] = None
         self._bytes += _OVERHEAD
+        if len(of_sender) > MAX_OF_SENDER:
+            self.forget(self._records[next(iter(of_sender))])
         self._make_room()
 
     def finish(self, record: OnceRecord, report: bytes) -> None:
@@ -75,6 +91,10 @@ class OnceMemory:
         """The next message with this id is a new one."""
         if self._records.get(record.key) is record:
             del self._records[record.key]
+            of_sender = self._by_sender[record.sender]
+            del of_sender[record.key]
+            if not of_sender:
+                del self._by_sender[record.sender]
             self._bytes -= _OVERHEAD + len(record.report or b"")
 
     def _make_room(self) -> None:
@@ -95,4 +115,4 @@ def new_record(sender: bytes, payload: Payload) -> OnceRecord:
     # The type's length keeps what is type and what is data apart.
     digest = blake2b(b"%d\0%b" % (len(type), type), digest_size=16)
     digest.update(payload.data)
-    return OnceRecord(blake2b(origin, digest_size=16).digest(), digest.digest(), origin)
+    return OnceRecord(blake2b(origin, digest_size=16).digest(), digest.digest(), origin, sender)

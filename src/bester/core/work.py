@@ -10,7 +10,6 @@ from bester.core.once import OnceRecord
 from bester.core.route import Step, Trail
 from bester.errors import BesterError
 from bester.protocol.addresses import Address
-from bester.protocol.messages import Payload
 
 
 class Envelope(Struct, gc=False):
@@ -140,15 +139,9 @@ class CatchUp(Struct):
 
 
 class Recall(Struct):
-    """Look on disk for what became of a ``once`` message; answer with ``Exchange.recalled``."""
+    """Look on disk for a ``once`` message; answer with ``Exchange.recalled`` or ``not_recalled``."""
 
     record: OnceRecord
-    origin: Endpoint
-    payload: Payload
-    size: int
-    hops: int
-    trace: str
-    trail: Trail | None = None
 
 
 class Remember(Struct):

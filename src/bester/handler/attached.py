@@ -112,11 +112,11 @@ class Attachment:
         handle = self._runner.handle
         for body in bodies:
             event = receive(body)
-            if isinstance(event, Request):
+            if type(event) is Request:
                 handle(event)
             elif isinstance(event, FatalError):
                 self._fatal = event.error
-            else:
+            elif isinstance(event, Report):
                 future = self._reports.pop(event.id, None)
                 if future is not None and not future.done():
                     future.set_result(event)

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from bester.protocol.commands import Command, Response
+from bester.protocol.commands import KINDS, Response
 from bester.protocol.handler import Request
 
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 """A handler: ``def`` (called in the event loop, so it must be quick) or ``async def``."""
 
-_AT_ONCE = (Command, list, tuple)
+_AT_ONCE = KINDS | {list, tuple, type(None)}
 
 log = logging.getLogger("bester.handler")
 
@@ -43,6 +43,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._functions: dict[str, Registered] = {}
+        self.get = self._functions.get
+        """Returns what a type has, or None."""
 
     def add(self, type: str, function: Function, thread: bool, dry_run: bool = True) -> None:
         """Makes a function the handler of a type.
@@ -71,9 +73,6 @@ class Registry:
         """The types whose functions are asked in dry runs."""
         return [type for type, registered in self._functions.items() if registered.dry_run]
 
-    def get(self, type: str) -> Registered | None:
-        return self._functions.get(type)
-
 
 def _in_thread(function: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Any]]:
     def call(request: Request) -> Awaitable[Any]:
@@ -91,14 +90,14 @@ class Runner:
     def __init__(
         self, registry: Registry, answer: Callable[[Request, Response], None], fail: Callable[[Request], None]
     ) -> None:
-        self._registry = registry
+        self._find = registry.get
         self._answer = answer
         self._fail = fail
         self._tasks: set[asyncio.Task[None]] = set()
 
     def handle(self, request: Request) -> None:
         """Handles a request, now or in a task; never raises."""
-        found = self._registry.get(request.type)
+        found = self._find(request.type)
         if found is None:
             log.warning("asked for the type %r, which is not handled here", request.type)
             self._fail(request)
@@ -108,7 +107,7 @@ class Runner:
             return
         try:
             response = found.call(request)
-            if response is None or isinstance(response, _AT_ONCE) or not inspect.isawaitable(response):
+            if type(response) in _AT_ONCE or not inspect.isawaitable(response):
                 self._answer(request, response)
             else:  # a plain function, but one that calls a coroutine function: a lambda, a partial
                 self._spawn(lambda _: response, request)

@@ -117,13 +117,10 @@ class Channel(asyncio.Protocol):
             self._flush()  # a writer that never lets the loop turn must find out that there is no room
         elif not self._flushing and not self._handling:
             self._flushing = True
-            self.loop.call_soon(self._flush_soon)
-
-    def _flush_soon(self) -> None:
-        self._flushing = False
-        self._flush()
+            self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        self._flushing = False
         out = self._out
         if out and self._transport is not None:
             self._transport.write(b"".join(out) if len(out) > 1 else out[0])

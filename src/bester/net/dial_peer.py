@@ -18,7 +18,8 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 from bester.config import Config
 from bester.config.peers import Federation, Peer, Policy
 from bester.errors import BadAddress, BesterError, ServerUnreachable, ServerUnverified
-from bester.net.identity import Fingerprints, Identities, fingerprints
+from bester.net.fingerprints import Fingerprints, fingerprints
+from bester.net.identity import Identities
 from bester.net.resolve import resolve
 from bester.net.tls import peer_context
 from bester.protocol.addresses import Address, ServerName, TcpAddress, UnixAddress, parse_address

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bester.config import Config
 from bester.config.values import is_server_name
 from bester.errors import BadConfiguration
+from bester.net.fingerprints import fingerprints
 from bester.net.tls import ask_for_certificates, peer_context
 
 if TYPE_CHECKING:
@@ -47,13 +48,6 @@ WARN_DAYS = 30
 
 _BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 _END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
-
-
-class Fingerprints(NamedTuple):
-    """The SHA-256 of a certificate and of its public key (its SubjectPublicKeyInfo), as hexadecimal digits."""
-
-    certificate: str
-    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,16 +222,6 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
         raise BadConfiguration(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
         raise BadConfiguration(f"{path}: not a PEM file with certificates") from error
-
-
-def fingerprints(certificate: x509.Certificate) -> Fingerprints:
-    """Returns both fingerprints of a certificate."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return Fingerprints(
-        hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest(), hashlib.sha256(key).hexdigest()
-    )
 
 
 def letter(chain: list[x509.Certificate]) -> str:

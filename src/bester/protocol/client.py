@@ -21,7 +21,7 @@ from bester.protocol.framing import PREFIX, frame
 from bester.protocol.messages import NULL
 from bester.protocol.reports import EmptyHeader, FatalError, Report, ReportError, ReportPayload
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
-from bester.protocol.values import WithData, encode_data
+from bester.protocol.values import WithData, decode_quickly, encode_data
 
 AUTHENTICATION_ID = "auth_special"
 """The id of the report on whatever authenticates a session."""
@@ -178,13 +178,13 @@ class ClientConversation:
         Raises:
             Malformed: nothing that a server says to a client; the connection is of no more use.
         """
-        if body.startswith(_RECEIVED):
-            received = decode(_received, body, _MAX_DEPTH).payload
-            return ReceivedMessage(received.type, received.delivery_id, raw=received.data)
         if body.startswith(_GOOD):
             id = body[_GOOD_SIZE:-3]  # of the shortest report of all, by far the most frequent, or else of many things
             if id.isalnum() and body.endswith(b'"}}'):
                 return Report(id=id.decode(), good=True)
+        elif body.startswith(_RECEIVED):
+            received = decode_quickly(_received, body, _MAX_DEPTH).payload
+            return ReceivedMessage(received.type, received.delivery_id, raw=received.data)
         message = decode(_server_message, body, _MAX_DEPTH)
         kind = message.header.message_type
         payload = message.payload

@@ -122,6 +122,9 @@ _WRITERS: dict[type[Command], Callable[[Any], bytes]] = {
 }
 """What a command says without what it carries, as the members of a JSON object."""
 _NOTHING_TO_DO = b'"command":{"type":"done"}'
+_REPLY = b'"command":{"type":"reply"}'
+KINDS = frozenset(_WRITERS)
+"""The classes of commands."""
 
 
 class Written(Struct, gc=False):
@@ -162,7 +165,7 @@ def encode_response(response: Response, own: Raw | bytes, default_type: str | No
     if write is _done:
         return Written(_NOTHING_TO_DO, None, b"")
     command: Any = response
-    what = b'"command":{' + write(command) + b"}"
+    what = _REPLY if write is _reply else b'"command":{' + write(command) + b"}"
     type_name = default_type if write is _send_handler else command.type or default_type
     data = command.data
     return Written(what, type_name, own if data is UNSET else encode_data(data))

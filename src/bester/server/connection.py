@@ -180,6 +180,10 @@ class Connection(asyncio.Protocol):
         transport.write(out[0] if len(out) == 1 else b"".join(out))
         if self.unsent:
             self.fell_behind(transport.get_write_buffer_size())
+        elif transport.is_closing():
+            # The peer is gone, and asyncio has yet to say so: what was just written is thrown away.
+            self.ended = self.lost = True
+            self.closed()
 
     def fell_behind(self, unread: int) -> None:
         """So many bytes wait for the peer to read."""

@@ -28,7 +28,9 @@ from bester.errors import (
     Malformed,
     NotAllowed,
     ServerUnverified,
+    SessionEnded,
     ShuttingDown,
+    StorageFull,
     Throttled,
 )
 from bester.net.keepalive import keep_alive
@@ -97,7 +99,7 @@ class ListenerConnection(Connection):
         if endpoint is None:
             return bool(self._stops & Stop.CHECKING)
         endpoint.closing = True
-        if endpoint.in_flight or (isinstance(endpoint, Session) and endpoint.commands):
+        if endpoint.in_flight or endpoint.waiting or (isinstance(endpoint, Session) and endpoint.commands):
             return True
         self.flush_out()
         return False
@@ -211,24 +213,32 @@ class ListenerConnection(Connection):
         payload = message.payload
         data: bytes | None = None
         try:
-            if message.header.authentication is not None:
-                account = await accounts.authenticate(message.header.authentication, self.remote)
-            else:
-                assert payload is not None
-                account = await accounts.open_by_command(payload, self.remote)
-                payload = None
-            if self.ended:
-                return
-            if self.hall.stopping:
-                raise ShuttingDown
-            known = (*accounts.features, link.ROUTE)
-            features = tuple(feature for feature in message.header.features if feature in known)
-            token = await accounts.new_token(account.username) if "token" in features else None
-            with self.hall.mailboxes.arriving(account.username) as arrival:
-                has_mail = await self.hall.mailboxes.has_mail(account.username)
-                # From here on there is no other await until the session is there.
-                has_mail = has_mail or arrival.has_mail
-        except Malformed as error:
+            with accounts.checking() as login:
+                if message.header.authentication is not None:
+                    account = await accounts.authenticate(message.header.authentication, self.remote, login)
+                else:
+                    assert payload is not None
+                    account = await accounts.open_by_command(payload, self.remote, login)
+                    payload = None
+                if self.ended:
+                    return
+                if self.hall.stopping:
+                    raise ShuttingDown
+                known = (*accounts.features, link.ROUTE)
+                features = tuple(feature for feature in message.header.features if feature in known)
+                token = None
+                if "token" in features:
+                    try:
+                        token = await accounts.new_token(account.username)
+                    except StorageFull:
+                        # Rather without a token than not at all: what it takes out of its mailbox makes room.
+                        features = tuple(feature for feature in features if feature != "token")
+                with self.hall.mailboxes.arriving(account.username) as arrival:
+                    has_mail = await self.hall.mailboxes.has_mail(account.username)
+                    # From here on there is no other await until the session is there.
+                    has_mail = has_mail or arrival.has_mail
+                login.check()
+        except (Malformed, SessionEnded) as error:
             self.fail(error)
             return
         except BesterError as error:
@@ -242,6 +252,7 @@ class ListenerConnection(Connection):
             self.hall.config.server.name,
             roles=account.roles,
             features=features,
+            created=account.created,
             since=self.hall.clock(),
             carrier=self,
         )
@@ -358,14 +369,14 @@ class ListenerConnection(Connection):
 
     async def _outstanding_done(self, session: Session) -> None:
         """Waits until all that the session sent before has its report."""
-        if session.in_flight:
+        if session.in_flight or session.waiting:
             self._quiet = asyncio.get_running_loop().create_future()
             session.closing = True
             await self._quiet
             session.closing = self._input_ended
 
     def _end_if_quiet(self, session: Session) -> None:
-        if not session.in_flight and not session.commands:
+        if not session.in_flight and not session.waiting and not session.commands:
             self.end()
 
     def finished(self) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bester.core.delivery import Letter
 from bester.core.work import CatchUp, Deposit, Recall, Remember, Take
-from bester.errors import BesterError, UnknownAccount
+from bester.errors import BesterError, Internal, UnknownAccount
 from bester.server.points import reach
 from bester.store.ports import Letter as StoredLetter
 from bester.store.ports import MailboxBounds, MessageStore, Remembered
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("bester.mailboxes")
 
 MAX_BATCH = 1024
-"""Letters that are put away with one call."""
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""Letters, and bytes of them, that are put away with one call."""
 ONCE_DAYS = 7
 ONCE_RECORDS = 200_000
 """How long, and how many, ``once`` messages are remembered on disk."""
@@ -89,6 +90,10 @@ class Mailboxes:
         """
         return await self.store.has_mail(username)
 
+    async def clear(self, username: str) -> int:
+        """Removes all mail of an account that is gone, and returns how many letters there were."""
+        return await self.store.clear_mailbox(username)
+
     # -- effects -------------------------------------------------------------------------------------------------
 
     def deposit(self, effect: Deposit) -> None:
@@ -102,7 +107,7 @@ class Mailboxes:
         await asyncio.sleep(0)  # until the batch is over
         try:
             while self._deposits:
-                batch, self._deposits = self._deposits[:MAX_BATCH], self._deposits[MAX_BATCH:]
+                batch = self._next_batch()
                 outcomes = await self._outcomes(batch)
                 if self.hall.failed:
                     return  # nobody knows what is on disk: nothing is reported
@@ -114,6 +119,16 @@ class Mailboxes:
                 self.hall.flush_soon()
         finally:
             self._depositing = False
+
+    def _next_batch(self) -> list[Deposit]:
+        count = size = 0
+        for effect in self._deposits[:MAX_BATCH]:
+            size += len(effect.delivery.data)
+            if count and size > MAX_BATCH_BYTES:
+                break
+            count += 1
+        batch, self._deposits = self._deposits[:count], self._deposits[count:]
+        return batch
 
     async def finish(self, timeout_s: float) -> None:
         """Returns when all that is to be kept is on disk, or after the time."""
@@ -136,11 +151,18 @@ class Mailboxes:
         deliveries = [effect.delivery for effect in batch]
         try:
             known = await self.hall.accounts.store.exists(list({delivery.username for delivery in deliveries}))
-        except BesterError as error:
-            return [("failed", error)] * len(batch)
+        except Exception as error:
+            return [("failed", self._failed("accounts cannot be looked up", error))] * len(batch)
         kept = [delivery for delivery in deliveries if not delivery.transient and delivery.username in known]
+        shared: dict[int, bytes] = {}  # one message for many is in memory once
         letters = [
-            StoredLetter(delivery.username, delivery.id, delivery.type, bytes(delivery.data)) for delivery in kept
+            StoredLetter(
+                delivery.username,
+                delivery.id,
+                delivery.type,
+                shared.get(id(delivery.data)) or shared.setdefault(id(delivery.data), bytes(delivery.data)),
+            )
+            for delivery in kept
         ]
         failures: dict[int, BesterError | None] = {}
         if letters:
@@ -148,8 +170,8 @@ class Mailboxes:
             try:
                 full = await self.store.deposit(letters, self.bounds, time.time())
                 failures = {id(delivery): one for delivery, one in zip(kept, full, strict=True)}
-            except BesterError as failure:
-                failures = dict.fromkeys(map(id, kept), failure)
+            except Exception as error:
+                failures = dict.fromkeys(map(id, kept), self._failed("mailboxes cannot be written", error))
         outcomes: list[tuple[str, BesterError | None]] = []
         for delivery in deliveries:
             problem = UnknownAccount() if delivery.username not in known else failures.get(id(delivery))
@@ -179,8 +201,8 @@ class Mailboxes:
     async def _take_all(self, takes: list[tuple[str, str]]) -> None:
         try:
             await self.store.take_letters(takes)
-        except BesterError as error:
-            log.warning("%d delivered letters stay in their mailboxes: %s", len(takes), error.message)
+        except Exception as error:
+            self._failed(f"{len(takes)} delivered letters stay in their mailboxes", error)
 
     def catch_up(self, effect: CatchUp) -> None:
         """Reads on in a session's mailbox."""
@@ -194,8 +216,8 @@ class Mailboxes:
             letters = await self.store.read_mailbox(
                 session.username, effect.after, effect.limit, effect.max_bytes, time.time()
             )
-        except BesterError as error:
-            log.warning("the mailbox of %s cannot be read: %s", ascii(session.username), error.message)
+        except Exception as error:
+            self._failed(f"the mailbox of {session.username!a} cannot be read", error)
             exchange.mail_failed(session)
             return
         exchange.now = self.hall.clock()
@@ -210,18 +232,28 @@ class Mailboxes:
         self.hall.spawn(self._recall(effect))
 
     async def _recall(self, effect: Recall) -> None:
-        digest: bytes | None = None
-        report = b""
-        try:
-            found = await self.store.recall(effect.record.key)
-            if found is not None:
-                digest, report = found.digest, found.report
-        except BesterError as error:
-            log.warning("what became of a message cannot be looked up: %s", error.message)
         exchange = self.hall.exchange
-        exchange.now = self.hall.clock()
-        exchange.recalled(effect, digest, report)
+        record = effect.record
+        try:
+            found = await self.store.recall(record.key)
+        except Exception as error:
+            exchange.now = self.hall.clock()
+            exchange.not_recalled(record, self._failed("what became of a message cannot be looked up", error))
+        else:
+            exchange.now = self.hall.clock()
+            if found is None:
+                exchange.not_recalled(record)
+            else:
+                exchange.recalled(record, found.digest, found.report)
         self.hall.flush_soon()
+
+    def _failed(self, what: str, error: Exception) -> BesterError:
+        """Tells the log, and returns what others are told."""
+        if isinstance(error, BesterError):
+            log.warning("%s: %s", what, error.message)
+            return error
+        log.error("%s", what, exc_info=error)
+        return Internal()
 
     def remember(self, effect: Remember) -> None:
         """Keeps what became of a ``once`` message, with the others of this batch; then it is reported."""
@@ -235,9 +267,9 @@ class Mailboxes:
         records = [Remembered(effect.record.key, effect.record.digest, effect.report) for effect in effects]
         try:
             await self.store.remember(records, time.time())
-        except BesterError as error:
+        except Exception as error:
             # What was stored is stored; a repeat would be handled again, and told from the first by its delivery ids.
-            log.warning("%d messages will not be remembered after a restart: %s", len(records), error.message)
+            self._failed(f"{len(records)} messages will not be remembered after a restart", error)
         if self.hall.failed:
             return
         reach("once.remembered")

@@ -6,10 +6,10 @@ commits, the next batch gathers: the busier it is, the less a write costs. Each 
 one that fails takes back only itself. Nothing is answered before its transaction is on disk.
 
 Work that adds is refused while the file system has less than the reserve free; what is left is for removing, which
-needs some room too before it makes any. A commit that fails for want of room took nothing into the file. One that
-fails otherwise (an fsync) has an unknown outcome: then nothing more is served, and the owner is told, so that it can
-stop (docs/protocol.md, section 4). An fsync that fails while the log is carried over into the file changes no
-outcome: the log stays what counts until it has succeeded.
+needs some room too before it makes any. Should something else fill the disk, a ballast file gives way to it. A commit
+that fails for want of room took nothing into the file. One that fails otherwise (an fsync) has an unknown outcome: then
+nothing more is served, and the owner is told, so that it can stop (docs/protocol.md, section 4). An fsync that fails
+while the log is carried over into the file changes no outcome: the log stays what counts until it has succeeded.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from bester.store.schema import MIGRATIONS
 MAX_BATCH = 1024
 """The most jobs in one transaction, so that the first of them do not wait for long."""
 RESERVE = 64 * 1024 * 1024
+BALLAST = 1024 * 1024
+"""The largest file that does nothing but occupy room, until the disk is full."""
 LOOK_EVERY_S = 0.05
 """How old what is known of the free room can be, as long as there is more than :data:`AMPLE` beyond the reserve."""
 AMPLE = 256 * 1024 * 1024
@@ -158,6 +160,7 @@ class Database:
         while more:
             batch, more = self._next_batch()
             self._serve(connection, batch)
+        self._room.give_way()
         disconnect(connection, clean=self._lost is None)
         lock.release()
         self._deliver([_Outcome(self._ended, None, None)])
@@ -190,11 +193,22 @@ class Database:
                 return
             # What adds took the room away from what removes.
             self._deliver(_all_failed([job for job in batch if job.adds], error))
-            batch = [job for job in batch if not job.adds]
-            try:
-                self._deliver(self._transact(connection, batch))
-            except sqlite3.Error as again:
-                self._deliver(_all_failed(batch, again))
+            for job in batch:
+                if not job.adds:
+                    self._serve_on_full_disk(connection, job)
+
+    def _serve_on_full_disk(self, connection: sqlite3.Connection, job: _Job) -> None:
+        """Does alone what did not fit together, in the room that the log leaves when it is emptied before."""
+        if self._lost is not None:  # with one before it
+            self._deliver(_all_failed([job], self._lost))
+            return
+        try:
+            self._room.give_way()
+            self._room.carry_over(connection)
+            self._deliver(self._transact(connection, [job]))
+            self._room.carry_over(connection)
+        except sqlite3.Error as error:
+            self._deliver(_all_failed([job], error))
 
     def _transact(self, connection: sqlite3.Connection, batch: list[_Job]) -> list[_Outcome]:
         """Runs jobs and commits. Raises sqlite3.Error if nothing of them has been done."""
@@ -286,6 +300,9 @@ class _Room:
     def __init__(self, path: str, reserve: int) -> None:
         self._path = path
         self._reserve = reserve
+        self._ballast = f"{path}-ballast"
+        self._ballast_size = max(1, min(reserve // 4, BALLAST))
+        self._has_ballast = False
         self._looked = float("-inf")
         self._spare = 0
 
@@ -293,23 +310,57 @@ class _Room:
         """Whether less than the reserve is free. Called outside of transactions."""
         now = time.monotonic()
         if self._spare < AMPLE or now - self._looked >= LOOK_EVERY_S:
-            self._spare = self._look(connection)
+            self._spare, log_size = self._look(connection)
+            # The log is counted twice, as itself and as what it makes of the file. With few writes nothing else would
+            # carry it over, and on a small disk it would keep out what there is room for.
+            if self._spare < 0 < self._spare + 2 * log_size:
+                self.carry_over(connection)
+                self._spare, _ = self._look(connection)
             self._looked = now
+            self._take_ballast()
         return self._spare < 0
 
-    def _look(self, connection: sqlite3.Connection) -> int:
-        """Returns how many bytes are free beyond the reserve."""
+    def _take_ballast(self) -> None:
+        """Occupies some room while there is plenty, so that there is some when the disk is full."""
+        if self._has_ballast or self._spare < 2 * self._ballast_size:
+            return
+        with suppress(OSError):
+            ballast = os.open(self._ballast, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                self._has_ballast = os.write(ballast, bytes(self._ballast_size)) == self._ballast_size
+            finally:
+                os.close(ballast)
+
+    def give_way(self) -> None:
+        """Frees the room that was occupied: even what removes needs a little, before it makes any."""
+        self._has_ballast = False
+        with suppress(OSError):
+            os.unlink(self._ballast)
+
+    def carry_over(self, connection: sqlite3.Connection) -> None:
+        """Brings the log into the file and empties it, unless somebody, such as a backup, is reading it."""
+        with suppress(sqlite3.Error):  # then it stays, and what does not fit is refused
+            (wait_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+            connection.execute("PRAGMA busy_timeout = 0").close()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {wait_ms}").close()
+
+    def _look(self, connection: sqlite3.Connection) -> tuple[int, int]:
+        """Returns how many bytes are free beyond the reserve, and how many the log has."""
         try:
             system = os.statvfs(self._path)
             log_size = os.stat(f"{self._path}-wal").st_size
             (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
             (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         except (OSError, sqlite3.Error):
-            return 0  # the work itself finds out what is wrong
+            return 0, 0  # the work itself finds out what is wrong
         free = system.f_bavail * system.f_frsize
         # What was removed left pages in the file, which can be used again; but they go through the log first, so some
         # room outside is needed in any case. What is in the log now goes into the file later.
-        return min(free + int(pages) * int(page_size) - log_size - self._reserve, free - self._reserve // 2)
+        inside = int(pages) * int(page_size)
+        return min(free + inside - log_size - self._reserve, free - self._reserve // 2), log_size
 
 
 def _attempt(connection: sqlite3.Connection, job: _Job, several: bool) -> _Outcome:

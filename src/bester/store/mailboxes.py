@@ -6,6 +6,7 @@ sum. Letters are in the order of their positions, which are given out from a cou
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ _COUNT = """INSERT INTO mailbox (username, messages, bytes) VALUES (?, ?, ?)
 # Left to itself SQLite would go through all letters in the order of their usernames.
 _INSERTED = "SELECT username, count(*), sum(size) FROM letter NOT INDEXED WHERE position > ? GROUP BY username"
 _SIZE = "SELECT messages, bytes FROM mailbox WHERE username = ?"
+_TAKEN_AT_ONCE = 32
 
 Row = tuple[int, str, str, float, int, str, bytes]
 
@@ -107,6 +109,14 @@ class SqliteMailboxes(Shared):
         return await self.database.read(work)
 
     async def take_letters(self, letters: Sequence[tuple[str, str]]) -> None:
+        # They share a commit, unless the disk is full: then each of these parts gets by with little room.
+        parts = [letters[start : start + _TAKEN_AT_ONCE] for start in range(0, len(letters), _TAKEN_AT_ONCE)]
+        done = await asyncio.gather(*map(self._take, parts), return_exceptions=True)
+        for error in done:
+            if error is not None:
+                raise error
+
+    def _take(self, letters: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
         def work(connection: sqlite3.Connection) -> None:
             removed: dict[str, builtins.list[int]] = {}
             for username, delivery_id in letters:
@@ -119,8 +129,7 @@ class SqliteMailboxes(Shared):
                     sums[1] += row[0]
             _discount(connection, ((name, count, size) for name, (count, size) in removed.items()))
 
-        if letters:
-            await self.database.write(work)
+        return self.database.write(work)
 
     async def clear_mailbox(self, username: str) -> int:
         def work(connection: sqlite3.Connection) -> int:

@@ -92,7 +92,7 @@ def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
         try:
             # What a savepoint has to remember stays in memory: nothing needs a temporary file when the disk is full.
             connection.execute("PRAGMA temp_store = MEMORY")
-            connection.execute("PRAGMA journal_mode = WAL").close()
+            _keep_log(connection, path)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves it in the disk's cache
             connection.execute("PRAGMA foreign_keys = ON")
@@ -133,6 +133,16 @@ def disconnect(connection: sqlite3.Connection, *, clean: bool) -> None:
             connection.close()
         except sqlite3.Error as error:
             log.warning("the database was not closed as it should: %s", error)
+
+
+def _keep_log(connection: sqlite3.Connection, path: str) -> None:
+    # Where that fails, by a sync too, SQLite goes on without a log, and only says so.
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise BadConfiguration(
+            f"the database {path} cannot be used: SQLite cannot keep its write-ahead log there; check the disk, and "
+            "that its file system is a local one"
+        )
 
 
 def _make_private(path: str) -> None:

@@ -117,8 +117,10 @@ class Console:
         hall = self._hall
         try:
             claim = Authentication(credentials.username, password=credentials.password)
-            account = await hall.accounts.authenticate(claim, remote)
-            stored = await hall.accounts.store.find(account.username)
+            with hall.accounts.checking() as login:
+                account = await hall.accounts.authenticate(claim, remote, login)
+                stored = await hall.accounts.store.find(account.username)
+                login.check()
             if stored is None or ADMIN not in stored.roles:
                 raise NotAllowed("the console is for accounts of role admin")
         except BesterError as error:

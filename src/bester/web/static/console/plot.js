@@ -14,7 +14,7 @@ const SPAN_S = 600;
  * @param {number} [options.least] the smallest top of the scale
  */
 export function plot({ title, lines, format, least = 1 }) {
-  const canvas = h("canvas", { role: "img" });
+  const canvas = h("canvas", { role: "img", "aria-label": `${title}: no numbers yet` });
   const now = h("span");
   const element = h("figure.card.plot", null, h("figcaption", null, h("b", null, title), now), canvas);
   let points = [];

@@ -1,0 +1,123 @@
+"""Who was told what, and what came: from this it is judged whether a promise was kept."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Iterable
+
+
+class Ledger:
+    """All messages of one play. Each has a key that no other one has, which travels in its data."""
+
+    def __init__(self) -> None:
+        self.sent: set[str] = set()
+        self.good: dict[str, str] = {}
+        """Reported good, with the result's status."""
+        self.refused: dict[str, str] = {}
+        """Reported bad, for good, with the code."""
+        self.temporary: dict[str, int] = {}
+        """How often each temporary code was told; those messages were sent again."""
+        self.received: dict[str, set[str]] = {}
+        """By key: the delivery ids under which it came."""
+        self.repeats = 0
+        """Deliveries that were dropped because their delivery id was known."""
+        self.order: dict[str, list[str]] = {}
+        """By recipient, the keys in the order in which they first came."""
+        self.tokens_lost = 0
+        """Tokens that a report gave and the server did not know later."""
+        self.handled: dict[str, int] = {}
+        """How often handlers saw each."""
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._changed: list[asyncio.Future[None]] = []
+
+    # -- what happens ----------------------------------------------------------------------------------------------
+
+    def reported_good(self, key: str, status: str) -> None:
+        self.good[key] = status
+        self._wake()
+
+    def reported_bad(self, key: str, code: str) -> None:
+        self.refused[key] = code
+        self._wake()
+
+    def came(self, recipient: str, key: str, delivery_id: str) -> None:
+        """A recipient got a message, perhaps once more."""
+        ids = self.received.setdefault(key, set())
+        if delivery_id in ids:
+            self.repeats += 1
+            return
+        if not ids:
+            self.order.setdefault(recipient, []).append(key)
+        ids.add(delivery_id)
+        changed, self._changed = self._changed, []
+        for waiter in changed:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    @property
+    def reports(self) -> int:
+        """How many messages have their last report."""
+        return len(self.good) + len(self.refused)
+
+    async def at(self, reports: int) -> None:
+        """Returns when so many messages have their last report."""
+        if self.reports >= reports:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (reports, next(self._numbers), future))
+        await future
+
+    def _wake(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self.reports:
+            future = heapq.heappop(self._waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    async def all_came(self, timeout_s: float) -> bool:
+        """Returns whether all that was reported good came, after this time at the latest."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.lost():
+                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._changed.append(future)
+                    await future
+        except TimeoutError:
+            return False
+        return True
+
+    # -- the judgement ---------------------------------------------------------------------------------------------
+
+    def lost(self) -> set[str]:
+        """What was reported good and did not come; ``skipped`` says by itself that nobody has it."""
+        missing = self.good.keys() - self.received.keys()
+        return {key for key in missing if self.good[key] != "skipped"}
+
+    def twice(self) -> set[str]:
+        """What came under two delivery ids, so that a recipient could not know that it is the same."""
+        return {key for key, ids in self.received.items() if len(ids) > 1}
+
+    def wrongly_refused(self) -> set[str]:
+        """What was reported bad, for good, and came."""
+        return self.refused.keys() & self.received.keys()
+
+    def unreported(self) -> set[str]:
+        """What has no report."""
+        return self.sent - self.good.keys() - self.refused.keys()
+
+    def out_of_order(self, prefixes: Iterable[str]) -> int:
+        """How many messages came before an older one of the same sender; keys are ``SENDER.NUMBER``."""
+        found = 0
+        wanted = set(prefixes)
+        for keys in self.order.values():
+            newest: dict[str, int] = {}
+            for key in keys:
+                sender, _, number = key.rpartition(".")
+                if sender in wanted:
+                    found += int(number) < newest.get(sender, -1)
+                    newest[sender] = max(int(number), newest.get(sender, -1))
+        return found

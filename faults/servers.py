@@ -1,0 +1,168 @@
+"""Servers as processes of their own, which are started, killed and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+START_S = 30.0
+"""How long a server may take until it is ready, before that is an error."""
+STOP_S = 30.0
+
+
+def config(name: str = "a.example", **more: Any) -> dict[str, Any]:
+    """Returns a configuration with one Unix listener; accounts come about with their first login."""
+    made: dict[str, Any] = {
+        "server": {"name": name},
+        "network": {"unix": {"address": "clients"}},
+        "accounts": {"registration": "firstUse"},
+        # Configured, so that they are unavailable for now, and not unknown, while their handler is away.
+        "handlers": {"typeMap": {"chat": {}, "far": {}}},
+    }
+    for key, value in more.items():
+        made[key] = made[key] | value if isinstance(value, dict) and key in made else value
+    return made
+
+
+class DidNotStart(Exception):
+    """The server ended before it was ready; the text is what it said."""
+
+
+class Besterd:
+    """One besterd after the other on the same folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
+        self.folder = folder
+        self.environment = dict(environment or {})
+        self.prefix = list(prefix)
+        """What the command is run by, such as ``ip netns exec NAME``."""
+        self.lines: list[str] = []
+        """All that was said, over all starts."""
+        self.up = asyncio.Event()
+        """Whether it is ready, as far as is known."""
+        self.configure(config)
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Writes the configuration, for the next start."""
+        (self.folder / "server.conf").write_text(json.dumps(config))
+
+    @property
+    def clients(self) -> Path:
+        return self.folder / "clients"
+
+    @property
+    def handlers(self) -> Path:
+        return self.folder / "besterHandlers"
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "bester.db"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self, **environment: str) -> float:
+        """Starts it, and returns after how many seconds it was ready.
+
+        Raises:
+            DidNotStart: it ended instead.
+        """
+        began = time.monotonic()
+        command = [*self.prefix, sys.executable, "-c", "from bester.cli.besterd import main; main()"]
+        process = self._process = await asyncio.create_subprocess_exec(
+            *command,
+            str(self.folder / "server.conf"),
+            env=os.environ | self.environment | environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=2**20,
+        )
+        ready = asyncio.get_running_loop().create_future()
+        self._reading = asyncio.create_task(self._read(process, ready))
+        async with asyncio.timeout(START_S):
+            if not await ready:
+                await process.wait()
+                raise DidNotStart("\n".join(self.lines[-10:]))
+        return time.monotonic() - began
+
+    async def _read(self, process: asyncio.subprocess.Process, ready: asyncio.Future[bool]) -> None:
+        assert process.stdout is not None
+        try:
+            async for raw in process.stdout:
+                line = raw.decode(errors="replace").rstrip("\n")
+                self.lines.append(line)
+                if line.endswith("is ready") and not ready.done():
+                    self.up.set()
+                    ready.set_result(True)
+        finally:
+            self.up.clear()
+            if not ready.done():
+                ready.set_result(False)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.running:
+            assert self._process is not None
+            self._process.send_signal(number)
+
+    async def ended(self, timeout_s: float = STOP_S) -> int:
+        """Returns how the process ended.
+
+        Raises:
+            TimeoutError: it did not.
+        """
+        assert self._process is not None
+        assert self._reading is not None
+        async with asyncio.timeout(timeout_s):
+            code = await self._process.wait()
+            await self._reading
+        return code
+
+    async def kill(self) -> None:
+        """Ends it as ``kill -9`` does; no harm where it is not running."""
+        if self._process is not None:
+            self.up.clear()
+            self.send_signal(signal.SIGKILL)
+            await self.ended()
+
+    async def stop(self) -> tuple[int, float]:
+        """Ends it with SIGTERM; returns its status and the seconds that it took."""
+        began = time.monotonic()
+        self.send_signal(signal.SIGTERM)
+        code = await self.ended()
+        return code, time.monotonic() - began
+
+    def memory_kib(self) -> int:
+        """Returns what it has in memory now (resident)."""
+        return _status_kib(self.pid, "VmRSS:")
+
+    def peak_kib(self) -> int:
+        """Returns the most that it had in memory."""
+        return _status_kib(self.pid, "VmHWM:")
+
+
+def _status_kib(pid: int, name: str) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(name):
+            return int(line.split()[1])
+    raise KeyError(name)
