@@ -12,6 +12,7 @@ from bester import AuthenticationError, Client
 from bester.errors import Throttled
 from bester.net.peers import Remote
 from bester.protocol.messages import decode_message
+from bester.server.accounts import Login
 from bester.server.commands import COMMANDS
 from bester.testing import PASSWORD
 
@@ -233,9 +234,9 @@ async def test_registrations_from_one_remote_address_are_slowed_down() -> None:
         assert [buckets.take(FAR.address, now) for _ in range(21)] == [True] * 20 + [False]
         payload = decode_message(json.dumps(opening("register", "n")).encode()).payload
         with pytest.raises(Throttled):
-            await play.hall.accounts.open_by_command(payload, FAR)
+            await play.hall.accounts.open_by_command(payload, FAR, Login())
         play.later(5.1)
-        account = await play.hall.accounts.open_by_command(payload, FAR)
+        account = await play.hall.accounts.open_by_command(payload, FAR, Login())
         assert account.username == "n"
 
 

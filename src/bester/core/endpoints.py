@@ -114,11 +114,13 @@ class Session(Endpoint):
         *,
         roles: tuple[str, ...] = (),
         features: tuple[str, ...] = (),
+        created: float = 0.0,
         since: float = 0.0,
         carrier: Any = None,
     ) -> None:
         super().__init__(frames.origin_part("client", username, server, True), carrier)
-        self.sender = f"{username}@{server}".encode()
+        # When the account was made tells it from an earlier one of its name, whose reports are not its own.
+        self.sender = f"{username}@{server}#{created}".encode()
         self.username = username
         self.roles = roles
         self.features = features

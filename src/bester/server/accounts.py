@@ -1,13 +1,21 @@
 """Accounts as the server uses them: logging in, registering, tokens, and what a change does to sessions.
 
 docs/protocol.md, section 5. What it costs to be wrong is the same for a wrong password and an unknown account.
+
+What changes an account ends its sessions, and also the logins that are being checked meanwhile: they may have read
+what was true before. Changes of one account are made one after the other, so that none is made by what another has
+just ended, and no mail is cleared that is a new owner's.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from bester.core.buckets import Buckets
 from bester.core.endpoints import Session
@@ -20,6 +28,7 @@ from bester.errors import (
     NotAllowed,
     SessionEnded,
     Throttled,
+    UnknownAccount,
 )
 from bester.net.peers import Remote
 from bester.protocol.messages import Authentication, Payload
@@ -41,6 +50,25 @@ REGISTRATIONS_AT_ONCE = 20
 MAX_ROLES = 32
 
 
+class Login:
+    """A first message that is being checked."""
+
+    def __init__(self) -> None:
+        self.username = ""
+        """The account that it is about, from before that is read on."""
+        self.ended: SessionEnded | None = None
+        """Why nothing may come of it: the account was changed meanwhile."""
+
+    def check(self) -> None:
+        """Does nothing, if what was read of the account still holds.
+
+        Raises:
+            SessionEnded: it does not.
+        """
+        if self.ended is not None:
+            raise self.ended
+
+
 class AccountService:
     """The accounts of this server and their sessions."""
 
@@ -52,6 +80,10 @@ class AccountService:
         self.passwords = Passwords()
         self._throttle = Throttle()
         self._registrations = Buckets(REGISTRATIONS_PER_S, REGISTRATIONS_AT_ONCE)
+        self._logins: set[Login] = set()
+        """Those that are being checked."""
+        self._changes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By account: held by who changes it, there as long as somebody does."""
         self._sessions: dict[str, int] = {}
         self._tokens: dict[Session, bytes] = {}
 
@@ -70,20 +102,34 @@ class AccountService:
 
     # -- who is it -----------------------------------------------------------------------------------------------
 
-    async def authenticate(self, claim: Authentication, remote: Remote) -> Account:
+    @contextmanager
+    def checking(self) -> Iterator[Login]:
+        """While a session is being made: notices what is changed about its account.
+
+        After the last await :meth:`Login.check` is called, and then the session is there without another.
+        """
+        login = Login()
+        self._logins.add(login)
+        try:
+            yield login
+        finally:
+            self._logins.discard(login)
+
+    async def authenticate(self, claim: Authentication, remote: Remote, login: Login) -> Account:
         """Returns the account that a first message's ``authentication`` proves.
 
         Raises:
             AuthenticationFailed: unknown account, wrong password or token; which of them is not told.
+            SessionEnded: the account was changed meanwhile.
             Throttled: too many failures from this address.
         """
         if claim.token is not None and claim.password is None:
-            return await self._by_token(claim.username, claim.token, remote)
+            return await self._by_token(claim.username, claim.token, remote, login)
         if claim.password is None:
             raise AuthenticationFailed("authentication needs a password or a token")
-        return await self._by_password(claim.username, claim.password, remote)
+        return await self._by_password(claim.username, claim.password, remote, login)
 
-    async def open_by_command(self, payload: Payload, remote: Remote) -> Account:
+    async def open_by_command(self, payload: Payload, remote: Remote, login: Login) -> Account:
         """Returns the account of a ``login`` or ``register`` that stands in place of authentication.
 
         Raises:
@@ -91,32 +137,36 @@ class AccountService:
         """
         name, credentials = read_credentials(payload.data)
         if name == "register":
-            return await self._register(credentials, remote)
-        return await self._by_password(credentials.username, credentials.password, remote)
+            return await self._register(credentials, remote, login)
+        return await self._by_password(credentials.username, credentials.password, remote, login)
 
-    async def _by_password(self, name: str, password: str, remote: Remote) -> Account:
+    async def _by_password(self, name: str, password: str, remote: Remote, login: Login) -> Account:
         try:
             canonical = username(name)
         except InvalidName:
             canonical = ""  # nobody's; it takes as long as a wrong password
         key = canonical or name[:64]
         self._check_throttle(remote, key)
+        login.username = canonical
         stored = await self.store.find(canonical) if canonical else None
         if stored is None and canonical and self.hall.config.accounts.registration == "firstUse":
-            return await self._register(Credentials(name, password), remote)
+            return await self._register(Credentials(name, password), remote, login)
         right = await self.passwords.verify(password, stored.password_hash if stored else None)
         if stored is None or not right:
             self._throttle.failed(remote.address, key, self.hall.clock())
             raise AuthenticationFailed
         self._throttle.succeeded(remote.address, key, self.hall.clock())
+        login.check()
         return _account(stored)
 
-    async def _by_token(self, name: str, token: str, remote: Remote) -> Account:
+    async def _by_token(self, name: str, token: str, remote: Remote, login: Login) -> Account:
         self._check_throttle(remote, name[:64])
+        login.username = _canonical(name)
         stored = await self.store.find_token(token_hash(token), time.time())
-        if stored is None or stored.username != _canonical(name):
+        if stored is None or stored.username != login.username:
             self._throttle.failed(remote.address, name[:64], self.hall.clock())
             raise AuthenticationFailed("unknown account or wrong or expired token")
+        login.check()
         return _account(stored)
 
     def _check_throttle(self, remote: Remote, account: str) -> None:
@@ -124,13 +174,14 @@ class AccountService:
         if wait_s > 0:
             raise Throttled(f"too many failures; try again in {max(1, round(wait_s))} s")
 
-    async def _register(self, credentials: Credentials, remote: Remote) -> Account:
+    async def _register(self, credentials: Credentials, remote: Remote, login: Login) -> Account:
         if self.hall.config.accounts.registration == "closed":
             raise NotAllowed("registration is closed on this server; its operator makes the accounts")
         if not remote.local and not self._registrations.take(remote.address, self.hall.clock()):
             raise Throttled("too many registrations from this address")
-        name = await self.add(credentials.username, credentials.password)
-        return Account(name, (), time.time())
+        account = await self._make(credentials.username, credentials.password)
+        login.username, login.ended = account.username, None  # what was before is not about this account
+        return account
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -169,8 +220,17 @@ class AccountService:
         for session in self.hall.exchange.presence.sessions(name):
             if session is not besides:
                 session.carrier.end_session(SessionEnded(why))
+        self._end_logins(name, why)
+
+    def _end_logins(self, name: str, why: str) -> None:
+        for login in self._logins:
+            if login.username == name:
+                login.ended = SessionEnded(why)
 
     # -- changes -------------------------------------------------------------------------------------------------
+
+    def _changing(self, name: str) -> asyncio.Lock:
+        return self._changes.setdefault(name, asyncio.Lock())
 
     async def add(self, name: str, password: str, roles: tuple[str, ...] = ()) -> str:
         """Makes an account and returns its canonical name.
@@ -178,23 +238,36 @@ class AccountService:
         Raises:
             AccountExists, InvalidName, BadArguments: name taken, name or password not allowed.
         """
-        canonical = username(name)
-        if await self.store.find(canonical) is not None:
-            raise AccountExists
-        await self.store.add(canonical, await self.passwords.hash(password), roles, time.time())
-        log.info("account %s was made", ascii(canonical))
-        return canonical
+        return (await self._make(name, password, roles)).username
+
+    async def _make(self, name: str, password: str, roles: tuple[str, ...] = ()) -> Account:
+        account = Account(username(name), roles, time.time())
+        async with self._changing(account.username):
+            if await self.store.find(account.username) is not None:
+                raise AccountExists
+            hashed = await self.passwords.hash(password)
+            # A removal that was cut off, or made while the server did not run, has left its mail.
+            await self.hall.mailboxes.clear(account.username)
+            await self.store.add(account.username, hashed, roles, account.created)
+        log.info("account %s was made", ascii(account.username))
+        return account
 
     async def remove(self, name: str) -> None:
-        """Removes an account, with its tokens, sessions and mail.
+        """Removes an account, with its tokens, sessions and mail; or what a removal that was cut off left of it.
 
         Raises:
-            UnknownAccount: there is none.
+            UnknownAccount: there is none, and no mail.
         """
         canonical = username(name)
-        await self.store.remove(canonical)
-        self._end_sessions(canonical, "the account was removed")
-        await self.hall.mailboxes.clear(canonical)
+        async with self._changing(canonical):
+            known = True
+            try:
+                await self.store.remove(canonical)
+            except UnknownAccount:
+                known = False
+            self._end_sessions(canonical, "the account was removed")
+            if not await self.hall.mailboxes.clear(canonical) and not known:
+                raise UnknownAccount
 
     async def set_password(self, name: str, password: str) -> None:
         """Sets an account's password; its tokens and sessions end.
@@ -203,8 +276,9 @@ class AccountService:
             UnknownAccount, BadArguments: no such account, password not allowed.
         """
         canonical = username(name)
-        await self.store.set_password(canonical, await self.passwords.hash(password))
-        self._end_sessions(canonical, "the account's password was changed")
+        async with self._changing(canonical):
+            await self.store.set_password(canonical, await self.passwords.hash(password))
+            self._end_sessions(canonical, "the account's password was changed")
 
     async def change_password(self, session: Session, old: str, new: str, remote: Remote) -> None:
         """Sets the password of the account that asks; its other sessions end.
@@ -215,12 +289,13 @@ class AccountService:
         """
         name = session.username
         self._check_throttle(remote, name)
-        stored = await self.store.find(name)
-        if not await self.passwords.verify(old, stored.password_hash if stored else None):
-            self._throttle.failed(remote.address, name, self.hall.clock())
-            raise AuthenticationFailed("the old password is wrong")
-        await self.store.set_password(name, await self.passwords.hash(new))
-        self._end_sessions(name, "the account's password was changed", besides=session)
+        async with self._changing(name):
+            stored = await self.store.find(name)
+            if not await self.passwords.verify(old, stored.password_hash if stored else None):
+                self._throttle.failed(remote.address, name, self.hall.clock())
+                raise AuthenticationFailed("the old password is wrong")
+            await self.store.set_password(name, await self.passwords.hash(new))
+            self._end_sessions(name, "the account's password was changed", besides=session)
 
     async def set_roles(self, name: str, roles: tuple[str, ...]) -> None:
         """Sets an account's roles, also for the sessions that it has.
@@ -234,6 +309,7 @@ class AccountService:
         await self.store.set_roles(canonical, roles)
         for session in self.hall.exchange.presence.sessions(canonical):
             session.roles = roles
+        self._end_logins(canonical, "the account's roles were changed")
 
     async def list(self, after: str, limit: int) -> list[Account]:
         """Returns a page of the accounts, sorted."""
