@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.certificates import self_signed
 from tests.web.test_javascript import ENVIRONMENT, PASSWORD, TIMEOUT_S, Daemon, free_port
 
@@ -561,9 +560,14 @@ def test_quick_under_load(desk: Desk) -> None:
           problems: [],
         });
         const columns = ["time", "good", "bad", "deliveries", "meanMs"];
-        live.history({ columns, rows: Array.from({ length: 600 }, (_, at) => [Date.now() / 1000 - 600 + at, 990, 10, 5000, 1]) });
+        const rows = Array.from({ length: 600 }, (_, at) => [Date.now() / 1000 - 600 + at, 990, 10, 5000, 1]);
+        live.history({ columns, rows });
         let worst = 0, last = performance.now(), running = true;
-        const watch = (at) => { worst = Math.max(worst, at - last); last = at; if (running) requestAnimationFrame(watch); };
+        const watch = (at) => {
+          worst = Math.max(worst, at - last);
+          last = at;
+          if (running) requestAnimationFrame(watch);
+        };
         requestAnimationFrame(watch);
         let spent = 0;
         for (let second = 0; second < 5; second += 1) {

@@ -197,7 +197,8 @@ def test_sends_and_receives(place: Place) -> None:
         const types = await client.builtin("listTypes");
         client.close();
         say({ server: client.server, good: report.good, steps: report.route.map((step) => step.name), message,
-              plan: plan.route.map((step) => step.status), quick: seconds < 5, types, rest: (await client.receive()) ?? null });
+              plan: plan.route.map((step) => step.status), quick: seconds < 5, types,
+              rest: (await client.receive()) ?? null });
     """)
     assert told["server"] == "j.example"
     assert told["good"]
