@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -17,6 +19,7 @@ HELLO_ID = "link"
 EXTRA_SIZE = 64 * 1024
 """By how much a frame on a link may exceed ``maxMessage``, so that what was accepted can be carried on."""
 _DEPTH = MAX_DEPTH + EXTRA_DEPTH
+_TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 # -- what is sent -----------------------------------------------------------------------------------------------
 
@@ -135,9 +138,18 @@ _message = msgspec.json.Decoder(LinkMessage)
 
 
 def decode_message(body: bytes) -> LinkMessage:
-    """Decodes a message that another server sent on a link.
+    """Decodes a message that another server sent on a link; a ``traceparent`` that is none counts as absent.
 
     Raises:
         Malformed: sections 1 and 8.
     """
-    return decode(_message, body, _DEPTH)
+    message = decode(_message, body, _DEPTH)
+    header = message.header
+    if header.traceparent and not is_traceparent(header.traceparent):
+        message.header = LinkHeader(header.hops, header.once)
+    return message
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether this is a W3C traceparent, of 55 characters."""
+    return len(text) == 55 and _TRACEPARENT.fullmatch(text) is not None
