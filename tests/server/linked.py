@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import msgspec
+import pytest
 from tests.server.peers import BAD, GOOD, Listening, Stage, Wire
+
+from bester.core.work import Envelope, Forward
+from bester.errors import BesterError
+from bester.protocol.addresses import parse_address
 
 QUICK = {"retryMin": 0.01, "retryMax": 0.05}
 """Pauses for tests that do not want to wait."""
@@ -44,6 +50,30 @@ def bad(there: Wire, message: Any, code: str, temporary: bool) -> None:
     """Reports a message bad."""
     error = {"code": code, "message": "no", "temporary": temporary}
     there.send({"header": BAD, "payload": {"id": message["payload"]["id"], "error": error}})
+
+
+def fatal(there: Wire, code: str) -> None:
+    """Says that the link ends, and why."""
+    error = {"code": code, "message": "no"}
+    there.send({"header": {"messageType": "fatal", "status": "bad"}, "payload": {"error": error}})
+
+
+def forwarded(id: str, data: Any = None, to: str = "", *, transient: bool = False) -> Forward:
+    """Returns what the exchange hands over for the server at ``unix:other``; ``to`` tells it from others."""
+    envelope = Envelope(cast(Any, None), id)
+    raw = msgspec.Raw(msgspec.json.encode(data))
+    return Forward(envelope, 0, to, parse_address("unix:other"), "chat", raw, 1, transient, id)
+
+
+def settled_on(play: Stage, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str | None]]:
+    """Returns a list that the outcomes of such messages come to: ``to``, status and code."""
+    found: list[tuple[str, str, str | None]] = []
+
+    def settle(forward: Forward, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
+        found.append((forward.to, status, error.code if error is not None else None))
+
+    monkeypatch.setattr(play.hall.forwarding, "settle", settle)
+    return found
 
 
 class Sender:

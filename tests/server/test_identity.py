@@ -248,7 +248,7 @@ async def test_nothing_goes_to_a_server_that_does_not_prove_its_name(tmp_path: P
 async def test_sending_to_a_name_without_a_proof(policy: str) -> None:
     async with named("b.example", None, policy="open") as there:
         servers = {"b.example": {"address": f"127.0.0.1:{there.port}"}}
-        async with named("a.example", None, policy=policy, servers=servers, retryFor=0) as here:
+        async with named("a.example", None, policy=policy, servers=servers) as here:
             payload, told = await sent(here, there)
     if policy == "verified":
         assert result_of(payload) == [("b.example", "failed", "serverUnverified")]

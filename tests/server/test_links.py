@@ -8,7 +8,19 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from tests.server.linked import QUICK, Sender, bad, good, grant, hello, linked
+from tests.server.linked import (
+    QUICK,
+    Sender,
+    bad,
+    fatal,
+    forwarded,
+    good,
+    grant,
+    hello,
+    linked,
+    send_on,
+    settled_on,
+)
 from tests.server.peers import Stage, Wire, result_of, stage, to, until
 
 from bester.net.peers import Remote
@@ -266,6 +278,130 @@ async def test_a_server_that_takes_nothing_now_is_not_taken_for_classic() -> Non
         assert (await there.get())["payload"]["data"] == 1
 
 
+@pytest.mark.parametrize("how", ["silence", "reset"])
+async def test_a_server_that_does_not_answer_is_not_taken_for_classic(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bester.server.links.ANSWER_S", 0.05)
+    async with stage({"federation": QUICK}) as play:
+        other = await play.listen()
+        sender = await Sender.on(play)
+        await sender.send(1, to=f"127.0.0.1:{other.port}")
+        there = await other.accept()
+        await there.get()
+        if how == "reset":
+            there.reset()
+        assert await sender.outcomes(1) == [("1", "queued")]
+        there = await grant(other)
+        assert (await there.get())["payload"]["data"] == 1
+
+
+async def test_a_classic_server_that_dies_with_a_message() -> None:
+    async with stage({"federation": QUICK}) as play:
+        other = await play.listen()
+        sender = await Sender.on(play)
+        await sender.send(1, to=f"127.0.0.1:{other.port}")
+        there = await other.accept()
+        await there.get()
+        await there.leave()
+        there = await other.accept()
+        await there.get()
+        there.reset()
+        payload = await sender.wire.report("1")
+        assert result_of(payload) == [(f"127.0.0.1:{other.port}", "failed", "serverUnreachable")]
+        assert len(other.wires) == 2
+
+
+async def test_what_is_too_large_for_the_other_server_stays_here() -> None:
+    async with stage({"federation": QUICK}) as play:
+        other = await play.listen("other")
+        sender = await Sender.on(play)
+        await sender.send("first")
+        there = await grant(other, maxMessage=1024)
+        good(there, await there.get())
+        assert await sender.outcomes(1) == [("first", "sent")]
+        sender.wire.ask("chat", "big")
+        sender.handler.answer(await sender.handler.get(), send_on("unix:other"), data="x" * 66_560)
+        payload = await sender.wire.report("big")
+        assert result_of(payload) == [("unix:other", "failed", "serverRefused")]
+        assert re.fullmatch(
+            r"the message takes 66\d\d\d bytes, and the other server takes 66560 at most", payload["error"]["message"]
+        )
+        await sender.send("next")
+        good(there, await there.get())
+        assert await sender.outcomes(1) == [("next", "sent")]
+        assert len(other.wires) == 1
+
+
+@pytest.mark.parametrize("code", ["malformed", "tooLarge", "badScope"])
+async def test_a_message_that_ends_links_is_found_and_holds_up_nobody(code: str) -> None:
+    async with stage({"federation": QUICK}) as play:
+        other = await play.listen("other")
+        sender = await Sender.on(play)
+        await sender.send(0, 1, 2)
+        there = await grant(other)
+        messages = [await there.get() for _ in range(3)]
+        fatal(there, code)
+        assert await sender.outcomes(3) == [(str(id), "queued") for id in range(3)]
+        destination = play.hall.forwarding.destinations["unix:other"]
+        there = await grant(other)
+        assert await there.get() == messages[0]
+        assert destination.in_flight == 1  # one at a time
+        good(there, messages[0])
+        assert await there.get() == messages[1]
+        fatal(there, code)
+        there = await grant(other)
+        assert await there.get() == messages[2]
+        good(there, messages[2])
+        [dead] = await play.hall.messages.list_queue(dead=True)
+        assert dead.message.data == b"1"
+        assert dead.last_error == f"serverRefused: the other server ended the link over it: {code}: no"
+        await until(lambda: not destination.backlog)
+        await sender.send(3, 4)
+        good(there, *[await there.get() for _ in range(2)])  # side by side again
+        assert await sender.outcomes(2) == [("3", "sent"), ("4", "sent")]
+        assert await play.hall.messages.list_queue(dead=False) == []
+
+
+async def test_those_of_one_id_have_one_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage({"federation": QUICK}) as play:
+        other = await play.listen("other")
+        settled = settled_on(play, monkeypatch)
+        forwarding = play.hall.forwarding
+        for to, transient in (("a", False), ("b", True), ("c", False)):
+            forwarding.send(forwarded("m", to=to, transient=transient))
+        there = await grant(other)
+        first = await there.get()
+        forwarding.send(forwarded("m", to="d"))
+        destination = forwarding.destinations["unix:other"]
+        assert destination.in_flight == 1
+        there.reset()
+        await until(lambda: len(settled) == 4)
+        assert sorted(settled) == [
+            ("a", "queued", None),
+            ("b", "skipped", None),
+            ("c", "queued", None),
+            ("d", "queued", None),
+        ]
+        settled.clear()
+        there = await grant(other)
+        assert await there.get() == first
+        await until(lambda: not destination.backlog)
+        forwarding.send(forwarded("m", to="e"))  # while what is on disk is under way
+        good(there, first)
+        await until(lambda: settled)
+        assert settled == [("e", "sent", None)]
+        assert destination.in_flight == 0
+        forwarding.send(forwarded("n", to="f"))
+        forwarding.send(forwarded("n", to="g"))
+        bad(there, await there.get(), "noHandler", False)
+        await until(lambda: len(settled) == 3)
+        assert settled[1:] == [("f", "failed", "serverRefused"), ("g", "failed", "serverRefused")]
+        await until(lambda: destination.in_flight == 0)
+        await play.hall.forwarding.outbox.written()
+        assert await play.hall.messages.queue_sizes() == []
+
+
 # -- links that others open --------------------------------------------------------------------------------------------
 
 
@@ -334,6 +470,25 @@ async def test_a_link_carries_a_little_more_than_a_client_may_send() -> None:
         request = await handler.get()
         assert len(request["payload"]["data"]) == 60_000
         handler.answer(request, DONE)
+        await wire.good("m")
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize("trace", [TRACE, "x" * 60_000, TRACE.upper(), TRACE + "-more"])
+async def test_a_trace_is_carried_on_where_it_is_one(trace: str) -> None:
+    async with stage() as play:
+        other, handler = await play.listen("other"), await play.attach("chat")
+        wire = await open_link(play)
+        wire.send(linked("chat", "m", traceparent=trace, hops=2))
+        handler.answer(await handler.get(), send_on("unix:other"))
+        there = await grant(other)
+        message = await there.get()
+        assert message["header"]["hops"] == 3
+        assert (message["header"]["traceparent"] == TRACE) is (trace == TRACE)
+        assert len(message["header"]["traceparent"]) == 55
+        good(there, message)
         await wire.good("m")
 
 

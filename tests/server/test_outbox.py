@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.server.linked import QUICK, Sender, bad, good, grant, hello
+from tests.server.linked import QUICK, Sender, bad, forwarded, good, grant, hello, send_on, settled_on
 from tests.server.peers import Listening, Stage, Wire, refused, result, stage, until
 
 from bester.config import parse
@@ -153,7 +153,9 @@ async def test_a_classic_server_that_does_not_report_is_not_sent_it_again() -> N
         sender = await Sender.on(play)
         assert await sender.send_and_see(1) == ["queued"]
         other = await play.listen("other")
-        await (await other.accept()).leave()
+        there = await other.accept()
+        await there.get()
+        await there.leave()
         await (await other.accept()).get()
         await until(lambda: play.hall.forwarding.destinations[DESTINATION].last_error.endswith("within 0.05 s"))
         assert await waiting(play, dead=True) == [1]
@@ -223,6 +225,46 @@ async def test_one_that_cannot_be_had_now_steps_aside() -> None:
         await emptied(play)
 
 
+async def test_what_is_too_large_for_the_other_server_is_given_up() -> None:
+    async with stage({"federation": QUICK}) as play:
+        sender = await Sender.on(play)
+        assert await sender.send_and_see("first") == ["queued"]
+        sender.wire.ask("chat", "big")
+        sender.handler.answer(await sender.handler.get(), send_on(DESTINATION), data="x" * 66_560)
+        assert await sender.outcomes(1) == [("big", "queued")]
+        assert await sender.send_and_see("last") == ["queued"]
+        there = await grant(await play.listen("other"), maxMessage=1024)
+        assert await take(there, 2) == ["first", "last"]
+        while len(rows := await play.hall.messages.list_queue()) > 1:
+            pass  # what was taken is being removed
+        row = rows[0]
+        assert row.dead
+        assert row.message.data == b'"' + b"x" * 66_560 + b'"'
+        assert row.last_error.startswith("serverRefused: the message takes 66")
+
+
+async def test_a_dead_letter_that_comes_again_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage({"federation": QUICK}) as play:
+        settled = settled_on(play, monkeypatch)
+        forwarding, messages = play.hall.forwarding, play.hall.messages
+        for id in ("dead", "next"):
+            forwarding.send(forwarded(id, id, to=id))
+        await until(lambda: len(settled) == 2)
+        [row, _] = await messages.list_queue()
+        await messages.bury([(row.position, "no")])
+        there = await grant(await play.listen("other"), maxInFlight=1)
+        following = await there.get()
+        assert following["payload"]["data"] == "next"  # and what is before it has been read
+        destination = forwarding.destinations[DESTINATION]
+        destination.backlog = True
+        forwarding.send(forwarded("dead", "dead", to="again"))
+        await until(lambda: len(settled) == 3)
+        assert settled[2] == ("again", "queued", None)
+        good(there, following)
+        assert await take(there, 1) == ["dead"]
+        await emptied(play)
+
+
 async def test_given_up_after_its_time() -> None:
     async with stage({"federation": {**QUICK, "retryFor": 1}}) as play:
         sender = await Sender.on(play)
@@ -253,6 +295,79 @@ async def test_no_more_than_so_many_wait_for_a_server() -> None:
         assert await result(control, "dropQueue", server=DESTINATION) == {"messages": 2}
         assert await sender.send_and_see(5) == ["queued"]
         assert await waiting(play, server=DESTINATION) == [5]
+
+
+# -- what goes wrong here ----------------------------------------------------------------------------------------------
+
+
+async def test_a_store_that_fails_in_no_way_that_was_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage({"federation": QUICK}) as play:
+        sender = await Sender.on(play)
+
+        def fail(*args: Any) -> None:
+            raise RuntimeError
+
+        with monkeypatch.context() as broken:
+            broken.setattr(play.hall.messages, "enqueue", fail)
+            assert set(await sender.send_and_see(0, 1)) == {"failed"}
+        assert set(await sender.send_and_see(2, 3)) == {"queued"}
+        with monkeypatch.context() as broken:
+            broken.setattr(play.hall.messages, "read_outbox", fail)
+            there = await grant(await play.listen("other"))
+            destination = play.hall.forwarding.destinations[DESTINATION]
+            await until(lambda: destination.last_error.startswith("internal: "))
+        assert await take(there, 2) == [2, 3]
+        with monkeypatch.context() as broken:
+            broken.setattr(play.hall.messages, "remove_sent", fail)
+            await until(lambda: not destination.in_flight)
+        assert await sender.send_and_see(4, to="unix:another") == ["queued"]
+
+
+async def test_a_way_that_fails_in_no_way_that_was_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage({"federation": QUICK}) as play:
+        sender = await Sender.on(play)
+        other = await play.listen("other")
+
+        def fail(*args: Any) -> None:
+            raise RuntimeError
+
+        with monkeypatch.context() as broken:
+            broken.setattr("bester.server.links.connect_peer", fail)
+            assert await sender.send_and_see(0) == ["queued"]
+        there = await grant(other)
+        assert await take(there, 1) == [0]
+        await emptied(play)
+        await until(lambda: not play.hall.forwarding.destinations[DESTINATION].backlog)
+        with monkeypatch.context() as broken:
+            broken.setattr("bester.server.link.link.message", fail)
+            assert await sender.send_and_see(1) == ["failed"]
+        await sender.send(2)
+        assert await take(there, 1) == [2]
+        assert await sender.outcomes(1) == [("2", "sent")]
+        assert play.hall.forwarding.destinations[DESTINATION].in_flight == 0
+
+
+async def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bester.server.outbox.MAX_BATCH_BYTES", 2500)
+    async with stage({"federation": {"retryMin": 3600, "retryMax": 3600}}) as play:
+        settled = settled_on(play, monkeypatch)
+        batches: list[list[int]] = []
+        enqueue = play.hall.messages.enqueue
+
+        async def counted(messages: Any, now: float) -> list[int]:
+            batches.append([len(one.data) for one in messages])
+            return await enqueue(messages, now)
+
+        monkeypatch.setattr(play.hall.messages, "enqueue", counted)
+        for number in range(6):
+            play.hall.forwarding.send(forwarded(str(number), "x" * (998 if number != 3 else 9998), to=str(number)))
+        await until(lambda: settled)
+        play.hall.forwarding.send(forwarded("last", to="6"))
+        await play.hall.forwarding.outbox.written()
+        assert settled == [(str(number), "queued", None) for number in range(7)]
+        assert batches == [[1000, 1000], [1000], [10000], [1000, 1000, 4]]
+        rows = await play.hall.messages.list_queue()
+        assert [row.message.message_id for row in rows] == [*"012345", "last"]
 
 
 # -- stopping and starting ---------------------------------------------------------------------------------------------

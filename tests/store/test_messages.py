@@ -288,16 +288,30 @@ async def test_messages_are_queued_as_they_came_and_in_order(store: MessageStore
 
 async def test_what_is_queued_already_keeps_its_place(store: MessageStore) -> None:
     first, second = await store.enqueue([message("a"), message("b")], NOW)
-    await store.bury([(second, "no")])
     again = await store.enqueue([message("c"), message("a", data=b"other"), message("b"), message("c")], NOW + 1)
     assert again[1:3] == [first, second]
     assert again[0] == again[3] > second
-    assert await waiting(store) == ["a", "c"]
+    assert await waiting(store) == ["a", "b", "c"]
     (other,) = await store.enqueue([message("a", "host:2")], NOW)
     assert other not in again
     found = await store.find_queued(first)
     assert found is not None
     assert (found.message.data, found.created) == (b"{}", NOW)
+
+
+async def test_a_dead_letter_that_comes_again_waits_in_its_place(store: MessageStore) -> None:
+    first, second, third = await store.enqueue([message(one) for one in "abc"], NOW)
+    await store.note_failures([(first, NOW + 50, "x: y"), (second, NOW + 50, "x: y")])
+    await store.bury([(first, "no"), (third, "no")])
+    assert await store.enqueue([message("a", data=b"other")], NOW + 1) == [first]  # alone, so that all are there
+    (fourth, again) = await store.enqueue([message("d"), message("a")], NOW + 2)
+    assert again == first
+    assert fourth > third
+    assert await store.find_queued(first) == Queued(first, message("a"), NOW + 1, 0, 0.0, "", False)
+    assert await store.find_queued(second) == Queued(second, message("b"), NOW, 1, NOW + 50, "x: y", False)
+    assert await waiting(store) == ["a", "d"]
+    assert await store.queue_sizes() == [QueueSize("host:1", 3, 1, 8, NOW)]
+    assert [one.position for one in await store.list_queue(dead=True)] == [third]
 
 
 async def test_a_page_of_the_outbox_is_bounded(store: MessageStore) -> None:

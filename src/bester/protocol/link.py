@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -23,6 +25,7 @@ MAX_ROUTE_BYTES = 256 * 1024
 MAX_ROUTE_DEPTH = 20
 """What is taken of another server's route: bytes, and servers that are nested in it."""
 _DEPTH = MAX_DEPTH + EXTRA_DEPTH
+_TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 # -- what is sent -----------------------------------------------------------------------------------------------
 
@@ -173,9 +176,18 @@ _message = msgspec.json.Decoder(LinkMessage)
 
 
 def decode_message(body: bytes) -> LinkMessage:
-    """Decodes a message that another server sent on a link.
+    """Decodes a message that another server sent on a link; a ``traceparent`` that is none counts as absent.
 
     Raises:
         Malformed: sections 1 and 8.
     """
-    return decode(_message, body, _DEPTH)
+    message = decode(_message, body, _DEPTH)
+    header = message.header
+    if header.traceparent and not is_traceparent(header.traceparent):
+        message.header = LinkHeader(header.hops, header.once)
+    return message
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether this is a W3C traceparent, of 55 characters."""
+    return len(text) == 55 and _TRACEPARENT.fullmatch(text) is not None

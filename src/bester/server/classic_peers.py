@@ -10,11 +10,12 @@ done, and a queue that waits for reports would then wait for itself.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from typing import cast
 
-from bester.errors import BesterError, Malformed, ServerRefused, ServerUnreachable
+from bester.errors import BesterError, Internal, Malformed, ServerRefused, ServerUnreachable
 from bester.protocol import frames
 from bester.protocol.framing import Framer
 from bester.protocol.link import ServerReport, decode_report
@@ -23,8 +24,14 @@ from bester.server.links import Way
 from bester.server.outbox import Item
 from bester.server.points import reach
 
+log = logging.getLogger("bester.servers")
+
 MAX_AT_ONCE = 64
 """Connections to one destination whose report is awaited."""
+
+
+class _Lost(ServerUnreachable):
+    """The connection was lost after the message was written: nobody knows whether it was read."""
 
 
 class _Sending(asyncio.Protocol):
@@ -66,11 +73,13 @@ class _Sending(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.outcome.done():
-            if self.written.done() and not isinstance(exc, ssl.SSLError):
+            if not self.written.done() or isinstance(exc, ssl.SSLError):
+                self.outcome.set_exception(ServerUnreachable("the connection was lost before the message was written"))
+            elif exc is None:
                 self.outcome.set_result(None)
             else:
-                self.outcome.set_exception(ServerUnreachable("the connection was lost before the message was written"))
-                self.outcome.exception()  # it may be that nobody waits for it
+                self.outcome.set_exception(_Lost("the connection was lost before the report came"))
+            self.outcome.exception()  # it may be that nobody waits for it
         if not self.written.done():
             self.written.set_result(None)
 
@@ -135,11 +144,13 @@ class ClassicCarrier:
             sending = _Sending(frames.to_server(item.type, item.classic_id, item.data, item.hops))
             try:
                 await self._write(sending)
-            except BesterError as error:
+            except Exception as error:
+                if not isinstance(error, BesterError):
+                    log.exception("sending to %s failed", self._way.destination)
                 sending.close()
                 self._serving = None
                 # Those that wait behind it would only find out the same, one time limit after the other.
-                self._owner.lost(self, self._end(), error)
+                self._owner.lost(self, self._end(), error if isinstance(error, BesterError) else Internal())
                 return
             except asyncio.CancelledError:
                 sending.close()
@@ -162,19 +173,22 @@ class ClassicCarrier:
                 await sending.written
         except TimeoutError as error:
             raise ServerUnreachable(f"the message was not taken within {timeout_s:g} s") from error
-        if sending.outcome.done() and isinstance(sending.outcome.exception(), ServerUnreachable):
+        failure = sending.outcome.exception() if sending.outcome.done() else None
+        if isinstance(failure, ServerUnreachable) and not isinstance(failure, _Lost):
             raise ServerUnreachable("the connection was lost before the message was written")
 
     async def _await_report(self, item: Item, sending: _Sending) -> None:
         timeout_s = self._way.report_timeout_s
         report: ServerReport | None = None
         refusal: BesterError | None = None
-        overdue = False
+        unknown: BesterError | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 report = await sending.outcome
         except TimeoutError:
-            overdue = True
+            unknown = ServerUnreachable(f"no report within {timeout_s:g} s")
+        except _Lost as error:
+            unknown = error
         except BesterError as error:
             refusal = error
         finally:
@@ -182,8 +196,8 @@ class ClassicCarrier:
         if self._awaiting.pop(item, None) is None:
             return
         self._under_way -= 1
-        if overdue:
-            self._owner.unknown(item, ServerUnreachable(f"no report within {timeout_s:g} s"))
+        if unknown is not None:
+            self._owner.unknown(item, unknown)
         elif refusal is not None:
             self._owner.refused(item, refusal)
         else:

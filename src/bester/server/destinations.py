@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bester.core.work import Forward
-from bester.errors import BesterError, Overloaded, ServerRefused, ServerUnreachable, ShuttingDown, StorageFull
+from bester.errors import BesterError, Internal, Overloaded, ServerRefused, ServerUnreachable, ShuttingDown, StorageFull
 from bester.protocol.link import ServerReport, route_of
 from bester.server.classic_peers import ClassicCarrier
 from bester.server.link import Carrier, Link, quoted
@@ -70,6 +70,11 @@ class Destination:
         self._fresh: deque[Item] = deque()
         self._fresh_bytes = 0
         self._order = 0
+        self._by_id: dict[str, Item] = {}
+        """What is fresh or under way; another one of the same id waits for its outcome."""
+        self._suspects: set[str] = set()
+        """Ids of what was under way when the other server ended the link over something that it was sent; as long as
+        there are any, messages go one at a time."""
         self._rows: set[int] = set()
         """The positions of those under way that are on disk."""
         self._returned: list[Item] = []
@@ -81,6 +86,10 @@ class Destination:
         """How many are on their way to disk."""
         self._spilled = 0
         """How many ever were."""
+        self._read_to = 0
+        """The position behind which the backlog is read on."""
+        self._behind = False
+        """Whether something waits before that, because it was dead until now, or had stepped aside."""
         self._rescan = False
         """Whether there is something on disk that goes behind what is fresh."""
         self._aside: asyncio.TimerHandle | None = None
@@ -117,15 +126,23 @@ class Destination:
 
     def send(self, forward: Forward) -> None:
         """A message for this destination."""
+        if (refusal := self.way.refusal()) is not None:
+            self.forwarding.settle(forward, "failed", refusal)
+            return
         self._order += 1
         item = item_of(forward, self._order)
         if self.backlog or self._rescan or self._stopping or self._away():
             self._spill([item], self._why)
             self._work()
             return
+        first = self._by_id.get(item.message_id)
+        if first is not None:
+            first.repeats += (item,)
+            return
         if len(self._fresh) >= 2 * MAX_FRESH or self._fresh_bytes > 2 * MAX_FRESH_BYTES:
             self._settle(item, "failed", Overloaded("too much waits for this server"))
             return
+        self._by_id[item.message_id] = item
         self._fresh.append(item)
         self._fresh_bytes += item.size
         self.pump()
@@ -150,10 +167,10 @@ class Destination:
                 item = fresh.popleft()
                 self._fresh_bytes -= item.size
                 if item.dry and not (isinstance(carrier, Link) and carrier.routes):
-                    self._settle(item, "notAsked")
+                    for one in self._released(item):
+                        self._settle(one, "notAsked")
                     continue
-                self.in_flight += 1
-                carrier.send(item)
+                self._carry(carrier, item)
         if carrier is None and fresh:
             self._work()
         if self._rescan and not fresh:
@@ -163,58 +180,77 @@ class Destination:
         if self._task is not None:
             self._event.set()
 
+    def _carry(self, carrier: Carrier, item: Item) -> None:
+        self.in_flight += 1
+        try:
+            carrier.send(item)
+        except Exception:
+            log.exception("a message cannot be sent to %s", self.key)
+            self.refused(item, Internal())
+
     def _is_classic(self) -> bool:
         return self.way.kinds.is_classic(self.key, self._loop.time())
 
     # -- what becomes of them ------------------------------------------------------------------------------------
 
     def reported(self, item: Item, report: ServerReport | None) -> None:
+        self._cleared(item)
         route = route_of(report) if report is not None and item.trail is not None else b""
         # COMPAT: a classic server may close without a report; then "sent" is all that can be known.
         if report is None or report.good:
-            self._done(item)
             self._pause_s = 0.0
-            if item.position:
-                self.outbox.sent(item.position)
-                self.stored -= 1
-            self._settle(item, "planned" if item.dry else "sent", route=route)
+            for one in self._ended(item):
+                if one.position:
+                    self.outbox.sent(one.position)
+                    self.stored -= 1
+                self._settle(one, "planned" if one.dry else "sent", route=route)
             self._go_on()
             return
         said = report.payload.error
         error = ServerRefused(f"the other server reported {quoted(said)}" if said is not None else None)
-        if said is not None and said.temporary and not item.transient and self._retries:
-            self._done(item)
-            item.error = error
-            item.failure = quoted(said)
-            item.whole = said.code in FOR_ALL
-            self.last_error = item.failure
-            self._returned.append(item)
+        again = False
+        for one in self._ended(item):
+            if said is not None and said.temporary and not one.transient and self._retries:
+                one.error = error
+                one.failure = quoted(said)
+                one.whole = said.code in FOR_ALL
+                self._returned.append(one)
+                again = True
+            else:
+                self._give_up(one, error, quoted(said), route)
+        if again:
+            self.last_error = quoted(said)
             self._turn(error)
         else:
-            self.refused(item, error, quoted(said), route)
+            self._go_on()
 
-    def refused(self, item: Item, error: BesterError, why: str = "", route: bytes = b"") -> None:
-        self._done(item)
-        if item.position:
-            self.outbox.bury(item.position, why or f"{error.code}: {error.message}")
-        self._settle(item, "failed", error, route)
+    def refused(self, item: Item, error: BesterError, why: str = "") -> None:
+        self._cleared(item)
+        for one in self._ended(item):
+            self._give_up(one, error, why or f"{error.code}: {error.message}")
         self._go_on()
 
     def unknown(self, item: Item, error: BesterError) -> None:
-        self._done(item)
+        self._cleared(item)
         self.last_error = f"{error.code}: {error.message}"
-        if item.position:
-            self.outbox.bury(item.position, f"{error.code}: {error.message}; it may have been handled")
-        self._settle(item, "failed", error)
+        for one in self._ended(item):
+            self._give_up(one, error, f"{self.last_error}; it may have been handled")
         self._go_on()
 
     def lost(self, carrier: Carrier, items: Sequence[Item], error: BesterError) -> None:
         if self.carrier is carrier:
             self.carrier = None
+        if isinstance(carrier, Link) and carrier.offence and items:
+            if carrier.careful and len(items) == 1:
+                # It was alone under way both times: it is this message that the other server does not take.
+                self.refused(items[0], ServerRefused(f"the other server ended the link over it: {carrier.offence}"))
+                items = ()
+            else:
+                self._suspects = {item.message_id for item in items}
         for item in items:
-            self._done(item)
-            item.error = item.error or error
-            self._returned.append(item)
+            for one in self._ended(item):
+                one.error = one.error or error
+                self._returned.append(one)
         if items:
             self.last_error = f"{error.code}: {error.message}"
             self._turn(error)
@@ -225,10 +261,32 @@ class Destination:
             if self._fresh or self.backlog:
                 self._work()
 
-    def _done(self, item: Item) -> None:
+    def _ended(self, item: Item) -> tuple[Item, ...]:
+        """The carrier is done with a message; returns it with its repeats."""
         self.in_flight -= 1
+        return self._released(item)
+
+    def _released(self, item: Item) -> tuple[Item, ...]:
+        del self._by_id[item.message_id]
+        found, item.repeats = (item, *item.repeats), ()
+        for one in found:
+            self._rows.discard(one.position)
+        return found
+
+    def _give_up(self, item: Item, error: BesterError, why: str, route: bytes = b"") -> None:
         if item.position:
-            self._rows.discard(item.position)
+            self.outbox.bury(item.position, why)
+        self._settle(item, "failed", error, route)
+
+    def _cleared(self, item: Item) -> None:
+        """The other server ends no link over this message."""
+        if self._suspects:
+            self._suspects.discard(item.message_id)
+            self._take_care()
+
+    def _take_care(self) -> None:
+        if self.link is not None:
+            self.link.careful = bool(self._suspects)
 
     def _go_on(self) -> None:
         if self._turning and not self.in_flight:
@@ -271,13 +329,15 @@ class Destination:
                 self.backlog = True
                 if item.failure and not item.whole:
                     self._note(item)
-        fresh = list(self._fresh)
+        fresh = [one for item in self._fresh for one in self._released(item)]
         self._fresh.clear()
         self._fresh_bytes = 0
         self._rescan = False
         self._spill([*(item for item in returned if not item.position), *fresh], self._why)
         if self.stored:
             self.backlog = True
+        if not self.backlog:
+            self._suspects.clear()  # all have their outcome
         self._event.set()
         self._work()
 
@@ -317,6 +377,8 @@ class Destination:
         if error is None:
             if item.forward is not None:
                 item.forward.envelope.durable = True
+            if item.position <= self._read_to:
+                self._behind = True
             self._settle(item, "queued")
         else:
             self.stored -= 1
@@ -333,29 +395,41 @@ class Destination:
     async def _run(self) -> None:
         try:
             while not self._stopping:
-                if self._turning:
-                    await self._signal()
-                elif not self.backlog and not self._fresh:
-                    break
-                elif self.carrier is None:
-                    wait_s = max(self.next_try, self._may_dial) - self._loop.time()
-                    if wait_s > 0:
-                        await self._signal(wait_s)
-                    else:
-                        await self._open()
-                elif self._fresh:
-                    before = len(self._fresh)
-                    self.pump()
-                    if not self.backlog:
+                try:
+                    if not await self._step():
                         break
-                    if len(self._fresh) == before:
-                        await self._signal()
-                elif (wait_s := self.next_try - self._loop.time()) > 0:
-                    await self._signal(wait_s)
-                else:
-                    await self._send_backlog()
+                except Exception:
+                    log.exception("sending to %s failed", self.key)
+                    error = Internal()
+                    self.last_error = f"{error.code}: {error.message}"
+                    self._turn(error)
         finally:
             self._task = None
+
+    async def _step(self) -> bool:
+        """Waits for what comes next, or does it; returns whether there is more."""
+        if self._turning:
+            await self._signal()
+        elif not self.backlog and not self._fresh:
+            return False
+        elif self.carrier is None:
+            wait_s = max(self.next_try, self._may_dial) - self._loop.time()
+            if wait_s > 0:
+                await self._signal(wait_s)
+            else:
+                await self._open()
+        elif self._fresh:
+            before = len(self._fresh)
+            self.pump()
+            if not self.backlog:
+                return False
+            if len(self._fresh) == before:
+                await self._signal()
+        elif (wait_s := self.next_try - self._loop.time()) > 0:
+            await self._signal(wait_s)
+        else:
+            await self._send_backlog()
+        return True
 
     async def _signal(self, timeout_s: float | None = None) -> None:
         """Waits until something has happened."""
@@ -379,24 +453,32 @@ class Destination:
                 link.retire()
             return
         self.carrier = link if link is not None else ClassicCarrier(self.way, self)
+        self._take_care()
 
     async def _send_backlog(self) -> None:
         """Sends what is on disk, from its beginning, until it ends or something goes wrong."""
-        after = 0
+        self._read_to = 0
+        self._behind = False
         carrier, turns = self.carrier, self._turns
         await self.outbox.written()  # what was removed, or stepped aside, is not read again
         while carrier is not None and self._goes_on(carrier, turns):
+            if self._behind:
+                self._behind = False
+                self._read_to = 0
+                await self.outbox.written()
             spilled = self._spilled
             try:
-                page = await self.hall.messages.read_outbox(self.key, after, PAGE, PAGE_BYTES, time.time())
+                page = await self.hall.messages.read_outbox(self.key, self._read_to, PAGE, PAGE_BYTES, time.time())
             except BesterError as error:
                 log.error("the outbox for %s cannot be read: %s", self.key, error.message)
                 self._pause()
                 return
             if not self._goes_on(carrier, turns):
                 return
-            if not page and not self._spilling and spilled == self._spilled:
+            if not page and not self._spilling and not self._behind and spilled == self._spilled:
                 self.backlog = False
+                self._suspects.intersection_update(self._by_id)  # the others are gone
+                self._take_care()
                 self.pump()
                 await self._expect_aside()
                 return
@@ -404,7 +486,7 @@ class Destination:
                 while self._spilling and self._goes_on(carrier, turns):
                     await self._signal()
             for row in page:
-                after = row.position
+                self._read_to = row.position
                 if row.position in self._rows:
                     continue
                 while self._goes_on(carrier, turns) and not carrier.has_room:
@@ -413,8 +495,12 @@ class Destination:
                     return
                 item = item_on_disk(row)
                 self._rows.add(row.position)
-                self.in_flight += 1
-                carrier.send(item)
+                first = self._by_id.get(item.message_id)
+                if first is not None:
+                    first.repeats += (item,)
+                    continue
+                self._by_id[item.message_id] = item
+                self._carry(carrier, item)
 
     def _goes_on(self, carrier: Carrier, turns: int) -> bool:
         """Whether nothing went wrong meanwhile."""

@@ -187,6 +187,8 @@ class Forwarding:
                 await self._recount()
             except BesterError as error:
                 log.error("the outbox cannot be cleared of what is too old: %s", error.message)
+            except Exception:
+                log.exception("the outbox cannot be cleared of what is too old")
             self._forget_idle()
 
 

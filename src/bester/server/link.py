@@ -14,9 +14,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
-from bester.errors import BesterError, Malformed, ServerUnreachable
+from bester.errors import BadScope, BesterError, Malformed, ServerRefused, ServerUnreachable, TooLarge
 from bester.protocol import link
-from bester.protocol.framing import Framer
+from bester.protocol.framing import PREFIX, Framer
 from bester.protocol.link import ReportError, ServerReport
 from bester.server.outbox import Item
 from bester.server.points import reach
@@ -33,6 +33,8 @@ REPORT_LIMIT = 4 * 1024 * 1024
 """The largest report that is read, in bytes: it has an entry for each recipient there."""
 UNSENT_BYTES = 256 * 1024
 """Beyond this, what is written waits for the other server to read."""
+OFFENCES = frozenset({BadScope.code, Malformed.code, TooLarge.code})
+"""Fatal errors that are about what was sent."""
 
 
 class Carrier(Protocol):
@@ -45,7 +47,10 @@ class Carrier(Protocol):
         """Whether one more message may be given to it."""
 
     def send(self, item: Item) -> None:
-        """Sends a message after those before it; its owner is told what becomes of it."""
+        """Sends a message after those before it; its owner is told what becomes of it, maybe before this returns.
+
+        No other message of the same id is under way on it.
+        """
 
     def give_back(self) -> None:
         """Ends now; what has no report goes back to the owner, before this returns."""
@@ -61,10 +66,11 @@ class Owner(Protocol):
         """The other server answered; None: it is a classic one, and closed without a report."""
 
     def refused(self, item: Item, error: BesterError) -> None:
-        """The other server answered what cannot be understood."""
+        """The other server answered what cannot be understood, or the message is nothing that it takes."""
 
     def unknown(self, item: Item, error: BesterError) -> None:
-        """A classic server did not report in time; it may have the message, and would not recognise a repeat."""
+        """A classic server did not report in time, or the connection was lost; it may have the message, and would not
+        recognise a repeat."""
 
     def lost(self, carrier: Carrier, items: Sequence[Item], error: BesterError) -> None:
         """The carrier is gone; these have no report, in the order in which they were sent."""
@@ -81,7 +87,7 @@ class Link(asyncio.Protocol):
     def __init__(self, way: Way, owner: Owner) -> None:
         loop = asyncio.get_running_loop()
         self.greeted: asyncio.Future[ServerReport | None] = loop.create_future()
-        """What answered the first message; None if the other server closed instead."""
+        """What answered the first message; None if the other server closed instead, or answered what is no report."""
         self.since = loop.time()
         self.verified: str | None = None
         """The name that the other server has proven."""
@@ -92,6 +98,10 @@ class Link(asyncio.Protocol):
         self.up = False
         """Whether the other server has granted the link."""
         self.closed = False
+        self.careful = False
+        """Whether one message at a time is sent, to find the one that the other server ends links over."""
+        self.offence = ""
+        """``code: text`` where the other server ended the link over something that was sent."""
         self._loop = loop
         self._way = way
         self._owner = owner
@@ -99,9 +109,9 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._bytes = 0
         self._window = WINDOW
+        self._max_frame = 2**32 - 1
         self._unread = False
         self._out: list[bytes] = []
-        self._reason: BesterError | None = None
         self._overdue: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._busy_at = self.since
@@ -140,8 +150,11 @@ class Link(asyncio.Protocol):
             self._bytes -= item.size
             reach("link.reported")
             self._owner.reported(item, report)
-        elif kind == "fatal" and self._reason is None:
-            self._reason = ServerUnreachable(f"the other server ended the link: {quoted(report.payload.error)}")
+        elif kind == "fatal":
+            error = report.payload.error
+            if error is not None and error.code in OFFENCES:
+                self.offence = quoted(error)
+            self._fail(f"the other server ended the link: {quoted(error)}")
 
     def pause_writing(self) -> None:
         self._unread = True
@@ -153,9 +166,12 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.greeted.done():
-            self.greeted.set_result(None)
-        if not self.closed:
-            self._give_back(self._reason or ServerUnreachable("the link was lost before the report came"))
+            if exc is None:
+                self.greeted.set_result(None)
+            else:
+                self.greeted.set_exception(ServerUnreachable("the connection was lost before the answer came"))
+                self.greeted.exception()  # it may be that nobody waits for it
+        self._give_back(ServerUnreachable("the link was lost before the report came"))
 
     # -- the owner's side ----------------------------------------------------------------------------------------
 
@@ -164,6 +180,7 @@ class Link(asyncio.Protocol):
 
         Raises:
             TimeoutError: there was none.
+            ServerUnreachable: the connection was lost, and not closed by the other server.
         """
         assert self._transport is not None
         self._transport.write(link.hello(self._way.name))
@@ -176,6 +193,8 @@ class Link(asyncio.Protocol):
         if limits is not None and limits.max_in_flight > 0:
             self._window = min(WINDOW, limits.max_in_flight)
         self.routes = link.ROUTE in report.payload.features
+        if limits is not None and limits.max_message > 0:
+            self._max_frame = min(self._max_frame, limits.max_message + link.EXTRA_SIZE)
         self.up = True
         self.since = self._busy_at = self._loop.time()
         self._idle = self._loop.call_later(self._way.idle_timeout_s, self._check_idle)
@@ -185,18 +204,11 @@ class Link(asyncio.Protocol):
         return (
             not self.closed
             and not self._unread
-            and len(self.in_flight) < self._window
+            and len(self.in_flight) < (1 if self.careful else self._window)
             and (self._bytes < WINDOW_BYTES or not self.in_flight)
         )
 
     def send(self, item: Item) -> None:
-        now = self._loop.time()
-        self._busy_at = now
-        item.deadline = now + self._way.report_timeout_s
-        self.in_flight[item.message_id] = item
-        self._bytes += item.size
-        if not self._out:
-            self._loop.call_soon(self._flush)
         if self.routes and item.trail is not None:
             dry = item.trail.dry
             frame = link.message(
@@ -204,6 +216,18 @@ class Link(asyncio.Protocol):
             )
         else:
             frame = link.message(item.type, item.message_id, item.data, item.hops, item.trace)
+        size = len(frame) - PREFIX.size
+        if size > self._max_frame:
+            text = f"the message takes {size} bytes, and the other server takes {self._max_frame} at most"
+            self._owner.refused(item, ServerRefused(text))
+            return
+        now = self._loop.time()
+        self._busy_at = now
+        item.deadline = now + self._way.report_timeout_s
+        self.in_flight[item.message_id] = item
+        self._bytes += item.size
+        if not self._out:
+            self._loop.call_soon(self._flush)
         self._out.append(frame)
         if self._overdue is None:
             self._overdue = self._loop.call_at(item.deadline, self._check_overdue)
@@ -240,6 +264,8 @@ class Link(asyncio.Protocol):
 
     def _fail(self, text: str) -> None:
         log.info("the link to %s fails: %s", self._way.destination, text)
+        if not self.greeted.done():
+            self.greeted.set_result(None)
         self._give_back(ServerUnreachable(text))
 
     def give_back(self) -> None:

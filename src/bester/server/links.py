@@ -1,8 +1,9 @@
 """How another server is reached, and what it turns out to be: one that grants links, or a classic one.
 
-Who answers the first message of a link (docs/protocol.md, section 8.6) with anything but a link is classic, and is
-taken for that for some minutes, so that not every message begins with a question. A server that has granted a link
-before is not taken for classic because it is silent, or closes, once.
+Who answers the first message of a link (docs/protocol.md, section 8.6) with anything but a link, or closes in order, is
+classic, and is taken for that for some minutes, so that not every message begins with a question. Silence says nothing:
+a server that hangs is silent too, and what is sent to it in the classic form may be lost. A server that has granted a
+link before is not taken for classic because it closes once.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from bester.errors import BesterError, ServerUnreachable
-from bester.net.dial_peer import connect_peer
+from bester.config.peers import Federation
+from bester.errors import BesterError, Internal, ServerUnreachable
+from bester.net.dial_peer import connect_peer, plan
 from bester.net.keepalive import keep_alive
 from bester.protocol.addresses import Address
 from bester.server.link import Link, Owner, quoted
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bester.servers")
 
 ANSWER_S = 5.0
-"""How long the first message's answer may take; a classic server may never answer it."""
+"""How long the first message's answer may take."""
 CLASSIC_S = 300.0
 """How long a server is taken for classic before it is asked again."""
 MAX_KINDS = 10_000
@@ -72,6 +74,19 @@ class Way:
         self.destination = str(address)
         self.kinds = kinds
         self.dials = dials
+        self._checked: Federation | None = None
+        self._refusal: BesterError | None = None
+
+    def refusal(self) -> BesterError | None:
+        """Returns why nothing can be sent there, as far as the configuration alone tells."""
+        federation = self.hall.config.federation
+        if self._checked is not federation:
+            self._checked, self._refusal = federation, None
+            try:
+                plan(self.address, federation).check()
+            except BesterError as error:
+                self._refusal = error
+        return self._refusal
 
     @property
     def name(self) -> str:
@@ -92,6 +107,7 @@ class Way:
         Raises:
             ServerUnreachable: there is none within ``federation.connectTimeout``.
             ServerUnverified: the other server does not prove what it must.
+            Internal: something else went wrong.
         """
         identities = self.hall.forwarding.trust.identities
         assert identities is not None
@@ -101,6 +117,9 @@ class Way:
         except BesterError as error:
             log.info("%s cannot be reached: %s", self.destination, error.message)
             raise
+        except Exception as error:
+            log.exception("connecting to %s failed", self.destination)
+            raise Internal() from error
         if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
         return connection.name
@@ -120,12 +139,15 @@ async def open_link(way: Way, owner: Owner) -> Link | None:
     link.verified = await way.connect(link)
     try:
         answer = await link.greet(min(ANSWER_S, way.hall.config.federation.connect_timeout))
-    except TimeoutError:
-        answer = None
+    except TimeoutError as silence:
+        link.retire()
+        raise ServerUnreachable("the other server did not answer") from silence
     except BaseException:
         link.retire()
         raise
-    if answer is not None and answer.grants_link and not link.closed:
+    if answer is not None and answer.grants_link:
+        if link.closed:
+            raise ServerUnreachable("the link was lost")
         kinds.linked(destination)
         link.granted(answer)
         log.info("the link to %s is up", destination)
@@ -135,7 +157,7 @@ async def open_link(way: Way, owner: Owner) -> Link | None:
     if error is not None and error.temporary:
         raise ServerUnreachable(f"the other server says: {quoted(error)}")
     if answer is None and kinds.has_linked(destination):
-        raise ServerUnreachable("the other server did not answer")
+        raise ServerUnreachable("the other server closed the connection instead of an answer")
     kinds.classic(destination, loop.time())
     log.info("%s grants no links: messages go there in the classic form", destination)
     return None

@@ -18,6 +18,7 @@ from msgspec import Raw
 from bester.core.route import Trail
 from bester.core.work import Forward
 from bester.errors import BesterError, Internal
+from bester.protocol.link import is_traceparent
 from bester.server.points import reach
 from bester.store.ports import Outgoing, Queued
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.outbox")
 
+MAX_BATCH = 1024
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""Messages, and bytes of their data, that are put on disk with one call."""
 OVERHEAD = 500
 """What a message takes in memory beside its data, in bytes, about."""
 
@@ -44,6 +48,7 @@ class Item:
         "message_id",
         "order",
         "position",
+        "repeats",
         "size",
         "trace",
         "trail",
@@ -63,7 +68,7 @@ class Item:
         self.type = type
         self.data = data
         self.hops = hops
-        self.trace = trace or new_trace()
+        self.trace = trace if is_traceparent(trace) else new_trace()
         self.size = len(data) + OVERHEAD
         self.forward: Forward | None = None
         """Whose outcome somebody waits for; None if it was settled when it went to disk."""
@@ -71,6 +76,8 @@ class Item:
         """Where it is on disk; 0 if it is not there."""
         self.trail: Trail | None = None
         """Where somebody asks for its route, what takes it."""
+        self.repeats: tuple[Item, ...] = ()
+        """Others of the same id that came while it was under way: they are not sent, and have its outcome."""
         self.tries = 0
         self.deadline = 0.0
         """When its report is overdue, in the loop's time."""
@@ -115,12 +122,20 @@ def new_trace() -> str:
     return f"00-{random.getrandbits(128) or 1:032x}-{random.getrandbits(64) or 1:016x}-01"
 
 
+_Entry = tuple[str, Item, Callable[[Item, BesterError | None], None]]
+
+
 class Outbox:
     """Writes to the store for all destinations, once per turn of the loop."""
 
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
-        self._entries: list[tuple[str, Item, Callable[[Item, BesterError | None], None]]] = []
+        self._entries: list[_Entry] = []
+        self._storing: asyncio.Task[None] | None = None
+        """Puts the entries on disk, one batch after the other."""
+        self._given = self._stored = 0
+        """How many entries there ever were, and how many of them are on disk, or have failed."""
+        self._progress = asyncio.Event()
         self._sent: list[int] = []
         self._dead: list[tuple[int, str]] = []
         self._failures: list[tuple[int, float, str]] = []
@@ -133,6 +148,7 @@ class Outbox:
         Where that is not known, because the store was lost, ``done`` is never called.
         """
         self._entries.append((destination, item, done))
+        self._given += 1
         self._soon()
 
     def sent(self, position: int) -> None:
@@ -153,8 +169,11 @@ class Outbox:
     async def written(self) -> None:
         """Returns when all that was said so far is on disk, or has failed."""
         self._flush()
-        while self._writing:
-            await asyncio.wait(self._writing)
+        given = self._given
+        if self._writing:
+            await asyncio.wait(set(self._writing))
+        while self._stored < given and self._storing is not None:
+            await self._progress.wait()
 
     def _soon(self) -> None:
         if not self._due:
@@ -163,9 +182,9 @@ class Outbox:
 
     def _flush(self) -> None:
         self._due = False
-        if self._entries:
-            entries, self._entries = self._entries, []
-            self._spawn(self._enqueue_all(entries))
+        if self._entries and self._storing is None:
+            self._storing = self.hall.spawn(self._store_all())
+            self._storing.add_done_callback(self._all_stored)
         if self._sent:
             sent, self._sent = self._sent, []
             self._spawn(self._remove_all(sent))
@@ -181,25 +200,58 @@ class Outbox:
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
-    async def _enqueue_all(self, entries: list[tuple[str, Item, Callable[[Item, BesterError | None], None]]]) -> None:
-        messages = [
-            Outgoing(destination, item.message_id, item.type, bytes(item.data), item.hops, item.trace)
-            for destination, item, _ in entries
-        ]
+    async def _store_all(self) -> None:
+        while self._entries:
+            entries = self._next_batch()
+            await self._store(entries)
+            self._stored += len(entries)
+            self._moved()
+
+    def _all_stored(self, task: asyncio.Task[None]) -> None:
+        self._storing = None
+        self._moved()
+        if self._entries and not task.cancelled():
+            self._soon()
+
+    def _moved(self) -> None:
+        self._progress.set()
+        self._progress.clear()
+
+    def _next_batch(self) -> list[_Entry]:
+        count = size = 0
+        for _, item, _ in self._entries[:MAX_BATCH]:
+            size += len(item.data)
+            if count and size > MAX_BATCH_BYTES:
+                break
+            count += 1
+        batch, self._entries = self._entries[:count], self._entries[count:]
+        return batch
+
+    async def _store(self, entries: list[_Entry]) -> None:
         failure: BesterError | None = None
+        positions = [0] * len(entries)
         try:
+            messages = [
+                Outgoing(destination, item.message_id, item.type, bytes(item.data), item.hops, item.trace)
+                for destination, item, _ in entries
+            ]
             positions = await self.hall.messages.enqueue(messages, time.time())
         except BesterError as error:
             failure = error
-            positions = [0] * len(entries)
             log.error("%d messages could not be put into the outbox: %s", len(entries), error.message)
+        except Exception:
+            failure = Internal()
+            log.exception("%d messages could not be put into the outbox", len(entries))
         if failure is not None and self.hall.failed:
             return  # nobody knows whether they are on disk, so nothing is reported
         if failure is None:
             reach("outbox.stored")
         for position, (_, item, done) in zip(positions, entries, strict=True):
             item.position = position
-            done(item, failure)
+            try:
+                done(item, failure)
+            except Exception:
+                log.exception("a message's outcome could not be told")
 
     async def _remove_all(self, positions: list[int]) -> None:
         if await self._tried("removed from", self.hall.messages.remove_sent(positions)):
@@ -215,7 +267,10 @@ class Outbox:
         """Waits for a change that no report depends on: where it fails, a message is sent once more."""
         try:
             await work
-        except Internal as error:
+        except BesterError as error:
             log.error("messages could not be %s the outbox: %s", what, error.message)
+            return False
+        except Exception:
+            log.exception("messages could not be %s the outbox", what)
             return False
         return True

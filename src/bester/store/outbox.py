@@ -13,6 +13,8 @@ from bester.store.ports import Outgoing, Queued, QueueSize
 
 _INSERT = """INSERT OR IGNORE INTO outgoing
     (position, destination, message_id, created, hops, size, trace, type, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_AGAIN = """UPDATE outgoing SET dead = 0, tries = 0, next_try = 0, last_error = '', created = ?
+    WHERE destination = ? AND message_id = ? AND dead = 1"""
 _COLUMNS = "position, destination, message_id, type, data, hops, trace, created, tries, next_try, last_error, dead"
 
 
@@ -34,6 +36,7 @@ class SqliteOutbox(Shared):
             ).rowcount
             if inserted == len(messages):
                 return list(range(before + 1, before + len(messages) + 1))
+            connection.executemany(_AGAIN, ((now, one.destination, one.message_id) for one in messages))
             return [
                 connection.execute(
                     "SELECT position FROM outgoing WHERE destination = ? AND message_id = ?",

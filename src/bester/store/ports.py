@@ -257,8 +257,11 @@ class MessageStore(Protocol):
     # the outbox
 
     async def enqueue(self, messages: Sequence[Outgoing], now: float) -> builtins.list[int]:
-        """Puts messages into the outbox, and returns their positions; one that is there already stays as it is, dead
-        or not, and keeps its own."""
+        """Puts messages into the outbox, and returns their positions.
+
+        One that waits there already stays as it is, and keeps its position. A dead letter, too, keeps its position and
+        its data, but waits again as if new, as after :meth:`revive`: its sender has just sent it once more.
+        """
 
     async def read_outbox(
         self, destination: str, after: int, limit: int, max_bytes: int, now: float
