@@ -186,7 +186,8 @@ class Destination:
             carrier.send(item)
         except Exception:
             log.exception("a message cannot be sent to %s", self.key)
-            self.refused(item, Internal())
+            if self._by_id.get(item.message_id) is item:
+                self.refused(item, Internal())
 
     def _is_classic(self) -> bool:
         return self.way.kinds.is_classic(self.key, self._loop.time())
