@@ -53,8 +53,21 @@ async def left(play: Stage, before: dict[str, int], files: int, tasks: int) -> N
         assert (collections(play), len(asyncio.all_tasks()), descriptors()) == (before, tasks, files)
 
 
+async def warm_up(play: Stage) -> None:
+    """Lets the server open the files that it opens when they are first needed, and keeps."""
+    wire = await play.login("first")
+    wire.ask("nothing", "1")
+    await wire.bad("1")
+    await wire.leave()
+    await until(lambda: not play.hall.exchange.presence.sessions("first"))
+    play.hall.receipts.flush()
+    await play.hall.receipts.store.find()
+    await until(lambda: len(play.hall._tasks) == 2)  # those that last: reminders, and giving up
+
+
 async def visit_often(play: Stage, where: str, visit: Visit, times: int = TIMES) -> None:
     """Lets many connect, do something and vanish."""
+    await warm_up(play)
     before, files, tasks = collections(play), descriptors(), len(asyncio.all_tasks())
     seen = play.hall.counts.connections
 
@@ -168,6 +181,7 @@ async def test_handlers_that_vanish_with_requests() -> None:
             wire.ask("chat")
             await handler.get()
 
+        await warm_up(play)
         before, files, tasks = collections(play), descriptors(), len(asyncio.all_tasks())
         for number in range(100):
             handler = Wire(*await asyncio.open_unix_connection(play.running.handlers_path))
@@ -198,6 +212,7 @@ async def test_half_open_tls(tmp_path: Path) -> None:
         await visit_often(play, "tls", sending(b"\x16\x03\x01\x02\0\x01"), 200)
         await visit_often(play, "tls", sending(b"not TLS at all"), 200)
         # Those that stay and say nothing are ended as well.
+        await warm_up(play)
         before, files, tasks = collections(play), descriptors(), len(asyncio.all_tasks())
         wires = [Wire(*await asyncio.open_connection("127.0.0.1", play.port_of("tls"))) for _ in range(20)]
         for wire in wires:

@@ -155,7 +155,9 @@ async def test_federation(play: Reloading) -> None:
     assert await server.bad("") == "serverUnverified"
     wire.ask("chat", "1")
     handler.answer(await handler.get(), {"type": "sendServers", "data": ["there.example"]})
-    await (await there.accept()).leave()  # no link: the classic form
+    asked_for_a_link = await there.accept()
+    await asked_for_a_link.get()
+    await asked_for_a_link.leave()  # no link: the classic form
     (await there.accept()).send({"header": {"status": "good"}})
     assert (await wire.good("1"))["results"] == [{"to": "there.example", "status": "sent"}]
     assert [one["name"] for one in await result(await play.connect("control"), "listServers")] == ["there.example"]

@@ -275,8 +275,10 @@ class ListenerConnection(Connection):
             welcome["token"] = token
         # The members are spliced into the report's payload, whose id has been written before them.
         fields = b"," + frames.encode_text(welcome)[1:-1]
-        self.write([frames.report(AUTH_ID, data=data, fields=fields)])
         exchange.add_session(session, has_mail=has_mail)
+        self.write([frames.report(AUTH_ID, data=data, fields=fields)])
+        if self.ended:
+            return  # the client is gone already
         self.framer.max_size = limits.max_message
         if payload is not None and payload.type != "dummy":
             self._handle(session, payload, message.header, len(payload.data))
