@@ -11,7 +11,7 @@ from bester.core import once
 from bester.core.endpoints import Endpoint
 from bester.core.limits import Limits
 from bester.core.once import OnceMemory, OnceRecord
-from bester.core.work import Deposit, Forward, Recall, Remember
+from bester.core.work import Deposit, Finished, Forward, Recall, Remember
 from bester.errors import Internal, UnknownAccount
 from bester.protocol.messages import Payload
 
@@ -223,3 +223,17 @@ def test_one_sender_does_not_drive_out_another(monkeypatch: Any) -> None:
         memory.add(record)
     assert memory.find(b"o") is other
     assert [memory.find(record.key) is record for record in mine] == [False, False, True, True]
+
+
+def test_who_closes_while_the_disk_is_asked_still_gets_the_report(world: World) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    world.exchange.may_recall = lambda key: True
+    send(world, t)
+    record = world.only(Recall).record
+    assert t.busy
+    t.closing = True
+    world.exchange.not_recalled(record)
+    world.answer(chat, "1", DONE)
+    assert world.code(t) == ""
+    assert world.only(Finished).endpoint is t
+    assert not t.busy

@@ -7,6 +7,7 @@ import json
 import signal
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ PATIENCE_S = 20.0
 FEDERATION = {"retryMin": 0.05, "retryMax": 0.2}
 
 
-class Accepting:
+class Accepting(ABC):
     """A socket that somebody connects to, served one connection after the other."""
 
     def __init__(self, path: Path) -> None:
@@ -44,8 +45,9 @@ class Accepting:
                     for body in framer.feed(data):
                         connected.sendall(frame(json.dumps(self.answer(json.loads(body))).encode()))
 
+    @abstractmethod
     def answer(self, message: Any) -> Any:
-        raise NotImplementedError
+        """Returns what is answered to a message."""
 
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)

@@ -71,6 +71,11 @@ class Endpoint:
         self.paused = False
         """Whether the socket is not read because of what is held."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a message from here has no report yet: under way, waiting for recipients, or waiting to be taken."""
+        return bool(self.in_flight or self.waiting or self.backlog)
+
 
 class Phase(enum.Enum):
     """How messages reach a session."""

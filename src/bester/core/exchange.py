@@ -697,7 +697,7 @@ class Exchange(Delivering):
             self._close_if_quiet(origin)
 
     def _close_if_quiet(self, origin: Endpoint) -> None:
-        if not origin.in_flight and not origin.waiting and not origin.admitting and not origin.backlog:
+        if not origin.busy and not origin.admitting:
             self.effects.append(Finished(origin))
 
     def _admit(self, origin: Endpoint, backlog: deque[_Waiting]) -> None:

@@ -99,7 +99,7 @@ class ListenerConnection(Connection):
         if endpoint is None:
             return bool(self._stops & Stop.CHECKING)
         endpoint.closing = True
-        if endpoint.in_flight or endpoint.waiting or (isinstance(endpoint, Session) and endpoint.commands):
+        if endpoint.busy or (isinstance(endpoint, Session) and endpoint.commands):
             return True
         self.flush_out()
         return False
@@ -371,14 +371,14 @@ class ListenerConnection(Connection):
 
     async def _outstanding_done(self, session: Session) -> None:
         """Waits until all that the session sent before has its report."""
-        if session.in_flight or session.waiting:
+        if session.busy:
             self._quiet = asyncio.get_running_loop().create_future()
             session.closing = True
             await self._quiet
             session.closing = self._input_ended
 
     def _end_if_quiet(self, session: Session) -> None:
-        if not session.in_flight and not session.waiting and not session.commands:
+        if not session.busy and not session.commands:
             self.end()
 
     def finished(self) -> None:
