@@ -17,6 +17,8 @@ from bester.cli.bench import bench
 from bester.cli.certificate import certificate
 from bester.cli.check import check
 from bester.cli.demo import demo
+from bester.cli.gadget import gadget
+from bester.cli.handler import handler
 from bester.cli.init import init
 from bester.cli.listening import listen
 from bester.cli.operate import drain, kick, reload
@@ -58,6 +60,8 @@ for command in (init, check, send, ask, listen, status, trace, why, reload, kick
     app.command()(command)
 app.add_typer(account, name="account")
 app.add_typer(queue, name="queue")
+app.add_typer(handler, name="handler")
+app.add_typer(gadget, name="gadget")
 app.add_typer(certificate, name="certificate")
 app.add_typer(peer, name="peer")
 

@@ -1,0 +1,17 @@
+"""``bester handler``: for those who write handlers, and those who run them."""
+
+from __future__ import annotations
+
+import typer
+
+handler = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Make a handler, check it, and look after those of the server on this machine.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@handler.callback()
+def _group() -> None:
+    """Keeps it a group however many commands it has."""

@@ -1,0 +1,49 @@
+"""Reads a gadget's settings: a TOML file, or JSON by its ending, checked whole, with all its errors at once."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+MAX_FILE_BYTES = 1024 * 1024
+
+
+class Settings(BaseModel):
+    """What the settings of every gadget are made from: keys that are unknown are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class SettingsError(Exception):
+    """The settings are wrong; the text has a line for each error: key path, what is wrong, what is allowed."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_settings(path: Path, model: type[S]) -> S:
+    """Returns the checked settings of a file.
+
+    Raises:
+        SettingsError: it cannot be read, or is wrong; the text never shows a value, which may be a secret.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        if len(content) > MAX_FILE_BYTES:
+            raise SettingsError(f"{path}: it is larger than {MAX_FILE_BYTES} bytes")
+        text = content.decode()
+        tree = json.loads(text) if path.suffix in (".json", ".conf") else tomllib.loads(text)
+    except OSError as error:
+        raise SettingsError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        lines = (f"{'.'.join(map(str, one['loc'])) or '(top level)'}: {one['msg']}" for one in error.errors())
+        raise SettingsError("\n".join(lines)) from error
