@@ -11,13 +11,15 @@ from msgspec import Raw
 from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.exchange import Exchange
 from bester.core.handlers import TypeRules
+from bester.core.keeping import Letter
 from bester.core.limits import Limits
-from bester.core.work import CallClassic, Effect, PresenceChanged
+from bester.core.work import CallClassic, Delivery, Deposit, Effect, PresenceChanged
 from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
 
 T = TypeVar("T", bound=Effect)
 
 GOOD = {"messageType": "statusReport", "status": "good"}
+DONE = {"type": "done"}
 
 
 class World:
@@ -145,6 +147,53 @@ class World:
         )
 
 
+class Post:
+    """A handler that passes on what t sends, and the store that the tests are."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.chat: AttachedHandler = world.handler("chat", concurrency=65_536)
+        self.t = world.session("t")
+        self.asked = 0
+
+    def pass_on(self, data: Any, *names: str, id: str = "", **more: Any) -> None:
+        self.world.send(self.t, "chat", data, id=id)
+        self.asked += 1
+        self.world.answer(
+            self.chat, str(self.asked), {"type": "sendClients", "data": list(names), **more}, payload={"data": data}
+        )
+
+    def statuses(self) -> list[list[str]]:
+        """What t's reports say of their recipients, since the last call."""
+        return [
+            [result["status"] for result in frame["payload"].get("results", [])] for frame in self.world.got(self.t)
+        ]
+
+
+def given(world: World, session: Session) -> list[tuple[str | None, Any]]:
+    """The delivery ids and data that a session was sent."""
+    return [(frame["payload"].get("deliveryId"), frame["payload"]["data"]) for frame in world.got(session)]
+
+
+def stored(world: World, *effects: Deposit) -> list[Delivery]:
+    """Says of deposits that they are on disk."""
+    for effect in effects:
+        world.exchange.deposited(effect.delivery, "stored")
+    return [effect.delivery for effect in effects]
+
+
+def letters(*deliveries: Delivery) -> list[Letter]:
+    return [Letter(at, one.id, one.type, bytes(one.data)) for at, one in enumerate(deliveries, 1)]
+
+
+def acking(world: World, username: str = "g", **more: Any) -> Session:
+    return world.session(username, features=("ack",), **more)
+
+
+def clients(*names: str, **more: Any) -> dict[str, Any]:
+    return {"type": "sendClients", "data": list(names), **more}
+
+
 @pytest.fixture
 def world() -> World:
     return World()
@@ -153,3 +202,8 @@ def world() -> World:
 @pytest.fixture
 def limits() -> Limits:
     return Limits(max_hops=3, max_in_flight=2, max_recipients=3, max_held_bytes=4096)
+
+
+@pytest.fixture
+def post(world: World) -> Post:
+    return Post(world)

@@ -16,9 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec import Raw
 
 from bester.core import delivery
-from bester.core.delivery import Letter
 from bester.core.endpoints import AttachedHandler, Phase, Session
 from bester.core.exchange import Exchange
+from bester.core.keeping import Letter
 from bester.core.work import CatchUp, CutOff, Deposit, Take
 from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message
 

@@ -150,7 +150,15 @@ class Dispatch:
         self.hold(request.envelope.origin, request.size)
         self.pump(handlers)
 
-    def hand_traced(self, request: Request, trail: Trail) -> None:
+    def hand_on(self, request: Request) -> None:
+        """The same where the route may be recorded."""
+        trail = request.envelope.trail
+        if trail is None:
+            self.hand(request)
+        else:
+            self._hand_traced(request, trail)
+
+    def _hand_traced(self, request: Request, trail: Trail) -> None:
         """The same where the route is recorded; a dry run is handed over only to those who take part in such."""
         handlers = request.handlers
         request.step = trail.add("handler", handlers.name, self.now)

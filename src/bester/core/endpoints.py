@@ -15,9 +15,7 @@ from bester.protocol.messages import Payload
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
-    from bester.core.once import OnceRecord
-    from bester.core.route import Trail
-    from bester.core.work import Delivery, Request
+    from bester.core.work import Delivery, Request, Waiting
 
 
 class Endpoint:
@@ -62,8 +60,8 @@ class Endpoint:
         """Messages from here whose report waits for recipients alone."""
         self.sender = b""
         """Who sends, for certain, as ``once`` messages are remembered by; empty where nobody knows."""
-        self.backlog: deque[tuple[Payload, int, int, OnceRecord | None, str, Trail | None]] | None = None
-        """Messages beyond ``max_in_flight``: with size in bytes, hops, what remembers it, traceparent, and route."""
+        self.backlog: deque[Waiting] | None = None
+        """Messages beyond ``max_in_flight``, the oldest first."""
         self.admitting = False
         """Whether the backlog is being let in just now."""
         self.held_bytes = 0

@@ -14,6 +14,8 @@ MAX_BYTES = 64 * 1024 * 1024
 """How many records, and bytes of their reports, are kept in memory; the oldest make room."""
 MAX_OF_SENDER = 10_000
 """How many of them are one sender's, so that nobody drives out the others'."""
+MAX_REPEATED_BYTES = 8 * 1024 * 1024
+"""What is written again for repeats in one batch."""
 _OVERHEAD = 400
 """What a record takes beside its report, in bytes, about."""
 
@@ -62,6 +64,8 @@ class OnceMemory:
         self._records: dict[bytes, OnceRecord] = {}
         self._by_sender: dict[bytes, dict[bytes, None]] = {}
         self._bytes = 0
+        self._repeated_at = 0.0
+        self._repeated_bytes = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -96,6 +100,14 @@ class OnceMemory:
             if not of_sender:
                 del self._by_sender[record.sender]
             self._bytes -= _OVERHEAD + len(record.report or b"")
+
+    def may_repeat(self, size: int, now: float) -> bool:
+        """Bounds what repeats make the server write, which can be much more than what asks for it."""
+        if self._repeated_at != now:
+            self._repeated_at = now
+            self._repeated_bytes = 0
+        self._repeated_bytes += size
+        return self._repeated_bytes <= MAX_REPEATED_BYTES
 
     def _make_room(self) -> None:
         while len(self._records) > MAX_RECORDS or self._bytes > MAX_BYTES:

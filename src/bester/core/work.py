@@ -10,6 +10,7 @@ from bester.core.once import OnceRecord
 from bester.core.route import Step, Trail
 from bester.errors import BesterError
 from bester.protocol.addresses import Address
+from bester.protocol.messages import Payload
 
 
 class Envelope(Struct, gc=False):
@@ -44,6 +45,21 @@ class Envelope(Struct, gc=False):
     """Those of the pending steps that only wait for recipients."""
     let_go: bool = False
     """Whether it no longer counts against its sender's ``maxInFlight``."""
+
+
+class Waiting(Struct):
+    """A message beyond its sender's ``maxInFlight``, until it is taken."""
+
+    payload: Payload
+    size: int
+    """Of its frame, in bytes."""
+    hops: int
+    record: OnceRecord | None
+    """What remembers it, if its sender asked for that."""
+    trace: str
+    """The W3C traceparent that came with it."""
+    trail: Trail | None
+    """Its route, if its sender asked for that."""
 
 
 class Request(Struct, gc=False):

@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bester.core.delivery import Letter
+from bester.core.keeping import Letter
 from bester.core.work import CatchUp, Deposit, Recall, Remember, Take
 from bester.errors import BesterError, Internal, UnknownAccount
 from bester.server.points import reach

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from tests.core.conftest import World, clients
 
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
 from bester.core.work import Deposit, Forward
-from bester.errors import MailboxFull, ServerRefused, UnknownAccount
+from bester.errors import ServerRefused
 from bester.protocol.addresses import ServerName, TcpAddress, UnixAddress
-
-if TYPE_CHECKING:
-    from tests.core.conftest import World
-
-DONE = {"type": "done"}
-
-
-def clients(*names: str, **more: Any) -> dict[str, Any]:
-    return {"type": "sendClients", "data": list(names), **more}
 
 
 def servers(*addresses: str, **more: Any) -> dict[str, Any]:
@@ -269,14 +261,6 @@ def test_a_reply_to_a_session_that_has_ended_is_no_error(world: World) -> None:
     assert world.at_rest(t, chat)
 
 
-def test_done(world: World) -> None:
-    chat, t = world.handler("chat"), world.session("t")
-    for number, commands in enumerate(([], [DONE], [DONE, DONE]), start=1):
-        world.send(t, "chat", id="1")
-        world.answer(chat, str(number), *commands, data=5)
-        assert world.report(t) == {"id": "1"}
-
-
 # -- lists, data and types --------------------------------------------------------------------------------------
 
 
@@ -317,15 +301,3 @@ def test_a_list_is_checked_as_a_whole(world: World) -> None:
         assert report["error"]["message"] == "the handler's answer is not of the form that the protocol gives"
     assert "sendClients" in world.exchange.types["chat"].last_error
     assert world.exchange.types["chat"].failed == 3
-
-
-def test_the_first_error_is_reported(world: World) -> None:
-    chat, t = world.handler("chat"), world.session("t")
-    world.send(t, "chat")
-    world.answer(chat, "1", clients("one", "two"))
-    one, two = world.all(Deposit)
-    world.exchange.deposited(two.delivery, "failed", UnknownAccount())
-    world.exchange.deposited(one.delivery, "failed", MailboxFull())
-    report = world.report(t)
-    assert report["error"]["code"] == "unknownAccount"
-    assert [result["error"]["code"] for result in report["results"]] == ["mailboxFull", "unknownAccount"]

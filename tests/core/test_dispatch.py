@@ -1,16 +1,14 @@
-"""Who waits, for how long, and in what order (docs/protocol.md, sections 2.7, 2.8, 3.1, 3.5)."""
+"""Handlers come and go; who waits, for how long, in what order (docs/protocol.md, sections 2.7, 3.1, 3.5)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pytest
+from tests.core.conftest import World
 
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
-from bester.core.work import CallClassic, Finished, Pause, Resume
-from bester.errors import BadResponse, HandlerUnavailable
-
-if TYPE_CHECKING:
-    from tests.core.conftest import World
+from bester.core.work import CallClassic
+from bester.errors import BadResponse, HandlerUnavailable, NotAllowed
 
 CLASSIC = TypeRules(classic_socket="/s", classic_concurrency=2, timeout_s=10)
 
@@ -163,89 +161,6 @@ def test_still_one_at_a_time_after_an_attached_handler_went_away(world: World) -
     assert bytes(world.only(CallClassic).request.data) == b"2"
 
 
-# -- bounds of one sender ---------------------------------------------------------------------------------------
-
-
-def test_what_is_beyond_the_limit_waits_and_keeps_its_order(world: World, limits: Limits) -> None:
-    world.configure(limits)
-    chat, t = world.handler("chat", "news"), world.session("t")
-    for number in range(5):
-        world.send(t, "news" if number % 2 else "chat", number)
-    assert [data for _, data in world.asked(chat)] == [0, 1]
-    assert (t.in_flight, world.exchange.under_way, t.held_bytes) == (2, 2, 3 * (100 + 256))
-    world.answer(chat, "2")
-    assert world.asked(chat) == [("3", 2)]
-    world.send(t, "chat", 5)
-    for number in range(3, 7):
-        world.answer(chat, "1" if number == 3 else str(number - 1))
-    assert [data for _, data in world.asked(chat)] == [3, 4, 5]
-    world.answer(chat, "6")
-    assert len(world.got(t)) == 6
-    assert world.at_rest(t, chat)
-
-
-def test_a_backlog_of_messages_that_are_finished_at_once(world: World, limits: Limits) -> None:
-    world.configure(limits)
-    chat, t = world.handler("chat"), world.session("t")
-    for _ in range(2):
-        world.send(t, "chat")
-    for _ in range(5000):
-        world.send(t, "unknown")
-    t.closing = True
-    world.effects()
-    world.answer(chat, "1")
-    codes = world.codes(t)
-    assert codes == ["", *["noHandler"] * 5000]
-    assert world.all(Resume) == [Resume(t)]
-    world.answer(chat, "2")
-    assert world.all(Finished) == [Finished(t)]
-    assert world.at_rest(t, chat)
-
-
-def test_the_end_of_a_backlog_is_told_once(world: World, limits: Limits) -> None:
-    world.configure(Limits(max_in_flight=1))
-    chat, t = world.handler("chat"), world.session("t")
-    world.send(t, "chat")
-    for _ in range(3):
-        world.send(t, "unknown")
-    t.closing = True
-    world.answer(chat, "1")
-    assert world.all(Finished) == [Finished(t)]
-
-
-def test_reading_stops_and_goes_on(world: World) -> None:
-    world.configure(Limits(max_held_bytes=1000))
-    chat, t = world.handler("chat", concurrency=1), world.session("t")
-    world.send(t, "chat")
-    world.send(t, "chat", size=500)
-    assert world.effects() == []
-    world.send(t, "chat", size=500)
-    assert world.all(Pause) == [Pause(t)]
-    world.send(t, "chat", size=10)
-    assert world.effects() == []
-    world.answer(chat, "1")
-    assert world.effects() == []
-    world.answer(chat, "2")
-    assert world.all(Resume) == [Resume(t)]
-    assert t.held_bytes == 266
-    world.answer(chat, "3")
-    world.answer(chat, "4")
-    assert world.effects() == []
-    assert world.at_rest(t, chat)
-
-
-def test_a_handler_is_never_slowed_down_for_its_pushes(world: World) -> None:
-    world.configure(Limits(max_held_bytes=100))
-    slow, pushing = world.handler("slow", concurrency=1), world.handler("pushing")
-    for number in range(3):
-        world.push(pushing, str(number), {"type": "sendHandler", "data": "slow"})
-    assert pushing.held_bytes > 100
-    for id in ("1", "2", "3"):
-        world.answer(slow, id)
-    assert world.effects() == []
-    assert world.at_rest(slow, pushing)
-
-
 # -- time -------------------------------------------------------------------------------------------------------
 
 
@@ -314,3 +229,145 @@ def test_who_waits_for_longer_than_the_limit_while_nothing_is_answered(world: Wo
     world.answer_classic(one)
     world.exchange.classic_failed(other.request, HandlerUnavailable())
     assert world.at_rest(t, g)
+
+
+# -- attach, detach, gone ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type", ["dummy", "builtin"])
+def test_the_servers_own_types_are_not_for_handlers(world: World, type: str) -> None:
+    with pytest.raises(NotAllowed):
+        world.handler("chat", type)
+    assert (world.exchange.types, world.exchange.handlers) == ({}, [])
+
+
+def test_a_type_named_twice_counts_once(world: World) -> None:
+    chat = world.handler("chat", "chat")
+    assert world.exchange.types["chat"].attached == [chat]
+    world.exchange.remove_handler(chat)
+    assert world.exchange.types == {}
+
+
+def test_a_handler_that_goes_away(world: World) -> None:
+    chat, t, g = world.handler("chat", concurrency=1), world.session("t"), world.session("g")
+    for sender in (t, g, g):
+        world.send(sender, "chat")
+    world.exchange.remove_handler(chat)
+    assert world.codes(t) == ["handlerUnavailable"]
+    assert world.codes(g) == ["handlerUnavailable"] * 2
+    world.send(t, "chat")
+    assert world.code(t) == "noHandler"
+    assert world.exchange.handlers == []
+    assert world.at_rest(t, g, chat)
+
+
+def test_a_handler_that_goes_away_is_told_nothing_of_its_pushes(world: World) -> None:
+    chat = world.handler("chat", concurrency=1)
+    for id in ("h1", "h2"):
+        world.push(chat, id, {"type": "sendHandler", "data": "chat"})
+    assert len(world.asked(chat)) == 1
+    world.exchange.remove_handler(chat)
+    assert world.got(chat) == []
+    assert world.at_rest(chat)
+
+
+def test_the_other_process_goes_on(world: World) -> None:
+    one, two, t = world.handler("chat", concurrency=1), world.handler("chat", concurrency=1), world.session("t")
+    for number in range(3):
+        world.send(t, "chat", number)
+    world.exchange.remove_handler(one)
+    assert world.code(t) == "handlerUnavailable"
+    world.answer(two, "2")
+    assert [data for _, data in world.asked(two)] == [1, 2]
+
+
+def test_detach_loses_nothing(world: World) -> None:
+    one, two, t = world.handler("chat"), world.handler("chat"), world.session("t")
+    world.send(t, "chat")
+    world.exchange.detach(one)
+    world.exchange.detach(one)
+    world.send(t, "chat")
+    assert (len(world.asked(one)), len(world.asked(two))) == (1, 1)
+    world.answer(one, "1")
+    assert world.code(t) == ""
+    world.exchange.remove_handler(one)
+    world.answer(two, "2")
+    assert world.code(t) == ""
+
+
+def test_one_that_detached_still_times_out(world: World) -> None:
+    chat, t = world.handler("chat", timeout_s=10), world.session("t")
+    world.send(t, "chat")
+    world.exchange.detach(chat)
+    world.exchange.now += 10
+    world.exchange.sweep()
+    assert world.code(t) == "handlerTimeout"
+
+
+def test_detach_from_several_types_asks_nothing_more(world: World) -> None:
+    world.configure(Limits(max_in_flight=2))
+    both, t = world.handler("a", "b", concurrency=1), world.session("t")
+    world.send(t, "a", 1)
+    world.send(t, "a", 2)
+    world.send(t, "b", 3)  # waits behind the others, and is let in when the second fails
+    assert len(world.asked(both)) == 1
+    world.exchange.detach(both)
+    assert world.asked(both) == []
+    assert world.codes(t) == ["handlerUnavailable"] * 2
+    world.answer(both, "1")
+    assert world.at_rest(t, both)
+
+
+def test_a_type_whose_last_handler_goes_while_many_wait(world: World, limits: Limits) -> None:
+    world.configure(limits)
+    chat, t = world.handler("chat", concurrency=1), world.session("t")
+    for _ in range(3000):
+        world.send(t, "chat")
+    world.exchange.remove_handler(chat)
+    assert world.codes(t) == ["handlerUnavailable"] + ["noHandler"] * 2998 + ["handlerUnavailable"]
+    assert world.at_rest(t, chat)
+
+
+# -- configuration ----------------------------------------------------------------------------------------------
+
+
+def test_a_reload_switches_handlers(world: World) -> None:
+    world.configure(c=CLASSIC)
+    t = world.session("t")
+    world.send(t, "c", 1)
+    world.send(t, "c", 2)
+    call = world.only(CallClassic)
+    world.configure(d=CLASSIC)
+    assert world.code(t) == "handlerUnavailable"  # the one that waited
+    assert set(world.exchange.types) == {"d"}
+    world.answer_classic(call)
+    assert world.code(t) == ""
+    world.send(t, "c")
+    assert world.code(t) == "noHandler"
+    assert world.at_rest(t)
+
+
+def test_a_reload_keeps_a_configured_type_without_a_handler(world: World) -> None:
+    world.configure(c=CLASSIC)
+    t = world.session("t")
+    for _ in range(2):
+        world.send(t, "c")
+    world.effects()
+    world.configure(c=TypeRules())
+    assert world.code(t) == "handlerUnavailable"
+    world.send(t, "c")
+    assert world.code(t) == "handlerUnavailable"
+    assert not world.exchange.types["c"].available
+
+
+def test_rules_for_types_that_are_only_attached(world: World) -> None:
+    world.configure(attached={"chat": TypeRules(7, transient=True)})
+    chat = world.handler("chat", "news", timeout_s=20)
+    types = world.exchange.types
+    assert (types["chat"].rules, types["news"].rules) == (TypeRules(7, transient=True), TypeRules(20))
+    world.configure(attached={"news": TypeRules(8)})
+    assert (types["chat"].rules, types["news"].rules) == (TypeRules(7), TypeRules(8))
+    world.configure(chat=TypeRules(9))
+    assert types["chat"].configured
+    world.exchange.remove_handler(chat)
+    assert set(types) == {"chat"}

@@ -1,0 +1,136 @@
+"""Takes messages in: from clients and from other servers, as many of each as ``maxInFlight`` says.
+
+A message becomes an :class:`~bester.core.work.Envelope`, and its type's handler is asked. What is beyond the limit
+waits in its sender's backlog, in its order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from bester.core.endpoints import Endpoint, Peer, Session
+from bester.core.handlers import Allow, HandlerType
+from bester.core.limits import Limits
+from bester.core.once import OnceRecord
+from bester.core.repeats import Repeats
+from bester.core.route import Trail
+from bester.core.work import Envelope, Request, Waiting
+from bester.errors import BesterError, NoHandler, NotAllowed, ShuttingDown, TooManyHops
+from bester.protocol.messages import Payload
+
+
+class Intake(Repeats):
+    """Who may send what, and when it is taken."""
+
+    def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
+        super().__init__(server_name, limits, boot)
+        self.draining = False
+        """Whether new messages are refused because the server is stopping."""
+
+    def message(
+        self,
+        origin: Endpoint,
+        payload: Payload,
+        size: int,
+        hops: int = 0,
+        once: bool = False,
+        trace: str = "",
+        trail: Trail | None = None,
+    ) -> None:
+        """A client or another server sent a message, of ``size`` bytes, for a type that is not the server's own.
+
+        Args:
+            origin: who sent it.
+            payload: what is sent.
+            size: of its frame, in bytes.
+            hops: how many handlers and servers it went through.
+            once: it is not handled again where it was before.
+            trace: the W3C traceparent that came with it, checked.
+            trail: takes its route; where that is ``dry``, nothing is done.
+        """
+        if once and (trail is None or not trail.dry):
+            self._message_once(origin, Waiting(payload, size, hops, None, trace, trail))
+        elif origin.in_flight < self.limits.max_in_flight and not origin.backlog:
+            self._accept(origin, payload, size, hops, None, trace, trail)
+        else:
+            self._wait_in_line(origin, Waiting(payload, size, hops, None, trace, trail))
+
+    def _message_once(self, origin: Endpoint, message: Waiting) -> None:
+        record = message.record = self.begin_once(origin, message.payload)
+        if record is None:
+            return
+        if not record.recalling and origin.in_flight < self.limits.max_in_flight and not origin.backlog:
+            self._let_in(origin, message)
+        else:
+            self._wait_in_line(origin, message)
+
+    def _let_in(self, origin: Endpoint, message: Waiting) -> None:
+        payload, size, hops = message.payload, message.size, message.hops
+        self._accept(origin, payload, size, hops, message.record, message.trace, message.trail)
+
+    def _accept(
+        self,
+        origin: Endpoint,
+        payload: Payload,
+        size: int,
+        hops: int,
+        record: OnceRecord | None,
+        trace: str,
+        trail: Trail | None,
+    ) -> None:
+        origin.in_flight += 1
+        self.counters.accepted += 1
+        envelope = Envelope(origin, payload.id, payload.type, self.now)
+        if record is not None or trace or trail is not None:
+            envelope.once = record
+            envelope.trace = trace
+            envelope.trail = trail
+            envelope.plain = record is None and trail is None
+        handlers = self.types.get(payload.type)
+        if handlers is not None and handlers.rules.allow is None and not hops and not self.draining and trail is None:
+            self.hand(Request(envelope, handlers, payload.data, 0, self.now, size))
+        elif (error := self._refusal(origin, handlers, hops)) is None:
+            assert handlers is not None
+            self.hand_on(Request(envelope, handlers, payload.data, hops, self.now, size))
+        else:
+            envelope.error = error
+            self.step_done(envelope)
+
+    def _refusal(self, origin: Endpoint, handlers: HandlerType | None, hops: int) -> BesterError | None:
+        if handlers is None:
+            return NoHandler()
+        if handlers.rules.allow is not None and not _allowed(handlers.rules.allow, origin):
+            return NotAllowed("this sender may not send this type")
+        if self.draining:
+            return ShuttingDown()
+        return TooManyHops() if hops > self.limits.max_hops else None
+
+    def _wait_in_line(self, origin: Endpoint, message: Waiting) -> None:
+        """Puts a message behind those of its sender that cannot be taken now."""
+        if origin.backlog is None:
+            origin.backlog = deque()
+        origin.backlog.append(message)
+        self.hold(origin, message.size)
+
+    def admit(self, origin: Endpoint, backlog: deque[Waiting]) -> None:
+        """Lets in what waited; in a loop of its own, because each message may be finished at once."""
+        origin.admitting = True
+        while backlog and origin.in_flight < self.limits.max_in_flight:
+            record = backlog[0].record
+            if record is not None and record.recalling:
+                break
+            message = backlog.popleft()
+            self.release(origin, message.size)
+            if record is not None and record.answer:
+                self.tell(origin, record.answer)
+            else:
+                self._let_in(origin, message)
+        origin.admitting = False
+        if origin.closing:
+            self.close_if_quiet(origin)
+
+
+def _allowed(allow: Allow, origin: Endpoint) -> bool:
+    if isinstance(origin, Session):
+        return allow.accounts or origin.username in allow.names or not allow.roles.isdisjoint(origin.roles)
+    return allow.servers or (isinstance(origin, Peer) and origin.name in allow.names)

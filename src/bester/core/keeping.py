@@ -1,0 +1,160 @@
+"""Brings messages into mailboxes, and out of them to sessions that catch up (docs/protocol.md, section 4).
+
+As long as a session catches up, new messages go behind the older ones in its account's mailbox. It is read page by page
+from the beginning, and is at its end when a page is empty and nothing is on its way into it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec import Raw
+
+from bester.core.endpoints import Phase, Session
+from bester.core.giving import GIVEN_BYTES, GIVEN_MESSAGES, Giving
+from bester.core.limits import Limits
+from bester.core.work import CatchUp, Delivery, Deposit, Take
+from bester.errors import BesterError
+
+_MAX_PAGE = 256
+
+
+class Letter(NamedTuple):
+    """A message from a mailbox, as the exchange takes it."""
+
+    position: int
+    id: str
+    type: str
+    data: bytes
+
+
+class Keeping(Giving):
+    """What is on its way into a mailbox, or out of it."""
+
+    def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
+        super().__init__(server_name, limits, boot)
+        self._mail_failed: dict[Session, None] = {}
+        """Sessions whose mailbox could not be read just now."""
+        self.depositing: dict[str, int] = {}
+        """How many messages are on their way to a mailbox, by account."""
+
+    # -- into it -------------------------------------------------------------------------------------------------
+
+    def deposit(self, delivery: Delivery) -> None:
+        """Brings a message into its account's mailbox, once."""
+        if delivery.kept:
+            return
+        delivery.kept = True
+        username = delivery.username
+        self.depositing[username] = self.depositing.get(username, 0) + 1
+        self.effects.append(Deposit(delivery))
+
+    def deposit_again(self, delivery: Delivery) -> Delivery:
+        """Keeps what one session does not have, though another one may."""
+        if delivery.done:
+            username, id = delivery.username, delivery.id
+            delivery = Delivery(None, 0, username, username, id, delivery.type, delivery.data, settled=True)
+        self.deposit(delivery)
+        if not delivery.settled and not delivery.transient:
+            self._send_others_to_mailbox(delivery)
+        return delivery
+
+    def deposited(self, delivery: Delivery, status: str, error: BesterError | None = None) -> None:
+        """A Deposit has its outcome: ``stored``, ``skipped`` or ``failed``."""
+        username = delivery.username
+        if status == "stored":
+            if delivery.done:
+                self.effects.append(Take(username, delivery.id))
+        else:
+            delivery.kept = False
+            if delivery.envelope is None and error is not None:
+                self.count_dropped(error)  # nobody waits for a report that could say it
+        self.settle(delivery, status, error)
+        self.depositing[username] -= 1
+        if not self.depositing[username]:
+            del self.depositing[username]
+            for session in self.presence.sessions(username):
+                if session.phase is Phase.CATCHING_UP:
+                    self.read_mail(session)
+
+    def _send_others_to_mailbox(self, delivery: Delivery) -> None:
+        """No session has it, and it goes to the mailbox: those that came later find it there, before newer ones."""
+        for session in self.presence.sessions(delivery.username):
+            if (
+                session.phase is Phase.LIVE
+                and delivery.id not in session.given
+                and not any(waiting is delivery for waiting in session.queue)
+            ):
+                self.queue_to_mailbox(session)
+
+    def queue_to_mailbox(self, session: Session) -> None:
+        """The session gets its messages from the mailbox, until there are no more."""
+        session.phase = Phase.CATCHING_UP
+        session.position = 0
+        queue, session.queue = session.queue, deque()
+        session.queue_bytes = 0
+        for delivery in queue:
+            self.deposit_again(delivery)
+        self.refresh(session)
+        self.read_mail(session)
+
+    def take_back(self, session: Session) -> None:
+        """What a session was given and does not have goes to the mailbox, with what waits for its room."""
+        session.late = {}  # what it has still not acknowledged of earlier times, it finds in the mailbox
+        given, session.given = session.given, {}
+        session.given_bytes = 0
+        queue, session.queue = session.queue, deque()
+        session.queue_bytes = 0
+        for delivery in given.values():
+            if session.acknowledges or not delivery.settled:
+                session.late[delivery.id] = self.deposit_again(delivery)
+        for delivery in queue:
+            self.deposit_again(delivery)
+        self.owing.pop(session, None)
+
+    # -- out of it -----------------------------------------------------------------------------------------------
+
+    def read_mail(self, session: Session) -> None:
+        """Reads the next page, if it is not being read already."""
+        if session.reading_mail or session.closed or session.blocked:
+            return
+        session.reading_mail = True
+        session.read_from = session.position
+        self.effects.append(CatchUp(session, session.position, _MAX_PAGE, GIVEN_BYTES))
+
+    def wants_mail(self, session: Session) -> bool:
+        """Whether there is room for another page."""
+        return len(session.given) <= GIVEN_MESSAGES // 2 and session.given_bytes <= GIVEN_BYTES // 2
+
+    def mail(self, session: Session, letters: Sequence[Letter]) -> None:
+        """What a CatchUp found: letters behind the position, or none, if there are no more."""
+        session.reading_mail = False
+        if session.closed or session.phase is not Phase.CATCHING_UP:
+            return
+        if session.position != session.read_from:
+            self.read_mail(session)  # it has begun anew since it was asked
+            return
+        for position, id, type, data in letters:
+            session.position = position
+            if id not in session.given:
+                delivery = Delivery(None, 0, session.username, session.username, id, type, Raw(data))
+                delivery.kept = delivery.settled = True
+                self.give(session, delivery)
+        if not letters and session.username not in self.depositing:
+            session.phase = Phase.LIVE
+            self.refresh(session)
+        elif letters and session.acknowledges and self.wants_mail(session):
+            self.read_mail(session)
+
+    def mail_failed(self, session: Session) -> None:
+        """A CatchUp could not read; it is tried again with the next sweep."""
+        session.reading_mail = False
+        self._mail_failed[session] = None
+
+    def read_failed_mail(self) -> None:
+        """Tries again what could not be read."""
+        failed, self._mail_failed = self._mail_failed, {}
+        for session in failed:
+            self.read_mail(session)

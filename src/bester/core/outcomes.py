@@ -1,0 +1,220 @@
+"""What becomes of messages: each recipient's outcome, the status report, and room for what waits behind it.
+
+An :class:`~bester.core.work.Envelope` has steps that are pending. With the last one it is finished: its sender gets the
+report, the receipt is kept, and the next message of that sender is let in. Where it only waits for recipients, it no
+longer counts against its sender's ``maxInFlight``.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from bester.core.counters import Counters
+from bester.core.dispatch import Dispatch
+from bester.core.endpoints import Endpoint
+from bester.core.limits import Limits
+from bester.core.once import OnceRecord
+from bester.core.receipts import MAX_NAMES, MAX_REPORT_BYTES, Entry, Large, Receipts, counts_of
+from bester.core.work import Envelope, Finished, Remember, Waiting
+from bester.errors import BesterError
+from bester.protocol import frames
+
+
+class Outcomes(Dispatch):
+    """Which messages are under way, and how they end."""
+
+    def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
+        super().__init__(limits)
+        self.server_name = server_name
+        self.boot = boot
+        """What begins the ids that are made here: different each time that a server starts."""
+        self._last_id = 0
+        self.counters = Counters()
+        self.receipts = Receipts()
+
+    @property
+    def under_way(self) -> int:
+        """Messages and pushes without their report."""
+        counters = self.counters
+        return counters.accepted + counters.pushes - counters.good - counters.bad_total
+
+    def count_dropped(self, error: BesterError) -> None:
+        """A message is lost that no report tells of."""
+        dropped = self.counters.dropped
+        dropped[error.code] = dropped.get(error.code, 0) + 1
+
+    def new_id(self) -> str:
+        """Returns an id that no other message has, over restarts too."""
+        self._last_id += 1
+        return f"{self.boot}-{self._last_id:x}"
+
+    def write(self, endpoint: Endpoint, frame: bytes) -> None:
+        """Lets a whole frame be written to an endpoint, after what is already there."""
+        endpoint.out.append(frame)
+        if not endpoint.listed:
+            endpoint.listed = True
+            self.dirty.append(endpoint)
+
+    def tell(self, origin: Endpoint, report: bytes) -> None:
+        """Writes a report to its sender, if it is still there."""
+        if not origin.closed:
+            self.write(origin, report)
+
+    # -- recipients ----------------------------------------------------------------------------------------------
+
+    def note(self, envelope: Envelope, error: BesterError) -> None:
+        """Something went wrong with an envelope."""
+        if envelope.error is None:
+            envelope.error = error
+
+    def await_result(self, envelope: Envelope) -> int:
+        """Makes place for one recipient's outcome, and returns where it is."""
+        envelope.pending += 1
+        if envelope.results is None:
+            envelope.results = []
+        envelope.results.append(b"")
+        return len(envelope.results) - 1
+
+    def add_result(self, envelope: Envelope, to: str, status: str, error: BesterError) -> None:
+        """One more recipient, whose outcome is known at once."""
+        if envelope.results is None:
+            envelope.results = []
+        envelope.results.append(frames.result(to, status, error))
+        self.note(envelope, error)
+
+    def settled(
+        self,
+        envelope: Envelope,
+        slot: int,
+        to: str,
+        status: str,
+        error: BesterError | None = None,
+        route: bytes = b"",
+    ) -> None:
+        """One recipient has its outcome: one of the statuses of section 2.
+
+        Args:
+            envelope, slot, to, status, error: which recipient, and what became of it.
+            route: the other server's steps as JSON, checked, where it told them.
+        """
+        assert envelope.results is not None
+        if envelope.trail is not None:
+            envelope.trail.settled(slot, self.now, route)
+        envelope.results[slot] = frames.result(to, status, error)
+        if status in ("stored", "queued"):
+            envelope.durable = True
+        if error is not None:
+            self.note(envelope, error)
+        self.step_done(envelope)
+
+    # -- the report ----------------------------------------------------------------------------------------------
+
+    def step_done(self, envelope: Envelope) -> None:
+        """One of an envelope's steps is finished."""
+        pending = envelope.pending = envelope.pending - 1
+        if not pending:
+            self.finish(envelope)
+        elif pending == envelope.awaiting:
+            self.only_waits(envelope)
+
+    def only_waits(self, envelope: Envelope) -> None:
+        """Nothing of an envelope is left to be done, but recipients do not have it yet."""
+        if not envelope.let_go:
+            envelope.let_go = True
+            origin = envelope.origin
+            origin.waiting += 1
+            origin.in_flight -= 1
+            self.make_progress(origin)
+
+    def finish(self, envelope: Envelope) -> None:
+        """Everything is done: the status report, and room for what waited behind it."""
+        if not envelope.plain:
+            self._finish_traced(envelope)
+            return
+        error = envelope.error
+        if error is None and not envelope.results and envelope.data is None:
+            frame = frames.good_report(envelope.id)
+        else:
+            frame = frames.report(envelope.id, error, envelope.results, envelope.data)
+        origin = envelope.origin
+        if not origin.closed:
+            origin.out.append(frame)
+            if not origin.listed:
+                origin.listed = True
+                self.dirty.append(origin)
+        self.close_envelope(envelope, frame)
+
+    def _finish_traced(self, envelope: Envelope) -> None:
+        """The same for an envelope that is remembered, or whose route is reported."""
+        error, results, trail = envelope.error, envelope.results, envelope.trail
+        fields = b""
+        if trail is not None:
+            fields = b',"route":' + trail.as_json(self.server_name, results)
+            if trail.dry:
+                results = None
+        frame = frames.report(envelope.id, error, results, envelope.data, fields)
+        record = envelope.once
+        if record is None:
+            self.tell(envelope.origin, frame)
+            self.close_envelope(envelope, frame)
+        elif envelope.durable and (error is None or not error.temporary):
+            self.effects.append(Remember(record, envelope, frame))
+        else:
+            self.finish_once(record, envelope, frame)
+
+    def finish_once(self, record: OnceRecord, envelope: Envelope, report: bytes) -> None:
+        """A ``once`` message is done: its sender is told, and others that sent it too."""
+        raise AssertionError
+
+    def close_envelope(self, envelope: Envelope, report: bytes) -> None:
+        """The report is written: the message is counted, and there is room for another one."""
+        if envelope.error is None:
+            self.counters.good += 1
+            if self.receipts.good_left:
+                self.receipts.good_left -= 1
+                self._keep_receipt(envelope, report)
+        else:
+            self.counters.count_bad(envelope.error.code)
+            if self.receipts.bad_left:
+                self.receipts.bad_left -= 1
+                self._keep_receipt(envelope, report)
+        origin = envelope.origin
+        if envelope.let_go:
+            origin.waiting -= 1
+        else:
+            origin.in_flight -= 1
+        if origin.backlog or origin.closing:
+            self.make_progress(origin)
+
+    def _keep_receipt(self, envelope: Envelope, report: bytes) -> None:
+        """Appends what is known; it is taken apart elsewhere, so that this costs next to nothing."""
+        large: Large | None = None
+        if len(report) > MAX_REPORT_BYTES:
+            error = envelope.error
+            told = (error.code, error.message) if error is not None else None
+            large = Large(told, counts_of(report), (envelope.results or [])[:MAX_NAMES])
+            report = b""
+        if not envelope.trace:
+            envelope.trace = self.traces.new()
+        self.receipts.entries.append(
+            Entry(self.now, envelope.since, envelope.origin, envelope.type, envelope.id, envelope.trace, report, large)
+        )
+
+    # -- what waits behind it ------------------------------------------------------------------------------------
+
+    def make_progress(self, origin: Endpoint) -> None:
+        """Fewer messages of an endpoint are under way: lets in what waits, or tells that there is nothing more."""
+        if origin.backlog:
+            if not origin.admitting:
+                self.admit(origin, origin.backlog)
+        elif origin.closing:
+            self.close_if_quiet(origin)
+
+    def admit(self, origin: Endpoint, backlog: deque[Waiting]) -> None:
+        """Lets in what waits, while there is room."""
+        raise AssertionError
+
+    def close_if_quiet(self, origin: Endpoint) -> None:
+        """An endpoint that is to be closed has perhaps nothing under way any more."""
+        if not origin.busy and not origin.admitting:
+            self.effects.append(Finished(origin))

@@ -1,0 +1,79 @@
+"""What sessions were given, and do not have yet (docs/protocol.md, section 4)."""
+
+from __future__ import annotations
+
+from tests.core.conftest import Post, World, acking, given, stored
+
+from bester.core.giving import GIVEN_MESSAGES
+from bester.core.work import Deposit
+
+
+def test_a_report_waits_for_the_acknowledgement(world: World, post: Post) -> None:
+    g = acking(world)
+    post.pass_on(1, "g")
+    ((id, data),) = given(world, g)
+    assert id
+    assert data == 1
+    assert post.statuses() == []
+    world.exchange.acknowledged(g, ["unknown"])
+    assert post.statuses() == []
+    world.exchange.acknowledged(g, [id])
+    assert post.statuses() == [["delivered"]]
+    world.exchange.acknowledged(g, [id])
+    assert world.effects() == []
+    assert world.exchange.counters.deliveries == 1
+    assert world.at_rest(post.t, post.chat)
+
+
+def test_waiting_for_an_acknowledgement_holds_up_nothing_behind_it(world: World, post: Post) -> None:
+    g, h = acking(world), world.session("h")
+    for number in range(3 * world.exchange.limits.max_in_flight):
+        post.pass_on(number, "g")
+        world.got(g)
+        if number > GIVEN_MESSAGES:
+            break
+    assert post.t.in_flight == 0
+    assert post.t.waiting > 1000
+    post.pass_on("on", "h")
+    assert world.received(h) == [("chat", "on")]
+    assert post.statuses() == [["delivered"]]
+
+
+def test_the_first_of_several_sessions_settles_the_result(world: World, post: Post) -> None:
+    one, two = acking(world), acking(world)
+    post.pass_on(1, "g")
+    ((id, _),) = given(world, one)
+    assert given(world, two) == [(id, 1)]
+    world.exchange.acknowledged(two, [id or ""])
+    assert post.statuses() == [["delivered"]]
+    # The other one never had it: it finds it in the mailbox when it comes back.
+    world.exchange.remove_session(one)
+    (delivery,) = stored(world, *world.all(Deposit))
+    assert delivery.id == id
+    assert world.effects() == []
+    assert post.statuses() == []
+
+
+def test_a_report_waits_until_the_socket_takes_the_message(world: World, post: Post) -> None:
+    g = world.session("g")
+    post.pass_on(1, "g")
+    world.exchange.session_blocked(g)  # the server learns of it while it writes
+    assert given(world, g) == [(None, 1)]
+    assert post.statuses() == []
+    post.pass_on(2, "g")
+    assert given(world, g) == []
+    world.exchange.session_unblocked(g)
+    assert given(world, g) == [(None, 2)]
+    assert post.statuses() == [["delivered"], ["delivered"]]
+    post.pass_on(3, "g")
+    assert given(world, g) == [(None, 3)]
+    assert world.at_rest(post.t, post.chat)
+
+
+def test_a_message_to_oneself_holds_up_no_report(world: World, post: Post) -> None:
+    t = acking(world, "t")
+    world.send(t, "chat", 1)
+    world.answer(post.chat, "1", {"type": "sendClients", "data": ["t"]}, payload={"data": 1})
+    message, report = world.got(t)
+    assert "deliveryId" in message["payload"]
+    assert report["payload"]["results"] == [{"to": "t", "status": "delivered"}]

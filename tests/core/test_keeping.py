@@ -1,0 +1,115 @@
+"""Messages go into mailboxes, and out of them to sessions that catch up (docs/protocol.md, section 4)."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+from tests.core.conftest import Post, World, acking, given, letters, stored
+
+from bester.core.delivery import ACK_S
+from bester.core.endpoints import Phase
+from bester.core.keeping import Letter
+from bester.core.work import CatchUp, Deposit
+from bester.errors import MailboxFull
+
+
+def test_new_messages_stand_behind_those_in_the_mailbox(world: World, post: Post) -> None:
+    post.pass_on(1, "g")
+    (deposit,) = world.all(Deposit)
+    g = acking(world)  # comes while the message is on its way to the mailbox
+    assert g.phase is Phase.CATCHING_UP
+    _, catch_up = world.effects()
+    assert isinstance(catch_up, CatchUp)
+    post.pass_on(2, "g")
+    assert given(world, g) == []
+    (behind,) = world.all(Deposit)
+    world.exchange.mail(g, [])  # the read was before the write
+    assert g.phase is Phase.CATCHING_UP
+    first, second = stored(world, deposit, behind)
+    again = world.only(CatchUp)
+    assert again.after == catch_up.after == 0
+    world.exchange.mail(g, letters(first, second))
+    assert [data for _, data in given(world, g)] == [1, 2]
+    world.exchange.mail(g, [])
+    assert g.phase.value == "live"
+    assert post.statuses() == [["stored"], ["stored"]]
+
+
+def test_what_is_not_acknowledged_when_the_session_ends_goes_to_the_mailbox(world: World, post: Post) -> None:
+    g = acking(world)
+    for number in range(3):
+        post.pass_on(number, "g")
+    ids = [id for id, _ in given(world, g)]
+    world.exchange.acknowledged(g, [ids[1] or ""])
+    assert post.statuses() == [["delivered"]]
+    world.exchange.remove_session(g)
+    deposits = [effect for effect in world.effects() if isinstance(effect, Deposit)]
+    assert [effect.delivery.id for effect in deposits] == [ids[0], ids[2]]
+    assert post.statuses() == []
+    world.exchange.deposited(deposits[0].delivery, "stored")
+    world.exchange.deposited(deposits[1].delivery, "failed", MailboxFull())
+    assert post.statuses() == [["stored"], ["failed"]]
+    assert world.at_rest(post.t, post.chat)
+
+
+def test_transient_messages_are_never_kept(world: World, post: Post) -> None:
+    g = acking(world)
+    g.phase = Phase.CATCHING_UP
+    post.pass_on(1, "g", transient=True)
+    ((id, _),) = given(world, g)  # out of order, rather than not at all
+    world.exchange.acknowledged(g, [id or ""])
+    assert post.statuses() == [["delivered"]]
+    g.phase = Phase.STALLED
+    world.effects()
+    post.pass_on(2, "g", transient=True)
+    (deposit,) = world.all(Deposit)
+    assert deposit.delivery.transient
+    world.exchange.deposited(deposit.delivery, "skipped")
+    assert post.statuses() == [["skipped"]]
+
+
+def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, post: Post) -> None:
+    g = acking(world)
+    post.pass_on(1, "g")
+    ((id, _),) = given(world, g)
+    two = acking(world)
+    world.exchange.acknowledged(g, [id or ""])
+    world.exchange.remove_session(two)
+    assert post.statuses() == [["delivered"]]
+    world.effects()
+    world.exchange.reply(g, "chat", Raw(b"5"))
+    world.exchange.remove_session(g)
+    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
+    world.exchange.deposited(deposit.delivery, "failed", MailboxFull())
+    assert world.exchange.counters.dropped == {"mailboxFull": 1}
+
+
+def test_a_mailbox_that_cannot_be_read_is_read_again(world: World) -> None:
+    g = acking(world, has_mail=True)
+    (catch_up,) = [effect for effect in world.effects() if isinstance(effect, CatchUp)]
+    world.exchange.mail_failed(g)
+    world.exchange.sweep()
+    assert world.only(CatchUp) == catch_up
+
+
+def test_a_page_from_before_a_stall_is_read_again(world: World, post: Post) -> None:
+    g = acking(world, has_mail=True)
+    world.effects()
+    world.exchange.mail(g, [Letter(5, "five", "chat", b"5")])
+    assert world.only(CatchUp).after == 5
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    world.exchange.acknowledged(g, ["five"])
+    world.effects()
+    world.got(g)
+    world.exchange.mail(g, [Letter(6, "six", "chat", b"6")])
+    assert world.got(g) == []
+    assert world.only(CatchUp).after == 0
+
+
+def test_mail_is_bounded_by_its_bytes(world: World) -> None:
+    g = acking(world, has_mail=True)
+    world.effects()
+    world.exchange.mail(g, [Letter(1, "one", "chat", b'"' + b"x" * 700_000 + b'"')])
+    assert world.effects() == []
+    world.exchange.acknowledged(g, ["one"])
+    assert any(isinstance(effect, CatchUp) for effect in world.effects())
