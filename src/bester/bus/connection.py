@@ -1,0 +1,320 @@
+"""One connection to NATS: it is made, lost, and made again by nats-py; here is what the rest of a node sees of it.
+
+While it is down nothing is sent, and nothing is kept to be sent later: who asks is told at once. What was asked when it
+went down has an outcome that nobody knows (:class:`BusLost`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bester.errors import BadConfiguration, Overloaded
+
+if TYPE_CHECKING:
+    from bester.bus.wire import Heard, Listening, WireClient
+
+log = logging.getLogger("bester.bus")
+
+CONNECT_S = 10.0
+"""How long the first connection is tried."""
+RECONNECT_S = 0.25
+PING_S = 2
+MAX_PINGS = 2
+"""A server that answers no ping for so many is left for another one."""
+REQUEST_S = 5.0
+SWEEP_S = 0.25
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
+"""What may wait for a NATS server that reads too slowly; beyond it, what is asked is refused."""
+
+
+class BusDown(Overloaded):
+    """NATS cannot be reached now, so nothing was sent."""
+
+    def __init__(self) -> None:
+        super().__init__("this server's nodes cannot reach each other now")
+
+
+class BusLost(Exception):
+    """The connection was lost, or no answer came in time: nobody knows what became of it."""
+
+
+class NoResponders(Exception):
+    """Nobody listens on that subject, as NATS itself says."""
+
+
+class Answer(NamedTuple):
+    """What came back for a request."""
+
+    headers: bytes
+    """The header block as it came, from ``NATS/1.0`` on; empty if there was none."""
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BusOptions:
+    """Where NATS is, and how it is entered."""
+
+    servers: tuple[str, ...]
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    credentials: Path | None = None
+    nkey: Path | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+class Bus:
+    """The connection of one node.
+
+    Args:
+        options: where to connect to.
+        name: of this node, as the NATS server shows it to its operators.
+    """
+
+    def __init__(self, options: BusOptions, name: str) -> None:
+        self.options = options
+        self.name = name
+        self.up = False
+        """Whether anything can be sent now."""
+        self.changed: list[Callable[[bool], None]] = []
+        """Called with whether it is up, each time that this has changed; not for the first connection and the end."""
+        self.losses = 0
+        """How often the connection was lost."""
+        self.inbox = f"_INBOX.{secrets.token_hex(8)}"
+        """What the subjects for answers to this node begin with."""
+        self._client: WireClient | None = None
+        self._waiting: dict[str, tuple[asyncio.Future[Answer], float]] = {}
+        """Those that wait for an answer, by the last part of its subject, and until when."""
+        self._last_request = 0
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._error = ""
+        """The last thing that nats-py reported."""
+        self._refused = asyncio.Event()
+        """Whether a server did not let us in."""
+
+    # -- from start to end ---------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connects.
+
+        Raises:
+            BadConfiguration: the package is missing, or no server can be reached or entered within
+                :data:`CONNECT_S`.
+        """
+        try:
+            from nats.errors import Error
+
+            from bester.bus.wire import WireClient
+        except ImportError as error:
+            raise BadConfiguration("cluster needs a package that is missing: pip install 'bester[cluster]'") from error
+        client = WireClient()
+        connecting = asyncio.ensure_future(client.connect(**self._arguments()))
+        refused = asyncio.ensure_future(self._refused.wait())
+        try:
+            await asyncio.wait({connecting, refused}, timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise TimeoutError
+            connecting.result()
+        except (OSError, Error, TimeoutError) as error:
+            connecting.cancel()
+            await asyncio.wait({connecting})
+            await client.close()
+            text = self._error or str(error) or "no answer in time"
+            what = "cluster.user, password, token or credentials" if self._refused.is_set() else "cluster.nats"
+            where = ", ".join(_shown(server) for server in self.options.servers)
+            raise BadConfiguration(f"NATS at {where} cannot be used: {text}; check {what}") from error
+        finally:
+            refused.cancel()
+        self._client = client
+        self.up = True
+        self.listen(f"{self.inbox}.*", self._answered)
+        self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    async def close(self) -> None:
+        """Sends what was published, and lets go; the second time it does nothing."""
+        self._closed = True
+        self.up = False
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._fail_all()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    def _arguments(self) -> dict[str, Any]:
+        options = self.options
+        found: dict[str, Any] = {
+            "servers": list(options.servers),
+            "name": self.name,
+            "error_cb": self._failed,
+            "disconnected_cb": self._disconnected,
+            "reconnected_cb": self._reconnected,
+            "closed_cb": self._ended,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": RECONNECT_S,
+            "connect_timeout": 2,
+            "ping_interval": PING_S,
+            "max_outstanding_pings": MAX_PINGS,
+            "pending_size": 2 * MAX_UNSENT_BYTES,
+            "user": options.user,
+            "password": options.password,
+            "token": options.token,
+            "user_credentials": str(options.credentials) if options.credentials is not None else None,
+            "nkeys_seed": str(options.nkey) if options.nkey is not None else None,
+        }
+        if options.ca is not None or options.certificate is not None:
+            try:
+                context = ssl.create_default_context(cafile=str(options.ca) if options.ca is not None else None)
+                if options.certificate is not None:
+                    context.load_cert_chain(options.certificate, options.key)
+            except (OSError, ssl.SSLError) as error:
+                raise BadConfiguration(f"cluster: the certificates cannot be used: {error}") from error
+            found["tls"] = context
+        return found
+
+    async def _failed(self, error: Exception) -> None:
+        self._error = str(error) or type(error).__name__
+        if "authorization" in self._error.lower():
+            self._refused.set()
+        log.debug("NATS: %s", self._error)
+
+    async def _disconnected(self) -> None:
+        if self._closed or not self.up:
+            return
+        self.up = False
+        self.losses += 1
+        log.warning("the connection to NATS is lost%s", f": {self._error}" if self._error else "")
+        self._fail_all()
+        self._tell(False)
+
+    async def _reconnected(self) -> None:
+        if self._closed:
+            return
+        self.up = True
+        log.info("the connection to NATS is there again")
+        self._tell(True)
+
+    async def _ended(self) -> None:
+        if not self._closed:
+            log.critical("NATS has closed the connection for good: %s", self._error)
+            await self._disconnected()
+
+    def _tell(self, up: bool) -> None:
+        for callback in list(self.changed):
+            try:
+                callback(up)
+            except Exception:
+                log.exception("a change of the connection could not be handled")
+
+    # -- sending and hearing -------------------------------------------------------------------------------------
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message that the NATS server takes, in bytes with its headers."""
+        return self._client.max_payload if self._client is not None else 0
+
+    def listen(self, subject: str, callback: Heard, queue: str = "") -> Listening:
+        """Calls a plain function with each message of a subject, until :meth:`unlisten`; it must not raise or block.
+
+        Of a ``queue`` group only one member is called for each message.
+        """
+        assert self._client is not None
+        return self._client.listen(subject, callback, queue)
+
+    def unlisten(self, listening: Listening) -> None:
+        """Ends the interest."""
+        if self._client is not None:
+            self._client.unlisten(listening)
+
+    def publish(self, subject: str, data: bytes, reply: str = "", headers: bytes = b"") -> None:
+        """Sends a message, at the end of this turn of the loop; whether it arrives, nobody says.
+
+        Raises:
+            BusDown: the connection is down, or too much waits for it.
+        """
+        client = self._client
+        if client is None or not self.up or client.unsent_bytes > MAX_UNSENT_BYTES:
+            raise BusDown
+        client.send(subject, data, reply, headers)
+
+    def request(
+        self, subject: str, data: bytes, headers: bytes = b"", timeout_s: float = REQUEST_S
+    ) -> asyncio.Future[Answer]:
+        """Sends a message and returns the future of its answer; many may be under way, and are sent in their order.
+
+        The future raises ``NoResponders`` when nobody listens, ``BusLost`` when the outcome is unknown.
+
+        Raises:
+            BusDown: nothing was sent.
+        """
+        loop = asyncio.get_running_loop()
+        self._last_request += 1
+        token = str(self._last_request)
+        self.publish(subject, data, f"{self.inbox}.{token}", headers)
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting[token] = (future, loop.time() + timeout_s)
+        return future
+
+    def _answered(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
+        found = self._waiting.pop(subject[len(self.inbox) + 1 :], None)
+        if found is None:
+            return
+        future = found[0]
+        if future.done():
+            return  # its asker was cancelled
+        if headers.startswith(b"NATS/1.0 503"):
+            future.set_exception(NoResponders())
+        else:
+            future.set_result(Answer(headers, data))
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(SWEEP_S, self._sweep)
+        now = loop.time()
+        for token, (future, deadline) in list(self._waiting.items()):
+            if now >= deadline or future.done():
+                del self._waiting[token]
+                if not future.done():
+                    future.set_exception(BusLost("NATS did not answer in time"))
+
+    def _fail_all(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for future, _ in waiting.values():
+            if not future.done():
+                future.set_exception(BusLost("the connection to NATS was lost"))
+
+
+def header_block(fields: Mapping[str, str]) -> bytes:
+    """Returns a message's headers; names and values are ours, without line ends."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+def header(block: bytes, name: str) -> str | None:
+    """Returns one header's value; names compare as they are written."""
+    for line in block.split(b"\r\n")[1:]:
+        key, colon, value = line.partition(b":")
+        if colon and key == name.encode():
+            return value.strip().decode(errors="replace")
+    return None
+
+
+def token(text: str) -> str:
+    """Returns a text as one part of a subject: the hexadecimal digits of its UTF-8, which sort as its code points."""
+    return text.encode("utf-8", "surrogatepass").hex()
+
+
+def _shown(url: str) -> str:
+    """A server's URL without its password."""
+    scheme, mark, rest = url.rpartition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

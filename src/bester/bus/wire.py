@@ -1,0 +1,85 @@
+"""What nats-py lacks for many subjects and many messages: plain callbacks, and publishing without a coroutine.
+
+A subscription of nats-py has a queue of its own, and a task where it has a callback; a server with ten thousand
+accounts online has as many subscriptions. A :class:`Listening` is only looked up and called. All that is used of
+nats-py beyond its public interface is in this file: ``_subs`` and what it does with them after a reconnection and at the end,
+``_process_msg``, ``_pending`` with its flusher, and ``_send_command``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from nats.aio.client import Client
+
+Heard = Callable[[str, str, bytes, bytes], None]
+"""Called with subject, subject for replies (or ``""``), header block (or ``b""``) and data."""
+
+
+class Listening:
+    """Interest in one subject; made by :meth:`WireClient.listen`."""
+
+    __slots__ = ("_id", "_queue", "_subject", "callback")
+
+    # What nats-py asks of each subscription.
+    _max_msgs = 0
+    _received = 0
+    _wait_for_msgs_task = None
+    _message_iterator = None
+    _pending_next_msgs_calls = None
+
+    def __init__(self, id: int, subject: str, queue: str, callback: Heard) -> None:
+        self._id = id
+        self._subject = subject
+        self._queue = queue
+        self.callback = callback
+
+
+class WireClient(Client):
+    """A NATS client whose subscriptions are plain callbacks, called by its reader."""
+
+    _subs: dict[int, Any]
+    _pending: list[bytes]
+
+    def listen(self, subject: str, callback: Heard, queue: str = "") -> Listening:
+        """Subscribes; also while the connection is down, and anew after each reconnection."""
+        sid = self._sid = self._sid + 1
+        listening = self._subs[sid] = Listening(sid, subject, queue, callback)
+        if self.is_connected:
+            self._send(f"SUB {subject} {queue} {sid}\r\n".encode())
+        return listening
+
+    def unlisten(self, listening: Listening) -> None:
+        """Ends it."""
+        if self._subs.pop(listening._id, None) is not None and self.is_connected:
+            self._send(f"UNSUB {listening._id}\r\n".encode())
+
+    def send(self, subject: str, data: bytes, reply: str, headers: bytes) -> None:
+        """Publishes; written at the end of the loop's turn, with what else there is."""
+        if headers:
+            size = len(headers)
+            head = f"HPUB {subject} {reply} {size} {size + len(data)}\r\n".encode()
+            self._send(b"".join((head, headers, data, b"\r\n")))
+        else:
+            self._send(b"".join((f"PUB {subject} {reply} {len(data)}\r\n".encode(), data, b"\r\n")))
+
+    def _send(self, command: bytes) -> None:
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        queue = self._flush_queue
+        if queue is not None and queue.empty():
+            queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits for the socket."""
+        return int(self._pending_data_size)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        listening = self._subs.get(sid)
+        if type(listening) is Listening:
+            listening.callback(subject.decode(), reply.decode(), headers or b"", data)
+        else:
+            await super()._process_msg(sid, subject, reply, data, headers)

