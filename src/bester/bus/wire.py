@@ -2,8 +2,8 @@
 
 A subscription of nats-py has a queue of its own, and a task where it has a callback; a server with ten thousand
 accounts online has as many subscriptions. A :class:`Listening` is only looked up and called. All that is used of
-nats-py beyond its public interface is in this file: ``_subs`` and what it does with them after a reconnection and at the end,
-``_process_msg``, ``_pending`` with its flusher, and ``_send_command``.
+nats-py beyond its public interface is in this file: ``_subs`` and what becomes of them after a reconnection and at the
+end, ``_process_msg``, and ``_pending`` with its flusher.
 """
 
 from __future__ import annotations
