@@ -1,0 +1,1 @@
+"""What goes between the nodes of one server (docs/scale.md)."""
