@@ -12,6 +12,8 @@ class Counters:
         "bad_total",
         "deliveries",
         "dropped",
+        "for_nodes",
+        "for_nodes_done",
         "good",
         "pushes",
         "repeats",
@@ -28,6 +30,9 @@ class Counters:
         """Recipients to whose sessions something was written."""
         self.dropped: dict[str, int] = {}
         """Messages that no report tells of, by error code."""
+        self.for_nodes = 0
+        self.for_nodes_done = 0
+        """What other nodes of this server asked for, and how much of it has its outcome."""
         self.pushes = 0
         self.repeats = 0
         """``once`` messages that were answered with the first one's report."""

@@ -28,7 +28,7 @@ from bester.core.giving import size_of
 from bester.core.keeping import Keeping
 from bester.core.limits import Limits
 from bester.core.presence import Attendance
-from bester.core.work import CutOff, Delivery, Envelope, PresenceChanged
+from bester.core.work import CutOff, Delivery, Envelope, PresenceChanged, Share
 from bester.errors import InvalidName
 from bester.protocol.names import username
 
@@ -187,18 +187,25 @@ class Delivering(Keeping):
         """Brings a message to an account that is connected."""
         slot = self.await_result(envelope)
         delivery = self.new_delivery(envelope, slot, to, attendance.username, type, data, transient, place)
-        keep = False
-        for session in attendance.sessions:
-            if not self._hand(session, delivery):
-                keep = True
-        if keep and transient:
-            keep = not self._give_out_of_order(attendance, delivery)
+        keep = self.hand_out(attendance, delivery)
         origin = envelope.origin
         if isinstance(origin, Session) and delivery.id in origin.given:
             # The sender's own session reads it before the report, on the same connection; and may ask for it only then.
             self.settle(delivery, "delivered")
         if keep:
             self.deposit(delivery)
+        if attendance.shared:
+            self.effects.append(Share(delivery))
+
+    def hand_out(self, attendance: Attendance, delivery: Delivery) -> bool:
+        """Gives a delivery to an account's sessions here; True if it must go to the mailbox as well."""
+        keep = False
+        for session in attendance.sessions:
+            if not self._hand(session, delivery):
+                keep = True
+        if keep and delivery.transient:
+            keep = not self._give_out_of_order(attendance, delivery)
+        return keep
 
     def keep(
         self, envelope: Envelope, to: str, username: str, type: str, data: Raw, transient: bool, place: str

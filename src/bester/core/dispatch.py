@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bester.core.endpoints import AttachedHandler, Endpoint
+from bester.core.endpoints import AttachedHandler, ElsewhereHandler, Endpoint
 from bester.core.handlers import HandlerType, TypeRules
 from bester.core.limits import Limits
 from bester.core.route import Trail
 from bester.core.traces import Traces
-from bester.core.work import CallClassic, Effect, Envelope, Pause, Request, Resume
+from bester.core.work import AskElsewhere, CallClassic, Effect, Envelope, Pause, Relayed, Request, Resume
 from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable, NotAllowed
 from bester.protocol import frames
 from bester.protocol.messages import NULL
 
 RESERVED_TYPES = frozenset({"dummy", "builtin"})
 """The types that the server serves itself."""
+_NEVER_PAUSED = ("handler", "node")
+"""A handler's answers are what the others wait for, and another node asks for no more than it was told it may."""
 _HELD_OVERHEAD = 256
 """What a waiting message takes beside its own bytes, about."""
 
@@ -105,13 +107,25 @@ class Dispatch:
         for handlers in attached:
             self.pump(handlers)
 
+    def attach_elsewhere(self, handler: ElsewhereHandler, type: str, default_timeout_s: float) -> None:
+        """Another node serves a type; ``handler`` stands for it, until :meth:`remove_handler`."""
+        handlers = self.types.get(type)
+        if handlers is None:
+            rules = self._attached_rules.get(type) or TypeRules(default_timeout_s)
+            handlers = self.types[type] = HandlerType(type, rules, configured=False)
+        handlers.elsewhere.append(handler)
+        handler.types = (handlers,)
+        self.handlers.append(handler)
+        handlers.mark_all_ready()
+        self.pump(handlers)
+
     def detach(self, handler: AttachedHandler) -> None:
         """The handler gets no new requests; the outstanding ones finish."""
         if handler.detached:
             return
         handler.detached = True
         for handlers in handler.types:
-            handlers.attached.remove(handler)
+            (handlers.elsewhere if handler.elsewhere else handlers.attached).remove(handler)
         for handlers in handler.types:  # only now: what this finishes may let in messages for any of the types
             self._retire_or_pump(handlers)
 
@@ -143,7 +157,7 @@ class Dispatch:
                 if handler is not None and len(handler.outstanding) < handler.concurrency and not handler.blocked:
                     self._ask(handler, request)
                     return
-        elif handlers.rules.classic_socket is None:
+        elif handlers.rules.classic_socket is None and not handlers.elsewhere:
             self.fail(request, HandlerUnavailable("no handler of this type is attached now"))
             return
         handlers.put(request)
@@ -167,6 +181,7 @@ class Dispatch:
             return
         self.traceparent(request.envelope)  # so that it has one, and the request is not made the quick way
         able = [handler for handler in handlers.attached if handlers.name in handler.dry_types]
+        able = able or [handler for handler in handlers.elsewhere if handlers.name in handler.dry_types]
         if not able:
             request.step.end(self.now, "notAsked")
             self.not_asked(request)
@@ -175,7 +190,11 @@ class Dispatch:
         if not free or handlers.ready:  # it takes nobody's turn
             self.fail(request, HandlerUnavailable("the handlers are busy, and dry runs do not wait"))
             return
-        self._ask(min(free, key=lambda handler: len(handler.outstanding)), request)
+        handler = min(free, key=lambda handler: len(handler.outstanding))
+        if handler.elsewhere:
+            self._ask_elsewhere(handler, request)
+        else:
+            self._ask(handler, request)
 
     def _ask(self, handler: AttachedHandler, request: Request) -> None:
         number = self._last_request + 1
@@ -199,6 +218,9 @@ class Dispatch:
                 envelope.id,
                 request.data,
             )
+        elif envelope.origin.scope == "node":
+            assert isinstance(envelope, Relayed)
+            frame = frames.relayed_request(id, envelope.head, request.data)
         else:
             more = frames.request_part(self.traceparent(envelope), envelope.trail is not None and envelope.trail.dry)
             frame = frames.request(
@@ -210,17 +232,40 @@ class Dispatch:
             handler.listed = True
             self.dirty.append(handler)
 
+    def _ask_elsewhere(self, handler: AttachedHandler, request: Request) -> None:
+        """Lets another node ask one of its handlers."""
+        assert isinstance(handler, ElsewhereHandler)
+        number = self._last_request = self._last_request + 1
+        if number == self.traces.until:
+            self.traces.widen(number)
+        request.since = self.now
+        handler.outstanding[str(number)] = request
+        envelope = request.envelope
+        dry = envelope.trail is not None and envelope.trail.dry
+        head = frames.request_head(
+            envelope.origin.origin,
+            request.hops,
+            request.handlers.request,
+            envelope.id,
+            frames.request_part(self.traceparent(envelope), dry),
+        )
+        self.effects.append(AskElsewhere(handler.node, number, request.handlers.name, head, request.data, dry))
+        request.data = NULL
+
     def pump(self, handlers: HandlerType) -> None:
         """Hands over what waits, while there is room."""
         ready = handlers.ready
         while ready and handlers.available:
-            if handlers.attached:
+            if not handlers.classic:
                 handler = handlers.free_handler()
                 if handler is None:
                     return
                 request = handlers.take()
                 self.release(request.envelope.origin, request.size)
-                self._ask(handler, request)
+                if handler.elsewhere:
+                    self._ask_elsewhere(handler, request)
+                else:
+                    self._ask(handler, request)
             else:
                 if handlers.active >= handlers.rules.classic_concurrency:
                     return
@@ -247,8 +292,8 @@ class Dispatch:
     def hold(self, origin: Endpoint, size: int) -> None:
         """Something from there waits; beyond the limit its socket is not read."""
         origin.held_bytes += size + _HELD_OVERHEAD
-        if origin.held_bytes > self.limits.max_held_bytes and not origin.paused and origin.scope != "handler":
-            origin.paused = True  # never a handler: its answers are what the others wait for
+        if origin.held_bytes > self.limits.max_held_bytes and not origin.paused and origin.scope not in _NEVER_PAUSED:
+            origin.paused = True
             self.effects.append(Pause(origin))
 
     def release(self, origin: Endpoint, size: int) -> None:

@@ -175,6 +175,8 @@ class AttachedHandler(Endpoint):
     __slots__ = ("blocked", "concurrency", "detached", "dry_types", "name", "outstanding", "since", "types")
 
     scope = "handler"
+    elsewhere = False
+    """Whether it stands for another node."""
 
     def __init__(self, name: str, server: str, concurrency: int, since: float = 0.0, carrier: Any = None) -> None:
         super().__init__(frames.origin_part("handler", None, server, True), carrier)
@@ -195,3 +197,27 @@ class AttachedHandler(Endpoint):
     def free(self) -> bool:
         """Whether another request may be handed over now."""
         return len(self.outstanding) < self.concurrency and not self.blocked
+
+
+class ElsewhereHandler(AttachedHandler):
+    """Stands for another node of this server, and one type that it serves."""
+
+    __slots__ = ("node",)
+
+    elsewhere = True
+
+    def __init__(self, node: str, server: str, concurrency: int, since: float = 0.0) -> None:
+        super().__init__(node, server, concurrency, since)
+        self.node = node
+
+
+class NodePeer(Endpoint):
+    """Another node of this server, as the one that asks for something here."""
+
+    __slots__ = ("node",)
+
+    scope = "node"
+
+    def __init__(self, node: str) -> None:
+        super().__init__(b"")
+        self.node = node

@@ -5,6 +5,7 @@ It is built of classes with a file each, each of which knows those it is built o
     Exchange                                  what handlers answer and push
       Intake                                  messages come in, and wait in line
         Repeats                               once: what is not handled again
+      ForNodes                                what other nodes of this server ask for
       Execution                               the commands of an answer
         Delivering > Keeping > Giving         to accounts: who gets what when; mailboxes; what sessions have
           Outcomes                            what became of it: results, reports, receipts
@@ -35,12 +36,13 @@ from bester.core.endpoints import AttachedHandler, Session
 from bester.core.execution import Execution
 from bester.core.intake import Intake
 from bester.core.limits import Limits
-from bester.core.work import Envelope, Request
+from bester.core.nodes import ForNodes
+from bester.core.work import Envelope, Relayed, Request
 from bester.errors import BadResponse, BesterError, Overloaded
 from bester.protocol.messages import Command, HandlerMessage, check_status, commands_of
 
 
-class Exchange(Intake, Execution):
+class Exchange(Intake, Execution, ForNodes):
     """All of one server's routing state."""
 
     def __init__(self, server_name: str, limits: Limits | None = None, boot: str = "0") -> None:
@@ -116,6 +118,9 @@ class Exchange(Intake, Execution):
     def _execute_all(self, request: Request, commands: list[Command], message: HandlerMessage) -> None:
         """Executes the commands for an envelope that is not plain."""
         envelope, handlers = request.envelope, request.handlers
+        if isinstance(envelope, Relayed):
+            envelope.answer = message
+            return
         trail = envelope.trail
         if request.step is not None:
             request.step.end(self.now, "good")

@@ -66,6 +66,7 @@ class HandlerType:
         "answered",
         "attached",
         "configured",
+        "elsewhere",
         "failed",
         "lanes",
         "last_error",
@@ -84,6 +85,8 @@ class HandlerType:
         self.configured = configured
         """Whether the configuration names the type; else it is gone with its last handler."""
         self.attached: list[AttachedHandler] = []
+        self.elsewhere: list[AttachedHandler] = []
+        """Those that stand for other nodes of this server, which are asked when no attached one has room."""
         self.active = 0
         """Classic connections that are open."""
         self.lanes: dict[Endpoint, Lane] = {}
@@ -101,19 +104,21 @@ class HandlerType:
     @property
     def available(self) -> bool:
         """Whether there is anyone to ask, now or later."""
-        return bool(self.attached) or self.rules.classic_socket is not None
+        return bool(self.attached) or self.rules.classic_socket is not None or bool(self.elsewhere)
+
+    @property
+    def classic(self) -> bool:
+        """Whether messages go to the classic handler."""
+        return not self.attached and self.rules.classic_socket is not None
 
     def free_handler(self) -> AttachedHandler | None:
-        """Returns the attached handler with the fewest outstanding requests that has room for one more."""
+        """Returns the attached handler with the fewest outstanding requests that has room for one more; where none
+        has, another node that has."""
         attached = self.attached
-        if len(attached) == 1:
+        if len(attached) == 1 and not self.elsewhere:
             handler = attached[0]
             return handler if len(handler.outstanding) < handler.concurrency and not handler.blocked else None
-        best: AttachedHandler | None = None
-        for handler in attached:
-            if handler.free and (best is None or len(handler.outstanding) < len(best.outstanding)):
-                best = handler
-        return best
+        return _least_busy(attached) or _least_busy(self.elsewhere)
 
     def put(self, request: Request) -> None:
         """Lets a request wait in its sender's lane."""
@@ -129,12 +134,12 @@ class HandlerType:
         lane = self.ready.popleft()
         request = lane.waiting.popleft()
         lane.ready = False
-        if self.attached:
-            self.mark_ready(lane)
-            self.forget_if_idle(lane)
-        else:
+        if self.classic:
             lane.busy = True
             request.lane = lane
+        else:
+            self.mark_ready(lane)
+            self.forget_if_idle(lane)
         return request
 
     def done(self, lane: Lane) -> None:
@@ -145,13 +150,13 @@ class HandlerType:
 
     def mark_ready(self, lane: Lane) -> None:
         """Gives the lane a turn if it has work that may be handed over."""
-        if lane.waiting and not lane.ready and (self.attached or not lane.busy):
+        if lane.waiting and not lane.ready and not (lane.busy and self.classic):
             lane.ready = True
             self.ready.append(lane)
 
     def mark_all_ready(self) -> None:
         """Gives turns anew after a change of who serves the type; for a classic handler, not to busy lanes."""
-        if not self.attached:
+        if self.classic:
             for lane in [lane for lane in self.ready if lane.busy]:
                 lane.ready = False
                 self.ready.remove(lane)
@@ -175,3 +180,11 @@ class HandlerType:
                     self.ready.remove(lane)
                 self.forget_if_idle(lane)
         return expired
+
+
+def _least_busy(handlers: list[AttachedHandler]) -> AttachedHandler | None:
+    best: AttachedHandler | None = None
+    for handler in handlers:
+        if handler.free and (best is None or len(handler.outstanding) < len(best.outstanding)):
+            best = handler
+    return best

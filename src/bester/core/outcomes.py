@@ -11,11 +11,11 @@ from collections import deque
 
 from bester.core.counters import Counters
 from bester.core.dispatch import Dispatch
-from bester.core.endpoints import Endpoint
+from bester.core.endpoints import Endpoint, NodePeer
 from bester.core.limits import Limits
 from bester.core.once import OnceRecord
 from bester.core.receipts import MAX_NAMES, MAX_REPORT_BYTES, Entry, Large, Receipts, counts_of
-from bester.core.work import Envelope, Finished, Remember, Waiting
+from bester.core.work import Envelope, Finished, Remember, TellNode, Waiting
 from bester.errors import BesterError
 from bester.protocol import frames
 
@@ -34,9 +34,10 @@ class Outcomes(Dispatch):
 
     @property
     def under_way(self) -> int:
-        """Messages and pushes without their report."""
+        """Messages and pushes without their report, and what other nodes wait for."""
         counters = self.counters
-        return counters.accepted + counters.pushes - counters.good - counters.bad_total
+        own = counters.accepted + counters.pushes - counters.good - counters.bad_total
+        return own + counters.for_nodes - counters.for_nodes_done
 
     def count_dropped(self, error: BesterError) -> None:
         """A message is lost that no report tells of."""
@@ -145,7 +146,10 @@ class Outcomes(Dispatch):
         self.close_envelope(envelope, frame)
 
     def _finish_traced(self, envelope: Envelope) -> None:
-        """The same for an envelope that is remembered, or whose route is reported."""
+        """The same for an envelope that is remembered, or whose route is reported, or that is another node's."""
+        if isinstance(envelope.origin, NodePeer):
+            self._finish_for_node(envelope.origin, envelope)
+            return
         error, results, trail = envelope.error, envelope.results, envelope.trail
         fields = b""
         if trail is not None:
@@ -161,6 +165,15 @@ class Outcomes(Dispatch):
             self.effects.append(Remember(record, envelope, frame))
         else:
             self.finish_once(record, envelope, frame)
+
+    def _finish_for_node(self, node: NodePeer, envelope: Envelope) -> None:
+        """The node that asked is told; the report, the receipt and the counting are its own."""
+        self.counters.for_nodes_done += 1
+        if envelope.let_go:
+            node.waiting -= 1
+        else:
+            node.in_flight -= 1
+        self.effects.append(TellNode(node.node, envelope))
 
     def finish_once(self, record: OnceRecord, envelope: Envelope, report: bytes) -> None:
         """A ``once`` message is done: its sender is told, and others that sent it too."""

@@ -11,19 +11,21 @@ from bester.protocol.names import username
 class Attendance:
     """An account that has at least one session."""
 
-    __slots__ = ("delivered", "plain", "sessions", "username")
+    __slots__ = ("delivered", "plain", "sessions", "shared", "username")
 
     def __init__(self, name: str) -> None:
         self.username = name
         self.sessions: list[Session] = []
         self.delivered = frames.result(name, "delivered")
         """The result for a recipient that is spelled like the account, made once."""
+        self.shared = False
+        """Whether it may have sessions on other nodes of this server too."""
         self.plain = True
         """Whether all sessions take messages at once, and acknowledge nothing."""
 
     def refresh(self) -> None:
         """One of the sessions came, went, or changed."""
-        self.plain = all(
+        self.plain = not self.shared and all(
             session.phase is Phase.LIVE and not session.acknowledges and not session.blocked and not session.queue
             for session in self.sessions
         )

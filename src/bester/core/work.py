@@ -10,7 +10,7 @@ from bester.core.once import OnceRecord
 from bester.core.route import Step, Trail
 from bester.errors import BesterError
 from bester.protocol.addresses import Address
-from bester.protocol.messages import Payload
+from bester.protocol.messages import HandlerMessage, Payload
 
 
 class Envelope(Struct, gc=False):
@@ -60,6 +60,16 @@ class Waiting(Struct):
     """The W3C traceparent that came with it."""
     trail: Trail | None
     """Its route, if its sender asked for that."""
+
+
+class Relayed(Envelope, gc=False):
+    """Another node's request for a handler here: its answer goes back as it is, and is executed there."""
+
+    number: int = 0
+    """What that node knows it by."""
+    head: bytes = b""
+    """The request's frame between its id and its data."""
+    answer: HandlerMessage | None = None
 
 
 class Request(Struct, gc=False):
@@ -199,6 +209,32 @@ class PresenceChanged(Struct):
     online: bool
 
 
+class AskElsewhere(Struct):
+    """Let another node ask one of its handlers; answer with ``Exchange.answer`` or ``answer_failed``."""
+
+    node: str
+    number: int
+    """The request's id."""
+    type: str
+    head: bytes
+    """Its frame between the id and the data."""
+    data: Raw
+    dry: bool
+
+
+class Share(Struct):
+    """Bring a copy to the sessions that an account has on other nodes. Not answered."""
+
+    delivery: Delivery
+
+
+class TellNode(Struct):
+    """What another node asked for has its outcome: tell it."""
+
+    node: str
+    envelope: Envelope
+
+
 Effect = (
     CallClassic
     | Forward
@@ -212,4 +248,7 @@ Effect = (
     | CutOff
     | Finished
     | PresenceChanged
+    | AskElsewhere
+    | Share
+    | TellNode
 )

@@ -140,6 +140,17 @@ def request(
     return _pack(len(body)) + body
 
 
+def request_head(origin: bytes, hops: int, type: bytes, client_id: str, more: bytes) -> bytes:
+    """The part of a request between its id and its data, for another node: made of what :func:`request` takes."""
+    return b"".join((origin, b"%d" % hops, more, type, encode_text(client_id), b',"data":'))
+
+
+def relayed_request(id: str, head: bytes, data: Raw | bytes) -> bytes:
+    """A request to an attached handler, whose ``head`` another node has made by :func:`request_head`."""
+    body = b"".join((b'{"header":{"messageType":"request","id":"', id.encode(), head, data, b"}}"))
+    return _pack(len(body)) + body
+
+
 def request_part(trace: str, dry_run: bool = False) -> bytes:
     """What a request's header says beside the usual: its traceparent, and whether it is a dry run."""
     return b',"traceparent":' + encode_text(trace) + (b',"dryRun":true' if dry_run else b"")
