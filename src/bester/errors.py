@@ -10,6 +10,7 @@ status report and the connection goes on.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import ClassVar
 
 
@@ -231,3 +232,14 @@ def all_kinds() -> dict[str, type[BesterError]]:
         if "code" in vars(kind):
             kinds[kind.code] = kind
     return dict(sorted(kinds.items()))
+
+
+@cache
+def _kinds() -> dict[str, type[BesterError]]:
+    return all_kinds()
+
+
+def error_of(code: str, message: str = "") -> BesterError:
+    """Returns the error that another node of this server told by its code; an unknown one is ``Internal``."""
+    kind = _kinds().get(code)
+    return kind(message or None) if kind is not None else Internal(message or None)

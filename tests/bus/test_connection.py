@@ -10,7 +10,7 @@ import pytest
 from tests.nats import NatsServer, free_ports
 
 from bester.bus import connection
-from bester.bus.connection import Answer, Bus, BusDown, BusLost, BusOptions, NoResponders, header, header_block, token
+from bester.bus.connection import Answer, Bus, BusDown, BusLost, BusOptions, NoResponders, header, header_block
 from bester.errors import BadConfiguration
 
 PATIENCE_S = 20.0
@@ -189,9 +189,3 @@ async def test_who_may_not_enter_is_told(tmp_path: Path) -> None:
         await bus.close()
     finally:
         server.kill()
-
-
-def test_parts_of_subjects_are_safe_and_sort_as_their_texts() -> None:
-    names = ["a", "a.b", "a>", "ab *", "é", "山", "𐐨"]
-    assert sorted(map(token, names)) == [token(name) for name in sorted(names)]
-    assert all(token(name).isalnum() for name in names)

@@ -309,11 +309,6 @@ def header(block: bytes, name: str) -> str | None:
     return None
 
 
-def token(text: str) -> str:
-    """Returns a text as one part of a subject: the hexadecimal digits of its UTF-8, which sort as its code points."""
-    return text.encode("utf-8", "surrogatepass").hex()
-
-
 def _shown(url: str) -> str:
     """A server's URL without its password."""
     scheme, mark, rest = url.rpartition("://")

@@ -1,7 +1,7 @@
-"""What nodes send to each other: many items in one NATS message, all that one turn of the loop has for one node.
+"""What nodes send to each other: many items in one NATS message, all that one turn of the loop has for one subject.
 
-A batch is a byte with the version of this format, then items. An item is a fixed head, a *note* in JSON (what the item
-says) and a *body* (bytes that are carried as they are)::
+A batch is a byte with the version of this format, the sender's node id (a byte with its length, then UTF-8), then
+items. An item is a fixed head, a *note* in JSON (what the item says) and a *body* (bytes, carried as they are)::
 
     kind     1 byte
     number   8 bytes, little endian: the sender's own, which an answer repeats
@@ -9,42 +9,55 @@ says) and a *body* (bytes that are carried as they are)::
     body     4 bytes length, then so many bytes
 
 A node of another release may send kinds, and members of notes, that are not known here: they are passed over. A batch
-of another version is not looked at, and its sender is told of in the log.
+of another version is not looked at.
 """
 
 from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 import msgspec
+from msgspec import Raw
 
 VERSION = 1
 _HEAD = struct.Struct("<BQHI")
 MAX_NOTE_BYTES = 65_535
+MAX_NODE_BYTES = 64
+"""A node's id in UTF-8."""
 
 
 class Kind(enum.IntEnum):
     """What an item is."""
 
-    ASK = 1
-    """A request for a handler there; the body is its data."""
-    ANSWER = 2
+    HELLO = 1
+    """Who the sender is, and what it serves."""
+    LEAVING = 2
+    """The sender stops: it is asked for nothing more."""
+    ASK = 3
+    """A request for a handler there; the body is its frame between the id and the data, then the data."""
+    ANSWER = 4
     """What the handler answered; the body is its frame's."""
-    FAILED = 3
-    """A request that has no answer."""
-    BRING = 4
-    """A message for an account with sessions there; the body is its data."""
-    REPORT = 5
-    """What became of something that was brought or forwarded; the body is a status report."""
-    FORWARD = 6
-    """A message for another server, for the node that has the link; the body is its data."""
+    FAILED = 5
+    """Something that was asked, brought or forwarded has failed."""
+    BRING = 6
+    """A message for an account; the body is its data."""
     TAKEN = 7
-    """Something that was brought to an account's subject is this node's to answer for."""
-    CANCEL = 8
-    """A request whose asker does not wait any more."""
+    """What was brought is the sender's to answer for."""
+    GONE = 8
+    """The account has no session there any more."""
+    OUTCOME = 9
+    """What became of what was brought; the body is an entry of a report's results."""
+    HERE = 10
+    """An account has a session at the sender's; those who have one too answer with the same."""
+    BYE = 11
+    """It has none there any more."""
+    MAIL = 12
+    """A letter was put into an account's mailbox."""
+    END = 13
+    """An account's sessions end."""
 
 
 class Item(NamedTuple):
@@ -57,68 +70,35 @@ class Item(NamedTuple):
 
 
 class Unreadable(ValueError):
-    """A batch that no node of this release sends."""
-
-
-def pack(kind: Kind, number: int, note: msgspec.Struct | None = None, body: bytes | msgspec.Raw = b"") -> list[bytes]:
-    """Returns an item in pieces, which :func:`size_of` measures and a batch joins."""
-    said = msgspec.json.encode(note) if note is not None else b""
-    if len(said) > MAX_NOTE_BYTES:
-        raise ValueError("a note is too long")
-    return [_HEAD.pack(kind, number, len(said), len(body)), said, bytes(body)]
-
-
-def batches(items: list[list[bytes]], max_bytes: int) -> Iterator[bytes]:
-    """Joins items to messages of at most so many bytes, in their order; one item is never split."""
-    parts: list[bytes] = [bytes([VERSION])]
-    size = 1
-    for item in items:
-        more = sum(map(len, item))
-        if size + more > max_bytes and len(parts) > 1:
-            yield b"".join(parts)
-            parts, size = [bytes([VERSION])], 1
-        parts += item
-        size += more
-    if len(parts) > 1:
-        yield b"".join(parts)
-
-
-def unpack(batch: bytes) -> Iterator[Item]:
-    """Takes a batch apart.
-
-    Raises:
-        Unreadable: it is of another version, or ends in the middle of an item.
-    """
-    if not batch or batch[0] != VERSION:
-        raise Unreadable(f"version {batch[0] if batch else 'none'}, known is {VERSION}")
-    at, end = 1, len(batch)
-    while at < end:
-        if at + _HEAD.size > end:
-            raise Unreadable("it ends in an item's head")
-        kind, number, note_size, body_size = _HEAD.unpack_from(batch, at)
-        at += _HEAD.size
-        if at + note_size + body_size > end:
-            raise Unreadable("it ends in an item")
-        note = batch[at : at + note_size]
-        at += note_size
-        yield Item(kind, number, note, batch[at : at + body_size])
-        at += body_size
-
-
-N = TypeVar("N", bound=msgspec.Struct)
+    """What no node of this release sends."""
 
 
 class Note(msgspec.Struct, rename="camel", omit_defaults=True):
     """What every note is made from."""
 
 
+class Hello(Note):
+    """Of a HELLO."""
+
+    version: str
+    """The release that the node runs."""
+    started: float
+    """Since when, in seconds since 1970."""
+    types: dict[str, int] = {}
+    """What it serves, and how many requests it takes at once from each node."""
+    dry: list[str] = []
+    """The types that take part in dry runs."""
+    answer: bool = False
+    """Whether it is said in answer to one."""
+
+
 class Ask(Note):
     """Of an ASK."""
 
     type: str
-    head: str
-    """The request's frame between its id and its data."""
-    dry_run: bool = False
+    head: int
+    """How long the frame's part before the data is, in bytes."""
+    dry: bool = False
 
 
 class Failed(Note):
@@ -138,21 +118,26 @@ class Bring(Note):
     to: str = ""
     transient: bool = False
     copy: bool = False
-    """Whether the account has a session at the sender's as well, so that nobody waits for an outcome."""
+    """Whether the sender has a session of the account too, so that nobody waits for an outcome."""
 
 
-class ForwardNote(Note):
-    """Of a FORWARD."""
+class Named(Note):
+    """Of a HERE, BYE or MAIL."""
 
-    to: str
-    type: str
-    message_id: str
-    hops: int = 0
-    transient: bool = False
-    trace: str = ""
-    client_id: str = ""
-    route: bool = False
-    dry_run: bool = False
+    username: str
+    answer: bool = False
+
+
+class End(Note):
+    """Of an END."""
+
+    username: str
+    why: str = ""
+    roles: list[str] | None = None
+    """The account's new roles, where its sessions go on with them."""
+
+
+N = TypeVar("N", bound=Note)
 
 
 def read(note: bytes, kind: type[N]) -> N:
@@ -165,3 +150,58 @@ def read(note: bytes, kind: type[N]) -> N:
         return msgspec.json.decode(note, type=kind)
     except msgspec.DecodeError as error:
         raise Unreadable(str(error)) from error
+
+
+def pack(kind: Kind, number: int = 0, note: Note | None = None, *body: bytes | Raw) -> bytes:
+    """Returns an item."""
+    said = msgspec.json.encode(note) if note is not None else b""
+    if len(said) > MAX_NOTE_BYTES:
+        raise ValueError("a note is too long")
+    return b"".join((_HEAD.pack(kind, number, len(said), sum(map(len, body))), said, *body))
+
+
+def opening(node: str) -> bytes:
+    """Returns what every batch of a node begins with."""
+    name = node.encode()
+    if len(name) > MAX_NODE_BYTES:
+        raise ValueError("a node's id is too long")
+    return bytes((VERSION, len(name))) + name
+
+
+def batches(begin: bytes, items: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
+    """Joins items to messages of at most so many bytes, in their order; one that is larger goes alone, as it is."""
+    parts, size = [begin], len(begin)
+    for item in items:
+        if size + len(item) > max_bytes and len(parts) > 1:
+            yield b"".join(parts)
+            parts, size = [begin], len(begin)
+        parts.append(item)
+        size += len(item)
+    if len(parts) > 1:
+        yield b"".join(parts)
+
+
+def unpack(batch: bytes) -> tuple[str, list[Item]]:
+    """Takes a batch apart: who sent it, and its items.
+
+    Raises:
+        Unreadable: it is of another version, or not whole.
+    """
+    if len(batch) < 2 or batch[0] != VERSION:
+        raise Unreadable(f"version {batch[0] if batch else 'none'}; this node knows {VERSION}")
+    at = 2 + batch[1]
+    try:
+        node = batch[2:at].decode()
+    except UnicodeDecodeError as error:
+        raise Unreadable("the sender's id is no text") from error
+    items: list[Item] = []
+    while at < len(batch):
+        begin = at + _HEAD.size
+        if begin > len(batch):
+            raise Unreadable("it ends in an item's head")
+        kind, number, note_size, body_size = _HEAD.unpack_from(batch, at)
+        end = at = begin + note_size + body_size
+        if end > len(batch):
+            raise Unreadable("it ends in an item")
+        items.append(Item(kind, number, batch[begin : begin + note_size], batch[begin + note_size : end]))
+    return node, items

@@ -149,5 +149,11 @@ def _rest(config: Config) -> Iterator[Finding]:
     if getattr(config.federation, given) is not None and getattr(config.federation, missing) is None:
         allowed = f"a path: federation.{given} is there"
         yield Finding(("federation", missing), "nothing", allowed, (("federation", given),))
-    if config.cluster is not None:
-        yield Finding(("cluster",), "an object", "nothing: several nodes are not supported by this version")
+    cluster = config.cluster
+    if cluster is not None:
+        if config.database.type != "sqlite":
+            allowed = "no database.type: the accounts of a cluster are in NATS"
+            yield Finding(("database", "type"), shown(config.database.type), allowed, (("cluster",),))
+        if (cluster.certificate is None) is not (cluster.key is None):
+            given, missing = ("certificate", "key") if cluster.key is None else ("key", "certificate")
+            yield Finding(("cluster", missing), "nothing", f"a path: cluster.{given} is there", (("cluster", given),))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bester.config.cluster import Cluster
 from bester.config.handlers import HandlerConfig, Handlers
 from bester.config.network import ListenerConfig, Network
-from bester.config.parts import Accounts, Admin, Cluster, Control, Database, Informer, Limits, Log, Server, Storage
+from bester.config.parts import Accounts, Admin, Control, Database, Informer, Limits, Log, Server, Storage
 from bester.config.peers import Federation
 from bester.config.values import Block, block, field, optional_block
 
@@ -30,7 +31,7 @@ class Config(Block):
     limits: Limits = block("Sizes in bytes, durations in seconds or days, counts.")
     admin: Admin = block("What the server tells of its administrator.")
     log: Log = block("The log.")
-    cluster: Cluster | None = optional_block("Several nodes that are one server. Refused by this version.")
+    cluster: Cluster | None = optional_block("Several nodes that are one server ([scale.md](scale.md)).")
 
     base: Path = field(Path(), "The configuration's folder.", "", internal=True)
     path: Path | None = field(None, "The configuration file.", "", internal=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -165,11 +165,3 @@ class Log(Block):
         "info", "The least level that is logged.", 'one of "debug", "info", "warning", "error"'
     )
     format: Literal["text", "json"] = field("text", "The form of a line.", 'one of "text", "json"')
-
-
-class Cluster(Block):
-    """Several nodes that are one server; refused by this version."""
-
-    nats: Annotated[tuple[Text, ...], Field(strict=False)] = field(
-        (), "The addresses of NATS.", "a list of addresses", item="an address", secret=True
-    )

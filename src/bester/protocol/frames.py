@@ -11,6 +11,7 @@ from msgspec.json import Encoder
 
 from bester.errors import BesterError
 from bester.protocol.framing import PREFIX
+from bester.protocol.messages import NOTHING, Command, HandlerMessage, OutgoingPayload
 
 _pack = PREFIX.pack
 encode_text = Encoder().encode
@@ -185,6 +186,40 @@ def traced_request(
         )
     )
     return _pack(len(body)) + body
+
+
+def answer_body(id: str, message: HandlerMessage) -> bytes:
+    """A handler's answer as it came, with another id, for the node that asked; without a length."""
+    header = message.header
+    told: dict[str, object] = {"id": id, "status": header.status}
+    if header.command is not None:
+        told["command"] = _command(header.command)
+    if header.commands is not None:
+        told["commands"] = [_command(command) for command in header.commands]
+    whole: dict[str, object] = {"header": told}
+    if message.payload is not None:
+        whole["payload"] = _outgoing(message.payload)
+    if message.data is not NOTHING:
+        whole["data"] = message.data
+    return encode_text(whole)
+
+
+def _command(command: Command) -> dict[str, object]:
+    told: dict[str, object] = {"type": command.type, "data": command.data}
+    if command.payload is not None:
+        told["payload"] = _outgoing(command.payload)
+    if command.transient:
+        told["transient"] = True
+    return told
+
+
+def _outgoing(payload: OutgoingPayload) -> dict[str, object]:
+    told: dict[str, object] = {}
+    if payload.type is not None:
+        told["type"] = payload.type
+    if payload.data is not NOTHING:
+        told["data"] = payload.data
+    return told
 
 
 def to_server(type: str, id: str, data: Raw | bytes, hops: int) -> bytes:

@@ -217,6 +217,13 @@ class AccountService:
             await self.store.remove_token(hashed)
 
     def _end_sessions(self, name: str, why: str, besides: Session | None = None) -> None:
+        """Ends an account's sessions, here and on the other nodes."""
+        self.sessions_ended(name, why, besides)
+        if self.hall.nodes is not None:
+            self.hall.nodes.end_sessions(name, why)
+
+    def sessions_ended(self, name: str, why: str, besides: Session | None = None) -> None:
+        """An account's sessions end, and the logins that are being checked."""
         for session in self.hall.exchange.presence.sessions(name):
             if session is not besides:
                 session.carrier.end_session(SessionEnded(why))
@@ -307,9 +314,15 @@ class AccountService:
             raise BadArguments(f"at most {MAX_ROLES} roles, each of 1 to 64 printable characters")
         canonical = username(name)
         await self.store.set_roles(canonical, roles)
-        for session in self.hall.exchange.presence.sessions(canonical):
+        self.roles_changed(canonical, roles)
+        if self.hall.nodes is not None:
+            self.hall.nodes.end_sessions(canonical, "", roles)
+
+    def roles_changed(self, name: str, roles: tuple[str, ...]) -> None:
+        """An account's sessions go on with other roles."""
+        for session in self.hall.exchange.presence.sessions(name):
             session.roles = roles
-        self._end_logins(canonical, "the account's roles were changed")
+        self._end_logins(name, "the account's roles were changed")
 
     async def list(self, after: str, limit: int) -> list[Account]:
         """Returns a page of the accounts, sorted."""

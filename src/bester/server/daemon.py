@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from bester.bus.connection import Bus
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
 from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Identities
@@ -23,6 +24,7 @@ from bester.server.informer import InformerConnection
 from bester.server.listening import ListenerConnection
 from bester.server.logs import set_up_log
 from bester.server.mailboxes import Mailboxes
+from bester.server.nodes.nodes import Nodes, bus_options, node_name
 from bester.server.receipts import Receipts
 from bester.server.sampling import Sampler
 from bester.server.settings import attached_rules, exchange_limits, make_listener, make_stores, type_rules
@@ -70,6 +72,11 @@ class Server:
         self.config = config
         self.hall = hall = Hall(config)
         hall.gate = Gate(hall)
+        self._bus: Bus | None = None
+        if config.cluster is not None:
+            name = node_name(config.cluster)
+            self._bus = Bus(bus_options(config.cluster), f"{config.server.name} {name}")
+            hall.nodes = Nodes(hall, self._bus, name)
         accounts, hall.messages = make_stores(config, hall.store_lost)
         hall.accounts = AccountService(hall, accounts)
         hall.mailboxes = Mailboxes(hall, hall.messages)
@@ -105,6 +112,9 @@ class Server:
     async def _open(self, say: Callable[[str], None]) -> None:
         hall = self.hall
         config = self.config
+        if self._bus is not None and hall.nodes is not None:
+            await self._bus.open()
+            hall.nodes.open()
         await hall.accounts.open()
         await hall.messages.open()
         hall.receipts.open()
@@ -233,6 +243,8 @@ class Server:
         for listener in self.listeners:
             listener.close()
         hall.exchange.draining = True
+        if hall.nodes is not None:
+            hall.nodes.leave()
         log.info("stopping: %d messages are under way", hall.exchange.under_way)
         timeout_s = self.config.limits.drain_timeout if not hall.failed else 0.0
         grace_s = min(ACK_GRACE_S, timeout_s)
@@ -270,3 +282,5 @@ class Server:
         await hall.accounts.close()
         await hall.messages.close()
         await hall.receipts.close()
+        if self._bus is not None:
+            await self._bus.close()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bester.core.exchange import Exchange
 from bester.core.traces import SHARED_DIGITS, Traces
 from bester.core.work import (
+    AskElsewhere,
     CallClassic,
     CatchUp,
     CutOff,
@@ -28,7 +29,9 @@ from bester.core.work import (
     Recall,
     Remember,
     Resume,
+    Share,
     Take,
+    TellNode,
 )
 from bester.server.connection import Connection, Stop
 from bester.server.counts import Counts
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from bester.server.forwarding import Forwarding
     from bester.server.gate import Gate
     from bester.server.mailboxes import Mailboxes
+    from bester.server.nodes.nodes import Nodes
     from bester.server.receipts import Receipts
     from bester.server.sampling import Sampler
     from bester.server.supervisor import Supervisor
@@ -65,6 +69,8 @@ class Hall:
     receipts: Receipts
     sampler: Sampler
     supervisor: Supervisor
+    nodes: Nodes | None = None
+    """The other nodes of this server, where it is a cluster."""
     reloader: Callable[[], Awaitable[dict[str, object]]]
 
     def __init__(self, config: Config) -> None:
@@ -145,6 +151,8 @@ class Hall:
                     out.clear()
             if exchange.writing or exchange.plain_given:
                 exchange.written()
+        if self.nodes is not None:
+            self.nodes.flush()
         for condition, met in self._awaited:
             if condition() and not met.done():
                 met.set_result(None)
@@ -156,7 +164,10 @@ class Hall:
             case Forward():
                 self.forwarding.send(effect)
             case Deposit():
-                self.mailboxes.deposit(effect)
+                if self.nodes is None:
+                    self.mailboxes.deposit(effect)
+                else:
+                    self.nodes.deposit(effect)
             case Take():
                 self.mailboxes.take(effect)
             case CatchUp():
@@ -175,6 +186,15 @@ class Hall:
             case PresenceChanged():
                 for watcher in list(self.presence_watchers):  # one that does not read leaves the list
                     watcher(effect.username, effect.online)
+            case AskElsewhere():
+                if self.nodes is not None:
+                    self.nodes.ask(effect)
+            case Share():
+                if self.nodes is not None:
+                    self.nodes.share(effect.delivery)
+            case TellNode():
+                if self.nodes is not None:
+                    self.nodes.tell(effect)
             case Finished():
                 # After the report is written, which is later in this flush.
                 self._loop.call_soon(effect.endpoint.carrier.finished)
@@ -197,6 +217,8 @@ class Hall:
         self.gate.sweep(now)
         self.mailboxes.sweep(now)
         self.receipts.sweep(now)
+        if self.nodes is not None:
+            self.nodes.sweep(now)
         timeout_s = self.config.limits.frame_timeout
         for connection in list(self.incomplete):
             connection.check_frame_time(now, timeout_s)

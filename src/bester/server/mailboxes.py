@@ -116,6 +116,14 @@ class Mailboxes:
                 exchange.now = self.hall.clock()
                 for effect, (status, error) in zip(batch, outcomes, strict=True):
                     exchange.deposited(effect.delivery, status, error)
+                if self.hall.nodes is not None:
+                    self.hall.nodes.stored(
+                        {
+                            effect.delivery.username
+                            for effect, (status, _) in zip(batch, outcomes, strict=True)
+                            if status == "stored"
+                        }
+                    )
                 self.hall.flush_soon()
         finally:
             self._depositing = False

@@ -1,0 +1,26 @@
+"""The subjects by which the nodes of one server reach each other."""
+
+from __future__ import annotations
+
+
+def token(text: str) -> str:
+    """Returns a text as one part of a subject: the hexadecimal digits of its UTF-8, which sort as its code points."""
+    return text.encode("utf-8", "surrogatepass").hex()
+
+
+class Subjects:
+    """Those of one server."""
+
+    def __init__(self, server: str) -> None:
+        self.root = f"bester.{token(server)}"
+        self.all = f"{self.root}.nodes"
+        """All nodes."""
+        self.account_prefix = f"{self.root}.account."
+
+    def node(self, node: str) -> str:
+        """One node."""
+        return f"{self.root}.node.{token(node)}"
+
+    def account(self, username: str) -> str:
+        """The nodes with sessions of an account."""
+        return self.account_prefix + token(username)

@@ -1,0 +1,216 @@
+"""Messages for accounts whose sessions are on other nodes (docs/scale.md).
+
+A message for an account without a session here is brought to the account's subject. Where no node listens, NATS says
+so at once, and it goes to the mailbox. Where some do, each says that it has *taken* it, and answers for it from then
+on: it reports that a session has it, or that it put it into the mailbox, or that the session is *gone*. The first that
+has it decides. What nobody took in time, or only nodes that are gone meanwhile, is brought again; a session that has
+it twice then sees the same ``deliveryId``.
+"""
+
+from __future__ import annotations
+
+import logging
+from itertools import count
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from bester.bus.connection import BusDown
+from bester.cluster.items import Bring, Kind, pack
+from bester.core.delivery import ACK_S
+from bester.core.work import Delivery, Deposit
+from bester.errors import BesterError, Internal, Overloaded, error_of
+from bester.server.nodes.post import Post
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.nodes")
+
+TAKE_S = 2.0
+"""How long it may take until a node has taken a message."""
+REPORT_S = ACK_S + 10.0
+"""How long one that has taken it may take to say what became of it."""
+TRIES = 3
+"""How often a message is brought, before it goes to the mailbox."""
+
+
+class _Error(Struct):
+    code: str = "internal"
+    message: str = ""
+
+
+class _Result(Struct):
+    status: str
+    error: _Error | None = None
+
+
+_result = msgspec.json.Decoder(_Result)
+
+
+class _Brought:
+    """A message that is on its way to other nodes."""
+
+    __slots__ = ("deadline", "delivery", "effect", "error", "takers", "tries")
+
+    def __init__(self, effect: Deposit) -> None:
+        self.effect = effect
+        self.delivery: Delivery = effect.delivery
+        self.takers: set[str] = set()
+        """The nodes that answer for it."""
+        self.tries = 0
+        self.deadline = 0.0
+        self.error: BesterError | None = None
+
+
+class Bringing:
+    """Those of one node."""
+
+    def __init__(self, hall: Hall, post: Post) -> None:
+        self.hall = hall
+        self.post = post
+        self.bus = post.bus
+        self.brought = 0
+        """Messages that other nodes' sessions have, since the start."""
+        self._inbox = f"{self.bus.inbox}b"
+        self._next = count(1).__next__
+        self._under_way: dict[int, _Brought] = {}
+        self._fresh: dict[str, list[tuple[int, bytes]]] = {}
+        """By account: what is brought at the end of this turn."""
+        self._asked: dict[int, list[int]] = {}
+        """By the number that NATS answers: what was brought in one message, until a node has taken it."""
+
+    def open(self) -> None:
+        """Begins to hear where nobody listens."""
+        self.bus.listen(f"{self._inbox}.*", self._nobody)
+
+    # -- out -----------------------------------------------------------------------------------------------------
+
+    def bring(self, effect: Deposit) -> bool:
+        """Brings a message to other nodes, before it goes to the mailbox; False if it must go there at once."""
+        delivery = effect.delivery
+        if not self.bus.up or self.hall.exchange.presence.find(delivery.username) is not None:
+            return False
+        self._send(_Brought(effect))
+        return True
+
+    def share(self, delivery: Delivery) -> None:
+        """Brings a copy to an account's sessions on other nodes, which nobody waits for."""
+        self._line_up(0, delivery, copy=True)
+
+    def _send(self, brought: _Brought) -> None:
+        number = self._next()
+        brought.tries += 1
+        brought.takers.clear()
+        brought.deadline = self.hall.exchange.now + TAKE_S
+        self._under_way[number] = brought
+        self._line_up(number, brought.delivery, copy=False)
+
+    def _line_up(self, number: int, delivery: Delivery, copy: bool) -> None:
+        note = Bring(delivery.username, delivery.id, delivery.type, delivery.to, delivery.transient, copy)
+        item = pack(Kind.BRING, number, note, delivery.data)
+        self._fresh.setdefault(delivery.username, []).append((number, item))
+
+    def flush(self) -> None:
+        """Sends what there is, a message for each account."""
+        fresh, self._fresh = self._fresh, {}
+        for username, entries in fresh.items():
+            numbers = [number for number, _ in entries if number]
+            token = self._next()
+            reply = f"{self._inbox}.{token}" if numbers else ""
+            try:
+                self.post.publish(self.post.subjects.account(username), [item for _, item in entries], reply)
+            except BusDown:
+                for number in numbers:
+                    self._fall_back(number)
+            else:
+                if numbers:
+                    self._asked[token] = numbers
+
+    # -- what becomes of it --------------------------------------------------------------------------------------
+
+    def _nobody(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
+        """NATS says that no node has a session of the account."""
+        numbers = self._asked.pop(int(subject.rpartition(".")[2]), [])
+        self.hall.exchange.now = self.hall.clock()
+        for number in numbers:
+            self._fall_back(number)
+        self.hall.flush_soon()
+
+    def _fall_back(self, number: int) -> None:
+        """No other node has it: it goes to the mailbox, or to a session that came here meanwhile."""
+        brought = self._under_way.pop(number, None)
+        if brought is not None:
+            self.hall.mailboxes.deposit(brought.effect)
+
+    def taken(self, node: str, number: int) -> None:
+        """A node answers for it from now on."""
+        brought = self._under_way.get(number)
+        if brought is not None:
+            brought.takers.add(node)
+            brought.deadline = self.hall.exchange.now + REPORT_S
+
+    def gone(self, node: str, number: int) -> None:
+        """The account's session is not at that node any more."""
+        brought = self._under_way.get(number)
+        if brought is not None:
+            brought.takers.discard(node)
+            if not brought.takers:
+                self._again(number)
+
+    def outcome(self, node: str, number: int, result: bytes) -> None:
+        """A node says what became of it: an entry of a report's results."""
+        brought = self._under_way.get(number)
+        if brought is None:
+            return
+        found = _result.decode(result)
+        brought.takers.discard(node)
+        if found.error is not None:
+            brought.error = error_of(found.error.code, found.error.message)
+        if found.status in ("delivered", "stored"):
+            self._settle(number, found.status, None)
+        elif not brought.takers:
+            self._settle(number, found.status, brought.error)
+
+    def _settle(self, number: int, status: str, error: BesterError | None) -> None:
+        brought = self._under_way.pop(number)
+        if status == "delivered":
+            self.brought += 1
+        if status == "failed" and error is None:
+            error = Internal()
+        self.hall.exchange.deposited(brought.delivery, status, error)
+
+    def _again(self, number: int) -> None:
+        brought = self._under_way.pop(number, None)
+        if brought is None:
+            return
+        if brought.tries < TRIES and self.bus.up:
+            self._send(brought)
+            self.hall.flush_soon()
+        else:
+            self.hall.mailboxes.deposit(brought.effect)
+
+    def node_gone(self, node: str) -> None:
+        """What that node alone answered for is brought again."""
+        for number, brought in list(self._under_way.items()):
+            if node in brought.takers:
+                self.gone(node, number)
+
+    def bus_down(self) -> None:
+        """Nobody knows what became of what is under way: those who sent it may try again."""
+        under_way, self._under_way = self._under_way, {}
+        self._asked.clear()
+        self._fresh.clear()
+        for brought in under_way.values():
+            error = Overloaded("this server's nodes cannot reach each other now")
+            self.hall.exchange.deposited(brought.delivery, "failed", error)
+
+    def sweep(self, now: float) -> None:
+        """Brings again what nobody took, or reported, in time."""
+        for number, brought in list(self._under_way.items()):
+            if now >= brought.deadline:
+                self._again(number)
+        if len(self._asked) > 2 * len(self._under_way) + 100:
+            known = self._under_way
+            self._asked = {token: all for token, all in self._asked.items() if any(one in known for one in all)}

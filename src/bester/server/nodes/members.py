@@ -1,0 +1,215 @@
+"""Who the other nodes are, and what they serve.
+
+A node says who it is when it comes, when what it serves changes, and every few seconds; one that stops says so. Whether
+one is still there is NATS's knowledge: a ping that nobody listens to any more says that its node is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from bester import __version__
+from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
+from bester.cluster.items import Hello, Kind
+from bester.core.endpoints import ElsewhereHandler, NodePeer
+from bester.server.nodes.post import Post
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bester.core.handlers import HandlerType
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.nodes")
+
+HELLO_S = 2.0
+"""How often a node says who it is, where nothing changes."""
+PING_S = 0.5
+PINGS = 2
+"""After how many pings that nobody listened to a node is gone: one may fall into a change of NATS's own."""
+SILENT_S = 10.0
+"""How long a node may answer nothing at all, before it is taken for gone: it hangs."""
+MAX_NODES = 1000
+MAX_TYPES = 1000
+"""Of one node."""
+
+
+class Member:
+    """Another node."""
+
+    def __init__(self, node: str, hello: Hello) -> None:
+        self.node = node
+        self.hello = hello
+        self.peer = NodePeer(node)
+        self.handlers: dict[str, ElsewhereHandler] = {}
+        """What stands for it in the exchange, by type."""
+        self.unheard = 0
+        """How many pings nobody listened to, one after the other."""
+        self.seen = 0.0
+        """When something came from it, in seconds of the exchange's clock."""
+        self.pinging = False
+
+
+class Members:
+    """The other nodes of this server.
+
+    Args:
+        hall: whose exchange asks them.
+        post: how they are reached.
+        gone: called when one is gone.
+    """
+
+    def __init__(self, hall: Hall, post: Post, gone: Callable[[Member], None]) -> None:
+        self.hall = hall
+        self.post = post
+        self.bus: Bus = post.bus
+        self.others: dict[str, Member] = {}
+        self._gone = gone
+        self._said = Hello("", 0.0)
+        self._hello_due = 0.0
+        self._ping_due = 0.0
+        self._leaving = False
+
+    # -- what this node says -------------------------------------------------------------------------------------
+
+    def _hello(self, answer: bool = False) -> Hello:
+        types: dict[str, int] = {}
+        dry: list[str] = []
+        for kind in self.hall.exchange.types.values():
+            if (room := _room(kind)) and len(types) < MAX_TYPES:
+                types[kind.name] = room
+                if any(kind.name in handler.dry_types for handler in kind.attached):
+                    dry.append(kind.name)
+        return Hello(__version__, self.hall.started, types, dry, answer)
+
+    def sweep(self, now: float) -> None:
+        """Says what has changed, and looks who is there; called a few times a second."""
+        if self._leaving or not self.bus.up:
+            return
+        hello = self._hello()
+        if now >= self._hello_due or hello != self._said:
+            self._hello_due = now + HELLO_S
+            self._said = hello
+            self.post.to_all(Kind.HELLO, hello)
+        if now >= self._ping_due:
+            self._ping_due = now + PING_S
+            for member in list(self.others.values()):
+                if not member.pinging:
+                    member.pinging = True
+                    self.hall.spawn(self._ping(member))
+                if now - member.seen > SILENT_S:
+                    self._forget(member, "it answers nothing any more")
+
+    def leave(self) -> None:
+        """Tells the others that this node stops."""
+        self._leaving = True
+        self.post.to_all(Kind.LEAVING)
+
+    # -- what others say -----------------------------------------------------------------------------------------
+
+    def heard(self, node: str) -> None:
+        """Something came from a node."""
+        member = self.others.get(node)
+        if member is not None:
+            member.seen = self.hall.exchange.now
+            member.unheard = 0
+
+    def met(self, node: str, hello: Hello) -> None:
+        """A node says who it is."""
+        member = self.others.get(node)
+        if member is None:
+            if len(self.others) >= MAX_NODES or self._leaving:
+                return
+            member = self.others[node] = Member(node, hello)
+            member.seen = self.hall.exchange.now
+            log.info("node %s is there, with release %s", ascii(node), ascii(hello.version))
+        if (not hello.answer and member.hello.started != hello.started) or (not member.handlers and not hello.answer):
+            self.post.to_node(node, Kind.HELLO, 0, self._hello(answer=True))
+        member.hello = hello
+        self._serve(member)
+
+    def _serve(self, member: Member) -> None:
+        """Lets the exchange ask the node for what it serves now."""
+        exchange = self.hall.exchange
+        types = dict(list(member.hello.types.items())[:MAX_TYPES])
+        for name, handler in list(member.handlers.items()):
+            if name not in types:
+                del member.handlers[name]
+                exchange.detach(handler)
+                if not handler.outstanding:
+                    exchange.remove_handler(handler)
+        for name, room in types.items():
+            known = member.handlers.get(name)
+            if known is None:
+                known = member.handlers[name] = ElsewhereHandler(
+                    member.node, self.hall.config.server.name, max(1, room), since=exchange.now
+                )
+                known.dry_types = frozenset({name} if name in member.hello.dry else ())
+                exchange.attach_elsewhere(known, name, self.hall.config.limits.handler_timeout)
+            else:
+                known.concurrency = max(1, room)
+                known.dry_types = frozenset({name} if name in member.hello.dry else ())
+
+    def left(self, node: str) -> None:
+        """A node says that it stops: it is asked for nothing more, and finishes what it has."""
+        member = self.others.get(node)
+        if member is not None:
+            log.info("node %s stops", ascii(node))
+            member.hello = Hello(member.hello.version, member.hello.started)
+            self._serve(member)
+
+    async def _ping(self, member: Member) -> None:
+        try:
+            await self.bus.request(self.post.subjects.node(member.node), b"", timeout_s=PING_S * 2)
+        except NoResponders:
+            member.unheard += 1
+            if member.unheard >= PINGS:
+                self._forget(member, "it is gone")
+        except (BusDown, BusLost):
+            pass  # it hangs, or NATS is away: seen elsewhere
+        else:
+            member.unheard = 0
+            member.seen = self.hall.clock()
+        finally:
+            member.pinging = False
+
+    def forget_all(self) -> None:
+        """NATS is away, and with it all others."""
+        for member in list(self.others.values()):
+            self._forget(member, "NATS is away")
+
+    def _forget(self, member: Member, why: str) -> None:
+        if self.others.get(member.node) is not member:
+            return
+        del self.others[member.node]
+        log.warning("node %s is taken out: %s", ascii(member.node), why)
+        exchange = self.hall.exchange
+        exchange.now = self.hall.clock()
+        for handler in [one for one in exchange.handlers if isinstance(one, ElsewhereHandler)]:
+            if handler.node == member.node:
+                exchange.remove_handler(handler)
+        member.handlers.clear()
+        self._gone(member)
+        self.hall.flush_soon()
+
+    def listed(self) -> list[dict[str, object]]:
+        """The other nodes, for operators."""
+        now = time.time()
+        return [
+            {
+                "node": member.node,
+                "version": member.hello.version,
+                "uptime": round(now - member.hello.started, 1),
+                "types": sorted(member.hello.types),
+            }
+            for member in sorted(self.others.values(), key=lambda member: member.node)
+        ]
+
+
+def _room(kind: HandlerType) -> int:
+    """How many requests of a type this node takes from each of the others."""
+    if kind.attached:
+        return sum(handler.concurrency for handler in kind.attached)
+    return kind.rules.classic_concurrency if kind.classic else 0

@@ -1,0 +1,319 @@
+"""All that joins this node with the others: what comes from them goes to the exchange, what it decides goes to them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+from os import getpid
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from bester.bus.connection import Bus, BusDown, BusOptions
+from bester.cluster.items import (
+    Ask,
+    Bring,
+    End,
+    Failed,
+    Hello,
+    Item,
+    Kind,
+    Named,
+    Unreadable,
+    read,
+    unpack,
+)
+from bester.cluster.subjects import Subjects
+from bester.config.cluster import MAX_NODE_CHARACTERS
+from bester.core.endpoints import ElsewhereHandler, NodePeer
+from bester.core.work import AskElsewhere, Delivery, Deposit, Envelope, Relayed, TellNode
+from bester.errors import BadConfiguration, BesterError, Internal, error_of
+from bester.protocol.frames import answer_body
+from bester.protocol.messages import HandlerMessage, decode_handler_message
+from bester.server.nodes.bringing import Bringing
+from bester.server.nodes.members import Member, Members
+from bester.server.nodes.post import Post
+from bester.server.nodes.sharing import Sharing
+
+if TYPE_CHECKING:
+    from bester.config.cluster import Cluster
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.nodes")
+
+ROOM_BYTES = 128 * 1024
+"""What a NATS message must hold beside the largest message of a client."""
+
+
+def node_name(cluster: Cluster) -> str:
+    """Returns what this node is called."""
+    if cluster.node is not None:
+        return cluster.node
+    host = socket.gethostname().encode("ascii", "replace").decode().replace(" ", "-") or "node"
+    name = f"{host[: MAX_NODE_CHARACTERS - 20]}-{getpid()}-{secrets.token_hex(3)}"
+    return "".join(char if char.isprintable() else "-" for char in name)
+
+
+def bus_options(cluster: Cluster) -> BusOptions:
+    """Returns how NATS is reached, as the configuration says."""
+    return BusOptions(
+        cluster.nats,
+        cluster.user,
+        cluster.password,
+        cluster.token,
+        cluster.credentials,
+        cluster.nkey,
+        cluster.ca,
+        cluster.certificate,
+        cluster.key,
+    )
+
+
+class Nodes:
+    """This node among the others.
+
+    Args:
+        hall: the rest of this node.
+        bus: the connection to NATS, which is open already at :meth:`open`.
+        name: what this node is called.
+    """
+
+    def __init__(self, hall: Hall, bus: Bus, name: str) -> None:
+        self.hall = hall
+        self.bus = bus
+        self.name = name
+        self.unreadable = 0
+        """Batches, and items of them, that no node of this release sends."""
+        subjects = Subjects(hall.config.server.name)
+        self.post = Post(bus, subjects, name)
+        self.members = Members(hall, self.post, self._member_gone)
+        self.bringing = Bringing(hall, self.post)
+        self.sharing = Sharing(hall, self.post, self._heard)
+        self._peers: dict[str, NodePeer] = {}
+        """Nodes that asked for something before they said who they are."""
+
+    def open(self) -> None:
+        """Begins to hear the others.
+
+        Raises:
+            BadConfiguration: NATS takes no messages that are large enough.
+        """
+        needed = self.hall.config.limits.max_message + ROOM_BYTES
+        if self.bus.max_payload < needed:
+            raise BadConfiguration(
+                f"the NATS servers take messages of up to {self.bus.max_payload} bytes, and limits.maxMessage needs "
+                f"{needed}: set max_payload in their configuration, or a smaller limits.maxMessage"
+            )
+        subjects = self.post.subjects
+        self.bringing.open()
+        self.bus.listen(subjects.all, self._heard)
+        self.bus.listen(subjects.node(self.name), self._heard)
+        self.bus.changed.append(self._bus_changed)
+        self.hall.presence_watchers.append(self.sharing.presence_changed)
+        log.info("this is node %s", ascii(self.name))
+
+    def leave(self) -> None:
+        """The server stops: the others ask for nothing more, and bring nothing."""
+        if self.bus.up:
+            self.sharing.leave()
+            self.members.leave()
+            self.post.flush()
+
+    def sweep(self, now: float) -> None:
+        """Called a few times a second."""
+        self.members.sweep(now)
+        self.bringing.sweep(now)
+        self.sharing.sweep(now)
+
+    def flush(self) -> None:
+        """Sends what this turn of the loop has for others."""
+        self.post.flush()
+        self.bringing.flush()
+
+    def _bus_changed(self, up: bool) -> None:
+        self.hall.exchange.now = self.hall.clock()
+        if up:
+            self.sharing.bus_up()
+        else:
+            self.members.forget_all()
+            self.bringing.bus_down()
+            self.sharing.bus_down()
+        self.hall.flush_soon()
+
+    def _member_gone(self, member: Member) -> None:
+        self.bringing.node_gone(member.node)
+        self.sharing.node_gone(member.node)
+
+    # -- what the exchange decided -------------------------------------------------------------------------------
+
+    def deposit(self, effect: Deposit) -> None:
+        """Brings a message to an account's sessions on other nodes, or to its mailbox."""
+        if not self.bringing.bring(effect):
+            self.hall.mailboxes.deposit(effect)
+
+    def share(self, delivery: Delivery) -> None:
+        """Brings a copy of what this node delivers to the others that have sessions of the account."""
+        self.bringing.share(delivery)
+
+    def ask(self, effect: AskElsewhere) -> None:
+        """Lets another node ask one of its handlers."""
+        note = Ask(effect.type, len(effect.head), effect.dry)
+        self.post.to_node(effect.node, Kind.ASK, effect.number, note, effect.head, effect.data)
+
+    def tell(self, effect: TellNode) -> None:
+        """Tells another node what became of what it asked for."""
+        envelope = effect.envelope
+        if isinstance(envelope, Relayed):
+            self._tell_answer(effect.node, envelope)
+        else:
+            self._tell_outcome(effect.node, envelope)
+
+    def _tell_answer(self, node: str, envelope: Relayed) -> None:
+        if envelope.answer is not None:
+            body = answer_body(str(envelope.number), envelope.answer)
+            self.post.to_node(node, Kind.ANSWER, envelope.number, None, body)
+        else:
+            error = envelope.error or Internal()
+            self.post.to_node(node, Kind.FAILED, envelope.number, Failed(error.code, error.message))
+
+    def _tell_outcome(self, node: str, envelope: Envelope) -> None:
+        result = envelope.results[0] if envelope.results else b'{"status":"failed"}'
+        self.post.to_node(node, Kind.OUTCOME, int(envelope.id), None, result)
+
+    def stored(self, usernames: set[str]) -> None:
+        """Letters were put into these mailboxes: sessions on other nodes look into them."""
+        for username in usernames:
+            self.post.to_account(username, Kind.MAIL, Named(username))
+        self.hall.flush_soon()
+
+    def end_sessions(self, username: str, why: str, roles: tuple[str, ...] | None = None) -> None:
+        """An account has changed: its sessions on other nodes end, or go on with their new roles."""
+        note = End(username, why, list(roles) if roles is not None else None)
+        self.post.to_account(username, Kind.END, note)
+        self.hall.flush_soon()
+
+    # -- what other nodes sent -----------------------------------------------------------------------------------
+
+    def _heard(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
+        if not data:  # a ping
+            if reply:
+                try:
+                    self.bus.publish(reply, b"")
+                except BusDown:
+                    log.debug("a ping was not answered")
+            return
+        exchange = self.hall.exchange
+        exchange.now = self.hall.clock()
+        try:
+            node, items = unpack(data)
+        except Unreadable as error:
+            self.unreadable += 1
+            log.warning("what came from another node cannot be read: %s", error)
+            return
+        if node == self.name:
+            return
+        self.members.heard(node)
+        for item in items:
+            try:
+                self._take(node, item)
+            except (Unreadable, BesterError) as error:
+                self.unreadable += 1
+                log.warning("an item from node %s cannot be read: %s", ascii(node), error)
+            except Exception:
+                log.exception("an item from node %s could not be handled", ascii(node))
+        self.hall.flush_soon()
+
+    def _take(self, node: str, item: Item) -> None:
+        kind, number, note, body = item
+        match kind:
+            case Kind.ASK:
+                self._asked(node, number, read(note, Ask), body)
+            case Kind.ANSWER:
+                self._answered(node, number, body)
+            case Kind.FAILED:
+                failed = read(note, Failed)
+                self._failed(node, number, error_of(failed.code, failed.message))
+            case Kind.BRING:
+                self._brought(node, number, read(note, Bring), body)
+            case Kind.TAKEN:
+                self.bringing.taken(node, number)
+            case Kind.GONE:
+                self.bringing.gone(node, number)
+            case Kind.OUTCOME:
+                self.bringing.outcome(node, number, body)
+            case Kind.HELLO:
+                self.members.met(node, read(note, Hello))
+            case Kind.LEAVING:
+                self.members.left(node)
+            case Kind.HERE:
+                self.sharing.here(node, read(note, Named))
+            case Kind.BYE:
+                self.sharing.bye(node, read(note, Named).username)
+            case Kind.MAIL:
+                self.hall.exchange.mail_came(read(note, Named).username)
+            case Kind.END:
+                self._ended(read(note, End))
+
+    def _peer(self, node: str) -> NodePeer:
+        member = self.members.others.get(node)
+        if member is not None:
+            return member.peer
+        return self._peers.setdefault(node, NodePeer(node))
+
+    def _asked(self, node: str, number: int, ask: Ask, body: bytes) -> None:
+        head, data = body[: ask.head], Raw(body[ask.head :])
+        self.hall.exchange.ask_here(self._peer(node), number, ask.type, head, data, dry=ask.dry)
+
+    def _handler(self, node: str, number: int) -> ElsewhereHandler | None:
+        """What stands for a node in the exchange, and has this request outstanding."""
+        id = str(number)
+        for handler in self.hall.exchange.handlers:
+            if isinstance(handler, ElsewhereHandler) and handler.node == node and id in handler.outstanding:
+                return handler
+        return None
+
+    def _answered(self, node: str, number: int, body: bytes) -> None:
+        handler = self._handler(node, number)
+        exchange = self.hall.exchange
+        if handler is None:
+            exchange.counters.unmatched_answers += 1
+            return
+        message = decode_handler_message(body)
+        assert isinstance(message, HandlerMessage)
+        exchange.answer(handler, message)
+        self._retire(handler)
+
+    def _failed(self, node: str, number: int, error: BesterError) -> None:
+        handler = self._handler(node, number)
+        if handler is None:
+            self.hall.exchange.counters.unmatched_answers += 1
+            return
+        self.hall.exchange.answer_failed(handler, str(number), error)
+        self._retire(handler)
+
+    def _retire(self, handler: ElsewhereHandler) -> None:
+        """Lets go of what stood for a node that no longer serves the type, with its last answer."""
+        if handler.detached and not handler.outstanding:
+            self.hall.exchange.remove_handler(handler)
+
+    def _brought(self, node: str, number: int, note: Bring, body: bytes) -> None:
+        here = self.hall.exchange.bring_here(
+            self._peer(node),
+            number,
+            note.username,
+            note.id,
+            note.type,
+            Raw(body),
+            to=note.to,
+            transient=note.transient,
+            copy=note.copy,
+        )
+        if not note.copy:
+            self.post.to_node(node, Kind.TAKEN if here else Kind.GONE, number)
+
+    def _ended(self, end: End) -> None:
+        if end.roles is not None:
+            self.hall.accounts.roles_changed(end.username, tuple(end.roles))
+        else:
+            self.hall.accounts.sessions_ended(end.username, end.why)

@@ -1,0 +1,122 @@
+"""Which accounts have sessions here, as NATS knows it by this node's interest in their subjects (docs/scale.md).
+
+Who has a session of an account listens on its subject, and says there that it does; the others that do answer. So they
+know of each other, and whoever delivers to its own session sends the others a copy. That knowledge is never needed for
+reaching an account that has no session here: that is asked of NATS, each time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+from bester.bus.wire import Heard, Listening
+from bester.cluster.items import Kind, Named
+from bester.errors import BesterError
+from bester.server.nodes.post import Post
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.nodes")
+
+LOOK_AGAIN_S = 1.0
+"""When the mailbox of an account is looked into again after its first session came: what was put there by a node that
+did not know of the session yet."""
+LOOKS_AT_ONCE = 100
+"""How many mailboxes are looked into with each sweep."""
+
+
+class Sharing:
+    """Those of one node.
+
+    Args:
+        hall: whose sessions they are.
+        post: how the other nodes are reached.
+        heard: called with what comes on the subject of an account.
+    """
+
+    def __init__(self, hall: Hall, post: Post, heard: Heard) -> None:
+        self.hall = hall
+        self.post = post
+        self._heard = heard
+        self._listening: dict[str, Listening] = {}
+        self._elsewhere: dict[str, set[str]] = {}
+        """The nodes that have sessions too, by account; only where there are any."""
+        self._looks: deque[tuple[float, str]] = deque()
+        """Which mailboxes are looked into again, and when."""
+
+    def presence_changed(self, username: str, online: bool) -> None:
+        """An account's first session came, or its last one went."""
+        if online:
+            subject = self.post.subjects.account(username)
+            self._listening[username] = self.post.bus.listen(subject, self._heard)
+            self.post.to_account(username, Kind.HERE, Named(username))
+            self._looks.append((self.hall.exchange.now + LOOK_AGAIN_S, username))
+        elif (listening := self._listening.pop(username, None)) is not None:
+            self.post.bus.unlisten(listening)
+            self.post.to_account(username, Kind.BYE, Named(username))
+            self._elsewhere.pop(username, None)
+
+    def here(self, node: str, note: Named) -> None:
+        """Another node has sessions of the account."""
+        username = note.username
+        if username not in self._listening:
+            return
+        self._elsewhere.setdefault(username, set()).add(node)
+        self.hall.exchange.share(username, True)
+        if not note.answer:
+            self.post.to_node(node, Kind.HERE, 0, Named(username, answer=True))
+
+    def bye(self, node: str, username: str) -> None:
+        """Another node has none any more."""
+        others = self._elsewhere.get(username)
+        if others is not None:
+            others.discard(node)
+            if not others:
+                del self._elsewhere[username]
+                self.hall.exchange.share(username, False)
+
+    def node_gone(self, node: str) -> None:
+        """All that it had is gone."""
+        for username in [name for name, nodes in self._elsewhere.items() if node in nodes]:
+            self.bye(node, username)
+
+    def bus_down(self) -> None:
+        """There are no others, as far as anyone here knows."""
+        for username in list(self._elsewhere):
+            self.hall.exchange.share(username, False)
+        self._elsewhere.clear()
+
+    def bus_up(self) -> None:
+        """The others hear anew who is here, and what came meanwhile is looked for."""
+        for username in self._listening:
+            self.post.to_account(username, Kind.HERE, Named(username))
+            self._looks.append((self.hall.exchange.now, username))
+
+    def leave(self) -> None:
+        """This node stops: nothing more is brought here."""
+        for username, listening in self._listening.items():
+            self.post.bus.unlisten(listening)
+            self.post.to_account(username, Kind.BYE, Named(username))
+        self._listening.clear()
+
+    def sweep(self, now: float) -> None:
+        """Looks into mailboxes again, when it is time."""
+        names: set[str] = set()
+        while self._looks and self._looks[0][0] <= now and len(names) < LOOKS_AT_ONCE:
+            names.add(self._looks.popleft()[1])
+        for username in names & self._listening.keys():
+            self.hall.spawn(self._look(username))
+
+    async def _look(self, username: str) -> None:
+        try:
+            has_mail = await self.hall.messages.has_mail(username)
+        except BesterError as error:
+            log.info("the mailbox of %s was not looked into again: %s", ascii(username), error.message)
+            return
+        if has_mail:
+            self.hall.exchange.now = self.hall.clock()
+            self.hall.exchange.mail_came(username)
+            self.hall.flush_soon()

@@ -1,0 +1,70 @@
+"""Several nodes of one server, in this process, over a real NATS server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from typing import Any
+
+from tests.nats import NatsServer
+from tests.server.peers import PATIENCE_S, Stage
+
+from bester.server.nodes.members import Member
+from bester.server.nodes.nodes import Nodes
+from bester.testing import server
+
+_numbers = count(1)
+
+
+@asynccontextmanager
+async def nodes(nats: NatsServer, many: int = 2, **overrides: Any) -> AsyncIterator[list[Stage]]:
+    """Runs nodes that know each other, and whose server has a name that no other test's has."""
+    name = f"s{next(_numbers)}.example"
+    async with AsyncExitStack() as stack:
+        stages = [
+            await stack.enter_async_context(node(nats.url, name, f"n{number}", **overrides)) for number in range(many)
+        ]
+        for stage in stages:
+            while len(others(stage)) < many - 1:
+                await turn(stage)
+        yield stages
+
+
+@asynccontextmanager
+async def node(url: str, server_name: str, name: str, **overrides: Any) -> AsyncIterator[Stage]:
+    """Runs one node; whoever is connected to it leaves before it stops."""
+    tree = {"server": {"name": server_name}, "cluster": {"nats": [url], "node": name}} | overrides
+    async with server(tree) as running, AsyncExitStack() as closing:
+        yield Stage(running, closing)
+
+
+def joined(stage: Stage) -> Nodes:
+    """What joins a node with the others."""
+    assert stage.hall.nodes is not None
+    return stage.hall.nodes
+
+
+def others(stage: Stage) -> dict[str, Member]:
+    return joined(stage).members.others
+
+
+async def turn(stage: Stage) -> None:
+    """Lets some time pass, for what is seen by nobody but the clock."""
+    del stage
+    await asyncio.sleep(0.005)
+
+
+async def serves(stage: Stage, type: str, available: bool = True) -> None:
+    """Waits until a node knows that a type has a handler somewhere, or has none."""
+    async with asyncio.timeout(PATIENCE_S):
+        while ((kind := stage.hall.exchange.types.get(type)) is not None and kind.available) is not available:
+            await turn(stage)
+
+
+async def shared(stage: Stage, username: str, wanted: bool = True) -> None:
+    """Waits until a node knows that an account has sessions on other nodes too, or not."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (one := stage.hall.exchange.presence.find(username)) is None or one.shared is not wanted:
+            await turn(stage)

@@ -1,0 +1,195 @@
+"""Clients on any node: an account's sessions are reached wherever they are."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.nats import NatsServer
+from tests.nodes.nodes import joined, nodes, others, serves, shared
+from tests.server.peers import Stage, Wire, to, until
+
+from bester.server.nodes import bringing
+
+
+class Chat:
+    """A handler on one node, and a client on it that sends."""
+
+    def __init__(self, handler: Wire, t: Wire) -> None:
+        self.handler = handler
+        self.t = t
+        self._last = 0
+
+    async def send(self, *names: str, data: Any = None, **more: Any) -> str:
+        """Sends to accounts, and returns the id whose report is still to come."""
+        self._last += 1
+        id = str(self._last)
+        self.t.ask("chat", id)
+        self.handler.answer(await self.handler.get(), to(*names, **more), data=data)
+        return id
+
+    async def statuses(self, id: str) -> list[str]:
+        return [one["status"] for one in (await self.t.report(id))["results"]]
+
+
+async def chat(stage: Stage) -> Chat:
+    handler = await stage.attach("chat")
+    return Chat(handler, await stage.login("t"))
+
+
+async def acknowledge(wire: Wire, *ids: str) -> None:
+    wire.send({"header": {"messageType": "ack"}, "payload": {"ids": ids}})
+
+
+async def test_a_message_reaches_a_session_on_another_node(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        g = await b.login("g")
+        id = await talk.send("g", data=["hello", 1.0])
+        assert (await g.get())["payload"] == {"type": "chat", "data": ["hello", 1.0]}
+        assert await talk.statuses(id) == ["delivered"]
+
+
+async def test_all_sessions_of_an_account_on_all_nodes_have_it_once(nats: NatsServer) -> None:
+    async with nodes(nats, 3) as (a, b, c):
+        talk = await chat(a)
+        sessions = [await stage.login("g") for stage in (a, b, c, b)]
+        for stage in (a, b, c):
+            await shared(stage, "g")
+        for number in range(3):
+            id = await talk.send("g", data=number)
+            assert await talk.statuses(id) == ["delivered"]
+        for session in sessions:
+            assert [(await session.get())["payload"]["data"] for _ in range(3)] == [0, 1, 2]
+
+
+async def test_who_has_left_the_other_node_costs_no_copies_any_more(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        here, there = await a.login("g"), await b.login("g")
+        await shared(a, "g")
+        await there.leave()
+        await shared(a, "g", wanted=False)
+        assert a.hall.exchange.presence.find("g").plain  # type: ignore[union-attr]
+        await here.leave()
+
+
+async def test_an_acknowledging_session_elsewhere_is_waited_for(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        g = await b.login("g", features=["ack"])
+        id = await talk.send("g", data=1)
+        delivery = (await g.get())["payload"]["deliveryId"]
+        await until(lambda: a.hall.exchange.under_way == 1)
+        await acknowledge(g, delivery)
+        assert await talk.statuses(id) == ["delivered"]
+
+
+async def test_what_was_not_acknowledged_elsewhere_is_kept_when_the_session_ends(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        g = await b.login("g", features=["ack"])
+        id = await talk.send("g", data=1)
+        delivery = (await g.get())["payload"]["deliveryId"]
+        await g.leave()
+        assert await talk.statuses(id) == ["stored"]
+        again = await a.login("g", features=["ack"])
+        assert (await again.get())["payload"] == {"type": "chat", "data": 1, "deliveryId": delivery}
+
+
+async def test_nobody_anywhere_is_the_mailbox_and_it_is_found_on_any_node(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        await (await b.login("g")).leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        for number in range(5):
+            assert await talk.statuses(await talk.send("g", data=number)) == ["stored"]
+        g = await b.login("g")
+        assert [(await g.get())["payload"]["data"] for _ in range(5)] == list(range(5))
+        id = await talk.send("g", data="now")
+        assert (await g.get())["payload"]["data"] == "now"
+        assert await talk.statuses(id) == ["delivered"]
+
+
+async def test_what_is_transient_reaches_other_nodes_and_is_not_kept(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        g = await b.login("g")
+        id = await talk.send("g", data=1, transient=True)
+        assert (await g.get())["payload"]["data"] == 1
+        assert await talk.statuses(id) == ["delivered"]
+        await g.leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        assert await talk.statuses(await talk.send("g", data=2, transient=True)) == ["skipped"]
+
+
+async def test_an_account_that_is_nowhere_is_unknown(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, _):
+        talk = await chat(a)
+        report = await talk.t.report(await talk.send("nobody"))
+        assert report["results"][0]["error"]["code"] == "unknownAccount"
+
+
+async def test_many_messages_come_in_their_order(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        handler = await a.attach("chat", concurrency=1000)
+        await serves(b, "chat")
+        t, g = await a.login("t"), await b.login("g")
+
+        async def answer() -> None:
+            for _ in range(500):
+                request = await handler.get()
+                handler.answer(request, to("g"), data=request["payload"]["id"])
+
+        answering = asyncio.ensure_future(answer())
+        for number in range(500):
+            t.ask("chat", str(number))
+        assert [(await g.get())["payload"]["data"] for _ in range(500)] == [str(number) for number in range(500)]
+        for _ in range(500):
+            await t.good()
+        await answering
+
+
+async def test_a_changed_password_ends_sessions_everywhere(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        g = await b.login("g")
+        await a.login("t")
+        await a.hall.accounts.set_password("g", "another password")
+        message = await g.get()
+        assert message["payload"]["error"]["code"] == "sessionEnded"
+        await g.closed()
+
+
+async def test_new_roles_count_at_once_everywhere(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        await b.login("g")
+        await a.hall.accounts.set_roles("g", ("baker",))
+        await until(lambda: b.hall.exchange.presence.sessions("g")[0].roles == ("baker",))
+
+
+async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringing, "TAKE_S", 0.1)
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        await (await a.login("g")).leave()
+        await until(lambda: not a.hall.exchange.presence.sessions("g"))
+        heard: list[bytes] = []
+        joined(b).bus.listen(joined(b).post.subjects.account("g"), lambda *message: heard.append(message[3]))
+        assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
+        assert len(heard) >= bringing.TRIES
+
+
+async def test_a_node_that_stops_is_left_out_and_its_clients_are_found_where_they_go(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        g = await b.login("g")
+        assert list(others(a)) == ["n1"]
+        joined(b).leave()
+        await g.leave()
+        await until(lambda: others(a)["n1"].hello.types == {})
+        g = await a.login("g")
+        id = await talk.send("g", data=1)
+        assert (await g.get())["payload"]["data"] == 1
+        assert await talk.statuses(id) == ["delivered"]
