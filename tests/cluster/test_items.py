@@ -63,7 +63,7 @@ def test_what_is_cut_off_is_unreadable_or_shorter(size: int) -> None:
     batch = joined(pack(Kind.MAIL, 1, Named("g")), pack(Kind.HELLO, 0, Hello("1", 2.0)))
     cut = batch[: min(size, len(batch) - 1)]
     try:
-        node, items = unpack(cut)
+        _, items = unpack(cut)
     except Unreadable:
         return
     assert len(items) < 2

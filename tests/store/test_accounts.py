@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from bester.bus.connection import Bus, BusOptions
 from bester.errors import AccountExists, BadConfiguration, Internal, UnknownAccount
+from bester.store.jetstream.accounts import JetStreamAccounts
+from bester.store.jetstream.names import Names
 from bester.store.ports import MAX_TOKENS, Account, AccountStore, StoredAccount
 from bester.store.redis import RedisAccounts
 from bester.store.sqlite import SqliteAccounts
@@ -74,11 +77,16 @@ def _need_redis() -> None:
         pytest.skip("redis-server is not on PATH")
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "jetstream"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AccountStore]:
     made: AccountStore
+    bus: Bus | None = None
     if request.param == "sqlite":
         made = SqliteAccounts(tmp_path / "bester.db")
+    elif request.param == "jetstream":
+        bus = Bus(BusOptions((request.getfixturevalue("nats").url,)), "test")
+        await bus.open()
+        made = JetStreamAccounts(bus, Names(str(tmp_path)))
     else:
         server: RedisServer = request.getfixturevalue("shared_redis")
         made = RedisAccounts("127.0.0.1", server.port, prefix=f"test:{tmp_path}")
@@ -86,6 +94,8 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     yield made
     await made.close()
     await made.close()
+    if bus is not None:
+        await bus.close()
 
 
 # -- the contract -----------------------------------------------------------------------------------------------------

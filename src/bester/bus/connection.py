@@ -30,6 +30,7 @@ MAX_PINGS = 2
 """A server that answers no ping for so many is left for another one."""
 REQUEST_S = 5.0
 SWEEP_S = 0.25
+_STATUS = b"NATS/1.0 "
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """What may wait for a NATS server that reads too slowly; beyond it, what is asked is refused."""
 
@@ -94,6 +95,8 @@ class Bus:
         self._client: WireClient | None = None
         self._waiting: dict[str, tuple[asyncio.Future[Answer], float]] = {}
         """Those that wait for an answer, by the last part of its subject, and until when."""
+        self._waiting_for_up: set[asyncio.Event] = set()
+        self._collecting: set[asyncio.Future[None]] = set()
         self._last_request = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -209,7 +212,25 @@ class Bus:
             log.critical("NATS has closed the connection for good: %s", self._error)
             await self._disconnected()
 
+    async def comes_back(self, timeout_s: float) -> bool:
+        """Waits until the connection is up, for a time; returns whether it is."""
+        if self.up or self._closed:
+            return self.up
+        back = asyncio.Event()
+        self._waiting_for_up.add(back)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await back.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting_for_up.discard(back)
+        return self.up
+
     def _tell(self, up: bool) -> None:
+        if up:
+            for back in self._waiting_for_up:
+                back.set()
         for callback in list(self.changed):
             try:
                 callback(up)
@@ -265,6 +286,43 @@ class Bus:
         self._waiting[token] = (future, loop.time() + timeout_s)
         return future
 
+    async def collect(self, subject: str, data: bytes, timeout_s: float = REQUEST_S) -> list[Answer]:
+        """Sends a message that is answered by several, the last of which has a status and no data of its own.
+
+        Returns:
+            all of them, that last one included.
+
+        Raises:
+            BusDown: nothing was sent.
+            BusLost: not all came in time.
+            NoResponders: nobody listens.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        found: list[Answer] = []
+
+        def hear(subject: str, reply: str, headers: bytes, data: bytes) -> None:
+            found.append(Answer(headers, data))
+            if headers.startswith(_STATUS) and not done.done():
+                done.set_result(None)
+
+        self._last_request += 1
+        inbox = f"{self.inbox}.{self._last_request}.many"
+        listening = self.listen(inbox, hear)
+        self._collecting.add(done)
+        try:
+            self.publish(subject, data, inbox)
+            async with asyncio.timeout(timeout_s):
+                await done
+        except TimeoutError as error:
+            raise BusLost("NATS did not answer in time") from error
+        finally:
+            self._collecting.discard(done)
+            self.unlisten(listening)
+        if found[-1].headers.startswith(b"NATS/1.0 503"):
+            raise NoResponders
+        return found
+
     def _answered(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
         found = self._waiting.pop(subject[len(self.inbox) + 1 :], None)
         if found is None:
@@ -289,7 +347,8 @@ class Bus:
 
     def _fail_all(self) -> None:
         waiting, self._waiting = self._waiting, {}
-        for future, _ in waiting.values():
+        pending: list[asyncio.Future[Any]] = [future for future, _ in waiting.values()]
+        for future in [*pending, *self._collecting]:
             if not future.done():
                 future.set_exception(BusLost("the connection to NATS was lost"))
 

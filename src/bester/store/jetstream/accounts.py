@@ -1,0 +1,225 @@
+"""Accounts and their tokens in JetStream.
+
+An account is the one message of its subject, in JSON. It is changed by writing a new one in its place, on the condition
+that the old one is still the last. A token is the one message of its own subject, and names its account's generation,
+which a new password changes: so all tokens of an account end in one step. The account has the hashes of its newest
+tokens. What has expired NATS removes itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from bester.bus.connection import Bus
+from bester.errors import AccountExists, Overloaded, UnknownAccount
+from bester.store.jetstream.names import Names
+from bester.store.jetstream.stream import Conflict, Stored, Stream, Wanted
+from bester.store.ports import MAX_TOKENS, Account, StoredAccount
+
+TRIES = 30
+"""How often a change is tried against those of other nodes."""
+PAGE = 500
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+
+
+class _Account(msgspec.Struct):
+    username: str
+    roles: tuple[str, ...]
+    created: float
+    password_hash: str
+    generation: str
+    tokens: list[str] = []
+
+    def stored(self) -> StoredAccount:
+        return StoredAccount(self.username, self.roles, self.created, self.password_hash)
+
+
+class _Token(msgspec.Struct):
+    username: str
+    generation: str
+    expires: float
+
+
+_account = msgspec.json.Decoder(_Account)
+_token = msgspec.json.Decoder(_Token)
+
+
+class JetStreamAccounts:
+    """The accounts of a cluster.
+
+    Args:
+        bus: the connection, which is open before this is.
+        names: of this server's streams.
+        replicas: on how many NATS servers each account is kept.
+    """
+
+    def __init__(self, bus: Bus, names: Names, replicas: int = 1) -> None:
+        self._names = names
+        self._accounts = Stream(bus, Wanted(names.stream("ACCOUNTS"), names.subject("account", "*"), replicas))
+        self._tokens = Stream(bus, Wanted(names.stream("TOKENS"), names.subject("token", "*"), replicas, ttl=True))
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By account: this node's changes are made one after the other, and meet only those of others."""
+
+    async def open(self) -> None:
+        await self._accounts.open()
+        await self._tokens.open()
+
+    async def close(self) -> None:
+        self._accounts.close()
+        self._tokens.close()
+
+    # -- accounts ------------------------------------------------------------------------------------------------
+
+    async def add(
+        self, username: str, password_hash: str, roles: tuple[str, ...] = (), created: float | None = None
+    ) -> None:
+        account = _Account(username, roles, created if created is not None else time.time(), password_hash, _fresh())
+        body = msgspec.json.encode(account)
+        try:
+            await self._accounts.put(self._subject(username), body, {_EXPECTED: "0"})
+        except Conflict as error:
+            found = await self._accounts.last(self._subject(username))
+            if found is None or found.data != body:  # else it was written by a try whose answer was lost
+                raise AccountExists from error
+
+    async def find(self, username: str) -> StoredAccount | None:
+        found = await self._accounts.last(self._subject(username))
+        return _account.decode(found.data).stored() if found is not None else None
+
+    async def exists(self, usernames: Sequence[str]) -> set[str]:
+        wanted = {self._subject(username): username for username in dict.fromkeys(usernames)}
+        found = {wanted.pop(one.subject) for one in await self._accounts.lasts(list(wanted))}
+        if self._accounts.wanted.replicas > 1:
+            # A replica may not have the newest accounts yet; its leader has.
+            for begin in range(0, len(wanted), PAGE):
+                some = list(wanted)[begin : begin + PAGE]
+                known = await asyncio.gather(*(self._accounts.last(subject) for subject in some))
+                found.update(wanted[one.subject] for one in known if one is not None)
+        return found
+
+    async def set_password(self, username: str, password_hash: str) -> None:
+        ended: list[str] = []
+
+        def change(account: _Account) -> None:
+            ended[:] = account.tokens
+            account.password_hash, account.generation, account.tokens = password_hash, _fresh(), []
+
+        await self._change(username, change)
+        await self._drop_tokens(ended)
+
+    async def set_roles(self, username: str, roles: tuple[str, ...]) -> None:
+        def change(account: _Account) -> None:
+            account.roles = roles
+
+        await self._change(username, change)
+
+    async def remove(self, username: str) -> None:
+        found = await self._accounts.last(self._subject(username))
+        if found is None or not await self._accounts.purge(self._subject(username)):
+            raise UnknownAccount
+        await self._drop_tokens(_account.decode(found.data).tokens)
+
+    async def list(self, after: str = "", limit: int = 1000) -> builtins.list[Account]:
+        begin = self._subject(after) if after else ""
+        subjects = sorted(name for name in await self._accounts.subjects(self._subject_all()) if name > begin)[:limit]
+        found = [_account.decode(one.data) for one in await self._accounts.lasts(subjects)]
+        return sorted((Account(one.username, one.roles, one.created) for one in found), key=lambda one: one.username)
+
+    async def count(self) -> int:
+        return int((await self._accounts.info())["messages"])
+
+    # -- tokens --------------------------------------------------------------------------------------------------
+
+    async def add_token(self, username: str, token_hash: bytes, expires: float) -> None:
+        hexed = token_hash.hex()
+        dropped: list[str] = []
+        generation = ""
+
+        def change(account: _Account) -> None:
+            nonlocal generation
+            generation = account.generation
+            tokens = [one for one in account.tokens if one != hexed] + [hexed]
+            dropped[:] = tokens[:-MAX_TOKENS]
+            account.tokens = tokens[-MAX_TOKENS:]
+
+        await self._change(username, change)
+        lifetime_s = max(1, int(expires - time.time()) + 1)
+        token = msgspec.json.encode(_Token(username, generation, expires))
+        await self._tokens.put(self._token_subject(hexed), token, {"Nats-TTL": f"{lifetime_s}s"})
+        await self._drop_tokens(dropped)
+
+    async def find_token(self, token_hash: bytes, now: float) -> StoredAccount | None:
+        found = await self._tokens.last(self._token_subject(token_hash.hex()))
+        if found is None:
+            return None
+        token = _token.decode(found.data)
+        if token.expires <= now:
+            return None
+        holder = await self._accounts.last(self._subject(token.username))
+        account = _account.decode(holder.data) if holder is not None else None
+        return account.stored() if account is not None and account.generation == token.generation else None
+
+    async def remove_token(self, token_hash: bytes) -> None:
+        hexed = token_hash.hex()
+        found = await self._tokens.last(self._token_subject(hexed))
+        if found is None:
+            return
+        await self._tokens.purge(self._token_subject(hexed))
+
+        def change(account: _Account) -> None:
+            account.tokens = [one for one in account.tokens if one != hexed]
+
+        try:
+            await self._change(_token.decode(found.data).username, change)
+        except UnknownAccount:
+            return
+
+    async def purge_tokens(self, now: float) -> None:
+        """Removes those that expired before NATS was there to do it."""
+        after = 0
+        while page := await self._tokens.page(self._token_subject("*"), after, PAGE):
+            after = page[-1].position
+            await asyncio.gather(
+                *(self._tokens.delete(one.position) for one in page if _token.decode(one.data).expires <= now)
+            )
+
+    async def _drop_tokens(self, hashes: Sequence[str]) -> None:
+        await asyncio.gather(*(self._tokens.purge(self._token_subject(one)) for one in hashes))
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    async def _change(self, username: str, change: Callable[[_Account], None]) -> None:
+        subject = self._subject(username)
+        async with self._locks.setdefault(username, asyncio.Lock()):
+            for _ in range(TRIES):
+                found: Stored | None = await self._accounts.last(subject)
+                if found is None:
+                    raise UnknownAccount
+                account = _account.decode(found.data)
+                change(account)
+                try:
+                    await self._accounts.put(subject, msgspec.json.encode(account), {_EXPECTED: str(found.position)})
+                except Conflict:
+                    continue  # another node was quicker; or it was our own try, whose answer was lost
+                return
+        raise Overloaded("the account is being changed by others")
+
+    def _subject(self, username: str) -> str:
+        return self._names.subject("account", self._names.token(username))
+
+    def _subject_all(self) -> str:
+        return self._names.subject("account", "*")
+
+    def _token_subject(self, hexed: str) -> str:
+        return self._names.subject("token", hexed)
+
+
+def _fresh() -> str:
+    return secrets.token_hex(8)

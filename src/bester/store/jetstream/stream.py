@@ -1,0 +1,309 @@
+"""One stream of JetStream: what its server is asked, and what is done while it does not answer.
+
+What was asked when the connection or the stream's leader was lost has an outcome that nobody knows, so it is asked
+again, for a while: everything here can be done twice. Who is asked about the newest state is the stream's leader
+(:meth:`Stream.last`, :meth:`Stream.get`); pages are read from any replica, which may be behind by a moment, and so the
+end of what there is is believed only when it has been looked at twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders, header, header_block
+from bester.errors import BadConfiguration, Internal, Overloaded, StorageFull
+
+log = logging.getLogger("bester.jetstream")
+
+API = "$JS.API"
+AGAIN_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0)
+"""The pauses between tries: in about 3.5 s a stream has a new leader."""
+MULTI = 512
+"""Subjects that are asked for at once."""
+SETTLE_S = 2.0
+"""How long after a write a replica may not have it yet, where there are several."""
+SETTLE_PAUSE_S = 0.05
+
+_PER_SUBJECT_FULL = "maximum messages per subject exceeded"
+_WRONG_SEQUENCE = 10071
+_NAME_IN_USE = 10058
+_NO_ROOM = frozenset({10023, 10047})
+
+
+class Repeated(Exception):
+    """There is a message of that subject already."""
+
+
+class Conflict(Exception):
+    """The subject's last message is not the one that was expected."""
+
+
+class Stored(NamedTuple):
+    """A message of a stream."""
+
+    subject: str
+    position: int
+    """Its sequence: grows with each message of the stream, and never comes back."""
+    headers: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a stream is to be."""
+
+    name: str
+    subjects: str
+    replicas: int = 1
+    max_age_s: float = 0.0
+    max_messages: int = -1
+    ttl: bool = False
+    """Whether messages may have lifetimes of their own."""
+    many: bool = False
+    """Whether a subject has many messages; else a new one takes the place of the old one."""
+    refuse_repeats: bool = False
+    """Whether instead of that the new one is refused."""
+
+
+T = TypeVar("T")
+
+
+class Stream:
+    """A stream; made, if it is not there, by :meth:`open`."""
+
+    def __init__(self, bus: Bus, wanted: Wanted) -> None:
+        self.bus = bus
+        self.wanted = wanted
+        self.name = wanted.name
+        self._written_at = -SETTLE_S
+        self._closed = False
+
+    async def open(self) -> None:
+        """Makes it, or sees that it is as it should be.
+
+        Raises:
+            BadConfiguration: it cannot be made, or be as wanted.
+        """
+        wanted = self.wanted
+        config: dict[str, Any] = {
+            "name": wanted.name,
+            "subjects": [wanted.subjects],
+            "storage": "file",
+            "retention": "limits",
+            "num_replicas": wanted.replicas,
+            "max_msgs_per_subject": -1 if wanted.many else 1,
+            "max_age": int(wanted.max_age_s * 1e9),
+            "max_msgs": wanted.max_messages,
+            "discard": "new" if wanted.refuse_repeats else "old",
+            "discard_new_per_subject": wanted.refuse_repeats,
+            "allow_direct": True,
+            "allow_msg_ttl": wanted.ttl,
+        }
+        try:
+            made = await self._api("STREAM.CREATE", config, tries=len(AGAIN_S) * 2)
+            if made.get("error", {}).get("err_code") == _NAME_IN_USE:
+                made = await self._api("STREAM.UPDATE", config)
+        except Overloaded as error:
+            raise BadConfiguration(
+                f"the stream {self.name} cannot be made: JetStream does not answer; is it on (jetstream: {{}} in the "
+                "NATS server's configuration), and are most of the NATS servers there?"
+            ) from error
+        if "error" in made:
+            text = made["error"].get("description", "")
+            raise BadConfiguration(
+                f"the stream {self.name} cannot be used: {text}; cluster.replicas must not be more than the NATS "
+                "servers, which need room on their disks"
+            )
+
+    def close(self) -> None:
+        """Nothing more is asked."""
+        self._closed = True
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def put(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> Awaitable[int]:
+        """Begins to write a message, after those that were begun before; returns what waits for its position.
+
+        Raises (when awaited):
+            Repeated, Conflict: as the stream, or the headers, say.
+            StorageFull: NATS has no room for it.
+            Overloaded: NATS does not answer; it may be there or not.
+        """
+        if self._closed:
+            raise Internal("the store is closed")
+        block = header_block(headers) if headers else b""
+        try:
+            first: asyncio.Future[Answer] | None = self.bus.request(subject, data, block)
+        except BusDown:
+            first = None
+        return self._written(subject, data, block, first)
+
+    async def _written(self, subject: str, data: bytes, block: bytes, first: asyncio.Future[Answer] | None) -> int:
+        async def ask() -> Answer:
+            nonlocal first
+            if first is not None:
+                future, first = first, None
+                return await future
+            return await self.bus.request(subject, data, block)
+
+        answer = json.loads((await self._insist(ask)).data)
+        error = answer.get("error")
+        if error is not None:
+            self._refuse(error)
+        self._written_at = asyncio.get_running_loop().time()
+        return int(answer["seq"])
+
+    def _refuse(self, error: dict[str, Any]) -> None:
+        text, code = str(error.get("description", "")), error.get("err_code")
+        if code == _WRONG_SEQUENCE:
+            raise Conflict
+        if text == _PER_SUBJECT_FULL:
+            raise Repeated
+        if code in _NO_ROOM or "maximum" in text or "insufficient" in text or "no space" in text:
+            log.error("the stream %s takes nothing more: %s", self.name, text)
+            raise StorageFull
+        log.error("the stream %s refuses a message: %s", self.name, text)
+        raise Internal
+
+    async def delete(self, position: int) -> bool:
+        """Removes one message; False if it was not there."""
+        answer = await self._api("STREAM.MSG.DELETE", {"seq": position, "no_erase": True})
+        return "error" not in answer
+
+    async def purge(self, subject: str) -> int:
+        """Removes all messages of a subject, and returns how many there were."""
+        answer = self._checked(await self._api("STREAM.PURGE", {"filter": subject}))
+        return int(answer.get("purged", 0))
+
+    async def keep(self, messages: int) -> None:
+        """Removes the oldest messages beyond a number."""
+        self._checked(await self._api("STREAM.PURGE", {"keep": messages} if messages else {}))
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    async def last(self, subject: str) -> Stored | None:
+        """Returns the last message of a subject, as the stream's leader knows it."""
+        return self._stored(await self._api("STREAM.MSG.GET", {"last_by_subj": subject}))
+
+    async def get(self, position: int) -> Stored | None:
+        """Returns the message at a position, as the stream's leader knows it."""
+        return self._stored(await self._api("STREAM.MSG.GET", {"seq": position}))
+
+    def _stored(self, answer: dict[str, Any]) -> Stored | None:
+        message = answer.get("message")
+        if message is None:
+            if answer.get("error", {}).get("code") == 404:
+                return None
+            self._checked(answer)
+            return None
+        headers = base64.b64decode(message.get("hdrs") or "")
+        return Stored(message["subject"], int(message["seq"]), headers, base64.b64decode(message.get("data") or ""))
+
+    async def page(self, subject: str, after: int, limit: int, max_bytes: int = 0) -> list[Stored]:
+        """Returns messages of a subject (``*`` and ``>`` stand for many) behind a position, in their order.
+
+        Args:
+            subject: which.
+            after: the position.
+            limit: how many at most.
+            max_bytes: about how much at most, but at least one message; 0: as much as there is.
+        """
+        asked: dict[str, Any] = {"next_by_subj": subject, "seq": after + 1, "batch": limit}
+        if max_bytes:
+            asked["max_bytes"] = max_bytes
+        while True:
+            found = await self._direct(asked)
+            if found or not self._may_lag():
+                return found
+            await asyncio.sleep(SETTLE_PAUSE_S)
+
+    def _may_lag(self) -> bool:
+        """Whether a replica may not have the newest yet."""
+        return self.wanted.replicas > 1 and asyncio.get_running_loop().time() - self._written_at < SETTLE_S
+
+    def told(self) -> None:
+        """Another node has just written something."""
+        self._written_at = asyncio.get_running_loop().time()
+
+    async def lasts(self, subjects: Sequence[str]) -> list[Stored]:
+        """Returns the last messages of many subjects, where they have any, in the stream's order."""
+        found: list[Stored] = []
+        for begin in range(0, len(subjects), MULTI):
+            some = list(subjects[begin : begin + MULTI])
+            found += await self._direct({"multi_last": some, "batch": len(some)})
+        return found
+
+    async def _direct(self, asked: dict[str, Any]) -> list[Stored]:
+        data = json.dumps(asked).encode()
+        answers = await self._insist(lambda: self.bus.collect(f"{API}.DIRECT.GET.{self.name}", data))
+        status = answers[-1].headers[:12]
+        if status not in (b"NATS/1.0 204", b"NATS/1.0 404"):
+            log.error("the stream %s cannot be read: %s", self.name, answers[-1].headers[:200])
+            raise Internal
+        return [
+            Stored(
+                header(answer.headers, "Nats-Subject") or "",
+                int(header(answer.headers, "Nats-Sequence") or 0),
+                answer.headers,
+                answer.data,
+            )
+            for answer in answers[:-1]
+        ]
+
+    async def subjects(self, subject: str) -> dict[str, int]:
+        """Returns the subjects that match, with how many messages each has."""
+        found: dict[str, int] = {}
+        while True:
+            answer = self._checked(
+                await self._api("STREAM.INFO", {"subjects_filter": subject, "offset": len(found)}, timeout_s=30.0)
+            )
+            more = answer["state"].get("subjects") or {}
+            found.update(more)
+            if not more or len(found) >= int(answer.get("total", 0)):
+                return found
+
+    async def info(self) -> dict[str, Any]:
+        """Returns the stream's state: ``messages``, ``bytes``, ``first_seq``, ``last_seq``, ``num_subjects``, ..."""
+        state: dict[str, Any] = self._checked(await self._api("STREAM.INFO", {}))["state"]
+        return state
+
+    # -- asking --------------------------------------------------------------------------------------------------
+
+    async def _api(
+        self, what: str, body: dict[str, Any], timeout_s: float = 5.0, tries: int = len(AGAIN_S)
+    ) -> dict[str, Any]:
+        data = json.dumps(body).encode()
+        subject = f"{API}.{what}.{self.name}"
+        answer = await self._insist(lambda: self._await(subject, data, timeout_s), tries)
+        found: dict[str, Any] = json.loads(answer.data)
+        return found
+
+    async def _await(self, subject: str, data: bytes, timeout_s: float) -> Answer:
+        return await self.bus.request(subject, data, timeout_s=timeout_s)
+
+    def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
+        error = answer.get("error")
+        if error is not None:
+            log.error("the stream %s: %s", self.name, error.get("description"))
+            raise Internal
+        return answer
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]], tries: int = len(AGAIN_S)) -> T:
+        """Asks until there is an answer, or for as long as a new leader takes; not at all while NATS is away."""
+        if self._closed:
+            raise Internal("the store is closed")
+        for number in range(tries):
+            try:
+                return await ask()
+            except (BusLost, NoResponders) as error:
+                log.info("the stream %s does not answer: %s", self.name, error or "it has no leader now")
+                if not self.bus.up and not await self.bus.comes_back(AGAIN_S[-1]):
+                    break
+                await asyncio.sleep(AGAIN_S[min(number, len(AGAIN_S) - 1)])
+        raise Overloaded("what this server keeps cannot be reached now")
