@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bester.bus.connection import Bus, BusOptions
 from bester.errors import Internal, MailboxFull
 from bester.store import once
+from bester.store.jetstream.messages import JetStreamMessages
+from bester.store.jetstream.names import Names
 from bester.store.messages import SqliteMessages
 from bester.store.ports import (
     KeptLetter,
@@ -31,15 +34,20 @@ PLENTY = 1_000_000_000
 Reopen = Callable[[], Awaitable[MessageStore]]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "jetstream"])
 async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Reopen]:
     """Closes the store, if it is open, and opens it again."""
     stores: list[MessageStore] = []
+    bus: Bus | None = None
+    if request.param == "jetstream":
+        bus = Bus(BusOptions((request.getfixturevalue("nats").url,)), "test")
+        await bus.open()
 
     async def opened() -> MessageStore:
         for store in stores:
             await store.close()
-        made: MessageStore = SqliteMessages(tmp_path / "bester.db")
+        made: MessageStore
+        made = SqliteMessages(tmp_path / "bester.db") if bus is None else JetStreamMessages(bus, Names(str(tmp_path)))
         await made.open()
         stores.append(made)
         return made
@@ -48,6 +56,8 @@ async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     for store in stores:
         await store.close()
         await store.close()
+    if bus is not None:
+        await bus.close()
 
 
 @pytest.fixture

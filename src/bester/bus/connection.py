@@ -56,6 +56,8 @@ class Answer(NamedTuple):
     headers: bytes
     """The header block as it came, from ``NATS/1.0`` on; empty if there was none."""
     data: bytes
+    subject: str = ""
+    reply: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +288,13 @@ class Bus:
         self._waiting[token] = (future, loop.time() + timeout_s)
         return future
 
-    async def collect(self, subject: str, data: bytes, timeout_s: float = REQUEST_S) -> list[Answer]:
+    async def collect(self, subject: str, data: bytes, timeout_s: float = REQUEST_S, most: int = 0) -> list[Answer]:
         """Sends a message that is answered by several, the last of which has a status and no data of its own.
+
+        Args:
+            subject, data: the message.
+            timeout_s: until the last answer.
+            most: how many may come without such a last one; 0: it always comes.
 
         Returns:
             all of them, that last one included.
@@ -302,8 +309,8 @@ class Bus:
         found: list[Answer] = []
 
         def hear(subject: str, reply: str, headers: bytes, data: bytes) -> None:
-            found.append(Answer(headers, data))
-            if headers.startswith(_STATUS) and not done.done():
+            found.append(Answer(headers, data, subject, reply))
+            if (headers.startswith(_STATUS) or len(found) == most) and not done.done():
                 done.set_result(None)
 
         self._last_request += 1

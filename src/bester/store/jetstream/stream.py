@@ -24,6 +24,10 @@ log = logging.getLogger("bester.jetstream")
 API = "$JS.API"
 AGAIN_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0)
 """The pauses between tries: in about 3.5 s a stream has a new leader."""
+HEADS = 1000
+"""Messages without their data that are read at once."""
+CONSUMER_S = 10.0
+"""How long NATS keeps what reads them, should nobody end it."""
 MULTI = 512
 """Subjects that are asked for at once."""
 SETTLE_S = 2.0
@@ -256,6 +260,44 @@ class Stream:
             for answer in answers[:-1]
         ]
 
+    async def heads(self, subject: str) -> list[Stored]:
+        """Returns the messages of a subject without their data, in their order, as the stream's leader has them."""
+        consumer = {
+            "stream_name": self.name,
+            "config": {
+                "filter_subject": subject,
+                "deliver_policy": "all",
+                "ack_policy": "none",
+                "headers_only": True,
+                "mem_storage": True,
+                "num_replicas": 1,
+                "inactive_threshold": int(CONSUMER_S * 1e9),
+            },
+        }
+        made = self._checked(await self._api("CONSUMER.CREATE", consumer))
+        name, pending = made["name"], int(made["num_pending"])
+        found: list[Stored] = []
+        pull = json.dumps({"batch": HEADS, "no_wait": True}).encode()
+        try:
+            while len(found) < pending:
+                asked = f"{API}.CONSUMER.MSG.NEXT.{self.name}.{name}"
+                answers = await self.bus.collect(asked, pull, most=min(HEADS, pending - len(found)))
+                more = [one for one in answers if one.reply]
+                found += [Stored(one.subject, _position(one.reply), one.headers, b"") for one in more]
+                if not more:
+                    break
+        except (BusLost, NoResponders) as error:
+            raise Overloaded("what this server keeps cannot be reached now") from error
+        finally:
+            self._drop(name)
+        return found
+
+    def _drop(self, consumer: str) -> None:
+        try:
+            self.bus.publish(f"{API}.CONSUMER.DELETE.{self.name}.{consumer}", b"")
+        except BusDown:
+            log.debug("the consumer %s is left to NATS", consumer)
+
     async def subjects(self, subject: str) -> dict[str, int]:
         """Returns the subjects that match, with how many messages each has."""
         found: dict[str, int] = {}
@@ -307,3 +349,13 @@ class Stream:
                     break
                 await asyncio.sleep(AGAIN_S[min(number, len(AGAIN_S) - 1)])
         raise Overloaded("what this server keeps cannot be reached now")
+
+
+def _position(reply: str) -> int:
+    """Returns a message's sequence, which stands in what a consumer's reader would acknowledge to.
+
+    ``$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>. ...``, with two parts more before the stream where there are
+    domains or accounts.
+    """
+    parts = reply.split(".")
+    return int(parts[5] if len(parts) < 12 else parts[7])

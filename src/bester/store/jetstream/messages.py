@@ -1,0 +1,33 @@
+"""Mailboxes, the outbox and the memory of ``once`` messages, in JetStream."""
+
+from __future__ import annotations
+
+from bester.bus.connection import Bus
+from bester.store.jetstream.mailboxes import JetStreamMailboxes
+from bester.store.jetstream.names import Names
+from bester.store.jetstream.once import JetStreamOnce
+from bester.store.jetstream.outbox import JetStreamOutbox
+
+
+class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
+    """All of a :class:`~bester.store.ports.MessageStore`, for a cluster.
+
+    Args:
+        bus: the connection, which is open before this is.
+        names: of this server's streams.
+        replicas: on how many NATS servers each message is kept.
+    """
+
+    def __init__(self, bus: Bus, names: Names, replicas: int = 1) -> None:
+        JetStreamMailboxes.__init__(self, bus, names, replicas)
+        JetStreamOutbox.__init__(self, bus, names, replicas)
+        JetStreamOnce.__init__(self, bus, names, replicas)
+        self._streams = (self._mail, self._out, self._tried, self._once)
+
+    async def open(self) -> None:
+        for stream in self._streams:
+            await stream.open()
+
+    async def close(self) -> None:
+        for stream in self._streams:
+            stream.close()

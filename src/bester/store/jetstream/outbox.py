@@ -1,0 +1,215 @@
+"""The outbox in JetStream: a message is the one message of its own subject, which its destination and its id give.
+
+What changes with each try stands in a stream of its own, at a subject with the message's position: whoever holds the
+destination's lease writes it, and nobody else. Without an entry there a message has never been tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import AsyncIterator, Iterable, Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from bester.bus.connection import Bus
+from bester.store.jetstream.names import Names
+from bester.store.jetstream.stream import Repeated, Stored, Stream, Wanted
+from bester.store.ports import Outgoing, Queued, QueueSize
+
+PAGE = 256
+PAGE_BYTES = 4 * 1024 * 1024
+_OVERHEAD = 1024
+"""What the stream counts of a message beside its data, in bytes, at most about."""
+
+
+class _Head(msgspec.Struct, array_like=True):
+    destination: str
+    message_id: str
+    type: str
+    hops: int
+    trace: str
+    created: float
+
+
+class _State(msgspec.Struct, omit_defaults=True):
+    created: float
+    tries: int = 0
+    next_try: float = 0.0
+    last_error: str = ""
+    dead: bool = False
+
+
+_head = msgspec.json.Decoder(_Head)
+_state = msgspec.json.Decoder(_State)
+
+
+class JetStreamOutbox:
+    """The outbox's half of a message store."""
+
+    def __init__(self, bus: Bus, names: Names, replicas: int) -> None:
+        self._out_names = names
+        self._out = Stream(
+            bus, Wanted(names.stream("OUTBOX"), names.subject("out", ">"), replicas, refuse_repeats=True)
+        )
+        self._tried = Stream(bus, Wanted(names.stream("TRIES"), names.subject("tries", "*"), replicas))
+        self._out_turn = asyncio.Lock()
+
+    # -- into it -------------------------------------------------------------------------------------------------
+
+    async def enqueue(self, messages: Sequence[Outgoing], now: float) -> builtins.list[int]:
+        writing: dict[str, asyncio.Future[int]] = {}
+        subjects: list[str] = []
+        async with self._out_turn:
+            for message in messages:
+                subject = self._out_subject(message.destination, message.message_id)
+                subjects.append(subject)
+                if subject not in writing:
+                    head = msgspec.json.encode(
+                        _Head(message.destination, message.message_id, message.type, message.hops, message.trace, now)
+                    )
+                    body = len(head).to_bytes(4, "little") + head + message.data
+                    writing[subject] = asyncio.ensure_future(self._out.put(subject, body))
+        results = dict(zip(writing, await asyncio.gather(*writing.values(), return_exceptions=True), strict=True))
+        found: dict[str, int] = {}
+        for subject, result in results.items():
+            if isinstance(result, Repeated):
+                found[subject] = await self._again(subject, now)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                found[subject] = result
+        return [found[subject] for subject in subjects]
+
+    async def _again(self, subject: str, now: float) -> int:
+        """Returns the position of a message that is there already; a dead letter waits again."""
+        stored = await self._out.last(subject)
+        if stored is None:
+            return 0  # it was sent at this very moment
+        (row,) = await self._rows([stored])
+        if row.dead:
+            await self._write_state(row.position, _State(now))
+        return row.position
+
+    # -- out of it -----------------------------------------------------------------------------------------------
+
+    async def read_outbox(
+        self, destination: str, after: int, limit: int, max_bytes: int, now: float
+    ) -> builtins.list[Queued]:
+        found: list[Queued] = []
+        size = 0
+        async for row in self._walk(self._out_subject(destination, ""), after, max_bytes + _OVERHEAD * limit):
+            if row.dead or row.next_try > now:
+                continue
+            size += len(row.message.data)
+            if found and size > max_bytes:
+                break
+            found.append(row)
+            if len(found) >= limit or size >= max_bytes:
+                break
+        return found
+
+    async def remove_sent(self, positions: Sequence[int]) -> None:
+        await asyncio.gather(*(self._out.delete(position) for position in positions))
+        await asyncio.gather(*(self._tried.purge(self._tried_subject(position)) for position in positions))
+
+    async def note_failures(self, failures: Sequence[tuple[int, float, str]]) -> None:
+        for position, next_try, last_error in failures:
+            row = await self.find_queued(position)
+            if row is not None:
+                state = _State(row.created, row.tries + 1, next_try, last_error, row.dead)
+                await self._write_state(position, state)
+
+    async def bury(self, letters: Sequence[tuple[int, str]]) -> None:
+        for position, why in letters:
+            row = await self.find_queued(position)
+            if row is not None and not row.dead:
+                await self._write_state(position, _State(row.created, row.tries, 0.0, why, True))
+
+    async def give_up_before(self, created: float, why: str, limit: int) -> int:
+        old: list[tuple[int, str]] = []
+        async for row in self._walk(self._out_names.subject("out", ">"), 0):
+            if not row.dead and row.created < created:
+                old.append((row.position, why))
+                if len(old) >= limit:
+                    break
+        await self.bury(old)
+        return len(old)
+
+    async def revive(self, positions: Sequence[int], now: float) -> int:
+        count = 0
+        for position in positions:
+            row = await self.find_queued(position)
+            if row is not None and (row.dead or row.next_try):
+                await self._write_state(position, _State(now))
+                count += 1
+        return count
+
+    # -- for operators -------------------------------------------------------------------------------------------
+
+    async def queue_sizes(self) -> builtins.list[QueueSize]:
+        found: dict[str, QueueSize] = {}
+        async for row in self._walk(self._out_names.subject("out", ">"), 0):
+            destination = row.message.destination
+            size = found.get(destination) or QueueSize(destination, 0, 0, 0, 0.0)
+            oldest = size.oldest if row.dead else min(size.oldest or row.created, row.created)
+            found[destination] = QueueSize(
+                destination,
+                size.waiting + (not row.dead),
+                size.dead + row.dead,
+                size.bytes + len(row.message.data),
+                oldest,
+            )
+        return [found[destination] for destination in sorted(found)]
+
+    async def list_queue(
+        self, destination: str | None = None, dead: bool | None = None, after: int = 0, limit: int = 100
+    ) -> builtins.list[Queued]:
+        subject = self._out_subject(destination, "") if destination is not None else self._out_names.subject("out", ">")
+        found: list[Queued] = []
+        async for row in self._walk(subject, after):
+            if dead is None or row.dead is dead:
+                found.append(row)
+                if len(found) >= limit:
+                    break
+        return found
+
+    async def find_queued(self, position: int) -> Queued | None:
+        stored = await self._out.get(position)
+        return (await self._rows([stored]))[0] if stored is not None else None
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    async def _walk(self, subject: str, after: int, max_bytes: int = PAGE_BYTES) -> AsyncIterator[Queued]:
+        """Reads what is in the outbox behind a position, page by page."""
+        while page := await self._out.page(subject, after, PAGE, min(max_bytes, PAGE_BYTES)):
+            after = page[-1].position
+            for row in await self._rows(page):
+                yield row
+
+    async def _rows(self, page: Iterable[Stored]) -> builtins.list[Queued]:
+        stored = list(page)
+        states = {
+            one.subject: _state.decode(one.data)
+            for one in await self._tried.lasts([self._tried_subject(one.position) for one in stored])
+        }
+        return [_row(one, states.get(self._tried_subject(one.position))) for one in stored]
+
+    async def _write_state(self, position: int, state: _State) -> None:
+        await self._tried.put(self._tried_subject(position), msgspec.json.encode(state))
+
+    def _tried_subject(self, position: int) -> str:
+        return self._out_names.subject("tries", str(position))
+
+    def _out_subject(self, destination: str, message_id: str) -> str:
+        digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+        return self._out_names.subject("out", self._out_names.token(destination), digest if message_id else "*")
+
+
+def _row(stored: Stored, state: _State | None) -> Queued:
+    size = int.from_bytes(stored.data[:4], "little")
+    head = _head.decode(stored.data[4 : 4 + size])
+    message = Outgoing(head.destination, head.message_id, head.type, stored.data[4 + size :], head.hops, head.trace)
+    state = state or _State(head.created)
+    return Queued(stored.position, message, state.created, state.tries, state.next_try, state.last_error, state.dead)
