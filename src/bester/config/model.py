@@ -6,7 +6,19 @@ from pathlib import Path
 
 from bester.config.handlers import HandlerConfig, Handlers
 from bester.config.network import ListenerConfig, Network
-from bester.config.parts import Accounts, Admin, Cluster, Control, Database, Informer, Limits, Log, Server, Storage
+from bester.config.parts import (
+    Accounts,
+    Admin,
+    Cluster,
+    Control,
+    Database,
+    Informer,
+    Limits,
+    Log,
+    Server,
+    Storage,
+    Tracing,
+)
 from bester.config.peers import Federation
 from bester.config.values import Block, block, field, optional_block
 
@@ -30,6 +42,7 @@ class Config(Block):
     limits: Limits = block("Sizes in bytes, durations in seconds or days, counts.")
     admin: Admin = block("What the server tells of its administrator.")
     log: Log = block("The log.")
+    tracing: Tracing | None = optional_block("OpenTelemetry spans, for which `pip install 'bester[otel]'` is needed.")
     cluster: Cluster | None = optional_block("Several nodes that are one server. Refused by this version.")
 
     base: Path = field(Path(), "The configuration's folder.", "", internal=True)

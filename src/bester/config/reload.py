@@ -19,6 +19,7 @@ NEEDS_RESTART: tuple[tuple[str, ...], ...] = (
     ("control", "address"),
     ("storage",),
     ("database",),
+    ("tracing",),
 )
 """What only a start reads; everything else is switched by a reload."""
 

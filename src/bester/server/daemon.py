@@ -27,6 +27,7 @@ from bester.server.receipts import Receipts
 from bester.server.sampling import Sampler
 from bester.server.settings import attached_rules, exchange_limits, make_listener, make_stores, type_rules
 from bester.server.supervisor import Supervisor
+from bester.server.tracing import Tracing
 from bester.store.receipts import SqliteReceipts
 
 log = logging.getLogger("bester.server")
@@ -108,6 +109,9 @@ class Server:
         await hall.accounts.open()
         await hall.messages.open()
         hall.receipts.open()
+        if config.tracing is not None:
+            hall.tracing = Tracing(hall, config.tracing)
+            hall.tracing.open()
         trust = hall.forwarding.trust
         trust.use(await asyncio.to_thread(Identities, config))
         hall.spawn(trust.remind())
@@ -173,7 +177,7 @@ class Server:
             rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
             rules = self.hall.supervisor.rules(rules)
             kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
-            kept |= {name: getattr(self.config, name) for name in ("storage", "database")}
+            kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing")}
             handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
             switched = new.model_copy(update={**kept, "handlers": handlers})
             identities = await asyncio.to_thread(Identities, switched)
@@ -270,3 +274,5 @@ class Server:
         await hall.accounts.close()
         await hall.messages.close()
         await hall.receipts.close()
+        if hall.tracing is not None:
+            await hall.tracing.close()
