@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 

@@ -80,6 +80,8 @@ class Exporter:
         """Of those that were given; each of the two numbers is changed by one thread alone."""
         self._away = False
         """Whether the last request failed."""
+        self._closed = False
+        """Whether nobody waits for it any more: then it says no more either."""
         self._ended = threading.Event()
         # A daemon, because nobody waits longer than a moment for a collector that hangs.
         self._thread = threading.Thread(target=self._run, name="bester-tracing", daemon=True)
@@ -106,6 +108,7 @@ class Exporter:
             await asyncio.to_thread(self._ended.wait, timeout_s)
         if not self._ended.is_set():
             log.warning("stopping: up to %d spans were not sent to %s", self.waiting, self._url)
+        self._closed = True
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
     # -- in the thread -------------------------------------------------------------------------------------------
@@ -141,6 +144,8 @@ class Exporter:
             self.sent += len(spans)
         else:
             self.failed += len(spans)
+        if self._closed:
+            return
         if good and self._away:
             log.info("spans are sent to %s again", self._url)
         elif not good and not self._away:
