@@ -133,8 +133,9 @@ async def test_what_is_sent_within_a_span_belongs_to_its_trace(tmp_path: Path) -
         async with handler, Client(running.url("t"), features=("route",)) as client:
             with use_span(HERE):
                 assert current_traceparent() == PARENT
-                for more in ({}, {"once": True}, {"route": True}):
-                    (await client.send("chat", **more)).raise_for_status()
+                (await client.send("chat")).raise_for_status()
+                (await client.send("chat", once=True)).raise_for_status()
+                (await client.send("chat", route=True)).raise_for_status()
                 assert (await (await client.post("chat"))).good
                 assert (await handler.push(SendHandler("chat"))).good
             (await client.send("chat")).raise_for_status()
@@ -191,6 +192,13 @@ async def test_a_program_without_the_packages_says_so_and_runs() -> None:
     said, process = await run_program(program=missing, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     assert process.returncode == 0, said
     assert "pip install 'bester[otel]'" in said
+
+
+async def test_an_outage_is_one_line_of_a_program_and_no_long_end() -> None:
+    said, process = await run_program(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert process.returncode == 0, said
+    assert said.count("while exporting spans") == 1
+    assert "Traceback" not in said
 
 
 def test_a_program_with_its_own_provider_keeps_it() -> None:

@@ -274,6 +274,22 @@ async def test_a_collector_that_is_away_disturbs_nobody(caplog: pytest.LogCaptur
         assert (found.sent, found.dropped) == (2, 2)
 
 
+async def test_what_would_be_too_much_is_not_traced() -> None:
+    async with tracing() as (play, collector):
+        handler, wire = await play.attach("chat"), await play.login()
+        traced = play.hall.exchange.traces.traced
+        assert traced is not None
+        traced.left = 0
+        wire.ask("chat", "1")
+        request = await handler.get()
+        assert request["header"]["traceparent"].endswith("-00")
+        handler.answer(request, {"type": "done"})
+        await wire.good("1")
+        await sent(play)
+        assert (collector.spans, traced.dropped) == ([], 1)
+        assert traced.left > 0, "with the next second there is room"
+
+
 async def test_a_stop_sends_the_last_spans_and_waits_for_no_collector_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

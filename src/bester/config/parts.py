@@ -178,6 +178,7 @@ class Tracing(Block):
         ...,
         "Where the spans go, by OTLP over HTTP with protobuf; of most collectors `http://HOST:4318/v1/traces`.",
         "an http or https URL without a user",
+        secret=True,
     )
     headers: dict[HeaderName, HeaderValue] = field(
         {},

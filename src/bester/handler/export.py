@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +13,8 @@ from bester.handler.registry import log
 
 FLUSH_S = 2.0
 """How long a program that ends waits until its last spans are sent."""
+SILENT_S = 60.0
+"""How long the exporter says nothing after it has said something, as long as the collector is away."""
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -27,7 +31,7 @@ def exporting(service: str) -> Iterator[None]:
         return
     try:
         from opentelemetry import trace
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.exporter.otlp.proto.http import trace_exporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -40,7 +44,8 @@ def exporting(service: str) -> Iterator[None]:
         return
     own = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service}
     provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(trace_exporter.OTLPSpanExporter()))
+    logging.getLogger(trace_exporter.__name__).addFilter(Seldom())
     trace.set_tracer_provider(provider)
     try:
         yield
@@ -49,3 +54,18 @@ def exporting(service: str) -> Iterator[None]:
         ending = threading.Thread(target=provider.shutdown, name="bester-spans", daemon=True)
         ending.start()
         ending.join(FLUSH_S)
+
+
+class Seldom(logging.Filter):
+    """Lets one line through, and then none for a while: an outage is not to fill the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + SILENT_S
+        return True

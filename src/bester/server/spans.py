@@ -106,7 +106,7 @@ class Exporter:
         self._queue.put(None)
         if not self._away:
             await asyncio.to_thread(self._ended.wait, timeout_s)
-        if not self._ended.is_set():
+        if not self._ended.is_set() and self.waiting:
             log.warning("stopping: up to %d spans were not sent to %s", self.waiting, self._url)
         self._closed = True
         self._exporter.shutdown()  # type: ignore[no-untyped-call]
@@ -139,6 +139,7 @@ class Exporter:
             self._export(batch, quiet)
 
     def _export(self, spans: Sequence[ReadableSpan], quiet: _Quiet) -> None:
+        quiet.said = ""
         good = self._exporter.export(spans) is SpanExportResult.SUCCESS
         if good:
             self.sent += len(spans)
@@ -230,11 +231,11 @@ class _Quiet(logging.Filter):
     def __init__(self, thread: int) -> None:
         super().__init__()
         self._thread = thread
-        self.said = "no reason is known"
-        """The last of it."""
+        self.said = ""
+        """The first of it since this was empty: what comes after it is only that it was tried again in vain."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.thread != self._thread:
             return True
-        self.said = record.getMessage()[:300]
+        self.said = self.said or record.getMessage()[:300]
         return False

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from bester.server.hall import Hall
 
 EVERY_S = 1.0
-MAX_SPANS = 8192
-"""Spans that wait to be sent; what is more is dropped and counted."""
+MAX_SPANS = 2048
+"""Spans that wait to be sent, and so the most in a second, which is what the thread that sends them can do beside the
+loop; when there are so many, further messages are not traced."""
 FLUSH_S = 2.0
 """How long a server that stops waits until its last spans are sent."""
 _SAMPLED = 0x01
@@ -64,7 +65,7 @@ class Tracing:
 
     @property
     def dropped(self) -> int:
-        """Spans that were too many."""
+        """Spans that were too many; of a message that was not traced for that reason, its own."""
         return self._traced.dropped
 
     def open(self) -> None:
@@ -101,6 +102,9 @@ class Tracing:
         elif self._sample == 1 or random.random() < self._sample:
             id, parent = f"{random.getrandbits(128) or 1:032x}", ""
         else:
+            return None
+        if self._traced.left <= 0:
+            self._traced.dropped += 1
             return None
         return Spans(id, parent, random.getrandbits(63) or 1, now)
 
