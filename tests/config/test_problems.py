@@ -30,6 +30,7 @@ def only(text: str | dict[str, Any], format: Format = "json", base: Path = BASE)
 
 HOST = "a host's name of at most 253 characters"
 TYPE = 'a type\'s name of 1 to 128 characters without control characters, not "dummy" or "builtin"'
+URL = "http://h:4318/v1/traces"
 WHO = '"accounts", "servers", "role:NAME", a username or a server\'s name'
 PEER = "host:port, [v6]:port, unix:/path, or a server's name"
 
@@ -176,6 +177,26 @@ def network(**blocks: object) -> dict[str, Any]:
             "no database.type: the accounts of a cluster are in NATS",
         ),
         ({"cluster": 5}, "cluster", "5", "an object"),
+        ({"tracing": {}}, "tracing.otlp", "nothing", "an http or https URL without a user"),
+        (
+            {"tracing": {"otlp": "http://u:p@h/v1/traces"}},
+            "tracing.otlp",
+            "a value that is not shown",
+            "an http or https URL without a user",
+        ),
+        ({"tracing": {"otlp": URL, "sample": 2}}, "tracing.sample", "2", "a number from 0 to 1"),
+        (
+            {"tracing": {"otlp": URL, "headers": {"a b": "x"}}},
+            'tracing.headers."a b"',
+            'the name "a b"',
+            "a header's name",
+        ),
+        (
+            {"tracing": {"otlp": URL, "headers": {"A": "a secret\n"}}},
+            "tracing.headers.A",
+            "a value that is not shown",
+            "a header's value, of printable ASCII",
+        ),
     ],
 )
 def test_one_problem(blocks: dict[str, Any], key: str, found: str, allowed: str) -> None:

@@ -32,6 +32,7 @@ def made(**blocks: Any) -> Config:
         ({"informer": {"address": "i"}, "control": {"address": "c"}}, ["informer.address", "control.address"]),
         ({"storage": {"path": "s.db"}}, ["storage.path"]),
         ({"database": {"type": "redis", "redis": {"port": 5}}}, ["database.type", "database.redis.port"]),
+        ({"tracing": {"otlp": "http://h/"}}, ["tracing"]),
         ({"handlers": {"typeMap": {"t": {}}}, "limits": {"maxHops": 3}, "log": {"level": "debug"}}, []),
         ({"accounts": {"registration": "open"}, "federation": {"rate": 3}, "admin": {"info": {"a": 1}}}, []),
         ({"lgo": {}}, []),

@@ -38,9 +38,11 @@ def pin(papers: Papers, how: str = "key", address: str = "192.0.2.1:1", **more: 
 
 
 @asynccontextmanager
-async def named(name: str, papers: Papers | None, **federation: Any) -> AsyncIterator[Stage]:
+async def named(name: str, papers: Papers | None, tracing: Any = None, **federation: Any) -> AsyncIterator[Stage]:
     """Runs a server of this name; without papers it has no TLS."""
     overrides: dict[str, Any] = {"server": {"name": name}, "federation": federation}
+    if tracing is not None:
+        overrides["tracing"] = tracing
     if papers is not None:
         overrides["network"] = papers.network
     async with stage(overrides) as play:

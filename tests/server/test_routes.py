@@ -33,7 +33,7 @@ async def dry_handler(play: Any, *types: str, **data: Any) -> Wire:
     return wire
 
 
-async def founding(closing: AsyncExitStack, folder: Path) -> tuple[list[Any], Wire, Wire]:
+async def founding(closing: AsyncExitStack, folder: Path, tracing: Any = None) -> tuple[list[Any], Wire, Wire]:
     """The founding documents' three servers, each pinned by the others; returns them with U1 and U2."""
     names = ["s1.example", "s2.example", "s3.example"]
     papers = [self_signed(folder, name) for name in names]
@@ -45,7 +45,7 @@ async def founding(closing: AsyncExitStack, folder: Path) -> tuple[list[Any], Wi
             if at != number
         }
         play = await closing.enter_async_context(
-            named(names[number], papers[number], policy="verified", servers=servers)
+            named(names[number], papers[number], tracing, policy="verified", servers=servers)
         )
         plays.append(play)
     s3, s2, s1 = plays

@@ -12,6 +12,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 from tests.certificates import self_signed
+from tests.collector import collecting
 from tests.server.peers import PATIENCE_S, to, until
 from tests.web.browsers import Browsing, browsing
 
@@ -32,6 +33,19 @@ async def metrics(play: Browsing) -> dict[tuple[str, str], float]:
         for sample in family.samples:
             found[sample.name, " ".join(value for _, value in sorted(sample.labels.items()))] = sample.value
     return found
+
+
+async def test_metrics_of_spans() -> None:
+    async with collecting() as collector, browsing({"tracing": {"otlp": collector.url}}) as play:
+        wire = await play.login()
+        wire.ask("nothing", "1")
+        await wire.bad("1")
+        assert play.hall.tracing is not None
+        play.hall.tracing.flush()
+        await collector.until(lambda: collector.spans)
+        await until(lambda: play.hall.tracing is not None and play.hall.tracing.sent)
+        found = await metrics(play)
+        assert [found["bester_spans_total", outcome] for outcome in ("sent", "failed", "dropped")] == [1, 0, 0]
 
 
 async def test_metrics() -> None:

@@ -20,6 +20,7 @@ from bester.client.session import Options, Session
 from bester.client.url import parse_url
 from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, ReceivedMessage
 from bester.protocol.reports import AuthenticationError, ConnectionClosed, Report
+from bester.tracing import current_traceparent
 
 
 class Client:
@@ -213,6 +214,8 @@ class Client:
     ) -> Report:
         """Sends a message and returns the report on it, good or bad; see :meth:`Report.raise_for_status`.
 
+        Within an OpenTelemetry span the message belongs to the span's trace (docs/tracing.md).
+
         Args:
             type: names the handler.
             data: any JSON value; :class:`msgspec.Raw` goes out byte for byte.
@@ -241,7 +244,8 @@ class Client:
             await channel.drain()
         if id is None and not (once or route or dry_run):  # the way that is measured
             id = str(session.next_id())
-            return await session.write(session.conversation.message(type, id, data), id)
+            message = session.conversation.message(type, id, data, traceparent=current_traceparent())
+            return await session.write(message, id)
         if once:
             await session.waiting.room()
         return await self._start(type, data, id, once, route, dry_run)
@@ -277,7 +281,9 @@ class Client:
                 id = f"{self._once_prefix}n{id}"
         elif id == AUTHENTICATION_ID:
             raise ValueError(f"the id {id} belongs to the protocol")
-        message = session.conversation.message(type, id, data, once=once, route=route, dry_run=dry_run)
+        message = session.conversation.message(
+            type, id, data, once=once, route=route, dry_run=dry_run, traceparent=current_traceparent()
+        )
         return session.write_once(message, id) if once else session.write(message, id)
 
     async def ask(

@@ -7,7 +7,18 @@ from pathlib import Path
 from bester.config.cluster import Cluster
 from bester.config.handlers import HandlerConfig, Handlers
 from bester.config.network import ListenerConfig, Network
-from bester.config.parts import Accounts, Admin, Control, Database, Informer, Limits, Log, Server, Storage
+from bester.config.parts import (
+    Accounts,
+    Admin,
+    Control,
+    Database,
+    Informer,
+    Limits,
+    Log,
+    Server,
+    Storage,
+    Tracing,
+)
 from bester.config.peers import Federation
 from bester.config.values import Block, block, field, optional_block
 
@@ -31,6 +42,7 @@ class Config(Block):
     limits: Limits = block("Sizes in bytes, durations in seconds or days, counts.")
     admin: Admin = block("What the server tells of its administrator.")
     log: Log = block("The log.")
+    tracing: Tracing | None = optional_block("OpenTelemetry spans, for which `pip install 'bester[otel]'` is needed.")
     cluster: Cluster | None = optional_block("Several nodes that are one server ([scale.md](scale.md)).")
 
     base: Path = field(Path(), "The configuration's folder.", "", internal=True)

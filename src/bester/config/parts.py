@@ -15,6 +15,9 @@ from bester.config.values import (
     TIB,
     Block,
     FilePath,
+    HeaderName,
+    HeaderValue,
+    HttpUrl,
     Port,
     ServerName,
     Text,
@@ -25,6 +28,7 @@ from bester.config.values import (
     path,
     port,
     seconds,
+    share,
     size,
 )
 
@@ -165,3 +169,32 @@ class Log(Block):
         "info", "The least level that is logged.", 'one of "debug", "info", "warning", "error"'
     )
     format: Literal["text", "json"] = field("text", "The form of a line.", 'one of "text", "json"')
+
+
+class Tracing(Block):
+    """Where OpenTelemetry spans go (docs/tracing.md)."""
+
+    otlp: HttpUrl = field(
+        ...,
+        "Where the spans go, by OTLP over HTTP with protobuf; of most collectors `http://HOST:4318/v1/traces`.",
+        "an http or https URL without a user",
+        secret=True,
+    )
+    headers: dict[HeaderName, HeaderValue] = field(
+        {},
+        "Headers of the requests there, as `Authorization`. Never shown.",
+        "an object of texts",
+        key="a header's name",
+        item="a header's value, of printable ASCII",
+        secret=True,
+    )
+    sample: float = share(
+        1,
+        "Which share of the messages without a traceparent is traced; with one, it says itself whether it is.",
+    )
+    service: Text | None = field(
+        None,
+        "The `service.name` of the spans.",
+        "a text of at least one character",
+        default_text="`server.name`",
+    )

@@ -20,6 +20,7 @@ NEEDS_RESTART: tuple[tuple[str, ...], ...] = (
     ("storage",),
     ("database",),
     ("cluster",),
+    ("tracing",),
 )
 """What only a start reads; everything else is switched by a reload."""
 

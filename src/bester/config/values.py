@@ -11,6 +11,7 @@ import socket
 import unicodedata
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic.alias_generators import to_camel
@@ -28,6 +29,7 @@ RESERVED_TYPES = ("dummy", "builtin")
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\Z")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -94,6 +96,11 @@ def count(default: int, low: int, high: int, things: str, meaning: str) -> Any:
 def rate(default: float, low: float, high: float, things: str, meaning: str) -> Any:
     """Makes a field for a number of ``things``, whole or not."""
     return _number(default, low, high, meaning, f"a number of {things} from {low} to {high}")
+
+
+def share(default: float, meaning: str) -> Any:
+    """Makes a field for a share of the whole, which is 1."""
+    return _number(default, 0, 1, meaning, "a number from 0 to 1")
 
 
 def size(default: int, low: int, high: int, meaning: str) -> Any:
@@ -202,6 +209,26 @@ def _peer_address(text: str) -> str:
     return text
 
 
+def _http_url(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or not is_plain(text):
+        raise ValueError
+    _ = url.port  # which is a ValueError where it is none
+    return text
+
+
+def _header_name(text: str) -> str:
+    if not _HEADER_NAME.match(text):
+        raise ValueError
+    return text
+
+
+def _header_value(text: str) -> str:
+    if not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ValueError
+    return text
+
+
 def _is_numeric(family: socket.AddressFamily, text: str) -> bool:
     try:
         socket.inet_pton(family, text)
@@ -239,6 +266,9 @@ Who = Annotated[str, AfterValidator(_who)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
 """A SHA-256 fingerprint as 64 lower-case hexadecimal digits, whatever its spelling in the file."""
 PeerAddress = Annotated[str, AfterValidator(_peer_address)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
 V4 = Annotated[str, AfterValidator(_v4)]
 V6 = Annotated[str, AfterValidator(_v6)]
 V4OrV6 = Annotated[str, AfterValidator(_v4_or_v6)]

@@ -51,8 +51,16 @@ class Dispatch:
         """Nobody can be asked what would be done in a dry run."""
         raise AssertionError
 
-    def traceparent(self, envelope: Envelope) -> str:
-        """Returns a message's W3C traceparent: that which came with it, or its own."""
+    def traceparent(self, envelope: Envelope, place: int = 0) -> str:
+        """Returns a message's W3C traceparent: that which came with it, or its own.
+
+        Args:
+            envelope: the message.
+            place: that of the step that it goes out with; of a traced message, each has its own.
+        """
+        trail = envelope.trail
+        if trail is not None and trail.spans is not None:
+            return trail.spans.traceparent(place)
         if not envelope.trace:
             envelope.trace = self.traces.new()
         return self.traces.whole(envelope.trace)
@@ -222,7 +230,8 @@ class Dispatch:
             assert isinstance(envelope, Relayed)
             frame = frames.relayed_request(id, envelope.head, request.data)
         else:
-            more = frames.request_part(self.traceparent(envelope), envelope.trail is not None and envelope.trail.dry)
+            trace = self.traceparent(envelope, request.step.place if request.step is not None else 0)
+            more = frames.request_part(trace, envelope.trail is not None and envelope.trail.dry)
             frame = frames.request(
                 id, envelope.origin.origin, request.hops, request.handlers.request, envelope.id, request.data, more
             )
@@ -242,12 +251,13 @@ class Dispatch:
         handler.outstanding[str(number)] = request
         envelope = request.envelope
         dry = envelope.trail is not None and envelope.trail.dry
+        trace = self.traceparent(envelope, request.step.place if request.step is not None else 0)
         head = frames.request_head(
             envelope.origin.origin,
             request.hops,
             request.handlers.request,
             envelope.id,
-            frames.request_part(self.traceparent(envelope), dry),
+            frames.request_part(trace, dry),
         )
         self.effects.append(AskElsewhere(handler.node, number, request.handlers.name, head, request.data, dry))
         request.data = NULL

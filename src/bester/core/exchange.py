@@ -34,12 +34,14 @@ from __future__ import annotations
 
 from bester.core.endpoints import AttachedHandler, Session
 from bester.core.execution import Execution
+from bester.core.handlers import HandlerType
 from bester.core.intake import Intake
 from bester.core.limits import Limits
 from bester.core.nodes import ForNodes
+from bester.core.route import Trail
 from bester.core.work import Envelope, Relayed, Request
 from bester.errors import BadResponse, BesterError, Overloaded
-from bester.protocol.messages import Command, HandlerMessage, check_status, commands_of
+from bester.protocol.messages import Command, HandlerMessage, check_status, checked_trace, commands_of
 
 
 class Exchange(Intake, Execution, ForNodes):
@@ -108,31 +110,38 @@ class Exchange(Intake, Execution, ForNodes):
             for command in commands:
                 self.execute(envelope, handlers, request.hops, command, message, "")
         else:
-            self._execute_all(request, commands, message)
+            if request.step is not None:
+                request.step.end(now, "good")
+            self._execute_all(envelope, handlers, request.hops, commands, message, request.place)
         pending = envelope.pending = envelope.pending - 1
         if not pending:
             self.finish(envelope)
         elif pending == envelope.awaiting:
             self.only_waits(envelope)
 
-    def _execute_all(self, request: Request, commands: list[Command], message: HandlerMessage) -> None:
-        """Executes the commands for an envelope that is not plain."""
-        envelope, handlers = request.envelope, request.handlers
+    def _execute_all(
+        self,
+        envelope: Envelope,
+        handlers: HandlerType,
+        hops: int,
+        commands: list[Command],
+        message: HandlerMessage,
+        at: str,
+    ) -> None:
+        """Executes the commands for an envelope that is not plain; ``at`` is the place of the request."""
         if isinstance(envelope, Relayed):
             envelope.answer = message
             return
         trail = envelope.trail
-        if request.step is not None:
-            request.step.end(self.now, "good")
         for ordinal, command in enumerate(commands):
-            place = f"{request.place}.{ordinal}" if envelope.once is not None else ""
+            place = f"{at}.{ordinal}" if envelope.once is not None else ""
             if trail is None:
-                self.execute(envelope, handlers, request.hops, command, message, place)
+                self.execute(envelope, handlers, hops, command, message, place)
             elif trail.dry and command.type in ("sendClients", "reply"):
                 self.plan(envelope, trail, handlers, command)
             else:
                 first = len(envelope.results or ())
-                self.execute(envelope, handlers, request.hops, command, message, place)
+                self.execute(envelope, handlers, hops, command, message, place)
                 kind = "server" if command.type == "sendServers" else "clients"
                 trail.add_recipients(kind, first, len(envelope.results or ()), self.now)
                 if command.type == "reply" and isinstance(envelope.origin, Session):
@@ -158,13 +167,29 @@ class Exchange(Intake, Execution, ForNodes):
         """A handler speaks first: executed like an answer, and reported to the handler."""
         type = handler.types[0].name if handler.types else ""
         envelope = Envelope(handler, message.header.id or "", type, self.now)
+        self._trace_push(envelope, message.header.traceparent)
         handler.in_flight += 1
         self.counters.pushes += 1
         try:
             if handler.in_flight > self.limits.max_in_flight:
                 raise Overloaded("too many pushes without their report")
-            for command in commands_of(message.header):
-                self.execute(envelope, handler.types[0], 0, command, message, "")
+            commands = commands_of(message.header)
+            if envelope.plain:
+                for command in commands:
+                    self.execute(envelope, handler.types[0], 0, command, message, "")
+            else:
+                self._execute_all(envelope, handler.types[0], 0, commands, message, "")
         except BesterError as error:
             envelope.error = error
         self.step_done(envelope)
+
+    def _trace_push(self, envelope: Envelope, trace: object) -> None:
+        """A push belongs to the trace that the handler names, if it does."""
+        envelope.trace = checked_trace(trace) if isinstance(trace, str) else ""
+        traced = self.traces.traced
+        spans = traced.begin(envelope.trace, self.now) if traced is not None else None
+        if spans is not None:
+            envelope.trail = Trail(told=False)
+            envelope.trail.spans = spans
+            envelope.trace = spans.traceparent()
+            envelope.plain = False

@@ -10,7 +10,7 @@ from msgspec import Raw
 from bester.core.delivery import Delivering, Written
 from bester.core.endpoints import Session
 from bester.core.handlers import HandlerType
-from bester.core.route import Trail
+from bester.core.route import Trail, place_of
 from bester.core.work import Envelope, Forward, Request
 from bester.errors import BadAddress, BadResponse, InvalidName, NoHandler, TooManyHops, UnknownAccount
 from bester.protocol import frames
@@ -142,7 +142,7 @@ class Execution(Delivering):
             served.add(str(address))
             slot = self.await_result(envelope)
             id = self.new_id() if envelope.once is None else envelope.once.delivery_id(place, str(address))
-            trace = self.traceparent(envelope)
+            trace = self.traceparent(envelope, place_of(slot))
             self.effects.append(Forward(envelope, slot, text, address, type, data, hops, transient, id, trace))
 
     def _send_handler(self, envelope: Envelope, type: str, data: Raw, hops: int, place: str) -> None:

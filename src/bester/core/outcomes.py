@@ -146,13 +146,13 @@ class Outcomes(Dispatch):
         self.close_envelope(envelope, frame)
 
     def _finish_traced(self, envelope: Envelope) -> None:
-        """The same for an envelope that is remembered, or whose route is reported, or that is another node's."""
+        """The same for one that is remembered, traced, another node's, or whose route is reported."""
         if isinstance(envelope.origin, NodePeer):
             self._finish_for_node(envelope.origin, envelope)
             return
         error, results, trail = envelope.error, envelope.results, envelope.trail
         fields = b""
-        if trail is not None:
+        if trail is not None and trail.told:
             fields = b',"route":' + trail.as_json(self.server_name, results)
             if trail.dry:
                 results = None
@@ -160,7 +160,7 @@ class Outcomes(Dispatch):
         record = envelope.once
         if record is None:
             self.tell(envelope.origin, frame)
-            self.close_envelope(envelope, frame)
+            self.close_traced(envelope, frame)
         elif envelope.durable and (error is None or not error.temporary):
             self.effects.append(Remember(record, envelope, frame))
         else:
@@ -178,6 +178,12 @@ class Outcomes(Dispatch):
     def finish_once(self, record: OnceRecord, envelope: Envelope, report: bytes) -> None:
         """A ``once`` message is done: its sender is told, and others that sent it too."""
         raise AssertionError
+
+    def close_traced(self, envelope: Envelope, report: bytes) -> None:
+        """The same as :meth:`close_envelope`, for one that may have spans."""
+        if self.traces.traced is not None:
+            self.traces.traced.end(envelope, self.now)
+        self.close_envelope(envelope, report)
 
     def close_envelope(self, envelope: Envelope, report: bytes) -> None:
         """The report is written: the message is counted, and there is room for another one."""

@@ -95,7 +95,7 @@ class Repeats(Outcomes):
             self.once.finish(record, report)
         self.tell(envelope.origin, report)
         self._tell_waiting(record, report)
-        self.close_envelope(envelope, report)
+        self.close_traced(envelope, report)
 
     def _tell_waiting(self, record: OnceRecord, report: bytes) -> None:
         waiting, record.waiting = record.waiting, []

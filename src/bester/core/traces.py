@@ -4,10 +4,13 @@ Nothing is formatted for a message: the id of its first request, which is a numb
 that are the same from start to stop. What is written into a frame is then ``head``, that id, ``tail``.
 
 The parent's id is the same for all: a message that comes with a traceparent is passed on with it, as W3C asks of those
-who record no spans, so no two steps of a trace have theirs from this server.
+who record no spans, so no two steps of a trace have theirs from this server. Where ``traced`` is there, some messages
+are traced, and have ids of their own from :mod:`bester.core.spans`.
 """
 
 from __future__ import annotations
+
+from bester.core.spans import Traced
 
 DIGITS = 13
 """Of a trace's 32 digits, those for the number: enough for 6 years of 50,000 messages in each second."""
@@ -19,13 +22,15 @@ class Traces:
 
     Args:
         digits: the 35 hexadecimal digits that all of them share; random, else they repeat after a restart.
+        traced: traces some messages; of the others, those who get them learn that they are not traced.
     """
 
-    __slots__ = ("_last", "_prefix", "_suffix", "head", "tail", "until")
+    __slots__ = ("_last", "_prefix", "_suffix", "head", "tail", "traced", "until")
 
-    def __init__(self, digits: str) -> None:
+    def __init__(self, digits: str, traced: Traced | None = None) -> None:
+        self.traced = traced
         self._prefix = f"00-{digits[: 32 - DIGITS]}"
-        self._suffix = f"-{digits[32 - DIGITS : SHARED_DIGITS]}-01"
+        self._suffix = f"-{digits[32 - DIGITS : SHARED_DIGITS]}-{'01' if traced is None else '00'}"
         self._last = 0
         self.tail = f'{self._suffix}"'.encode()
         """What stands behind a request's id in its header."""

@@ -10,6 +10,7 @@ from bester.net.channel import Channel
 from bester.protocol.commands import Response
 from bester.protocol.handler import ATTACH_ID, DETACH_ID, HandlerConversation, Request
 from bester.protocol.reports import ConnectError, ConnectionClosed, FatalError, Report, ReportError
+from bester.tracing import current_traceparent
 
 _ATTACH_TIMEOUT_S = 10.0
 _DETACH_TIMEOUT_S = 1.0
@@ -68,7 +69,7 @@ class Attachment:
         id = f"push-{self._next_id()}"
         if self._channel is not None and self._channel.full:
             await self._channel.drain()
-        return await self._ask(self._conversation.push(id, response, type), id)
+        return await self._ask(self._conversation.push(id, response, type, current_traceparent()), id)
 
     async def stop(self, timeout_s: float | None) -> None:
         """Takes no new requests, finishes the outstanding ones within the time limit, and ends the connection."""

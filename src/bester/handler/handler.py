@@ -17,6 +17,7 @@ from typing import Self, TypeVar
 
 from bester.handler.attached import Attachment
 from bester.handler.classic import ClassicListener
+from bester.handler.export import exporting
 from bester.handler.registry import Function, Registry, log
 from bester.protocol.commands import Response
 from bester.protocol.reports import ClientError, ConnectError, ConnectionClosed, Refused, Report
@@ -127,6 +128,8 @@ class Handler:
     def run(self) -> None:
         """Handles messages until SIGTERM or SIGINT; then finishes what is outstanding and returns.
 
+        Where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set, OpenTelemetry spans are sent there (docs/tracing.md).
+
         Raises:
             Refused: the server does not want this handler, whose types or name are wrong for it.
             bester.errors.BadConfiguration: the classic socket cannot be made.
@@ -134,7 +137,10 @@ class Handler:
         import uvloop  # only whoever runs the loop chooses it
 
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with (
+            exporting(self._name or ",".join(self._registry.types)),
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
             runner.run(self._run())
 
     async def _run(self) -> None:

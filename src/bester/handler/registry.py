@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from bester.protocol.commands import KINDS, Response
 from bester.protocol.handler import Request
+from bester.tracing import tracer
 
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
 """A handler: ``def`` (called in the event loop, so it must be quick) or ``async def``."""
@@ -90,7 +91,11 @@ class Runner:
     def __init__(
         self, registry: Registry, answer: Callable[[Request, Response], None], fail: Callable[[Request], None]
     ) -> None:
-        self._find = registry.get
+        self._find: Callable[[str], Registered | None] = registry.get
+        if (found := tracer()) is not None:
+            from bester.handler.traced import traced  # which needs OpenTelemetry
+
+            self._find = traced(found, registry.get)
         self._answer = answer
         self._fail = fail
         self._tasks: set[asyncio.Task[None]] = set()

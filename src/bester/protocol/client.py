@@ -123,7 +123,15 @@ class ClientConversation:
         return frame(encode_text({"header": header, "payload": payload}))
 
     def message(
-        self, type: str, id: str, data: object, *, once: bool = False, route: bool = False, dry_run: bool = False
+        self,
+        type: str,
+        id: str,
+        data: object,
+        *,
+        once: bool = False,
+        route: bool = False,
+        dry_run: bool = False,
+        traceparent: str = "",
     ) -> bytes:
         """A message; answered by a :class:`Report` with its id.
 
@@ -134,14 +142,15 @@ class ClientConversation:
             once: a resend with the same id and data is not handled twice (section 4).
             route: the report tells the way (section 7; needs the feature ``route``).
             dry_run: nothing is delivered, the report tells the way it would take.
+            traceparent: the W3C trace that the message belongs to; ``""``: the server begins one.
 
         Raises:
             TooLarge: more than the server takes; it would end the connection.
             TypeError: ``data`` has no JSON form.
         """
-        if once or route or dry_run:
-            flags = {"once": once, "route": route, "dryRun": dry_run}
-            header = encode_text({name: True for name, is_set in flags.items() if is_set})
+        if once or route or dry_run or traceparent:
+            flags = {"once": once, "route": route, "dryRun": dry_run, "traceparent": traceparent}
+            header = encode_text({name: value for name, value in flags.items() if value})
             head = b'{"header":' + header + b',"payload":{"type":' + encode_text(type) + b',"id":'
         else:
             head = self._heads.get(type) or self._head(type)

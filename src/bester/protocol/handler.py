@@ -163,19 +163,22 @@ class HandlerConversation:
         """Answers that the message could not be handled; its sender is reported ``handlerError``."""
         return frame(b'{"header":{"id":' + encode_text(request.request_id) + b',"status":"1"}}')
 
-    def push(self, id: str, response: Response, type: str | None = None) -> bytes:
+    def push(self, id: str, response: Response, type: str | None = None, traceparent: str = "") -> bytes:
         """Speaks first; answered by a report with this id.
 
         Args:
             id: ours, different from the pushes that have no report yet.
             response: the commands; one without data carries null.
             type: of what is sent, where a command does not say; None: the first attached one.
+            traceparent: the W3C trace that it belongs to; ``""``: the server begins one.
 
         Raises:
             TypeError: the commands have no form on the wire.
         """
         written = encode_response(response, NULL, type)
         head = b'{"header":{"messageType":"push","id":' + encode_text(id) + b","
+        if traceparent:
+            head += b'"traceparent":' + encode_text(traceparent) + b","
         return frame(b"".join((head, written.what, b'},"payload":', written.payload(), b"}")))
 
     # -- from the server --------------------------------------------------------------------------------------

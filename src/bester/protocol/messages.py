@@ -177,6 +177,8 @@ class HandlerHeader(Struct, gc=False, rename="camel"):
     command: Command | None = None
     commands: list[Command] | None = None
     message_type: str | None = None
+    traceparent: Any = ""
+    """Of a push, the trace that it belongs to; what is none counts as absent."""
 
 
 class HandlerMessage(Struct, gc=False):

@@ -29,6 +29,7 @@ from bester.server.receipts import Receipts
 from bester.server.sampling import Sampler
 from bester.server.settings import attached_rules, exchange_limits, make_listener, make_stores, type_rules
 from bester.server.supervisor import Supervisor
+from bester.server.tracing import Tracing
 from bester.store.receipts import SqliteReceipts
 
 log = logging.getLogger("bester.server")
@@ -77,7 +78,7 @@ class Server:
             name = node_name(config.cluster)
             self._bus = Bus(bus_options(config.cluster), f"{config.server.name} {name}")
             hall.nodes = Nodes(hall, self._bus, name)
-        accounts, hall.messages = make_stores(config, hall.store_lost)
+        accounts, hall.messages = make_stores(config, hall.store_lost, self._bus)
         hall.accounts = AccountService(hall, accounts)
         hall.mailboxes = Mailboxes(hall, hall.messages)
         hall.classic = ClassicCalls(hall)
@@ -118,6 +119,9 @@ class Server:
         await hall.accounts.open()
         await hall.messages.open()
         hall.receipts.open()
+        if config.tracing is not None:
+            hall.tracing = Tracing(hall, config.tracing)
+            hall.tracing.open()
         trust = hall.forwarding.trust
         trust.use(await asyncio.to_thread(Identities, config))
         hall.spawn(trust.remind())
@@ -183,7 +187,7 @@ class Server:
             rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
             rules = self.hall.supervisor.rules(rules)
             kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
-            kept |= {name: getattr(self.config, name) for name in ("storage", "database")}
+            kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing")}
             handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
             switched = new.model_copy(update={**kept, "handlers": handlers})
             identities = await asyncio.to_thread(Identities, switched)
@@ -282,5 +286,7 @@ class Server:
         await hall.accounts.close()
         await hall.messages.close()
         await hall.receipts.close()
+        if hall.tracing is not None:
+            await hall.tracing.close()
         if self._bus is not None:
             await self._bus.close()

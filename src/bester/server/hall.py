@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from bester.server.receipts import Receipts
     from bester.server.sampling import Sampler
     from bester.server.supervisor import Supervisor
+    from bester.server.tracing import Tracing
     from bester.store.ports import MessageStore
 
 log = logging.getLogger("bester.hall")
@@ -77,6 +78,8 @@ class Hall:
         self.config = config
         self.exchange = Exchange(config.server.name, boot=secrets.token_hex(8))
         self.exchange.traces = Traces(secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS])
+        self.tracing: Tracing | None = None
+        """Makes spans, where that is configured."""
         self.clock: Callable[[], float] = time.monotonic
         self.started = time.time()
         self.counts = Counts()
@@ -219,6 +222,8 @@ class Hall:
         self.receipts.sweep(now)
         if self.nodes is not None:
             self.nodes.sweep(now)
+        if self.tracing is not None:
+            self.tracing.sweep(now)
         timeout_s = self.config.limits.frame_timeout
         for connection in list(self.incomplete):
             connection.check_frame_time(now, timeout_s)

@@ -443,9 +443,8 @@ class ListenerConnection(Connection):
         self.write([frames.report(payload.id if payload is not None else "", fields=fields)])
         if payload is not None and payload.type != "dummy":
             header = message.header
-            self._handle_linked(
-                peer, LinkMessage(payload, LinkHeader(header.hops, header.once, header.route, header.dry_run)), size
-            )
+            told = LinkHeader(header.hops, header.once, header.route, header.dry_run, header.traceparent)
+            self._handle_linked(peer, LinkMessage(payload, told), size)
         self._wait_in_line()
         # What came with the first message is cut when that one is done with.
         asyncio.get_running_loop().call_soon(self._go_on_linked)

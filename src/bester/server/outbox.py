@@ -104,7 +104,8 @@ def item_of(forward: Forward, order: int) -> Item:
     classic_id = forward.envelope.id
     item = Item(order, forward.message_id, forward.type, forward.data, forward.hops, forward.trace, classic_id)
     item.forward = forward
-    item.trail = forward.envelope.trail
+    trail = forward.envelope.trail
+    item.trail = trail if trail is not None and trail.told else None
     return item
 
 

@@ -16,6 +16,7 @@ from bester.protocol.names import username
 from bester.store.ports import AccountStore, MessageStore
 
 if TYPE_CHECKING:
+    from bester.bus.connection import Bus
     from bester.store.database import Database
 
 EVERYONE = frozenset({"accounts", "servers"})
@@ -82,12 +83,20 @@ def make_listener(listener: ListenerConfig) -> Listener:
 
 
 def make_stores(
-    config: Config, on_lost: Callable[[BaseException], None] | None = None
+    config: Config, on_lost: Callable[[BaseException], None] | None = None, bus: Bus | None = None
 ) -> tuple[AccountStore, MessageStore]:
     """Returns the configured drivers, not yet opened, which share one database where both are embedded.
 
-    Each of them is opened and closed; ``on_lost`` is told when they cannot go on.
+    Each of them is opened and closed; ``on_lost`` is told when they cannot go on. With a ``bus``, which is open before
+    they are, they are those of a cluster.
     """
+    if bus is not None and config.cluster is not None:
+        from bester.store.jetstream.accounts import JetStreamAccounts
+        from bester.store.jetstream.messages import JetStreamMessages
+        from bester.store.jetstream.names import Names
+
+        names, replicas = Names(config.server.name), config.cluster.replicas
+        return JetStreamAccounts(bus, names, replicas), JetStreamMessages(bus, names, replicas)
     from bester.store.messages import SqliteMessages
 
     database = _database(config, on_lost)

@@ -75,6 +75,12 @@ class Metrics(Collector):
         yield from self._clients()
         yield from self._servers()
         yield from self._storage()
+        tracing = self._hall.tracing
+        if tracing is not None:
+            spans = CounterMetricFamily("bester_spans", "OpenTelemetry spans", labels=["outcome"])
+            for outcome, count in (("sent", tracing.sent), ("failed", tracing.failed), ("dropped", tracing.dropped)):
+                spans.add_metric([outcome], count)
+            yield spans
         sampler = self._hall.sampler
         yield GaugeMetricFamily("bester_loop_lag_seconds", "How late the event loop was", sampler.lag_s)
         worst = "How late the event loop was at most within 10 s"

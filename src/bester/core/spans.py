@@ -1,0 +1,86 @@
+"""The OpenTelemetry spans of messages, as far as the exchange has to know of them (docs/tracing.md).
+
+A traced message has one span of the server's own, and one for each step of its trail. Their ids are a number by chance,
+which the server gives, and what comes after it: a step's *place* is added. So a step's id is known before anything goes
+out with it, and nothing is made for it. The spans themselves are made later, and elsewhere, from what is ``ended``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from bester.core.endpoints import Endpoint
+    from bester.core.route import Trail
+    from bester.core.work import Envelope
+    from bester.errors import BesterError
+
+
+class Spans(NamedTuple):
+    """The ids of one message's spans on this server."""
+
+    trace: str
+    """The trace's 32 digits."""
+    parent: str
+    """The 16 digits of the span that it came from, or ``""``."""
+    first: int
+    """The id of the server's own span."""
+    began: float
+    """In seconds of the exchange's clock."""
+
+    def traceparent(self, place: int = 0) -> str:
+        """Returns what goes out with the step of this place; 0: with the message as a whole."""
+        return f"00-{self.trace}-{self.first + place:016x}-01"
+
+
+class Ended(NamedTuple):
+    """A traced message that is done with. Times are of the exchange's clock, in seconds."""
+
+    at: float
+    spans: Spans
+    origin: Endpoint
+    type: str
+    id: str
+    """The sender's own."""
+    error: BesterError | None
+    trail: Trail
+    results: Sequence[bytes]
+    """Entries of the recipients that the trail has steps for."""
+
+    @property
+    def size(self) -> int:
+        """How many spans it makes."""
+        return 1 + len(self.trail.steps)
+
+
+class Traced:
+    """Those of the last moments, for the server to take away.
+
+    Args:
+        begin: decides about a message, by the traceparent that it came with (checked, or ``""``) and the time: None
+            leaves it untraced.
+    """
+
+    __slots__ = ("begin", "dropped", "ended", "left")
+
+    def __init__(self, begin: Callable[[str, float], Spans | None]) -> None:
+        self.begin = begin
+        self.ended: list[Ended] = []
+        self.left = 0
+        """How many more spans are taken; 0 as long as nobody takes them away."""
+        self.dropped = 0
+        """Spans that were too many."""
+
+    def end(self, envelope: Envelope, now: float) -> None:
+        """A message has its report: its spans are complete, if it is traced."""
+        trail = envelope.trail
+        if trail is None or trail.spans is None:
+            return
+        results = (envelope.results or [])[: trail.slots]
+        entry = Ended(now, trail.spans, envelope.origin, envelope.type, envelope.id, envelope.error, trail, results)
+        if entry.size > self.left:
+            self.dropped += entry.size
+        else:
+            self.left -= entry.size
+            self.ended.append(entry)
