@@ -48,9 +48,19 @@ class NatsServer:
         options: more lines of its configuration.
         routes: the ports of all members of its cluster, its own first; none where it is alone.
         wait: whether it is ready when it is made.
+        jetstream: whether it has streams.
+        max_store: how much they may hold.
     """
 
-    def __init__(self, folder: Path, options: str = "", routes: Sequence[int] = (), wait: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: str = "",
+        routes: Sequence[int] = (),
+        wait: bool = True,
+        jetstream: bool = True,
+        max_store: str = "10GB",
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port, self.monitor = free_ports(2)
@@ -59,9 +69,10 @@ class NatsServer:
             f"listen: 127.0.0.1:{self.port}",
             f"http: 127.0.0.1:{self.monitor}",
             "max_payload: 4MB",
-            f'jetstream: {{store_dir: "{folder / "js"}"}}',
             options,
         ]
+        if jetstream:
+            lines.append(f'jetstream: {{store_dir: "{folder / "js"}", max_file_store: {max_store}}}')
         if routes:
             others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes[1:])
             lines.append(f"cluster: {{name: test, listen: 127.0.0.1:{routes[0]}, routes: [{others}]}}")

@@ -2,7 +2,8 @@
 
 So a repeat is refused by the stream itself, whichever node brings it. What a mailbox holds is counted by each node for
 the accounts that it has just put something into, from what is in the stream; two nodes that do so at the same moment
-may together go beyond a bound by what each has under way. NATS itself removes what has expired.
+may together go beyond a bound by what each has under way. Letters that are under way together when the stream gets a
+new leader may change places. NATS itself removes what has expired.
 """
 
 from __future__ import annotations

@@ -1,0 +1,242 @@
+"""What the streams of a cluster do beside the contracts: several nodes at once, lifetimes, no room, no NATS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from tests.nats import NatsServer, nats_cluster
+
+from bester.bus.connection import Bus, BusOptions
+from bester.errors import BadConfiguration, Internal, MailboxFull, Overloaded, StorageFull
+from bester.store.jetstream import stream as streams
+from bester.store.jetstream.accounts import JetStreamAccounts
+from bester.store.jetstream.messages import JetStreamMessages
+from bester.store.jetstream.names import Names
+from bester.store.jetstream.stream import Repeated, Stream, Wanted
+from bester.store.ports import Letter, MailboxBounds, Outgoing, Remembered
+
+NOW = 1_000_000.0
+WIDE = MailboxBounds(100_000, 100_000_000, 3600.0)
+PLENTY = 10**9
+
+
+async def connected(server: NatsServer) -> Bus:
+    bus = Bus(BusOptions((server.url,)), "test")
+    await bus.open()
+    return bus
+
+
+@pytest.fixture
+async def buses(nats: NatsServer) -> AsyncIterator[list[Bus]]:
+    """Two nodes' connections."""
+    made = [await connected(nats) for _ in range(2)]
+    yield made
+    for bus in made:
+        await bus.close()
+
+
+@pytest.fixture
+async def stores(buses: list[Bus], tmp_path: Path) -> AsyncIterator[list[JetStreamMessages]]:
+    """The same store, as two nodes have it."""
+    made = [JetStreamMessages(bus, Names(str(tmp_path))) for bus in buses]
+    for store in made:
+        await store.open()
+    yield made
+    for store in made:
+        await store.close()
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path / "nats")
+    yield server
+    server.kill()
+
+
+def letter(id: str, data: bytes = b"{}") -> Letter:
+    return Letter("alice", id, "text", data)
+
+
+async def ids(store: JetStreamMessages) -> list[str]:
+    return [one.delivery_id for one in await store.read_mailbox("alice", 0, 10_000, PLENTY, NOW)]
+
+
+async def test_nodes_share_a_mailbox_and_a_repeat_of_another_node_is_there_once(
+    stores: list[JetStreamMessages],
+) -> None:
+    one, other = stores
+    assert await one.deposit([letter("a"), letter("b")], WIDE, NOW) == [None, None]
+    assert await other.deposit([letter("a"), letter("c")], WIDE, NOW) == [None, None]
+    assert await ids(one) == await ids(other) == ["a", "b", "c"]
+    await one.take_letters([("alice", "b")])
+    assert await ids(other) == ["a", "c"]
+
+
+async def test_two_nodes_that_bring_the_same_at_the_same_time_put_it_once(stores: list[JetStreamMessages]) -> None:
+    batches = [store.deposit([letter(f"d{n}") for n in range(50)], WIDE, NOW) for store in stores]
+    assert await asyncio.gather(*batches) == [[None] * 50] * 2
+    assert sorted(await ids(stores[0])) == sorted(f"d{n}" for n in range(50))
+
+
+async def test_what_other_nodes_put_there_counts(
+    stores: list[JetStreamMessages], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bester.store.jetstream.mailboxes.COUNTED_S", 0.0)
+    one, other = stores
+    bounds = MailboxBounds(3, 100, 3600.0)
+    await one.deposit([letter("a"), letter("b")], bounds, NOW)
+    results = await other.deposit([letter("c"), letter("d")], bounds, NOW)
+    assert [type(result) for result in results] == [type(None), MailboxFull]
+    await one.take_letters([("alice", "a")])
+    assert await other.deposit([letter("d", b"x" * 95)], bounds, NOW) == [None]
+    (full,) = await one.deposit([letter("e", b"xx")], MailboxBounds(100, 100, 3600.0), NOW)
+    assert isinstance(full, MailboxFull)
+
+
+async def test_nats_removes_what_has_expired(stores: list[JetStreamMessages]) -> None:
+    store = stores[0]
+    await store.deposit([letter("short")], MailboxBounds(100, PLENTY, 1.0), NOW)
+    await store.deposit([letter("long")], WIDE, NOW)
+    async with asyncio.timeout(20):
+        while (await store.mailbox_size("alice")).messages > 1:
+            await asyncio.sleep(0.05)
+    assert await ids(store) == ["long"]
+    assert await store.expire_letters(NOW + 10**9, 100) == 0
+
+
+async def test_many_letters_are_counted_without_their_data(stores: list[JetStreamMessages]) -> None:
+    one, other = stores
+    await one.deposit([letter(f"d{n}", b"x" * 10) for n in range(2500)], WIDE, NOW)
+    size = await other.mailbox_size("alice")
+    assert (size.messages, size.bytes) == (2500, 25_000)
+
+
+async def test_the_outbox_and_the_memory_are_shared(stores: list[JetStreamMessages]) -> None:
+    one, other = stores
+    message = Outgoing("host:1", "m", "text", b"{}", 0)
+    (position,) = await one.enqueue([message], NOW)
+    assert await other.enqueue([message], NOW) == [position]
+    record = Remembered(b"k" * 16, b"d" * 16, b"report")
+    await one.remember([record], NOW)
+    await other.remember([Remembered(b"k" * 16, b"d" * 16, b"another")], NOW)
+    assert await other.recall(b"k" * 16) == record
+
+
+async def test_of_two_nodes_that_make_one_account_one_does(buses: list[Bus], tmp_path: Path) -> None:
+    stores = [JetStreamAccounts(bus, Names(str(tmp_path))) for bus in buses]
+    for store in stores:
+        await store.open()
+    made = await asyncio.gather(
+        *(store.add("alice", f"${n}") for n, store in enumerate(stores)), return_exceptions=True
+    )
+    assert sum(result is None for result in made) == 1
+    changes = [store.set_roles("alice", (f"r{n}",)) for n, store in enumerate(stores) for _ in range(10)]
+    await asyncio.gather(*changes)
+    for store in stores:
+        await store.close()
+
+
+async def test_nats_that_goes_away_fails_at_once_and_works_again_when_it_is_back(
+    own: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "AGAIN_S", (0.01, 0.05))
+    bus = await connected(own)
+    store = JetStreamMessages(bus, Names(str(tmp_path)))
+    await store.open()
+    assert await store.deposit([letter("a")], WIDE, NOW) == [None]
+    own.kill()
+    while bus.up:
+        await asyncio.sleep(0.005)
+    for failing in (store.deposit([letter("b")], WIDE, NOW), store.has_mail("alice"), store.recall(b"k" * 16)):
+        with pytest.raises(Overloaded):
+            await failing
+    own.start()
+    while not bus.up:
+        await asyncio.sleep(0.005)
+    assert await store.deposit([letter("b"), letter("c")], WIDE, NOW) == [None, None]
+    assert await ids(store) == ["a", "b", "c"]
+    await store.close()
+    await bus.close()
+
+
+async def test_what_was_under_way_when_nats_died_is_asked_again(own: NatsServer, tmp_path: Path) -> None:
+    bus = await connected(own)
+    store = JetStreamMessages(bus, Names(str(tmp_path)))
+    await store.open()
+    putting = asyncio.ensure_future(store.deposit([letter(f"d{n}") for n in range(100)], WIDE, NOW))
+    own.kill()
+    own.start()
+    assert await putting == [None] * 100
+    assert await ids(store) == [f"d{n}" for n in range(100)]
+    await store.close()
+    await bus.close()
+
+
+async def test_no_room_is_told(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats", max_store="1MB")
+    bus = await connected(server)
+    try:
+        stream = Stream(bus, Wanted("FULL", "full.>"))
+        await stream.open()
+        results = await asyncio.gather(
+            *(stream.put(f"full.{number}", b"x" * 100_000) for number in range(50)), return_exceptions=True
+        )
+        assert isinstance(results[0], int)
+        assert isinstance(results[-1], StorageFull)
+    finally:
+        await bus.close()
+        server.kill()
+
+
+async def test_more_replicas_than_servers_are_refused(buses: list[Bus]) -> None:
+    with pytest.raises(BadConfiguration, match=r"cluster\.replicas"):
+        await Stream(buses[0], Wanted("MANY", "many.>", replicas=3)).open()
+
+
+async def test_a_nats_without_jetstream_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "AGAIN_S", (0.01,))
+    server = NatsServer(tmp_path / "nats", jetstream=False)
+    bus = await connected(server)
+    try:
+        with pytest.raises(BadConfiguration, match="is it on"):
+            await Stream(bus, Wanted("NONE", "none.>")).open()
+    finally:
+        await bus.close()
+        server.kill()
+
+
+async def test_a_closed_stream_says_so(buses: list[Bus]) -> None:
+    stream = Stream(buses[0], Wanted("CLOSED", "closed.>", refuse_repeats=True))
+    await stream.open()
+    await stream.put("closed.a", b"")
+    with pytest.raises(Repeated):
+        await stream.put("closed.a", b"")
+    stream.close()
+    with pytest.raises(Internal, match="closed"):
+        await stream.last("closed.a")
+
+
+async def test_three_servers_keep_what_two_of_them_have(tmp_path: Path) -> None:
+    servers = nats_cluster(tmp_path)
+    bus = Bus(BusOptions(tuple(server.url for server in servers)), "test")
+    await bus.open()
+    store = JetStreamMessages(bus, Names("three"), replicas=3)
+    accounts = JetStreamAccounts(bus, Names("three"), replicas=3)
+    try:
+        await store.open()
+        await accounts.open()
+        await accounts.add("alice", "$hash")
+        assert await store.deposit([letter(f"d{n}") for n in range(50)], WIDE, NOW) == [None] * 50
+        servers[0].kill()
+        assert await store.deposit([letter(f"e{n}") for n in range(50)], WIDE, NOW) == [None] * 50
+        found = await ids(store)
+        assert found[:50] == [f"d{n}" for n in range(50)]
+        assert sorted(found[50:]) == sorted(f"e{n}" for n in range(50))  # those under way may have changed places
+        assert await accounts.exists(["alice", "bob"]) == {"alice"}
+    finally:
+        await bus.close()
+        for server in servers:
+            server.kill()
