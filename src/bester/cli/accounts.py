@@ -56,7 +56,11 @@ def open_accounts(config: Config) -> Accounts:
 
     try:
         return _Running(Control(config.control.address))
-    except NotRunning:
+    except NotRunning as error:
+        from bester.config.nodes import has_private_nats
+
+        if has_private_nats(config):
+            fail(f"{error}; the accounts are kept by besterd --nodes, which has to run for that", NO_CONNECTION)
         return _Stored(config)
     except ControlError as error:
         fail(str(error), NO_CONNECTION)
@@ -103,15 +107,11 @@ class _Stored:
 
     def _run(self, work: Callable[[AccountStore], Awaitable[T]]) -> T:
         from bester.errors import BesterError
-        from bester.server.settings import make_store
+        from bester.server.settings import open_stores
 
         async def opened() -> T:
-            store = make_store(self._config)
-            await store.open()
-            try:
+            async with open_stores(self._config) as (store, _):
                 return await work(store)
-            finally:
-                await store.close()
 
         try:
             return asyncio.run(opened())

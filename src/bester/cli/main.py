@@ -19,6 +19,7 @@ from bester.cli.check import check
 from bester.cli.demo import demo
 from bester.cli.gadget import gadget
 from bester.cli.handler import handler
+from bester.cli.importing import import_
 from bester.cli.init import init
 from bester.cli.listening import listen
 from bester.cli.operate import drain, kick, reload
@@ -58,6 +59,7 @@ def _root(
 
 for command in (init, check, send, ask, listen, status, trace, why, reload, kick, drain, backup, demo, bench):
     app.command()(command)
+app.command("import")(import_)
 app.add_typer(account, name="account")
 app.add_typer(queue, name="queue")
 app.add_typer(handler, name="handler")

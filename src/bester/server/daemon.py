@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from bester.bus.connection import Bus
@@ -67,9 +68,17 @@ class Server:
     Args:
         config: what it is to do.
         web: makes what serves a configured listener ``web``; called only where there is one.
+        read: reads the configuration again, for a reload.
+        shared: whether its TCP ports are those of other nodes on this machine, too.
     """
 
-    def __init__(self, config: Config, web: Callable[[Hall, ListenerConfig], Web] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        web: Callable[[Hall, ListenerConfig], Web] | None = None,
+        read: Callable[[Path], Config] = load,
+        shared: bool = False,
+    ) -> None:
         self.config = config
         self.hall = hall = Hall(config)
         hall.gate = Gate(hall)
@@ -86,6 +95,8 @@ class Server:
         hall.receipts = Receipts(hall, SqliteReceipts(config.storage.receipts))
         hall.supervisor = Supervisor(hall)
         hall.sampler = Sampler(hall)
+        self._read = read
+        self._shared = shared
         self._make_web = web
         self._web: Web | None = None
         hall.reloader = self.reload
@@ -143,7 +154,7 @@ class Server:
             if configured.kind == "web":
                 say(f"listening on {await self._open_web(configured)}")
                 continue
-            listener = make_listener(configured)
+            listener = make_listener(configured, self._shared)
             self.listeners.append(listener)
             self._ask_for_certificates(listener)
             await listener.open(lambda: ListenerConnection(hall), handshake_timeout_s=timeout_s)
@@ -182,17 +193,17 @@ class Server:
         async with self._reloading:
             if self.config.path is None:
                 raise BadConfiguration("the server was started without a configuration file")
-            new = await asyncio.to_thread(load, self.config.path)
+            new = await asyncio.to_thread(self._read, self.config.path)
             waiting = changes_needing_restart(self.config, new)
             rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
             rules = self.hall.supervisor.rules(rules)
             kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
-            kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing")}
+            kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing", "cluster")}
             handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
             switched = new.model_copy(update={**kept, "handlers": handlers})
             identities = await asyncio.to_thread(Identities, switched)
             self.config = self.hall.config = switched
-            set_up_log(new.log.level, new.log.format)
+            set_up_log(new.log.level, new.log.format, self.config.cluster.node or "" if self.config.cluster else "")
             hall = self.hall
             hall.max_send_queue = new.limits.max_send_queue
             hall.exchange.now = hall.clock()
