@@ -175,7 +175,7 @@ def test_nothing_outlives_a_parent_that_is_killed(commands: Commands) -> None:
 def test_what_cannot_be_several_nodes_is_refused(commands: Commands) -> None:
     for arguments in (["--nodes"], ["--nodes", "0"], ["--nodes", "65"], ["--nodes", "x", "server.conf"]):
         result = commands.besterd(*arguments)
-        assert (result.returncode, "Usage: besterd" in result.stderr) == (2, True)
+        assert (result.returncode, "Usage: besterd [--nodes N]" in result.stderr) == (2, True)
     commands.configure(network={"tcp4": {"port": 0}})
     result = commands.besterd("--nodes", "2", "server.conf")
     assert result.returncode == 2
