@@ -233,5 +233,5 @@ async def test_a_message_that_nats_does_not_take_is_told(nats: NatsServer, clust
     await messages.open()
     await messages.deposit([Letter("user00", "large", "chat", b"0" * 4_200_000)], MailboxBounds(99, 10**8, 99.0), NOW)
     await messages.close()
-    with pytest.raises(BadConfiguration, match="a message of 4200000 bytes.*max_payload"):
+    with pytest.raises(BadConfiguration, match="a message of 4200000 bytes"):
         await cluster.move()

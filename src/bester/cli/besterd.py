@@ -90,7 +90,7 @@ def _main(arguments: list[str]) -> int:
         print(f"besterd: {error.message}", file=sys.stderr)
         return 2
     set_up_log(config.log.level, config.log.format, config.cluster.node or "" if number and config.cluster else "")
-    for line in config.warnings if number < 2 else ():
+    for line in config.warnings if not number else ():
         log.warning("configuration: %s", line)
     if nodes:
         from bester.cli.nodes import run_nodes

@@ -156,15 +156,22 @@ class PrivateNats:
             preexec_fn=_ends_with_parent(),
         )
         try:
+            await self._wait_ready(process)
+        except BaseException:
+            if process.returncode is None:
+                process.kill()
+            raise
+        return process
+
+    async def _wait_ready(self, process: Process) -> None:
+        try:
             async with asyncio.timeout(READY_S):
                 while not await self._answers():
                     if process.returncode is not None:
                         raise BadConfiguration(f"nats-server does not start: {self._last_words()}")
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            process.kill()
             raise BadConfiguration(f"nats-server was not ready within {READY_S:.0f} s: {self._last_words()}") from None
-        return process
 
     async def _answers(self) -> bool:
         """Whether it greets, and has streams."""

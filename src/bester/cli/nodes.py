@@ -15,8 +15,9 @@ import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bester.cli.kept import Kept
 from bester.config.nodes import nodes_problems
@@ -34,21 +35,38 @@ _OF_THE_PARENT = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """What the service manager tells the process that it started, and nobody else."""
 
 
-def run_nodes(config: Config, count: int, say: Callable[[str], None]) -> int:
+class Manager(Protocol):
+    """The service manager, which knows of this process alone."""
+
+    def ready(self, status: str) -> None:
+        """All nodes are."""
+
+    def stopping(self, limit_s: float) -> None:
+        """They stop, in about that time at most."""
+
+    def reloading(self) -> AbstractContextManager[None]:
+        """They are told to read the configuration again."""
+
+    def close(self) -> None:
+        """Nothing more is told."""
+
+
+def run_nodes(config: Config, count: int, say: Callable[[str], None], manager: Manager | None = None) -> int:
     """Runs several nodes until they are to stop; returns the exit status."""
     problems = list(nodes_problems(config, count))
     if problems:
         for one in problems:
             print(f"besterd: {one}", file=sys.stderr)
         return 2
-    return asyncio.run(_Parent(config, count, say).run())
+    return asyncio.run(_Parent(config, count, say, manager).run())
 
 
 class _Parent:
     """The nodes of one machine, and their NATS."""
 
-    def __init__(self, config: Config, count: int, say: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, count: int, say: Callable[[str], None], manager: Manager | None) -> None:
         assert config.path is not None
+        self._manager = manager
         self._config = config
         self._path = config.path
         self._say = say
@@ -73,6 +91,8 @@ class _Parent:
         self._say("stopping")
         await self._end()
         self._say("stopped")
+        if self._manager is not None:
+            self._manager.close()
         return self._status
 
     async def _start(self) -> None:
@@ -99,7 +119,10 @@ class _Parent:
         for node in self._nodes:
             await node.ready.wait()
         self._ready = True
-        self._say(f"{self._config.server.name} is ready")
+        status = f"{self._config.server.name} is ready"
+        self._say(status)
+        if self._manager is not None:
+            self._manager.ready(status)
 
     async def _take_over(self) -> None:
         """Moves what a server without nodes has kept here, once."""
@@ -131,11 +154,14 @@ class _Parent:
         return False
 
     def _reload(self) -> None:
-        for node in self._nodes:
-            node.kept.signal(signal.SIGHUP)
+        with self._manager.reloading() if self._manager is not None else nullcontext():
+            for node in self._nodes:
+                node.kept.signal(signal.SIGHUP)
 
     async def _end(self) -> None:
         timeout_s = self._config.limits.drain_timeout + STOP_S
+        if self._manager is not None:
+            self._manager.stopping(timeout_s * len(self._nodes))
         for node in reversed(self._nodes):
             await node.kept.stop(timeout_s)
         if self._nats is not None:

@@ -41,7 +41,7 @@ Replicas = Annotated[int, AfterValidator(_replicas)]
 class Cluster(Block):
     """How a node reaches the others: over NATS with JetStream, 2.11 or later."""
 
-    nats: Annotated[tuple[NatsUrl, ...], Field(strict=False, min_length=1)] = field(
+    nats: Annotated[tuple[NatsUrl, ...], Field(strict=False)] = field(
         ...,
         "The addresses of the NATS servers, as in `nats://host:4222`, or `tls://host:4222`.",
         "a list of at least one address",
