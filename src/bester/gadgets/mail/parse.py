@@ -33,10 +33,13 @@ MAX_HEADER_BYTES = 128 * 1024
 MAX_FIELD_BYTES = 32 * 1024
 MAX_PARTS = 1000
 MAX_DEPTH = 50
+MAX_CONTAINERS = 250
+"""Parts that contain others, mails in mails among them."""
 MAX_ADDRESSES = 1000
 MAX_HOPS = 100
 MAX_RESULTS = 10
 
+_CONTAINER = re.compile(rb"(?im)^content-type:\s*(?:multipart|message)/")
 _ID = re.compile(r"<[^<>\s]+>")
 _WORD = re.compile(r"=\?([\w.:+*-]{1,64})\?([bBqQ])\?([^?\s]*)\?=", re.ASCII)
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -61,6 +64,9 @@ def parse(content: bytes) -> Mail:
     head = header_of(content)
     if len(head) > MAX_HEADER_BYTES:
         raise Unreadable(f"552 5.3.4 the header is larger than {MAX_HEADER_BYTES} bytes")
+    # The library takes ever longer, the deeper they are nested.
+    if len(_CONTAINER.findall(content)) > MAX_CONTAINERS:
+        raise Unreadable("554 5.6.0 the mail is nested too deeply, or has too many parts")
     try:
         message = message_from_bytes(content, policy=compat32)
         if sum(name.lower() == "received" for name, _ in message.raw_items()) > MAX_HOPS:
@@ -96,11 +102,9 @@ def _read(message: Message) -> Mail:
         kind = _content_type(part)
         name = _filename(part)
         if not name and part.get_content_disposition() != "attachment":
-            if kind == "text/plain" and not mail.text:
-                mail.text = _text(part)
-                continue
-            if kind == "text/html" and not mail.html:
-                mail.html = _text(part)
+            body = {"text/plain": "text", "text/html": "html"}.get(kind)
+            if body is not None and not getattr(mail, body):
+                setattr(mail, body, _text(part))
                 continue
         content = _content(part)
         if not content and not name and kind.startswith("text/"):
@@ -122,9 +126,8 @@ def _parts(part: Message, depth: int, left: list[int]) -> Iterator[Message]:
         value = _first(part, name)
         if value and not value.isascii():
             part.replace_header(name, value)
-    payload = part.get_payload()
-    if part.get_content_maintype() == "multipart" and isinstance(payload, list):
-        for inner in payload:
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        for inner in part.get_payload():
             if isinstance(inner, Message):
                 yield from _parts(inner, depth + 1, left)
     else:
@@ -132,25 +135,25 @@ def _parts(part: Message, depth: int, left: list[int]) -> Iterator[Message]:
 
 
 def _content(part: Message) -> bytes:
-    payload = part.get_payload()
-    if isinstance(payload, list):  # message/rfc822, message/delivery-status
-        return b"\n".join(one.as_bytes() for one in payload if isinstance(one, Message))
     try:
+        if part.is_multipart():  # message/rfc822, message/delivery-status
+            return b"\n".join(one.as_bytes() for one in part.get_payload() if isinstance(one, Message))
         decoded = part.get_payload(decode=True)
-    except (ValueError, LookupError):
-        decoded = None
-    return decoded if isinstance(decoded, bytes) else str(payload).encode(errors="replace")
+    except Exception:  # the library stumbles over what is wrong in many ways
+        return b""
+    return decoded if isinstance(decoded, bytes) else b""
 
 
 def _text(part: Message) -> str:
     text = _decoded(_content(part), _charset(part))
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
+    return lines if lines.strip("\n") else ""
 
 
 def _charset(part: Message) -> str:
     try:
         return str(part.get_content_charset() or "utf-8")
-    except (ValueError, LookupError, TypeError):
+    except Exception:  # parameters that are continued or encoded in a wrong way
         return "utf-8"
 
 

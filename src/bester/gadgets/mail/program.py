@@ -66,6 +66,7 @@ class MailGadget:
             raise
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self.handler.serve()), loop.create_task(self._worker.run())]
+        await asyncio.sleep(0)  # now the handler has begun, and can be waited for and stopped
 
     async def wait(self) -> None:
         """Returns when something ended that should not, with its error.
