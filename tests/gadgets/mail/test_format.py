@@ -86,27 +86,11 @@ def test_what_is_sent_is_what_is_received(mail: Outgoing, thread: list[str]) -> 
     assert got.attachments == mail.attachments
     wire = msgspec.json.encode(got)
     assert msgspec.json.decode(wire, type=Mail) == got
-    # Reading our own mail, and answering with what was read, is no different.
-    assert msgspec.json.decode(msgspec.json.encode(mail), type=Outgoing).subject == mail.subject
 
 
-header_names = st.sampled_from(
-    [
-        "From",
-        "To",
-        "Subject",
-        "Date",
-        "References",
-        "Message-ID",
-        "Content-Type",
-        "Content-Disposition",
-        "Content-ID",
-        "Content-Transfer-Encoding",
-        "Reply-To",
-        "Authentication-Results",
-        "X",
-    ]
-)
+fields = """From To Subject Date References Message-ID Content-Type Content-Disposition Content-ID
+Content-Transfer-Encoding Reply-To Authentication-Results X"""
+header_names = st.sampled_from(fields.split())
 header_values = st.sampled_from(
     [
         b"multipart/mixed; boundary=b",

@@ -101,13 +101,14 @@ def _read(message: Message) -> Mail:
     for part in _parts(message, 0, [MAX_PARTS]):
         kind = _content_type(part)
         name = _filename(part)
-        if not name and part.get_content_disposition() != "attachment":
+        attached = bool(name) or part.get_content_disposition() == "attachment"
+        if not attached:
             body = {"text/plain": "text", "text/html": "html"}.get(kind)
             if body is not None and not getattr(mail, body):
                 setattr(mail, body, _text(part))
                 continue
         content = _content(part)
-        if not content and not name and kind.startswith("text/"):
+        if not attached and not content:
             continue
         if len(mail.attachments) == MAX_ATTACHMENTS:
             raise Unreadable(f"554 5.6.0 the mail has more than {MAX_ATTACHMENTS} attachments")
