@@ -190,7 +190,7 @@ def test_nothing_takes_long(content: bytes) -> None:
     begun = time.process_time()
     with suppress(Unreadable):
         parse(content)
-    assert time.process_time() - begun < 2
+    assert time.process_time() - begun < 5
 
 
 def test_text_in_other_character_sets() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from base64 import b64decode
+from contextlib import suppress
 from pathlib import Path
 
 import aiosmtplib
@@ -215,6 +216,57 @@ async def test_starttls(tmp_path: Path) -> None:
         await smtp.send_message(a_mail(), sender="g@world.example", recipients=["t@a.example"])
         await smtp.quit()
         assert (await received(t))["receivedFrom"]["tls"] is True
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(range(256)),
+        b"\r\n\r\n\0\0\0\r\n" * 10,
+        b"EHLO " + b"x" * 5000 + b"\r\nEHLO w\r\nMAIL FROM:<" + b"(" * 900 + b"\r\n",
+        b"EHLO w\r\nMAIL FROM:<\xff\xfe@w>\r\nRCPT TO:<\xed\xa0\x80@a.example>\r\nRCPT TO:<t\0@a.example>\r\n",
+        b"EHLO w\r\nMAIL FROM:<g@w>\r\nRCPT TO:<t@a.example>\r\nDATA\r\nhalf a mail",
+        b"EHLO w\r\nSTARTTLS\r\nMAIL FROM:<g@w>\r\n" + bytes(100),
+        b"EHLO w\r\nMAIL FROM:<g@w>\r\nRCPT TO:<t@a.example>\r\nDATA\r\nx\n.\nMAIL FROM:<h@w>\r\n\n.\r\nx",
+    ],
+    ids=range(7),
+)
+async def test_strange_conversations_harm_nobody(tmp_path: Path, said: bytes) -> None:
+    papers = issued(tmp_path, trustme.CA(), "a.example")
+    listen = {"certificate": papers.certificate, "key": papers.key}
+    async with world(listen=listen) as here, here.client("t") as t:
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+        writer.write(said)
+        writer.write_eof()
+        async with asyncio.timeout(PATIENCE_S):
+            with suppress(ConnectionError):
+                assert b"Traceback" not in await reader.read()
+        writer.close()
+        async with here.smtp() as smtp:
+            await smtp.send_message(a_mail(), sender="g@world.example", recipients=["t@a.example"])
+        assert (await received(t))["subject"] == "Hello"
+
+
+async def test_a_peer_that_goes_away_is_not_delivered_to_twice() -> None:
+    """The peer cuts the connection while its mail is handed over; its repeat meets what was delivered."""
+    async with world() as here, here.client("t") as t:
+        content = a_mail().as_bytes().replace(b"\n", b"\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+        await read_answer(reader)
+        for line in ("EHLO w", FROM, "RCPT TO:<t@a.example>", "DATA"):
+            writer.write(line.encode() + b"\r\n")
+            await read_answer(reader)
+        writer.write(content + b".\r\n")
+        await writer.drain()
+        writer.transport.abort()
+        assert (await received(t))["subject"] == "Hello"
+        async with here.smtp() as smtp:
+            while True:  # as long as the first is under way it is answered 451
+                with suppress(aiosmtplib.SMTPDataError):
+                    await smtp.sendmail("g@world.example", ["t@a.example"], content)
+                    break
+            await smtp.send_message(a_mail(text="next\n"), sender="g@w.example", recipients=["t@a.example"])
+        assert (await received(t))["text"] == "next\n"
 
 
 async def test_a_repeat_is_not_delivered_twice() -> None:

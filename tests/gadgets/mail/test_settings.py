@@ -52,6 +52,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
     [
         ({"listen": {"requireTls": True}}, "requireTls needs a certificate"),
         ({"listen": {"certificate": "x"}}, "given together"),
+        ({"listen": {"certificate": "x", "key": "y", "requireTls": True, "protocol": "lmtp"}}, "is for smtp"),
         ({"listen": {"certificate": "x", "key": "y"}}, "listen.certificate: "),
         ({"listen": {"address": "192.0.2.1"}}, "cannot be listened on"),
         ({"smarthost": {"address": "x", "tls": "none"}}, "insecure = true allows it"),

@@ -54,6 +54,8 @@ class Listen(Part):
             raise ValueError("certificate and key are given together, or neither")
         if self.require_tls and self.certificate is None:
             raise ValueError("requireTls needs a certificate and its key")
+        if self.require_tls and self.protocol == "lmtp":
+            raise ValueError("requireTls is for smtp; lmtp is for a mail server of your own")
         return self
 
 

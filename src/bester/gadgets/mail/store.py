@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 REMEMBERED = 100_000
 REMEMBERED_S = 30 * 86400.0
+FORGET_EVERY = 100
+"""After so many that are remembered those beyond the bounds are forgotten."""
 MAX_BATCH = 1000
 """Recipients that are looked at together."""
 
@@ -116,6 +118,7 @@ class Store:
     def __init__(self, path: str) -> None:
         self.path = path
         self._executor = ThreadPoolExecutor(1, "mail-store")
+        self._remembered = 0
         self._connection: sqlite3.Connection
         self._lock = -1
 
@@ -218,7 +221,7 @@ class Store:
                 "INSERT INTO recipients (mail, address, account, next_try) VALUES (?, ?, ?, ?)",
                 [(id, address, one, now) for address in mail.recipients for one in local.get(address, [None])],
             )
-            _remember(db, mail.message_id.encode(), account, mail.message_id, [*thread, mail.message_id])
+            self._remember(db, mail.message_id.encode(), account, mail.message_id, [*thread, mail.message_id])
             return id or 0
 
         try:
@@ -356,7 +359,16 @@ class Store:
 
         At most :data:`REMEMBERED`, and none longer than :data:`REMEMBERED_S`.
         """
-        await self._write(lambda db: _remember(db, key, account, message_id, thread))
+        await self._write(lambda db: self._remember(db, key, account, message_id, thread))
+
+    def _remember(
+        self, db: sqlite3.Connection, key: bytes, account: str, message_id: str, thread: Sequence[str]
+    ) -> None:
+        row = (key, account, message_id, encode(list(thread)).decode(), time.time())
+        db.execute("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?, ?)", row)
+        if self._remembered % FORGET_EVERY == 0:
+            _forget(db)
+        self._remembered += 1
 
     async def thread(self, account: str, message_id: str) -> list[str]:
         """Returns the thread of a mail that an account received or sent, the mail's own id last; else only that id."""
@@ -371,14 +383,10 @@ class Store:
         return await self._do(thread)
 
 
-def _remember(db: sqlite3.Connection, key: bytes, account: str, message_id: str, thread: Sequence[str]) -> None:
-    now = time.time()
-    row = (key, account, message_id, encode(list(thread)).decode(), now)
-    db.execute("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?, ?)", row)
-    db.execute("DELETE FROM delivered WHERE at < ?", (now - REMEMBERED_S,))
+def _forget(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM delivered WHERE at < ?", (time.time() - REMEMBERED_S,))
     (count,) = db.execute("SELECT count(*) FROM delivered").fetchone()
-    if count > REMEMBERED:
-        db.execute(
-            "DELETE FROM delivered WHERE key IN (SELECT key FROM delivered ORDER BY at LIMIT ?)",
-            (count - REMEMBERED + REMEMBERED // 100,),
-        )
+    db.execute(
+        "DELETE FROM delivered WHERE key IN (SELECT key FROM delivered ORDER BY at LIMIT ?)",
+        (max(0, count - REMEMBERED),),
+    )
