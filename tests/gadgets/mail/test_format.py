@@ -183,8 +183,11 @@ def test_what_is_too_much(content: bytes) -> None:
         b"Content-Type: text/plain" + b"; a*0*=b" * 3000 + b"\r\n\r\n",
         b"Content-Disposition: attachment; filename=" + b'";' * 15000 + b"\r\n\r\n",
         b"X: y\r\n" * 20000 + b"\r\n",
+        b"Content-Type: text/plain" + b";" * 32000 + b"\r\n\r\n",
+        b"Content-Type: message/delivery-status\r\n\r\n" + b"a: b\r\n\r\n" * 100000,
+        b"Content-Type: multipart/digest; boundary=b\r\n\r\n" + b"--b\r\n\r\na: b\r\n\r\n" * 20000,
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_nothing_takes_long(content: bytes) -> None:
     begun = time.process_time()

@@ -31,10 +31,14 @@ from bester.gadgets.mail.message import (
 
 MAX_HEADER_BYTES = 128 * 1024
 MAX_FIELD_BYTES = 32 * 1024
+MAX_PARAMETERS_BYTES = 4 * 1024
+"""Of a field that says what a part is."""
 MAX_PARTS = 1000
 MAX_DEPTH = 50
 MAX_CONTAINERS = 250
 """Parts that contain others, mails in mails among them."""
+MAX_BLOCKS = 5000
+"""Empty lines of a mail with a report on deliveries, which has one for each recipient."""
 MAX_ADDRESSES = 1000
 MAX_HOPS = 100
 MAX_RESULTS = 10
@@ -64,8 +68,9 @@ def parse(content: bytes) -> Mail:
     head = header_of(content)
     if len(head) > MAX_HEADER_BYTES:
         raise Unreadable(f"552 5.3.4 the header is larger than {MAX_HEADER_BYTES} bytes")
-    # The library takes ever longer, the deeper they are nested.
-    if len(_CONTAINER.findall(content)) > MAX_CONTAINERS:
+    # The library takes ever longer, the deeper they are nested, and the more there is to a report.
+    blocks = content.count(b"\n\r\n") + content.count(b"\n\n") if b"delivery-status" in content.lower() else 0
+    if len(_CONTAINER.findall(content)) > MAX_CONTAINERS or blocks > MAX_BLOCKS:
         raise Unreadable("554 5.6.0 the mail is nested too deeply, or has too many parts")
     try:
         message = message_from_bytes(content, policy=compat32)
@@ -125,7 +130,9 @@ def _parts(part: Message, depth: int, left: list[int]) -> Iterator[Message]:
         raise Unreadable("554 5.6.0 the mail is nested too deeply, or has too many parts")
     for name in ("Content-Type", "Content-Disposition", "Content-ID"):
         value = _first(part, name)
-        if value and not value.isascii():
+        if len(value) > MAX_PARAMETERS_BYTES:
+            raise Unreadable(f"552 5.3.4 the field {name} of a part is larger than {MAX_PARAMETERS_BYTES} bytes")
+        if not value.isascii():
             part.replace_header(name, value)
     if part.get_content_maintype() == "multipart" and part.is_multipart():
         for inner in part.get_payload():
