@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bester.gadgets.mail.compose import compose
@@ -29,6 +29,7 @@ from bester.gadgets.mail.message import (
 from bester.gadgets.mail.parse import Unreadable, bounded, parse
 from bester.protocol.names import username
 
+patient = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 showable = st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp", "Zs"]) | st.just(" ")
 lines = st.text(showable, max_size=120).map(lambda text: " ".join(text.split()))
 bodies = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=300)
@@ -67,6 +68,7 @@ def unfolded(text: str) -> str:
     return "" if not joined.strip("\n") else joined if joined.endswith("\n") else joined + "\n"
 
 
+@patient
 @given(outgoing, st.lists(ids, max_size=5))
 @example(Outgoing(to=[Address("a@a.example", '=?utf-8?q?x?= "\\')], subject="=?utf-8?q?a=0D=0AX:_y?="), [])
 @example(Outgoing(to=["a@a.example"], subject="é \\u0041 =?x", text=".\n..\nFrom x\n-- \n"), [])
@@ -118,6 +120,7 @@ strange = st.builds(
 )
 
 
+@patient
 @given(strange | st.binary(max_size=300))
 def test_no_mail_makes_the_reader_fail(content: bytes) -> None:
     try:
@@ -134,6 +137,7 @@ def test_no_mail_makes_the_reader_fail(content: bytes) -> None:
     key_of("t", content, mail)
 
 
+@patient
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
 def test_every_account_has_an_address(text: str) -> None:
     try:

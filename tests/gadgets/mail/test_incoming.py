@@ -218,33 +218,33 @@ async def test_starttls(tmp_path: Path) -> None:
         assert (await received(t))["receivedFrom"]["tls"] is True
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(range(256)),
-        b"\r\n\r\n\0\0\0\r\n" * 10,
-        b"EHLO " + b"x" * 5000 + b"\r\nEHLO w\r\nMAIL FROM:<" + b"(" * 900 + b"\r\n",
-        b"EHLO w\r\nMAIL FROM:<\xff\xfe@w>\r\nRCPT TO:<\xed\xa0\x80@a.example>\r\nRCPT TO:<t\0@a.example>\r\n",
-        b"EHLO w\r\nMAIL FROM:<g@w>\r\nRCPT TO:<t@a.example>\r\nDATA\r\nhalf a mail",
-        b"EHLO w\r\nSTARTTLS\r\nMAIL FROM:<g@w>\r\n" + bytes(100),
-        b"EHLO w\r\nMAIL FROM:<g@w>\r\nRCPT TO:<t@a.example>\r\nDATA\r\nx\n.\nMAIL FROM:<h@w>\r\n\n.\r\nx",
-    ],
-    ids=range(7),
-)
-async def test_strange_conversations_harm_nobody(tmp_path: Path, said: bytes) -> None:
+STRANGE = [
+    b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + bytes(range(256)),
+    b"\r\n\r\n\0\0\0\r\n" * 10,
+    b"EHLO " + b"x" * 5000 + b"\r\nEHLO w\r\nMAIL FROM:<" + b"(" * 900 + b"\r\n",
+    b"EHLO w\r\nMAIL FROM:<\xff\xfe@w>\r\nRCPT TO:<\xed\xa0\x80@a.example>\r\nRCPT TO:<t\0@a.example>\r\n",
+    b"EHLO w\r\nMAIL FROM:<g@w>\r\nRCPT TO:<t@a.example>\r\nDATA\r\nhalf a mail",
+    b"EHLO w\r\nSTARTTLS\r\nMAIL FROM:<g@w>\r\n" + bytes(100),
+    b"EHLO w\r\nMAIL FROM:<g@w>\r\nRCPT TO:<t@a.example>\r\nDATA\r\nx\n.\nMAIL FROM:<h@w>\r\n\n.\r\nx",
+]
+
+
+async def test_strange_conversations_harm_nobody(tmp_path: Path) -> None:
     papers = issued(tmp_path, trustme.CA(), "a.example")
     listen = {"certificate": papers.certificate, "key": papers.key}
     async with world(listen=listen) as here, here.client("t") as t:
-        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
-        writer.write(said)
-        writer.write_eof()
-        async with asyncio.timeout(PATIENCE_S):
-            with suppress(ConnectionError):
-                assert b"Traceback" not in await reader.read()
-        writer.close()
-        async with here.smtp() as smtp:
-            await smtp.send_message(a_mail(), sender="g@world.example", recipients=["t@a.example"])
-        assert (await received(t))["subject"] == "Hello"
+        for number, said in enumerate(STRANGE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+            writer.write(said)
+            writer.write_eof()
+            async with asyncio.timeout(PATIENCE_S):
+                with suppress(ConnectionError):
+                    assert b"Traceback" not in await reader.read()
+            writer.close()
+            async with here.smtp() as smtp:
+                mail = a_mail(Message_ID=f"<{number}@w>")
+                await smtp.send_message(mail, sender="g@world.example", recipients=["t@a.example"])
+            assert (await received(t))["messageId"] == f"<{number}@w>"
 
 
 async def test_a_peer_that_goes_away_is_not_delivered_to_twice() -> None:
@@ -341,19 +341,14 @@ async def test_no_server_no_250() -> None:
             assert unknown.value.code == 451
 
 
-@pytest.mark.parametrize(
-    ("content", "answer"),
-    [
-        (b"Received: x\r\n" * 101 + b"\r\nx\r\n", "554 5.4.6"),
-        (b"To: " + b"a@b.example, \r\n " * 3000 + b"\r\n\r\n", "552 5.3.4"),
-        (b"X: y\r\n" * 30000 + b"\r\n\r\n", "552 5.3.4"),
-    ],
-    ids=["loop", "long field", "long header"],
-)
-async def test_mails_that_are_refused(content: bytes, answer: str) -> None:
-    async with world() as here:
+async def test_mails_that_are_refused() -> None:
+    async with world() as here, here.smtp() as smtp:
         await here.add("t")
-        async with here.smtp() as smtp:
+        for content, answer in (
+            (b"Received: x\r\n" * 101 + b"\r\nx\r\n", "554 5.4.6"),
+            (b"To: " + b"a@b.example, \r\n " * 3000 + b"\r\n\r\n", "552 5.3.4"),
+            (b"X: y\r\n" * 30000 + b"\r\n\r\n", "552 5.3.4"),
+        ):
             await smtp.mail("g@w.example")
             await smtp.rcpt("t@a.example")
             with pytest.raises(aiosmtplib.SMTPDataError) as refused:

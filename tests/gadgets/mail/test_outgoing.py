@@ -86,20 +86,23 @@ async def test_a_message_becomes_a_mail() -> None:
         assert all(len(line) < 200 and line.isascii() for line in (envelope.original_content or b"").splitlines())
 
 
-@pytest.mark.parametrize("line", ["\r\nBcc: victim@far.example", "\nX: y", "\0", "\u2028"], ids=ascii)
-async def test_nothing_is_injected(line: str) -> None:
+INJECTED = ["\r\nBcc: victim@far.example", "\nX: y", "\0", "\u2028"]
+
+
+async def test_nothing_is_injected() -> None:
     async with smarthost() as host, world(smarthost=through(host)) as here, here.client("t") as t:
-        for data, where in (
-            ({"subject": f"x{line}"}, "subject"),
-            ({"to": [f"g@world.example{line}"]}, "to[0]"),
-            ({"to": [{"address": "g@w.example", "name": f"x{line}"}]}, "to[0]"),
-            ({"inReplyTo": f"<x{line}@y>"}, "inReplyTo"),
-            ({"references": [f"<x{line}@y>"], "inReplyTo": "<x@y>"}, "references[0]"),
-            ({"attachments": [{"data": "", "name": f"x{line}"}]}, "attachments[0].name"),
-            ({"attachments": [{"data": "", "type": f"text/plain{line}"}]}, "attachments[0].type"),
-            ({"attachments": [{"data": "", "contentId": f"<x{line}>"}]}, "attachments[0].contentId"),
-        ):
-            assert (await refused(t, **data)).startswith(where), data
+        for line in INJECTED:
+            for data, where in (
+                ({"subject": f"x{line}"}, "subject"),
+                ({"to": [f"g@world.example{line}"]}, "to[0]"),
+                ({"to": [{"address": "g@w.example", "name": f"x{line}"}]}, "to[0]"),
+                ({"inReplyTo": f"<x{line}@y>"}, "inReplyTo"),
+                ({"references": [f"<x{line}@y>"], "inReplyTo": "<x@y>"}, "references[0]"),
+                ({"attachments": [{"data": "", "name": f"x{line}"}]}, "attachments[0].name"),
+                ({"attachments": [{"data": "", "type": f"text/plain{line}"}]}, "attachments[0].type"),
+                ({"attachments": [{"data": "", "contentId": f"<x{line}>"}]}, "attachments[0].contentId"),
+            ):
+                assert (await refused(t, **data)).startswith(where), data
         # What only looks encoded stays what it is.
         await send(t, subject="=?utf-8?q?x=0D=0ABcc:_v@far.example?=")
         assert (await host.take()).rcpt_tos == ["g@world.example"]
@@ -221,24 +224,23 @@ async def test_replies_thread() -> None:
                 assert opened((await host.take()).original_content)["References"].split() == wanted
 
 
-@pytest.mark.parametrize(
-    "answers",
-    [
-        {"DATA": ["451 later"]},
-        {"MAIL": ["450 later", "close"]},
-        {"RCPT": ["452 later"]},
-        {"DATA": ["close"]},
-        {"DATA": ["hang"]},
-        {"MAIL": ["530 log in first"]},
-    ],
-    ids=str,
-)
-async def test_what_fails_for_now_is_tried_again(answers: dict[str, list[str]]) -> None:
-    async with smarthost(answers=answers) as host, world(smarthost=through(host, timeout=0.3)) as here:  # noqa: SIM117
-        async with here.client("t") as t:
-            told = await send(t)
-            assert opened((await host.take()).original_content)["Message-ID"] == told["messageId"]
-    assert host.taken.empty()
+async def test_what_fails_for_now_is_tried_again() -> None:
+    async with smarthost() as host, world(smarthost=through(host, timeout=0.3)) as here, here.client("t") as t:
+        told: list[str] = []
+        for command, answers in (
+            ("DATA", ["451 later", "451 4.3.0 later"]),
+            ("MAIL", ["450 later", "close"]),
+            ("RCPT", ["452 later"]),
+            ("DATA", ["close"]),
+            ("DATA", ["hang"]),
+            ("MAIL", ["530 log in first"]),
+        ):
+            host.answers[command] = answers
+            told.append((await send(t))["messageId"])
+            # A machine that is slow makes doubles of the earlier ones.
+            while (id := opened((await host.take()).original_content)["Message-ID"]) != told[-1]:
+                assert id in told
+            assert not answers
 
 
 async def test_a_lost_answer_makes_a_double_with_the_same_id() -> None:

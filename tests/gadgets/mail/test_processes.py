@@ -155,15 +155,14 @@ async def test_kill_9_loses_nothing(commands: Commands, host: Host) -> None:
     accepted = {await site.send("t", to=["g@w.example"], subject=str(number)) for number in range(3)}
     site.kill()
     host.refusing = False
-    for _ in range(2):
-        site.run()
-        accepted.add(await site.send("t", to=["g@w.example"]))
-        site.kill()  # while it sends, or has just sent
+    site.run()
+    accepted.add(await site.send("t", to=["g@w.example"]))
+    site.kill()  # while it sends, or has just sent
     site.run()
     host.wait_for(accepted)
     assert set(host.taken) == accepted
     # What comes twice was just under way at a kill.
-    assert len(host.taken) <= len(accepted) + 2
+    assert len(host.taken) <= len(accepted) + 1
     # What SMTP was told is taken is there after a kill, too; the sender's repeat makes no double.
     mail = EmailMessage()
     mail["Message-ID"] = "<1@w.example>"

@@ -1,7 +1,7 @@
 """Makes the JSON form of docs/mail.md out of a mail as it came over the wire (RFC 5322, MIME).
 
 A mail is a stranger's work. What cannot be read in it is left out or replaced, and never raises; what is more than the
-bounds is refused as a whole, and never cut in silence.
+bounds is refused as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from bester.gadgets.mail.message import (
     MAX_ATTACHMENTS,
     MAX_FILENAME,
     MAX_REFERENCES,
-    MAX_SUBJECT,
     Address,
     Attachment,
     Mail,
@@ -41,7 +40,6 @@ MAX_BLOCKS = 5000
 """Empty lines of a mail with a report on deliveries, which has one for each recipient."""
 MAX_ADDRESSES = 1000
 MAX_HOPS = 100
-MAX_RESULTS = 10
 
 _CONTAINER = re.compile(rb"(?im)^content-type:\s*(?:multipart|message)/")
 _ID = re.compile(r"<[^<>\s]+>")
@@ -95,13 +93,11 @@ def _read(message: Message) -> Mail:
         to=_addresses(message, "To"),
         cc=_addresses(message, "Cc"),
         reply_to=_addresses(message, "Reply-To"),
-        subject=_plain(_words(_plain(_first(message, "Subject"))))[:MAX_SUBJECT],
+        subject=_plain(_words(_plain(_first(message, "Subject")))),
         date=_date(message),
         in_reply_to=_ids(message, "In-Reply-To")[:MAX_REFERENCES],
         references=bounded(_ids(message, "References")),
-        authentication_results=[
-            _plain(value)[:MAX_SUBJECT] for value in _values(message, "Authentication-Results")[:MAX_RESULTS]
-        ],
+        authentication_results=[_plain(value) for value in _values(message, "Authentication-Results")],
     )
     for part in _parts(message, 0, [MAX_PARTS]):
         kind = _content_type(part)
