@@ -120,7 +120,7 @@ class Commands:
 
     def __init__(self, folder: Path, forking: Forking) -> None:
         self.folder = folder
-        self._forking = forking
+        self.forking = forking
         self._running: list[Process] = []
 
     def bester(
@@ -138,7 +138,7 @@ class Commands:
         self, program: str, arguments: tuple[str, ...], input: bytes, **more: str
     ) -> subprocess.CompletedProcess[str]:
         command = [str(BIN / program), *arguments]
-        return self._forking.run(command, self.folder, environment(**more), input, TIMEOUT_S)
+        return self.forking.run(command, self.folder, environment(**more), input, TIMEOUT_S)
 
     def installed(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end as it is installed, from the start of its interpreter."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.system.conftest import commands, folder
+from tests.system.conftest import commands, folder, forking
 
-__all__ = ["commands", "folder"]
+__all__ = ["commands", "folder", "forking"]
