@@ -74,9 +74,12 @@ def _main(arguments: list[str]) -> int:
 
     from bester.errors import BesterError
     from bester.server.daemon import Server
+    from bester.server.notify import Notifier
+
+    notifier = Notifier.from_environment()
 
     async def run() -> int:
-        server = Server(config, web=_web)
+        server = Server(config, web=_web, notifier=notifier)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.hall.stop_soon)

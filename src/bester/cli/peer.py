@@ -15,7 +15,7 @@ from bester.cli.settings import ConfigOption, JsonOption, find_config, load_conf
 if TYPE_CHECKING:
     from bester.config import Config
     from bester.config.peers import Peer
-    from bester.net.dial_peer import Shown
+    from bester.net.fingerprints import Shown
     from bester.net.identity import Identities
 
 peer = typer.Typer(
@@ -53,7 +53,7 @@ def add(
     prints it. A running server takes the new configuration at once.
     """
     from bester.cli.rewrite import RewriteError, change_server, entry_of, reload_server
-    from bester.net.identity import spelled
+    from bester.net.fingerprints import spelled
     from bester.protocol.addresses import UnixAddress
 
     loaded = load_config(config)
@@ -275,7 +275,7 @@ def _understood(body: bytes) -> tuple[bool, str]:
 
 def _row(config: Config, name: str, one: Peer) -> dict[str, Any]:
     from bester.net.dial_peer import plan
-    from bester.net.identity import spelled
+    from bester.net.fingerprints import spelled
     from bester.protocol.addresses import ServerName
 
     planned = plan(ServerName(name), config.federation)
@@ -321,7 +321,7 @@ def _shown(address: Any, name: str, timeout_s: float) -> Shown:
 def _accept(name: str, shown: Shown, pinned: object, yes: bool, fingerprint: str | None, quiet: bool) -> None:
     """Ends the command unless the operator, or the fingerprint given, says that this is the server."""
     from bester.client.url import normal_fingerprint
-    from bester.net.identity import spelled
+    from bester.net.fingerprints import spelled
 
     if fingerprint is not None:
         try:

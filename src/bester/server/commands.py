@@ -219,6 +219,10 @@ async def _handler_log(call: CommandCall, args: HandlerOutput) -> object:
     return call.hall.supervisor.output(args.type, args.lines)
 
 
+async def _identity(call: CommandCall, _: NoArgs) -> object:
+    return views.identity(call.hall)
+
+
 async def _list_servers(call: CommandCall, _: NoArgs) -> object:
     return await views.destinations(call.hall)
 
@@ -281,6 +285,7 @@ COMMANDS: dict[str, Command] = {
     "stopHandler": Command(HandledType, _stop_handler, admin=True, help="stop a type's handlers at once"),
     "drainHandler": Command(HandledType, _drain_handler, admin=True, help="let a type's handlers finish, then stop"),
     "handlerLog": Command(HandlerOutput, _handler_log, admin=True, help="what a type's process wrote"),
+    "identity": Command(NoArgs, _identity, admin=True, help="the certificate by which others know this server"),
     "listServers": Command(NoArgs, _list_servers, admin=True, help="the other servers that are known"),
     "listQueue": Command(QueuePage, _list_queue, admin=True, help="what waits for other servers, and dead letters"),
     "showQueue": Command(QueueEntry, _show_queue, admin=True, help="one of those messages, with its data"),

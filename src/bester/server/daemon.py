@@ -23,6 +23,8 @@ from bester.server.informer import InformerConnection
 from bester.server.listening import ListenerConnection
 from bester.server.logs import set_up_log
 from bester.server.mailboxes import Mailboxes
+from bester.server.notify import Notifier
+from bester.server.problems import Watch
 from bester.server.receipts import Receipts
 from bester.server.sampling import Sampler
 from bester.server.settings import attached_rules, exchange_limits, make_listener, make_stores, type_rules
@@ -65,10 +67,17 @@ class Server:
     Args:
         config: what it is to do.
         web: makes what serves a configured listener ``web``; called only where there is one.
+        notifier: tells the service manager how it goes; closed with the server.
     """
 
-    def __init__(self, config: Config, web: Callable[[Hall, ListenerConfig], Web] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        web: Callable[[Hall, ListenerConfig], Web] | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
         self.config = config
+        self._notifier = notifier or Notifier()
         self.hall = hall = Hall(config)
         hall.gate = Gate(hall)
         accounts, hall.messages = make_stores(config, hall.store_lost)
@@ -79,6 +88,8 @@ class Server:
         hall.receipts = Receipts(hall, SqliteReceipts(config.storage.receipts))
         hall.supervisor = Supervisor(hall)
         hall.sampler = Sampler(hall)
+        hall.watch = Watch(hall)
+        hall.watch.told = self._notifier.status
         self._make_web = web
         self._web: Web | None = None
         hall.reloader = self.reload
@@ -112,9 +123,7 @@ class Server:
         if config.tracing is not None:
             hall.tracing = Tracing(hall, config.tracing)
             hall.tracing.open()
-        trust = hall.forwarding.trust
-        trust.use(await asyncio.to_thread(Identities, config))
-        hall.spawn(trust.remind())
+        hall.forwarding.trust.use(await asyncio.to_thread(Identities, config))
         await hall.forwarding.open()  # before anything can come that would overtake what is on disk
         for address, connection, what in (
             (config.control.address, ControlConnection, "control"),
@@ -139,10 +148,12 @@ class Server:
             await listener.open(lambda: ListenerConnection(hall), handshake_timeout_s=timeout_s)
             hall.listener_urls.append(listener.url)
             say(f"listening on {listener.url}")
+        hall.spawn(hall.watch.run())
         # What is there now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         say(f"{config.server.name} is ready")
+        self._notifier.ready(f"{config.server.name} is ready")
 
     async def _open_web(self, configured: ListenerConfig) -> str:
         """Opens the listener ``web``, and returns its URL."""
@@ -170,37 +181,42 @@ class Server:
             BadConfiguration: the file is wrong; nothing has changed.
         """
         async with self._reloading:
-            if self.config.path is None:
-                raise BadConfiguration("the server was started without a configuration file")
-            new = await asyncio.to_thread(load, self.config.path)
-            waiting = changes_needing_restart(self.config, new)
-            rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
-            rules = self.hall.supervisor.rules(rules)
-            kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
-            kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing")}
-            handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
-            switched = new.model_copy(update={**kept, "handlers": handlers})
-            identities = await asyncio.to_thread(Identities, switched)
-            self.config = self.hall.config = switched
-            set_up_log(new.log.level, new.log.format)
-            hall = self.hall
-            hall.max_send_queue = new.limits.max_send_queue
-            hall.exchange.now = hall.clock()
-            hall.exchange.configure(rules, limits, attached)
-            hall.forwarding.reconfigure()
-            hall.forwarding.trust.use(identities)
-            for connection in hall.connections:
-                connection.limits_changed()
-            for configured in self.config.listeners():
-                self._renew_certificate(configured)
-            hall.flush_soon()
-            await hall.supervisor.apply(self.config.served_types())
-            for line in new.warnings:
-                log.warning("configuration: %s", line)
-            if waiting:
-                log.warning("configuration: these take effect at the next start: %s", ", ".join(waiting))
-            log.info("the configuration has been reloaded")
-            return {"restartNeeded": waiting, "warnings": list(new.warnings)}
+            with self._notifier.reloading():
+                return await self._reload()
+
+    async def _reload(self) -> dict[str, object]:
+        if self.config.path is None:
+            raise BadConfiguration("the server was started without a configuration file")
+        new = await asyncio.to_thread(load, self.config.path)
+        waiting = changes_needing_restart(self.config, new)
+        rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
+        rules = self.hall.supervisor.rules(rules)
+        kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
+        kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing")}
+        handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
+        switched = new.model_copy(update={**kept, "handlers": handlers})
+        identities = await asyncio.to_thread(Identities, switched)
+        self.config = self.hall.config = switched
+        set_up_log(new.log.level, new.log.format)
+        hall = self.hall
+        hall.max_send_queue = new.limits.max_send_queue
+        hall.exchange.now = hall.clock()
+        hall.exchange.configure(rules, limits, attached)
+        hall.forwarding.reconfigure()
+        hall.forwarding.trust.use(identities)
+        for connection in hall.connections:
+            connection.limits_changed()
+        for configured in self.config.listeners():
+            self._renew_certificate(configured)
+        hall.flush_soon()
+        await hall.supervisor.apply(self.config.served_types())
+        hall.watch.look_soon()
+        for line in new.warnings:
+            log.warning("configuration: %s", line)
+        if waiting:
+            log.warning("configuration: these take effect at the next start: %s", ", ".join(waiting))
+        log.info("the configuration has been reloaded")
+        return {"restartNeeded": waiting, "warnings": list(new.warnings)}
 
     def _renew_certificate(self, configured: ListenerConfig) -> None:
         """Lets new connections see the certificate that is in the file now."""
@@ -239,6 +255,7 @@ class Server:
         hall.exchange.draining = True
         log.info("stopping: %d messages are under way", hall.exchange.under_way)
         timeout_s = self.config.limits.drain_timeout if not hall.failed else 0.0
+        self._notifier.stopping(timeout_s)
         grace_s = min(ACK_GRACE_S, timeout_s)
         await hall.quiet(grace_s)
         hall.exchange.now = hall.clock()
@@ -276,3 +293,4 @@ class Server:
         await hall.receipts.close()
         if hall.tracing is not None:
             await hall.tracing.close()
+        self._notifier.close()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from bester.server.forwarding import Forwarding
     from bester.server.gate import Gate
     from bester.server.mailboxes import Mailboxes
+    from bester.server.problems import Watch
     from bester.server.receipts import Receipts
     from bester.server.sampling import Sampler
     from bester.server.supervisor import Supervisor
@@ -66,6 +67,7 @@ class Hall:
     receipts: Receipts
     sampler: Sampler
     supervisor: Supervisor
+    watch: Watch
     reloader: Callable[[], Awaitable[dict[str, object]]]
 
     def __init__(self, config: Config) -> None:

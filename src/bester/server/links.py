@@ -113,7 +113,9 @@ class Way:
         assert identities is not None
         try:
             async with self.dials:
-                connection = await connect_peer(self.address, self.hall.config, identities, lambda: protocol)
+                connection = await connect_peer(
+                    self.address, self.hall.config, identities, lambda: protocol, look=self._look
+                )
         except BesterError as error:
             log.info("%s cannot be reached: %s", self.destination, error.message)
             raise
@@ -123,6 +125,9 @@ class Way:
         if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
         return connection.name
+
+    def _look(self, certificate: bytes, proven: bool) -> None:
+        self.hall.forwarding.trust.saw(self.destination, certificate, proven)
 
 
 async def open_link(way: Way, owner: Owner) -> Link | None:

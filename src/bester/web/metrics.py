@@ -85,6 +85,10 @@ class Metrics(Collector):
         yield GaugeMetricFamily("bester_loop_lag_seconds", "How late the event loop was", sampler.lag_s)
         worst = "How late the event loop was at most within 10 s"
         yield GaugeMetricFamily("bester_loop_lag_worst_seconds", worst, sampler.worst_lag_s)
+        problems = GaugeMetricFamily("bester_problems", "What is wrong or about to be", labels=["what"])
+        for what, count in self._hall.watch.counts().items():
+            problems.add_metric([what], count)
+        yield problems
         yield GaugeMetricFamily("bester_start_time_seconds", "When the server started", self._hall.started)
 
     def _messages(self) -> Iterable[Metric]:

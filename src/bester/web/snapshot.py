@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bester import __version__
-from bester.server import views
+from bester.server import problems, views
 from bester.server.sampling import HISTORY_COLUMNS, STEP_S, disk
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ async def now(hall: Hall) -> dict[str, Any]:
         "handlers": handlers(hall)[:MAX_ROWS],
         "servers": servers[:MAX_ROWS],
         "movements": sampler.take_movements(),
-        "problems": await views.problems(hall),
+        "problems": await problems.find(hall),
     }
 
 
