@@ -17,7 +17,7 @@ from tests.server.peers import PATIENCE_S, to, until
 from tests.web.browsers import Browsing, browsing
 
 from bester import __version__
-from bester.server import views
+from bester.server import problems, views
 
 TOKEN = "a-token-of-the-scraper"
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana" / "bester.json"
@@ -60,6 +60,7 @@ async def test_metrics() -> None:
         await sender.bad("2")
         sender.ask("chat", "3")
         await handler.get()
+        play.hall.sampler._totals_at = float("-inf")  # as if ten seconds had passed
         found = await metrics(play)
         assert found["bester_messages_total", "good"] == 1
         assert found["bester_messages_total", "noHandler"] == 1
@@ -138,7 +139,7 @@ async def test_a_store_that_is_lost_is_not_ready() -> None:
         await play.hall.messages.close()
         await play.hall.accounts.close()
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["store"]})
-        assert (await views.problems(play.hall))[0]["what"] == "store"
+        assert (await problems.find(play.hall))[0]["what"] == "store"
 
 
 async def test_a_server_that_drains_is_not_ready() -> None:
@@ -152,7 +153,7 @@ async def test_a_loop_that_is_late_shows() -> None:
         await until(lambda: play.hall.sampler.history)
         time.sleep(2.5)  # the loop itself is held up
         await until(lambda: play.hall.sampler.lag_s > 1)
-        (problem,) = await views.problems(play.hall)
+        (problem,) = await problems.find(play.hall)
         assert problem["what"] == "loop"
 
 
@@ -163,7 +164,7 @@ async def test_certificates_that_end_are_problems(tmp_path: Path) -> None:
     papers = self_signed(tmp_path, "localhost", days=5)
     web = {"certificate": papers.certificate, "key": papers.key}
     async with browsing(web=web) as play:
-        (problem,) = await views.problems(play.hall)
+        (problem,) = await problems.find(play.hall)
         assert problem["what"] == "certificate"
         assert problem["name"] == "the certificate localhost.pem of the web listener"
         assert problem["detail"].startswith("ends in 4 days")
@@ -179,7 +180,13 @@ async def test_mailboxes_and_queues_that_fill_up_are_problems() -> None:
         servers = {"type": "sendServers", "data": ["127.0.0.1:1"]}
         handler.answer(await handler.get(), to("away"), servers)
         await sender.good("1")
-        problems = {problem["what"]: problem for problem in await views.problems(play.hall)}
-        assert problems["mailbox"]["name"] == "away"
-        assert problems["queue"]["name"] == "127.0.0.1:1"
-        assert problems["queue"]["since"] > 0
+        play.hall.sampler._totals_at = float("-inf")  # as if ten seconds had passed
+        found = {problem["what"]: problem for problem in await problems.find(play.hall)}
+        assert found["mailbox"]["name"] == "away"
+        assert found["queue"]["name"] == "127.0.0.1:1"
+        assert found["queue"]["since"] > 0
+        play.hall.watch.look_soon()
+        await until(lambda: play.hall.watch.counts()["mailbox"])
+        gauges = await metrics(play)
+        assert gauges["bester_problems", "queue"] == 1
+        assert gauges["bester_problems", "disk"] == 0

@@ -24,7 +24,7 @@ from bester.net.peers import Remote
 from bester.protocol import frames
 from bester.protocol.messages import Payload
 from bester.protocol.names import username
-from bester.server import queue, views
+from bester.server import problems, queue, views
 from bester.server.arguments import (
     AccountName,
     Credentials,
@@ -231,6 +231,10 @@ async def _status(call: CommandCall, _: NoArgs) -> object:
     return await views.status(call.hall)
 
 
+async def _problems(call: CommandCall, _: NoArgs) -> object:
+    return await problems.find(call.hall)
+
+
 async def _list_queue(call: CommandCall, args: QueuePage) -> object:
     return await queue.listed(call.hall, args.server, args.dead, args.after, args.limit)
 
@@ -294,6 +298,7 @@ COMMANDS: dict[str, Command] = {
     "trace": Command(Traced, _trace, admin=True, help="where messages went, newest first"),
     "why": Command(Since, _why, admin=True, help="what failed lately, by cause, and what to do about it"),
     "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
+    "problems": Command(NoArgs, _problems, admin=True, help="what is wrong, or is about to be"),
     "reload": Command(NoArgs, _reload, admin=True, help="read the configuration again"),
     "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),
 }

@@ -12,6 +12,7 @@ from bester import __version__
 from bester.core.endpoints import Peer
 from bester.net.fingerprints import spelled
 from bester.server import problems
+from bester.server.sampling import disk
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
