@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from bester.cli.output import BAD, NO_CONNECTION, fail
@@ -15,7 +15,7 @@ from bester.cli.output import BAD, NO_CONNECTION, fail
 if TYPE_CHECKING:
     from bester.cli.control import Control
     from bester.config import Config
-    from bester.store.ports import AccountStore
+    from bester.store.ports import AccountStore, MessageStore
 
 T = TypeVar("T")
 
@@ -102,7 +102,6 @@ class _Stored:
         self._config = config
 
     def _run(self, work: Callable[[AccountStore], Awaitable[T]]) -> T:
-        from bester.errors import BesterError
         from bester.server.settings import make_store
 
         async def opened() -> T:
@@ -113,10 +112,22 @@ class _Stored:
             finally:
                 await store.close()
 
-        try:
-            return asyncio.run(opened())
-        except BesterError as error:
-            fail(f"{error.message} ({error.code})", BAD)
+        return _finished(opened())
+
+    def _run_with_messages(self, work: Callable[[AccountStore, MessageStore], Awaitable[T]]) -> T:
+        from bester.server.settings import make_stores
+
+        async def opened() -> T:
+            store, messages = make_stores(self._config)
+            try:
+                await store.open()
+                await messages.open()
+                return await work(store, messages)
+            finally:
+                await messages.close()
+                await store.close()
+
+        return _finished(opened())
 
     def _name(self, name: str) -> str:
         from bester.errors import InvalidName
@@ -138,8 +149,21 @@ class _Stored:
         return canonical
 
     def remove(self, name: str) -> None:
+        from bester.errors import UnknownAccount
+
         canonical = self._name(name)
-        self._run(lambda store: store.remove(canonical))
+
+        async def work(store: AccountStore, messages: MessageStore) -> None:
+            known = True
+            try:
+                await store.remove(canonical)
+            except UnknownAccount:
+                known = False
+            # As the running server does it: mail that an earlier removal has left goes, too.
+            if not await messages.clear_mailbox(canonical) and not known:
+                raise UnknownAccount
+
+        self._run_with_messages(work)
 
     def set_password(self, name: str, password: str) -> None:
         canonical = self._name(name)
@@ -160,6 +184,16 @@ class _Stored:
     def page(self, after: str) -> list[Row]:
         found = self._run(lambda store: store.list(after, PAGE))
         return [Row(account.username, list(account.roles), account.created) for account in found]
+
+
+def _finished(work: Coroutine[Any, Any, T]) -> T:
+    """Runs something to its end; a refusal ends the command."""
+    from bester.errors import BesterError
+
+    try:
+        return asyncio.run(work)
+    except BesterError as error:
+        fail(f"{error.message} ({error.code})", BAD)
 
 
 async def _hashed(password: str) -> str:

@@ -136,7 +136,6 @@ class Server:
             say(f"{what} on {socket.url}")
         hall.start_sweeping()
         await hall.supervisor.apply(config.served_types())
-        hall.sampler.start()
         timeout_s = config.limits.authentication_timeout
         for configured in config.listeners():
             if configured.kind == "web":
@@ -148,6 +147,7 @@ class Server:
             await listener.open(lambda: ListenerConnection(hall), handshake_timeout_s=timeout_s)
             hall.listener_urls.append(listener.url)
             say(f"listening on {listener.url}")
+        hall.sampler.start()
         hall.spawn(hall.watch.run())
         # What is there now stays: the collector need not look at it again.
         gc.collect()

@@ -106,6 +106,7 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                 "classic": _classic_socket(hall, kind),
                 "process": hall.supervisor.state(name),
                 "stopped": hall.supervisor.is_stopped(name),
+                "down": hall.supervisor.is_down(name),
                 "active": kind.active,
                 "waiting": sum(len(lane.waiting) for lane in kind.lanes.values()),
                 "answered": kind.answered,
