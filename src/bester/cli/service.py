@@ -16,7 +16,7 @@ from bester.cli.output import USAGE, fail
 from bester.cli.settings import ConfigOption, load_config
 
 STATE = Path("/var/lib")
-TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108
 """Where a service sees a folder of its own, and nobody sees its sockets."""
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 
