@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from bester.cli.output import BAD, NO_CONNECTION, fail
 
 if TYPE_CHECKING:
-    from bester.cli.control import Control
+    from pathlib import Path
+
     from bester.config import Config
     from bester.store.ports import AccountStore, MessageStore
 
@@ -55,7 +56,8 @@ def open_accounts(config: Config) -> Accounts:
     from bester.cli.control import Control, ControlError, NotRunning
 
     try:
-        return _Running(Control(config.control.address))
+        Control(config.control.address).close()
+        return _Running(config.control.address)
     except NotRunning:
         return _Stored(config)
     except ControlError as error:
@@ -65,14 +67,15 @@ def open_accounts(config: Config) -> Accounts:
 class _Running:
     """The accounts of a running server."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    def __init__(self, address: Path) -> None:
+        self._address = address
 
     def _run(self, command: str, **args: object) -> Any:
-        from bester.cli.control import CommandRefused, ControlError
+        from bester.cli.control import CommandRefused, Control, ControlError
 
         try:
-            return self._control.run(command, **args)
+            with Control(self._address) as control:
+                return control.run(command, **args)
         except CommandRefused as error:
             fail(str(error), BAD)
         except ControlError as error:

@@ -95,7 +95,7 @@ def _writable(folders: Iterable[Path]) -> str:
         if folder == Path("/run/bester"):
             continue  # RuntimeDirectory
         if folder.parent == STATE:
-            lines.append(f"StateDirectory={_word(folder.name)}\nStateDirectoryMode=0750")
+            lines.append(f"StateDirectory={_word(folder.name)}\nStateDirectoryMode=0700")
         else:
             lines.append(f"ReadWritePaths={_word(folder)}")
     return "\n".join(lines)
@@ -172,7 +172,7 @@ LimitNOFILE=65536
 {writable}
 RuntimeDirectory=bester
 RuntimeDirectoryMode=0750
-UMask=0027
+UMask=0077
 
 # For ports below 1024, such as 443, put both lines in place of the empty CapabilityBoundingSet.
 #AmbientCapabilities=CAP_NET_BIND_SERVICE
