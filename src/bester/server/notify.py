@@ -13,6 +13,8 @@ import socket
 import time
 from collections.abc import Iterator, MutableMapping
 
+WAIT_S = 1.0
+"""How long a change of state may wait for a manager that does not read; other messages do not wait."""
 EXTRA_S = 15.0
 """How much longer than the server's own limits its end may take, before the manager loses its patience."""
 
@@ -35,7 +37,6 @@ class Notifier:
         # A datagram's socket outlives the manager's: a manager that is started anew listens at the same address.
         self._address = b"\0" + os.fsencode(address[1:]) if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Notifier:
@@ -49,7 +50,7 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """A message can pass; from now on the running loop gives a sign of life, twice in the wanted time."""
-        self._send("READY=1", f"STATUS={_line(status)}")
+        self._send("READY=1", f"STATUS={_line(status)}", wait_s=WAIT_S)
         if self._watchdog_s is not None and self._timer is None:
             self._alive(self._watchdog_s / 2)
 
@@ -60,16 +61,18 @@ class Notifier:
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
         """As long as the configuration is read again, whatever comes of it."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._send(
+            "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}", wait_s=WAIT_S
+        )
         try:
             yield
         finally:
-            self._send("READY=1")
+            self._send("READY=1", wait_s=WAIT_S)
 
     def stopping(self, limit_s: float) -> None:
         """It ends, in about that time at most."""
         microseconds = int((limit_s + EXTRA_S) * 1e6)
-        self._send("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={microseconds}")
+        self._send("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={microseconds}", wait_s=WAIT_S)
 
     def close(self) -> None:
         """Nothing more is told."""
@@ -85,8 +88,9 @@ class Notifier:
         self._send("WATCHDOG=1")
         self._timer = asyncio.get_running_loop().call_later(every_s, self._alive, every_s)
 
-    def _send(self, *lines: str) -> None:
+    def _send(self, *lines: str, wait_s: float = 0.0) -> None:
         if self._socket is not None:
+            self._socket.settimeout(wait_s)
             with contextlib.suppress(OSError):  # a manager that does not listen is no reason to fail
                 self._socket.sendto("\n".join(lines).encode(), self._address)
 
