@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from tests.system.conftest import PASSWORD, Commands
+from tests.system.forking import Forking
 from typer.testing import CliRunner, Result
 
 from bester.cli import service
@@ -82,10 +83,10 @@ BY_BESTER: list[tuple[str, list[str]]] = [
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+def running(forking: Forking) -> Iterator[Commands]:
     """A server whose handler ``work`` writes what comes through a pipe."""
     folder = Path(tempfile.mkdtemp(prefix="bester-"))
-    made = Commands(folder)
+    made = Commands(folder, forking)
     try:
         os.mkfifo(folder / "pipe")
         script = folder / "work.sh"
