@@ -22,8 +22,9 @@ MAX_EXCEPTION = 16_000
 """Characters, before those are escaped that must be; of a traceback the end is kept, which says what happened."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+root = logging.getLogger("bester")
 _log = logging.getLogger("bester.server")
-_LOGGERS = {"bester": None, "asyncio": logging.WARNING, "aiohttp": logging.WARNING}
+LOGGERS = {"bester": None, "asyncio": logging.WARNING, "aiohttp": logging.WARNING}
 """Those whose lines are ours, with their levels; None: the configured one."""
 
 
@@ -85,7 +86,7 @@ def set_up_log(level: str, format: str) -> None:
     """Sets level and format; may be called again."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if format == "json" else _Text())
-    for name, fixed in _LOGGERS.items():
+    for name, fixed in LOGGERS.items():
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(_LEVELS[level] if fixed is None else fixed)
