@@ -27,25 +27,9 @@ PIECES = (
         "    once: bool = False\n\n\nNO_HEADER",
     ),
     (
-        "if header.once or header.route or header.dry_run or header.traceparent or payload.",
-        "if header.once or payload.",
+        "        if header != NO_HEADER or payload.type in RESERVED_TYPES:\n",
+        "        if header.once or payload.type in RESERVED_TYPES:\n",
     ),
-    ("if once and (trail is None or not trail.dry):", "if once:"),
-    (
-        "self._accept(origin, payload, size, hops, None, trace, trail)",
-        "self._accept(origin, payload, size, hops, None)",
-    ),
-    (
-        "        trace: str,\n        trail: Trail | None,\n    ) -> None:\n        origin.in_flight += 1\n",
-        "    ) -> None:\n        origin.in_flight += 1\n",
-    ),
-    (
-        "        if record is not None or trace or trail is not None:\n            envelope.once = record\n"
-        "            envelope.trace = trace\n            envelope.trail = trail\n"
-        "            envelope.plain = record is None and trail is None\n",
-        "        if record is not None:\n            envelope.once = record\n            envelope.plain = False\n",
-    ),
-    ("and not self.draining and trail is None:", "and not self.draining:"),
     # What an envelope carries for them.
     ('    type: str = ""\n    """What it was sent to."""\n', ""),
     ('    since: float = 0.0\n    """When it was accepted, in seconds of the exchange\'s clock."""\n', ""),
@@ -53,6 +37,7 @@ PIECES = (
     ('    trace: str = ""\n    """The W3C traceparent that came', '    """The W3C traceparent that came'),
     ('    trail: Trail | None = None\n    """Its route,', '    """Its route,'),
     ("    step: Step | None = None\n", ""),
+    ("Envelope(origin, payload.id, payload.type, now, handlers.tally)", "Envelope(origin, payload.id)"),
     ("Envelope(origin, payload.id, payload.type, self.now, tally)", "Envelope(origin, payload.id)"),
     ('Envelope(handler, message.header.id or "", type, self.now, tally)', 'Envelope(handler, message.header.id or "")'),
     # The traceparent of a request.
@@ -62,15 +47,15 @@ PIECES = (
         "        if True:\n            frame = frames.request(",
     ),
     ("                traces.head,\n                traces.tail,\n", ""),
-    # What is counted.
-    ("        self.counters.accepted += 1\n", ""),
-    ("        tally = self.counters.tallies.others if handlers is None else handlers.tally\n", ""),
+    ('        b"%d" % hops,\n            more,', '        b"%d" % hops if hops else b"0",\n            more,'),
+    # What is counted. How many messages are under way must be known in any case, for the stop.
     ("        handlers.tally.took(now - request.since)\n", ""),
-    ("            self.counters.deliveries += 1\n            for session", "            for session"),
+    ("            given += 1\n", "            given = 1\n"),
+    ("            self.counters.deliveries += given\n", ""),
     (
         "            envelope.tally.good += 1\n            if self.receipts.good_left:\n"
         "                self.receipts.good_left -= 1\n                self._keep_receipt(envelope, report)\n",
-        "            pass\n",
+        "            self.counters.accepted -= 1\n",
     ),
     ("        self.taken += position\n", ""),
     ("        self.sent += len(data)\n        transport.write(data)\n", "        transport.write(data)\n"),
@@ -127,7 +112,8 @@ def install() -> None:
         RuntimeError: it is too late.
     """
     texts = stripped()
-    late = [name for name in sys.modules if name.startswith("bester.core")]
+    files = {getattr(module, "__file__", None): name for name, module in list(sys.modules.items())}
+    late = [files[str(path)] for path in texts if str(path) in files]
     if late:
         raise RuntimeError(f"these are loaded already: {', '.join(late)}")
     sys.meta_path.insert(0, _Finder(texts))

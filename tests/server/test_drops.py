@@ -75,7 +75,8 @@ async def test_answers_and_reports_that_come_too_late() -> None:
     async with stage({"limits": {"handlerTimeout": 1}}) as play:
         handler, sender = await play.attach("chat"), await play.login()
         sender.ask("chat", "1")
-        late, _ = await handler.get(), play.later(2)
+        late = await handler.get()
+        play.later(2)
         assert await sender.bad("1") == "handlerTimeout"
         handler.answer(late, to("t"))
         sender.ask("chat", "2")

@@ -21,6 +21,7 @@ from bester.errors import (
 )
 from bester.protocol import frames, link
 from bester.protocol.messages import (
+    NO_HEADER,
     FirstHeader,
     FirstMessage,
     Header,
@@ -163,10 +164,10 @@ class ClientSide(Conversation):
         message = decode_message(body)
         payload = message.payload
         header = message.header
-        if header.once or header.route or header.dry_run or header.traceparent or payload.type in RESERVED_TYPES:
+        if header != NO_HEADER or payload.type in RESERVED_TYPES:
             self._handle(endpoint, payload, header, len(body))
         else:
-            self.hall.exchange.message(endpoint, payload, len(body))
+            self.hall.exchange.plain_message(endpoint, payload, len(body))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
         type = payload.type
