@@ -17,7 +17,7 @@ from bench.run import Run
 ROOT = Path(__file__).parents[2]
 
 WITHOUT = "without"
-LOADS = (("50x8", 50, 8), ("50x1", 50, 1))
+LOADS = (("50x8", 50, 8),)
 TURNS = 3
 """How many times as often as other loads these are measured: what is looked for is small."""
 

@@ -178,12 +178,12 @@ def traced_request(
 
 def trace_head(start: str) -> bytes:
     """All of a request before the id that ends the trace's; ``start``: of the traceparent, up to there."""
-    return b'{"header":{"traceparent":"' + start.encode()
+    return b'{"header":{"messageType":"request","traceparent":"' + start.encode()
 
 
 def trace_tail(end: str) -> bytes:
     """What stands between the two ids; ``end``: of the traceparent, from there."""
-    return end.encode() + b'","messageType":"request","id":"'
+    return end.encode() + b'","id":"'
 
 
 def to_server(type: str, id: str, data: Raw | bytes, hops: int) -> bytes:
