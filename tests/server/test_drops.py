@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.server import linked
 from tests.server.linked import grant, send_on
-from tests.server.peers import Stage, result, result_of, stage, to, until
+from tests.server.peers import Stage, classic, result, result_of, stage, to, until
 
 from bester.server import views
 from bester.server.connection import LINGER_S
@@ -81,8 +81,8 @@ async def test_answers_and_reports_that_come_too_late() -> None:
         handler.answer(late, to("t"))
         sender.ask("chat", "2")
         asked = await handler.get()
-        await sender.leave()
-        await until(lambda: not play.hall.exchange.presence.session_count)
+        sender.send(b"no JSON")
+        assert await sender.fatal() == "malformed"
         handler.answer(asked, {"type": "reply"})
         await until(lambda: dropped(play, "report") == {"senderGone": 1})
         assert dropped(play, "answer") == {"unmatched": 1}
@@ -140,7 +140,7 @@ async def test_the_outbox() -> None:
         linked.bad(there, await there.get(), "noHandler", temporary=False)
         await until(lambda: dropped(play, "outgoing") == {"serverRefused": 1})
         control = await play.connect("control")
-        assert (await result(control, "dropMessages", dead=True)) is not None
+        assert (await result(control, "dropQueue", dead=True)) is not None
         assert dropped(play, "outgoing") == {"operator": 1, "serverRefused": 1}
 
 
@@ -165,12 +165,12 @@ async def test_receipts_beyond_the_share() -> None:
 
 
 async def test_what_a_stop_leaves_undone() -> None:
-    async with stage({"limits": {"drainTimeout": 0}}) as play:
-        handler, sender = await play.attach("chat"), await play.login()
-        sender.ask("chat", "1")
-        await handler.get()
-    # The handler's connection ended with the server, and so its request; nobody is there to be told.
-    assert dropped(play, "report") or dropped(play, "message")
+    async with stage(classic() | {"limits": {"drainTimeout": 0}}) as play:
+        handler, sender = await play.listen("classic"), await play.login()
+        sender.ask("classic", "1")
+        await handler.accept()
+        await play.running.daemon.stop()
+        assert dropped(play, "message") == {"shutdown": 1}
 
 
 async def test_commands_whose_sender_is_gone() -> None:
@@ -184,18 +184,18 @@ async def test_commands_whose_sender_is_gone() -> None:
         assert told > 0
 
 
-async def test_slow_consumers_and_bytes() -> None:
-    async with stage({"limits": {"maxSendQueue": 65_536}}) as play:
-        handler, reader = await play.attach("chat"), await play.connect("control")
-        reader.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        while not play.hall.counts.slow_consumers:
-            for _ in range(50):
-                reader.command("status", "x")
-            await reader.writer.drain()
-            await result(await play.connect("control"), "status")
-        assert play.hall.counts.discarded_out > 65_536
-        handler.send({"header": {"messageType": "detach", "id": "d"}})
-        await handler.get()
-        traffic = views.traffic(play.hall)
-        assert traffic["sent"]["control"] > 65_536
-        assert traffic["received"]["handler"] > 50
+async def test_bytes_by_peer() -> None:
+    async with stage() as play:
+        await play.attach("chat")
+        sender = await play.login()
+        before = views.traffic(play.hall)
+        sender.ask("dummy", "p")
+        answer = await sender.body()
+        after = views.traffic(play.hall)
+        assert after["sent"]["client"] - before["sent"]["client"] == len(answer) + 4
+        assert after["received"]["client"] > before["received"]["client"]
+        assert after["received"]["handler"] > 50 < after["sent"]["handler"]
+        await sender.leave()
+        await until(lambda: not play.hall.exchange.presence.session_count)
+        await until(lambda: not any(one.kind == "client" for one in play.hall.connections))
+        assert views.traffic(play.hall) == after

@@ -97,6 +97,8 @@ def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
     """Lets the log tell what went wrong in the loop's callbacks; without their arguments, which can be data."""
 
     def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        _log.error("in the event loop: %s", context.get("message"), exc_info=context.get("exception"))
+        # What follows that word is the callback, shown with its arguments.
+        what = str(context.get("message")).partition(" callback ")[0]
+        _log.error("in the event loop: %s", what, exc_info=context.get("exception"))
 
     loop.set_exception_handler(tell)
