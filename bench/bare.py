@@ -48,6 +48,7 @@ PIECES = (
     ),
     ("                traces.head,\n                traces.tail,\n", ""),
     ('        b"%d" % hops,\n            more,', '        b"%d" % hops if hops else b"0",\n            more,'),
+    ("        self._trace_push(envelope, message.header.traceparent)\n", ""),
     # What is counted. How many messages are under way must be known in any case, for the stop.
     ("        handlers.tally.took(now - request.since)\n", ""),
     ("            given += 1\n", "            given = 1\n"),

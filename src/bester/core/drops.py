@@ -39,6 +39,8 @@ class Drop(enum.Enum):
     REPORT_UNMATCHED = "report", "unmatched"
     REPORT_UNTOLD = "report", "internal"
     REPORT_UNWANTED = "report", "senderGone"
+    SPAN_OVER_SHARE = "span", "share"
+    SPAN_UNSENT = "span", "collector"
 
     @property
     def what(self) -> str:

@@ -198,12 +198,14 @@ def queued(row: Queued) -> dict[str, Any]:
 
 def dropped(hall: Hall) -> dict[str, dict[str, int]]:
     """What was thrown away since the start, by what it was and why: :class:`bester.core.drops.Drop`."""
-    receipts = hall.receipts
+    receipts, tracing = hall.receipts, hall.tracing
     found = hall.exchange.counters.drops.by_what()
     for drop, number in (
         (Drop.RECEIPT_OVER_SHARE, receipts.over_share),
         (Drop.RECEIPT_UNKEPT, receipts.store.lost),
         (Drop.RECEIPT_EXPIRED, receipts.store.expired),
+        (Drop.SPAN_OVER_SHARE, tracing.dropped if tracing is not None else 0),
+        (Drop.SPAN_UNSENT, tracing.failed if tracing is not None else 0),
     ):
         if number:
             found.setdefault(drop.what, {})[drop.cause] = number
