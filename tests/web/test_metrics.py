@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.certificates import self_signed
 from tests.collector import collecting
@@ -17,6 +18,8 @@ from tests.server.peers import PATIENCE_S, to, until
 from tests.web.browsers import Browsing, browsing
 
 from bester import __version__
+from bester.core import tallies
+from bester.errors import Internal
 from bester.server import problems, views
 
 TOKEN = "a-token-of-the-scraper"
@@ -62,22 +65,63 @@ async def test_metrics() -> None:
         await handler.get()
         play.hall.sampler._totals_at = float("-inf")  # as if ten seconds had passed
         found = await metrics(play)
-        assert found["bester_messages_total", "good"] == 1
-        assert found["bester_messages_total", "noHandler"] == 1
+        assert found["bester_messages_total", "good chat"] == 1
+        assert found["bester_messages_total", "noHandler "] == 1
         assert found["bester_messages_under_way", ""] == 1
         assert found["bester_handler_requests_total", "answered chat"] == 1
         assert found["bester_handler_seconds_count", "chat"] == 1
         assert 0 < found["bester_handler_seconds_sum", "chat"] < PATIENCE_S
+        assert found["bester_handler_seconds_bucket", "30.0 chat"] == 1
+        assert found["bester_handler_seconds_bucket", "+Inf chat"] == 1
         assert found["bester_handler_outstanding", "chat"] == 1
         assert found["bester_handlers_attached", "chat"] == 1
         assert found["bester_sessions", ""] == 1
         assert found["bester_mailbox_messages", ""] == 1
         assert found["bester_links", "out"] == 0
+        assert found["bester_bytes_total", "received client"] > 100 < found["bester_bytes_total", "sent client"]
+        assert found["bester_bytes_total", "sent handler"] > 100
+        assert found["bester_queue_length", "handlers"] == 0
+        assert found["bester_receipts_total", "recorded"] + found["bester_receipts_total", "unrecorded"] <= 2
         assert found["bester_store_commit_seconds_count", ""] > 0
         assert found["bester_store_commit_seconds_bucket", "+Inf"] == found["bester_store_commit_seconds_count", ""]
         assert found["bester_disk_free_bytes", ""] > 0
         assert found["bester_info", f"test.example {__version__}"] == 1
         assert ("process_resident_memory_bytes", "") in found
+
+
+async def test_what_was_dropped_and_what_waits() -> None:
+    async with browsing() as play:
+        handler, sender = await play.attach("chat", concurrency=1), await play.login()
+        sender.ask("chat", "1")
+        handler.answer(await handler.get(), to("nobody"))
+        assert await sender.bad("1") == "unknownAccount"
+        for id in ("2", "3", "4"):
+            sender.ask("chat", id)
+        await handler.get()
+        await until(lambda: play.hall.exchange.under_way == 3)
+        found = await metrics(play)
+        assert found["bester_dropped_total", "unknownAccount recipient"] == 1
+        assert found["bester_queue_length", "handlers"] == found["bester_handler_waiting", "chat"] == 2
+
+
+async def test_types_that_anybody_makes_up_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "MAX_TYPES", 1)
+    async with browsing() as play:
+        handler, sender = await play.attach("first", 'second"', "third"), await play.login()
+        for type in ("first", 'second"', "third", "nobody's"):
+            sender.ask(type, type)
+            if type != "nobody's":
+                handler.answer(await handler.get(), to("t"))
+            while (await sender.get())["header"]["messageType"] != "statusReport":
+                pass
+        found = await metrics(play)
+        assert {key[1]: value for key, value in found.items() if key[0] == "bester_messages_total"} == {
+            "good ": 2,
+            "noHandler ": 1,
+            "good first": 1,
+        }
+        assert found["bester_handlers_attached", ""] == 2
+        assert found["bester_handler_seconds_count", ""] == 2
 
 
 async def test_metrics_are_for_this_machine_a_token_and_admins() -> None:
@@ -140,6 +184,36 @@ async def test_a_store_that_is_lost_is_not_ready() -> None:
         await play.hall.accounts.close()
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["store"]})
         assert (await problems.find(play.hall))[0]["what"] == "store"
+
+
+@pytest.mark.parametrize("name", ["clients", "besterHandlers"])
+async def test_a_socket_that_nobody_finds_is_not_ready(name: str) -> None:
+    async with browsing() as play:
+        (play.folder / name).unlink()
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["listeners"]})
+
+
+async def test_a_listener_that_is_closed_is_not_ready() -> None:
+    async with browsing() as play:
+        play.running.daemon.listeners[0].close()
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["listeners"]})
+
+
+async def test_accounts_that_do_not_answer_are_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere:
+        async def count(self) -> int:
+            raise Internal("Redis does not answer")
+
+    async with browsing() as play:
+        monkeypatch.setattr(play.hall.accounts, "store", Elsewhere())
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["accounts"]})
+        monkeypatch.undo()
+
+
+async def test_a_server_that_has_not_opened_all_is_not_ready() -> None:
+    async with browsing() as play:
+        play.hall.started_up = False
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["starting"]})
 
 
 async def test_a_server_that_drains_is_not_ready() -> None:

@@ -131,6 +131,11 @@ def tables(found: dict[str, Any]) -> Group:
     if messages["bad"]:
         head.add_row("bad", ", ".join(f"{count} {code}" for code, count in sorted(found["messages"]["bad"].items())))
     head.add_row("under way", str(found["underWay"]))
+    lost = [
+        f"{number} {what} ({cause})" for what, causes in found["dropped"].items() for cause, number in causes.items()
+    ]
+    if lost:
+        head.add_row("dropped", ", ".join(lost))
     outcomes = ("sent", "queued", "skipped", "failed")
     head.add_row("to servers", ", ".join(f"{found['toServers'][name]} {name}" for name in outcomes))
     kinds = {"handlers": _handlers, "clients": _clients, "servers": _servers}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bester.core.counters import Counters
 from bester.core.endpoints import AttachedHandler, Endpoint
 from bester.core.handlers import HandlerType, TypeRules
 from bester.core.limits import Limits
@@ -30,6 +31,7 @@ class Dispatch:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.counters = Counters()
         self.now = 0.0
         """The server's clock in seconds, set by the server before each batch."""
         self.types: dict[str, HandlerType] = {}
@@ -80,7 +82,8 @@ class Dispatch:
         for name, rules in types.items():
             known = self.types.get(name)
             if known is None:
-                self.types[name] = HandlerType(name, rules, configured=True)
+                tally = self.counters.tallies.of(name, configured=True)
+                self.types[name] = HandlerType(name, rules, tally, configured=True)
             else:
                 known.rules = rules
                 known.configured = True
@@ -104,7 +107,8 @@ class Dispatch:
             handlers = self.types.get(name)
             if handlers is None:
                 rules = self._attached_rules.get(name) or TypeRules(default_timeout_s)
-                handlers = self.types[name] = HandlerType(name, rules, configured=False)
+                tally = self.counters.tallies.of(name, configured=False)
+                handlers = self.types[name] = HandlerType(name, rules, tally, configured=False)
             handlers.attached.append(handler)
             handlers.mark_all_ready()
             attached.append(handlers)
@@ -272,6 +276,7 @@ class Dispatch:
     def sweep(self) -> None:
         """Fails what has waited for its handler for too long; called a few times a second."""
         now = self.now
+        self.counters.tallies.sweep()
         for handler in list(self.handlers):
             expired = [
                 id

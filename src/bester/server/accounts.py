@@ -249,7 +249,7 @@ class AccountService:
             # A removal that was cut off, or made while the server did not run, has left its mail.
             await self.hall.mailboxes.clear(account.username)
             await self.store.add(account.username, hashed, roles, account.created)
-        log.info("account %s was made", ascii(account.username))
+        log.info("account %s was made", ascii(account.username), extra={"account": account.username})
         return account
 
     async def remove(self, name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
+from bester.core.drops import Drop
 from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Identities
 from bester.net.listeners import Listener, UnixListener
@@ -99,6 +100,7 @@ class Server:
         self._local: list[Listener] = []
         """The sockets for handlers, informer, operator."""
         self._reloading = asyncio.Lock()
+        hall.silent_listeners = self._silent_listeners
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -152,6 +154,7 @@ class Server:
         # What is there now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        hall.started_up = True
         say(f"{config.server.name} is ready")
         self._notifier.ready(f"{config.server.name} is ready")
 
@@ -164,6 +167,12 @@ class Server:
         await web.open()
         self.hall.listener_urls.append(web.listener.url)
         return web.listener.url
+
+    def _silent_listeners(self) -> list[str]:
+        """Those through which nothing can come any more: clients', servers' and handlers'."""
+        handlers = str(self.config.handlers.address)
+        used = [one for one in self._local if isinstance(one, UnixListener) and one.path == handlers]
+        return [one.url for one in [*self.listeners, *used] if not one.listening]
 
     async def wait(self) -> None:
         """Returns when the server's end has been asked for."""
@@ -240,7 +249,9 @@ class Server:
         try:
             await self.reload()
         except ConfigError as error:
-            log.error("the configuration was not reloaded; nothing has changed:\n%s", error)
+            log.error("the configuration was not reloaded; nothing has changed")
+            for line in str(error).splitlines():
+                log.error("configuration: %s", line.strip())
         except BadConfiguration as error:
             log.error("the configuration was not reloaded; nothing has changed: %s", error.message)
 
@@ -266,6 +277,7 @@ class Server:
         if hall.exchange.under_way:
             log.warning("stopping: %d messages did not finish in time", hall.exchange.under_way)
         await self._close()
+        hall.exchange.counters.drops.count(Drop.MESSAGE_UNFINISHED, hall.exchange.under_way)
 
     async def _close(self) -> None:
         hall = self.hall

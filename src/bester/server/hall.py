@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from bester.core.drops import Drop
 from bester.core.exchange import Exchange
 from bester.core.traces import SHARED_DIGITS, Traces
 from bester.core.work import (
@@ -69,6 +70,8 @@ class Hall:
     supervisor: Supervisor
     watch: Watch
     reloader: Callable[[], Awaitable[dict[str, object]]]
+    silent_listeners: Callable[[], list[str]]
+    """Says which of the sockets that messages come through are not open any more."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -91,6 +94,8 @@ class Hall:
         self.more_expiries: list[Expiry] = []
         """Certificates that are used and are no server's identity: the web listener's."""
         self.presence_watchers: list[Callable[[str, bool], None]] = []
+        self.started_up = False
+        """Whether all its listeners were opened."""
         self.stopping = False
         """Whether no new connections and messages are taken."""
         self.stop_asked = asyncio.Event()
@@ -140,6 +145,7 @@ class Hall:
                     try:
                         self._carry_out(effect)
                     except Exception:
+                        exchange.counters.drops.count(Drop.EFFECT_FAILED)
                         log.exception("%s could not be carried out", type(effect).__name__)
             dirty, exchange.dirty = exchange.dirty, []
             for endpoint in dirty:

@@ -325,7 +325,7 @@ class _Kept:
             text = line.decode(errors="replace").rstrip()
             shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
             self.output.append((round(time.time(), 3), shown))
-            log.info("type %s: %s", ascii(self.type), shown)
+            log.info("type %s: %s", ascii(self.type), shown, extra={"type": self.type})
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -9,13 +9,16 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bester import __version__
+from bester.core.drops import Drop
 from bester.core.endpoints import Peer
 from bester.net.fingerprints import spelled
 from bester.server import problems
 from bester.server.sampling import disk
+from bester.store.database import Shared
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
+    from bester.core.tallies import Tally
     from bester.net.fingerprints import Shown
     from bester.server.hall import Hall
     from bester.store.ports import Account, MailboxSize, Queued
@@ -109,13 +112,17 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                 "down": hall.supervisor.is_down(name),
                 "active": kind.active,
                 "waiting": sum(len(lane.waiting) for lane in kind.lanes.values()),
-                "answered": kind.answered,
-                "failed": kind.failed,
-                "meanMs": round(1000 * kind.seconds / kind.answered, 3) if kind.answered else None,
+                "answered": kind.tally.answered,
+                "failed": kind.tally.failed,
+                "meanMs": _mean_ms(kind.tally),
                 "lastError": kind.last_error or None,
             }
         )
     return rows
+
+
+def _mean_ms(tally: Tally) -> float | None:
+    return round(1000 * tally.seconds / tally.answered, 3) if tally.answered else None
 
 
 def _classic_socket(hall: Hall, kind: HandlerType) -> str | None:
@@ -220,6 +227,52 @@ async def _stored(hall: Hall) -> dict[str, int]:
     }
 
 
+def dropped(hall: Hall) -> dict[str, dict[str, int]]:
+    """What was thrown away since the start, by what it was and why: :class:`bester.core.drops.Drop`."""
+    receipts, tracing = hall.receipts, hall.tracing
+    found = hall.exchange.counters.drops.by_what()
+    for drop, number in (
+        (Drop.RECEIPT_OVER_SHARE, receipts.over_share),
+        (Drop.RECEIPT_UNKEPT, receipts.store.lost),
+        (Drop.RECEIPT_EXPIRED, receipts.store.expired),
+        (Drop.SPAN_OVER_SHARE, tracing.dropped if tracing is not None else 0),
+        (Drop.SPAN_UNSENT, tracing.failed if tracing is not None else 0),
+    ):
+        if number:
+            found.setdefault(drop.what, {})[drop.cause] = number
+    return found
+
+
+def traffic(hall: Hall) -> dict[str, dict[str, int]]:
+    """Bytes of frames since the start, ``received`` and ``sent``, by the kind of connection."""
+    received, sent = Counter(hall.counts.received), Counter(hall.counts.sent)
+    for connection in hall.connections:
+        received[connection.kind] += connection.framer.taken
+        sent[connection.kind] += connection.sent
+    return {"received": dict(sorted(received.items())), "sent": dict(sorted(sent.items()))}
+
+
+def queues(hall: Hall) -> dict[str, int]:
+    """How much waits in memory: messages, deliveries, writes; what is on disk is not among them."""
+    exchange, forwarding = hall.exchange, hall.forwarding
+    found = dict.fromkeys(("handlers", "backlog", "unacknowledged", "sessions", "servers", "deposits", "outbox"), 0)
+    found["handlers"] = sum(len(lane.waiting) for kind in exchange.types.values() for lane in kind.lanes.values())
+    for username in exchange.presence.usernames():
+        for session in exchange.presence.sessions(username):
+            found["backlog"] += len(session.backlog or ())
+            found["unacknowledged"] += len(session.given)
+            found["sessions"] += len(session.queue)
+    for connection in forwarding.incoming:
+        if connection.endpoint is not None:
+            found["backlog"] += len(connection.endpoint.backlog or ())
+    found["servers"] = sum(len(destination.fresh) for destination in forwarding.destinations.values())
+    found["deposits"] = hall.mailboxes.waiting
+    found["outbox"] = forwarding.outbox.waiting
+    if isinstance(hall.messages, Shared):
+        found["store"] = hall.messages.database.waiting
+    return found
+
+
 async def status(hall: Hall) -> dict[str, Any]:
     """Everything at a glance; the numbers count since the start."""
     exchange = hall.exchange
@@ -243,8 +296,10 @@ async def status(hall: Hall) -> dict[str, Any]:
             "bad": counters.bad,
             "deliveries": counters.deliveries,
             "pushes": counters.pushes,
-            "unmatchedAnswers": counters.unmatched_answers,
+            "repeats": counters.repeats,
         },
+        "dropped": dropped(hall),
+        "bytes": traffic(hall),
         "receipts": {"recorded": hall.receipts.recorded, "unrecorded": hall.receipts.unrecorded},
         "logins": {"good": hall.counts.logins, "bad": hall.counts.logins_failed},
         "refused": hall.counts.refused,

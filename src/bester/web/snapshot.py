@@ -74,8 +74,7 @@ async def now(hall: Hall) -> dict[str, Any]:
             "deliveries": counters.deliveries,
             "pushes": counters.pushes,
             "repeats": counters.repeats,
-            "dropped": counters.dropped,
-            "unmatchedAnswers": counters.unmatched_answers,
+            "dropped": views.dropped(hall),
             "refused": hall.counts.refused,
             "slowConsumers": hall.counts.slow_consumers,
         },
@@ -104,8 +103,8 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                 "since": round(handler.since + ahead_s, 1),
                 "outstanding": len(handler.outstanding),
                 "concurrency": handler.concurrency,
-                "answered": sum(kind.answered for kind in served),
-                "failed": sum(kind.failed for kind in served),
+                "answered": sum(kind.tally.answered for kind in served),
+                "failed": sum(kind.tally.failed for kind in served),
                 "lastError": next((kind.last_error for kind in served if kind.last_error), None),
             }
         )
@@ -130,8 +129,8 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                 "process": process,
                 "outstanding": kind.active,
                 "concurrency": kind.rules.classic_concurrency,
-                "answered": kind.answered,
-                "failed": kind.failed,
+                "answered": kind.tally.answered,
+                "failed": kind.tally.failed,
                 "lastError": kind.last_error or None,
             }
         )
