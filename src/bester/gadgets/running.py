@@ -1,0 +1,58 @@
+"""Runs a gadget as a process: its handler and what else it does, until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from bester import Handler
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs a gadget's coroutine in a loop of its own, with its log on standard error."""
+    import uvloop  # only whoever runs the loop chooses it
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+async def serve(handler: Handler, *others: Coroutine[Any, Any, None]) -> None:
+    """Serves until SIGTERM or SIGINT; then the handler finishes what is outstanding, and after it the others are ended.
+
+    A second signal ends it at once.
+
+    Raises:
+        Refused: the server does not want the handler.
+        Exception: what one of the others raised.
+    """
+    loop = asyncio.get_running_loop()
+    here = asyncio.current_task()
+    assert here is not None
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        if stopping.is_set():
+            here.cancel()
+        stopping.set()
+
+    waiting = loop.create_task(stopping.wait())
+    working = [loop.create_task(one) for one in (handler.serve(), *others)]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await asyncio.wait([waiting, *working], return_when=asyncio.FIRST_COMPLETED)
+        if stopping.is_set():
+            await handler.stop()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        for task in (waiting, *working):
+            task.cancel()
+        await asyncio.wait([waiting, *working])
+    for task in working:
+        if not task.cancelled():
+            task.result()
