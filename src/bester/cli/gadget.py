@@ -107,3 +107,28 @@ def kitchen(
         fail(f"{error.name} is not installed: pip install 'bester[kitchen]' (--simulate needs none of it)", BAD)
     except (Refused, StoreError) as error:
         fail(str(error), BAD)
+
+
+@gadget.command()
+def webhook(
+    settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="See docs/webhook.md.", show_default=False)],
+    handlers: HandlersOption = None,
+) -> None:
+    """HTTP in place of sockets: messages call a URL, whose answer is executed; POST /push/NAME pushes into Bester.
+
+    Calls are signed (HMAC-SHA256, Standard Webhooks), retried and bounded in time. Who pushes has a token or signs.
+
+    Exit status: 0 after a signal, 1 refused by the server, or the port cannot be opened, 2 wrong settings.
+    """
+    from bester import Refused
+    from bester.gadgets.running import run
+    from bester.gadgets.settings import SettingsError
+    from bester.gadgets.webhook import main
+
+    try:
+        found = main.read(settings)
+        run(lambda: main.run(settings, found, handlers))
+    except SettingsError as error:
+        fail(f"the settings are wrong:\n{error}", USAGE)
+    except (Refused, OSError) as error:
+        fail(str(error), BAD)

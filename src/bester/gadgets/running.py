@@ -21,7 +21,9 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 async def serve(handler: Handler, *others: Coroutine[Any, Any, None]) -> None:
-    """Serves until SIGTERM or SIGINT; then the handler finishes what is outstanding, and after it the others are ended.
+    """Serves until SIGTERM or SIGINT; then the others are cancelled, and after them the handler finishes.
+
+    What the others do at their end can still be pushed.
 
     A second signal ends it at once.
 
@@ -40,19 +42,25 @@ async def serve(handler: Handler, *others: Coroutine[Any, Any, None]) -> None:
         stopping.set()
 
     waiting = loop.create_task(stopping.wait())
-    working = [loop.create_task(one) for one in (handler.serve(), *others)]
+    serving, *beside = (loop.create_task(one) for one in (handler.serve(), *others))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     try:
-        await asyncio.wait([waiting, *working], return_when=asyncio.FIRST_COMPLETED)
-        if stopping.is_set():
+        await asyncio.wait([waiting, serving, *beside], return_when=asyncio.FIRST_COMPLETED)
+        await _ended(beside)
+        if not serving.done():
             await handler.stop()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-        for task in (waiting, *working):
-            task.cancel()
-        await asyncio.wait([waiting, *working])
-    for task in working:
+        await _ended([waiting, serving, *beside])
+    for task in (serving, *beside):
         if not task.cancelled():
             task.result()
+
+
+async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -26,7 +26,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def read_settings(path: Path, model: type[S]) -> S:
-    """Returns the checked settings of a file.
+    """Returns the checked settings of a file; validators find the file's folder in their ``info.context``.
 
     Raises:
         SettingsError: it cannot be read, or is wrong; the text never shows a value, which may be a secret.
@@ -43,7 +43,7 @@ def read_settings(path: Path, model: type[S]) -> S:
     except ValueError as error:
         raise SettingsError(f"{path}: {error}") from error
     try:
-        return model.model_validate(tree)
+        return model.model_validate(tree, context=path.parent)
     except ValidationError as error:
         lines = (f"{'.'.join(map(str, one['loc'])) or '(top level)'}: {one['msg']}" for one in error.errors())
         raise SettingsError("\n".join(lines)) from error

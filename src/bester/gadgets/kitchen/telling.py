@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
 import msgspec
@@ -25,6 +25,7 @@ from bester.gadgets.kitchen.store import Alarm, Store, StoreError
 log = logging.getLogger("bester.kitchen")
 
 PUSH_TIMEOUT_S = 15.0
+GRACE_S = 2.0
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 30.0
 AT_ONCE = 32
@@ -142,7 +143,7 @@ class Messenger:
             devices = [device for device, due in self._stale.items() if due <= now][:AT_ONCE]
             keys = [key for key in self._alarms if self._due.get(key, 0.0) <= now][:AT_ONCE]
             if devices or keys:
-                await asyncio.gather(*map(self._tell_state, devices), *map(self._tell_alarm, keys))
+                await self._finished([*map(self._tell_state, devices), *map(self._tell_alarm, keys)])
                 continue
             next_due = min([*self._stale.values(), *(self._due.get(key, 0.0) for key in self._alarms)], default=None)
             try:
@@ -150,6 +151,16 @@ class Messenger:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    async def _finished(self, telling: list[Coroutine[Any, Any, None]]) -> None:
+        """Waits for what is being told; cancelled, for a little longer, so that it need not be told again."""
+        told = asyncio.gather(*telling)
+        try:
+            await asyncio.shield(told)
+        except asyncio.CancelledError:
+            await asyncio.wait([told], timeout=GRACE_S)
+            told.cancel()
+            raise
 
     async def _tell_state(self, device: str) -> None:
         self._told_at[device] = time.monotonic()
