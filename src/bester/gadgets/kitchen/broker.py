@@ -6,6 +6,8 @@ import asyncio
 import logging
 import random
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
@@ -16,6 +18,7 @@ from bester.gadgets.kitchen.source import Received, SourceAway
 
 log = logging.getLogger("bester.kitchen")
 
+KEEPALIVE_S = 30
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 30.0
 PUBLISH_TIMEOUT_S = 5.0
@@ -53,7 +56,7 @@ class Broker:
         pause_s = RETRY_FIRST_S
         while True:
             try:
-                async with self._made() as client:
+                async with _connected(self._made()) as client:
                     for start in range(0, len(filters), 100):
                         await client.subscribe([(one, 1) for one in filters[start : start + 100]])
                     self._client = client
@@ -85,6 +88,7 @@ class Broker:
             properties=properties,
             tls_context=self._tls,
             timeout=PUBLISH_TIMEOUT_S,
+            keepalive=KEEPALIVE_S,
             max_queued_incoming_messages=MAX_QUEUED,
         )
 
@@ -101,3 +105,23 @@ class Broker:
             await client.publish(topic, payload, qos=1)
         except (aiomqtt.MqttError, OSError) as error:
             raise SourceAway("the broker did not confirm the command") from error
+
+
+@asynccontextmanager
+async def _connected(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
+    """Connects, and disconnects at the end.
+
+    The library does not expect to be cancelled while it connects: then it is left to finish that.
+    """
+    connecting = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        await asyncio.wait([connecting], timeout=PUBLISH_TIMEOUT_S)
+        if connecting.done() and connecting.exception() is None:
+            await client.__aexit__(None, None, None)
+        raise
+    try:
+        yield client
+    finally:
+        await client.__aexit__(None, None, None)
