@@ -51,7 +51,7 @@ async def test_states_are_pushed_and_the_newest_counts() -> None:
         assert (await g.told("kitchen.state"))["readings"] == {}
         for value in range(1001):
             hands.say("home/oven", {"temperature": value})
-        seen = []
+        seen: list[Any] = []
         while not seen or seen[-1] != 1000:
             seen.append((await g.told("kitchen.state"))["readings"]["temperature"]["value"])
         assert len(seen) <= 3
@@ -86,7 +86,7 @@ async def test_a_rule_that_changes_all_the_time_does_not_flood() -> None:
         await g.about("subscribe", device="oven", rules=[{"reading": "n", "changes": True}])
         for value in range(1000):
             hands.say("home/oven", {"n": value})
-        told = []
+        told: list[Any] = []
         while not told or told[-1]["value"] != 999:
             told.append(await g.told("kitchen.alarm"))
         assert len(told) <= 3

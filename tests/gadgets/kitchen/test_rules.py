@@ -86,7 +86,7 @@ def test_changes_tells_what_differs_from_what_was_told(slack: float, values: lis
             assert (event, memory.told) == (None, value)
         elif event is None:
             assert memory.told == before
-            assert value == before or abs(value - before) <= slack  # type: ignore[operator]
+            assert value == before or abs(value - before) <= slack
         else:
             assert (event, memory.told) == ("changed", value)
             assert type(value) is not type(before) or value != before

@@ -44,7 +44,11 @@ def _topic(text: str) -> str:
 
 def _who(text: str) -> str:
     try:
-        if text == "accounts" or (text.startswith(ROLE) and len(text) > len(ROLE)):
+        if text == "accounts":
+            return text
+        if text.startswith(ROLE):
+            if text == ROLE:
+                raise InvalidName("the role has no name")
             return text
         if text.startswith(SERVER):
             return SERVER + names.server_name(text.removeprefix(SERVER))
