@@ -37,7 +37,16 @@ async def test_questions(peer: Peer) -> None:
             informer.roles_of("g"),
             informer.roles_of("h"),
         )
-        assert [await first, *rest] == [["g"], True, False, {"clientCount": "1"}, ["chat"], ["k.example"], ["cook"], None]
+        assert [await first, *rest] == [
+            ["g"],
+            True,
+            False,
+            {"clientCount": "1"},
+            ["chat"],
+            ["k.example"],
+            ["cook"],
+            None,
+        ]
         assert (await answering)[:3] == [
             {"type": "listClients"},
             {"type": "isClient", "data": "g"},

@@ -323,5 +323,5 @@ def _response(outcome: Outcome, headers: dict[str, str] | None = None) -> web.Re
     headers = {"server": "bester"} | (headers or {})
     if outcome.retry_after_s is not None:
         headers["retry-after"] = str(outcome.retry_after_s)
-    text = json.dumps(outcome.body, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(outcome.body, ensure_ascii=False, separators=(",", ":")) + "\n"
     return web.Response(status=outcome.status, text=text, content_type="application/json", headers=headers)
