@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from bester import Handler
@@ -20,15 +20,15 @@ def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(main())
 
 
-async def serve(handler: Handler, *others: Coroutine[Any, Any, None]) -> None:
-    """Serves until SIGTERM or SIGINT; then the others are cancelled, and after them the handler finishes.
+async def serve(handlers: Sequence[Handler], *others: Coroutine[Any, Any, None]) -> None:
+    """Serves until SIGTERM or SIGINT; then the others are cancelled, and after them the handlers finish.
 
     What the others do at their end can still be pushed.
 
     A second signal ends it at once.
 
     Raises:
-        Refused: the server does not want the handler.
+        Refused: the server does not want one of the handlers.
         Exception: what one of the others raised.
     """
     loop = asyncio.get_running_loop()
@@ -42,19 +42,20 @@ async def serve(handler: Handler, *others: Coroutine[Any, Any, None]) -> None:
         stopping.set()
 
     waiting = loop.create_task(stopping.wait())
-    serving, *beside = (loop.create_task(one) for one in (handler.serve(), *others))
+    serving = [loop.create_task(handler.serve()) for handler in handlers]
+    beside = [loop.create_task(one) for one in others]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     try:
-        await asyncio.wait([waiting, serving, *beside], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([waiting, *serving, *beside], return_when=asyncio.FIRST_COMPLETED)
         await _ended(beside)
-        if not serving.done():
-            await handler.stop()
+        await asyncio.gather(*(handler.stop() for handler in handlers))
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-        await _ended([waiting, serving, *beside])
-    for task in (serving, *beside):
+        await _ended(beside)
+        await _ended([waiting, *serving])
+    for task in (*serving, *beside):
         if not task.cancelled():
             task.result()
 

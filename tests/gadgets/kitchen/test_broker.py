@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import signal
 import subprocess
@@ -12,14 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from tests.certificates import issued
 from tests.gadgets.kitchen.hands import PATIENCE_S, Guest
 from tests.gadgets.two import free_port
 from tests.system.conftest import PASSWORD, Commands, Process
+from typer.testing import CliRunner
 
+from bester.cli.gadget import gadget
 from bester.gadgets.kitchen.main import read
+from bester.gadgets.kitchen.settings import Broker as BrokerSettings
+from bester.gadgets.kitchen.source import SourceAway
 from bester.gadgets.settings import SettingsError
 
 aiomqtt = pytest.importorskip("aiomqtt", reason="aiomqtt is not installed")
+from bester.gadgets.kitchen.broker import Broker  # noqa: E402 (needs it)
+
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="the broker mosquitto is not installed")
 
@@ -162,7 +171,8 @@ def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch
 
 
 def test_settings_that_are_wrong_are_all_told(commands: Commands) -> None:
-    (commands.folder / "kitchen.toml").write_text(
+    path = commands.folder / "kitchen.toml"
+    path.write_text(
         '[broker]\nport = 0\npassword = "secret"\npasswordFile = "x"\n'
         '[devices."a b"]\ntopic = "x"\n[devices.oven]\ntopic = "home/#"\nsee = ["role:"]\n'
         "[devices.kettle]\nset = {on = {}}\n[unknown]\n"
@@ -174,16 +184,62 @@ def test_settings_that_are_wrong_are_all_told(commands: Commands) -> None:
         "broker.port",
         "1 to 64 characters, without spaces",
         "devices.oven.topic: Value error, a topic has 1 to 512 bytes and no wildcards",
-        "devices.oven.see.0",
+        "devices.oven.see.0: Value error, allowed: accounts, role:NAME, server:NAME, or a username",
         "devices.kettle.set.on: Value error, allowed: values, or min and max, or maxLength",
         "unknown: Extra inputs are not permitted",
     ):
         assert told in done.stderr, done.stderr
-    assert commands.bester("gadget", "kitchen").returncode == 2
-    assert commands.bester("gadget", "kitchen", "kitchen.toml", "--simulate").returncode == 2
-    assert commands.bester("gadget", "kitchen", "missing.toml").returncode == 2
-    (commands.folder / "kitchen.toml").write_text(
-        '[devices.x]\ntopic = "x"\n[broker]\ntls = true\nca = "missing.pem"\n'
-    )
-    done = commands.bester("gadget", "kitchen", "kitchen.toml")
-    assert (done.returncode, "broker.ca" in done.stderr) == (2, True), done.stderr
+    path.write_text('[devices.x]\ntopic = "x"\n[broker]\ntls = true\nca = "missing.pem"\n')
+    with pytest.raises(SettingsError, match=r"broker\.ca"):
+        read(path)
+    path.write_text('[devices.x]\ntopic = "x"\n[broker]\npasswordFile = "missing"\n')
+    with pytest.raises(SettingsError, match=r"broker\.passwordFile"):
+        read(path)
+
+
+def test_the_command_wants_one_of_two_things() -> None:
+    for words in (["kitchen"], ["kitchen", "kitchen.toml", "--simulate"]):
+        done = CliRunner().invoke(gadget, words)
+        assert (done.exit_code, "either SETTINGS.toml or --simulate" in done.stderr) == (2, True)
+
+
+@needs_broker
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_over_tls_to_an_older_broker(commands: Commands) -> None:
+    """With a certificate of an authority, in MQTT 3.1.1; one of another authority is not believed."""
+    authority = trustme.CA()
+    papers = issued(commands.folder, authority, "127.0.0.1")
+    authority.cert_pem.write_to_path(str(commands.folder / "ca.pem"))
+    trustme.CA().cert_pem.write_to_path(str(commands.folder / "other.pem"))
+    port = free_port()
+    text = f"listener {port} 127.0.0.1\ncertfile {papers.certificate}\nkeyfile {papers.key}\nallow_anonymous true\n"
+    (commands.folder / "mosquitto.conf").write_text(text + "log_dest stderr\nuser root\n")
+    assert MOSQUITTO is not None
+    process = Process([MOSQUITTO, "-c", "mosquitto.conf"], commands.folder)
+    try:
+        process.wait_for_log(" running")
+        await over_tls(commands.folder / "ca.pem", port, right=True)
+        await over_tls(commands.folder / "other.pem", port, right=False)
+    finally:
+        process.end()
+    gc.collect()  # paho leaves a socket whose handshake failed to the garbage collector, which warns of it
+
+
+async def over_tls(ca: Path, port: int, *, right: bool) -> None:
+    broker = Broker(BrokerSettings(port=port, tls=True, ca=ca, version="3.1.1"), None, 1000)
+    got: asyncio.Queue[tuple[str, bytes, bool]] = asyncio.Queue()
+    working = asyncio.ensure_future(broker.run(["a/#"], lambda *what: got.put_nowait(what)))
+    try:
+        async with asyncio.timeout(PATIENCE_S if right else 0.1):
+            while not broker.connected:
+                await asyncio.sleep(0.005)
+            await broker.publish("a/b", b"1")
+            assert await got.get() == ("a/b", b"1", False)
+        assert right
+    except TimeoutError:
+        assert not right
+        with pytest.raises(SourceAway):
+            await broker.publish("a/b", b"2")
+    finally:
+        working.cancel()
+        await asyncio.wait([working])

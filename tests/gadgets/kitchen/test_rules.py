@@ -13,6 +13,7 @@ from bester.gadgets.kitchen.rules import Event, Memory, Rule, Scalar, step
 
 BOUNDED = settings(max_examples=60, deadline=None)
 NUMBERS = st.one_of(st.integers(-1000, 1000), st.floats(-1000, 1000))
+HUGE = st.one_of(st.integers(-(10**299), 10**299), st.floats(-1e299, 1e299))
 SLACK = st.one_of(st.just(0), st.floats(0, 100))
 SCALARS = st.one_of(NUMBERS, st.booleans(), st.text(max_size=5))
 VALUES = st.one_of(SCALARS, st.none(), st.lists(NUMBERS, max_size=2))
@@ -93,6 +94,14 @@ def test_changes_tells_what_differs_from_what_was_told(slack: float, values: lis
 
 
 @BOUNDED
+@given(limit=HUGE, slack=st.floats(0, 1e299), values=st.lists(HUGE))
+def test_numbers_of_any_size_can_be_compared(limit: float, slack: float, values: list[Any]) -> None:
+    for rule in (Rule(above=limit, hysteresis=slack), Rule(below=limit, hysteresis=slack), Rule(equals=limit)):
+        told(rule, values)
+    told(Rule(changes=True, hysteresis=slack), values)
+
+
+@BOUNDED
 @given(rule=st.sampled_from([Rule(above=1), Rule(below=1), Rule(equals="x"), Rule(changes=True)]), value=VALUES)
 def test_what_is_remembered_survives_the_store(rule: Rule, value: Any) -> None:
     memory, _ = step(rule, Memory(), value)
@@ -113,6 +122,9 @@ def test_what_is_remembered_survives_the_store(rule: Rule, value: Any) -> None:
         {"equals": "x" * 257},
         {"reading": "", "above": 1},
         {"above": 1, "belov": 2},
+        {"below": 10**400},
+        {"equals": -(10**301)},
+        {"above": 1, "hysteresis": 1e300},
     ],
 )
 def test_rules_that_are_none(wrong: dict[str, Any]) -> None:

@@ -94,7 +94,7 @@ async def calling(running: RunningServer, hook: dict[str, Any], tls: Any = None)
     """Runs the outgoing half until the block ends."""
     found = settings(hook).hooks["shout"]
     caller = Caller("shout", found, tls)
-    handler = Handler(running.handlers_path, dry_run=False)
+    handler = Handler(running.handlers_path, concurrency=found.concurrency, dry_run=False)
     handler.on(*found.types)(caller.handle)
     try:
         async with handler:

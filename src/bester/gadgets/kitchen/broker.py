@@ -6,12 +6,13 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 
 from bester.gadgets.kitchen.settings import Broker as BrokerSettings
 from bester.gadgets.kitchen.source import Received, SourceAway
@@ -23,6 +24,10 @@ RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 30.0
 PUBLISH_TIMEOUT_S = 5.0
 MAX_QUEUED = 1000
+AT_ONCE = 100
+"""Topics in one packet."""
+REFUSED = 0x80
+"""The reason codes from here on are failures."""
 _PACKET_OVERHEAD = 1024
 
 
@@ -57,8 +62,7 @@ class Broker:
         while True:
             try:
                 async with _connected(self._made()) as client:
-                    for start in range(0, len(filters), 100):
-                        await client.subscribe([(one, 1) for one in filters[start : start + 100]])
+                    await _subscribe(client, filters)
                     self._client = client
                     pause_s = RETRY_FIRST_S
                     log.info("connected to the broker at %s", where)
@@ -66,7 +70,7 @@ class Broker:
                         if isinstance(message.payload, bytes):
                             received(message.topic.value, message.payload, message.retain)
             except (aiomqtt.MqttError, OSError) as error:
-                log.warning("the broker at %s: %s; trying again in %.1f s", where, error, pause_s)
+                log.warning("the broker at %s: %s; trying again in %.1f s", where, str(error), pause_s)
             finally:
                 self._client = None
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
@@ -105,6 +109,15 @@ class Broker:
             await client.publish(topic, payload, qos=1)
         except (aiomqtt.MqttError, OSError) as error:
             raise SourceAway("the broker did not confirm the command") from error
+
+
+async def _subscribe(client: aiomqtt.Client, filters: list[str]) -> None:
+    for start in range(0, len(filters), AT_ONCE):
+        some = filters[start : start + AT_ONCE]
+        codes: Sequence[int | ReasonCode] = await client.subscribe([(one, 1) for one in some])
+        for one, code in zip(some, codes, strict=False):
+            if (code.value if isinstance(code, ReasonCode) else code) >= REFUSED:
+                log.warning("the broker does not let us read %s", one)
 
 
 @asynccontextmanager

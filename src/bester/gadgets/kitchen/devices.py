@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
+from bester.gadgets.kitchen.rules import MAX_NUMBER
 from bester.gadgets.kitchen.settings import DeviceSettings, KitchenSettings, is_device_name
 
 MAX_DEPTH = 16
-MAX_NUMBER = 1e300
 MAX_DEVICE_BYTES = 64 * 1024
 """Of all readings of one device together, as JSON: they are told in one message."""
 

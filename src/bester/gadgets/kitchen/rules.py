@@ -15,6 +15,8 @@ Scalar = bool | int | float | str
 Event = Literal["raised", "cleared", "changed"]
 
 MAX_TEXT = 256
+MAX_NUMBER = 1e300
+"""So that two of them can be added, also a whole number and another."""
 
 
 class Rule(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -34,6 +36,9 @@ class Rule(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
             raise ValueError("a rule has one of above, below, equals, and changes (true)")
         if self.hysteresis < 0:
             raise ValueError("hysteresis is 0 or more")
+        numbers = (self.above, self.below, self.equals, self.hysteresis)
+        if any(isinstance(one, int | float) and abs(one) >= MAX_NUMBER for one in numbers):
+            raise ValueError(f"a number in a rule is less than {MAX_NUMBER:g}")
         if not 1 <= len(self.reading) <= MAX_TEXT or (isinstance(self.equals, str) and len(self.equals) > MAX_TEXT):
             raise ValueError(f"a text in a rule has 1 to {MAX_TEXT} characters")
 

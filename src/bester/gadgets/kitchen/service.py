@@ -73,7 +73,7 @@ class Kitchen:
         """
         await self.subscriptions.load()
         await serve(
-            self.handler,
+            [self.handler],
             self.source.run(self.devices.filters, self.devices.receive),
             self.subscriptions.run(),
             self.messenger.run(),

@@ -105,8 +105,10 @@ class Store:
         self._thread.shutdown()
 
     async def _work(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        # Who waits may be cancelled, but what was begun is written.
+        working = asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
+            return await asyncio.shield(working)
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: {error}") from error
 

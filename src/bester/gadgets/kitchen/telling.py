@@ -25,7 +25,7 @@ from bester.gadgets.kitchen.store import Alarm, Store, StoreError
 log = logging.getLogger("bester.kitchen")
 
 PUSH_TIMEOUT_S = 15.0
-GRACE_S = 2.0
+GRACE_S = 0.5
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 30.0
 AT_ONCE = 32
@@ -160,6 +160,7 @@ class Messenger:
         except asyncio.CancelledError:
             await asyncio.wait([told], timeout=GRACE_S)
             told.cancel()
+            await asyncio.gather(told, return_exceptions=True)
             raise
 
     async def _tell_state(self, device: str) -> None:

@@ -57,7 +57,6 @@ class Caller:
         self._commands = frozenset(hook.commands)
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
-        self._busy = asyncio.Semaphore(hook.concurrency)
 
     async def handle(self, request: Request) -> list[Command]:
         """Handles a message: posts it, and returns the answer's commands.
@@ -70,8 +69,7 @@ class Caller:
         deadline = time.monotonic() + self._hook.within
         try:
             async with asyncio.timeout(self._hook.within):
-                async with self._busy:
-                    return await self._call(id, body, request.traceparent, deadline)
+                return await self._call(id, body, request.traceparent, deadline)
         except TimeoutError as error:
             raise HandlerError(f"the hook {self._name} did not answer within {self._hook.within:g} s") from error
 

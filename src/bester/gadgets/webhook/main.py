@@ -35,20 +35,23 @@ async def run(path: Path, settings: WebhookSettings, handlers: str | None) -> No
         OSError: the endpoint's port cannot be opened.
         Refused: the server does not want this handler.
     """
-    handler = Handler(handlers, name=settings.name, dry_run=False)
-    callers = []
+    callers, served = [], []
     for name, hook in settings.hooks.items():
         caller = Caller(name, hook, _tls(f"hooks.{name}.ca", partial(_client_tls, path, hook.ca)))
         callers.append(caller)
+        # Each hook has a connection of its own, so that a slow one takes no places from the others.
+        handler = Handler(handlers, name=f"webhook {name}", concurrency=hook.concurrency, dry_run=False)
         handler.on(*hook.types)(caller.handle)
-    if not settings.hooks:
-        handler.on(settings.name)(_only_pushes)
+        served.append(handler)
     try:
         if settings.push:
-            served = _tls("listen.certificate", partial(_server_tls, path, settings))
-            await serve(handler, Endpoint(settings.listen, settings.push, handler.push, served).run())
+            tls = _tls("listen.certificate", partial(_server_tls, path, settings))
+            pushing = Handler(handlers, name="webhook push", dry_run=False)
+            pushing.on(settings.name)(_only_pushes)
+            endpoint = Endpoint(settings.listen, settings.push, pushing.push, tls)
+            await serve([*served, pushing], endpoint.run())
         else:
-            await serve(handler)
+            await serve(served)
     finally:
         for caller in callers:
             await caller.close()

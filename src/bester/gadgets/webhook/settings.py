@@ -18,6 +18,8 @@ from bester.protocol import names
 from bester.protocol.addresses import parse_address
 
 MIN_TOKEN = 20
+MAX_BYTES = 960 * 1024
+"""A frame of 1 MiB, the server's limit, has room for it and its recipients."""
 MAX_SECRET_FILE_BYTES = 4096
 CommandName = Literal["reply", "sendClients", "sendServers", "sendHandler"]
 _hook_name = re.compile(r"[A-Za-z0-9_-]{1,64}\Z").match
@@ -105,7 +107,7 @@ class Hook(Signed):
     within: float = Field(default=25.0, ge=0.05, le=3600)
     """Seconds for all tries; less than the server's time limit for a handler (30)."""
     retries: int = Field(default=3, ge=0, le=20)
-    max_answer: int = Field(default=256 * 1024, ge=16, le=1024 * 1024)
+    max_answer: int = Field(default=256 * 1024, ge=16, le=MAX_BYTES)
     commands: list[CommandName] = Field(default=["reply", "sendClients"])
     concurrency: int = Field(default=32, ge=1, le=1024)
 
@@ -146,7 +148,7 @@ class Push(Signed):
     rate: float = Field(default=10.0, gt=0, le=100_000)
     """Per second."""
     burst: int = Field(default=20, ge=1, le=100_000)
-    max_body: int = Field(default=64 * 1024, ge=16, le=1024 * 1024)
+    max_body: int = Field(default=64 * 1024, ge=16, le=MAX_BYTES)
 
     @field_validator("to", "servers", mode="after")
     @classmethod
@@ -197,7 +199,7 @@ class WebhookSettings(Part):
     """The whole file."""
 
     name: TypeName = "webhook"
-    """A type that this process attaches for when it only pushes, since a handler has at least one."""
+    """The type that it attaches for to push, since a handler has at least one."""
     hooks: dict[HookName, Hook] = Field(default_factory=dict, max_length=256)
     push: dict[HookName, Push] = Field(default_factory=dict, max_length=1024)
     listen: Listen = Listen()
@@ -207,7 +209,8 @@ class WebhookSettings(Part):
         if not self.hooks and not self.push:
             raise ValueError("there is neither a hook ([hooks.NAME]) nor a push ([push.NAME])")
         types = [type for hook in self.hooks.values() for type in hook.types]
+        types += [self.name] if self.push else []
         twice = sorted({type for type in types if types.count(type) > 1})
         if twice:
-            raise ValueError(f"a type has one hook; these have more: {', '.join(twice)}")
+            raise ValueError(f"a type has one hook, and name is a type of its own: {', '.join(twice)}")
         return self
