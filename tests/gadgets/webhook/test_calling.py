@@ -15,6 +15,7 @@ from tests.gadgets.two import two_servers
 from tests.gadgets.webhook.sites import KEY, PATIENCE_S, SECRET, calling, commands, settings, site
 
 from bester import Client, Handler, Report, SendServers
+from bester.gadgets.webhook import calling as calls
 from bester.gadgets.webhook.calling import retry_after_s
 from bester.gadgets.webhook.signing import verify
 from bester.testing import RunningServer, server
@@ -71,7 +72,9 @@ async def test_204_is_done_and_data_can_be_null() -> None:
         assert (await t.receive()).data is None
 
 
-async def test_tries_again_with_the_same_id() -> None:
+async def test_tries_again_with_the_same_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "RETRY_FIRST_S", 0.01)
+
     async def hang(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(PATIENCE_S)
         return web.Response()
