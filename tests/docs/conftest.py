@@ -79,7 +79,7 @@ def table_of() -> Callable[[str, str], list[list[str]]]:
 
 PATIENCE_S = 60.0
 _PORT = re.compile(r"\b(?:222[3-9]|252[56])\b")
-_NEEDS = re.compile(r"(?:^|, )needs: (\S+)$")
+_NEEDS = re.compile(r"(?:^|, )needs: (.+)$")
 
 
 class Program:
@@ -162,7 +162,7 @@ class Reader:
     def step(self, mark: str, text: str, line: int) -> None:
         what, _, more = mark.partition(", ")
         if needed := _NEEDS.search(more):
-            if shutil.which(needed[1], path=self.environment["PATH"]) is None:
+            if any(shutil.which(one, path=self.environment["PATH"]) is None for one in needed[1].split()):
                 return
             more = more[: needed.start()]
         kind, _, name = what.partition(": ")

@@ -111,12 +111,13 @@ def kitchen(
 
 @gadget.command()
 def webhook(
-    settings: Annotated[Path, typer.Argument(metavar="SETTINGS.toml", help="See docs/webhook.md.", show_default=False)],
+    settings: SettingsArgument,
     handlers: HandlersOption = None,
 ) -> None:
     """HTTP in place of sockets: messages call a URL, whose answer is executed; POST /push/NAME pushes into Bester.
 
     Calls are signed (HMAC-SHA256, Standard Webhooks), retried and bounded in time. Who pushes has a token or signs.
+    What the settings are is in docs/webhook.md.
 
     Exit status: 0 after a signal, 1 refused by the server, or the port cannot be opened, 2 wrong settings.
     """
@@ -129,6 +130,6 @@ def webhook(
         found = main.read(settings)
         run(lambda: main.run(settings, found, handlers))
     except SettingsError as error:
-        fail(f"the settings are wrong:\n{error}", USAGE)
+        fail(f"{settings} is wrong:\n{error}", USAGE)
     except (Refused, OSError) as error:
         fail(str(error), BAD)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,21 @@ import pytest
 from tests.gadgets.kitchen.hands import OVEN, PATIENCE_S, Guest, kitchen
 
 from bester import Client
+from bester.gadgets.kitchen.asking import Principal
 from bester.testing import server
 
 HOT = {"reading": "temperature", "above": 200, "hysteresis": 5}
 
 
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
 async def until_stored(found: Any) -> None:
     """Returns when no alarm waits any more."""
-    async with asyncio.timeout(PATIENCE_S):
-        while found.messenger._alarms:
-            await asyncio.sleep(0.005)
+    await until(lambda: not found.messenger._alarms)
 
 
 async def test_what_there_is_and_what_it_said_last() -> None:
@@ -128,13 +134,15 @@ async def test_restarts_of_kitchen_and_server(tmp_path: Path) -> None:
             assert (alarm["event"], alarm["value"]) == ("raised", 240)
 
 
-async def test_an_account_that_is_gone_is_not_told_for_ever() -> None:
+@pytest.mark.parametrize("what", [{"rules": [HOT]}, {"state": True}], ids=["alarms", "states"])
+async def test_an_account_that_is_gone_is_not_told_for_ever(what: dict[str, Any]) -> None:
     async with server() as s, kitchen(s) as (found, hands):
         async with Guest(s.url("g")) as g:
-            await g.about("subscribe", device="oven", rules=[HOT])
+            await g.about("subscribe", device="oven", **what)
         await s.daemon.hall.accounts.remove("g")
         hands.say("home/oven", {"temperature": 300})
-        await until_stored(found)
+        await until(lambda: not found.subscriptions.of(Principal("g")))
+        # Whoever makes an account of this name anew has not subscribed.
         async with Guest(s.url("g")) as g:
             assert (await g.about("subscriptions"))["devices"] == []
 

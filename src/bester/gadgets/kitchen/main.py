@@ -29,15 +29,12 @@ def read(path: Path) -> tuple[KitchenSettings, Source]:
     """Returns a kitchen's settings, and the broker that they name; paths in them are relative to the file.
 
     Raises:
-        SettingsError: they are wrong, or the library for MQTT is not installed.
+        SettingsError: they are wrong.
+        ModuleNotFoundError: what speaks MQTT is not installed.
     """
+    from bester.gadgets.kitchen.broker import Broker
+
     settings = read_settings(path, KitchenSettings)
-    try:
-        from bester.gadgets.kitchen.broker import Broker
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"a kitchen with a broker needs {error.name}: pip install 'bester[kitchen]' (--simulate does not)"
-        ) from error
     broker = settings.broker
     where = "broker.passwordFile"
     try:

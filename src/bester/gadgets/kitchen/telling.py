@@ -171,9 +171,13 @@ class Messenger:
             return
         commands = addressed(self._type, "state", data, to, transient=True)
         try:
-            await self._push(commands, timeout=PUSH_TIMEOUT_S)
+            report = await self._push(commands, timeout=PUSH_TIMEOUT_S)
         except (ClientError, TimeoutError):
             self.changed(device)  # nobody is harmed by the newest state twice
+            return
+        for result in report.results:
+            if result.error is not None and result.error.code == "unknownAccount":
+                await self._forgotten(Principal(result.to))
 
     async def _tell_alarm(self, key: Key) -> None:
         alarm = self._alarms[key][0]
@@ -195,11 +199,14 @@ class Messenger:
         if report.error is not None and report.error.temporary:
             self._later(key, report.error.message)
         elif "unknownAccount" in codes:
-            log.info("%s has no account any more: its subscriptions are dropped", alarm.who.user)
-            await self._gone(alarm.who)
+            await self._forgotten(alarm.who)
         else:
             log.warning("an alarm for %s cannot be told: %s", alarm.who.user, report.error)
             await self._done(key, alarm)
+
+    async def _forgotten(self, who: Principal) -> None:
+        log.info("%s has no account any more: its subscriptions are dropped", who.user)
+        await self._gone(who)
 
     def _rest(self, key: Key) -> None:
         """A rule that was told of is not told of again before the interval is over."""
