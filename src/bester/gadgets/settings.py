@@ -9,6 +9,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bester.errors import InvalidName
+from bester.protocol.names import type_name
+
 MAX_FILE_BYTES = 1024 * 1024
 
 
@@ -16,6 +19,20 @@ class Settings(BaseModel):
     """What the settings of every gadget are made from: keys that are unknown are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def handled_type(text: str) -> str:
+    """Returns the name of a type that a handler may have; for validators.
+
+    Raises:
+        ValueError: it is no type's name, or the server's own type.
+    """
+    if text in ("builtin", "dummy"):
+        raise ValueError(f"the type {text} is the server's own")
+    try:
+        return type_name(text)
+    except InvalidName as error:
+        raise ValueError(error.message) from error
 
 
 class SettingsError(Exception):

@@ -171,7 +171,7 @@ def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch
 def test_settings_that_are_wrong_are_all_told(commands: Commands) -> None:
     path = commands.folder / "kitchen.toml"
     path.write_text(
-        '[broker]\nport = 0\npassword = "secret"\npasswordFile = "x"\n'
+        'type = "dummy"\n[broker]\nport = 0\npassword = "secret"\npasswordFile = "x"\n'
         '[devices."a b"]\ntopic = "x"\n[devices.oven]\ntopic = "home/#"\nsee = ["role:"]\n'
         "[devices.kettle]\nset = {on = {}}\n[unknown]\n"
     )
@@ -179,6 +179,7 @@ def test_settings_that_are_wrong_are_all_told(commands: Commands) -> None:
     assert done.returncode == 2
     assert "secret" not in done.stderr
     for told in (
+        "type: Value error, the type dummy is the server's own",
         "broker.port",
         "1 to 64 characters, without spaces",
         "devices.oven.topic: Value error, a topic has 1 to 512 bytes and no wildcards",

@@ -222,6 +222,7 @@ def test_hooks_that_are_wrong() -> None:
         {"url": "https://example.com/", "secret": "short"},
         {"url": "https://example.com/", "secret": None},
         {"url": "https://example.com/", "types": []},
+        {"url": "https://example.com/", "types": ["builtin"]},
         {"url": "https://example.com/", "commands": ["explode"]},
         {"url": "https://example.com/", "secretFile": "missing"},
     ):

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SecretStr, model_validat
 from pydantic.alias_generators import to_camel
 
 from bester.errors import InvalidName
-from bester.gadgets.settings import Settings
+from bester.gadgets.settings import Settings, handled_type
 from bester.protocol import names
 
 MAX_NAME = 64
@@ -64,18 +64,11 @@ def _server(text: str) -> str:
         raise ValueError(error.message) from error
 
 
-def _type(text: str) -> str:
-    try:
-        return names.type_name(text)
-    except InvalidName as error:
-        raise ValueError(error.message) from error
-
-
 DeviceName = Annotated[str, AfterValidator(_device_name)]
 Topic = Annotated[str, AfterValidator(_topic)]
 Who = Annotated[str, AfterValidator(_who)]
 ServerName = Annotated[str, AfterValidator(_server)]
-TypeName = Annotated[str, AfterValidator(_type)]
+TypeName = Annotated[str, AfterValidator(handled_type)]
 Value = bool | int | float | str
 
 

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from yarl import URL
 
 from bester.errors import BesterError
-from bester.gadgets.settings import Settings
+from bester.gadgets.settings import Settings, handled_type
 from bester.gadgets.webhook.signing import read_secret
 from bester.protocol import names
 from bester.protocol.addresses import parse_address
@@ -47,6 +47,7 @@ def _hook(text: str) -> str:
 
 
 TypeName = Annotated[str, _checked(names.type_name)]
+HandledType = Annotated[str, AfterValidator(handled_type)]
 Username = Annotated[str, _checked(names.username)]
 Address = Annotated[str, _checked(_address)]
 HookName = Annotated[str, AfterValidator(_hook)]
@@ -97,7 +98,7 @@ class Signed(Part):
 class Hook(Signed):
     """Outgoing: messages of these types are posted to a URL, and the answer is executed."""
 
-    types: list[TypeName] = Field(min_length=1, max_length=64)
+    types: list[HandledType] = Field(min_length=1, max_length=64)
     url: str = Field(max_length=2048)
     plain: bool = False
     """Allows ``http://`` to other machines."""
@@ -198,7 +199,7 @@ class Listen(Part):
 class WebhookSettings(Part):
     """The whole file."""
 
-    name: TypeName = "webhook"
+    name: HandledType = "webhook"
     """The type that it attaches for to push, since a handler has at least one."""
     hooks: dict[HookName, Hook] = Field(default_factory=dict, max_length=256)
     push: dict[HookName, Push] = Field(default_factory=dict, max_length=1024)
