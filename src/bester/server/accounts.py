@@ -315,6 +315,12 @@ class AccountService:
         """Returns a page of the accounts, sorted."""
         return await self.store.list(after, limit)
 
+    async def roles(self, name: str) -> tuple[str, ...] | None:
+        """Returns the roles of an account, or None where there is no such account."""
+        canonical = _canonical(name)
+        stored = await self.store.find(canonical) if canonical else None
+        return stored.roles if stored is not None else None
+
     async def exists(self, name: str) -> bool:
         """Whether there is an account of this name."""
         canonical = _canonical(name)

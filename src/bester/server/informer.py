@@ -81,6 +81,8 @@ class InformerConnection(Connection):
                 return hall.exchange.presence.find(_name(query)) is not None
             case "isAccount":
                 return await hall.accounts.exists(_name(query))
+            case "rolesOf":
+                return await hall.accounts.roles(_name(query))
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
                 info = views.server_info(hall)
