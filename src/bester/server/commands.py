@@ -24,7 +24,7 @@ from bester.net.peers import Remote
 from bester.protocol import frames
 from bester.protocol.messages import Payload
 from bester.protocol.names import username
-from bester.server import queue, views
+from bester.server import problems, queue, views
 from bester.server.arguments import (
     AccountName,
     Credentials,
@@ -219,12 +219,20 @@ async def _handler_log(call: CommandCall, args: HandlerOutput) -> object:
     return call.hall.supervisor.output(args.type, args.lines)
 
 
+async def _identity(call: CommandCall, _: NoArgs) -> object:
+    return views.identity(call.hall)
+
+
 async def _list_servers(call: CommandCall, _: NoArgs) -> object:
     return await views.destinations(call.hall)
 
 
 async def _status(call: CommandCall, _: NoArgs) -> object:
     return await views.status(call.hall)
+
+
+async def _problems(call: CommandCall, _: NoArgs) -> object:
+    return await problems.find(call.hall)
 
 
 async def _list_queue(call: CommandCall, args: QueuePage) -> object:
@@ -281,6 +289,7 @@ COMMANDS: dict[str, Command] = {
     "stopHandler": Command(HandledType, _stop_handler, admin=True, help="stop a type's handlers at once"),
     "drainHandler": Command(HandledType, _drain_handler, admin=True, help="let a type's handlers finish, then stop"),
     "handlerLog": Command(HandlerOutput, _handler_log, admin=True, help="what a type's process wrote"),
+    "identity": Command(NoArgs, _identity, admin=True, help="the certificate by which others know this server"),
     "listServers": Command(NoArgs, _list_servers, admin=True, help="the other servers that are known"),
     "listQueue": Command(QueuePage, _list_queue, admin=True, help="what waits for other servers, and dead letters"),
     "showQueue": Command(QueueEntry, _show_queue, admin=True, help="one of those messages, with its data"),
@@ -289,6 +298,7 @@ COMMANDS: dict[str, Command] = {
     "trace": Command(Traced, _trace, admin=True, help="where messages went, newest first"),
     "why": Command(Since, _why, admin=True, help="what failed lately, by cause, and what to do about it"),
     "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
+    "problems": Command(NoArgs, _problems, admin=True, help="what is wrong, or is about to be"),
     "reload": Command(NoArgs, _reload, admin=True, help="read the configuration again"),
     "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),
 }
