@@ -73,7 +73,7 @@ def _main(arguments: list[str]) -> int:
 
     from bester.config import ConfigError, load
     from bester.errors import BesterError
-    from bester.server.logs import set_up_log
+    from bester.server.logs import log_loop_errors, set_up_log
 
     read: Callable[[Path], Config] = load
     try:
@@ -92,18 +92,23 @@ def _main(arguments: list[str]) -> int:
     set_up_log(config.log.level, config.log.format, config.cluster.node or "" if number and config.cluster else "")
     for line in config.warnings if not number else ():
         log.warning("configuration: %s", line)
+
+    from bester.server.notify import Notifier
+
+    notifier = Notifier.from_environment()
     if nodes:
         from bester.cli.nodes import run_nodes
 
-        return run_nodes(config, nodes, _say)
+        return run_nodes(config, nodes, _say, notifier)
 
     import uvloop
 
     from bester.server.daemon import Server
 
     async def run() -> int:
-        server = Server(config, web=_web, read=read, shared=number > 0)
+        server = Server(config, web=_web, notifier=notifier, read=read, shared=number > 0)
         loop = asyncio.get_running_loop()
+        log_loop_errors(loop)
         for which in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(which, server.hall.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, lambda: server.hall.spawn(server.try_reload()))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from bester.cli.output import BAD, USAGE, fail, say
 
 gadget = typer.Typer(
     no_args_is_help=True,
@@ -15,3 +20,116 @@ gadget = typer.Typer(
 @gadget.callback()
 def _group() -> None:
     """Keeps it a group however many commands it has."""
+
+
+HandlersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--handlers", envvar="BESTER_HANDLERS", metavar="PATH", help="The server's handler socket (besterHandlers)."
+    ),
+]
+InformerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--informer", envvar="BESTER_INFORMER", metavar="PATH", help="The server's informer socket (bInformer)."
+    ),
+]
+SettingsArgument = Annotated[
+    Path, typer.Argument(metavar="SETTINGS", help="A TOML file, or by its ending a JSON file.", show_default=False)
+]
+
+
+@gadget.command()
+def mail(settings: SettingsArgument) -> None:
+    """Turn mail that comes by SMTP into messages, and messages into mail through a smarthost, until SIGTERM.
+
+    What the settings are is in docs/mail.md.
+
+    Exit status: 0 after a stop, 1 if the server or the disk refuses, 2 if the settings are wrong.
+    """
+    from bester import ClientError
+    from bester.gadgets.settings import SettingsError
+
+    try:
+        from bester.gadgets.mail.program import run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("aiosmtpd", "aiosmtplib"):
+            raise
+        fail(f"{error.name} is not installed: pip install 'bester[mail]'", BAD)
+    try:
+        run(settings, say)
+    except SettingsError as error:
+        fail(f"{settings} is wrong:\n{error}", USAGE)
+    except ClientError as error:
+        fail(str(error), BAD)
+
+
+@gadget.command()
+def kitchen(
+    settings: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SETTINGS]", help="A TOML file, or by its ending a JSON file.", show_default=False),
+    ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="No broker: an oven, a fridge, a kettle and a dishwasher to play with.")
+    ] = False,
+    speed: Annotated[
+        float, typer.Option("--speed", min=0.1, max=10_000, help="Of the simulated kitchen: 20 is a minute in 3 s.")
+    ] = 20.0,
+    handlers: HandlersOption = None,
+    informer: InformerOption = None,
+) -> None:
+    """Bridge to MQTT: devices' topics become pushes to the accounts that subscribed, commands go back to devices.
+
+    What the settings are is in docs/kitchen.md.
+
+    Exit status: 0 after a signal, 1 refused by the server, or the database cannot be used, 2 wrong settings.
+    """
+    from bester import Refused
+    from bester.gadgets.kitchen import main
+    from bester.gadgets.kitchen.store import StoreError
+    from bester.gadgets.running import run
+    from bester.gadgets.settings import SettingsError
+
+    if simulate == (settings is not None):
+        fail("wanted is either SETTINGS or --simulate (see --help)", USAGE)
+    try:
+        if settings is None:
+            run(lambda: main.simulate(speed, handlers, informer))
+        else:
+            found, source = main.read(settings)
+            run(lambda: main.run(settings, found, source, handlers, informer))
+    except SettingsError as error:
+        fail(f"{settings} is wrong:\n{error}", USAGE)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("aiomqtt", "paho"):
+            raise
+        fail(f"{error.name} is not installed: pip install 'bester[kitchen]' (--simulate needs none of it)", BAD)
+    except (Refused, StoreError) as error:
+        fail(str(error), BAD)
+
+
+@gadget.command()
+def webhook(
+    settings: SettingsArgument,
+    handlers: HandlersOption = None,
+) -> None:
+    """HTTP in place of sockets: messages call a URL, whose answer is executed; POST /push/NAME pushes into Bester.
+
+    Calls are signed (HMAC-SHA256, Standard Webhooks), retried and bounded in time. Who pushes has a token or signs.
+    What the settings are is in docs/webhook.md.
+
+    Exit status: 0 after a signal, 1 refused by the server, or the port cannot be opened, 2 wrong settings.
+    """
+    from bester import Refused
+    from bester.gadgets.running import run
+    from bester.gadgets.settings import SettingsError
+    from bester.gadgets.webhook import main
+
+    try:
+        found = main.read(settings)
+        run(lambda: main.run(settings, found, handlers))
+    except SettingsError as error:
+        fail(f"{settings} is wrong:\n{error}", USAGE)
+    except (Refused, OSError) as error:
+        fail(str(error), BAD)

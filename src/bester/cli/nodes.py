@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bester.cli.kept import Kept
 from bester.config.nodes import nodes_problems
@@ -26,47 +24,30 @@ from bester.errors import BadConfiguration, BesterError
 if TYPE_CHECKING:
     from bester.cli.nats import PrivateNats
     from bester.config import Config
+    from bester.server.notify import Notifier
 
 log = logging.getLogger("bester.nodes")
 
 STOP_S = 15.0
 """How much longer than limits.drainTimeout a node may take to stop."""
-_OF_THE_PARENT = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""What the service manager tells the process that it started, and nobody else."""
 
 
-class Manager(Protocol):
-    """The service manager, which knows of this process alone."""
-
-    def ready(self, status: str) -> None:
-        """All nodes are."""
-
-    def stopping(self, limit_s: float) -> None:
-        """They stop, in about that time at most."""
-
-    def reloading(self) -> AbstractContextManager[None]:
-        """They are told to read the configuration again."""
-
-    def close(self) -> None:
-        """Nothing more is told."""
-
-
-def run_nodes(config: Config, count: int, say: Callable[[str], None], manager: Manager | None = None) -> int:
-    """Runs several nodes until they are to stop; returns the exit status."""
+def run_nodes(config: Config, count: int, say: Callable[[str], None], notifier: Notifier) -> int:
+    """Runs several nodes until they are to stop; returns the exit status. The service manager sees one process."""
     problems = list(nodes_problems(config, count))
     if problems:
         for one in problems:
             print(f"besterd: {one}", file=sys.stderr)
         return 2
-    return asyncio.run(_Parent(config, count, say, manager).run())
+    return asyncio.run(_Parent(config, count, say, notifier).run())
 
 
 class _Parent:
     """The nodes of one machine, and their NATS."""
 
-    def __init__(self, config: Config, count: int, say: Callable[[str], None], manager: Manager | None) -> None:
+    def __init__(self, config: Config, count: int, say: Callable[[str], None], notifier: Notifier) -> None:
         assert config.path is not None
-        self._manager = manager
+        self._notifier = notifier
         self._config = config
         self._path = config.path
         self._say = say
@@ -91,8 +72,7 @@ class _Parent:
         self._say("stopping")
         await self._end()
         self._say("stopped")
-        if self._manager is not None:
-            self._manager.close()
+        self._notifier.close()
         return self._status
 
     async def _start(self) -> None:
@@ -121,8 +101,7 @@ class _Parent:
         self._ready = True
         status = f"{self._config.server.name} is ready"
         self._say(status)
-        if self._manager is not None:
-            self._manager.ready(status)
+        self._notifier.ready(status)
 
     async def _take_over(self) -> None:
         """Moves what a server without nodes has kept here, once."""
@@ -154,14 +133,13 @@ class _Parent:
         return False
 
     def _reload(self) -> None:
-        with self._manager.reloading() if self._manager is not None else nullcontext():
+        with self._notifier.reloading():
             for node in self._nodes:
                 node.kept.signal(signal.SIGHUP)
 
     async def _end(self) -> None:
         timeout_s = self._config.limits.drain_timeout + STOP_S
-        if self._manager is not None:
-            self._manager.stopping(timeout_s * len(self._nodes))
+        self._notifier.stopping(timeout_s * len(self._nodes))
         for node in reversed(self._nodes):
             await node.kept.stop(timeout_s)
         if self._nats is not None:
@@ -182,7 +160,6 @@ class _Node:
         self._saying: asyncio.Task[None] | None = None
 
     async def _begin(self) -> Process:
-        environment = {name: value for name, value in os.environ.items() if name not in _OF_THE_PARENT}
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             sys.argv[0],
@@ -191,7 +168,6 @@ class _Node:
             self._path,
             stdin=PIPE,  # held open by the parent alone: its end is the node's
             stdout=PIPE,
-            env=environment,
             start_new_session=True,
         )
         assert process.stdout is not None

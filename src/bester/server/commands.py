@@ -15,7 +15,6 @@ from bester.errors import (
     BadArguments,
     BesterError,
     Internal,
-    Malformed,
     NotAllowed,
     SessionEnded,
     UnknownAccount,
@@ -23,9 +22,28 @@ from bester.errors import (
 )
 from bester.net.peers import Remote
 from bester.protocol import frames
-from bester.protocol.messages import NOTHING, Payload
+from bester.protocol.messages import Payload
 from bester.protocol.names import username
-from bester.server import queue, views
+from bester.server import problems, queue, views
+from bester.server.arguments import (
+    AccountName,
+    Credentials,
+    Drop,
+    HandledType,
+    HandlerOutput,
+    NewAccount,
+    NoArgs,
+    Page,
+    PasswordChange,
+    QueueEntry,
+    QueuePage,
+    Retry,
+    Roles,
+    Since,
+    SomeClients,
+    Traced,
+    read_command,
+)
 from bester.server.supervisor import KEPT_LINES
 
 if TYPE_CHECKING:
@@ -36,100 +54,6 @@ log = logging.getLogger("bester.commands")
 BUILTIN = "builtin"
 ADMIN = "admin"
 """The role whose accounts may use the operator's commands."""
-
-
-class _Command(Struct):
-    type: str
-    args: Raw = NOTHING
-    command: Raw = NOTHING
-
-
-class _Data(Struct):
-    command: _Command
-
-
-class NoArgs(Struct):
-    pass
-
-
-class Credentials(Struct):
-    username: str
-    password: str
-
-
-class PasswordChange(Struct):
-    old: str
-    new: str
-
-
-class AccountName(Struct):
-    username: str
-
-
-class NewAccount(Struct):
-    username: str
-    password: str
-    admin: bool = False
-
-
-class Roles(Struct):
-    username: str
-    roles: list[str]
-
-
-class Page(Struct):
-    after: str = ""
-    limit: int = 1000
-
-
-class SomeClients(Struct):
-    after: str = ""
-    limit: int | None = None
-
-
-class HandledType(Struct):
-    type: str
-
-
-class HandlerOutput(Struct):
-    type: str
-    lines: int = 100
-
-
-class QueuePage(Struct):
-    server: str | None = None
-    dead: bool | None = None
-    after: int = 0
-    limit: int = 100
-
-
-class QueueEntry(Struct):
-    id: int
-
-
-class Traced(Struct):
-    id: str | None = None
-    account: str | None = None
-    type: str | None = None
-    outcome: str | None = None
-    since: float = 0.0
-    limit: int = 100
-
-
-class Since(Struct):
-    since: float | None = None
-
-
-class Retry(Struct):
-    ids: list[int] | None = None
-    server: str | None = None
-    all: bool = False
-
-
-class Drop(Struct):
-    ids: list[int] | None = None
-    server: str | None = None
-    dead: bool | None = None
 
 
 class CommandCall:
@@ -188,51 +112,6 @@ class CommandCall:
     def its_session(self) -> Session:
         assert self.session is not None
         return self.session
-
-
-def read_command(data: Raw) -> tuple[str, Raw]:
-    """Returns a builtin message's command and its arguments, an object.
-
-    Raises:
-        BadArguments: not of section 5's form.
-    """
-    try:
-        command = msgspec.json.decode(data, type=_Data).command
-    except msgspec.DecodeError as error:
-        raise BadArguments(str(error)) from error
-    # COMPAT: the reference daemon's notes spell the arguments "command".
-    args = command.args if len(command.args) else command.command
-    return command.type, args if len(args) else Raw(b"{}")
-
-
-def is_opening(data: Raw) -> bool:
-    """Whether a builtin's data is a command that may stand in a connection's first message."""
-    try:
-        return read_command(data)[0] in ("login", "register")
-    except BadArguments:
-        return False
-
-
-def ends_session(data: Raw) -> bool:
-    """Whether a builtin's data is a command after which no frame may be looked at before it is done."""
-    try:
-        return read_command(data)[0] in ("logout", "close")
-    except BadArguments:
-        return False
-
-
-def read_credentials(data: Raw) -> tuple[str, Credentials]:
-    """Returns ``login`` or ``register`` with its arguments.
-
-    Raises:
-        BadArguments: not of section 5's form.
-        Malformed: a username or password that is no string.
-    """
-    name, args = read_command(data)
-    try:
-        return name, msgspec.json.decode(args, type=Credentials)
-    except msgspec.DecodeError as error:
-        raise Malformed(f"{name}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,12 +219,20 @@ async def _handler_log(call: CommandCall, args: HandlerOutput) -> object:
     return call.hall.supervisor.output(args.type, args.lines)
 
 
+async def _identity(call: CommandCall, _: NoArgs) -> object:
+    return views.identity(call.hall)
+
+
 async def _list_servers(call: CommandCall, _: NoArgs) -> object:
     return await views.destinations(call.hall)
 
 
 async def _status(call: CommandCall, _: NoArgs) -> object:
     return await views.status(call.hall)
+
+
+async def _problems(call: CommandCall, _: NoArgs) -> object:
+    return await problems.find(call.hall)
 
 
 async def _list_queue(call: CommandCall, args: QueuePage) -> object:
@@ -402,6 +289,7 @@ COMMANDS: dict[str, Command] = {
     "stopHandler": Command(HandledType, _stop_handler, admin=True, help="stop a type's handlers at once"),
     "drainHandler": Command(HandledType, _drain_handler, admin=True, help="let a type's handlers finish, then stop"),
     "handlerLog": Command(HandlerOutput, _handler_log, admin=True, help="what a type's process wrote"),
+    "identity": Command(NoArgs, _identity, admin=True, help="the certificate by which others know this server"),
     "listServers": Command(NoArgs, _list_servers, admin=True, help="the other servers that are known"),
     "listQueue": Command(QueuePage, _list_queue, admin=True, help="what waits for other servers, and dead letters"),
     "showQueue": Command(QueueEntry, _show_queue, admin=True, help="one of those messages, with its data"),
@@ -410,6 +298,7 @@ COMMANDS: dict[str, Command] = {
     "trace": Command(Traced, _trace, admin=True, help="where messages went, newest first"),
     "why": Command(Since, _why, admin=True, help="what failed lately, by cause, and what to do about it"),
     "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
+    "problems": Command(NoArgs, _problems, admin=True, help="what is wrong, or is about to be"),
     "reload": Command(NoArgs, _reload, admin=True, help="read the configuration again"),
     "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),
 }

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from bester.core.buckets import Buckets
+from bester.core.drops import Drop
 from bester.core.work import Forward
 from bester.errors import BadAddress, BesterError, Overloaded
 from bester.net.peers import Remote
@@ -21,7 +22,7 @@ from bester.server.trust import Trust
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
-    from bester.server.listening import ListenerConnection
+    from bester.server.servers import ServerSide
 
 log = logging.getLogger("bester.servers")
 
@@ -45,7 +46,7 @@ class Forwarding:
         self.trust = Trust(hall)
         self.outbox = Outbox(hall)
         self.destinations: dict[str, Destination] = {}
-        self.incoming: set[ListenerConnection] = set()
+        self.incoming: set[ServerSide] = set()
         """The links that other servers have opened."""
         self._kinds = Kinds()
         self._dials = asyncio.Semaphore(MAX_DIALS)
@@ -183,6 +184,7 @@ class Forwarding:
             try:
                 before = time.time() - retry_for_s
                 while count := await self.hall.messages.give_up_before(before, why, GIVE_UP_AT_ONCE):
+                    self.hall.exchange.counters.drops.count(Drop.OUTGOING_EXPIRED, count)
                     log.warning("%d messages for other servers are given up", count)
                 await self._recount()
             except BesterError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bester.core.drops import Drop
 from bester.errors import BesterError, Overloaded
 from bester.protocol.informer import Query, answer, decode_query, event, failed
 from bester.server import views
@@ -26,6 +27,8 @@ class _Refused(Exception):
 class InformerConnection(Connection):
     """One handler's connection: each frame is a command, answered in order."""
 
+    kind = "informer"
+
     def __init__(self, hall: Hall) -> None:
         super().__init__(hall, MAX_SIZE, self._received)
         self._waiting: deque[bytes] = deque()
@@ -44,6 +47,8 @@ class InformerConnection(Connection):
         return bool(self._waiting)
 
     def closed(self) -> None:
+        self.hall.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
+        self._waiting.clear()
         if self._watching:
             self._watching = False
             self.hall.presence_watchers.remove(self._presence_changed)
@@ -51,7 +56,8 @@ class InformerConnection(Connection):
     async def _run(self) -> None:
         while self._waiting and not self.ended:
             await self._answer(self._waiting[0])
-            self._waiting.popleft()
+            if self._waiting:  # else it is closed
+                self._waiting.popleft()
         if self._input_ended and not self.ended:
             self.end()
 
@@ -75,6 +81,8 @@ class InformerConnection(Connection):
                 return hall.exchange.presence.find(_name(query)) is not None
             case "isAccount":
                 return await hall.accounts.exists(_name(query))
+            case "rolesOf":
+                return await hall.accounts.roles(_name(query))
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
                 info = views.server_info(hall)

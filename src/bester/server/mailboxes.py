@@ -10,9 +10,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from bester.core.drops import Drop
 from bester.core.keeping import Letter
 from bester.core.work import CatchUp, Deposit, Recall, Remember, Take
 from bester.errors import BesterError, Internal, UnknownAccount
@@ -51,7 +52,6 @@ class Mailboxes:
         self.store = store
         self.stored = 0
         """Letters that were put into mailboxes since the start."""
-        self.expired = 0
         self._deposits: list[Deposit] = []
         self._depositing = False
         self._takes: list[tuple[str, str]] = []
@@ -67,6 +67,11 @@ class Mailboxes:
         limits = self.hall.config.limits
         return MailboxBounds(limits.mailbox_messages, limits.mailbox_bytes, limits.mailbox_days * 86_400.0)
 
+    @property
+    def waiting(self) -> int:
+        """How many deposits have not been given to the store."""
+        return len(self._deposits)
+
     # -- sessions ------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -74,13 +79,20 @@ class Mailboxes:
         """While a session is being made: notices what is put into its mailbox after that was looked into."""
         arrival = Arrival()
         self._arrivals.setdefault(username, []).append(arrival)
+        nodes = self.hall.nodes
         try:
-            yield arrival
+            with nodes.sharing.arriving(username) if nodes is not None else nullcontext():
+                yield arrival
         finally:
             arrivals = self._arrivals[username]
             arrivals.remove(arrival)
             if not arrivals:
                 del self._arrivals[username]
+
+    def came(self, username: str) -> None:
+        """Something was put into an account's mailbox, here or by another node."""
+        for arrival in self._arrivals.get(username, ()):
+            arrival.has_mail = True
 
     async def has_mail(self, username: str) -> bool:
         """Whether the account's mailbox holds anything.
@@ -92,7 +104,9 @@ class Mailboxes:
 
     async def clear(self, username: str) -> int:
         """Removes all mail of an account that is gone, and returns how many letters there were."""
-        return await self.store.clear_mailbox(username)
+        removed = await self.store.clear_mailbox(username)
+        self.hall.exchange.counters.drops.count(Drop.LETTER_CLEARED, removed)
+        return removed
 
     # -- effects -------------------------------------------------------------------------------------------------
 
@@ -189,8 +203,7 @@ class Mailboxes:
                 outcomes.append(("skipped", None))
             else:
                 self.stored += 1
-                for arrival in self._arrivals.get(delivery.username, ()):
-                    arrival.has_mail = True
+                self.came(delivery.username)
                 outcomes.append(("stored", None))
         return outcomes
 
@@ -301,7 +314,7 @@ class Mailboxes:
             removed = _EXPIRY_STEP
             while removed == _EXPIRY_STEP:
                 removed = await self.store.expire_letters(now, _EXPIRY_STEP)
-                self.expired += removed
+                self.hall.exchange.counters.drops.count(Drop.LETTER_EXPIRED, removed)
             await self.store.forget_before(now - ONCE_DAYS * 86_400, ONCE_RECORDS)
         except BesterError as error:
             log.warning("what has expired cannot be removed: %s", error.message)

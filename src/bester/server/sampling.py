@@ -164,11 +164,12 @@ class Sampler:
             "stored": self.hall.mailboxes.stored,
             "sent": self.hall.forwarding.sent,
             "queued": self.hall.forwarding.queued,
+            "dropped": sum(sum(causes.values()) for causes in counters.drops.by_what().values()),
         }
 
     def _counted_types(self) -> dict[str, tuple[int, int, float]]:
         types = self.hall.exchange.types
-        return {name: (kind.answered, kind.failed, kind.seconds) for name, kind in types.items()}
+        return {name: (kind.tally.answered, kind.tally.failed, kind.tally.seconds) for name, kind in types.items()}
 
     # -- movements -----------------------------------------------------------------------------------------------
 

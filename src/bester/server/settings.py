@@ -108,19 +108,21 @@ def make_stores(
 
 
 @asynccontextmanager
-async def open_stores(config: Config) -> AsyncIterator[tuple[AccountStore, MessageStore]]:
+async def open_stores(config: Config, messages: bool = True) -> AsyncIterator[tuple[AccountStore, MessageStore]]:
     """Opens the stores of a server that does not run, on this machine at least; they are closed at the end.
+
+    Where ``messages`` are not wanted, theirs is not opened.
 
     Raises:
         BadConfiguration: they cannot be opened.
     """
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_bus(config, "bester")) if config.cluster is not None else None
-        accounts, messages = make_stores(config, bus=bus)
-        for store in (accounts, messages):
+        stores = make_stores(config, bus=bus)
+        for store in stores if messages else stores[:1]:
             stack.push_async_callback(store.close)
             await store.open()
-        yield accounts, messages
+        yield stores
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from bester.store.opening import open_file
+
 log = logging.getLogger("bester.receipts")
 
 VERSION = 1
@@ -90,6 +92,8 @@ class ReceiptStore(Protocol):
 
     lost: int
     """Receipts that could not be kept, since the start."""
+    expired: int
+    """Receipts that were removed because there were too many, or they were too old, since the start."""
 
     def open(self) -> None:
         """Begins; nothing is waited for."""
@@ -130,6 +134,7 @@ class SqliteReceipts:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.lost = 0
+        self.expired = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bester-receipts")
         self._connection: sqlite3.Connection | None = None
         self._pending: list[Future[None]] = []
@@ -210,13 +215,8 @@ class SqliteReceipts:
 
     def _connect(self) -> sqlite3.Connection:
         crashed = os.path.exists(self.path + "-wal")
-        with suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        connection = open_file(self.path, timeout_s=1.0, synchronous="NORMAL")
         try:
-            connection.execute("PRAGMA journal_mode = WAL").close()
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA temp_store = MEMORY")
             if crashed and (told := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
                 raise _Damaged(str(told[0]))
             (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -262,10 +262,11 @@ class SqliteReceipts:
         marks = ", ".join("?" * len(Receipt._fields))
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(f"INSERT INTO receipts ({names}) VALUES ({marks})", receipts)
-        connection.execute(
+        removed = connection.execute(
             "DELETE FROM receipts WHERE position <= (SELECT max(position) FROM receipts) - ?", (bounds.rows,)
-        )
+        ).rowcount
         connection.execute("COMMIT")
+        self.expired += removed
         now = time.time()
         if now >= self._pruned + PRUNE_EVERY_S:
             self._pruned = now
@@ -281,6 +282,7 @@ class SqliteReceipts:
                 " (SELECT position FROM receipts ORDER BY position LIMIT ?)",
                 (before, _PRUNE_STEP),
             ).rowcount
+            self.expired += removed
 
     def _tried(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
         """Returns what the work found; nothing where the file cannot be used."""

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bester import __version__
-from bester.server import views
+from bester.server import problems, views
 from bester.server.sampling import HISTORY_COLUMNS, STEP_S, disk
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ async def now(hall: Hall) -> dict[str, Any]:
             "deliveries": counters.deliveries,
             "pushes": counters.pushes,
             "repeats": counters.repeats,
-            "dropped": counters.dropped,
-            "unmatchedAnswers": counters.unmatched_answers,
+            "dropped": views.dropped(hall),
             "refused": hall.counts.refused,
             "slowConsumers": hall.counts.slow_consumers,
         },
@@ -84,7 +83,7 @@ async def now(hall: Hall) -> dict[str, Any]:
         "handlers": handlers(hall)[:MAX_ROWS],
         "servers": servers[:MAX_ROWS],
         "movements": sampler.take_movements(),
-        "problems": await views.problems(hall),
+        "problems": await problems.find(hall),
     }
 
 
@@ -104,8 +103,8 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                 "since": round(handler.since + ahead_s, 1),
                 "outstanding": len(handler.outstanding),
                 "concurrency": handler.concurrency,
-                "answered": sum(kind.answered for kind in served),
-                "failed": sum(kind.failed for kind in served),
+                "answered": sum(kind.tally.answered for kind in served),
+                "failed": sum(kind.tally.failed for kind in served),
                 "lastError": next((kind.last_error for kind in served if kind.last_error), None),
             }
         )
@@ -130,8 +129,8 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                 "process": process,
                 "outstanding": kind.active,
                 "concurrency": kind.rules.classic_concurrency,
-                "answered": kind.answered,
-                "failed": kind.failed,
+                "answered": kind.tally.answered,
+                "failed": kind.tally.failed,
                 "lastError": kind.last_error or None,
             }
         )

@@ -26,6 +26,7 @@ from bester.cluster.items import (
 )
 from bester.cluster.subjects import Subjects
 from bester.config.cluster import MAX_NODE_CHARACTERS
+from bester.core.drops import Drop
 from bester.core.endpoints import ElsewhereHandler, NodePeer
 from bester.core.work import AskElsewhere, Delivery, Deposit, Envelope, Relayed, TellNode
 from bester.errors import BadConfiguration, BesterError, Internal, error_of
@@ -83,10 +84,8 @@ class Nodes:
         self.hall = hall
         self.bus = bus
         self.name = name
-        self.unreadable = 0
-        """Batches, and items of them, that no node of this release sends."""
         subjects = Subjects(hall.config.server.name)
-        self.post = Post(bus, subjects, name)
+        self.post = Post(bus, subjects, name, hall.exchange.counters.drops)
         self.members = Members(hall, self.post, self._member_gone)
         self.bringing = Bringing(hall, self.post)
         self.sharing = Sharing(hall, self.post, self._heard)
@@ -208,7 +207,7 @@ class Nodes:
         try:
             node, items = unpack(data)
         except Unreadable as error:
-            self.unreadable += 1
+            self._drop(Drop.NODE_UNREADABLE)
             log.warning("what came from another node cannot be read: %s", error)
             return
         if node == self.name:
@@ -218,7 +217,7 @@ class Nodes:
             try:
                 self._take(node, item)
             except (Unreadable, BesterError) as error:
-                self.unreadable += 1
+                self._drop(Drop.NODE_UNREADABLE)
                 log.warning("an item from node %s cannot be read: %s", ascii(node), error)
             except Exception:
                 log.exception("an item from node %s could not be handled", ascii(node))
@@ -251,9 +250,14 @@ class Nodes:
             case Kind.BYE:
                 self.sharing.bye(node, read(note, Named).username)
             case Kind.MAIL:
-                self.hall.exchange.mail_came(read(note, Named).username)
+                username = read(note, Named).username
+                self.hall.mailboxes.came(username)
+                self.hall.exchange.mail_came(username)
             case Kind.END:
                 self._ended(read(note, End))
+
+    def _drop(self, drop: Drop) -> None:
+        self.hall.exchange.counters.drops.count(drop)
 
     def _peer(self, node: str) -> NodePeer:
         member = self.members.others.get(node)
@@ -277,7 +281,7 @@ class Nodes:
         handler = self._handler(node, number)
         exchange = self.hall.exchange
         if handler is None:
-            exchange.counters.unmatched_answers += 1
+            exchange.counters.drops.count(Drop.ANSWER_LATE)
             return
         message = decode_handler_message(body)
         assert isinstance(message, HandlerMessage)
@@ -287,7 +291,7 @@ class Nodes:
     def _failed(self, node: str, number: int, error: BesterError) -> None:
         handler = self._handler(node, number)
         if handler is None:
-            self.hall.exchange.counters.unmatched_answers += 1
+            self.hall.exchange.counters.drops.count(Drop.ANSWER_LATE)
             return
         self.hall.exchange.answer_failed(handler, str(number), error)
         self._retire(handler)

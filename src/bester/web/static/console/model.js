@@ -100,7 +100,7 @@ export class Live {
       types,
       servers,
       movements,
-      problems: [...handlerProblems(event.handlers), ...event.problems.map(toProblem)],
+      problems: event.problems.map(toProblem),
     };
   }
 }
@@ -130,29 +130,20 @@ function toMovements({ from, scope, type, to, outcome }, servers) {
   return (ends.length ? ends : [null]).map((end) => ({ from: begin, types: [type], to: end, good }));
 }
 
-function handlerProblems(handlers) {
-  return handlers
-    .filter(({ state }) => state === "down")
-    .map(({ name, lastError }) => ({
-      error: true,
-      text: `The handler ${name} does not run. ${lastError ?? ""}`,
-      view: "handlers",
-    }));
-}
-
 const PROBLEMS = {
   certificate: ["Certificate:", "servers"],
   disk: ["Disk:", null],
   queue: ["For the server", "servers"],
   deadLetters: ["For the server", "servers"],
   mailbox: ["The mailbox of", "accounts"],
+  handler: ["The handler of", "handlers"],
   loop: ["The server is busy:", null],
   store: ["The store", null],
 };
 
 function toProblem({ what, name, detail, since }) {
   const [words, view] = PROBLEMS[what] ?? [what, null];
-  const error = ["disk", "store", "deadLetters"].includes(what) || (what === "certificate" && since !== undefined);
+  const error = ["disk", "store", "deadLetters", "handler"].includes(what) || (what === "certificate" && since !== undefined);
   return { error, text: `${words} ${name}${what === "mailbox" || what === "store" ? " –" : ":"} ${detail}`, view };
 }
 

@@ -3,6 +3,7 @@
 import { ask, badge, empty, h, replace, table, toast } from "../../ui/dom.js";
 import { bytes, clock, count, day, span } from "../../ui/format.js";
 import { command } from "../api.js";
+import { attempt, confirm, pager, rowButton } from "./acting.js";
 import { poll } from "./polling.js";
 
 const PAGE = 50;
@@ -14,17 +15,17 @@ export function servers({ page }) {
   let dead = true;
   replace(page, links, queue);
 
-  function showLinks(rows) {
-    const title = h("h2", { id: "links" }, "Links");
+  function showLinks([own, rows]) {
+    const title = [h("h2", { id: "links" }, "Links"), ownIdentity(own)];
     if (!rows.length) {
       const text =
         "Name one in the configuration under federation.servers, or let a handler send to an address; bester peer helps with the certificates.";
-      replace(links, title, empty("No other servers yet", text));
+      replace(links, ...title, empty("No other servers yet", text));
       return;
     }
     replace(
       links,
-      title,
+      ...title,
       table({
         caption: "Other servers",
         rows: rows.slice(0, 100),
@@ -64,13 +65,44 @@ export function servers({ page }) {
     return badge(row.incoming ? "incoming" : "idle");
   }
 
+  /** The certificate by which others know this server: what its operator tells theirs. */
+  function ownIdentity(own) {
+    if (!own) return h("p.muted", null, "This server has no certificate, and proves its name to nobody.");
+    return h(
+      "dl.facts",
+      { "aria-label": "This server" },
+      h("dt", null, "This server"),
+      h("dd", null, own.name),
+      h("dt", null, "Key"),
+      h("dd.mono", null, own.key),
+      h("dt", null, "Certificate"),
+      h("dd.mono", null, own.certificate),
+      h("dt", null, "Ends"),
+      h("dd", null, day(own.expires)),
+    );
+  }
+
   function identity(row) {
-    const known = row.verified
-      ? badge("verified", "good")
-      : row.link === "up" || row.link === "classic"
-        ? badge("not verified", "waiting")
-        : h("span.muted.once", null, "not met yet");
-    return row.fingerprint ? [known, h("div.mono.cut.muted", { title: row.fingerprint }, row.fingerprint)] : known;
+    const shown = row.presented;
+    const wrong = shown && row.pinned && !shown.proven;
+    const known = wrong
+      ? badge("wrong certificate", "bad")
+      : row.verified || shown?.proven
+        ? badge("verified", "good")
+        : row.link === "up" || row.link === "classic"
+          ? badge("not verified", "waiting")
+          : h("span.muted.once", null, "not met yet");
+    return [
+      known,
+      ...(row.pinned ?? []).map((pin) => fingerprint("pinned", pin)),
+      shown && fingerprint("key", shown.key),
+      shown && fingerprint("certificate", shown.certificate),
+      shown && h("div.muted.note", null, `ends ${day(shown.expires)}`),
+    ];
+  }
+
+  function fingerprint(what, digits) {
+    return h("div.cut.muted.note", { title: `${what} ${digits}` }, `${what} `, h("span.mono", null, digits));
   }
 
   function linkActions(row) {
@@ -78,16 +110,12 @@ export function servers({ page }) {
     return h(
       "div.buttons",
       null,
-      h(
-        "button.small.quiet",
-        {
-          type: "button",
-          dataset: { focus: `retry:${row.name}` },
-          "aria-label": `Retry all for ${row.name}`,
-          onclick: () => retry({ server: row.name }, `all for ${row.name}`),
-        },
-        "Retry all",
-      ),
+      rowButton({
+        what: "Retry all",
+        about: row.name,
+        label: `Retry all for ${row.name}`,
+        onclick: () => retry({ server: row.name }, `all for ${row.name}`),
+      }),
     );
   }
 
@@ -159,31 +187,11 @@ export function servers({ page }) {
           { label: "", kind: "actions", cell: queueActions },
         ],
       }),
-      h(
-        "div.pager",
-        null,
-        h(
-          "button.small",
-          {
-            type: "button",
-            disabled: pages.length === 1,
-            dataset: { focus: "back" },
-            onclick: () => turn(() => pages.pop()),
-          },
-          "Back",
-        ),
-        h("span", null, `Page ${pages.length}`),
-        h(
-          "button.small",
-          {
-            type: "button",
-            disabled: !more,
-            dataset: { focus: "on" },
-            onclick: () => turn(() => pages.push(rows.at(-1).id)),
-          },
-          "More",
-        ),
-      ),
+      pager({
+        shown: `Page ${pages.length}`,
+        back: pages.length > 1 && (() => turn(() => pages.pop())),
+        on: more && (() => turn(() => pages.push(rows.at(-1).id))),
+      }),
     );
   }
 
@@ -193,17 +201,8 @@ export function servers({ page }) {
   }
 
   function queueActions(row) {
-    const button = (what, act) =>
-      h(
-        "button.small.quiet",
-        {
-          type: "button",
-          dataset: { focus: `${what}:${row.id}` },
-          "aria-label": `${what} message ${row.id}`,
-          onclick: act,
-        },
-        what,
-      );
+    const button = (what, onclick) =>
+      rowButton({ what, about: row.id, label: `${what} message ${row.id}`, onclick });
     return h(
       "div.buttons",
       null,
@@ -214,7 +213,7 @@ export function servers({ page }) {
   }
 
   async function look({ id }) {
-    try {
+    await attempt(async () => {
       const found = await command("showQueue", { id });
       const facts = [
         ["For", found.server],
@@ -241,26 +240,21 @@ export function servers({ page }) {
         found.cut && h("p.muted", null, "Only the first 64 KiB are shown."),
       );
       ask({ title: `Message ${id}`, body, action: "Close" });
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    });
   }
 
   async function retry(args, what) {
-    try {
+    await attempt(async () => {
       await command("retryQueue", args);
       toast(`Trying ${what} now.`);
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    });
     queuePolling.now();
     linkPolling.now();
   }
 
   function drop({ id, server }) {
-    ask({
+    confirm({
       title: `Drop message ${id}?`,
-      danger: true,
       action: "Drop message",
       body: `${server} will not get it. There is no way back.`,
       run: async () => {
@@ -273,7 +267,7 @@ export function servers({ page }) {
   }
 
   const failed = (where) => (error) => replace(where, empty("This cannot be shown", error.message));
-  const linkPolling = poll(() => command("listServers"), showLinks, failed(links), 2000);
+  const linkPolling = poll(() => Promise.all([command("identity"), command("listServers")]), showLinks, failed(links), 2000);
   const queuePolling = poll(loadQueue, showQueue, failed(queue), 4000);
   return () => {
     linkPolling.stop();
