@@ -12,6 +12,7 @@ from tests.nats import NatsServer, nats_cluster
 from bester.bus.connection import Bus, BusOptions, header
 from bester.errors import BadConfiguration, Internal, MailboxFull, Overloaded, StorageFull
 from bester.store.jetstream import stream as streams
+from bester.store.jetstream import writing
 from bester.store.jetstream.accounts import JetStreamAccounts
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
@@ -254,9 +255,9 @@ async def test_what_gathers_is_written_as_one_where_each_takes_long(
     names = Names(str(tmp_path))
     stream = Stream(buses[0], Wanted(names.stream("MAIL"), names.subject("mail", "*"), refuse_repeats=True, ttl=True))
     await stream.open()
-    monkeypatch.setattr(streams, "WORTHWHILE_S", 0.0)
-    monkeypatch.setattr(streams, "MEASURED", 10**9)
-    stream._each_s = 1.0
+    monkeypatch.setattr(writing, "WORTHWHILE_S", 0.0)
+    monkeypatch.setattr(writing, "MEASURED", 10**9)
+    stream.gathering.each_s = 1.0
 
     def put(name: str, **headers: str) -> asyncio.Future[int]:
         return stream.put(names.subject("mail", name), name.encode(), headers)
@@ -276,7 +277,7 @@ async def test_what_gathers_is_written_as_one_where_each_takes_long(
     repeated = await asyncio.gather(put("x"), put("x"), put("y", **{"Nats-TTL": "60s"}), return_exceptions=True)
     assert [type(result) for result in repeated] == [int, Repeated, int]
 
-    monkeypatch.setattr(streams, "TOGETHER_BYTES", 3)
+    monkeypatch.setattr(writing, "TOGETHER_BYTES", 3)
     await asyncio.gather(*(put(f"p{number}") for number in range(5)))
     assert [name for name, _ in await written(stream, names.subject("mail", "*"))][26:] == [f"p{n}" for n in range(5)]
     stream.close()
@@ -286,7 +287,7 @@ async def test_what_is_written_as_one_fails_as_one_without_nats(own: NatsServer,
     bus = await connected(own)
     stream = Stream(bus, Wanted("S", "s.*"))
     await stream.open()
-    stream._each_s = 1.0
+    stream.gathering.each_s = 1.0
     own.kill()
     results = await asyncio.gather(*(stream.put(f"s.{n}", b"") for n in range(100)), return_exceptions=True)
     assert all(isinstance(result, Overloaded) for result in results)

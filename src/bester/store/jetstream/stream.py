@@ -4,10 +4,6 @@ What was asked when the connection or the stream's leader was lost has an outcom
 again, for a while: everything here can be done twice. Who is asked about the newest state is the stream's leader
 (:meth:`Stream.last`, :meth:`Stream.get`); pages are read from any replica, which may be behind by a moment, and so the
 end of what there is is believed only when it has been looked at twice.
-
-NATS syncs each message alone, where it syncs before it acknowledges. So what comes while others are being written
-gathers, and much of it is written as one (an atomic batch, NATS 2.12), which is synced once. If that is refused, each
-is written alone, and so it shows which one it was.
 """
 
 from __future__ import annotations
@@ -16,28 +12,19 @@ import asyncio
 import base64
 import json
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders, header, header_block
 from bester.errors import BadConfiguration, Internal, Overloaded, StorageFull
+from bester.store.jetstream.writing import Gathering, Put
 
 log = logging.getLogger("bester.jetstream")
 
 API = "$JS.API"
 AGAIN_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0)
 """The pauses between tries: in a few seconds a stream has a new leader."""
-TOGETHER = 1000
-"""The most messages that NATS takes as one."""
-TOGETHER_BYTES = 16 * 1024 * 1024
-WORTHWHILE_S = 0.05
-"""About what that costs by itself: it is done for those that would take longer one by one, as where each is synced."""
-APART = 64
-"""The most that are under way one by one."""
-MEASURED = 16
-"""From so many on they show how long each takes."""
 HEADS = 1000
 """Messages without their data that are read at once."""
 CONSUMER_S = 10.0
@@ -89,26 +76,6 @@ class Wanted:
     """Whether instead of that the new one is refused."""
 
 
-class _Put:
-    """A message that is to be written."""
-
-    __slots__ = ("data", "done", "headers", "subject")
-
-    def __init__(self, subject: str, data: bytes, headers: dict[str, str], done: asyncio.Future[int]) -> None:
-        self.subject = subject
-        self.data = data
-        self.headers = headers
-        self.done = done
-
-    def resolve(self, position: int) -> None:
-        if not self.done.done():
-            self.done.set_result(position)
-
-    def fail(self, error: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
-
-
 T = TypeVar("T")
 
 
@@ -121,12 +88,7 @@ class Stream:
         self.name = wanted.name
         self._written_at = -SETTLE_S
         self._closed = False
-        self._gathered: list[_Put] = []
-        self._writer: asyncio.Task[None] | None = None
-        self._each_s = 0.0
-        """How long a message took, of those that were lately written one by one."""
-        self._atomic = False
-        """Whether several messages can be written as one."""
+        self.gathering = Gathering(bus, self._write_alone, self.told)
 
     async def open(self) -> None:
         """Makes it, or sees that it is as it should be.
@@ -165,7 +127,7 @@ class Stream:
                 f"the stream {self.name} cannot be used: {text}; cluster.replicas must not be more than the NATS "
                 "servers, which need room on their disks"
             )
-        self._atomic = made.get("config", {}).get("allow_atomic") is True
+        self.gathering.atomic = made.get("config", {}).get("allow_atomic") is True
 
     def close(self) -> None:
         """Nothing more is asked."""
@@ -183,78 +145,20 @@ class Stream:
         """
         if self._closed:
             raise Internal("the store is closed")
-        put = _Put(subject, data, headers or {}, asyncio.get_running_loop().create_future())
-        self._gathered.append(put)
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write())
+        put = Put(subject, data, headers or {}, asyncio.get_running_loop().create_future())
+        self.gathering.add(put)
         return put.done
 
-    async def _write(self) -> None:
-        """Writes what has gathered while the last was being written, until there is nothing more."""
-        try:
-            while self._gathered:
-                some = self._next()
-                del self._gathered[: len(some)]
-                if len(some) == 1 or not self._pays(len(some)) or not await self._write_together(some):
-                    await self._write_apart(some)
-        finally:
-            self._writer = None
-
-    def _pays(self, count: int) -> bool:
-        """Whether so many are better written as one."""
-        return self._atomic and count * self._each_s > WORTHWHILE_S
-
-    def _next(self) -> list[_Put]:
-        """Returns those that are written next: not more than one by one, or as one, is good for."""
-        most, size = (TOGETHER if self._pays(len(self._gathered)) else APART), 0
-        for count, put in enumerate(self._gathered[:most]):
-            size += len(put.data)
-            if count and size > TOGETHER_BYTES:
-                return self._gathered[:count]
-        return self._gathered[:most]
-
-    async def _write_apart(self, puts: Sequence[_Put]) -> None:
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        await asyncio.gather(*(self._write_alone(put) for put in puts))
-        if len(puts) >= MEASURED:
-            self._each_s = (clock() - began) / len(puts)
-
-    async def _write_together(self, puts: Sequence[_Put]) -> bool:
-        """Writes messages as one, which NATS syncs as one; False if they are not there, as far as is known."""
-        batch, last = secrets.token_hex(12), len(puts)
-        try:
-            for number, put in enumerate(puts[:-1], 1):
-                headers = {**put.headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
-                self.bus.publish(put.subject, put.data, headers=header_block(headers))
-            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(last), "Nats-Batch-Commit": "1"}
-            end = puts[-1]
-            answer = json.loads(
-                (await self.bus.request(end.subject, end.data, header_block({**end.headers, **headers}))).data
-            )
-        except (BusDown, BusLost, NoResponders):
-            return False  # those that are there all the same are recognised when they are written alone
-        if answer.get("count") != last:
-            return False  # one of them cannot be written: it is to be found which
-        self._written_at = asyncio.get_running_loop().time()
-        for position, put in enumerate(puts, int(answer["seq"]) - last + 1):
-            put.resolve(position)
-        return True
-
-    async def _write_alone(self, put: _Put) -> None:
+    async def _write_alone(self, put: Put) -> int:
         block = header_block(put.headers) if put.headers else b""
-        try:
-            answer = json.loads((await self._insist(lambda: self._begun(put, block))).data)
-            error = answer.get("error")
-            if error is not None:
-                self._refuse(error)
-        except Exception as error:
-            put.fail(error)
-        else:
-            self._written_at = asyncio.get_running_loop().time()
-            put.resolve(int(answer["seq"]))
+        answer = json.loads((await self._insist(lambda: self._begun(put, block))).data)
+        error = answer.get("error")
+        if error is not None:
+            self._refuse(error)
+        self._written_at = asyncio.get_running_loop().time()
+        return int(answer["seq"])
 
-    async def _begun(self, put: _Put, block: bytes) -> Answer:
+    async def _begun(self, put: Put, block: bytes) -> Answer:
         return await self.bus.request(put.subject, put.data, block)
 
     def _refuse(self, error: dict[str, Any]) -> None:
@@ -326,7 +230,7 @@ class Stream:
         return self.wanted.replicas > 1 and asyncio.get_running_loop().time() - self._written_at < SETTLE_S
 
     def told(self) -> None:
-        """Another node has just written something."""
+        """Something has just been written, here or by another node."""
         self._written_at = asyncio.get_running_loop().time()
 
     async def lasts(self, subjects: Sequence[str]) -> list[Stored]:
