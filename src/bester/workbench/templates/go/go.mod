@@ -1,0 +1,3 @@
+module mytype
+
+go 1.19
