@@ -1,3 +1,3 @@
-module mytype
+module handler
 
 go 1.19
