@@ -20,7 +20,7 @@ from bester.protocol.messages import AttachMessage, BadAnswer, decode_attach
 from bester.protocol.names import type_name
 from bester.workbench.answers import Answer, attached_message, judge
 from bester.workbench.bench import QUIET_S, Bench
-from bester.workbench.contract import MAX_FRAME, Failed, Form, Options
+from bester.workbench.contract import MAX_FRAME, Failed, Form, Gone, Options
 from bester.workbench.process import Process
 
 MAX_TYPES = 256
@@ -80,7 +80,7 @@ class Connection:
             Failed: the connection is lost.
         """
         if self.lost.is_set():
-            raise Failed("the handler has closed its connection")
+            raise Gone("the handler has closed its connection")
         self._answered.discard(id)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.pending[id] = future
@@ -148,7 +148,7 @@ class Connection:
         finally:
             self.lost.set()
             self.writer.close()
-            self._fail(Failed("the handler closed its connection and did not answer"))
+            self._fail(Gone("the handler closed its connection and did not answer"))
 
     def _received(self, body: bytes) -> None:
         if self.hello is None:
@@ -257,14 +257,18 @@ class AttachedBench(Bench):
 
     async def stop_listening(self) -> None:
         """Ends the listener and all connections, as a server that goes away."""
-        if self._server is not None:
-            self._server.close()
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
             self.path.unlink(missing_ok=True)
         for connection in list(self._connections):
             await connection.end()
         self._attached.clear()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it had just connected
+            writer.transport.abort()
+            return
         connection = Connection(self, reader, writer)
         task = asyncio.create_task(connection.read())
         self._connections.add(connection)

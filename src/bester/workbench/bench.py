@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bester.workbench.answers import Answer, same_value
-from bester.workbench.contract import Failed, Form, Options
+from bester.workbench.contract import Failed, Form, Gone, Options
 from bester.workbench.process import Process
 from bester.workbench.transcript import Transcript
 
 QUIET_S = 0.1
 """How long nothing more may come where nothing is expected."""
+ENDING_S = 1.0
+"""How long the process of a handler whose connection is gone is given to end, so that it can be told how."""
 GAP_S = 0.001
 """Between the pieces of what is sent in pieces: long enough for a reader to see each of them."""
 LONG_GAP_S = 0.02
@@ -138,12 +140,15 @@ class Bench(abc.ABC):
         await asyncio.sleep(QUIET_S)
         self.settle()
 
-    async def how_it_ended(self) -> str:
-        """Returns how the process ended, in words, if it has or is just about to; else nothing."""
+    async def explained(self, failure: Exception) -> str:
+        """Returns what a failure tells, with how the process ended where it has, or is just about to."""
+        text = str(failure)
         if self.process is None:
-            return ""
-        await asyncio.wait({self.process.ended}, timeout=QUIET_S)
-        return self.process.how_it_ended()
+            return text
+        if isinstance(failure, Gone):
+            await asyncio.wait({self.process.ended}, timeout=ENDING_S)
+        ended = self.process.how_it_ended()
+        return f"{text}; {ended}" if ended and ended not in text else text
 
     async def write(self, writer: asyncio.StreamWriter, data: bytes, piece: int = 0) -> None:
         """Writes, and returns when the system has taken all of it.

@@ -46,13 +46,14 @@ async def empty(bench: Bench) -> None:
 @check("big", "1.1", "A frame to a handler carries whatever the server accepted: data of 1 MiB.")
 async def big(bench: Bench) -> None:
     size = MAX_MESSAGE - 256  # of the client's message, which has more in it than its data
-    await _all(bench, [b'"' + b"x" * (size - 2) + b'"', b'{"text":"' + b'\\"{[' * (size // 4 - 4) + b'"}'])
+    await _all(bench, [b'"' + b"x" * (size - 2) + b'"', b'{"text":"' + rb"\n" * (size // 2 - 6) + b'"}'])
 
 
 @check("deep", "1.2", "A message may have 128 levels of nesting, its header and payload included.")
 async def deep(bench: Bench) -> None:
     levels = _DEPTH - 2
     await _all(bench, [b"[" * levels + b"]" * levels, b'{"a":' * (levels - 1) + b"{}" + b"}" * (levels - 1)])
+    await _all(bench, [b'"' + rb"[{\"" * 2 * levels + b'"'])  # which are no levels
 
 
 @check("unicode", "1.2", "data may have any characters and any escapes, those of lone surrogates and of NUL too.")

@@ -14,7 +14,7 @@ from pathlib import Path
 from bester.protocol.framing import Framer, frame
 from bester.workbench.answers import Answer, classic_answer
 from bester.workbench.bench import QUIET_S, Bench
-from bester.workbench.contract import MAX_FRAME, Failed, Form, Options
+from bester.workbench.contract import MAX_FRAME, Failed, Form, Gone, Options
 from bester.workbench.process import Process
 
 AT_ONCE = 16
@@ -66,7 +66,7 @@ class ClassicBench(Bench):
             except OSError as error:
                 ended = self.process is not None and self.process.ended.done()
                 if ended or asyncio.get_running_loop().time() > deadline:
-                    raise Failed(f"cannot connect to the handler's socket: {error.strerror or error}") from error
+                    raise Gone(f"cannot connect to the handler's socket: {error.strerror or error}") from error
             await asyncio.sleep(RETRY_S)
 
     async def ask(self, data: bytes, *, piece: int = 0, slowly: bool = False, quiet: bool = False) -> Answer:
@@ -109,7 +109,7 @@ class ClassicBench(Bench):
         except OSError:
             data = b""
         if not data:
-            raise Failed("the handler closed the connection before its answer was there")
+            raise Gone("the handler closed the connection before its answer was there")
         return data
 
     async def _late(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:

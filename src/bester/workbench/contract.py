@@ -30,6 +30,10 @@ class Failed(Exception):
     """The handler does not do what the contract says; the text tells what it did."""
 
 
+class Gone(Failed):
+    """The handler's end of the connection is gone, and perhaps its process."""
+
+
 class Skipped(Exception):
     """There is nothing to judge; the text tells why."""
 

@@ -18,7 +18,7 @@ from bester.workbench.attached_checks import ATTACHED
 from bester.workbench.bench import Bench
 from bester.workbench.classic import ClassicBench, is_socket
 from bester.workbench.classic_checks import CLASSIC
-from bester.workbench.contract import Check, Failed, Form, Options, Outcome, Result, Skipped
+from bester.workbench.contract import Check, Failed, Form, Gone, Options, Outcome, Result, Skipped
 from bester.workbench.process import Process
 
 CHECKS = {Form.ATTACHED: ATTACHED, Form.CLASSIC: CLASSIC}
@@ -50,30 +50,32 @@ async def detect(target: Target, options: Options) -> Form:
     if target.socket is not None:
         return Form.CLASSIC
     with tempfile.TemporaryDirectory(prefix="bester-") as name:
-        attached = AttachedBench((), Path(name), options)
+        attached = AttachedBench(target.command, Path(name), options)
         await attached.listen()
-        path = Path(name) / "socket"
-        environment = {
-            "BESTER_HANDLERS": str(attached.path),
-            "BESTER_SOCKET": str(path),
-            "BESTER_TYPE": options.type,
-        }
-        process = await Process.start(target.command, environment)
         try:
-            deadline = time.monotonic() + options.reattach_s
-            while not process.ended.done() and time.monotonic() < deadline:
-                if is_socket(path):
-                    return Form.CLASSIC
-                if attached.connected:
-                    return Form.ATTACHED
-                await asyncio.sleep(_POLL_S)
-            ended = process.how_it_ended()
-            told = "".join(f"\n  {line}" for line in process.output())
-            what = f"the handler neither attached nor listened on BESTER_SOCKET within {options.reattach_s:g} s"
-            raise Failed((f"{what}; {ended}" if ended else what) + told)
+            return await _first_sign(attached, Path(name) / "socket")
         finally:
             await attached.close()
-            await process.end()
+
+
+async def _first_sign(attached: AttachedBench, path: Path) -> Form:
+    options = attached.options
+    environment = {
+        "BESTER_HANDLERS": str(attached.path),
+        "BESTER_SOCKET": str(path),
+        "BESTER_TYPE": options.type,
+    }
+    process = attached.process = await Process.start(attached.command, environment)
+    deadline = time.monotonic() + options.reattach_s
+    while not process.ended.done() and time.monotonic() < deadline:
+        if is_socket(path):
+            return Form.CLASSIC
+        if attached.connected:
+            return Form.ATTACHED
+        await asyncio.sleep(_POLL_S)
+    failure = Gone(f"the handler neither attached nor listened on BESTER_SOCKET within {options.reattach_s:g} s")
+    told = await attached.explained(failure)
+    raise Failed("".join((told, *(f"\n  {line}" for line in process.output()))))
 
 
 async def run(
@@ -139,9 +141,8 @@ class _Run:
             return result(Outcome.SKIP, str(reason))
         except (Failed, TimeoutError) as failure:
             assert bench is not None
-            detail = str(failure) or f"it took longer than {limit_s:g} s"
-            ended = await bench.how_it_ended()
-            failed = result(Outcome.FAIL, f"{detail}; {ended}" if ended and ended not in detail else detail, bench)
+            detail = await bench.explained(failure) or f"it took longer than {limit_s:g} s"
+            failed = result(Outcome.FAIL, detail, bench)
             await self.close()
             return failed
         note = bench.note
