@@ -76,7 +76,7 @@ async def opaque(bench: Bench) -> None:
     bench.compare(_OPAQUE, await bench.ask(_OPAQUE), same_bytes)
 
 
-@check("many", "6.3", "As many messages as the handler's concurrency are asked at once; each is answered, once.")
+@check("many", "3.1, 6.3", "As many messages as the handler's concurrency are asked at once; each is answered, once.")
 async def many(bench: Bench) -> None:
     count = bench.at_once
     asked = [bench.options.sample] * count
