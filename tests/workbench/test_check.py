@@ -21,6 +21,11 @@ PYTHON = {
     Form.CLASSIC: (sys.executable, "-S", str(HERE / "faulty_classic.py")),
 }
 NODE = ("node", str(HERE / "faulty.mjs"))
+LIBRARY = (
+    sys.executable,
+    "-c",
+    "from bester import Handler, Reply; h = Handler(classic=True); h.on()(lambda message: Reply(message.raw)); h.run()",
+)
 PERL = ("perl", str(HERE / "faulty.pl"))
 OPTIONS = Options(echo=True, understood=True, timeout_s=1.0, reattach_s=2.0)
 PATIENT = Options(echo=True, understood=True, timeout_s=20.0, reattach_s=20.0)
@@ -86,7 +91,12 @@ FAULTS: list[tuple[Any, Form, str, str, str]] = [
     (PERL, Form.CLASSIC, "dies-of-sigpipe", "cut-answer", "SIGPIPE"),
     (PERL, Form.CLASSIC, "keeps-connections", "let-go", "more open descriptors"),
 ]
-RIGHT: list[tuple[Any, Form]] = [(PYTHON, Form.ATTACHED), (PYTHON, Form.CLASSIC), (PERL, Form.CLASSIC)]
+RIGHT: list[tuple[Any, Form]] = [
+    (PYTHON, Form.ATTACHED),
+    (PYTHON, Form.CLASSIC),
+    (PERL, Form.CLASSIC),
+    (LIBRARY, Form.CLASSIC),
+]
 
 
 def command(handler: Any, form: Form, fault: str) -> tuple[str, ...]:
@@ -136,7 +146,7 @@ def test_a_fault_is_found(
     assert result.transcript or id in ("attach", "listen")
 
 
-@pytest.mark.parametrize(("handler", "form"), RIGHT, ids=["attached", "classic", "perl"])
+@pytest.mark.parametrize(("handler", "form"), RIGHT, ids=["attached", "classic", "perl", "library"])
 def test_the_same_handlers_without_a_fault(
     runs: dict[tuple[str, ...], Future[list[Result]]], handler: Any, form: Form
 ) -> None:

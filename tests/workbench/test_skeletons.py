@@ -149,6 +149,8 @@ def test_the_template_serves_its_type_and_no_other(lang: str) -> None:
 
 def test_the_examples_are_the_templates() -> None:
     examples = ROOT / "examples" / "handlers"
+    if not examples.exists():
+        pytest.skip("a source distribution has them in the package alone")
     assert examples.resolve() == TEMPLATES
     assert {path.name for path in examples.iterdir() if path.is_dir()} == set(LANGUAGES)
 
