@@ -59,22 +59,16 @@ converse() {
 
 # Listens until SIGTERM or SIGINT; then finishes what is outstanding.
 serve() {
-    local path=${BESTER_SOCKET:-handler.sock} listener alive watcher
+    local path=${BESTER_SOCKET:-handler.sock} listener alive stopped=
     command -v socat >/dev/null || { echo "handler.sh needs socat (Debian: apt-get install socat)" >&2; exit 1; }
-    # Whoever is alive holds this open, and at the end of all of them it is read to its end.
-    exec {alive}> >(trap '' TERM INT && exec cat >/dev/null)
-    watcher=$!
-    # nofork: the process that socat makes for a connection becomes this file, with nothing in between.
-    socat -T "$patience_s" "UNIX-LISTEN:$path,fork,unlink-early,backlog=128,max-children=$max_children" \
-        "EXEC:'$0' converse,nofork" &
+    # nofork: the process that socat makes for a connection becomes this file, with nothing in between. All of them hold
+    # descriptor 3, a pipe which is read here: its end is that of the last one.
+    exec {alive}< <(exec socat -T "$patience_s" "UNIX-LISTEN:$path,fork,unlink-early,backlog=128,max-children=$max_children" \
+        "EXEC:'$0' converse,nofork" 3>&1 >&2)
     listener=$!
-    trap 'kill "$listener" 2>/dev/null' TERM INT
-    # A signal ends the first wait; the second one is for its end.
-    wait "$listener"
-    wait "$listener"
-    rm -f "$path"
-    exec {alive}>&-
-    wait "$watcher"
+    trap 'stopped=yes; kill "$listener" 2>/dev/null; rm -f "$path"' TERM INT
+    read -r -u "$alive"
+    [ -n "$stopped" ]
 }
 
 # Not where the tests read this file.
