@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import abc
+import array
 import asyncio
 import contextlib
+import fcntl
+import termios
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,9 +21,9 @@ QUIET_S = 0.1
 ENDING_S = 1.0
 """How long the process of a handler whose connection is gone is given to end, so that it can be told how."""
 GAP_S = 0.001
-"""Between the pieces of what is sent in pieces: long enough for a reader to see each of them."""
-LONG_GAP_S = 0.02
-"""What becomes of that at worst, on a busy machine."""
+"""Between the pieces of what is sent in pieces, at least;"""
+LONG_GAP_S = 0.03
+"""and at most, where the handler is not seen to read them."""
 
 
 class Bench(abc.ABC):
@@ -131,6 +134,16 @@ class Bench(abc.ABC):
         if self.process is not None and not self.stopping and self.process.how_it_ended():
             raise Failed(self.process.how_it_ended())
 
+    async def serves_on(self) -> None:
+        """Asks, also a little later: what happened before may need a moment to have its effect.
+
+        Raises:
+            Failed: there is no good answer, or something else came.
+        """
+        await self.ask_sample()
+        await self.quiet()
+        await self.ask_sample()
+
     async def quiet(self) -> None:
         """Waits for what should not come.
 
@@ -167,7 +180,7 @@ class Bench(abc.ABC):
                     writer.write(data[start : start + piece] if piece else data)
                     await writer.drain()
                     if piece:
-                        await asyncio.sleep(GAP_S)
+                        await _taken(writer)
         except TimeoutError:
             raise Failed(f"the handler did not read what it was sent within {self.options.timeout_s:g} s") from None
 
@@ -185,3 +198,21 @@ class Bench(abc.ABC):
                 await asyncio.sleep(QUIET_S)
         self.transcript.note("the server cuts the connection")
         writer.transport.abort()
+
+
+async def _taken(writer: asyncio.StreamWriter) -> None:
+    """Waits until the other end has read what was written, so that it does not come together with what follows."""
+    for _ in range(round(LONG_GAP_S / GAP_S)):
+        await asyncio.sleep(GAP_S)
+        if not _unread(writer):
+            return
+
+
+def _unread(writer: asyncio.StreamWriter) -> bool:
+    """Whether the system has something that the other end has not read; false where it does not tell."""
+    count = array.array("i", [0])
+    try:
+        fcntl.ioctl(writer.get_extra_info("socket").fileno(), termios.TIOCOUTQ, count)
+    except (OSError, ValueError):  # another system; or the connection is closed
+        return False
+    return count[0] > 0

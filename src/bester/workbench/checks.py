@@ -97,7 +97,7 @@ async def slow_reader(bench: Bench) -> None:
 @check("cut-request", "3.5", "A connection may end in the middle of a request; the handler serves on.")
 async def cut_request(bench: Bench) -> None:
     await bench.cut_request(bench.options.sample)
-    await bench.ask_sample()
+    await bench.serves_on()
 
 
 @check("cut-answer", "3.5", "A connection may end before the answer is written; nobody is told it later.")
@@ -107,20 +107,20 @@ async def cut_answer(bench: Bench) -> None:
     for _ in range(3):
         await bench.cut_answer(bench.options.sample, begun=False)
         await bench.ask_sample()
-    await bench.quiet()
+    await bench.serves_on()
 
 
 @check("garbage", "1.2", "What is not JSON, or not UTF-8, costs a connection at most; the handler serves on.")
 async def garbage(bench: Bench) -> None:
     for body in (b'{"header":', b'{"text":"\xff\xfe"}', b"\x00" * 16):
         await bench.throw(frame(body))
-        await bench.ask_sample()
+        await bench.serves_on()
 
 
 @check("zero-length", "1.1", "A frame of length 0 is malformed: it costs a connection at most.")
 async def zero_length(bench: Bench) -> None:
     await bench.throw(PREFIX.pack(0))
-    await bench.ask_sample()
+    await bench.serves_on()
 
 
 @check(
@@ -130,7 +130,7 @@ async def zero_length(bench: Bench) -> None:
 )
 async def oversize(bench: Bench) -> None:
     await bench.throw(PREFIX.pack(0xFFFFFFFF) + b'{"text":')
-    await bench.ask_sample()
+    await bench.serves_on()
 
 
 COMMON = (

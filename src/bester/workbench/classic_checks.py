@@ -52,7 +52,7 @@ async def probe(bench: Bench) -> None:
         _, writer = await here.connect()
         writer.close()
         await writer.wait_closed()
-    await bench.ask_sample()
+    await bench.serves_on()
 
 
 @check(
@@ -60,6 +60,7 @@ async def probe(bench: Bench) -> None:
 )
 async def let_go(bench: Bench) -> None:
     here = _here(bench)
+    await here.ask(here.options.sample)  # then it listens for sure
     pid = here.pid()
     before = _descriptors(pid)
     for _ in range(_MESSAGES // here.at_once):
