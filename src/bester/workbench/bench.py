@@ -7,6 +7,7 @@ import array
 import asyncio
 import contextlib
 import fcntl
+import socket
 import termios
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -192,7 +193,9 @@ class Bench(abc.ABC):
         """
         with contextlib.suppress(OSError):
             await self.write(writer, data[:-1])
-            # What has room is taken at once, and the end follows before the handler can have read it.
+            if not begun:
+                # From here on the handler has nobody to write to, however quick it is.
+                writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
             writer.write(data[-1:])
             if begun:
                 await asyncio.sleep(QUIET_S)
