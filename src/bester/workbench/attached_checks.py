@@ -6,9 +6,10 @@ import asyncio
 
 from bester.protocol import frames
 from bester.protocol.framing import frame
-from bester.workbench.attached import AttachedBench, request
+from bester.workbench.attached import AttachedBench
 from bester.workbench.bench import Bench
 from bester.workbench.checks import COMMON
+from bester.workbench.connection import request
 from bester.workbench.contract import Failed, Form, Skipped, check
 
 AWAY_S = 0.3
