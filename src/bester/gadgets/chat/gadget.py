@@ -1,0 +1,515 @@
+"""The program: a handler of the type ``chat``, which joins the book, presence, and what is done from time to time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from bester import (
+    ClientError,
+    Command,
+    Handler,
+    HandlerError,
+    Informer,
+    Reply,
+    Request,
+    SendClients,
+    SendServers,
+)
+from bester.errors import BadConfiguration, InvalidName
+from bester.gadgets.chat import audience, home, peers, upkeep
+from bester.gadgets.chat.addresses import BadChatAddress
+from bester.gadgets.chat.book import Book, Refused
+from bester.gadgets.chat.presence import Around, Moves, announce
+from bester.gadgets.chat.settings import ChatSettings
+from bester.gadgets.chat.store import Store
+from bester.gadgets.chat.wire import (
+    MAX_ITEMS,
+    TYPE,
+    Answer,
+    BadMessage,
+    Block,
+    ClientOp,
+    Hello,
+    Online,
+    Presence,
+    PresenceEvent,
+    Probe,
+    Problem,
+    ServerBase,
+    encode,
+    read_client_op,
+    read_server_op,
+)
+from bester.protocol.names import server_name
+
+log = logging.getLogger("bester.chat")
+MAX_ANSWER_BYTES = 512 * 1024
+"""What one answer carries; the rest is pushed before it."""
+HASTEN_EVERY_S = 5.0
+FORGET_EVERY_S = 3600.0
+LOOK_AFTER_SERVERS_S = 60.0
+NAME_TIMEOUT_S = 10.0
+
+T = TypeVar("T")
+
+
+class Chat:
+    """One server's chat; :meth:`start` it, :meth:`stop` it; or :meth:`run` it as a program.
+
+    Args:
+        settings: the bounds, and where the database is.
+        handlers: the server's handler socket, as :class:`bester.Handler` takes it.
+        informer: the server's informer, as :class:`bester.Informer` takes it.
+        server: this server's name; None: the informer tells it.
+    """
+
+    def __init__(
+        self,
+        settings: ChatSettings,
+        *,
+        handlers: str | None = None,
+        informer: str | None = None,
+        server: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = Store(settings.database)
+        self._around = Around()
+        self._informer = Informer(informer)
+        self._given_name = server_name(server) if server is not None else None
+        self._named = asyncio.Event()
+        self._hastened: dict[str, float] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._meetings: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._failed: asyncio.Future[None] | None = None
+        # A dry run would have to write nothing, and tell what is only known once it is written.
+        self._handler = Handler(handlers, name="chat", concurrency=256, dry_run=False)
+        self._handler.on(TYPE)(self._handle)
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Chats until SIGTERM or SIGINT.
+
+        Raises:
+            BadConfiguration: the database cannot be used, or is another server's.
+            Refused: the server does not want this handler.
+        """
+        import uvloop
+
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._run())
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        asked: asyncio.Future[None] = loop.create_future()
+
+        def stop() -> None:
+            if not asked.done():
+                asked.set_result(None)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        try:
+            starting = asyncio.ensure_future(self.start())
+            await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                assert self._failed is not None
+                await asyncio.wait((asked, self._failed), return_when=asyncio.FIRST_COMPLETED)
+            starting.cancel()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            failed = self._failed
+            await self.stop()
+        if failed is not None and failed.done():
+            failed.result()
+
+    async def start(self) -> None:
+        """Opens the database and attaches; returns when that is done.
+
+        Raises:
+            BadConfiguration, bester.Refused: as :meth:`run`.
+        """
+        await self._store.open()
+        loop = asyncio.get_running_loop()
+        self._failed = loop.create_future()
+        if self._given_name is not None:
+            await self._name(self._given_name)
+        self._spawn(self._serve())
+        self._spawn(self._watch())
+        self._spawn(self._look_after())
+        await asyncio.wait(
+            (asyncio.ensure_future(self._handler.wait_attached()), self._failed), return_when=asyncio.FIRST_COMPLETED
+        )
+        if self._failed.done():
+            self._failed.result()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and self._failed is not None:
+            if self._failed.done():
+                log.error("%s", error)
+            else:
+                self._failed.set_exception(error)
+
+    async def stop(self) -> None:
+        """Finishes what is outstanding, and closes the database. Can be called again."""
+        await self._handler.stop()
+        tasks = [*self._tasks, *self._meetings]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._tasks.clear()
+        await self._informer.close()
+        await self._store.close()
+        if self._failed is not None and not self._failed.done():
+            self._failed.cancel()
+
+    async def _serve(self) -> None:
+        await self._handler.serve()
+
+    async def _name(self, name: str) -> None:
+        """This is the server's name; the addresses in the database are of it, and of no other."""
+
+        def keep(db: sqlite3.Connection) -> str:
+            db.execute("INSERT OR IGNORE INTO facts VALUES ('server', ?)", (name,))
+            (kept,) = db.execute("SELECT value FROM facts WHERE name = 'server'").fetchone()
+            return str(kept)
+
+        kept = await self._store.submit(keep)
+        if kept != name:
+            raise BadConfiguration(
+                f"{self._settings.database} is the database of {kept}, and this server is {name}: its people have other"
+                " addresses; start with another database"
+            )
+        self._around.own = name
+        self._named.set()
+
+    # -- what comes -----------------------------------------------------------------------------------------------
+
+    async def _handle(self, message: Request) -> list[Command]:
+        sender = message.sender
+        if sender is None or not sender.verified or sender.server is None:
+            raise HandlerError(
+                "its sender has proven nothing: chat is between servers that are verified (docs/chat.md)"
+            )
+        if message.scope == "client" and sender.user is not None:
+            if not self._named.is_set():
+                await self._name(sender.server)
+            return await self._from_account(sender.user, message.raw)
+        if message.scope == "server":
+            async with asyncio.timeout(NAME_TIMEOUT_S):
+                await self._named.wait()
+            return await self._from_server(sender.server.lower(), message.raw)
+        raise HandlerError("chat is asked by accounts and by other servers")
+
+    async def _from_account(self, user: str, raw: msgspec.Raw) -> list[Command]:
+        own = self._around.own
+        try:
+            op = read_client_op(raw)
+        except BadMessage as error:
+            raise HandlerError(f"{user}: {error}") from error
+        if op.sender is not None and op.sender != f"{user}@{own}":
+            raise HandlerError(f"{user} says to be {op.sender[:80]!r}")
+        if user.startswith("#"):
+            return [_reply(Answer(ask=op.ask, error=Problem("badAddress", "an account #... cannot chat")))]
+        if self._around.came(user) and self._around.known:
+            await self._announce(user, True)
+        try:
+            needed = home.recipient(op, own)
+            async with self._turn(f"{user}@"):
+                exists = needed is not None and await self._informer.is_account(needed)
+                before = await self._before_block(user, op)
+                work = self._submit(lambda book: home.handle(book, user, op, exists))
+            book, answer = await work
+        except (Refused, BadChatAddress, InvalidName) as error:
+            code = error.code if isinstance(error, Refused) else "badAddress"
+            return [_reply(Answer(ask=op.ask, error=Problem(code, str(error))))]
+        except ClientError as error:
+            return [_reply(Answer(ask=op.ask, error=Problem("busy", f"the server does not answer: {error.message}")))]
+        self._meet(book)
+        if isinstance(op, Hello):
+            answer.online, probes = await self._greet(user)
+            book.passing += probes
+        if before:
+            await self._move(Moves(told=[], passing=[]), hidden=(user, before))
+        return await self._commands(book, _reply(answer))
+
+    async def _before_block(self, user: str, op: ClientOp) -> list[str]:
+        """Returns who sees the account before it blocks somebody."""
+        if not (isinstance(op, Block) and op.on and self._around.certainly(user)):
+            return []
+        return (await self._with_book(lambda book: audience.of(book, user)))[1]
+
+    async def _from_server(self, server: str, raw: msgspec.Raw) -> list[Command]:
+        own = self._around.own
+        try:
+            op = read_server_op(raw)
+            peers.check(op, server, own)
+            needed = peers.recipient(op, own)
+        except (BadMessage, BadChatAddress, InvalidName, peers.Forged) as error:
+            raise HandlerError(f"{server}: {error}") from error
+        if isinstance(op, Presence):
+            return await self._told_of(op, server)
+        if isinstance(op, Probe):
+            return await self._probed(op, server)
+        hasten = self._is_back(server)
+
+        def job(book: Book) -> None:
+            if hasten:
+                upkeep.hasten(book, server)
+            peers.handle(book, server, op, exists)
+
+        async with self._turn(server):
+            exists = needed is not None and await self._informer.is_account(needed)
+            work = self._submit(job)
+        book, _ = await work
+        self._meet(book)
+        return await self._commands(book)
+
+    def _turn(self, sender: str) -> asyncio.Lock:
+        """Held until a sender's message has its place in the book's queue: they stay in order, and share commits."""
+        lock = self._turns.get(sender)
+        if lock is None:
+            lock = self._turns[sender] = asyncio.Lock()
+        return lock
+
+    async def _with_book(self, work: Callable[[Book], T]) -> tuple[Book, T]:
+        return await self._submit(work)
+
+    def _submit(self, work: Callable[[Book], T]) -> asyncio.Future[tuple[Book, T]]:
+        own, settings, now = self._around.own, self._settings, int(time.time() * 1000)
+
+        def job(db: sqlite3.Connection) -> tuple[Book, T]:
+            book = Book(db, own, settings, now)
+            return book, work(book)
+
+        return self._store.submit(job)
+
+    async def _commands(self, book: Book, *more: Command) -> list[Command]:
+        """Returns what a job has to say as commands; where it is too much for one answer, some of it is pushed."""
+        commands: list[Command] = []
+        size = 0
+        for user, event in book.told:
+            if self._around.here(user):
+                data = msgspec.Raw(encode(event))
+                size += len(data)
+                commands.append(SendClients([user], data, transient=True))
+                if size > MAX_ANSWER_BYTES:
+                    await self._push(commands)
+                    commands, size = [], 0
+        for server, body in book.posts:
+            size += len(body)
+            commands.append(SendServers([server], msgspec.Raw(body)))
+            if size > MAX_ANSWER_BYTES:
+                await self._push(commands)
+                commands, size = [], 0
+        commands += [SendServers([server], encode_raw(op), transient=True) for server, op in book.passing]
+        return [*commands, *more]
+
+    async def _push(self, commands: list[Command]) -> None:
+        # What is lost here is asked for by clients, and sent again to servers.
+        with suppress(ClientError, TimeoutError):
+            await self._handler.push(commands, timeout=30.0)
+
+    # -- presence -------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        pause_s = 0.1
+        while True:
+            try:
+                if not self._named.is_set():
+                    name = (await self._informer.server_info()).get("name")
+                    if isinstance(name, str):
+                        await self._name(name)
+                self._around.retain(await self._informer.list_clients())
+                await self._named.wait()
+                async with self._informer.watch_clients() as watch:
+                    for user in self._around.people():
+                        await self._announce(user, True)
+                    async for change in watch:
+                        pause_s = 0.1
+                        if change.online:
+                            if self._around.came(change.user):
+                                await self._announce(change.user, True)
+                        elif self._around.certainly(change.user):
+                            self._around.went(change.user)
+                            await self._announce(change.user, False)
+            except ClientError as error:
+                for user in self._around.forget():
+                    self._around.went(user)
+                log.info("%s; trying again in %.1f s", error, pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, 5.0)
+
+    async def _announce(self, user: str, online: bool) -> None:
+        _, seen_by = await self._with_book(lambda book: audience.of(book, user))
+        own = self._around.own
+        await self._move(announce(own, seen_by, f"{user}@{own}", online))
+
+    def _meet(self, book: Book) -> None:
+        """Those who may see somebody from now on are told, after what made them meet."""
+        met = [(user, others) for user, others in book.met if self._around.certainly(user)]
+        if met:
+            task = asyncio.get_running_loop().create_task(self._introduce(met))
+            self._meetings.add(task)
+            task.add_done_callback(self._meetings.discard)
+
+    async def _introduce(self, met: list[tuple[str, list[str]]]) -> None:
+        def job(book: Book) -> list[tuple[str, list[str]]]:
+            return [(user, [one for one in others if audience.may_see(book, user, one)]) for user, others in met]
+
+        own = self._around.own
+        for user, seen_by in (await self._with_book(job))[1]:
+            await self._move(announce(own, seen_by, f"{user}@{own}", True))
+
+    async def _move(self, moves: Moves, hidden: tuple[str, list[str]] | None = None) -> None:
+        """Sends what is told of presence; ``hidden``: an account that some may not see any more, and who saw it."""
+        if hidden is not None:
+            user, before = hidden
+            _, after = await self._with_book(lambda book: audience.of(book, user))
+            gone = sorted(set(before) - set(after))
+            own = self._around.own
+            more = announce(own, gone, f"{user}@{own}", False)
+            moves.told += more.told
+            moves.passing += more.passing
+        commands: list[Command] = []
+        for users, event in moves.told:
+            some = [user for user in users if self._around.certainly(user)]
+            if some:
+                commands.append(SendClients(some, encode_raw(event), transient=True))
+        commands += [SendServers([server], encode_raw(op), transient=True) for server, op in moves.passing]
+        if commands:
+            await self._push(commands)
+
+    async def _greet(self, user: str) -> tuple[list[str], list[tuple[str, ServerBase]]]:
+        """Returns whom an account sees, and what to ask other servers for it."""
+
+        def job(book: Book) -> tuple[list[str], list[str]]:
+            wanted = audience.looks_at(book, user)
+            me = book.address(user)
+            local = [
+                who for who in wanted if (name := book.local(who)) is not None and audience.may_see(book, name, me)
+            ]
+            return local, [who for who in wanted if book.server_of(who) != book.own]
+
+        _, (local, remote) = await self._with_book(job)
+        around = self._around
+        online = [who for who in local if around.certainly(who.rpartition("@")[0])]
+        servers: dict[str, list[str]] = {}
+        for who in remote:
+            servers.setdefault(who.rpartition("@")[2], []).append(who)
+        probes: list[tuple[str, ServerBase]] = [
+            (server, Probe(sender=f"{user}@{around.own}", of=some[:MAX_ITEMS])) for server, some in servers.items()
+        ]
+        return online + sorted(around.sees(user).intersection(remote)), probes
+
+    async def _told_of(self, op: Presence, server: str) -> list[Command]:
+        def job(book: Book) -> list[tuple[str, list[Online]]]:
+            found = []
+            for address in op.to:
+                user = book.local(address)
+                if user is not None and self._around.certainly(user):
+                    found.append((user, [one for one in op.people if audience.cares(book, user, one.who)]))
+            return found
+
+        async with self._turn(server):
+            work = self._submit(job)
+        _, found = await work
+        commands: list[Command] = []
+        for user, people in found:
+            if people:
+                self._around.saw(user, people)
+                commands.append(SendClients([user], encode_raw(PresenceEvent(people=people)), transient=True))
+        return commands
+
+    async def _probed(self, op: Probe, server: str) -> list[Command]:
+        def job(book: Book) -> list[str]:
+            return [
+                who
+                for who in op.of
+                if (name := book.local(who)) is not None and audience.may_see(book, name, op.sender)
+            ]
+
+        if not op.sender:
+            return []
+        _, visible = await self._with_book(job)
+        people = [Online(who, self._around.certainly(who.rpartition("@")[0])) for who in visible]
+        if not people:
+            return []
+        return [SendServers([server], encode_raw(Presence(to=[op.sender], people=people)), transient=True)]
+
+    # -- from time to time ----------------------------------------------------------------------------------------
+
+    def _is_back(self, server: str) -> bool:
+        now = time.monotonic()
+        if now - self._hastened.get(server, -HASTEN_EVERY_S) < HASTEN_EVERY_S:
+            return False
+        if len(self._hastened) >= 10_000:
+            self._hastened.clear()
+        self._hastened[server] = now
+        return True
+
+    async def _look_after(self) -> None:
+        forgotten = looked = time.monotonic() - FORGET_EVERY_S
+        while True:
+            await asyncio.sleep(self._settings.retry_s)
+            if not self._named.is_set():
+                continue
+            try:
+                await self._send_again()
+                now = time.monotonic()
+                if now - looked >= LOOK_AFTER_SERVERS_S:
+                    looked = now
+                    await self._look_after_servers()
+                if now - forgotten >= FORGET_EVERY_S:
+                    forgotten = now
+                    await self._with_book(upkeep.give_up)
+                    while (await self._with_book(upkeep.forget))[1]:
+                        pass
+            except (ClientError, sqlite3.Error, TimeoutError) as error:
+                log.warning("what is to be done from time to time has to wait: %s", error)
+
+    async def _send_again(self) -> None:
+        _, due = await self._with_book(upkeep.due)
+        for server, some in due.items():
+            for _, body in some:
+                command = SendServers([server], msgspec.Raw(body), transient=True)
+                report = await self._handler.push(command, timeout=60.0)
+                if not report.results or report.results[0].status != "sent":
+                    break  # it is not there; the next time
+
+    async def _look_after_servers(self) -> None:
+        for server in sorted(self._around.servers()):
+            report = await self._handler.push(
+                SendServers([server], encode_raw(Probe(of=[])), transient=True), timeout=60.0
+            )
+            if not report.results or report.results[0].status != "sent":
+                await self._move(self._around.lost(server))
+
+
+def encode_raw(value: object) -> msgspec.Raw:
+    """Returns a message's data."""
+    return msgspec.Raw(encode(value))
+
+
+def _reply(answer: Answer) -> Reply:
+    return Reply(encode_raw(answer))
