@@ -99,6 +99,7 @@ class ChatClient:
         )
         self._next_tag = count(1).__next__
         self._answers: dict[str, Answer | None] = {}
+        self._takers: dict[str, Callable[[Answer], None]] = {}
         self._catching_up: asyncio.Task[None] | None = None
         self._again = False
         self._ready = asyncio.Event()
@@ -173,8 +174,8 @@ class ChatClient:
         found = self.mirror.conversation(name)
         if found.complete:
             return 0
-        answer = await self._ask(History(with_=name, before=found.floor, limit=min(limit, MAX_PAGE)))
-        self.mirror.loaded(name, answer)
+        question = History(with_=name, before=found.floor, limit=min(limit, MAX_PAGE))
+        answer = await self._ask(question, lambda answer: self.mirror.loaded(name, answer))
         entries = answer.entries or []
         self._tell(Change("entries", name))
         return len(entries)
@@ -216,8 +217,8 @@ class ChatClient:
 
     # -- asking -------------------------------------------------------------------------------------------------
 
-    async def _ask(self, op: ClientOp) -> Answer:
-        """Asks once.
+    async def _ask(self, op: ClientOp, taker: Callable[[Answer], None] | None = None) -> Answer:
+        """Asks once; ``taker`` gets a good answer as it comes, before what is told after it.
 
         Raises:
             NotDone: with the chat's reason, or the server's.
@@ -225,10 +226,13 @@ class ChatClient:
         """
         op.ask = tag = str(self._next_tag())
         self._answers[tag] = None
+        if taker is not None:
+            self._takers[tag] = taker
         try:
             report = await self._client.send(TYPE, Raw(encode(op)), timeout=ASK_TIMEOUT_S)
         finally:
             answer = self._answers.pop(tag)
+            self._takers.pop(tag, None)
         if answer is None:
             report.raise_for_status()
             raise NotDone("noAnswer", "the chat did not answer")
@@ -269,6 +273,9 @@ class ChatClient:
         if isinstance(told, Answer):
             if told.ask in self._answers:
                 self._answers[told.ask] = told
+                taker = self._takers.get(told.ask)
+                if taker is not None and told.error is None:
+                    taker(told)
             return
         if isinstance(told, NoticeEvent):
             self._tell(Change("notice", told.with_, told.problem.message))
@@ -338,12 +345,9 @@ class ChatClient:
 
     async def _greet(self) -> None:
         mirror = self.mirror
-        mirror.greeted(await self._ask(Hello()))
-        more = True
-        while more:
-            answer = await self._ask(Sync(since=mirror.cursor))
-            mirror.synced(answer)
-            more = answer.more
+        await self._ask(Hello(), mirror.greeted)
+        while (await self._ask(Sync(since=mirror.cursor), mirror.synced)).more:
+            pass
         for one in mirror.conversations.values():
             if one.talk.unread:
                 self._was_delivered(one.talk.with_, one.talk.last)
