@@ -19,8 +19,8 @@ def chat(
 ) -> None:
     """Chat with people of this server and of others, in the terminal.
 
-    The server is looked for at besters://SERVER, or where --to says. The password comes from BESTER_PASSWORD, the URL, or
-    a prompt.
+    The server is looked for at besters://SERVER, or where --to says. The password comes from BESTER_PASSWORD, the URL,
+    or a prompt.
 
     Exit status: 0 at the end, 1 if it is another server, 2 wrong usage, 3 no connection, 4 authentication failed.
     """
