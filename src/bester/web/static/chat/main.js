@@ -130,7 +130,6 @@ async function signIn({ username, password, token }) {
     password,
     token,
     onchange: (what) => talk === next && changed(what),
-    onnew: (entry) => talk === next && heard(entry),
     onnotice: (about, message) => toast(`${about}: ${message}`, "bad"),
     onend: (error) => {
       if (talk !== next) return;
@@ -339,10 +338,6 @@ function scrolled() {
   if (!current) return;
   if (parts.log.scrollTop < 80 && !talk.mirror.conversation(current).complete) more();
   readIt();
-}
-
-function heard({ with: name, from }) {
-  if (name !== current || document.hidden) setText(document.getElementById("state"), `${called(from, talk.you)} wrote`);
 }
 
 // -- what people do -------------------------------------------------------------------------------------------------

@@ -25,17 +25,15 @@ export class Talk {
    * @param {string} [options.password]
    * @param {string} [options.token]
    * @param {(what: "talks" | "entries" | "presence" | "state") => void} options.onchange something is different
-   * @param {(entry: object) => void} options.onnew somebody else said something
    * @param {(about: string, message: string) => void} options.onnotice something did not work out
    * @param {(error: Error | undefined) => void} options.onend the server does not let the account in any more
    */
-  constructor({ username, password, token, onchange, onnew, onnotice, onend }) {
+  constructor({ username, password, token, onchange, onnotice, onend }) {
     this.mirror = new Mirror();
     /** `connecting`, `open`, `waiting` (no connection), `noChat` (the server is there, its chat is not), `closed`. */
     this.state = "connecting";
     this.client = new Client(undefined, { username, password, token, features: ["token"] });
     this.#onchange = onchange;
-    this.#onnew = onnew;
     this.#onnotice = onnotice;
     this.client.onmessage = (message) => this.#received(message);
     this.client.onstate = (state, error) => {
@@ -46,7 +44,6 @@ export class Talk {
   }
 
   #onchange;
-  #onnew;
   #onnotice;
   #tags = 0;
   #answers = new Map();
@@ -175,7 +172,6 @@ export class Talk {
     }
     if (data.op === "entry" && data.entry.state === undefined && data.entry.pos > last) {
       this.#wasDelivered(data.entry.with, data.entry.pos);
-      this.#onnew(data.entry);
     }
     this.#onchange({ presence: "presence", entry: "entries", states: "entries" }[data.op] ?? "talks");
   }
