@@ -8,6 +8,7 @@ import { Talk } from "./talk.js";
 
 const KEPT = "bester:chat";
 const MAX_TEXT = 8000;
+const FEW = 30;
 const WORDS = {
   connecting: "connecting…",
   open: "",
@@ -202,12 +203,14 @@ function changed(what) {
   if (what === "state") {
     setText(state, talk.you);
     setText(parts.banner, WORDS[talk.state] ?? "");
+    fill();
     return;
   }
   setText(state, talk.you);
   showList();
   showTitle();
   if (what === "entries" || what === "talks") showLines();
+  fill();
   if (!current && talk.mirror.conversations.size && matchMedia("(min-width: 761px)").matches) {
     show(talk.mirror.listed()[0].talk.with);
   }
@@ -302,7 +305,7 @@ function readIt() {
 /** On a phone the conversation is only there when it is gone to. */
 const isSeen = () => parts.log.offsetParent !== null;
 
-async function show(name) {
+function show(name) {
   if (current) drafts.set(current, parts.text.value);
   current = name;
   document.body.classList.add("talking");
@@ -315,11 +318,15 @@ async function show(name) {
   showList();
   showTitle();
   showLines();
-  if (one.entries.size < 30 && !one.complete) await more();
-  if (current !== name) return;
-  parts.log.scrollTop = parts.log.scrollHeight;
-  readIt();
   if (!parts.form.hidden && matchMedia("(pointer: fine)").matches) parts.text.focus();
+  fill();
+}
+
+/** A conversation that is open has at least so much that one can scroll. */
+function fill() {
+  if (!current) return;
+  const one = talk.mirror.conversation(current);
+  if (one.entries.size < FEW && !one.complete) more();
 }
 
 function back() {
