@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.gadgets.chat.processes import House, Houses
@@ -18,8 +18,10 @@ from tests.web.test_browser import axe, browser, serious  # noqa: F401 (fixtures
 from bester.gadgets.chat.client import ChatClient
 from bester.testing import PASSWORD
 
-from playwright.sync_api import Browser, BrowserContext, Page, expect  # noqa: E402, I001  (after the skips of test_browser)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
 
+expect = pytest.importorskip("playwright.sync_api").expect
 ALICE, BOB = "alice@a.example", "bob@b.example"
 PATIENCE_MS = 20_000
 SHOTS = os.environ.get("CHAT_SHOTS", "")
@@ -114,7 +116,9 @@ def test_two_people_of_two_servers(desk: Desk) -> None:
     begin(alice, BOB)
     write(alice, "Good morning!")
     expect(message(bob, "Good morning!")).to_be_visible(timeout=PATIENCE_MS)
-    expect(message(alice, "Good morning!").locator(".mark")).to_have_attribute("data-state", "read", timeout=PATIENCE_MS)
+    expect(message(alice, "Good morning!").locator(".mark")).to_have_attribute(
+        "data-state", "read", timeout=PATIENCE_MS
+    )
     write(bob, "Good morning. Look at https://bester.example/notes, it is all there.")
     expect(message(alice, "it is all there").get_by_role("link")).to_have_attribute(
         "href", "https://bester.example/notes", timeout=PATIENCE_MS

@@ -159,11 +159,12 @@ def trees(folder: Path, **more: Any) -> dict[str, dict[str, Any]]:
 
 
 @asynccontextmanager
-async def two_towns(**settings: Any) -> AsyncIterator[Pair]:
+async def two_towns(federation: dict[str, Any] | None = None, **settings: Any) -> AsyncIterator[Pair]:
     """Runs both servers and their chats until the block ends."""
+    more = {"federation": federation} if federation is not None else {}
     with tempfile.TemporaryDirectory(prefix="bester-") as name:
         towns = []
-        for server, tree in trees(Path(name)).items():
+        for server, tree in trees(Path(name), **more).items():
             folder = Path(name) / server
             folder.mkdir()
             towns.append(Town(folder, server, tree, **settings))

@@ -61,7 +61,7 @@ class Bubble(Horizontal):
     def __init__(self, line: Line, own_server: str) -> None:
         self._text = Static()
         mine = "mine" if line.mark else "theirs"
-        super().__init__(self._text, classes=f"bubble {mine}{' first' if line.first else ''}")
+        super().__init__(self._text, classes=f"bubble {mine}")
         self._own_server = own_server
         self.line: Line | None = None
         self.show(line)
@@ -70,15 +70,47 @@ class Bubble(Horizontal):
         """Shows it as it is now."""
         if line != self.line:
             self.line = line
+            self.set_class(line.first, "first")
             self.set_class(line.mark == "failed", "failed")
             self._text.update(look.message(line.entry, line.mark, named=line.named, own_server=self._own_server))
 
 
 class Divider(Static):
-    """A line between days, or before what is new."""
+    """A line between days, before what is new, or where it begins."""
 
     def __init__(self, words: str, kind: str) -> None:
         super().__init__(f"── {words} ──", classes=f"divider {kind}")
+
+
+Piece = tuple[object, Line | tuple[str, str]]
+"""What stands in the pane: its key, and a message, or a divider's words and kind."""
+
+
+def pieces(shown: Sequence[Line], top: str, new_after: int | None, today: date) -> list[Piece]:
+    """Returns messages with the dividers between them.
+
+    Args:
+        shown: the messages.
+        top: what stands above all; nothing if it is empty.
+        new_after: what stands after this position, and is from others, is new; None: nothing is.
+        today: the day that is called so.
+    """
+    found: list[Piece] = [("top", (top, "top"))] if top else []
+    days: set[date] = set()
+    last: date | None = None
+    news = new_after is None
+    for line in shown:
+        when = look.day(line.entry.time)
+        if when != last:
+            # By another server's clock a day may come twice.
+            found.append(((when, line.key) if when in days else when, (look.day_name(when, today), "day")))
+            days.add(when)
+            last = when
+        if not news and new_after is not None and line.entry.pos > new_after and not line.mark:
+            found.append(("new", ("new", "new")))
+            news = True
+        found.append((line.key, line))
+    return found
 
 
 class Pane(VerticalScroll):
@@ -89,83 +121,91 @@ class Pane(VerticalScroll):
 
     def __init__(self) -> None:
         super().__init__(id="pane", can_focus=True)
-        self._name = ""
-        self._bubbles: dict[Key, Bubble] = {}
-        self._order: list[Key] = []
+        self._conversation = ""
         self._new_after: int | None = None
-        self._top = ""
-
-    @property
-    def at_end(self) -> bool:
+        self._there: dict[object, Widget] = {}
+        self._changing = False
+        self.at_end = True
         """Whether the newest is in sight."""
-        return self.max_scroll_y - self.scroll_y <= 2
+
+    def on_mount(self) -> None:
+        self.anchor()
 
     async def show(self, name: str, shown: list[Line], own_server: str, top: str, new_after: int | None) -> None:
-        """Shows messages; where the newest was in sight, or the conversation is another one, it is so afterwards.
+        """Shows messages; who sees the newest goes on to, and else what is in sight stays where it is.
 
         Not to be called while it runs.
 
         Args:
-            name: the conversation.
+            name: the conversation; another one than before is shown from its end.
             shown: all of its messages that are known.
             own_server: whose people are called by their names alone.
             top: what stands above all.
             new_after: where the conversation is another one: what stands after this position is shown as new.
         """
-        another = name != self._name
-        if another:
-            self._name, self._new_after, self._order = name, new_after, []
-        order = [line.key for line in shown]
-        known = len(self._order)
-        at_end = another or self.at_end
-        if self._order and order[:known] == self._order and top == self._top:
-            for line in shown[:known]:
-                self._bubbles[line.key].show(line)
-            if order[known:]:
-                before = shown[known - 1]
-                await self.mount_all(self._widgets(shown[known:], before, own_server))
-        else:
-            above = self.virtual_size.height - self.scroll_y
-            self._bubbles.clear()
-            with self.app.batch_update():
-                await self.remove_children()
-                head = [Divider(top, "top")] if top else []
-                await self.mount_all([*head, *self._widgets(shown, None, own_server)])
-            if not at_end:
-                # The same messages stay where they are, whatever came above them.
-                self.call_after_refresh(lambda: self.scroll_to(y=self.virtual_size.height - above, animate=False))
-        self._order = order
-        self._top = top
-        if at_end:
+        self._changing = True
+        if name != self._conversation:
+            self._conversation, self._new_after, self.at_end = name, new_after, True
+            self._there.clear()
+            await self.remove_children()
+        wanted = pieces(shown, top, self._new_after, datetime.now().date())
+        height = self.virtual_size.height
+        with self.app.batch_update():
+            above = await self._arrange(wanted, own_server)
+        if self.at_end:
             self.anchor()
+        elif above:
+            self.call_after_refresh(self._stay, height)
+            return
+        self._changing = False
 
-    def _widgets(self, shown: list[Line], before: Line | None, own_server: str) -> list[Widget]:
-        found: list[Widget] = []
-        today = datetime.now().date()
-        last: date | None = look.day(before.entry.time) if before is not None else None
-        news = self._new_after is None or (before is not None and before.entry.pos > self._new_after)
-        for line in shown:
-            when = look.day(line.entry.time)
-            if when != last:
-                found.append(Divider(look.day_name(when, today), "day"))
-                last = when
-            if not news and self._new_after is not None and line.entry.pos > self._new_after and not line.mark:
-                found.append(Divider("new", "new"))
-                news = True
-            bubble = Bubble(line, own_server)
-            self._bubbles[line.key] = bubble
-            found.append(bubble)
-        return found
+    def _stay(self, height: int) -> None:
+        """What came above pushed everything down."""
+        self.scroll_to(y=self.scroll_y + self.virtual_size.height - height, animate=False, force=True)
+        self._changing = False
+
+    async def _arrange(self, wanted: list[Piece], own_server: str) -> bool:
+        """Puts in what is missing and takes out what is not wanted; returns whether something came above the rest."""
+        keys = {key for key, _ in wanted}
+        kept = [key for key in self._there if key in keys]
+        in_order = [key for key, _ in wanted if key in self._there]
+        stays = 0
+        while stays < len(kept) and kept[stays] == in_order[stays]:
+            stays += 1
+        staying = set(kept[:stays])  # what follows changed its place, and is made again
+        gone = [widget for key, widget in self._there.items() if key not in staying]
+        if gone:
+            await self.remove_children(gone)
+        there: dict[object, Widget] = {}
+        run: list[Widget] = []
+        above = False
+        for key, what in wanted:
+            if key in staying:
+                widget = self._there[key]
+                if run:
+                    above = above or not staying.intersection(there)
+                    await self.mount_all(run, before=widget)
+                    run = []
+                if isinstance(widget, Bubble) and isinstance(what, Line):
+                    widget.show(what)
+            else:
+                widget = Bubble(what, own_server) if isinstance(what, Line) else Divider(*what)
+                run.append(widget)
+            there[key] = widget
+        if run:
+            await self.mount_all(run)
+        self._there = there
+        return above
 
     def watch_scroll_y(self, old: float, new: float) -> None:
         super().watch_scroll_y(old, new)
+        if self._changing:
+            return
+        self.at_end = self.max_scroll_y - new <= 2
         if new <= 2 and new < old:
             self.post_message(self.WantsMore())
 
-    def action_more(self) -> None:
-        self.scroll_home(animate=False)
-        self.post_message(self.WantsMore())
-
     def on_key(self, event: events.Key) -> None:
         if event.key == "home":
-            self.action_more()
+            self.scroll_home(animate=False)
+            self.post_message(self.WantsMore())
