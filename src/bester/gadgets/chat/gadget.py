@@ -216,9 +216,13 @@ class Chat:
                 await self._name(sender.server)
             return await self._from_account(sender.user, message.raw)
         if message.scope == "server":
-            async with asyncio.timeout(NAME_TIMEOUT_S):
-                await self._named.wait()
-            return await self._from_server(sender.server.lower(), message.raw)
+            try:
+                async with asyncio.timeout(NAME_TIMEOUT_S):
+                    await self._named.wait()
+                return await self._from_server(sender.server.lower(), message.raw)
+            except (ClientError, sqlite3.Error, TimeoutError) as error:
+                # It has no confirmation then, and comes again.
+                raise HandlerError(f"{sender.server} said something in vain: {error}") from error
         raise HandlerError("chat is asked by accounts and by other servers")
 
     async def _from_account(self, user: str, raw: msgspec.Raw) -> list[Command]:
@@ -243,8 +247,9 @@ class Chat:
         except (Refused, BadChatAddress, InvalidName) as error:
             code = error.code if isinstance(error, Refused) else "badAddress"
             return [_reply(Answer(ask=op.ask, error=Problem(code, str(error))))]
-        except ClientError as error:
-            return [_reply(Answer(ask=op.ask, error=Problem("busy", f"the server does not answer: {error.message}")))]
+        except (ClientError, sqlite3.Error) as error:
+            log.warning("%s asked in vain: %s", user, error)
+            return [_reply(Answer(ask=op.ask, error=Problem("busy", "this does not work just now; try again later")))]
         self._meet(book)
         if isinstance(op, Hello):
             answer.online, probes = await self._greet(user)

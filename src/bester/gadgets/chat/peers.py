@@ -73,7 +73,7 @@ def check(op: ServerOp, server: str, own: str) -> None:
                 _person(op.who)
         case RoomState():
             _theirs(_room(op.room), server)
-            for member in op.members:
+            for member in [*op.members, op.owner]:
                 _person(member)
         case Invited():
             _theirs(_room(op.room), server)

@@ -28,6 +28,7 @@ Id = Annotated[str, Meta(pattern=r"\A[!-~]{1,64}\Z")]
 Tag = Annotated[str, Meta(max_length=64)]
 Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 Topic = Annotated[str, Meta(max_length=MAX_TOPIC)]
+Code = Annotated[str, Meta(pattern=r"\A[A-Za-z]{0,64}\Z")]
 Natural = Annotated[int, Meta(ge=0, le=2**53)]
 Addresses = Annotated[list[Address], Meta(max_length=MAX_ITEMS)]
 Ids = Annotated[list[Id], Meta(max_length=MAX_ITEMS)]
@@ -298,7 +299,7 @@ class RoomState(Keyed, tag="room"):
     room: Address
     version: Natural
     topic: Topic
-    owner: Annotated[str, Meta(max_length=MAX_ADDRESS)]
+    owner: Address
     open: bool
     members: Annotated[list[Address], Meta(max_length=1024)]
 
@@ -314,7 +315,7 @@ class Got(ServerBase, tag="got"):
     """These were handled; or were not, for a reason."""
 
     keys: Annotated[list[Id], Meta(max_length=MAX_ITEMS)]
-    refused: Annotated[str, Meta(max_length=64)] = ""
+    refused: Code = ""
 
 
 class Presence(ServerBase, tag="presence"):
