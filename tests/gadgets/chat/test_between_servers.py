@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.gadgets.chat.towns import two_towns
+
+from bester.errors import BadConfiguration
+from bester.gadgets.chat import gadget
 
 ALICE, BOB, CAROL = "alice@a.example", "bob@b.example", "carol@b.example"
 
@@ -88,3 +92,44 @@ async def test_a_chat_that_is_away_is_waited_for() -> None:
         await pair.b.start_chat()
         await bob.hears(ALICE, "into the dark")
         await alice.sees_state(BOB, "into the dark", "delivered")
+
+
+async def test_people_of_a_server_that_is_gone_are_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gadget, "LOOK_AFTER_SERVERS_S", 0.1)
+    async with two_towns() as pair:
+        alice, bob = await pair.person(ALICE), await pair.person(BOB)
+        await bob.send(ALICE, "hello")
+        await alice.until(lambda: BOB in alice.mirror.online)
+        await pair.b.stop()
+        await alice.until(lambda: BOB not in alice.mirror.online)
+        await pair.b.start()
+        # Who comes again is told of again.
+        await alice.until(lambda: BOB in alice.mirror.online)
+
+
+async def test_all_sessions_of_an_account_see_the_same() -> None:
+    async with two_towns() as pair:
+        desk, phone = await pair.person(ALICE), await pair.person(ALICE)
+        bob = await pair.person(BOB)
+        await bob.send(ALICE, "hello")
+        for one in (desk, phone):
+            await one.hears(BOB, "hello")
+            assert one.conversation(BOB).talk.unread == 1
+        await phone.read(BOB)
+        await desk.until(lambda: desk.conversation(BOB).talk.unread == 0)
+        await desk.send(BOB, "from the desk")
+        await phone.hears(BOB, "from the desk")
+        assert phone.lines(BOB) == desk.lines(BOB)
+
+
+async def test_the_database_belongs_to_one_server_and_one_process() -> None:
+    async with two_towns() as pair:
+        second = gadget.Chat(pair.a.settings, handlers=str(pair.a.folder / "besterHandlers"))
+        with pytest.raises(BadConfiguration, match="another process uses"):
+            await second.start()
+        await second.stop()
+        await pair.a.stop_chat()
+        chat = gadget.Chat(pair.a.settings, handlers=str(pair.b.folder / "besterHandlers"), server="b.example")
+        with pytest.raises(BadConfiguration, match=r"is the database of a\.example"):
+            await chat.start()
+        await chat.stop()

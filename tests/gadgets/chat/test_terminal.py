@@ -30,8 +30,13 @@ class Screen:
         self.app = app
         self.pilot = pilot
 
+    async def say(self, text: str) -> None:
+        """Has a text in the field, and presses Enter."""
+        self.app.query_one(Compose).text = text
+        await self.pilot.press("enter")
+
     async def type(self, text: str) -> None:
-        """Writes a text, and Enter."""
+        """Writes a text key by key, and Enter."""
         names = {" ": "space", "/": "slash", "#": "number_sign", "@": "at", ".": "full_stop", "\n": "alt+enter"}
         await self.pilot.press(*(names.get(char, char) for char in text), "enter")
 
@@ -74,7 +79,7 @@ async def test_talking() -> None:
         bob = await pair.person(BOB)
         async with screen(pair) as seen:
             assert "alice@a.example" in seen.shows("#bar")
-            await seen.type("/chat bob@b.example")
+            await seen.say("/chat bob@b.example")
             await seen.type("hello\nthere")
             await bob.hears(ALICE, "hello\nthere")
             await seen.until(lambda: seen.says("hello\nthere", "✓"))
@@ -98,14 +103,14 @@ async def test_rooms_unread_counts_and_moving_about() -> None:
     async with two_towns() as pair:
         bob = await pair.person(BOB)
         async with screen(pair) as seen:
-            await seen.type("/create #kitchen what is for dinner")
+            await seen.say("/create #kitchen what is for dinner")
             await seen.until(lambda: "what is for dinner" in seen.shows("#title"))
-            await seen.type("/invite bob@b.example")
+            await seen.say("/invite bob@b.example")
             room = "#kitchen@a.example"
             await bob.until(lambda: bob.conversation(room).talk.status == "invited")
             await bob.room("join", room)
             await seen.until(lambda: "2 members" in seen.shows("#title"))
-            await seen.type("/who")
+            await seen.say("/who")
             await seen.until(lambda: any(BOB in notice for notice in seen.notices))
             await bob.send(ALICE, "one to one")
             await bob.send(room, "pizza")
@@ -115,9 +120,9 @@ async def test_rooms_unread_counts_and_moving_about() -> None:
             await seen.until(lambda: seen.app.open_name == BOB and seen.says("one to one"))
             assert "── new ──" in [str(one.content) for one in seen.app.query(Divider)]
             await bob.sees_state(ALICE, "one to one", "read")
-            await seen.type("/block")
+            await seen.say("/block")
             await seen.until(lambda: "blocked" in seen.shows("#title"))
-            await seen.type("hello?")
+            await seen.say("hello?")
             await seen.until(lambda: seen.says("hello?", "✗", "you block bob@b.example"))
 
 
@@ -131,7 +136,7 @@ async def test_what_is_wrong_is_said() -> None:
             ("/leave", "this is no room"),
             ("/join #nowhere", "there is no room"),
         ):
-            await seen.type(line)
+            await seen.say(line)
             await seen.until(lambda words=words: any(words in notice for notice in seen.notices))  # type: ignore[misc]
         await seen.pilot.press("f1")
         assert seen.app.screen.query_one("#help")
@@ -169,11 +174,11 @@ async def test_a_connection_that_is_lost() -> None:
     async with two_towns() as pair:
         bob = await pair.person("bob@b.example")
         async with screen(pair) as seen:
-            await seen.type("/chat bob@b.example")
+            await seen.say("/chat bob@b.example")
             await pair.a.stop()
             await seen.until(lambda: "no connection" in seen.shows("#bar"))
             assert seen.app.query_one("#banner").display
-            await seen.type("later then")
+            await seen.say("later then")
             await seen.until(lambda: seen.says("later then", "…"))
             await pair.a.start()
             await seen.until(lambda: seen.says("later then", "✓"))
@@ -189,7 +194,7 @@ async def test_a_narrow_terminal_and_themes() -> None:
         await seen.pilot.press("escape")
         assert not seen.app.query_one("#list").display
         dark = seen.app.theme
-        await seen.type("/theme")
+        await seen.say("/theme")
         await seen.until(lambda: seen.app.theme != dark)
 
 

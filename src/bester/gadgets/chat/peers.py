@@ -11,6 +11,7 @@ from typing import assert_never
 from bester.gadgets.chat import audience, host, rooms
 from bester.gadgets.chat.addresses import Address, BadChatAddress, parse, parse_person, parse_room
 from bester.gadgets.chat.book import Book, Refused
+from bester.gadgets.chat.reasons import explain
 from bester.gadgets.chat.wire import (
     Ask,
     Got,
@@ -223,4 +224,4 @@ def settle(book: Book, body: bytes, ref: int | None, refused: str) -> None:
         book.db.execute("DELETE FROM members WHERE room = ? AND member = ? AND invited", (op.room, op.to))
         local = book.local(op.by)
         if local is not None:
-            audience.notice(book, local, op.room, rooms.explain(refused))
+            audience.notice(book, local, op.room, explain(refused))

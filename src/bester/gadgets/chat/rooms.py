@@ -7,23 +7,8 @@ from __future__ import annotations
 
 from bester.gadgets.chat import host
 from bester.gadgets.chat.book import Book, Refused
-from bester.gadgets.chat.wire import Ask, Does, NoticeEvent, Problem, RoomState, Said, Say, Send
-
-WORDS = {
-    "unknownRoom": "there is no such room",
-    "inviteOnly": "one is invited to this room",
-    "full": "the room is full",
-    "notMember": "you are not in this room",
-    "notOwner": "only the room's owner may do that",
-    "tooMany": "there are too many",
-    "unknownAccount": "there is no such account",
-    "expired": "the other server did not answer for too long",
-}
-
-
-def explain(code: str) -> Problem:
-    """Returns what a code of another server says."""
-    return Problem(code, WORDS.get(code, f"refused: {code}"))
+from bester.gadgets.chat.reasons import explain
+from bester.gadgets.chat.wire import Ask, Does, NoticeEvent, RoomState, Said, Say, Send
 
 
 def members(book: Book, room: str) -> list[str]:

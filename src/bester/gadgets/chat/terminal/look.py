@@ -8,6 +8,7 @@ from textual.content import Content
 from textual.theme import Theme
 
 from bester.gadgets.chat.mirror import Conversation, Mirror
+from bester.gadgets.chat.reasons import words
 from bester.gadgets.chat.wire import Entry
 
 MARKS = {"sending": "…", "sent": "◦", "arrived": "·", "delivered": "✓", "read": "✓✓", "failed": "✗"}
@@ -123,7 +124,7 @@ def title(one: Conversation, mirror: Mirror) -> Content:
         return Content.assemble(name, (f"  {talk.by} invites you: /join accepts, /leave declines", "$warning"))
     if talk.status in ("asked", "left"):
         return Content.assemble(
-            name, (f"  {_below(one, mirror)}{f': {talk.reason}' if talk.reason else ''}", "$warning")
+            name, (f"  {_below(one, mirror)}{f': {words(talk.reason)}' if talk.reason else ''}", "$warning")
         )
     if talk.with_.startswith("#"):
         members = f"  {talk.members} member{'' if talk.members == 1 else 's'}" if talk.status == "joined" else ""
@@ -144,5 +145,5 @@ def message(entry: Entry, mark: str, *, named: bool, own_server: str) -> Content
     if mark:
         parts.append((f" {MARKS[mark]}", MARK_STYLES.get(mark, "$foreground 60%")))
     if entry.reason:
-        parts.append((f"\n{entry.reason}", "italic $error"))
+        parts.append((f"\n{words(entry.reason)}", "italic $error"))
     return Content.assemble(*parts)
