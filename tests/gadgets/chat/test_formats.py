@@ -86,24 +86,28 @@ json_values: Any = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=4,
 )
+BRIEFLY = settings(max_examples=40, deadline=None)
 
 
+@BRIEFLY
 @given(client_ops)
 def test_what_accounts_ask_is_read_again(op: wire.ClientOp) -> None:
     assert wire.read_client_op(wire.encode(op)) == op
 
 
+@BRIEFLY
 @given(server_ops)
 def test_what_servers_say_is_read_again(op: wire.ServerOp) -> None:
     assert wire.read_server_op(wire.encode(op)) == op
 
 
+@BRIEFLY
 @given(told)
 def test_what_is_told_is_read_again(event: wire.Told) -> None:
     assert wire.read_told(wire.encode(event)) == event
 
 
-@settings(max_examples=40, deadline=None)
+@BRIEFLY
 @given(st.one_of(client_ops, server_ops), st.sampled_from(["op", "text", "to", "v", "key", "id"]), json_values)
 def test_anything_else_is_refused_and_nothing_breaks(op: Any, name: str, value: Any) -> None:
     tree = msgspec.json.decode(wire.encode(op)) | {name: value}

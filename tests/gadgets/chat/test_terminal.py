@@ -146,10 +146,10 @@ async def test_what_is_wrong_is_said() -> None:
 async def test_history_comes_by_going_back() -> None:
     async with two_towns() as pair:
         bob = await pair.person("bob@a.example")
-        for number in range(120):
+        for number in range(80):
             await bob.send(ALICE, f"line {number}.") if number else await _first(pair, bob)
         async with screen(pair) as seen:
-            await seen.until(lambda: seen.says("line 119."))
+            await seen.until(lambda: seen.says("line 79."))
             assert not seen.says("line 10.")
             pane = seen.app.query_one(Pane)
             assert pane.at_end
@@ -161,7 +161,7 @@ async def test_history_comes_by_going_back() -> None:
             # Whoever reads what was before is not torn away from it.
             assert not pane.at_end
             texts = [text.split("  ")[0] for text in seen.bubbles]
-            assert texts == [*(f"line {number}." for number in range(120)), "the newest"]
+            assert texts == [*(f"line {number}." for number in range(80)), "the newest"]
 
 
 async def _first(pair: Pair, bob: Any) -> None:

@@ -169,10 +169,8 @@ async def two_towns(federation: dict[str, Any] | None = None, **settings: Any) -
             folder.mkdir()
             towns.append(Town(folder, server, tree, **settings))
         try:
-            for town in towns:
-                await town.start()
+            await asyncio.gather(*(town.start() for town in towns))
             async with AsyncExitStack() as closing:
                 yield Pair(towns, closing)
         finally:
-            for town in towns:
-                await town.stop()
+            await asyncio.gather(*(town.stop() for town in towns))
