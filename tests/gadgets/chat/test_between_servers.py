@@ -65,6 +65,7 @@ async def test_nothing_is_lost_or_doubled_through_restarts() -> None:
     async with two_towns() as pair:
         alice, bob = await pair.person(ALICE), await pair.person(BOB)
         await alice.send(BOB, "0")
+        await bob.hears(ALICE, "0")
         await pair.b.stop()
         await bob.until(lambda: bob.state == "waiting")
         for number in range(1, 6):

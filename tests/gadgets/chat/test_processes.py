@@ -57,6 +57,8 @@ async def test_killed_while_people_write(houses: Houses) -> None:
         one_to_one = sorted([*sent, *(f"re {text}" for text in sent)])
         in_room = sorted([*(f"a{text}" for text in sent), *(f"b{text}" for text in sent)])
         for one, other in ((alice, BOB), (bob, ALICE)):
+            for name in (other, ROOM):
+                await one.load_all(name)
             await one.until(lambda one=one, other=other: len(one.texts(other)) >= len(one_to_one))  # type: ignore[misc]
             await one.until(lambda one=one: len(one.texts(ROOM)) >= len(in_room))  # type: ignore[misc]
             assert sorted(one.texts(other)) == one_to_one
@@ -64,6 +66,5 @@ async def test_killed_while_people_write(houses: Houses) -> None:
         await alice.until(lambda: {state for _, _, state in alice.lines(BOB)} == {None, "delivered"})
         # And it is what a client that knows nothing finds.
         async with Person(houses.a.url("alice")) as again:
-            while not again.conversation(BOB).complete:
-                await again.load(BOB)
+            await again.load_all(BOB)
             assert sorted(again.texts(BOB)) == one_to_one

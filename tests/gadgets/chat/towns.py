@@ -74,6 +74,11 @@ class Person(ChatClient):
     def texts(self, name: str) -> list[str]:
         return [one.text for one in self.conversation(name).lines()]
 
+    async def load_all(self, name: str) -> None:
+        """Loads all of a conversation."""
+        while not self.conversation(name).complete:
+            await self.load(name)
+
     async def hears(self, name: str, text: str) -> None:
         await self.until(lambda: text in self.texts(name))
 

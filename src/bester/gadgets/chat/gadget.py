@@ -26,26 +26,22 @@ from bester import (
     SendServers,
 )
 from bester.errors import BadConfiguration, InvalidName
-from bester.gadgets.chat import audience, home, peers, upkeep
+from bester.gadgets.chat import home, peers, upkeep
 from bester.gadgets.chat.addresses import BadChatAddress
 from bester.gadgets.chat.book import Book, Refused
-from bester.gadgets.chat.presence import Around, Moves, announce
 from bester.gadgets.chat.settings import ChatSettings
 from bester.gadgets.chat.store import Store
+from bester.gadgets.chat.watching import Watching
 from bester.gadgets.chat.wire import (
-    MAX_ITEMS,
     TYPE,
     Answer,
     BadMessage,
     Block,
-    ClientOp,
     Hello,
-    Online,
     Presence,
-    PresenceEvent,
     Probe,
     Problem,
-    ServerBase,
+    as_data,
     encode,
     read_client_op,
     read_server_op,
@@ -83,18 +79,18 @@ class Chat:
     ) -> None:
         self._settings = settings
         self._store = Store(settings.database)
-        self._around = Around()
         self._informer = Informer(informer)
         self._given_name = server_name(server) if server is not None else None
         self._named = asyncio.Event()
         self._hastened: dict[str, float] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._meetings: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[None] | None = None
         # A dry run would have to write nothing, and tell what is only known once it is written.
         self._handler = Handler(handlers, name="chat", concurrency=256, dry_run=False)
         self._handler.on(TYPE)(self._handle)
+        self._watching = Watching(self._informer, self._handler, self._ask, self._heard_name)
+        self._around = self._watching.around
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -149,7 +145,7 @@ class Chat:
         if self._given_name is not None:
             await self._name(self._given_name)
         self._spawn(self._serve())
-        self._spawn(self._watch())
+        self._spawn(self._watching.watch())
         self._spawn(self._look_after())
         await asyncio.wait(
             (asyncio.ensure_future(self._handler.wait_attached()), self._failed), return_when=asyncio.FIRST_COMPLETED
@@ -172,11 +168,11 @@ class Chat:
     async def stop(self) -> None:
         """Finishes what is outstanding, and closes the database. Can be called again."""
         await self._handler.stop()
-        tasks = [*self._tasks, *self._meetings]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._watching.stop()
         self._tasks.clear()
         await self._informer.close()
         await self._store.close()
@@ -202,6 +198,12 @@ class Chat:
             )
         self._around.own = name
         self._named.set()
+
+    async def _heard_name(self, name: object) -> None:
+        """The informer told the server's name; a server of an older version does not, and its accounts' messages do."""
+        if not self._named.is_set() and isinstance(name, str):
+            await self._name(name)
+        await self._named.wait()
 
     # -- what comes -----------------------------------------------------------------------------------------------
 
@@ -235,13 +237,13 @@ class Chat:
             raise HandlerError(f"{user} says to be {op.sender[:80]!r}")
         if user.startswith("#"):
             return [_reply(Answer(ask=op.ask, error=Problem("badAddress", "an account #... cannot chat")))]
-        if self._around.came(user) and self._around.known:
-            await self._announce(user, True)
         try:
+            await self._watching.heard_from(user)
             needed = home.recipient(op, own)
+            blocks = isinstance(op, Block) and op.on
             async with self._turn(f"{user}@"):
                 exists = needed is not None and await self._informer.is_account(needed)
-                before = await self._before_block(user, op)
+                before = await self._watching.seen_by(user) if blocks else []
                 work = self._submit(lambda book: home.handle(book, user, op, exists))
             book, answer = await work
         except (Refused, BadChatAddress, InvalidName) as error:
@@ -250,19 +252,13 @@ class Chat:
         except (ClientError, sqlite3.Error) as error:
             log.warning("%s asked in vain: %s", user, error)
             return [_reply(Answer(ask=op.ask, error=Problem("busy", "this does not work just now; try again later")))]
-        self._meet(book)
+        self._watching.meet(book)
         if isinstance(op, Hello):
-            answer.online, probes = await self._greet(user)
+            answer.online, probes = await self._watching.greet(user)
             book.passing += probes
         if before:
-            await self._move(Moves(told=[], passing=[]), hidden=(user, before))
+            await self._watching.hide(user, before)
         return await self._commands(book, _reply(answer))
-
-    async def _before_block(self, user: str, op: ClientOp) -> list[str]:
-        """Returns who sees the account before it blocks somebody."""
-        if not (isinstance(op, Block) and op.on and self._around.certainly(user)):
-            return []
-        return (await self._with_book(lambda book: audience.of(book, user)))[1]
 
     async def _from_server(self, server: str, raw: msgspec.Raw) -> list[Command]:
         own = self._around.own
@@ -273,9 +269,11 @@ class Chat:
         except (BadMessage, BadChatAddress, InvalidName, peers.Forged) as error:
             raise HandlerError(f"{server}: {error}") from error
         if isinstance(op, Presence):
-            return await self._told_of(op, server)
+            async with self._turn(server):
+                finding = self._submit(self._watching.told_of(op))
+            return self._watching.tell_of((await finding)[1])
         if isinstance(op, Probe):
-            return await self._probed(op, server)
+            return await self._watching.probed(op, server)
         hasten = self._is_back(server)
 
         def job(book: Book) -> None:
@@ -287,7 +285,7 @@ class Chat:
             exists = needed is not None and await self._informer.is_account(needed)
             work = self._submit(job)
         book, _ = await work
-        self._meet(book)
+        self._watching.meet(book)
         return await self._commands(book)
 
     def _turn(self, sender: str) -> asyncio.Lock:
@@ -297,8 +295,8 @@ class Chat:
             lock = self._turns[sender] = asyncio.Lock()
         return lock
 
-    async def _with_book(self, work: Callable[[Book], T]) -> tuple[Book, T]:
-        return await self._submit(work)
+    async def _ask(self, work: Callable[[Book], T]) -> T:
+        return (await self._submit(work))[1]
 
     def _submit(self, work: Callable[[Book], T]) -> asyncio.Future[tuple[Book, T]]:
         own, settings, now = self._around.own, self._settings, int(time.time() * 1000)
@@ -327,140 +325,15 @@ class Chat:
             if size > MAX_ANSWER_BYTES:
                 await self._push(commands)
                 commands, size = [], 0
-        commands += [SendServers([server], encode_raw(op), transient=True) for server, op in book.passing]
+        commands += [SendServers([server], as_data(op), transient=True) for server, op in book.passing]
         return [*commands, *more]
 
     async def _push(self, commands: list[Command]) -> None:
         # What is lost here is asked for by clients, and sent again to servers.
+        if not commands:
+            return
         with suppress(ClientError, TimeoutError):
             await self._handler.push(commands, timeout=30.0)
-
-    # -- presence -------------------------------------------------------------------------------------------------
-
-    async def _watch(self) -> None:
-        pause_s = 0.1
-        while True:
-            try:
-                if not self._named.is_set():
-                    name = (await self._informer.server_info()).get("name")
-                    if isinstance(name, str):
-                        await self._name(name)
-                self._around.retain(await self._informer.list_clients())
-                await self._named.wait()
-                async with self._informer.watch_clients() as watch:
-                    for user in self._around.people():
-                        await self._announce(user, True)
-                    async for change in watch:
-                        pause_s = 0.1
-                        if change.online:
-                            if self._around.came(change.user):
-                                await self._announce(change.user, True)
-                        elif self._around.certainly(change.user):
-                            self._around.went(change.user)
-                            await self._announce(change.user, False)
-            except ClientError as error:
-                for user in self._around.forget():
-                    self._around.went(user)
-                log.info("%s; trying again in %.1f s", error, pause_s)
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, 5.0)
-
-    async def _announce(self, user: str, online: bool) -> None:
-        _, seen_by = await self._with_book(lambda book: audience.of(book, user))
-        own = self._around.own
-        await self._move(announce(own, seen_by, f"{user}@{own}", online))
-
-    def _meet(self, book: Book) -> None:
-        """Those who may see somebody from now on are told, after what made them meet."""
-        met = [(user, others) for user, others in book.met if self._around.certainly(user)]
-        if met:
-            task = asyncio.get_running_loop().create_task(self._introduce(met))
-            self._meetings.add(task)
-            task.add_done_callback(self._meetings.discard)
-
-    async def _introduce(self, met: list[tuple[str, list[str]]]) -> None:
-        def job(book: Book) -> list[tuple[str, list[str]]]:
-            return [(user, [one for one in others if audience.may_see(book, user, one)]) for user, others in met]
-
-        own = self._around.own
-        for user, seen_by in (await self._with_book(job))[1]:
-            await self._move(announce(own, seen_by, f"{user}@{own}", True))
-
-    async def _move(self, moves: Moves, hidden: tuple[str, list[str]] | None = None) -> None:
-        """Sends what is told of presence; ``hidden``: an account that some may not see any more, and who saw it."""
-        if hidden is not None:
-            user, before = hidden
-            _, after = await self._with_book(lambda book: audience.of(book, user))
-            gone = sorted(set(before) - set(after))
-            own = self._around.own
-            more = announce(own, gone, f"{user}@{own}", False)
-            moves.told += more.told
-            moves.passing += more.passing
-        commands: list[Command] = []
-        for users, event in moves.told:
-            some = [user for user in users if self._around.certainly(user)]
-            if some:
-                commands.append(SendClients(some, encode_raw(event), transient=True))
-        commands += [SendServers([server], encode_raw(op), transient=True) for server, op in moves.passing]
-        if commands:
-            await self._push(commands)
-
-    async def _greet(self, user: str) -> tuple[list[str], list[tuple[str, ServerBase]]]:
-        """Returns whom an account sees, and what to ask other servers for it."""
-
-        def job(book: Book) -> tuple[list[str], list[str]]:
-            wanted = audience.looks_at(book, user)
-            me = book.address(user)
-            local = [
-                who for who in wanted if (name := book.local(who)) is not None and audience.may_see(book, name, me)
-            ]
-            return local, [who for who in wanted if book.server_of(who) != book.own]
-
-        _, (local, remote) = await self._with_book(job)
-        around = self._around
-        online = [who for who in local if around.certainly(who.rpartition("@")[0])]
-        servers: dict[str, list[str]] = {}
-        for who in remote:
-            servers.setdefault(who.rpartition("@")[2], []).append(who)
-        probes: list[tuple[str, ServerBase]] = [
-            (server, Probe(sender=f"{user}@{around.own}", of=some[:MAX_ITEMS])) for server, some in servers.items()
-        ]
-        return online + sorted(around.sees(user).intersection(remote)), probes
-
-    async def _told_of(self, op: Presence, server: str) -> list[Command]:
-        def job(book: Book) -> list[tuple[str, list[Online]]]:
-            found = []
-            for address in op.to:
-                user = book.local(address)
-                if user is not None and self._around.certainly(user):
-                    found.append((user, [one for one in op.people if audience.cares(book, user, one.who)]))
-            return found
-
-        async with self._turn(server):
-            work = self._submit(job)
-        _, found = await work
-        commands: list[Command] = []
-        for user, people in found:
-            if people:
-                self._around.saw(user, people)
-                commands.append(SendClients([user], encode_raw(PresenceEvent(people=people)), transient=True))
-        return commands
-
-    async def _probed(self, op: Probe, server: str) -> list[Command]:
-        def job(book: Book) -> list[str]:
-            return [
-                who
-                for who in op.of
-                if (name := book.local(who)) is not None and audience.may_see(book, name, op.sender)
-            ]
-
-        if not op.sender:
-            return []
-        _, visible = await self._with_book(job)
-        people = [Online(who, self._around.certainly(who.rpartition("@")[0])) for who in visible]
-        if not people:
-            return []
-        return [SendServers([server], encode_raw(Presence(to=[op.sender], people=people)), transient=True)]
 
     # -- from time to time ----------------------------------------------------------------------------------------
 
@@ -484,17 +357,18 @@ class Chat:
                 now = time.monotonic()
                 if now - looked >= LOOK_AFTER_SERVERS_S:
                     looked = now
-                    await self._look_after_servers()
+                    await self._watching.look_after_servers()
                 if now - forgotten >= FORGET_EVERY_S:
                     forgotten = now
-                    await self._with_book(upkeep.give_up)
-                    while (await self._with_book(upkeep.forget))[1]:
+                    book, _ = await self._submit(upkeep.give_up)
+                    await self._push(await self._commands(book))
+                    while await self._ask(upkeep.forget):
                         pass
             except (ClientError, sqlite3.Error, TimeoutError) as error:
                 log.warning("what is to be done from time to time has to wait: %s", error)
 
     async def _send_again(self) -> None:
-        _, due = await self._with_book(upkeep.due)
+        due = await self._ask(upkeep.due)
         for server, some in due.items():
             for _, body in some:
                 command = SendServers([server], msgspec.Raw(body), transient=True)
@@ -502,19 +376,6 @@ class Chat:
                 if not report.results or report.results[0].status != "sent":
                     break  # it is not there; the next time
 
-    async def _look_after_servers(self) -> None:
-        for server in sorted(self._around.servers()):
-            report = await self._handler.push(
-                SendServers([server], encode_raw(Probe(of=[])), transient=True), timeout=60.0
-            )
-            if not report.results or report.results[0].status != "sent":
-                await self._move(self._around.lost(server))
-
-
-def encode_raw(value: object) -> msgspec.Raw:
-    """Returns a message's data."""
-    return msgspec.Raw(encode(value))
-
 
 def _reply(answer: Answer) -> Reply:
-    return Reply(encode_raw(answer))
+    return Reply(as_data(answer))

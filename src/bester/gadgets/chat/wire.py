@@ -339,6 +339,11 @@ _told: Decoder[Told] = Decoder(Told)
 encode = Encoder().encode
 
 
+def as_data(value: object) -> Raw:
+    """Returns a message as the data of a Bester message."""
+    return Raw(encode(value))
+
+
 def read_client_op(raw: Raw | bytes) -> ClientOp:
     """Returns what an account asks.
 
