@@ -1,8 +1,9 @@
 /** The chat page: conversations on the left, messages on the right. */
 
-import { ask, check, empty, field, h, replace, setText, toast } from "../ui/dom.js";
+import { empty, field, h, replace, setText, toast } from "../ui/dom.js";
 import * as theme from "../ui/theme.js";
-import { called, isRoom, keyOf, serverOf } from "./mirror.js";
+import * as dialogs from "./dialogs.js";
+import { called, isRoom, keyOf } from "./mirror.js";
 import { below, item, Lines } from "./pieces.js";
 import { Talk } from "./talk.js";
 
@@ -186,8 +187,8 @@ function showDesk() {
       h(
         "div.buttons",
         null,
-        h("button.small", { type: "button", onclick: newChat }, "New chat"),
-        h("button.small", { type: "button", onclick: newRoom }, "New room"),
+        h("button.small", { type: "button", onclick: () => dialogs.newChat(talk).then(show) }, "New chat"),
+        h("button.small", { type: "button", onclick: () => dialogs.newRoom(talk).then(show) }, "New room"),
       ),
       list,
     ),
@@ -252,7 +253,9 @@ function showTitle() {
     const blocked = mirror.blocked.includes(current);
     actions.push(button(blocked ? "Unblock" : "Block", () => attempt(() => talk.block(current, !blocked))));
   } else if (status === "joined") {
-    actions.push(button("Members", showMembers), button("Invite", invite), button("Leave", leaveRoom));
+    actions.push(button("Members", () => attempt(() => dialogs.members(talk, current))));
+    actions.push(button("Invite", () => dialogs.invite(talk, current)));
+    actions.push(button("Leave", () => dialogs.leaveRoom(talk, current)));
   } else if (status !== "asked") {
     actions.push(button("Join", () => attempt(() => talk.room("join", current))));
     if (status === "invited") actions.push(button("Decline", () => attempt(() => talk.room("leave", current))));
@@ -306,6 +309,7 @@ function readIt() {
 const isSeen = () => parts.log.offsetParent !== null;
 
 function show(name) {
+  if (!name) return;
   if (current) drafts.set(current, parts.text.value);
   current = name;
   document.body.classList.add("talking");
@@ -381,71 +385,4 @@ async function attempt(work) {
     toast(error.message, "bad");
   }
   if (parts) changed("talks");
-}
-
-const withServer = (text) => (text.includes("@") ? text : `${text}@${serverOf(talk.you)}`);
-
-function newChat() {
-  let name = "";
-  ask({
-    title: "New chat",
-    action: "Begin",
-    body: field("With", { name: "who", required: true, autocapitalize: "none", autocomplete: "off" }, "user@server"),
-    run: async (form) => {
-      name = withServer(form.elements.who.value.trim().toLowerCase());
-    },
-  }).then((done) => done && show(name));
-}
-
-function newRoom() {
-  let room = "";
-  ask({
-    title: "Make a room, or join one",
-    action: "Go",
-    body: [
-      field(
-        "Room",
-        { name: "room", required: true, autocapitalize: "none", autocomplete: "off" },
-        "A name makes a room on your server; name@server joins one that is there.",
-      ),
-      field("Topic of a new room", { name: "topic", maxlength: 200 }),
-      check("Only those who are invited", { name: "closed" }),
-    ],
-    run: async (form) => {
-      const typed = form.elements.room.value.trim().toLowerCase().replace(/^#/, "");
-      room = `#${withServer(typed)}`;
-      if (typed.includes("@")) await talk.room("join", room);
-      else await talk.create(room, form.elements.topic.value, !form.elements.closed.checked);
-    },
-  }).then((done) => done && show(room));
-}
-
-function invite() {
-  ask({
-    title: `Invite into ${called(current, talk.you)}`,
-    action: "Invite",
-    body: field("Whom", { name: "who", required: true, autocapitalize: "none", autocomplete: "off" }, "user@server"),
-    run: (form) => talk.room("invite", current, { who: withServer(form.elements.who.value.trim().toLowerCase()) }),
-  });
-}
-
-function leaveRoom() {
-  ask({
-    title: `Leave ${called(current, talk.you)}?`,
-    body: "What was said stays in your history; what is said from now on does not reach you.",
-    action: "Leave",
-    danger: true,
-    run: () => talk.room("leave", current),
-  });
-}
-
-async function showMembers() {
-  try {
-    const members = await talk.members(current);
-    const { online } = talk.mirror;
-    const row = (one) => h("li", null, one, (online.has(one) || one === talk.you) && h("span.is-here", null, " here"));
-    await ask({ title: "Members", body: h("ul.members", null, members.map(row)), action: "Close" });
-  } catch (error) {
-    toast(error.message, "bad");
-  }
 }
