@@ -41,7 +41,7 @@ class House:
         return self.server
 
     def begin_chat(self) -> Process:
-        command = [str(BIN / "bester"), "gadget", "chat", "--settings", "chat.toml", "--database", "chat.db"]
+        command = [str(BIN / "bester"), "gadget", "chat", "chat.toml", "--database", "chat.db"]
         self.chat = Process(command, self.folder)
         return self.chat
 

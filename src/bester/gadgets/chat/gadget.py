@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sqlite3
 import time
 from collections.abc import Callable
@@ -46,6 +45,7 @@ from bester.gadgets.chat.wire import (
     read_client_op,
     read_server_op,
 )
+from bester.gadgets.running import serve
 from bester.protocol.names import server_name
 
 log = logging.getLogger("bester.chat")
@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 
 class Chat:
-    """One server's chat; :meth:`start` it, :meth:`stop` it; or :meth:`run` it as a program.
+    """One server's chat; :meth:`serve` as a program, or :meth:`start` and :meth:`stop` it in a loop of one's own.
 
     Args:
         settings: the bounds, and where the database is.
@@ -94,57 +94,28 @@ class Chat:
 
     # -- life ---------------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    async def serve(self) -> None:
         """Chats until SIGTERM or SIGINT.
 
         Raises:
             BadConfiguration: the database cannot be used, or is another server's.
             Refused: the server does not want this handler.
         """
-        import uvloop
-
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._run())
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        asked: asyncio.Future[None] = loop.create_future()
-
-        def stop() -> None:
-            if not asked.done():
-                asked.set_result(None)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
         try:
-            starting = asyncio.ensure_future(self.start())
-            await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-                assert self._failed is not None
-                await asyncio.wait((asked, self._failed), return_when=asyncio.FIRST_COMPLETED)
-            starting.cancel()
+            await self._open()
+            await serve([self._handler], self._watching.watch(), self._look_after())
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-            failed = self._failed
             await self.stop()
-        if failed is not None and failed.done():
-            failed.result()
 
     async def start(self) -> None:
         """Opens the database and attaches; returns when that is done.
 
         Raises:
-            BadConfiguration, bester.Refused: as :meth:`run`.
+            BadConfiguration, Refused: as :meth:`serve`.
         """
-        await self._store.open()
-        loop = asyncio.get_running_loop()
-        self._failed = loop.create_future()
-        if self._given_name is not None:
-            await self._name(self._given_name)
-        self._spawn(self._serve())
+        await self._open()
+        self._failed = asyncio.get_running_loop().create_future()
+        self._spawn(self._handler.serve())
         self._spawn(self._watching.watch())
         self._spawn(self._look_after())
         await asyncio.wait(
@@ -152,6 +123,11 @@ class Chat:
         )
         if self._failed.done():
             self._failed.result()
+
+    async def _open(self) -> None:
+        await self._store.open()
+        if self._given_name is not None:
+            await self._name(self._given_name)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -178,9 +154,6 @@ class Chat:
         await self._store.close()
         if self._failed is not None and not self._failed.done():
             self._failed.cancel()
-
-    async def _serve(self) -> None:
-        await self._handler.serve()
 
     async def _name(self, name: str) -> None:
         """This is the server's name; the addresses in the database are of it, and of no other."""
