@@ -19,6 +19,8 @@ TOGETHER = 1000
 TOGETHER_BYTES = 16 * 1024 * 1024
 WORTHWHILE_S = 0.05
 """About what that costs by itself: it is done for those that would take longer one by one, as where each is synced."""
+BACK_S = 1.0
+"""How long a lost connection is waited for, before those that were to be written are refused."""
 APART = 64
 """The most that are under way one by one."""
 MEASURED = 16
@@ -73,9 +75,12 @@ class Gathering:
 
     async def _write(self) -> None:
         """Writes what has gathered while the last was being written, until there is nothing more."""
+        waited = False
         try:
             while self._gathered:
-                some = self._next()
+                if waited:
+                    await self._bus.comes_back(BACK_S)  # they were asked for while it was up
+                some, waited = self._next(), True
                 del self._gathered[: len(some)]
                 if len(some) == 1 or not self._pays(len(some)) or not await self._write_together(some):
                     await self._write_apart(some)
@@ -115,7 +120,9 @@ class Gathering:
                 (await self._bus.request(end.subject, end.data, header_block({**end.headers, **headers}))).data
             )
         except (BusDown, BusLost, NoResponders):
-            return False  # those that are there all the same are recognised when they are written alone
+            # Those that are there all the same are recognised when they are written alone.
+            await self._bus.comes_back(BACK_S)
+            return False
         if answer.get("count") != last:
             return False  # one of them cannot be written: it is to be found which
         self._written()
