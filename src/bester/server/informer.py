@@ -86,7 +86,7 @@ class InformerConnection(Connection):
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
                 info = views.server_info(hall)
-                return info | {"clientCount": str(info["clientCount"])}
+                return info | {"clientCount": str(info["clientCount"]), "name": hall.config.server.name}
             case "listTypes":
                 return views.types(hall)
             case "listServers":
