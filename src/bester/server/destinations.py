@@ -223,10 +223,7 @@ class Destination(Carrying):
     def _goes_on(self, carrier: Carrier, turns: int) -> bool:
         """Whether nothing went wrong meanwhile."""
         return (
-            self.carrier is carrier
-            and self.turns == turns
-            and not self.stopping
-            and self.loop.time() < self.good_until
+            self.carrier is carrier and self.turns == turns and not self.stopping and self.loop.time() < self.good_until
         )
 
     async def _expect_aside(self) -> None:
