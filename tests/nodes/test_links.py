@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from tests.server.test_identity import named, pin
 
 from bester.server import daemon, forwarding
 from bester.server.destinations import Destination
-from bester.server.nodes import holding, relaying
+from bester.server.nodes import holding, members, relaying
 from bester.server.nodes.relaying import Relay
 from bester.store.ports import Outgoing
 
@@ -33,8 +34,8 @@ SLOW = {"retryMin": 3600, "retryMax": 3600}
 
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases end so soon that tests can wait for it."""
-    monkeypatch.setattr(holding, "LEASE_S", 1)
+    """Leases end, and are looked at, so soon that tests can wait for it."""
+    monkeypatch.setattr(holding, "LEASE_S", 3)
     monkeypatch.setattr(holding, "LOOK_S", 0.1)
     monkeypatch.setattr(forwarding, "TAKE_OVER_S", 0.05)
     monkeypatch.setattr(daemon, "ACK_GRACE_S", 0.05)
@@ -227,6 +228,26 @@ async def test_a_stale_way_leads_on_to_the_node_with_the_lease(nats: NatsServer)
         assert len(other.wires) == 2
 
 
+async def test_two_nodes_that_take_each_other_for_the_one_with_the_lease(nats: NatsServer) -> None:
+    async with nodes(nats, federation=QUICK) as (a, b):
+        other, address = await listening(a)
+        one, two = await Sender.on(a), await Sender.on(b)
+        await one.send(1, to=address)
+        await took(await grant(other), 1)
+        await one.outcomes(1)
+        await two.send(2, to=address)
+        await took(other.wires[0], 1)
+        await two.outcomes(1)
+        joined(a).holding.give_back(address)
+        async with asyncio.timeout(PATIENCE_S):
+            while await joined(b).holding.take(address) != "n1":  # beside what it sends over
+                await turn(b)
+        open_destination(a, address).lease_ended()
+        await one.send(3, to=address)
+        there = await grant(other)
+        assert await took(there, 1) == [3]
+
+
 async def test_a_message_that_goes_in_circles_ends(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relaying, "MAX_PASSED", 0)
     async with nodes(nats) as (a, b):
@@ -358,6 +379,41 @@ async def test_a_node_that_is_killed_loses_nothing_and_its_link_is_taken_over(na
         assert len(other.wires) == 2
 
 
+async def test_a_node_that_hung_sends_nothing_more_over_its_old_link(
+    nats: NatsServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "SILENT_S", 1.5)
+    async with nodes(nats, federation=QUICK) as (a, _):
+        killed = Killed(nats, folder, a.hall.config.server.name, federation=QUICK)
+        try:
+            there_one, here_one = await killed.sender(), await Sender.on(a)
+            other, address = await listening(a)
+            await there_one.send(0, to=address)
+            before = await grant(other)
+            await took(before, 1)
+            await there_one.outcomes(1)
+            await here_one.send(1, to=address)
+            await took(before, 1)
+            assert await here_one.outcomes(1) == [("1", "sent")]
+            killed.process.send_signal(signal.SIGSTOP)
+            await here_one.send(2, to=address)
+            assert await here_one.outcomes(1) == [("2", "queued")]
+            after = await grant(other)
+            assert await took(after, 1) == [2]
+            there_one.wire.ask("chat", "3")
+            killed.process.send_signal(signal.SIGCONT)
+            there_one.handler.answer(await there_one.handler.get(), send_on(address), data=3)
+            while (message := await after.get())["payload"]["data"] == 2:
+                good(after, message)  # it is a repeat: the node that hung had it too, and passed it on
+            assert message["payload"]["data"] == 3
+            good(after, message)
+            assert await there_one.outcomes(1) == [("3", "sent")]
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                await before.body()
+        finally:
+            await killed.kill()
+
+
 async def test_a_lease_that_was_lost_ends_the_link_and_leads_to_who_has_it(nats: NatsServer) -> None:
     async with nodes(nats, federation=QUICK) as (a, b):
         other, address = await listening(a)
@@ -456,7 +512,10 @@ async def test_each_node_gives_up_what_it_sends_itself(nats: NatsServer) -> None
 # -- without NATS ------------------------------------------------------------------------------------------------------
 
 
-async def test_without_nats_a_node_sends_as_long_as_it_has_the_lease(own: NatsServer) -> None:
+async def test_without_nats_a_node_sends_as_long_as_it_has_the_lease(
+    own: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "LEASE_S", 1)
     async with nodes(own, federation=QUICK) as (a, b):
         other, address = await listening(a)
         one, two = await Sender.on(a), await Sender.on(b)

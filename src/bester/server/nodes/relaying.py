@@ -239,6 +239,9 @@ class Relays:
             number,
             note.passed,
         )
+        for relay in [one for one in self._open if one.node == node and one.way.destination == note.destination]:
+            # Each of the two takes the other one for the node with the lease, and would wait for it.
+            relay.give_back(ServerUnreachable(f"node {node} has the lease no longer"))
         if note.passed >= MAX_PASSED:
             self.answer(forward, "failed", Overloaded("the nodes do not agree who sends to this server"), b"")
         else:
