@@ -17,7 +17,7 @@ import msgspec
 import pytest
 from tests.certificates import self_signed
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, turn
+from tests.nodes.nodes import joined, node, nodes, serves, turn
 from tests.server.linked import QUICK, Sender, bad, good, grant, hello, send_on
 from tests.server.peers import PATIENCE_S, Listening, Stage, Wire, attaching, result, to
 from tests.server.peers import hello as login
@@ -258,6 +258,54 @@ async def test_a_message_that_goes_in_circles_ends(nats: NatsServer, monkeypatch
         await two.send(2, to=address)
         [entry] = (await two.wire.report("2"))["results"]
         assert (entry["status"], entry["error"]["code"]) == ("failed", "overloaded")
+
+
+async def test_two_servers_of_two_nodes_each(nats: NatsServer, tmp_path: Path) -> None:
+    ours, theirs = self_signed(tmp_path, "left.example"), self_signed(tmp_path, "right.example")
+    async with AsyncExitStack() as stack:
+        there = {"network": theirs.network, "federation": {"servers": {"left.example": pin(ours)}}}
+        c, d = [await stack.enter_async_context(node(nats.url, "right.example", n, **there)) for n in ("n0", "n1")]
+        servers = {"right.example": pin(theirs, address=f"127.0.0.1:{c.port_of('tls')}")}
+        here = {"network": ours.network, "federation": {**QUICK, "servers": servers}}
+        a, b = [await stack.enter_async_context(node(nats.url, "left.example", n, **here)) for n in ("n0", "n1")]
+        address = "right.example"
+        receiver, g = await d.attach("chat", concurrency=4096), await d.login("g", features=["ack"])
+        await serves(c, "chat")
+
+        async def receive() -> None:
+            while True:
+                request = await receiver.get()
+                receiver.answer(request, to("g"), data=request["payload"]["data"])
+
+        seen: dict[str, Any] = {}
+
+        async def read() -> None:
+            while len(seen) < 251:
+                payload = (await g.get())["payload"]
+                g.send({"header": {"messageType": "ack"}, "payload": {"ids": [payload["deliveryId"]]}})
+                seen.setdefault(payload["deliveryId"], payload["data"])
+
+        receiving, reading = asyncio.ensure_future(receive()), asyncio.ensure_future(read())
+        async with node(nats.url, "left.example", "leaver", **here) as leaver:
+            first, *others = [await Sender.on(play) for play in (leaver, a, b)]
+            for number in range(100):
+                if number < 51:
+                    await first.send(f"0-{number}", to=address)
+                for at, sender in enumerate(others, start=1):
+                    await sender.send(f"{at}-{number}", to=address)
+                if number == 50:
+                    stopping = asyncio.ensure_future(leaver.running.daemon.stop())
+                    assert {status for _, status in await first.outcomes(51)} <= {"sent", "queued"}
+            await stopping
+        for sender in others:
+            assert {status for _, status in await sender.outcomes(100)} <= {"sent", "queued"}
+        await reading
+        receiving.cancel()
+        assert len(set(seen.values())) == 251
+        for at, count in enumerate((51, 100, 100)):
+            own = [id for id in seen.values() if id.startswith(f"{at}-")]
+            assert own == [f"{at}-{number}" for number in range(count)]
+        await emptied(a)
 
 
 # -- another node takes over -------------------------------------------------------------------------------------------
