@@ -13,7 +13,7 @@ from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
 from bester.net.tls import server_context
 from bester.protocol.names import username
-from bester.store.ports import AccountStore, MessageStore
+from bester.store.ports import AccountStore, LeaseStore, MessageStore
 
 if TYPE_CHECKING:
     from bester.bus.connection import Bus
@@ -101,6 +101,15 @@ def make_stores(
 
     database = _database(config, on_lost)
     return _accounts(config, database), SqliteMessages(database)
+
+
+def make_leases(config: Config, bus: Bus) -> LeaseStore:
+    """Returns the driver for what only one node of a cluster does, not yet opened; ``bus`` is open before it is."""
+    from bester.store.jetstream.leases import JetStreamLeases
+    from bester.store.jetstream.names import Names
+
+    assert config.cluster is not None
+    return JetStreamLeases(bus, Names(config.server.name), config.cluster.replicas)
 
 
 def make_store(config: Config) -> AccountStore:

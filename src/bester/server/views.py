@@ -174,16 +174,17 @@ async def destinations(hall: Hall) -> list[dict[str, Any]]:
     for connection in forwarding.incoming:
         if isinstance(connection.endpoint, Peer) and connection.endpoint.name is not None:
             incoming[connection.endpoint.name] += 1
+    holders = await hall.nodes.holding.holders() if hall.nodes is not None else {}
     loop_now = asyncio.get_running_loop().time()
     rows: list[dict[str, Any]] = []
-    for name in sorted({*configured, *forwarding.destinations, *sizes, *incoming}):
+    for name in sorted({*configured, *forwarding.destinations, *sizes, *incoming, *holders}):
         row: dict[str, Any] = {"name": name, "address": configured.get(name, name), "verified": None, "link": "down"}
         destination = forwarding.destinations.get(name)
         if destination is not None:
             link = destination.link
             if link is not None:
                 row |= {"link": "up", "seconds": round(loop_now - link.since, 1), "verified": link.verified}
-            elif destination.carrier is not None:
+            elif destination.carrier is not None and destination.carrier.classic:
                 row["link"] = "classic"
         retry_in_s = destination.retry_in_s() if destination is not None else None
         size = sizes.get(name)
@@ -196,6 +197,8 @@ async def destinations(hall: Hall) -> list[dict[str, Any]]:
             "lastError": (destination.last_error or None) if destination is not None else None,
             **_certificates(hall, name),
         }
+        if hall.nodes is not None:
+            row["holder"] = holders.get(name)
         rows.append(row)
     return rows
 

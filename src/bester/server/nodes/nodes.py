@@ -19,7 +19,10 @@ from bester.cluster.items import (
     Hello,
     Item,
     Kind,
+    Look,
     Named,
+    Settled,
+    ToServer,
     Unreadable,
     read,
     unpack,
@@ -33,13 +36,16 @@ from bester.errors import BadConfiguration, BesterError, Internal, error_of
 from bester.protocol.frames import answer_body
 from bester.protocol.messages import HandlerMessage, decode_handler_message
 from bester.server.nodes.bringing import Bringing
+from bester.server.nodes.holding import Holding
 from bester.server.nodes.members import Member, Members
 from bester.server.nodes.post import Post
+from bester.server.nodes.relaying import Relays
 from bester.server.nodes.sharing import Sharing
 
 if TYPE_CHECKING:
     from bester.config.cluster import Cluster
     from bester.server.hall import Hall
+    from bester.store.ports import LeaseStore
 
 log = logging.getLogger("bester.nodes")
 
@@ -78,9 +84,10 @@ class Nodes:
         hall: the rest of this node.
         bus: the connection to NATS, which is open already at :meth:`open`.
         name: what this node is called.
+        leases: where it is kept which node sends to which other server.
     """
 
-    def __init__(self, hall: Hall, bus: Bus, name: str) -> None:
+    def __init__(self, hall: Hall, bus: Bus, name: str, leases: LeaseStore) -> None:
         self.hall = hall
         self.bus = bus
         self.name = name
@@ -89,6 +96,8 @@ class Nodes:
         self.members = Members(hall, self.post, self._member_gone)
         self.bringing = Bringing(hall, self.post)
         self.sharing = Sharing(hall, self.post, self._heard)
+        self.holding = Holding(hall, leases, name)
+        self.relays = Relays(hall, self.post, self.holding)
         self._peers: dict[str, NodePeer] = {}
         """Nodes that asked for something before they said who they are."""
 
@@ -124,9 +133,12 @@ class Nodes:
         self.members.sweep(now)
         self.bringing.sweep(now)
         self.sharing.sweep(now)
+        self.holding.sweep(self.bus.up)
+        self.relays.sweep()
 
     def flush(self) -> None:
         """Sends what this turn of the loop has for others."""
+        self.relays.flush()
         self.post.flush()
         self.bringing.flush()
 
@@ -134,15 +146,18 @@ class Nodes:
         self.hall.exchange.now = self.hall.clock()
         if up:
             self.sharing.bus_up()
+            self.hall.forwarding.bus_up()
         else:
             self.members.forget_all()
             self.bringing.bus_down()
             self.sharing.bus_down()
+            self.relays.bus_down()
         self.hall.flush_soon()
 
     def _member_gone(self, member: Member) -> None:
         self.bringing.node_gone(member.node)
         self.sharing.node_gone(member.node)
+        self.relays.node_gone(member.node)
 
     # -- what the exchange decided -------------------------------------------------------------------------------
 
@@ -255,6 +270,13 @@ class Nodes:
                 self.hall.exchange.mail_came(username)
             case Kind.END:
                 self._ended(read(note, End))
+            case Kind.FORWARD:
+                self.relays.asked(node, number, read(note, ToServer), body)
+            case Kind.FORWARDED:
+                self.relays.settled(node, number, read(note, Settled), body)
+            case Kind.LOOK:
+                look = read(note, Look)
+                self.hall.forwarding.look(look.destination, node, look.stored)
 
     def _drop(self, drop: Drop) -> None:
         self.hall.exchange.counters.drops.count(drop)
