@@ -12,6 +12,9 @@ from bester.net.channel import Channel
 from bester.net.keepalive import keep_alive
 from bester.protocol.reports import ConnectError
 
+_UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
+"""OpenSSL's codes for a certificate that is self-signed, or whose authority is not among those that are known."""
+
 
 async def dial(
     target: Target, make_channel: Callable[[], Channel], *, tls: ssl.SSLContext | None = None, timeout_s: float = 10.0
@@ -32,10 +35,11 @@ async def dial(
             channel = await _open(target, make_channel, tls)
     except TimeoutError as error:
         raise ConnectError(f"{target}: no connection within {timeout_s:g} s", temporary=True) from error
+    except ssl.SSLCertVerificationError as error:
+        advice = "; pin it by its fingerprint, or name its authority" if error.verify_code in _UNKNOWN_ISSUER else ""
+        raise ConnectError(f"{target}: TLS: {error.verify_message}{advice}") from error
     except ssl.SSLError as error:
-        raise ConnectError(
-            f"{target}: TLS: {getattr(error, 'verify_message', None) or error.reason or error}"
-        ) from error
+        raise ConnectError(f"{target}: TLS: {error.reason or error}") from error
     except OSError as error:
         raise ConnectError(f"{target}: {error.strerror or error}", temporary=True) from error
     if target.fingerprint is not None:
