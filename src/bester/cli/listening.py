@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def listen(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[URL]", help="The server, as with --to.", show_default=False)] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[URL]", help="The server, as with --to.", show_default=False)
+    ] = None,
     to: ToOption = None,
     user: UserOption = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,

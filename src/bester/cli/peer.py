@@ -95,7 +95,8 @@ def add(
 def list_peers(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List the servers of the configuration.
 
-    Of each its address, policy, what is pinned, and what its certificate showed last. That is known to the running server alone.
+    Of each its address, policy, what is pinned, and what its certificate showed last. That is known to the running
+    server alone.
     """
     loaded = load_config(config)
     seen = _presented(loaded)
