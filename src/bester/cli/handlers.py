@@ -43,7 +43,7 @@ def log(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what the server's process of a type wrote; handlers that attach by themselves have logs of their own."""
+    """Show what the server's process of a type wrote. Handlers that attach by themselves have logs of their own."""
     from bester.cli.control import CommandRefused, ControlError
 
     with open_control(load_config(config)) as control, quiet_pipe():
@@ -73,7 +73,7 @@ def newer(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[
 
 
 def start(type: TypeArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Let a classic handler that was stopped be asked again; its process, where the server keeps one, is started."""
+    """Let a classic handler that was stopped be asked again. Its process, where the server keeps one, is started."""
     result = run_control(load_config(config), "startHandler", type=type)
     if json:
         say_json(result)
@@ -83,7 +83,7 @@ def start(type: TypeArgument, config: ConfigOption = None, json: JsonOption = Fa
 
 
 def stop(type: TypeArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Stop a type's handlers at once: the server's process, and the connections of those that attached."""
+    """Stop a type's handlers at once. This ends the server's process, and the connections of those that attached."""
     result = run_control(load_config(config), "stopHandler", type=type)
     if json:
         say_json(result)
@@ -92,7 +92,7 @@ def stop(type: TypeArgument, config: ConfigOption = None, json: JsonOption = Fal
 
 
 def drain(type: TypeArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Give a type's handlers nothing new, and stop them when they have answered what they have."""
+    """Let a type's handlers finish, and stop them. They are given nothing new."""
     result = run_control(load_config(config), "drainHandler", type=type)
     if json:
         say_json(result)

@@ -11,7 +11,7 @@ from bester.cli.settings import ConfigOption, JsonOption, load_config, run_contr
 
 
 def reload(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Let the running server read its configuration again; a wrong one changes nothing."""
+    """Let the running server read its configuration again. A wrong one changes nothing."""
     result = run_control(load_config(config), "reload")
     if json:
         say_json(result)
