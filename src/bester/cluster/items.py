@@ -58,6 +58,12 @@ class Kind(enum.IntEnum):
     """A letter was put into an account's mailbox."""
     END = 13
     """An account's sessions end."""
+    COMMAND = 30
+    """A question of an operator's, or about all nodes; the body is its arguments, as JSON."""
+    RESULT = 31
+    """A part of its answer; the body is a piece of the result's JSON."""
+    PRESENCE = 32
+    """An account's first session at the sender's came, or its last one there went."""
 
 
 class Item(NamedTuple):
@@ -126,6 +132,27 @@ class Named(Note):
 
     username: str
     answer: bool = False
+
+
+class Asked(Note):
+    """Of a COMMAND."""
+
+    name: str
+
+
+class Part(Note):
+    """Of a RESULT."""
+
+    last: bool = True
+    code: str = ""
+    """Why there is no result."""
+    message: str = ""
+
+
+class Seen(Note):
+    """Of a PRESENCE."""
+
+    username: str
 
 
 class End(Note):

@@ -17,16 +17,34 @@ from bester.errors import (
     Internal,
     Malformed,
     NotAllowed,
-    SessionEnded,
-    UnknownAccount,
     UnknownCommand,
 )
 from bester.net.peers import Remote
 from bester.protocol import frames
 from bester.protocol.messages import NOTHING, Payload
-from bester.protocol.names import username
 from bester.server import queue, views
+from bester.server.arguments import (
+    AccountName,
+    Credentials,
+    Drop,
+    HandledType,
+    HandlerOutput,
+    NewAccount,
+    NoArgs,
+    Page,
+    PasswordChange,
+    QueueEntry,
+    QueuePage,
+    Reload,
+    Retry,
+    Roles,
+    Since,
+    SomeClients,
+    Traced,
+)
+from bester.server.receipts import check_limit
 from bester.server.supervisor import KEPT_LINES
+from bester.server.whole import Whole
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -48,90 +66,6 @@ class _Data(Struct):
     command: _Command
 
 
-class NoArgs(Struct):
-    pass
-
-
-class Credentials(Struct):
-    username: str
-    password: str
-
-
-class PasswordChange(Struct):
-    old: str
-    new: str
-
-
-class AccountName(Struct):
-    username: str
-
-
-class NewAccount(Struct):
-    username: str
-    password: str
-    admin: bool = False
-
-
-class Roles(Struct):
-    username: str
-    roles: list[str]
-
-
-class Page(Struct):
-    after: str = ""
-    limit: int = 1000
-
-
-class SomeClients(Struct):
-    after: str = ""
-    limit: int | None = None
-
-
-class HandledType(Struct):
-    type: str
-
-
-class HandlerOutput(Struct):
-    type: str
-    lines: int = 100
-
-
-class QueuePage(Struct):
-    server: str | None = None
-    dead: bool | None = None
-    after: int = 0
-    limit: int = 100
-
-
-class QueueEntry(Struct):
-    id: int
-
-
-class Traced(Struct):
-    id: str | None = None
-    account: str | None = None
-    type: str | None = None
-    outcome: str | None = None
-    since: float = 0.0
-    limit: int = 100
-
-
-class Since(Struct):
-    since: float | None = None
-
-
-class Retry(Struct):
-    ids: list[int] | None = None
-    server: str | None = None
-    all: bool = False
-
-
-class Drop(Struct):
-    ids: list[int] | None = None
-    server: str | None = None
-    dead: bool | None = None
-
-
 class CommandCall:
     """One command of one caller; ``session`` is None for the local operator."""
 
@@ -142,6 +76,7 @@ class CommandCall:
         self.closes = False
         """Whether the connection is to be closed after the report."""
         self.logged_out = False
+        self.whole = Whole(hall)
 
     async def run(self, payload: Payload) -> bytes:
         """Runs what a builtin message asks for, and returns the report's frame."""
@@ -149,7 +84,9 @@ class CommandCall:
         try:
             result = await self.result(payload.data)
             data = frames.encode_text(result) if result is not None else None
-            return frames.report(payload.id, data=data)
+            missing = self.whole.missing
+            fields = b',"missing":' + bytes(frames.encode_text(sorted(missing))) if missing else b""
+            return frames.report(payload.id, data=data, fields=fields)
         except BesterError as refusal:
             error = refusal
         except Exception:
@@ -274,7 +211,7 @@ async def _list_types(call: CommandCall, _: NoArgs) -> object:
 
 
 async def _server_info(call: CommandCall, _: NoArgs) -> object:
-    return views.server_info(call.hall)
+    return await call.whole.server_info()
 
 
 # -- for operators ----------------------------------------------------------------------------------------------
@@ -283,16 +220,11 @@ async def _server_info(call: CommandCall, _: NoArgs) -> object:
 async def _list_clients(call: CommandCall, args: SomeClients) -> object:
     if args.limit is not None and args.limit < 1:
         raise BadArguments("limit must be at least 1")
-    return views.clients(call.hall, args.after, args.limit)
+    return await call.whole.clients(args.after, args.limit)
 
 
 async def _kick(call: CommandCall, args: AccountName) -> object:
-    sessions = call.hall.exchange.presence.sessions(username(args.username))
-    if not sessions:
-        raise UnknownAccount("no session of this account is connected")
-    for session in sessions:
-        session.carrier.end_session(SessionEnded("the session was ended by an operator"))
-    return {"sessions": len(sessions)}
+    return {"sessions": await call.whole.kick(args.username)}
 
 
 async def _add_account(call: CommandCall, args: NewAccount) -> object:
@@ -315,37 +247,37 @@ async def _set_roles(call: CommandCall, args: Roles) -> None:
 async def _list_accounts(call: CommandCall, args: Page) -> object:
     if not 1 <= args.limit <= 10_000:
         raise BadArguments("limit must be from 1 to 10000")
-    return await views.accounts(call.hall, args.after, args.limit)
+    return await call.whole.accounts(args.after, args.limit)
 
 
 async def _list_handlers(call: CommandCall, _: NoArgs) -> object:
-    return views.handlers(call.hall)
+    return await call.whole.handlers()
 
 
 async def _start_handler(call: CommandCall, args: HandledType) -> object:
-    return await call.hall.supervisor.start_type(args.type)
+    return await call.whole.start_handler(args.type, args.node)
 
 
 async def _stop_handler(call: CommandCall, args: HandledType) -> object:
-    return await call.hall.supervisor.stop_type(args.type)
+    return await call.whole.stop_handler(args.type, args.node)
 
 
 async def _drain_handler(call: CommandCall, args: HandledType) -> object:
-    return call.hall.supervisor.drain_type(args.type)
+    return await call.whole.drain_handler(args.type, args.node)
 
 
 async def _handler_log(call: CommandCall, args: HandlerOutput) -> object:
     if not 0 <= args.lines <= KEPT_LINES:
         raise BadArguments(f"lines must be from 0 to {KEPT_LINES}")
-    return call.hall.supervisor.output(args.type, args.lines)
+    return await call.whole.handler_log(args.type, args.lines, args.node)
 
 
 async def _list_servers(call: CommandCall, _: NoArgs) -> object:
-    return await views.destinations(call.hall)
+    return await call.whole.servers()
 
 
 async def _status(call: CommandCall, _: NoArgs) -> object:
-    return await views.status(call.hall)
+    return await call.whole.status()
 
 
 async def _list_queue(call: CommandCall, args: QueuePage) -> object:
@@ -365,15 +297,19 @@ async def _drop_queue(call: CommandCall, args: Drop) -> object:
 
 
 async def _trace(call: CommandCall, args: Traced) -> object:
-    return await call.hall.receipts.trace(args.id, args.account, args.type, args.outcome, args.since, args.limit)
+    check_limit(args.limit)
+    unrecorded = await call.whole.unrecorded()
+    found = await call.hall.receipts.trace(args.id, args.account, args.type, args.outcome, args.since, args.limit)
+    return found | {"unrecorded": unrecorded}
 
 
 async def _why(call: CommandCall, args: Since) -> object:
-    return await call.hall.receipts.why(args.since)
+    unrecorded = await call.whole.unrecorded()
+    return await call.hall.receipts.why(args.since) | {"unrecorded": unrecorded}
 
 
-async def _reload(call: CommandCall, _: NoArgs) -> object:
-    return await call.hall.reload()
+async def _reload(call: CommandCall, args: Reload) -> object:
+    return await call.whole.reload(args.nodes)
 
 
 async def _drain(call: CommandCall, _: NoArgs) -> object:
@@ -410,6 +346,6 @@ COMMANDS: dict[str, Command] = {
     "trace": Command(Traced, _trace, admin=True, help="where messages went, newest first"),
     "why": Command(Since, _why, admin=True, help="what failed lately, by cause, and what to do about it"),
     "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
-    "reload": Command(NoArgs, _reload, admin=True, help="read the configuration again"),
+    "reload": Command(Reload, _reload, admin=True, help="read the configuration again"),
     "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),
 }

@@ -20,6 +20,7 @@ from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.work import Request
 
 if TYPE_CHECKING:
+    from bester.core.handlers import HandlerType
     from bester.server.hall import Hall
     from bester.store.ports import MailboxSize
 
@@ -167,8 +168,7 @@ class Sampler:
         }
 
     def _counted_types(self) -> dict[str, tuple[int, int, float]]:
-        types = self.hall.exchange.types
-        return {name: (kind.answered, kind.failed, kind.seconds) for name, kind in types.items()}
+        return {name: served(self.hall, kind) for name, kind in self.hall.exchange.types.items()}
 
     # -- movements -----------------------------------------------------------------------------------------------
 
@@ -261,6 +261,17 @@ class Sampler:
         else:
             totals.complete = False
         return totals
+
+
+def served(hall: Hall, kind: HandlerType) -> tuple[int, int, float]:
+    """Returns how many requests of a type this node's handlers answered and failed, and how long that took in all.
+
+    What other nodes' handlers answered for this one is counted there.
+    """
+    answered, failed, seconds = kind.answered, kind.failed, kind.seconds
+    if hall.nodes is not None and (other := hall.nodes.elsewhere.get(kind.name)) is not None and other.kind is kind:
+        return answered - other.answered, failed - other.failed, max(0.0, seconds - other.seconds)
+    return answered, failed, seconds
 
 
 def disk(path: str) -> dict[str, int] | None:

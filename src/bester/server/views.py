@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bester.core.endpoints import Peer
 from bester.errors import BesterError
-from bester.server.sampling import disk
+from bester.server.sampling import disk, served
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
@@ -40,10 +40,10 @@ def listeners(hall: Hall) -> dict[str, dict[str, str]]:
     return {f"listener{index}": {"address": url} for index, url in enumerate(hall.listener_urls)}
 
 
-def server_info(hall: Hall) -> dict[str, Any]:
+def server_info(hall: Hall, clients: int) -> dict[str, Any]:
     """What anyone who is logged in may know of the server (sections 5 and 9)."""
     return {
-        "clientCount": len(hall.exchange.presence.usernames()),
+        "clientCount": clients,
         "adminInfo": hall.config.admin.info,
         "listeners": listeners(hall),
     }
@@ -72,7 +72,7 @@ def clients(hall: Hall, after: str = "", limit: int | None = None) -> list[dict[
 
 
 async def accounts(hall: Hall, after: str, limit: int) -> list[dict[str, Any]]:
-    """A page of the accounts, with how many sessions they have and what is in their mailboxes."""
+    """A page of the accounts, with how many sessions they have here and what is in their mailboxes."""
     found: list[Account] = await hall.accounts.list(after, limit)
     sizes: dict[str, MailboxSize] = {}
     while found and (page := await hall.messages.mailbox_sizes(after, limit)):
@@ -100,6 +100,7 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
     now = hall.clock()
     rows: list[dict[str, Any]] = []
     for name, kind in sorted(hall.exchange.types.items()):
+        answered, failed, seconds = served(hall, kind)
         rows.append(
             {
                 "type": name,
@@ -117,9 +118,9 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                 "stopped": hall.supervisor.is_stopped(name),
                 "active": kind.active,
                 "waiting": sum(len(lane.waiting) for lane in kind.lanes.values()),
-                "answered": kind.answered,
-                "failed": kind.failed,
-                "meanMs": round(1000 * kind.seconds / kind.answered, 3) if kind.answered else None,
+                "answered": answered,
+                "failed": failed,
+                "meanMs": round(1000 * seconds / answered, 3) if answered else None,
                 "lastError": kind.last_error or None,
             }
         )
@@ -140,8 +141,13 @@ def servers(hall: Hall) -> list[dict[str, Any]]:
 
 async def destinations(hall: Hall) -> list[dict[str, Any]]:
     """How it goes with the other servers: those of the configuration, and those with anything under way or waiting."""
+    return servers_now(hall, await hall.messages.queue_sizes())
+
+
+def servers_now(hall: Hall, queues: list[QueueSize]) -> list[dict[str, Any]]:
+    """The same, with what waits in these queues."""
     forwarding = hall.forwarding
-    sizes = {size.destination: size for size in await hall.messages.queue_sizes()}
+    sizes = {size.destination: size for size in queues}
     configured = {name: peer.address for name, peer in hall.config.federation.servers.items()}
     incoming: Counter[str] = Counter()
     for connection in forwarding.incoming:
@@ -191,13 +197,32 @@ def queued(row: Queued) -> dict[str, Any]:
 
 async def status(hall: Hall) -> dict[str, Any]:
     """Everything at a glance; the numbers count since the start."""
-    exchange = hall.exchange
-    counters = exchange.counters
+    return (
+        process(hall)
+        | numbers(hall)
+        | {
+            "handlers": handlers(hall),
+            "servers": await destinations(hall),
+            "problems": await problems(hall),
+        }
+    )
+
+
+def process(hall: Hall) -> dict[str, Any]:
+    """What is this process's alone."""
     return {
         "server": hall.config.server.name,
         "pid": os.getpid(),
         "uptime": round(time.time() - hall.started, 1),
         "listeners": hall.listener_urls,
+    }
+
+
+def numbers(hall: Hall) -> dict[str, Any]:
+    """What can be added up."""
+    exchange = hall.exchange
+    counters = exchange.counters
+    return {
         "connections": len(hall.connections),
         "unauthenticated": len(hall.gate),
         "accounts": len(exchange.presence.usernames()),
@@ -222,9 +247,6 @@ async def status(hall: Hall) -> dict[str, Any]:
             "failed": hall.forwarding.failed,
             "linksFrom": len(hall.forwarding.incoming),
         },
-        "handlers": handlers(hall),
-        "servers": await destinations(hall),
-        "problems": await problems(hall),
     }
 
 
@@ -236,13 +258,21 @@ async def problems(hall: Hall) -> list[dict[str, Any]]:
 
     ``what`` is one of ``certificate``, ``disk``, ``queue``, ``deadLetters``, ``mailbox``, ``loop``, ``store``.
     """
-    found = _certificates(hall) + _disk(hall) + _loop(hall)
+    return [*own_problems(hall), *await kept_problems(hall)][:MAX_PROBLEMS]
+
+
+def own_problems(hall: Hall) -> list[dict[str, Any]]:
+    """Those of this process and its machine."""
+    return _certificates(hall) + _disk(hall) + _loop(hall)
+
+
+async def kept_problems(hall: Hall) -> list[dict[str, Any]]:
+    """Those of what the server keeps."""
     try:
-        found += _queues(hall, await hall.messages.queue_sizes())
-        found += await _mailboxes(hall)
+        return _queues(hall, await hall.messages.queue_sizes()) + await _mailboxes(hall)
     except BesterError as error:
-        found.append({"what": "store", "name": str(hall.config.storage.path), "detail": error.message})
-    return found[:MAX_PROBLEMS]
+        where = "NATS" if hall.nodes is not None else str(hall.config.storage.path)
+        return [{"what": "store", "name": where, "detail": error.message}]
 
 
 def _certificates(hall: Hall) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import getpid
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from msgspec import Raw
 from bester.bus.connection import Bus, BusDown, BusOptions
 from bester.cluster.items import (
     Ask,
+    Asked,
     Bring,
     End,
     Failed,
@@ -20,6 +23,8 @@ from bester.cluster.items import (
     Item,
     Kind,
     Named,
+    Part,
+    Seen,
     Unreadable,
     read,
     unpack,
@@ -32,12 +37,15 @@ from bester.errors import BadConfiguration, BesterError, Internal, error_of
 from bester.protocol.frames import answer_body
 from bester.protocol.messages import HandlerMessage, decode_handler_message
 from bester.server.nodes.bringing import Bringing
+from bester.server.nodes.gathering import Gathering
 from bester.server.nodes.members import Member, Members
 from bester.server.nodes.post import Post
 from bester.server.nodes.sharing import Sharing
+from bester.server.nodes.watching import Watching
 
 if TYPE_CHECKING:
     from bester.config.cluster import Cluster
+    from bester.core.handlers import HandlerType
     from bester.server.hall import Hall
 
 log = logging.getLogger("bester.nodes")
@@ -70,6 +78,18 @@ def bus_options(cluster: Cluster) -> BusOptions:
     )
 
 
+class Elsewhere:
+    """What other nodes' handlers did for this node, of one type."""
+
+    __slots__ = ("answered", "failed", "kind", "seconds")
+
+    def __init__(self, kind: HandlerType) -> None:
+        self.kind = kind
+        self.answered = 0
+        self.failed = 0
+        self.seconds = 0.0
+
+
 class Nodes:
     """This node among the others.
 
@@ -85,11 +105,17 @@ class Nodes:
         self.name = name
         self.unreadable = 0
         """Batches, and items of them, that no node of this release sends."""
+        self.asked = 0
+        """Requests that handlers of other nodes were asked, since the start."""
+        self.elsewhere: dict[str, Elsewhere] = {}
+        """What became of them, by type, for as long as the exchange has the type."""
         subjects = Subjects(hall.config.server.name)
         self.post = Post(bus, subjects, name)
         self.members = Members(hall, self.post, self._member_gone)
         self.bringing = Bringing(hall, self.post)
         self.sharing = Sharing(hall, self.post, self._heard)
+        self.gathering = Gathering(hall, self.post, self.members)
+        self.watching = Watching(hall, self.post, self.members, self.gathering, self._heard)
         self._peers: dict[str, NodePeer] = {}
         """Nodes that asked for something before they said who they are."""
 
@@ -110,7 +136,7 @@ class Nodes:
         self.bus.listen(subjects.all, self._heard)
         self.bus.listen(subjects.node(self.name), self._heard)
         self.bus.changed.append(self._bus_changed)
-        self.hall.presence_watchers.append(self.sharing.presence_changed)
+        self.hall.presence_watchers += [self.sharing.presence_changed, self.watching.presence_changed]
         log.info("this is node %s", ascii(self.name))
 
     def leave(self) -> None:
@@ -125,6 +151,7 @@ class Nodes:
         self.members.sweep(now)
         self.bringing.sweep(now)
         self.sharing.sweep(now)
+        self.watching.sweep(now)
 
     def flush(self) -> None:
         """Sends what this turn of the loop has for others."""
@@ -135,6 +162,7 @@ class Nodes:
         self.hall.exchange.now = self.hall.clock()
         if up:
             self.sharing.bus_up()
+            self.watching.bus_up()
         else:
             self.members.forget_all()
             self.bringing.bus_down()
@@ -144,6 +172,8 @@ class Nodes:
     def _member_gone(self, member: Member) -> None:
         self.bringing.node_gone(member.node)
         self.sharing.node_gone(member.node)
+        self.gathering.member_gone(member.node)
+        self.watching.look_again()
 
     # -- what the exchange decided -------------------------------------------------------------------------------
 
@@ -158,6 +188,7 @@ class Nodes:
 
     def ask(self, effect: AskElsewhere) -> None:
         """Lets another node ask one of its handlers."""
+        self.asked += 1
         note = Ask(effect.type, len(effect.head), effect.dry)
         self.post.to_node(effect.node, Kind.ASK, effect.number, note, effect.head, effect.data)
 
@@ -243,7 +274,7 @@ class Nodes:
             case Kind.OUTCOME:
                 self.bringing.outcome(node, number, body)
             case Kind.HELLO:
-                self.members.met(node, read(note, Hello))
+                self._met(node, read(note, Hello))
             case Kind.LEAVING:
                 self.members.left(node)
             case Kind.HERE:
@@ -254,6 +285,18 @@ class Nodes:
                 self.hall.exchange.mail_came(read(note, Named).username)
             case Kind.END:
                 self._ended(read(note, End))
+            case Kind.COMMAND:
+                self.gathering.asked(node, number, read(note, Asked), body)
+            case Kind.RESULT:
+                self.gathering.result(node, number, read(note, Part), body)
+            case Kind.PRESENCE:
+                self.watching.changed(read(note, Seen).username)
+
+    def _met(self, node: str, hello: Hello) -> None:
+        known = node in self.members.others
+        self.members.met(node, hello)
+        if not known:
+            self.watching.look_again()
 
     def _peer(self, node: str) -> NodePeer:
         member = self.members.others.get(node)
@@ -281,7 +324,8 @@ class Nodes:
             return
         message = decode_handler_message(body)
         assert isinstance(message, HandlerMessage)
-        exchange.answer(handler, message)
+        with self._counted(handler, number):
+            exchange.answer(handler, message)
         self._retire(handler)
 
     def _failed(self, node: str, number: int, error: BesterError) -> None:
@@ -289,8 +333,24 @@ class Nodes:
         if handler is None:
             self.hall.exchange.counters.unmatched_answers += 1
             return
-        self.hall.exchange.answer_failed(handler, str(number), error)
+        with self._counted(handler, number):
+            self.hall.exchange.answer_failed(handler, str(number), error)
         self._retire(handler)
+
+    @contextmanager
+    def _counted(self, handler: ElsewhereHandler, number: int) -> Iterator[None]:
+        """Notes what an answer of another node's handler adds to its type's numbers here."""
+        kind = handler.outstanding[str(number)].handlers
+        answered, failed, seconds = kind.answered, kind.failed, kind.seconds
+        yield
+        counts = self.elsewhere.get(kind.name)
+        if counts is None or counts.kind is not kind:
+            types = self.hall.exchange.types
+            self.elsewhere = {name: one for name, one in self.elsewhere.items() if types.get(name) is one.kind}
+            counts = self.elsewhere[kind.name] = Elsewhere(kind)
+        counts.answered += kind.answered - answered
+        counts.failed += kind.failed - failed
+        counts.seconds += kind.seconds - seconds
 
     def _retire(self, handler: ElsewhereHandler) -> None:
         """Lets go of what stood for a node that no longer serves the type, with its last answer."""

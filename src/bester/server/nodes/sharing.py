@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from bester.bus.wire import Heard, Listening
-from bester.cluster.items import Kind, Named
+from bester.cluster.items import Kind, Named, Seen
 from bester.errors import BesterError
 from bester.server.nodes.post import Post
 
@@ -58,6 +58,7 @@ class Sharing:
             self.post.bus.unlisten(listening)
             self.post.to_account(username, Kind.BYE, Named(username))
             self._elsewhere.pop(username, None)
+        self.post.to_watchers(Seen(username))
 
     def here(self, node: str, note: Named) -> None:
         """Another node has sessions of the account."""
@@ -77,6 +78,11 @@ class Sharing:
             if not others:
                 del self._elsewhere[username]
                 self.hall.exchange.share(username, False)
+
+    def counted_here(self) -> int:
+        """How many of the accounts with sessions here are counted by this node: those shared with others by one."""
+        others = sum(min(nodes) < self.post.node for nodes in self._elsewhere.values())
+        return len(self.hall.exchange.presence.usernames()) - others
 
     def node_gone(self, node: str) -> None:
         """All that it had is gone."""
