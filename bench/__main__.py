@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench import report
 from bench.figures import Figures
 from bench.machine import describe, raise_file_limit
+from bench.options import scenario_parser
 from bench.peers import Accounts, Peers
 from bench.run import Run
 from bench.scenarios import SCENARIOS
@@ -27,19 +28,16 @@ SPARE_FILES = 500
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
     """Reads the command line."""
-    names = "\n".join(f"  {name:12}{what}" for name, (_, what) in SCENARIOS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Bester beside nats-server, nats-py, XMPP servers and a bare relay, on this machine, in one run.",
-        epilog=f"scenarios:\n{names}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = scenario_parser(
+        "python -m bench",
+        "Bester beside nats-server, nats-py, XMPP servers and a bare relay, on this machine, in one run.",
+        SCENARIOS,
+        quick="about two minutes: shorter, and with fewer clients",
+        json="write all samples there",
     )
-    parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="NAME", help="only this scenario")
-    parser.add_argument("--quick", action="store_true", help="about two minutes: shorter, and with fewer clients")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured; at least 3, default 3")
     parser.add_argument("--seconds", type=float, help="how long each time; default 3")
     parser.add_argument("--minutes", type=float, help="how long the long load is; default 1")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all samples there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a picture there, such as docs/performance.svg")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what callgrind found there")
     return parser.parse_args(arguments)

@@ -7,10 +7,10 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 import uvloop
 from bench.machine import raise_file_limit
+from bench.options import scenario_parser
 from bench.report import write
 from rich.console import Console
 
@@ -21,17 +21,14 @@ from faults.scenarios import SCENARIOS
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
     """Reads the command line."""
-    names = "\n".join(f"  {name:12}{what}" for name, (_, what) in SCENARIOS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m faults",
-        description="Kills servers, cuts their power, fills their disk, cuts their network, and counts messages.",
-        epilog=f"scenarios:\n{names}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = scenario_parser(
+        "python -m faults",
+        "Kills servers, cuts their power, fills their disk, cuts their network, and counts messages.",
+        SCENARIOS,
+        quick="fewer messages and fewer faults",
+        json="write the result there",
     )
-    parser.add_argument("--only", action="append", choices=SCENARIOS, metavar="NAME", help="only this scenario")
-    parser.add_argument("--quick", action="store_true", help="fewer messages and fewer faults")
     parser.add_argument("--seed", type=int, default=1, help="for other moments and amounts; default 1")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there")
     return parser.parse_args(arguments)
 
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Raw
 from tests.core.conftest import DONE, World, acking, clients, given, stored
 
-from bester.core.endpoints import ElsewhereHandler, NodePeer
+from bester.core.endpoints import ElsewhereHandler, NodePeer, Phase
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
 from bester.core.route import Trail
@@ -351,6 +351,12 @@ def test_a_session_looks_for_mail_that_came_on_another_node(world: World) -> Non
     assert world.only(CatchUp).session.username == "g"
     world.exchange.mail_came("g")
     world.exchange.mail_came("nobody")
+    assert world.effects() == []
+    (session,) = world.exchange.presence.sessions("g")
+    world.exchange.mail(session, [])  # which was read before the second time
+    assert world.only(CatchUp).after == 0
+    world.exchange.mail(session, [])
+    assert session.phase is Phase.LIVE
     assert world.effects() == []
 
 

@@ -78,7 +78,7 @@ def table_of() -> Callable[[str, str], list[list[str]]]:
 # -- documents that tell what to type ---------------------------------------------------------------------------------
 
 PATIENCE_S = 60.0
-_PORT = re.compile(r"\b222[34]\b")
+_PORT = re.compile(r"\b(?:222[34]|252[56])\b")
 
 
 class Program:

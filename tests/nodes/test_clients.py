@@ -10,6 +10,7 @@ from tests.nats import NatsServer
 from tests.nodes.nodes import joined, nodes, others, serves, shared
 from tests.server.peers import Stage, Wire, to, until
 
+from bester.bus.connection import NoResponders
 from bester.server.nodes import bringing
 
 
@@ -177,6 +178,8 @@ async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
         await until(lambda: not a.hall.exchange.presence.sessions("g"))
         heard: list[bytes] = []
         joined(b).bus.listen(joined(b).post.subjects.account("g"), lambda *message: heard.append(message[3]))
+        with pytest.raises(NoResponders):
+            await joined(b).bus.request("nobody", b"")  # NATS knows that it listens
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         assert len(heard) >= bringing.TRIES
 

@@ -470,7 +470,7 @@ async def test_ask(peer: Peer) -> None:
     for _ in range(2):
         late = await connection.receive()
     connection.report(late["payload"]["id"])
-    await until(lambda: not client._session._pending.get(late["payload"]["id"]))
+    await until(lambda: not client._session.pending.get(late["payload"]["id"]))
     await client.close()
     with pytest.raises(ConnectionClosed):
         await asking

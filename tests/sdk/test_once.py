@@ -177,7 +177,7 @@ async def test_a_server_that_is_away_for_a_while(peer: Peer) -> None:
     await peer.connections[0].receive()
     await peer.close()
     Path(peer.path).unlink(missing_ok=True)
-    await until(lambda: client._session._cause is not None or not client.connected)
+    await until(lambda: client._session.cause is not None or not client.connected)
     with pytest.raises(ConnectionClosed):
         await client.send("chat")
     await peer.open()
@@ -393,7 +393,7 @@ async def test_nobody_is_asked_who_need_not_be(peer: Peer) -> None:
     assert (await connection.receive())["payload"]["type"] == "dummy"
     connection.report(id)
     assert (await sending).good
-    await until(lambda: client._session._keeper._timer is None)
+    await until(lambda: client._session.keeper._timer is None)
     assert client.connected
     await client.close()
 
@@ -403,8 +403,8 @@ async def test_who_does_not_read_does_not_wonder_that_nothing_comes(peer: Peer) 
     connection.deliver("chat", 1)
     await until(lambda: client._session.inbox.paused)
     for _ in range(20):
-        timer = client._session._keeper._timer
-        await until(lambda timer=timer: client._session._keeper._timer is not timer)  # type: ignore[misc]
+        timer = client._session.keeper._timer
+        await until(lambda timer=timer: client._session.keeper._timer is not timer)  # type: ignore[misc]
     assert client.connected
     assert (await client.receive(PATIENCE_S)).data == 1
     await client.close()

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bester.client.seen import Seen, SeenFile
@@ -167,6 +167,7 @@ def test_where_it_cannot_be_rewritten_it_goes_on_to_grow(folder: Path) -> None:
         assert len(seen) == 2
 
 
+@settings(deadline=None)  # it waits for the disk
 @given(batches=st.lists(st.tuples(IDS, st.booleans()), max_size=12), size=st.integers(1, 6), cut=st.integers(0, 40))
 def test_it_is_as_memory_is(batches: list[tuple[list[str], bool]], size: int, cut: int) -> None:
     """However often it is closed in between, and whatever is cut off its end: the newest, and nothing else."""

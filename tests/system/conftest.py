@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.system.forking import Forking
 
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 30.0
@@ -117,8 +118,9 @@ class Process:
 class Commands:
     """Runs ``bester`` and ``besterd`` in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, forking: Forking) -> None:
         self.folder = folder
+        self.forking = forking
         self._running: list[Process] = []
 
     def bester(
@@ -126,23 +128,22 @@ class Commands:
     ) -> subprocess.CompletedProcess[str]:
         """Runs ``bester`` to its end."""
         more = {"BESTER_PASSWORD": password} if password is not None else {}
-        result = subprocess.run(
-            [str(BIN / "bester"), *arguments],
-            cwd=self.folder,
-            env=environment(**more),
-            input=input.encode() if isinstance(input, str) else input,
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-        return subprocess.CompletedProcess(
-            result.args, result.returncode, result.stdout.decode(), result.stderr.decode()
-        )
+        return self._run("bester", arguments, input.encode() if isinstance(input, str) else input, **more)
 
     def besterd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs ``besterd`` to its end."""
+        return self._run("besterd", arguments, b"")
+
+    def _run(
+        self, program: str, arguments: tuple[str, ...], input: bytes, **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / program), *arguments]
+        return self.forking.run(command, self.folder, environment(**more), input, TIMEOUT_S)
+
+    def installed(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command to its end as it is installed, from the start of its interpreter."""
         return subprocess.run(
-            [str(BIN / "besterd"), *arguments],
+            [str(BIN / program), *arguments],
             cwd=self.folder,
             env=environment(),
             stdin=subprocess.DEVNULL,
@@ -188,10 +189,17 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+@pytest.fixture(scope="session")
+def forking() -> Iterator[Forking]:
+    made = Forking(environment())
+    yield made
+    made.end()
+
+
 @pytest.fixture
-def commands(folder: Path) -> Iterator[Commands]:
-    """The installed commands; what runs is ended after the test."""
-    made = Commands(folder)
+def commands(folder: Path, forking: Forking) -> Iterator[Commands]:
+    """The commands; what runs is ended after the test."""
+    made = Commands(folder, forking)
     try:
         yield made
     finally:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_usage(commands: Commands) -> None:
-    result = commands.besterd("--help")
+    result = commands.installed("besterd", "--help")
     assert result.returncode == 0
     assert result.stdout.startswith("Usage: besterd [CONFIG]")
     for arguments in (["one", "two"], ["--nonsense"]):
@@ -20,7 +20,7 @@ def test_usage(commands: Commands) -> None:
         assert result.returncode == 2
         assert "Usage: besterd [CONFIG]" in result.stderr
         assert not result.stdout
-    assert commands.besterd("--version").stdout.startswith("besterd ")
+    assert commands.installed("besterd", "--version").stdout.startswith("besterd ")
 
 
 def test_no_configuration(commands: Commands) -> None:

@@ -36,7 +36,7 @@ def server(commands: Commands) -> Process:
 
 def test_help_is_quick_and_documents_the_exit_status(commands: Commands) -> None:
     for arguments in (["--help"], ["send", "--help"]):
-        result = commands.bester(*arguments)
+        result = commands.installed("bester", *arguments)
         assert result.returncode == 0
         text = " ".join(result.stdout.split())
         assert "2 wrong usage" in text
@@ -49,7 +49,7 @@ def test_help_is_quick_and_documents_the_exit_status(commands: Commands) -> None
 
 
 def test_version(commands: Commands) -> None:
-    assert commands.bester("--version").stdout.startswith("bester ")
+    assert commands.installed("bester", "--version").stdout.startswith("bester ")
 
 
 # -- init, check -------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from typing import Any, Self
 from uuid import uuid4
 
 from bester.client.seen import Seen, SeenFile
-from bester.client.session import Options, Session
+from bester.client.session import Session
+from bester.client.talking import Options
 from bester.client.url import parse_url
 from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, ReceivedMessage
 from bester.protocol.reports import AuthenticationError, ConnectionClosed, Report

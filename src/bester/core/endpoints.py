@@ -98,6 +98,7 @@ class Session(Endpoint):
         "joined",
         "joined_at",
         "late",
+        "more_mail",
         "phase",
         "position",
         "queue",
@@ -153,6 +154,8 @@ class Session(Endpoint):
         self.read_from = 0
         """Where the page began that is being read."""
         self.reading_mail = False
+        self.more_mail = False
+        """Whether more may have come into its mailbox than the page has that is being read."""
 
 
 class Peer(Endpoint):

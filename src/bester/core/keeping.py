@@ -142,7 +142,10 @@ class Keeping(Giving):
                 delivery = Delivery(None, 0, session.username, session.username, id, type, Raw(data))
                 delivery.kept = delivery.settled = True
                 self.give(session, delivery)
-        if not letters and session.username not in self.depositing:
+        if not letters and session.more_mail:
+            session.more_mail = False
+            self.read_mail(session)
+        elif not letters and session.username not in self.depositing:
             session.phase = Phase.LIVE
             self.refresh(session)
         elif letters and session.acknowledges and self.wants_mail(session):

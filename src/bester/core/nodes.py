@@ -97,3 +97,5 @@ class ForNodes(Delivering):
         for session in self.presence.sessions(username):
             if session.phase is Phase.LIVE:
                 self.queue_to_mailbox(session)
+            elif session.reading_mail:
+                session.more_mail = True

@@ -33,7 +33,7 @@ from bester.errors import (
 from bester.net.peers import Remote
 from bester.protocol.messages import Authentication, Payload
 from bester.protocol.names import username
-from bester.server.commands import Credentials, read_credentials
+from bester.server.arguments import Credentials, read_credentials
 from bester.store.passwords import Passwords
 from bester.store.ports import Account, AccountStore, StoredAccount
 from bester.store.tokens import new_token, token_hash

@@ -1,8 +1,22 @@
-"""What the built-in commands take (docs/protocol.md, section 5)."""
+"""The built-in commands' arguments, as a builtin message carries them (docs/protocol.md, section 5)."""
 
 from __future__ import annotations
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
+
+from bester.errors import BadArguments, Malformed
+from bester.protocol.messages import NOTHING
+
+
+class _Command(Struct):
+    type: str
+    args: Raw = NOTHING
+    command: Raw = NOTHING
+
+
+class _Data(Struct):
+    command: _Command
 
 
 class NoArgs(Struct):
@@ -93,3 +107,48 @@ class Drop(Struct):
     ids: list[int] | None = None
     server: str | None = None
     dead: bool | None = None
+
+
+def read_command(data: Raw) -> tuple[str, Raw]:
+    """Returns a builtin message's command and its arguments, an object.
+
+    Raises:
+        BadArguments: not of section 5's form.
+    """
+    try:
+        command = msgspec.json.decode(data, type=_Data).command
+    except msgspec.DecodeError as error:
+        raise BadArguments(str(error)) from error
+    # COMPAT: the reference daemon's notes spell the arguments "command".
+    args = command.args if len(command.args) else command.command
+    return command.type, args if len(args) else Raw(b"{}")
+
+
+def is_opening(data: Raw) -> bool:
+    """Whether a builtin's data is a command that may stand in a connection's first message."""
+    try:
+        return read_command(data)[0] in ("login", "register")
+    except BadArguments:
+        return False
+
+
+def ends_session(data: Raw) -> bool:
+    """Whether a builtin's data is a command after which no frame may be looked at before it is done."""
+    try:
+        return read_command(data)[0] in ("logout", "close")
+    except BadArguments:
+        return False
+
+
+def read_credentials(data: Raw) -> tuple[str, Credentials]:
+    """Returns ``login`` or ``register`` with its arguments.
+
+    Raises:
+        BadArguments: not of section 5's form.
+        Malformed: a username or password that is no string.
+    """
+    name, args = read_command(data)
+    try:
+        return name, msgspec.json.decode(args, type=Credentials)
+    except msgspec.DecodeError as error:
+        raise Malformed(f"{name}: {error}") from error

@@ -15,13 +15,12 @@ from bester.errors import (
     BadArguments,
     BesterError,
     Internal,
-    Malformed,
     NotAllowed,
     UnknownCommand,
 )
 from bester.net.peers import Remote
 from bester.protocol import frames
-from bester.protocol.messages import NOTHING, Payload
+from bester.protocol.messages import Payload
 from bester.server import queue, views
 from bester.server.arguments import (
     AccountName,
@@ -41,6 +40,7 @@ from bester.server.arguments import (
     Since,
     SomeClients,
     Traced,
+    read_command,
 )
 from bester.server.receipts import check_limit
 from bester.server.supervisor import KEPT_LINES
@@ -54,16 +54,6 @@ log = logging.getLogger("bester.commands")
 BUILTIN = "builtin"
 ADMIN = "admin"
 """The role whose accounts may use the operator's commands."""
-
-
-class _Command(Struct):
-    type: str
-    args: Raw = NOTHING
-    command: Raw = NOTHING
-
-
-class _Data(Struct):
-    command: _Command
 
 
 class CommandCall:
@@ -125,51 +115,6 @@ class CommandCall:
     def its_session(self) -> Session:
         assert self.session is not None
         return self.session
-
-
-def read_command(data: Raw) -> tuple[str, Raw]:
-    """Returns a builtin message's command and its arguments, an object.
-
-    Raises:
-        BadArguments: not of section 5's form.
-    """
-    try:
-        command = msgspec.json.decode(data, type=_Data).command
-    except msgspec.DecodeError as error:
-        raise BadArguments(str(error)) from error
-    # COMPAT: the reference daemon's notes spell the arguments "command".
-    args = command.args if len(command.args) else command.command
-    return command.type, args if len(args) else Raw(b"{}")
-
-
-def is_opening(data: Raw) -> bool:
-    """Whether a builtin's data is a command that may stand in a connection's first message."""
-    try:
-        return read_command(data)[0] in ("login", "register")
-    except BadArguments:
-        return False
-
-
-def ends_session(data: Raw) -> bool:
-    """Whether a builtin's data is a command after which no frame may be looked at before it is done."""
-    try:
-        return read_command(data)[0] in ("logout", "close")
-    except BadArguments:
-        return False
-
-
-def read_credentials(data: Raw) -> tuple[str, Credentials]:
-    """Returns ``login`` or ``register`` with its arguments.
-
-    Raises:
-        BadArguments: not of section 5's form.
-        Malformed: a username or password that is no string.
-    """
-    name, args = read_command(data)
-    try:
-        return name, msgspec.json.decode(args, type=Credentials)
-    except msgspec.DecodeError as error:
-        raise Malformed(f"{name}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from bester.server.trust import Trust
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
-    from bester.server.listening import ListenerConnection
+    from bester.server.servers import ServerSide
 
 log = logging.getLogger("bester.servers")
 
@@ -45,7 +45,7 @@ class Forwarding:
         self.trust = Trust(hall)
         self.outbox = Outbox(hall)
         self.destinations: dict[str, Destination] = {}
-        self.incoming: set[ListenerConnection] = set()
+        self.incoming: set[ServerSide] = set()
         """The links that other servers have opened."""
         self._kinds = Kinds()
         self._dials = asyncio.Semaphore(MAX_DIALS)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bester.core.keeping import Letter
@@ -74,13 +74,20 @@ class Mailboxes:
         """While a session is being made: notices what is put into its mailbox after that was looked into."""
         arrival = Arrival()
         self._arrivals.setdefault(username, []).append(arrival)
+        nodes = self.hall.nodes
         try:
-            yield arrival
+            with nodes.sharing.arriving(username) if nodes is not None else nullcontext():
+                yield arrival
         finally:
             arrivals = self._arrivals[username]
             arrivals.remove(arrival)
             if not arrivals:
                 del self._arrivals[username]
+
+    def came(self, username: str) -> None:
+        """Something was put into an account's mailbox, here or by another node."""
+        for arrival in self._arrivals.get(username, ()):
+            arrival.has_mail = True
 
     async def has_mail(self, username: str) -> bool:
         """Whether the account's mailbox holds anything.
@@ -189,8 +196,7 @@ class Mailboxes:
                 outcomes.append(("skipped", None))
             else:
                 self.stored += 1
-                for arrival in self._arrivals.get(delivery.username, ()):
-                    arrival.has_mail = True
+                self.came(delivery.username)
                 outcomes.append(("stored", None))
         return outcomes
 

@@ -16,6 +16,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import Literal
 
 from bester.errors import BadConfiguration
 
@@ -87,13 +88,9 @@ def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
         BadConfiguration: it cannot be used; the message names the file and says what to do.
     """
     with refusals(path):
-        _make_private(path)
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
+        connection = open_file(path, timeout_s=BUSY_TIMEOUT_S, synchronous="FULL")
         try:
-            # What a savepoint has to remember stays in memory: nothing needs a temporary file when the disk is full.
-            connection.execute("PRAGMA temp_store = MEMORY")
-            _keep_log(connection, path)
-            connection.execute("PRAGMA synchronous = FULL")
+            _refuse_without_log(connection, path)
             connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves it in the disk's cache
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -105,6 +102,30 @@ def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
+    return connection
+
+
+def open_file(path: str, *, timeout_s: float, synchronous: Literal["FULL", "NORMAL"]) -> sqlite3.Connection:
+    """Opens a file, made private where there is none, with a write-ahead log; transactions are the caller's.
+
+    Args:
+        path: the file.
+        timeout_s: how long another one can hold it.
+        synchronous: ``FULL``, where a commit is on disk when it returns.
+
+    Raises:
+        sqlite3.Error, OSError: it cannot be opened.
+    """
+    _make_private(path)
+    connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, cached_statements=256)
+    try:
+        # What a savepoint has to remember stays in memory: nothing needs a temporary file when the disk is full.
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA journal_mode = WAL").close()
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -135,9 +156,9 @@ def disconnect(connection: sqlite3.Connection, *, clean: bool) -> None:
             log.warning("the database was not closed as it should: %s", error)
 
 
-def _keep_log(connection: sqlite3.Connection, path: str) -> None:
-    # Where that fails, by a sync too, SQLite goes on without a log, and only says so.
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+def _refuse_without_log(connection: sqlite3.Connection, path: str) -> None:
+    # Where SQLite cannot keep it, for a sync that fails too, it goes on without one.
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
         raise BadConfiguration(
             f"the database {path} cannot be used: SQLite cannot keep its write-ahead log there; check the disk, and "

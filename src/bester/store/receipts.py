@@ -17,6 +17,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from bester.store.opening import open_file
+
 log = logging.getLogger("bester.receipts")
 
 VERSION = 1
@@ -85,7 +87,7 @@ class Found(list[T]):
     """What was found."""
 
     looked_since: float | None = None
-    """How far back it was looked, in seconds since 1970, where that was not as far as asked; None: all that there is."""
+    """Back to when (seconds since 1970) it was looked, where that was not as far as asked; None: everywhere."""
 
 
 class Bounds(NamedTuple):
@@ -228,13 +230,8 @@ class SqliteReceipts:
 
     def _connect(self) -> sqlite3.Connection:
         crashed = os.path.exists(self.path + "-wal")
-        with suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(self.path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        connection = open_file(self.path, timeout_s=1.0, synchronous="NORMAL")
         try:
-            connection.execute("PRAGMA journal_mode = WAL").close()
-            connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA temp_store = MEMORY")
             if crashed and (told := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
                 raise _Damaged(str(told[0]))
             (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -29,7 +29,7 @@ log = logging.getLogger("bester.web")
 class WebClient(ListenerConnection):
     """The server's end of a WebSocket; other servers do not come this way."""
 
-    def _first_of_server(self, message: FirstMessage, size: int) -> None:
+    def first_of_server(self, message: FirstMessage, size: int) -> None:
         raise BadScope('header.scope must be "client" on a WebSocket')
 
 

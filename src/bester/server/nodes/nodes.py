@@ -282,7 +282,9 @@ class Nodes:
             case Kind.BYE:
                 self.sharing.bye(node, read(note, Named).username)
             case Kind.MAIL:
-                self.hall.exchange.mail_came(read(note, Named).username)
+                username = read(note, Named).username
+                self.hall.mailboxes.came(username)
+                self.hall.exchange.mail_came(username)
             case Kind.END:
                 self._ended(read(note, End))
             case Kind.COMMAND:

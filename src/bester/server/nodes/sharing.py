@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bester.bus.wire import Heard, Listening
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("bester.nodes")
 
 LOOK_AGAIN_S = 1.0
-"""When the mailbox of an account is looked into again after its first session came: what was put there by a node that
-did not know of the session yet."""
+"""When the mailbox of an account is looked into again after its first session came: for what was put there by a node
+whose NATS server had not heard of the session yet."""
 LOOKS_AT_ONCE = 100
 """How many mailboxes are looked into with each sweep."""
 
@@ -41,29 +43,59 @@ class Sharing:
         self.hall = hall
         self.post = post
         self._heard = heard
-        self._listening: dict[str, Listening] = {}
+        self._listening: dict[str, tuple[Listening, int]] = {}
+        """By account, and for how many reasons: it has sessions, or one is being made."""
+        self._here: set[str] = set()
+        """The accounts with sessions here."""
         self._elsewhere: dict[str, set[str]] = {}
         """The nodes that have sessions too, by account; only where there are any."""
         self._looks: deque[tuple[float, str]] = deque()
         """Which mailboxes are looked into again, and when."""
 
+    @contextmanager
+    def arriving(self, username: str) -> Iterator[None]:
+        """While a session is being made: what is brought from now on is for it. NATS hears of it before anything that
+        is asked after this, such as what is in the mailbox."""
+        self._listen(username)
+        try:
+            yield
+        finally:
+            self._unlisten(username)
+
     def presence_changed(self, username: str, online: bool) -> None:
         """An account's first session came, or its last one went."""
         if online:
-            subject = self.post.subjects.account(username)
-            self._listening[username] = self.post.bus.listen(subject, self._heard)
+            self._here.add(username)
+            self._listen(username)
             self.post.to_account(username, Kind.HERE, Named(username))
             self._looks.append((self.hall.exchange.now + LOOK_AGAIN_S, username))
-        elif (listening := self._listening.pop(username, None)) is not None:
-            self.post.bus.unlisten(listening)
+        elif username in self._here:
+            self._here.discard(username)
+            self._unlisten(username)
             self.post.to_account(username, Kind.BYE, Named(username))
             self._elsewhere.pop(username, None)
         self.post.to_watchers(Seen(username))
 
+    def _listen(self, username: str) -> None:
+        known = self._listening.get(username)
+        if known is None:
+            listening = self.post.bus.listen(self.post.subjects.account(username), self._heard)
+            self._listening[username] = (listening, 1)
+        else:
+            self._listening[username] = (known[0], known[1] + 1)
+
+    def _unlisten(self, username: str) -> None:
+        listening, reasons = self._listening[username]
+        if reasons > 1:
+            self._listening[username] = (listening, reasons - 1)
+        else:
+            del self._listening[username]
+            self.post.bus.unlisten(listening)
+
     def here(self, node: str, note: Named) -> None:
         """Another node has sessions of the account."""
         username = note.username
-        if username not in self._listening:
+        if username not in self._here:
             return
         self._elsewhere.setdefault(username, set()).add(node)
         self.hall.exchange.share(username, True)
@@ -97,23 +129,23 @@ class Sharing:
 
     def bus_up(self) -> None:
         """The others hear anew who is here, and what came meanwhile is looked for."""
-        for username in self._listening:
+        for username in self._here:
             self.post.to_account(username, Kind.HERE, Named(username))
             self._looks.append((self.hall.exchange.now, username))
 
     def leave(self) -> None:
         """This node stops: nothing more is brought here."""
-        for username, listening in self._listening.items():
-            self.post.bus.unlisten(listening)
+        for username in self._here:
+            self._unlisten(username)
             self.post.to_account(username, Kind.BYE, Named(username))
-        self._listening.clear()
+        self._here.clear()
 
     def sweep(self, now: float) -> None:
         """Looks into mailboxes again, when it is time."""
         names: set[str] = set()
         while self._looks and self._looks[0][0] <= now and len(names) < LOOKS_AT_ONCE:
             names.add(self._looks.popleft()[1])
-        for username in names & self._listening.keys():
+        for username in names & self._here:
             self.hall.spawn(self._look(username))
 
     async def _look(self, username: str) -> None:

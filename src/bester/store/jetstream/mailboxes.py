@@ -22,6 +22,7 @@ from bester.store.jetstream.stream import Repeated, Stored, Stream, Wanted
 from bester.store.ports import KeptLetter, Letter, MailboxBounds, MailboxSize
 
 PAGE = 256
+TAKEN_S = 10.0
 COUNTED_S = 10.0
 """How long what a mailbox was found to hold is believed, beside what this node has done since."""
 MAX_COUNTED = 100_000
@@ -71,6 +72,8 @@ class JetStreamMailboxes:
         self._turn = asyncio.Lock()
         """Whose letters are being put: they go out in the order of the calls."""
         self._counted: dict[str, _Counted] = {}
+        self._taken: dict[str, float] = {}
+        """The letters that were taken a moment ago, by subject: a page that is being read may still have them."""
         self._putting: dict[str, asyncio.Future[None]] = {}
         """The letters that are on their way, by subject."""
 
@@ -99,6 +102,7 @@ class JetStreamMailboxes:
                     outcomes[-1] = MailboxFull()
                     continue
                 counted.add(subject, size)
+                self._taken.pop(subject, None)
                 waiting.append((letter.username, subject, self._put(subject, letter, bounds, now)))
         failure: BaseException | None = None
         for username, subject, future in waiting:
@@ -176,7 +180,7 @@ class JetStreamMailboxes:
             for stored in page:
                 after = stored.position
                 letter, expires = _letter(stored)
-                if expires <= now:
+                if expires <= now or stored.subject in self._taken:
                     continue
                 size += len(letter.data)
                 if found and size > max_bytes:
@@ -195,8 +199,16 @@ class JetStreamMailboxes:
             putting = self._putting.get(subject)
         if putting is not None:
             await asyncio.shield(putting)
+        self._note_taken(subject)
         await self._mail.purge(subject)
         self._forget(username, subject)
+
+    def _note_taken(self, subject: str) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._taken and now - next(iter(self._taken.values())) > TAKEN_S:
+            del self._taken[next(iter(self._taken))]
+        self._taken.pop(subject, None)
+        self._taken[subject] = now
 
     async def clear_mailbox(self, username: str) -> int:
         count = await self._mail.purge(self._subject(username, ""))

@@ -1,8 +1,8 @@
 """Receipts of all nodes of a server, in JetStream: each message of the stream is a batch of one node.
 
-Those of good messages and of bad ones have a subject each, since most who ask want to know of the few bad ones. There is
-no index: whoever asks looks through the stream from its end backwards, and says how far that was where it was not all
-(:data:`MAX_LOOK_S`, :data:`MAX_LOOK_BYTES`). As in a file, what cannot be kept is dropped and counted.
+Those of good messages and of bad ones have a subject each, since most who ask want to know of the few bad ones.
+There is no index: whoever asks looks through the stream from its end backwards, and says how far that was where it was
+not all (:data:`MAX_LOOK_S`, :data:`MAX_LOOK_BYTES`). As in a file, what cannot be kept is dropped and counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -88,7 +88,7 @@ class JetStreamReceipts:
         return Stream(self._bus, wanted)
 
     def open(self) -> None:
-        self._spawn(lambda: [], 0, self._bounds)
+        self._spawn(list, 0, self._bounds)
 
     def add(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
         if self._closed or len(self._tasks) >= MAX_PENDING:
@@ -193,8 +193,8 @@ class JetStreamReceipts:
 
     async def _look(
         self, good: bool | None, since: float, wanted: Callable[[Receipt], bool], found: Found[Receipt] | Found[Cause]
-    ) -> AsyncIterator[list[Receipt]]:
-        """Gives what is wanted, the newest first, a window of the stream at a time; notes in ``found`` where it ends."""
+    ) -> AsyncGenerator[list[Receipt]]:
+        """Gives what is wanted, the newest first, a window at a time; ``found`` is told where it ends too early."""
         await self.settle()
         since = max(since, time.time() - self._bounds.days * 86_400)
         subject = self._all if good is None else self._subjects[good]

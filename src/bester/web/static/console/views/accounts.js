@@ -3,6 +3,7 @@
 import { ask, badge, check, empty, field, h, replace, table, toast } from "../../ui/dom.js";
 import { bytes, count, day, span } from "../../ui/format.js";
 import { command, session } from "../api.js";
+import { attempt, confirm, pager, rowButton } from "./acting.js";
 import { poll } from "./polling.js";
 
 const PAGE = 50;
@@ -78,56 +79,23 @@ export function accounts({ page, tools }) {
           { label: "", kind: "actions", cell: actions },
         ],
       }),
-      pager(rows),
+      pager({
+        shown: `Page ${pages.length}`,
+        back: pages.length > 1 && (() => turn(() => pages.pop())),
+        on: more && (() => turn(() => pages.push(rows.at(-1).username))),
+      }),
     );
   }
 
-  function pager(rows) {
-    const turn = (change) => {
-      change();
-      polling.now();
-    };
-    return h(
-      "div.pager",
-      null,
-      h(
-        "button.small",
-        {
-          type: "button",
-          disabled: pages.length === 1,
-          dataset: { focus: "back" },
-          onclick: () => turn(() => pages.pop()),
-        },
-        "Back",
-      ),
-      h("span", null, `Page ${pages.length}`),
-      h(
-        "button.small",
-        {
-          type: "button",
-          disabled: !more,
-          dataset: { focus: "on" },
-          onclick: () => turn(() => pages.push(rows.at(-1).username)),
-        },
-        "More",
-      ),
-    );
+  function turn(change) {
+    change();
+    polling.now();
   }
 
   function actions(row) {
     const name = row.username;
     const button = (label, what, act, disabled = false) =>
-      h(
-        "button.small.quiet",
-        {
-          type: "button",
-          disabled,
-          dataset: { focus: `${what}:${name}` },
-          "aria-label": `${label} ${name}`,
-          onclick: () => act(row),
-        },
-        what,
-      );
+      rowButton({ what, about: name, label: `${label} ${name}`, disabled, onclick: () => act(row) });
     return h(
       "div.buttons",
       null,
@@ -212,9 +180,8 @@ export function accounts({ page, tools }) {
 
   function remove({ username, mailbox }) {
     const lost = mailbox?.messages ? ` The ${count(mailbox.messages)} messages in its mailbox go with it.` : "";
-    ask({
+    confirm({
       title: `Remove ${username}?`,
-      danger: true,
       action: "Remove account",
       body: `Its sessions end, and it cannot sign in any more.${lost} There is no way back.`,
       run: async () => {
@@ -225,14 +192,9 @@ export function accounts({ page, tools }) {
   }
 
   async function sessions({ username }) {
-    let found;
-    try {
-      const all = await command("listClients", { after: before(username), limit: 2 });
-      found = all.find((client) => client.username === username)?.sessions ?? [];
-    } catch (error) {
-      toast(error.message, "bad");
-      return;
-    }
+    const all = await attempt(() => command("listClients", { after: before(username), limit: 2 }));
+    if (!all) return;
+    const found = all.find((client) => client.username === username)?.sessions ?? [];
     const most = 20;
     const body = h(
       "div.stack",
@@ -250,9 +212,8 @@ export function accounts({ page, tools }) {
       found.length > most && h("p.muted", null, `and ${found.length - most} more`),
       h("p.muted", null, "Ending them lets the account sign in again; set a password to keep it out."),
     );
-    ask({
+    confirm({
       title: `Sessions of ${username}`,
-      danger: true,
       action: found.length > 1 ? `End all ${found.length} sessions` : "End the session",
       body,
       run: async () => {

@@ -3,6 +3,7 @@
 import { ask, badge, empty, h, replace, table, toast } from "../../ui/dom.js";
 import { clock, count, millis, rate, span } from "../../ui/format.js";
 import { command } from "../api.js";
+import { attempt, confirm, rowButton } from "./acting.js";
 import { poll } from "./polling.js";
 
 const MOST = 100;
@@ -82,17 +83,7 @@ export function handlers({ page, live }) {
 
   function actions(row) {
     const { type } = row;
-    const button = (what, act) =>
-      h(
-        "button.small.quiet",
-        {
-          type: "button",
-          dataset: { focus: `${what}:${type}` },
-          "aria-label": `${what} ${type}`,
-          onclick: () => act(row),
-        },
-        what,
-      );
+    const button = (what, act) => rowButton({ what, about: type, onclick: () => act(row) });
     const can = [];
     if (row.process) can.push(button("Log", log));
     if ((row.stopped || (row.process && !row.process.pid)) && (row.classic || row.process))
@@ -102,19 +93,16 @@ export function handlers({ page, live }) {
   }
 
   async function start({ type }) {
-    try {
+    await attempt(async () => {
       await command("startHandler", { type });
       toast(`${type} was started.`);
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    });
     polling.now();
   }
 
   function drain({ type }) {
-    ask({
+    confirm({
       title: `Drain ${type}?`,
-      danger: true,
       action: "Drain",
       body: "Its handlers get no new messages, finish what they have, and stop. New messages of this type are reported bad until somebody serves it again.",
       run: async () => {
@@ -126,9 +114,8 @@ export function handlers({ page, live }) {
   }
 
   function stop({ type }) {
-    ask({
+    confirm({
       title: `Stop ${type} now?`,
-      danger: true,
       action: "Stop",
       body: "What its handlers are working on fails, and is reported bad to the senders. Drain it to let that finish first.",
       run: async () => {
@@ -140,7 +127,7 @@ export function handlers({ page, live }) {
   }
 
   async function log({ type }) {
-    try {
+    await attempt(async () => {
       const lines = await command("handlerLog", { type, lines: 200 });
       const text = lines.map(({ time, line }) => `${clock(time)}  ${line}`).join("\n");
       const body = text
@@ -148,9 +135,7 @@ export function handlers({ page, live }) {
         : h("p.muted", null, "It wrote nothing yet.");
       ask({ title: `What ${type} wrote`, body, action: "Close" });
       body.scrollTop = body.scrollHeight;
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    });
   }
 
   const polling = poll(

@@ -5,6 +5,7 @@ import { clock, count, millis } from "../../ui/format.js";
 import { kindOf, picture } from "../../ui/route.js";
 import { canSend, command, givePassword, sender, session } from "../api.js";
 import { toReceipt } from "../model.js";
+import { pager } from "./acting.js";
 import { poll } from "./polling.js";
 
 const PAGE = 50;
@@ -103,26 +104,15 @@ function stream({ page, tools }) {
           { label: "Id", cell: (row) => h("span.cut.mono", { title: row.id }, row.id || "–") },
         ],
       }),
-      h(
-        "div.pager",
-        null,
-        h(
-          "button.small",
-          { type: "button", disabled: turned === 0, dataset: { focus: "back" }, onclick: turn(() => (turned -= 1)) },
-          "Newer",
-        ),
-        h(
-          "span",
-          null,
+      pager({
+        shown: [
           turned ? `Page ${turned + 1}` : "The newest",
           unrecorded > 0 && ` · ${count(unrecorded)} more were only counted`,
-        ),
-        h(
-          "button.small",
-          { type: "button", disabled: !more, dataset: { focus: "on" }, onclick: turn(() => (turned += 1)) },
-          "Older",
-        ),
-      ),
+        ],
+        back: turned > 0 && turn(() => (turned -= 1)),
+        on: more && turn(() => (turned += 1)),
+        names: ["Newer", "Older"],
+      }),
     );
   }
 

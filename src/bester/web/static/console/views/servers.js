@@ -3,6 +3,7 @@
 import { ask, badge, empty, h, replace, table, toast } from "../../ui/dom.js";
 import { bytes, clock, count, day, span } from "../../ui/format.js";
 import { command } from "../api.js";
+import { attempt, confirm, pager, rowButton } from "./acting.js";
 import { poll } from "./polling.js";
 
 const PAGE = 50;
@@ -78,16 +79,12 @@ export function servers({ page }) {
     return h(
       "div.buttons",
       null,
-      h(
-        "button.small.quiet",
-        {
-          type: "button",
-          dataset: { focus: `retry:${row.name}` },
-          "aria-label": `Retry all for ${row.name}`,
-          onclick: () => retry({ server: row.name }, `all for ${row.name}`),
-        },
-        "Retry all",
-      ),
+      rowButton({
+        what: "Retry all",
+        about: row.name,
+        label: `Retry all for ${row.name}`,
+        onclick: () => retry({ server: row.name }, `all for ${row.name}`),
+      }),
     );
   }
 
@@ -159,31 +156,11 @@ export function servers({ page }) {
           { label: "", kind: "actions", cell: queueActions },
         ],
       }),
-      h(
-        "div.pager",
-        null,
-        h(
-          "button.small",
-          {
-            type: "button",
-            disabled: pages.length === 1,
-            dataset: { focus: "back" },
-            onclick: () => turn(() => pages.pop()),
-          },
-          "Back",
-        ),
-        h("span", null, `Page ${pages.length}`),
-        h(
-          "button.small",
-          {
-            type: "button",
-            disabled: !more,
-            dataset: { focus: "on" },
-            onclick: () => turn(() => pages.push(rows.at(-1).id)),
-          },
-          "More",
-        ),
-      ),
+      pager({
+        shown: `Page ${pages.length}`,
+        back: pages.length > 1 && (() => turn(() => pages.pop())),
+        on: more && (() => turn(() => pages.push(rows.at(-1).id))),
+      }),
     );
   }
 
@@ -193,17 +170,8 @@ export function servers({ page }) {
   }
 
   function queueActions(row) {
-    const button = (what, act) =>
-      h(
-        "button.small.quiet",
-        {
-          type: "button",
-          dataset: { focus: `${what}:${row.id}` },
-          "aria-label": `${what} message ${row.id}`,
-          onclick: act,
-        },
-        what,
-      );
+    const button = (what, onclick) =>
+      rowButton({ what, about: row.id, label: `${what} message ${row.id}`, onclick });
     return h(
       "div.buttons",
       null,
@@ -214,7 +182,7 @@ export function servers({ page }) {
   }
 
   async function look({ id }) {
-    try {
+    await attempt(async () => {
       const found = await command("showQueue", { id });
       const facts = [
         ["For", found.server],
@@ -241,26 +209,21 @@ export function servers({ page }) {
         found.cut && h("p.muted", null, "Only the first 64 KiB are shown."),
       );
       ask({ title: `Message ${id}`, body, action: "Close" });
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    });
   }
 
   async function retry(args, what) {
-    try {
+    await attempt(async () => {
       await command("retryQueue", args);
       toast(`Trying ${what} now.`);
-    } catch (error) {
-      toast(error.message, "bad");
-    }
+    });
     queuePolling.now();
     linkPolling.now();
   }
 
   function drop({ id, server }) {
-    ask({
+    confirm({
       title: `Drop message ${id}?`,
-      danger: true,
       action: "Drop message",
       body: `${server} will not get it. There is no way back.`,
       run: async () => {

@@ -1,0 +1,232 @@
+"""What a client says to its server on a connection, and what comes back.
+
+What is received becomes a future's result or a message in the inbox while it is read: there are no tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+
+from bester.client.deliveries import Deliveries
+from bester.client.inbox import Inbox
+from bester.client.seen import Seen
+from bester.client.waiting import Waiting
+from bester.net.channel import Channel
+from bester.protocol.client import ClientConversation, Pong, ReceivedMessage
+from bester.protocol.reports import (
+    ClientError,
+    ConnectionClosed,
+    FatalError,
+    Report,
+    ReportError,
+)
+
+_log = logging.getLogger("bester.client")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a session's owner asks for; see :class:`bester.client.client.Client`."""
+
+    tls: ssl.SSLContext | None
+    max_queued: int
+    on_message: Callable[[ReceivedMessage], object] | None
+    on_connection: Callable[[bool, str], object] | None
+    connect_timeout_s: float
+    max_frame_bytes: int
+    seen: Seen
+    reconnect: bool
+    retry_first_s: float
+    retry_max_s: float
+    idle_ping_s: float
+
+
+class Talking:
+    """Who waits for what, whatever connection there is."""
+
+    def __init__(self, options: Options) -> None:
+        self.channel: Channel | None = None
+        """The connection that we were let in on; the last one, where there is none."""
+        self.conversation = ClientConversation()
+        self.next_id = count(1).__next__
+        self.options = options
+        self._on_message = options.on_message
+        self.connecting = False
+        self.closing = False
+        self.fatal: ReportError | None = None
+        self.cause: Exception | None = None
+        self.refusal: ClientError | None = None
+        self.pending: dict[str, asyncio.Future[Report]] = {}
+        self.pings: dict[str, asyncio.Future[None]] = {}
+        self.inbox = Inbox(options.max_queued, self._pause, self._resume)
+        self.deliveries = Deliveries(options.seen, self._acknowledge, self._not_recorded)
+        self.waiting = Waiting()
+
+    def keep(self) -> None:
+        """Something waits for its report: sees to it that the connection lasts, or that there is one."""
+        raise AssertionError
+
+    def closed_error(self) -> ConnectionClosed:
+        """Returns why there is no connection."""
+        if (self.closing or self.channel is None) and self.fatal is None and self.refusal is None:
+            return ConnectionClosed("the client is closed")
+        return self.lost_error()
+
+    def lost_error(self) -> ConnectionClosed:
+        """Returns why there is no connection any more."""
+        told = self.fatal or self.refusal
+        if told is not None:
+            error = ConnectionClosed(told.message, told.code, told.temporary)
+        else:
+            why = self.cause or "closed by the server"
+            error = ConnectionClosed(f"the connection was lost: {why}", temporary=True)
+        error.__cause__ = self.cause
+        return error
+
+    # -- to the server ----------------------------------------------------------------------------------------
+
+    def write(self, frame: bytes, id: str) -> asyncio.Future[Report]:
+        """Sends a frame soon, and returns the future of the report with this id.
+
+        Raises:
+            ConnectionClosed: there is no connection.
+            ValueError: a message with this id has no report yet.
+        """
+        channel = self.channel
+        if channel is None or channel.closed:
+            raise self.closed_error()
+        pending = self.pending
+        if id in pending and not pending[id].done():
+            raise ValueError(f"a message with the id {id!r} has no report yet")
+        future = pending[id] = channel.loop.create_future()
+        channel.write(frame)
+        return future
+
+    def write_once(self, frame: bytes, id: str) -> asyncio.Future[Report]:
+        """As :meth:`write`; but without a connection the frame waits for one, and it is sent until it is reported.
+
+        Raises:
+            ConnectionClosed: the client is not open, or the server does not let it in any more.
+            ValueError: a message with this id has no report yet.
+        """
+        channel = self.channel
+        if channel is None or self.closing or self.refusal is not None:
+            raise self.closed_error()
+        pending = self.pending
+        if id in pending and not pending[id].done():
+            raise ValueError(f"a message with the id {id!r} has no report yet")
+        future: asyncio.Future[Report] = channel.loop.create_future()
+        pending[id] = future
+        self.waiting.add(id, frame, future)
+        future.add_done_callback(partial(self._settled, id))
+        if not channel.closed:
+            channel.write(frame)
+        self.keep()
+        return future
+
+    def _settled(self, id: str, future: asyncio.Future[Report]) -> None:
+        self.waiting.settle(id, future)
+        if self.pending.get(id) is future:
+            del self.pending[id]
+
+    async def ping(self, timeout: float | None) -> None:
+        """Returns when the server answered."""
+        channel = self.channel
+        if channel is None or channel.closed:
+            raise self.closed_error()
+        id = f"ping-{self.next_id()}"
+        future = self.pings[id] = asyncio.get_running_loop().create_future()
+        channel.write(self.conversation.ping(id))
+        try:
+            async with asyncio.timeout(timeout):
+                await future
+        finally:
+            self.pings.pop(id, None)
+
+    def _acknowledge(self, ids: list[str]) -> None:
+        if self.channel is not None:
+            self.channel.write(self.conversation.ack(ids))
+
+    def _not_recorded(self, error: OSError) -> None:
+        _log.error("deliveries cannot be recorded, and are not acknowledged: %s", error)
+        if self.channel is not None:
+            self.channel.abort(error)
+
+    # -- from the server --------------------------------------------------------------------------------------
+
+    async def take(self) -> ReceivedMessage | None:
+        """Returns the next message, and is done with the one before; None when the client was closed."""
+        self.deliveries.release()
+        message = await self.inbox.take()
+        if message is not None and message.delivery_id is not None:
+            self.deliveries.hold(message.delivery_id)
+        return message
+
+    def received(self, bodies: list[bytes]) -> None:
+        """Takes what the server sent."""
+        receive = self.conversation.receive
+        pending = self.pending
+        for body in bodies:
+            event = receive(body)
+            if type(event) is Report:  # isinstance is slow to say no
+                future = pending.pop(event.id, None)
+                if future is not None and not future.done():
+                    future.set_result(event)
+            elif type(event) is ReceivedMessage:
+                self._deliver(event)
+            elif isinstance(event, Pong):
+                ping = self.pings.pop(event.id, None)
+                if ping is not None and not ping.done():
+                    ping.set_result(None)
+            elif isinstance(event, FatalError):
+                self.fatal = event.error
+
+    def _deliver(self, message: ReceivedMessage) -> None:
+        """Gives a message to whoever takes it, unless it was given out before."""
+        delivery_id = message.delivery_id
+        if delivery_id is not None and not self.deliveries.is_new(delivery_id):
+            return
+        if self._on_message is None:
+            done = self.inbox.put(message)
+        else:
+            try:
+                self._on_message(message)
+                done = True
+            except Exception:
+                _log.exception("on_message failed for a message of type %s", message.type)
+                if delivery_id is not None:
+                    self.deliveries.forget(delivery_id)
+                return
+        if done and delivery_id is not None:
+            self.deliveries.done(delivery_id)
+
+    def _pause(self) -> None:
+        if self.channel is not None:
+            self.channel.pause()
+
+    def _resume(self) -> None:
+        if self.channel is not None:
+            self.channel.resume()
+
+    # -- is anybody there? what the keeper asks -----------------------------------------------------------------
+
+    def heard(self) -> bool:
+        channel = self.channel
+        if channel is None or self.inbox.paused:
+            return True
+        heard, channel.heard = channel.heard, False
+        return heard
+
+    def probe(self) -> None:
+        if self.channel is not None:
+            self.channel.write(self.conversation.ping(f"ping-{self.next_id()}"))
+
+    def cut(self, reason: str) -> None:
+        if self.channel is not None:
+            self.channel.abort(TimeoutError(reason))

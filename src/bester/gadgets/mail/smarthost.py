@@ -1,0 +1,141 @@
+"""One conversation with the smarthost: what it says of each recipient of each mail."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiosmtplib
+
+from bester.gadgets.mail.message import printable
+from bester.gadgets.mail.settings import Smarthost
+from bester.gadgets.settings import SettingsError
+
+MAX_TEXT = 500
+QUIT_S = 5.0
+OUR_LOGIN = (530, 534, 535, 538)
+"""What is said of our login, and not of a mail: the operator can put it right, so no mail fails for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What became of a mail for one recipient."""
+
+    good: bool
+    permanent: bool = False
+    code: int | None = None
+    text: str = ""
+
+
+class Unreachable(Exception):
+    """There is no conversation (any more); nothing was said of what had no answer yet."""
+
+
+class Route:
+    """Where mail goes out, and with which credentials; the files are read once."""
+
+    def __init__(self, settings: Smarthost, hostname: str) -> None:
+        """Checks what the settings name.
+
+        Raises:
+            SettingsError: a file cannot be used.
+        """
+        self.settings = settings
+        self.hostname = hostname
+        self.password = settings.password
+        if settings.password_file is not None:
+            try:
+                self.password = Path(settings.password_file).read_text(encoding="utf-8").strip("\r\n")
+            except (OSError, ValueError) as error:
+                raise SettingsError(f"smarthost.passwordFile: {settings.password_file}: {error}") from error
+        self.context: ssl.SSLContext | None = None
+        if settings.tls != "none":
+            try:
+                self.context = ssl.create_default_context(cafile=settings.ca)
+            except (OSError, ssl.SSLError) as error:
+                raise SettingsError(f"smarthost.ca: {settings.ca}: {error}") from error
+            self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+
+class Conversation:
+    """A connection to the smarthost, for ``async with``.
+
+    Raises:
+        Unreachable: when it is entered: no connection, no TLS, a certificate that proves another name, or no login.
+    """
+
+    def __init__(self, route: Route) -> None:
+        settings = route.settings
+        self._smtp = aiosmtplib.SMTP(
+            hostname=settings.address,
+            port=settings.port,
+            username=settings.username,
+            password=route.password if settings.username is not None else None,
+            local_hostname=route.hostname,
+            timeout=settings.timeout,
+            use_tls=settings.tls == "implicit",
+            start_tls=settings.tls == "starttls",
+            tls_context=route.context,
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._smtp.connect()
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise Unreachable(_told(error)) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._smtp.is_connected and error is None:
+            with suppress(aiosmtplib.SMTPException, OSError):  # all that mattered was answered before
+                await self._smtp.quit(timeout=QUIT_S)
+        self._smtp.close()
+
+    async def send(self, sender: str, recipients: Sequence[str], content: bytes, utf8: bool) -> dict[str, Said]:
+        """Sends a mail, and returns what was said of each recipient.
+
+        Raises:
+            Unreachable: the connection was lost before everything was answered: the smarthost may have the mail.
+        """
+        try:
+            options = ["SMTPUTF8"] if utf8 else None
+            refused, _ = await self._smtp.sendmail(sender, list(recipients), content, mail_options=options)
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            return {one.recipient: _judged(one.code, one.message) for one in error.recipients}
+        except aiosmtplib.SMTPResponseException as error:
+            return dict.fromkeys(recipients, _judged(error.code, error.message))
+        except aiosmtplib.SMTPNotSupported as error:
+            return dict.fromkeys(recipients, Said(False, True, None, printable(error.message, MAX_TEXT)))
+        except (aiosmtplib.SMTPException, OSError) as error:
+            self._smtp.close()
+            raise Unreachable(_told(error)) from error
+        except asyncio.CancelledError:
+            self._smtp.close()
+            raise
+        said = {address: _judged(one.code, one.message) for address, one in refused.items()}
+        return {address: said.get(address, Said(True)) for address in recipients}
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to send on."""
+        return self._smtp.is_connected
+
+
+def _judged(code: int, text: str) -> Said:
+    permanent = 500 <= code <= 599 and code not in OUR_LOGIN
+    return Said(False, permanent, code, printable(text, MAX_TEXT))
+
+
+def _told(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        text = f"{error.code} {error.message}"
+    return printable(text, MAX_TEXT)

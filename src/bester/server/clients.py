@@ -1,0 +1,237 @@
+"""A client's side of a connection to a listener (docs/protocol.md, sections 2 and 5)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bester.core.dispatch import RESERVED_TYPES
+from bester.core.endpoints import Endpoint, Session
+from bester.core.route import Trail
+from bester.errors import (
+    AuthenticationRequired,
+    BesterError,
+    Malformed,
+    NotAllowed,
+    SessionEnded,
+    ShuttingDown,
+    StorageFull,
+    Throttled,
+)
+from bester.protocol import frames, link
+from bester.protocol.messages import (
+    FirstHeader,
+    FirstMessage,
+    Header,
+    Payload,
+    checked_trace,
+    decode_ack,
+    decode_message,
+)
+from bester.server.arguments import ends_session, is_opening
+from bester.server.commands import BUILTIN, CommandCall
+from bester.server.conversation import Conversation
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+AUTH_ID = "auth_special"
+"""The id of the report that answers a client's first message."""
+
+
+class ClientSide(Conversation):
+    """Authenticates a client, and takes its messages."""
+
+    def __init__(self, hall: Hall) -> None:
+        super().__init__(hall)
+        self.quiet: asyncio.Future[None] | None = None
+        """Set while a command waits for the outstanding messages."""
+
+    # -- who it is -----------------------------------------------------------------------------------------------
+
+    def first_of_client(self, message: FirstMessage) -> None:
+        """Checks who it is, or lets it open an account."""
+        authentication = message.header.authentication
+        payload = message.payload
+        if authentication is None:
+            opening = payload is not None and payload.type == BUILTIN and is_opening(payload.data)
+            if not opening:
+                self.refuse(AuthenticationRequired(), AUTH_ID)
+                return
+        self.hall.gate.leave(self)
+        self.wait_in_line()
+        self.hall.spawn(self._authenticate(message))
+
+    async def _authenticate(self, message: FirstMessage) -> None:
+        """Checks who a client is; reading has stopped meanwhile."""
+        accounts = self.hall.accounts
+        payload = message.payload
+        data: bytes | None = None
+        try:
+            with accounts.checking() as login:
+                if message.header.authentication is not None:
+                    account = await accounts.authenticate(message.header.authentication, self.remote, login)
+                else:
+                    assert payload is not None
+                    account = await accounts.open_by_command(payload, self.remote, login)
+                    payload = None
+                if self.ended:
+                    return
+                if self.hall.stopping:
+                    raise ShuttingDown
+                known = (*accounts.features, link.ROUTE)
+                features = tuple(feature for feature in message.header.features if feature in known)
+                token = None
+                if "token" in features:
+                    try:
+                        token = await accounts.new_token(account.username)
+                    except StorageFull:
+                        # Rather without a token than not at all: what it takes out of its mailbox makes room.
+                        features = tuple(feature for feature in features if feature != "token")
+                with self.hall.mailboxes.arriving(account.username) as arrival:
+                    has_mail = await self.hall.mailboxes.has_mail(account.username)
+                    # From here on there is no other await until the session is there.
+                    has_mail = has_mail or arrival.has_mail
+                login.check()
+        except (Malformed, SessionEnded) as error:
+            self.fail(error)
+            return
+        except BesterError as error:
+            self.hall.counts.logins_failed += 1
+            self.refuse(error, AUTH_ID)
+            return
+        if self.ended:
+            return
+        session = Session(
+            account.username,
+            self.hall.config.server.name,
+            roles=account.roles,
+            features=features,
+            created=account.created,
+            since=self.hall.clock(),
+            carrier=self,
+        )
+        if not accounts.session_began(session, token):
+            self.refuse(Throttled("too many sessions of this account"), AUTH_ID)
+            return
+        self.hall.counts.logins += 1
+        self.endpoint = session
+        exchange = self.hall.exchange
+        exchange.now = self.hall.clock()
+        # What its socket does not take shows at once, so that no report says that the client has it.
+        self.transport.set_write_buffer_limits(high=1, low=0)
+        limits = self.hall.config.limits
+        welcome = {
+            "server": self.hall.config.server.name,
+            "features": features,
+            "limits": {"maxMessage": limits.max_message, "maxInFlight": limits.max_in_flight},
+        }
+        if token is not None:
+            welcome["token"] = token
+        # The members are spliced into the report's payload, whose id has been written before them.
+        fields = b"," + frames.encode_text(welcome)[1:-1]
+        exchange.add_session(session, has_mail=has_mail)
+        self.write([frames.report(AUTH_ID, data=data, fields=fields)])
+        if self.ended:
+            return  # the client is gone already
+        self.framer.max_size = limits.max_message
+        if payload is not None and payload.type != "dummy":
+            self._handle(session, payload, message.header, len(payload.data))
+        if payload is None or payload.type != BUILTIN or not ends_session(payload.data):
+            self.go_on(self._from_client, -1)
+        self.hall.flush_soon()
+        if self.input_ended and self.endpoint is session:
+            session.closing = True
+            self.end_if_quiet(session)
+
+    def end_session(self, error: BesterError) -> None:
+        """Ends an authenticated session from the server's side."""
+        self.fail(error)
+
+    # -- its messages --------------------------------------------------------------------------------------------
+
+    def _from_client(self, body: bytes) -> None:
+        endpoint = self.endpoint
+        if endpoint is None:
+            return  # the session has just ended; nothing after that is looked at
+        if endpoint.acknowledges and (ids := decode_ack(body)) is not None:
+            assert isinstance(endpoint, Session)
+            self.hall.exchange.acknowledged(endpoint, ids)
+            return
+        message = decode_message(body)
+        payload = message.payload
+        header = message.header
+        if header.once or header.route or header.dry_run or header.traceparent or payload.type in RESERVED_TYPES:
+            self._handle(endpoint, payload, header, len(body))
+        else:
+            self.hall.exchange.message(endpoint, payload, len(body))
+
+    def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
+        type = payload.type
+        asks = header.route or header.dry_run
+        if asks and not (isinstance(endpoint, Session) and link.ROUTE in endpoint.features):
+            error = NotAllowed("the session has not asked for the feature route, or was not granted it")
+            self.hall.exchange.write(endpoint, frames.report(payload.id, error))
+        elif type == "dummy":
+            self.hall.exchange.write(endpoint, frames.pong(payload.id))
+        elif type == BUILTIN:
+            self._builtin(endpoint, payload)
+        else:
+            trace = checked_trace(header.traceparent)
+            trail = Trail(header.dry_run) if asks else None
+            self.hall.exchange.message(endpoint, payload, size, once=header.once, trace=trace, trail=trail)
+
+    # -- built-in commands ---------------------------------------------------------------------------------------
+
+    def _builtin(self, endpoint: Endpoint, payload: Payload) -> None:
+        assert isinstance(endpoint, Session)
+        limit = self.hall.config.limits.max_in_flight
+        if len(endpoint.commands) >= limit:
+            error = Throttled(f"at most {limit} built-in commands may be under way")
+            self.hall.exchange.write(endpoint, frames.report(payload.id, error))
+            return
+        endpoint.commands.append(payload)
+        if ends_session(payload.data):
+            self.wait_in_line()
+        if len(endpoint.commands) == 1:
+            self.hall.spawn(self._run_builtins(endpoint))
+
+    async def _run_builtins(self, session: Session) -> None:
+        while session.commands and not session.closed:
+            call = CommandCall(self.hall, session, self.remote)
+            payload = session.commands[0]
+            if ends_session(payload.data):
+                await self._outstanding_done(session)
+            report = await call.run(payload)
+            if session.closed:
+                return
+            session.commands.pop(0)
+            self.hall.exchange.write(session, report)
+            self.hall.flush_soon()
+            if call.closes:
+                self.end()
+            elif call.logged_out:
+                self.flush_out()
+                self.leave()
+                self.scope = "client"
+                self.framer.max_size = self.hall.config.limits.max_first_message
+                self.hall.gate.enter(self)
+                self.go_on(self.first, 1)
+                return
+            elif ends_session(payload.data):
+                self.go_on(self._from_client, -1)  # it was refused
+        if self.input_ended:
+            self.end_if_quiet(session)
+
+    async def _outstanding_done(self, session: Session) -> None:
+        """Waits until all that the session sent before has its report."""
+        if session.busy:
+            self.quiet = asyncio.get_running_loop().create_future()
+            session.closing = True
+            await self.quiet
+            session.closing = self.input_ended
+
+    def end_if_quiet(self, session: Session) -> None:
+        """Ends a closing connection, unless something that came on it is under way."""
+        if not session.busy and not session.commands:
+            self.end()

@@ -1,0 +1,143 @@
+"""What the states of a connection to a listener share: how it is read and ended, whoever is at its other end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bester.core.endpoints import Endpoint, Session
+from bester.errors import BesterError, ShuttingDown
+from bester.protocol import frames
+from bester.server.connection import Connection, Stop
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.session")
+
+UNREAD_BYTES = 64 * 1024
+"""What a client may leave unread before it is not read from either."""
+
+
+class Conversation(Connection):
+    """A connection to a listener, and the endpoint that it becomes."""
+
+    def __init__(self, hall: Hall) -> None:
+        limits = hall.config.limits
+        # Which scope it is shows only in the first message; only where an unproven server is welcome may that be large.
+        super().__init__(hall, limits.max_first_message, self.first)
+        self.endpoint: Endpoint | None = None
+        self._at_most = 1
+        self.scope = ""
+        """After a logout: the scope that the connection has already said."""
+        self._aside: list[bytes] = []
+        """Frames that were cut before it was known that the ones before them must be done first."""
+        self.input_ended = False
+
+    def first(self, body: bytes) -> None:
+        """Takes the first frame."""
+        raise AssertionError
+
+    # -- asyncio's side ------------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        self.hall.counts.connections += 1
+        self.remote = self.hall.forwarding.trust.identified(self.remote, self.transport)
+        if self.hall.forwarding.admits(self.remote):
+            self.framer.max_size = self.hall.config.limits.max_message
+        if self.hall.stopping:
+            self.fail(ShuttingDown())
+        else:
+            self.hall.gate.enter(self)
+
+    def finish_input(self) -> bool:
+        """Stays open for reports that are still to come."""
+        self.input_ended = True
+        endpoint = self.endpoint
+        if endpoint is None:
+            return bool(self._stops & Stop.CHECKING)
+        endpoint.closing = True
+        if endpoint.busy or (isinstance(endpoint, Session) and endpoint.commands):
+            return True
+        self.flush_out()
+        return False
+
+    def closed(self) -> None:
+        self.hall.gate.gone(self)
+        self.leave()
+
+    def leave(self) -> None:
+        """The endpoint's part in the exchange is over."""
+        endpoint, self.endpoint = self.endpoint, None
+        if isinstance(endpoint, Session):
+            self.hall.exchange.remove_session(endpoint)
+            self.hall.accounts.session_ended(endpoint)
+        elif endpoint is not None:
+            endpoint.closed = True
+            self.hall.forwarding.incoming.discard(self)
+
+    def flush_out(self) -> None:
+        endpoint = self.endpoint
+        if endpoint is not None and endpoint.out:
+            self.write(endpoint.out)
+            endpoint.out.clear()
+
+    def end(self, last: bytes = b"") -> None:
+        if self.lost:
+            return
+        self.flush_out()
+        super().end(last)
+        self.hall.gate.leave(self)
+        self.leave()
+
+    # -- what the peer takes -------------------------------------------------------------------------------------
+
+    def fell_behind(self, unread: int) -> None:
+        super().fell_behind(unread)
+        if unread > UNREAD_BYTES:
+            self.stop_reading(Stop.UNREAD)
+
+    def output_blocked(self) -> None:
+        """The client's socket is full: messages wait; its acknowledgements are still read."""
+        if isinstance(self.endpoint, Session):
+            self.hall.exchange.session_blocked(self.endpoint)
+        else:
+            super().output_blocked()
+
+    def output_unblocked(self) -> None:
+        super().output_unblocked()
+        if isinstance(self.endpoint, Session):
+            self.hall.exchange.now = self.hall.clock()
+            self.hall.exchange.session_unblocked(self.endpoint)
+            self.hall.flush_soon()
+
+    # -- one after the other -------------------------------------------------------------------------------------
+
+    def wait_in_line(self) -> None:
+        """Looks at no further frame until :meth:`go_on`."""
+        self.stop_reading(Stop.CHECKING)
+        self._at_most = 0
+        self.receive = self._set_aside
+
+    def _set_aside(self, body: bytes) -> None:
+        self._aside.append(body)
+
+    def go_on(self, receive: Callable[[bytes], None], at_most: int) -> None:
+        """Takes frames again: those set aside, those buffered, those still to come."""
+        self.receive = receive
+        self._at_most = at_most
+        self.resume_reading(Stop.CHECKING)
+        aside, self._aside = self._aside, []
+        self.hall.exchange.now = self.hall.clock()
+        self.take(aside)
+        if self._at_most and self.framer.buffered:
+            self.data_received(b"")
+        self.hall.flush_soon()
+
+    def refuse(self, error: BesterError, id: str) -> None:
+        """Answers the first message with a bad report, and closes."""
+        if not self.ended:
+            self.hall.counts.refuse(error.code)
+            log.info("%s is refused: %s: %s", self, error.code, error.message)
+            self.end(frames.report(id, error))

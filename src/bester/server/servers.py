@@ -1,0 +1,116 @@
+"""Another server's side of a connection to a listener (docs/protocol.md, section 8)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bester.core.endpoints import Peer
+from bester.core.route import Trail
+from bester.errors import Malformed, NotAllowed, ServerUnverified, Throttled
+from bester.net.keepalive import keep_alive
+from bester.protocol import frames, link
+from bester.protocol.link import LinkHeader, LinkMessage
+from bester.protocol.messages import FirstMessage, checked_trace
+from bester.server.commands import BUILTIN
+from bester.server.connection import Stop
+from bester.server.conversation import Conversation
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+
+class ServerSide(Conversation):
+    """Takes a classic server's message, or those of a link."""
+
+    def __init__(self, hall: Hall) -> None:
+        super().__init__(hall)
+        self.linked_since = 0.0
+        """When it became a link, in seconds of the hall's clock."""
+
+    def first_of_server(self, message: FirstMessage, size: int) -> None:
+        """Takes its one message, or begins a link."""
+        forwarding = self.hall.forwarding
+        self.hall.gate.leave(self)
+        payload = message.payload
+        id = payload.id if payload is not None else ""
+        if not forwarding.trust.lets_in(self.remote, message.header.server):
+            self.refuse(ServerUnverified(), "")
+            return
+        if not forwarding.within_rate(self.remote, self.hall.clock()):
+            self.refuse(Throttled("too many messages from this server's address"), id)
+            return
+        if message.header.hops < 0:
+            raise Malformed("header.hops must not be negative")
+        peer = Peer(forwarding.trust.name_of(self.remote, message.header.server), carrier=self)
+        forwarding.connected(peer.name or message.header.server or "")
+        if link.LINK in message.header.features:
+            self._begin_link(peer, message, size)
+            return
+        # COMPAT: a server that knows no links sends one message, and may close without waiting for the report.
+        peer.closing = True
+        self.endpoint = peer
+        self._at_most = 0
+        exchange = self.hall.exchange
+        if payload is None or payload.type == "dummy":
+            self.end(frames.good_report(id) if payload is None else frames.pong(id))
+        elif payload.type == BUILTIN:
+            self.end(frames.report(id, NotAllowed("built-in commands are for accounts")))
+        else:
+            exchange.message(peer, payload, size, message.header.hops)
+            self.stop_reading(Stop.CHECKING)
+
+    # -- a link --------------------------------------------------------------------------------------------------
+
+    def _begin_link(self, peer: Peer, message: FirstMessage, size: int) -> None:
+        """Another server asks for a link: the connection stays, and takes messages."""
+        self.endpoint = peer
+        self.linked_since = self.hall.clock()
+        self.hall.forwarding.incoming.add(self)
+        if (connected := self.transport.get_extra_info("socket")) is not None:
+            keep_alive(connected)
+        limits = self.hall.config.limits
+        self.limits_changed()
+        payload = message.payload
+        # Who has not proven a name is not shown what goes on here; and what it asks for as a dry run is refused.
+        route = link.ROUTE in message.header.features and peer.name is not None
+        fields = link.welcome_fields(
+            self.hall.config.server.name, limits.max_message, limits.max_in_flight, route=route
+        )
+        self.write([frames.report(payload.id if payload is not None else "", fields=fields)])
+        if payload is not None and payload.type != "dummy":
+            header = message.header
+            told = LinkHeader(header.hops, header.once, header.route, header.dry_run, header.traceparent)
+            self._handle_linked(peer, LinkMessage(payload, told), size)
+        self.wait_in_line()
+        # What came with the first message is cut when that one is done with.
+        asyncio.get_running_loop().call_soon(self._go_on_linked)
+
+    def _go_on_linked(self) -> None:
+        if not self.ended:
+            self.go_on(self._from_link, -1)
+
+    def _from_link(self, body: bytes) -> None:
+        endpoint = self.endpoint
+        if isinstance(endpoint, Peer):
+            self._handle_linked(endpoint, link.decode_message(body), len(body))
+
+    def _handle_linked(self, peer: Peer, message: LinkMessage, size: int) -> None:
+        payload, header = message.payload, message.header
+        exchange = self.hall.exchange
+        if header.hops < 0:
+            raise Malformed("header.hops must not be negative")
+        if payload.type == "dummy":
+            exchange.write(peer, frames.pong(payload.id))
+        elif payload.type == BUILTIN:
+            exchange.write(peer, frames.report(payload.id, NotAllowed("built-in commands are for accounts")))
+        elif not self.hall.forwarding.within_rate(self.remote, self.hall.clock()):
+            error = Throttled("too many messages from this server's address")
+            exchange.write(peer, frames.report(payload.id, error))
+        elif header.dry_run and peer.name is None:
+            refusal = NotAllowed("a dry run is for servers that prove who they are")
+            exchange.write(peer, frames.report(payload.id, refusal))
+        else:
+            trail = Trail(header.dry_run) if peer.name is not None and (header.route or header.dry_run) else None
+            trace = checked_trace(header.traceparent)
+            exchange.message(peer, payload, size, header.hops, header.once, trace, trail)

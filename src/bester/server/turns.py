@@ -1,0 +1,196 @@
+"""What is done when sending to another server goes wrong (docs/protocol.md, section 4.5).
+
+Whatever it is, it is a *turn*: no more is sent; when all that is under way has its outcome, what came back goes to disk
+in its order, with what is fresh behind it, and the server is tried again after its pause. So the order on disk is the
+order in which the messages came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bester.errors import BesterError, ServerRefused, ServerUnreachable, StorageFull
+from bester.server.link import Carrier
+from bester.server.links import Way
+from bester.server.outbox import Item
+
+if TYPE_CHECKING:
+    from bester.server.forwarding import Forwarding
+
+TRIES = 3
+"""How often a message is tried in its place before it steps aside."""
+
+
+class Turns:
+    """What is under way to one address, and how it gets to disk."""
+
+    def __init__(self, forwarding: Forwarding, way: Way) -> None:
+        self.forwarding = forwarding
+        self.hall = forwarding.hall
+        self.outbox = forwarding.outbox
+        self.way = way
+        self.key = way.destination
+        self.carrier: Carrier | None = None
+        self.backlog = False
+        """Whether new messages go to disk, because something there goes first."""
+        self.in_flight = 0
+        """Messages that a carrier has, without their outcome."""
+        self.stored = 0
+        """How many are on disk, or on their way there; with dead letters, about."""
+        self.last_error = ""
+        self.next_try = 0.0
+        """When it may be dialled again, in the loop's time."""
+        self.loop = asyncio.get_running_loop()
+        self.fresh: deque[Item] = deque()
+        self.fresh_bytes = 0
+        self.by_id: dict[str, Item] = {}
+        """What is fresh or under way; another one of the same id waits for its outcome."""
+        self.suspects: set[str] = set()
+        """Ids of what was under way when the other server ended the link over something that it was sent; as long as
+        there are any, messages go one at a time."""
+        self.rows: set[int] = set()
+        """The positions of those under way that are on disk."""
+        self.returned: list[Item] = []
+        self.turning = False
+        self.turns = 0
+        """How often something went wrong."""
+        self.why: BesterError = ServerUnreachable()
+        self.spilling = 0
+        """How many are on their way to disk."""
+        self.spilled = 0
+        """How many ever were."""
+        self.read_to = 0
+        """The position behind which the backlog is read on."""
+        self.behind = False
+        """Whether something waits before that, because it was dead until now, or had stepped aside."""
+        self.rescan = False
+        """Whether there is something on disk that goes behind what is fresh."""
+        self.pause_s = 0.0
+        self.event = asyncio.Event()
+        """Set where something has happened that the task may wait for."""
+        self.task: asyncio.Task[None] | None = None
+        """What does all that must wait, as long as there is any."""
+        self.stopping = False
+
+    def work(self) -> None:
+        """Sees to it that the task does what must wait for something."""
+        raise AssertionError
+
+    # -- outcomes ------------------------------------------------------------------------------------------------
+
+    def settle(self, item: Item, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
+        """A message has its outcome; the first one counts."""
+        forward, item.forward = item.forward, None
+        if forward is not None:
+            self.forwarding.settle(forward, status, error, route)
+
+    def released(self, item: Item) -> tuple[Item, ...]:
+        """A message is neither fresh nor under way any more; returns it with its repeats."""
+        del self.by_id[item.message_id]
+        found, item.repeats = (item, *item.repeats), ()
+        for one in found:
+            self.rows.discard(one.position)
+        return found
+
+    def go_on(self) -> None:
+        """Perhaps all that was under way has its outcome."""
+        if self.turning and not self.in_flight:
+            self.turned()
+
+    @property
+    def retries(self) -> bool:
+        """Whether messages are kept for another try."""
+        return self.hall.config.federation.retry_for > 0
+
+    # -- what goes wrong -----------------------------------------------------------------------------------------
+
+    def turn(self, error: BesterError, *, pause: bool = True) -> None:
+        """Sends no more until all that is under way has its outcome; then goes on from the disk."""
+        self.why = error
+        if not self.turning:
+            self.turning = True
+            self.turns += 1
+            if pause:
+                self.pause()
+        self.event.set()
+        self.go_on()
+        self.work()
+
+    def pause(self) -> None:
+        """Sets the time of the next try; each time twice as far away."""
+        federation = self.hall.config.federation
+        self.pause_s = min(max(2 * self.pause_s, federation.retry_min), federation.retry_max)
+        self.next_try = self.loop.time() + self.pause_s * random.uniform(0.75, 1.25)
+
+    def turned(self) -> None:
+        """All that was under way has its outcome: the rest goes to disk."""
+        self.turning = False
+        returned, self.returned = self.returned, []
+        returned.sort(key=lambda item: item.order)
+        for item in returned:
+            if item.position:
+                self.backlog = True
+                if item.failure and not item.whole:
+                    self._note(item)
+        fresh = [one for item in self.fresh for one in self.released(item)]
+        self.fresh.clear()
+        self.fresh_bytes = 0
+        self.rescan = False
+        self.spill([*(item for item in returned if not item.position), *fresh], self.why)
+        if self.stored:
+            self.backlog = True
+        if not self.backlog:
+            self.suspects.clear()  # all have their outcome
+        self.event.set()
+        self.work()
+
+    def _note(self, item: Item) -> None:
+        """A message on disk failed by itself: after some tries in its place, it does not hold up those behind it."""
+        tries = item.tries + 1
+        next_try = 0.0
+        if tries >= TRIES:
+            federation = self.hall.config.federation
+            pause_s = min(federation.retry_max, federation.retry_min * 2 ** min(tries, 30))
+            next_try = time.time() + pause_s * random.uniform(0.75, 1.25)
+        self.outbox.failed(item.position, next_try, item.failure)
+
+    # -- to disk -------------------------------------------------------------------------------------------------
+
+    def spill(self, items: Sequence[Item], why: BesterError) -> None:
+        """Puts messages on disk, in their order; those that are not to be kept have their outcome now."""
+        most = self.hall.config.federation.max_queued
+        for item in items:
+            error = item.error or why
+            if item.transient:
+                refused = isinstance(item.error, ServerRefused)
+                kept = item.dry and self.retries and item.forward is not None and not item.forward.transient
+                status = "failed" if refused else "queued" if kept else "skipped"
+                self.settle(item, status, item.error if refused else None)
+            elif not self.retries:
+                self.settle(item, "failed", error)
+            elif self.stored >= most:
+                self.settle(item, "failed", StorageFull(f"{most} messages wait for this server, and no more may"))
+            else:
+                self.stored += 1
+                self.spilling += 1
+                self.spilled += 1
+                self.backlog = True
+                self.outbox.enqueue(self.key, item, self._on_disk)
+
+    def _on_disk(self, item: Item, error: BesterError | None) -> None:
+        self.spilling -= 1
+        if error is None:
+            if item.forward is not None:
+                item.forward.envelope.durable = True
+            if item.position <= self.read_to:
+                self.behind = True
+            self.settle(item, "queued")
+        else:
+            self.stored -= 1
+            self.settle(item, "failed", error)
+        self.event.set()
