@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bester.errors import BadArguments, BesterError, InvalidName, UnknownAccount
 from bester.protocol.names import username
 from bester.server import joining, views
-from bester.server.glance import glance
+from bester.server.glance import glance, online
 from bester.server.nodes.gathering import ANSWER_S
 from bester.server.nodes.questions import kick
 
@@ -72,8 +72,10 @@ class Whole:
         """What anyone who is logged in may know; the listeners are this node's."""
         if self.hall.nodes is None:
             return views.server_info(self.hall, len(self.hall.exchange.presence.usernames()))
-        counts = await self._ask(self.hall.nodes, "online")
-        return views.server_info(self.hall, sum(count for _, count in counts))
+        gathered = await self.hall.nodes.gathering.recent("online")
+        self.missing.update(gathered.missing)
+        others = {node: count for node, count in gathered.answers.items() if node != self.hall.nodes.name}
+        return views.server_info(self.hall, sum(others.values()) + online(self.hall))
 
     async def clients(self, after: str, limit: int | None) -> list[dict[str, Any]]:
         """The connected accounts with their sessions, sorted: those after a name, and at most so many."""

@@ -40,14 +40,18 @@ class Health:
         return answer({"status": "ok"})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Answers 200, or 503 with the reasons: ``draining``, ``loop``, ``disk``, ``store``."""
+        """Answers 200, or 503 with the reasons: ``draining``, ``loop``, ``disk``, ``store``, ``bus``."""
         reasons = []
         hall = self._hall
         if hall.stopping or hall.exchange.draining or hall.stop_asked.is_set():
             reasons.append("draining")
         if hall.sampler.lag_s >= MAX_LAG_S:
             reasons.append("loop")
-        reasons += await self._store()
+        if hall.nodes is not None and not hall.nodes.bus.up:
+            # Nothing can be kept, no login checked, no other node reached: clients are better off at another node.
+            reasons.append("bus")
+        else:
+            reasons += await self._store()
         return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def _store(self) -> list[str]:

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from bester import __version__
 from bester.errors import BesterError
-from bester.server.sampling import Totals, disk
+from bester.server.sampling import Totals, disk, served
 from bester.store.database import COMMIT_BOUNDS_S, Shared
 from bester.store.ports import QueueSize
 
@@ -75,6 +75,7 @@ class Metrics(Collector):
         yield from self._clients()
         yield from self._servers()
         yield from self._storage()
+        yield from self._nodes()
         tracing = self._hall.tracing
         if tracing is not None:
             spans = CounterMetricFamily("bester_spans", "OpenTelemetry spans", labels=["outcome"])
@@ -116,13 +117,16 @@ class Metrics(Collector):
         asked: dict[str, int] = {}
         exchange = self._hall.exchange
         for handler in exchange.handlers:
+            if handler.elsewhere:
+                continue  # the node that has the request counts it
             for request in handler.outstanding.values():
                 name = request.handlers.name
                 asked[name] = asked.get(name, 0) + 1
         for name, kind in sorted(exchange.types.items()):
-            answers.add_metric([name, "answered"], kind.answered)
-            answers.add_metric([name, "failed"], kind.failed)
-            spent.add_metric([name], kind.answered, kind.seconds)
+            answered, failed, seconds = served(self._hall, kind)
+            answers.add_metric([name, "answered"], answered)
+            answers.add_metric([name, "failed"], failed)
+            spent.add_metric([name], answered, seconds)
             outstanding.add_metric([name], kind.active + asked.get(name, 0))
             waiting.add_metric([name], sum(len(lane.waiting) for lane in kind.lanes.values()))
             attached.add_metric([name], len(kind.attached))
@@ -168,6 +172,24 @@ class Metrics(Collector):
             if one.oldest:
                 oldest.add_metric([one.destination], max(0.0, time.time() - one.oldest))
         yield from (queue, size, oldest)
+
+    def _nodes(self) -> Iterable[Metric]:
+        nodes = self._hall.nodes
+        if nodes is None:
+            return
+        yield GaugeMetricFamily("bester_nodes", "Nodes that this one knows, with itself", 1 + len(nodes.members.others))
+        asked = "Requests that handlers of other nodes were asked"
+        yield CounterMetricFamily("bester_nodes_asked", asked, nodes.asked)
+        brought = "Messages that sessions on other nodes have taken"
+        yield CounterMetricFamily("bester_nodes_brought", brought, nodes.bringing.brought)
+        done = "Requests and messages of other nodes that came here"
+        yield CounterMetricFamily("bester_nodes_done_for", done, self._hall.exchange.counters.for_nodes)
+        unreadable = "What came from other nodes and could not be read"
+        yield CounterMetricFamily("bester_nodes_unreadable", unreadable, nodes.unreadable)
+        yield GaugeMetricFamily("bester_bus_up", "Whether NATS can be reached", int(nodes.bus.up))
+        yield CounterMetricFamily("bester_bus_losses", "How often the connection to NATS was lost", nodes.bus.losses)
+        unsent = "What could not be sent to other nodes while NATS was away"
+        yield CounterMetricFamily("bester_bus_unsent", unsent, nodes.post.lost)
 
     def _storage(self) -> Iterable[Metric]:
         hall = self._hall

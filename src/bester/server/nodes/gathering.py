@@ -29,6 +29,7 @@ log = logging.getLogger("bester.nodes")
 
 ANSWER_S = 1.0
 """How long a node may say nothing, before the question is answered without it."""
+RECENT_S = 0.5
 MAX_BYTES = 32 * 1024 * 1024
 """The largest answer of one node."""
 PART_BYTES = 256 * 1024
@@ -84,6 +85,7 @@ class Gathering:
         self._next = count(1).__next__
         self._open: dict[int, _Open] = {}
         self._answering = 0
+        self._recent: dict[str, tuple[float, asyncio.Future[Gathered]]] = {}
 
     async def ask(
         self,
@@ -123,6 +125,14 @@ class Gathering:
         finally:
             del self._open[number]
         return found.gathered
+
+    async def recent(self, name: str) -> Gathered:
+        """As :meth:`ask`, for what anybody may want to know: asked at most once in :data:`RECENT_S`."""
+        known = self._recent.get(name)
+        now = self.hall.clock()
+        if known is None or (now - known[0] >= RECENT_S and known[1].done()):
+            known = self._recent[name] = (now, asyncio.ensure_future(self.ask(name)))
+        return await asyncio.shield(known[1])
 
     async def _answer_here(self, gathered: Gathered, name: str, said: bytes) -> None:
         try:

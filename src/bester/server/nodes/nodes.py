@@ -230,7 +230,7 @@ class Nodes:
         if not data:  # a ping
             if reply:
                 try:
-                    self.bus.publish(reply, b"")
+                    self.bus.publish(reply, self.sharing.ping_answer(subject))
                 except BusDown:
                     log.debug("a ping was not answered")
             return

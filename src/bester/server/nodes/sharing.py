@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.nodes")
 
+HAS_SESSION, NO_SESSION = b"1", b"0"
 LOOK_AGAIN_S = 1.0
 """When the mailbox of an account is looked into again after its first session came: for what was put there by a node
 whose NATS server had not heard of the session yet."""
@@ -110,6 +111,13 @@ class Sharing:
             if not others:
                 del self._elsewhere[username]
                 self.hall.exchange.share(username, False)
+
+    def ping_answer(self, subject: str) -> bytes:
+        """What is said to an empty message: whether an account has a session here, on its subject."""
+        prefix = self.post.subjects.account_prefix
+        if not subject.startswith(prefix):
+            return b""
+        return HAS_SESSION if bytes.fromhex(subject[len(prefix) :]).decode() in self._here else NO_SESSION
 
     def counted_here(self) -> int:
         """How many of the accounts with sessions here are counted by this node: those shared with others by one."""

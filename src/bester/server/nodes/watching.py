@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bester.bus.connection import BusDown, BusLost, NoResponders
 from bester.bus.wire import Heard, Listening
+from bester.server.nodes.sharing import NO_SESSION
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -29,6 +30,7 @@ SOON_S = 0.5
 SETTLE_S = 3.0
 """After NATS was away: until then the other nodes have come back, too."""
 LOOK_S = 1.0
+LOOKS, LOOK_PAUSE_S = 3, 0.05
 LOOKS_AT_ONCE = 200
 
 
@@ -75,13 +77,19 @@ class Watching:
         """
         if self.hall.exchange.presence.find(username) is not None:
             return True
-        try:
-            await self.post.bus.request(self.post.subjects.account(username), b"", timeout_s=LOOK_S)
-        except NoResponders:
-            return False
-        except BusLost as error:
-            raise BusDown from error
-        return True
+        subject = self.post.subjects.account(username)
+        for _ in range(LOOKS):
+            try:
+                answer = await self.post.bus.request(subject, b"", timeout_s=LOOK_S)
+            except NoResponders:
+                return False
+            except BusLost as error:
+                raise BusDown from error
+            if answer.data != NO_SESSION:
+                return True
+            # A login is under way there, and perhaps a session somewhere else was only slower to answer.
+            await asyncio.sleep(LOOK_PAUSE_S)
+        return False
 
     # -- watching ------------------------------------------------------------------------------------------------
 
