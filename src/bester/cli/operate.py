@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bester.cli.output import say, say_json, warn
+from bester.cli.output import BAD, say, say_json, warn
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
 
 
@@ -28,6 +28,8 @@ def reload(
     say("the configuration was reloaded" + (", but not everywhere" if refused else ""))
     if result["restartNeeded"]:
         say("these take effect at the next start: " + ", ".join(result["restartNeeded"]))
+    if refused:
+        raise typer.Exit(BAD)
 
 
 def kick(

@@ -13,7 +13,6 @@ from bester.errors import BadArguments, BesterError, InvalidName, UnknownAccount
 from bester.protocol.names import username
 from bester.server import joining, views
 from bester.server.glance import glance, online
-from bester.server.nodes.gathering import ANSWER_S
 from bester.server.nodes.questions import kick
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class Whole:
         """The nodes that did not answer in time, so that what is shown is without them."""
 
     async def _ask(
-        self, nodes: Nodes, question: str, node: str | None = None, timeout_s: float = ANSWER_S, **args: Any
+        self, nodes: Nodes, question: str, node: str | None = None, timeout_s: float | None = None, **args: Any
     ) -> list[tuple[str, Any]]:
         if node is not None and node != nodes.name and node not in nodes.members.others:
             known = ", ".join(sorted({nodes.name, *nodes.members.others}))

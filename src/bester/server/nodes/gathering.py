@@ -92,7 +92,7 @@ class Gathering:
         name: str,
         args: dict[str, Any] | None = None,
         nodes: Iterable[str] | None = None,
-        timeout_s: float = ANSWER_S,
+        timeout_s: float | None = None,
     ) -> Gathered:
         """Asks nodes, this one among them, and returns what they say.
 
@@ -100,7 +100,7 @@ class Gathering:
             name: the question's.
             args: its arguments.
             nodes: which ones; None: all.
-            timeout_s: how long they may say nothing.
+            timeout_s: how long they may say nothing; None: as long as usual.
         """
         asked = {*self.members.others, self.post.node} if nodes is None else set(nodes)
         said = bytes(encode_text(args or {}))
@@ -117,7 +117,7 @@ class Gathering:
                 await self._answer_here(found.gathered, name, said)
             while found.waited_for:
                 found.progress.clear()
-                async with asyncio.timeout(timeout_s):
+                async with asyncio.timeout(ANSWER_S if timeout_s is None else timeout_s):
                     await found.progress.wait()
         except TimeoutError:
             found.gathered.missing = sorted(found.waited_for)

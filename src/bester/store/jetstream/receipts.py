@@ -21,7 +21,7 @@ from bester.bus.connection import Bus
 from bester.errors import BesterError
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import Stored, Stream, Wanted
-from bester.store.receipts import MAX_PENDING, Bounds, Cause, Found, Receipt
+from bester.store.receipts import MAX_PENDING, PRUNE_EVERY_S, Bounds, Cause, Found, Receipt
 
 log = logging.getLogger("bester.receipts")
 
@@ -32,6 +32,8 @@ ROW_BYTES = 512
 """How much of the stream one receipt may take, on the average."""
 SKEW_S = 10.0
 """How much later than its messages a batch may be written, and how much nodes' clocks may differ."""
+KEEP = 0.9
+"""How much of what may be there is left when something is removed."""
 CLOSE_S = 2.0
 MAX_CAUSES = 100
 _MIN_WINDOW, _MAX_WINDOW = 16, 4096
@@ -75,6 +77,7 @@ class JetStreamReceipts:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
         self._closed = False
+        self._pruned = time.monotonic()
 
     def _wanted(self, bounds: Bounds) -> Stream:
         wanted = Wanted(
@@ -82,7 +85,6 @@ class JetStreamReceipts:
             self._all,
             self._replicas,
             max_age_s=bounds.days * 86_400,
-            max_bytes=max(1, bounds.rows) * ROW_BYTES,
             many=True,
         )
         return Stream(self._bus, wanted)
@@ -106,6 +108,8 @@ class JetStreamReceipts:
         try:
             async with self._writing:
                 await self._open(bounds)
+                if not bounds.rows:
+                    make = list
                 most = max(1024, self._bus.max_payload - 1024)
                 batches = await asyncio.to_thread(lambda: list(_batches(make(), self._node, most)))
                 for good, data in batches:
@@ -113,8 +117,9 @@ class JetStreamReceipts:
                     # Asked twice, NATS still keeps it once.
                     id = {"Nats-Msg-Id": f"{self._boot}-{self._batches}"}
                     await self._stream.put(self._subjects[good], data, id)
-            kept = True
-            self._failing = False
+                kept = True
+                self._failing = False
+                await self._prune()
         except Exception as error:
             if not self._failing:
                 self._failing = True
@@ -130,6 +135,17 @@ class JetStreamReceipts:
             self._opened = False
             await self._stream.open()
             self._opened = True
+
+    async def _prune(self) -> None:
+        """Removes the oldest batches where there are too many; NATS would set aside room for a bound of its own."""
+        now = time.monotonic()
+        if now < self._pruned + PRUNE_EVERY_S:
+            return
+        self._pruned = now
+        state = await self._stream.info()
+        most = self._bounds.rows * ROW_BYTES
+        if state["bytes"] > most:
+            await self._stream.keep(int(state["messages"] * most / state["bytes"] * KEEP))
 
     async def settle(self) -> None:
         if self._tasks:
@@ -195,6 +211,8 @@ class JetStreamReceipts:
         self, good: bool | None, since: float, wanted: Callable[[Receipt], bool], found: Found[Receipt] | Found[Cause]
     ) -> AsyncGenerator[list[Receipt]]:
         """Gives what is wanted, the newest first, a window at a time; ``found`` is told where it ends too early."""
+        if self._closed:
+            return
         await self.settle()
         since = max(since, time.time() - self._bounds.days * 86_400)
         subject = self._all if good is None else self._subjects[good]

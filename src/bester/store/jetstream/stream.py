@@ -67,7 +67,6 @@ class Wanted:
     replicas: int = 1
     max_age_s: float = 0.0
     max_messages: int = -1
-    max_bytes: int = -1
     ttl: bool = False
     """Whether messages may have lifetimes of their own."""
     many: bool = False
@@ -105,7 +104,6 @@ class Stream:
             "max_msgs_per_subject": -1 if wanted.many else 1,
             "max_age": int(wanted.max_age_s * 1e9),
             "max_msgs": wanted.max_messages,
-            "max_bytes": wanted.max_bytes,
             "discard": "new" if wanted.refuse_repeats else "old",
             "discard_new_per_subject": wanted.refuse_repeats,
             "allow_direct": True,
