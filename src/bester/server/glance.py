@@ -21,7 +21,7 @@ def glance(hall: Hall) -> dict[str, Any]:
     sampler = hall.sampler
     exchange = hall.exchange
     counters = exchange.counters
-    room = disk(str(hall.config.storage.path))
+    room = disk(str(hall.config.storage.path)) if hall.nodes is None else None
     return {
         "server": {
             "name": hall.config.server.name,

@@ -263,7 +263,7 @@ async def problems(hall: Hall) -> list[dict[str, Any]]:
 
 def own_problems(hall: Hall) -> list[dict[str, Any]]:
     """Those of this process and its machine."""
-    return _certificates(hall) + _disk(hall) + _loop(hall)
+    return _certificates(hall) + (_disk(hall) if hall.nodes is None else []) + _loop(hall)
 
 
 async def kept_problems(hall: Hall) -> list[dict[str, Any]]:

@@ -65,7 +65,8 @@ class Health:
     async def _look(self) -> list[str]:
         found = []
         room = disk(str(self._hall.config.storage.path))
-        if room is None or room["free"] < self._hall.config.storage.reserve:
+        # The nodes of a cluster keep everything in NATS.
+        if self._hall.nodes is None and (room is None or room["free"] < self._hall.config.storage.reserve):
             found.append("disk")
         store = self._hall.messages
         try:

@@ -201,7 +201,7 @@ class Metrics(Collector):
             yield GaugeMetricFamily("bester_mailbox_bytes", "Their data", totals.mailbox_bytes)
         yield CounterMetricFamily("bester_mailbox_stored", "Messages put into mailboxes", hall.mailboxes.stored)
         yield CounterMetricFamily("bester_mailbox_expired", "Messages that expired there", hall.mailboxes.expired)
-        room = disk(str(hall.config.storage.path))
+        room = disk(str(hall.config.storage.path)) if hall.nodes is None else None
         if room is not None:
             yield GaugeMetricFamily("bester_disk_free_bytes", "Free room where the store is", room["free"])
             yield GaugeMetricFamily("bester_disk_reserve_bytes", "What is left free of it", hall.config.storage.reserve)

@@ -99,6 +99,7 @@ export class Live {
         .map((name) => ({ name, sessions: this.met.get(name) })),
       types,
       servers,
+      nodes: event.nodes ?? [],
       movements,
       problems: [...handlerProblems(event.handlers), ...event.problems.map(toProblem)],
     };
@@ -133,9 +134,9 @@ function toMovements({ from, scope, type, to, outcome }, servers) {
 function handlerProblems(handlers) {
   return handlers
     .filter(({ state }) => state === "down")
-    .map(({ name, lastError }) => ({
+    .map(({ name, node, lastError }) => ({
       error: true,
-      text: `The handler ${name} does not run. ${lastError ?? ""}`,
+      text: `The handler ${name}${node ? ` at ${node}` : ""} does not run. ${lastError ?? ""}`,
       view: "handlers",
     }));
 }
@@ -148,12 +149,16 @@ const PROBLEMS = {
   mailbox: ["The mailbox of", "accounts"],
   loop: ["The server is busy:", null],
   store: ["The store", null],
+  bus: ["The nodes' connection:", null],
+  node: ["The node", null],
 };
 
-function toProblem({ what, name, detail, since }) {
+function toProblem({ what, name, detail, since, node }) {
   const [words, view] = PROBLEMS[what] ?? [what, null];
-  const error = ["disk", "store", "deadLetters"].includes(what) || (what === "certificate" && since !== undefined);
-  return { error, text: `${words} ${name}${what === "mailbox" || what === "store" ? " –" : ":"} ${detail}`, view };
+  const error = ["disk", "store", "deadLetters", "bus", "node"].includes(what) || (what === "certificate" && since !== undefined);
+  const mark = ["mailbox", "store", "node"].includes(what) ? " –" : ":";
+  const where = node && what !== "node" ? ` (node ${node})` : "";
+  return { error, text: `${words} ${name}${mark} ${detail}${where}`, view };
 }
 
 // -- receipts -------------------------------------------------------------------------------------------------------
