@@ -104,5 +104,8 @@ TARGETS = (
     Target("6: CPU beside the most idle clients, by the fewest", _ours("beside idle", "growth"), 1.15, "x"),
     Target("6: CPU at the end of long load, by after its first tenth", _ours("steady", "growth"), 1.15, "x"),
     Target("6: memory at the end, by after the first tenth", _ours("steady", "memory growth"), 1.05, "x"),
+    Target(
+        "6: CPU, with routes, receipts and metrics by without", _ours("watching: 50x8", "with / without"), 1.05, "x"
+    ),
     Target("7: start to ready", _ours("start", "s"), 0.4, "s"),
 )

@@ -19,9 +19,9 @@ from bench.load.dialects import COMPONENT, SECRET, STREAMS, TYPE, frame
 ATTACH = (
     b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["%b"],"concurrency":65536}}}'
 )
-# A request as our server writes it; its members' order is not promised, and a change would be seen at once, in the
+# In a request as our server writes it; its members' order is not promised, and a change would be seen at once, in the
 # replies that are compared.
-_BEFORE_ID = len(b'{"header":{"messageType":"request","id":"') + 4
+_BEFORE_ID = b'"id":"'
 
 
 class Framed(asyncio.Protocol):
@@ -70,7 +70,7 @@ class Attached(Framed):
             self._attached = True
             print("ready", flush=True)
             return b""
-        begins = at + _BEFORE_ID
+        begins = data.index(_BEFORE_ID, at) + len(_BEFORE_ID)
         ends = data.index(b'"', begins)
         begins_data = data.index(b'"data":', ends) + 7
         body = b'{"header":{"id":"%b","status":"0","command":{"type":"reply"}},"payload":{"data":%b}}' % (

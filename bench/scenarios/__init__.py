@@ -6,6 +6,7 @@ from bench.scenarios.fanout import fan_out
 from bench.scenarios.instructions import instructions
 from bench.scenarios.life import start, steady
 from bench.scenarios.roundtrips import classic, lean, sdk
+from bench.scenarios.watching import watching
 
 SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "roundtrips": (lean, "client, server, handler and back, with lean load generators"),
@@ -18,5 +19,6 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "steady": (steady, "a long load"),
     "start": (start, "from the start to ready"),
     "instructions": (instructions, "what a message takes in user space, where valgrind is installed"),
+    "watching": (watching, "what of that is for routes, receipts and metrics that nobody asked for"),
 }
 """By name, with what it is."""

@@ -41,6 +41,7 @@ def round_trips(desk: Desk, reads: int, count: int, size: int) -> Steps:
     yield COUNTED
     for answer in batches:
         desk.answer(answer)
+    desk.fold()
     yield FREE
     assert desk.client.frames() == desk.replies(reads * count)
 
@@ -91,11 +92,12 @@ async def drive() -> None:
 # -- outside -----------------------------------------------------------------------------------------------------
 
 
-def measure(folder: Path) -> dict[str, float]:
-    """Returns how many instructions a message takes, by name."""
+def measure(folder: Path, *, bare: bool = False) -> dict[str, float]:
+    """Returns how many instructions a message takes, by name; ``bare``: of a server as :mod:`bench.bare` makes it."""
+    run = ("bench.bare", "tests.bench.instructions") if bare else ("tests.bench.instructions",)
     callgrind = Callgrind(folder)
     found: dict[str, float] = {}
-    with program(*callgrind.command(sys.executable, "-m", "tests.bench.instructions", "drive")) as driver:
+    with program(*callgrind.command(sys.executable, "-m", *run, "drive")) as driver:
         step = driver.result()
         callgrind.start(driver.pid)
         while step:

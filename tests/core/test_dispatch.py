@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.core.conftest import World
 
+from bester.core.drops import Drop
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
 from bester.core.work import CallClassic
@@ -177,7 +178,7 @@ def test_no_answer_in_time(world: World) -> None:
     assert world.code(t) == "handlerTimeout"
     assert [data for _, data in world.asked(chat)] == [None, "second"]  # its time begins now
     world.answer(chat, "1")
-    assert world.exchange.counters.unmatched_answers == 1
+    assert world.exchange.counters.drops.get(Drop.ANSWER_LATE) == 1
     world.exchange.now += 9
     world.exchange.sweep()
     assert world.got(t) == []

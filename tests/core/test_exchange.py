@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.core.conftest import World
 
+from bester.core.drops import Drop
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
 from bester.core.work import Deposit
@@ -24,7 +25,7 @@ def test_a_status_other_than_success(world: World) -> None:
     world.answer(chat, "2", header={"status": 0})
     assert world.code(t) == ""
     kind = world.exchange.types["chat"]
-    assert (kind.answered, kind.failed) == (1, 1)
+    assert (kind.tally.answered, kind.tally.failed) == (1, 1)
 
 
 def test_an_answer_of_the_wrong_form(world: World) -> None:
@@ -36,7 +37,7 @@ def test_an_answer_of_the_wrong_form(world: World) -> None:
     world.exchange.answer_failed(chat, "1", BadResponse("twice"))
     world.answer(chat, "1")
     world.answer(chat, "unknown")
-    assert world.exchange.counters.unmatched_answers == 3
+    assert world.exchange.counters.drops.get(Drop.ANSWER_LATE) == 3
 
 
 def test_only_the_first_failure_of_a_chain_is_told(world: World) -> None:
@@ -52,7 +53,7 @@ def test_times_are_summed(world: World) -> None:
     world.send(t, "chat")
     world.exchange.now += 0.5
     world.answer(chat, "1")
-    assert world.exchange.types["chat"].seconds == 0.5
+    assert world.exchange.types["chat"].tally.seconds == 0.5
 
 
 # -- pushes -----------------------------------------------------------------------------------------------------

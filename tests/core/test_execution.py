@@ -300,4 +300,4 @@ def test_a_list_is_checked_as_a_whole(world: World) -> None:
         assert report["error"]["code"] == "badResponse"
         assert report["error"]["message"] == "the handler's answer is not of the form that the protocol gives"
     assert "sendClients" in world.exchange.types["chat"].last_error
-    assert world.exchange.types["chat"].failed == 3
+    assert world.exchange.types["chat"].tally.failed == 3

@@ -6,6 +6,7 @@ from msgspec import Raw
 
 from bester.core.endpoints import AttachedHandler, Endpoint, Session
 from bester.core.handlers import HandlerType, TypeRules
+from bester.core.tallies import Tally
 from bester.core.work import Envelope, Request
 
 
@@ -14,14 +15,14 @@ def request(handlers: HandlerType, origin: Endpoint, since: float = 0.0) -> Requ
 
 
 def test_available() -> None:
-    assert not HandlerType("c", TypeRules(), configured=True).available
-    handlers = HandlerType("c", TypeRules(classic_socket="/s"), configured=True)
+    assert not HandlerType("c", TypeRules(), Tally(), configured=True).available
+    handlers = HandlerType("c", TypeRules(classic_socket="/s"), Tally(), configured=True)
     assert handlers.available
     assert handlers.free_handler() is None
 
 
 def test_the_freest_handler() -> None:
-    handlers = HandlerType("c", TypeRules(), configured=False)
+    handlers = HandlerType("c", TypeRules(), Tally(), configured=False)
     busy, idle, full, blocked = (AttachedHandler("h", "j.example", concurrency) for concurrency in (3, 3, 1, 9))
     for handler, outstanding in ((busy, 2), (idle, 1), (full, 1)):
         for id in range(outstanding):
@@ -41,7 +42,7 @@ def test_the_freest_handler() -> None:
 
 
 def test_a_busy_lane_gets_no_turn_from_a_classic_handler() -> None:
-    handlers = HandlerType("c", TypeRules(classic_socket="/s"), configured=True)
+    handlers = HandlerType("c", TypeRules(classic_socket="/s"), Tally(), configured=True)
     t, g = Session("t", "j.example"), Session("g", "j.example")
     requests = [request(handlers, origin) for origin in (t, t, g)]
     for each in requests:
@@ -59,7 +60,7 @@ def test_a_busy_lane_gets_no_turn_from_a_classic_handler() -> None:
 
 
 def test_waiting_since() -> None:
-    handlers = HandlerType("c", TypeRules(classic_socket="/s"), configured=True)
+    handlers = HandlerType("c", TypeRules(classic_socket="/s"), Tally(), configured=True)
     t, g = Session("t", "j.example"), Session("g", "j.example")
     old, middle, new, busy, later = (
         request(handlers, origin, since) for origin, since in ((t, 1), (t, 2), (t, 3), (g, 1), (g, 2))

@@ -80,7 +80,7 @@ def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, post: Po
     world.exchange.remove_session(g)
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     world.exchange.deposited(deposit.delivery, "failed", MailboxFull())
-    assert world.exchange.counters.dropped == {"mailboxFull": 1}
+    assert world.exchange.counters.drops.by_what() == {"letter": {"mailboxFull": 1}}
 
 
 def test_a_mailbox_that_cannot_be_read_is_read_again(world: World) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 import re
 
 from bester.core.traces import SHARED_DIGITS, Traces
+from bester.protocol import frames
 from bester.protocol.messages import checked_trace
 
 W3C = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01")
@@ -23,8 +25,11 @@ def test_what_is_written_around_a_number_is_the_whole() -> None:
     for number in range(1, 1200):
         if number == traces.until:
             traces.widen(number)
-        written = traces.head + str(number).encode() + traces.tail
-        assert written == f',"traceparent":"{traces.whole(str(number))}"'.encode()
+        id = str(number)
+        origin, type = frames.origin_part("client", "t", "j.example", True), frames.type_part("chat")
+        traced = frames.traced_request(id, origin, 2, traces.head, traces.tail, type, "tag", b"1")
+        other = frames.request(id, origin, 2, type, "tag", b"1", frames.request_part(traces.whole(id)))
+        assert json.loads(traced[4:]) == json.loads(other[4:])
 
 
 def test_what_is_no_traceparent_is_dropped() -> None:

@@ -78,7 +78,8 @@ def table_of() -> Callable[[str, str], list[list[str]]]:
 # -- documents that tell what to type ---------------------------------------------------------------------------------
 
 PATIENCE_S = 60.0
-_PORT = re.compile(r"\b(?:222[34]|252[56])\b")
+_PORT = re.compile(r"\b(?:222[3-9]|252[56])\b")
+_NEEDS = re.compile(r"(?:^|, )needs: (.+)$")
 
 
 class Program:
@@ -160,10 +161,10 @@ class Reader:
 
     def step(self, mark: str, text: str, line: int) -> None:
         what, _, more = mark.partition(", ")
-        if more.endswith("needs: node"):
-            if shutil.which("node", path=self.environment["PATH"]) is None:
+        if needed := _NEEDS.search(more):
+            if any(shutil.which(one, path=self.environment["PATH"]) is None for one in needed[1].split()):
                 return
-            more = more.removesuffix("needs: node").removesuffix(", ")
+            more = more[: needed.start()]
         kind, _, name = what.partition(": ")
         if kind == "file":
             path = self.folder / name

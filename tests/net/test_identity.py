@@ -20,7 +20,7 @@ from tests.certificates import Papers, issued, self_signed
 from bester.config import Config, parse
 from bester.errors import BadConfiguration, ServerUnreachable, ServerUnverified
 from bester.net.dial_peer import Unreachable, connect_peer, plan, shown_by
-from bester.net.identity import Identities, letter, read_certificates, warnings_of
+from bester.net.identity import Identities, letter, read_certificates
 from bester.net.tls import server_context
 from bester.protocol.addresses import parse_address
 
@@ -123,15 +123,17 @@ def test_certificates_that_end(tmp_path: Path) -> None:
     own, soon, gone = (self_signed(tmp_path, f"{name}.example", days) for name, days in (("a", 99), ("b", 9), ("c", 0)))
     servers = {"b.example": entry(soon, "file"), "c.example": entry(gone, "file")}
     identities = Identities(config_of(tmp_path, own, servers=servers))
-    first, second = warnings_of(identities.expiries)
-    assert first.startswith("the pinned certificate of b.example expires on ")
-    assert second.startswith("the pinned certificate of c.example has expired, on ")
+    assert [one.what for one in sorted(identities.expiries, key=lambda one: one.at)] == [
+        "the pinned certificate of c.example",
+        "the pinned certificate of b.example",
+        "this server's own certificate a.example.pem",
+    ]
+    assert [one.fingerprints for one in identities.own] == [own.fingerprints]
     proof = identities.proof(letter_of(gone))  # what is pinned is the key, and a key does not end
     assert proof.names == ("c.example",)
-    assert proof.expires is not None
-    assert warnings_of([proof.expires])[0].startswith("the certificate of c.example has expired")
-    own.renew(5)
-    assert warnings_of(Identities(config_of(tmp_path, own)).expiries)[0].startswith("this server's own certificate")
+    assert proof.shown is not None
+    assert proof.shown.expires == identities.expiries[1].at
+    assert proof.shown.fingerprints == gone.fingerprints
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:

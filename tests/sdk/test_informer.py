@@ -19,8 +19,8 @@ async def test_questions(peer: Peer) -> None:
 
     async def answer() -> list[Any]:
         connection = await peer.accept()
-        asked = [(await connection.receive())["command"] for _ in range(6)]
-        for data in (["g"], True, False, {"clientCount": "1"}, ["chat"], ["k.example"]):
+        asked = [(await connection.receive())["command"] for _ in range(8)]
+        for data in (["g"], True, False, {"clientCount": "1"}, ["chat"], ["k.example"], ["cook"], None):
             connection.send({"status": "0", "data": data})
         return asked
 
@@ -34,8 +34,19 @@ async def test_questions(peer: Peer) -> None:
             informer.server_info(),
             informer.list_types(),
             informer.list_servers(),
+            informer.roles_of("g"),
+            informer.roles_of("h"),
         )
-        assert [await first, *rest] == [["g"], True, False, {"clientCount": "1"}, ["chat"], ["k.example"]]
+        assert [await first, *rest] == [
+            ["g"],
+            True,
+            False,
+            {"clientCount": "1"},
+            ["chat"],
+            ["k.example"],
+            ["cook"],
+            None,
+        ]
         assert (await answering)[:3] == [
             {"type": "listClients"},
             {"type": "isClient", "data": "g"},

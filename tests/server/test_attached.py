@@ -8,6 +8,7 @@ import pytest
 from tests.server.peers import GOOD, PATIENCE_S, attaching, classic, result, stage, to, until
 
 from bester import Client, Handler, HandlerError, Reply, Request, Response, SendClients
+from bester.core.drops import Drop
 from bester.protocol.framing import frame
 
 DONE = {"type": "done"}
@@ -213,8 +214,8 @@ async def test_answers_that_are_dropped() -> None:
         handler.send({"header": {"id": "no", "status": "0", "command": 5}})
         await wire.good("2")
         admin = await play.admin()
-        await until(lambda: play.hall.exchange.counters.unmatched_answers == 4)
-        assert (await result(admin, "status"))["messages"]["unmatchedAnswers"] == 4
+        await until(lambda: play.hall.exchange.counters.drops.get(Drop.ANSWER_LATE) == 4)
+        assert (await result(admin, "status"))["dropped"]["answer"] == {"unmatched": 4}
         wire.ask("dummy", "p")
         assert (await wire.get())["payload"]["id"] == "p"
 

@@ -197,7 +197,7 @@ async def test_a_handler_that_fails(case: str) -> None:
         await other.good("2")
         assert await wire.bad("1") == code  # and nothing was delivered
         chat = play.hall.exchange.types["classic"]
-        assert chat.failed == (0 if code == "noHandler" else 1)
+        assert chat.tally.failed == (0 if code == "noHandler" else 1)
         assert chat.active == 0
         assert not play.hall.classic.open
         wire.ask("classic", "3")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import Any
 import pytest
 import trustme
 from tests.certificates import Papers, issued, self_signed
-from tests.server.peers import PATIENCE_S, Stage, hello, result_of, stage
+from tests.server.peers import Stage, hello, result, result_of, stage, until
 
 from bester.config import parse
-from bester.net.identity import Expiry, Identities
+from bester.net.identity import Identities
 from bester.net.peers import Remote
 
 FAR = Remote("203.0.113.5", False)
@@ -118,11 +119,11 @@ async def test_an_expired_certificate(tmp_path: Path, caplog: pytest.LogCaptureF
     old = issued(tmp_path, authority, "old.example", expired=True)
     known = {"servers": {"a.example": pin(a)}, "ca": str(tmp_path / "ca.pem")}
     async with named("b.example", b, policy="verified", **known) as there:
-        with caplog.at_level(logging.WARNING, "bester.servers"):
+        with caplog.at_level(logging.WARNING, "bester.problems"):
             wire = await there.connect("tls", tls=presenting(tmp_path, a))
             wire.send(server_message("none"))
             assert await wire.bad("s") == "noHandler"
-        assert any("the certificate of a.example has expired" in line for line in caplog.messages)
+            await until(lambda: any("the certificate of a.example: ended on" in line for line in caplog.messages))
         wire = await there.connect("tls", tls=presenting(tmp_path, old))
         wire.send(server_message("none"))
         assert await wire.bad("") == "serverUnverified"
@@ -272,20 +273,39 @@ async def test_a_refusal_reaches_the_sender(tmp_path: Path) -> None:
 # -- while it runs -----------------------------------------------------------------------------------------------------
 
 
-async def test_warned_of_every_day(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    b = self_signed(tmp_path, "b.example", 9)
-    with caplog.at_level(logging.WARNING, "bester.servers"):
-        async with named("b.example", b) as play:
-            assert sum("own certificate b.example.pem expires" in line for line in caplog.messages) == 1
-            play.hall.forwarding.trust.warn()  # which is what the day's turn does
-            assert sum("own certificate b.example.pem expires" in line for line in caplog.messages) == 2
-            assert all(isinstance(one, Expiry) for one in play.hall.forwarding.trust.expiries())
+async def test_certificates_are_shown(tmp_path: Path) -> None:
+    """Ours, what is pinned, and what the other server presented: where it dialled, and where it was dialled."""
+    a, b = self_signed(tmp_path, "a.example"), self_signed(tmp_path, "b.example")
+    async with named("b.example", b, policy="verified", servers={"a.example": pin(a)}) as there:
+        address = f"127.0.0.1:{there.port_of('tls')}"
+        async with named("a.example", a, servers={"b.example": pin(b, "certificate", address)}) as here:
+            await sent(here, there)
+            for play, papers, name, other, how in (
+                (here, a, "b.example", b, b.fingerprints.certificate),
+                (there, b, "a.example", a, a.fingerprints.key),
+            ):
+                admin = await play.admin()
+                own = await result(admin, "identity")
+                assert own["key"] == f"sha256:{papers.fingerprints.key}"
+                assert (await result(admin, "status"))["identity"] == own
+                (row,) = [row for row in await result(admin, "listServers") if row["name"] == name]
+                assert row["pinned"] == [f"sha256:{how}"]
+                shown = row["presented"]
+                assert shown["key"] == f"sha256:{other.fingerprints.key}"
+                assert shown["certificate"] == f"sha256:{other.fingerprints.certificate}"
+                assert shown["proven"] is True
+                assert shown["expires"] > time.time()
 
 
-async def test_reminded(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bester.server.trust.REMIND_S", 0.0)
-    b = self_signed(tmp_path, "b.example", 9)
-    with caplog.at_level(logging.WARNING, "bester.servers"):
-        async with named("b.example", b), asyncio.timeout(PATIENCE_S):
-            while sum("own certificate b.example.pem expires" in line for line in caplog.messages) < 3:
-                await asyncio.sleep(0)
+async def test_a_wrong_certificate_is_shown(tmp_path: Path) -> None:
+    b, other = self_signed(tmp_path, "b.example"), self_signed(tmp_path, "other.example")
+    async with named("b.example", other) as there:
+        servers = {"b.example": pin(b, address=f"127.0.0.1:{there.port_of('tls')}")}
+        async with named("a.example", None, servers=servers) as here:
+            await sent(here, there)
+            admin = await here.admin()
+            (row,) = await result(admin, "listServers")
+            assert row["pinned"] == [f"sha256:{b.fingerprints.key}"]
+            assert row["presented"]["key"] == f"sha256:{other.fingerprints.key}"
+            assert row["presented"]["proven"] is False
+            assert await result(admin, "identity") is None

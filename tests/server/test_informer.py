@@ -25,7 +25,7 @@ async def test_every_question() -> None:
         await play.attach("two", "one")
         for user in ("t", "g", "g"):
             await play.login(user)
-        await play.hall.accounts.add("away", "x")
+        await play.hall.accounts.add("away", "x", ("cook", "guest"))
         wire = await play.connect("informer")
         questions: list[tuple[str, list[Any], Any]] = [
             ("listClients", [], ["g", "t"]),
@@ -36,6 +36,10 @@ async def test_every_question() -> None:
             ("isAccount", ["AWAY"], True),
             ("isAccount", ["nobody"], False),
             ("isAccount", [""], False),
+            ("rolesOf", ["AWAY"], ["cook", "guest"]),
+            ("rolesOf", ["t"], []),
+            ("rolesOf", ["nobody"], None),
+            ("rolesOf", ["\n"], None),
             ("listTypes", [], ["one", "two"]),
             ("listServers", [], ["a.example", "b.example"]),
         ]

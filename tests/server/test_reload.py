@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.server.logged import as_before
 from tests.server.peers import Stage, Wire, hello, refused, result, stage, until
 
 from bester.config import load
@@ -25,10 +26,8 @@ DONE = {"header": {"status": "0", "command": {"type": "done"}}}
 @pytest.fixture(autouse=True)
 def log_as_before() -> Iterator[None]:
     """A reload sets the log up, which the other tests are not to notice."""
-    before = logs.root.handlers[:], logs.root.level, logs.root.propagate
-    yield
-    logs.root.handlers[:], logs.root.propagate = before[0], before[2]
-    logs.root.setLevel(before[1])
+    with as_before():
+        yield
 
 
 class Reloading(Stage):

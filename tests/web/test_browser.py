@@ -418,6 +418,20 @@ def test_a_dead_letter_is_shown_retried_and_dropped(desk: Desk) -> None:
     expect(page.locator(".toast").filter(has_text="was dropped")).to_be_visible()
 
 
+def test_servers_show_certificates(desk: Desk) -> None:
+    page = desk.console()
+    open_view(page, "Servers")
+    links = page.get_by_role("region", name="Links")
+    own = links.get_by_label("This server")
+    expect(own).to_contain_text("s1.example")
+    expect(own).to_contain_text("sha256:")
+    row = links.get_by_role("row", name="s2.example").first
+    expect(row.get_by_text("pinned", exact=False)).to_contain_text("sha256:")
+    desk.send(desk.trying(), "M1", '{"text": "who are you?"}')
+    expect(row.get_by_text("verified")).to_be_visible()
+    expect(row.get_by_text("certificate sha256:")).to_be_visible()
+
+
 def test_a_handler_is_stopped_and_started(desk: Desk) -> None:
     page = desk.console()
     open_view(page, "Handlers")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.certificates import self_signed
 from tests.collector import collecting
@@ -17,7 +18,9 @@ from tests.server.peers import PATIENCE_S, to, until
 from tests.web.browsers import Browsing, browsing
 
 from bester import __version__
-from bester.server import views
+from bester.core import tallies
+from bester.errors import Internal
+from bester.server import problems, views
 
 TOKEN = "a-token-of-the-scraper"
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana" / "bester.json"
@@ -60,23 +63,65 @@ async def test_metrics() -> None:
         await sender.bad("2")
         sender.ask("chat", "3")
         await handler.get()
+        play.hall.sampler._totals_at = float("-inf")  # as if ten seconds had passed
         found = await metrics(play)
-        assert found["bester_messages_total", "good"] == 1
-        assert found["bester_messages_total", "noHandler"] == 1
+        assert found["bester_messages_total", "good chat"] == 1
+        assert found["bester_messages_total", "noHandler "] == 1
         assert found["bester_messages_under_way", ""] == 1
         assert found["bester_handler_requests_total", "answered chat"] == 1
         assert found["bester_handler_seconds_count", "chat"] == 1
         assert 0 < found["bester_handler_seconds_sum", "chat"] < PATIENCE_S
+        assert found["bester_handler_seconds_bucket", "30.0 chat"] == 1
+        assert found["bester_handler_seconds_bucket", "+Inf chat"] == 1
         assert found["bester_handler_outstanding", "chat"] == 1
         assert found["bester_handlers_attached", "chat"] == 1
         assert found["bester_sessions", ""] == 1
         assert found["bester_mailbox_messages", ""] == 1
         assert found["bester_links", "out"] == 0
+        assert found["bester_bytes_total", "received client"] > 100 < found["bester_bytes_total", "sent client"]
+        assert found["bester_bytes_total", "sent handler"] > 100
+        assert found["bester_queue_length", "handlers"] == 0
+        assert found["bester_receipts_total", "recorded"] + found["bester_receipts_total", "unrecorded"] <= 2
         assert found["bester_store_commit_seconds_count", ""] > 0
         assert found["bester_store_commit_seconds_bucket", "+Inf"] == found["bester_store_commit_seconds_count", ""]
         assert found["bester_disk_free_bytes", ""] > 0
         assert found["bester_info", f"test.example {__version__}"] == 1
         assert ("process_resident_memory_bytes", "") in found
+
+
+async def test_what_was_dropped_and_what_waits() -> None:
+    async with browsing() as play:
+        handler, sender = await play.attach("chat", concurrency=1), await play.login()
+        sender.ask("chat", "1")
+        handler.answer(await handler.get(), to("nobody"))
+        assert await sender.bad("1") == "unknownAccount"
+        for id in ("2", "3", "4"):
+            sender.ask("chat", id)
+        await handler.get()
+        await until(lambda: play.hall.exchange.under_way == 3)
+        found = await metrics(play)
+        assert found["bester_dropped_total", "unknownAccount recipient"] == 1
+        assert found["bester_queue_length", "handlers"] == found["bester_handler_waiting", "chat"] == 2
+
+
+async def test_types_that_anybody_makes_up_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tallies, "MAX_TYPES", 1)
+    async with browsing() as play:
+        handler, sender = await play.attach("first", 'second"', "third"), await play.login()
+        for type in ("first", 'second"', "third", "nobody's"):
+            sender.ask(type, type)
+            if type != "nobody's":
+                handler.answer(await handler.get(), to("t"))
+            while (await sender.get())["header"]["messageType"] != "statusReport":
+                pass
+        found = await metrics(play)
+        assert {key[1]: value for key, value in found.items() if key[0] == "bester_messages_total"} == {
+            "good ": 2,
+            "noHandler ": 1,
+            "good first": 1,
+        }
+        assert found["bester_handlers_attached", ""] == 2
+        assert found["bester_handler_seconds_count", ""] == 2
 
 
 async def test_metrics_are_for_this_machine_a_token_and_admins() -> None:
@@ -138,7 +183,37 @@ async def test_a_store_that_is_lost_is_not_ready() -> None:
         await play.hall.messages.close()
         await play.hall.accounts.close()
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["store"]})
-        assert (await views.problems(play.hall))[0]["what"] == "store"
+        assert (await problems.find(play.hall))[0]["what"] == "store"
+
+
+@pytest.mark.parametrize("name", ["clients", "besterHandlers"])
+async def test_a_socket_that_nobody_finds_is_not_ready(name: str) -> None:
+    async with browsing() as play:
+        (play.folder / name).unlink()
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["listeners"]})
+
+
+async def test_a_listener_that_is_closed_is_not_ready() -> None:
+    async with browsing() as play:
+        play.running.daemon.listeners[0].close()
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["listeners"]})
+
+
+async def test_accounts_that_do_not_answer_are_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere:
+        async def count(self) -> int:
+            raise Internal("Redis does not answer")
+
+    async with browsing() as play:
+        monkeypatch.setattr(play.hall.accounts, "store", Elsewhere())
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["accounts"]})
+        monkeypatch.undo()
+
+
+async def test_a_server_that_has_not_opened_all_is_not_ready() -> None:
+    async with browsing() as play:
+        play.hall.started_up = False
+        assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["starting"]})
 
 
 async def test_a_server_that_drains_is_not_ready() -> None:
@@ -152,7 +227,7 @@ async def test_a_loop_that_is_late_shows() -> None:
         await until(lambda: play.hall.sampler.history)
         time.sleep(2.5)  # the loop itself is held up
         await until(lambda: play.hall.sampler.lag_s > 1)
-        (problem,) = await views.problems(play.hall)
+        (problem,) = await problems.find(play.hall)
         assert problem["what"] == "loop"
 
 
@@ -163,7 +238,7 @@ async def test_certificates_that_end_are_problems(tmp_path: Path) -> None:
     papers = self_signed(tmp_path, "localhost", days=5)
     web = {"certificate": papers.certificate, "key": papers.key}
     async with browsing(web=web) as play:
-        (problem,) = await views.problems(play.hall)
+        (problem,) = await problems.find(play.hall)
         assert problem["what"] == "certificate"
         assert problem["name"] == "the certificate localhost.pem of the web listener"
         assert problem["detail"].startswith("ends in 4 days")
@@ -179,7 +254,13 @@ async def test_mailboxes_and_queues_that_fill_up_are_problems() -> None:
         servers = {"type": "sendServers", "data": ["127.0.0.1:1"]}
         handler.answer(await handler.get(), to("away"), servers)
         await sender.good("1")
-        problems = {problem["what"]: problem for problem in await views.problems(play.hall)}
-        assert problems["mailbox"]["name"] == "away"
-        assert problems["queue"]["name"] == "127.0.0.1:1"
-        assert problems["queue"]["since"] > 0
+        play.hall.sampler._totals_at = float("-inf")  # as if ten seconds had passed
+        found = {problem["what"]: problem for problem in await problems.find(play.hall)}
+        assert found["mailbox"]["name"] == "away"
+        assert found["queue"]["name"] == "127.0.0.1:1"
+        assert found["queue"]["since"] > 0
+        play.hall.watch.look_soon()
+        await until(lambda: play.hall.watch.counts()["mailbox"])
+        gauges = await metrics(play)
+        assert gauges["bester_problems", "queue"] == 1
+        assert gauges["bester_problems", "disk"] == 0

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from bester.cli.output import BAD, NO_CONNECTION, fail
 
 if TYPE_CHECKING:
-    from bester.cli.control import Control
+    from pathlib import Path
+
     from bester.config import Config
-    from bester.store.ports import AccountStore
+    from bester.store.ports import AccountStore, MessageStore
 
 T = TypeVar("T")
 
@@ -55,7 +56,8 @@ def open_accounts(config: Config) -> Accounts:
     from bester.cli.control import Control, ControlError, NotRunning
 
     try:
-        return _Running(Control(config.control.address))
+        Control(config.control.address).close()
+        return _Running(config.control.address)
     except NotRunning:
         return _Stored(config)
     except ControlError as error:
@@ -65,14 +67,15 @@ def open_accounts(config: Config) -> Accounts:
 class _Running:
     """The accounts of a running server."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    def __init__(self, address: Path) -> None:
+        self._address = address
 
     def _run(self, command: str, **args: object) -> Any:
-        from bester.cli.control import CommandRefused, ControlError
+        from bester.cli.control import CommandRefused, Control, ControlError
 
         try:
-            return self._control.run(command, **args)
+            with Control(self._address) as control:
+                return control.run(command, **args)
         except CommandRefused as error:
             fail(str(error), BAD)
         except ControlError as error:
@@ -102,7 +105,6 @@ class _Stored:
         self._config = config
 
     def _run(self, work: Callable[[AccountStore], Awaitable[T]]) -> T:
-        from bester.errors import BesterError
         from bester.server.settings import make_store
 
         async def opened() -> T:
@@ -113,10 +115,22 @@ class _Stored:
             finally:
                 await store.close()
 
-        try:
-            return asyncio.run(opened())
-        except BesterError as error:
-            fail(f"{error.message} ({error.code})", BAD)
+        return _finished(opened())
+
+    def _run_with_messages(self, work: Callable[[AccountStore, MessageStore], Awaitable[T]]) -> T:
+        from bester.server.settings import make_stores
+
+        async def opened() -> T:
+            store, messages = make_stores(self._config)
+            try:
+                await store.open()
+                await messages.open()
+                return await work(store, messages)
+            finally:
+                await messages.close()
+                await store.close()
+
+        return _finished(opened())
 
     def _name(self, name: str) -> str:
         from bester.errors import InvalidName
@@ -138,8 +152,21 @@ class _Stored:
         return canonical
 
     def remove(self, name: str) -> None:
+        from bester.errors import UnknownAccount
+
         canonical = self._name(name)
-        self._run(lambda store: store.remove(canonical))
+
+        async def work(store: AccountStore, messages: MessageStore) -> None:
+            known = True
+            try:
+                await store.remove(canonical)
+            except UnknownAccount:
+                known = False
+            # As the running server does it: mail that an earlier removal has left goes, too.
+            if not await messages.clear_mailbox(canonical) and not known:
+                raise UnknownAccount
+
+        self._run_with_messages(work)
 
     def set_password(self, name: str, password: str) -> None:
         canonical = self._name(name)
@@ -160,6 +187,16 @@ class _Stored:
     def page(self, after: str) -> list[Row]:
         found = self._run(lambda store: store.list(after, PAGE))
         return [Row(account.username, list(account.roles), account.created) for account in found]
+
+
+def _finished(work: Coroutine[Any, Any, T]) -> T:
+    """Runs something to its end; a refusal ends the command."""
+    from bester.errors import BesterError
+
+    try:
+        return asyncio.run(work)
+    except BesterError as error:
+        fail(f"{error.message} ({error.code})", BAD)
 
 
 async def _hashed(password: str) -> str:

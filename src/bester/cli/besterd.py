@@ -59,7 +59,7 @@ def _main(arguments: list[str]) -> int:
         return 2
 
     from bester.config import ConfigError, load
-    from bester.server.logs import set_up_log
+    from bester.server.logs import log_loop_errors, set_up_log
 
     try:
         config = load(Path(found[0]))
@@ -74,10 +74,14 @@ def _main(arguments: list[str]) -> int:
 
     from bester.errors import BesterError
     from bester.server.daemon import Server
+    from bester.server.notify import Notifier
+
+    notifier = Notifier.from_environment()
 
     async def run() -> int:
-        server = Server(config, web=_web)
+        server = Server(config, web=_web, notifier=notifier)
         loop = asyncio.get_running_loop()
+        log_loop_errors(loop)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.hall.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, lambda: server.hall.spawn(server.try_reload()))

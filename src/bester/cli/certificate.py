@@ -88,8 +88,8 @@ def _files(config: Config) -> tuple[Path, Path]:
 def _show(path: Path, json: bool) -> None:
     from cryptography import x509
 
-    from bester.net.fingerprints import fingerprints
-    from bester.net.identity import read_certificates, spelled
+    from bester.net.fingerprints import fingerprints, spelled
+    from bester.net.identity import read_certificates
 
     found = read_certificates(path)[0]
     try:

@@ -84,7 +84,7 @@ class Control:
         """Closes the connection."""
         self._socket.close()
 
-    def run(self, command: str, **args: object) -> Any:
+    def run(self, command: str, /, **args: object) -> Any:
         """Runs a built-in command and returns its result.
 
         Raises:

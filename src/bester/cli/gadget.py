@@ -22,6 +22,18 @@ def _group() -> None:
     """Keeps it a group however many commands it has."""
 
 
+HandlersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--handlers", envvar="BESTER_HANDLERS", metavar="PATH", help="The server's handler socket (besterHandlers)."
+    ),
+]
+InformerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--informer", envvar="BESTER_INFORMER", metavar="PATH", help="The server's informer socket (bInformer)."
+    ),
+]
 SettingsArgument = Annotated[
     Path, typer.Argument(metavar="SETTINGS", help="A TOML file, or by its ending a JSON file.", show_default=False)
 ]
@@ -49,4 +61,75 @@ def mail(settings: SettingsArgument) -> None:
     except SettingsError as error:
         fail(f"{settings} is wrong:\n{error}", USAGE)
     except ClientError as error:
+        fail(str(error), BAD)
+
+
+@gadget.command()
+def kitchen(
+    settings: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SETTINGS]", help="A TOML file, or by its ending a JSON file.", show_default=False),
+    ] = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="No broker: an oven, a fridge, a kettle and a dishwasher to play with.")
+    ] = False,
+    speed: Annotated[
+        float, typer.Option("--speed", min=0.1, max=10_000, help="Of the simulated kitchen: 20 is a minute in 3 s.")
+    ] = 20.0,
+    handlers: HandlersOption = None,
+    informer: InformerOption = None,
+) -> None:
+    """Bridge to MQTT: devices' topics become pushes to the accounts that subscribed, commands go back to devices.
+
+    What the settings are is in docs/kitchen.md.
+
+    Exit status: 0 after a signal, 1 refused by the server, or the database cannot be used, 2 wrong settings.
+    """
+    from bester import Refused
+    from bester.gadgets.kitchen import main
+    from bester.gadgets.kitchen.store import StoreError
+    from bester.gadgets.running import run
+    from bester.gadgets.settings import SettingsError
+
+    if simulate == (settings is not None):
+        fail("wanted is either SETTINGS or --simulate (see --help)", USAGE)
+    try:
+        if settings is None:
+            run(lambda: main.simulate(speed, handlers, informer))
+        else:
+            found, source = main.read(settings)
+            run(lambda: main.run(settings, found, source, handlers, informer))
+    except SettingsError as error:
+        fail(f"{settings} is wrong:\n{error}", USAGE)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("aiomqtt", "paho"):
+            raise
+        fail(f"{error.name} is not installed: pip install 'bester[kitchen]' (--simulate needs none of it)", BAD)
+    except (Refused, StoreError) as error:
+        fail(str(error), BAD)
+
+
+@gadget.command()
+def webhook(
+    settings: SettingsArgument,
+    handlers: HandlersOption = None,
+) -> None:
+    """HTTP in place of sockets: messages call a URL, whose answer is executed; POST /push/NAME pushes into Bester.
+
+    Calls are signed (HMAC-SHA256, Standard Webhooks), retried and bounded in time. Who pushes has a token or signs.
+    What the settings are is in docs/webhook.md.
+
+    Exit status: 0 after a signal, 1 refused by the server, or the port cannot be opened, 2 wrong settings.
+    """
+    from bester import Refused
+    from bester.gadgets.running import run
+    from bester.gadgets.settings import SettingsError
+    from bester.gadgets.webhook import main
+
+    try:
+        found = main.read(settings)
+        run(lambda: main.run(settings, found, handlers))
+    except SettingsError as error:
+        fail(f"{settings} is wrong:\n{error}", USAGE)
+    except (Refused, OSError) as error:
         fail(str(error), BAD)

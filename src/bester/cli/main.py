@@ -11,11 +11,13 @@ from typing import Annotated
 import typer
 
 from bester import __version__
+from bester.cli import handlers
 from bester.cli.account import account
 from bester.cli.backup import backup
 from bester.cli.bench import bench
 from bester.cli.certificate import certificate
 from bester.cli.check import check
+from bester.cli.command import command
 from bester.cli.demo import demo
 from bester.cli.gadget import gadget
 from bester.cli.handler import handler
@@ -26,6 +28,7 @@ from bester.cli.output import EXIT_STATUS
 from bester.cli.peer import peer
 from bester.cli.queue import queue
 from bester.cli.sending import ask, send
+from bester.cli.service import service
 from bester.cli.status import status
 from bester.cli.trace import trace
 from bester.cli.why import why
@@ -56,10 +59,13 @@ def _root(
     """Talk to Bester servers, and run them. The server itself is: besterd."""
 
 
-for command in (init, check, send, ask, listen, status, trace, why, reload, kick, drain, backup, demo, bench):
-    app.command()(command)
+for one in (init, check, send, ask, listen, status, trace, why, reload, kick, drain, backup, demo, bench):
+    app.command()(one)
+app.command()(service)
+app.command()(command)
 app.add_typer(account, name="account")
 app.add_typer(queue, name="queue")
+handlers.add_to(handler)
 app.add_typer(handler, name="handler")
 app.add_typer(gadget, name="gadget")
 app.add_typer(certificate, name="certificate")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json as json_module
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,9 +14,11 @@ from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, fail, say, say_js
 from bester.cli.settings import ConfigOption, JsonOption, find_config, load_config
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bester.config import Config
     from bester.config.peers import Peer
-    from bester.net.dial_peer import Shown
+    from bester.net.fingerprints import Shown
     from bester.net.identity import Identities
 
 peer = typer.Typer(
@@ -53,7 +56,7 @@ def add(
     prints it. A running server takes the new configuration at once.
     """
     from bester.cli.rewrite import RewriteError, change_server, entry_of, reload_server
-    from bester.net.identity import spelled
+    from bester.net.fingerprints import spelled
     from bester.protocol.addresses import UnixAddress
 
     loaded = load_config(config)
@@ -90,17 +93,53 @@ def add(
 
 @peer.command("list")
 def list_peers(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List the servers of the configuration: address, how they prove their names, policy."""
+    """List the servers of the configuration: address, policy, what is pinned, and what the certificates showed last.
+
+    What they showed is known to the running server alone.
+    """
     loaded = load_config(config)
-    rows = [_row(loaded, name, one) for name, one in loaded.federation.servers.items()]
+    seen = _presented(loaded)
+    rows = [_row(loaded, name, one) | {"presented": seen.get(name)} for name, one in loaded.federation.servers.items()]
     if json:
         for row in rows:
             say_json(row)
         return
+    _say_own(loaded)
     width = max((len(row["name"]) for row in rows), default=0)
     wide = max((len(row["address"]) for row in rows), default=0)
     for row in rows:
         say(f"{row['name']:{width}}  {row['address']:{wide}}  {row['policy']:8}  {row['proof'] or 'unproven'}")
+        if shown := row["presented"]:
+            whose = "its certificate" if shown["proven"] or not row["proof"] else "WRONG: the certificate that it shows"
+            until = time.strftime("%Y-%m-%d", time.gmtime(shown["expires"]))
+            say(f"  {whose}: key {shown['key']}, certificate {shown['certificate']}, until {until}")
+
+
+def _presented(config: Config) -> dict[str, Any]:
+    """Returns what the servers showed last, by name; nothing where no server runs."""
+    from bester.cli.control import Control, ControlError
+
+    try:
+        with Control(config.control.address) as control:
+            return {row["name"]: row["presented"] for row in control.run("listServers")}
+    except ControlError:
+        return {}
+
+
+def _say_own(config: Config) -> None:
+    from bester.errors import BadConfiguration
+    from bester.net.fingerprints import shown, spelled
+    from bester.net.identity import own_files, read_certificates
+
+    found = own_files(config)
+    if found is None:
+        return
+    try:
+        own = shown(read_certificates(found[0])[0])
+    except BadConfiguration as error:
+        warn(f"warning: {error.message}")
+        return
+    say(f"{config.server.name} is this server: key {spelled(own.fingerprints.key)}, until {own.expires:%Y-%m-%d}")
 
 
 @peer.command()
@@ -275,18 +314,37 @@ def _understood(body: bytes) -> tuple[bool, str]:
 
 def _row(config: Config, name: str, one: Peer) -> dict[str, Any]:
     from bester.net.dial_peer import plan
-    from bester.net.identity import spelled
+    from bester.net.fingerprints import spelled
     from bester.protocol.addresses import ServerName
 
     planned = plan(ServerName(name), config.federation)
-    proof = None
+    proof = pinned = None
     if one.fingerprint is not None:
-        proof = spelled(one.fingerprint)
+        proof = pinned = spelled(one.fingerprint)
     elif one.certificate is not None:
-        proof = str(one.certificate)
+        proof, pinned = str(one.certificate), _key_of(one.certificate)
     elif planned.proof == "authority":
         proof = "authority"
-    return {"name": name, "address": one.address, "tls": planned.tls, "policy": planned.policy, "proof": proof}
+    return {
+        "name": name,
+        "address": one.address,
+        "tls": planned.tls,
+        "policy": planned.policy,
+        "proof": proof,
+        "pinned": pinned,
+    }
+
+
+def _key_of(path: Path) -> str | None:
+    """Returns the fingerprint of a certificate's key; None where the file cannot be read."""
+    from bester.errors import BadConfiguration
+    from bester.net.fingerprints import fingerprints, spelled
+    from bester.net.identity import read_certificates
+
+    try:
+        return spelled(fingerprints(read_certificates(path)[0]).key)
+    except BadConfiguration:
+        return None
 
 
 def _name(text: str) -> str:
@@ -321,7 +379,7 @@ def _shown(address: Any, name: str, timeout_s: float) -> Shown:
 def _accept(name: str, shown: Shown, pinned: object, yes: bool, fingerprint: str | None, quiet: bool) -> None:
     """Ends the command unless the operator, or the fingerprint given, says that this is the server."""
     from bester.client.url import normal_fingerprint
-    from bester.net.identity import spelled
+    from bester.net.fingerprints import spelled
 
     if fingerprint is not None:
         try:

@@ -57,7 +57,7 @@ def open_control(config: Config) -> Control:
         fail(str(error), NO_CONNECTION)
 
 
-def run_control(config: Config, command: str, **args: object) -> Any:
+def run_control(config: Config, command: str, /, **args: object) -> Any:
     """Runs one command on the running server; ends this one where it is refused."""
     from bester.cli.control import CommandRefused, ControlError
 

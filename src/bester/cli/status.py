@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bester.cli.output import GOOD, NO_CONNECTION, fail, quiet_pipe, safe, say_json
-from bester.cli.settings import ConfigOption, JsonOption, load_config, open_control, warn_of_missing
+from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, fail, quiet_pipe, safe, say, say_json
+from bester.cli.settings import (
+    ConfigOption,
+    JsonOption,
+    load_config,
+    open_control,
+    run_control,
+    warn_of_missing,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -23,16 +30,32 @@ FIRST_LOOK_S = 0.25
 def status(
     config: ConfigOption = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until ^C.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print the problems alone, one per line; exit status 1 if there are any.")
+    ] = False,
     interval: Annotated[float, typer.Option(min=0.1, max=3600.0, metavar="SECONDS", help="How often.")] = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """Show the running server's listeners, clients, handlers, servers and rates."""
+    """Show the running server's listeners, clients, handlers, servers, rates and problems."""
     loaded = load_config(config)
+    if check:
+        if watch:
+            fail("--check looks once", USAGE)
+        raise typer.Exit(_check(run_control(loaded, "problems"), json))
     with open_control(loaded) as control, quiet_pipe():
         try:
             _show(control, watch, interval if watch else FIRST_LOOK_S, json)
         except KeyboardInterrupt:
             raise typer.Exit(GOOD) from None
+
+
+def _check(problems: list[dict[str, Any]], json: bool) -> int:
+    for row in problems:
+        if json:
+            say_json(row)
+        else:
+            say(" ".join(f"{row['what']}: {row['name']}: {row['detail']}".split()))
+    return BAD if problems else GOOD
 
 
 def _show(control: Control, watch: bool, interval_s: float, json: bool) -> None:
@@ -103,6 +126,8 @@ def tables(found: dict[str, Any]) -> Group:
     head = Table.grid(padding=(0, 2))
     messages, per_s = totals(found), found["rates"]
     head.add_row("server", safe(str(found["server"])))
+    if own := found["identity"]:
+        head.add_row("identity", f"key {own['key']}, certificate until {_day(own['expires'])}")
     where = f", node {found['node']}" if "node" in found else ""
     head.add_row("running", safe(f"{_duration(found['uptime'])}, pid {found['pid']}{where}"))
     head.add_row("listening", ", ".join(found["listeners"]) or "nowhere yet")
@@ -115,6 +140,11 @@ def tables(found: dict[str, Any]) -> Group:
     if messages["bad"]:
         head.add_row("bad", ", ".join(f"{count} {code}" for code, count in sorted(found["messages"]["bad"].items())))
     head.add_row("under way", str(found["underWay"]))
+    lost = [
+        f"{number} {what} ({cause})" for what, causes in found["dropped"].items() for cause, number in causes.items()
+    ]
+    if lost:
+        head.add_row("dropped", ", ".join(lost))
     outcomes = ("sent", "queued", "skipped", "failed")
     head.add_row("to servers", ", ".join(f"{found['toServers'][name]} {name}" for name in outcomes))
     kinds = {"handlers": _handlers, "clients": _clients, "servers": _servers}
@@ -203,6 +233,10 @@ def _table(title: str, *columns: str) -> Table:
     for column in columns:
         table.add_column(column)
     return table
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def _duration(seconds: float) -> str:

@@ -165,6 +165,11 @@ class Informer:
         """Says whether there is an account of this name."""
         return bool(await self.ask("isAccount", user))
 
+    async def roles_of(self, user: str) -> list[str] | None:
+        """Returns the roles of an account; None: there is no account of this name."""
+        roles = await self.ask("rolesOf", user)
+        return None if roles is None else list(roles)
+
     async def server_info(self) -> dict[str, Any]:
         """Returns ``clientCount``, ``adminInfo``, ``listeners`` and more."""
         return dict(await self.ask("serverInfo"))

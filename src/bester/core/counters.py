@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
+from bester.core.drops import Drops
+from bester.core.tallies import Tallies
+
 
 class Counters:
     """Each counts since the start."""
 
-    __slots__ = (
-        "accepted",
-        "bad",
-        "bad_total",
-        "deliveries",
-        "dropped",
-        "for_nodes",
-        "for_nodes_done",
-        "good",
-        "pushes",
-        "repeats",
-        "unmatched_answers",
-    )
+    __slots__ = ("accepted", "deliveries", "drops", "for_nodes", "for_nodes_done", "pushes", "repeats", "tallies")
 
     def __init__(self) -> None:
         self.accepted = 0
-        self.good = 0
-        self.bad_total = 0
-        self.bad: dict[str, int] = {}
-        """By error code."""
         self.deliveries = 0
         """Recipients to whose sessions something was written."""
-        self.dropped: dict[str, int] = {}
-        """Messages that no report tells of, by error code."""
         self.for_nodes = 0
         self.for_nodes_done = 0
         """What other nodes of this server asked for, and how much of it has its outcome."""
         self.pushes = 0
         self.repeats = 0
         """``once`` messages that were answered with the first one's report."""
-        self.unmatched_answers = 0
-        """Handlers' answers that came too late, twice, or for an unknown id."""
+        self.tallies = Tallies()
+        """How messages ended, by type."""
+        self.drops = Drops()
 
-    def count_bad(self, code: str) -> None:
-        """Counts a bad status report."""
-        self.bad_total += 1
-        self.bad[code] = self.bad.get(code, 0) + 1
+    @property
+    def good(self) -> int:
+        return sum(tally.good for tally in self.tallies)
+
+    @property
+    def bad(self) -> dict[str, int]:
+        """By error code."""
+        found: dict[str, int] = {}
+        for tally in self.tallies:
+            for code, number in tally.bad.items():
+                found[code] = found.get(code, 0) + number
+        return found
+
+    @property
+    def bad_total(self) -> int:
+        return sum(number for tally in self.tallies for number in tally.bad.values())

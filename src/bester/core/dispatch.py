@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bester.core.counters import Counters
 from bester.core.endpoints import AttachedHandler, ElsewhereHandler, Endpoint
 from bester.core.handlers import HandlerType, TypeRules
 from bester.core.limits import Limits
@@ -32,6 +33,7 @@ class Dispatch:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.counters = Counters()
         self.now = 0.0
         """The server's clock in seconds, set by the server before each batch."""
         self.types: dict[str, HandlerType] = {}
@@ -82,7 +84,8 @@ class Dispatch:
         for name, rules in types.items():
             known = self.types.get(name)
             if known is None:
-                self.types[name] = HandlerType(name, rules, configured=True)
+                tally = self.counters.tallies.of(name, configured=True)
+                self.types[name] = HandlerType(name, rules, tally, configured=True)
             else:
                 known.rules = rules
                 known.configured = True
@@ -106,7 +109,8 @@ class Dispatch:
             handlers = self.types.get(name)
             if handlers is None:
                 rules = self._attached_rules.get(name) or TypeRules(default_timeout_s)
-                handlers = self.types[name] = HandlerType(name, rules, configured=False)
+                tally = self.counters.tallies.of(name, configured=False)
+                handlers = self.types[name] = HandlerType(name, rules, tally, configured=False)
             handlers.attached.append(handler)
             handlers.mark_all_ready()
             attached.append(handlers)
@@ -120,7 +124,8 @@ class Dispatch:
         handlers = self.types.get(type)
         if handlers is None:
             rules = self._attached_rules.get(type) or TypeRules(default_timeout_s)
-            handlers = self.types[type] = HandlerType(type, rules, configured=False)
+            tally = self.counters.tallies.of(type, configured=False)
+            handlers = self.types[type] = HandlerType(type, rules, tally, configured=False)
         handlers.elsewhere.append(handler)
         handler.types = (handlers,)
         self.handlers.append(handler)
@@ -318,6 +323,7 @@ class Dispatch:
     def sweep(self) -> None:
         """Fails what has waited for its handler for too long; called a few times a second."""
         now = self.now
+        self.counters.tallies.sweep()
         for handler in list(self.handlers):
             expired = [
                 id

@@ -32,6 +32,7 @@ The exchange has no clock: the server sets ``now`` before each batch.
 
 from __future__ import annotations
 
+from bester.core.drops import Drop
 from bester.core.endpoints import AttachedHandler, Session
 from bester.core.execution import Execution
 from bester.core.handlers import HandlerType
@@ -58,7 +59,7 @@ class Exchange(Intake, Execution, ForNodes):
             return
         request = handler.outstanding.pop(header.id or "", None)
         if request is None:
-            self.counters.unmatched_answers += 1
+            self.counters.drops.count(Drop.ANSWER_LATE)
             return
         self._answered(request, message)
         for handlers in handler.types:
@@ -69,7 +70,7 @@ class Exchange(Intake, Execution, ForNodes):
         """An attached handler's answer to this request is not of the right form."""
         request = handler.outstanding.pop(id, None)
         if request is None:
-            self.counters.unmatched_answers += 1
+            self.counters.drops.count(Drop.ANSWER_LATE)
             return
         self.fail(request, error)
         for handlers in handler.types:
@@ -103,8 +104,7 @@ class Exchange(Intake, Execution, ForNodes):
         except BesterError as error:
             self.fail(request, error)
             return
-        handlers.answered += 1
-        handlers.seconds += now - request.since
+        handlers.tally.took(now - request.since)
         envelope = request.envelope
         if envelope.plain:
             for command in commands:
@@ -154,7 +154,7 @@ class Exchange(Intake, Execution, ForNodes):
         handlers = request.handlers
         if request.step is not None:
             request.step.end(self.now, error.code)
-        handlers.failed += 1
+        handlers.tally.failed += 1
         handlers.last_error = f"{error.code}: {error.message}"
         envelope = request.envelope
         if isinstance(error, BadResponse):
@@ -166,7 +166,8 @@ class Exchange(Intake, Execution, ForNodes):
     def _push(self, handler: AttachedHandler, message: HandlerMessage) -> None:
         """A handler speaks first: executed like an answer, and reported to the handler."""
         type = handler.types[0].name if handler.types else ""
-        envelope = Envelope(handler, message.header.id or "", type, self.now)
+        tally = handler.types[0].tally if handler.types else self.counters.tallies.others
+        envelope = Envelope(handler, message.header.id or "", type, self.now, tally)
         self._trace_push(envelope, message.header.traceparent)
         handler.in_flight += 1
         self.counters.pushes += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec import Raw
 
 from bester.core.delivery import Delivering, Written
+from bester.core.drops import Drop
 from bester.core.endpoints import Session
 from bester.core.handlers import HandlerType
 from bester.core.route import Trail, place_of
@@ -75,7 +76,7 @@ class Execution(Delivering):
         present = self.presence
         served: set[str] = set()
         first = len(results)
-        given = False
+        given = 0
         for name in names:
             attendance = present.find(name)
             if attendance is None:
@@ -88,15 +89,15 @@ class Execution(Delivering):
             if not attendance.plain:
                 self.deliver(envelope, name, attendance, type or handlers.name, data, transient, place)
                 continue
-            self.counters.deliveries += 1
             for session in attendance.sessions:
                 session.out.append(frame)
                 if not session.listed:
                     session.listed = True
                     self.dirty.append(session)
-            given = True
+            given += 1
             results.append(attendance.delivered if name == account else frames.result(name, "delivered"))
         if given:
+            self.counters.deliveries += given
             envelope.pending += 1
             self.writing.append(Written(envelope, names, first, type or handlers.name, data, transient, place))
 
@@ -160,7 +161,7 @@ class Execution(Delivering):
         if origin.scope != "client":
             envelope.data = data
         elif origin.closed:
-            return
+            self.counters.drops.count(Drop.REPLY_UNWANTED)
         elif origin.acknowledges:
             assert isinstance(origin, Session)
             self.reply(origin, type or handlers.name, data)
@@ -171,7 +172,9 @@ class Execution(Delivering):
     def _count_allowed(self, envelope: Envelope, recipients: list[str]) -> bool:
         if len(recipients) <= self.limits.max_recipients:
             return True
-        self.note(envelope, BadResponse(f"more than {self.limits.max_recipients} recipients in one command"))
+        error = BadResponse(f"more than {self.limits.max_recipients} recipients in one command")
+        self.note(envelope, error)
+        self.count_lost(envelope, error, len(recipients))
         return False
 
     def plan(self, envelope: Envelope, trail: Trail, handlers: HandlerType, command: Command) -> None:

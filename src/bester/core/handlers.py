@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bester.core.tallies import Tally
 from bester.protocol import frames
 
 if TYPE_CHECKING:
@@ -63,11 +64,9 @@ class HandlerType:
 
     __slots__ = (
         "active",
-        "answered",
         "attached",
         "configured",
         "elsewhere",
-        "failed",
         "lanes",
         "last_error",
         "name",
@@ -76,10 +75,10 @@ class HandlerType:
         "received",
         "request",
         "rules",
-        "seconds",
+        "tally",
     )
 
-    def __init__(self, name: str, rules: TypeRules, *, configured: bool) -> None:
+    def __init__(self, name: str, rules: TypeRules, tally: Tally, *, configured: bool) -> None:
         self.name = name
         self.rules = rules
         self.configured = configured
@@ -95,10 +94,7 @@ class HandlerType:
         """When the last answer came: a type that goes on answering does not let those in its queue time out."""
         self.request = frames.type_part(name)
         self.received = frames.received_head(name)
-        self.answered = 0
-        self.failed = 0
-        self.seconds = 0.0
-        """The sum of the times from hand-over to answer."""
+        self.tally = tally
         self.last_error = ""
 
     @property

@@ -55,6 +55,24 @@ class Intake(Repeats):
         else:
             self._wait_in_line(origin, Waiting(payload, size, hops, None, trace, trail))
 
+    def plain_message(self, origin: Endpoint, payload: Payload, size: int) -> None:
+        """The same for a message that came from a client and asks for nothing: most do, and go the shortest way."""
+        handlers = self.types.get(payload.type)
+        if (
+            handlers is None
+            or handlers.rules.allow is not None
+            or origin.in_flight >= self.limits.max_in_flight
+            or origin.backlog
+            or self.draining
+        ):
+            self.message(origin, payload, size)
+            return
+        origin.in_flight += 1
+        self.counters.accepted += 1
+        now = self.now
+        envelope = Envelope(origin, payload.id, payload.type, now, handlers.tally)
+        self.hand(Request(envelope, handlers, payload.data, 0, now, size))
+
     def _message_once(self, origin: Endpoint, message: Waiting) -> None:
         record = message.record = self.begin_once(origin, message.payload)
         if record is None:
@@ -80,13 +98,14 @@ class Intake(Repeats):
     ) -> None:
         origin.in_flight += 1
         self.counters.accepted += 1
-        envelope = Envelope(origin, payload.id, payload.type, self.now)
+        handlers = self.types.get(payload.type)
+        tally = self.counters.tallies.others if handlers is None else handlers.tally
+        envelope = Envelope(origin, payload.id, payload.type, self.now, tally)
         if record is not None or trace or trail is not None:
             envelope.once = record
             envelope.trace = trace
             envelope.trail = trail
             envelope.plain = record is None and trail is None
-        handlers = self.types.get(payload.type)
         if handlers is not None and handlers.rules.allow is None and not hops and not self.draining and trail is None:
             self.hand(Request(envelope, handlers, payload.data, 0, self.now, size))
         elif (error := self._refusal(origin, handlers, hops)) is None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
+from bester.core.drops import Drop
 from bester.core.endpoints import Phase, Session
 from bester.core.giving import GIVEN_BYTES, GIVEN_MESSAGES, Giving
 from bester.core.limits import Limits
@@ -69,8 +70,9 @@ class Keeping(Giving):
                 self.effects.append(Take(username, delivery.id))
         else:
             delivery.kept = False
-            if delivery.envelope is None and error is not None:
-                self.count_dropped(error)  # nobody waits for a report that could say it
+            if delivery.settled and not delivery.done:  # nobody waits for a report that could say it
+                drop = Drop.LETTER_TRANSIENT if error is None else Drop.LETTER_NOT_KEPT
+                self.counters.drops.count(drop, code=error.code if error is not None else "")
         self.settle(delivery, status, error)
         self.depositing[username] -= 1
         if not self.depositing[username]:

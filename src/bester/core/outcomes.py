@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from bester.core.counters import Counters
 from bester.core.dispatch import Dispatch
+from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, NodePeer
 from bester.core.limits import Limits
 from bester.core.once import OnceRecord
@@ -29,7 +29,6 @@ class Outcomes(Dispatch):
         self.boot = boot
         """What begins the ids that are made here: different each time that a server starts."""
         self._last_id = 0
-        self.counters = Counters()
         self.receipts = Receipts()
 
     @property
@@ -39,10 +38,12 @@ class Outcomes(Dispatch):
         own = counters.accepted + counters.pushes - counters.good - counters.bad_total
         return own + counters.for_nodes - counters.for_nodes_done
 
-    def count_dropped(self, error: BesterError) -> None:
-        """A message is lost that no report tells of."""
-        dropped = self.counters.dropped
-        dropped[error.code] = dropped.get(error.code, 0) + 1
+    def count_lost(self, envelope: Envelope, error: BesterError | None, number: int = 1) -> None:
+        """So many recipients do not get the message, and the report says so; without an error, they are away."""
+        trail = envelope.trail
+        if trail is None or not trail.dry:
+            drop = Drop.RECIPIENT_AWAY if error is None else Drop.RECIPIENT_FAILED
+            self.counters.drops.count(drop, number, code=error.code if error is not None else "")
 
     def new_id(self) -> str:
         """Returns an id that no other message has, over restarts too."""
@@ -60,6 +61,8 @@ class Outcomes(Dispatch):
         """Writes a report to its sender, if it is still there."""
         if not origin.closed:
             self.write(origin, report)
+        else:
+            self.counters.drops.count(Drop.REPORT_UNWANTED)
 
     # -- recipients ----------------------------------------------------------------------------------------------
 
@@ -82,6 +85,7 @@ class Outcomes(Dispatch):
             envelope.results = []
         envelope.results.append(frames.result(to, status, error))
         self.note(envelope, error)
+        self.count_lost(envelope, error)
 
     def settled(
         self,
@@ -106,6 +110,9 @@ class Outcomes(Dispatch):
             envelope.durable = True
         if error is not None:
             self.note(envelope, error)
+            self.count_lost(envelope, error)
+        elif status == "skipped":
+            self.count_lost(envelope, None)
         self.step_done(envelope)
 
     # -- the report ----------------------------------------------------------------------------------------------
@@ -143,6 +150,8 @@ class Outcomes(Dispatch):
             if not origin.listed:
                 origin.listed = True
                 self.dirty.append(origin)
+        else:
+            self.counters.drops.count(Drop.REPORT_UNWANTED)
         self.close_envelope(envelope, frame)
 
     def _finish_traced(self, envelope: Envelope) -> None:
@@ -188,12 +197,13 @@ class Outcomes(Dispatch):
     def close_envelope(self, envelope: Envelope, report: bytes) -> None:
         """The report is written: the message is counted, and there is room for another one."""
         if envelope.error is None:
-            self.counters.good += 1
+            envelope.tally.good += 1
             if self.receipts.good_left:
                 self.receipts.good_left -= 1
                 self._keep_receipt(envelope, report)
         else:
-            self.counters.count_bad(envelope.error.code)
+            bad = envelope.tally.bad
+            bad[envelope.error.code] = bad.get(envelope.error.code, 0) + 1
             if self.receipts.bad_left:
                 self.receipts.bad_left -= 1
                 self._keep_receipt(envelope, report)

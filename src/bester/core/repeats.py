@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint
 from bester.core.limits import Limits
 from bester.core.once import OnceMemory, OnceRecord, new_record
@@ -71,7 +72,7 @@ class Repeats(Outcomes):
     def _repeated(self, origin: Endpoint, id: str, known: OnceRecord, digest: bytes) -> None:
         """The same id again: the first one's report, now or when there is one."""
         if known.digest != digest:
-            self.tell(origin, frames.report(id, IdConflict()))
+            self._refuse_repeat(origin, id, IdConflict())
             return
         self.counters.repeats += 1
         report = known.report
@@ -81,7 +82,11 @@ class Repeats(Outcomes):
         elif report is not None and self.once.may_repeat(len(report), self.now):
             self.tell(origin, report)
         else:
-            self.tell(origin, frames.report(id, Overloaded("too many repeats at once")))
+            self._refuse_repeat(origin, id, Overloaded("too many repeats at once"))
+
+    def _refuse_repeat(self, origin: Endpoint, id: str, error: BesterError) -> None:
+        self.counters.drops.count(Drop.MESSAGE_REFUSED, code=error.code)
+        self.tell(origin, frames.report(id, error))
 
     def remembered(self, remember: Remember) -> None:
         """What became of a ``once`` message is on disk, or cannot be put there: its sender may know."""

@@ -1,7 +1,7 @@
 """The W3C traceparents of messages that came without one (docs/protocol.md, section 7.5).
 
 Nothing is formatted for a message: the id of its first request, which is a number, ends the trace's id, behind digits
-that are the same from start to stop. What is written into a frame is then ``head``, that id, ``tail``.
+that are the same from start to stop. What begins a frame is then ``head``, that id, ``tail``, and the id once more.
 
 The parent's id is the same for all: a message that comes with a traceparent is passed on with it, as W3C asks of those
 who record no spans, so no two steps of a trace have theirs from this server. Where ``traced`` is there, some messages
@@ -11,6 +11,7 @@ are traced, and have ids of their own from :mod:`bester.core.spans`.
 from __future__ import annotations
 
 from bester.core.spans import Traced
+from bester.protocol import frames
 
 DIGITS = 13
 """Of a trace's 32 digits, those for the number: enough for 6 years of 50,000 messages in each second."""
@@ -32,10 +33,9 @@ class Traces:
         self._prefix = f"00-{digits[: 32 - DIGITS]}"
         self._suffix = f"-{digits[32 - DIGITS : SHARED_DIGITS]}-{'01' if traced is None else '00'}"
         self._last = 0
-        self.tail = f'{self._suffix}"'.encode()
-        """What stands behind a request's id in its header."""
+        self.tail = frames.trace_tail(self._suffix)
         self.head = b""
-        """What stands before it, the member's name included."""
+        """Both as :func:`bester.protocol.frames.traced_request` takes them."""
         self.until = 0
         """The first number that is longer: :meth:`widen` before it is used."""
         self.widen(1)
@@ -43,7 +43,7 @@ class Traces:
     def widen(self, number: int) -> None:
         """Numbers are as long as this one from now on."""
         length = len(str(number))
-        self.head = f',"traceparent":"{self._prefix}{"0" * (DIGITS - length)}'.encode()
+        self.head = frames.trace_head(f"{self._prefix}{'0' * (DIGITS - length)}")
         self.until = 10**length
 
     def new(self) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from bester.core.endpoints import Endpoint, Session
 from bester.core.handlers import HandlerType, Lane
 from bester.core.once import OnceRecord
 from bester.core.route import Step, Trail
+from bester.core.tallies import Tally
 from bester.errors import BesterError
 from bester.protocol.addresses import Address
 from bester.protocol.messages import HandlerMessage, Payload
@@ -23,6 +24,8 @@ class Envelope(Struct, gc=False):
     """What it was sent to."""
     since: float = 0.0
     """When it was accepted, in seconds of the exchange's clock."""
+    tally: Tally = field(default_factory=Tally)
+    """Where it is counted when it has its report."""
     pending: int = 1
     """Steps that are not finished; the report is due when there are none."""
     results: list[bytes] | None = None

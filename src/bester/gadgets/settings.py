@@ -9,6 +9,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bester.errors import InvalidName
+from bester.protocol.names import type_name
+
 MAX_FILE_BYTES = 1024 * 1024
 
 
@@ -16,6 +19,20 @@ class Settings(BaseModel):
     """What the settings of every gadget are made from: keys that are unknown are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def handled_type(text: str) -> str:
+    """Returns the name of a type that a handler may have; for validators.
+
+    Raises:
+        ValueError: it is no type's name, or the server's own type.
+    """
+    if text in ("builtin", "dummy"):
+        raise ValueError(f"the type {text} is the server's own")
+    try:
+        return type_name(text)
+    except InvalidName as error:
+        raise ValueError(error.message) from error
 
 
 class SettingsError(Exception):
@@ -26,7 +43,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def read_settings(path: Path, model: type[S]) -> S:
-    """Returns the checked settings of a file.
+    """Returns the checked settings of a file; validators find the file's folder in their ``info.context``.
 
     Raises:
         SettingsError: it cannot be read, or is wrong; the text never shows a value, which may be a secret.
@@ -43,7 +60,7 @@ def read_settings(path: Path, model: type[S]) -> S:
     except ValueError as error:
         raise SettingsError(f"{path}: {error}") from error
     try:
-        return model.model_validate(tree)
+        return model.model_validate(tree, context=path.parent)
     except ValidationError as error:
         lines = (f"{'.'.join(map(str, one['loc'])) or '(top level)'}: {one['msg']}" for one in error.errors())
         raise SettingsError("\n".join(lines)) from error

@@ -13,18 +13,20 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from bester.config import Config
 from bester.config.peers import Federation, Peer, Policy
 from bester.errors import BadAddress, BesterError, ServerUnreachable, ServerUnverified
-from bester.net.fingerprints import Fingerprints, fingerprints
+from bester.net.fingerprints import Shown, shown
 from bester.net.identity import Identities
 from bester.net.resolve import resolve
 from bester.net.tls import peer_context
 from bester.protocol.addresses import Address, ServerName, TcpAddress, UnixAddress, parse_address
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
+Look = Callable[[bytes, bool], None]
+"""Is told the certificate, in DER, that a dialled server shows over TLS, and whether that proves its name."""
 
 
 class Unreachable(ServerUnreachable):
@@ -132,6 +134,7 @@ async def connect_peer(
     make_protocol: Callable[[], P],
     *,
     timeout_s: float | None = None,
+    look: Look | None = None,
 ) -> PeerConnection[P]:
     """Connects to another server, over TCP, a Unix socket or TLS, as :func:`plan` says.
 
@@ -143,6 +146,7 @@ async def connect_peer(
             what it must, and not before. Called once at most.
         timeout_s: for the name, the connection and the handshake together; by default
             ``federation.connectTimeout``.
+        look: not called where an authority's certificate was expected, and did not come: OpenSSL keeps that to itself.
 
     Raises:
         ServerUnreachable: no connection, with the reason; an :class:`Unreachable`, but for what is wrong with the
@@ -158,7 +162,7 @@ async def connect_peer(
             configured = {name: peer.address for name, peer in config.federation.servers.items()}
             targets = await resolve(address, configured)
             step = "connection"
-            return await _first(targets, planned, config.base, identities, make_protocol)
+            return await _first(targets, planned, config.base, identities, make_protocol, look)
     except TimeoutError as error:
         raise Unreachable(f"no connection within {limit_s:g} s", step) from error
 
@@ -169,12 +173,13 @@ async def _first(
     base: Path,
     identities: Identities,
     make_protocol: Callable[[], P],
+    look: Look | None,
 ) -> PeerConnection[P]:
     """Connects to the first target that does."""
     failure: BesterError = Unreachable("its name leads nowhere", "address")
     for target in targets:
         try:
-            return await _connect(target, planned, base, identities, make_protocol)
+            return await _connect(target, planned, base, identities, make_protocol, look)
         except BesterError as error:
             failure = error
         except ssl.SSLCertVerificationError as error:
@@ -202,6 +207,7 @@ async def _connect(
     base: Path,
     identities: Identities,
     make_protocol: Callable[[], P],
+    look: Look | None,
 ) -> PeerConnection[P]:
     loop = asyncio.get_running_loop()
     if isinstance(target, UnixAddress):
@@ -212,7 +218,7 @@ async def _connect(
         return PeerConnection(transport, protocol, None)
     context = identities.checked if planned.proof == "authority" else identities.unchecked
     assert context is not None
-    door = _Door(planned, identities, make_protocol)
+    door = _Door(planned, identities, make_protocol, look)
     name = planned.name or target.host
     transport, _ = await loop.create_connection(
         lambda: door, target.host, target.port, ssl=context, server_hostname=name
@@ -226,35 +232,34 @@ async def _connect(
 class _Door(asyncio.Protocol, Generic[P]):
     """Stands at a TLS connection until the certificate has been looked at; the real protocol then takes its place."""
 
-    def __init__(self, planned: Plan, identities: Identities, make_protocol: Callable[[], P]) -> None:
+    def __init__(
+        self, planned: Plan, identities: Identities, make_protocol: Callable[[], P], look: Look | None
+    ) -> None:
         self.planned = planned
         self.identities = identities
         self.make_protocol = make_protocol
+        self.look = look
         self.protocol: P | None = None
         self.failure: BesterError | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self.planned.proof == "pin":
-            found = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            assert self.planned.name is not None
-            if found is None or not self.identities.is_pinned(self.planned.name, found):
-                self.failure = ServerUnverified(
-                    f"{self.planned.name} does not prove its name: its certificate has another key than the pinned one"
-                )
-                cast(asyncio.Transport, transport).abort()
-                return
+        planned = self.planned
+        found = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        good = bool(planned.proof)
+        if planned.proof == "pin":
+            assert planned.name is not None
+            good = found is not None and self.identities.is_pinned(planned.name, found)
+        if self.look is not None and found is not None:
+            self.look(found, good)
+        if planned.proof and not good:
+            self.failure = ServerUnverified(
+                f"{planned.name} does not prove its name: its certificate has another key than the pinned one"
+            )
+            cast(asyncio.Transport, transport).abort()
+            return
         self.protocol = self.make_protocol()
         transport.set_protocol(self.protocol)
         self.protocol.connection_made(transport)
-
-
-class Shown(NamedTuple):
-    """The certificate that a server shows to everybody; it proves nothing yet."""
-
-    fingerprints: Fingerprints
-    subject: str
-    expires: Any
-    """A datetime, in UTC."""
 
 
 async def shown_by(address: Address, name: str, timeout_s: float) -> Shown:
@@ -280,9 +285,7 @@ async def shown_by(address: Address, name: str, timeout_s: float) -> Shown:
                 except OSError as error:
                     failure = Unreachable(f"{target}: {_reason(error)}", "connection")
                 else:
-                    certificate = x509.load_der_x509_certificate(der)
-                    subject = certificate.subject.rfc4514_string()
-                    return Shown(fingerprints(certificate), subject, certificate.not_valid_after_utc)
+                    return shown(x509.load_der_x509_certificate(der))
     except TimeoutError as error:
         raise Unreachable(f"no answer within {timeout_s:g} s", step) from error
     except ValueError as error:

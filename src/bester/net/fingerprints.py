@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,26 @@ class Fingerprints(NamedTuple):
 
     certificate: str
     key: str
+
+
+class Shown(NamedTuple):
+    """What there is to tell of a certificate that somebody shows; it proves nothing by itself."""
+
+    fingerprints: Fingerprints
+    subject: str
+    expires: datetime.datetime
+    """In UTC."""
+
+
+def shown(certificate: x509.Certificate) -> Shown:
+    """Returns what there is to tell of a certificate."""
+    subject = certificate.subject.rfc4514_string()
+    return Shown(fingerprints(certificate), subject, certificate.not_valid_after_utc)
+
+
+def spelled(digits: str) -> str:
+    """Returns a fingerprint as it is written for people, and may be written in a configuration."""
+    return f"sha256:{digits}"
 
 
 def fingerprints(certificate: x509.Certificate) -> Fingerprints:

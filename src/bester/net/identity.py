@@ -24,7 +24,6 @@ import functools
 import hashlib
 import ssl
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bester.config import Config
 from bester.config.values import is_server_name
 from bester.errors import BadConfiguration
-from bester.net.fingerprints import fingerprints
+from bester.net.fingerprints import Shown, fingerprints, shown
 from bester.net.tls import ask_for_certificates, peer_context
 
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ ENCLOSED = "2.25.141279349518062186107473917362540273281"
 """The extension of a letter, under an arc for which nobody need be asked: PKCS #7 in DER, certificates alone."""
 MAX_ENCLOSED = 16
 """How many certificates of a letter are looked at."""
-WARN_DAYS = 30
-"""How long before its end a certificate is warned of."""
 
 _BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 _END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
@@ -57,21 +54,13 @@ class Expiry:
     what: str
     at: datetime.datetime
 
-    def warning(self, now: datetime.datetime) -> str | None:
-        """Returns what there is to say, less than :data:`WARN_DAYS` before the end and after it."""
-        left = self.at - now
-        if left > datetime.timedelta(days=WARN_DAYS):
-            return None
-        day = f"{self.at:%Y-%m-%d}"
-        return f"{self.what} has expired, on {day}" if left < datetime.timedelta() else f"{self.what} expires on {day}"
-
 
 class Proof(NamedTuple):
     """The names that a certificate proves; the first is the one that counts where the server names none of them."""
 
     names: tuple[str, ...] = ()
-    expires: Expiry | None = None
-    """The end of the certificate that proved them."""
+    shown: Shown | None = None
+    """The certificate that proved them."""
 
 
 class Identities:
@@ -88,6 +77,8 @@ class Identities:
         self.pins: dict[str, frozenset[str]] = {}
         """By server's name: the fingerprints, of its certificate or of its key, that prove it."""
         self.expiries: list[Expiry] = []
+        self.own: list[Shown] = []
+        """Our own certificates; the first is the one that we present."""
         self._authorities: list[x509.Certificate] = []
         self._known: list[x509.Certificate] = []
         for name, peer in federation.servers.items():
@@ -105,8 +96,9 @@ class Identities:
                 what = f"the authority {authority.subject.rfc4514_string()} of federation.ca"
                 self.expiries.append(Expiry(what, authority.not_valid_after_utc))
         for path in dict.fromkeys(files[0] for files in (self.files, _listening_files(config)) if files is not None):
-            own = read_certificates(path)[0]
-            self.expiries.append(Expiry(f"this server's own certificate {path.name}", own.not_valid_after_utc))
+            own = shown(read_certificates(path)[0])
+            self.own.append(own)
+            self.expiries.append(Expiry(f"this server's own certificate {path.name}", own.expires))
         dials = bool(self) or any(peer.tls for peer in federation.servers.values())
         letter = self.files if dials else None
         try:
@@ -139,23 +131,23 @@ class Identities:
             # What others send may be wrong in more ways than the parser names, and wrong is all that it is.
             return Proof()
         certificate = same[0] if same else presented
-        shown = {known.key, *(fingerprints(one).certificate for one in (presented, *same))}
-        names = [name for name, pins in self.pins.items() if not pins.isdisjoint(shown)]
+        digits = {known.key, *(fingerprints(one).certificate for one in (presented, *same))}
+        names = [name for name, pins in self.pins.items() if not pins.isdisjoint(digits)]
         if not names and self._authorities:
             names = [name for name in self._certified(certificate, inside) if name not in self.pins]
         if not names:
             return Proof()
-        return Proof(tuple(names), Expiry(f"the certificate of {names[0]}", certificate.not_valid_after_utc))
+        return Proof(tuple(names), shown(certificate))
 
     def is_pinned(self, name: str, der: bytes) -> bool:
         """Tells whether the certificate that a dialled server showed is the pinned one of that name, or has its key."""
         from cryptography import x509
 
         try:
-            shown = fingerprints(x509.load_der_x509_certificate(der))
+            both = fingerprints(x509.load_der_x509_certificate(der))
         except Exception:
             return False  # as in proof()
-        return not self.pins.get(name, frozenset()).isdisjoint(shown)
+        return not self.pins.get(name, frozenset()).isdisjoint(both)
 
     def _certified(self, certificate: x509.Certificate, others: list[x509.Certificate]) -> list[str]:
         """Returns the names for which the authorities have issued a certificate that is valid now."""
@@ -352,14 +344,3 @@ def presented(transport: Any) -> tuple[bytes | None, list[bytes]]:
         return None, []
     chain = getattr(tls, "get_unverified_chain", None)
     return certificate, list(chain())[1:] if chain is not None else []
-
-
-def spelled(digits: str) -> str:
-    """Returns a fingerprint as it is written for people, and may be written in a configuration."""
-    return f"sha256:{digits}"
-
-
-def warnings_of(expiries: Iterator[Expiry] | list[Expiry]) -> list[str]:
-    """Returns what there is to say now about certificates that end."""
-    now = datetime.datetime.now(datetime.UTC)
-    return [line for line in (one.warning(now) for one in expiries) if line is not None]

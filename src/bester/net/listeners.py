@@ -33,6 +33,11 @@ class Listener(ABC):
     def url(self) -> str:
         """How users write this listener's address."""
 
+    @property
+    def listening(self) -> bool:
+        """Whether who connects to this address gets here."""
+        return self._server is not None and self._server.is_serving()
+
     @abstractmethod
     def bind(self) -> socket.socket:
         """Returns the bound socket.
@@ -83,6 +88,14 @@ class UnixListener(Listener):
     @property
     def url(self) -> str:
         return f"unix://{self.path}"
+
+    @property
+    def listening(self) -> bool:
+        """The same; somebody may have removed the file, or put another one in its place."""
+        try:
+            return super().listening and os.stat(self.path).st_ino == self._inode
+        except OSError:
+            return False
 
     def bind(self) -> socket.socket:
         remove_dead_socket(self.path)

@@ -166,18 +166,18 @@ def traced_request(
 
     Args:
         id, origin, hops, type, client_id, data: as for :func:`request`.
-        head, tail: of the traceparent with its member's name, before the id and after it.
+        head: made by :func:`trace_head`.
+        tail: made by :func:`trace_tail`.
     """
     number = id.encode()
     body = b"".join(
         (
-            b'{"header":{"messageType":"request","id":"',
-            number,
-            origin,
-            b"%d" % hops,
             head,
             number,
             tail,
+            number,
+            origin,
+            b"%d" % hops if hops else b"0",
             type,
             encode_text(client_id),
             b',"data":',
@@ -186,6 +186,16 @@ def traced_request(
         )
     )
     return _pack(len(body)) + body
+
+
+def trace_head(start: str) -> bytes:
+    """All of a request before the id that ends the trace's; ``start``: of the traceparent, up to there."""
+    return b'{"header":{"messageType":"request","traceparent":"' + start.encode()
+
+
+def trace_tail(end: str) -> bytes:
+    """What stands between the two ids; ``end``: of the traceparent, from there."""
+    return end.encode() + b'","id":"'
 
 
 def answer_body(id: str, message: HandlerMessage) -> bytes:

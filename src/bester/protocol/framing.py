@@ -26,7 +26,7 @@ class Framer:
     bytes were split never changes what is seen. After a failure everything fed is thrown away.
     """
 
-    __slots__ = ("_missing", "_parts", "buffered", "failure", "max_size", "whole")
+    __slots__ = ("_missing", "_parts", "buffered", "failure", "max_size", "taken", "whole")
 
     def __init__(self, max_size: int) -> None:
         self.max_size = max_size
@@ -36,6 +36,8 @@ class Framer:
         self.failure: Fatal | None = None
         self.whole = 0
         """How many bodies the last call returned."""
+        self.taken = 0
+        """Bytes of all frames that were returned, their lengths included."""
         self._parts: list[bytes] = []
         self._missing = 0
 
@@ -83,6 +85,7 @@ class Framer:
             self.buffered = length - position
             self._missing = missing if at_most else 0
         self.whole = len(bodies)
+        self.taken += position
         return bodies
 
     def _fail(self, size: int) -> None:

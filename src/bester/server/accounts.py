@@ -256,7 +256,7 @@ class AccountService:
             # A removal that was cut off, or made while the server did not run, has left its mail.
             await self.hall.mailboxes.clear(account.username)
             await self.store.add(account.username, hashed, roles, account.created)
-        log.info("account %s was made", ascii(account.username))
+        log.info("account %s was made", ascii(account.username), extra={"account": account.username})
         return account
 
     async def remove(self, name: str) -> None:
@@ -327,6 +327,12 @@ class AccountService:
     async def list(self, after: str, limit: int) -> list[Account]:
         """Returns a page of the accounts, sorted."""
         return await self.store.list(after, limit)
+
+    async def roles(self, name: str) -> tuple[str, ...] | None:
+        """Returns the roles of an account, or None where there is no such account."""
+        canonical = _canonical(name)
+        stored = await self.store.find(canonical) if canonical else None
+        return stored.roles if stored is not None else None
 
     async def exists(self, name: str) -> bool:
         """Whether there is an account of this name."""

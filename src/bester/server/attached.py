@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from bester.core.drops import Drop
 from bester.core.endpoints import AttachedHandler
 from bester.errors import (
     AuthenticationTimeout,
@@ -32,6 +33,8 @@ MAX_CONCURRENCY = 65_536
 
 class HandlerConnection(Connection):
     """One handler process's connection."""
+
+    kind = "handler"
 
     def __init__(self, hall: Hall) -> None:
         super().__init__(hall, hall.config.limits.max_message + EXTRA_SIZE, self._attach)
@@ -86,18 +89,19 @@ class HandlerConnection(Connection):
         if not handler.listed:
             handler.listed = True
             self.hall.exchange.dirty.append(handler)
-        log.info("handler %s attached for %s", ascii(handler.name), ", ".join(map(ascii, types)))
+        log.info("handler %s attached for %s", ascii(handler.name), ", ".join(map(ascii, types)), extra=self.ids())
         self.receive = self._from_handler
 
     def _from_handler(self, body: bytes) -> None:
         handler = self.handler
         if handler is None:
+            self.hall.exchange.counters.drops.count(Drop.FRAME_AFTER_END)
             return
         exchange = self.hall.exchange
         try:
             message = decode_handler_message(body)
         except BadAnswer as error:
-            log.warning("handler %s: bad answer: %s", ascii(handler.name), error.detail)
+            log.warning("handler %s: bad answer: %s", ascii(handler.name), error.detail, extra=self.ids())
             exchange.answer_failed(handler, error.id, BadResponse(error.detail))
             return
         if isinstance(message, str):
@@ -105,6 +109,9 @@ class HandlerConnection(Connection):
             exchange.write(handler, frames.good_report(message))
         else:
             exchange.answer(handler, message)
+
+    def ids(self) -> dict[str, str]:
+        return super().ids() | ({"handler": self.handler.name} if self.handler is not None else {})
 
     def limits_changed(self) -> None:
         self.framer.max_size = self.hall.config.limits.max_message + EXTRA_SIZE
@@ -139,6 +146,6 @@ class HandlerConnection(Connection):
         self.hall.unattached.pop(self, None)
         handler, self.handler = self.handler, None
         if handler is not None:
-            log.info("handler %s is gone", ascii(handler.name))
+            log.info("handler %s is gone", ascii(handler.name), extra={"handler": handler.name})
             self.hall.exchange.remove_handler(handler)
             self.hall.flush_soon()

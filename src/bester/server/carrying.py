@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bester.core.drops import Drop
 from bester.core.work import Forward
 from bester.errors import BesterError, Internal, Overloaded, ServerRefused, ServerUnreachable
 from bester.protocol.link import ServerReport, route_of
@@ -103,7 +104,8 @@ class Carrying(Turns):
         try:
             carrier.send(item)
         except Exception:
-            log.exception("a message cannot be sent to %s", self.key)
+            about = {"server": self.key, "message_id": item.message_id, "trace": item.trace}
+            log.exception("a message cannot be sent to %s", self.key, extra=about)
             if self.by_id.get(item.message_id) is item:
                 self.refused(item, Internal())
 
@@ -187,6 +189,7 @@ class Carrying(Turns):
 
     def _give_up(self, item: Item, error: BesterError, why: str, route: bytes = b"") -> None:
         if item.position:
+            self.hall.exchange.counters.drops.count(Drop.OUTGOING_REFUSED, code=error.code)
             self.outbox.bury(item.position, why)
         self.settle(item, "failed", error, route)
 

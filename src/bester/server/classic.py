@@ -74,7 +74,9 @@ class ClassicCall:
         if connected is None:
             return
         try:
-            self._unsent = self._unsent[connected.send(self._unsent) :]
+            written = connected.send(self._unsent)
+            self._unsent = self._unsent[written:]
+            self.calls.hall.counts.sent["classicHandler"] += written
         except BlockingIOError:
             pass
         except OSError:
@@ -100,6 +102,7 @@ class ClassicCall:
         if not data:
             self.calls.failed(self, HandlerUnavailable("the handler closed the connection before it answered"))
             return
+        self.calls.hall.counts.received["classicHandler"] += len(data)
         bodies = self._framer.feed(data, 1)
         if bodies:
             self.calls.answered(self, bodies[0])

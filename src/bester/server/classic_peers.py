@@ -19,6 +19,7 @@ from bester.errors import BesterError, Internal, Malformed, ServerRefused, Serve
 from bester.protocol import frames
 from bester.protocol.framing import Framer
 from bester.protocol.link import ServerReport, decode_report
+from bester.server.counts import Counts
 from bester.server.link import REPORT_LIMIT, Owner
 from bester.server.links import Way
 from bester.server.outbox import Item
@@ -37,17 +38,19 @@ class _Lost(ServerUnreachable):
 class _Sending(asyncio.Protocol):
     """One message's connection: writes the frame, and resolves ``outcome`` with the report or None."""
 
-    def __init__(self, frame: bytes) -> None:
+    def __init__(self, frame: bytes, counts: Counts) -> None:
         loop = asyncio.get_running_loop()
         self.written: asyncio.Future[None] = loop.create_future()
         self.outcome: asyncio.Future[ServerReport | None] = loop.create_future()
         self._frame = frame
+        self._counts = counts
         self._framer = Framer(REPORT_LIMIT)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=0)
+        self._counts.sent["classicServer"] += len(self._frame)
         self._transport.write(self._frame)
         if not self._transport.get_write_buffer_size():
             self.resume_writing()
@@ -60,6 +63,7 @@ class _Sending(asyncio.Protocol):
             self.written.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        self._counts.received["classicServer"] += len(data)
         if self.outcome.done():
             return
         bodies = self._framer.feed(data, 1)
@@ -141,7 +145,8 @@ class ClassicCarrier:
         queue = self._queue
         while queue:
             item = queue[0]
-            sending = _Sending(frames.to_server(item.type, item.classic_id, item.data, item.hops))
+            frame = frames.to_server(item.type, item.classic_id, item.data, item.hops)
+            sending = _Sending(frame, self._way.hall.counts)
             try:
                 await self._write(sending)
             except Exception as error:

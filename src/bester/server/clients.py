@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bester.core.dispatch import RESERVED_TYPES
+from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, Session
 from bester.core.route import Trail
 from bester.errors import (
@@ -20,6 +21,7 @@ from bester.errors import (
 )
 from bester.protocol import frames, link
 from bester.protocol.messages import (
+    NO_HEADER,
     FirstHeader,
     FirstMessage,
     Header,
@@ -153,7 +155,8 @@ class ClientSide(Conversation):
     def _from_client(self, body: bytes) -> None:
         endpoint = self.endpoint
         if endpoint is None:
-            return  # the session has just ended; nothing after that is looked at
+            self.drop(Drop.FRAME_AFTER_END)  # the session has just ended; nothing after that is looked at
+            return
         if endpoint.acknowledges and (ids := decode_ack(body)) is not None:
             assert isinstance(endpoint, Session)
             self.hall.exchange.acknowledged(endpoint, ids)
@@ -161,17 +164,17 @@ class ClientSide(Conversation):
         message = decode_message(body)
         payload = message.payload
         header = message.header
-        if header.once or header.route or header.dry_run or header.traceparent or payload.type in RESERVED_TYPES:
+        if header != NO_HEADER or payload.type in RESERVED_TYPES:
             self._handle(endpoint, payload, header, len(body))
         else:
-            self.hall.exchange.message(endpoint, payload, len(body))
+            self.hall.exchange.plain_message(endpoint, payload, len(body))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
         type = payload.type
         asks = header.route or header.dry_run
         if asks and not (isinstance(endpoint, Session) and link.ROUTE in endpoint.features):
             error = NotAllowed("the session has not asked for the feature route, or was not granted it")
-            self.hall.exchange.write(endpoint, frames.report(payload.id, error))
+            self.refuse_message(endpoint, payload.id, error)
         elif type == "dummy":
             self.hall.exchange.write(endpoint, frames.pong(payload.id))
         elif type == BUILTIN:
@@ -188,7 +191,7 @@ class ClientSide(Conversation):
         limit = self.hall.config.limits.max_in_flight
         if len(endpoint.commands) >= limit:
             error = Throttled(f"at most {limit} built-in commands may be under way")
-            self.hall.exchange.write(endpoint, frames.report(payload.id, error))
+            self.refuse_message(endpoint, payload.id, error)
             return
         endpoint.commands.append(payload)
         if ends_session(payload.data):

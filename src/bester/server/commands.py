@@ -217,12 +217,20 @@ async def _handler_log(call: CommandCall, args: HandlerOutput) -> object:
     return await call.whole.handler_log(args.type, args.lines, args.node)
 
 
+async def _identity(call: CommandCall, _: NoArgs) -> object:
+    return views.identity(call.hall)
+
+
 async def _list_servers(call: CommandCall, _: NoArgs) -> object:
     return await call.whole.servers()
 
 
 async def _status(call: CommandCall, _: NoArgs) -> object:
     return await call.whole.status()
+
+
+async def _problems(call: CommandCall, _: NoArgs) -> object:
+    return await call.whole.problems()
 
 
 async def _list_queue(call: CommandCall, args: QueuePage) -> object:
@@ -283,6 +291,7 @@ COMMANDS: dict[str, Command] = {
     "stopHandler": Command(HandledType, _stop_handler, admin=True, help="stop a type's handlers at once"),
     "drainHandler": Command(HandledType, _drain_handler, admin=True, help="let a type's handlers finish, then stop"),
     "handlerLog": Command(HandlerOutput, _handler_log, admin=True, help="what a type's process wrote"),
+    "identity": Command(NoArgs, _identity, admin=True, help="the certificate by which others know this server"),
     "listServers": Command(NoArgs, _list_servers, admin=True, help="the other servers that are known"),
     "listQueue": Command(QueuePage, _list_queue, admin=True, help="what waits for other servers, and dead letters"),
     "showQueue": Command(QueueEntry, _show_queue, admin=True, help="one of those messages, with its data"),
@@ -291,6 +300,7 @@ COMMANDS: dict[str, Command] = {
     "trace": Command(Traced, _trace, admin=True, help="where messages went, newest first"),
     "why": Command(Since, _why, admin=True, help="what failed lately, by cause, and what to do about it"),
     "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
+    "problems": Command(NoArgs, _problems, admin=True, help="what is wrong, or is about to be"),
     "reload": Command(Reload, _reload, admin=True, help="read the configuration again"),
     "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),
 }

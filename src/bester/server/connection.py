@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from bester.core.drops import Drop
 from bester.errors import BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
 from bester.net.peers import Remote, remote_of
 from bester.protocol import frames
@@ -45,6 +46,8 @@ class Stop(enum.IntFlag):
 class Connection(asyncio.Protocol):
     """The server's end of one connection."""
 
+    kind = ""
+    """What it is for, as metrics name it."""
     receive: Callable[[bytes], None]
     """What takes the next whole frame, by the conversation's state; a Fatal that it raises ends the connection."""
 
@@ -59,6 +62,8 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.unsent = False
         """Whether the transport's buffer is above its high-water mark."""
+        self.sent = 0
+        """Bytes that were written, those included that the peer never read."""
         self.frame_began = 0.0
         """When the frame began that is not complete yet; 0 if there is none."""
         self._at_most = -1
@@ -74,6 +79,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.ended:
+            self.hall.counts.discarded_in += len(data)
             return
         hall = self.hall
         hall.exchange.now = now = hall.clock()
@@ -98,10 +104,17 @@ class Connection(asyncio.Protocol):
             for body in bodies:
                 self.receive(body)
         except Fatal as error:
+            self._drop_behind(body, bodies)
             self.fail(error)
         except Exception:
-            log.exception("a frame could not be handled")
+            log.exception("a frame could not be handled", extra=self.ids())
+            self._drop_behind(body, bodies)
             self.fail(Internal())
+
+    def _drop_behind(self, body: bytes, bodies: list[bytes]) -> None:
+        """What came behind a frame that ends the connection is not looked at."""
+        at = next(index for index, one in enumerate(bodies) if one is body)
+        self.hall.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
 
     def eof_received(self) -> bool:
         return not self.ended and self.finish_input()
@@ -115,9 +128,15 @@ class Connection(asyncio.Protocol):
         self.output_unblocked()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.ended = self.lost = True
         hall = self.hall
-        hall.connections.discard(self)
+        if self in hall.connections:
+            hall.connections.discard(self)
+            hall.counts.received[self.kind] += self.framer.taken
+            hall.counts.sent[self.kind] += self.sent
+            if self.framer.buffered:
+                drop = Drop.FRAME_AFTER_END if self.ended else Drop.FRAME_INCOMPLETE
+                hall.exchange.counters.drops.count(drop)
+        self.ended = self.lost = True
         hall.incomplete.discard(self)
         hall.lingering.pop(self, None)
         hall.exchange.now = hall.clock()
@@ -175,13 +194,17 @@ class Connection(asyncio.Protocol):
     def write(self, out: list[bytes]) -> None:
         """Writes whole frames; cuts off a peer that leaves too much unread."""
         if self.ended:
+            self.hall.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
             return
         transport = self.transport
-        transport.write(out[0] if len(out) == 1 else b"".join(out))
+        data = out[0] if len(out) == 1 else b"".join(out)
+        self.sent += len(data)
+        transport.write(data)
         if self.unsent:
             self.fell_behind(transport.get_write_buffer_size())
         elif transport.is_closing():
             # The peer is gone, and asyncio has yet to say so: what was just written is thrown away.
+            self.hall.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
             self.ended = self.lost = True
             self.closed()
 
@@ -193,7 +216,8 @@ class Connection(asyncio.Protocol):
     def cut_off(self) -> None:
         """Ends a peer that does not read; there is no way to tell it why."""
         self.hall.counts.slow_consumers += 1
-        log.warning("cut off %s: %s", self, SlowConsumer.meaning)
+        self.hall.counts.discarded_out += self.transport.get_write_buffer_size()
+        log.warning("cut off %s: %s", self, SlowConsumer.meaning, extra=self.ids())
         self.ended = self.lost = True
         self.transport.abort()
         self.closed()  # now, so that nothing more is taken for delivered here
@@ -205,7 +229,7 @@ class Connection(asyncio.Protocol):
         if self.ended:
             return
         self.hall.counts.refuse(error.code)
-        log.info("%s is closed: %s: %s", self, error.code, error.message)
+        log.info("%s is closed: %s: %s", self, error.code, error.message, extra=self.ids())
         self.flush_out()
         self.end(self.farewell(error))
 
@@ -218,6 +242,7 @@ class Connection(asyncio.Protocol):
             return
         self.ended = True
         if last:
+            self.sent += len(last)
             self.transport.write(last)
         linger_s = LINGER_S
         if self.transport.can_write_eof():
@@ -233,7 +258,8 @@ class Connection(asyncio.Protocol):
 
     def let_go(self) -> None:
         """Closes for good, after the peer has had its time to read the last frame."""
-        if self.transport.get_write_buffer_size():
+        if unread := self.transport.get_write_buffer_size():
+            self.hall.counts.discarded_out += unread
             self.transport.abort()
         else:
             self.transport.close()
@@ -243,6 +269,10 @@ class Connection(asyncio.Protocol):
         if self.frame_began and not self._stops and now - self.frame_began > timeout_s:
             self.hall.incomplete.discard(self)
             self.fail(FrameTimeout(f"a frame was not complete after {timeout_s:g} s"))
+
+    def ids(self) -> dict[str, str]:
+        """What a line of the log says of it beside its text."""
+        return {"connection": self.kind, "address": self.remote.address}
 
     def __str__(self) -> str:
         return f"{type(self).__name__} from {self.remote.address}"

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
+from bester.core.drops import Drop
 from bester.errors import NotAllowed, Overloaded
 from bester.protocol import frames
 from bester.protocol.messages import Payload, decode_message
@@ -24,6 +25,8 @@ MAX_WAITING = 256
 class ControlConnection(Connection):
     """One operator's connection: each frame is a built-in command, answered in order."""
 
+    kind = "control"
+
     def __init__(self, hall: Hall) -> None:
         super().__init__(hall, hall.config.limits.max_message, self._command)
         self._waiting: deque[Payload] = deque()
@@ -37,6 +40,7 @@ class ControlConnection(Connection):
     def _command(self, body: bytes) -> None:
         payload = decode_message(body).payload
         if payload.type != BUILTIN:
+            self.hall.exchange.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
             self.write([frames.report(payload.id, NotAllowed("only built-in commands are served here"))])
             return
         if len(self._waiting) >= MAX_WAITING:
@@ -48,11 +52,16 @@ class ControlConnection(Connection):
     async def _run(self) -> None:
         while self._waiting and not self.ended:
             report = await CommandCall(self.hall, None, self.remote).run(self._waiting[0])
-            self._waiting.popleft()
+            if self._waiting:  # else it is closed
+                self._waiting.popleft()
             if not self.ended:
                 self.write([report])
         if self._input_ended:
             self.end()
+
+    def closed(self) -> None:
+        self.hall.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
+        self._waiting.clear()
 
     def finish_input(self) -> bool:
         self._input_ended = True

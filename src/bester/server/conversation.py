@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bester.core.endpoints import Endpoint, Session
+from bester.core.drops import Drop
+from bester.core.endpoints import Endpoint, Peer, Session
 from bester.errors import BesterError, ShuttingDown
 from bester.protocol import frames
 from bester.server.connection import Connection, Stop
@@ -22,6 +23,9 @@ UNREAD_BYTES = 64 * 1024
 
 class Conversation(Connection):
     """A connection to a listener, and the endpoint that it becomes."""
+
+    kind = "client"
+    """Until it says that it is a server."""
 
     def __init__(self, hall: Hall) -> None:
         limits = hall.config.limits
@@ -66,11 +70,14 @@ class Conversation(Connection):
     def closed(self) -> None:
         self.hall.gate.gone(self)
         self.leave()
+        aside, self._aside = self._aside, []
+        self.drop(Drop.FRAME_AFTER_END, len(aside))
 
     def leave(self) -> None:
         """The endpoint's part in the exchange is over."""
         endpoint, self.endpoint = self.endpoint, None
         if isinstance(endpoint, Session):
+            self.drop(Drop.COMMAND_ABANDONED, len(endpoint.commands))
             self.hall.exchange.remove_session(endpoint)
             self.hall.accounts.session_ended(endpoint)
         elif endpoint is not None:
@@ -139,5 +146,23 @@ class Conversation(Connection):
         """Answers the first message with a bad report, and closes."""
         if not self.ended:
             self.hall.counts.refuse(error.code)
-            log.info("%s is refused: %s: %s", self, error.code, error.message)
+            log.info("%s is refused: %s: %s", self, error.code, error.message, extra=self.ids())
             self.end(frames.report(id, error))
+
+    def refuse_message(self, endpoint: Endpoint, id: str, error: BesterError) -> None:
+        """Reports a message bad that the exchange never sees."""
+        self.drop(Drop.MESSAGE_REFUSED, code=error.code)
+        self.hall.exchange.write(endpoint, frames.report(id, error))
+
+    def drop(self, drop: Drop, number: int = 1, *, code: str = "") -> None:
+        """Counts something that is thrown away."""
+        self.hall.exchange.counters.drops.count(drop, number, code=code)
+
+    def ids(self) -> dict[str, str]:
+        endpoint = self.endpoint
+        known = super().ids()
+        if isinstance(endpoint, Session):
+            known["account"] = endpoint.username
+        elif isinstance(endpoint, Peer) and endpoint.name is not None:
+            known["server"] = endpoint.name
+        return known

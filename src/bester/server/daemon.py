@@ -10,6 +10,7 @@ from typing import Protocol
 
 from bester.bus.connection import Bus
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
+from bester.core.drops import Drop
 from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Identities
 from bester.net.listeners import Listener, UnixListener
@@ -25,6 +26,8 @@ from bester.server.listening import ListenerConnection
 from bester.server.logs import set_up_log
 from bester.server.mailboxes import Mailboxes
 from bester.server.nodes.nodes import Nodes, bus_options, node_name
+from bester.server.notify import Notifier
+from bester.server.problems import Watch
 from bester.server.receipts import Receipts
 from bester.server.sampling import Sampler
 from bester.server.settings import (
@@ -73,10 +76,17 @@ class Server:
     Args:
         config: what it is to do.
         web: makes what serves a configured listener ``web``; called only where there is one.
+        notifier: tells the service manager how it goes; closed with the server.
     """
 
-    def __init__(self, config: Config, web: Callable[[Hall, ListenerConfig], Web] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        web: Callable[[Hall, ListenerConfig], Web] | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
         self.config = config
+        self._notifier = notifier or Notifier()
         self.hall = hall = Hall(config)
         hall.gate = Gate(hall)
         self._bus: Bus | None = None
@@ -93,6 +103,8 @@ class Server:
         hall.receipts = Receipts(hall, make_receipts(config, self._bus, name))
         hall.supervisor = Supervisor(hall)
         hall.sampler = Sampler(hall)
+        hall.watch = Watch(hall)
+        hall.watch.told = self._notifier.status
         self._make_web = web
         self._web: Web | None = None
         hall.reloader = self.reload
@@ -102,6 +114,7 @@ class Server:
         self._local: list[Listener] = []
         """The sockets for handlers, informer, operator."""
         self._reloading = asyncio.Lock()
+        hall.silent_listeners = self._silent_listeners
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -129,9 +142,7 @@ class Server:
         if config.tracing is not None:
             hall.tracing = Tracing(hall, config.tracing)
             hall.tracing.open()
-        trust = hall.forwarding.trust
-        trust.use(await asyncio.to_thread(Identities, config))
-        hall.spawn(trust.remind())
+        hall.forwarding.trust.use(await asyncio.to_thread(Identities, config))
         await hall.forwarding.open()  # before anything can come that would overtake what is on disk
         for address, connection, what in (
             (config.control.address, ControlConnection, "control"),
@@ -144,7 +155,6 @@ class Server:
             say(f"{what} on {socket.url}")
         hall.start_sweeping()
         await hall.supervisor.apply(config.served_types())
-        hall.sampler.start()
         timeout_s = config.limits.authentication_timeout
         for configured in config.listeners():
             if configured.kind == "web":
@@ -156,10 +166,14 @@ class Server:
             await listener.open(lambda: ListenerConnection(hall), handshake_timeout_s=timeout_s)
             hall.listener_urls.append(listener.url)
             say(f"listening on {listener.url}")
+        hall.sampler.start()
+        hall.spawn(hall.watch.run())
         # What is there now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        hall.started_up = True
         say(f"{config.server.name} is ready")
+        self._notifier.ready(f"{config.server.name} is ready")
 
     async def _open_web(self, configured: ListenerConfig) -> str:
         """Opens the listener ``web``, and returns its URL."""
@@ -170,6 +184,12 @@ class Server:
         await web.open()
         self.hall.listener_urls.append(web.listener.url)
         return web.listener.url
+
+    def _silent_listeners(self) -> list[str]:
+        """Those through which nothing can come any more: clients', servers' and handlers'."""
+        handlers = str(self.config.handlers.address)
+        used = [one for one in self._local if isinstance(one, UnixListener) and one.path == handlers]
+        return [one.url for one in [*self.listeners, *used] if not one.listening]
 
     async def wait(self) -> None:
         """Returns when the server's end has been asked for."""
@@ -187,37 +207,42 @@ class Server:
             BadConfiguration: the file is wrong; nothing has changed.
         """
         async with self._reloading:
-            if self.config.path is None:
-                raise BadConfiguration("the server was started without a configuration file")
-            new = await asyncio.to_thread(load, self.config.path)
-            waiting = changes_needing_restart(self.config, new)
-            rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
-            rules = self.hall.supervisor.rules(rules)
-            kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
-            kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing")}
-            handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
-            switched = new.model_copy(update={**kept, "handlers": handlers})
-            identities = await asyncio.to_thread(Identities, switched)
-            self.config = self.hall.config = switched
-            set_up_log(new.log.level, new.log.format)
-            hall = self.hall
-            hall.max_send_queue = new.limits.max_send_queue
-            hall.exchange.now = hall.clock()
-            hall.exchange.configure(rules, limits, attached)
-            hall.forwarding.reconfigure()
-            hall.forwarding.trust.use(identities)
-            for connection in hall.connections:
-                connection.limits_changed()
-            for configured in self.config.listeners():
-                self._renew_certificate(configured)
-            hall.flush_soon()
-            await hall.supervisor.apply(self.config.served_types())
-            for line in new.warnings:
-                log.warning("configuration: %s", line)
-            if waiting:
-                log.warning("configuration: these take effect at the next start: %s", ", ".join(waiting))
-            log.info("the configuration has been reloaded")
-            return {"restartNeeded": waiting, "warnings": list(new.warnings)}
+            with self._notifier.reloading():
+                return await self._reload()
+
+    async def _reload(self) -> dict[str, object]:
+        if self.config.path is None:
+            raise BadConfiguration("the server was started without a configuration file")
+        new = await asyncio.to_thread(load, self.config.path)
+        waiting = changes_needing_restart(self.config, new)
+        rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
+        rules = self.hall.supervisor.rules(rules)
+        kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
+        kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing")}
+        handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
+        switched = new.model_copy(update={**kept, "handlers": handlers})
+        identities = await asyncio.to_thread(Identities, switched)
+        self.config = self.hall.config = switched
+        set_up_log(new.log.level, new.log.format)
+        hall = self.hall
+        hall.max_send_queue = new.limits.max_send_queue
+        hall.exchange.now = hall.clock()
+        hall.exchange.configure(rules, limits, attached)
+        hall.forwarding.reconfigure()
+        hall.forwarding.trust.use(identities)
+        for connection in hall.connections:
+            connection.limits_changed()
+        for configured in self.config.listeners():
+            self._renew_certificate(configured)
+        hall.flush_soon()
+        await hall.supervisor.apply(self.config.served_types())
+        hall.watch.look_soon()
+        for line in new.warnings:
+            log.warning("configuration: %s", line)
+        if waiting:
+            log.warning("configuration: these take effect at the next start: %s", ", ".join(waiting))
+        log.info("the configuration has been reloaded")
+        return {"restartNeeded": waiting, "warnings": list(new.warnings)}
 
     def _renew_certificate(self, configured: ListenerConfig) -> None:
         """Lets new connections see the certificate that is in the file now."""
@@ -241,7 +266,9 @@ class Server:
         try:
             await self.reload()
         except ConfigError as error:
-            log.error("the configuration was not reloaded; nothing has changed:\n%s", error)
+            log.error("the configuration was not reloaded; nothing has changed")
+            for line in str(error).splitlines():
+                log.error("configuration: %s", line.strip())
         except BadConfiguration as error:
             log.error("the configuration was not reloaded; nothing has changed: %s", error.message)
 
@@ -258,6 +285,7 @@ class Server:
             hall.nodes.leave()
         log.info("stopping: %d messages are under way", hall.exchange.under_way)
         timeout_s = self.config.limits.drain_timeout if not hall.failed else 0.0
+        self._notifier.stopping(timeout_s)
         grace_s = min(ACK_GRACE_S, timeout_s)
         await hall.quiet(grace_s)
         hall.exchange.now = hall.clock()
@@ -268,6 +296,7 @@ class Server:
         if hall.exchange.under_way:
             log.warning("stopping: %d messages did not finish in time", hall.exchange.under_way)
         await self._close()
+        hall.exchange.counters.drops.count(Drop.MESSAGE_UNFINISHED, hall.exchange.under_way)
 
     async def _close(self) -> None:
         hall = self.hall
@@ -297,3 +326,4 @@ class Server:
             await hall.tracing.close()
         if self._bus is not None:
             await self._bus.close()
+        self._notifier.close()

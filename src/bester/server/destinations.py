@@ -147,7 +147,8 @@ class Destination(Carrying):
             try:
                 page = await self.hall.messages.read_outbox(self.key, self.read_to, PAGE, PAGE_BYTES, time.time())
             except BesterError as error:
-                log.error("the outbox for %s cannot be read: %s", self.key, error.message)
+                about = {"server": self.key}
+                log.error("the outbox for %s cannot be read: %s", self.key, error.message, extra=about)
                 self.pause()
                 return
             if not self._goes_on(carrier, turns):

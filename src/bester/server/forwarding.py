@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from bester.core.buckets import Buckets
+from bester.core.drops import Drop
 from bester.core.work import Forward
 from bester.errors import BadAddress, BesterError, Overloaded
 from bester.net.peers import Remote
@@ -183,6 +184,7 @@ class Forwarding:
             try:
                 before = time.time() - retry_for_s
                 while count := await self.hall.messages.give_up_before(before, why, GIVE_UP_AT_ONCE):
+                    self.hall.exchange.counters.drops.count(Drop.OUTGOING_EXPIRED, count)
                     log.warning("%d messages for other servers are given up", count)
                 await self._recount()
             except BesterError as error:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from bester import __version__
+from bester.server import views
 from bester.server.sampling import disk, served
 
 if TYPE_CHECKING:
@@ -51,8 +52,7 @@ def glance(hall: Hall) -> dict[str, Any]:
             "deliveries": counters.deliveries,
             "pushes": counters.pushes,
             "repeats": counters.repeats,
-            "dropped": counters.dropped,
-            "unmatchedAnswers": counters.unmatched_answers,
+            "dropped": views.dropped(hall),
             "refused": hall.counts.refused,
             "slowConsumers": hall.counts.slow_consumers,
         },
@@ -78,7 +78,7 @@ def serving(hall: Hall) -> list[dict[str, Any]]:
         if handler.elsewhere:
             continue
         kinds = [kind for kind in handler.types if kind.name in types]
-        counts = [served(hall, kind) for kind in kinds]
+        counts = [served(hall, kind.tally) for kind in kinds]
         rows.append(
             {
                 "name": handler.name,
@@ -104,7 +104,7 @@ def serving(hall: Hall) -> list[dict[str, Any]]:
             state = "stopped"
         elif process is not None and process["pid"] is None and process["starts"]:
             state = "down"
-        answered, failed, _ = served(hall, kind)
+        answered, failed, _ = served(hall, kind.tally)
         rows.append(
             {
                 "name": name,

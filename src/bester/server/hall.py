@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from bester.core.drops import Drop
 from bester.core.exchange import Exchange
 from bester.core.traces import SHARED_DIGITS, Traces
 from bester.core.work import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from bester.server.gate import Gate
     from bester.server.mailboxes import Mailboxes
     from bester.server.nodes.nodes import Nodes
+    from bester.server.problems import Watch
     from bester.server.receipts import Receipts
     from bester.server.sampling import Sampler
     from bester.server.supervisor import Supervisor
@@ -72,7 +74,10 @@ class Hall:
     supervisor: Supervisor
     nodes: Nodes | None = None
     """The other nodes of this server, where it is a cluster."""
+    watch: Watch
     reloader: Callable[[], Awaitable[dict[str, object]]]
+    silent_listeners: Callable[[], list[str]]
+    """Says which of the sockets that messages come through are not open any more."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -95,6 +100,8 @@ class Hall:
         self.more_expiries: list[Expiry] = []
         """Certificates that are used and are no server's identity: the web listener's."""
         self.presence_watchers: list[Callable[[str, bool], None]] = []
+        self.started_up = False
+        """Whether all its listeners were opened."""
         self.stopping = False
         """Whether no new connections and messages are taken."""
         self.stop_asked = asyncio.Event()
@@ -144,6 +151,7 @@ class Hall:
                     try:
                         self._carry_out(effect)
                     except Exception:
+                        exchange.counters.drops.count(Drop.EFFECT_FAILED)
                         log.exception("%s could not be carried out", type(effect).__name__)
             dirty, exchange.dirty = exchange.dirty, []
             for endpoint in dirty:

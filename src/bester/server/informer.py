@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bester.core.drops import Drop
 from bester.errors import BesterError, Overloaded
 from bester.protocol.informer import Query, answer, decode_query, event, failed
 from bester.server import views
@@ -27,6 +28,8 @@ class _Refused(Exception):
 class InformerConnection(Connection):
     """One handler's connection: each frame is a command, answered in order."""
 
+    kind = "informer"
+
     def __init__(self, hall: Hall) -> None:
         super().__init__(hall, MAX_SIZE, self._received)
         self._waiting: deque[bytes] = deque()
@@ -45,6 +48,8 @@ class InformerConnection(Connection):
         return bool(self._waiting)
 
     def closed(self) -> None:
+        self.hall.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
+        self._waiting.clear()
         if self._watching:
             self._watching = False
             self._unwatch()
@@ -52,7 +57,8 @@ class InformerConnection(Connection):
     async def _run(self) -> None:
         while self._waiting and not self.ended:
             await self._answer(self._waiting[0])
-            self._waiting.popleft()
+            if self._waiting:  # else it is closed
+                self._waiting.popleft()
         if self._input_ended and not self.ended:
             self.end()
 
@@ -76,6 +82,8 @@ class InformerConnection(Connection):
                 return await whole.is_online(_name(query))
             case "isAccount":
                 return await hall.accounts.exists(_name(query))
+            case "rolesOf":
+                return await hall.accounts.roles(_name(query))
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
                 info = await whole.server_info()

@@ -50,13 +50,14 @@ def handlers(told: Told) -> list[Row]:
 def _handler(name: str, rows: list[tuple[str, Row]]) -> Row:
     serving = [(node, row) for node, row in rows if row["attached"] or row["classic"] or row["process"]]
     stoppable = [row["stopped"] for _, row in serving if row["classic"] or row["process"]]
-    each = ("classic", "process", "stopped", "active", "waiting", "answered", "failed", "meanMs", "lastError")
+    each = ("classic", "process", "stopped", "down", "active", "waiting", "answered", "failed", "meanMs", "lastError")
     return {
         "type": name,
         "attached": [one | {"node": node} for node, row in serving for one in row["attached"]],
         "classic": _first(row["classic"] for _, row in serving),
         "process": _first(row["process"] and row["process"] | {"node": node} for node, row in serving),
         "stopped": bool(stoppable) and all(stoppable),
+        "down": any(row["down"] for _, row in serving),
         **{key: sum(row[key] for _, row in rows) for key in ("active", "waiting", "answered", "failed")},
         "meanMs": _mean((row["meanMs"], row["answered"]) for _, row in rows),
         "lastError": _first(row["lastError"] for _, row in rows),

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
+from bester.core.drops import Drop
 from bester.errors import BadScope, BesterError, Malformed, ServerRefused, ServerUnreachable, TooLarge
 from bester.protocol import link
 from bester.protocol.framing import PREFIX, Framer
@@ -123,6 +124,7 @@ class Link(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES)
 
     def data_received(self, data: bytes) -> None:
+        self._way.hall.counts.received["link"] += len(data)
         bodies = self._framer.feed(data)
         for body in bodies:
             if self.closed:
@@ -146,6 +148,7 @@ class Link(asyncio.Protocol):
         if kind == "statusReport":
             item = self.in_flight.pop(report.payload.id, None)
             if item is None:
+                self._way.hall.exchange.counters.drops.count(Drop.REPORT_UNMATCHED)
                 return
             self._bytes -= item.size
             reach("link.reported")
@@ -183,7 +186,9 @@ class Link(asyncio.Protocol):
             ServerUnreachable: the connection was lost, and not closed by the other server.
         """
         assert self._transport is not None
-        self._transport.write(link.hello(self._way.name))
+        hello = link.hello(self._way.name)
+        self._way.hall.counts.sent["link"] += len(hello)
+        self._transport.write(hello)
         async with asyncio.timeout(timeout_s):
             return await self.greeted
 
@@ -235,7 +240,9 @@ class Link(asyncio.Protocol):
     def _flush(self) -> None:
         out, self._out = self._out, []
         if out and not self.closed and self._transport is not None:
-            self._transport.write(b"".join(out))
+            data = b"".join(out)
+            self._way.hall.counts.sent["link"] += len(data)
+            self._transport.write(data)
             reach("link.written")
 
     def _check_overdue(self) -> None:
@@ -263,7 +270,7 @@ class Link(asyncio.Protocol):
             self._give_back(ServerUnreachable("the link was idle"))
 
     def _fail(self, text: str) -> None:
-        log.info("the link to %s fails: %s", self._way.destination, text)
+        log.info("the link to %s fails: %s", self._way.destination, text, extra={"server": self._way.destination})
         if not self.greeted.done():
             self.greeted.set_result(None)
         self._give_back(ServerUnreachable(text))

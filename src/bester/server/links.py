@@ -113,9 +113,11 @@ class Way:
         assert identities is not None
         try:
             async with self.dials:
-                connection = await connect_peer(self.address, self.hall.config, identities, lambda: protocol)
+                connection = await connect_peer(
+                    self.address, self.hall.config, identities, lambda: protocol, look=self._look
+                )
         except BesterError as error:
-            log.info("%s cannot be reached: %s", self.destination, error.message)
+            log.info("%s cannot be reached: %s", self.destination, error.message, extra={"server": self.destination})
             raise
         except Exception as error:
             log.exception("connecting to %s failed", self.destination)
@@ -123,6 +125,9 @@ class Way:
         if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
         return connection.name
+
+    def _look(self, certificate: bytes, proven: bool) -> None:
+        self.hall.forwarding.trust.saw(self.destination, certificate, proven)
 
 
 async def open_link(way: Way, owner: Owner) -> Link | None:
@@ -150,7 +155,7 @@ async def open_link(way: Way, owner: Owner) -> Link | None:
             raise ServerUnreachable("the link was lost")
         kinds.linked(destination)
         link.granted(answer)
-        log.info("the link to %s is up", destination)
+        log.info("the link to %s is up", destination, extra={"server": destination})
         return link
     link.retire()
     error = answer.payload.error if answer is not None else None

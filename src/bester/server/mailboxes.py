@@ -13,6 +13,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from bester.core.drops import Drop
 from bester.core.keeping import Letter
 from bester.core.work import CatchUp, Deposit, Recall, Remember, Take
 from bester.errors import BesterError, Internal, UnknownAccount
@@ -51,7 +52,6 @@ class Mailboxes:
         self.store = store
         self.stored = 0
         """Letters that were put into mailboxes since the start."""
-        self.expired = 0
         self._deposits: list[Deposit] = []
         self._depositing = False
         self._takes: list[tuple[str, str]] = []
@@ -66,6 +66,11 @@ class Mailboxes:
         """What the configuration allows one account."""
         limits = self.hall.config.limits
         return MailboxBounds(limits.mailbox_messages, limits.mailbox_bytes, limits.mailbox_days * 86_400.0)
+
+    @property
+    def waiting(self) -> int:
+        """How many deposits have not been given to the store."""
+        return len(self._deposits)
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -99,7 +104,9 @@ class Mailboxes:
 
     async def clear(self, username: str) -> int:
         """Removes all mail of an account that is gone, and returns how many letters there were."""
-        return await self.store.clear_mailbox(username)
+        removed = await self.store.clear_mailbox(username)
+        self.hall.exchange.counters.drops.count(Drop.LETTER_CLEARED, removed)
+        return removed
 
     # -- effects -------------------------------------------------------------------------------------------------
 
@@ -307,7 +314,7 @@ class Mailboxes:
             removed = _EXPIRY_STEP
             while removed == _EXPIRY_STEP:
                 removed = await self.store.expire_letters(now, _EXPIRY_STEP)
-                self.expired += removed
+                self.hall.exchange.counters.drops.count(Drop.LETTER_EXPIRED, removed)
             await self.store.forget_before(now - ONCE_DAYS * 86_400, ONCE_RECORDS)
         except BesterError as error:
             log.warning("what has expired cannot be removed: %s", error.message)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from bester.core.drops import Drop
 from bester.core.route import Trail
 from bester.core.work import Forward
 from bester.errors import BesterError, Internal
@@ -167,6 +168,11 @@ class Outbox:
         self._failures.append((position, next_try, why))
         self._soon()
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are on their way to disk."""
+        return self._given - self._stored
+
     async def written(self) -> None:
         """Returns when all that was said so far is on disk, or has failed."""
         self._flush()
@@ -252,7 +258,8 @@ class Outbox:
             try:
                 done(item, failure)
             except Exception:
-                log.exception("a message's outcome could not be told")
+                self.hall.exchange.counters.drops.count(Drop.REPORT_UNTOLD)
+                log.exception("a message's outcome could not be told", extra={"message_id": item.message_id})
 
     async def _remove_all(self, positions: list[int]) -> None:
         if await self._tried("removed from", self.hall.messages.remove_sent(positions)):

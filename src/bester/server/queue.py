@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
+from bester.core.drops import Drop
 from bester.errors import BadAddress, BadArguments
 from bester.protocol.addresses import parse_address
 from bester.server import views
@@ -86,6 +87,7 @@ async def drop(hall: Hall, ids: list[int] | None, server: str | None, dead: bool
         keys.update(row.message.destination for row in page)
         await hall.messages.remove_sent([row.position for row in page])
         count += len(page)
+    hall.exchange.counters.drops.count(Drop.OUTGOING_DROPPED, count)
     await hall.forwarding.changed(keys)
     return count
 

@@ -140,11 +140,16 @@ class Receipts:
         await self.store.settle()
 
     @property
-    def unrecorded(self) -> int:
-        """Finished messages since the start that were only counted, or could not be kept."""
+    def over_share(self) -> int:
+        """Finished messages since the start that were only counted."""
         exchange = self.hall.exchange
         finished = exchange.counters.good + exchange.counters.bad_total
-        return finished - self.recorded - len(exchange.receipts.entries) + self.store.lost
+        return finished - self.recorded - len(exchange.receipts.entries)
+
+    @property
+    def unrecorded(self) -> int:
+        """Finished messages since the start that were only counted, or could not be kept."""
+        return self.over_share + self.store.lost
 
     # -- those who ask -------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.work import Request
 
 if TYPE_CHECKING:
-    from bester.core.handlers import HandlerType
+    from bester.core.tallies import Tally
     from bester.server.hall import Hall
     from bester.store.ports import MailboxSize
 
@@ -165,10 +165,11 @@ class Sampler:
             "stored": self.hall.mailboxes.stored,
             "sent": self.hall.forwarding.sent,
             "queued": self.hall.forwarding.queued,
+            "dropped": sum(sum(causes.values()) for causes in counters.drops.by_what().values()),
         }
 
     def _counted_types(self) -> dict[str, tuple[int, int, float]]:
-        return {name: served(self.hall, kind) for name, kind in self.hall.exchange.types.items()}
+        return {name: served(self.hall, kind.tally) for name, kind in self.hall.exchange.types.items()}
 
     # -- movements -----------------------------------------------------------------------------------------------
 
@@ -263,15 +264,24 @@ class Sampler:
         return totals
 
 
-def served(hall: Hall, kind: HandlerType) -> tuple[int, int, float]:
+def served(hall: Hall, tally: Tally) -> tuple[int, int, float]:
     """Returns how many requests of a type this node's handlers answered and failed, and how long that took in all.
 
     What other nodes' handlers answered for this one is counted there.
     """
-    answered, failed, seconds = kind.answered, kind.failed, kind.seconds
-    if hall.nodes is not None and (other := hall.nodes.elsewhere.get(kind.name)) is not None and other.kind is kind:
-        return answered - other.answered, failed - other.failed, max(0.0, seconds - other.seconds)
-    return answered, failed, seconds
+    other = hall.nodes.elsewhere.get(tally) if hall.nodes is not None else None
+    if other is None:
+        return tally.answered, tally.failed, tally.seconds
+    seconds = max(0.0, tally.seconds - other.seconds)
+    return tally.answered - other.answered, tally.failed - other.failed, seconds
+
+
+def served_within(hall: Hall, tally: Tally) -> list[int]:
+    """Returns how long they took, in the buckets of :attr:`Tally.buckets`."""
+    other = hall.nodes.elsewhere.get(tally) if hall.nodes is not None else None
+    if other is None:
+        return tally.buckets
+    return [max(0, all - elsewhere) for all, elsewhere in zip(tally.buckets, other.buckets, strict=True)]
 
 
 def disk(path: str) -> dict[str, int] | None:

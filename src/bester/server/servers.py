@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from bester.core.drops import Drop
 from bester.core.endpoints import Peer
 from bester.core.route import Trail
 from bester.errors import Malformed, NotAllowed, ServerUnverified, Throttled
@@ -30,6 +31,7 @@ class ServerSide(Conversation):
 
     def first_of_server(self, message: FirstMessage, size: int) -> None:
         """Takes its one message, or begins a link."""
+        self.kind = "server"
         forwarding = self.hall.forwarding
         self.hall.gate.leave(self)
         payload = message.payload
@@ -55,6 +57,7 @@ class ServerSide(Conversation):
         if payload is None or payload.type == "dummy":
             self.end(frames.good_report(id) if payload is None else frames.pong(id))
         elif payload.type == BUILTIN:
+            self.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
             self.end(frames.report(id, NotAllowed("built-in commands are for accounts")))
         else:
             exchange.message(peer, payload, size, message.header.hops)
@@ -94,6 +97,8 @@ class ServerSide(Conversation):
         endpoint = self.endpoint
         if isinstance(endpoint, Peer):
             self._handle_linked(endpoint, link.decode_message(body), len(body))
+        else:
+            self.drop(Drop.FRAME_AFTER_END)
 
     def _handle_linked(self, peer: Peer, message: LinkMessage, size: int) -> None:
         payload, header = message.payload, message.header
@@ -103,13 +108,11 @@ class ServerSide(Conversation):
         if payload.type == "dummy":
             exchange.write(peer, frames.pong(payload.id))
         elif payload.type == BUILTIN:
-            exchange.write(peer, frames.report(payload.id, NotAllowed("built-in commands are for accounts")))
+            self.refuse_message(peer, payload.id, NotAllowed("built-in commands are for accounts"))
         elif not self.hall.forwarding.within_rate(self.remote, self.hall.clock()):
-            error = Throttled("too many messages from this server's address")
-            exchange.write(peer, frames.report(payload.id, error))
+            self.refuse_message(peer, payload.id, Throttled("too many messages from this server's address"))
         elif header.dry_run and peer.name is None:
-            refusal = NotAllowed("a dry run is for servers that prove who they are")
-            exchange.write(peer, frames.report(payload.id, refusal))
+            self.refuse_message(peer, payload.id, NotAllowed("a dry run is for servers that prove who they are"))
         else:
             trail = Trail(header.dry_run) if peer.name is not None and (header.route or header.dry_run) else None
             trace = checked_trace(header.traceparent)

@@ -71,6 +71,11 @@ class Supervisor:
         """Whether an operator stopped the type's classic handler."""
         return type in self._held
 
+    def is_down(self, type: str) -> bool:
+        """Whether the type's process is ours and to be kept running, but has ended, or cannot be started."""
+        kept = self._kept.get(type)
+        return kept is not None and kept.running and kept.down
+
     async def start_type(self, type: str) -> dict[str, object]:
         """Lets a type's classic handler be asked again, and starts it if it is ours.
 
@@ -224,6 +229,8 @@ class _Kept:
         self.pid: int | None = None
         self.starts = 0
         self.last_exit: int | None = None
+        self.down = False
+        """Whether it waits to be started again."""
         self.tried = asyncio.Event()
         """Set when it has been started, or was found to be running already, or could not be started."""
         self.unreachable = asyncio.Event()
@@ -239,6 +246,7 @@ class _Kept:
         return self._task is not None
 
     def start(self) -> None:
+        self.down = False
         self.tried.clear()
         self._task = self.hall.spawn(self._keep())
 
@@ -255,6 +263,7 @@ class _Kept:
         while True:
             if _answers(path):
                 log.info("type %s: something answers on %s already; nothing is started", ascii(self.type), path)
+                self.down = False
                 self.tried.set()
                 self.unreachable.clear()
                 await self.unreachable.wait()
@@ -262,6 +271,7 @@ class _Kept:
             _remove_socket(path)
             began = self.hall.clock()
             await self._run(path)
+            self.down = True
             self.tried.set()
             if self.hall.clock() - began > SETTLED_S:
                 pause_s = FIRST_PAUSE_S
@@ -288,6 +298,7 @@ class _Kept:
             self.last_exit = None
             return
         self.pid = process.pid
+        self.down = False
         self.starts += 1
         self.starting_until = self.hall.clock() + STARTING_S
         log.info("type %s: started %s, pid %d", ascii(self.type), self.config.binary, process.pid)
@@ -314,7 +325,7 @@ class _Kept:
             text = line.decode(errors="replace").rstrip()
             shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
             self.output.append((round(time.time(), 3), shown))
-            log.info("type %s: %s", ascii(self.type), shown)
+            log.info("type %s: %s", ascii(self.type), shown, extra={"type": self.type})
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -90,7 +90,8 @@ class Tracing:
                 trace = spans.traceparent()
             take(origin, payload, size, hops, once, trace, trail)
 
-        vars(exchange)["message"] = message  # instances come before their class
+        # Instances come before their class. Where all are looked at, there is no shorter way.
+        vars(exchange).update(message=message, plain_message=message)
         self._exporter.start()
         self._share()
 
@@ -127,7 +128,8 @@ class Tracing:
 
     async def close(self) -> None:
         """Sends what there is, as far as that is soon done; nothing more is traced."""
-        vars(self.hall.exchange).pop("message", None)
+        for name in ("message", "plain_message"):
+            vars(self.hall.exchange).pop(name, None)
         self.flush()
         self._traced.left = 0
         await self._exporter.close(FLUSH_S)

@@ -8,12 +8,12 @@ this name, if it has one of its own.
 from __future__ import annotations
 
 import asyncio
-import datetime
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bester.net.identity import Expiry, Identities, Proof, presented, warnings_of
+from bester.net.fingerprints import Shown, shown
+from bester.net.identity import Expiry, Identities, presented
 from bester.net.peers import Remote
 
 if TYPE_CHECKING:
@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.servers")
 
-REMIND_S = 24 * 60 * 60.0
-"""How often certificates that are about to end are warned of."""
+MAX_SEEN = 1000
+"""Of how many servers it is known what they showed last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The certificate that a server showed last."""
+
+    shown: Shown
+    proven: bool
+    """Whether it proved the server's name."""
 
 
 class Trust:
@@ -33,14 +42,13 @@ class Trust:
         self.hall = hall
         self.identities: Identities | None = None
         """Those of the present configuration; None until the server has opened."""
-        self._seen: dict[str, Expiry] = {}
-        """When the certificates end that have proven names; by name."""
+        self.seen: dict[str, Seen] = {}
+        """What servers showed last, by name or address: those that connected only if they proved a name."""
 
     def use(self, identities: Identities) -> None:
         """Goes by these from now on; connections that are open keep what they have proven."""
         self.identities = identities
-        self._seen.clear()
-        self.warn()
+        self.seen.clear()
 
     def identified(self, remote: Remote, transport: asyncio.BaseTransport) -> Remote:
         """Returns the other end of a new connection with the names that its certificate proves."""
@@ -53,17 +61,26 @@ class Trust:
         if not proof.names:
             log.info("a certificate from %s proves no server's name here", remote.address)
             return remote
-        self._remember(proof)
+        assert proof.shown is not None
+        self._remember(proof.names[0], Seen(proof.shown, True))
         return replace(remote, names=proof.names)
 
-    def _remember(self, proof: Proof) -> None:
-        expires, name = proof.expires, proof.names[0]
-        before = self._seen.get(name)
-        if expires is not None and (before is None or before != expires):
-            self._seen[name] = expires
-            warning = expires.warning(datetime.datetime.now(datetime.UTC))
-            if warning:
-                log.warning("%s", warning)
+    def saw(self, name: str, certificate: bytes, proven: bool) -> None:
+        """A server that was dialled shows this certificate, in DER."""
+        from cryptography import x509
+
+        try:
+            self._remember(name, Seen(shown(x509.load_der_x509_certificate(certificate)), proven))
+        except Exception:
+            # As everywhere: what others send may be wrong in more ways than the parser names.
+            log.info("the certificate of %s cannot be read", name)
+
+    def _remember(self, name: str, seen: Seen) -> None:
+        if self.seen.pop(name, None) != seen:
+            self.hall.watch.look_soon()
+        self.seen[name] = seen
+        if len(self.seen) > MAX_SEEN:
+            del self.seen[next(iter(self.seen))]
 
     def may_enter(self, remote: Remote) -> bool:
         """Whether a server from there can be let in at all, before it is known what it calls itself."""
@@ -90,20 +107,15 @@ class Trust:
     # -- certificates that end -------------------------------------------------------------------------------------
 
     def expiries(self) -> list[Expiry]:
-        """Returns when which certificates end: our own, the pinned ones, the authorities, those that were seen."""
+        """Returns when which certificates end: our own, the pinned ones, the authorities, those that prove names."""
         own = self.identities.expiries if self.identities is not None else []
-        return [*own, *self._seen.values()]
-
-    def warn(self) -> None:
-        """Tells the log of certificates that end soon."""
-        for line in warnings_of(self.expiries()):
-            log.warning("%s", line)
-
-    async def remind(self) -> None:
-        """Warns once a day, until it is cancelled."""
-        while True:
-            await asyncio.sleep(REMIND_S)
-            self.warn()
+        pinned = {(one.what, one.at) for one in own}
+        seen = [
+            Expiry(f"the certificate of {name}", one.shown.expires)
+            for name, one in self.seen.items()
+            if one.proven and (f"the pinned certificate of {name}", one.shown.expires) not in pinned
+        ]
+        return [*own, *seen]
 
 
 def _plain(claimed: str | None) -> str:

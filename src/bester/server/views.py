@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from bester import __version__
+from bester.core.drops import Drop
 from bester.core.endpoints import Peer
-from bester.errors import BesterError
+from bester.net.fingerprints import spelled
+from bester.server import problems
 from bester.server.sampling import disk, served
+from bester.store.database import Shared
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
+    from bester.net.fingerprints import Shown
     from bester.server.hall import Hall
     from bester.store.ports import Account, MailboxSize, Queued, QueueSize
-
-EXPIRY_DAYS = 30
-"""How long before its end a certificate is a problem."""
-DISK_RESERVES = 4
-"""With less than so many reserves free, the disk is a problem."""
-NEARLY_FULL = 0.5
-"""How full the queue of one server may be."""
-OLD_S = 86_400.0
-"""How old what waits for another server may be."""
-SLOW_LOOP_S = 1.0
-MAX_PROBLEMS = 100
 
 
 def types(hall: Hall) -> list[str]:
@@ -100,7 +93,7 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
     now = hall.clock()
     rows: list[dict[str, Any]] = []
     for name, kind in sorted(hall.exchange.types.items()):
-        answered, failed, seconds = served(hall, kind)
+        answered, failed, seconds = served(hall, kind.tally)
         rows.append(
             {
                 "type": name,
@@ -116,6 +109,7 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                 "classic": _classic_socket(hall, kind),
                 "process": hall.supervisor.state(name),
                 "stopped": hall.supervisor.is_stopped(name),
+                "down": hall.supervisor.is_down(name),
                 "active": kind.active,
                 "waiting": sum(len(lane.waiting) for lane in kind.lanes.values()),
                 "answered": answered,
@@ -137,6 +131,34 @@ def _classic_socket(hall: Hall, kind: HandlerType) -> str | None:
 def servers(hall: Hall) -> list[dict[str, Any]]:
     """The other servers that the configuration names."""
     return [{"name": name, "address": peer.address} for name, peer in sorted(hall.config.federation.servers.items())]
+
+
+def identity(hall: Hall) -> dict[str, Any] | None:
+    """The certificate by which other servers and clients know this one; None where it has none."""
+    identities = hall.forwarding.trust.identities
+    if identities is None or not identities.own:
+        return None
+    return {"name": hall.config.server.name, **_certificate(identities.own[0])}
+
+
+def _certificate(shown: Shown) -> dict[str, Any]:
+    return {
+        "key": spelled(shown.fingerprints.key),
+        "certificate": spelled(shown.fingerprints.certificate),
+        "subject": shown.subject,
+        "expires": shown.expires.timestamp(),
+    }
+
+
+def _certificates(hall: Hall, name: str) -> dict[str, Any]:
+    """What is pinned for a server, and what it showed last."""
+    trust = hall.forwarding.trust
+    pins = trust.identities.pins.get(name) if trust.identities is not None else None
+    seen = trust.seen.get(name)
+    return {
+        "pinned": sorted(map(spelled, pins)) if pins else None,
+        "presented": _certificate(seen.shown) | {"proven": seen.proven} if seen is not None else None,
+    }
 
 
 async def destinations(hall: Hall) -> list[dict[str, Any]]:
@@ -173,6 +195,7 @@ def servers_now(hall: Hall, queues: list[QueueSize]) -> list[dict[str, Any]]:
             "dead": size.dead if size is not None else 0,
             "retryIn": round(retry_in_s, 1) if retry_in_s is not None else None,
             "lastError": (destination.last_error or None) if destination is not None else None,
+            **_certificates(hall, name),
         }
         rows.append(row)
     return rows
@@ -195,31 +218,96 @@ def queued(row: Queued) -> dict[str, Any]:
     }
 
 
+async def stored(hall: Hall) -> dict[str, int]:
+    """How much is kept.
+
+    Raises:
+        Internal: the store cannot be reached.
+    """
+    totals = await hall.sampler.totals()
+    return {
+        "accounts": totals.accounts,
+        "mailboxes": totals.mailboxes,
+        "mailboxMessages": totals.mailbox_messages,
+        "mailboxBytes": totals.mailbox_bytes,
+    }
+
+
+def dropped(hall: Hall) -> dict[str, dict[str, int]]:
+    """What was thrown away since the start, by what it was and why: :class:`bester.core.drops.Drop`."""
+    receipts, tracing = hall.receipts, hall.tracing
+    found = hall.exchange.counters.drops.by_what()
+    for drop, number in (
+        (Drop.RECEIPT_OVER_SHARE, receipts.over_share),
+        (Drop.RECEIPT_UNKEPT, receipts.store.lost),
+        (Drop.RECEIPT_EXPIRED, receipts.store.expired),
+        (Drop.SPAN_OVER_SHARE, tracing.dropped if tracing is not None else 0),
+        (Drop.SPAN_UNSENT, tracing.failed if tracing is not None else 0),
+    ):
+        if number:
+            found.setdefault(drop.what, {})[drop.cause] = number
+    return found
+
+
+def traffic(hall: Hall) -> dict[str, dict[str, int]]:
+    """Bytes of frames since the start, ``received`` and ``sent``, by the kind of connection."""
+    received, sent = Counter(hall.counts.received), Counter(hall.counts.sent)
+    for connection in hall.connections:
+        received[connection.kind] += connection.framer.taken
+        sent[connection.kind] += connection.sent
+    return {"received": dict(sorted(received.items())), "sent": dict(sorted(sent.items()))}
+
+
+def queues(hall: Hall) -> dict[str, int]:
+    """How much waits in memory: messages, deliveries, writes; what is on disk is not among them."""
+    exchange, forwarding = hall.exchange, hall.forwarding
+    found = dict.fromkeys(("handlers", "backlog", "unacknowledged", "sessions", "servers", "deposits", "outbox"), 0)
+    found["handlers"] = sum(len(lane.waiting) for kind in exchange.types.values() for lane in kind.lanes.values())
+    for username in exchange.presence.usernames():
+        for session in exchange.presence.sessions(username):
+            found["backlog"] += len(session.backlog or ())
+            found["unacknowledged"] += len(session.given)
+            found["sessions"] += len(session.queue)
+    for connection in forwarding.incoming:
+        if connection.endpoint is not None:
+            found["backlog"] += len(connection.endpoint.backlog or ())
+    found["servers"] = sum(len(destination.fresh) for destination in forwarding.destinations.values())
+    found["deposits"] = hall.mailboxes.waiting
+    found["outbox"] = forwarding.outbox.waiting
+    if isinstance(hall.messages, Shared):
+        found["store"] = hall.messages.database.waiting
+    return found
+
+
 async def status(hall: Hall) -> dict[str, Any]:
     """Everything at a glance; the numbers count since the start."""
-    return (
-        process(hall)
-        | numbers(hall)
-        | {
-            "handlers": handlers(hall),
-            "servers": await destinations(hall),
-            "problems": await problems(hall),
-        }
-    )
+    room = disk(str(hall.config.storage.path))
+    return {
+        **process(hall),
+        **numbers(hall),
+        "disk": None if room is None else room | {"reserve": hall.config.storage.reserve},
+        "stored": await stored(hall),
+        "handlers": handlers(hall),
+        "servers": await destinations(hall),
+        "problems": await problems.find(hall),
+    }
 
 
 def process(hall: Hall) -> dict[str, Any]:
     """What is this process's alone."""
     return {
         "server": hall.config.server.name,
+        "version": __version__,
+        "identity": identity(hall),
         "pid": os.getpid(),
         "uptime": round(time.time() - hall.started, 1),
         "listeners": hall.listener_urls,
+        "loop": {"worstLagMs": round(1000 * hall.sampler.worst_lag_s, 1)},
     }
 
 
 def numbers(hall: Hall) -> dict[str, Any]:
-    """What can be added up."""
+    """What is counted, and can be added up."""
     exchange = hall.exchange
     counters = exchange.counters
     return {
@@ -234,8 +322,10 @@ def numbers(hall: Hall) -> dict[str, Any]:
             "bad": counters.bad,
             "deliveries": counters.deliveries,
             "pushes": counters.pushes,
-            "unmatchedAnswers": counters.unmatched_answers,
+            "repeats": counters.repeats,
         },
+        "dropped": dropped(hall),
+        "bytes": traffic(hall),
         "receipts": {"recorded": hall.receipts.recorded, "unrecorded": hall.receipts.unrecorded},
         "logins": {"good": hall.counts.logins, "bad": hall.counts.logins_failed},
         "refused": hall.counts.refused,
@@ -248,88 +338,3 @@ def numbers(hall: Hall) -> dict[str, Any]:
             "linksFrom": len(hall.forwarding.incoming),
         },
     }
-
-
-# -- what is about to go wrong ----------------------------------------------------------------------------------
-
-
-async def problems(hall: Hall) -> list[dict[str, Any]]:
-    """What is wrong, or is about to be: ``{"what", "name", "detail", "since"?}``, with times in seconds since 1970.
-
-    ``what`` is one of ``certificate``, ``disk``, ``queue``, ``deadLetters``, ``mailbox``, ``loop``, ``store``.
-    """
-    return [*own_problems(hall), *await kept_problems(hall)][:MAX_PROBLEMS]
-
-
-def own_problems(hall: Hall) -> list[dict[str, Any]]:
-    """Those of this process and its machine."""
-    return _certificates(hall) + (_disk(hall) if hall.nodes is None else []) + _loop(hall)
-
-
-async def kept_problems(hall: Hall) -> list[dict[str, Any]]:
-    """Those of what the server keeps."""
-    try:
-        return _queues(hall, await hall.messages.queue_sizes()) + await _mailboxes(hall)
-    except BesterError as error:
-        where = "NATS" if hall.nodes is not None else str(hall.config.storage.path)
-        return [{"what": "store", "name": where, "detail": error.message}]
-
-
-def _certificates(hall: Hall) -> list[dict[str, Any]]:
-    now = datetime.datetime.now(datetime.UTC)
-    found: list[dict[str, Any]] = []
-    for expiry in [*hall.forwarding.trust.expiries(), *hall.more_expiries]:
-        days = (expiry.at - now).days
-        if days < EXPIRY_DAYS:
-            detail = f"ends in {days} days, on {expiry.at:%Y-%m-%d}" if days >= 0 else f"ended on {expiry.at:%Y-%m-%d}"
-            row: dict[str, Any] = {"what": "certificate", "name": expiry.what, "detail": detail}
-            found.append(row | ({"since": expiry.at.timestamp()} if days < 0 else {}))
-    return found
-
-
-def _disk(hall: Hall) -> list[dict[str, Any]]:
-    storage = hall.config.storage
-    room = disk(str(storage.path))
-    if room is None or room["free"] >= DISK_RESERVES * storage.reserve:
-        return []
-    detail = f"{room['free'] // 2**20} MiB are free, and {storage.reserve // 2**20} MiB are kept in reserve"
-    if room["free"] < storage.reserve:
-        detail += "; nothing more is stored"
-    return [{"what": "disk", "name": str(storage.path), "detail": detail}]
-
-
-def _loop(hall: Hall) -> list[dict[str, Any]]:
-    lag_s = hall.sampler.worst_lag_s
-    if lag_s < SLOW_LOOP_S:
-        return []
-    return [{"what": "loop", "name": "event loop", "detail": f"was late by {lag_s:.1f} s within the last 10 s"}]
-
-
-def _queues(hall: Hall, sizes: list[QueueSize]) -> list[dict[str, Any]]:
-    most = hall.config.federation.max_queued
-    found: list[dict[str, Any]] = []
-    for size in sizes:
-        reasons = []
-        if size.waiting > NEARLY_FULL * most:
-            reasons.append(f"{size.waiting} of at most {most} messages wait")
-        if size.oldest and time.time() - size.oldest > OLD_S:
-            reasons.append(f"the oldest message waits for {(time.time() - size.oldest) / 3600:.0f} h")
-        if reasons:
-            row = {"what": "queue", "name": size.destination, "detail": "; ".join(reasons), "since": size.oldest}
-            found.append(row)
-        if size.dead:
-            detail = f"{size.dead} messages were given up"
-            found.append({"what": "deadLetters", "name": size.destination, "detail": detail})
-    return found
-
-
-async def _mailboxes(hall: Hall) -> list[dict[str, Any]]:
-    limits = hall.config.limits
-    found: list[dict[str, Any]] = []
-    for size in (await hall.sampler.totals()).fullest:
-        detail = (
-            f"{size.messages} of at most {limits.mailbox_messages} messages, "
-            f"{size.bytes // 2**20} of {limits.mailbox_bytes // 2**20} MiB"
-        )
-        found.append({"what": "mailbox", "name": size.username, "detail": detail})
-    return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bester.errors import BadArguments, BesterError, InvalidName, UnknownAccount
 from bester.protocol.names import username
-from bester.server import joining, views
+from bester.server import joining, problems, views
 from bester.server.glance import glance, online
 from bester.server.nodes.questions import kick
 
@@ -158,11 +158,16 @@ class Whole:
         others = [(node, rows) for node, rows in told if node != nodes.name]
         return joining.servers([(nodes.name, views.servers_now(self.hall, sizes)), *others])
 
-    def _problems(self, nodes: Nodes, told: joining.Told) -> list[dict[str, Any]]:
+    async def problems(self) -> list[dict[str, Any]]:
+        """What is wrong, or is about to be."""
+        nodes = self.hall.nodes
+        if nodes is None:
+            return await problems.find(self.hall)
+        own = self._problems(await self._ask(nodes, "problems"))
+        return [*own, *await problems.kept(self.hall)][: problems.MAX_PROBLEMS]
+
+    def _problems(self, told: joining.Told) -> list[dict[str, Any]]:
         found = joining.problems(told)
-        if not nodes.bus.up:
-            detail = "cannot be reached: nothing is kept, and the other nodes are on their own"
-            found.append({"what": "bus", "name": "NATS", "detail": detail, "node": nodes.name})
         for node in sorted(self.missing):
             found.append({"what": "node", "name": node, "detail": "does not answer", "node": node})
         return found
@@ -173,21 +178,25 @@ class Whole:
         if nodes is None:
             return await views.status(hall)
         told = await self._ask(nodes, "status")
-        kept = await views.kept_problems(hall)
-        problems = self._problems(nodes, [(node, one["problems"]) for node, one in told])
+        kept = await problems.kept(hall)
+        own = self._problems([(node, one["problems"]) for node, one in told])
+        sizes: list[QueueSize] = []
+        stored: dict[str, int] | None = None
         try:
-            sizes = await hall.messages.queue_sizes()
+            sizes, stored = await hall.messages.queue_sizes(), await views.stored(hall)
         except BesterError as error:
-            log.info("what waits for other servers cannot be told: %s", error.message)
-            sizes = []
+            log.info("what is kept cannot be told: %s", error.message)
         return {
             **views.process(hall),
             "node": nodes.name,
             "nodes": [_node(node, one) for node, one in told] + self._not_there(nodes),
             **joining.added(one["numbers"] for _, one in told),
+            "loop": {"worstLagMs": max(one["process"]["loop"]["worstLagMs"] for _, one in told)},
+            "disk": None,
+            "stored": stored,
             "handlers": joining.handlers([(node, one["handlers"]) for node, one in told]),
             "servers": self._servers(nodes, [(node, one["servers"]) for node, one in told], sizes),
-            "problems": [*problems, *kept][: views.MAX_PROBLEMS],
+            "problems": [*own, *kept][: problems.MAX_PROBLEMS],
         }
 
     def _not_there(self, nodes: Nodes) -> list[dict[str, Any]]:
@@ -207,7 +216,7 @@ class Whole:
         found = own | joining.glances(told)
         found["server"] = own["server"] | {"node": nodes.name}
         found["nodes"] += self._not_there(nodes)
-        found["problems"] = self._problems(nodes, [(node, one["problems"]) for node, one in told])
+        found["problems"] = self._problems([(node, one["problems"]) for node, one in told])
         return found
 
     async def history(self) -> list[list[float | None]]:

@@ -108,6 +108,11 @@ class Database:
         await asyncio.shield(self._ended)
         self._thread.join()  # it has nothing left to do
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs the thread has not begun, about."""
+        return self._jobs.qsize()
+
     def write(self, work: Work[T], *, adds: bool = False) -> asyncio.Future[T]:
         """Runs work that changes something; the result comes when it is on disk.
 

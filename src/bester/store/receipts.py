@@ -104,6 +104,8 @@ class ReceiptStore(Protocol):
 
     lost: int
     """Receipts that could not be kept, since the start."""
+    expired: int
+    """Receipts that were removed because there were too many, or they were too old, since the start."""
 
     def open(self) -> None:
         """Begins; nothing is waited for."""
@@ -147,6 +149,7 @@ class SqliteReceipts:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self.lost = 0
+        self.expired = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bester-receipts")
         self._connection: sqlite3.Connection | None = None
         self._pending: list[Future[None]] = []
@@ -278,10 +281,11 @@ class SqliteReceipts:
         rows = [receipt[: len(_COLUMNS)] for receipt in receipts]
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(f"INSERT INTO receipts ({names}) VALUES ({marks})", rows)
-        connection.execute(
+        removed = connection.execute(
             "DELETE FROM receipts WHERE position <= (SELECT max(position) FROM receipts) - ?", (bounds.rows,)
-        )
+        ).rowcount
         connection.execute("COMMIT")
+        self.expired += removed
         now = time.time()
         if now >= self._pruned + PRUNE_EVERY_S:
             self._pruned = now
@@ -297,6 +301,7 @@ class SqliteReceipts:
                 " (SELECT position FROM receipts ORDER BY position LIMIT ?)",
                 (before, _PRUNE_STEP),
             ).rowcount
+            self.expired += removed
 
     def _tried(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
         """Returns what the work found; nothing where the file cannot be used."""

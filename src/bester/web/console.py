@@ -23,6 +23,7 @@ from bester.errors import (
     Internal,
     NotAllowed,
     Overloaded,
+    SlowConsumer,
 )
 from bester.protocol.messages import Authentication
 from bester.server.commands import ADMIN, CommandCall
@@ -158,7 +159,7 @@ class Console:
     async def _command(self, request: web.Request) -> web.Response:
         username = await self._admin(request)
         command = await _read(request, Command)
-        log.info("%s runs %s from the console", ascii(username), ascii(command.type[:64]))
+        log.info("%s runs %s from the console", ascii(username), ascii(command.type[:64]), extra={"account": username})
         # As the operator: what only sessions have, such as logout, is not for the console.
         call = CommandCall(self._hall, None, self._site.remote(request))
         try:
@@ -194,6 +195,7 @@ class Console:
                     await response.write(made)
         except TimeoutError:
             log.info("a watcher of the console's events does not read them")
+            self._hall.counts.refuse(SlowConsumer.code)
             if request.transport is not None:
                 request.transport.abort()
         finally:

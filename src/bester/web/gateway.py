@@ -12,7 +12,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from bester.errors import BadScope, TooLarge
+from bester.core.drops import Drop
+from bester.errors import BadScope, Malformed, TooLarge
 from bester.protocol.framing import PREFIX
 from bester.protocol.framing import frame as prefixed
 from bester.protocol.messages import FirstMessage
@@ -88,9 +89,11 @@ class Gateway(asyncio.Transport):
             self._hall.incomplete.discard(client)
 
     def _break(self, error: Broken) -> None:
-        log.info("%s is closed: %s", self.client, error)
+        log.info("%s is closed: %s", self.client, error, extra=self.client.ids())
         if error.code == messages.TOO_BIG:
             self.client.fail(TooLarge(str(error)))
+        elif not self.client.ended:
+            self._hall.counts.refuse(Malformed.code)
         if not self._closing:
             self._closing = True
             self._raw.write(messages.close_frame(error.code))
@@ -126,7 +129,8 @@ class Gateway(asyncio.Transport):
             self._heard = False
             self._raw.write(messages.frame(messages.PING, b""))
         else:
-            log.info("%s does not answer pings", self.client)
+            log.info("%s does not answer pings", self.client, extra=self.client.ids())
+            self._hall.counts.refuse("noPong")
             self._raw.abort()
 
     # -- the client's side: a transport ------------------------------------------------------------------------------
@@ -134,6 +138,7 @@ class Gateway(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends whole frames, each as one message."""
         if self._closing:
+            self._hall.exchange.counters.drops.count(Drop.FRAME_UNSENT)
             return
         data = cast(bytes, data)
         end = len(data)

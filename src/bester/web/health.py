@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("bester.web")
 
 FRESH_S = 1.0
-"""How old the look at the store may be."""
+"""How old the look at the store, the disk and the listeners may be."""
 STORE_S = 2.0
 """How long the store may take."""
 MAX_LAG_S = 5.0
@@ -40,21 +40,23 @@ class Health:
         return answer({"status": "ok"})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Answers 200, or 503 with the reasons: ``draining``, ``loop``, ``disk``, ``store``, ``bus``."""
+        """Answers 200, or 503 with the reasons: starting, draining, listeners, loop, disk, store, accounts, bus."""
         reasons = []
         hall = self._hall
         if hall.stopping or hall.exchange.draining or hall.stop_asked.is_set():
             reasons.append("draining")
+        elif not hall.started_up:
+            reasons.append("starting")
         if hall.sampler.lag_s >= MAX_LAG_S:
             reasons.append("loop")
         if hall.nodes is not None and not hall.nodes.bus.up:
             # Nothing can be kept, no login checked, no other node reached: clients are better off at another node.
             reasons.append("bus")
         else:
-            reasons += await self._store()
+            reasons += await self._more()
         return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
-    async def _store(self) -> list[str]:
+    async def _more(self) -> list[str]:
         if self._loop.time() - self._looked >= FRESH_S:
             if self._looking is None:
                 self._looking = self._loop.create_task(self._look())
@@ -64,11 +66,15 @@ class Health:
 
     async def _look(self) -> list[str]:
         found = []
-        room = disk(str(self._hall.config.storage.path))
+        hall = self._hall
+        if hall.started_up and not hall.stopping and (silent := hall.silent_listeners()):
+            log.error("nothing comes through %s any more: it is closed, or its file is gone", ", ".join(silent))
+            found.append("listeners")
+        room = disk(str(hall.config.storage.path))
         # The nodes of a cluster keep everything in NATS.
-        if self._hall.nodes is None and (room is None or room["free"] < self._hall.config.storage.reserve):
+        if hall.nodes is None and (room is None or room["free"] < hall.config.storage.reserve):
             found.append("disk")
-        store = self._hall.messages
+        store = hall.messages
         try:
             async with asyncio.timeout(STORE_S):
                 if isinstance(store, Shared):
@@ -77,10 +83,18 @@ class Health:
                 else:
                     await store.queue_sizes()
         except StorageFull:
-            if not found:
+            if "disk" not in found:
                 found.append("disk")
         except (BesterError, TimeoutError) as error:
             log.error("the store is not ready: %s", error or "it does not answer")
             found.append("store")
+        accounts = hall.accounts.store
+        if not isinstance(accounts, Shared):  # nobody can log in without it, and no mailbox be written to
+            try:
+                async with asyncio.timeout(STORE_S):
+                    await accounts.count()
+            except (BesterError, TimeoutError) as error:
+                log.error("the accounts are not ready: %s", error or "they do not answer")
+                found.append("accounts")
         self._found, self._looked, self._looking = found, self._loop.time(), None
         return found

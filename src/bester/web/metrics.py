@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -16,20 +17,23 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
-    SummaryMetricFamily,
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from bester import __version__
+from bester.core.tallies import BOUNDS_S, Tally
 from bester.errors import BesterError
-from bester.server.sampling import Totals, disk, served
+from bester.server import views
+from bester.server.sampling import Totals, disk, served, served_within
 from bester.store.database import COMMIT_BOUNDS_S, Shared
 from bester.store.ports import QueueSize
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
 
+OTHERS = ""
+"""The type, as it is shown, of those that are counted together: no type has this name."""
 FRESH_S = 5.0
 """How old the sizes of the queues may be."""
 
@@ -86,51 +90,74 @@ class Metrics(Collector):
         yield GaugeMetricFamily("bester_loop_lag_seconds", "How late the event loop was", sampler.lag_s)
         worst = "How late the event loop was at most within 10 s"
         yield GaugeMetricFamily("bester_loop_lag_worst_seconds", worst, sampler.worst_lag_s)
+        problems = GaugeMetricFamily("bester_problems", "What is wrong or about to be", labels=["what"])
+        for what, count in self._hall.watch.counts().items():
+            problems.add_metric([what], count)
+        yield problems
         yield GaugeMetricFamily("bester_start_time_seconds", "When the server started", self._hall.started)
 
     def _messages(self) -> Iterable[Metric]:
         exchange = self._hall.exchange
         counters = exchange.counters
         yield CounterMetricFamily("bester_messages_accepted", "Messages of clients and servers", counters.accepted)
-        done = CounterMetricFamily("bester_messages", "Messages with their report, by outcome", labels=["outcome"])
-        done.add_metric(["good"], counters.good)
-        for code, count in sorted(counters.bad.items()):
-            done.add_metric([code], count)
+        done = CounterMetricFamily("bester_messages", "Messages with their report", labels=["type", "outcome"])
+        for name, tally in self._tallies():
+            done.add_metric([name, "good"], tally.good)
+            for code, count in sorted(tally.bad.items()):
+                done.add_metric([name, code], count)
         yield done
         yield CounterMetricFamily("bester_pushes", "Messages that handlers sent unasked", counters.pushes)
         yield CounterMetricFamily("bester_deliveries", "Recipients to whose sessions was written", counters.deliveries)
         yield CounterMetricFamily("bester_repeats", "Repeats of once messages", counters.repeats)
-        unmatched = "Answers of handlers that came too late, twice, or for nothing"
-        yield CounterMetricFamily("bester_unmatched_answers", unmatched, counters.unmatched_answers)
-        dropped = CounterMetricFamily("bester_dropped", "Messages that no report tells of, by cause", labels=["cause"])
-        for code, count in sorted(counters.dropped.items()):
-            dropped.add_metric([code], count)
+        dropped = CounterMetricFamily("bester_dropped", "What was thrown away", labels=["what", "cause"])
+        for what, causes in views.dropped(self._hall).items():
+            for cause, count in causes.items():
+                dropped.add_metric([what, cause], count)
         yield dropped
+        receipts = CounterMetricFamily("bester_receipts", "Finished messages, for bester trace", labels=["outcome"])
+        receipts.add_metric(["recorded"], self._hall.receipts.recorded)
+        receipts.add_metric(["unrecorded"], self._hall.receipts.unrecorded)
+        yield receipts
+        queues = GaugeMetricFamily("bester_queue_length", "What waits in memory", labels=["queue"])
+        for queue, length in views.queues(self._hall).items():
+            queues.add_metric([queue], length)
+        yield queues
         yield GaugeMetricFamily("bester_messages_under_way", "Messages without their report", exchange.under_way)
 
     def _handlers(self) -> Iterable[Metric]:
         answers = CounterMetricFamily("bester_handler_requests", "Requests to handlers", labels=["type", "outcome"])
-        spent = SummaryMetricFamily("bester_handler_seconds", "From hand-over to answer", labels=["type"])
+        spent = HistogramMetricFamily("bester_handler_seconds", "From hand-over to answer", labels=["type"])
         outstanding = GaugeMetricFamily("bester_handler_outstanding", "Requests without an answer", labels=["type"])
         waiting = GaugeMetricFamily("bester_handler_waiting", "Messages that wait for a handler", labels=["type"])
         attached = GaugeMetricFamily("bester_handlers_attached", "Attached handlers", labels=["type"])
-        asked: dict[str, int] = {}
         exchange = self._hall.exchange
+        for name, tally in self._tallies():
+            answered, failed, seconds = served(self._hall, tally)
+            answers.add_metric([name, "answered"], answered)
+            answers.add_metric([name, "failed"], failed)
+            spent.add_metric([name], _buckets(BOUNDS_S, served_within(self._hall, tally)), seconds)
+        now: dict[str, list[int]] = {}
+        named = exchange.counters.tallies.named
         for handler in exchange.handlers:
             if handler.elsewhere:
                 continue  # the node that has the request counts it
             for request in handler.outstanding.values():
                 name = request.handlers.name
-                asked[name] = asked.get(name, 0) + 1
-        for name, kind in sorted(exchange.types.items()):
-            answered, failed, seconds = served(self._hall, kind)
-            answers.add_metric([name, "answered"], answered)
-            answers.add_metric([name, "failed"], failed)
-            spent.add_metric([name], answered, seconds)
-            outstanding.add_metric([name], kind.active + asked.get(name, 0))
-            waiting.add_metric([name], sum(len(lane.waiting) for lane in kind.lanes.values()))
-            attached.add_metric([name], len(kind.attached))
+                now.setdefault(name if name in named else OTHERS, [0, 0, 0])[0] += 1
+        for name, kind in exchange.types.items():
+            numbers = now.setdefault(name if name in named else OTHERS, [0, 0, 0])
+            numbers[0] += kind.active
+            numbers[1] += sum(len(lane.waiting) for lane in kind.lanes.values())
+            numbers[2] += len(kind.attached)
+        for name, numbers in sorted(now.items()):
+            for family, number in zip((outstanding, waiting, attached), numbers, strict=True):
+                family.add_metric([name], number)
         return answers, spent, outstanding, waiting, attached
+
+    def _tallies(self) -> list[tuple[str, Tally]]:
+        """Those of the types that have one of their own, and that of all others."""
+        tallies = self._hall.exchange.counters.tallies
+        return [(OTHERS, tallies.others), *sorted(tallies.named.items())]
 
     def _clients(self) -> Iterable[Metric]:
         hall = self._hall
@@ -148,6 +175,15 @@ class Metrics(Collector):
         for code, count in sorted(hall.counts.refused.items()):
             refused.add_metric([code], count)
         yield refused
+        wire = CounterMetricFamily("bester_bytes", "Bytes of frames", labels=["direction", "peer"])
+        for direction, peers in views.traffic(hall).items():
+            for peer, count in peers.items():
+                wire.add_metric([direction, peer], count)
+        yield wire
+        discarded = CounterMetricFamily("bester_discarded_bytes", "Bytes on ended connections", labels=["direction"])
+        discarded.add_metric(["received"], hall.counts.discarded_in)
+        discarded.add_metric(["sent"], hall.counts.discarded_out)
+        yield discarded
         slow = "Clients that were cut off because they did not read"
         yield CounterMetricFamily("bester_slow_consumers", slow, hall.counts.slow_consumers)
 
@@ -184,12 +220,8 @@ class Metrics(Collector):
         yield CounterMetricFamily("bester_nodes_brought", brought, nodes.bringing.brought)
         done = "Requests and messages of other nodes that came here"
         yield CounterMetricFamily("bester_nodes_done_for", done, self._hall.exchange.counters.for_nodes)
-        unreadable = "What came from other nodes and could not be read"
-        yield CounterMetricFamily("bester_nodes_unreadable", unreadable, nodes.unreadable)
         yield GaugeMetricFamily("bester_bus_up", "Whether NATS can be reached", int(nodes.bus.up))
         yield CounterMetricFamily("bester_bus_losses", "How often the connection to NATS was lost", nodes.bus.losses)
-        unsent = "What could not be sent to other nodes while NATS was away"
-        yield CounterMetricFamily("bester_bus_unsent", unsent, nodes.post.lost)
 
     def _storage(self) -> Iterable[Metric]:
         hall = self._hall
@@ -200,7 +232,6 @@ class Metrics(Collector):
             yield GaugeMetricFamily("bester_mailbox_messages", "Messages in mailboxes", totals.mailbox_messages)
             yield GaugeMetricFamily("bester_mailbox_bytes", "Their data", totals.mailbox_bytes)
         yield CounterMetricFamily("bester_mailbox_stored", "Messages put into mailboxes", hall.mailboxes.stored)
-        yield CounterMetricFamily("bester_mailbox_expired", "Messages that expired there", hall.mailboxes.expired)
         room = disk(str(hall.config.storage.path)) if hall.nodes is None else None
         if room is not None:
             yield GaugeMetricFamily("bester_disk_free_bytes", "Free room where the store is", room["free"])
@@ -208,10 +239,11 @@ class Metrics(Collector):
         if isinstance(hall.messages, Shared):
             database = hall.messages.database
             counts, seconds = list(database.commits), database.commit_seconds
-            buckets: list[tuple[str, float]] = []
-            total = 0
-            for bound, count in zip((*map(str, COMMIT_BOUNDS_S), "+Inf"), counts, strict=True):
-                total += count
-                buckets.append((bound, total))
+            buckets = _buckets(COMMIT_BOUNDS_S, counts)
             name = "bester_store_commit_seconds"
             yield HistogramMetricFamily(name, "Commits of the database", buckets=buckets, sum_value=seconds)
+
+
+def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    """Returns a histogram's buckets as Prometheus has them, each with those below it."""
+    return list(zip((*map(str, bounds), "+Inf"), accumulate(counts), strict=True))

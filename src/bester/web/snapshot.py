@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from bester.server import views
+from bester.server import problems
 from bester.server.sampling import HISTORY_COLUMNS, STEP_S
 from bester.server.whole import Whole
 
@@ -33,7 +33,7 @@ async def now(hall: Hall) -> dict[str, Any]:
     done = rates.get("good", 0.0) + rates.get("bad", 0.0)
     servers = await whole.servers()
     totals = await hall.sampler.totals()
-    kept = await views.kept_problems(hall)
+    kept = await problems.kept(hall)
     own = found.get("problems")
     return found | {
         "time": round(time.time(), 3),
@@ -51,5 +51,5 @@ async def now(hall: Hall) -> dict[str, Any]:
         "handlers": found["handlers"][:MAX_ROWS],
         "servers": servers[:MAX_ROWS],
         "movements": hall.sampler.take_movements(),
-        "problems": [*(views.own_problems(hall) if own is None else own), *kept][: views.MAX_PROBLEMS],
+        "problems": [*(problems.own(hall) if own is None else own), *kept][: problems.MAX_PROBLEMS],
     }

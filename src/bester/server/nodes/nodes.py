@@ -31,7 +31,9 @@ from bester.cluster.items import (
 )
 from bester.cluster.subjects import Subjects
 from bester.config.cluster import MAX_NODE_CHARACTERS
+from bester.core.drops import Drop
 from bester.core.endpoints import ElsewhereHandler, NodePeer
+from bester.core.tallies import Tally
 from bester.core.work import AskElsewhere, Delivery, Deposit, Envelope, Relayed, TellNode
 from bester.errors import BadConfiguration, BesterError, Internal, error_of
 from bester.protocol.frames import answer_body
@@ -45,7 +47,6 @@ from bester.server.nodes.watching import Watching
 
 if TYPE_CHECKING:
     from bester.config.cluster import Cluster
-    from bester.core.handlers import HandlerType
     from bester.server.hall import Hall
 
 log = logging.getLogger("bester.nodes")
@@ -78,18 +79,6 @@ def bus_options(cluster: Cluster) -> BusOptions:
     )
 
 
-class Elsewhere:
-    """What other nodes' handlers did for this node, of one type."""
-
-    __slots__ = ("answered", "failed", "kind", "seconds")
-
-    def __init__(self, kind: HandlerType) -> None:
-        self.kind = kind
-        self.answered = 0
-        self.failed = 0
-        self.seconds = 0.0
-
-
 class Nodes:
     """This node among the others.
 
@@ -103,14 +92,12 @@ class Nodes:
         self.hall = hall
         self.bus = bus
         self.name = name
-        self.unreadable = 0
-        """Batches, and items of them, that no node of this release sends."""
         self.asked = 0
         """Requests that handlers of other nodes were asked, since the start."""
-        self.elsewhere: dict[str, Elsewhere] = {}
-        """What became of them, by type, for as long as the exchange has the type."""
+        self.elsewhere: dict[Tally, Tally] = {}
+        """What other nodes' handlers did for this one, by the tally of the type, which counts it too."""
         subjects = Subjects(hall.config.server.name)
-        self.post = Post(bus, subjects, name)
+        self.post = Post(bus, subjects, name, hall.exchange.counters.drops)
         self.members = Members(hall, self.post, self._member_gone)
         self.bringing = Bringing(hall, self.post)
         self.sharing = Sharing(hall, self.post, self._heard)
@@ -152,6 +139,8 @@ class Nodes:
         self.bringing.sweep(now)
         self.sharing.sweep(now)
         self.watching.sweep(now)
+        for tally in self.elsewhere.values():
+            tally.sweep()
 
     def flush(self) -> None:
         """Sends what this turn of the loop has for others."""
@@ -239,7 +228,7 @@ class Nodes:
         try:
             node, items = unpack(data)
         except Unreadable as error:
-            self.unreadable += 1
+            self._drop(Drop.NODE_UNREADABLE)
             log.warning("what came from another node cannot be read: %s", error)
             return
         if node == self.name:
@@ -249,7 +238,7 @@ class Nodes:
             try:
                 self._take(node, item)
             except (Unreadable, BesterError) as error:
-                self.unreadable += 1
+                self._drop(Drop.NODE_UNREADABLE)
                 log.warning("an item from node %s cannot be read: %s", ascii(node), error)
             except Exception:
                 log.exception("an item from node %s could not be handled", ascii(node))
@@ -300,6 +289,9 @@ class Nodes:
         if not known:
             self.watching.look_again()
 
+    def _drop(self, drop: Drop) -> None:
+        self.hall.exchange.counters.drops.count(drop)
+
     def _peer(self, node: str) -> NodePeer:
         member = self.members.others.get(node)
         if member is not None:
@@ -322,7 +314,7 @@ class Nodes:
         handler = self._handler(node, number)
         exchange = self.hall.exchange
         if handler is None:
-            exchange.counters.unmatched_answers += 1
+            exchange.counters.drops.count(Drop.ANSWER_LATE)
             return
         message = decode_handler_message(body)
         assert isinstance(message, HandlerMessage)
@@ -333,7 +325,7 @@ class Nodes:
     def _failed(self, node: str, number: int, error: BesterError) -> None:
         handler = self._handler(node, number)
         if handler is None:
-            self.hall.exchange.counters.unmatched_answers += 1
+            self.hall.exchange.counters.drops.count(Drop.ANSWER_LATE)
             return
         with self._counted(handler, number):
             self.hall.exchange.answer_failed(handler, str(number), error)
@@ -342,17 +334,16 @@ class Nodes:
     @contextmanager
     def _counted(self, handler: ElsewhereHandler, number: int) -> Iterator[None]:
         """Notes what an answer of another node's handler adds to its type's numbers here."""
-        kind = handler.outstanding[str(number)].handlers
-        answered, failed, seconds = kind.answered, kind.failed, kind.seconds
+        request = handler.outstanding[str(number)]
+        tally, since = request.handlers.tally, request.since
+        answered, failed = tally.answered, tally.failed
         yield
-        counts = self.elsewhere.get(kind.name)
-        if counts is None or counts.kind is not kind:
-            types = self.hall.exchange.types
-            self.elsewhere = {name: one for name, one in self.elsewhere.items() if types.get(name) is one.kind}
-            counts = self.elsewhere[kind.name] = Elsewhere(kind)
-        counts.answered += kind.answered - answered
-        counts.failed += kind.failed - failed
-        counts.seconds += kind.seconds - seconds
+        other = self.elsewhere.get(tally)
+        if other is None:
+            other = self.elsewhere[tally] = Tally()
+        other.failed += tally.failed - failed
+        if tally.answered > answered:
+            other.took(self.hall.exchange.now - since)
 
     def _retire(self, handler: ElsewhereHandler) -> None:
         """Lets go of what stood for a node that no longer serves the type, with its last answer."""

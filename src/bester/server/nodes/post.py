@@ -9,6 +9,7 @@ from msgspec import Raw
 from bester.bus.connection import Bus, BusDown
 from bester.cluster.items import Kind, Note, batches, opening, pack
 from bester.cluster.subjects import Subjects
+from bester.core.drops import Drop, Drops
 
 log = logging.getLogger("bester.nodes")
 
@@ -19,12 +20,11 @@ HEADROOM = 1024
 class Post:
     """Sends items of one node."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, node: str) -> None:
+    def __init__(self, bus: Bus, subjects: Subjects, node: str, drops: Drops) -> None:
         self.bus = bus
         self.subjects = subjects
         self.node = node
-        self.lost = 0
-        """Items that could not be sent, because NATS was away."""
+        self._drops = drops
         self._opening = opening(node)
         self._waiting: dict[str, list[bytes]] = {}
         """By subject."""
@@ -57,7 +57,7 @@ class Post:
             try:
                 self.publish(subject, items)
             except BusDown:
-                self.lost += len(items)
+                self._drops.count(Drop.NODE_UNSENT, len(items))
 
     def publish(self, subject: str, items: list[bytes], reply: str = "") -> None:
         """Sends items now.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bester import __version__
 from bester.errors import SessionEnded
 from bester.protocol.names import username
-from bester.server import views
+from bester.server import problems, views
 from bester.server.glance import glance, online
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def _servers(hall: Hall, args: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 async def _problems(hall: Hall, args: dict[str, Any]) -> list[dict[str, Any]]:
-    return views.own_problems(hall)
+    return problems.own(hall)
 
 
 async def _status(hall: Hall, args: dict[str, Any]) -> dict[str, Any]:
@@ -87,12 +87,12 @@ async def _status(hall: Hall, args: dict[str, Any]) -> dict[str, Any]:
         "accounts": len(hall.exchange.presence.usernames()),
         "handlers": views.handlers(hall),
         "servers": views.servers_now(hall, []),
-        "problems": views.own_problems(hall),
+        "problems": problems.own(hall),
     }
 
 
 async def _glance(hall: Hall, args: dict[str, Any]) -> dict[str, Any]:
-    return glance(hall) | {"problems": views.own_problems(hall)}
+    return glance(hall) | {"problems": problems.own(hall)}
 
 
 async def _history(hall: Hall, args: dict[str, Any]) -> list[list[float | None]]:

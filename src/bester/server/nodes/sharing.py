@@ -27,6 +27,7 @@ HAS_SESSION, NO_SESSION = b"1", b"0"
 LOOK_AGAIN_S = 1.0
 """When the mailbox of an account is looked into again after its first session came: for what was put there by a node
 whose NATS server had not heard of the session yet."""
+LISTEN_ON_S = 1.0
 LOOKS_AT_ONCE = 100
 """How many mailboxes are looked into with each sweep."""
 
@@ -50,6 +51,8 @@ class Sharing:
         """The accounts with sessions here."""
         self._elsewhere: dict[str, set[str]] = {}
         """The nodes that have sessions too, by account; only where there are any."""
+        self._leaving: deque[tuple[float, str]] = deque()
+        """Whose sessions were being made, and until when their accounts' subjects are listened to for that."""
         self._looks: deque[tuple[float, str]] = deque()
         """Which mailboxes are looked into again, and when."""
 
@@ -61,7 +64,8 @@ class Sharing:
         try:
             yield
         finally:
-            self._unlisten(username)
+            # Not at once: the session is announced a moment later, and its account must not be without a listener.
+            self._leaving.append((self.hall.clock() + LISTEN_ON_S, username))
 
     def presence_changed(self, username: str, online: bool) -> None:
         """An account's first session came, or its last one went."""
@@ -149,7 +153,9 @@ class Sharing:
         self._here.clear()
 
     def sweep(self, now: float) -> None:
-        """Looks into mailboxes again, when it is time."""
+        """Looks into mailboxes again, and listens to what nobody came for no longer, when it is time."""
+        while self._leaving and self._leaving[0][0] <= now:
+            self._unlisten(self._leaving.popleft()[1])
         names: set[str] = set()
         while self._looks and self._looks[0][0] <= now and len(names) < LOOKS_AT_ONCE:
             names.add(self._looks.popleft()[1])

@@ -62,6 +62,7 @@ class JetStreamReceipts:
 
     def __init__(self, bus: Bus, names: Names, node: str, bounds: Bounds, replicas: int = 1) -> None:
         self.lost = 0
+        self.expired = 0  # NATS removes them, and does not say how many
         self._bus = bus
         self._node = node
         self._bounds = bounds

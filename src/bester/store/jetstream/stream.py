@@ -22,8 +22,8 @@ from bester.errors import BadConfiguration, Internal, Overloaded, StorageFull
 log = logging.getLogger("bester.jetstream")
 
 API = "$JS.API"
-AGAIN_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0)
-"""The pauses between tries: in about 3.5 s a stream has a new leader."""
+AGAIN_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0)
+"""The pauses between tries: in a few seconds a stream has a new leader."""
 HEADS = 1000
 """Messages without their data that are read at once."""
 CONSUMER_S = 10.0

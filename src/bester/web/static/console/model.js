@@ -101,7 +101,7 @@ export class Live {
       servers,
       nodes: event.nodes ?? [],
       movements,
-      problems: [...handlerProblems(event.handlers), ...event.problems.map(toProblem)],
+      problems: event.problems.map(toProblem),
     };
   }
 }
@@ -131,22 +131,13 @@ function toMovements({ from, scope, type, to, outcome }, servers) {
   return (ends.length ? ends : [null]).map((end) => ({ from: begin, types: [type], to: end, good }));
 }
 
-function handlerProblems(handlers) {
-  return handlers
-    .filter(({ state }) => state === "down")
-    .map(({ name, node, lastError }) => ({
-      error: true,
-      text: `The handler ${name}${node ? ` at ${node}` : ""} does not run. ${lastError ?? ""}`,
-      view: "handlers",
-    }));
-}
-
 const PROBLEMS = {
   certificate: ["Certificate:", "servers"],
   disk: ["Disk:", null],
   queue: ["For the server", "servers"],
   deadLetters: ["For the server", "servers"],
   mailbox: ["The mailbox of", "accounts"],
+  handler: ["The handler of", "handlers"],
   loop: ["The server is busy:", null],
   store: ["The store", null],
   bus: ["The nodes' connection:", null],
@@ -155,7 +146,9 @@ const PROBLEMS = {
 
 function toProblem({ what, name, detail, since, node }) {
   const [words, view] = PROBLEMS[what] ?? [what, null];
-  const error = ["disk", "store", "deadLetters", "bus", "node"].includes(what) || (what === "certificate" && since !== undefined);
+  const error =
+    ["disk", "store", "deadLetters", "handler", "bus", "node"].includes(what) ||
+    (what === "certificate" && since !== undefined);
   const mark = ["mailbox", "store", "node"].includes(what) ? " –" : ":";
   const where = node && what !== "node" ? ` (node ${node})` : "";
   return { error, text: `${words} ${name}${mark} ${detail}${where}`, view };

@@ -15,6 +15,7 @@ export function now({ page, live }) {
     messages: ["messages / s", h("dd")],
     mean: ["mean answer", h("dd")],
     errors: ["reported bad", h("dd")],
+    dropped: ["dropped", h("dd")],
     uptime: ["running for", h("dd")],
   };
   const picture = living();
@@ -84,6 +85,7 @@ export function now({ page, live }) {
     setText(numbers.messages[1], rate(last.messages));
     setText(numbers.mean[1], millis(last.mean));
     setText(numbers.errors[1], `${rate(last.errors)} %`);
+    setText(numbers.dropped[1], count(lost(state.totals.dropped)));
     setText(numbers.uptime[1], span(state.server.uptime));
     const text = JSON.stringify(state.problems);
     if (text !== told) {
@@ -147,6 +149,12 @@ function nodeTable(rows) {
 function nodeState({ missing, draining }) {
   if (missing) return badge("no answer", "bad");
   return draining ? badge("draining", "waiting") : badge("up", "good");
+}
+
+/** Messages, and recipients, that went without what was sent; frames, reports and receipts are not among them. */
+function lost(dropped) {
+  const messages = ["message", "recipient", "letter", "outgoing"].map((what) => Object.values(dropped[what] ?? {}));
+  return messages.flat().reduce((sum, number) => sum + number, 0);
 }
 
 function list(problems) {

@@ -15,17 +15,17 @@ export function servers({ page }) {
   let dead = true;
   replace(page, links, queue);
 
-  function showLinks(rows) {
-    const title = h("h2", { id: "links" }, "Links");
+  function showLinks([own, rows]) {
+    const title = [h("h2", { id: "links" }, "Links"), ownIdentity(own)];
     if (!rows.length) {
       const text =
         "Name one in the configuration under federation.servers, or let a handler send to an address; bester peer helps with the certificates.";
-      replace(links, title, empty("No other servers yet", text));
+      replace(links, ...title, empty("No other servers yet", text));
       return;
     }
     replace(
       links,
-      title,
+      ...title,
       table({
         caption: "Other servers",
         rows: rows.slice(0, 100),
@@ -68,13 +68,44 @@ export function servers({ page }) {
     return badge(row.incoming ? "incoming" : "idle");
   }
 
+  /** The certificate by which others know this server: what its operator tells theirs. */
+  function ownIdentity(own) {
+    if (!own) return h("p.muted", null, "This server has no certificate, and proves its name to nobody.");
+    return h(
+      "dl.facts",
+      { "aria-label": "This server" },
+      h("dt", null, "This server"),
+      h("dd", null, own.name),
+      h("dt", null, "Key"),
+      h("dd.mono", null, own.key),
+      h("dt", null, "Certificate"),
+      h("dd.mono", null, own.certificate),
+      h("dt", null, "Ends"),
+      h("dd", null, day(own.expires)),
+    );
+  }
+
   function identity(row) {
-    const known = row.verified
-      ? badge("verified", "good")
-      : row.link === "up" || row.link === "classic"
-        ? badge("not verified", "waiting")
-        : h("span.muted.once", null, "not met yet");
-    return row.fingerprint ? [known, h("div.mono.cut.muted", { title: row.fingerprint }, row.fingerprint)] : known;
+    const shown = row.presented;
+    const wrong = shown && row.pinned && !shown.proven;
+    const known = wrong
+      ? badge("wrong certificate", "bad")
+      : row.verified || shown?.proven
+        ? badge("verified", "good")
+        : row.link === "up" || row.link === "classic"
+          ? badge("not verified", "waiting")
+          : h("span.muted.once", null, "not met yet");
+    return [
+      known,
+      ...(row.pinned ?? []).map((pin) => fingerprint("pinned", pin)),
+      shown && fingerprint("key", shown.key),
+      shown && fingerprint("certificate", shown.certificate),
+      shown && h("div.muted.note", null, `ends ${day(shown.expires)}`),
+    ];
+  }
+
+  function fingerprint(what, digits) {
+    return h("div.cut.muted.note", { title: `${what} ${digits}` }, `${what} `, h("span.mono", null, digits));
   }
 
   function linkActions(row) {
@@ -239,7 +270,7 @@ export function servers({ page }) {
   }
 
   const failed = (where) => (error) => replace(where, empty("This cannot be shown", error.message));
-  const linkPolling = poll(() => command("listServers"), showLinks, failed(links), 2000);
+  const linkPolling = poll(() => Promise.all([command("identity"), command("listServers")]), showLinks, failed(links), 2000);
   const queuePolling = poll(loadQueue, showQueue, failed(queue), 4000);
   return () => {
     linkPolling.stop();

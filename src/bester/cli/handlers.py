@@ -1,0 +1,143 @@
+"""``bester handler list``, ``log``, ``start``, ``stop``, ``drain``: the handlers of the running server."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from bester.cli.output import BAD, GOOD, NO_CONNECTION, fail, quiet_pipe, safe, say, say_json
+from bester.cli.settings import ConfigOption, JsonOption, load_config, open_control, run_control
+
+TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="The type that it serves.", show_default=False)]
+LOOK_S = 0.5
+"""How often new lines are asked for."""
+MOST_LINES = 500
+
+
+def add_to(group: typer.Typer) -> None:
+    """Adds the commands to their group."""
+    group.command("list")(list_)
+    for one in (log, start, stop, drain):
+        group.command()(one)
+
+
+def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """List the types, who serves them, and how it goes."""
+    rows = run_control(load_config(config), "listHandlers")
+    with quiet_pipe():
+        if json:
+            for row in rows:
+                say_json(row)
+        elif rows:
+            _print(rows)
+        else:
+            say("no handlers")
+
+
+def log(
+    type: TypeArgument,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=MOST_LINES, help="At most so many.")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what it writes, until ^C.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what the server's process of a type wrote; handlers that attach by themselves have logs of their own."""
+    from bester.cli.control import CommandRefused, ControlError
+
+    with open_control(load_config(config)) as control, quiet_pipe():
+        try:
+            found = control.run("handlerLog", type=type, lines=max(lines, MOST_LINES if follow else 0))
+            _say_lines(found[-lines:] if lines else [], json)
+            while follow:
+                time.sleep(LOOK_S)
+                now = control.run("handlerLog", type=type, lines=MOST_LINES)
+                _say_lines(newer(found, now), json)
+                found = now
+        except KeyboardInterrupt:
+            raise typer.Exit(GOOD) from None
+        except CommandRefused as error:
+            fail(str(error), BAD)
+        except ControlError as error:
+            fail(str(error), NO_CONNECTION)
+
+
+def newer(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the lines that were added between two looks at the last ones, though the first ones may be gone."""
+    for first in range(len(now) + 1):
+        kept = len(now) - first  # so many of the old ones may be there still
+        if kept == 0 or (kept <= len(before) and before[len(before) - kept :] == now[:kept]):
+            return now[kept:]
+    return now
+
+
+def start(type: TypeArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Let a classic handler that was stopped be asked again; its process, where the server keeps one, is started."""
+    result = run_control(load_config(config), "startHandler", type=type)
+    if json:
+        say_json(result)
+        return
+    pid = (result["process"] or {}).get("pid")
+    say(f"the handler of {type} is asked again" + (f"; its process has the pid {pid}" if pid else ""))
+
+
+def stop(type: TypeArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Stop a type's handlers at once: the server's process, and the connections of those that attached."""
+    result = run_control(load_config(config), "stopHandler", type=type)
+    if json:
+        say_json(result)
+    else:
+        say(f"stopped for {type}: {_stopped(result)}")
+
+
+def drain(type: TypeArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Give a type's handlers nothing new, and stop them when they have answered what they have."""
+    result = run_control(load_config(config), "drainHandler", type=type)
+    if json:
+        say_json(result)
+    else:
+        say(f"draining for {type}: {_stopped(result)}; {result['outstanding']} messages are outstanding")
+
+
+def _stopped(result: dict[str, Any]) -> str:
+    process = "the server's process" if result["process"] else "no process of the server"
+    return f"{process}, {result['attached']} attached"
+
+
+def _say_lines(rows: list[dict[str, Any]], json: bool) -> None:
+    for row in rows:
+        if json:
+            say_json(row)
+        else:
+            say(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(row['time']))}  {row['line']}")
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("type", "state", "served by", "answered", "failed", "active", "waiting", "mean ms", "last error"):
+        table.add_column(column)
+    for row in rows:
+        by = [f"{one['name'] or 'attached'} ({one['outstanding']}/{one['concurrency']})" for one in row["attached"]]
+        by += ["classic" + _pid(row["process"])] if row["classic"] else []
+        numbers = (row["answered"], row["failed"], row["active"], row["waiting"], row["meanMs"] or "")
+        cells = (row["type"], _state(row), ", ".join(by) or "nobody", *numbers, row["lastError"] or "")
+        table.add_row(*(safe(str(cell)) for cell in cells))
+    Console(highlight=False, markup=False, emoji=False).print(table)
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["down"]:
+        return "down"
+    if row["stopped"]:
+        return "stopped"
+    return "up" if row["attached"] or row["classic"] else "away"
+
+
+def _pid(process: dict[str, Any] | None) -> str:
+    pid = (process or {}).get("pid")
+    return f" (pid {pid})" if pid else ""

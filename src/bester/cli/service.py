@@ -1,0 +1,220 @@
+"""``bester service``: the units by which systemd keeps a server, and ready-made handlers, running (docs/operating.md).
+
+The files in ``packaging/systemd`` are what it prints for a server in ``/var/lib/bester``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bester.cli.output import USAGE, fail
+from bester.cli.settings import ConfigOption, load_config
+
+STATE = Path("/var/lib")
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108
+"""Where a service sees a folder of its own, and nobody sees its sockets."""
+HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
+
+
+def service(
+    user: Annotated[
+        str, typer.Option("--user", metavar="USER", help="Whom it runs as; an account of its own is best.")
+    ] = "bester",
+    gadgets: Annotated[
+        bool, typer.Option("--gadgets", help="The unit for ready-made handlers beside it: bester-gadget@NAME.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Print the systemd unit of a server, with the paths of its configuration and of this installation.
+
+    To install it: bester service > /etc/systemd/system/bester.service && systemctl enable --now bester
+    """
+    loaded = load_config(config)
+    assert loaded.path is not None
+    written = [loaded.storage.path, loaded.storage.receipts, loaded.control.address, loaded.handlers.address]
+    written += [loaded.informer.address, *(Path(one.address) for one in loaded.listeners() if one.kind == "unix")]
+    folders = {loaded.base, *(path.parent for path in written)}
+    made = gadget_unit if gadgets else unit
+    sockets = (loaded.handlers.address, loaded.informer.address)
+    try:
+        print(made(Path(sys.executable).parent, loaded.path.absolute(), user, folders, sockets), end="")
+    except ValueError as error:
+        fail(str(error), USAGE)
+
+
+def unit(bin: Path, config: Path, user: str, folders: Iterable[Path], sockets: tuple[Path, Path]) -> str:
+    """Returns the server's unit.
+
+    Args:
+        bin: where ``besterd`` and ``bester`` are.
+        config: the configuration.
+        user: whom the server runs as.
+        folders: where it writes.
+        sockets: those for handlers and for questions about the server, of which nothing is said here.
+
+    Raises:
+        ValueError: a path or name that a unit cannot have.
+    """
+    return _UNIT.format(
+        besterd=_word(bin / "besterd"),
+        bester=_word(bin / "bester"),
+        config=_word(config),
+        base=_word(config.parent),
+        user=_word(user),
+        writable=_writable(folders),
+        home="read-only" if any(_at_home(path) for path in (bin, config, *folders)) else "yes",
+        sandbox=_SANDBOX,
+    )
+
+
+def gadget_unit(bin: Path, config: Path, user: str, folders: Iterable[Path], sockets: tuple[Path, Path]) -> str:
+    """Returns the template of the units of ready-made handlers; arguments and errors as in :func:`unit`."""
+    handlers, informer = sockets
+    return _GADGET.format(
+        bester=_word(bin / "bester"),
+        base=_word(config.parent),
+        user=_word(user),
+        handlers=_word(handlers),
+        informer=_word(informer),
+        home="read-only" if any(_at_home(path) for path in (bin, config, *folders)) else "yes",
+        sandbox=_SANDBOX,
+    )
+
+
+def _writable(folders: Iterable[Path]) -> str:
+    """Returns what lets the server write there, and makes what systemd can make."""
+    lines = []
+    for folder in sorted(folders):
+        if any(folder.is_relative_to(one) for one in TEMPORARY):
+            raise ValueError(f"a service cannot have its files in {folder}: nobody else would see its sockets there")
+        if folder == Path("/run/bester"):
+            continue  # RuntimeDirectory
+        if folder.parent == STATE:
+            lines.append(f"StateDirectory={_word(folder.name)}\nStateDirectoryMode=0700")
+        else:
+            lines.append(f"ReadWritePaths={_word(folder)}")
+    return "\n".join(lines)
+
+
+def _at_home(path: Path) -> bool:
+    return any(path.is_relative_to(home) for home in HOMES)
+
+
+def _word(value: Path | str) -> str:
+    """Returns one word of a unit, with its specifiers and variables taken literally."""
+    text = str(value)
+    if not text.isprintable() or any(char in text for char in " \"'\\;"):
+        raise ValueError(f"a unit cannot have {text!r}: white space, quotation marks, backslashes and semicolons")
+    return text.replace("%", "%%").replace("$", "$$")
+
+
+_SANDBOX = """\
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectSystem=strict
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectProc=invisible
+LockPersonality=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+# Handlers that the server starts are in the same sandbox. Take this line out for those whose language compiles while it
+# runs, such as JavaScript or Java; or let them attach from units of their own.
+MemoryDenyWriteExecute=yes"""
+
+_UNIT = """\
+[Unit]
+Description=Bester, a message exchange
+Wants=network-online.target
+After=network-online.target
+# It is tried again for as long as it takes.
+StartLimitIntervalSec=0
+
+[Service]
+# It says itself when a message can pass, when it reloads and when it stops. From systemd 253 on Type=notify-reload will
+# do, too, without ExecReload.
+Type=notify
+ExecStart={besterd} {config}
+ExecReload={bester} reload --config {config}
+WorkingDirectory={base}
+User={user}
+Restart=on-failure
+RestartSec=2
+# 2: the configuration is wrong, which another start does not mend.
+RestartPreventExitStatus=2
+# A server that hangs is killed and started again.
+WatchdogSec=30
+# After an unclean stop the whole database is checked, which takes about a second for each GB.
+TimeoutStartSec=15min
+# A stop ends the server alone; it lets its handlers finish what they have, and ends them itself.
+KillMode=mixed
+LimitNOFILE=65536
+
+# Where it writes; everything else is read-only.
+{writable}
+RuntimeDirectory=bester
+RuntimeDirectoryMode=0750
+UMask=0077
+
+# For ports below 1024, such as 443, put both lines in place of the empty CapabilityBoundingSet.
+#AmbientCapabilities=CAP_NET_BIND_SERVICE
+#CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+ProtectHome={home}
+{sandbox}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+_GADGET = """\
+# A ready-made handler: systemctl enable --now bester-gadget@NAME runs "bester gadget NAME". Its arguments are in
+# BESTER_ARGUMENTS of /etc/bester/NAME.env, such as BESTER_ARGUMENTS=/etc/bester/NAME.toml; its secrets may be there,
+# too.
+
+[Unit]
+Description=Bester gadget %i
+After=bester.service network-online.target
+Wants=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+Environment=BESTER_HANDLERS={handlers}
+Environment=BESTER_INFORMER={informer}
+EnvironmentFile=-/etc/bester/%i.env
+ExecStart={bester} gadget %i $BESTER_ARGUMENTS
+User={user}
+Restart=on-failure
+RestartSec=5
+# 2: its settings are wrong, which another start does not mend.
+RestartPreventExitStatus=2
+# Its own folder, /var/lib/bester-NAME, is where it starts and may write.
+StateDirectory=bester-%i
+StateDirectoryMode=0700
+WorkingDirectory=%S/bester-%i
+UMask=0077
+
+ProtectHome={home}
+{sandbox}
+
+[Install]
+WantedBy=multi-user.target
+"""

@@ -1,0 +1,140 @@
+"""The connection to an MQTT broker, made again whenever it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from bester.gadgets.kitchen.settings import Broker as BrokerSettings
+from bester.gadgets.kitchen.source import Received, SourceAway
+
+log = logging.getLogger("bester.kitchen")
+
+KEEPALIVE_S = 30
+RETRY_FIRST_S = 0.2
+RETRY_MAX_S = 30.0
+PUBLISH_TIMEOUT_S = 5.0
+MAX_QUEUED = 1000
+AT_ONCE = 100
+"""Topics in one packet."""
+REFUSED = 0x80
+"""The reason codes from here on are failures."""
+_PACKET_OVERHEAD = 1024
+
+
+class Broker:
+    """One broker.
+
+    Args:
+        settings: how it is reached.
+        password: for it.
+        max_payload: bytes; with MQTT 5 the broker does not even send more.
+
+    Raises:
+        OSError, ssl.SSLError: the authorities' file cannot be used.
+    """
+
+    def __init__(self, settings: BrokerSettings, password: str | None, max_payload: int) -> None:
+        self._settings = settings
+        self._password = password
+        self._max_payload = max_payload
+        self._tls = ssl.create_default_context(cafile=settings.ca) if settings.tls else None
+        self._client: aiomqtt.Client | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there, and we have subscribed."""
+        return self._client is not None
+
+    async def run(self, filters: list[str], received: Received) -> None:
+        """Connects, subscribes and reads; again, after a pause, whenever that ends."""
+        where = f"{self._settings.host}:{self._settings.port}"
+        pause_s = RETRY_FIRST_S
+        while True:
+            try:
+                async with _connected(self._made()) as client:
+                    await _subscribe(client, filters)
+                    self._client = client
+                    pause_s = RETRY_FIRST_S
+                    log.info("connected to the broker at %s", where)
+                    async for message in client.messages:
+                        if isinstance(message.payload, bytes):
+                            received(message.topic.value, message.payload, message.retain)
+            except (aiomqtt.MqttError, OSError) as error:
+                log.warning("the broker at %s: %s; trying again in %.1f s", where, str(error), pause_s)
+            finally:
+                self._client = None
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(pause_s * 2, RETRY_MAX_S)
+
+    def _made(self) -> aiomqtt.Client:
+        settings = self._settings
+        properties = None
+        if settings.version == "5":
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.MaximumPacketSize = self._max_payload + _PACKET_OVERHEAD
+        return aiomqtt.Client(
+            settings.host,
+            settings.port,
+            username=settings.username,
+            password=self._password,
+            identifier=settings.client_id,
+            protocol=aiomqtt.ProtocolVersion.V5 if properties is not None else aiomqtt.ProtocolVersion.V311,
+            properties=properties,
+            tls_context=self._tls,
+            timeout=PUBLISH_TIMEOUT_S,
+            keepalive=KEEPALIVE_S,
+            max_queued_incoming_messages=MAX_QUEUED,
+        )
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Sends with QoS 1.
+
+        Raises:
+            SourceAway: there is no broker, or it did not confirm in time.
+        """
+        client = self._client
+        if client is None:
+            raise SourceAway("the broker cannot be reached")
+        try:
+            await client.publish(topic, payload, qos=1)
+        except (aiomqtt.MqttError, OSError) as error:
+            raise SourceAway("the broker did not confirm the command") from error
+
+
+async def _subscribe(client: aiomqtt.Client, filters: list[str]) -> None:
+    for start in range(0, len(filters), AT_ONCE):
+        some = filters[start : start + AT_ONCE]
+        codes: Sequence[int | ReasonCode] = await client.subscribe([(one, 1) for one in some])
+        for one, code in zip(some, codes, strict=False):
+            if (code.value if isinstance(code, ReasonCode) else code) >= REFUSED:
+                log.warning("the broker does not let us read %s", one)
+
+
+@asynccontextmanager
+async def _connected(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
+    """Connects, and disconnects at the end.
+
+    The library does not expect to be cancelled while it connects: then it is left to finish that.
+    """
+    connecting = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.shield(connecting)
+    except asyncio.CancelledError:
+        await asyncio.wait([connecting], timeout=PUBLISH_TIMEOUT_S)
+        if connecting.done() and connecting.exception() is None:
+            await client.__aexit__(None, None, None)
+        raise
+    try:
+        yield client
+    finally:
+        await client.__aexit__(None, None, None)

@@ -1,0 +1,200 @@
+"""What is wrong with a running server, or is about to be: found when somebody asks, and watched for the log.
+
+The watch looks every :data:`LOOK_S` seconds. It tells the log when a problem begins, once a day as long as it lasts,
+and when it is over; what it found last is what metrics and the service manager are told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from bester.errors import BesterError
+from bester.server.sampling import disk
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+    from bester.server.nodes.nodes import Nodes
+    from bester.store.ports import QueueSize
+
+log = logging.getLogger("bester.problems")
+
+KINDS = ("bus", "certificate", "deadLetters", "disk", "handler", "loop", "mailbox", "node", "queue", "store")
+"""What ``what`` can be."""
+LOOK_S = 10.0
+REMIND_S = 24 * 60 * 60.0
+"""How often the log is told of what lasts."""
+EXPIRY_DAYS = 30
+"""How long before its end a certificate is a problem."""
+DISK_RESERVES = 4
+"""With less than so many reserves free, the disk is a problem."""
+NEARLY_FULL = 0.5
+"""How full the queue of one server may be."""
+OLD_S = 86_400.0
+"""How old what waits for another server may be."""
+SLOW_LOOP_S = 1.0
+MAX_PROBLEMS = 100
+
+Problem = dict[str, Any]
+"""``{"what", "name", "detail", "since"?}``, with times in seconds since 1970."""
+
+
+class Watch:
+    """Looks for problems by itself."""
+
+    def __init__(self, hall: Hall) -> None:
+        self.hall = hall
+        self.told: Callable[[str], None] = lambda line: None
+        """Is told all problems in a line, whenever they have changed."""
+        self._asked = asyncio.Event()
+        self._known: dict[tuple[str, str], float] = {}
+        """Those of the last look, by kind and name, and when the log was told."""
+        self._before = ""
+
+    def look_soon(self) -> None:
+        """Something has changed that may be a problem."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Looks again and again, until it is cancelled."""
+        while True:
+            self._asked.clear()
+            self._compare(await find(self.hall))
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._asked.wait()
+            except TimeoutError:
+                continue
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many problems of each kind there are, as of the last look."""
+        found = Counter(what for what, _ in self._known)
+        return {what: found[what] for what in KINDS}
+
+    def _compare(self, found: list[Problem]) -> None:
+        now, known = self.hall.clock(), self._known
+        self._known = {}
+        for problem in found:
+            key = problem["what"], problem["name"]
+            told = known.pop(key, None)
+            if told is None or now - told >= REMIND_S:
+                log.warning("%s", in_a_line(problem))
+                told = now
+            self._known[key] = told
+        if len(found) < MAX_PROBLEMS:  # else one that is missing may only have had no room
+            for what, name in known:
+                log.warning("no longer a problem: %s: %s", what, ascii(name)[1:-1])
+        text = "; ".join(map(in_a_line, found[:3])) + ("; ..." if len(found) > 3 else "")
+        status = f"{len(found)} problem{'s' if len(found) > 1 else ''}: {text}" if found else "no problems"
+        if self._before != status:
+            self._before = status
+            self.told(f"{self.hall.config.server.name} is ready, {status}")
+
+
+def in_a_line(problem: Problem) -> str:
+    """Returns a problem in words, in which nothing breaks the line."""
+    return ascii(f"{problem['what']}: {problem['name']}: {problem['detail']}")[1:-1]
+
+
+async def find(hall: Hall) -> list[Problem]:
+    """Returns what is a problem now, at most :data:`MAX_PROBLEMS`."""
+    return [*own(hall), *await kept(hall)][:MAX_PROBLEMS]
+
+
+def own(hall: Hall) -> list[Problem]:
+    """Returns those of this process and its machine."""
+    if hall.nodes is None:
+        return _certificates(hall) + _disk(hall) + _loop(hall) + _handlers(hall)
+    return _certificates(hall) + _bus(hall.nodes) + _loop(hall) + _handlers(hall)
+
+
+async def kept(hall: Hall) -> list[Problem]:
+    """Returns those of what the server keeps, which is the same for all nodes of a cluster."""
+    try:
+        return _queues(hall, await hall.messages.queue_sizes()) + await _mailboxes(hall)
+    except BesterError as error:
+        where = str(hall.config.storage.path) if hall.nodes is None else "NATS"
+        return [{"what": "store", "name": where, "detail": error.message}]
+
+
+def _certificates(hall: Hall) -> list[Problem]:
+    now = datetime.datetime.now(datetime.UTC)
+    found: list[Problem] = []
+    for expiry in [*hall.forwarding.trust.expiries(), *hall.more_expiries]:
+        days = (expiry.at - now).days
+        if days < EXPIRY_DAYS:
+            detail = f"ends in {days} days, on {expiry.at:%Y-%m-%d}" if days >= 0 else f"ended on {expiry.at:%Y-%m-%d}"
+            row: Problem = {"what": "certificate", "name": expiry.what, "detail": detail}
+            found.append(row | ({"since": expiry.at.timestamp()} if days < 0 else {}))
+    return found
+
+
+def _disk(hall: Hall) -> list[Problem]:
+    storage = hall.config.storage
+    room = disk(str(storage.path))
+    if room is None or room["free"] >= DISK_RESERVES * storage.reserve:
+        return []
+    detail = f"{room['free'] // 2**20} MiB are free, and {storage.reserve // 2**20} MiB are kept in reserve"
+    if room["free"] < storage.reserve:
+        detail += "; nothing more is stored"
+    return [{"what": "disk", "name": str(storage.path), "detail": detail}]
+
+
+def _bus(nodes: Nodes) -> list[Problem]:
+    if nodes.bus.up:
+        return []
+    detail = "cannot be reached: nothing is kept, and this node is on its own"
+    return [{"what": "bus", "name": "NATS", "detail": detail}]
+
+
+def _loop(hall: Hall) -> list[Problem]:
+    lag_s = hall.sampler.worst_lag_s
+    if lag_s < SLOW_LOOP_S:
+        return []
+    return [{"what": "loop", "name": "event loop", "detail": f"was late by {lag_s:.1f} s within the last 10 s"}]
+
+
+def _handlers(hall: Hall) -> list[Problem]:
+    """Processes of ours that do not run, though nobody stopped them."""
+    found: list[Problem] = []
+    for name in sorted(hall.config.served_types()):
+        if hall.supervisor.is_down(name):
+            ended = (hall.supervisor.state(name) or {}).get("lastExit")
+            detail = "its process cannot be started" if ended is None else f"its process ended with {ended}"
+            found.append({"what": "handler", "name": name, "detail": f"{detail}; it is started again and again"})
+    return found
+
+
+def _queues(hall: Hall, sizes: list[QueueSize]) -> list[Problem]:
+    most = hall.config.federation.max_queued
+    found: list[Problem] = []
+    for size in sizes:
+        reasons = []
+        if size.waiting > NEARLY_FULL * most:
+            reasons.append(f"{size.waiting} of at most {most} messages wait")
+        if size.oldest and time.time() - size.oldest > OLD_S:
+            reasons.append(f"the oldest message waits for {(time.time() - size.oldest) / 3600:.0f} h")
+        if reasons:
+            row = {"what": "queue", "name": size.destination, "detail": "; ".join(reasons), "since": size.oldest}
+            found.append(row)
+        if size.dead:
+            detail = f"{size.dead} messages were given up"
+            found.append({"what": "deadLetters", "name": size.destination, "detail": detail})
+    return found
+
+
+async def _mailboxes(hall: Hall) -> list[Problem]:
+    limits = hall.config.limits
+    found: list[Problem] = []
+    for size in (await hall.sampler.totals()).fullest:
+        detail = (
+            f"{size.messages} of at most {limits.mailbox_messages} messages, "
+            f"{size.bytes // 2**20} of {limits.mailbox_bytes // 2**20} MiB"
+        )
+        found.append({"what": "mailbox", "name": size.username, "detail": detail})
+    return found

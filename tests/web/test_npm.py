@@ -1,0 +1,68 @@
+"""bester.js as a package for npm: what is in it, and that Node imports it (docs/javascript.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bester
+
+FOLDER = Path(bester.__file__).parent / "web/static/js"
+LICENSE = Path(__file__).parents[2] / "LICENSE"
+PACKAGE: dict[str, Any] = json.loads((FOLDER / "package.json").read_text(encoding="utf-8"))
+TIMEOUT_S = 60.0
+
+NPM, NODE = shutil.which("npm"), shutil.which("node")
+
+
+def test_the_package_is_this_version() -> None:
+    assert PACKAGE["version"] == bester.__version__
+    assert PACKAGE["license"] == "MIT"
+    assert (FOLDER / "LICENSE").read_text(encoding="utf-8") == LICENSE.read_text(encoding="utf-8")
+    assert not any(PACKAGE.get(name) for name in ("dependencies", "scripts", "private"))
+
+
+@pytest.mark.skipif(NPM is None or NODE is None, reason="npm or Node is not installed")
+def test_what_npm_packs_is_imported_by_node(tmp_path: Path) -> None:
+    quiet = {
+        "npm_config_offline": "true",
+        "npm_config_cache": str(tmp_path / "cache"),
+        "npm_config_userconfig": os.devnull,
+    }
+    environment = {**os.environ, **quiet, "npm_config_update_notifier": "false"}
+    command = [str(NPM), "pack", "--json", "--pack-destination", str(tmp_path), str(FOLDER)]
+    packed = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert packed.returncode == 0, packed.stderr
+    told = json.loads(packed.stdout)
+    (one,) = told if isinstance(told, list) else told.values()
+    names = {file["path"] for file in one["files"]}
+    assert names == {"LICENSE", "README.md", "bester.d.ts", "bester.js", "package.json"}
+
+    (tmp_path / "node_modules").mkdir()
+    with tarfile.open(tmp_path / one["filename"]) as archive:
+        archive.extractall(tmp_path / "node_modules", filter="data")
+    (tmp_path / "node_modules" / "package").rename(tmp_path / "node_modules" / PACKAGE["name"])
+    program = (
+        'import { BesterError, Client } from "bester";'
+        'import about from "bester/package.json" with { type: "json" };'
+        'console.log(typeof Client.connect, new BesterError("x", "y") instanceof Error, about.version);'
+    )
+    (tmp_path / "try.mjs").write_text(program)
+    ran = subprocess.run(
+        [str(NODE), "--no-warnings", "try.mjs"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert ran.stdout.split() == ["function", "true", bester.__version__], ran.stderr
