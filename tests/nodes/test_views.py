@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from tests.nats import NatsServer
 from tests.nodes.nodes import joined, node, nodes, others, serves, shared, turn
 from tests.server.peers import Stage, Wire, classic, refused, result, script, stage, to, until
+from typer.testing import CliRunner
 
+from bester.cli.main import app
 from bester.cluster.items import Asked, Kind
 from bester.server.nodes import gathering, members
 from bester.server.nodes.questions import QUESTIONS
@@ -87,6 +90,9 @@ async def test_questions_that_a_node_cannot_answer(
         assert {error.code for error in (await ask("broken")).errors.values()} == {"internal"}
         assert "a question could not be answered" in caplog.text
         monkeypatch.setattr(gathering, "MAX_AT_ONCE", 0)
+        wire = await operator(a)
+        wire.command("listClients")
+        assert (await wire.good())["missing"] == ["n1"]
         gathered = await ask("online")
         assert (gathered.answers, gathered.errors["n1"].code) == ({"n0": 0}, "overloaded")
         # What comes too late is for nobody.
@@ -293,3 +299,43 @@ async def test_nodes_are_for_clusters() -> None:
             assert await refused(admin, command, type="chat", node="n0") == "badArguments"
         assert not {"node", "nodes"} & set(await result(admin, "status"))
         assert "nodes" not in await result(admin, "status")
+
+
+async def bester(stage: Stage, *arguments: str) -> str:
+    """Runs ``bester`` with a node's configuration, and returns what it prints."""
+    path = stage.folder / "server.conf"
+    cluster = stage.hall.config.cluster
+    assert cluster is not None
+    tree = {
+        "server": {"name": stage.hall.config.server.name},
+        "network": {"types": ["unix"], "unix": {"address": "clients"}},
+        "cluster": {"nats": cluster.nats, "node": cluster.node},
+    }
+    path.write_text(json.dumps(tree))
+    run = partial(CliRunner().invoke, app, [*arguments, "--config", str(path)], env={"COLUMNS": "200"})
+    return (await asyncio.to_thread(run)).output
+
+
+async def test_the_command_line_says_the_node(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with nodes(nats) as (a, b):
+        await b.attach("chat", name="the chat")
+        await serves(a, "chat")
+        t = await b.login("t")
+        t.ask("nobody", "1")
+        await t.bad("1")
+        status = await bester(a, "status")
+        assert ", node n0" in status
+        assert "the chat at n1 (0/64)" in status
+        assert [line.split()[0] for line in status.splitlines() if "pid" in line] == ["running", "n0", "n1"]
+        assert " from t at node n1, bester trace " in await bester(a, "why")
+        assert [line.split()[-1] for line in (await bester(a, "trace")).splitlines() if "noHandler" in line] == ["n1"]
+        assert "the chat at n1 (0/64)" in await bester(a, "handler", "list")
+        assert await bester(a, "status", "--check") == ""
+        b.hall.sampler._lags.append(3.0)
+        assert (await bester(a, "status", "--check")).startswith("loop: event loop at n1: was late by 3.0 s")
+        monkeypatch.setattr(gathering, "ANSWER_S", 0.1)
+        monkeypatch.setattr(joined(b).gathering, "asked", lambda *question: None)
+        assert "without n1: no answer in time" in await bester(a, "handler", "list")
+        assert "does not answer" in await bester(a, "status")
+        monkeypatch.undo()
+        assert "1 attached, at n1" in await bester(a, "handler", "stop", "chat", "--node", "n1")

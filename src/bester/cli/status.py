@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, fail, quiet_pipe, safe, say, say_json
+from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, at_node, fail, quiet_pipe, safe, say, say_json
 from bester.cli.settings import (
     ConfigOption,
     JsonOption,
@@ -54,7 +54,7 @@ def _check(problems: list[dict[str, Any]], json: bool) -> int:
         if json:
             say_json(row)
         else:
-            say(" ".join(f"{row['what']}: {row['name']}: {row['detail']}".split()))
+            say(" ".join(f"{row['what']}: {row['name']}{at_node(row)}: {row['detail']}".split()))
     return BAD if problems else GOOD
 
 
@@ -183,12 +183,12 @@ def _handlers(rows: list[dict[str, Any]]) -> Table:
     table = _table("handlers", "type", "served by", "answered", "failed", "active", "waiting", "mean ms", "last error")
     for row in rows:
         by = [
-            f"{one['name'] or 'attached'}{_at(one)} ({one['outstanding']}/{one['concurrency']})"
+            f"{one['name'] or 'attached'}{at_node(one)} ({one['outstanding']}/{one['concurrency']})"
             for one in row["attached"]
         ]
         if not by and row["classic"]:
             process = row["process"] or {}
-            by = ["classic" + (f" (pid {process['pid']}{_at(process)})" if process.get("pid") else "")]
+            by = ["classic" + (f" (pid {process['pid']}{at_node(process)})" if process.get("pid") else "")]
         cells = [row["type"], ", ".join(by) or "nobody", row["answered"], row["failed"], row["active"], row["waiting"]]
         table.add_row(*(safe(str(cell)) for cell in (*cells, row["meanMs"] or "", row["lastError"] or "")))
     return table
@@ -198,7 +198,7 @@ def _clients(rows: list[dict[str, Any]]) -> Table:
     table = _table("clients", "account", "from", "connected", "in flight")
     for row in rows[:100]:
         for session in row["sessions"]:
-            where = session["address"] + _at(session)
+            where = session["address"] + at_node(session)
             cells = (row["username"], where, _duration(session["seconds"]), session["inFlight"])
             table.add_row(*(safe(str(cell)) for cell in cells))
     if len(rows) > 100:
@@ -210,7 +210,7 @@ def _servers(rows: list[dict[str, Any]]) -> Table:
     names = ("name", "address", "link", "verified", "links from it", "in flight", "waiting", "given up", "next try")
     table = _table("servers", *names, "last error")
     for row in rows[:100]:
-        link = row["link"] + _at(row) + (f" for {_duration(row['seconds'])}" if "seconds" in row else "")
+        link = row["link"] + at_node(row) + (f" for {_duration(row['seconds'])}" if "seconds" in row else "")
         next_try = f"in {_duration(row['retryIn'])}" if row["retryIn"] is not None else ""
         where = (row["name"], row["address"], link, row["verified"] or "no")
         numbers = (row["incoming"], row["inFlight"], row["waiting"], row["dead"])
@@ -218,11 +218,6 @@ def _servers(rows: list[dict[str, Any]]) -> Table:
     if len(rows) > 100:
         table.add_row(f"and {len(rows) - 100} more")
     return table
-
-
-def _at(row: dict[str, Any]) -> str:
-    """Says which node something is at, where there are several."""
-    return f" at {row['node']}" if row.get("node") else ""
 
 
 def _table(title: str, *columns: str) -> Table:

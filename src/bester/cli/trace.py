@@ -114,11 +114,24 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("when", "from", "type", "id", "outcome", "ms", "recipients", "trace"):
+    with_nodes = any("node" in row for row in rows)
+    for column in (
+        "when",
+        "from",
+        "type",
+        "id",
+        "outcome",
+        "ms",
+        "recipients",
+        "trace",
+        *(["node"] if with_nodes else []),
+    ):
         table.add_column(column)
     for row in rows:
         counts = (row["recipients"] or {}).get("counts", {})
         told = ", ".join(f"{count} {status}" for status, count in counts.items())
         cells = (moment(row["at"]), row["from"] or "", row["type"], row["id"], row["outcome"], row["ms"], told)
-        table.add_row(*(safe(str(cell)) for cell in (*cells, row["trace"])))
+        table.add_row(
+            *(safe(str(cell)) for cell in (*cells, row["trace"], *([row.get("node", "")] if with_nodes else [])))
+        )
     Console(highlight=False, markup=False, emoji=False).print(table)

@@ -9,7 +9,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from bester.errors import BadArguments, BesterError, InvalidName, UnknownAccount
+from bester.errors import (
+    BadArguments,
+    BesterError,
+    Internal,
+    InvalidName,
+    Overloaded,
+    UnknownAccount,
+    UnknownCommand,
+)
 from bester.protocol.names import username
 from bester.server import joining, problems, views
 from bester.server.glance import glance, online
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.commands")
 
+_NO_ANSWERS = (Internal, Overloaded, UnknownCommand)
 STOP_S = 10.0
 """How long another node may take to start or stop a process, or to read its configuration."""
 
@@ -43,6 +52,8 @@ class Whole:
         wanted = None if node is None else [node]
         gathered = await nodes.gathering.ask(question, args, wanted, timeout_s)
         self.missing.update(gathered.missing)
+        # Those of another release, or with too much to do.
+        self.missing.update(node for node, error in gathered.errors.items() if isinstance(error, _NO_ANSWERS))
         return gathered.value()
 
     # -- who is connected ----------------------------------------------------------------------------------------

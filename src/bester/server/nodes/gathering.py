@@ -131,8 +131,12 @@ class Gathering:
         known = self._recent.get(name)
         now = self.hall.clock()
         if known is None or (now - known[0] >= RECENT_S and known[1].done()):
-            known = self._recent[name] = (now, asyncio.ensure_future(self.ask(name)))
+            known = self._recent[name] = (now, asyncio.get_running_loop().create_future())
+            self.hall.spawn(self._ask_for(name, known[1]))
         return await asyncio.shield(known[1])
+
+    async def _ask_for(self, name: str, all: asyncio.Future[Gathered]) -> None:
+        all.set_result(await self.ask(name))
 
     async def _answer_here(self, gathered: Gathered, name: str, said: bytes) -> None:
         try:
