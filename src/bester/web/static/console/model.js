@@ -93,6 +93,7 @@ export class Live {
     return {
       server: event.server,
       counts: event.counts,
+      totals: event.totals,
       clientCount: Math.max(event.counts.online, Math.min(clients.length, 1)),
       clients: clients
         .slice(0, Math.max(event.counts.online, 1))
