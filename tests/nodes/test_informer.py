@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -127,3 +128,28 @@ async def test_a_node_that_comes_with_accounts(nats: NatsServer, monkeypatch: py
         await b.login("g")
         joined(a).members._forget(others(a)["n1"], "the test says so")
         assert await wire.get() == event("g", True)
+
+
+async def test_who_comes_and_goes_quickly_ends_as_it_is(nats: NatsServer) -> None:
+    async with nodes(nats, 3) as stages:
+        watchers = [(await watch(stage))[0] for stage in stages[:2]]
+
+        async def wander(user: str, steps: int) -> None:
+            for step in range(steps):
+                wire = await stages[(step + len(user)) % 3].login(user)
+                if step % 2:
+                    await wire.leave()
+                else:
+                    closing.append(wire)
+
+        closing: list[Wire] = []
+        await asyncio.gather(*(wander("u" * length, 2 + length % 4) for length in range(1, 9)))
+        await asyncio.gather(*(wire.leave() for wire in closing))
+        last = await stages[2].login("last")
+        for wire in watchers:
+            online: set[str] = set()
+            while online != {"last"}:
+                told = await wire.get()
+                assert (told["user"] in online) is (told["event"] == "offline")
+                online ^= {told["user"]}
+        await last.leave()
