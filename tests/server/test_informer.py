@@ -47,6 +47,7 @@ async def test_every_question() -> None:
             assert (type, await asked(wire, type, *data)) == (type, {"status": "0", "data": answer})
         info = (await asked(wire, "serverInfo"))["data"]
         assert info["clientCount"] == "2"
+        assert info["name"] == "test.example"
         assert info["adminInfo"] == {"who": 1}
         assert info["listeners"]["listener1"] == {"address": f"tcp4://127.0.0.1:{play.port}"}
         assert await asked(wire, "quit") == {"status": "0", "data": None}

@@ -133,3 +133,40 @@ def webhook(
         fail(f"{settings} is wrong:\n{error}", USAGE)
     except (Refused, OSError) as error:
         fail(str(error), BAD)
+
+
+@gadget.command()
+def chat(
+    settings: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SETTINGS]", help="A TOML file, or by its ending a JSON file.", show_default=False),
+    ] = None,
+    database: Annotated[
+        Path | None, typer.Option("--database", metavar="FILE", help="Its SQLite file. Default: chat.db.")
+    ] = None,
+    handlers: HandlersOption = None,
+    informer: InformerOption = None,
+) -> None:
+    """Chat between people and in rooms, across servers.
+
+    What the settings are is in docs/chat.md.
+
+    Exit status: 0 after a signal, 1 refused by the server, or the database cannot be used, 2 wrong settings.
+    """
+    from bester import Refused
+    from bester.errors import BadConfiguration
+    from bester.gadgets.chat.gadget import Chat
+    from bester.gadgets.chat.settings import ChatSettings
+    from bester.gadgets.running import run
+    from bester.gadgets.settings import SettingsError, read_settings
+
+    try:
+        found = read_settings(settings, ChatSettings) if settings is not None else ChatSettings()
+    except SettingsError as error:
+        fail(f"{settings} is wrong:\n{error}", USAGE)
+    if database is not None:
+        found = found.model_copy(update={"database": database})
+    try:
+        run(lambda: Chat(found, handlers=handlers, informer=informer).serve())
+    except (BadConfiguration, Refused) as error:
+        fail(str(error), BAD)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import typer
 
+from bester.cli.handler_check import check
+from bester.cli.handler_new import new
+
 handler = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -15,3 +18,7 @@ handler = typer.Typer(
 @handler.callback()
 def _group() -> None:
     """Keeps it a group however many commands it has."""
+
+
+handler.command()(new)
+handler.command()(check)

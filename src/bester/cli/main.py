@@ -16,6 +16,7 @@ from bester.cli.account import account
 from bester.cli.backup import backup
 from bester.cli.bench import bench
 from bester.cli.certificate import certificate
+from bester.cli.chat import chat
 from bester.cli.check import check
 from bester.cli.command import command
 from bester.cli.demo import demo
@@ -59,7 +60,7 @@ def _root(
     """Talk to Bester servers, and run them. The server itself is: besterd."""
 
 
-for one in (init, check, send, ask, listen, status, trace, why, reload, kick, drain, backup, demo, bench):
+for one in (init, check, send, ask, listen, chat, status, trace, why, reload, kick, drain, backup, demo, bench):
     app.command()(one)
 app.command()(service)
 app.command()(command)

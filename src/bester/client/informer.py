@@ -171,7 +171,7 @@ class Informer:
         return None if roles is None else list(roles)
 
     async def server_info(self) -> dict[str, Any]:
-        """Returns ``clientCount``, ``adminInfo``, ``listeners`` and more."""
+        """Returns the server's ``name``, ``clientCount``, ``adminInfo``, ``listeners`` and more."""
         return dict(await self.ask("serverInfo"))
 
     async def list_types(self) -> list[str]:

@@ -87,7 +87,7 @@ class InformerConnection(Connection):
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
                 info = await whole.server_info()
-                return info | {"clientCount": str(info["clientCount"])}
+                return info | {"clientCount": str(info["clientCount"]), "name": hall.config.server.name}
             case "listTypes":
                 return views.types(hall)
             case "listServers":

@@ -25,7 +25,12 @@ TYPES = {
 """The content types, by the names' endings; files of other kinds are not served."""
 PACKED = frozenset({".css", ".html", ".js", ".json", ".svg", ".ts", ".txt"})
 MIN_PACKED = 1024
-INDEXES = {"": "console/index.html", "console": "console/index.html", "try": "try/index.html"}
+INDEXES = {
+    "": "console/index.html",
+    "chat": "chat/index.html",
+    "console": "console/index.html",
+    "try": "try/index.html",
+}
 ALIASES = {"bester.js": "js/bester.js", "bester.d.ts": "js/bester.d.ts"}
 """Other places of files that are not where their addresses say."""
 

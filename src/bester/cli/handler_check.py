@@ -1,0 +1,197 @@
+"""``bester handler check``: whether a handler does what the contract says (docs/check.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import json as jsonlib
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bester.cli.output import BAD, GOOD, USAGE, fail, safe, say, say_json
+from bester.cli.settings import JsonOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bester.workbench.contract import Check, Form, Result
+    from bester.workbench.runner import Target
+
+_STYLES = {"ok": "green", "fail": "bold red", "skip": "yellow"}
+
+
+def check(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND|SOCKET",
+            help="The command that starts the handler, or the socket on which a classic one listens already.",
+            show_default=False,
+        ),
+    ] = None,
+    attached: Annotated[
+        bool | None,
+        typer.Option("--attached/--classic", help="The handler's form. Default: what it does.", show_default=False),
+    ] = None,
+    type: Annotated[str, typer.Option("--type", help="What BESTER_TYPE says, and which type is asked.")] = "check",
+    sample: Annotated[
+        str | None,
+        typer.Option(
+            "--sample", metavar="FILE|JSON", help="Data that the handler takes, answering status 0.", show_default=False
+        ),
+    ] = None,
+    echo: Annotated[bool, typer.Option("--echo", help="The handler passes the data on: compare what comes back.")] = (
+        False
+    ),
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds for an answer.", min=0.05)] = 5.0,
+    reattach: Annotated[
+        float, typer.Option("--reattach", help="Seconds to start, and to come back after a loss.", min=0.05)
+    ] = 10.0,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="ID", help="Only this check; may be repeated.")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option("--skip", metavar="ID", help="Not this check; may be repeated.")
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="Print the checks, and run none.")] = False,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write the results as JUnit's XML too.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check that a handler, in any language, does what the contract says; nothing but this command is needed.
+
+    An attached handler is started with BESTER_HANDLERS and BESTER_TYPE in its environment, and this command plays the
+    server. A classic one is started with BESTER_SOCKET and BESTER_TYPE, as a server starts it.
+
+    Exit status: 0 if all checks passed, 1 if any failed, 2 if they could not be made.
+    """
+    from bester.workbench.contract import SAMPLE, Failed, Form, Options
+    from bester.workbench.report import as_json, as_junit
+    from bester.workbench.runner import CHECKS, detect, run
+
+    form = None if attached is None else Form.ATTACHED if attached else Form.CLASSIC
+    if listing:
+        _list([form] if form else list(Form), json)
+        return
+    target = _target(command or [])
+    if target.socket is not None and form is Form.ATTACHED:
+        fail("an attached handler is checked by the command that starts it, not by a socket", USAGE)
+    options = Options(
+        type=type,
+        sample=_sample(sample) if sample is not None else SAMPLE,
+        understood=sample is not None,
+        echo=echo,
+        timeout_s=timeout,
+        reattach_s=reattach,
+    )
+    known = {check.id for checks in CHECKS.values() for check in checks}
+    for id in (*(only or ()), *(skip or ())):
+        if id not in known:
+            fail(f"there is no check {id!r}; those that there are: {', '.join(sorted(known))}", USAGE)
+    try:
+        form = form or asyncio.run(detect(target, options))
+        chosen = [one for one in CHECKS[form] if (not only or one.id in only) and one.id not in (skip or ())]
+        if not chosen:
+            fail(f"none of these checks is for a handler of the {form} form", USAGE)
+        show = _Show(form, target, json)
+        results = asyncio.run(run(target, form, options, chosen, show.result))
+    except Failed as failure:
+        fail(str(failure))
+    except OSError as error:
+        fail(f"cannot start {target.name}: {error.strerror or error}", USAGE)
+    if junit is not None:
+        try:
+            junit.write_bytes(as_junit(target.name, form, results))
+        except OSError as error:
+            fail(f"{junit}: {error.strerror or error}", USAGE)
+    if json:
+        say_json(as_json(target.name, form, results))
+    else:
+        show.summary(results)
+    raise typer.Exit(BAD if any(result.outcome == "fail" for result in results) else GOOD)
+
+
+def _target(command: list[str]) -> Target:
+    from bester.workbench.classic import is_socket
+    from bester.workbench.runner import Target
+
+    if len(command) == 1:
+        if is_socket(command[0]):
+            return Target(socket=Path(command[0]))
+        try:
+            command = shlex.split(command[0])
+        except ValueError as error:
+            fail(f"the command cannot be understood: {error}", USAGE)
+    if not command:
+        fail("say which handler: the command that starts it, or its socket", USAGE)
+    return Target(tuple(command))
+
+
+def _sample(given: str) -> bytes:
+    try:
+        text = Path(given).read_bytes() if Path(given).is_file() else given.encode()
+    except OSError as error:
+        fail(f"{given}: {error.strerror or error}", USAGE)
+    try:
+        jsonlib.loads(text)
+    except ValueError as error:
+        fail(f"the sample is neither a file nor JSON: {error}", USAGE)
+    return text.strip()
+
+
+def _list(forms: list[Form], json: bool) -> None:
+    from bester.workbench.runner import CHECKS
+
+    checks: dict[tuple[str, str], tuple[Check, list[str]]] = {}
+    for form in forms:
+        for one in CHECKS[form]:
+            checks.setdefault((one.id, one.contract), (one, []))[1].append(form.value)
+    for one, where in checks.values():
+        if json:
+            say_json({"id": one.id, "forms": where, "section": one.section, "contract": one.contract})
+        else:
+            say(f"{one.id:12} {' and '.join(where):21} {one.section:5} {one.contract}")
+
+
+class _Show:
+    """Shows results to people as they come."""
+
+    def __init__(self, form: Form, target: Target, json: bool) -> None:
+        self._console: Console | None = None
+        if not json:
+            from rich.console import Console
+
+            self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+            self._print(f"{target.name}: a handler of the {form} form", "bold")
+
+    def result(self, result: Result) -> None:
+        """Shows one."""
+        from bester.workbench.report import explained
+
+        word = "FAIL" if result.outcome == "fail" else result.outcome.value
+        failed = result.outcome == "fail"
+        note = f"  {result.detail}" if result.detail and not failed else ""
+        self._print(f"  {word:4} ", _STYLES[result.outcome.value], end="")
+        self._print(f" {result.check.id:12} {result.seconds:6.2f} s", end="")
+        self._print(note, "dim")
+        for line in explained(result) if failed else ():
+            self._print(f"       {line}", "red" if line == result.detail else "")
+
+    def summary(self, results: list[Result]) -> None:
+        """Shows what it comes to."""
+        from bester.workbench.contract import Outcome
+        from bester.workbench.report import count
+
+        failed, skipped = count(results, Outcome.FAIL), count(results, Outcome.SKIP)
+        passed = len(results) - failed - skipped
+        told = f"{passed} passed, {failed} failed, {skipped} skipped, {sum(one.seconds for one in results):.1f} s"
+        self._print(told, "bold red" if failed else "bold green")
+
+    def _print(self, text: str, style: str = "", end: str = "\n") -> None:
+        if self._console is not None:
+            from rich.text import Text
+
+            self._console.print(Text(safe(text), style=style), end=end)

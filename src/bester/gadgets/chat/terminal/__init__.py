@@ -1,0 +1,1 @@
+"""Chat in a terminal: ``bester chat`` (needs the extra ``chat``, for textual)."""

@@ -1,0 +1,231 @@
+"""Plays the server's end of the handler socket for a handler that attaches (docs/protocol.md, section 6).
+
+The handler may come back on a new connection at any time; :attr:`AttachedBench.connection` is the one on which it is
+attached now. Request ids are never used twice by themselves, so an answer to what was asked on an earlier connection
+is found out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+
+from bester.errors import ShuttingDown
+from bester.protocol import frames
+from bester.protocol.messages import AttachMessage
+from bester.workbench.answers import Answer
+from bester.workbench.bench import QUIET_S, Bench
+from bester.workbench.connection import READ_BYTES, Connection, request
+from bester.workbench.contract import Failed, Form, Options
+from bester.workbench.process import Process
+
+AT_ONCE = 128
+"""At most so many requests are outstanding, whatever the handler allows."""
+
+
+class AttachedBench(Bench):
+    """A handler socket with one handler."""
+
+    form = Form.ATTACHED
+
+    def __init__(self, command: Sequence[str], folder: Path, options: Options) -> None:
+        super().__init__(command, folder, options)
+        self.path = folder / "handlers"
+        self.connection: Connection | None = None
+        self.wrong: list[Failed] = []
+        """What was wrong on any connection, whatever was asked."""
+        self.reading = asyncio.Event()
+        """While this is not set, nothing is read."""
+        self.reading.set()
+        self.slow = False
+        """Whether it is read in small pieces."""
+        self._server: asyncio.Server | None = None
+        self._next_id = count(1).__next__
+        self._attached = asyncio.Event()
+        self._trouble = asyncio.Event()
+        self._readers: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
+
+    async def open(self) -> None:
+        await self.listen()
+        environment = {"BESTER_HANDLERS": str(self.path), "BESTER_TYPE": self.options.type}
+        self.process = await Process.start(self.command, environment)
+        await self.attached("the handler did not attach")
+
+    async def listen(self) -> None:
+        """Begins to listen; the handler can come."""
+        self._server = await asyncio.start_unix_server(self._connected, self.path, limit=READ_BYTES // 4)
+
+    async def stop_listening(self) -> None:
+        """Ends the listener and all connections, as a server that goes away."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            self.path.unlink(missing_ok=True)
+        for connection in list(self._connections):
+            await connection.end()
+        self._attached.clear()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:  # it had just connected
+            writer.transport.abort()
+            return
+        connection = Connection(self, reader, writer)
+        task = asyncio.create_task(connection.read())
+        self._connections.add(connection)
+        self._readers.add(task)
+        task.add_done_callback(lambda _: self._gone(connection, task))
+
+    def _gone(self, connection: Connection, task: asyncio.Task[None]) -> None:
+        self._connections.discard(connection)
+        self._readers.discard(task)
+
+    @property
+    def connected(self) -> bool:
+        """Whether anybody has connected."""
+        return bool(self._connections)
+
+    def came(self, connection: Connection) -> None:
+        """A connection is attached."""
+        self.connection = connection
+        self._attached.set()
+
+    def went_wrong(self, failure: Failed) -> None:
+        """Something came that may not come, whatever was asked."""
+        self.wrong.append(failure)
+        self._trouble.set()
+
+    async def attached(self, otherwise: str = "the handler did not attach again") -> Connection:
+        """Returns the connection that is attached, when there is one.
+
+        Raises:
+            Failed: there is none in time.
+        """
+        if self.connection is not None and self.connection.lost.is_set():
+            self._attached.clear()
+        waiting = [asyncio.create_task(self._attached.wait()), asyncio.create_task(self._trouble.wait())]
+        ended = [self.process.ended] if self.process is not None else []
+        await asyncio.wait([*waiting, *ended], timeout=self.options.reattach_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if not self._attached.is_set() or self.connection is None:
+            self.settle()
+            raise Failed(f"{otherwise} within {self.options.reattach_s:g} s")
+        return self.connection
+
+    @property
+    def hello(self) -> AttachMessage:
+        """The attach message of the present connection."""
+        assert self.connection is not None
+        assert self.connection.hello is not None
+        return self.connection.hello
+
+    @property
+    def type(self) -> str:
+        """The type that is asked: what was said, if the handler serves it, or its first one."""
+        assert self.hello.payload is not None
+        assert self.hello.payload.data is not None
+        types = self.hello.payload.data.types
+        return self.options.type if self.options.type in types else types[0]
+
+    @property
+    def at_once(self) -> int:
+        assert self.hello.payload is not None
+        assert self.hello.payload.data is not None
+        return min(self.hello.payload.data.concurrency, AT_ONCE)
+
+    def new_id(self) -> str:
+        """Returns the id of the next request."""
+        return str(self._next_id())
+
+    async def ask(
+        self,
+        data: bytes,
+        *,
+        piece: int = 0,
+        slowly: bool = False,
+        id: str | None = None,
+        header: Mapping[str, object] | None = None,
+        client_id: str = "c1",
+    ) -> Answer:
+        """As :meth:`Bench.ask`; with an id of its own, more members of the header, or another id of the sender."""
+        connection = await self.attached()
+        chosen = self.new_id() if id is None else id
+        return await self.ask_frame(connection, chosen, request(chosen, self.type, data, header, client_id), piece)
+
+    async def ask_frame(self, connection: Connection, id: str, whole: bytes, piece: int = 0) -> Answer:
+        """Sends a whole request, and returns the answer to this id.
+
+        Raises:
+            Failed: as :meth:`Bench.ask`.
+        """
+        future = connection.expect(id)
+        await connection.write(whole, piece)
+        return await connection.answer_to(future)
+
+    async def ask_all(self, many: Sequence[bytes], *, slowly: bool = False) -> list[Answer]:
+        if not slowly:
+            return await super().ask_all(many)
+        self.slow = True
+        self.reading.clear()
+        asyncio.get_running_loop().call_later(0.3, self.reading.set)
+        try:
+            return await super().ask_all(many)
+        finally:
+            self.reading.set()
+            self.slow = False
+
+    async def cut_request(self, data: bytes) -> None:
+        connection = await self.attached()
+        whole = request(self.new_id(), self.type, data)
+        await connection.write(whole[: len(whole) // 2])
+        await connection.end()
+        await self.attached()
+
+    async def cut_answer(self, data: bytes, *, begun: bool) -> None:
+        connection = await self.attached()
+        id = self.new_id()
+        connection.expect(id)  # it may come before the end
+        self.reading.clear()
+        try:
+            await self.write_and_cut(connection.writer, request(id, self.type, data), begun=begun)
+        finally:
+            self.reading.set()
+        await connection.lost.wait()
+        await self.attached()
+
+    async def throw(self, raw: bytes) -> None:
+        connection = await self.attached()
+        await connection.write(raw)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_S):
+                await connection.lost.wait()  # most will, and need not
+        await connection.end()
+        await self.attached()
+
+    async def end_in_order(self) -> None:
+        """Ends the handler's connection as a server that stops does, and returns when the handler is attached again.
+
+        Raises:
+            Failed: it did not come back.
+        """
+        connection = await self.attached()
+        await connection.end(frames.fatal(ShuttingDown()))
+        await self.attached()
+
+    def settle(self) -> None:
+        if self.wrong:
+            raise self.wrong[0]
+        super().settle()
+
+    async def close(self) -> None:
+        self.stopping = True
+        self.reading.set()
+        await self.stop_listening()
+        if self.process is not None:
+            await self.process.end()
+        if self._readers:
+            await asyncio.wait(set(self._readers))

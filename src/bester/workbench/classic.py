@@ -1,0 +1,173 @@
+"""Asks a handler of the classic form: a connection per message (docs/protocol.md, section 3)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+from bester.protocol.framing import Framer, frame
+from bester.workbench.answers import Answer, classic_answer
+from bester.workbench.bench import QUIET_S, Bench
+from bester.workbench.contract import MAX_FRAME, Failed, Form, Gone, Options
+from bester.workbench.process import Process
+
+AT_ONCE = 16
+"""How many connections a server opens to one type at the same time: the default of ``concurrency``."""
+RETRY_S = 0.02
+"""How often it is tried to connect to a handler that is just starting, or is behind with accepting."""
+_READ_BYTES = 64 * 1024
+_SLOW_READ_BYTES = 2 * 1024
+
+
+class ClassicBench(Bench):
+    """The socket of one type; without a command, one that somebody else listens on."""
+
+    form = Form.CLASSIC
+
+    def __init__(self, command: Sequence[str], folder: Path, options: Options, path: Path | None = None) -> None:
+        super().__init__(command, folder, options)
+        self.path = path or folder / "socket"
+
+    async def open(self) -> None:
+        if self.command:
+            environment = {"BESTER_SOCKET": str(self.path), "BESTER_TYPE": self.options.type}
+            self.process = await Process.start(self.command, environment)
+            await self._appeared()
+
+    async def _appeared(self) -> None:
+        """Waits for the socket's file; it is not tried by connecting, on which a simple handler may trip."""
+        assert self.process is not None
+        deadline = asyncio.get_running_loop().time() + self.options.reattach_s
+        while not is_socket(self.path):
+            if self.process.ended.done() or asyncio.get_running_loop().time() > deadline:
+                raise Failed(f"the handler did not listen on BESTER_SOCKET within {self.options.reattach_s:g} s")
+            await asyncio.sleep(RETRY_S)
+
+    @property
+    def at_once(self) -> int:
+        return AT_ONCE
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connects, and tries again as a server does where the handler is behind.
+
+        Raises:
+            Failed: it cannot be reached in time.
+        """
+        deadline = asyncio.get_running_loop().time() + self.options.timeout_s
+        while True:
+            try:
+                return await asyncio.open_unix_connection(self.path, limit=_READ_BYTES // 4)
+            except OSError as error:
+                ended = self.process is not None and self.process.ended.done()
+                if ended or asyncio.get_running_loop().time() > deadline:
+                    raise Gone(f"cannot connect to the handler's socket: {error.strerror or error}") from error
+            await asyncio.sleep(RETRY_S)
+
+    async def ask(self, data: bytes, *, piece: int = 0, slowly: bool = False, quiet: bool = False) -> Answer:
+        """As :meth:`Bench.ask`; ``quiet`` looks for more than one answer."""
+        reader, writer = await self.connect()
+        try:
+            with contextlib.suppress(OSError):  # it does not read; it may have answered all the same
+                await self.write(writer, frame(data), piece)
+            if slowly:
+                await asyncio.sleep(0.3)
+            return classic_answer(await self._read_frame(reader, writer, slowly, quiet))
+        finally:
+            writer.close()
+
+    async def _read_frame(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, slowly: bool, quiet: bool
+    ) -> bytes:
+        framer = Framer(MAX_FRAME)
+        timeout_s = self.options.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not (bodies := framer.feed(await self._read(reader, slowly), 1)):
+                    if framer.failure is not None:
+                        raise Failed(f"what came is not a frame: {framer.failure.message}")
+        except TimeoutError:
+            raise Failed(f"no answer within {timeout_s:g} s" + await self._late(reader, writer)) from None
+        self.transcript.came(frame(bodies[0]))
+        if quiet:
+            more = b""
+            with contextlib.suppress(TimeoutError, OSError):
+                async with asyncio.timeout(QUIET_S):
+                    more = await reader.read(_READ_BYTES)
+            if framer.buffered or more:
+                raise Failed("after its answer the handler sent more")
+        return bodies[0]
+
+    async def _read(self, reader: asyncio.StreamReader, slowly: bool) -> bytes:
+        try:
+            data = await reader.read(_SLOW_READ_BYTES if slowly else _READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            raise Gone("the handler closed the connection before its answer was there")
+        return data
+
+    async def _late(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        """Tells a handler that waits for the end of what it reads from one that does not answer at all."""
+        with contextlib.suppress(OSError, TimeoutError):
+            writer.write_eof()
+            async with asyncio.timeout(QUIET_S * 5):
+                if await reader.read(_READ_BYTES):
+                    return "; it answered only when the server's end was closed, which a server does after the answer"
+        return ""
+
+    async def cut_request(self, data: bytes) -> None:
+        _, writer = await self.connect()
+        whole = frame(data)
+        await self.write(writer, whole[: len(whole) // 2])
+        await self._hang_up(writer)
+
+    async def cut_answer(self, data: bytes, *, begun: bool) -> None:
+        _, writer = await self.connect()
+        await self.write_and_cut(writer, frame(data), begun=begun)
+
+    async def throw(self, raw: bytes) -> None:
+        reader, writer = await self.connect()
+        with contextlib.suppress(OSError):
+            await self.write(writer, raw)
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(QUIET_S):
+                await reader.read(_READ_BYTES)  # it may answer, or close, or wait for more
+        await self._hang_up(writer)
+
+    async def _hang_up(self, writer: asyncio.StreamWriter) -> None:
+        self.transcript.note("the server cuts the connection")
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    def pid(self) -> int | None:
+        """Returns the process that listens, where the system tells it."""
+        if not hasattr(socket, "SO_PEERCRED"):
+            return None
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(self.path))
+                pid: int = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            except OSError:
+                return None
+        return pid or None
+
+    async def close(self) -> None:
+        self.stopping = True
+        if self.process is not None:
+            await self.process.end()
+            self.path.unlink(missing_ok=True)
+
+
+def is_socket(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a socket of this name."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,215 @@
+"""The server's end of one connection of an attached handler (docs/protocol.md, section 6), which judges what comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from bester.errors import BesterError, Malformed
+from bester.protocol import frames
+from bester.protocol.framing import Framer, frame
+from bester.protocol.messages import AttachMessage, BadAnswer, decode_attach
+from bester.protocol.names import type_name
+from bester.workbench.answers import Answer, attached_message, judge
+from bester.workbench.contract import MAX_FRAME, Failed, Gone
+
+if TYPE_CHECKING:
+    from bester.workbench.attached import AttachedBench
+
+MAX_TYPES = 256
+MAX_CONCURRENCY = 65_536
+READ_BYTES = 64 * 1024
+_SLOW_READ_BYTES = 2 * 1024
+_ORIGIN = {"user": "t", "server": "j.example", "verified": True}
+_TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def request(
+    id: str, type: str, data: bytes, header: Mapping[str, object] | None = None, client_id: str = "c1"
+) -> bytes:
+    """Returns a request as a frame, with more members of the header if they are given."""
+    whole = {"messageType": "request", "id": id, "scope": "client", "from": _ORIGIN, "hops": 0, "traceparent": _TRACE}
+    return frame(
+        b"".join(
+            (
+                b'{"header":',
+                frames.encode_text(whole | dict(header or {})),
+                b',"payload":{"type":',
+                frames.encode_text(type),
+                b',"id":',
+                frames.encode_text(client_id),
+                b',"data":',
+                data,
+                b"}}",
+            )
+        )
+    )
+
+
+class Connection:
+    """One connection of the handler; it is attached when :attr:`hello` is there."""
+
+    def __init__(self, bench: AttachedBench, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.bench = bench
+        self.writer = writer
+        self.hello: AttachMessage | None = None
+        self.lost = asyncio.Event()
+        self.detaching = asyncio.Event()
+        self.hold_detach = False
+        """Whether a ``detach`` is not reported at once, but with :meth:`report_detach`."""
+        self.pending: dict[str, asyncio.Future[Answer]] = {}
+        self._reader = reader
+        self._answered: set[str] = set()
+        self._detach_id = ""
+
+    # -- to the handler -------------------------------------------------------------------------------------------
+
+    def expect(self, id: str) -> asyncio.Future[Answer]:
+        """Returns what will be the answer to a request that is about to be sent.
+
+        Raises:
+            Failed: the connection is lost.
+        """
+        if self.lost.is_set():
+            raise Gone("the handler has closed its connection")
+        self._answered.discard(id)
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.pending[id] = future
+        return future
+
+    async def write(self, data: bytes, piece: int = 0) -> None:
+        """Sends; what cannot be sent any more is found out by whoever waits for an answer."""
+        with contextlib.suppress(OSError):
+            await self.bench.write(self.writer, data, piece)
+
+    async def answer_to(self, future: asyncio.Future[Answer]) -> Answer:
+        """Returns an expected answer.
+
+        Raises:
+            Failed: it does not come in time, or is wrong.
+        """
+        timeout_s = self.bench.options.timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            raise Failed(f"no answer within {timeout_s:g} s") from None
+
+    def report_detach(self) -> None:
+        """Reports the handler's ``detach`` good."""
+        self._send(frames.good_report(self._detach_id))
+
+    async def end(self, last: bytes = b"") -> None:
+        """Closes the connection, after a last frame if there is one."""
+        if last:
+            await self.write(last)
+        self.bench.transcript.note("the server closes the connection")
+        self.writer.close()
+        await self.lost.wait()
+
+    def _send(self, data: bytes) -> None:
+        self.bench.transcript.sent(data)
+        self.writer.write(data)
+
+    # -- from the handler -----------------------------------------------------------------------------------------
+
+    async def read(self) -> None:
+        """Reads until the end of the connection."""
+        framer = Framer(MAX_FRAME)
+        try:
+            while True:
+                await self.bench.reading.wait()
+                data = await self._reader.read(_SLOW_READ_BYTES if self.bench.slow else READ_BYTES)
+                if not data:
+                    break
+                for body in framer.feed(data):
+                    self.bench.transcript.came(frame(body))
+                    self._received(body)
+                if framer.failure is not None:
+                    self.bench.transcript.came(data)
+                    raise Failed(f"not a frame: {framer.failure.message}")
+                if self.bench.slow:
+                    await asyncio.sleep(0)
+        except Failed as failure:
+            self._fail(failure, wrong=True)
+            with contextlib.suppress(OSError):
+                self.writer.write(frames.fatal(Malformed(str(failure))))
+        except OSError:
+            pass
+        finally:
+            self.lost.set()
+            self.writer.close()
+            self._fail(Gone("the handler closed its connection and did not answer"))
+
+    def _received(self, body: bytes) -> None:
+        if self.hello is None:
+            self._attach(body)
+            return
+        try:
+            message = attached_message(body)
+        except BadAnswer as error:
+            self._answer(error.id, Failed(f"the answer is not of section 3.2's form: {error.detail}"))
+            return
+        if isinstance(message, str):
+            self._detach_id = message
+            self.detaching.set()
+            if not self.hold_detach:
+                self.report_detach()
+        elif message.header.message_type == "push":
+            self._send(frames.good_report(message.header.id or ""))
+        else:
+            try:
+                self._answer(message.header.id or "", judge(message))
+            except Failed as failure:
+                self._answer(message.header.id or "", failure)
+
+    def _attach(self, body: bytes) -> None:
+        try:
+            hello = decode_attach(body)
+        except Malformed as error:
+            raise Failed(f"the first frame is no attach message: {error.message}") from error
+        if hello.header.scope != "handler":
+            raise Failed('header.scope of the first frame must be "handler"')
+        payload = hello.payload
+        if payload is None or payload.type != "attach" or payload.data is None:
+            raise Failed("the first message must be of type attach, and its data must name the types")
+        data = payload.data
+        if not 1 <= len(data.types) <= MAX_TYPES:
+            raise Failed(f"the attach message must name 1 to {MAX_TYPES} types")
+        if not 1 <= data.concurrency <= MAX_CONCURRENCY:
+            raise Failed(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
+        for name in data.types:
+            try:
+                type_name(name)
+            except BesterError as error:
+                raise Failed(f"the attach message: {error.message}") from error
+            if name in ("dummy", "builtin"):
+                raise Failed(f"{name} is one of the server's own types")
+        self.hello = hello
+        self._send(frames.good_report(payload.id))
+        self.bench.came(self)
+
+    def _answer(self, id: str, answer: Answer | Failed) -> None:
+        future = self.pending.pop(id, None)
+        if future is None:
+            what = "a second time" if id in self._answered else "which nobody asked on this connection"
+            self._fail(Failed(f"the handler answered the id {id!r}, {what}"), wrong=True)
+            return
+        self._answered.add(id)
+        if future.done():
+            return
+        if isinstance(answer, Failed):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)
+
+    def _fail(self, failure: Failed, *, wrong: bool = False) -> None:
+        if wrong:
+            self.bench.went_wrong(failure)
+        for future in self.pending.values():
+            if not future.done():
+                future.set_exception(failure)
+                future.exception()  # whoever waits will see it; perhaps nobody does any more
+        self.pending.clear()

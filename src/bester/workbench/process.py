@@ -1,0 +1,86 @@
+"""The process of a handler that is checked, started and ended as a server does it (docs/protocol.md, section 10.1)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+_KEPT_LINES = 20
+_MAX_LINE = 4096
+_END_S = 1.0
+
+
+class Process:
+    """One run of the command; what it starts itself ends with it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._output: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._reading = asyncio.create_task(self._read())
+        self.ended = asyncio.create_task(process.wait())
+        """Done when it has ended; the result is its status."""
+
+    @classmethod
+    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Process:
+        """Starts the command with this in its environment, and nothing else that concerns Bester.
+
+        Raises:
+            OSError: there is no such program.
+        """
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BESTER_")}
+        return cls(
+            await asyncio.create_subprocess_exec(
+                *command,
+                env=inherited | dict(environment),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                limit=_MAX_LINE,
+                start_new_session=True,
+            )
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def output(self) -> list[str]:
+        """Returns the last lines that it wrote."""
+        return list(self._output)
+
+    def how_it_ended(self) -> str:
+        """Returns how the process ended, in words; nothing while it runs."""
+        status = self._process.returncode
+        if status is None:
+            return ""
+        return f"its process ended with {status if status >= 0 else signal.Signals(-status).name}"
+
+    def terminate(self) -> None:
+        """Sends SIGTERM to it and to what it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGTERM)
+
+    async def end(self) -> None:
+        """Ends it, at last by force."""
+        self.terminate()
+        await asyncio.wait({self.ended}, timeout=_END_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await self.ended
+        await self._reading
+
+    async def _read(self) -> None:
+        output = self._process.stdout
+        assert output is not None
+        while True:
+            try:
+                line = await output.readline()
+            except ValueError:
+                continue  # longer than the limit: dropped by the reader
+            if not line:
+                return
+            self._output.append(line.decode(errors="replace").rstrip())

@@ -1,0 +1,175 @@
+"""Runs the checks on one handler.
+
+They share one process, in their order. After a failure the next check has a fresh one, so that one fault is not told
+over and over; where none can be started, there is nothing more to judge.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bester.workbench.attached import AttachedBench
+from bester.workbench.attached_checks import ATTACHED
+from bester.workbench.bench import Bench
+from bester.workbench.classic import ClassicBench, is_socket
+from bester.workbench.classic_checks import CLASSIC
+from bester.workbench.contract import Check, Failed, Form, Gone, Options, Outcome, Result, Skipped
+from bester.workbench.process import Process
+
+CHECKS = {Form.ATTACHED: ATTACHED, Form.CLASSIC: CLASSIC}
+_POLL_S = 0.02
+_LONGEST_TIMEOUTS = 12
+"""No check takes longer than so many time limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The handler that is checked."""
+
+    command: tuple[str, ...] = ()
+    socket: Path | None = None
+    """Where a classic handler listens already; then there is no command."""
+
+    @property
+    def name(self) -> str:
+        return " ".join(self.command) if self.socket is None else str(self.socket)
+
+
+async def detect(target: Target, options: Options) -> Form:
+    """Starts the handler once, and looks whether it attaches or listens.
+
+    Raises:
+        Failed: it does neither.
+        OSError: there is no such program.
+    """
+    if target.socket is not None:
+        return Form.CLASSIC
+    with tempfile.TemporaryDirectory(prefix="bester-") as name:
+        attached = AttachedBench(target.command, Path(name), options)
+        await attached.listen()
+        try:
+            return await _first_sign(attached, Path(name) / "socket")
+        finally:
+            await attached.close()
+
+
+async def _first_sign(attached: AttachedBench, path: Path) -> Form:
+    options = attached.options
+    environment = {
+        "BESTER_HANDLERS": str(attached.path),
+        "BESTER_SOCKET": str(path),
+        "BESTER_TYPE": options.type,
+    }
+    process = attached.process = await Process.start(attached.command, environment)
+    deadline = time.monotonic() + options.reattach_s
+    while not process.ended.done() and time.monotonic() < deadline:
+        if is_socket(path):
+            return Form.CLASSIC
+        if attached.connected:
+            return Form.ATTACHED
+        await asyncio.sleep(_POLL_S)
+    failure = Gone(f"the handler neither attached nor listened on BESTER_SOCKET within {options.reattach_s:g} s")
+    told = await attached.explained(failure)
+    raise Failed("".join((told, *(f"\n  {line}" for line in process.output()))))
+
+
+async def run(
+    target: Target, form: Form, options: Options, checks: Sequence[Check], told: Callable[[Result], None]
+) -> list[Result]:
+    """Makes these checks, and tells each result as it comes.
+
+    Raises:
+        OSError: there is no such program.
+    """
+    run = _Run(target, form, options)
+    results = []
+    try:
+        for check in checks:
+            result = await run.make(check)
+            results.append(result)
+            told(result)
+    finally:
+        await run.close()
+    return results
+
+
+class _Run:
+    """One run over all checks."""
+
+    def __init__(self, target: Target, form: Form, options: Options) -> None:
+        self._target = target
+        self._form = form
+        self._options = options
+        self._bench: Bench | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._started = False
+        """Whether the handler could be asked at any time."""
+        self._hopeless = ""
+
+    async def make(self, check: Check) -> Result:
+        """Makes one check."""
+        began = time.monotonic()
+
+        def result(outcome: Outcome, detail: str = "", bench: Bench | None = None) -> Result:
+            seconds = time.monotonic() - began
+            if bench is None:
+                return Result(check, outcome, seconds, detail)
+            output = bench.process.output() if bench.process is not None else []
+            return Result(check, outcome, seconds, detail, bench.transcript.lines(), output)
+
+        if check.echo and not self._options.echo:
+            return result(Outcome.SKIP, "judged with --echo only, for handlers that pass the data on")
+        if self._hopeless:
+            return result(Outcome.SKIP, self._hopeless)
+        bench = self._bench
+        limit_s = _LONGEST_TIMEOUTS * self._options.timeout_s + self._options.reattach_s
+        try:
+            if bench is None:
+                bench = self._bench = self._make_bench()
+                await self._open(bench)
+            bench.transcript.clear()
+            bench.note = ""
+            async with asyncio.timeout(limit_s):
+                await check.run(bench)
+            bench.settle()
+        except Skipped as reason:
+            return result(Outcome.SKIP, str(reason))
+        except (Failed, TimeoutError) as failure:
+            assert bench is not None
+            detail = await bench.explained(failure) or f"it took longer than {limit_s:g} s"
+            failed = result(Outcome.FAIL, detail, bench)
+            await self.close()
+            return failed
+        note = bench.note
+        if bench.stopping:
+            await self.close()
+        return result(Outcome.OK, note)
+
+    def _make_bench(self) -> Bench:
+        self._folder = tempfile.TemporaryDirectory(prefix="bester-")  # short: a socket is in it
+        folder = Path(self._folder.name)
+        if self._form is Form.ATTACHED:
+            return AttachedBench(self._target.command, folder, self._options)
+        return ClassicBench(self._target.command, folder, self._options, self._target.socket)
+
+    async def _open(self, bench: Bench) -> None:
+        try:
+            await bench.open()
+            self._started = True
+        except Failed:
+            self._hopeless = "the handler could not be started " + ("again" if self._started else "and asked")
+            raise
+
+    async def close(self) -> None:
+        """Ends the handler."""
+        bench, self._bench = self._bench, None
+        if bench is not None:
+            await bench.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
