@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bester.cli.output import quiet_pipe, say, say_json
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
-from bester.cli.trace import SinceOption, begin, moment
+from bester.cli.trace import SinceOption, begin, moment, say_how_far
 
 
 def why(since: SinceOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -21,7 +21,9 @@ def why(since: SinceOption = None, config: ConfigOption = None, json: JsonOption
             last = cause["last"]
             say(f"{cause['count']} x {cause['code']} for type {cause['type']}: {last['message'] or 'no text'}")
             sender = last["from"] or "an unproven server"
-            say(f"    last: {moment(last['at'])} from {sender}, bester trace {last['trace']}")
+            where = f" at node {last['node']}" if "node" in last else ""
+            say(f"    last: {moment(last['at'])} from {sender}{where}, bester trace {last['trace']}")
             say(f"    {cause['advice']}")
+        say_how_far(found)
         if found["unrecorded"]:
             say(f"{found['unrecorded']} messages since the start were too many to record, and only counted")

@@ -64,6 +64,12 @@ class Kind(enum.IntEnum):
     """What became of it; the body is the other server's route, where it told one."""
     LOOK = 22
     """There may be something in the outbox for a destination that its node does not know of."""
+    COMMAND = 30
+    """A question of an operator's, or about all nodes; the body is its arguments, as JSON."""
+    RESULT = 31
+    """A part of its answer; the body is a piece of the result's JSON."""
+    PRESENCE = 32
+    """An account's first session at the sender's came, or its last one there went."""
 
 
 class Item(NamedTuple):
@@ -132,6 +138,27 @@ class Named(Note):
 
     username: str
     answer: bool = False
+
+
+class Asked(Note):
+    """Of a COMMAND."""
+
+    name: str
+
+
+class Part(Note):
+    """Of a RESULT."""
+
+    last: bool = True
+    code: str = ""
+    """Why there is no result."""
+    message: str = ""
+
+
+class Seen(Note):
+    """Of a PRESENCE."""
+
+    username: str
 
 
 class End(Note):

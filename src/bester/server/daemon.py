@@ -31,10 +31,17 @@ from bester.server.notify import Notifier
 from bester.server.problems import Watch
 from bester.server.receipts import Receipts
 from bester.server.sampling import Sampler
-from bester.server.settings import attached_rules, exchange_limits, make_leases, make_listener, make_stores, type_rules
+from bester.server.settings import (
+    attached_rules,
+    exchange_limits,
+    make_leases,
+    make_listener,
+    make_receipts,
+    make_stores,
+    type_rules,
+)
 from bester.server.supervisor import Supervisor
 from bester.server.tracing import Tracing
-from bester.store.receipts import SqliteReceipts
 
 log = logging.getLogger("bester.server")
 
@@ -89,6 +96,7 @@ class Server:
         self.hall = hall = Hall(config)
         hall.gate = Gate(hall)
         self._bus: Bus | None = None
+        name = ""
         if config.cluster is not None:
             name = node_name(config.cluster)
             self._bus = Bus(bus_options(config.cluster), f"{config.server.name} {name}")
@@ -98,7 +106,7 @@ class Server:
         hall.mailboxes = Mailboxes(hall, hall.messages)
         hall.classic = ClassicCalls(hall)
         hall.forwarding = Forwarding(hall)
-        hall.receipts = Receipts(hall, SqliteReceipts(config.storage.receipts))
+        hall.receipts = Receipts(hall, make_receipts(config, self._bus, name))
         hall.supervisor = Supervisor(hall)
         hall.sampler = Sampler(hall)
         self._read = read
