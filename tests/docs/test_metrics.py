@@ -28,6 +28,8 @@ async def test_every_metric(root: Path) -> None:
         _, text, _ = await play.get("/metrics")
     found = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE bester_")}
     found.add("bester_spans_total")  # only where they are configured
+    found |= {"bester_nodes", "bester_bus_up", "bester_bus_losses_total"}  # and these in a cluster
+    found |= {f"bester_nodes_{name}_total" for name in ("asked", "brought", "done_for")}
     named = {name for names, _ in rows(root, "Metrics") for name in names if name.startswith("bester_")}
     # The text format names an info's sample otherwise than its family.
     assert {re.sub("_info$", "", name) for name in found} == {re.sub("_info$", "", name) for name in named}

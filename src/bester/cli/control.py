@@ -59,6 +59,8 @@ class Control:
             ControlError: the socket cannot be used.
         """
         self.path = path
+        self.missing: tuple[str, ...] = ()
+        """The server's nodes that did not answer in time, so that the last result is without them."""
         self._framer = Framer(MAX_REPORT)
         self._bodies: list[bytes] = []
         self._count = 0
@@ -111,6 +113,7 @@ class Control:
                 continue
             if answer.header.status != "good":
                 raise CommandRefused(answer.payload.error or ReportError(message="reported bad, without a reason"))
+            self.missing = answer.payload.missing
             return decode_data(answer.payload.data)
 
     def _next_body(self) -> bytes:

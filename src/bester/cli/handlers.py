@@ -7,10 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from bester.cli.output import BAD, GOOD, NO_CONNECTION, fail, quiet_pipe, safe, say, say_json
+from bester.cli.output import BAD, GOOD, NO_CONNECTION, at_node, fail, quiet_pipe, safe, say, say_json
 from bester.cli.settings import ConfigOption, JsonOption, load_config, open_control, run_control
 
 TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="The type that it serves.", show_default=False)]
+NodeOption = Annotated[
+    str | None, typer.Option("--node", metavar="NODE", help="At this node of a cluster alone.", show_default=False)
+]
 LOOK_S = 0.5
 """How often new lines are asked for."""
 MOST_LINES = 500
@@ -40,19 +43,20 @@ def log(
     type: TypeArgument,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=MOST_LINES, help="At most so many.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what it writes, until ^C.")] = False,
+    node: NodeOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what the server's process of a type wrote; handlers that attach by themselves have logs of their own."""
+    """Show what the server's process of a type wrote. Handlers that attach by themselves have logs of their own."""
     from bester.cli.control import CommandRefused, ControlError
 
     with open_control(load_config(config)) as control, quiet_pipe():
         try:
-            found = control.run("handlerLog", type=type, lines=max(lines, MOST_LINES if follow else 0))
+            found = control.run("handlerLog", type=type, lines=max(lines, MOST_LINES if follow else 0), node=node)
             _say_lines(found[-lines:] if lines else [], json)
             while follow:
                 time.sleep(LOOK_S)
-                now = control.run("handlerLog", type=type, lines=MOST_LINES)
+                now = control.run("handlerLog", type=type, lines=MOST_LINES, node=node)
                 _say_lines(newer(found, now), json)
                 found = now
         except KeyboardInterrupt:
@@ -72,28 +76,29 @@ def newer(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[
     return now
 
 
-def start(type: TypeArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Let a classic handler that was stopped be asked again; its process, where the server keeps one, is started."""
-    result = run_control(load_config(config), "startHandler", type=type)
+def start(type: TypeArgument, node: NodeOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Let a classic handler that was stopped be asked again. Its process, where the server keeps one, is started."""
+    result = run_control(load_config(config), "startHandler", type=type, node=node)
     if json:
         say_json(result)
         return
-    pid = (result["process"] or {}).get("pid")
-    say(f"the handler of {type} is asked again" + (f"; its process has the pid {pid}" if pid else ""))
+    process = result["process"] or {}
+    pid = process.get("pid")
+    say(f"the handler of {type} is asked again" + (f"; its process has the pid {pid}{at_node(process)}" if pid else ""))
 
 
-def stop(type: TypeArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Stop a type's handlers at once: the server's process, and the connections of those that attached."""
-    result = run_control(load_config(config), "stopHandler", type=type)
+def stop(type: TypeArgument, node: NodeOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Stop a type's handlers at once. This ends the server's process, and the connections of those that attached."""
+    result = run_control(load_config(config), "stopHandler", type=type, node=node)
     if json:
         say_json(result)
     else:
         say(f"stopped for {type}: {_stopped(result)}")
 
 
-def drain(type: TypeArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Give a type's handlers nothing new, and stop them when they have answered what they have."""
-    result = run_control(load_config(config), "drainHandler", type=type)
+def drain(type: TypeArgument, node: NodeOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Let a type's handlers finish, and stop them. They are given nothing new."""
+    result = run_control(load_config(config), "drainHandler", type=type, node=node)
     if json:
         say_json(result)
     else:
@@ -102,7 +107,8 @@ def drain(type: TypeArgument, config: ConfigOption = None, json: JsonOption = Fa
 
 def _stopped(result: dict[str, Any]) -> str:
     process = "the server's process" if result["process"] else "no process of the server"
-    return f"{process}, {result['attached']} attached"
+    where = f", at {', '.join(result['nodes'])}" if result.get("nodes") else ""
+    return f"{process}, {result['attached']} attached{where}"
 
 
 def _say_lines(rows: list[dict[str, Any]], json: bool) -> None:
@@ -110,7 +116,8 @@ def _say_lines(rows: list[dict[str, Any]], json: bool) -> None:
         if json:
             say_json(row)
         else:
-            say(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(row['time']))}  {row['line']}")
+            at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"]))
+            say(f"{at}{at_node(row)}  {row['line']}")
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -122,7 +129,10 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for column in ("type", "state", "served by", "answered", "failed", "active", "waiting", "mean ms", "last error"):
         table.add_column(column)
     for row in rows:
-        by = [f"{one['name'] or 'attached'} ({one['outstanding']}/{one['concurrency']})" for one in row["attached"]]
+        by = [
+            f"{one['name'] or 'attached'}{at_node(one)} ({one['outstanding']}/{one['concurrency']})"
+            for one in row["attached"]
+        ]
         by += ["classic" + _pid(row["process"])] if row["classic"] else []
         numbers = (row["answered"], row["failed"], row["active"], row["waiting"], row["meanMs"] or "")
         cells = (row["type"], _state(row), ", ".join(by) or "nobody", *numbers, row["lastError"] or "")
@@ -140,4 +150,4 @@ def _state(row: dict[str, Any]) -> str:
 
 def _pid(process: dict[str, Any] | None) -> str:
     pid = (process or {}).get("pid")
-    return f" (pid {pid})" if pid else ""
+    return f" (pid {pid}{at_node(process or {})})" if pid else ""

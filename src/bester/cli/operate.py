@@ -6,21 +6,30 @@ from typing import Annotated
 
 import typer
 
-from bester.cli.output import say, say_json, warn
+from bester.cli.output import BAD, say, say_json, warn
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
 
 
-def reload(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Let the running server read its configuration again; a wrong one changes nothing."""
-    result = run_control(load_config(config), "reload")
+def reload(
+    nodes: Annotated[bool, typer.Option("--nodes", help="All nodes of a cluster, each its own file.")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Let the running server read its configuration again. A wrong one changes nothing."""
+    result = run_control(load_config(config), "reload", nodes=nodes)
     if json:
         say_json(result)
         return
     for line in result["warnings"]:
         warn(f"warning: {line}")
-    say("the configuration was reloaded")
+    refused = [row for row in result.get("nodes", ()) if "error" in row]
+    for row in refused:
+        warn(f"node {row['node']}: nothing has changed: {row['error']['message']}")
+    say("the configuration was reloaded" + (", but not everywhere" if refused else ""))
     if result["restartNeeded"]:
         say("these take effect at the next start: " + ", ".join(result["restartNeeded"]))
+    if refused:
+        raise typer.Exit(BAD)
 
 
 def kick(

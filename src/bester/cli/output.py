@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -32,6 +32,11 @@ EXIT_STATUS = (
 def say(text: str) -> None:
     """Prints a line for people; control characters in it are shown as their escapes."""
     print(safe(text), flush=True)
+
+
+def at_node(row: dict[str, Any]) -> str:
+    """Says which node something is at, where the server has several."""
+    return f" at {row['node']}" if row.get("node") else ""
 
 
 def warn(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,8 +63,16 @@ def run_control(config: Config, command: str, /, **args: object) -> Any:
 
     with open_control(config) as control:
         try:
-            return control.run(command, **args)
+            result = control.run(command, **args)
         except CommandRefused as error:
             fail(str(error), BAD)
         except ControlError as error:
             fail(str(error), NO_CONNECTION)
+        warn_of_missing(control.missing)
+        return result
+
+
+def warn_of_missing(nodes: Sequence[str]) -> None:
+    """Says which nodes did not answer, if there are any."""
+    if nodes:
+        warn(f"without {', '.join(nodes)}: no answer in time")

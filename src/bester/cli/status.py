@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, fail, quiet_pipe, safe, say, say_json
-from bester.cli.settings import ConfigOption, JsonOption, load_config, open_control, run_control
+from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, at_node, fail, quiet_pipe, safe, say, say_json
+from bester.cli.settings import (
+    ConfigOption,
+    JsonOption,
+    load_config,
+    open_control,
+    run_control,
+    warn_of_missing,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -29,7 +36,10 @@ def status(
     interval: Annotated[float, typer.Option(min=0.1, max=3600.0, metavar="SECONDS", help="How often.")] = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """Show the running server's listeners, clients, handlers, servers, rates and problems."""
+    """Show how the running server is doing.
+
+    That is its listeners, clients, handlers, servers, rates and problems.
+    """
     loaded = load_config(config)
     if check:
         if watch:
@@ -47,7 +57,7 @@ def _check(problems: list[dict[str, Any]], json: bool) -> int:
         if json:
             say_json(row)
         else:
-            say(" ".join(f"{row['what']}: {row['name']}: {row['detail']}".split()))
+            say(" ".join(f"{row['what']}: {row['name']}{at_node(row)}: {row['detail']}".split()))
     return BAD if problems else GOOD
 
 
@@ -88,6 +98,7 @@ def _ask(control: Control) -> dict[str, Any]:
     try:
         found: dict[str, Any] = control.run("status")
         found["clients"] = control.run("listClients")
+        warn_of_missing(control.missing)
     except ControlError as error:
         fail(str(error), NO_CONNECTION)
     return found
@@ -120,7 +131,8 @@ def tables(found: dict[str, Any]) -> Group:
     head.add_row("server", safe(str(found["server"])))
     if own := found["identity"]:
         head.add_row("identity", f"key {own['key']}, certificate until {_day(own['expires'])}")
-    head.add_row("running", f"{_duration(found['uptime'])}, pid {found['pid']}")
+    where = f", node {found['node']}" if "node" in found else ""
+    head.add_row("running", safe(f"{_duration(found['uptime'])}, pid {found['pid']}{where}"))
     head.add_row("listening", ", ".join(found["listeners"]) or "nowhere yet")
     head.add_row(
         "connections",
@@ -140,26 +152,46 @@ def tables(found: dict[str, Any]) -> Group:
     head.add_row("to servers", ", ".join(f"{found['toServers'][name]} {name}" for name in outcomes))
     kinds = {"handlers": _handlers, "clients": _clients, "servers": _servers}
     shown = [table(found[name]) if found[name] else f"no {name}" for name, table in kinds.items()]
+    nodes = [_nodes(found["nodes"])] if "nodes" in found else []
     warned = [_problems(found["problems"])] if found.get("problems") else []
-    return Group(head, *warned, *shown)
+    return Group(head, *nodes, *warned, *shown)
+
+
+def _nodes(rows: list[dict[str, Any]]) -> Table:
+    table = _table("nodes", "node", "release", "running", "sessions", "connections", "good", "bad", "problems")
+    for row in rows:
+        if row.get("missing"):
+            cells: tuple[Any, ...] = (row["node"], row["version"] or "", "does not answer")
+        else:
+            bad = sum(row["messages"]["bad"].values())
+            running = f"{_duration(row['uptime'])}, pid {row['pid']}"
+            numbers = (row["sessions"], row["connections"], row["messages"]["good"], bad, row["problems"])
+            cells = (row["node"], row["version"], running, *numbers)
+        table.add_row(*(safe(str(cell)) for cell in cells))
+    return table
 
 
 def _problems(rows: list[dict[str, Any]]) -> Table:
-    table = _table("problems", "what", "which", "since", "detail")
+    with_nodes = any("node" in row for row in rows)
+    table = _table("problems", "what", "which", "since", "detail", *(["node"] if with_nodes else []))
     for row in rows:
         since = row.get("since")
         when = f"{_duration(max(0, int(time.time() - since)))} ago" if since else ""
-        table.add_row(*(safe(str(cell)) for cell in (row["what"], row["name"], when, row["detail"])))
+        node = [row.get("node", "")] if with_nodes else []
+        table.add_row(*(safe(str(cell)) for cell in (row["what"], row["name"], when, row["detail"], *node)))
     return table
 
 
 def _handlers(rows: list[dict[str, Any]]) -> Table:
     table = _table("handlers", "type", "served by", "answered", "failed", "active", "waiting", "mean ms", "last error")
     for row in rows:
-        by = [f"{one['name'] or 'attached'} ({one['outstanding']}/{one['concurrency']})" for one in row["attached"]]
+        by = [
+            f"{one['name'] or 'attached'}{at_node(one)} ({one['outstanding']}/{one['concurrency']})"
+            for one in row["attached"]
+        ]
         if not by and row["classic"]:
             process = row["process"] or {}
-            by = ["classic" + (f" (pid {process['pid']})" if process.get("pid") else "")]
+            by = ["classic" + (f" (pid {process['pid']}{at_node(process)})" if process.get("pid") else "")]
         cells = [row["type"], ", ".join(by) or "nobody", row["answered"], row["failed"], row["active"], row["waiting"]]
         table.add_row(*(safe(str(cell)) for cell in (*cells, row["meanMs"] or "", row["lastError"] or "")))
     return table
@@ -169,7 +201,8 @@ def _clients(rows: list[dict[str, Any]]) -> Table:
     table = _table("clients", "account", "from", "connected", "in flight")
     for row in rows[:100]:
         for session in row["sessions"]:
-            cells = (row["username"], session["address"], _duration(session["seconds"]), session["inFlight"])
+            where = session["address"] + at_node(session)
+            cells = (row["username"], where, _duration(session["seconds"]), session["inFlight"])
             table.add_row(*(safe(str(cell)) for cell in cells))
     if len(rows) > 100:
         table.add_row(f"and {len(rows) - 100} more")
@@ -180,7 +213,7 @@ def _servers(rows: list[dict[str, Any]]) -> Table:
     names = ("name", "address", "link", "verified", "links from it", "in flight", "waiting", "given up", "next try")
     table = _table("servers", *names, "last error")
     for row in rows[:100]:
-        link = row["link"] + (f" for {_duration(row['seconds'])}" if "seconds" in row else "")
+        link = row["link"] + at_node(row) + (f" for {_duration(row['seconds'])}" if "seconds" in row else "")
         next_try = f"in {_duration(row['retryIn'])}" if row["retryIn"] is not None else ""
         where = (row["name"], row["address"], link, row["verified"] or "no")
         numbers = (row["incoming"], row["inFlight"], row["waiting"], row["dead"])

@@ -33,7 +33,7 @@ def trace(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what became of messages, newest first; with ID all that is known of one."""
+    """Show what became of messages, newest first. With ID it is all that is known of one."""
     found = run_control(
         load_config(config),
         "trace",
@@ -56,10 +56,18 @@ def trace(
             _print(rows)
         if not rows and not json:
             say("no receipt" + (f" of {id}" if id is not None else ""))
+        if not json:
+            say_how_far(found)
         if found["unrecorded"] and not json:
             say(f"{found['unrecorded']} messages since the start were too many to record, and only counted")
     if id is not None and not rows:
         raise typer.Exit(BAD)
+
+
+def say_how_far(found: dict[str, Any]) -> None:
+    """Says where looking through the receipts ended, if that was before all of them."""
+    if "lookedSince" in found:
+        say(f"there are too many receipts: only those since {moment(found['lookedSince'])} were looked at")
 
 
 def begin(age: str | None) -> float:
@@ -78,7 +86,8 @@ def show(row: dict[str, Any]) -> None:
 
     sender = row["from"] or "an unproven server"
     say(f"{moment(row['at'])}  {sender} -> {row['type']}  {outcome_of(row)}  {row['ms']} ms")
-    say(f"trace {row['trace']}, the sender's id {row['id']!r}")
+    where = f", node {row['node']}" if "node" in row else ""
+    say(f"trace {row['trace']}, the sender's id {row['id']!r}{where}")
     for one in (row["recipients"] or {}).get("first", []):
         say(f"  {one['to']}  {one['status']}" + (f" ({one['code']})" if "code" in one else ""))
     told = len((row["recipients"] or {}).get("first", []))
@@ -105,11 +114,24 @@ def _print(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("when", "from", "type", "id", "outcome", "ms", "recipients", "trace"):
+    with_nodes = any("node" in row for row in rows)
+    for column in (
+        "when",
+        "from",
+        "type",
+        "id",
+        "outcome",
+        "ms",
+        "recipients",
+        "trace",
+        *(["node"] if with_nodes else []),
+    ):
         table.add_column(column)
     for row in rows:
         counts = (row["recipients"] or {}).get("counts", {})
         told = ", ".join(f"{count} {status}" for status, count in counts.items())
         cells = (moment(row["at"]), row["from"] or "", row["type"], row["id"], row["outcome"], row["ms"], told)
-        table.add_row(*(safe(str(cell)) for cell in (*cells, row["trace"])))
+        table.add_row(
+            *(safe(str(cell)) for cell in (*cells, row["trace"], *([row.get("node", "")] if with_nodes else [])))
+        )
     Console(highlight=False, markup=False, emoji=False).print(table)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bester.cli.output import quiet_pipe, say, say_json
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
-from bester.cli.trace import SinceOption, begin, moment
+from bester.cli.trace import SinceOption, begin, moment, say_how_far
 
 
 def why(since: SinceOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show what failed in the last hour, grouped by cause, with what to do about it."""
+    """Show what failed lately, by cause, and what to do about it. Lately is the last hour, or --since."""
     found = run_control(load_config(config), "why", since=begin(since) if since is not None else None)
     with quiet_pipe():
         if json:
@@ -21,7 +21,9 @@ def why(since: SinceOption = None, config: ConfigOption = None, json: JsonOption
             last = cause["last"]
             say(f"{cause['count']} x {cause['code']} for type {cause['type']}: {last['message'] or 'no text'}")
             sender = last["from"] or "an unproven server"
-            say(f"    last: {moment(last['at'])} from {sender}, bester trace {last['trace']}")
+            where = f" at node {last['node']}" if "node" in last else ""
+            say(f"    last: {moment(last['at'])} from {sender}{where}, bester trace {last['trace']}")
             say(f"    {cause['advice']}")
+        say_how_far(found)
         if found["unrecorded"]:
             say(f"{found['unrecorded']} messages since the start were too many to record, and only counted")

@@ -15,6 +15,8 @@ class Subjects:
         self.root = f"bester.{token(server)}"
         self.all = f"{self.root}.nodes"
         """All nodes."""
+        self.presence = f"{self.root}.presence"
+        """Which accounts' sessions come and go; only nodes listen where somebody watches."""
         self.account_prefix = f"{self.root}.account."
 
     def node(self, node: str) -> str:

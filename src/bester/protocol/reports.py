@@ -131,6 +131,7 @@ class ReportPayload(Struct, rename="camel"):
     features: tuple[str, ...] = ()
     server: str | None = None
     limits: Limits | None = None
+    missing: tuple[str, ...] = ()
 
     def report(self, good: bool) -> Report:
         """Returns this as a report."""

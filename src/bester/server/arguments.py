@@ -60,11 +60,17 @@ class SomeClients(Struct):
 
 class HandledType(Struct):
     type: str
+    node: str | None = None
 
 
 class HandlerOutput(Struct):
     type: str
     lines: int = 100
+    node: str | None = None
+
+
+class Reload(Struct):
+    nodes: bool = False
 
 
 class QueuePage(Struct):

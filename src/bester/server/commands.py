@@ -16,15 +16,12 @@ from bester.errors import (
     BesterError,
     Internal,
     NotAllowed,
-    SessionEnded,
-    UnknownAccount,
     UnknownCommand,
 )
 from bester.net.peers import Remote
 from bester.protocol import frames
 from bester.protocol.messages import Payload
-from bester.protocol.names import username
-from bester.server import problems, queue, views
+from bester.server import queue, views
 from bester.server.arguments import (
     AccountName,
     Credentials,
@@ -37,6 +34,7 @@ from bester.server.arguments import (
     PasswordChange,
     QueueEntry,
     QueuePage,
+    Reload,
     Retry,
     Roles,
     Since,
@@ -44,7 +42,9 @@ from bester.server.arguments import (
     Traced,
     read_command,
 )
+from bester.server.receipts import check_limit
 from bester.server.supervisor import KEPT_LINES
+from bester.server.whole import Whole
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -66,6 +66,7 @@ class CommandCall:
         self.closes = False
         """Whether the connection is to be closed after the report."""
         self.logged_out = False
+        self.whole = Whole(hall)
 
     async def run(self, payload: Payload) -> bytes:
         """Runs what a builtin message asks for, and returns the report's frame."""
@@ -73,7 +74,9 @@ class CommandCall:
         try:
             result = await self.result(payload.data)
             data = frames.encode_text(result) if result is not None else None
-            return frames.report(payload.id, data=data)
+            missing = self.whole.missing
+            fields = b',"missing":' + bytes(frames.encode_text(sorted(missing))) if missing else b""
+            return frames.report(payload.id, data=data, fields=fields)
         except BesterError as refusal:
             error = refusal
         except Exception:
@@ -153,7 +156,7 @@ async def _list_types(call: CommandCall, _: NoArgs) -> object:
 
 
 async def _server_info(call: CommandCall, _: NoArgs) -> object:
-    return views.server_info(call.hall)
+    return await call.whole.server_info()
 
 
 # -- for operators ----------------------------------------------------------------------------------------------
@@ -162,16 +165,11 @@ async def _server_info(call: CommandCall, _: NoArgs) -> object:
 async def _list_clients(call: CommandCall, args: SomeClients) -> object:
     if args.limit is not None and args.limit < 1:
         raise BadArguments("limit must be at least 1")
-    return views.clients(call.hall, args.after, args.limit)
+    return await call.whole.clients(args.after, args.limit)
 
 
 async def _kick(call: CommandCall, args: AccountName) -> object:
-    sessions = call.hall.exchange.presence.sessions(username(args.username))
-    if not sessions:
-        raise UnknownAccount("no session of this account is connected")
-    for session in sessions:
-        session.carrier.end_session(SessionEnded("the session was ended by an operator"))
-    return {"sessions": len(sessions)}
+    return {"sessions": await call.whole.kick(args.username)}
 
 
 async def _add_account(call: CommandCall, args: NewAccount) -> object:
@@ -194,29 +192,29 @@ async def _set_roles(call: CommandCall, args: Roles) -> None:
 async def _list_accounts(call: CommandCall, args: Page) -> object:
     if not 1 <= args.limit <= 10_000:
         raise BadArguments("limit must be from 1 to 10000")
-    return await views.accounts(call.hall, args.after, args.limit)
+    return await call.whole.accounts(args.after, args.limit)
 
 
 async def _list_handlers(call: CommandCall, _: NoArgs) -> object:
-    return views.handlers(call.hall)
+    return await call.whole.handlers()
 
 
 async def _start_handler(call: CommandCall, args: HandledType) -> object:
-    return await call.hall.supervisor.start_type(args.type)
+    return await call.whole.start_handler(args.type, args.node)
 
 
 async def _stop_handler(call: CommandCall, args: HandledType) -> object:
-    return await call.hall.supervisor.stop_type(args.type)
+    return await call.whole.stop_handler(args.type, args.node)
 
 
 async def _drain_handler(call: CommandCall, args: HandledType) -> object:
-    return call.hall.supervisor.drain_type(args.type)
+    return await call.whole.drain_handler(args.type, args.node)
 
 
 async def _handler_log(call: CommandCall, args: HandlerOutput) -> object:
     if not 0 <= args.lines <= KEPT_LINES:
         raise BadArguments(f"lines must be from 0 to {KEPT_LINES}")
-    return call.hall.supervisor.output(args.type, args.lines)
+    return await call.whole.handler_log(args.type, args.lines, args.node)
 
 
 async def _identity(call: CommandCall, _: NoArgs) -> object:
@@ -224,15 +222,15 @@ async def _identity(call: CommandCall, _: NoArgs) -> object:
 
 
 async def _list_servers(call: CommandCall, _: NoArgs) -> object:
-    return await views.destinations(call.hall)
+    return await call.whole.servers()
 
 
 async def _status(call: CommandCall, _: NoArgs) -> object:
-    return await views.status(call.hall)
+    return await call.whole.status()
 
 
 async def _problems(call: CommandCall, _: NoArgs) -> object:
-    return await problems.find(call.hall)
+    return await call.whole.problems()
 
 
 async def _list_queue(call: CommandCall, args: QueuePage) -> object:
@@ -252,15 +250,19 @@ async def _drop_queue(call: CommandCall, args: Drop) -> object:
 
 
 async def _trace(call: CommandCall, args: Traced) -> object:
-    return await call.hall.receipts.trace(args.id, args.account, args.type, args.outcome, args.since, args.limit)
+    check_limit(args.limit)
+    unrecorded = await call.whole.unrecorded()
+    found = await call.hall.receipts.trace(args.id, args.account, args.type, args.outcome, args.since, args.limit)
+    return found | {"unrecorded": unrecorded}
 
 
 async def _why(call: CommandCall, args: Since) -> object:
-    return await call.hall.receipts.why(args.since)
+    unrecorded = await call.whole.unrecorded()
+    return await call.hall.receipts.why(args.since) | {"unrecorded": unrecorded}
 
 
-async def _reload(call: CommandCall, _: NoArgs) -> object:
-    return await call.hall.reload()
+async def _reload(call: CommandCall, args: Reload) -> object:
+    return await call.whole.reload(args.nodes)
 
 
 async def _drain(call: CommandCall, _: NoArgs) -> object:
@@ -299,6 +301,6 @@ COMMANDS: dict[str, Command] = {
     "why": Command(Since, _why, admin=True, help="what failed lately, by cause, and what to do about it"),
     "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
     "problems": Command(NoArgs, _problems, admin=True, help="what is wrong, or is about to be"),
-    "reload": Command(NoArgs, _reload, admin=True, help="read the configuration again"),
+    "reload": Command(Reload, _reload, admin=True, help="read the configuration again"),
     "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),
 }

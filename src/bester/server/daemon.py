@@ -31,10 +31,17 @@ from bester.server.notify import Notifier
 from bester.server.problems import Watch
 from bester.server.receipts import Receipts
 from bester.server.sampling import Sampler
-from bester.server.settings import attached_rules, exchange_limits, make_listener, make_stores, type_rules
+from bester.server.settings import (
+    attached_rules,
+    exchange_limits,
+    make_leases,
+    make_listener,
+    make_receipts,
+    make_stores,
+    type_rules,
+)
 from bester.server.supervisor import Supervisor
 from bester.server.tracing import Tracing
-from bester.store.receipts import SqliteReceipts
 
 log = logging.getLogger("bester.server")
 
@@ -89,16 +96,17 @@ class Server:
         self.hall = hall = Hall(config)
         hall.gate = Gate(hall)
         self._bus: Bus | None = None
+        name = ""
         if config.cluster is not None:
             name = node_name(config.cluster)
             self._bus = Bus(bus_options(config.cluster), f"{config.server.name} {name}")
-            hall.nodes = Nodes(hall, self._bus, name)
+            hall.nodes = Nodes(hall, self._bus, name, make_leases(config, self._bus))
         accounts, hall.messages = make_stores(config, hall.store_lost, self._bus)
         hall.accounts = AccountService(hall, accounts)
         hall.mailboxes = Mailboxes(hall, hall.messages)
         hall.classic = ClassicCalls(hall)
         hall.forwarding = Forwarding(hall)
-        hall.receipts = Receipts(hall, SqliteReceipts(config.storage.receipts))
+        hall.receipts = Receipts(hall, make_receipts(config, self._bus, name))
         hall.supervisor = Supervisor(hall)
         hall.sampler = Sampler(hall)
         self._read = read
@@ -138,6 +146,8 @@ class Server:
             hall.nodes.open()
         await hall.accounts.open()
         await hall.messages.open()
+        if hall.nodes is not None:
+            await hall.nodes.holding.open()
         hall.receipts.open()
         if config.tracing is not None:
             hall.tracing = Tracing(hall, config.tracing)
@@ -326,6 +336,8 @@ class Server:
         await hall.all_closed(timeout_s=1.0)
         await hall.accounts.close()
         await hall.messages.close()
+        if hall.nodes is not None:
+            await hall.nodes.holding.close()
         await hall.receipts.close()
         if hall.tracing is not None:
             await hall.tracing.close()

@@ -12,6 +12,7 @@ from bester.errors import BesterError, Overloaded
 from bester.protocol.informer import Query, answer, decode_query, event, failed
 from bester.server import views
 from bester.server.connection import Connection
+from bester.server.whole import Whole
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -51,7 +52,7 @@ class InformerConnection(Connection):
         self._waiting.clear()
         if self._watching:
             self._watching = False
-            self.hall.presence_watchers.remove(self._presence_changed)
+            self._unwatch()
 
     async def _run(self) -> None:
         while self._waiting and not self.ended:
@@ -73,33 +74,50 @@ class InformerConnection(Connection):
             self.end()
 
     async def _look_up(self, query: Query) -> Any:
-        hall = self.hall
+        hall, whole = self.hall, Whole(self.hall)
         match query.type:
             case "listClients":
-                return hall.exchange.presence.usernames()
+                return await whole.usernames()
             case "isClient":
-                return hall.exchange.presence.find(_name(query)) is not None
+                return await whole.is_online(_name(query))
             case "isAccount":
                 return await hall.accounts.exists(_name(query))
             case "rolesOf":
                 return await hall.accounts.roles(_name(query))
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
-                info = views.server_info(hall)
+                info = await whole.server_info()
                 return info | {"clientCount": str(info["clientCount"]), "name": hall.config.server.name}
             case "listTypes":
                 return views.types(hall)
             case "listServers":
                 return [server["name"] for server in views.servers(hall)]
             case "watchClients":
-                if not self._watching and not self.ended:
-                    self._watching = True
-                    hall.presence_watchers.append(self._presence_changed)
-                return hall.exchange.presence.usernames()
+                return await self._watch()
             case "quit":
                 return None
             case _:
                 raise _Refused
+
+    async def _watch(self) -> list[str]:
+        nodes = self.hall.nodes
+        if self._watching or self.ended:
+            return await Whole(self.hall).usernames()
+        if nodes is None:
+            self._watching = True
+            self.hall.presence_watchers.append(self._presence_changed)
+            return self.hall.exchange.presence.usernames()
+        found = await nodes.watching.join(self._presence_changed)
+        self._watching = True
+        if self.ended:  # it was closed meanwhile
+            self.closed()
+        return found
+
+    def _unwatch(self) -> None:
+        if self.hall.nodes is None:
+            self.hall.presence_watchers.remove(self._presence_changed)
+        else:
+            self.hall.nodes.watching.leave(self._presence_changed)
 
     def _presence_changed(self, username: str, online: bool) -> None:
         self.write([event(username, online)])

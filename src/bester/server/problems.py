@@ -19,11 +19,12 @@ from bester.server.sampling import disk
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
+    from bester.server.nodes.nodes import Nodes
     from bester.store.ports import QueueSize
 
 log = logging.getLogger("bester.problems")
 
-KINDS = ("certificate", "deadLetters", "disk", "handler", "loop", "mailbox", "queue", "store")
+KINDS = ("bus", "certificate", "deadLetters", "disk", "handler", "loop", "mailbox", "node", "queue", "store")
 """What ``what`` can be."""
 LOOK_S = 10.0
 REMIND_S = 24 * 60 * 60.0
@@ -63,7 +64,10 @@ class Watch:
         """Looks again and again, until it is cancelled."""
         while True:
             self._asked.clear()
-            self._compare(await find(self.hall))
+            try:
+                self._compare(await find(self.hall))
+            except Exception:  # one look that fails is not to be the last
+                log.exception("problems could not be looked for")
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._asked.wait()
@@ -102,13 +106,23 @@ def in_a_line(problem: Problem) -> str:
 
 async def find(hall: Hall) -> list[Problem]:
     """Returns what is a problem now, at most :data:`MAX_PROBLEMS`."""
-    found = _certificates(hall) + _disk(hall) + _loop(hall) + _handlers(hall)
+    return [*own(hall), *await kept(hall)][:MAX_PROBLEMS]
+
+
+def own(hall: Hall) -> list[Problem]:
+    """Returns those of this process and its machine."""
+    if hall.nodes is None:
+        return _certificates(hall) + _disk(hall) + _loop(hall) + _handlers(hall)
+    return _certificates(hall) + _bus(hall.nodes) + _loop(hall) + _handlers(hall)
+
+
+async def kept(hall: Hall) -> list[Problem]:
+    """Returns those of what the server keeps, which is the same for all nodes of a cluster."""
     try:
-        found += _queues(hall, await hall.messages.queue_sizes())
-        found += await _mailboxes(hall)
+        return _queues(hall, await hall.messages.queue_sizes()) + await _mailboxes(hall)
     except BesterError as error:
-        found.append({"what": "store", "name": str(hall.config.storage.path), "detail": error.message})
-    return found[:MAX_PROBLEMS]
+        where = str(hall.config.storage.path) if hall.nodes is None else "NATS"
+        return [{"what": "store", "name": where, "detail": error.message}]
 
 
 def _certificates(hall: Hall) -> list[Problem]:
@@ -132,6 +146,13 @@ def _disk(hall: Hall) -> list[Problem]:
     if room["free"] < storage.reserve:
         detail += "; nothing more is stored"
     return [{"what": "disk", "name": str(storage.path), "detail": detail}]
+
+
+def _bus(nodes: Nodes) -> list[Problem]:
+    if nodes.bus.up:
+        return []
+    detail = "cannot be reached: nothing is kept, and this node is on its own"
+    return [{"what": "bus", "name": "NATS", "detail": detail}]
 
 
 def _loop(hall: Hall) -> list[Problem]:

@@ -17,9 +17,10 @@ from bester.core.traces import Traces
 from bester.errors import BadArguments
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX
-from bester.store.receipts import Bounds, Receipt, ReceiptStore
+from bester.store.receipts import Bounds, Found, Receipt, ReceiptStore
 
 if TYPE_CHECKING:
+    from bester.config import Config
     from bester.server.hall import Hall
 
 log = logging.getLogger("bester.receipts")
@@ -83,6 +84,11 @@ _report = msgspec.json.Decoder(_Report)
 _result = msgspec.json.Decoder(_Result)
 
 
+def bounds_of(config: Config) -> Bounds:
+    """Returns how many receipts are kept, as the configuration says."""
+    return Bounds(config.limits.receipt_days, config.limits.receipt_rows, config.storage.reserve)
+
+
 class Receipts:
     """What this server remembers of finished messages."""
 
@@ -116,8 +122,7 @@ class Receipts:
         if not entries:
             return
         self.recorded += len(entries)
-        config = self.hall.config
-        bounds = Bounds(config.limits.receipt_days, config.limits.receipt_rows, config.storage.reserve)
+        bounds = bounds_of(self.hall.config)
         traces = self.hall.exchange.traces
         began = time.time() - self.hall.clock()
         self.store.add(lambda: [_receipt(entry, traces, began) for entry in entries], len(entries), bounds)
@@ -128,6 +133,11 @@ class Receipts:
         receipts.good_left = receipts.bad_left = 0
         self.flush()
         await self.store.close()
+
+    async def settle(self) -> None:
+        """Returns when what is finished can be found."""
+        self.flush()
+        await self.store.settle()
 
     @property
     def over_share(self) -> int:
@@ -152,23 +162,16 @@ class Receipts:
         since: float,
         limit: int,
     ) -> dict[str, Any]:
-        """Returns what became of messages, newest first.
-
-        Raises:
-            BadArguments: a limit or a time that is none.
-        """
-        if not 1 <= limit <= MAX_FOUND:
-            raise BadArguments(f"limit must be from 1 to {MAX_FOUND}")
-        self.flush()
+        """Returns what became of messages, newest first; ``limit`` is checked already."""
         found = await self.store.find(
             id=_trace_id(id), sender=account, type=type, outcome=outcome, since=since, limit=limit
         )
-        return {"receipts": [shown(receipt) for receipt in found], "unrecorded": self.unrecorded}
+        return {"receipts": [shown(receipt) for receipt in found]} | _looked(found)
 
     async def why(self, since: float | None) -> dict[str, Any]:
         """Returns the failures since then (seconds since 1970; None: in the last hour) by their causes."""
         since = time.time() - WHY_S if since is None else since
-        self.flush()
+        found = await self.store.causes(since)
         causes = [
             {
                 "code": cause.code,
@@ -177,9 +180,23 @@ class Receipts:
                 "last": shown(cause.last),
                 "advice": ADVICE.get(cause.code, OTHER_ADVICE),
             }
-            for cause in await self.store.causes(since)
+            for cause in found
         ]
-        return {"since": since, "causes": causes, "unrecorded": self.unrecorded}
+        return {"since": since, "causes": causes} | _looked(found)
+
+
+def check_limit(limit: int) -> None:
+    """Sees whether so many receipts may be asked for.
+
+    Raises:
+        BadArguments: not so many.
+    """
+    if not 1 <= limit <= MAX_FOUND:
+        raise BadArguments(f"limit must be from 1 to {MAX_FOUND}")
+
+
+def _looked(found: Found[Any]) -> dict[str, float]:
+    return {} if found.looked_since is None else {"lookedSince": round(found.looked_since, 3)}
 
 
 def shown(receipt: Receipt) -> dict[str, Any]:
@@ -195,6 +212,8 @@ def shown(receipt: Receipt) -> dict[str, Any]:
         "ms": receipt.ms,
         "recipients": msgspec.json.decode(receipt.recipients) if receipt.recipients else None,
     }
+    if receipt.node:
+        row["node"] = receipt.node
     if receipt.route:
         row["route"] = msgspec.json.decode(receipt.route)
     return row

@@ -20,6 +20,7 @@ from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.work import Request
 
 if TYPE_CHECKING:
+    from bester.core.tallies import Tally
     from bester.server.hall import Hall
     from bester.store.ports import MailboxSize
 
@@ -168,8 +169,7 @@ class Sampler:
         }
 
     def _counted_types(self) -> dict[str, tuple[int, int, float]]:
-        types = self.hall.exchange.types
-        return {name: (kind.tally.answered, kind.tally.failed, kind.tally.seconds) for name, kind in types.items()}
+        return {name: served(self.hall, kind.tally) for name, kind in self.hall.exchange.types.items()}
 
     # -- movements -----------------------------------------------------------------------------------------------
 
@@ -262,6 +262,26 @@ class Sampler:
         else:
             totals.complete = False
         return totals
+
+
+def served(hall: Hall, tally: Tally) -> tuple[int, int, float]:
+    """Returns how many requests of a type this node's handlers answered and failed, and how long that took in all.
+
+    What other nodes' handlers answered for this one is counted there.
+    """
+    other = hall.nodes.elsewhere.get(tally) if hall.nodes is not None else None
+    if other is None:
+        return tally.answered, tally.failed, tally.seconds
+    seconds = max(0.0, tally.seconds - other.seconds)
+    return tally.answered - other.answered, tally.failed - other.failed, seconds
+
+
+def served_within(hall: Hall, tally: Tally) -> list[int]:
+    """Returns how long they took, in the buckets of :attr:`Tally.buckets`."""
+    other = hall.nodes.elsewhere.get(tally) if hall.nodes is not None else None
+    if other is None:
+        return tally.buckets
+    return [max(0, all - elsewhere) for all, elsewhere in zip(tally.buckets, other.buckets, strict=True)]
 
 
 def disk(path: str) -> dict[str, int] | None:

@@ -14,7 +14,9 @@ from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
 from bester.net.tls import server_context
 from bester.protocol.names import username
-from bester.store.ports import AccountStore, MessageStore
+from bester.server.receipts import bounds_of
+from bester.store.ports import AccountStore, LeaseStore, MessageStore
+from bester.store.receipts import ReceiptStore, SqliteReceipts
 
 if TYPE_CHECKING:
     from bester.bus.connection import Bus
@@ -107,6 +109,15 @@ def make_stores(
     return _accounts(config, database), SqliteMessages(database)
 
 
+def make_leases(config: Config, bus: Bus) -> LeaseStore:
+    """Returns the driver for what only one node of a cluster does, not yet opened; ``bus`` is open before it is."""
+    from bester.store.jetstream.leases import JetStreamLeases
+    from bester.store.jetstream.names import Names
+
+    assert config.cluster is not None
+    return JetStreamLeases(bus, Names(config.server.name), config.cluster.replicas)
+
+
 @asynccontextmanager
 async def open_stores(config: Config, messages: bool = True) -> AsyncIterator[tuple[AccountStore, MessageStore]]:
     """Opens the stores of a server that does not run, on this machine at least; they are closed at the end.
@@ -142,6 +153,17 @@ async def open_bus(config: Config, what: str) -> AsyncIterator[Bus]:
         yield bus
     finally:
         await bus.close()
+
+
+def make_receipts(config: Config, bus: Bus | None = None, node: str = "") -> ReceiptStore:
+    """Returns what keeps receipts, not yet opened: a file of this server's, or a stream that its nodes share."""
+    if bus is not None and config.cluster is not None:
+        from bester.store.jetstream.names import Names
+        from bester.store.jetstream.receipts import JetStreamReceipts
+
+        names, replicas = Names(config.server.name), config.cluster.replicas
+        return JetStreamReceipts(bus, names, node, bounds_of(config), replicas)
+    return SqliteReceipts(config.storage.receipts)
 
 
 def _database(config: Config, on_lost: Callable[[BaseException], None] | None) -> Database:

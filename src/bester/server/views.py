@@ -13,15 +13,14 @@ from bester.core.drops import Drop
 from bester.core.endpoints import Peer
 from bester.net.fingerprints import spelled
 from bester.server import problems
-from bester.server.sampling import disk
+from bester.server.sampling import disk, served
 from bester.store.database import Shared
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
-    from bester.core.tallies import Tally
     from bester.net.fingerprints import Shown
     from bester.server.hall import Hall
-    from bester.store.ports import Account, MailboxSize, Queued
+    from bester.store.ports import Account, MailboxSize, Queued, QueueSize
 
 
 def types(hall: Hall) -> list[str]:
@@ -34,10 +33,10 @@ def listeners(hall: Hall) -> dict[str, dict[str, str]]:
     return {f"listener{index}": {"address": url} for index, url in enumerate(hall.listener_urls)}
 
 
-def server_info(hall: Hall) -> dict[str, Any]:
+def server_info(hall: Hall, clients: int) -> dict[str, Any]:
     """What anyone who is logged in may know of the server (sections 5 and 9)."""
     return {
-        "clientCount": len(hall.exchange.presence.usernames()),
+        "clientCount": clients,
         "adminInfo": hall.config.admin.info,
         "listeners": listeners(hall),
     }
@@ -66,7 +65,7 @@ def clients(hall: Hall, after: str = "", limit: int | None = None) -> list[dict[
 
 
 async def accounts(hall: Hall, after: str, limit: int) -> list[dict[str, Any]]:
-    """A page of the accounts, with how many sessions they have and what is in their mailboxes."""
+    """A page of the accounts, with how many sessions they have here and what is in their mailboxes."""
     found: list[Account] = await hall.accounts.list(after, limit)
     sizes: dict[str, MailboxSize] = {}
     while found and (page := await hall.messages.mailbox_sizes(after, limit)):
@@ -94,6 +93,7 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
     now = hall.clock()
     rows: list[dict[str, Any]] = []
     for name, kind in sorted(hall.exchange.types.items()):
+        answered, failed, seconds = served(hall, kind.tally)
         rows.append(
             {
                 "type": name,
@@ -112,17 +112,13 @@ def handlers(hall: Hall) -> list[dict[str, Any]]:
                 "down": hall.supervisor.is_down(name),
                 "active": kind.active,
                 "waiting": sum(len(lane.waiting) for lane in kind.lanes.values()),
-                "answered": kind.tally.answered,
-                "failed": kind.tally.failed,
-                "meanMs": _mean_ms(kind.tally),
+                "answered": answered,
+                "failed": failed,
+                "meanMs": round(1000 * seconds / answered, 3) if answered else None,
                 "lastError": kind.last_error or None,
             }
         )
     return rows
-
-
-def _mean_ms(tally: Tally) -> float | None:
-    return round(1000 * tally.seconds / tally.answered, 3) if tally.answered else None
 
 
 def _classic_socket(hall: Hall, kind: HandlerType) -> str | None:
@@ -167,8 +163,13 @@ def _certificates(hall: Hall, name: str) -> dict[str, Any]:
 
 async def destinations(hall: Hall) -> list[dict[str, Any]]:
     """How it goes with the other servers: those of the configuration, and those with anything under way or waiting."""
+    return servers_now(hall, await hall.messages.queue_sizes())
+
+
+def servers_now(hall: Hall, queues: list[QueueSize]) -> list[dict[str, Any]]:
+    """The same, with what waits in these queues."""
     forwarding = hall.forwarding
-    sizes = {size.destination: size for size in await hall.messages.queue_sizes()}
+    sizes = {size.destination: size for size in queues}
     configured = {name: peer.address for name, peer in hall.config.federation.servers.items()}
     incoming: Counter[str] = Counter()
     for connection in forwarding.incoming:
@@ -183,7 +184,7 @@ async def destinations(hall: Hall) -> list[dict[str, Any]]:
             link = destination.link
             if link is not None:
                 row |= {"link": "up", "seconds": round(loop_now - link.since, 1), "verified": link.verified}
-            elif destination.carrier is not None:
+            elif destination.carrier is not None and destination.carrier.classic:
                 row["link"] = "classic"
         retry_in_s = destination.retry_in_s() if destination is not None else None
         size = sizes.get(name)
@@ -217,7 +218,12 @@ def queued(row: Queued) -> dict[str, Any]:
     }
 
 
-async def _stored(hall: Hall) -> dict[str, int]:
+async def stored(hall: Hall) -> dict[str, int]:
+    """How much is kept.
+
+    Raises:
+        Internal: the store cannot be reached.
+    """
     totals = await hall.sampler.totals()
     return {
         "accounts": totals.accounts,
@@ -275,9 +281,20 @@ def queues(hall: Hall) -> dict[str, int]:
 
 async def status(hall: Hall) -> dict[str, Any]:
     """Everything at a glance; the numbers count since the start."""
-    exchange = hall.exchange
-    counters = exchange.counters
     room = disk(str(hall.config.storage.path))
+    return {
+        **process(hall),
+        **numbers(hall),
+        "disk": None if room is None else room | {"reserve": hall.config.storage.reserve},
+        "stored": await stored(hall),
+        "handlers": handlers(hall),
+        "servers": await destinations(hall),
+        "problems": await problems.find(hall),
+    }
+
+
+def process(hall: Hall) -> dict[str, Any]:
+    """What is this process's alone."""
     return {
         "server": hall.config.server.name,
         "version": __version__,
@@ -285,6 +302,15 @@ async def status(hall: Hall) -> dict[str, Any]:
         "pid": os.getpid(),
         "uptime": round(time.time() - hall.started, 1),
         "listeners": hall.listener_urls,
+        "loop": {"worstLagMs": round(1000 * hall.sampler.worst_lag_s, 1)},
+    }
+
+
+def numbers(hall: Hall) -> dict[str, Any]:
+    """What is counted, and can be added up."""
+    exchange = hall.exchange
+    counters = exchange.counters
+    return {
         "connections": len(hall.connections),
         "unauthenticated": len(hall.gate),
         "accounts": len(exchange.presence.usernames()),
@@ -311,10 +337,4 @@ async def status(hall: Hall) -> dict[str, Any]:
             "failed": hall.forwarding.failed,
             "linksFrom": len(hall.forwarding.incoming),
         },
-        "loop": {"worstLagMs": round(1000 * hall.sampler.worst_lag_s, 1)},
-        "disk": None if room is None else room | {"reserve": hall.config.storage.reserve},
-        "stored": await _stored(hall),
-        "handlers": handlers(hall),
-        "servers": await destinations(hall),
-        "problems": await problems.find(hall),
     }

@@ -67,6 +67,11 @@ class Receipt(NamedTuple):
     """How many by status, and the first of them by name, as JSON; ``""`` if there were none."""
     route: str
     """Its steps as JSON, where they were recorded; else ``""``."""
+    node: str = ""
+    """Which node of a cluster had it; a file is one server's alone, and does not say so."""
+
+
+_COLUMNS = Receipt._fields[:-1]
 
 
 class Cause(NamedTuple):
@@ -76,6 +81,13 @@ class Cause(NamedTuple):
     type: str
     times: int
     last: Receipt
+
+
+class Found(list[T]):
+    """What was found."""
+
+    looked_since: float | None = None
+    """Back to when (seconds since 1970) it was looked, where that was not as far as asked; None: everywhere."""
 
 
 class Bounds(NamedTuple):
@@ -101,6 +113,9 @@ class ReceiptStore(Protocol):
     def add(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
         """Keeps receipts, which ``make`` makes on the store's thread; ``count`` of them."""
 
+    async def settle(self) -> None:
+        """Returns when all that was given is kept, or lost."""
+
     async def find(
         self,
         *,
@@ -110,7 +125,7 @@ class ReceiptStore(Protocol):
         outcome: str | None = None,
         since: float = 0.0,
         limit: int = 100,
-    ) -> list[Receipt]:
+    ) -> Found[Receipt]:
         """Returns receipts, newest first.
 
         Args:
@@ -121,7 +136,7 @@ class ReceiptStore(Protocol):
             limit: at most so many.
         """
 
-    async def causes(self, since: float) -> list[Cause]:
+    async def causes(self, since: float) -> Found[Cause]:
         """Returns the failures since then by code and type, the most frequent first."""
 
     async def close(self) -> None:
@@ -152,6 +167,9 @@ class SqliteReceipts:
         else:
             self._pending.append(self._thread.submit(self._write, make, count, bounds))
 
+    async def settle(self) -> None:
+        await asyncio.gather(*map(asyncio.wrap_future, self._pending))
+
     async def find(
         self,
         *,
@@ -161,7 +179,7 @@ class SqliteReceipts:
         outcome: str | None = None,
         since: float = 0.0,
         limit: int = 100,
-    ) -> list[Receipt]:
+    ) -> Found[Receipt]:
         wanted: list[tuple[str, Any]] = [("at >= ?", since)]
         wanted += [] if id is None else [("? IN (trace, message_id)", id)]
         wanted += [] if sender is None else [("sender = ?", sender)]
@@ -169,18 +187,18 @@ class SqliteReceipts:
         wanted += [] if outcome in (None, "bad") else [("outcome = ?", outcome)]
         wanted += [("outcome <> ?", "good")] if outcome == "bad" else []
         where = " AND ".join(condition for condition, _ in wanted)
-        columns = ", ".join(Receipt._fields)
+        columns = ", ".join(_COLUMNS)
         query = f"SELECT {columns} FROM receipts WHERE {where} ORDER BY position DESC LIMIT ?"
         values = [*(value for _, value in wanted), limit]
-        return [Receipt(*row) for row in await self._read(lambda db: db.execute(query, values).fetchall())]
+        return Found(Receipt(*row) for row in await self._read(lambda db: db.execute(query, values).fetchall()))
 
-    async def causes(self, since: float) -> list[Cause]:
+    async def causes(self, since: float) -> Found[Cause]:
         # With max() SQLite takes the other columns from the row that has it.
         query = (
-            f"SELECT count(*), max(position), {', '.join(Receipt._fields)} FROM receipts"
+            f"SELECT count(*), max(position), {', '.join(_COLUMNS)} FROM receipts"
             " WHERE at >= ? AND outcome <> 'good' GROUP BY outcome, type ORDER BY 1 DESC, outcome, type LIMIT 100"
         )
-        found = []
+        found: Found[Cause] = Found()
         for count, _, *row in await self._read(lambda db: db.execute(query, (since,)).fetchall()):
             last = Receipt(*row)
             found.append(Cause(last.outcome, last.type, count, last))
@@ -228,7 +246,7 @@ class SqliteReceipts:
                 connection.execute(f"PRAGMA user_version = {VERSION}")
                 connection.execute("COMMIT")
             try:
-                connection.execute(f"SELECT {', '.join(Receipt._fields)} FROM receipts LIMIT 1").fetchone()
+                connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM receipts LIMIT 1").fetchone()
             except sqlite3.OperationalError as error:
                 raise _Damaged(str(error)) from error
         except BaseException:
@@ -258,10 +276,11 @@ class SqliteReceipts:
             self.lost += count
 
     def _insert(self, connection: sqlite3.Connection, receipts: Sequence[Receipt], bounds: Bounds) -> list[bool]:
-        names = ", ".join(Receipt._fields)
-        marks = ", ".join("?" * len(Receipt._fields))
+        names = ", ".join(_COLUMNS)
+        marks = ", ".join("?" * len(_COLUMNS))
+        rows = [receipt[: len(_COLUMNS)] for receipt in receipts]
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(f"INSERT INTO receipts ({names}) VALUES ({marks})", receipts)
+        connection.executemany(f"INSERT INTO receipts ({names}) VALUES ({marks})", rows)
         removed = connection.execute(
             "DELETE FROM receipts WHERE position <= (SELECT max(position) FROM receipts) - ?", (bounds.rows,)
         ).rowcount

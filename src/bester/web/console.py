@@ -169,7 +169,8 @@ class Console:
         except Exception:
             log.exception("a built-in command failed")
             return refused(Internal(), 200)
-        return answer({"ok": True, "data": data})
+        missing = {"missing": sorted(call.whole.missing)} if call.whole.missing else {}
+        return answer({"ok": True, "data": data} | missing)
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ class Console:
         self.feed.join()
         try:
             await response.prepare(request)
-            await response.write(b"retry: 2000\n\n" + event("history", snapshot.history(self._hall)))
+            await response.write(b"retry: 2000\n\n" + event("history", await snapshot.history(self._hall)))
             looked = self._hall.clock()
             while made := await self.feed.next():
                 if self._hall.clock() - looked >= LOOK_EVERY_S:

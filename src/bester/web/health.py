@@ -40,7 +40,7 @@ class Health:
         return answer({"status": "ok"})
 
     async def ready(self, request: web.Request) -> web.Response:
-        """Answers 200, or 503 with the reasons: starting, draining, listeners, loop, disk, store, accounts."""
+        """Answers 200, or 503 with the reasons: starting, draining, listeners, loop, disk, store, accounts, bus."""
         reasons = []
         hall = self._hall
         if hall.stopping or hall.exchange.draining or hall.stop_asked.is_set():
@@ -49,7 +49,11 @@ class Health:
             reasons.append("starting")
         if hall.sampler.lag_s >= MAX_LAG_S:
             reasons.append("loop")
-        reasons += await self._more()
+        if hall.nodes is not None and not hall.nodes.bus.up:
+            # Nothing can be kept, no login checked, no other node reached: clients are better off at another node.
+            reasons.append("bus")
+        else:
+            reasons += await self._more()
         return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def _more(self) -> list[str]:
@@ -67,7 +71,8 @@ class Health:
             log.error("nothing comes through %s any more: it is closed, or its file is gone", ", ".join(silent))
             found.append("listeners")
         room = disk(str(hall.config.storage.path))
-        if room is None or room["free"] < hall.config.storage.reserve:
+        # The nodes of a cluster keep everything in NATS.
+        if hall.nodes is None and (room is None or room["free"] < hall.config.storage.reserve):
             found.append("disk")
         store = hall.messages
         try:

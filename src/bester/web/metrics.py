@@ -25,7 +25,7 @@ from bester import __version__
 from bester.core.tallies import BOUNDS_S, Tally
 from bester.errors import BesterError
 from bester.server import views
-from bester.server.sampling import Totals, disk
+from bester.server.sampling import Totals, disk, served, served_within
 from bester.store.database import COMMIT_BOUNDS_S, Shared
 from bester.store.ports import QueueSize
 
@@ -79,6 +79,7 @@ class Metrics(Collector):
         yield from self._clients()
         yield from self._servers()
         yield from self._storage()
+        yield from self._nodes()
         tracing = self._hall.tracing
         if tracing is not None:
             spans = CounterMetricFamily("bester_spans", "OpenTelemetry spans", labels=["outcome"])
@@ -131,12 +132,15 @@ class Metrics(Collector):
         attached = GaugeMetricFamily("bester_handlers_attached", "Attached handlers", labels=["type"])
         exchange = self._hall.exchange
         for name, tally in self._tallies():
-            answers.add_metric([name, "answered"], tally.answered)
-            answers.add_metric([name, "failed"], tally.failed)
-            spent.add_metric([name], _buckets(BOUNDS_S, tally.buckets), tally.seconds)
+            answered, failed, seconds = served(self._hall, tally)
+            answers.add_metric([name, "answered"], answered)
+            answers.add_metric([name, "failed"], failed)
+            spent.add_metric([name], _buckets(BOUNDS_S, served_within(self._hall, tally)), seconds)
         now: dict[str, list[int]] = {}
         named = exchange.counters.tallies.named
         for handler in exchange.handlers:
+            if handler.elsewhere:
+                continue  # the node that has the request counts it
             for request in handler.outstanding.values():
                 name = request.handlers.name
                 now.setdefault(name if name in named else OTHERS, [0, 0, 0])[0] += 1
@@ -205,6 +209,20 @@ class Metrics(Collector):
                 oldest.add_metric([one.destination], max(0.0, time.time() - one.oldest))
         yield from (queue, size, oldest)
 
+    def _nodes(self) -> Iterable[Metric]:
+        nodes = self._hall.nodes
+        if nodes is None:
+            return
+        yield GaugeMetricFamily("bester_nodes", "Nodes that this one knows, with itself", 1 + len(nodes.members.others))
+        asked = "Requests that handlers of other nodes were asked"
+        yield CounterMetricFamily("bester_nodes_asked", asked, nodes.asked)
+        brought = "Messages that sessions on other nodes have taken"
+        yield CounterMetricFamily("bester_nodes_brought", brought, nodes.bringing.brought)
+        done = "Requests and messages of other nodes that came here"
+        yield CounterMetricFamily("bester_nodes_done_for", done, self._hall.exchange.counters.for_nodes)
+        yield GaugeMetricFamily("bester_bus_up", "Whether NATS can be reached", int(nodes.bus.up))
+        yield CounterMetricFamily("bester_bus_losses", "How often the connection to NATS was lost", nodes.bus.losses)
+
     def _storage(self) -> Iterable[Metric]:
         hall = self._hall
         totals = self._totals
@@ -214,7 +232,7 @@ class Metrics(Collector):
             yield GaugeMetricFamily("bester_mailbox_messages", "Messages in mailboxes", totals.mailbox_messages)
             yield GaugeMetricFamily("bester_mailbox_bytes", "Their data", totals.mailbox_bytes)
         yield CounterMetricFamily("bester_mailbox_stored", "Messages put into mailboxes", hall.mailboxes.stored)
-        room = disk(str(hall.config.storage.path))
+        room = disk(str(hall.config.storage.path)) if hall.nodes is None else None
         if room is not None:
             yield GaugeMetricFamily("bester_disk_free_bytes", "Free room where the store is", room["free"])
             yield GaugeMetricFamily("bester_disk_reserve_bytes", "What is left free of it", hall.config.storage.reserve)

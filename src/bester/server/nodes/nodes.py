@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import getpid
 from typing import TYPE_CHECKING
 
@@ -13,13 +15,19 @@ from msgspec import Raw
 from bester.bus.connection import Bus, BusDown, BusOptions
 from bester.cluster.items import (
     Ask,
+    Asked,
     Bring,
     End,
     Failed,
     Hello,
     Item,
     Kind,
+    Look,
     Named,
+    Part,
+    Seen,
+    Settled,
+    ToServer,
     Unreadable,
     read,
     unpack,
@@ -28,18 +36,24 @@ from bester.cluster.subjects import Subjects
 from bester.config.cluster import MAX_NODE_CHARACTERS
 from bester.core.drops import Drop
 from bester.core.endpoints import ElsewhereHandler, NodePeer
+from bester.core.tallies import Tally
 from bester.core.work import AskElsewhere, Delivery, Deposit, Envelope, Relayed, TellNode
 from bester.errors import BadConfiguration, BesterError, Internal, error_of
 from bester.protocol.frames import answer_body
 from bester.protocol.messages import HandlerMessage, decode_handler_message
 from bester.server.nodes.bringing import Bringing
+from bester.server.nodes.gathering import Gathering
+from bester.server.nodes.holding import Holding
 from bester.server.nodes.members import Member, Members
 from bester.server.nodes.post import Post
+from bester.server.nodes.relaying import Relays
 from bester.server.nodes.sharing import Sharing
+from bester.server.nodes.watching import Watching
 
 if TYPE_CHECKING:
     from bester.config.cluster import Cluster
     from bester.server.hall import Hall
+    from bester.store.ports import LeaseStore
 
 log = logging.getLogger("bester.nodes")
 
@@ -78,17 +92,26 @@ class Nodes:
         hall: the rest of this node.
         bus: the connection to NATS, which is open already at :meth:`open`.
         name: what this node is called.
+        leases: where it is kept which node sends to which other server.
     """
 
-    def __init__(self, hall: Hall, bus: Bus, name: str) -> None:
+    def __init__(self, hall: Hall, bus: Bus, name: str, leases: LeaseStore) -> None:
         self.hall = hall
         self.bus = bus
         self.name = name
+        self.asked = 0
+        """Requests that handlers of other nodes were asked, since the start."""
+        self.elsewhere: dict[Tally, Tally] = {}
+        """What other nodes' handlers did for this one, by the tally of the type, which counts it too."""
         subjects = Subjects(hall.config.server.name)
         self.post = Post(bus, subjects, name, hall.exchange.counters.drops)
         self.members = Members(hall, self.post, self._member_gone)
         self.bringing = Bringing(hall, self.post)
         self.sharing = Sharing(hall, self.post, self._heard)
+        self.holding = Holding(hall, leases, name)
+        self.relays = Relays(hall, self.post, self.holding)
+        self.gathering = Gathering(hall, self.post, self.members)
+        self.watching = Watching(hall, self.post, self.members, self.gathering, self._heard)
         self._peers: dict[str, NodePeer] = {}
         """Nodes that asked for something before they said who they are."""
 
@@ -109,7 +132,7 @@ class Nodes:
         self.bus.listen(subjects.all, self._heard)
         self.bus.listen(subjects.node(self.name), self._heard)
         self.bus.changed.append(self._bus_changed)
-        self.hall.presence_watchers.append(self.sharing.presence_changed)
+        self.hall.presence_watchers += [self.sharing.presence_changed, self.watching.presence_changed]
         log.info("this is node %s", ascii(self.name))
 
     def leave(self) -> None:
@@ -124,9 +147,15 @@ class Nodes:
         self.members.sweep(now)
         self.bringing.sweep(now)
         self.sharing.sweep(now)
+        self.holding.sweep(self.bus.up)
+        self.relays.sweep()
+        self.watching.sweep(now)
+        for tally in self.elsewhere.values():
+            tally.sweep()
 
     def flush(self) -> None:
         """Sends what this turn of the loop has for others."""
+        self.relays.flush()
         self.post.flush()
         self.bringing.flush()
 
@@ -134,15 +163,21 @@ class Nodes:
         self.hall.exchange.now = self.hall.clock()
         if up:
             self.sharing.bus_up()
+            self.hall.forwarding.bus_up()
+            self.watching.bus_up()
         else:
             self.members.forget_all()
             self.bringing.bus_down()
             self.sharing.bus_down()
+            self.relays.bus_down()
         self.hall.flush_soon()
 
     def _member_gone(self, member: Member) -> None:
         self.bringing.node_gone(member.node)
         self.sharing.node_gone(member.node)
+        self.relays.node_gone(member.node)
+        self.gathering.member_gone(member.node)
+        self.watching.look_again()
 
     # -- what the exchange decided -------------------------------------------------------------------------------
 
@@ -157,6 +192,7 @@ class Nodes:
 
     def ask(self, effect: AskElsewhere) -> None:
         """Lets another node ask one of its handlers."""
+        self.asked += 1
         note = Ask(effect.type, len(effect.head), effect.dry)
         self.post.to_node(effect.node, Kind.ASK, effect.number, note, effect.head, effect.data)
 
@@ -198,7 +234,7 @@ class Nodes:
         if not data:  # a ping
             if reply:
                 try:
-                    self.bus.publish(reply, b"")
+                    self.bus.publish(reply, self.sharing.ping_answer(subject))
                 except BusDown:
                     log.debug("a ping was not answered")
             return
@@ -242,7 +278,7 @@ class Nodes:
             case Kind.OUTCOME:
                 self.bringing.outcome(node, number, body)
             case Kind.HELLO:
-                self.members.met(node, read(note, Hello))
+                self._met(node, read(note, Hello))
             case Kind.LEAVING:
                 self.members.left(node)
             case Kind.HERE:
@@ -255,6 +291,25 @@ class Nodes:
                 self.hall.exchange.mail_came(username)
             case Kind.END:
                 self._ended(read(note, End))
+            case Kind.FORWARD:
+                self.relays.asked(node, number, read(note, ToServer), body)
+            case Kind.FORWARDED:
+                self.relays.settled(node, number, read(note, Settled), body)
+            case Kind.LOOK:
+                look = read(note, Look)
+                self.hall.forwarding.look(look.destination, node, look.stored)
+            case Kind.COMMAND:
+                self.gathering.asked(node, number, read(note, Asked), body)
+            case Kind.RESULT:
+                self.gathering.result(node, number, read(note, Part), body)
+            case Kind.PRESENCE:
+                self.watching.changed(read(note, Seen).username)
+
+    def _met(self, node: str, hello: Hello) -> None:
+        known = node in self.members.others
+        self.members.met(node, hello)
+        if not known:
+            self.watching.look_again()
 
     def _drop(self, drop: Drop) -> None:
         self.hall.exchange.counters.drops.count(drop)
@@ -285,7 +340,8 @@ class Nodes:
             return
         message = decode_handler_message(body)
         assert isinstance(message, HandlerMessage)
-        exchange.answer(handler, message)
+        with self._counted(handler, number):
+            exchange.answer(handler, message)
         self._retire(handler)
 
     def _failed(self, node: str, number: int, error: BesterError) -> None:
@@ -293,8 +349,23 @@ class Nodes:
         if handler is None:
             self.hall.exchange.counters.drops.count(Drop.ANSWER_LATE)
             return
-        self.hall.exchange.answer_failed(handler, str(number), error)
+        with self._counted(handler, number):
+            self.hall.exchange.answer_failed(handler, str(number), error)
         self._retire(handler)
+
+    @contextmanager
+    def _counted(self, handler: ElsewhereHandler, number: int) -> Iterator[None]:
+        """Notes what an answer of another node's handler adds to its type's numbers here."""
+        request = handler.outstanding[str(number)]
+        tally, since = request.handlers.tally, request.since
+        answered, failed = tally.answered, tally.failed
+        yield
+        other = self.elsewhere.get(tally)
+        if other is None:
+            other = self.elsewhere[tally] = Tally()
+        other.failed += tally.failed - failed
+        if tally.answered > answered:
+            other.took(self.hall.exchange.now - since)
 
     def _retire(self, handler: ElsewhereHandler) -> None:
         """Lets go of what stood for a node that no longer serves the type, with its last answer."""

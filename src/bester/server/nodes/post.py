@@ -37,9 +37,13 @@ class Post:
         """Sends an item to the nodes with sessions of an account, at the end of this turn."""
         self._add(self.subjects.account(username), pack(kind, 0, note))
 
-    def to_all(self, kind: Kind, note: Note | None = None) -> None:
+    def to_all(self, kind: Kind, note: Note | None = None, number: int = 0, *body: bytes | Raw) -> None:
         """Sends an item to all nodes at the end of this turn."""
-        self._add(self.subjects.all, pack(kind, 0, note))
+        self._add(self.subjects.all, pack(kind, number, note, *body))
+
+    def to_watchers(self, note: Note) -> None:
+        """Sends an item about an account to the nodes where somebody watches, at the end of this turn."""
+        self._add(self.subjects.presence, pack(Kind.PRESENCE, 0, note))
 
     def _add(self, subject: str, item: bytes) -> None:
         self._waiting.setdefault(subject, []).append(item)

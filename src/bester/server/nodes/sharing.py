@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bester.bus.wire import Heard, Listening
-from bester.cluster.items import Kind, Named
+from bester.cluster.items import Kind, Named, Seen
 from bester.errors import BesterError
 from bester.server.nodes.post import Post
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.nodes")
 
+HAS_SESSION, NO_SESSION = b"1", b"0"
 LOOK_AGAIN_S = 1.0
 """When the mailbox of an account is looked into again after its first session came: for what was put there by a node
 whose NATS server had not heard of the session yet."""
@@ -78,6 +79,7 @@ class Sharing:
             self._unlisten(username)
             self.post.to_account(username, Kind.BYE, Named(username))
             self._elsewhere.pop(username, None)
+        self.post.to_watchers(Seen(username))
 
     def _listen(self, username: str) -> None:
         known = self._listening.get(username)
@@ -113,6 +115,18 @@ class Sharing:
             if not others:
                 del self._elsewhere[username]
                 self.hall.exchange.share(username, False)
+
+    def ping_answer(self, subject: str) -> bytes:
+        """What is said to an empty message: whether an account has a session here, on its subject."""
+        prefix = self.post.subjects.account_prefix
+        if not subject.startswith(prefix):
+            return b""
+        return HAS_SESSION if bytes.fromhex(subject[len(prefix) :]).decode() in self._here else NO_SESSION
+
+    def counted_here(self) -> int:
+        """How many of the accounts with sessions here are counted by this node: those shared with others by one."""
+        others = sum(min(nodes) < self.post.node for nodes in self._elsewhere.values())
+        return len(self.hall.exchange.presence.usernames()) - others
 
     def node_gone(self, node: str) -> None:
         """All that it had is gone."""

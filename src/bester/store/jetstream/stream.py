@@ -225,6 +225,11 @@ class Stream:
                 return found
             await asyncio.sleep(SETTLE_PAUSE_S)
 
+    async def between(self, subject: str, first: int, last: int, limit: int, max_bytes: int) -> list[Stored]:
+        """Returns what a replica has of a subject from one position to another, as :meth:`page` does, once."""
+        asked = {"next_by_subj": subject, "seq": first, "batch": limit, "max_bytes": max_bytes}
+        return [one for one in await self._direct(asked) if one.position <= last]
+
     def _may_lag(self) -> bool:
         """Whether a replica may not have the newest yet."""
         return self.wanted.replicas > 1 and asyncio.get_running_loop().time() - self._written_at < SETTLE_S

@@ -93,12 +93,14 @@ export class Live {
     return {
       server: event.server,
       counts: event.counts,
+      totals: event.totals,
       clientCount: Math.max(event.counts.online, Math.min(clients.length, 1)),
       clients: clients
         .slice(0, Math.max(event.counts.online, 1))
         .map((name) => ({ name, sessions: this.met.get(name) })),
       types,
       servers,
+      nodes: event.nodes ?? [],
       movements,
       problems: event.problems.map(toProblem),
     };
@@ -139,12 +141,18 @@ const PROBLEMS = {
   handler: ["The handler of", "handlers"],
   loop: ["The server is busy:", null],
   store: ["The store", null],
+  bus: ["The nodes' connection:", null],
+  node: ["The node", null],
 };
 
-function toProblem({ what, name, detail, since }) {
+function toProblem({ what, name, detail, since, node }) {
   const [words, view] = PROBLEMS[what] ?? [what, null];
-  const error = ["disk", "store", "deadLetters", "handler"].includes(what) || (what === "certificate" && since !== undefined);
-  return { error, text: `${words} ${name}${what === "mailbox" || what === "store" ? " –" : ":"} ${detail}`, view };
+  const error =
+    ["disk", "store", "deadLetters", "handler", "bus", "node"].includes(what) ||
+    (what === "certificate" && since !== undefined);
+  const mark = ["mailbox", "store", "node"].includes(what) ? " –" : ":";
+  const where = node && what !== "node" ? ` (node ${node})` : "";
+  return { error, text: `${words} ${name}${mark} ${detail}${where}`, view };
 }
 
 // -- receipts -------------------------------------------------------------------------------------------------------

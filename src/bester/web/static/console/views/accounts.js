@@ -204,6 +204,7 @@ export function accounts({ page, tools }) {
         rows: found.slice(0, most),
         columns: [
           { label: "From", cell: (row) => row.address || "local" },
+          ...(found.some((row) => row.node) ? [{ label: "Node", cell: (row) => row.node }] : []),
           { label: "Connected for", cell: (row) => span(row.seconds) },
           { label: "In flight", kind: "number", cell: (row) => count(row.inFlight) },
           { label: "Features", cell: (row) => [...row.features].join(", ") || "none" },

@@ -8,6 +8,9 @@ import { poll } from "./polling.js";
 
 const MOST = 100;
 
+/** Where something is, where there are several nodes. */
+const at = ({ node }, before = "at ", after = "") => (node ? `${before}${node}${after}` : "");
+
 export function handlers({ page, live }) {
   const list = h("section.card.list", { "aria-label": "Handlers" });
   replace(page, list);
@@ -64,12 +67,12 @@ export function handlers({ page, live }) {
     const parts = row.attached
       .slice(0, 3)
       .map((one) =>
-        h("div.once", null, one.name || "unnamed", " ", h("span.muted", null, `since ${span(one.seconds)}`)),
+        h("div.once", null, one.name || "unnamed", " ", h("span.muted", null, `${at(one, "at ", " ")}since ${span(one.seconds)}`)),
       );
     if (row.attached.length > 3) parts.push(h("div.muted", null, `and ${row.attached.length - 3} more`));
     if (row.process?.pid) {
       const again = row.process.starts > 1 ? `, started ${row.process.starts} times` : "";
-      parts.push(h("div.once", null, `process ${row.process.pid}`, h("span.muted", null, again)));
+      parts.push(h("div.once", null, `process ${row.process.pid}`, h("span.muted", null, again, at(row.process, " at "))));
     } else if (row.classic) parts.push(h("div.mono.cut", { title: row.classic }, row.classic.split("/").at(-1)));
     return parts.length ? parts : h("span.muted", null, "–");
   }
@@ -129,7 +132,7 @@ export function handlers({ page, live }) {
   async function log({ type }) {
     await attempt(async () => {
       const lines = await command("handlerLog", { type, lines: 200 });
-      const text = lines.map(({ time, line }) => `${clock(time)}  ${line}`).join("\n");
+      const text = lines.map(({ time, line, node }) => `${clock(time)}  ${node ? `${node}  ` : ""}${line}`).join("\n");
       const body = text
         ? h("pre", { tabindex: 0, role: "region", "aria-label": "Log" }, text)
         : h("p.muted", null, "It wrote nothing yet.");

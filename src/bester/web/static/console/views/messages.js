@@ -205,6 +205,7 @@ function told(receipt, live) {
     ["Took", millis(receipt.ms)],
     ["Id", receipt.id],
     ["Trace", receipt.trace],
+    ...(receipt.node ? [["Node", receipt.node]] : []),
   ];
   return [
     h(

@@ -1,6 +1,6 @@
 /** Now: a living picture of this server, its numbers over the last ten minutes, and what is wrong. */
 
-import { badge, empty, h, replace, setText } from "../../ui/dom.js";
+import { badge, empty, h, replace, setText, table } from "../../ui/dom.js";
 import { count, millis, rate, span } from "../../ui/format.js";
 import { onchange } from "../../ui/theme.js";
 import { command } from "../api.js";
@@ -45,6 +45,7 @@ export function now({ page, live }) {
       least: 5,
     }),
   ];
+  const nodes = h("section.card.list", { "aria-labelledby": "nodes", hidden: true });
   const problems = h("div", { role: "status" });
   const problemsCard = h(
     "section.card",
@@ -66,6 +67,7 @@ export function now({ page, live }) {
       picture.element,
     ),
     problemsCard,
+    nodes,
     h(
       "section.plots",
       { "aria-label": "The last ten minutes" },
@@ -95,6 +97,9 @@ export function now({ page, live }) {
           : h("p.muted", null, "None. Handlers answer, links are up, and nothing was given up."),
       );
     }
+    nodes.hidden = state.nodes.length < 2;
+    if (!nodes.hidden && (fresh || !nodes.childElementCount))
+      replace(nodes, h("h2", { id: "nodes" }, "Nodes"), nodeTable(state.nodes));
     if (document.hidden) return;
     for (const one of plots) one.show(live.points);
     if (fresh) picture.show(state);
@@ -116,6 +121,34 @@ export function now({ page, live }) {
     ...plots.map((one) => one.stop),
   ];
   return () => stops.forEach((stop) => stop());
+}
+
+/** The processes that together are this server. */
+function nodeTable(rows) {
+  const told = (show) => (row) => (row.missing ? "–" : show(row));
+  return table({
+    caption: "Nodes of this server",
+    rows: rows.slice(0, 50),
+    columns: [
+      { label: "Node", cell: (row) => row.node },
+      { label: "State", cell: nodeState },
+      { label: "Release", kind: "once", cell: (row) => row.version ?? "–" },
+      { label: "Sessions", kind: "number", cell: told((row) => count(row.sessions)) },
+      { label: "Messages", kind: "number", cell: told((row) => `${rate(row.rate)}/s`) },
+      { label: "Handlers", kind: "number", cell: told((row) => count(row.handlers)) },
+      { label: "Running for", kind: "once", cell: told((row) => span(row.uptime)) },
+      {
+        label: "Problems",
+        kind: "number",
+        cell: told((row) => (row.problems ? badge(count(row.problems), "waiting") : "0")),
+      },
+    ],
+  });
+}
+
+function nodeState({ missing, draining }) {
+  if (missing) return badge("no answer", "bad");
+  return draining ? badge("draining", "waiting") : badge("up", "good");
 }
 
 /** Messages, and recipients, that went without what was sent; frames, reports and receipts are not among them. */

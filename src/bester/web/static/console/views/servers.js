@@ -59,7 +59,10 @@ export function servers({ page }) {
   }
 
   function state(row) {
-    if (row.link === "up") return badge(`up ${row.seconds === undefined ? "" : `for ${span(row.seconds)}`}`, "good");
+    if (row.link === "up") {
+      const since = row.seconds === undefined ? "" : ` for ${span(row.seconds)}`;
+      return badge(`up${since}${row.node ? ` at ${row.node}` : ""}`, "good");
+    }
     if (row.link === "classic") return badge("classic", "accent");
     if (row.waiting || row.retryIn) return badge("down", "bad");
     return badge(row.incoming ? "incoming" : "idle");
