@@ -29,6 +29,8 @@ HEADS = 1000
 """Messages without their data that are read at once."""
 CONSUMER_S = 10.0
 """How long NATS keeps what reads them, should nobody end it."""
+BACK_S = 3.0
+"""How long a lost connection is waited for, by what was under way when it was lost."""
 MULTI = 512
 """Subjects that are asked for at once."""
 SETTLE_S = 2.0
@@ -348,7 +350,7 @@ class Stream:
                 return await ask()
             except (BusLost, NoResponders) as error:
                 log.info("the stream %s does not answer: %s", self.name, error or "it has no leader now")
-                if not self.bus.up and not await self.bus.comes_back(AGAIN_S[-1]):
+                if not self.bus.up and not await self.bus.comes_back(BACK_S):
                     break
                 await asyncio.sleep(AGAIN_S[min(number, len(AGAIN_S) - 1)])
         raise Overloaded("what this server keeps cannot be reached now")
