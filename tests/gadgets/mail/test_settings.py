@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from bester.gadgets.mail.program import MailGadget, run
-from bester.gadgets.mail.rates import Rates
 from bester.gadgets.mail.settings import MailSettings
 from bester.gadgets.settings import SettingsError, read_settings
 
@@ -87,14 +86,3 @@ def test_paths_are_seen_from_the_file(tmp_path: Path) -> None:
     assert settings.handlers is None
     assert settings.smarthost is not None
     assert settings.smarthost.ca == str(tmp_path / "ca.pem")
-
-
-def test_rates() -> None:
-    now = 0.0
-    rates = Rates(2, 60, lambda: now)
-    assert [rates.take("a") for _ in range(3)] == [True, True, False]
-    assert rates.take("b")
-    now = 30.0
-    assert [rates.take("a") for _ in range(2)] == [True, False]
-    now = 1000.0
-    assert [rates.take("a") for _ in range(3)] == [True, True, False]

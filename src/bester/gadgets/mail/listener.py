@@ -20,8 +20,8 @@ from bester import ClientError
 from bester.gadgets.mail.delivering import Delivering, Outcome
 from bester.gadgets.mail.message import ReceivedFrom, printable
 from bester.gadgets.mail.parse import Unreadable
-from bester.gadgets.mail.rates import Rates
 from bester.gadgets.mail.settings import Listen
+from bester.gadgets.rates import Rates
 from bester.gadgets.settings import SettingsError
 
 MAX_REFUSED = 20
@@ -111,7 +111,7 @@ class Door:
         self.deliveries: set[asyncio.Task[str]] = set()
         self.closing = False
         self._delivering = delivering
-        self._rates = Rates(settings.mails_per_minute, 60.0)
+        self._rates = Rates(settings.mails_per_minute / 60, max(1.0, settings.mails_per_minute))
 
     def why_not(self, conversation: _Smtp) -> str | None:
         """Why a new connection is turned away, or None."""
@@ -133,7 +133,7 @@ class Door:
         self, server: _Smtp, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Begins a mail."""
-        if not self._rates.take(server.network):
+        if self._rates.take(server.network):
             return "450 4.7.1 too many mails from your address, try again later"
         if self.settings.refuse_own_senders and self._delivering.is_ours(address):
             return "550 5.7.1 mail from this domain is not taken here: its accounts send through their own server"

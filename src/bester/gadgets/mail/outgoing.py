@@ -20,10 +20,10 @@ from bester.gadgets.mail.message import (
     shown,
 )
 from bester.gadgets.mail.parse import bounded
-from bester.gadgets.mail.rates import Rates
 from bester.gadgets.mail.settings import MailSettings
 from bester.gadgets.mail.store import Full, Store
 from bester.gadgets.mail.worker import Worker
+from bester.gadgets.rates import Rates
 
 log = logging.getLogger("bester.mail")
 
@@ -41,7 +41,7 @@ class Outbound:
         self._store = store
         self._delivering = delivering
         self._worker = worker
-        self._rates = Rates(settings.send.mails_per_hour, 3600.0)
+        self._rates = Rates(settings.send.mails_per_hour / 3600, max(1.0, settings.send.mails_per_hour))
 
     async def handle(self, message: Request) -> Response:
         """Queues a mail of an account of this server, and tells the session that sent it.
@@ -62,7 +62,7 @@ class Outbound:
         send = self._settings.send
         if send.allow is not None and account not in send.allow:
             raise Invalid("this account may not send mail")
-        if not self._rates.take(account):
+        if self._rates.take(account):
             raise Invalid(f"at most {send.mails_per_hour:g} mails in an hour are allowed; try again later")
         try:
             outgoing = decode(message.raw, type=Outgoing)
