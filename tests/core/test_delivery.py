@@ -172,10 +172,58 @@ def test_a_session_that_ends_with_unwritten_frames_loses_nothing(world: World, p
     assert report["payload"]["results"] == [{"to": "G", "status": "stored"}, {"to": "t", "status": "delivered"}]
 
 
-def test_a_session_that_came_in_the_same_batch_is_not_trusted(world: World, post: Post) -> None:
-    g = world.session("g")
-    world.exchange.written()
+# -- several sessions -------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_comes_is_given_what_no_other_has(world: World, post: Post) -> None:
+    g = acking(world)
     post.pass_on(1, "g")
-    world.session("g")
+    late = world.session("g")
+    post.pass_on(2, "g")
     world.exchange.remove_session(g)
-    assert [type(effect) for effect in world.effects()] == [Deposit, CatchUp]
+    stored(world, *world.all(Deposit))
+    assert [data for _, data in given(world, late)] == [1, 2]
+    assert late.phase is Phase.LIVE
+    assert post.statuses() == [["stored"], ["stored"]]
+
+
+def test_what_an_account_has_is_not_given_to_a_session_that_comes(world: World, post: Post) -> None:
+    g = acking(world)
+    post.pass_on(1, "g")
+    ((id, _),) = given(world, g)
+    world.exchange.acknowledged(g, [id or ""])
+    assert given(world, world.session("g")) == []
+
+
+def test_a_session_that_comes_in_the_same_batch_is_not_behind(world: World, post: Post) -> None:
+    g = world.session("g")
+    post.pass_on(1, "g")
+    late = world.session("g")
+    post.pass_on(2, "g")
+    world.exchange.remove_session(g)
+    stored(world, *world.all(Deposit))
+    assert given(world, late) == [(None, 1), (None, 2)]
+    assert post.statuses() == [["stored"], ["delivered"]]
+
+
+def test_a_session_that_comes_to_a_mailbox_finds_it_there(world: World, post: Post) -> None:
+    acking(world)
+    post.pass_on(1, "g")
+    late = world.session("g", has_mail=True)
+    catch_up, deposit = world.effects()
+    assert isinstance(catch_up, CatchUp)
+    assert isinstance(deposit, Deposit)
+    assert given(world, late) == []
+    world.exchange.mail(late, letters(*stored(world, deposit)))
+    assert given(world, late) == [(None, 1)]
+
+
+def test_two_sessions_that_end_unwritten_keep_a_message_once(world: World, post: Post) -> None:
+    sessions = [world.session("g"), world.session("g")]
+    post.pass_on(1, "g")
+    for session in sessions:
+        world.exchange.remove_session(session)
+    (effect,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
+    stored(world, effect)
+    assert post.statuses() == [["stored"]]
+    assert world.exchange.counters.deliveries == 0

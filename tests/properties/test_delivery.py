@@ -122,7 +122,6 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(ACCOUNTS), ack=st.booleans())
     def connect(self, name: str, ack: bool) -> None:
-        self.write()
         has_mail = bool(self.mail[name])
         session = Session(name, "j.example", features=("ack",) if ack else ())
         self.ends.append(End(session))

@@ -129,7 +129,7 @@ async def test_nobody_there(folder: Path) -> None:
     assert caught.value.temporary
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(ConnectError):
+        with pytest.raises(ConnectError, match="Connection refused"):
             await Client(f"bester://t:p@127.0.0.1:{free.getsockname()[1]}").open()
 
 
@@ -172,12 +172,15 @@ async def test_tls(folder: Path) -> None:
         ):
             async with Client(url, **options) as client:
                 assert client.connected
-        with pytest.raises(ConnectError, match="certificate"):
+        with pytest.raises(ConnectError, match="pin it by its fingerprint, or name its authority"):
             await Client(url).open()
         with pytest.raises(ConnectError, match="another certificate"):
             await Client(url, fingerprint="00" * 32).open()
-        with pytest.raises(ConnectError):
+        with pytest.raises(ConnectError, match=r"none\.pem cannot be read: No such file"):
             await Client(url, cafile=str(folder / "none.pem")).open()
+        (folder / "empty.pem").touch()
+        with pytest.raises(ConnectError, match=r"empty\.pem cannot be read"):
+            await Client(url, cafile=str(folder / "empty.pem")).open()
     finally:
         server.close()
 

@@ -73,3 +73,20 @@ async def test_a_handler_that_ends_again_and_again(tmp_path: Path) -> None:
         assert "ended with 3" in problem["detail"]
         await play.hall.supervisor.stop_type("work")
         assert await problems.find(play.hall) == []
+
+
+async def test_a_look_that_fails_is_not_the_last(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with watched(caplog):
+        async with stage() as play:
+            told: list[str] = []
+            play.hall.watch.told = told.append
+            with monkeypatch.context() as broken:
+                broken.setattr(problems, "_disk", None)
+                play.hall.watch.look_soon()
+                await until(lambda: caplog.messages == ["problems could not be looked for"])
+            play.hall.watch._before = ""
+            told.clear()
+            play.hall.watch.look_soon()
+            await until(lambda: told)

@@ -374,6 +374,15 @@ async def test_failures_are_noted_and_who_steps_aside_is_passed_over(store: Mess
     assert (found.tries, found.last_error) == (1, "serverUnreachable: gone")
 
 
+async def test_only_one_destinations_messages_are_given_up(store: MessageStore) -> None:
+    await store.enqueue([message("a"), message("b", "x.example"), message("c", "x.example")], NOW)
+    assert await store.give_up_before(NOW + 1, "serverUnreachable: gave up", 1, "x.example") == 1
+    assert await store.give_up_before(NOW + 1, "serverUnreachable: gave up", 9, "x.example") == 1
+    assert await store.give_up_before(NOW + 1, "serverUnreachable: gave up", 9, "y.example") == 0
+    assert [one.message.message_id for one in await store.list_queue(dead=True)] == ["b", "c"]
+    assert await waiting(store) == ["a"]
+
+
 async def test_the_dead_do_not_block_and_can_be_revived(store: MessageStore) -> None:
     a, b, c, d = await store.enqueue([message(one) for one in "abcd"], NOW)
     await store.note_failures([(a, 0.0, "x: y"), (c, NOW + 50, "x: y")])

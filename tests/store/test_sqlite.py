@@ -125,6 +125,18 @@ async def test_a_file_that_others_can_read_is_made_private(tmp_path: Path) -> No
     await store.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+async def test_what_root_makes_belongs_to_whom_the_folder_belongs_to(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65533)
+    store = SqliteAccounts(tmp_path / "bester.db")
+    await store.open()
+    await store.add("alice", "$hash")
+    for end in ("", "-wal", "-shm"):
+        made = (tmp_path / f"bester.db{end}").stat()
+        assert (made.st_uid, made.st_gid) == (65534, 65533), end
+    await store.close()
+
+
 async def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None:
     store = SqliteAccounts(tmp_path / "bester.db")
     await store.open()

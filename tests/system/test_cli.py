@@ -48,6 +48,13 @@ def test_help_is_quick_and_documents_the_exit_status(commands: Commands) -> None
     assert not set(json.loads(loaded.stdout.replace("'", '"'))) - {"asyncio"}
 
 
+def test_each_command_says_in_a_line_what_it_does(commands: Commands) -> None:
+    for group in ("", "account", "queue", "handler", "gadget", "certificate", "peer"):
+        listed = commands.bester(*group.split(), "--help").stdout.partition("\nCommands:\n")[2].partition("\n\n")[0]
+        assert listed
+        assert "..." not in listed, group
+
+
 def test_version(commands: Commands) -> None:
     assert commands.installed("bester", "--version").stdout.startswith("bester ")
 

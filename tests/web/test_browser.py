@@ -564,6 +564,7 @@ def test_quick_under_load(desk: Desk) -> None:
           time: Date.now() / 1000 + second, server: { name: "s1", uptime: 1 },
           rates: { good: 990, bad: 10, deliveries: 5000 }, latency: { meanMs: 1, p95Ms: 3 },
           counts: { online: 10000, sessions: 10000 },
+          totals: { dropped: {} },
           types: Object.fromEntries(Array.from({ length: 100 }, (_, at) => [`type${at}`, { answered: 10, failed: 0 }])),
           handlers: [{ name: "h", types: Array.from({ length: 100 }, (_, at) => `type${at}`), state: "up" }],
           servers: Array.from({ length: 100 }, (_, at) => ({ name: `s${at}.example`, link: "up", waiting: 0 })),

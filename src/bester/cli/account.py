@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 account = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Make, list and remove the accounts of a server on this machine, running or not.",
+    help="Make, list and remove accounts. They are those of a server on this machine, running or not.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -34,7 +34,7 @@ def add(
     password_stdin: PasswordStdinOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Make an account; its password comes from BESTER_PASSWORD, --password-stdin, or a prompt."""
+    """Make an account. Its password comes from BESTER_PASSWORD, --password-stdin, or a prompt."""
     accounts = _open(config)
     made = accounts.add(name, _new_password(password_stdin), admin)
     _done(json, {"username": made, "roles": ["admin"] if admin else []}, f"the account {made} was made")

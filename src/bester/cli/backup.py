@@ -20,7 +20,7 @@ def backup(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy the database to FILE, whether the server runs or not; the copy is checked and private.
+    """Copy the database, whether the server runs or not. The copy is checked and private.
 
     To restore it: stop the server, remove storage.path with what is beside it (its name with -wal and -shm behind
     it), copy FILE to storage.path, start the server, which checks it once more.

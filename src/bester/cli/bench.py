@@ -41,7 +41,7 @@ def bench(
     fingerprint: FingerprintOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Put a server under a small load: messages to an echo handler and back, each with its report.
+    """Put a server under a small load. Messages go to an echo handler and back, each with its report.
 
     With --config, the server that runs with it, with an account and a handler made for this; with --to, any server;
     with neither, a temporary one. All clients are one process, which is often slower than the server.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 certificate = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Show and renew the certificate by which other servers and clients know a server.",
+    help="Show and renew a certificate. By it other servers and clients know a server.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -33,7 +33,7 @@ _MAX_COMMON_NAME = 64
 
 @certificate.command()
 def show(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show the certificate's names, its end, and the fingerprints by which others can pin it.
+    """Show the certificate, its end, and what others pin it by.
 
     The key's fingerprint is the one to give to the operators of other servers: it stays when the certificate is
     renewed.
@@ -48,7 +48,7 @@ def renew(
     days: Annotated[int, typer.Option(min=1, max=36500, metavar="DAYS", help="How long it is valid.")] = VALID_DAYS,
     json: JsonOption = False,
 ) -> None:
-    """Make a new self-signed certificate for the same key, so that what others have pinned stays right.
+    """Make a new self-signed certificate for the same key. So what others have pinned stays right.
 
     The running server uses it at once. A certificate from an authority is renewed by that authority.
     """

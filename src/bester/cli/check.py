@@ -17,7 +17,7 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check a configuration and tell all its errors, each with its key.
+    """Check a configuration, and tell all that is wrong with it.
 
     Exit status: 0 if a server would start with it, 2 if not. Warnings do not change it.
     """

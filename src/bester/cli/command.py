@@ -16,7 +16,9 @@ def command(
     arguments: Annotated[str, typer.Argument(metavar="[ARGUMENTS]", help="A JSON object.")] = "{}",
     config: ConfigOption = None,
 ) -> None:
-    """Run any built-in command on the running server, and print its result as JSON (docs/protocol.md, section 5).
+    """Run any built-in command on the running server.
+
+    Its result is printed as JSON. The commands are those of docs/protocol.md, section 5.
 
     For scripts, and for what has no command of its own here. Example: bester command kick '{"username": "t"}'
     """

@@ -22,7 +22,9 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until ^C, to try it out.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Play two stories on real servers, handlers and clients, in a temporary folder, and check how they end.
+    """Play two stories on real servers, and check how they end.
+
+    The servers, their handlers and clients are in a temporary folder.
 
     Exit status: 0 if everything arrived as it should, 1 if not.
     """

@@ -12,7 +12,7 @@ from bester.cli.output import BAD, USAGE, fail, say
 gadget = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Run a ready-made handler: each is a process of its own, which attaches to a server on this machine.",
+    help="Run a ready-made handler. Each is a process of its own, which attaches to a server on this machine.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -41,9 +41,9 @@ SettingsArgument = Annotated[
 
 @gadget.command()
 def mail(settings: SettingsArgument) -> None:
-    """Turn mail that comes by SMTP into messages, and messages into mail through a smarthost, until SIGTERM.
+    """Turn mail into messages, and messages into mail.
 
-    What the settings are is in docs/mail.md.
+    Mail comes in by SMTP and goes out through a smarthost, until SIGTERM. What the settings are is in docs/mail.md.
 
     Exit status: 0 after a stop, 1 if the server or the disk refuses, 2 if the settings are wrong.
     """
@@ -79,7 +79,7 @@ def kitchen(
     handlers: HandlersOption = None,
     informer: InformerOption = None,
 ) -> None:
-    """Bridge to MQTT: devices' topics become pushes to the accounts that subscribed, commands go back to devices.
+    """Bridge to MQTT. Devices' topics become pushes to the accounts that subscribed, commands go back to devices.
 
     What the settings are is in docs/kitchen.md.
 
@@ -114,7 +114,7 @@ def webhook(
     settings: SettingsArgument,
     handlers: HandlersOption = None,
 ) -> None:
-    """HTTP in place of sockets: messages call a URL, whose answer is executed; POST /push/NAME pushes into Bester.
+    """HTTP in place of sockets. Messages call a URL, whose answer is executed; POST /push/NAME pushes into Bester.
 
     Calls are signed (HMAC-SHA256, Standard Webhooks), retried and bounded in time. Who pushes has a token or signs.
     What the settings are is in docs/webhook.md.

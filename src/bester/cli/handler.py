@@ -10,7 +10,7 @@ from bester.cli.handler_new import new
 handler = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Make a handler, check it, and look after those of the server on this machine.",
+    help="Make, check and look after handlers. They are those of the server on this machine.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

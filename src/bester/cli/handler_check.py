@@ -61,7 +61,7 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check that a handler, in any language, does what the contract says; nothing but this command is needed.
+    """Check that a handler does what the contract says. It may be in any language; nothing else is needed.
 
     An attached handler is started with BESTER_HANDLERS and BESTER_TYPE in its environment, and this command plays the
     server. A classic one is started with BESTER_SOCKET and BESTER_TYPE, as a server starts it.

@@ -37,7 +37,7 @@ def new(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a folder with a handler to start from: it answers each message with its own data, and has tests.
+    """Make a folder with a handler to start from. It answers each message with its own data, and has tests.
 
     Only the one in Python needs this project's library, the others nothing but their language (bash: and socat).
     """

@@ -47,7 +47,7 @@ def log(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what the server's process of a type wrote; handlers that attach by themselves have logs of their own."""
+    """Show what the server's process of a type wrote. Handlers that attach by themselves have logs of their own."""
     from bester.cli.control import CommandRefused, ControlError
 
     with open_control(load_config(config)) as control, quiet_pipe():
@@ -77,7 +77,7 @@ def newer(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[
 
 
 def start(type: TypeArgument, node: NodeOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Let a classic handler that was stopped be asked again; its process, where the server keeps one, is started."""
+    """Let a classic handler that was stopped be asked again. Its process, where the server keeps one, is started."""
     result = run_control(load_config(config), "startHandler", type=type, node=node)
     if json:
         say_json(result)
@@ -88,7 +88,7 @@ def start(type: TypeArgument, node: NodeOption = None, config: ConfigOption = No
 
 
 def stop(type: TypeArgument, node: NodeOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Stop a type's handlers at once: the server's process, and the connections of those that attached."""
+    """Stop a type's handlers at once. This ends the server's process, and the connections of those that attached."""
     result = run_control(load_config(config), "stopHandler", type=type, node=node)
     if json:
         say_json(result)
@@ -97,7 +97,7 @@ def stop(type: TypeArgument, node: NodeOption = None, config: ConfigOption = Non
 
 
 def drain(type: TypeArgument, node: NodeOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Give a type's handlers nothing new, and stop them when they have answered what they have."""
+    """Let a type's handlers finish, and stop them. They are given nothing new."""
     result = run_control(load_config(config), "drainHandler", type=type, node=node)
     if json:
         say_json(result)

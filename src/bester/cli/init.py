@@ -25,10 +25,10 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Make a folder with a configuration to start from, a self-signed certificate, and a first handler.
+    """Make a folder with all that a first server needs.
 
-    What is written is safe as it stands: nobody can register, only servers that prove their name are let in, and
-    without TLS the server listens on this machine alone.
+    That is a configuration, a self-signed certificate, and a handler. They are safe as they stand: nobody can
+    register, only servers that prove their name are let in, and without TLS the server listens on this machine alone.
     """
     from bester.cli.certificate import make_certificate
     from bester.config.parts import host_name

@@ -13,7 +13,7 @@ import typer
 from bester.cli.connect import CaOption, Door, FingerprintOption, ToOption, UserOption, door, run, split_words
 from bester.cli.output import BAD, GOOD, quiet_pipe, warn
 from bester.cli.passwords import PasswordStdinOption
-from bester.cli.sending import TextOption, show_message
+from bester.cli.sending import show_message
 from bester.cli.settings import JsonOption
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def listen(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[URL]", show_default=False)] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[URL]", help="The server, as with --to.", show_default=False)
+    ] = None,
     to: ToOption = None,
     user: UserOption = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
@@ -29,7 +31,7 @@ def listen(
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="End after this time.")
     ] = None,
-    text: TextOption = False,
+    text: Annotated[bool, typer.Option("--text", help="Print data that is a text without quotes.")] = False,
     password_stdin: PasswordStdinOption = False,
     ca: CaOption = None,
     fingerprint: FingerprintOption = None,

@@ -15,7 +15,7 @@ def reload(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Let the running server read its configuration again; a wrong one changes nothing."""
+    """Let the running server read its configuration again. A wrong one changes nothing."""
     result = run_control(load_config(config), "reload", nodes=nodes)
     if json:
         say_json(result)

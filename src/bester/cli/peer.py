@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 peer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Add, list, test and remove the servers that a configuration knows by their names.",
+    help="Add, list, test and remove other servers. They are those that a configuration knows by their names.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -50,7 +50,7 @@ def add(
     timeout: TimeoutOption = 10.0,
     json: JsonOption = False,
 ) -> None:
-    """Connect to a server, show its certificate, and pin its key in the configuration.
+    """Connect to a server, and pin its key in the configuration.
 
     Compare the fingerprint with the one that its operator tells you by another way: there, bester certificate show
     prints it. A running server takes the new configuration at once.
@@ -93,9 +93,10 @@ def add(
 
 @peer.command("list")
 def list_peers(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List the servers of the configuration: address, policy, what is pinned, and what the certificates showed last.
+    """List the servers of the configuration.
 
-    What they showed is known to the running server alone.
+    Of each its address, policy, what is pinned, and what its certificate showed last. That is known to the running
+    server alone.
     """
     loaded = load_config(config)
     seen = _presented(loaded)
@@ -144,7 +145,7 @@ def _say_own(config: Config) -> None:
 
 @peer.command()
 def remove(name: NameArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Take a server out of the configuration; a running server takes the new one at once."""
+    """Take a server out of the configuration. A running server takes the new one at once."""
     from bester.cli.rewrite import RewriteError, change_server, reload_server
 
     loaded = load_config(config)
@@ -169,7 +170,7 @@ def remove(name: NameArgument, config: ConfigOption = None, json: JsonOption = F
 def try_peer(
     name: NameArgument, config: ConfigOption = None, timeout: TimeoutOption = 10.0, json: JsonOption = False
 ) -> None:
-    """Connect to a server as the running one would, step by step, and say which step fails.
+    """Connect to a server step by step, and say which step fails.
 
     The steps: policy, address, connection, tls, certificate, hello. Exit status: 0 if all are good, else 1.
     """

@@ -56,9 +56,10 @@ def send(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Send a message and print the server's report, with what became of it for each recipient.
+    """Send a message, and print the server's report.
 
-    The password comes from BESTER_PASSWORD, --password-stdin, the URL, or a prompt.
+    The report says what became of it for each recipient. The password comes from BESTER_PASSWORD,
+    --password-stdin, the URL, or a prompt.
 
     Exit status: 0 good, 1 reported bad, 2 wrong usage, 3 no connection, 4 authentication failed.
     """
@@ -89,7 +90,7 @@ def ask(
     fingerprint: FingerprintOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Send a message, wait for the message that answers it, and print that.
+    """Send a message, and print the message that answers it.
 
     With --text an answer that is a text is printed without quotes.
 

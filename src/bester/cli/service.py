@@ -30,7 +30,7 @@ def service(
     ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Print the systemd unit of a server, with the paths of its configuration and of this installation.
+    """Print the systemd unit of a server. It has the paths of its configuration and of this installation.
 
     To install it: bester service > /etc/systemd/system/bester.service && systemctl enable --now bester
     """

@@ -36,7 +36,10 @@ def status(
     interval: Annotated[float, typer.Option(min=0.1, max=3600.0, metavar="SECONDS", help="How often.")] = 1.0,
     json: JsonOption = False,
 ) -> None:
-    """Show the running server's listeners, clients, handlers, servers, rates and problems."""
+    """Show how the running server is doing.
+
+    That is its listeners, clients, handlers, servers, rates and problems.
+    """
     loaded = load_config(config)
     if check:
         if watch:

@@ -33,7 +33,7 @@ def trace(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what became of messages, newest first; with ID all that is known of one."""
+    """Show what became of messages, newest first. With ID it is all that is known of one."""
     found = run_control(
         load_config(config),
         "trace",

@@ -8,7 +8,7 @@ from bester.cli.trace import SinceOption, begin, moment, say_how_far
 
 
 def why(since: SinceOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show what failed in the last hour, grouped by cause, with what to do about it."""
+    """Show what failed lately, by cause, and what to do about it. Lately is the last hour, or --since."""
     found = run_control(load_config(config), "why", since=begin(since) if since is not None else None)
     with quiet_pipe():
         if json:

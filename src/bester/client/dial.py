@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import socket
 import ssl
 from collections.abc import Callable
 
@@ -11,6 +13,9 @@ from bester.client.url import Target
 from bester.net.channel import Channel
 from bester.net.keepalive import keep_alive
 from bester.protocol.reports import ConnectError
+
+_UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
+"""OpenSSL's codes for a certificate that is self-signed, or whose authority is not among those that are known."""
 
 
 async def dial(
@@ -32,12 +37,13 @@ async def dial(
             channel = await _open(target, make_channel, tls)
     except TimeoutError as error:
         raise ConnectError(f"{target}: no connection within {timeout_s:g} s", temporary=True) from error
+    except ssl.SSLCertVerificationError as error:
+        advice = "; pin it by its fingerprint, or name its authority" if error.verify_code in _UNKNOWN_ISSUER else ""
+        raise ConnectError(f"{target}: TLS: {error.verify_message}{advice}") from error
     except ssl.SSLError as error:
-        raise ConnectError(
-            f"{target}: TLS: {getattr(error, 'verify_message', None) or error.reason or error}"
-        ) from error
+        raise ConnectError(f"{target}: TLS: {error.reason or error}") from error
     except OSError as error:
-        raise ConnectError(f"{target}: {error.strerror or error}", temporary=True) from error
+        raise ConnectError(f"{target}: {_reason(error)}", temporary=True) from error
     if target.fingerprint is not None:
         shown = channel.peer_certificate()
         if shown is None or target.fingerprint not in _fingerprints(shown):
@@ -46,6 +52,13 @@ async def dial(
             found = hashlib.sha256(shown or b"").hexdigest()
             raise ConnectError(f"{target}: the server has another certificate, sha256:{found}")
     return channel
+
+
+def _reason(error: OSError) -> str:
+    # asyncio puts its own words, or those of several errors, in the place of the system's.
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno) if error.errno else "none of its addresses answers"
 
 
 def _fingerprints(certificate: bytes) -> tuple[str, str]:
@@ -79,10 +92,14 @@ def client_context(target: Target) -> ssl.SSLContext:
     """Returns the TLS context for a target: 1.2 or later, and always some proof of who the server is.
 
     Raises:
-        OSError: the file of authorities cannot be read.
+        ConnectError: the file of authorities cannot be read.
     """
     if target.fingerprint is None:
-        context = ssl.create_default_context(cafile=target.cafile)
+        try:
+            context = ssl.create_default_context(cafile=target.cafile)
+        except OSError as error:
+            why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            raise ConnectError(f"the authorities in {target.cafile} cannot be read: {why or error}") from error
     else:
         # The certificate itself is pinned, which proves more than a name or a signature; it is compared after the
         # handshake and before anything is sent.

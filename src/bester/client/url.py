@@ -69,7 +69,7 @@ def parse_url(
     user = username if username is not None else options.pop("user", unquote(name) if at else "")
     given = password if password is not None else options.pop("password", unquote(secret) if colon else None)
     if not user:
-        raise ValueError("the URL names no user, and no username is given")
+        raise ValueError("no user: write it into the URL, bester://NAME@HOST, or give it apart")
     if parts.scheme == "bester+unix":
         if parts.netloc.rpartition("@")[2]:
             raise ValueError("a Unix socket has no host: write bester+unix:/path")

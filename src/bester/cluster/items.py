@@ -58,6 +58,12 @@ class Kind(enum.IntEnum):
     """A letter was put into an account's mailbox."""
     END = 13
     """An account's sessions end."""
+    FORWARD = 20
+    """A message for another server, for the node that has the lease of its destination; the body is its data."""
+    FORWARDED = 21
+    """What became of it; the body is the other server's route, where it told one."""
+    LOOK = 22
+    """There may be something in the outbox for a destination that its node does not know of."""
     COMMAND = 30
     """A question of an operator's, or about all nodes; the body is its arguments, as JSON."""
     RESULT = 31
@@ -162,6 +168,46 @@ class End(Note):
     why: str = ""
     roles: list[str] | None = None
     """The account's new roles, where its sessions go on with them."""
+
+
+class ToServer(Note):
+    """Of a FORWARD."""
+
+    destination: str
+    """The canonical text of its address."""
+    type: str
+    id: str
+    """What the other server recognises a repeat by."""
+    classic_id: str = ""
+    """The sender's own id."""
+    hops: int = 0
+    trace: str = ""
+    transient: bool = False
+    route: bool = False
+    """Whether its route is asked for."""
+    dry: bool = False
+    """Whether it is only asked what would become of it."""
+    passed: int = 0
+    """How many nodes have passed it on before."""
+
+
+class Settled(Note):
+    """Of a FORWARDED."""
+
+    status: str
+    code: str = ""
+    """Of the error, if there was one."""
+    message: str = ""
+    moved: bool = False
+    """Whether the sender does not have the lease now."""
+
+
+class Look(Note):
+    """Of a LOOK."""
+
+    destination: str
+    stored: int = 0
+    """How many messages are new there, about."""
 
 
 N = TypeVar("N", bound=Note)

@@ -18,7 +18,7 @@ mailbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from msgspec import Raw
@@ -81,7 +81,6 @@ class Delivering(Keeping):
 
     def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
         super().__init__(server_name, limits, boot)
-        self._batch = 0
         self.writing: list[Written] = []
         """What is reported when the batch is written."""
         self._unread: dict[Session, float] = {}
@@ -91,22 +90,24 @@ class Delivering(Keeping):
 
     def add_session(self, session: Session, *, has_mail: bool = False) -> None:
         """A client has authenticated; ``has_mail`` says whether its mailbox may hold something."""
-        if has_mail or session.username in self.depositing:
+        account = session.username
+        if has_mail or account in self.depositing:
             session.phase = Phase.CATCHING_UP
-        session.joined = self._batch
-        session.joined_at = len(self.writing)
+        awaited = self._awaited(account)
         if self.presence.add(session):
-            self.effects.append(PresenceChanged(session.username, True))
+            self.effects.append(PresenceChanged(account, True))
         if session.phase is Phase.CATCHING_UP:
             self.read_mail(session)
+        for delivery in awaited:
+            self.hand_to_all([session], delivery)
 
     def remove_session(self, session: Session) -> None:
         """A client's session ended. What it sent goes on, its reports are dropped; what it does not have is kept."""
         session.closed = True
+        if session.out and self.writing and len(self.presence.sessions(session.username)) == 1:
+            self._follow(session.username)
         if self.presence.remove(session):
             self.effects.append(PresenceChanged(session.username, False))
-        if session.out and self.writing:
-            self._not_written(session)
         self.take_back(session)
         self._unread.pop(session, None)
 
@@ -114,7 +115,7 @@ class Delivering(Keeping):
         """The session's socket does not take all that was written just now."""
         session.blocked = True
         if self.writing:
-            self._not_written(session)
+            self._follow(session.username)
         for delivery in session.given.values():
             self.wait_for_recipient(delivery)
         self.refresh(session)
@@ -144,32 +145,26 @@ class Delivering(Keeping):
                 self.session_has_all(session)
                 self._go_on(session)
         writing, self.writing = self.writing, []
-        self._batch += 1
         for entry in writing:
             self.step_done(entry.envelope)
 
-    def _not_written(self, session: Session) -> None:
-        """A plain account's session may not get what it was given in this batch."""
-        account = session.username
-        others = [other for other in self.presence.sessions(account) if other is not session and not other.blocked]
-        for number, entry in enumerate(self.writing):
-            # One that came in this very batch may have come after the message.
-            if any(other.joined != self._batch or other.joined_at <= number for other in others):
-                continue
+    def _follow(self, account: str) -> None:
+        """Makes deliveries of what a plain account was written in this batch: not every session may get it."""
+        sessions = self.presence.sessions(account)
+        for entry in self.writing:
             found = entry.find(account)
             envelope = entry.envelope
             # Its sender's own session reads it before the report, on the same connection.
-            if found is None or envelope.origin is session or not envelope.results or not envelope.results[found[0]]:
+            if found is None or envelope.origin in sessions or not envelope.results or not envelope.results[found[0]]:
                 continue
             slot, to = found
             envelope.results[slot] = b""
             envelope.pending += 1
+            self.counters.deliveries -= 1  # it is counted when it is settled
             delivery = self.new_delivery(
                 envelope, slot, to, account, entry.type, entry.data, entry.transient, entry.place
             )
-            if session.closed:
-                self.deposit_again(delivery)
-            else:
+            for session in sessions:
                 self.record_given(session, delivery)
 
     # -- everybody else ------------------------------------------------------------------------------------------
@@ -187,25 +182,13 @@ class Delivering(Keeping):
         """Brings a message to an account that is connected."""
         slot = self.await_result(envelope)
         delivery = self.new_delivery(envelope, slot, to, attendance.username, type, data, transient, place)
-        keep = self.hand_out(attendance, delivery)
+        self.hand_to_all(attendance.sessions, delivery)
         origin = envelope.origin
         if isinstance(origin, Session) and delivery.id in origin.given:
             # The sender's own session reads it before the report, on the same connection; and may ask for it only then.
             self.settle(delivery, "delivered")
-        if keep:
-            self.deposit(delivery)
         if attendance.shared:
             self.effects.append(Share(delivery))
-
-    def hand_out(self, attendance: Attendance, delivery: Delivery) -> bool:
-        """Gives a delivery to an account's sessions here; True if it must go to the mailbox as well."""
-        keep = False
-        for session in attendance.sessions:
-            if not self._hand(session, delivery):
-                keep = True
-        if keep and delivery.transient:
-            keep = not self._give_out_of_order(attendance, delivery)
-        return keep
 
     def keep(
         self, envelope: Envelope, to: str, username: str, type: str, data: Raw, transient: bool, place: str
@@ -218,6 +201,31 @@ class Delivering(Keeping):
         """Brings a handler's reply to a session with ``ack``: now, before the report, which does not wait for it."""
         delivery = Delivery(None, 0, session.username, session.username, self.new_id(), type, data, settled=True)
         self.give(session, delivery)
+
+    def _awaited(self, account: str) -> list[Delivery]:
+        """What an account's sessions were given and none of them has, oldest first.
+
+        A session that comes gets it too, for what others do not take would come to it later, behind newer messages.
+        """
+        sessions = self.presence.sessions(account)
+        if not sessions:
+            return []
+        if self.writing:
+            self._follow(account)
+        # Any of them will do: what one was not given is in the mailbox, or on its way there.
+        given = [*sessions[0].given.values(), *sessions[0].queue]
+        return [delivery for delivery in given if not delivery.settled and not delivery.kept]
+
+    def hand_to_all(self, sessions: Sequence[Session], delivery: Delivery) -> None:
+        """Gives a delivery to sessions, or to their mailbox for those that do not take it now."""
+        keep = False
+        for session in sessions:
+            if not self._hand(session, delivery):
+                keep = True
+        if keep and delivery.transient:
+            keep = not self._give_out_of_order(sessions, delivery)
+        if keep:
+            self.deposit(delivery)
 
     def _hand(self, session: Session, delivery: Delivery) -> bool:
         """Gives a delivery to a session now or soon; False if it must go through the mailbox."""
@@ -237,9 +245,9 @@ class Delivering(Keeping):
         self.wait_for_recipient(delivery)
         return True
 
-    def _give_out_of_order(self, attendance: Attendance, delivery: Delivery) -> bool:
+    def _give_out_of_order(self, sessions: Sequence[Session], delivery: Delivery) -> bool:
         """Gives what is never kept to sessions that still read their mailbox; False if there are none."""
-        ready = [one for one in attendance.sessions if one.phase is Phase.CATCHING_UP and not one.blocked]
+        ready = [one for one in sessions if one.phase is Phase.CATCHING_UP and not one.blocked]
         for session in ready:
             self.give(session, delivery)
         return bool(ready)

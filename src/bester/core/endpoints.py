@@ -95,8 +95,6 @@ class Session(Endpoint):
         "features",
         "given",
         "given_bytes",
-        "joined",
-        "joined_at",
         "late",
         "more_mail",
         "phase",
@@ -146,9 +144,6 @@ class Session(Endpoint):
         self.queue_bytes = 0
         self.late: dict[str, Delivery] = {}
         """What went to the mailbox because the session took too long, and what it may still have."""
-        self.joined = -1
-        self.joined_at = 0
-        """In which batch the session came, and how many messages had been written in it before."""
         self.position = 0
         """How far its mailbox was read."""
         self.read_from = 0

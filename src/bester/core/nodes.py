@@ -79,8 +79,7 @@ class ForNodes(Delivering):
             envelope = Envelope(node, str(number), type, self.now, plain=False)
             slot = self.await_result(envelope)
             delivery = Delivery(envelope, slot, to, username, id, type, data, transient, self.now)
-        if self.hand_out(attendance, delivery):
-            self.deposit(delivery)
+        self.hand_to_all(attendance.sessions, delivery)
         if delivery.envelope is not None:
             self.step_done(delivery.envelope)
         return True

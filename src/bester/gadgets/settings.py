@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from bester.errors import InvalidName
 from bester.protocol.names import type_name
@@ -62,5 +63,18 @@ def read_settings(path: Path, model: type[S]) -> S:
     try:
         return model.model_validate(tree, context=path.parent)
     except ValidationError as error:
-        lines = (f"{'.'.join(map(str, one['loc'])) or '(top level)'}: {one['msg']}" for one in error.errors())
+        lines = (f"{'.'.join(map(str, one['loc'])) or '(top level)'}: {_what(one)}" for one in error.errors())
         raise SettingsError("\n".join(lines)) from error
+
+
+def _what(error: ErrorDetails) -> str:
+    """What is wrong, in the words of our validators, or in pydantic's where they are for people."""
+    match error["type"]:
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case "extra_forbidden":
+            return "there is no such key"
+        case "missing":
+            return "it is missing"
+        case _:
+            return error["msg"]

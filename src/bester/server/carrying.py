@@ -74,7 +74,7 @@ class Carrying(Turns):
     def pump(self) -> None:
         """Gives the carrier what it takes."""
         carrier = self.carrier
-        if self.turning or self.stopping:
+        if self.turning or self.stopping or (carrier is not None and self.loop.time() >= self.good_until):
             return
         fresh = self.fresh
         if isinstance(carrier, ClassicCarrier) and not self.in_flight and not self._is_classic():
@@ -84,7 +84,7 @@ class Carrying(Turns):
             while fresh and carrier.has_room:
                 item = fresh.popleft()
                 self.fresh_bytes -= item.size
-                if item.dry and not (isinstance(carrier, Link) and carrier.routes):
+                if item.dry and not carrier.routes:
                     for one in self.released(item):
                         self.settle(one, "notAsked")
                     continue
@@ -123,7 +123,7 @@ class Carrying(Turns):
             for one in self._ended(item):
                 if one.position:
                     self.outbox.sent(one.position)
-                    self.stored -= 1
+                    self.stored = max(0, self.stored - 1)  # other nodes may have put it there
                 self.settle(one, "planned" if one.dry else "sent", route=route)
             self.go_on()
             return
@@ -158,6 +158,12 @@ class Carrying(Turns):
             self._give_up(one, error, f"{self.last_error}; it may have been handled")
         self.go_on()
 
+    def settled(self, item: Item, status: str, error: BesterError | None, route: bytes) -> None:
+        self.pause_s = 0.0
+        for one in self._ended(item):
+            self.settle(one, status, error, route)
+        self.go_on()
+
     def lost(self, carrier: Carrier, items: Sequence[Item], error: BesterError) -> None:
         if self.carrier is carrier:
             self.carrier = None
@@ -181,6 +187,19 @@ class Carrying(Turns):
             self.event.set()
             if self.fresh or self.backlog:
                 self.work()
+            else:
+                self.rest()
+
+    def rest(self) -> None:
+        """There is nothing to do for now."""
+        raise AssertionError
+
+    def lease_ended(self) -> None:
+        """Another node may send from now on."""
+        self.good_until = 0.0
+        carrier, self.carrier = self.carrier, None
+        if carrier is not None:
+            carrier.give_back(ServerUnreachable("another node sends to this server from now on"))
 
     def _ended(self, item: Item) -> tuple[Item, ...]:
         """The carrier is done with a message; returns it with its repeats."""

@@ -96,6 +96,7 @@ class ClassicCarrier:
     """Sends to one destination in the classic form."""
 
     classic = True
+    routes = False
 
     def __init__(self, way: Way, owner: Owner) -> None:
         self._way = way
@@ -118,14 +119,14 @@ class ClassicCarrier:
         if self._serving is None:
             self._serving = self._way.hall.spawn(self._serve())
 
-    def give_back(self) -> None:
+    def give_back(self, error: BesterError) -> None:
         """What is written and not reported may be there, and would not be recognised: its outcome is unknown."""
         waiting = self._end()
         for item in list(self._awaiting):
             self._awaiting.pop(item).cancel()
             self._under_way -= 1
-            self._owner.unknown(item, ServerUnreachable("this server is stopping; the message may have been handled"))
-        self._owner.lost(self, waiting, ServerUnreachable("this server is stopping"))
+            self._owner.unknown(item, ServerUnreachable(f"{error.message}; the message may have been handled"))
+        self._owner.lost(self, waiting, error)
 
     def retire(self) -> None:
         self._end()

@@ -33,6 +33,7 @@ from bester.server.sampling import Sampler
 from bester.server.settings import (
     attached_rules,
     exchange_limits,
+    make_leases,
     make_listener,
     make_receipts,
     make_stores,
@@ -94,7 +95,7 @@ class Server:
         if config.cluster is not None:
             name = node_name(config.cluster)
             self._bus = Bus(bus_options(config.cluster), f"{config.server.name} {name}")
-            hall.nodes = Nodes(hall, self._bus, name)
+            hall.nodes = Nodes(hall, self._bus, name, make_leases(config, self._bus))
         accounts, hall.messages = make_stores(config, hall.store_lost, self._bus)
         hall.accounts = AccountService(hall, accounts)
         hall.mailboxes = Mailboxes(hall, hall.messages)
@@ -138,6 +139,8 @@ class Server:
             hall.nodes.open()
         await hall.accounts.open()
         await hall.messages.open()
+        if hall.nodes is not None:
+            await hall.nodes.holding.open()
         hall.receipts.open()
         if config.tracing is not None:
             hall.tracing = Tracing(hall, config.tracing)
@@ -321,6 +324,8 @@ class Server:
         await hall.all_closed(timeout_s=1.0)
         await hall.accounts.close()
         await hall.messages.close()
+        if hall.nodes is not None:
+            await hall.nodes.holding.close()
         await hall.receipts.close()
         if hall.tracing is not None:
             await hall.tracing.close()

@@ -7,20 +7,25 @@ upon in one turn of the loop, so nothing is reordered.
 
 What goes to the carrier, and what becomes of it, is in :mod:`bester.server.carrying`; what is done when something goes
 wrong, in :mod:`bester.server.turns`.
+
+In a cluster one node at a time has the destination's lease, and sends. On the others the carrier leads to that node
+(:mod:`bester.server.nodes.relaying`), and what they have put on disk is that node's to send: it is told of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from typing import TYPE_CHECKING
 
-from bester.errors import BesterError, Internal, ShuttingDown
+from bester.errors import BesterError, Internal, ServerUnreachable, ShuttingDown
 from bester.server.carrying import Carrying
 from bester.server.classic_peers import ClassicCarrier
 from bester.server.link import Carrier
 from bester.server.links import Way, open_link
+from bester.server.nodes.relaying import HolderGone, Relay
 from bester.server.outbox import item_on_disk
 
 if TYPE_CHECKING:
@@ -33,6 +38,8 @@ PAGE_BYTES = 4 * 1024 * 1024
 """What is read from disk at a time."""
 DIAL_S = 1.0
 """No more than one dial in this time."""
+TAKE_OVER_S = 0.5
+"""How often it is tried to get the lease of a node that is gone."""
 
 
 class Destination(Carrying):
@@ -61,6 +68,9 @@ class Destination(Carrying):
             and self.next_try <= self.loop.time()
         )
 
+    def rest(self) -> None:
+        self.forwarding.let_go(self)
+
     # -- the task ------------------------------------------------------------------------------------------------
 
     def work(self) -> None:
@@ -83,6 +93,8 @@ class Destination(Carrying):
 
     async def _step(self) -> bool:
         """Waits for what comes next, or does it; returns whether there is more."""
+        if self.carrier is not None and self.loop.time() >= self.good_until:
+            self.lease_ended()
         if self.turning:
             await self._signal()
         elif not self.backlog and not self.fresh:
@@ -102,6 +114,8 @@ class Destination(Carrying):
                 await self._signal()
         elif (wait_s := self.next_try - self.loop.time()) > 0:
             await self._signal(wait_s)
+        elif isinstance(self.carrier, Relay):
+            await self._hand_over(self.carrier)
         else:
             await self._send_backlog()
         return True
@@ -118,17 +132,43 @@ class Destination(Carrying):
     async def _open(self) -> None:
         self._may_dial = self.loop.time() + min(DIAL_S, self.hall.config.federation.retry_min)
         try:
-            link = await open_link(self.way, self)
+            carrier = await self._way_there()
         except BesterError as error:
             self.last_error = f"{error.code}: {error.message}"
-            self.turn(error)
+            self.turn(error, pause=not isinstance(error, HolderGone))
+            if isinstance(error, HolderGone):
+                self.next_try = self.loop.time() + TAKE_OVER_S
             return
         if self.stopping:
-            if link is not None:
-                link.retire()
+            carrier.retire()
             return
-        self.carrier = link if link is not None else ClassicCarrier(self.way, self)
+        self.carrier = carrier
         self.take_care()
+
+    async def _way_there(self) -> Carrier:
+        if (nodes := self.hall.nodes) is not None:
+            had = nodes.holding.has(self.key)
+            relay = await nodes.relays.open(self.way, self)
+            self.good_until = nodes.holding.good_until(self.key) if relay is None else math.inf
+            if relay is not None:
+                return relay
+            if not had and not self.backlog and await self.hall.messages.list_queue(self.key, False, 0, 1):
+                self.backlog = True
+                self.turn(ServerUnreachable("messages for this server wait before it"), pause=False)
+        link = await open_link(self.way, self)
+        return link if link is not None else ClassicCarrier(self.way, self)
+
+    async def _hand_over(self, relay: Relay) -> None:
+        """Leaves what is on disk to the node that has the lease."""
+        turns = self.turns
+        while (self.spilling or relay.ending) and self._goes_on(relay, turns):
+            await self._signal()
+        if self._goes_on(relay, turns):
+            relay.look(self.stored)
+            self.stored = 0
+            self.backlog = False
+            self.suspects.clear()
+            self.pump()
 
     # -- the backlog ---------------------------------------------------------------------------------------------
 
@@ -182,7 +222,9 @@ class Destination(Carrying):
 
     def _goes_on(self, carrier: Carrier, turns: int) -> bool:
         """Whether nothing went wrong meanwhile."""
-        return self.carrier is carrier and self.turns == turns and not self.stopping
+        return (
+            self.carrier is carrier and self.turns == turns and not self.stopping and self.loop.time() < self.good_until
+        )
 
     async def _expect_aside(self) -> None:
         """Finds out when those that stepped aside are due."""
@@ -216,7 +258,7 @@ class Destination(Carrying):
             self.work()
 
     def begin(self, stored: int, waiting: bool, delay_s: float) -> None:
-        """The server starts, with messages for this destination on disk."""
+        """There are messages for this destination on disk, which nobody sends: the server starts, or a node is gone."""
         self.stored = stored
         if waiting:
             self.next_try = self.loop.time() + delay_s
@@ -229,6 +271,14 @@ class Destination(Carrying):
             self._may_hurry = now + DIAL_S
             self._may_dial = self.next_try = now
             self.event.set()
+
+    def told(self, node: str, stored: int) -> None:
+        """Another node has put something on disk, or leaves it."""
+        if isinstance(self.carrier, Relay) and self.carrier.node == node:
+            self.carrier.end_soon()
+        self.stored += stored
+        self.look()
+        self.hurry()
 
     def recount(self, stored: int) -> None:
         """So many are on disk."""
@@ -251,6 +301,6 @@ class Destination(Carrying):
         self.why = ShuttingDown()
         carrier, self.carrier = self.carrier, None
         if carrier is not None:
-            carrier.give_back()
+            carrier.give_back(ServerUnreachable("this server is stopping"))
         if not self.in_flight:
             self.turned()

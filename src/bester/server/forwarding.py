@@ -17,6 +17,7 @@ from bester.net.peers import Remote
 from bester.protocol.addresses import Address, parse_address
 from bester.server.destinations import Destination
 from bester.server.links import MAX_DIALS, Kinds, Way
+from bester.server.nodes.relaying import ForNode, Relay
 from bester.server.outbox import Outbox
 from bester.server.trust import Trust
 
@@ -30,6 +31,8 @@ MAX_DESTINATIONS = 10_000
 """Destinations with something under way or on disk."""
 START_S = 1.0
 """Within this time from the start, those with a backlog are tried."""
+TAKE_OVER_S = 0.5
+"""Within this time, nodes try to take over what another one has left."""
 GIVE_UP_AT_ONCE = 1000
 GIVE_UP_EVERY_S = 30.0
 
@@ -52,6 +55,7 @@ class Forwarding:
         self._dials = asyncio.Semaphore(MAX_DIALS)
         self._stopping = False
         self._giving_up: asyncio.Task[None] | None = None
+        self._letting_go: asyncio.Task[None] | None = None
         federation = hall.config.federation
         self._buckets = Buckets(federation.rate, federation.burst)
 
@@ -60,14 +64,12 @@ class Forwarding:
     async def open(self) -> None:
         """Begins to send what is on disk; the store is open, and no message has come yet."""
         for size in await self.hall.messages.queue_sizes():
-            try:
-                address = parse_address(size.destination)
-            except BadAddress:
-                log.error("the outbox has messages for %s, which is no address", ascii(size.destination))
+            if self._is_elsewhere(size.destination):
                 continue
-            destination = self._destination(size.destination, address)
-            delay_s = random.uniform(0, min(START_S, self.hall.config.federation.retry_min))
-            destination.begin(size.waiting + size.dead, bool(size.waiting), delay_s)
+            destination = self._on_disk(size.destination)
+            if destination is not None:
+                delay_s = random.uniform(0, min(START_S, self.hall.config.federation.retry_min))
+                destination.begin(size.waiting + size.dead, bool(size.waiting), delay_s)
         self._giving_up = self.hall.spawn(self._give_up())
 
     def stop(self) -> None:
@@ -77,12 +79,16 @@ class Forwarding:
             self._giving_up.cancel()
         for destination in list(self.destinations.values()):
             destination.stop()
+        if self.hall.nodes is not None:
+            self._letting_go = self.hall.spawn(self._leave_all())
 
     async def close(self) -> None:
         """Stops, and returns when all is on disk; the store is still open."""
         if not self._stopping:
             self.stop()
         await self.outbox.written()
+        if self._letting_go is not None:
+            await asyncio.wait({self._letting_go})
 
     def reconfigure(self) -> None:
         """The configuration has changed."""
@@ -101,7 +107,8 @@ class Forwarding:
 
     def connected(self, name: str) -> None:
         """A server that calls itself by this name is there: what waits for it is tried at once."""
-        if not name or not self.destinations:
+        nodes = self.hall.nodes
+        if not name or (not self.destinations and nodes is None):
             return
         name = name.lower()
         known = self.hall.config.federation.servers.get(name)
@@ -109,6 +116,8 @@ class Forwarding:
             destination = self.destinations.get(key)
             if destination is not None:
                 destination.hurry()
+            if nodes is not None:
+                nodes.relays.hurry(key)
 
     # -- messages ------------------------------------------------------------------------------------------------
 
@@ -129,6 +138,10 @@ class Forwarding:
 
     def settle(self, forward: Forward, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
         """A message has its outcome; ``route`` is what the other server told of its way there."""
+        if isinstance(forward, ForNode):
+            assert self.hall.nodes is not None
+            self.hall.nodes.relays.answer(forward, status, error, route)
+            return
         trail = forward.envelope.trail
         match status if trail is None or not trail.dry else "":
             case "":
@@ -153,19 +166,32 @@ class Forwarding:
 
     def _forget_idle(self) -> None:
         for key, destination in list(self.destinations.items()):
+            self.let_go(destination)
             if destination.idle and not destination.stored:
                 del self.destinations[key]
+                if destination.carrier is not None:
+                    destination.carrier.retire()
 
     # -- what is on disk -----------------------------------------------------------------------------------------
+
+    def _on_disk(self, key: str) -> Destination | None:
+        """A destination of the outbox; None where it cannot be one."""
+        destination = self.destinations.get(key)
+        if destination is not None:
+            return destination
+        try:
+            return self._destination(key, parse_address(key))
+        except BadAddress:
+            log.error("the outbox has messages for %s, which is no address", ascii(key))
+            return None
 
     async def changed(self, keys: Iterable[str]) -> None:
         """An operator has changed what is on disk for these destinations."""
         for key in set(keys):
-            destination = self.destinations.get(key)
-            if destination is None:
-                destination = self._destination(key, parse_address(key))
-            destination.look()
-            destination.hurry()
+            destination = self._on_disk(key)
+            if destination is not None:
+                destination.look()
+                destination.hurry()
         await self._recount()
 
     async def _recount(self) -> None:
@@ -173,7 +199,10 @@ class Forwarding:
         sizes = {size.destination: size for size in await self.hall.messages.queue_sizes()}
         for key, destination in self.destinations.items():
             size = sizes.get(key)
-            destination.recount(size.waiting + size.dead if size is not None else 0)
+            elsewhere = self._is_elsewhere(key)
+            destination.recount(size.waiting + size.dead if size is not None and not elsewhere else 0)
+        if self.hall.nodes is not None:
+            self._begin(key for key, size in sizes.items() if size.waiting and self._is_overlooked(key))
 
     async def _give_up(self) -> None:
         """Makes dead letters of what has been tried for too long."""
@@ -183,15 +212,89 @@ class Forwarding:
             why = f"gave up after {_duration(retry_for_s)}"
             try:
                 before = time.time() - retry_for_s
-                while count := await self.hall.messages.give_up_before(before, why, GIVE_UP_AT_ONCE):
-                    self.hall.exchange.counters.drops.count(Drop.OUTGOING_EXPIRED, count)
-                    log.warning("%d messages for other servers are given up", count)
+                for key in self._own():
+                    while count := await self.hall.messages.give_up_before(before, why, GIVE_UP_AT_ONCE, key):
+                        self.hall.exchange.counters.drops.count(Drop.OUTGOING_EXPIRED, count)
+                        log.warning("%d messages for other servers are given up", count)
                 await self._recount()
             except BesterError as error:
                 log.error("the outbox cannot be cleared of what is too old: %s", error.message)
             except Exception:
                 log.exception("the outbox cannot be cleared of what is too old")
             self._forget_idle()
+
+    # -- with other nodes ----------------------------------------------------------------------------------------
+
+    def _own(self) -> list[str | None]:
+        """The destinations whose messages this node alone may give up; None: all."""
+        nodes = self.hall.nodes
+        if nodes is None:
+            return [None]
+        return [key for key in self.destinations if nodes.holding.has(key)]
+
+    def _is_elsewhere(self, key: str) -> bool:
+        """Whether another node sends there."""
+        nodes = self.hall.nodes
+        return nodes is not None and nodes.holding.seen.get(key, nodes.name) != nodes.name
+
+    def _is_overlooked(self, key: str) -> bool:
+        destination = self.destinations.get(key)
+        return destination is None or destination.idle or (destination.link is not None and not destination.backlog)
+
+    def let_go(self, destination: Destination) -> None:
+        """Lets other nodes have the lease of a destination that has nothing to do."""
+        if self.hall.nodes is not None and destination.idle and not isinstance(destination.carrier, Relay):
+            carrier, destination.carrier = destination.carrier, None
+            if carrier is not None:
+                carrier.retire()
+            destination.good_until = 0.0
+            self.hall.nodes.holding.give_back(destination.key)
+
+    def leave_to_others(self, key: str) -> None:
+        """This node stops, and there is something on disk that another one is to send."""
+        if self.hall.nodes is not None:
+            self.hall.nodes.relays.tell_all(key)
+
+    async def _leave_all(self) -> None:
+        """Lets other nodes go on, when all is on disk."""
+        nodes = self.hall.nodes
+        assert nodes is not None
+        await self.outbox.written()
+        await nodes.holding.give_back_all()
+        for key, destination in self.destinations.items():
+            if destination.backlog or destination.stored:
+                self.leave_to_others(key)
+
+    def look(self, key: str, node: str, stored: int) -> None:
+        """Another node says that there may be something on disk."""
+        destination = None if self._stopping else self._on_disk(key)
+        if destination is not None:
+            destination.told(node, stored)
+
+    async def take_over(self, keys: Iterable[str]) -> None:
+        """The leases of these have ended: what their nodes have left is sent from here, or by another one.
+
+        Raises:
+            BesterError: the outbox cannot be read.
+        """
+        left = [key for key in keys if await self.hall.messages.list_queue(key, False, 0, 1)]
+        self._begin(left)
+
+    def _begin(self, keys: Iterable[str]) -> None:
+        """Sends what is on disk for destinations, unless other nodes do."""
+        for key in list(keys):
+            if self._stopping or self._is_elsewhere(key):
+                continue
+            destination = self._on_disk(key)
+            if destination is not None:
+                destination.begin(destination.stored, True, random.uniform(0, TAKE_OVER_S))
+
+    def bus_up(self) -> None:
+        """NATS is there again: what could not be done meanwhile is done now."""
+        for destination in list(self.destinations.values()):
+            if destination.carrier is not None or not destination.idle:
+                destination.look()
+                destination.hurry()
 
 
 def _canonical(address: str) -> str:

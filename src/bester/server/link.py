@@ -39,9 +39,15 @@ OFFENCES = frozenset({BadScope.code, Malformed.code, TooLarge.code})
 
 
 class Carrier(Protocol):
-    """A way to the other server that is open: a link, or the classic form."""
+    """A way to the other server that is open: a link, the classic form, or another node of this server."""
 
-    classic: bool
+    @property
+    def classic(self) -> bool:
+        """Whether it is the classic form."""
+
+    @property
+    def routes(self) -> bool:
+        """Whether the other server tells routes, and answers dry runs."""
 
     @property
     def has_room(self) -> bool:
@@ -53,8 +59,8 @@ class Carrier(Protocol):
         No other message of the same id is under way on it.
         """
 
-    def give_back(self) -> None:
-        """Ends now; what has no report goes back to the owner, before this returns."""
+    def give_back(self, error: BesterError) -> None:
+        """Ends now; what has no report goes back to the owner, before this returns. ``error`` says why it ends."""
 
     def retire(self) -> None:
         """Ends, with nothing under way."""
@@ -72,6 +78,9 @@ class Owner(Protocol):
     def unknown(self, item: Item, error: BesterError) -> None:
         """A classic server did not report in time, or the connection was lost; it may have the message, and would not
         recognise a repeat."""
+
+    def settled(self, item: Item, status: str, error: BesterError | None, route: bytes) -> None:
+        """Another node has done with it what was to be done, and tells its outcome."""
 
     def lost(self, carrier: Carrier, items: Sequence[Item], error: BesterError) -> None:
         """The carrier is gone; these have no report, in the order in which they were sent."""
@@ -275,8 +284,8 @@ class Link(asyncio.Protocol):
             self.greeted.set_result(None)
         self._give_back(ServerUnreachable(text))
 
-    def give_back(self) -> None:
-        self._give_back(ServerUnreachable("this server is stopping"))
+    def give_back(self, error: BesterError) -> None:
+        self._give_back(error)
 
     def retire(self) -> None:
         self._end()

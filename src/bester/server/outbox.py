@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from bester.bus.connection import BusDown
 from bester.core.drops import Drop
 from bester.core.route import Trail
 from bester.core.work import Forward
@@ -143,6 +144,12 @@ class Outbox:
         self._failures: list[tuple[int, float, str]] = []
         self._due = False
         self._writing: set[asyncio.Task[None]] = set()
+
+    @property
+    def away(self) -> BesterError | None:
+        """Why nothing can be put there now, where that is known: in a cluster, it is kept in NATS."""
+        nodes = self.hall.nodes
+        return BusDown() if nodes is not None and not nodes.bus.up else None
 
     def enqueue(self, destination: str, item: Item, done: Callable[[Item, BesterError | None], None]) -> None:
         """Puts a message on disk; ``done`` is called when it is there, or with why it is not.

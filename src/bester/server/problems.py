@@ -64,7 +64,10 @@ class Watch:
         """Looks again and again, until it is cancelled."""
         while True:
             self._asked.clear()
-            self._compare(await find(self.hall))
+            try:
+                self._compare(await find(self.hall))
+            except Exception:  # one look that fails is not to be the last
+                log.exception("problems could not be looked for")
             try:
                 async with asyncio.timeout(LOOK_S):
                     await self._asked.wait()

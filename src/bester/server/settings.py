@@ -14,7 +14,7 @@ from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListen
 from bester.net.tls import server_context
 from bester.protocol.names import username
 from bester.server.receipts import bounds_of
-from bester.store.ports import AccountStore, MessageStore
+from bester.store.ports import AccountStore, LeaseStore, MessageStore
 from bester.store.receipts import ReceiptStore, SqliteReceipts
 
 if TYPE_CHECKING:
@@ -114,6 +114,15 @@ def make_receipts(config: Config, bus: Bus | None = None, node: str = "") -> Rec
         names, replicas = Names(config.server.name), config.cluster.replicas
         return JetStreamReceipts(bus, names, node, bounds_of(config), replicas)
     return SqliteReceipts(config.storage.receipts)
+
+
+def make_leases(config: Config, bus: Bus) -> LeaseStore:
+    """Returns the driver for what only one node of a cluster does, not yet opened; ``bus`` is open before it is."""
+    from bester.store.jetstream.leases import JetStreamLeases
+    from bester.store.jetstream.names import Names
+
+    assert config.cluster is not None
+    return JetStreamLeases(bus, Names(config.server.name), config.cluster.replicas)
 
 
 def make_store(config: Config) -> AccountStore:

@@ -119,10 +119,12 @@ class Exporter:
         logger.addFilter(quiet)
         try:
             while (given := self._queue.get()) is not None:
+                counted = self.sent + self.failed
                 try:
                     self._send(given, quiet)
                 except Exception:
                     log.exception("spans are lost")
+                    self.failed += given.spans - (self.sent + self.failed - counted)
                 self._done += given.spans
         finally:
             logger.removeFilter(quiet)

@@ -8,6 +8,7 @@ order in which the messages came.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -45,6 +46,8 @@ class Turns:
         self.last_error = ""
         self.next_try = 0.0
         """When it may be dialled again, in the loop's time."""
+        self.good_until = math.inf if self.hall.nodes is None else 0.0
+        """Until when the carrier may be given anything, in the loop's time: with other nodes, as long as the lease."""
         self.loop = asyncio.get_running_loop()
         self.fresh: deque[Item] = deque()
         self.fresh_bytes = 0
@@ -173,6 +176,8 @@ class Turns:
                 self.settle(item, status, item.error if refused else None)
             elif not self.retries:
                 self.settle(item, "failed", error)
+            elif (away := self.outbox.away) is not None:
+                self.settle(item, "failed", away)
             elif self.stored >= most:
                 self.settle(item, "failed", StorageFull(f"{most} messages wait for this server, and no more may"))
             else:
@@ -190,6 +195,8 @@ class Turns:
             if item.position <= self.read_to:
                 self.behind = True
             self.settle(item, "queued")
+            if self.stopping:
+                self.forwarding.leave_to_others(self.key)
         else:
             self.stored -= 1
             self.settle(item, "failed", error)

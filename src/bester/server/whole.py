@@ -7,6 +7,7 @@ Without a cluster all of this is what :mod:`bester.server.views` says. With one,
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bester.errors import (
@@ -163,11 +164,14 @@ class Whole:
         nodes = self.hall.nodes
         if nodes is None:
             return await views.destinations(self.hall)
-        return self._servers(nodes, await self._ask(nodes, "servers"), await self.hall.messages.queue_sizes())
+        told = await self._ask(nodes, "servers")
+        return self._servers(nodes, told, await self.hall.messages.queue_sizes(), await nodes.holding.holders())
 
-    def _servers(self, nodes: Nodes, told: joining.Told, sizes: list[QueueSize]) -> list[dict[str, Any]]:
+    def _servers(
+        self, nodes: Nodes, told: joining.Told, sizes: list[QueueSize], holders: Mapping[str, str]
+    ) -> list[dict[str, Any]]:
         others = [(node, rows) for node, rows in told if node != nodes.name]
-        return joining.servers([(nodes.name, views.servers_now(self.hall, sizes)), *others])
+        return joining.servers([(nodes.name, views.servers_now(self.hall, sizes, holders)), *others])
 
     async def problems(self) -> list[dict[str, Any]]:
         """What is wrong, or is about to be."""
@@ -193,8 +197,10 @@ class Whole:
         own = self._problems([(node, one["problems"]) for node, one in told])
         sizes: list[QueueSize] = []
         stored: dict[str, int] | None = None
+        holders: Mapping[str, str] = {}
         try:
             sizes, stored = await hall.messages.queue_sizes(), await views.stored(hall)
+            holders = await nodes.holding.holders()
         except BesterError as error:
             log.info("what is kept cannot be told: %s", error.message)
         return {
@@ -206,7 +212,7 @@ class Whole:
             "disk": None,
             "stored": stored,
             "handlers": joining.handlers([(node, one["handlers"]) for node, one in told]),
-            "servers": self._servers(nodes, [(node, one["servers"]) for node, one in told], sizes),
+            "servers": self._servers(nodes, [(node, one["servers"]) for node, one in told], sizes, holders),
             "problems": [*own, *kept][: problems.MAX_PROBLEMS],
         }
 

@@ -169,10 +169,18 @@ def _refuse_without_log(connection: sqlite3.Connection, path: str) -> None:
 def _make_private(path: str) -> None:
     # SQLite would make the file readable for all; its log and index files take the mode of the file.
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         if os.stat(path).st_mode & 0o077 and os.path.isfile(path):
             os.chmod(path, 0o600)
+        return
+    try:
+        if os.geteuid() == 0:
+            # An operator who makes accounts before the first start; SQLite does the same with its other files.
+            folder = os.stat(os.path.dirname(path) or ".")
+            os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_newer(connection: sqlite3.Connection, path: str, migrations: Sequence[Migration]) -> None:

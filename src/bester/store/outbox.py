@@ -83,13 +83,14 @@ class SqliteOutbox(Shared):
             [(why, position) for position, why in letters],
         )
 
-    async def give_up_before(self, created: float, why: str, limit: int) -> int:
+    async def give_up_before(self, created: float, why: str, limit: int, destination: str | None = None) -> int:
         return await self.database.write(
             lambda connection: (
                 connection.execute(
                     "UPDATE outgoing SET dead = 1, last_error = ? WHERE position IN ("
-                    "SELECT position FROM outgoing WHERE dead = 0 AND created < ? ORDER BY created, position LIMIT ?)",
-                    (why, created, limit),
+                    "SELECT position FROM outgoing WHERE dead = 0 AND created < ? AND (? IS NULL OR destination = ?)"
+                    " ORDER BY created, position LIMIT ?)",
+                    (why, created, destination, destination, limit),
                 ).rowcount
             )
         )

@@ -279,9 +279,9 @@ class MessageStore(Protocol):
         """Makes dead letters: position and why, which becomes ``last_error``. It counts no try; those that are dead or
         unknown are passed over."""
 
-    async def give_up_before(self, created: float, why: str, limit: int) -> int:
+    async def give_up_before(self, created: float, why: str, limit: int, destination: str | None = None) -> int:
         """Makes dead letters of up to ``limit`` waiting messages from before a time, the oldest first, and returns how
-        many."""
+        many; of one destination or all."""
 
     async def revive(self, positions: Sequence[int], now: float) -> int:
         """Lets dead letters, and those that stepped aside, be tried again now, as if new (``created`` is now, without
@@ -312,3 +312,49 @@ class MessageStore(Protocol):
 
     async def forget_before(self, time: float, at_most: int) -> None:
         """Forgets records from before a time, and the oldest beyond a number; in steps, between which others go on."""
+
+
+# -- leases -----------------------------------------------------------------------------------------------------
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """What one node of a server does alone, for a time."""
+
+    name: str
+    node: str
+    """Who has it."""
+    version: int
+    """Grows each time that it is taken or renewed."""
+
+
+class LeaseStore(Protocol):
+    """Who does what only one node of a server may do (docs/scale.md).
+
+    A lease ends by itself when its lifetime is over, on the store's clock. Its holder must count from before it asked,
+    by a clock that never goes back, and stop somewhat earlier.
+    """
+
+    async def open(self) -> None:
+        """Gets ready; called once, before all others.
+
+        Raises:
+            BadConfiguration: the store cannot be used as it is configured.
+        """
+
+    async def close(self) -> None:
+        """Lets go; leases stay until they end. The second time it does nothing."""
+
+    async def take(self, name: str, node: str, lifetime_s: int) -> Lease:
+        """Takes a lease for whole seconds, at least one, and returns it; or that of the other node that has it.
+
+        A node that has it already, from before it was started anew, has it again.
+        """
+
+    async def renew(self, lease: Lease, lifetime_s: int) -> Lease | None:
+        """Lets a lease go on, and returns it as it is now; None if it has ended, whoever has it since."""
+
+    async def give_back(self, lease: Lease) -> None:
+        """Ends a lease. Where it was renewed or has ended since, nothing is done."""
+
+    async def list(self) -> builtins.list[Lease]:
+        """Returns all leases, sorted by name."""

@@ -195,13 +195,10 @@ class Door:
             tls=session.ssl is not None,
             mail_from="" if sender == "<>" else printable(sender, 255),
         )
+        server.delivering = True
         try:
             # In a thread, because a stranger chose how long it takes.
             mail = await asyncio.to_thread(self._delivering.read, content, peer)
-        except Unreadable as error:
-            return error.status
-        server.delivering = True
-        try:
             outcomes: dict[str, Outcome] = {}
             results = []
             for address in envelope.rcpt_tos:
@@ -209,6 +206,8 @@ class Door:
                     if account not in outcomes:
                         outcomes[account] = await self._delivering.deliver(account, address, content, mail)
                 results.append(_worst([outcomes[account] for account in server.accounts[address]]))
+        except Unreadable as error:
+            return error.status
         finally:
             server.delivering = False
         log.info(

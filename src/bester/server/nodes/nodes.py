@@ -22,9 +22,12 @@ from bester.cluster.items import (
     Hello,
     Item,
     Kind,
+    Look,
     Named,
     Part,
     Seen,
+    Settled,
+    ToServer,
     Unreadable,
     read,
     unpack,
@@ -40,14 +43,17 @@ from bester.protocol.frames import answer_body
 from bester.protocol.messages import HandlerMessage, decode_handler_message
 from bester.server.nodes.bringing import Bringing
 from bester.server.nodes.gathering import Gathering
+from bester.server.nodes.holding import Holding
 from bester.server.nodes.members import Member, Members
 from bester.server.nodes.post import Post
+from bester.server.nodes.relaying import Relays
 from bester.server.nodes.sharing import Sharing
 from bester.server.nodes.watching import Watching
 
 if TYPE_CHECKING:
     from bester.config.cluster import Cluster
     from bester.server.hall import Hall
+    from bester.store.ports import LeaseStore
 
 log = logging.getLogger("bester.nodes")
 
@@ -86,9 +92,10 @@ class Nodes:
         hall: the rest of this node.
         bus: the connection to NATS, which is open already at :meth:`open`.
         name: what this node is called.
+        leases: where it is kept which node sends to which other server.
     """
 
-    def __init__(self, hall: Hall, bus: Bus, name: str) -> None:
+    def __init__(self, hall: Hall, bus: Bus, name: str, leases: LeaseStore) -> None:
         self.hall = hall
         self.bus = bus
         self.name = name
@@ -103,6 +110,8 @@ class Nodes:
         self.sharing = Sharing(hall, self.post, self._heard)
         self.gathering = Gathering(hall, self.post, self.members)
         self.watching = Watching(hall, self.post, self.members, self.gathering, self._heard)
+        self.holding = Holding(hall, leases, name)
+        self.relays = Relays(hall, self.post, self.holding)
         self._peers: dict[str, NodePeer] = {}
         """Nodes that asked for something before they said who they are."""
 
@@ -141,9 +150,12 @@ class Nodes:
         self.watching.sweep(now)
         for tally in self.elsewhere.values():
             tally.sweep()
+        self.holding.sweep(self.bus.up)
+        self.relays.sweep()
 
     def flush(self) -> None:
         """Sends what this turn of the loop has for others."""
+        self.relays.flush()
         self.post.flush()
         self.bringing.flush()
 
@@ -152,10 +164,12 @@ class Nodes:
         if up:
             self.sharing.bus_up()
             self.watching.bus_up()
+            self.hall.forwarding.bus_up()
         else:
             self.members.forget_all()
             self.bringing.bus_down()
             self.sharing.bus_down()
+            self.relays.bus_down()
         self.hall.flush_soon()
 
     def _member_gone(self, member: Member) -> None:
@@ -163,6 +177,7 @@ class Nodes:
         self.sharing.node_gone(member.node)
         self.gathering.member_gone(member.node)
         self.watching.look_again()
+        self.relays.node_gone(member.node)
 
     # -- what the exchange decided -------------------------------------------------------------------------------
 
@@ -282,6 +297,13 @@ class Nodes:
                 self.gathering.result(node, number, read(note, Part), body)
             case Kind.PRESENCE:
                 self.watching.changed(read(note, Seen).username)
+            case Kind.FORWARD:
+                self.relays.asked(node, number, read(note, ToServer), body)
+            case Kind.FORWARDED:
+                self.relays.settled(node, number, read(note, Settled), body)
+            case Kind.LOOK:
+                look = read(note, Look)
+                self.hall.forwarding.look(look.destination, node, look.stored)
 
     def _met(self, node: str, hello: Hello) -> None:
         known = node in self.members.others

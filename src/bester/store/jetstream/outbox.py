@@ -99,6 +99,8 @@ class JetStreamOutbox:
     ) -> builtins.list[Queued]:
         found: list[Queued] = []
         size = 0
+        if not after:
+            self._out.told()  # it is read from its beginning when another node may just have written something
         async for row in self._walk(self._out_subject(destination, ""), after, max_bytes + _OVERHEAD * limit):
             if row.dead or row.next_try > now:
                 continue
@@ -127,9 +129,9 @@ class JetStreamOutbox:
             if row is not None and not row.dead:
                 await self._write_state(position, _State(row.created, row.tries, 0.0, why, True))
 
-    async def give_up_before(self, created: float, why: str, limit: int) -> int:
+    async def give_up_before(self, created: float, why: str, limit: int, destination: str | None = None) -> int:
         old: list[tuple[int, str]] = []
-        async for row in self._walk(self._out_names.subject("out", ">"), 0):
+        async for row in self._walk(self._out_subject_of(destination), 0):
             if not row.dead and row.created < created:
                 old.append((row.position, why))
                 if len(old) >= limit:
@@ -166,9 +168,8 @@ class JetStreamOutbox:
     async def list_queue(
         self, destination: str | None = None, dead: bool | None = None, after: int = 0, limit: int = 100
     ) -> builtins.list[Queued]:
-        subject = self._out_subject(destination, "") if destination is not None else self._out_names.subject("out", ">")
         found: list[Queued] = []
-        async for row in self._walk(subject, after):
+        async for row in self._walk(self._out_subject_of(destination), after):
             if dead is None or row.dead is dead:
                 found.append(row)
                 if len(found) >= limit:
@@ -201,6 +202,10 @@ class JetStreamOutbox:
 
     def _tried_subject(self, position: int) -> str:
         return self._out_names.subject("tries", str(position))
+
+    def _out_subject_of(self, destination: str | None) -> str:
+        """All messages for one destination, or for all."""
+        return self._out_subject(destination, "") if destination is not None else self._out_names.subject("out", ">")
 
     def _out_subject(self, destination: str, message_id: str) -> str:
         digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
