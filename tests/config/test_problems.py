@@ -163,6 +163,15 @@ def network(**blocks: object) -> dict[str, Any]:
         ({"log": {"level": "x" * 99}}, "log.level", f'"{"x" * 55}..."', 'one of "debug", "info", "warning", "error"'),
         ({"cluster": {}}, "cluster.nats", "nothing", "a list of at least one address"),
         ({"cluster": {"nats": []}}, "cluster.nats", "an empty list", "a list of at least one address"),
+        *(
+            (
+                {"cluster": {"nats": [url]}},
+                "cluster.nats[0]",
+                "a value that is not shown",
+                "nats:// or tls://, a host and perhaps a port",
+            )
+            for url in ("ws://h:4222", "h:4222", "nats://", "nats://h:99999", "nats://h/path")
+        ),
         ({"cluster": {"nats": ["nats://h"], "replicas": 2}}, "cluster.replicas", "2", "1, 3 or 5"),
         (
             {"cluster": {"nats": ["nats://h"], "certificate": "c"}},

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from tests.nats import NatsServer, nats_cluster
 
-from bester.bus.connection import Bus, BusOptions
+from bester.bus.connection import Bus, BusOptions, header
 from bester.errors import BadConfiguration, Internal, MailboxFull, Overloaded, StorageFull
 from bester.store.jetstream import stream as streams
+from bester.store.jetstream import writing
 from bester.store.jetstream.accounts import JetStreamAccounts
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
@@ -240,3 +241,54 @@ async def test_three_servers_keep_what_two_of_them_have(tmp_path: Path) -> None:
         await bus.close()
         for server in servers:
             server.kill()
+
+
+async def written(stream: Stream, subject: str) -> list[tuple[str, bool]]:
+    """What a stream has, and whether each was written as one with others."""
+    page = await stream.page(subject, 0, 1000)
+    return [(one.data.decode(), header(one.headers, "Nats-Batch-Id") is not None) for one in page]
+
+
+async def test_what_gathers_is_written_as_one_where_each_takes_long(
+    buses: list[Bus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(str(tmp_path))
+    stream = Stream(buses[0], Wanted(names.stream("MAIL"), names.subject("mail", "*"), refuse_repeats=True, ttl=True))
+    await stream.open()
+    monkeypatch.setattr(writing, "WORTHWHILE_S", 0.0)
+    monkeypatch.setattr(writing, "MEASURED", 10**9)
+    stream.gathering.each_s = 1.0
+
+    def put(name: str, **headers: str) -> asyncio.Future[int]:
+        return stream.put(names.subject("mail", name), name.encode(), headers)
+
+    alone = put("first")
+    await asyncio.sleep(0)  # it is on its way
+    positions = await asyncio.gather(alone, *(put(str(number)) for number in range(20)))
+    assert positions == list(range(positions[0], positions[0] + 21))
+    everything = await written(stream, names.subject("mail", "*"))
+    assert everything == [("first", False), *((str(number), True) for number in range(20))]
+
+    # One of them is there already: the others are written all the same, each once, and in their order.
+    results = await asyncio.gather(*(put(name) for name in ("a", "b", "7", "c")), return_exceptions=True)
+    assert [type(result) for result in results] == [int, int, Repeated, int]
+    assert [name for name, _ in await written(stream, names.subject("mail", "*"))][21:] == ["a", "b", "c"]
+    # The same one twice, and one whose lifetime is its own.
+    repeated = await asyncio.gather(put("x"), put("x"), put("y", **{"Nats-TTL": "60s"}), return_exceptions=True)
+    assert [type(result) for result in repeated] == [int, Repeated, int]
+
+    monkeypatch.setattr(writing, "TOGETHER_BYTES", 3)
+    await asyncio.gather(*(put(f"p{number}") for number in range(5)))
+    assert [name for name, _ in await written(stream, names.subject("mail", "*"))][26:] == [f"p{n}" for n in range(5)]
+    stream.close()
+
+
+async def test_what_is_written_as_one_fails_as_one_without_nats(own: NatsServer, tmp_path: Path) -> None:
+    bus = await connected(own)
+    stream = Stream(bus, Wanted("S", "s.*"))
+    await stream.open()
+    stream.gathering.each_s = 1.0
+    own.kill()
+    results = await asyncio.gather(*(stream.put(f"s.{n}", b"") for n in range(100)), return_exceptions=True)
+    assert all(isinstance(result, Overloaded) for result in results)
+    await bus.close()

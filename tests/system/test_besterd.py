@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 def test_usage(commands: Commands) -> None:
     result = commands.installed("besterd", "--help")
     assert result.returncode == 0
-    assert result.stdout.startswith("Usage: besterd [CONFIG]")
+    assert result.stdout.startswith("Usage: besterd [--nodes N] [CONFIG]")
     for arguments in (["one", "two"], ["--nonsense"]):
         result = commands.besterd(*arguments)
         assert result.returncode == 2
-        assert "Usage: besterd [CONFIG]" in result.stderr
+        assert "Usage: besterd [--nodes N] [CONFIG]" in result.stderr
         assert not result.stdout
     assert commands.installed("besterd", "--version").stdout.startswith("besterd ")
 

@@ -58,7 +58,11 @@ def open_accounts(config: Config) -> Accounts:
     try:
         Control(config.control.address).close()
         return _Running(config.control.address)
-    except NotRunning:
+    except NotRunning as error:
+        from bester.config.nodes import has_private_nats
+
+        if has_private_nats(config):
+            fail(f"{error}; the accounts are kept by besterd --nodes, which has to run for that", NO_CONNECTION)
         return _Stored(config)
     except ControlError as error:
         fail(str(error), NO_CONNECTION)
@@ -105,30 +109,20 @@ class _Stored:
         self._config = config
 
     def _run(self, work: Callable[[AccountStore], Awaitable[T]]) -> T:
-        from bester.server.settings import make_store
+        from bester.server.settings import open_stores
 
         async def opened() -> T:
-            store = make_store(self._config)
-            await store.open()
-            try:
+            async with open_stores(self._config, messages=False) as (store, _):
                 return await work(store)
-            finally:
-                await store.close()
 
         return _finished(opened())
 
     def _run_with_messages(self, work: Callable[[AccountStore, MessageStore], Awaitable[T]]) -> T:
-        from bester.server.settings import make_stores
+        from bester.server.settings import open_stores
 
         async def opened() -> T:
-            store, messages = make_stores(self._config)
-            try:
-                await store.open()
-                await messages.open()
-                return await work(store, messages)
-            finally:
-                await messages.close()
-                await store.close()
+            async with open_stores(self._config) as stores:
+                return await work(*stores)
 
         return _finished(opened())
 

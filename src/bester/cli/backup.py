@@ -25,10 +25,23 @@ def backup(
     To restore it: stop the server, remove storage.path with what is beside it (its name with -wal and -shm behind
     it), copy FILE to storage.path, start the server, which checks it once more.
     """
+    from bester.config.nodes import has_private_nats, nodes_folder
     from bester.errors import BadConfiguration
     from bester.store.backup import back_up
 
     settings = load_config(config)
+    if settings.cluster is not None:
+        fail(
+            "a cluster's accounts and messages are in NATS, which has its own tools for that: nats account backup "
+            "FOLDER, or nats stream backup for each stream whose name begins with BESTER_",
+            USAGE,
+        )
+    if has_private_nats(settings):
+        fail(
+            f"the accounts and messages of besterd --nodes are in {nodes_folder(settings)}: stop the server, and copy "
+            "that folder; or, while it runs, nats account backup FOLDER with the server and token of its access.json",
+            USAGE,
+        )
     source = settings.storage.path
     if file.exists() or file.is_symlink():
         if file.is_dir():

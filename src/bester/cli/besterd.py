@@ -8,24 +8,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bester import __version__
 
 if TYPE_CHECKING:
-    from bester.config import ListenerConfig
+    from bester.config import Config, ListenerConfig
     from bester.server.daemon import Web
     from bester.server.hall import Hall
 
 USAGE = """\
-Usage: besterd [CONFIG]
+Usage: besterd [--nodes N] [CONFIG]
 
 Runs a Bester server with the configuration CONFIG, a JSON file or, by its ending, a TOML file.
 Without CONFIG: server.conf or bester.toml in the current folder.
 
+  --nodes N            run it as N processes that share its ports, over a NATS server of their own,
+                       or over the one that the configuration names
   besterd --version    print the version
   bester init DIR      make a folder with a configuration to start from
   bester check CONFIG  check a configuration
@@ -35,6 +39,9 @@ Exit status: 0 after a stop, 1 if something cannot be opened, 2 if the configura
 """
 
 log = logging.getLogger("bester.server")
+
+MAX_NODES = 64
+"""On one machine."""
 
 
 def main() -> None:
@@ -49,6 +56,12 @@ def _main(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"besterd {__version__}")
         return 0
+    nodes = number = 0
+    match arguments:
+        case ["--nodes", count, *rest] if count.isdecimal() and 0 < int(count) <= MAX_NODES:
+            nodes, arguments = int(count), rest
+        case ["--node", one, *rest] if one.isdecimal():  # how a parent starts its nodes
+            number, arguments = int(one), rest
     if len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
         print(USAGE, end="", file=sys.stderr)
         return 2
@@ -59,32 +72,48 @@ def _main(arguments: list[str]) -> int:
         return 2
 
     from bester.config import ConfigError, load
+    from bester.errors import BesterError
     from bester.server.logs import log_loop_errors, set_up_log
 
+    read: Callable[[Path], Config] = load
     try:
         config = load(Path(found[0]))
+        if number:
+            read = _node_reader(config, number)
+            config = read(Path(found[0]))
+        elif not nodes:
+            _refuse_private_nats(config)
     except ConfigError as error:
         print(f"besterd: {found[0]} is wrong:\n{error}", file=sys.stderr)
         return 2
-    set_up_log(config.log.level, config.log.format)
-    for line in config.warnings:
+    except BesterError as error:
+        print(f"besterd: {error.message}", file=sys.stderr)
+        return 2
+    set_up_log(config.log.level, config.log.format, config.cluster.node or "" if number and config.cluster else "")
+    for line in config.warnings if not number else ():
         log.warning("configuration: %s", line)
 
-    import uvloop
-
-    from bester.errors import BesterError
-    from bester.server.daemon import Server
     from bester.server.notify import Notifier
 
     notifier = Notifier.from_environment()
+    if nodes:
+        from bester.cli.nodes import run_nodes
+
+        return run_nodes(config, nodes, _say, notifier)
+
+    import uvloop
+
+    from bester.server.daemon import Server
 
     async def run() -> int:
-        server = Server(config, web=_web, notifier=notifier)
+        server = Server(config, web=_web, notifier=notifier, read=read, shared=number > 0)
         loop = asyncio.get_running_loop()
         log_loop_errors(loop)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, server.hall.stop_soon)
+        for which in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(which, server.hall.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, lambda: server.hall.spawn(server.try_reload()))
+        if number:
+            _end_with_parent(loop, server.hall.stop_soon)
         try:
             await server.start(_say)
         except BesterError as error:
@@ -97,6 +126,51 @@ def _main(arguments: list[str]) -> int:
         return 1 if server.hall.failed else 0
 
     return uvloop.run(run())
+
+
+def _node_reader(config: Config, number: int) -> Callable[[Path], Config]:
+    """Returns what reads the configuration as that of one of the nodes on this machine.
+
+    Raises:
+        BadConfiguration: there is no NATS for them.
+    """
+    from bester.config import load
+    from bester.config.nodes import for_node, name_of_node, private_cluster, read_access
+    from bester.errors import BadConfiguration
+
+    name = name_of_node(config, number)
+    access = read_access(config) if config.cluster is None else None
+    cluster = config.cluster or (private_cluster(access) if access is not None else None)
+    if cluster is None:
+        raise BadConfiguration("there is no NATS for this node; start all of them with: besterd --nodes N")
+    return lambda path: for_node(load(path), number, name, cluster)
+
+
+def _refuse_private_nats(config: Config) -> None:
+    """Sees that accounts and messages are not left behind.
+
+    Raises:
+        BadConfiguration: they are where only nodes find them.
+    """
+    from bester.config.nodes import has_private_nats, nodes_folder
+    from bester.errors import BadConfiguration
+
+    if has_private_nats(config):
+        raise BadConfiguration(
+            f"this server's accounts and messages are in {nodes_folder(config)}, since it was started with --nodes: "
+            "start it with --nodes again; or, to begin without them, move that folder away first"
+        )
+
+
+def _end_with_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """Stops when the parent is gone: it holds the other end of the standard input."""
+
+    def look() -> None:
+        if not os.read(0, 1024):
+            loop.remove_reader(0)
+            stop()
+
+    loop.add_reader(0, look)
 
 
 def _web(hall: Hall, configured: ListenerConfig) -> Web:

@@ -22,6 +22,7 @@ from bester.cli.command import command
 from bester.cli.demo import demo
 from bester.cli.gadget import gadget
 from bester.cli.handler import handler
+from bester.cli.importing import import_
 from bester.cli.init import init
 from bester.cli.listening import listen
 from bester.cli.operate import drain, kick, reload
@@ -64,6 +65,7 @@ for one in (init, check, send, ask, listen, chat, status, trace, why, reload, ki
     app.command()(one)
 app.command()(service)
 app.command()(command)
+app.command("import")(import_)
 app.add_typer(account, name="account")
 app.add_typer(queue, name="queue")
 handlers.add_to(handler)

@@ -151,6 +151,8 @@ def _rest(config: Config) -> Iterator[Finding]:
         yield Finding(("federation", missing), "nothing", allowed, (("federation", given),))
     cluster = config.cluster
     if cluster is not None:
+        if not cluster.nats:
+            yield Finding(("cluster", "nats"), "an empty list", "a list of at least one address")
         if config.database.type != "sqlite":
             allowed = "no database.type: the accounts of a cluster are in NATS"
             yield Finding(("database", "type"), shown(config.database.type), allowed, (("cluster",),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -23,6 +24,16 @@ def _replicas(number: int) -> int:
     return number
 
 
+def _nats_url(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("nats", "tls") or not url.hostname or url.path not in ("", "/") or url.query or url.fragment:
+        raise ValueError
+    _ = url.port  # which is a ValueError where it is none
+    return text
+
+
+NatsUrl = Annotated[Text, AfterValidator(_nats_url)]
+"""Not ``ws://``: nodes speak NATS's own protocol."""
 NodeName = Annotated[Text, AfterValidator(_node)]
 Replicas = Annotated[int, AfterValidator(_replicas)]
 
@@ -30,11 +41,11 @@ Replicas = Annotated[int, AfterValidator(_replicas)]
 class Cluster(Block):
     """How a node reaches the others: over NATS with JetStream, 2.11 or later."""
 
-    nats: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] = field(
+    nats: Annotated[tuple[NatsUrl, ...], Field(strict=False)] = field(
         ...,
         "The addresses of the NATS servers, as in `nats://host:4222`, or `tls://host:4222`.",
         "a list of at least one address",
-        item="an address",
+        item="nats:// or tls://, a host and perhaps a port",
         secret=True,
     )
     node: NodeName | None = field(

@@ -128,6 +128,8 @@ class Tcp4Listener(Listener):
         self.address = address
         self.port = port
         """As configured; after :meth:`bind` the real one, where it was 0."""
+        self.shared = False
+        """Whether other processes of this user listen there too, among whom the kernel distributes connections."""
 
     @property
     def url(self) -> str:
@@ -137,6 +139,8 @@ class Tcp4Listener(Listener):
         bound = socket.socket(self.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so that asyncio sets TCP_NODELAY
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if self.shared:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if self.family == socket.AF_INET6:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # so that tcp4 can have the same port
             bound.bind((self.address, self.port))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from bester.bus.connection import Bus
@@ -78,6 +79,8 @@ class Server:
         config: what it is to do.
         web: makes what serves a configured listener ``web``; called only where there is one.
         notifier: tells the service manager how it goes; closed with the server.
+        read: reads the configuration again, for a reload.
+        shared: whether its TCP ports are those of other nodes on this machine, too.
     """
 
     def __init__(
@@ -85,6 +88,8 @@ class Server:
         config: Config,
         web: Callable[[Hall, ListenerConfig], Web] | None = None,
         notifier: Notifier | None = None,
+        read: Callable[[Path], Config] = load,
+        shared: bool = False,
     ) -> None:
         self.config = config
         self._notifier = notifier or Notifier()
@@ -104,6 +109,8 @@ class Server:
         hall.receipts = Receipts(hall, make_receipts(config, self._bus, name))
         hall.supervisor = Supervisor(hall)
         hall.sampler = Sampler(hall)
+        self._read = read
+        self._shared = shared
         hall.watch = Watch(hall)
         hall.watch.told = self._notifier.status
         self._make_web = web
@@ -163,7 +170,7 @@ class Server:
             if configured.kind == "web":
                 say(f"listening on {await self._open_web(configured)}")
                 continue
-            listener = make_listener(configured)
+            listener = make_listener(configured, self._shared)
             self.listeners.append(listener)
             self._ask_for_certificates(listener)
             await listener.open(lambda: ListenerConnection(hall), handshake_timeout_s=timeout_s)
@@ -216,17 +223,17 @@ class Server:
     async def _reload(self) -> dict[str, object]:
         if self.config.path is None:
             raise BadConfiguration("the server was started without a configuration file")
-        new = await asyncio.to_thread(load, self.config.path)
+        new = await asyncio.to_thread(self._read, self.config.path)
         waiting = changes_needing_restart(self.config, new)
         rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
         rules = self.hall.supervisor.rules(rules)
         kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
-        kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing")}
+        kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing", "cluster")}
         handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
         switched = new.model_copy(update={**kept, "handlers": handlers})
         identities = await asyncio.to_thread(Identities, switched)
         self.config = self.hall.config = switched
-        set_up_log(new.log.level, new.log.format)
+        set_up_log(new.log.level, new.log.format, self._log_node())
         hall = self.hall
         hall.max_send_queue = new.limits.max_send_queue
         hall.exchange.now = hall.clock()
@@ -246,6 +253,11 @@ class Server:
             log.warning("configuration: these take effect at the next start: %s", ", ".join(waiting))
         log.info("the configuration has been reloaded")
         return {"restartNeeded": waiting, "warnings": list(new.warnings)}
+
+    def _log_node(self) -> str:
+        """What this node is called in a log that it shares with others."""
+        cluster = self.config.cluster
+        return (cluster.node or "") if self._shared and cluster is not None else ""
 
     def _renew_certificate(self, configured: ListenerConfig) -> None:
         """Lets new connections see the certificate that is in the file now."""

@@ -87,7 +87,6 @@ def _server(rows: list[tuple[str, Row]]) -> Row:
         "dead": max(row["dead"] for _, row in rows),
         "retryIn": min(retries) if retries else None,
         "lastError": _first(row["lastError"] for _, row in rows),
-        "holder": _first(row.get("holder") for _, row in rows),
     }
 
 

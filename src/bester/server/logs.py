@@ -31,6 +31,10 @@ LOGGERS = {"bester": None, "asyncio": logging.WARNING, "aiohttp": logging.WARNIN
 class _Formatter(logging.Formatter):
     """What both forms share."""
 
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self.node = node
+
     def message(self, record: logging.LogRecord) -> str:
         return one_line(record.getMessage(), MAX_MESSAGE)
 
@@ -53,7 +57,8 @@ class _Text(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
         message = self.message(record)
-        line = f"{at}.{int(record.msecs):03d}Z {record.levelname:<7} {record.name}: {message}"
+        who = f"{self.node} " if self.node else ""
+        line = f"{at}.{int(record.msecs):03d}Z {who}{record.levelname:<7} {record.name}: {message}"
         for name, value in self.fields(record).items():
             if value not in message:
                 line += f" {name}={value if ' ' not in value else json.dumps(value, ensure_ascii=False)}"
@@ -69,6 +74,8 @@ class _Json(_Formatter):
             "message": self.message(record),
             **self.fields(record),
         }
+        if self.node:
+            line["node"] = self.node
         if exception := self.exception(record):
             line["exception"] = "\n".join(exception)  # which JSON escapes
         return json.dumps(line, ensure_ascii=False)
@@ -82,10 +89,10 @@ def one_line(text: str, most: int) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
 
 
-def set_up_log(level: str, format: str) -> None:
-    """Sets level and format; may be called again."""
+def set_up_log(level: str, format: str, node: str = "") -> None:
+    """Sets level and format; may be called again. Where several nodes write to one log, each line has its ``node``."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if format == "json" else _Text())
+    handler.setFormatter(_Json(node) if format == "json" else _Text(node))
     for name, fixed in LOGGERS.items():
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -68,20 +69,23 @@ def _canonical(name: str) -> str:
         return name.lower()  # a server's name that cannot be an account's
 
 
-def make_listener(listener: ListenerConfig) -> Listener:
-    """Returns the listener of a configured kind, not yet bound."""
+def make_listener(listener: ListenerConfig, shared: bool = False) -> Listener:
+    """Returns the listener of a configured kind, not yet bound; its port may be ``shared`` with other processes."""
+    made: Tcp4Listener
     match listener.kind:
         case "unix":
             return UnixListener(listener.address)
         case "tcp4":
-            return Tcp4Listener(listener.address, listener.port or 0)
+            made = Tcp4Listener(listener.address, listener.port or 0)
         case "tcp6":
-            return Tcp6Listener(listener.address, listener.port or 0)
+            made = Tcp6Listener(listener.address, listener.port or 0)
         case "tls":
             context = server_context(str(listener.certificate), str(listener.key))
-            return TlsListener(listener.address, listener.port or 0, context)
+            made = TlsListener(listener.address, listener.port or 0, context)
         case _:
             raise AssertionError(listener.kind)
+    made.shared = shared
+    return made
 
 
 def make_stores(
@@ -105,17 +109,6 @@ def make_stores(
     return _accounts(config, database), SqliteMessages(database)
 
 
-def make_receipts(config: Config, bus: Bus | None = None, node: str = "") -> ReceiptStore:
-    """Returns what keeps receipts, not yet opened: a file of this server's, or a stream that its nodes share."""
-    if bus is not None and config.cluster is not None:
-        from bester.store.jetstream.names import Names
-        from bester.store.jetstream.receipts import JetStreamReceipts
-
-        names, replicas = Names(config.server.name), config.cluster.replicas
-        return JetStreamReceipts(bus, names, node, bounds_of(config), replicas)
-    return SqliteReceipts(config.storage.receipts)
-
-
 def make_leases(config: Config, bus: Bus) -> LeaseStore:
     """Returns the driver for what only one node of a cluster does, not yet opened; ``bus`` is open before it is."""
     from bester.store.jetstream.leases import JetStreamLeases
@@ -125,9 +118,52 @@ def make_leases(config: Config, bus: Bus) -> LeaseStore:
     return JetStreamLeases(bus, Names(config.server.name), config.cluster.replicas)
 
 
-def make_store(config: Config) -> AccountStore:
-    """Returns the configured driver for accounts alone, not yet opened."""
-    return _accounts(config, _database(config, None))
+@asynccontextmanager
+async def open_stores(config: Config, messages: bool = True) -> AsyncIterator[tuple[AccountStore, MessageStore]]:
+    """Opens the stores of a server that does not run, on this machine at least; they are closed at the end.
+
+    Where ``messages`` are not wanted, theirs is not opened.
+
+    Raises:
+        BadConfiguration: they cannot be opened.
+    """
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(open_bus(config, "bester")) if config.cluster is not None else None
+        stores = make_stores(config, bus=bus)
+        for store in stores if messages else stores[:1]:
+            stack.push_async_callback(store.close)
+            await store.open()
+        yield stores
+
+
+@asynccontextmanager
+async def open_bus(config: Config, what: str) -> AsyncIterator[Bus]:
+    """Connects to the NATS of the configuration's ``cluster``; ``what`` is shown to its operators.
+
+    Raises:
+        BadConfiguration: it cannot be reached or entered.
+    """
+    from bester.bus.connection import Bus
+    from bester.server.nodes.nodes import bus_options
+
+    assert config.cluster is not None
+    bus = Bus(bus_options(config.cluster), f"{config.server.name} {what}")
+    await bus.open()
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+def make_receipts(config: Config, bus: Bus | None = None, node: str = "") -> ReceiptStore:
+    """Returns what keeps receipts, not yet opened: a file of this server's, or a stream that its nodes share."""
+    if bus is not None and config.cluster is not None:
+        from bester.store.jetstream.names import Names
+        from bester.store.jetstream.receipts import JetStreamReceipts
+
+        names, replicas = Names(config.server.name), config.cluster.replicas
+        return JetStreamReceipts(bus, names, node, bounds_of(config), replicas)
+    return SqliteReceipts(config.storage.receipts)
 
 
 def _database(config: Config, on_lost: Callable[[BaseException], None] | None) -> Database:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bester import __version__
@@ -164,11 +163,11 @@ def _certificates(hall: Hall, name: str) -> dict[str, Any]:
 
 async def destinations(hall: Hall) -> list[dict[str, Any]]:
     """How it goes with the other servers: those of the configuration, and those with anything under way or waiting."""
-    return servers_now(hall, await hall.messages.queue_sizes(), {})
+    return servers_now(hall, await hall.messages.queue_sizes())
 
 
-def servers_now(hall: Hall, queues: list[QueueSize], holders: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The same, with what waits in these queues, and the nodes that these are left to."""
+def servers_now(hall: Hall, queues: list[QueueSize]) -> list[dict[str, Any]]:
+    """The same, with what waits in these queues."""
     forwarding = hall.forwarding
     sizes = {size.destination: size for size in queues}
     configured = {name: peer.address for name, peer in hall.config.federation.servers.items()}
@@ -178,7 +177,7 @@ def servers_now(hall: Hall, queues: list[QueueSize], holders: Mapping[str, str])
             incoming[connection.endpoint.name] += 1
     loop_now = asyncio.get_running_loop().time()
     rows: list[dict[str, Any]] = []
-    for name in sorted({*configured, *forwarding.destinations, *sizes, *incoming, *holders}):
+    for name in sorted({*configured, *forwarding.destinations, *sizes, *incoming}):
         row: dict[str, Any] = {"name": name, "address": configured.get(name, name), "verified": None, "link": "down"}
         destination = forwarding.destinations.get(name)
         if destination is not None:
@@ -198,8 +197,6 @@ def servers_now(hall: Hall, queues: list[QueueSize], holders: Mapping[str, str])
             "lastError": (destination.last_error or None) if destination is not None else None,
             **_certificates(hall, name),
         }
-        if hall.nodes is not None:
-            row["holder"] = holders.get(name)
         rows.append(row)
     return rows
 

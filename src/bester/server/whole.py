@@ -7,7 +7,6 @@ Without a cluster all of this is what :mod:`bester.server.views` says. With one,
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from bester.errors import (
@@ -164,14 +163,13 @@ class Whole:
         nodes = self.hall.nodes
         if nodes is None:
             return await views.destinations(self.hall)
-        told = await self._ask(nodes, "servers")
-        return self._servers(nodes, told, await self.hall.messages.queue_sizes(), await nodes.holding.holders())
+        return await self._servers(nodes, await self._ask(nodes, "servers"), await self.hall.messages.queue_sizes())
 
-    def _servers(
-        self, nodes: Nodes, told: joining.Told, sizes: list[QueueSize], holders: Mapping[str, str]
-    ) -> list[dict[str, Any]]:
+    async def _servers(self, nodes: Nodes, told: joining.Told, sizes: list[QueueSize]) -> list[dict[str, Any]]:
         others = [(node, rows) for node, rows in told if node != nodes.name]
-        return joining.servers([(nodes.name, views.servers_now(self.hall, sizes, holders)), *others])
+        holders = await nodes.holding.holders()
+        rows = joining.servers([(nodes.name, views.servers_now(self.hall, sizes)), *others])
+        return [row | {"holder": holders.get(row["name"])} for row in rows]
 
     async def problems(self) -> list[dict[str, Any]]:
         """What is wrong, or is about to be."""
@@ -197,10 +195,8 @@ class Whole:
         own = self._problems([(node, one["problems"]) for node, one in told])
         sizes: list[QueueSize] = []
         stored: dict[str, int] | None = None
-        holders: Mapping[str, str] = {}
         try:
             sizes, stored = await hall.messages.queue_sizes(), await views.stored(hall)
-            holders = await nodes.holding.holders()
         except BesterError as error:
             log.info("what is kept cannot be told: %s", error.message)
         return {
@@ -212,7 +208,7 @@ class Whole:
             "disk": None,
             "stored": stored,
             "handlers": joining.handlers([(node, one["handlers"]) for node, one in told]),
-            "servers": self._servers(nodes, [(node, one["servers"]) for node, one in told], sizes, holders),
+            "servers": await self._servers(nodes, [(node, one["servers"]) for node, one in told], sizes),
             "problems": [*own, *kept][: problems.MAX_PROBLEMS],
         }
 

@@ -119,13 +119,16 @@ class Members:
     def met(self, node: str, hello: Hello) -> None:
         """A node says who it is."""
         member = self.others.get(node)
+        if member is not None and member.hello.started != hello.started:
+            self._forget(member, "it was started anew")  # faster than its death was seen
+            member = None
         if member is None:
             if len(self.others) >= MAX_NODES or self._leaving:
                 return
             member = self.others[node] = Member(node, hello)
             member.seen = self.hall.exchange.now
             log.info("node %s is there, with release %s", ascii(node), ascii(hello.version))
-        if (not hello.answer and member.hello.started != hello.started) or (not member.handlers and not hello.answer):
+        if not member.handlers and not hello.answer:
             self.post.to_node(node, Kind.HELLO, 0, self._hello(answer=True))
         member.hello = hello
         self._serve(member)

@@ -108,10 +108,10 @@ class Nodes:
         self.members = Members(hall, self.post, self._member_gone)
         self.bringing = Bringing(hall, self.post)
         self.sharing = Sharing(hall, self.post, self._heard)
-        self.gathering = Gathering(hall, self.post, self.members)
-        self.watching = Watching(hall, self.post, self.members, self.gathering, self._heard)
         self.holding = Holding(hall, leases, name)
         self.relays = Relays(hall, self.post, self.holding)
+        self.gathering = Gathering(hall, self.post, self.members)
+        self.watching = Watching(hall, self.post, self.members, self.gathering, self._heard)
         self._peers: dict[str, NodePeer] = {}
         """Nodes that asked for something before they said who they are."""
 
@@ -147,11 +147,11 @@ class Nodes:
         self.members.sweep(now)
         self.bringing.sweep(now)
         self.sharing.sweep(now)
+        self.holding.sweep(self.bus.up)
+        self.relays.sweep()
         self.watching.sweep(now)
         for tally in self.elsewhere.values():
             tally.sweep()
-        self.holding.sweep(self.bus.up)
-        self.relays.sweep()
 
     def flush(self) -> None:
         """Sends what this turn of the loop has for others."""
@@ -163,8 +163,8 @@ class Nodes:
         self.hall.exchange.now = self.hall.clock()
         if up:
             self.sharing.bus_up()
-            self.watching.bus_up()
             self.hall.forwarding.bus_up()
+            self.watching.bus_up()
         else:
             self.members.forget_all()
             self.bringing.bus_down()
@@ -175,9 +175,9 @@ class Nodes:
     def _member_gone(self, member: Member) -> None:
         self.bringing.node_gone(member.node)
         self.sharing.node_gone(member.node)
+        self.relays.node_gone(member.node)
         self.gathering.member_gone(member.node)
         self.watching.look_again()
-        self.relays.node_gone(member.node)
 
     # -- what the exchange decided -------------------------------------------------------------------------------
 
@@ -291,12 +291,6 @@ class Nodes:
                 self.hall.exchange.mail_came(username)
             case Kind.END:
                 self._ended(read(note, End))
-            case Kind.COMMAND:
-                self.gathering.asked(node, number, read(note, Asked), body)
-            case Kind.RESULT:
-                self.gathering.result(node, number, read(note, Part), body)
-            case Kind.PRESENCE:
-                self.watching.changed(read(note, Seen).username)
             case Kind.FORWARD:
                 self.relays.asked(node, number, read(note, ToServer), body)
             case Kind.FORWARDED:
@@ -304,6 +298,12 @@ class Nodes:
             case Kind.LOOK:
                 look = read(note, Look)
                 self.hall.forwarding.look(look.destination, node, look.stored)
+            case Kind.COMMAND:
+                self.gathering.asked(node, number, read(note, Asked), body)
+            case Kind.RESULT:
+                self.gathering.result(node, number, read(note, Part), body)
+            case Kind.PRESENCE:
+                self.watching.changed(read(note, Seen).username)
 
     def _met(self, node: str, hello: Hello) -> None:
         known = node in self.members.others

@@ -72,7 +72,7 @@ async def _handler_log(hall: Hall, args: dict[str, Any]) -> object:
 
 
 async def _servers(hall: Hall, args: dict[str, Any]) -> list[dict[str, Any]]:
-    return views.servers_now(hall, [], {})
+    return views.servers_now(hall, [])
 
 
 async def _problems(hall: Hall, args: dict[str, Any]) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ async def _status(hall: Hall, args: dict[str, Any]) -> dict[str, Any]:
         "numbers": views.numbers(hall) | {"accounts": online(hall)},
         "accounts": len(hall.exchange.presence.usernames()),
         "handlers": views.handlers(hall),
-        "servers": views.servers_now(hall, [], {}),
+        "servers": views.servers_now(hall, []),
         "problems": problems.own(hall),
     }
 

@@ -117,10 +117,19 @@ class JetStreamMailboxes:
             raise failure
         return outcomes
 
+    async def restore_letters(self, letters: Sequence[tuple[Letter, float]], now: float) -> None:
+        """Puts letters of another store in, in their order, each with the time at which it expires; bounds are not
+        looked at. Those that are there already count as put."""
+        writing = [
+            self._mail.put(self._subject(letter.username, letter.delivery_id), *_written(letter, expires, now))
+            for letter, expires in letters
+        ]
+        for result in await asyncio.gather(*writing, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, Repeated):
+                raise result
+
     def _put(self, subject: str, letter: Letter, bounds: MailboxBounds, now: float) -> asyncio.Future[int]:
-        head = msgspec.json.encode(_Head(letter.delivery_id, letter.type, now + bounds.lifetime_s))
-        headers = {_BYTES: str(len(letter.data)), _TTL: f"{max(1, int(bounds.lifetime_s))}s"}
-        writing = self._mail.put(subject, len(head).to_bytes(4, "little") + head + letter.data, headers)
+        writing = self._mail.put(subject, *_written(letter, now + bounds.lifetime_s, now))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._putting[subject] = done
 
@@ -237,6 +246,13 @@ class JetStreamMailboxes:
     def _subject(self, username: str, delivery_id: str) -> str:
         digest = blake2b(delivery_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         return self._names.subject("mail", self._names.token(username), digest if delivery_id else "*")
+
+
+def _written(letter: Letter, expires: float, now: float) -> tuple[bytes, dict[str, str]]:
+    """Returns what the stream keeps of a letter, and its headers."""
+    head = msgspec.json.encode(_Head(letter.delivery_id, letter.type, expires))
+    headers = {_BYTES: str(len(letter.data)), _TTL: f"{max(1, int(expires - now))}s"}
+    return len(head).to_bytes(4, "little") + head + letter.data, headers
 
 
 def _letter(stored: Stored) -> tuple[KeptLetter, float]:

@@ -66,11 +66,7 @@ class JetStreamOutbox:
                 subject = self._out_subject(message.destination, message.message_id)
                 subjects.append(subject)
                 if subject not in writing:
-                    head = msgspec.json.encode(
-                        _Head(message.destination, message.message_id, message.type, message.hops, message.trace, now)
-                    )
-                    body = len(head).to_bytes(4, "little") + head + message.data
-                    writing[subject] = asyncio.ensure_future(self._out.put(subject, body))
+                    writing[subject] = asyncio.ensure_future(self._out.put(subject, _written(message, now)))
         results = dict(zip(writing, await asyncio.gather(*writing.values(), return_exceptions=True), strict=True))
         found: dict[str, int] = {}
         for subject, result in results.items():
@@ -81,6 +77,27 @@ class JetStreamOutbox:
             else:
                 found[subject] = result
         return [found[subject] for subject in subjects]
+
+    async def restore_outbox(self, rows: Sequence[Queued]) -> None:
+        """Puts messages of another store in, in their order, with all that is known of their tries. Those that are
+        there already stay as they are."""
+        subjects = [self._out_subject(row.message.destination, row.message.message_id) for row in rows]
+        pairs = zip(subjects, rows, strict=True)
+        writing = [self._out.put(subject, _written(row.message, row.created)) for subject, row in pairs]
+        results = await asyncio.gather(*writing, return_exceptions=True)
+        for subject, row, result in zip(subjects, rows, results, strict=True):
+            if isinstance(result, BaseException) and not isinstance(result, Repeated):
+                raise result
+            state = _State(row.created, row.tries, row.next_try, row.last_error, row.dead)
+            if state == _State(row.created):
+                continue
+            if isinstance(result, int):
+                await self._write_state(result, state)
+                continue
+            # It may have been put by a run that ended before it could say more of it.
+            there = await self._out.last(subject)
+            if there is not None and await self._tried.last(self._tried_subject(there.position)) is None:
+                await self._write_state(there.position, state)
 
     async def _again(self, subject: str, now: float) -> int:
         """Returns the position of a message that is there already; a dead letter waits again."""
@@ -210,6 +227,14 @@ class JetStreamOutbox:
     def _out_subject(self, destination: str, message_id: str) -> str:
         digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
         return self._out_names.subject("out", self._out_names.token(destination), digest if message_id else "*")
+
+
+def _written(message: Outgoing, created: float) -> bytes:
+    """Returns what the stream keeps of a message."""
+    head = msgspec.json.encode(
+        _Head(message.destination, message.message_id, message.type, message.hops, message.trace, created)
+    )
+    return len(head).to_bytes(4, "little") + head + message.data
 
 
 def _row(stored: Stored, state: _State | None) -> Queued:

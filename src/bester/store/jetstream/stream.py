@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders, header, header_block
 from bester.errors import BadConfiguration, Internal, Overloaded, StorageFull
+from bester.store.jetstream.writing import Gathering, Put
 
 log = logging.getLogger("bester.jetstream")
 
@@ -87,6 +88,7 @@ class Stream:
         self.name = wanted.name
         self._written_at = -SETTLE_S
         self._closed = False
+        self.gathering = Gathering(bus, self._write_alone, self.told)
 
     async def open(self) -> None:
         """Makes it, or sees that it is as it should be.
@@ -108,6 +110,7 @@ class Stream:
             "discard_new_per_subject": wanted.refuse_repeats,
             "allow_direct": True,
             "allow_msg_ttl": wanted.ttl,
+            "allow_atomic": True,
         }
         try:
             made = await self._api("STREAM.CREATE", config, tries=len(AGAIN_S) * 2)
@@ -124,6 +127,7 @@ class Stream:
                 f"the stream {self.name} cannot be used: {text}; cluster.replicas must not be more than the NATS "
                 "servers, which need room on their disks"
             )
+        self.gathering.atomic = made.get("config", {}).get("allow_atomic") is True
 
     def close(self) -> None:
         """Nothing more is asked."""
@@ -131,7 +135,7 @@ class Stream:
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def put(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> Awaitable[int]:
+    def put(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> asyncio.Future[int]:
         """Begins to write a message, after those that were begun before; returns what waits for its position.
 
         Raises (when awaited):
@@ -141,27 +145,21 @@ class Stream:
         """
         if self._closed:
             raise Internal("the store is closed")
-        block = header_block(headers) if headers else b""
-        try:
-            first: asyncio.Future[Answer] | None = self.bus.request(subject, data, block)
-        except BusDown:
-            first = None
-        return self._written(subject, data, block, first)
+        put = Put(subject, data, headers or {}, asyncio.get_running_loop().create_future())
+        self.gathering.add(put)
+        return put.done
 
-    async def _written(self, subject: str, data: bytes, block: bytes, first: asyncio.Future[Answer] | None) -> int:
-        async def ask() -> Answer:
-            nonlocal first
-            if first is not None:
-                future, first = first, None
-                return await future
-            return await self.bus.request(subject, data, block)
-
-        answer = json.loads((await self._insist(ask)).data)
+    async def _write_alone(self, put: Put) -> int:
+        block = header_block(put.headers) if put.headers else b""
+        answer = json.loads((await self._insist(lambda: self._begun(put, block))).data)
         error = answer.get("error")
         if error is not None:
             self._refuse(error)
         self._written_at = asyncio.get_running_loop().time()
         return int(answer["seq"])
+
+    async def _begun(self, put: Put, block: bytes) -> Answer:
+        return await self.bus.request(put.subject, put.data, block)
 
     def _refuse(self, error: dict[str, Any]) -> None:
         text, code = str(error.get("description", "")), error.get("err_code")
@@ -237,7 +235,7 @@ class Stream:
         return self.wanted.replicas > 1 and asyncio.get_running_loop().time() - self._written_at < SETTLE_S
 
     def told(self) -> None:
-        """Another node has just written something."""
+        """Something has just been written, here or by another node."""
         self._written_at = asyncio.get_running_loop().time()
 
     async def lasts(self, subjects: Sequence[str]) -> list[Stored]:

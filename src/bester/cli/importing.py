@@ -1,0 +1,72 @@
+"""``bester import``: a SQLite server becomes one of the cluster's."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bester.cli.output import BAD, USAGE, fail, say, say_json, warn
+from bester.cli.settings import ConfigOption, JsonOption, load_config
+
+_WORDS = {"account": "accounts", "letter": "letters", "outgoing": "for other servers", "once": "once"}
+
+
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FROM.db", help="The storage.path of a stopped server.", show_default=False)
+    ],
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Move a SQLite server's accounts, mailboxes, outbox and once memory into the cluster that CONFIG names.
+
+    FROM.db is only read, and must not be in use. Run it before the cluster's nodes start, or while they run. What
+    breaks off is gone on with by running it again; nothing is doubled. Receipts are not moved.
+    """
+    from bester.errors import BadConfiguration, BesterError
+    from bester.server.importing import run_import
+
+    settings = load_config(config)
+    if settings.cluster is None:
+        fail('the configuration has no cluster: say where NATS is, as in {"cluster": {"nats": ["nats://..."]}}', USAGE)
+    try:
+        with _bars() as on_progress:
+            result = asyncio.run(run_import(settings, file, on_progress))
+    except BadConfiguration as error:
+        fail(error.message, BAD)
+    except BesterError as error:
+        fail(f"it broke off: {error.message} ({error.code}); run it again, and it goes on where it was", BAD)
+    except KeyboardInterrupt:
+        fail("it broke off; run it again, and it goes on where it was", BAD)
+    if result.others:
+        more = ", ..." if result.others > len(result.names) else ""
+        warn(
+            f"{result.others} accounts were not moved, because the cluster has others of their names: "
+            + ", ".join(result.names)
+            + more
+        )
+    if json:
+        say_json(dataclasses.asdict(result))
+    else:
+        say(f"moved: {result}")
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str, int, int], None]]:
+    if not sys.stderr.isatty():
+        yield lambda table, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:<17}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        tasks = {table: progress.add_task(word, total=None) for table, word in _WORDS.items()}
+        yield lambda table, done, total: progress.update(tasks[table], completed=done, total=total)
