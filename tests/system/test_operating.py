@@ -34,8 +34,9 @@ PACKAGING = Path(__file__).parents[2] / "packaging" / "systemd"
 CONSOLE = Path(service.__file__).parents[1] / "web/static/console"
 ANALYZE = shutil.which("systemd-analyze")
 CHATTY = """#!/bin/sh
+exec 3<> {pipe}
 echo one
-while read -r line < {pipe}; do echo "$line"; done
+while read -r line <&3; do echo "$line"; done
 """
 
 # -- one table of commands ---------------------------------------------------------------------------------------
