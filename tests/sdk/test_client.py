@@ -120,7 +120,7 @@ async def test_turned_away(peer: Peer) -> None:
 
 async def test_no_answer_in_time(peer: Peer) -> None:
     with pytest.raises(ConnectError, match="no answer"):
-        await Client(peer.url, connect_timeout=0.01).open()
+        await Client(peer.url, connect_timeout=0.3).open()
 
 
 async def test_nobody_there(folder: Path) -> None:

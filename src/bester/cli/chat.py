@@ -17,7 +17,7 @@ def chat(
     ca: CaOption = None,
     fingerprint: FingerprintOption = None,
 ) -> None:
-    """Chat with people of this server and of others, in the terminal.
+    """Chat with people of this server and of others.
 
     The server is looked for at besters://SERVER, or where --to says. The password comes from BESTER_PASSWORD, the URL,
     or a prompt.

@@ -25,7 +25,7 @@ def import_(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Move a SQLite server's accounts, mailboxes, outbox and once memory into the cluster that CONFIG names.
+    """Move what a SQLite server keeps into a cluster.
 
     FROM.db is only read, and must not be in use. Run it before the cluster's nodes start, or while they run. What
     breaks off is gone on with by running it again; nothing is doubled. Receipts are not moved.

@@ -47,7 +47,7 @@ class Screen:
 
     @property
     def bubbles(self) -> list[str]:
-        return [str(bubble.query_one(Static).content) for bubble in self.app.query(Bubble)]
+        return [str(one.content) for bubble in self.app.query(Bubble) for one in bubble.query(Static)]
 
     def says(self, *texts: str) -> bool:
         """Whether a message is shown that has all of this in it."""

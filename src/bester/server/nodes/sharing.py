@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bester.bus.wire import Heard, Listening
 from bester.cluster.items import Kind, Named, Seen
 from bester.errors import BesterError
 from bester.server.nodes.post import Post
 
 if TYPE_CHECKING:
+    from bester.bus.wire import Heard, Listening
     from bester.server.hall import Hall
 
 log = logging.getLogger("bester.nodes")

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bester.bus.connection import BusDown, BusLost, NoResponders
-from bester.bus.wire import Heard, Listening
 from bester.server.nodes.sharing import NO_SESSION
 
 if TYPE_CHECKING:
+    from bester.bus.wire import Heard, Listening
     from bester.server.hall import Hall
     from bester.server.nodes.gathering import Gathering
     from bester.server.nodes.members import Members
