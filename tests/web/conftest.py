@@ -1,4 +1,4 @@
-"""The web listener's tests run with both event loops: asyncio's own, and uvloop, which ``besterd`` uses."""
+"""The web listener's tests run with uvloop: only ``besterd`` serves it, and uses that."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ import uvloop
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The loops, by the names that stand in the tests' ids."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    """The loop, by the name that stands in the tests' ids."""
+    return {"uvloop": uvloop.new_event_loop}
