@@ -1,6 +1,7 @@
 """Handlers in lean Python: ``python -m bench.load.handlers KIND ADDRESS``. Each prints ``ready``.
 
-They echo the data that they are asked with. Kinds: ``bester`` (attached), ``classic``, ``nats``, ``relay``, ``xmpp``.
+They echo the data that they are asked with; ``pass`` (attached) sends it to the account that it begins with. Kinds:
+``bester`` (attached), ``pass``, ``classic``, ``nats``, ``relay``, ``xmpp``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import cast
 
 import uvloop
 
-from bench.load.dialects import COMPONENT, SECRET, STREAMS, TYPE, frame
+from bench.load.dialects import COMPONENT, SECRET, STREAMS, TYPE, account, frame
 
 ATTACH = (
     b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["%b"],"concurrency":65536}}}'
@@ -22,6 +23,7 @@ ATTACH = (
 # In a request as our server writes it; its members' order is not promised, and a change would be seen at once, in the
 # replies that are compared.
 _BEFORE_ID = b'"id":"'
+NAME_BYTES = len(account(0))
 
 
 class Framed(asyncio.Protocol):
@@ -75,6 +77,24 @@ class Attached(Framed):
         begins_data = data.index(b'"data":', ends) + 7
         body = b'{"header":{"id":"%b","status":"0","command":{"type":"reply"}},"payload":{"data":%b}}' % (
             data[begins:ends],
+            data[begins_data : end - 2],
+        )
+        return pack("<I", len(body)) + body
+
+
+class Passing(Attached):
+    """Attached to our server, and passes on (:mod:`bench.load.pairs`)."""
+
+    def answer(self, data: bytes, at: int, end: int) -> bytes:
+        if not self._attached:
+            return super().answer(data, at, end)
+        begins = data.index(_BEFORE_ID, at) + len(_BEFORE_ID)
+        ends = data.index(b'"', begins)
+        begins_data = data.index(b'"data":', ends) + 7
+        command = b'{"type":"sendClients","data":["%b"]}' % data[begins_data + 1 : begins_data + 1 + NAME_BYTES]
+        body = b'{"header":{"id":"%b","status":"0","command":%b},"payload":{"data":%b}}' % (
+            data[begins:ends],
+            command,
             data[begins_data : end - 2],
         )
         return pack("<I", len(body)) + body
@@ -184,6 +204,8 @@ async def main(kind: str, address: str) -> None:
     loop = asyncio.get_running_loop()
     if kind == "bester":
         await loop.create_unix_connection(Attached, address)
+    elif kind == "pass":
+        await loop.create_unix_connection(Passing, address)
     elif kind == "relay":
         await loop.create_unix_connection(Framed, address)
         print("ready", flush=True)

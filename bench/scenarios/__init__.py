@@ -1,6 +1,7 @@
 """What is measured; each scenario takes the run and a stack that ends its servers."""
 
 from bench.run import Scenario
+from bench.scenarios.cluster import cluster
 from bench.scenarios.crowds import beside_idle, idle, logins
 from bench.scenarios.fanout import fan_out
 from bench.scenarios.instructions import instructions
@@ -20,5 +21,6 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "start": (start, "from the start to ready"),
     "instructions": (instructions, "what a message takes in user space, where valgrind is installed"),
     "watching": (watching, "what of that is for routes, receipts and metrics that nobody asked for"),
+    "cluster": (cluster, "nodes of one server: messages within and between them, letters, 20,000 idle clients"),
 }
 """By name, with what it is."""
