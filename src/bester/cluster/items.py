@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import Raw
@@ -45,11 +45,11 @@ class Kind(enum.IntEnum):
     BRING = 6
     """A message for an account; the body is its data."""
     TAKEN = 7
-    """What was brought is the sender's to answer for."""
+    """What was brought is the sender's to answer for; not said where an OUTCOME is said at once."""
     GONE = 8
     """The account has no session there any more."""
     OUTCOME = 9
-    """What became of what was brought; the body is an entry of a report's results."""
+    """What became of what was brought; the body is an entry of a report's results, or empty: delivered."""
     HERE = 10
     """An account has a session at the sender's; those who have one too answer with the same."""
     BYE = 11
@@ -58,6 +58,8 @@ class Kind(enum.IntEnum):
     """A letter was put into an account's mailbox."""
     END = 13
     """An account's sessions end."""
+    HAND = 14
+    """The same as BRING, for the one node that had the account's session last, which tells others that have it too."""
     FORWARD = 20
     """A message for another server, for the node that has the lease of its destination; the body is its data."""
     FORWARDED = 21
@@ -211,6 +213,8 @@ class Look(Note):
 
 
 N = TypeVar("N", bound=Note)
+_encode = msgspec.json.Encoder().encode
+_decoders: dict[type[Note], msgspec.json.Decoder[Note]] = {}
 
 
 def read(note: bytes, kind: type[N]) -> N:
@@ -219,17 +223,22 @@ def read(note: bytes, kind: type[N]) -> N:
     Raises:
         Unreadable: it is not of this kind.
     """
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     try:
-        return msgspec.json.decode(note, type=kind)
+        return cast(N, decoder.decode(note))
     except msgspec.DecodeError as error:
         raise Unreadable(str(error)) from error
 
 
 def pack(kind: Kind, number: int = 0, note: Note | None = None, *body: bytes | Raw) -> bytes:
     """Returns an item."""
-    said = msgspec.json.encode(note) if note is not None else b""
+    said = _encode(note) if note is not None else b""
     if len(said) > MAX_NOTE_BYTES:
         raise ValueError("a note is too long")
+    if not body:
+        return _HEAD.pack(kind, number, len(said), 0) + said
     return b"".join((_HEAD.pack(kind, number, len(said), sum(map(len, body))), said, *body))
 
 

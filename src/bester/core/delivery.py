@@ -58,6 +58,8 @@ class Written(NamedTuple):
     data: Raw
     transient: bool
     place: str
+    id: str = ""
+    """The ``deliveryId``, where another node has given it one."""
 
     def find(self, account: str) -> tuple[int, str] | None:
         """Returns an account's place in the results, and its name as the handler wrote it."""
@@ -164,6 +166,8 @@ class Delivering(Keeping):
             delivery = self.new_delivery(
                 envelope, slot, to, account, entry.type, entry.data, entry.transient, entry.place
             )
+            if entry.id:
+                delivery.id = entry.id
             for session in sessions:
                 self.record_given(session, delivery)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from bester.core.delivery import Delivering
+from bester.core.delivery import Delivering, Written
 from bester.core.endpoints import NodePeer, Phase
+from bester.core.presence import Attendance
 from bester.core.route import Trail
 from bester.core.work import Delivery, Envelope, Relayed, Request
 from bester.errors import HandlerUnavailable
+from bester.protocol import frames
 
 
 class ForNodes(Delivering):
@@ -77,12 +79,28 @@ class ForNodes(Delivering):
             self.counters.for_nodes += 1
             node.in_flight += 1
             envelope = Envelope(node, str(number), type, self.now, plain=False)
+            if attendance.plain:
+                self._bring_plainly(
+                    envelope, attendance, Written(envelope, [to or username], 0, type, data, transient, "", id)
+                )
+                return True
             slot = self.await_result(envelope)
             delivery = Delivery(envelope, slot, to, username, id, type, data, transient, self.now)
         self.hand_to_all(attendance.sessions, delivery)
         if delivery.envelope is not None:
             self.step_done(delivery.envelope)
         return True
+
+    def _bring_plainly(self, envelope: Envelope, attendance: Attendance, written: Written) -> None:
+        """Writes it to a plain account's sessions; it is reported when the batch is written."""
+        frame = frames.received(frames.received_head(written.type), written.data)
+        for session in attendance.sessions:
+            self.write(session, frame)
+        self.counters.deliveries += 1
+        to = written.names[0]
+        same = to == attendance.username
+        envelope.results = [attendance.delivered if same else frames.result(to, "delivered")]
+        self.writing.append(written)
 
     def share(self, username: str, shared: bool) -> None:
         """An account with a session here has sessions on other nodes too, or no longer."""

@@ -5,6 +5,9 @@ so at once, and it goes to the mailbox. Where some do, each says that it has *ta
 on: it reports that a session has it, or that it put it into the mailbox, or that the session is *gone*. The first that
 has it decides. What nobody took in time, or only nodes that are gone meanwhile, is brought again; a session that has
 it twice then sees the same ``deliveryId``.
+
+Where an account was found last is remembered: what comes next for it is handed to that node, in one message with all
+that there is for it. That is a guess, and a wrong one costs time alone: that node says that the session is gone.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ REPORT_S = ACK_S + 10.0
 """How long one that has taken it may take to say what became of it."""
 TRIES = 3
 """How often a message is brought, before it goes to the mailbox."""
+MAX_PLACES = 100_000
+"""Of how many accounts it is remembered where they were found."""
 
 
 class _Error(Struct):
@@ -76,8 +81,10 @@ class Bringing:
         self._inbox = f"{self.bus.inbox}b"
         self._next = count(1).__next__
         self._under_way: dict[int, _Brought] = {}
-        self._fresh: dict[str, list[tuple[int, bytes]]] = {}
-        """By account: what is brought at the end of this turn."""
+        self._fresh: dict[str, list[tuple[int, Delivery]]] = {}
+        """By account: what is brought at the end of this turn; copies have the number 0."""
+        self._places: dict[str, str] = {}
+        """By account: the node where it was found last."""
         self._asked: dict[int, list[int]] = {}
         """By the number that NATS answers: what was brought in one message, until a node has taken it."""
 
@@ -97,7 +104,7 @@ class Bringing:
 
     def share(self, delivery: Delivery) -> None:
         """Brings a copy to an account's sessions on other nodes, which nobody waits for."""
-        self._line_up(0, delivery, copy=True)
+        self._fresh.setdefault(delivery.username, []).append((0, delivery))
 
     def _send(self, brought: _Brought) -> None:
         number = self._next()
@@ -105,22 +112,28 @@ class Bringing:
         brought.takers.clear()
         brought.deadline = self.hall.exchange.now + TAKE_S
         self._under_way[number] = brought
-        self._line_up(number, brought.delivery, copy=False)
-
-    def _line_up(self, number: int, delivery: Delivery, copy: bool) -> None:
-        note = Bring(delivery.username, delivery.id, delivery.type, delivery.to, delivery.transient, copy)
-        item = pack(Kind.BRING, number, note, delivery.data)
-        self._fresh.setdefault(delivery.username, []).append((number, item))
+        self._fresh.setdefault(brought.delivery.username, []).append((number, brought.delivery))
 
     def flush(self) -> None:
-        """Sends what there is, a message for each account."""
+        """Sends what there is: a message for each account, or with what else there is for the node where it was."""
+        if not self._fresh:
+            return
         fresh, self._fresh = self._fresh, {}
         for username, entries in fresh.items():
             numbers = [number for number, _ in entries if number]
+            node = self._places.get(username)
+            if node is not None and len(numbers) == len(entries):
+                for number, delivery in entries:
+                    self._under_way[number].takers.add(node)  # so that its death is noticed
+                    self.post.to_node(node, Kind.HAND, number, _note(delivery), delivery.data)
+                continue
+            items = [
+                pack(Kind.BRING, number, _note(delivery, not number), delivery.data) for number, delivery in entries
+            ]
             token = self._next()
             reply = f"{self._inbox}.{token}" if numbers else ""
             try:
-                self.post.publish(self.post.subjects.account(username), [item for _, item in entries], reply)
+                self.post.publish(self.post.subjects.account(username), items, reply)
             except BusDown:
                 for number in numbers:
                     self._fall_back(number)
@@ -156,6 +169,7 @@ class Bringing:
         brought = self._under_way.get(number)
         if brought is not None:
             brought.takers.discard(node)
+            self._places.pop(brought.delivery.username, None)
             if not brought.takers:
                 self._again(number)
 
@@ -163,6 +177,14 @@ class Bringing:
         """A node says what became of it: an entry of a report's results."""
         brought = self._under_way.get(number)
         if brought is None:
+            return
+        if not result:
+            places = self._places
+            if places.get(brought.delivery.username) != node:
+                if len(places) >= MAX_PLACES:
+                    places.clear()
+                places[brought.delivery.username] = node
+            self._settle(number, "delivered", None)
             return
         found = _result.decode(result)
         brought.takers.discard(node)
@@ -185,14 +207,20 @@ class Bringing:
         brought = self._under_way.pop(number, None)
         if brought is None:
             return
+        self._places.pop(brought.delivery.username, None)
         if brought.tries < TRIES and self.bus.up:
             self._send(brought)
             self.hall.flush_soon()
         else:
             self.hall.mailboxes.deposit(brought.effect)
 
+    def node_leaves(self, node: str) -> None:
+        """Nothing more is handed to that node."""
+        self._places = {username: place for username, place in self._places.items() if place != node}
+
     def node_gone(self, node: str) -> None:
         """What that node alone answered for is brought again."""
+        self.node_leaves(node)
         for number, brought in list(self._under_way.items()):
             if node in brought.takers:
                 self.gone(node, number)
@@ -202,6 +230,7 @@ class Bringing:
         under_way, self._under_way = self._under_way, {}
         self._asked.clear()
         self._fresh.clear()
+        self._places.clear()
         for brought in under_way.values():
             error = Overloaded("this server's nodes cannot reach each other now")
             self.hall.exchange.deposited(brought.delivery, "failed", error)
@@ -214,3 +243,7 @@ class Bringing:
         if len(self._asked) > 2 * len(self._under_way) + 100:
             known = self._under_way
             self._asked = {token: all for token, all in self._asked.items() if any(one in known for one in all)}
+
+
+def _note(delivery: Delivery, copy: bool = False) -> Bring:
+    return Bring(delivery.username, delivery.id, delivery.type, delivery.to, delivery.transient, copy)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from os import getpid
 from typing import TYPE_CHECKING
 
@@ -37,7 +35,7 @@ from bester.config.cluster import MAX_NODE_CHARACTERS
 from bester.core.drops import Drop
 from bester.core.endpoints import ElsewhereHandler, NodePeer
 from bester.core.tallies import Tally
-from bester.core.work import AskElsewhere, Delivery, Deposit, Envelope, Relayed, TellNode
+from bester.core.work import AskElsewhere, Delivery, Deposit, Envelope, Relayed, Request, TellNode
 from bester.errors import BadConfiguration, BesterError, Internal, error_of
 from bester.protocol.frames import answer_body
 from bester.protocol.messages import HandlerMessage, decode_handler_message
@@ -57,6 +55,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.nodes")
 
+DELIVERED = b'"status":"delivered"}'
 ROOM_BYTES = 128 * 1024
 """What a NATS message must hold beside the largest message of a client."""
 
@@ -112,6 +111,8 @@ class Nodes:
         self.relays = Relays(hall, self.post, self.holding)
         self.gathering = Gathering(hall, self.post, self.members)
         self.watching = Watching(hall, self.post, self.members, self.gathering, self._heard)
+        self._took: set[tuple[str, int]] = set()
+        """What was brought here in this turn and has no outcome yet, by node and its number."""
         self._peers: dict[str, NodePeer] = {}
         """Nodes that asked for something before they said who they are."""
 
@@ -156,8 +157,11 @@ class Nodes:
     def flush(self) -> None:
         """Sends what this turn of the loop has for others."""
         self.relays.flush()
-        self.post.flush()
+        for node, number in self._took:
+            self.post.to_node(node, Kind.TAKEN, number)
+        self._took.clear()
         self.bringing.flush()
+        self.post.flush()
 
     def _bus_changed(self, up: bool) -> None:
         self.hall.exchange.now = self.hall.clock()
@@ -213,8 +217,17 @@ class Nodes:
             self.post.to_node(node, Kind.FAILED, envelope.number, Failed(error.code, error.message))
 
     def _tell_outcome(self, node: str, envelope: Envelope) -> None:
+        number = int(envelope.id)
         result = envelope.results[0] if envelope.results else b'{"status":"failed"}'
-        self.post.to_node(node, Kind.OUTCOME, int(envelope.id), None, result)
+        taken = (node, number) in self._took
+        if result.endswith(DELIVERED):
+            self._took.discard((node, number))
+            self.post.to_node(node, Kind.OUTCOME, number)
+            return
+        if taken:  # others may have taken it too, and what is not good news waits for theirs
+            self._took.discard((node, number))
+            self.post.to_node(node, Kind.TAKEN, number)
+        self.post.to_node(node, Kind.OUTCOME, number, None, result)
 
     def stored(self, usernames: set[str]) -> None:
         """Letters were put into these mailboxes: sessions on other nodes look into them."""
@@ -269,8 +282,8 @@ class Nodes:
             case Kind.FAILED:
                 failed = read(note, Failed)
                 self._failed(node, number, error_of(failed.code, failed.message))
-            case Kind.BRING:
-                self._brought(node, number, read(note, Bring), body)
+            case Kind.BRING | Kind.HAND:
+                self._brought(node, number, read(note, Bring), body, alone=kind == Kind.HAND)
             case Kind.TAKEN:
                 self.bringing.taken(node, number)
             case Kind.GONE:
@@ -281,6 +294,7 @@ class Nodes:
                 self._met(node, read(note, Hello))
             case Kind.LEAVING:
                 self.members.left(node)
+                self.bringing.node_leaves(node)
             case Kind.HERE:
                 self.sharing.here(node, read(note, Named))
             case Kind.BYE:
@@ -340,8 +354,11 @@ class Nodes:
             return
         message = decode_handler_message(body)
         assert isinstance(message, HandlerMessage)
-        with self._counted(handler, number):
-            exchange.answer(handler, message)
+        request = handler.outstanding[str(number)]
+        tally = request.handlers.tally
+        answered, failed = tally.answered, tally.failed
+        exchange.answer(handler, message)
+        self._count(request, answered, failed)
         self._retire(handler)
 
     def _failed(self, node: str, number: int, error: BesterError) -> None:
@@ -349,30 +366,29 @@ class Nodes:
         if handler is None:
             self.hall.exchange.counters.drops.count(Drop.ANSWER_LATE)
             return
-        with self._counted(handler, number):
-            self.hall.exchange.answer_failed(handler, str(number), error)
+        request = handler.outstanding[str(number)]
+        tally = request.handlers.tally
+        answered, failed = tally.answered, tally.failed
+        self.hall.exchange.answer_failed(handler, str(number), error)
+        self._count(request, answered, failed)
         self._retire(handler)
 
-    @contextmanager
-    def _counted(self, handler: ElsewhereHandler, number: int) -> Iterator[None]:
-        """Notes what an answer of another node's handler adds to its type's numbers here."""
-        request = handler.outstanding[str(number)]
-        tally, since = request.handlers.tally, request.since
-        answered, failed = tally.answered, tally.failed
-        yield
+    def _count(self, request: Request, answered: int, failed: int) -> None:
+        """Notes what an answer of another node's handler has added to its type's numbers, which were these before."""
+        tally = request.handlers.tally
         other = self.elsewhere.get(tally)
         if other is None:
             other = self.elsewhere[tally] = Tally()
         other.failed += tally.failed - failed
         if tally.answered > answered:
-            other.took(self.hall.exchange.now - since)
+            other.took(self.hall.exchange.now - request.since)
 
     def _retire(self, handler: ElsewhereHandler) -> None:
         """Lets go of what stood for a node that no longer serves the type, with its last answer."""
         if handler.detached and not handler.outstanding:
             self.hall.exchange.remove_handler(handler)
 
-    def _brought(self, node: str, number: int, note: Bring, body: bytes) -> None:
+    def _brought(self, node: str, number: int, note: Bring, body: bytes, alone: bool) -> None:
         here = self.hall.exchange.bring_here(
             self._peer(node),
             number,
@@ -384,8 +400,15 @@ class Nodes:
             transient=note.transient,
             copy=note.copy,
         )
-        if not note.copy:
-            self.post.to_node(node, Kind.TAKEN if here else Kind.GONE, number)
+        if note.copy:
+            return
+        if not here:
+            self.post.to_node(node, Kind.GONE, number)
+            return
+        self._took.add((node, number))
+        if alone and self.sharing.is_shared(note.username):
+            copy = Delivery(None, 0, note.to, note.username, note.id, note.type, Raw(body), note.transient)
+            self.bringing.share(copy)
 
     def _ended(self, end: End) -> None:
         if end.roles is not None:

@@ -107,6 +107,10 @@ class Sharing:
         if not note.answer:
             self.post.to_node(node, Kind.HERE, 0, Named(username, answer=True))
 
+    def is_shared(self, username: str) -> bool:
+        """Whether other nodes have sessions of the account too."""
+        return username in self._elsewhere
+
     def bye(self, node: str, username: str) -> None:
         """Another node has none any more."""
         others = self._elsewhere.get(username)
