@@ -13,12 +13,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from faults.ledger import Ledger
-from faults.servers import Besterd
 
 PASSWORD = "secret"
 AGAIN_S = 0.05
@@ -99,10 +98,22 @@ async def connected(path: Path, buffer_bytes: int = READ_BYTES) -> AsyncIterator
             await writer.wait_closed()
 
 
+class Place(Protocol):
+    """Where players connect to: a server, or what stands before several."""
+
+    up: asyncio.Event
+
+    @property
+    def clients(self) -> Path: ...
+
+    @property
+    def handlers(self) -> Path: ...
+
+
 class Player:
     """Somebody who connects again and again."""
 
-    def __init__(self, server: Besterd, ledger: Ledger) -> None:
+    def __init__(self, server: Place, ledger: Ledger) -> None:
         self.server = server
         self.ledger = ledger
         self.was_in = asyncio.Event()
@@ -129,7 +140,7 @@ class Client(Player):
     features: tuple[str, ...] = ("token",)
     buffer_bytes = READ_BYTES
 
-    def __init__(self, server: Besterd, ledger: Ledger, name: str) -> None:
+    def __init__(self, server: Place, ledger: Ledger, name: str) -> None:
         super().__init__(server, ledger)
         self.name = name
         self._token: str | None = None
@@ -162,7 +173,7 @@ class Client(Player):
 class Sender(Client):
     """Sends ``once`` messages, and each again until there is a report on it."""
 
-    def __init__(self, server: Besterd, ledger: Ledger, name: str, window: int = 32) -> None:
+    def __init__(self, server: Place, ledger: Ledger, name: str, window: int = 32) -> None:
         super().__init__(server, ledger, name)
         self.window = window
         self.todo: deque[tuple[str, bytes]] = deque()
@@ -251,7 +262,7 @@ class Receiver(Client):
 
     features: tuple[str, ...] = ("ack", "token")
 
-    def __init__(self, server: Besterd, ledger: Ledger, name: str, comes: Callable[[], int] | None = None) -> None:
+    def __init__(self, server: Place, ledger: Ledger, name: str, comes: Callable[[], int] | None = None) -> None:
         """``comes`` gives, in turns, how many messages it takes and how many reports it stays away for."""
         super().__init__(server, ledger, name)
         self._comes = comes
@@ -303,7 +314,7 @@ class Receiver(Client):
 class Handler(Player):
     """Passes messages on to whom their data name; of the type ``far``, to the server that they name first."""
 
-    def __init__(self, server: Besterd, ledger: Ledger, types: tuple[str, ...] = ("chat", "far")) -> None:
+    def __init__(self, server: Place, ledger: Ledger, types: tuple[str, ...] = ("chat", "far")) -> None:
         super().__init__(server, ledger)
         self.types = types
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from faults.run import Run
+from faults.scenarios.cluster import cluster
 from faults.scenarios.diskfull import diskfull
 from faults.scenarios.fsync import fsync
 from faults.scenarios.handlers import handlers
@@ -24,6 +25,7 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "peeraway": (peeraway, "another server that is away, and one that comes and goes"),
     "netcut": (netcut, "a network that carries nothing any more, without a word"),
     "handlers": (handlers, "bad handlers beside a healthy one"),
+    "cluster": (cluster, "nodes of one server, and the NATS servers between them, killed in turns"),
     "slow": (slow, "receivers that do not read, beside those that do"),
     "sigterm": (sigterm, "SIGTERM under load"),
     "keeping": (keeping, "what it costs to keep messages, and to keep none"),
