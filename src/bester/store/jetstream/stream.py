@@ -25,6 +25,9 @@ log = logging.getLogger("bester.jetstream")
 API = "$JS.API"
 AGAIN_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0)
 """The pauses between tries: in a few seconds a stream has a new leader."""
+PATIENCE_S = (1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 5.0)
+"""How long an answer is waited for, the first time and those after it: what was asked of a leader that has died is never
+answered, and most often it is that; a server that is only slow has longer from time to time."""
 HEADS = 1000
 """Messages without their data that are read at once."""
 CONSUMER_S = 10.0
@@ -153,15 +156,15 @@ class Stream:
 
     async def _write_alone(self, put: Put) -> int:
         block = header_block(put.headers) if put.headers else b""
-        answer = json.loads((await self._insist(lambda: self._begun(put, block))).data)
+        answer = json.loads((await self._insist(lambda patience_s: self._begun(put, block, patience_s))).data)
         error = answer.get("error")
         if error is not None:
             self._refuse(error)
         self._written_at = asyncio.get_running_loop().time()
         return int(answer["seq"])
 
-    async def _begun(self, put: Put, block: bytes) -> Answer:
-        return await self.bus.request(put.subject, put.data, block)
+    async def _begun(self, put: Put, block: bytes, timeout_s: float) -> Answer:
+        return await self.bus.request(put.subject, put.data, block, timeout_s)
 
     def _refuse(self, error: dict[str, Any]) -> None:
         text, code = str(error.get("description", "")), error.get("err_code")
@@ -250,7 +253,9 @@ class Stream:
 
     async def _direct(self, asked: dict[str, Any]) -> list[Stored]:
         data = json.dumps(asked).encode()
-        answers = await self._insist(lambda: self.bus.collect(f"{API}.DIRECT.GET.{self.name}", data))
+        answers = await self._insist(
+            lambda patience_s: self.bus.collect(f"{API}.DIRECT.GET.{self.name}", data, max(5.0, patience_s))
+        )
         status = answers[-1].headers[:12]
         if status not in (b"NATS/1.0 204", b"NATS/1.0 404"):
             log.error("the stream %s cannot be read: %s", self.name, answers[-1].headers[:200])
@@ -323,11 +328,11 @@ class Stream:
     # -- asking --------------------------------------------------------------------------------------------------
 
     async def _api(
-        self, what: str, body: dict[str, Any], timeout_s: float = 5.0, tries: int = len(AGAIN_S)
+        self, what: str, body: dict[str, Any], timeout_s: float = 0.0, tries: int = len(AGAIN_S)
     ) -> dict[str, Any]:
         data = json.dumps(body).encode()
         subject = f"{API}.{what}.{self.name}"
-        answer = await self._insist(lambda: self._await(subject, data, timeout_s), tries)
+        answer = await self._insist(lambda patience_s: self._await(subject, data, max(timeout_s, patience_s)), tries)
         found: dict[str, Any] = json.loads(answer.data)
         return found
 
@@ -341,13 +346,16 @@ class Stream:
             raise Internal
         return answer
 
-    async def _insist(self, ask: Callable[[], Awaitable[T]], tries: int = len(AGAIN_S)) -> T:
-        """Asks until there is an answer, or for as long as a new leader takes; not at all while NATS is away."""
+    async def _insist(self, ask: Callable[[float], Awaitable[T]], tries: int = len(AGAIN_S)) -> T:
+        """Asks until there is an answer, or for as long as a new leader takes; not at all while NATS is away.
+
+        ``ask`` takes how many seconds an answer is waited for.
+        """
         if self._closed:
             raise Internal("the store is closed")
         for number in range(tries):
             try:
-                return await ask()
+                return await ask(PATIENCE_S[min(number, len(PATIENCE_S) - 1)])
             except (BusLost, NoResponders) as error:
                 log.info("the stream %s does not answer: %s", self.name, error or "it has no leader now")
                 if not self.bus.up and not await self.bus.comes_back(BACK_S):

@@ -17,6 +17,8 @@ from bester.bus.connection import Bus, BusDown, BusLost, NoResponders, header_bl
 TOGETHER = 1000
 """The most messages that NATS takes as one."""
 TOGETHER_BYTES = 16 * 1024 * 1024
+COMMIT_S = 2.0
+"""How long it is waited for many that were written as one."""
 WORTHWHILE_S = 0.05
 """About what that costs by itself: it is done for those that would take longer one by one, as where each is synced."""
 BACK_S = 1.0
@@ -117,7 +119,9 @@ class Gathering:
             headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(last), "Nats-Batch-Commit": "1"}
             end = puts[-1]
             answer = json.loads(
-                (await self._bus.request(end.subject, end.data, header_block({**end.headers, **headers}))).data
+                (
+                    await self._bus.request(end.subject, end.data, header_block({**end.headers, **headers}), COMMIT_S)
+                ).data
             )
         except (BusDown, BusLost, NoResponders):
             # Those that are there all the same are recognised when they are written alone.
