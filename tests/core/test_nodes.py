@@ -311,6 +311,27 @@ def test_what_is_brought_to_a_session_that_catches_up_goes_behind_its_mail(world
     assert told[0].envelope.results == [b'{"to":"G","status":"stored"}']
 
 
+def test_what_is_brought_and_not_taken_by_the_socket_is_kept_under_its_own_id(world: World) -> None:
+    g = world.session("g")
+    node = bring(world)
+    assert node is not None
+    world.exchange.session_blocked(g)
+    world.exchange.remove_session(g)
+    world.exchange.written()
+    (deposit,) = [one for one in world.effects() if isinstance(one, Deposit)]
+    assert (deposit.delivery.id, deposit.delivery.to) == ("d9", "G")
+    stored(world, deposit)
+    assert outcome(world) == {"to": "G", "status": "stored"}
+    assert world.at_rest(node)
+
+
+def test_what_is_brought_under_the_very_name_of_the_account_says_so(world: World) -> None:
+    world.session("g")
+    assert world.exchange.bring_here(NodePeer("n1"), 9, "g", "d", "chat", Raw(b"1"))
+    world.exchange.written()
+    assert outcome(world) == {"to": "g", "status": "delivered"}
+
+
 def test_nobody_waits_for_a_copy(world: World) -> None:
     g = world.session("g")
     node = bring(world, copy=True)

@@ -65,6 +65,29 @@ async def test_all_sessions_of_an_account_on_all_nodes_have_it_once(nats: NatsSe
             assert [(await session.get())["payload"]["data"] for _ in range(3)] == [0, 1, 2]
 
 
+async def test_where_an_account_was_found_is_a_guess_that_may_be_wrong(nats: NatsServer) -> None:
+    async with nodes(nats, 3) as (a, b, c):
+        talk = await chat(a)
+        first = await b.login("g")
+        places = joined(a).bringing._places
+        assert await talk.statuses(await talk.send("g", data=0)) == ["delivered"]
+        assert places == {"g": joined(b).name}
+        second = await c.login("g")
+        await shared(b, "g")
+        # Handed to the one node, which tells the other.
+        assert await talk.statuses(await talk.send("g", data=1)) == ["delivered"]
+        assert [(await first.get())["payload"]["data"] for _ in range(2)] == [0, 1]
+        assert (await second.get())["payload"]["data"] == 1
+        await first.leave()
+        await shared(c, "g", wanted=False)
+        assert await talk.statuses(await talk.send("g", data=2)) == ["delivered"]
+        assert (await second.get())["payload"]["data"] == 2
+        assert places == {"g": joined(c).name}
+        await second.leave()
+        assert await talk.statuses(await talk.send("g", data=3)) == ["stored"]
+        assert places == {}
+
+
 async def test_who_has_left_the_other_node_costs_no_copies_any_more(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         here, there = await a.login("g"), await b.login("g")

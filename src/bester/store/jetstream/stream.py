@@ -26,7 +26,7 @@ API = "$JS.API"
 AGAIN_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0)
 """The pauses between tries: in a few seconds a stream has a new leader."""
 PATIENCE_S = (1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 5.0)
-"""How long an answer is waited for, the first time and those after it: what was asked of a leader that has died is never
+"""How long an answer is waited for, the first time and those after it: what a leader was asked that has died is never
 answered, and most often it is that; a server that is only slow has longer from time to time."""
 HEADS = 1000
 """Messages without their data that are read at once."""
