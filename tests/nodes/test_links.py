@@ -489,6 +489,30 @@ async def test_a_lease_that_was_lost_ends_the_link_and_leads_to_who_has_it(nats:
         assert joined(b).holding.has(address)
 
 
+async def test_what_comes_while_a_lease_changes_hands_goes_behind_what_is_under_way(nats: NatsServer) -> None:
+    async with nodes(nats, federation=QUICK) as (a, b):
+        other, address = await listening(a)
+        one, two = await Sender.on(a), await Sender.on(b)
+        await one.send(0, to=address)
+        there = await grant(other)
+        await took(there, 1)
+        await one.outcomes(1)
+        await two.send(1, 2, to=address)
+        for _ in range(2):
+            await there.get()
+        relay = open_destination(b, address).carrier
+        assert isinstance(relay, Relay)
+        joined(a).relays.tell_all(address)
+        async with asyncio.timeout(PATIENCE_S):
+            while not relay.ending:
+                await turn(b)
+        await two.send(3, 4, to=address)
+        there.reset()  # and so 1 and 2 go to the outbox, of a
+        assert await two.outcomes(4) == [(str(id), "queued") for id in range(1, 5)]
+        assert await took(await grant(other), 4) == [1, 2, 3, 4]
+        await emptied(b)
+
+
 async def test_what_the_nodes_before_have_left_goes_first(nats: NatsServer) -> None:
     async with nodes(nats, federation=QUICK) as (a, b):
         other, address = await listening(a)

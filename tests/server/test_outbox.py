@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.server.peers import Listening, Stage, Wire, refused, result, stage, u
 
 from bester.config import parse
 from bester.server.daemon import Server
+from bester.store.ports import Outgoing
 
 DESTINATION = "unix:other"
 
@@ -422,6 +424,43 @@ async def test_what_is_under_way_when_the_server_stops_is_sent_by_the_next_one()
 
 
 # -- operators ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_comes_when_the_disk_is_looked_at_goes_behind_what_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with stage({"federation": QUICK}) as play:
+        found = settled_on(play, monkeypatch)
+        other = await play.listen("other")
+        forwarding = play.hall.forwarding
+        forwarding.send(forwarded("a", 1, "a"))
+        there = await grant(other)
+        await there.get()
+        forwarding.destinations[DESTINATION].look()
+        forwarding.send(forwarded("b", 2, "b"))
+        there.reset()
+        assert await take(await grant(other), 2) == [1, 2]
+        await emptied(play)
+        assert found == [("a", "queued", None), ("b", "queued", None)]
+
+
+async def test_what_is_put_on_disk_while_its_end_is_read_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage({"federation": QUICK}) as play:
+        sender = await Sender.on(play)
+        assert await sender.send_and_see(1) == ["queued"]
+        messages, read = play.hall.messages, play.hall.messages.read_outbox
+        late = [Outgoing(DESTINATION, "late", "chat", b"2", 1)]
+
+        async def read_outbox(*args: Any) -> Any:
+            page = await read(*args)
+            if not page and late:
+                await messages.enqueue([late.pop()], time.time())
+                play.hall.forwarding.destinations[DESTINATION].look()
+            return page
+
+        monkeypatch.setattr(messages, "read_outbox", read_outbox)
+        assert await take(await grant(await play.listen("other")), 2) == [1, 2]
+        await emptied(play)
 
 
 async def test_operators_list_retry_and_drop() -> None:

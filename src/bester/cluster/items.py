@@ -210,6 +210,8 @@ class Look(Note):
     destination: str
     stored: int = 0
     """How many messages are new there, about."""
+    hurry: bool = False
+    """Whether nothing is new there, but the other server is."""
 
 
 N = TypeVar("N", bound=Note)

@@ -49,7 +49,7 @@ class Carrying(Turns):
             return
         self._order += 1
         item = item_of(forward, self._order)
-        if self.backlog or self.rescan or self.stopping or self._away():
+        if self.backlog or self.stopping or self._away():
             self.spill([item], self.why)
             self.work()
             return
@@ -90,10 +90,6 @@ class Carrying(Turns):
                     continue
                 self.carry(carrier, item)
         if carrier is None and fresh:
-            self.work()
-        if self.rescan and not fresh:
-            self.rescan = False
-            self.backlog = True
             self.work()
         if self.task is not None:
             self.event.set()
@@ -192,6 +188,9 @@ class Carrying(Turns):
 
     def rest(self) -> None:
         """There is nothing to do for now."""
+        raise AssertionError
+
+    def look(self) -> None:
         raise AssertionError
 
     def lease_ended(self) -> None:

@@ -5,6 +5,9 @@ With one, there is something on disk that must go first: new messages go to disk
 and sends them, page by page. It ends where a page is empty and nothing is on its way to disk; that is seen and acted
 upon in one turn of the loop, so nothing is reordered.
 
+So the second one begins only when nothing is under way that was never on disk, since that could come back, and would
+then stand behind what came after it.
+
 What goes to the carrier, and what becomes of it, is in :mod:`bester.server.carrying`; what is done when something goes
 wrong, in :mod:`bester.server.turns`.
 
@@ -62,7 +65,6 @@ class Destination(Carrying):
             and not self.returned
             and not self.spilling
             and not self.backlog
-            and not self.rescan
             and self._aside is None
             and self.link is None
             and self.next_try <= self.loop.time()
@@ -248,14 +250,17 @@ class Destination(Carrying):
     # -- from outside --------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """There may be something on disk that is due."""
         if self.stopping:
             return
-        if self.fresh:
+        if self.backlog:
+            self.behind = True
+        elif any(not item.position for item in self.by_id.values()):
+            # What comes from now on goes to disk, behind what is there: so nothing may come back later and go behind it.
             self.rescan = True
+            self.turn(ServerUnreachable("other messages for this server wait on disk"), pause=False)
         else:
             self.backlog = True
-            self.work()
+        self.work()
 
     def begin(self, stored: int, waiting: bool, delay_s: float) -> None:
         """There are messages for this destination on disk, which nobody sends: the server starts, or a node is gone."""
@@ -272,12 +277,13 @@ class Destination(Carrying):
             self._may_dial = self.next_try = now
             self.event.set()
 
-    def told(self, node: str, stored: int) -> None:
-        """Another node has put something on disk, or leaves it."""
+    def told(self, node: str, stored: int, hurry: bool) -> None:
+        """Another node has put something on disk, or leaves it; or, with ``hurry``, says that the server is there."""
         if isinstance(self.carrier, Relay) and self.carrier.node == node:
             self.carrier.end_soon()
         self.stored += stored
-        self.look()
+        if not hurry:
+            self.look()
         self.hurry()
 
     def recount(self, stored: int) -> None:

@@ -265,11 +265,11 @@ class Forwarding:
             if destination.backlog or destination.stored:
                 self.leave_to_others(key)
 
-    def look(self, key: str, node: str, stored: int) -> None:
-        """Another node says that there may be something on disk."""
+    def look(self, key: str, node: str, stored: int, hurry: bool) -> None:
+        """Another node says that there may be something on disk; or, with ``hurry``, that the server is there."""
         destination = None if self._stopping else self._on_disk(key)
         if destination is not None:
-            destination.told(node, stored)
+            destination.told(node, stored, hurry)
 
     async def take_over(self, keys: Iterable[str]) -> None:
         """The leases of these have ended: what their nodes have left is sent from here, or by another one.

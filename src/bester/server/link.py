@@ -88,6 +88,9 @@ class Owner(Protocol):
     def pump(self) -> None:
         """The carrier may take more."""
 
+    def look(self) -> None:
+        """There may be something on disk that goes first."""
+
 
 class Link(asyncio.Protocol):
     """The end of a link that sends messages."""

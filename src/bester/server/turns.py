@@ -72,7 +72,7 @@ class Turns:
         self.behind = False
         """Whether something waits before that, because it was dead until now, or had stepped aside."""
         self.rescan = False
-        """Whether there is something on disk that goes behind what is fresh."""
+        """Whether the disk is looked at after this turn, because somebody else may have put something there."""
         self.pause_s = 0.0
         self.event = asyncio.Event()
         """Set where something has happened that the task may wait for."""
@@ -143,10 +143,10 @@ class Turns:
         fresh = [one for item in self.fresh for one in self.released(item)]
         self.fresh.clear()
         self.fresh_bytes = 0
-        self.rescan = False
         self.spill([*(item for item in returned if not item.position), *fresh], self.why)
-        if self.stored:
+        if self.stored or self.rescan:
             self.backlog = True
+        self.rescan = False
         if not self.backlog:
             self.suspects.clear()  # all have their outcome
         self.event.set()

@@ -311,7 +311,7 @@ class Nodes:
                 self.relays.settled(node, number, read(note, Settled), body)
             case Kind.LOOK:
                 look = read(note, Look)
-                self.hall.forwarding.look(look.destination, node, look.stored)
+                self.hall.forwarding.look(look.destination, node, look.stored, look.hurry)
             case Kind.COMMAND:
                 self.gathering.asked(node, number, read(note, Asked), body)
             case Kind.RESULT:

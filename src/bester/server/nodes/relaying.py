@@ -189,6 +189,8 @@ class Relays:
         item = relay.ended(number)
         error = error_of(note.code, note.message) if note.code else None
         relay.owner.settled(item, note.status, error, route)
+        if note.moved and note.status == "queued":
+            relay.owner.look()  # that node does not send it: who does must see it before what comes behind it
         if (note.moved or relay.ending) and relay in self._open:
             relay.end_soon()
         else:
@@ -258,9 +260,9 @@ class Relays:
 
     # -- what is in the outbox -----------------------------------------------------------------------------------
 
-    def tell(self, node: str, destination: str, stored: int = 0) -> None:
+    def tell(self, node: str, destination: str, stored: int = 0, *, hurry: bool = False) -> None:
         """Lets another node look for what is in the outbox for a destination."""
-        self.post.to_node(node, Kind.LOOK, 0, Look(destination, stored))
+        self.post.to_node(node, Kind.LOOK, 0, Look(destination, stored, hurry))
         self.hall.flush_soon()
 
     def tell_all(self, destination: str) -> None:
@@ -275,7 +277,7 @@ class Relays:
         if node is not None and node != self.holding.node and now >= self._hurried.get(destination, 0.0):
             self._hurried = {name: until for name, until in self._hurried.items() if until > now}
             self._hurried[destination] = now + HURRY_S
-            self.tell(node, destination)
+            self.tell(node, destination, hurry=True)
 
     def flush(self) -> None:
         """Says what this turn of the loop has for all."""
