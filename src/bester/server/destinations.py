@@ -255,7 +255,7 @@ class Destination(Carrying):
         if self.backlog:
             self.behind = True
         elif any(not item.position for item in self.by_id.values()):
-            # What comes from now on goes to disk, behind what is there: so nothing may come back later and go behind it.
+            # What comes from now on goes to disk, behind what is there: nothing may come back later and go behind it.
             self.rescan = True
             self.turn(ServerUnreachable("other messages for this server wait on disk"), pause=False)
         else:
