@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bester.cluster.items import (
     MAX_NODE_BYTES,
+    Ask,
     Bring,
     Hello,
     Item,
@@ -40,22 +41,24 @@ def test_all_items_come_in_their_order_however_they_are_split(items: list[tuple[
         assert node == "n1"
         assert len(batch) <= size or len(more) == 1
         found += more
-    assert found == [Item(kind, number, b"", body) for kind, number, body in items]
+    assert found == [(kind, number, b"", body) for kind, number, body in items]
 
 
 def test_a_note_comes_as_it_was_said() -> None:
     note = Bring("山田", "d1", "chat", transient=True)
-    _, (item,) = unpack(joined(pack(Kind.BRING, 7, note, b'{"a"', b":1}")))
-    assert (item.kind, item.number, item.body) == (Kind.BRING, 7, b'{"a":1}')
-    assert read(item.note, Bring) == note
+    _, ((kind, number, said, body),) = unpack(joined(pack(Kind.BRING, 7, note, b'{"a"', b":1}")))
+    assert (kind, number, body) == (Kind.BRING, 7, b'{"a":1}')
+    assert read(said, Bring) == note
 
 
 def test_what_a_later_release_says_is_passed_over() -> None:
     later = b'{"username":"g","answer":true,"mood":[1,2]}'
     assert read(later, Named) == Named("g", answer=True)
     unknown = bytes([200]) + pack(Kind.MAIL, 1, Named("g"))[1:]
-    _, (item,) = unpack(joined(unknown))
-    assert item.kind == 200
+    _, ((kind, *_),) = unpack(joined(unknown))
+    assert kind == 200
+    assert read(b'["chat",5,false,0,0,"more"]', Ask) == Ask("chat", 5)
+    assert read(b'["chat",5]', Ask) == Ask("chat", 5)
 
 
 @given(st.integers(0, 60))

@@ -1,7 +1,8 @@
 """What nodes send to each other: many items in one NATS message, all that one turn of the loop has for one subject.
 
 A batch is a byte with the version of this format, the sender's node id (a byte with its length, then UTF-8), then
-items. An item is a fixed head, a *note* in JSON (what the item says) and a *body* (bytes, carried as they are)::
+items. An item is a fixed head, a *note* in JSON (what the item says; of those that are many, an array) and a *body*
+(bytes, carried as they are)::
 
     kind     1 byte
     number   8 bytes, little endian: the sender's own, which an answer repeats
@@ -17,7 +18,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
 
 import msgspec
 from msgspec import Raw
@@ -39,7 +40,7 @@ class Kind(enum.IntEnum):
     ASK = 3
     """A request for a handler there; the body is its frame between the id and the data, then the data."""
     ANSWER = 4
-    """What the handler answered; the body is its frame's."""
+    """What the handler answered, for the node that asked to carry it out; the body is its frame's."""
     FAILED = 5
     """Something that was asked, brought or forwarded has failed."""
     BRING = 6
@@ -60,6 +61,10 @@ class Kind(enum.IntEnum):
     """An account's sessions end."""
     HAND = 14
     """The same as BRING, for the one node that had the account's session last, which tells others that have it too."""
+    DONE = 15
+    """What became of a handler's answer that the sender carried out; the body are entries of a report's results."""
+    ANSWERED = 16
+    """The sender carries out what its handler answered, and DONE comes later; not said where it comes at once."""
     FORWARD = 20
     """A message for another server, for the node that has the lease of its destination; the body is its data."""
     FORWARDED = 21
@@ -74,13 +79,8 @@ class Kind(enum.IntEnum):
     """An account's first session at the sender's came, or its last one there went."""
 
 
-class Item(NamedTuple):
-    """One of a batch."""
-
-    kind: int
-    number: int
-    note: bytes
-    body: bytes
+Item = tuple[int, int, bytes, bytes]
+"""One of a batch: its kind, number, note and body."""
 
 
 class Unreadable(ValueError):
@@ -106,13 +106,24 @@ class Hello(Note):
     """Whether it is said in answer to one."""
 
 
-class Ask(Note):
+class Ask(Note, array_like=True):
     """Of an ASK."""
 
     type: str
     head: int
     """How long the frame's part before the data is, in bytes."""
     dry: bool = False
+    order: int = 0
+    """What the asking node knows the sender by, whose messages stay in order; 0: the answer is to come back."""
+    epoch: int = 0
+    """Of that order: larger each time that an answer came back."""
+
+
+class Done(Note):
+    """Of a DONE, where something went wrong."""
+
+    code: str
+    message: str = ""
 
 
 class Failed(Note):
@@ -122,7 +133,7 @@ class Failed(Note):
     message: str = ""
 
 
-class Bring(Note):
+class Bring(Note, array_like=True):
     """Of a BRING."""
 
     username: str
@@ -287,5 +298,5 @@ def unpack(batch: bytes) -> tuple[str, list[Item]]:
         end = at = begin + note_size + body_size
         if end > len(batch):
             raise Unreadable("it ends in an item")
-        items.append(Item(kind, number, batch[begin : begin + note_size], batch[begin + note_size : end]))
+        items.append((kind, number, batch[begin : begin + note_size], batch[begin + note_size : end]))
     return node, items

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bester.core.counters import Counters
-from bester.core.endpoints import AttachedHandler, ElsewhereHandler, Endpoint
+from bester.core.endpoints import AttachedHandler, ElsewhereHandler, Endpoint, Order
 from bester.core.handlers import HandlerType, TypeRules
 from bester.core.limits import Limits
 from bester.core.route import Trail
@@ -149,6 +149,11 @@ class Dispatch:
         self.handlers.remove(handler)
         outstanding = list(handler.outstanding.values())
         handler.outstanding.clear()
+        if isinstance(handler, ElsewhereHandler):
+            for request in handler.carrying.values():
+                request.envelope.awaiting -= 1
+                outstanding.append(request)
+            handler.carrying.clear()
         for request in outstanding:
             self.fail(request, HandlerUnavailable("the handler went away before it answered"))
 
@@ -170,9 +175,13 @@ class Dispatch:
                 if handler is not None and len(handler.outstanding) < handler.concurrency and not handler.blocked:
                     self._ask(handler, request)
                     return
-        elif handlers.rules.classic_socket is None and not handlers.elsewhere:
-            self.fail(request, HandlerUnavailable("no handler of this type is attached now"))
-            return
+        elif handlers.rules.classic_socket is None:
+            if not handlers.elsewhere:
+                self.fail(request, HandlerUnavailable("no handler of this type is attached now"))
+                return
+            if not handlers.ready and (handler := handlers.free_handler()) is not None:
+                self._ask_elsewhere(handler, request)
+                return
         handlers.put(request)
         self.hold(request.envelope.origin, request.size)
         self.pump(handlers)
@@ -247,25 +256,42 @@ class Dispatch:
             self.dirty.append(handler)
 
     def _ask_elsewhere(self, handler: AttachedHandler, request: Request) -> None:
-        """Lets another node ask one of its handlers."""
+        """Lets another node ask one of its handlers, and carry out the answer if that overtakes nothing."""
         assert isinstance(handler, ElsewhereHandler)
         number = self._last_request = self._last_request + 1
         if number == self.traces.until:
             self.traces.widen(number)
         request.since = self.now
-        handler.outstanding[str(number)] = request
+        id = str(number)
+        handler.outstanding[id] = request
         envelope = request.envelope
-        dry = envelope.trail is not None and envelope.trail.dry
+        if not envelope.trace:
+            envelope.trace = id
+        trail = envelope.trail
+        dry = trail is not None and trail.dry
         trace = self.traceparent(envelope, request.step.place if request.step is not None else 0)
+        origin = envelope.origin
         head = frames.request_head(
-            envelope.origin.origin,
-            request.hops,
-            request.handlers.request,
-            envelope.id,
-            frames.request_part(trace, dry),
+            origin.origin, request.hops, request.handlers.request, envelope.id, frames.request_part(trace, dry)
         )
-        self.effects.append(AskElsewhere(handler.node, number, request.handlers.name, head, request.data, dry))
+        asked = AskElsewhere(handler, number, request.handlers.name, head, request.data, dry)
+        order = origin.order
+        if order is None:
+            order = origin.order = Order(number)
+        if envelope.plain and not order.left:
+            asked.order = order.number
+            asked.epoch = order.epoch
+        else:
+            self.leave_here(envelope, order)
+        self.effects.append(asked)
         request.data = NULL
+
+    def leave_here(self, envelope: Envelope, order: Order) -> None:
+        """What a handler elsewhere answers is carried out here, before what is carried out there."""
+        if not envelope.left:
+            envelope.left = True
+            envelope.plain = False
+            order.left += 1
 
     def pump(self, handlers: HandlerType) -> None:
         """Hands over what waits, while there is room."""
@@ -275,12 +301,14 @@ class Dispatch:
                 handler = handlers.free_handler()
                 if handler is None:
                     return
-                request = handlers.take()
-                self.release(request.envelope.origin, request.size)
+                own = handlers.take_own() if handler.elsewhere else handlers.take()
+                if own is None:
+                    return
+                self.release(own.envelope.origin, own.size)
                 if handler.elsewhere:
-                    self._ask_elsewhere(handler, request)
+                    self._ask_elsewhere(handler, own)
                 else:
-                    self._ask(handler, request)
+                    self._ask(handler, own)
             else:
                 if handlers.active >= handlers.rules.classic_concurrency:
                     return

@@ -18,6 +18,25 @@ if TYPE_CHECKING:
     from bester.core.work import Delivery, Request, Waiting
 
 
+class Order:
+    """Keeps the order of one sender's messages where handlers of other nodes are asked.
+
+    Such a node carries out by itself what an answer says (:mod:`bester.core.nodes`), but leaves some to this one. What
+    is carried out there must not overtake what was left: so nothing is to be carried out there while something that was
+    left is under way, and what had been asked before that was known is recognised by its epoch.
+    """
+
+    __slots__ = ("epoch", "left", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        """What other nodes know the sender by."""
+        self.epoch = 1
+        """Larger each time that something was left unexpectedly."""
+        self.left = 0
+        """How many messages are under way that this node carries out."""
+
+
 class Endpoint:
     """One connection, as the exchange sees it."""
 
@@ -31,6 +50,7 @@ class Endpoint:
         "held_bytes",
         "in_flight",
         "listed",
+        "order",
         "origin",
         "out",
         "paused",
@@ -68,6 +88,8 @@ class Endpoint:
         """Bytes of messages from here that wait for a place."""
         self.paused = False
         """Whether the socket is not read because of what is held."""
+        self.order: Order | None = None
+        """What keeps the order of what handlers of other nodes are asked for it; None until the first time."""
 
     @property
     def busy(self) -> bool:
@@ -200,22 +222,26 @@ class AttachedHandler(Endpoint):
 class ElsewhereHandler(AttachedHandler):
     """Stands for another node of this server, and one type that it serves."""
 
-    __slots__ = ("node",)
+    __slots__ = ("carrying", "node")
 
     elsewhere = True
 
     def __init__(self, node: str, server: str, concurrency: int, since: float = 0.0) -> None:
         super().__init__(node, server, concurrency, since)
         self.node = node
+        self.carrying: dict[str, Request] = {}
+        """By request id: what was answered there, and is being carried out there."""
 
 
 class NodePeer(Endpoint):
     """Another node of this server, as the one that asks for something here."""
 
-    __slots__ = ("node",)
+    __slots__ = ("left", "node")
 
     scope = "node"
 
     def __init__(self, node: str) -> None:
         super().__init__(b"")
         self.node = node
+        self.left: dict[int, tuple[int, float]] = {}
+        """By the numbers of its senders: the last epoch of which something was left to it, and when."""

@@ -6,8 +6,8 @@ It is built of classes with a file each, each of which knows those it is built o
       Intake                                  messages come in, and wait in line
         Repeats                               once: what is not handled again
       ForNodes                                what other nodes of this server ask for
-      Execution                               the commands of an answer
-        Delivering > Keeping > Giving         to accounts: who gets what when; mailboxes; what sessions have
+        Execution                             the commands of an answer
+          Delivering > Keeping > Giving         to accounts: who gets what when; mailboxes; what sessions have
           Outcomes                            what became of it: results, reports, receipts
             Dispatch                          types, their handlers, and who waits for them
 
@@ -34,7 +34,6 @@ from __future__ import annotations
 
 from bester.core.drops import Drop
 from bester.core.endpoints import AttachedHandler, Session
-from bester.core.execution import Execution
 from bester.core.handlers import HandlerType
 from bester.core.intake import Intake
 from bester.core.limits import Limits
@@ -45,7 +44,7 @@ from bester.errors import BadResponse, BesterError, Overloaded
 from bester.protocol.messages import Command, HandlerMessage, check_status, checked_trace, commands_of
 
 
-class Exchange(Intake, Execution, ForNodes):
+class Exchange(Intake, ForNodes):
     """All of one server's routing state."""
 
     def __init__(self, server_name: str, limits: Limits | None = None, boot: str = "0") -> None:
@@ -61,6 +60,8 @@ class Exchange(Intake, Execution, ForNodes):
         if request is None:
             self.counters.drops.count(Drop.ANSWER_LATE)
             return
+        if handler.elsewhere:
+            self.left_here(request.envelope)
         self._answered(request, message)
         for handlers in handler.types:
             if handlers.ready:
@@ -130,7 +131,7 @@ class Exchange(Intake, Execution, ForNodes):
     ) -> None:
         """Executes the commands for an envelope that is not plain; ``at`` is the place of the request."""
         if isinstance(envelope, Relayed):
-            envelope.answer = message
+            self.answered_for_node(envelope, handlers, commands, message)
             return
         trail = envelope.trail
         for ordinal, command in enumerate(commands):

@@ -138,6 +138,15 @@ class HandlerType:
             self.forget_if_idle(lane)
         return request
 
+    def take_own(self) -> Request | None:
+        """The same for what may go to another node: not what came from one."""
+        ready = self.ready
+        for _ in range(len(ready)):
+            if ready[0].origin.scope != "node":
+                return self.take()
+            ready.rotate(-1)
+        return None
+
     def done(self, lane: Lane) -> None:
         """Says that a classic handler is done with a lane's message."""
         lane.busy = False

@@ -1,26 +1,61 @@
 """What other nodes of the same server ask for (docs/scale.md): a handler's answer, a message brought to an account.
 
 Both are envelopes whose origin is a :class:`~bester.core.endpoints.NodePeer`. Their outcome is told to that node, which
-executes the answer, and reports to the sender.
+reports to the sender.
+
+A handler's answer is carried out here if it sends to clients alone, and all of them are here and nowhere else; else it
+goes back, and the node that asked carries it out. What goes back must not be overtaken by a later message of its sender
+that is carried out here: :class:`~bester.core.endpoints.Order`.
 """
 
 from __future__ import annotations
 
 from msgspec import Raw
 
-from bester.core.delivery import Delivering, Written
-from bester.core.endpoints import NodePeer, Phase
+from bester.core.delivery import ACK_S, Written
+from bester.core.drops import Drop
+from bester.core.endpoints import ElsewhereHandler, NodePeer, Phase
+from bester.core.execution import Execution
+from bester.core.handlers import HandlerType
+from bester.core.limits import Limits
 from bester.core.presence import Attendance
 from bester.core.route import Trail
+from bester.core.tallies import Tally
 from bester.core.work import Delivery, Envelope, Relayed, Request
-from bester.errors import HandlerUnavailable
+from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable
 from bester.protocol import frames
+from bester.protocol.messages import Command, HandlerMessage
+
+CARRY_S = ACK_S + 10.0
+"""How long another node may take to say what became of an answer that it carries out."""
+LEFT_S = 600.0
+"""How long it is remembered that something went back: nothing that was asked before is under way any more then."""
+_UNCOUNTED = Tally()
+"""Of what other nodes ask for, which they count."""
 
 
-class ForNodes(Delivering):
-    """Does here what other nodes need."""
+class ForNodes(Execution):
+    """Does here what other nodes need, and takes what they did."""
 
-    def ask_here(self, node: NodePeer, number: int, type: str, head: bytes, data: Raw, *, dry: bool = False) -> None:
+    def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
+        super().__init__(server_name, limits, boot)
+        self.for_nodes: list[Envelope] = []
+        """What other nodes asked for in this batch; they are told of what is not finished with it."""
+
+    # -- what handlers here are asked ----------------------------------------------------------------------------
+
+    def ask_here(
+        self,
+        node: NodePeer,
+        number: int,
+        type: str,
+        head: bytes,
+        data: Raw,
+        *,
+        dry: bool = False,
+        order: int = 0,
+        epoch: int = 0,
+    ) -> None:
         """Another node asks a handler of this one; ends in a ``TellNode`` with the answer, or why there is none.
 
         Args:
@@ -30,10 +65,23 @@ class ForNodes(Delivering):
             head: the request's frame between its id and its data.
             data: the message's.
             dry: whether it is a dry run.
+            order, epoch: of its sender, where the answer may be carried out here.
         """
         self.counters.for_nodes += 1
         node.in_flight += 1
-        envelope = Relayed(node, "", type, self.now, plain=False, trace="relayed", number=number, head=head)
+        envelope = Relayed(
+            node,
+            "",
+            type,
+            self.now,
+            _UNCOUNTED,
+            plain=False,
+            trace="relayed",
+            number=number,
+            head=head,
+            order=order,
+            epoch=epoch,
+        )
         if dry:
             envelope.trail = Trail(dry=True)
         handlers = self.types.get(type)
@@ -42,6 +90,121 @@ class ForNodes(Delivering):
             self.step_done(envelope)
         else:
             self.hand_on(Request(envelope, handlers, data, 0, self.now, len(data) + len(head)))
+
+    def answered_for_node(
+        self, envelope: Relayed, handlers: HandlerType, commands: list[Command], message: HandlerMessage
+    ) -> None:
+        """A handler has answered another node's request: carries the answer out, or lets it go back."""
+        if not envelope.order:
+            envelope.answer = message
+        elif self._may_carry_out(envelope, commands):
+            envelope.carried = True
+            self.for_nodes.append(envelope)
+            for command in commands:
+                self.execute(envelope, handlers, 0, command, message, "")
+        else:
+            envelope.answer = message
+            self._leave(envelope)
+
+    def _may_carry_out(self, envelope: Relayed, commands: list[Command]) -> bool:
+        node = envelope.origin
+        assert isinstance(node, NodePeer)
+        if node.left and node.left.get(envelope.order, (0,))[0] >= envelope.epoch:
+            return False
+        for command in commands:
+            if command.type != "sendClients" or len(command.data) > self.limits.max_recipients:  # type: ignore[arg-type]
+                return False
+            for name in command.data:  # type: ignore[union-attr]
+                attendance = self.presence.find(name)
+                if attendance is None or attendance.shared:
+                    return False
+        return True
+
+    def _leave(self, envelope: Relayed) -> None:
+        """Lets what was asked for the same sender, before that node knows of this, go back too."""
+        node = envelope.origin
+        assert isinstance(node, NodePeer)
+        left = node.left
+        epoch = max(envelope.epoch, left.pop(envelope.order, (0,))[0])
+        left[envelope.order] = (epoch, self.now)
+        while self.now - left[oldest := next(iter(left))][1] >= LEFT_S:
+            del left[oldest]
+
+    # -- what handlers elsewhere were asked ----------------------------------------------------------------------
+
+    def left_here(self, envelope: Envelope) -> None:
+        """A handler of another node has answered, and its answer is carried out here."""
+        order = envelope.origin.order
+        if envelope.plain and order is not None:
+            order.epoch += 1
+            self.leave_here(envelope, order)
+
+    def answered_elsewhere(self, handler: ElsewhereHandler, id: str) -> None:
+        """A handler of another node has answered, and that node carries the answer out: :meth:`carried_out` follows."""
+        request = handler.outstanding.pop(id, None)
+        if request is None:
+            self.counters.drops.count(Drop.ANSWER_LATE)
+            return
+        self._took(request)
+        request.since = self.now
+        handler.carrying[id] = request
+        envelope = request.envelope
+        envelope.awaiting += 1
+        if envelope.awaiting == envelope.pending:
+            self.only_waits(envelope)
+        self._pump_all(handler)
+
+    def carried_out(self, handler: ElsewhereHandler, id: str, results: bytes, error: BesterError | None) -> None:
+        """Another node has carried out what its handler answered.
+
+        Args:
+            handler: stands for that node.
+            id: of the request.
+            results: entries of a report, with commas between them.
+            error: the first thing that went wrong.
+        """
+        request = handler.outstanding.pop(id, None)
+        if request is not None:
+            self._took(request)
+        else:
+            request = handler.carrying.pop(id, None)
+            if request is None:
+                self.counters.drops.count(Drop.ANSWER_LATE)
+                return
+            request.envelope.awaiting -= 1
+        envelope = request.envelope
+        if results:
+            entries = frames.results_of(results)
+            if envelope.results is None:
+                envelope.results = entries
+            else:
+                envelope.results += entries
+        if error is not None:
+            self.note(envelope, error)
+        self.step_done(envelope)
+        self._pump_all(handler)
+
+    def _took(self, request: Request) -> None:
+        handlers = request.handlers
+        handlers.progress = self.now
+        handlers.tally.took(self.now - request.since)
+
+    def _pump_all(self, handler: ElsewhereHandler) -> None:
+        for handlers in handler.types:
+            if handlers.ready:
+                self.pump(handlers)
+
+    def sweep(self) -> None:
+        super().sweep()
+        for handler in list(self.handlers):
+            if isinstance(handler, ElsewhereHandler) and handler.carrying:
+                for id, request in list(handler.carrying.items()):
+                    if self.now - request.since >= CARRY_S:
+                        del handler.carrying[id]
+                        request.envelope.awaiting -= 1
+                        self.fail(request, HandlerTimeout("nobody knows what became of the handler's answer"))
+
+    # -- messages for accounts here ------------------------------------------------------------------------------
 
     def bring_here(
         self,
@@ -78,7 +241,8 @@ class ForNodes(Delivering):
         else:
             self.counters.for_nodes += 1
             node.in_flight += 1
-            envelope = Envelope(node, str(number), type, self.now, plain=False)
+            envelope = Envelope(node, str(number), type, self.now, _UNCOUNTED, plain=False)
+            self.for_nodes.append(envelope)
             if attendance.plain:
                 self._bring_plainly(
                     envelope, attendance, Written(envelope, [to or username], 0, type, data, transient, "", id)

@@ -160,6 +160,9 @@ class Outcomes(Dispatch):
             self._finish_for_node(envelope.origin, envelope)
             return
         error, results, trail = envelope.error, envelope.results, envelope.trail
+        if envelope.left:
+            assert envelope.origin.order is not None
+            envelope.origin.order.left -= 1
         fields = b""
         if trail is not None and trail.told:
             fields = b',"route":' + trail.as_json(self.server_name, results)

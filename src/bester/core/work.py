@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Raw, Struct, field
 
-from bester.core.endpoints import Endpoint, Session
+from bester.core.endpoints import ElsewhereHandler, Endpoint, Session
 from bester.core.handlers import HandlerType, Lane
 from bester.core.once import OnceRecord
 from bester.core.route import Step, Trail
@@ -37,7 +37,7 @@ class Envelope(Struct, gc=False):
     trace: str = ""
     """The W3C traceparent that came with it; else what its own is made from, once it has one: bester.core.traces."""
     plain: bool = True
-    """Whether it has neither ``once`` nor a ``trail``: one look for both."""
+    """Whether it has neither ``once`` nor a ``trail``, and is not ``left``: one look for all."""
     trail: Trail | None = None
     """Its route, if its sender asked for that."""
     once: OnceRecord | None = None
@@ -48,6 +48,8 @@ class Envelope(Struct, gc=False):
     """Those of the pending steps that only wait for recipients."""
     let_go: bool = False
     """Whether it no longer counts against its sender's ``maxInFlight``."""
+    left: bool = False
+    """Whether a handler elsewhere was asked, and what it answers is carried out here; then it is not ``plain``."""
 
 
 class Waiting(Struct):
@@ -66,13 +68,19 @@ class Waiting(Struct):
 
 
 class Relayed(Envelope, gc=False):
-    """Another node's request for a handler here: its answer goes back as it is, and is executed there."""
+    """Another node's request for a handler here: its answer is carried out here, or goes back as it is."""
 
     number: int = 0
     """What that node knows it by."""
     head: bytes = b""
     """The request's frame between its id and its data."""
+    order: int = 0
+    """That of its sender, by number; 0: its answer goes back."""
+    epoch: int = 0
     answer: HandlerMessage | None = None
+    """What goes back."""
+    carried: bool = False
+    """Whether the answer is carried out here."""
 
 
 class Request(Struct, gc=False):
@@ -215,7 +223,8 @@ class PresenceChanged(Struct):
 class AskElsewhere(Struct):
     """Let another node ask one of its handlers; answer with ``Exchange.answer`` or ``answer_failed``."""
 
-    node: str
+    handler: ElsewhereHandler
+    """What stands for that node."""
     number: int
     """The request's id."""
     type: str
@@ -223,6 +232,9 @@ class AskElsewhere(Struct):
     """Its frame between the id and the data."""
     data: Raw
     dry: bool
+    order: int = 0
+    """That of the sender, by number, where the answer may be carried out there."""
+    epoch: int = 0
 
 
 class Share(Struct):

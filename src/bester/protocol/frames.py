@@ -7,13 +7,16 @@ its length, but those that are named for a part.
 from __future__ import annotations
 
 from msgspec import Raw
-from msgspec.json import Encoder
+from msgspec.json import Decoder, Encoder
 
 from bester.errors import BesterError
 from bester.protocol.framing import PREFIX
 from bester.protocol.messages import NOTHING, Command, HandlerMessage, OutgoingPayload
 
 _pack = PREFIX.pack
+_FEW_RESULTS = 4096
+"""In bytes."""
+_decode_list = Decoder(list[Raw]).decode
 encode_text = Encoder().encode
 """A Python value as compact JSON."""
 
@@ -68,6 +71,11 @@ def result(to: str, status: str, error: BesterError | None = None) -> bytes:
     return b"".join(
         (b'{"to":', encode_text(to), b',"status":"', status.encode(), b'","error":', error_part(error), b"}")
     )
+
+
+def results_of(joined: bytes) -> list[bytes]:
+    """Results as a list again; few enough may stay together, since nobody but a report takes them."""
+    return [joined] if len(joined) <= _FEW_RESULTS else [bytes(one) for one in _decode_list(b"[%b]" % joined)]
 
 
 def fatal(error: BesterError) -> bytes:

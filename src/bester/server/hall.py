@@ -11,6 +11,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bester.core.drops import Drop
@@ -22,7 +23,6 @@ from bester.core.work import (
     CatchUp,
     CutOff,
     Deposit,
-    Effect,
     Finished,
     Forward,
     Pause,
@@ -147,9 +147,10 @@ class Hall:
         while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given:
             if exchange.effects:
                 effects, exchange.effects = exchange.effects, []
+                ways = self._ways
                 for effect in effects:
                     try:
-                        self._carry_out(effect)
+                        ways[type(effect)](effect)
                     except Exception:
                         exchange.counters.drops.count(Drop.EFFECT_FAILED)
                         log.exception("%s could not be carried out", type(effect).__name__)
@@ -168,47 +169,41 @@ class Hall:
             if condition() and not met.done():
                 met.set_result(None)
 
-    def _carry_out(self, effect: Effect) -> None:
-        match effect:
-            case CallClassic():
-                self.classic.call(effect.request)
-            case Forward():
-                self.forwarding.send(effect)
-            case Deposit():
-                if self.nodes is None:
-                    self.mailboxes.deposit(effect)
-                else:
-                    self.nodes.deposit(effect)
-            case Take():
-                self.mailboxes.take(effect)
-            case CatchUp():
-                self.mailboxes.catch_up(effect)
-            case Recall():
-                self.mailboxes.recall(effect)
-            case Remember():
-                self.mailboxes.remember(effect)
-            case Pause():
-                effect.endpoint.carrier.stop_reading(Stop.HELD)
-            case Resume():
-                effect.endpoint.carrier.resume_reading(Stop.HELD)
-            case CutOff():
-                if not effect.session.closed:
-                    effect.session.carrier.cut_off()
-            case PresenceChanged():
-                for watcher in list(self.presence_watchers):  # one that does not read leaves the list
-                    watcher(effect.username, effect.online)
-            case AskElsewhere():
-                if self.nodes is not None:
-                    self.nodes.ask(effect)
-            case Share():
-                if self.nodes is not None:
-                    self.nodes.share(effect.delivery)
-            case TellNode():
-                if self.nodes is not None:
-                    self.nodes.tell(effect)
-            case Finished():
-                # After the report is written, which is later in this flush.
-                self._loop.call_soon(effect.endpoint.carrier.finished)
+    @cached_property
+    def _ways(self) -> dict[type[Any], Callable[[Any], object]]:
+        """What carries out each kind of effect."""
+        nodes = self.nodes
+        ways: dict[type[Any], Callable[[Any], object]] = {
+            CallClassic: lambda effect: self.classic.call(effect.request),
+            Forward: lambda effect: self.forwarding.send(effect),
+            Deposit: self.mailboxes.deposit,
+            Take: self.mailboxes.take,
+            CatchUp: self.mailboxes.catch_up,
+            Recall: self.mailboxes.recall,
+            Remember: self.mailboxes.remember,
+            Pause: lambda effect: effect.endpoint.carrier.stop_reading(Stop.HELD),
+            Resume: lambda effect: effect.endpoint.carrier.resume_reading(Stop.HELD),
+            CutOff: self._cut_off,
+            PresenceChanged: self._presence_changed,
+            # After the report is written, which is later in this flush.
+            Finished: lambda effect: self._loop.call_soon(effect.endpoint.carrier.finished),
+        }
+        if nodes is not None:
+            ways |= {
+                Deposit: nodes.deposit,
+                AskElsewhere: nodes.asking.ask,
+                Share: lambda effect: nodes.share(effect.delivery),
+                TellNode: nodes.tell,
+            }
+        return ways
+
+    def _cut_off(self, effect: CutOff) -> None:
+        if not effect.session.closed:
+            effect.session.carrier.cut_off()
+
+    def _presence_changed(self, effect: PresenceChanged) -> None:
+        for watcher in list(self.presence_watchers):  # one that does not read leaves the list
+            watcher(effect.username, effect.online)
 
     # -- time ----------------------------------------------------------------------------------------------------
 

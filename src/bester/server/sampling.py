@@ -269,7 +269,7 @@ def served(hall: Hall, tally: Tally) -> tuple[int, int, float]:
 
     What other nodes' handlers answered for this one is counted there.
     """
-    other = hall.nodes.elsewhere.get(tally) if hall.nodes is not None else None
+    other = hall.nodes.asking.elsewhere.get(tally) if hall.nodes is not None else None
     if other is None:
         return tally.answered, tally.failed, tally.seconds
     seconds = max(0.0, tally.seconds - other.seconds)
@@ -278,7 +278,7 @@ def served(hall: Hall, tally: Tally) -> tuple[int, int, float]:
 
 def served_within(hall: Hall, tally: Tally) -> list[int]:
     """Returns how long they took, in the buckets of :attr:`Tally.buckets`."""
-    other = hall.nodes.elsewhere.get(tally) if hall.nodes is not None else None
+    other = hall.nodes.asking.elsewhere.get(tally) if hall.nodes is not None else None
     if other is None:
         return tally.buckets
     return [max(0, all - elsewhere) for all, elsewhere in zip(tally.buckets, other.buckets, strict=True)]

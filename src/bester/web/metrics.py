@@ -215,7 +215,7 @@ class Metrics(Collector):
             return
         yield GaugeMetricFamily("bester_nodes", "Nodes that this one knows, with itself", 1 + len(nodes.members.others))
         asked = "Requests that handlers of other nodes were asked"
-        yield CounterMetricFamily("bester_nodes_asked", asked, nodes.asked)
+        yield CounterMetricFamily("bester_nodes_asked", asked, nodes.asking.count)
         brought = "Messages that sessions on other nodes have taken"
         yield CounterMetricFamily("bester_nodes_brought", brought, nodes.bringing.brought)
         done = "Requests and messages of other nodes that came here"

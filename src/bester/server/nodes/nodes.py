@@ -12,13 +12,10 @@ from msgspec import Raw
 
 from bester.bus.connection import Bus, BusDown, BusOptions
 from bester.cluster.items import (
-    Ask,
     Asked,
     Bring,
     End,
-    Failed,
     Hello,
-    Item,
     Kind,
     Look,
     Named,
@@ -33,12 +30,10 @@ from bester.cluster.items import (
 from bester.cluster.subjects import Subjects
 from bester.config.cluster import MAX_NODE_CHARACTERS
 from bester.core.drops import Drop
-from bester.core.endpoints import ElsewhereHandler, NodePeer
-from bester.core.tallies import Tally
-from bester.core.work import AskElsewhere, Delivery, Deposit, Envelope, Relayed, Request, TellNode
-from bester.errors import BadConfiguration, BesterError, Internal, error_of
-from bester.protocol.frames import answer_body
-from bester.protocol.messages import HandlerMessage, decode_handler_message
+from bester.core.endpoints import NodePeer
+from bester.core.work import Delivery, Deposit, Envelope, Relayed, TellNode
+from bester.errors import BadConfiguration, BesterError
+from bester.server.nodes.asking import Asking
 from bester.server.nodes.bringing import Bringing
 from bester.server.nodes.gathering import Gathering
 from bester.server.nodes.holding import Holding
@@ -49,6 +44,8 @@ from bester.server.nodes.sharing import Sharing
 from bester.server.nodes.watching import Watching
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bester.config.cluster import Cluster
     from bester.server.hall import Hall
     from bester.store.ports import LeaseStore
@@ -98,21 +95,29 @@ class Nodes:
         self.hall = hall
         self.bus = bus
         self.name = name
-        self.asked = 0
-        """Requests that handlers of other nodes were asked, since the start."""
-        self.elsewhere: dict[Tally, Tally] = {}
-        """What other nodes' handlers did for this one, by the tally of the type, which counts it too."""
         subjects = Subjects(hall.config.server.name)
         self.post = Post(bus, subjects, name, hall.exchange.counters.drops)
         self.members = Members(hall, self.post, self._member_gone)
+        self.asking = Asking(hall, self.post)
         self.bringing = Bringing(hall, self.post)
         self.sharing = Sharing(hall, self.post, self._heard)
         self.holding = Holding(hall, leases, name)
         self.relays = Relays(hall, self.post, self.holding)
         self.gathering = Gathering(hall, self.post, self.members)
         self.watching = Watching(hall, self.post, self.members, self.gathering, self._heard)
-        self._took: set[tuple[str, int]] = set()
-        """What was brought here in this turn and has no outcome yet, by node and its number."""
+        self._takes: dict[int, Callable[[str, int, bytes, bytes], None]] = {
+            Kind.ASK: self._asked,
+            Kind.ANSWER: lambda node, number, note, body: self.asking.answer(number, body),
+            Kind.ANSWERED: lambda node, number, note, body: self.asking.answered(number),
+            Kind.DONE: lambda node, number, note, body: self.asking.done(number, note, body),
+            Kind.FAILED: lambda node, number, note, body: self.asking.failed(number, note),
+            Kind.BRING: self._brought,
+            Kind.HAND: self._handed,
+            Kind.TAKEN: lambda node, number, note, body: self.bringing.taken(node, number),
+            Kind.GONE: lambda node, number, note, body: self.bringing.gone(node, number),
+            Kind.OUTCOME: lambda node, number, note, body: self.bringing.outcome(node, number, body),
+        }
+        """Of the kinds that are many."""
         self._peers: dict[str, NodePeer] = {}
         """Nodes that asked for something before they said who they are."""
 
@@ -151,15 +156,17 @@ class Nodes:
         self.holding.sweep(self.bus.up)
         self.relays.sweep()
         self.watching.sweep(now)
-        for tally in self.elsewhere.values():
-            tally.sweep()
+        self.asking.sweep()
 
     def flush(self) -> None:
         """Sends what this turn of the loop has for others."""
         self.relays.flush()
-        for node, number in self._took:
-            self.post.to_node(node, Kind.TAKEN, number)
-        self._took.clear()
+        exchange = self.hall.exchange
+        if exchange.for_nodes:
+            fresh, exchange.for_nodes = exchange.for_nodes, []
+            for envelope in fresh:
+                if envelope.pending:
+                    self._tell_taken(envelope)
         self.bringing.flush()
         self.post.flush()
 
@@ -194,40 +201,30 @@ class Nodes:
         """Brings a copy of what this node delivers to the others that have sessions of the account."""
         self.bringing.share(delivery)
 
-    def ask(self, effect: AskElsewhere) -> None:
-        """Lets another node ask one of its handlers."""
-        self.asked += 1
-        note = Ask(effect.type, len(effect.head), effect.dry)
-        self.post.to_node(effect.node, Kind.ASK, effect.number, note, effect.head, effect.data)
-
     def tell(self, effect: TellNode) -> None:
         """Tells another node what became of what it asked for."""
         envelope = effect.envelope
         if isinstance(envelope, Relayed):
-            self._tell_answer(effect.node, envelope)
+            self.asking.tell(effect.node, envelope)
         else:
             self._tell_outcome(effect.node, envelope)
 
-    def _tell_answer(self, node: str, envelope: Relayed) -> None:
-        if envelope.answer is not None:
-            body = answer_body(str(envelope.number), envelope.answer)
-            self.post.to_node(node, Kind.ANSWER, envelope.number, None, body)
+    def _tell_taken(self, envelope: Envelope) -> None:
+        """Tells the node that asked for it that its outcome comes later."""
+        peer = envelope.origin
+        assert isinstance(peer, NodePeer)
+        if isinstance(envelope, Relayed):
+            self.asking.tell_answered(peer.node, envelope)
         else:
-            error = envelope.error or Internal()
-            self.post.to_node(node, Kind.FAILED, envelope.number, Failed(error.code, error.message))
+            self.post.to_node(peer.node, Kind.TAKEN, int(envelope.id))
 
     def _tell_outcome(self, node: str, envelope: Envelope) -> None:
         number = int(envelope.id)
         result = envelope.results[0] if envelope.results else b'{"status":"failed"}'
-        taken = (node, number) in self._took
         if result.endswith(DELIVERED):
-            self._took.discard((node, number))
             self.post.to_node(node, Kind.OUTCOME, number)
-            return
-        if taken:  # others may have taken it too, and what is not good news waits for theirs
-            self._took.discard((node, number))
-            self.post.to_node(node, Kind.TAKEN, number)
-        self.post.to_node(node, Kind.OUTCOME, number, None, result)
+        else:
+            self.post.to_node(node, Kind.OUTCOME, number, None, result)
 
     def stored(self, usernames: set[str]) -> None:
         """Letters were put into these mailboxes: sessions on other nodes look into them."""
@@ -262,9 +259,13 @@ class Nodes:
         if node == self.name:
             return
         self.members.heard(node)
-        for item in items:
+        for kind, number, note, body in items:
+            take = self._takes.get(kind)
             try:
-                self._take(node, item)
+                if take is not None:
+                    take(node, number, note, body)
+                else:
+                    self._take_rare(node, kind, number, note, body)
             except (Unreadable, BesterError) as error:
                 self._drop(Drop.NODE_UNREADABLE)
                 log.warning("an item from node %s cannot be read: %s", ascii(node), error)
@@ -272,24 +273,8 @@ class Nodes:
                 log.exception("an item from node %s could not be handled", ascii(node))
         self.hall.flush_soon()
 
-    def _take(self, node: str, item: Item) -> None:
-        kind, number, note, body = item
+    def _take_rare(self, node: str, kind: int, number: int, note: bytes, body: bytes) -> None:
         match kind:
-            case Kind.ASK:
-                self._asked(node, number, read(note, Ask), body)
-            case Kind.ANSWER:
-                self._answered(node, number, body)
-            case Kind.FAILED:
-                failed = read(note, Failed)
-                self._failed(node, number, error_of(failed.code, failed.message))
-            case Kind.BRING | Kind.HAND:
-                self._brought(node, number, read(note, Bring), body, alone=kind == Kind.HAND)
-            case Kind.TAKEN:
-                self.bringing.taken(node, number)
-            case Kind.GONE:
-                self.bringing.gone(node, number)
-            case Kind.OUTCOME:
-                self.bringing.outcome(node, number, body)
             case Kind.HELLO:
                 self._met(node, read(note, Hello))
             case Kind.LEAVING:
@@ -334,81 +319,32 @@ class Nodes:
             return member.peer
         return self._peers.setdefault(node, NodePeer(node))
 
-    def _asked(self, node: str, number: int, ask: Ask, body: bytes) -> None:
-        head, data = body[: ask.head], Raw(body[ask.head :])
-        self.hall.exchange.ask_here(self._peer(node), number, ask.type, head, data, dry=ask.dry)
+    def _asked(self, node: str, number: int, note: bytes, body: bytes) -> None:
+        self.asking.asked(self._peer(node), number, note, body)
 
-    def _handler(self, node: str, number: int) -> ElsewhereHandler | None:
-        """What stands for a node in the exchange, and has this request outstanding."""
-        id = str(number)
-        for handler in self.hall.exchange.handlers:
-            if isinstance(handler, ElsewhereHandler) and handler.node == node and id in handler.outstanding:
-                return handler
-        return None
+    def _handed(self, node: str, number: int, note: bytes, body: bytes) -> None:
+        self._brought(node, number, note, body, alone=True)
 
-    def _answered(self, node: str, number: int, body: bytes) -> None:
-        handler = self._handler(node, number)
-        exchange = self.hall.exchange
-        if handler is None:
-            exchange.counters.drops.count(Drop.ANSWER_LATE)
-            return
-        message = decode_handler_message(body)
-        assert isinstance(message, HandlerMessage)
-        request = handler.outstanding[str(number)]
-        tally = request.handlers.tally
-        answered, failed = tally.answered, tally.failed
-        exchange.answer(handler, message)
-        self._count(request, answered, failed)
-        self._retire(handler)
-
-    def _failed(self, node: str, number: int, error: BesterError) -> None:
-        handler = self._handler(node, number)
-        if handler is None:
-            self.hall.exchange.counters.drops.count(Drop.ANSWER_LATE)
-            return
-        request = handler.outstanding[str(number)]
-        tally = request.handlers.tally
-        answered, failed = tally.answered, tally.failed
-        self.hall.exchange.answer_failed(handler, str(number), error)
-        self._count(request, answered, failed)
-        self._retire(handler)
-
-    def _count(self, request: Request, answered: int, failed: int) -> None:
-        """Notes what an answer of another node's handler has added to its type's numbers, which were these before."""
-        tally = request.handlers.tally
-        other = self.elsewhere.get(tally)
-        if other is None:
-            other = self.elsewhere[tally] = Tally()
-        other.failed += tally.failed - failed
-        if tally.answered > answered:
-            other.took(self.hall.exchange.now - request.since)
-
-    def _retire(self, handler: ElsewhereHandler) -> None:
-        """Lets go of what stood for a node that no longer serves the type, with its last answer."""
-        if handler.detached and not handler.outstanding:
-            self.hall.exchange.remove_handler(handler)
-
-    def _brought(self, node: str, number: int, note: Bring, body: bytes, alone: bool) -> None:
+    def _brought(self, node: str, number: int, note: bytes, body: bytes, alone: bool = False) -> None:
+        bring = read(note, Bring)
+        username, data = bring.username, Raw(body)
         here = self.hall.exchange.bring_here(
             self._peer(node),
             number,
-            note.username,
-            note.id,
-            note.type,
-            Raw(body),
-            to=note.to,
-            transient=note.transient,
-            copy=note.copy,
+            username,
+            bring.id,
+            bring.type,
+            data,
+            to=bring.to,
+            transient=bring.transient,
+            copy=bring.copy,
         )
-        if note.copy:
+        if bring.copy:
             return
         if not here:
             self.post.to_node(node, Kind.GONE, number)
-            return
-        self._took.add((node, number))
-        if alone and self.sharing.is_shared(note.username):
-            copy = Delivery(None, 0, note.to, note.username, note.id, note.type, Raw(body), note.transient)
-            self.bringing.share(copy)
+        elif alone and self.sharing.is_shared(username):
+            self.bringing.share(Delivery(None, 0, bring.to, username, bring.id, bring.type, data, bring.transient))
 
     def _ended(self, end: End) -> None:
         if end.roles is not None:
