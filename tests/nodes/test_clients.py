@@ -89,6 +89,18 @@ async def test_where_an_account_was_found_is_a_guess_that_may_be_wrong(nats: Nat
         assert places == {}
 
 
+async def test_a_node_that_has_it_no_more_does_not_speak_for_the_others(nats: NatsServer) -> None:
+    async with nodes(nats, 3) as (a, b, c):
+        talk = await chat(a)
+        g = await c.login("g")
+        left = joined(b)
+        left.bus.listen(left.post.subjects.account("g"), left._heard)  # as a node whose session has just gone
+        for number in range(20):
+            joined(a).bringing._places.clear()
+            assert await talk.statuses(await talk.send("g", data=number)) == ["delivered"]
+        assert [(await g.get())["payload"]["data"] for _ in range(20)] == list(range(20))
+
+
 async def test_who_has_left_the_other_node_costs_no_copies_any_more(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         here, there = await a.login("g"), await b.login("g")

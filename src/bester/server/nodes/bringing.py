@@ -35,6 +35,8 @@ TAKE_S = 2.0
 """How long it may take until a node has taken a message."""
 REPORT_S = ACK_S + 10.0
 """How long one that has taken it may take to say what became of it."""
+GONE_S = 0.1
+"""How long others may still take what a node has no session for any more: NATS may bring it to such a node, too."""
 TRIES = 3
 """How often a message is brought, before it goes to the mailbox."""
 MAX_PLACES = 100_000
@@ -57,14 +59,18 @@ _result = msgspec.json.Decoder(_Result)
 class _Brought:
     """A message that is on its way to other nodes."""
 
-    __slots__ = ("deadline", "delivery", "effect", "error", "takers", "tries")
+    __slots__ = ("deadline", "delivery", "effect", "error", "handed", "number", "takers", "tries")
 
-    def __init__(self, effect: Deposit) -> None:
+    def __init__(self, number: int, effect: Deposit) -> None:
+        self.number = number
+        """What the nodes know it by, at each try."""
         self.effect = effect
         self.delivery: Delivery = effect.delivery
         self.takers: set[str] = set()
         """The nodes that answer for it."""
         self.tries = 0
+        self.handed = False
+        """Whether one node alone got it."""
         self.deadline = 0.0
         self.error: BesterError | None = None
 
@@ -99,7 +105,7 @@ class Bringing:
         delivery = effect.delivery
         if not self.bus.up or self.hall.exchange.presence.find(delivery.username) is not None:
             return False
-        self._send(_Brought(effect))
+        self._send(_Brought(self._next(), effect))
         return True
 
     def share(self, delivery: Delivery) -> None:
@@ -107,12 +113,12 @@ class Bringing:
         self._fresh.setdefault(delivery.username, []).append((0, delivery))
 
     def _send(self, brought: _Brought) -> None:
-        number = self._next()
         brought.tries += 1
         brought.takers.clear()
+        brought.handed = False
         brought.deadline = self.hall.exchange.now + TAKE_S
-        self._under_way[number] = brought
-        self._fresh.setdefault(brought.delivery.username, []).append((number, brought.delivery))
+        self._under_way[brought.number] = brought
+        self._fresh.setdefault(brought.delivery.username, []).append((brought.number, brought.delivery))
 
     def flush(self) -> None:
         """Sends what there is: a message for each account, or with what else there is for the node where it was."""
@@ -124,7 +130,9 @@ class Bringing:
             node = self._places.get(username)
             if node is not None and len(numbers) == len(entries):
                 for number, delivery in entries:
-                    self._under_way[number].takers.add(node)  # so that its death is noticed
+                    brought = self._under_way[number]
+                    brought.handed = True
+                    brought.takers.add(node)  # so that its death is noticed
                     self.post.to_node(node, Kind.HAND, number, _note(delivery), delivery.data)
                 continue
             items = [
@@ -170,8 +178,12 @@ class Bringing:
         if brought is not None:
             brought.takers.discard(node)
             self._places.pop(brought.delivery.username, None)
-            if not brought.takers:
+            if brought.takers:
+                return
+            if brought.handed:
                 self._again(number)
+            else:
+                brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
 
     def outcome(self, node: str, number: int, result: bytes) -> None:
         """A node says what became of it: an entry of a report's results."""
