@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.nats import NatsServer
-from tests.nodes.nodes import node, nodes, serves
+from tests.nodes.nodes import joined, node, nodes, serves
 from tests.server.peers import to, until
 
 from bester import Handler, HandlerError, Reply, SendClients
@@ -94,6 +94,28 @@ async def test_what_a_handler_says_is_executed_where_the_sender_is(nats: NatsSer
         assert (await t.get())["payload"]["data"] == "hello"
         report = await t.good("1")
         assert report["results"] == [{"to": "g", "status": "delivered"}, {"to": "t", "status": "delivered"}]
+
+
+async def test_what_is_for_clients_beside_the_handler_is_carried_out_there(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        chat = await a.attach("chat", concurrency=1)
+        await serves(b, "chat")
+        t, g, h = await b.login("t"), await a.login("g"), await a.login("h", features=["ack"])
+        t.ask("chat", "1")
+        chat.answer(await chat.get(), to("G"), data=1)
+        assert (await g.get())["payload"]["data"] == 1
+        assert (await t.good("1"))["results"] == [{"to": "G", "status": "delivered"}]
+        t.ask("chat", "2")
+        chat.answer(await chat.get(), to("g", "h"), data=2)
+        assert (await g.get())["payload"]["data"] == 2
+        delivery = (await h.get())["payload"]["deliveryId"]
+        t.ask("chat", "3")  # the handler has room, although the second has no report
+        chat.answer(await chat.get(), to("g"), data=3)
+        await t.good("3")
+        h.send({"header": {"messageType": "ack"}, "payload": {"ids": [delivery]}})
+        assert [one["status"] for one in (await t.good("2"))["results"]] == ["delivered", "delivered"]
+        assert joined(a).bringing.brought == joined(b).bringing.brought == 0
+        assert (a.hall.exchange.under_way, b.hall.exchange.under_way) == (0, 0)
 
 
 @pytest.mark.parametrize(
