@@ -25,6 +25,7 @@ from msgspec import Raw
 
 VERSION = 1
 _HEAD = struct.Struct("<BQHI")
+_pack_head = _HEAD.pack
 MAX_NOTE_BYTES = 65_535
 MAX_NODE_BYTES = 64
 """A node's id in UTF-8."""
@@ -250,9 +251,10 @@ def pack(kind: Kind, number: int = 0, note: Note | None = None, *body: bytes | R
     said = _encode(note) if note is not None else b""
     if len(said) > MAX_NOTE_BYTES:
         raise ValueError("a note is too long")
-    if not body:
-        return _HEAD.pack(kind, number, len(said), 0) + said
-    return b"".join((_HEAD.pack(kind, number, len(said), sum(map(len, body))), said, *body))
+    size = 0
+    for part in body:
+        size += len(part)
+    return b"".join((_pack_head(kind, number, len(said), size), said, *body))
 
 
 def opening(node: str) -> bytes:

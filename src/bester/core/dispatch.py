@@ -265,15 +265,16 @@ class Dispatch:
         id = str(number)
         handler.outstanding[id] = request
         envelope = request.envelope
-        if not envelope.trace:
-            envelope.trace = id
         trail = envelope.trail
         dry = trail is not None and trail.dry
-        trace = self.traceparent(envelope, request.step.place if request.step is not None else 0)
+        if not envelope.trace and trail is None:
+            envelope.trace = id
+            more = b"".join((self.traces.part_head, id.encode(), self.traces.part_tail))
+        else:
+            trace = self.traceparent(envelope, request.step.place if request.step is not None else 0)
+            more = frames.request_part(trace, dry)
         origin = envelope.origin
-        head = frames.request_head(
-            origin.origin, request.hops, request.handlers.request, envelope.id, frames.request_part(trace, dry)
-        )
+        head = frames.request_head(origin.origin, request.hops, request.handlers.request, envelope.id, more)
         asked = AskElsewhere(handler, number, request.handlers.name, head, request.data, dry)
         order = origin.order
         if order is None:

@@ -26,7 +26,7 @@ class Traces:
         traced: traces some messages; of the others, those who get them learn that they are not traced.
     """
 
-    __slots__ = ("_last", "_prefix", "_suffix", "head", "tail", "traced", "until")
+    __slots__ = ("_last", "_prefix", "_suffix", "head", "part_head", "part_tail", "tail", "traced", "until")
 
     def __init__(self, digits: str, traced: Traced | None = None) -> None:
         self.traced = traced
@@ -36,6 +36,9 @@ class Traces:
         self.tail = frames.trace_tail(self._suffix)
         self.head = b""
         """Both as :func:`bester.protocol.frames.traced_request` takes them."""
+        self.part_tail = frames.trace_part_tail(self._suffix)
+        self.part_head = b""
+        """The same for :func:`bester.protocol.frames.request_head`: what stands before and after the id."""
         self.until = 0
         """The first number that is longer: :meth:`widen` before it is used."""
         self.widen(1)
@@ -43,7 +46,9 @@ class Traces:
     def widen(self, number: int) -> None:
         """Numbers are as long as this one from now on."""
         length = len(str(number))
-        self.head = frames.trace_head(f"{self._prefix}{'0' * (DIGITS - length)}")
+        start = f"{self._prefix}{'0' * (DIGITS - length)}"
+        self.head = frames.trace_head(start)
+        self.part_head = frames.trace_part_head(start)
         self.until = 10**length
 
     def new(self) -> str:

@@ -201,6 +201,16 @@ def trace_head(start: str) -> bytes:
     return b'{"header":{"messageType":"request","traceparent":"' + start.encode()
 
 
+def trace_part_head(start: str) -> bytes:
+    """What :func:`request_part` says, up to the id that ends the trace's; ``start``: as for :func:`trace_head`."""
+    return b',"traceparent":"' + start.encode()
+
+
+def trace_part_tail(end: str) -> bytes:
+    """What it says behind that id; ``end``: as for :func:`trace_tail`."""
+    return end.encode() + b'"'
+
+
 def trace_tail(end: str) -> bytes:
     """What stands between the two ids; ``end``: of the traceparent, from there."""
     return end.encode() + b'","id":"'
