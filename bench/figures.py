@@ -108,7 +108,15 @@ TARGETS = (
         "6: CPU, with routes, receipts and metrics by without", _ours("watching: 50x8", "with / without"), 1.05, "x"
     ),
     Target("8: CPU of a message in a node, by one server's, 50x8", _ours("pairs 50x8", "node / one server"), 1.1, "x"),
-    Target("8: CPU of a message to another node, by one in a node, 50x8", _ours("pairs 50x8", "across / here"), 3, "x"),
-    Target("8: CPU of a message to another node, by one in a node, 50x1", _ours("pairs 50x1", "across / here"), 3, "x"),
+    *(
+        Target(
+            f"8: CPU with {what} at another node, by all in one, {load}",
+            _ours(f"pairs {load}", f"{what} there / here"),
+            3,
+            "x",
+        )
+        for load in ("50x8", "50x1")
+        for what in ("handler", "recipient", "both")
+    ),
     Target("7: start to ready", _ours("start", "s"), 0.4, "s"),
 )

@@ -16,7 +16,12 @@ from bench.run import Run
 from bench.scenarios.crowds import FIRST, SETTLED_S
 
 LOADS = (("50x8", 50, 8), ("50x1", 50, 1))
-ALONE, WITH, ACROSS = "one server", "node, all of it here", "node, handler and recipient at the other"
+ALONE, WITH = "one server", "node, all of it here"
+CROSSING = {
+    "handler": "node, handler at the other",
+    "recipient": "node, recipient at the other",
+    "both": "node, both at the other",
+}
 CROWD = 10_000
 """Idle clients at each node."""
 BEFORE = 100
@@ -51,17 +56,21 @@ def _load(run: Run, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _messages(run: Run, alone: Running, nodes: Pair) -> None:
-    """The three ways in turns; the handler of the nodes is at one of them, and senders at the same, or at the other."""
+    """All ways in turns; the handler of the nodes is at one of them, and senders at the same, or at the other."""
+    both = {"nodes": nodes.pids, "nats": [nodes.nats]}
     ways = {
         ALONE: (alone, alone, {"nodes": alone.pids}),
-        WITH: (nodes.other, nodes.other, {"nodes": nodes.pids, "nats": [nodes.nats]}),
-        ACROSS: (nodes.one, nodes.other, {"nodes": nodes.pids, "nats": [nodes.nats]}),
+        WITH: (nodes.other, nodes.other, both),
+        CROSSING["handler"]: (nodes.one, nodes.one, both),
+        CROSSING["recipient"]: (nodes.other, nodes.one, both),
+        CROSSING["both"]: (nodes.one, nodes.other, both),
     }
+    turns = list(ways)
     figures = run.figures
     with passing(nodes.other):
         for name, clients, outstanding in LOADS:
             for round in range(run.rounds):
-                for way in list(ways)[round % 3 :] + list(ways)[: round % 3]:
+                for way in turns[round % len(turns) :] + turns[: round % len(turns)]:
                     run.progress(f"{name}, {way}")
                     here, there, processes = ways[way]
                     plan = {"port": here.port, "to": there.port, "clients": clients, "outstanding": outstanding}
@@ -69,14 +78,14 @@ def _messages(run: Run, alone: Running, nodes: Pair) -> None:
                     found = _load(run, plan | {"processes": processes})
                     figures.add(f"pairs {name}", way, "CPU µs", found["cpuUs"]["nodes"])
                     figures.add(f"pairs {name}", way, "1/s", found["rate"])
-                    if way == ACROSS:
+                    if way in CROSSING.values():
                         figures.add(f"pairs {name}", way, "nats-server CPU µs", found["cpuUs"]["nats"])
                         whole = found["rate"] * (run.seconds + run.warm_up)
                         figures.add(f"pairs {name}", way, "NATS messages for each", (traffic(nodes) - before) / whole)
-            used = {way: figures.get(f"pairs {name}", way, "CPU µs") for way in ways}
-            alone_us, with_us, across_us = (used[way] or 0.0 for way in (ALONE, WITH, ACROSS))
-            figures.add(f"pairs {name}", OURS, "node / one server", with_us / alone_us)
-            figures.add(f"pairs {name}", OURS, "across / here", across_us / with_us)
+            used = {way: figures.get(f"pairs {name}", way, "CPU µs") or 0.0 for way in ways}
+            figures.add(f"pairs {name}", OURS, "node / one server", used[WITH] / used[ALONE])
+            for what, way in CROSSING.items():
+                figures.add(f"pairs {name}", OURS, f"{what} there / here", used[way] / used[WITH])
 
 
 def _kept(run: Run, nodes: Pair, name: str) -> None:
