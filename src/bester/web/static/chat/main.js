@@ -1,7 +1,7 @@
 /** The chat page: conversations on the left, messages on the right. */
 
-import { empty, field, h, replace, setText, toast } from "../ui/dom.js";
-import * as theme from "../ui/theme.js";
+import { askWho, startBar } from "../ui/desk.js";
+import { empty, h, replace, setText, toast } from "../ui/dom.js";
 import * as dialogs from "./dialogs.js";
 import { called, isRoom, keyOf } from "./mirror.js";
 import { below, item, Lines } from "./pieces.js";
@@ -31,12 +31,7 @@ let parts = null;
 const pending = new Map();
 const drafts = new Map();
 
-theme.start();
-document.getElementById("theme").addEventListener("click", theme.toggle);
-document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault();
-  main.focus();
-});
+startBar();
 leave.addEventListener("click", async () => {
   const old = talk;
   forget();
@@ -98,32 +93,8 @@ function showSignIn(reason = "") {
   document.title = "Chat";
   document.body.classList.remove("chatting", "talking");
   setText(state, "not signed in");
-  const wrong = h("p.wrong", { role: "alert" }, reason);
-  const go = h("button.primary", { type: "submit" }, "Sign in");
-  const form = h(
-    "form.card.sign-in",
-    {
-      onsubmit: async (event) => {
-        event.preventDefault();
-        go.disabled = true;
-        wrong.textContent = "";
-        try {
-          await signIn({ username: form.elements.username.value, password: form.elements.password.value });
-        } catch (error) {
-          wrong.textContent = error.message;
-        }
-        go.disabled = false;
-      },
-    },
-    h("h2", null, "Sign in"),
-    h("p.muted", null, "With your account of this server. You can talk with people of other servers, too."),
-    field("Username", { name: "username", required: true, autocomplete: "username", autocapitalize: "none" }),
-    field("Password", { name: "password", type: "password", required: true, autocomplete: "current-password" }),
-    wrong,
-    go,
-  );
-  replace(main, form);
-  form.elements.username.focus();
+  const hint = "With your account of this server. You can talk with people of other servers, too.";
+  askWho(hint, reason, (username, password) => signIn({ username, password }));
 }
 
 async function signIn({ username, password, token }) {

@@ -1,10 +1,10 @@
 /** The page for trying things out: sign in, send, and see what comes of it. It is bester.js and little more. */
 
 import { Client } from "../js/bester.js";
+import { askWho, startBar } from "../ui/desk.js";
 import { badge, check, empty, field, h, replace, setText, toast } from "../ui/dom.js";
 import { clock, millis } from "../ui/format.js";
 import { kindOf, picture } from "../ui/route.js";
-import * as theme from "../ui/theme.js";
 
 const MOST_ENTRIES = 100;
 const MOST_TEXT = 20_000;
@@ -18,12 +18,7 @@ let user = "";
 let log = null;
 let waiting = [];
 
-theme.start();
-document.getElementById("theme").addEventListener("click", theme.toggle);
-document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault();
-  main.focus();
-});
+startBar();
 leave.addEventListener("click", async () => {
   const old = client;
   client = null;
@@ -35,32 +30,7 @@ showSignIn();
 function showSignIn(reason = "") {
   leave.hidden = true;
   setText(state, "not signed in");
-  const wrong = h("p.wrong", { role: "alert" }, reason);
-  const go = h("button.primary", { type: "submit" }, "Sign in");
-  const form = h(
-    "form.card.sign-in",
-    {
-      onsubmit: async (event) => {
-        event.preventDefault();
-        go.disabled = true;
-        wrong.textContent = "";
-        try {
-          await signIn(form.elements.username.value, form.elements.password.value);
-        } catch (error) {
-          wrong.textContent = error.message;
-        }
-        go.disabled = false;
-      },
-    },
-    h("h2", null, "Sign in"),
-    h("p.muted", null, "With any account of this server. Messages are sent and received as that account."),
-    field("Username", { name: "username", required: true, autocomplete: "username", autocapitalize: "none" }),
-    field("Password", { name: "password", type: "password", required: true, autocomplete: "current-password" }),
-    wrong,
-    go,
-  );
-  replace(main, form);
-  form.elements.username.focus();
+  askWho("With any account of this server. Messages are sent and received as that account.", reason, signIn);
 }
 
 async function signIn(username, password) {
