@@ -14,6 +14,7 @@ from bester.errors import BadConfiguration, Internal, MailboxFull, Overloaded, S
 from bester.store.jetstream import stream as streams
 from bester.store.jetstream import writing
 from bester.store.jetstream.accounts import JetStreamAccounts
+from bester.store.jetstream.divided import Keeping
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import Repeated, Stream, Wanted
@@ -224,8 +225,8 @@ async def test_three_servers_keep_what_two_of_them_have(tmp_path: Path) -> None:
     servers = nats_cluster(tmp_path)
     bus = Bus(BusOptions(tuple(server.url for server in servers)), "test")
     await bus.open()
-    store = JetStreamMessages(bus, Names("three"), replicas=3)
-    accounts = JetStreamAccounts(bus, Names("three"), replicas=3)
+    store = JetStreamMessages(bus, Names("three"), Keeping(replicas=3, partitions=2))
+    accounts = JetStreamAccounts(bus, Names("three"), Keeping(replicas=3, partitions=2))
     try:
         await store.open()
         await accounts.open()
@@ -241,6 +242,29 @@ async def test_three_servers_keep_what_two_of_them_have(tmp_path: Path) -> None:
         await bus.close()
         for server in servers:
             server.kill()
+
+
+@pytest.mark.parametrize(("first", "then"), [(1, 4), (4, 1), (4, 8), (8, 4)])
+async def test_nodes_that_divide_otherwise_do_not_start(
+    buses: list[Bus], tmp_path: Path, first: int, then: int
+) -> None:
+    names = Names(str(tmp_path))
+    await JetStreamMessages(buses[0], names, Keeping(partitions=first)).open()
+    await JetStreamMessages(buses[1], names, Keeping(partitions=first)).open()
+    with pytest.raises(BadConfiguration, match=r"cluster\.partitions"):
+        await JetStreamMessages(buses[1], names, Keeping(partitions=then)).open()
+
+
+async def test_what_is_divided_is_spread(buses: list[Bus], tmp_path: Path) -> None:
+    store = JetStreamMessages(buses[0], Names(str(tmp_path)), Keeping(partitions=4))
+    await store.open()
+    names = [f"user{number}" for number in range(40)]
+    letters = [Letter(name, "d1", "text", b"{}") for name in names]
+    assert await store.deposit(letters, WIDE, NOW) == [None] * 40
+    there = [(await stream.info())["messages"] for stream in store._mail.streams]
+    assert sum(there) == 40
+    assert min(there) > 0
+    assert [one.username for one in await store.mailbox_sizes(limit=100)] == sorted(names)
 
 
 async def written(stream: Stream, subject: str) -> list[tuple[str, bool]]:

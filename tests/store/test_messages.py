@@ -12,6 +12,7 @@ import pytest
 from bester.bus.connection import Bus, BusOptions
 from bester.errors import Internal, MailboxFull
 from bester.store import once
+from bester.store.jetstream.divided import Keeping
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
 from bester.store.messages import SqliteMessages
@@ -47,7 +48,10 @@ async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         for store in stores:
             await store.close()
         made: MessageStore
-        made = SqliteMessages(tmp_path / "bester.db") if bus is None else JetStreamMessages(bus, Names(str(tmp_path)))
+        if bus is None:
+            made = SqliteMessages(tmp_path / "bester.db")
+        else:
+            made = JetStreamMessages(bus, Names(str(tmp_path)), Keeping(partitions=3))
         await made.open()
         stores.append(made)
         return made

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 from bester.config.values import Block, FilePath, Text, field, path
 
 MAX_NODE_CHARACTERS = 64
+MAX_PARTITIONS = 256
 
 
 def _node(text: str) -> str:
@@ -56,6 +57,12 @@ class Cluster(Block):
     )
     replicas: Replicas = field(
         1, "On how many NATS servers each message and account is kept; 3 for a NATS cluster.", "1, 3 or 5"
+    )
+    partitions: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)] = field(
+        1,
+        "Among how many streams accounts, mailboxes and the memory of `once` messages are divided; the same at all "
+        "nodes, and for good.",
+        f"an integer from 1 to {MAX_PARTITIONS}",
     )
     user: Text | None = field(None, "Who enters NATS.", "a text of at least one character")
     password: Text | None = field(None, "With which password.", "a text of at least one character", secret=True)

@@ -20,7 +20,9 @@ from bester.store.receipts import ReceiptStore, SqliteReceipts
 
 if TYPE_CHECKING:
     from bester.bus.connection import Bus
+    from bester.config.cluster import Cluster
     from bester.store.database import Database
+    from bester.store.jetstream.divided import Keeping
 
 EVERYONE = frozenset({"accounts", "servers"})
 
@@ -101,12 +103,19 @@ def make_stores(
         from bester.store.jetstream.messages import JetStreamMessages
         from bester.store.jetstream.names import Names
 
-        names, replicas = Names(config.server.name), config.cluster.replicas
-        return JetStreamAccounts(bus, names, replicas), JetStreamMessages(bus, names, replicas)
+        names, keeping = Names(config.server.name), keeping_of(config.cluster)
+        return JetStreamAccounts(bus, names, keeping), JetStreamMessages(bus, names, keeping)
     from bester.store.messages import SqliteMessages
 
     database = _database(config, on_lost)
     return _accounts(config, database), SqliteMessages(database)
+
+
+def keeping_of(cluster: Cluster) -> Keeping:
+    """Returns how the streams of a cluster keep things, as the configuration says."""
+    from bester.store.jetstream.divided import Keeping
+
+    return Keeping(cluster.replicas, cluster.partitions)
 
 
 def make_leases(config: Config, bus: Bus) -> LeaseStore:

@@ -23,6 +23,7 @@ import msgspec
 from bester.bus.connection import Bus
 from bester.errors import AccountExists, BadConfiguration
 from bester.store.jetstream.accounts import JetStreamAccounts
+from bester.store.jetstream.divided import Keeping
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import Stream, Wanted
@@ -209,7 +210,7 @@ class Import:
         source: what is moved.
         bus: the connection to NATS.
         names: of the server's streams.
-        replicas: on how many NATS servers each thing is kept.
+        keeping: on how many NATS servers each thing is kept, and in how many streams.
         on_progress: told, for each kind of thing, how many rows of how many are done.
     """
 
@@ -218,15 +219,15 @@ class Import:
         source: Source,
         bus: Bus,
         names: Names,
-        replicas: int,
+        keeping: Keeping,
         on_progress: Callable[[str, int, int], None] = lambda table, done, total: None,
     ) -> None:
         self.result = Imported()
         self._source = source
         self._bus = bus
-        self._accounts = JetStreamAccounts(bus, names, replicas)
-        self._messages = JetStreamMessages(bus, names, replicas)
-        self._marks = Stream(bus, Wanted(names.stream("IMPORTS"), names.subject("import", ">"), replicas))
+        self._accounts = JetStreamAccounts(bus, names, keeping)
+        self._messages = JetStreamMessages(bus, names, keeping)
+        self._marks = Stream(bus, Wanted(names.stream("IMPORTS"), names.subject("import", ">"), keeping.replicas))
         digest = blake2b(str(source.path.resolve()).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         self._subject = names.subject("import", digest)
         self._on_progress = on_progress

@@ -12,15 +12,16 @@ import asyncio
 import builtins
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from bester.bus.connection import Bus
 from bester.errors import AccountExists, Overloaded, UnknownAccount
+from bester.store.jetstream.divided import ONE, Divided, Keeping
 from bester.store.jetstream.names import Names
-from bester.store.jetstream.stream import Conflict, Stored, Stream, Wanted
+from bester.store.jetstream.stream import Conflict, Stored, Stream
 from bester.store.ports import MAX_TOKENS, Account, StoredAccount
 
 TRIES = 30
@@ -57,13 +58,12 @@ class JetStreamAccounts:
     Args:
         bus: the connection, which is open before this is.
         names: of this server's streams.
-        replicas: on how many NATS servers each account is kept.
+        keeping: on how many NATS servers each account is kept, and in how many streams.
     """
 
-    def __init__(self, bus: Bus, names: Names, replicas: int = 1) -> None:
-        self._names = names
-        self._accounts = Stream(bus, Wanted(names.stream("ACCOUNTS"), names.subject("account", "*"), replicas))
-        self._tokens = Stream(bus, Wanted(names.stream("TOKENS"), names.subject("token", "*"), replicas, ttl=True))
+    def __init__(self, bus: Bus, names: Names, keeping: Keeping = ONE) -> None:
+        self._accounts = Divided(bus, names, "ACCOUNTS", "account", "*", keeping)
+        self._tokens = Divided(bus, names, "TOKENS", "token", "*", keeping, ttl=True)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By account: this node's changes are made one after the other, and meet only those of others."""
 
@@ -83,26 +83,36 @@ class JetStreamAccounts:
         account = _Account(username, roles, created if created is not None else time.time(), password_hash, _fresh())
         body = msgspec.json.encode(account)
         try:
-            await self._accounts.put(self._subject(username), body, {_EXPECTED: "0"})
+            await self._account(username).put(self._subject(username), body, {_EXPECTED: "0"})
         except Conflict as error:
-            found = await self._accounts.last(self._subject(username))
+            found = await self._account(username).last(self._subject(username))
             if found is None or found.data != body:  # else it was written by a try whose answer was lost
                 raise AccountExists from error
 
     async def find(self, username: str) -> StoredAccount | None:
-        found = await self._accounts.last(self._subject(username))
+        found = await self._account(username).last(self._subject(username))
         return _account.decode(found.data).stored() if found is not None else None
 
     async def exists(self, usernames: Sequence[str]) -> set[str]:
-        wanted = {self._subject(username): username for username in dict.fromkeys(usernames)}
-        found = {wanted.pop(one.subject) for one in await self._accounts.lasts(list(wanted))}
-        if self._accounts.wanted.replicas > 1:
+        wanted = dict.fromkeys(usernames)
+        found: set[str] = set()
+        for stream, names in self._by_stream(wanted):
+            subjects = {self._subject(username): username for username in names}
+            found.update(subjects[one.subject] for one in await stream.lasts(list(subjects)))
+        if self._accounts.replicas > 1:
             # A replica may not have the newest accounts yet; its leader has.
-            for begin in range(0, len(wanted), PAGE):
-                some = list(wanted)[begin : begin + PAGE]
-                known = await asyncio.gather(*(self._accounts.last(subject) for subject in some))
-                found.update(wanted[one.subject] for one in known if one is not None)
+            others = [username for username in wanted if username not in found]
+            for begin in range(0, len(others), PAGE):
+                some = others[begin : begin + PAGE]
+                known = await asyncio.gather(*(self._account(one).last(self._subject(one)) for one in some))
+                found.update(username for username, account in zip(some, known, strict=True) if account is not None)
         return found
+
+    def _by_stream(self, usernames: Iterable[str]) -> builtins.list[tuple[Stream, builtins.list[str]]]:
+        shares: dict[Stream, builtins.list[str]] = {}
+        for username in usernames:
+            shares.setdefault(self._account(username), []).append(username)
+        return [*shares.items()]
 
     async def set_password(self, username: str, password_hash: str) -> None:
         ended: list[str] = []
@@ -121,19 +131,23 @@ class JetStreamAccounts:
         await self._change(username, change)
 
     async def remove(self, username: str) -> None:
-        found = await self._accounts.last(self._subject(username))
-        if found is None or not await self._accounts.purge(self._subject(username)):
+        found = await self._account(username).last(self._subject(username))
+        if found is None or not await self._account(username).purge(self._subject(username)):
             raise UnknownAccount
         await self._drop_tokens(_account.decode(found.data).tokens)
 
     async def list(self, after: str = "", limit: int = 1000) -> builtins.list[Account]:
-        begin = self._subject(after) if after else ""
-        subjects = sorted(name for name in await self._accounts.subjects(self._subject_all()) if name > begin)[:limit]
-        found = [_account.decode(one.data) for one in await self._accounts.lasts(subjects)]
-        return sorted((Account(one.username, one.roles, one.created) for one in found), key=lambda one: one.username)
+        begin = Names.token(after)
+        keys = sorted(key for key in await self._accounts.keys() if key > begin)[:limit]
+        found: list[Account] = []
+        for stream, usernames in self._by_stream(bytes.fromhex(key).decode("utf-8", "surrogatepass") for key in keys):
+            for stored in await stream.lasts([self._subject(username) for username in usernames]):
+                account = _account.decode(stored.data)
+                found.append(Account(account.username, account.roles, account.created))
+        return sorted(found, key=lambda one: one.username)
 
     async def count(self) -> int:
-        return int((await self._accounts.info())["messages"])
+        return await self._accounts.messages()
 
     # -- tokens --------------------------------------------------------------------------------------------------
 
@@ -152,26 +166,27 @@ class JetStreamAccounts:
         await self._change(username, change)
         lifetime_s = max(1, int(expires - time.time()) + 1)
         token = msgspec.json.encode(_Token(username, generation, expires))
-        await self._tokens.put(self._token_subject(hexed), token, {"Nats-TTL": f"{lifetime_s}s"})
+        await self._tokens.of(hexed).put(self._tokens.subject(hexed), token, {"Nats-TTL": f"{lifetime_s}s"})
         await self._drop_tokens(dropped)
 
     async def find_token(self, token_hash: bytes, now: float) -> StoredAccount | None:
-        found = await self._tokens.last(self._token_subject(token_hash.hex()))
+        hexed = token_hash.hex()
+        found = await self._tokens.of(hexed).last(self._tokens.subject(hexed))
         if found is None:
             return None
         token = _token.decode(found.data)
         if token.expires <= now:
             return None
-        holder = await self._accounts.last(self._subject(token.username))
+        holder = await self._account(token.username).last(self._subject(token.username))
         account = _account.decode(holder.data) if holder is not None else None
         return account.stored() if account is not None and account.generation == token.generation else None
 
     async def remove_token(self, token_hash: bytes) -> None:
         hexed = token_hash.hex()
-        found = await self._tokens.last(self._token_subject(hexed))
+        found = await self._tokens.of(hexed).last(self._tokens.subject(hexed))
         if found is None:
             return
-        await self._tokens.purge(self._token_subject(hexed))
+        await self._drop_tokens([hexed])
 
         def change(account: _Account) -> None:
             account.tokens = [one for one in account.tokens if one != hexed]
@@ -183,42 +198,40 @@ class JetStreamAccounts:
 
     async def purge_tokens(self, now: float) -> None:
         """Removes those that expired before NATS was there to do it."""
-        after = 0
-        while page := await self._tokens.page(self._token_subject("*"), after, PAGE):
-            after = page[-1].position
-            await asyncio.gather(
-                *(self._tokens.delete(one.position) for one in page if _token.decode(one.data).expires <= now)
-            )
+        for stream, all in self._tokens.each():
+            after = 0
+            while page := await stream.page(all, after, PAGE):
+                after = page[-1].position
+                await asyncio.gather(
+                    *(stream.delete(one.position) for one in page if _token.decode(one.data).expires <= now)
+                )
 
     async def _drop_tokens(self, hashes: Sequence[str]) -> None:
-        await asyncio.gather(*(self._tokens.purge(self._token_subject(one)) for one in hashes))
+        await asyncio.gather(*(self._tokens.of(one).purge(self._tokens.subject(one)) for one in hashes))
 
     # -- changing ------------------------------------------------------------------------------------------------
 
     async def _change(self, username: str, change: Callable[[_Account], None]) -> None:
-        subject = self._subject(username)
+        stream, subject = self._account(username), self._subject(username)
         async with self._locks.setdefault(username, asyncio.Lock()):
             for _ in range(TRIES):
-                found: Stored | None = await self._accounts.last(subject)
+                found: Stored | None = await stream.last(subject)
                 if found is None:
                     raise UnknownAccount
                 account = _account.decode(found.data)
                 change(account)
                 try:
-                    await self._accounts.put(subject, msgspec.json.encode(account), {_EXPECTED: str(found.position)})
+                    await stream.put(subject, msgspec.json.encode(account), {_EXPECTED: str(found.position)})
                 except Conflict:
                     continue  # another node was quicker; or it was our own try, whose answer was lost
                 return
         raise Overloaded("the account is being changed by others")
 
+    def _account(self, username: str) -> Stream:
+        return self._accounts.of(Names.token(username))
+
     def _subject(self, username: str) -> str:
-        return self._names.subject("account", self._names.token(username))
-
-    def _subject_all(self) -> str:
-        return self._names.subject("account", "*")
-
-    def _token_subject(self, hexed: str) -> str:
-        return self._names.subject("token", hexed)
+        return self._accounts.subject(Names.token(username))
 
 
 def _fresh() -> str:

@@ -17,8 +17,9 @@ import msgspec
 
 from bester.bus.connection import Bus, header
 from bester.errors import MailboxFull
+from bester.store.jetstream.divided import Divided, Keeping
 from bester.store.jetstream.names import Names
-from bester.store.jetstream.stream import Repeated, Stored, Stream, Wanted
+from bester.store.jetstream.stream import Repeated, Stored, Stream
 from bester.store.ports import KeptLetter, Letter, MailboxBounds, MailboxSize
 
 PAGE = 256
@@ -64,11 +65,8 @@ class _Counted:
 class JetStreamMailboxes:
     """The mailboxes' half of a message store."""
 
-    def __init__(self, bus: Bus, names: Names, replicas: int) -> None:
-        self._names = names
-        self._mail = Stream(
-            bus, Wanted(names.stream("MAIL"), names.subject("mail", ">"), replicas, refuse_repeats=True, ttl=True)
-        )
+    def __init__(self, bus: Bus, names: Names, keeping: Keeping) -> None:
+        self._mail = Divided(bus, names, "MAIL", "mail", ">", keeping, refuse_repeats=True, ttl=True)
         self._turn = asyncio.Lock()
         """Whose letters are being put: they go out in the order of the calls."""
         self._counted: dict[str, _Counted] = {}
@@ -77,9 +75,9 @@ class JetStreamMailboxes:
         self._putting: dict[str, asyncio.Future[None]] = {}
         """The letters that are on their way, by subject."""
 
-    def mail_told(self) -> None:
-        """Another node has just put a letter into a mailbox."""
-        self._mail.told()
+    def mail_told(self, username: str) -> None:
+        """A replica may be behind for a moment."""
+        self._stream(username).told()
 
     # -- into them -----------------------------------------------------------------------------------------------
 
@@ -121,7 +119,9 @@ class JetStreamMailboxes:
         """Puts letters of another store in, in their order, each with the time at which it expires; bounds are not
         looked at. Those that are there already count as put."""
         writing = [
-            self._mail.put(self._subject(letter.username, letter.delivery_id), *_written(letter, expires, now))
+            self._stream(letter.username).put(
+                self._subject(letter.username, letter.delivery_id), *_written(letter, expires, now)
+            )
             for letter, expires in letters
         ]
         for result in await asyncio.gather(*writing, return_exceptions=True):
@@ -129,7 +129,7 @@ class JetStreamMailboxes:
                 raise result
 
     def _put(self, subject: str, letter: Letter, bounds: MailboxBounds, now: float) -> asyncio.Future[int]:
-        writing = self._mail.put(subject, *_written(letter, now + bounds.lifetime_s, now))
+        writing = self._stream(letter.username).put(subject, *_written(letter, now + bounds.lifetime_s, now))
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._putting[subject] = done
 
@@ -154,7 +154,7 @@ class JetStreamMailboxes:
         counted = self._counted.get(username)
         if counted is not None and now - counted.at < COUNTED_S:
             return counted
-        there = await self._sizes(self._subject(username, ""))
+        there = await self._sizes(username)
         there.update({one: counted.letters[one] for one in self._putting if counted and one in counted.letters})
         self._counted.pop(username, None)
         counted = self._counted[username] = _Counted(there, now)
@@ -162,11 +162,12 @@ class JetStreamMailboxes:
             del self._counted[next(iter(self._counted))]
         return counted
 
-    async def _sizes(self, subject: str) -> dict[str, int]:
+    async def _sizes(self, username: str) -> dict[str, int]:
         """Returns the sizes of letters' data by their subjects."""
-        if not await self._mail.subjects(subject):
+        stream, subject = self._stream(username), self._subject(username, "")
+        if not await stream.subjects(subject):
             return {}
-        return {one.subject: int(header(one.headers, _BYTES) or 0) for one in await self._mail.heads(subject)}
+        return {one.subject: int(header(one.headers, _BYTES) or 0) for one in await stream.heads(subject)}
 
     def _forget(self, username: str, subject: str) -> None:
         counted = self._counted.get(username)
@@ -176,16 +177,17 @@ class JetStreamMailboxes:
     # -- out of them ---------------------------------------------------------------------------------------------
 
     async def has_mail(self, username: str) -> bool:
-        return bool(await self._mail.page(self._subject(username, ""), 0, 1))
+        return bool(await self._stream(username).page(self._subject(username, ""), 0, 1))
 
     async def read_mailbox(
         self, username: str, after: int, limit: int, max_bytes: int, now: float
     ) -> builtins.list[KeptLetter]:
         found: list[KeptLetter] = []
         size = 0
+        stream, subject = self._stream(username), self._subject(username, "")
         while len(found) < limit:
             most = min(PAGE, limit - len(found))
-            page = await self._mail.page(self._subject(username, ""), after, most, max_bytes - size + most * _OVERHEAD)
+            page = await stream.page(subject, after, most, max_bytes - size + most * _OVERHEAD)
             for stored in page:
                 after = stored.position
                 letter, expires = _letter(stored)
@@ -209,7 +211,7 @@ class JetStreamMailboxes:
         if putting is not None:
             await asyncio.shield(putting)
         self._note_taken(subject)
-        await self._mail.purge(subject)
+        await self._stream(username).purge(subject)
         self._forget(username, subject)
 
     def _note_taken(self, subject: str) -> None:
@@ -220,7 +222,7 @@ class JetStreamMailboxes:
         self._taken[subject] = now
 
     async def clear_mailbox(self, username: str) -> int:
-        count = await self._mail.purge(self._subject(username, ""))
+        count = await self._stream(username).purge(self._subject(username, ""))
         self._counted.pop(username, None)
         return count
 
@@ -229,23 +231,24 @@ class JetStreamMailboxes:
         return 0
 
     async def mailbox_sizes(self, after: str = "", limit: int = 1000) -> builtins.list[MailboxSize]:
-        root = self._names.subject("mail") + "."
-        begin = self._names.token(after)
-        names = {subject[len(root) :].partition(".")[0] for subject in await self._mail.subjects(f"{root}>")}
+        begin = Names.token(after)
         found: list[MailboxSize] = []
-        for name in sorted(one for one in names if one > begin)[:limit]:
+        for name in sorted(one for one in await self._mail.keys() if one > begin)[:limit]:
             size = await self.mailbox_size(bytes.fromhex(name).decode("utf-8", "surrogatepass"))
             if size.messages:
                 found.append(size)
         return found
 
     async def mailbox_size(self, username: str) -> MailboxSize:
-        sizes = await self._sizes(self._subject(username, ""))
+        sizes = await self._sizes(username)
         return MailboxSize(username, len(sizes), sum(sizes.values()))
+
+    def _stream(self, username: str) -> Stream:
+        return self._mail.of(Names.token(username))
 
     def _subject(self, username: str, delivery_id: str) -> str:
         digest = blake2b(delivery_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        return self._names.subject("mail", self._names.token(username), digest if delivery_id else "*")
+        return self._mail.subject(Names.token(username), digest if delivery_id else "*")
 
 
 def _written(letter: Letter, expires: float, now: float) -> tuple[bytes, dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bester.bus.connection import Bus
+from bester.store.jetstream.divided import ONE, Keeping
 from bester.store.jetstream.mailboxes import JetStreamMailboxes
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.once import JetStreamOnce
@@ -15,13 +16,13 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
     Args:
         bus: the connection, which is open before this is.
         names: of this server's streams.
-        replicas: on how many NATS servers each message is kept.
+        keeping: on how many NATS servers each message is kept, and in how many streams.
     """
 
-    def __init__(self, bus: Bus, names: Names, replicas: int = 1) -> None:
-        JetStreamMailboxes.__init__(self, bus, names, replicas)
-        JetStreamOutbox.__init__(self, bus, names, replicas)
-        JetStreamOnce.__init__(self, bus, names, replicas)
+    def __init__(self, bus: Bus, names: Names, keeping: Keeping = ONE) -> None:
+        JetStreamMailboxes.__init__(self, bus, names, keeping)
+        JetStreamOutbox.__init__(self, bus, names, keeping.replicas)
+        JetStreamOnce.__init__(self, bus, names, keeping)
         self._streams = (self._mail, self._out, self._tried, self._once)
 
     async def open(self) -> None:

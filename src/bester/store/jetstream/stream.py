@@ -43,6 +43,7 @@ SETTLE_PAUSE_S = 0.05
 _PER_SUBJECT_FULL = "maximum messages per subject exceeded"
 _WRONG_SEQUENCE = 10071
 _NAME_IN_USE = 10058
+_OVERLAPS = 10065
 _NO_ROOM = frozenset({10023, 10047})
 
 
@@ -126,6 +127,11 @@ class Stream:
                 f"the stream {self.name} cannot be made: JetStream does not answer; is it on (jetstream: {{}} in the "
                 "NATS server's configuration), and are most of the NATS servers there?"
             ) from error
+        if made.get("error", {}).get("err_code") == _OVERLAPS:
+            raise BadConfiguration(
+                f"the stream {self.name} cannot be made: what is kept already is divided among another number of "
+                "streams; cluster.partitions is the same at all nodes, and for good"
+            )
         if "error" in made:
             text = made["error"].get("description", "")
             raise BadConfiguration(
@@ -191,6 +197,10 @@ class Stream:
     async def keep(self, messages: int) -> None:
         """Removes the oldest messages beyond a number."""
         self._checked(await self._api("STREAM.PURGE", {"keep": messages} if messages else {}))
+
+    async def purge_up_to(self, position: int) -> None:
+        """Removes all messages up to a position."""
+        self._checked(await self._api("STREAM.PURGE", {"seq": position + 1}))
 
     # -- reading -------------------------------------------------------------------------------------------------
 
