@@ -35,7 +35,8 @@ async def nodes(nats: NatsServer, many: int = 2, **overrides: Any) -> AsyncItera
 @asynccontextmanager
 async def node(url: str, server_name: str, name: str, **overrides: Any) -> AsyncIterator[Stage]:
     """Runs one node; whoever is connected to it leaves before it stops."""
-    tree = {"server": {"name": server_name}, "cluster": {"nats": [url], "node": name}} | overrides
+    cluster = {"nats": [url], "node": name} | overrides.pop("cluster", {})
+    tree = {"server": {"name": server_name}, "cluster": cluster} | overrides
     async with server(tree) as running, AsyncExitStack() as closing:
         yield Stage(running, closing)
 

@@ -232,3 +232,14 @@ async def test_a_node_that_stops_is_left_out_and_its_clients_are_found_where_the
         id = await talk.send("g", data=1)
         assert (await g.get())["payload"]["data"] == 1
         assert await talk.statuses(id) == ["delivered"]
+
+
+async def test_what_is_kept_may_be_divided(nats: NatsServer) -> None:
+    async with nodes(nats, cluster={"partitions": 3}) as (a, b):
+        talk = await chat(a)
+        names = [f"user{number}" for number in range(6)]
+        for name in names:
+            await (await b.login(name)).leave()
+        assert await talk.statuses(await talk.send(*names, data="hello")) == ["stored"] * 6
+        for name in names:
+            assert (await (await b.login(name)).get())["payload"]["data"] == "hello"
