@@ -7,6 +7,9 @@ INSTALLED := $(VENV)/.installed
 # More for pytest, as in: make test ARGS="-k exchange"
 ARGS ?=
 
+# Where no bytecode is kept, each of the many processes of the tests compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check coverage bench faults clean
 

@@ -146,7 +146,7 @@ class Reader:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BESTER_")}
         # As "activate" does it.
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-        self.environment = inherited | {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+        self.environment = inherited | {"PATH": path, "LC_ALL": "C.UTF-8"}
 
     def follow(self, parts: list[Part]) -> None:
         """Does all that the document tells; every block must be marked."""

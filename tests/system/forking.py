@@ -7,6 +7,7 @@ reads a line of JSON for each command, and writes two, its pid and its exit stat
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -19,12 +20,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from bester.cli.commands import PLACES
+from bester.config import parse
+
 MAINS = {"bester": "bester.cli.main", "besterd": "bester.cli.besterd"}
 IMPORTED = (
     "argon2",
+    "bester.cli.accounts",
+    "bester.cli.control",
     "bester.client.client",
-    "bester.config",
     "bester.server.daemon",
+    "bester.store.sqlite",
     "cryptography.x509",
     "rich.console",
     "uvloop",
@@ -121,8 +127,11 @@ def _become(command: list[str], folder: str, environment: dict[str, str], paths:
 
 def main() -> int | None:
     """Serves until the input ends; returns in each command's process too, when the command has ended."""
-    for name in (*MAINS.values(), *IMPORTED):
+    commands = {f"bester.cli.{place.partition(':')[0]}" for place in PLACES.values()}
+    for name in (*MAINS.values(), *IMPORTED, *commands):
         import_module(name)
+    parse('{"network": {"unix": {"address": "socket"}}}', Path())  # models are made at their first use
+    gc.freeze()  # or each process would copy all of it when it ends, to collect it
     requests, statuses = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     name = _serve(requests, statuses)
     status: int | None = import_module(MAINS[name]).main() if name else 0

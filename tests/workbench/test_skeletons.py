@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
     """As in a shell where this virtual environment is activated."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("BESTER_")}
     path = os.pathsep.join((str(BIN), os.environ["PATH"]))
-    return kept | {"PATH": path, "NO_COLOR": "1", "PYTHONDONTWRITEBYTECODE": "1", "GOFLAGS": "-vet=off"}
+    return kept | {"PATH": path, "NO_COLOR": "1", "GOFLAGS": "-vet=off"}
 
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:

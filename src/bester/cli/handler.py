@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from bester.cli import handlers
 from bester.cli.handler_check import check
 from bester.cli.handler_new import new
 
@@ -22,3 +23,4 @@ def _group() -> None:
 
 handler.command()(new)
 handler.command()(check)
+handlers.add_to(handler)
