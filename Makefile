@@ -20,7 +20,7 @@ demo: $(INSTALLED) ## play two stories on real servers
 	@$(BIN)/bester demo
 
 test: $(INSTALLED) ## run the tests; skips are listed with their reasons
-	$(BIN)/pytest -n 2 --dist loadfile -rs $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -rs $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types, imports
 	$(BIN)/ruff check

@@ -1,15 +1,25 @@
-"""For all tests: a password costs next to nothing where the test is not about that; and one NATS server for all."""
+"""For all tests: what takes long comes first, passwords cost next to nothing, and one NATS server serves all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.nats import NatsServer
 
 from bester.store import passwords
 
+LONG = "system", "web", "workbench", "faults", "gadgets", "docs", "bench", "properties"
+"""The folders whose files can take half a minute: no process is to be left alone with one of them at the end."""
 REAL_WORK = {"MEMORY_KIB": passwords.MEMORY_KIB, "PASSES": passwords.PASSES}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts by folder; the order in a folder stays."""
+    here = Path(__file__).parent
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(here).parts[0], len(LONG)))
 
 
 @pytest.fixture(autouse=True, scope="session")
