@@ -207,7 +207,8 @@ class Desk:
         return page
 
     def send(self, page: Page, type: str, data: str) -> None:
-        page.get_by_label("Type").fill(type)
+        # Exactly: the picture of the view before is labelled with types too, and may still be there.
+        page.get_by_label("Type", exact=True).fill(type)
         page.get_by_label("Data").fill(data)
         page.get_by_role("button", name="Send", exact=True).click()
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,7 @@ def test_what_npm_packs_is_imported_by_node(tmp_path: Path) -> None:
     assert names == {"LICENSE", "README.md", "bester.d.ts", "bester.js", "package.json"}
 
     (tmp_path / "node_modules").mkdir()
-    with tarfile.open(tmp_path / one["filename"]) as archive:
-        archive.extractall(tmp_path / "node_modules", filter="data")
+    subprocess.run(["tar", "-xf", one["filename"], "-C", "node_modules"], cwd=tmp_path, timeout=TIMEOUT_S, check=True)
     (tmp_path / "node_modules" / "package").rename(tmp_path / "node_modules" / PACKAGE["name"])
     program = (
         'import { BesterError, Client } from "bester";'

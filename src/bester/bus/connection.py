@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bester.errors import BadConfiguration, Overloaded
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.bus.wire import Heard, Listening, WireClient
@@ -221,7 +222,7 @@ class Bus:
         back = asyncio.Event()
         self._waiting_for_up.add(back)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 await back.wait()
         except TimeoutError:
             pass
@@ -319,7 +320,7 @@ class Bus:
         self._collecting.add(done)
         try:
             self.publish(subject, data, inbox)
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 await done
         except TimeoutError as error:
             raise BusLost("NATS did not answer in time") from error

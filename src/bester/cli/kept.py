@@ -9,6 +9,8 @@ import signal
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 
+from bester.timeouts import within
+
 log = logging.getLogger("bester.nodes")
 
 PAUSE_S = 0.2
@@ -85,7 +87,7 @@ class Kept:
             return
         self.signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 await process.wait()
         except TimeoutError:
             log.error("%s did not end within %.0f s; it is killed", self.name, timeout_s)

@@ -15,6 +15,7 @@ from bester.cli.output import BAD, GOOD, quiet_pipe, warn
 from bester.cli.passwords import PasswordStdinOption
 from bester.cli.sending import show_message
 from bester.cli.settings import JsonOption
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester import Client
@@ -59,7 +60,7 @@ async def _listen(
 ) -> bool:
     """Returns whether all that was wanted came."""
     try:
-        async with asyncio.timeout(timeout_s), where.client(features=["ack"]) as client:
+        async with within(timeout_s), where.client(features=["ack"]) as client:
             warn(f"listening on {client.server or 'the server'}")
             ended = _watch_output(client)
             async for message in client:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from bester.cli.kept import Kept
 from bester.config.nodes import Access, nodes_folder, read_access, write_access
 from bester.errors import BadConfiguration
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.config import Config
@@ -111,7 +112,7 @@ class PrivateNats:
         """Sees that no other one has this folder. The server inherits the lock: it holds for as long as either runs."""
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            async with asyncio.timeout(LOCK_S):
+            async with within(LOCK_S):
                 while not _locked(self._lock):  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.1)
         except TimeoutError:
@@ -165,7 +166,7 @@ class PrivateNats:
 
     async def _wait_ready(self, process: Process) -> None:
         try:
-            async with asyncio.timeout(READY_S):
+            async with within(READY_S):
                 while not await self._answers():
                     if process.returncode is not None:
                         raise BadConfiguration(f"nats-server does not start: {self._last_words()}")

@@ -12,6 +12,7 @@ import typer
 
 from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, fail, say, say_json, warn
 from bester.cli.settings import ConfigOption, JsonOption, find_config, load_config
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,7 +215,7 @@ async def _steps(config: Config, identities: Identities, name: str, timeout_s: f
         return step("policy", error.message, False)
     step("policy", planned.policy)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with within(timeout_s):
             configured = {known: one.address for known, one in config.federation.servers.items()}
             targets = await resolve(address, configured)
     except TimeoutError:
@@ -244,7 +245,7 @@ async def _steps(config: Config, identities: Identities, name: str, timeout_s: f
         if what == "connection" or (what == "tls" and planned.tls) or (what == "certificate" and planned.proof):
             step(what, about)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with within(timeout_s):
             ok, detail = await made.protocol.greet(config.server.name)
     except TimeoutError:
         ok, detail = False, f"no answer within {timeout_s:g} s"
@@ -257,7 +258,7 @@ async def _answers(targets: list[Any], timeout_s: float) -> bool:
     """Returns whether one of the targets takes TCP connections."""
     for target in targets:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 _, writer = await asyncio.open_connection(target.host, target.port)
         except OSError:  # a time that is over is one, too
             continue

@@ -21,6 +21,7 @@ from bester.client.talking import Options
 from bester.client.url import parse_url
 from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, ReceivedMessage
 from bester.protocol.reports import AuthenticationError, ConnectionClosed, Report
+from bester.timeouts import within
 from bester.tracing import current_traceparent
 
 
@@ -237,7 +238,7 @@ class Client:
             TypeError: ``data`` has no JSON form.
         """
         if timeout is not None:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 return await self.send(type, data, id=id, once=once, route=route, dry_run=dry_run)
         session = self._session
         channel = session.channel
@@ -301,7 +302,7 @@ class Client:
         """
         future = self._session.inbox.ask(reply_type if reply_type is not None else type)
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 (await self.send(type, data)).raise_for_status()
                 return await future
         finally:
@@ -331,7 +332,7 @@ class Client:
         return (await self._builtin(command, str(self._session.next_id()), args, timeout)).data
 
     async def _builtin(self, command: str, id: str, args: dict[str, Any], timeout: float | None = None) -> Report:
-        async with asyncio.timeout(timeout):
+        async with within(timeout):
             report = await self._session.write(self._session.conversation.builtin(command, id, args), id)
         return report.raise_for_status()
 
@@ -388,7 +389,7 @@ class Client:
             ConnectionClosed: all that came before is taken, and no more will come.
             TimeoutError: none came; the next one is not lost.
         """
-        async with asyncio.timeout(timeout):
+        async with within(timeout):
             message = await self._session.take()
         if message is None:
             raise self._session.closed_error()

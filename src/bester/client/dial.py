@@ -13,6 +13,7 @@ from bester.client.url import Target
 from bester.net.channel import Channel
 from bester.net.keepalive import keep_alive
 from bester.protocol.reports import ConnectError
+from bester.timeouts import within
 
 _UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
 """OpenSSL's codes for a certificate that is self-signed, or whose authority is not among those that are known."""
@@ -33,7 +34,7 @@ async def dial(
         ConnectError: with the operating system's reason, or what is wrong with the server's certificate.
     """
     try:
-        async with asyncio.timeout(timeout_s):
+        async with within(timeout_s):
             channel = await _open(target, make_channel, tls)
     except TimeoutError as error:
         raise ConnectError(f"{target}: no connection within {timeout_s:g} s", temporary=True) from error

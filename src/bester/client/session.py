@@ -28,6 +28,7 @@ from bester.protocol.reports import (
     Refused,
     Report,
 )
+from bester.timeouts import within
 
 _log = logging.getLogger("bester.client")
 _CLOSE_TIMEOUT_S = 5.0
@@ -139,7 +140,7 @@ class Session(Talking):
         future: asyncio.Future[Report] = channel.loop.create_future()
         self.pending[AUTHENTICATION_ID] = future
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 channel.write(hello)
                 report = await future
         except ConnectionClosed as error:
@@ -201,7 +202,7 @@ class Session(Talking):
         if channel is not None:
             channel.close()
             try:
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                async with within(_CLOSE_TIMEOUT_S):
                     await channel.wait_closed()
             except TimeoutError:
                 channel.abort()

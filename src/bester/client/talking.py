@@ -26,6 +26,7 @@ from bester.protocol.reports import (
     Report,
     ReportError,
 )
+from bester.timeouts import within
 
 _log = logging.getLogger("bester.client")
 
@@ -144,7 +145,7 @@ class Talking:
         future = self.pings[id] = asyncio.get_running_loop().create_future()
         channel.write(self.conversation.ping(id))
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout):
                 await future
         finally:
             self.pings.pop(id, None)

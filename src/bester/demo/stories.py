@@ -9,6 +9,7 @@ from typing import Any
 from bester import Client, ClientError, Informer, ReceivedMessage, Report
 from bester.demo.stage import Stage, quoted
 from bester.demo.world import Place, Played, StoryError, World, together
+from bester.timeouts import within
 
 PASSWORD = "demo"
 ARRIVAL_S = 10.0
@@ -48,7 +49,7 @@ class Actor:
         if self.client is None or self.place is None:
             return
         await self.client.close()
-        async with asyncio.timeout(ARRIVAL_S), Informer(self.place.folder / "bInformer") as informer:
+        async with within(ARRIVAL_S), Informer(self.place.folder / "bInformer") as informer:
             while await informer.is_client(self.user):  # noqa: ASYNC110 - it is a matter of microseconds
                 await asyncio.sleep(0.005)
         self.stage.show(self.user, f"leaves {self.place.name}")

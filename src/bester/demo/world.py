@@ -19,6 +19,7 @@ from typing import Any, Self
 from bester import ClientError, Informer
 from bester.demo.stage import Stage
 from bester.demo.telling import EVENTS, SERVER
+from bester.timeouts import within
 
 START_S = 20.0
 """How long a server or handler may take to be ready, on a machine that has much else to do."""
@@ -106,7 +107,7 @@ class World:
         process = await self._spawn(_besterd(), str(config), log=folder / "besterd.log", output=True)
         assert process.stdout is not None
         try:
-            async with asyncio.timeout(START_S):
+            async with within(START_S):
                 while line := (await process.stdout.readline()).decode():
                     if " on tcp4://" in line:
                         place.port = int(line.rpartition(":")[2])
@@ -164,7 +165,7 @@ class World:
     async def _await_types(self, place: Place, types: list[str]) -> None:
         missing = set(types)
         with contextlib.suppress(TimeoutError, ClientError):
-            async with asyncio.timeout(START_S), Informer(place.folder / "bInformer") as informer:
+            async with within(START_S), Informer(place.folder / "bInformer") as informer:
                 while missing := set(types) - set(await informer.list_types()):
                     if any(process.returncode is not None for process in self._processes):
                         break  # it will not come any more
@@ -222,7 +223,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        async with asyncio.timeout(STOP_S):
+        async with within(STOP_S):
             await process.wait()
     except TimeoutError:
         with contextlib.suppress(ProcessLookupError):

@@ -10,6 +10,7 @@ from bester.net.channel import Channel
 from bester.protocol.commands import Response
 from bester.protocol.handler import ATTACH_ID, DETACH_ID, HandlerConversation, Request
 from bester.protocol.reports import ConnectError, ConnectionClosed, FatalError, Report, ReportError
+from bester.timeouts import within
 from bester.tracing import current_traceparent
 
 _ATTACH_TIMEOUT_S = 10.0
@@ -46,7 +47,7 @@ class Attachment:
         except OSError as error:
             raise ConnectError(f"{path}: {error.strerror or error}", temporary=True) from error
         try:
-            async with asyncio.timeout(_ATTACH_TIMEOUT_S):
+            async with within(_ATTACH_TIMEOUT_S):
                 hello = self._conversation.attach(self._types, name, concurrency, features, some)
                 (await self._ask(hello, ATTACH_ID)).raise_for_status()
         except BaseException as error:
@@ -76,7 +77,7 @@ class Attachment:
         channel = self._channel
         if channel is not None and not self.lost.done():
             try:
-                async with asyncio.timeout(_DETACH_TIMEOUT_S):
+                async with within(_DETACH_TIMEOUT_S):
                     await self._ask(self._conversation.detach(), DETACH_ID)
             except (ConnectionClosed, TimeoutError):
                 pass  # gone already; or a server that does not report it, but heeds it
@@ -91,7 +92,7 @@ class Attachment:
             if not self._channel.closed:
                 self._channel.abort()
             try:
-                async with asyncio.timeout(_DETACH_TIMEOUT_S):
+                async with within(_DETACH_TIMEOUT_S):
                     await self._channel.wait_closed()
             except TimeoutError:
                 self._channel.abort()

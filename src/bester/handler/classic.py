@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from bester.handler.registry import Registry, Runner, log
 from bester.net.channel import Channel
 from bester.net.listeners import UnixListener
 from bester.protocol.commands import Response
 from bester.protocol.handler import Request, classic_answer, classic_failure, classic_request
+from bester.timeouts import within
 
 _CLOSE_TIMEOUT_S = 5.0
 
@@ -75,7 +74,7 @@ class ClassicListener:
             channel.close()
         for channel in list(self._channels):
             try:
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                async with within(_CLOSE_TIMEOUT_S):
                     await channel.wait_closed()
             except TimeoutError:
                 channel.abort()

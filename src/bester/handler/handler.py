@@ -21,6 +21,7 @@ from bester.handler.export import exporting
 from bester.handler.registry import Function, Registry, log
 from bester.protocol.commands import Response
 from bester.protocol.reports import ClientError, ConnectError, ConnectionClosed, Refused, Report
+from bester.timeouts import within
 
 F = TypeVar("F", bound=Function)
 
@@ -219,7 +220,7 @@ class Handler:
             raise RuntimeError("the handler is not started")
         if self._ready.is_set() and not self._task.done():
             return
-        async with asyncio.timeout(timeout):
+        async with within(timeout):
             waiting = asyncio.ensure_future(self._ready.wait())
             try:
                 await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
@@ -258,7 +259,7 @@ class Handler:
         """
         if self._classic_path is not None:
             raise RuntimeError("in the classic form a handler only answers")
-        async with asyncio.timeout(timeout):
+        async with within(timeout):
             await self.wait_attached()
             assert self._attachment is not None
             return await self._attachment.push(command, type)
@@ -298,7 +299,7 @@ class Handler:
             log.warning("%s; trying again in %.1f s", error, wait_s)
             pause_s = min(pause_s * 2, self._retry_max_s)
             try:
-                async with asyncio.timeout(wait_s):
+                async with within(wait_s):
                     await self._stopping.wait()
             except TimeoutError:
                 continue

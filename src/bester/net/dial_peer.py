@@ -23,6 +23,7 @@ from bester.net.identity import Identities
 from bester.net.resolve import resolve
 from bester.net.tls import peer_context
 from bester.protocol.addresses import Address, ServerName, TcpAddress, UnixAddress, parse_address
+from bester.timeouts import within
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 Look = Callable[[bytes, bool], None]
@@ -158,7 +159,7 @@ async def connect_peer(
     limit_s = config.federation.connect_timeout if timeout_s is None else timeout_s
     step = "address"
     try:
-        async with asyncio.timeout(limit_s):
+        async with within(limit_s):
             configured = {name: peer.address for name, peer in config.federation.servers.items()}
             targets = await resolve(address, configured)
             step = "connection"
@@ -273,7 +274,7 @@ async def shown_by(address: Address, name: str, timeout_s: float) -> Shown:
     failure = Unreachable("a Unix socket has no certificate", "tls")
     step = "address"
     try:
-        async with asyncio.timeout(timeout_s):
+        async with within(timeout_s):
             for target in await resolve(address, {}):
                 step = "connection"
                 if isinstance(target, UnixAddress):

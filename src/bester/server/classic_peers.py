@@ -24,6 +24,7 @@ from bester.server.link import REPORT_LIMIT, Owner
 from bester.server.links import Way
 from bester.server.outbox import Item
 from bester.server.points import reach
+from bester.timeouts import within
 
 log = logging.getLogger("bester.servers")
 
@@ -175,7 +176,7 @@ class ClassicCarrier:
         await self._way.connect(sending)
         timeout_s = self._way.hall.config.federation.connect_timeout
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 await sending.written
         except TimeoutError as error:
             raise ServerUnreachable(f"the message was not taken within {timeout_s:g} s") from error
@@ -189,7 +190,7 @@ class ClassicCarrier:
         refusal: BesterError | None = None
         unknown: BesterError | None = None
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 report = await sending.outcome
         except TimeoutError:
             unknown = ServerUnreachable(f"no report within {timeout_s:g} s")

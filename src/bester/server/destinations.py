@@ -30,6 +30,7 @@ from bester.server.link import Carrier
 from bester.server.links import Way, open_link
 from bester.server.nodes.relaying import HolderGone, Relay
 from bester.server.outbox import item_on_disk
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.server.forwarding import Forwarding
@@ -126,7 +127,7 @@ class Destination(Carrying):
         """Waits until something has happened."""
         self.event.clear()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 await self.event.wait()
         except TimeoutError:
             pass

@@ -36,6 +36,7 @@ from bester.core.work import (
 )
 from bester.server.connection import Connection, Stop
 from bester.server.counts import Counts
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.config import Config
@@ -268,7 +269,7 @@ class Hall:
         met: asyncio.Future[None] = self._loop.create_future()
         self._awaited.append((condition, met))
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 await met
         except TimeoutError:
             pass

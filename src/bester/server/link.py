@@ -21,6 +21,7 @@ from bester.protocol.framing import PREFIX, Framer
 from bester.protocol.link import ReportError, ServerReport
 from bester.server.outbox import Item
 from bester.server.points import reach
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.server.links import Way
@@ -201,7 +202,7 @@ class Link(asyncio.Protocol):
         hello = link.hello(self._way.name)
         self._way.hall.counts.sent["link"] += len(hello)
         self._transport.write(hello)
-        async with asyncio.timeout(timeout_s):
+        async with within(timeout_s):
             return await self.greeted
 
     def granted(self, report: ServerReport) -> None:

@@ -20,6 +20,7 @@ from bester.errors import BesterError, Internal, UnknownAccount
 from bester.server.points import reach
 from bester.store.ports import Letter as StoredLetter
 from bester.store.ports import MailboxBounds, MessageStore, Remembered
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -157,7 +158,7 @@ class Mailboxes:
         """Returns when all that is to be kept is on disk, or after the time."""
         self.hall.flush()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 while self._working:
                     await asyncio.wait(self._working)
                     self.hall.flush()

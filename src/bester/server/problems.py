@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from bester.errors import BesterError
 from bester.server.sampling import disk
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -69,7 +70,7 @@ class Watch:
             except Exception:  # one look that fails is not to be the last
                 log.exception("problems could not be looked for")
             try:
-                async with asyncio.timeout(LOOK_S):
+                async with within(LOOK_S):
                     await self._asked.wait()
             except TimeoutError:
                 continue

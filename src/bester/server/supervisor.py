@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from bester.errors import BadArguments, SessionEnded
 from bester.server import settings
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.config import HandlerConfig
@@ -333,7 +334,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     try:
-        async with asyncio.timeout(STOP_S):
+        async with within(STOP_S):
             await process.wait()
     except TimeoutError:
         pass

@@ -12,7 +12,6 @@ How safe an account is on disk is up to Redis: ``appendonly yes`` with ``appendf
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import secrets
 import time
@@ -23,6 +22,7 @@ import msgspec
 
 from bester.errors import AccountExists, BadConfiguration, Internal, UnknownAccount
 from bester.store.ports import MAX_TOKENS, Account, StoredAccount
+from bester.timeouts import within
 
 TIMEOUT_S = 5.0
 """For any call as a whole, with waiting for a connection and making it."""
@@ -206,7 +206,7 @@ class RedisAccounts:
         if self._client is None:
             raise Internal("the account database is closed")
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with within(TIMEOUT_S):
                 return await self._client.execute_command(*command)
         except self._failures as error:
             raise Internal("the account database cannot be reached") from error

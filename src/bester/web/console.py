@@ -6,7 +6,6 @@ what changes anything is a POST with the header ``X-Bester: 1``, which no other 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -27,6 +26,7 @@ from bester.errors import (
 )
 from bester.protocol.messages import Authentication
 from bester.server.commands import ADMIN, CommandCall
+from bester.timeouts import within
 from bester.web import snapshot
 from bester.web.answers import answer, refused
 from bester.web.feed import Feed, event
@@ -191,7 +191,7 @@ class Console:
                     if await self.signed_in(request, used=False) is None:
                         await response.write(event("signedOut", {}))
                         break
-                async with asyncio.timeout(WRITE_S):
+                async with within(WRITE_S):
                     await response.write(made)
         except TimeoutError:
             log.info("a watcher of the console's events does not read them")
@@ -223,7 +223,7 @@ async def _read(request: web.Request, kind: type[T]) -> T:
         BadArguments: not of the right form.
     """
     try:
-        async with asyncio.timeout(READ_S):
+        async with within(READ_S):
             body = await request.read()
         return msgspec.json.decode(body, type=kind)
     except TimeoutError as error:

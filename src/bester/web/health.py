@@ -11,6 +11,7 @@ from aiohttp import web
 from bester.errors import BesterError, StorageFull
 from bester.server.sampling import disk
 from bester.store.database import Shared
+from bester.timeouts import within
 from bester.web.answers import answer
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Health:
             found.append("disk")
         store = hall.messages
         try:
-            async with asyncio.timeout(STORE_S):
+            async with within(STORE_S):
                 if isinstance(store, Shared):
                     # It writes nothing, and has the write lock all the same.
                     await store.database.write(lambda connection: None, adds=True)
@@ -91,7 +92,7 @@ class Health:
         accounts = hall.accounts.store
         if not isinstance(accounts, Shared):  # nobody can log in without it, and no mailbox be written to
             try:
-                async with asyncio.timeout(STORE_S):
+                async with within(STORE_S):
                     await accounts.count()
             except (BesterError, TimeoutError) as error:
                 log.error("the accounts are not ready: %s", error or "they do not answer")

@@ -16,6 +16,7 @@ from pathlib import Path
 from bester.errors import ShuttingDown
 from bester.protocol import frames
 from bester.protocol.messages import AttachMessage
+from bester.timeouts import within
 from bester.workbench.answers import Answer
 from bester.workbench.bench import QUIET_S, Bench
 from bester.workbench.connection import READ_BYTES, Connection, request
@@ -201,7 +202,7 @@ class AttachedBench(Bench):
         connection = await self.attached()
         await connection.write(raw)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(QUIET_S):
+            async with within(QUIET_S):
                 await connection.lost.wait()  # most will, and need not
         await connection.end()
         await self.attached()

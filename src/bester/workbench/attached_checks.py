@@ -6,6 +6,7 @@ import asyncio
 
 from bester.protocol import frames
 from bester.protocol.framing import frame
+from bester.timeouts import within
 from bester.workbench.attached import AttachedBench
 from bester.workbench.bench import Bench
 from bester.workbench.checks import COMMON
@@ -177,7 +178,7 @@ async def detach(bench: Bench) -> None:
     for future in futures:
         await connection.answer_to(future)
     try:
-        async with asyncio.timeout(here.options.timeout_s):
+        async with within(here.options.timeout_s):
             await asyncio.shield(here.process.ended)
     except TimeoutError:
         raise Failed(

@@ -12,6 +12,7 @@ import termios
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bester.timeouts import within
 from bester.workbench.answers import Answer, same_value
 from bester.workbench.contract import Failed, Form, Gone, Options
 from bester.workbench.process import Process
@@ -176,7 +177,7 @@ class Bench(abc.ABC):
         writer.transport.set_write_buffer_limits(0)
         pieces = len(data) // piece if piece else 1
         try:
-            async with asyncio.timeout(self.options.timeout_s + pieces * LONG_GAP_S):
+            async with within(self.options.timeout_s + pieces * LONG_GAP_S):
                 for start in range(0, len(data), piece or len(data)):
                     writer.write(data[start : start + piece] if piece else data)
                     await writer.drain()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bester.protocol.framing import Framer, frame
+from bester.timeouts import within
 from bester.workbench.answers import Answer, classic_answer
 from bester.workbench.bench import QUIET_S, Bench
 from bester.workbench.contract import MAX_FRAME, Failed, Form, Gone, Options
@@ -87,7 +88,7 @@ class ClassicBench(Bench):
         framer = Framer(MAX_FRAME)
         timeout_s = self.options.timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 while not (bodies := framer.feed(await self._read(reader, slowly), 1)):
                     if framer.failure is not None:
                         raise Failed(f"what came is not a frame: {framer.failure.message}")
@@ -97,7 +98,7 @@ class ClassicBench(Bench):
         if quiet:
             more = b""
             with contextlib.suppress(TimeoutError, OSError):
-                async with asyncio.timeout(QUIET_S):
+                async with within(QUIET_S):
                     more = await reader.read(_READ_BYTES)
             if framer.buffered or more:
                 raise Failed("after its answer the handler sent more")
@@ -116,7 +117,7 @@ class ClassicBench(Bench):
         """Tells a handler that waits for the end of what it reads from one that does not answer at all."""
         with contextlib.suppress(OSError, TimeoutError):
             writer.write_eof()
-            async with asyncio.timeout(QUIET_S * 5):
+            async with within(QUIET_S * 5):
                 if await reader.read(_READ_BYTES):
                     return "; it answered only when the server's end was closed, which a server does after the answer"
         return ""
@@ -136,7 +137,7 @@ class ClassicBench(Bench):
         with contextlib.suppress(OSError):
             await self.write(writer, raw)
         with contextlib.suppress(TimeoutError, OSError):
-            async with asyncio.timeout(QUIET_S):
+            async with within(QUIET_S):
                 await reader.read(_READ_BYTES)  # it may answer, or close, or wait for more
         await self._hang_up(writer)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from bester.timeouts import within
 from bester.workbench.bench import Bench
 from bester.workbench.checks import COMMON
 from bester.workbench.classic import ClassicBench
@@ -88,7 +89,7 @@ async def stop(bench: Bench) -> None:
     process.terminate()
     bench.transcript.note("SIGTERM")
     try:
-        async with asyncio.timeout(_STOP_S):
+        async with within(_STOP_S):
             await asyncio.shield(process.ended)
     except TimeoutError:
         raise Failed(

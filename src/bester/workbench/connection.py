@@ -12,6 +12,7 @@ from bester.protocol import frames
 from bester.protocol.framing import Framer, frame
 from bester.protocol.messages import AttachMessage, BadAnswer, decode_attach
 from bester.protocol.names import type_name
+from bester.timeouts import within
 from bester.workbench.answers import Answer, attached_message, judge
 from bester.workbench.contract import MAX_FRAME, Failed, Gone
 
@@ -92,7 +93,7 @@ class Connection:
         """
         timeout_s = self.bench.options.timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 return await future
         except TimeoutError:
             raise Failed(f"no answer within {timeout_s:g} s") from None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bester.timeouts import within
 from bester.workbench.attached import AttachedBench
 from bester.workbench.attached_checks import ATTACHED
 from bester.workbench.bench import Bench
@@ -134,7 +135,7 @@ class _Run:
                 await self._open(bench)
             bench.transcript.clear()
             bench.note = ""
-            async with asyncio.timeout(limit_s):
+            async with within(limit_s):
                 await check.run(bench)
             bench.settle()
         except Skipped as reason:

@@ -47,6 +47,7 @@ from bester.gadgets.chat.wire import (
 )
 from bester.gadgets.running import serve
 from bester.protocol.names import server_name
+from bester.timeouts import within
 
 log = logging.getLogger("bester.chat")
 MAX_ANSWER_BYTES = 512 * 1024
@@ -192,7 +193,7 @@ class Chat:
             return await self._from_account(sender.user, message.raw)
         if message.scope == "server":
             try:
-                async with asyncio.timeout(NAME_TIMEOUT_S):
+                async with within(NAME_TIMEOUT_S):
                     await self._named.wait()
                 return await self._from_server(sender.server.lower(), message.raw)
             except (ClientError, sqlite3.Error, TimeoutError) as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 
 from bester import ClientError, Informer
 from bester.gadgets.kitchen.asking import Principal
 from bester.gadgets.kitchen.settings import ROLE, SERVER
+from bester.timeouts import within
 
 KNOWN_FOR_S = 10.0
 """How long the roles of an account are remembered."""
@@ -51,7 +51,7 @@ class Access:
         if known is not None and self._clock() - known[0] < KNOWN_FOR_S:
             return known[1]
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with within(TIMEOUT_S):
                 roles = frozenset(await self._informer.roles_of(user) or ())
         except (ClientError, TimeoutError) as error:
             raise Unknown("the server does not tell the roles of accounts now") from error

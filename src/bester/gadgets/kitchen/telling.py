@@ -21,6 +21,7 @@ from bester import ClientError, Command, Report, SendClients, SendServers
 from bester.gadgets.kitchen.access import Unknown
 from bester.gadgets.kitchen.asking import Principal
 from bester.gadgets.kitchen.store import Alarm, Store, StoreError
+from bester.timeouts import within
 
 log = logging.getLogger("bester.kitchen")
 
@@ -147,7 +148,7 @@ class Messenger:
                 continue
             next_due = min([*self._stale.values(), *(self._due.get(key, 0.0) for key in self._alarms)], default=None)
             try:
-                async with asyncio.timeout(None if next_due is None else next_due - now):
+                async with within(None if next_due is None else next_due - now):
                     await self._wake.wait()
             except TimeoutError:
                 continue

@@ -22,6 +22,7 @@ from bester.gadgets.mail.parse import Unreadable, now
 from bester.gadgets.mail.settings import MailSettings, Retry
 from bester.gadgets.mail.smarthost import Conversation, Route, Said, Unreachable
 from bester.gadgets.mail.store import Notice, Queued, Recipient, Store
+from bester.timeouts import within
 
 log = logging.getLogger("bester.mail")
 
@@ -70,7 +71,7 @@ class Worker:
                 log.error("the database failed, and mails wait: %s", error)
             wait_s = IDLE_S if at is None else min(IDLE_S, max(0.0, at - time.time()))
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
+                async with within(wait_s):
                     await news.wait()
 
     # -- elsewhere ----------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from bester import Command, HandlerError, Request
 from bester.gadgets.webhook import signing
 from bester.gadgets.webhook.answers import read_answer
 from bester.gadgets.webhook.settings import Hook
+from bester.timeouts import within
 
 log = logging.getLogger("bester.webhook")
 
@@ -68,7 +69,7 @@ class Caller:
         id = f"msg_{uuid4().hex}"
         deadline = time.monotonic() + self._hook.within
         try:
-            async with asyncio.timeout(self._hook.within):
+            async with within(self._hook.within):
                 return await self._call(id, body, request.traceparent, deadline)
         except TimeoutError as error:
             raise HandlerError(f"the hook {self._name} did not answer within {self._hook.within:g} s") from error
@@ -94,7 +95,7 @@ class Caller:
             headers["traceparent"] = traceparent
         try:
             async with (
-                asyncio.timeout(self._hook.timeout),
+                within(self._hook.timeout),
                 self._opened().post(self._url, data=body, headers=headers, allow_redirects=False) as response,
             ):
                 content = await self._read(response)

@@ -30,6 +30,7 @@ from bester.gadgets.webhook.settings import Listen, Push
 from bester.protocol import names
 from bester.protocol.addresses import parse_address
 from bester.protocol.strictjson import decode
+from bester.timeouts import within
 
 log = logging.getLogger("bester.webhook")
 
@@ -285,7 +286,7 @@ class Endpoint:
             raise too_large
         body = bytearray()
         try:
-            async with asyncio.timeout(self._listen.timeout):
+            async with within(self._listen.timeout):
                 async for chunk in request.content.iter_any():
                     body += chunk
                     if len(body) > most:

@@ -19,6 +19,7 @@ from bester.cluster.items import Asked, Kind, Part
 from bester.errors import BesterError, Internal, Overloaded, UnknownCommand, error_of
 from bester.protocol.frames import encode_text
 from bester.server.nodes.questions import QUESTIONS
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -117,7 +118,7 @@ class Gathering:
                 await self._answer_here(found.gathered, name, said)
             while found.waited_for:
                 found.progress.clear()
-                async with asyncio.timeout(ANSWER_S if timeout_s is None else timeout_s):
+                async with within(ANSWER_S if timeout_s is None else timeout_s):
                     await found.progress.wait()
         except TimeoutError:
             found.gathered.missing = sorted(found.waited_for)
