@@ -69,7 +69,6 @@ class NatsServer:
             f"listen: 127.0.0.1:{self.port}",
             f"http: 127.0.0.1:{self.monitor}",
             "max_payload: 4MB",
-            options,
         ]
         if jetstream:
             lines.append(f'jetstream: {{store_dir: "{folder / "js"}", max_file_store: {max_store}}}')
@@ -77,13 +76,23 @@ class NatsServer:
             others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes[1:])
             lines.append(f"cluster: {{name: test, listen: 127.0.0.1:{routes[0]}, routes: [{others}]}}")
         self._config = folder / "nats.conf"
-        self._config.write_text("\n".join(lines) + "\n")
+        self._lines = lines
         self._program = find_nats()
+        self._write(options)
         self.start(wait)
 
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
+
+    def configure(self, options: str) -> None:
+        """Gives it these options instead of those before; it reads them at once, if it runs."""
+        self._write(options)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGHUP)
+
+    def _write(self, options: str) -> None:
+        self._config.write_text("\n".join([*self._lines, options]) + "\n")
 
     def start(self, wait: bool = True) -> None:
         """Starts it, or starts it again with what it had."""

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from tests.nats import NatsServer, free_ports
 
-from bester.bus import connection
-from bester.bus.connection import Answer, Bus, BusDown, BusLost, BusOptions, NoResponders, header, header_block
+from bester.bus import connection, entering
+from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders, header, header_block
+from bester.bus.entering import BusOptions
 from bester.errors import BadConfiguration
 
 PATIENCE_S = 20.0
@@ -164,7 +165,7 @@ async def test_ten_thousand_subjects_are_light(bus: Bus) -> None:
 
 async def test_a_server_that_is_not_there_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nats")
-    monkeypatch.setattr(connection, "CONNECT_S", 0.3)
+    monkeypatch.setattr(entering, "CONNECT_S", 0.3)
     (port,) = free_ports(1)
     bus = Bus(BusOptions((f"nats://me:secret@127.0.0.1:{port}",)), "test")
     with pytest.raises(

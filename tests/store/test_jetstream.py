@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tests.nats import NatsServer, nats_cluster
 
-from bester.bus.connection import Bus, BusOptions, header
+from bester.bus.connection import Bus, header
+from bester.bus.entering import BusOptions
 from bester.errors import BadConfiguration, Internal, MailboxFull, Overloaded, StorageFull
 from bester.store.jetstream import stream as streams
 from bester.store.jetstream import writing

@@ -9,7 +9,8 @@ from itertools import count
 import pytest
 from tests.nats import NatsServer
 
-from bester.bus.connection import Bus, BusOptions
+from bester.bus.connection import Bus
+from bester.bus.entering import BusOptions
 from bester.errors import Internal
 from bester.store.jetstream.leases import JetStreamLeases
 from bester.store.jetstream.names import Names

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from tests.nats import NatsServer
 
-from bester.bus.connection import Bus, BusOptions
+from bester.bus.connection import Bus
+from bester.bus.entering import BusOptions
 from bester.store.jetstream import receipts as jetstream
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.receipts import JetStreamReceipts

@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bester.bus.entering import BusOptions, CannotEnter, arguments, enter, shown
 from bester.errors import BadConfiguration, Overloaded
 from bester.timeouts import within
 
@@ -23,10 +21,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.bus")
 
-CONNECT_S = 10.0
-"""How long the first connection is tried."""
 RECONNECT_S = 0.25
-PING_S = 2
+REFUSED_S = 10.0
+"""The longest pause before it is tried again to enter where this node was not let in."""
+PING_S = 1
 MAX_PINGS = 2
 """A server that answers no ping for so many is left for another one."""
 REQUEST_S = 5.0
@@ -61,21 +59,6 @@ class Answer(NamedTuple):
     reply: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BusOptions:
-    """Where NATS is, and how it is entered."""
-
-    servers: tuple[str, ...]
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    credentials: Path | None = None
-    nkey: Path | None = None
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-
 class Bus:
     """The connection of one node.
 
@@ -96,6 +79,8 @@ class Bus:
         self.inbox = f"_INBOX.{secrets.token_hex(8)}"
         """What the subjects for answers to this node begin with."""
         self._client: WireClient | None = None
+        self._newer: asyncio.Task[None] | None = None
+        """Makes another client, in place of one that connects no more."""
         self._waiting: dict[str, tuple[asyncio.Future[Answer], float]] = {}
         """Those that wait for an answer, by the last part of its subject, and until when."""
         self._waiting_for_up: set[asyncio.Event] = set()
@@ -114,33 +99,19 @@ class Bus:
         """Connects.
 
         Raises:
-            BadConfiguration: the package is missing, or no server can be reached or entered within
-                :data:`CONNECT_S`.
+            BadConfiguration: the package is missing, or no server can be reached or entered in time.
         """
         try:
-            from nats.errors import Error
-
             from bester.bus.wire import WireClient
         except ImportError as error:
             raise BadConfiguration("cluster needs a package that is missing: pip install 'bester[cluster]'") from error
         client = WireClient()
-        connecting = asyncio.ensure_future(client.connect(**self._arguments()))
-        refused = asyncio.ensure_future(self._refused.wait())
         try:
-            await asyncio.wait({connecting, refused}, timeout=CONNECT_S, return_when=asyncio.FIRST_COMPLETED)
-            if not connecting.done():
-                raise TimeoutError
-            connecting.result()
-        except (OSError, Error, TimeoutError) as error:
-            connecting.cancel()
-            await asyncio.wait({connecting})
-            await client.close()
-            text = self._error or str(error) or "no answer in time"
+            await enter(client, self._arguments(), self._refused)
+        except CannotEnter as error:
             what = "cluster.user, password, token or credentials" if self._refused.is_set() else "cluster.nats"
-            where = ", ".join(_shown(server) for server in self.options.servers)
-            raise BadConfiguration(f"NATS at {where} cannot be used: {text}; check {what}") from error
-        finally:
-            refused.cancel()
+            where = ", ".join(shown(server) for server in self.options.servers)
+            raise BadConfiguration(f"NATS at {where} cannot be used: {error}; check {what}") from error
         self._client = client
         self.up = True
         self.listen(f"{self.inbox}.*", self._answered)
@@ -153,48 +124,48 @@ class Bus:
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._fail_all()
+        newer, self._newer = self._newer, None
+        if newer is not None:
+            newer.cancel()
+            await asyncio.wait({newer})
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
     def _arguments(self) -> dict[str, Any]:
-        options = self.options
-        found: dict[str, Any] = {
-            "servers": list(options.servers),
+        return {
+            **arguments(self.options),
             "name": self.name,
             "error_cb": self._failed,
             "disconnected_cb": self._disconnected,
             "reconnected_cb": self._reconnected,
             "closed_cb": self._ended,
+            "dont_randomize": True,  # the first is the one that is near
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": RECONNECT_S,
             "connect_timeout": 2,
             "ping_interval": PING_S,
             "max_outstanding_pings": MAX_PINGS,
             "pending_size": 2 * MAX_UNSENT_BYTES,
-            "user": options.user,
-            "password": options.password,
-            "token": options.token,
-            "user_credentials": str(options.credentials) if options.credentials is not None else None,
-            "nkeys_seed": str(options.nkey) if options.nkey is not None else None,
         }
-        if options.ca is not None or options.certificate is not None:
-            try:
-                context = ssl.create_default_context(cafile=str(options.ca) if options.ca is not None else None)
-                if options.certificate is not None:
-                    context.load_cert_chain(options.certificate, options.key)
-            except (OSError, ssl.SSLError) as error:
-                raise BadConfiguration(f"cluster: the certificates cannot be used: {error}") from error
-            found["tls"] = context
-        return found
+
+    @property
+    def why(self) -> str:
+        """Why it is down, as far as nats-py knows; empty while it is up."""
+        return "" if self.up else self._error
 
     async def _failed(self, error: Exception) -> None:
         self._error = str(error) or type(error).__name__
         if "authorization" in self._error.lower():
             self._refused.set()
+            if self._client is not None and not self.up:
+                self._renew()  # nats-py would knock four times in a second
         log.debug("NATS: %s", self._error)
 
     async def _disconnected(self) -> None:
+        self._lost()
+
+    def _lost(self) -> None:
         if self._closed or not self.up:
             return
         self.up = False
@@ -204,16 +175,55 @@ class Bus:
         self._tell(False)
 
     async def _reconnected(self) -> None:
+        self._found()
+
+    def _found(self) -> None:
         if self._closed:
             return
         self.up = True
+        self._error = ""
+        self._refused.clear()
         log.info("the connection to NATS is there again")
         self._tell(True)
 
     async def _ended(self) -> None:
-        if not self._closed:
-            log.critical("NATS has closed the connection for good: %s", self._error)
-            await self._disconnected()
+        self._renew()
+
+    def _renew(self) -> None:
+        """nats-py connects no more, as when a server says that this node may not be there any longer: we go on."""
+        if self._closed or self._newer is not None or self._client is None:
+            return
+        self._error = str(self._client.last_error or "") or self._error
+        self._lost()
+        self._newer = asyncio.ensure_future(self._renewed())
+
+    async def _renewed(self) -> None:
+        from bester.bus.wire import WireClient
+
+        assert self._client is not None
+        before, pause_s = self._client, RECONNECT_S
+        try:
+            await before.close()
+        except Exception:
+            log.debug("the old connection to NATS is left as it is", exc_info=True)
+        while True:
+            log.warning("NATS does not let this node in, which is tried again in %g s: %s", pause_s, self._error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, REFUSED_S)
+            client = WireClient()
+            try:
+                await enter(client, self._arguments(), self._refused)
+            except CannotEnter as error:
+                self._error = str(error)
+            except Exception as error:
+                log.exception("NATS cannot be entered")
+                self._error = type(error).__name__
+            else:
+                break
+        client.take_over(before)
+        self._client = client
+        self._newer = None
+        self._found()
 
     async def comes_back(self, timeout_s: float) -> bool:
         """Waits until the connection is up, for a time; returns whether it is."""
@@ -346,6 +356,8 @@ class Bus:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
+        if self._client is not None and self._client.gave_up:
+            self._renew()
         now = loop.time()
         for token, (future, deadline) in list(self._waiting.items()):
             if now >= deadline or future.done():
@@ -374,9 +386,3 @@ def header(block: bytes, name: str) -> str | None:
         if colon and key == name.encode():
             return value.strip().decode(errors="replace")
     return None
-
-
-def _shown(url: str) -> str:
-    """A server's URL without its password."""
-    scheme, mark, rest = url.rpartition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

@@ -3,7 +3,7 @@
 A subscription of nats-py has a queue of its own, and a task where it has a callback; a server with ten thousand
 accounts online has as many subscriptions. A :class:`Listening` is only looked up and called. All that is used of
 nats-py beyond its public interface is in this file: ``_subs`` and what becomes of them after a reconnection and at the
-end, ``_process_msg``, and ``_pending`` with its flusher.
+end, ``_process_msg``, ``_pending`` with its flusher, and the task that connects again.
 """
 
 from __future__ import annotations
@@ -37,11 +37,35 @@ class Listening:
         self.callback = callback
 
 
+class _Kept(dict[int, Any]):
+    """Interest that outlives its client, which forgets all when it is closed."""
+
+    def clear(self) -> None:
+        pass
+
+
 class WireClient(Client):
     """A NATS client whose subscriptions are plain callbacks, called by its reader."""
 
     _subs: dict[int, Any]
     _pending: list[bytes]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._subs = _Kept()
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether it is not connected, and never will be again."""
+        if self.is_connected:
+            return False
+        return self.is_closed or (self._reconnection_task is not None and self._reconnection_task.done())
+
+    def take_over(self, before: WireClient) -> None:
+        """Listens to all that one listened to that is closed."""
+        self._subs, self._sid = before._subs, before._sid
+        for sid, listening in self._subs.items():
+            self._send(f"SUB {listening._subject} {listening._queue} {sid}\r\n".encode())
 
     def listen(self, subject: str, callback: Heard, queue: str = "") -> Listening:
         """Subscribes; also while the connection is down, and anew after each reconnection."""

@@ -152,7 +152,8 @@ def _disk(hall: Hall) -> list[Problem]:
 def _bus(nodes: Nodes) -> list[Problem]:
     if nodes.bus.up:
         return []
-    detail = "cannot be reached: nothing is kept, and this node is on its own"
+    why = f" ({nodes.bus.why})" if nodes.bus.why else ""
+    detail = f"cannot be reached: nothing is kept, and this node is on its own{why}"
     return [{"what": "bus", "name": "NATS", "detail": detail}]
 
 
