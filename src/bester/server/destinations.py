@@ -55,6 +55,8 @@ class Destination(Carrying):
         """When the next one that stepped aside is due."""
         self._may_dial = 0.0
         self._may_hurry = 0.0
+        self._hurried = False
+        """Whether somebody has asked for a try since the last one began."""
 
     @property
     def idle(self) -> bool:
@@ -134,6 +136,7 @@ class Destination(Carrying):
 
     async def _open(self) -> None:
         self._may_dial = self.loop.time() + min(DIAL_S, self.hall.config.federation.retry_min)
+        self._hurried = False
         try:
             carrier = await self._way_there()
         except BesterError as error:
@@ -141,6 +144,8 @@ class Destination(Carrying):
             self.turn(error, pause=not isinstance(error, HolderGone))
             if isinstance(error, HolderGone):
                 self.next_try = self.loop.time() + TAKE_OVER_S
+            elif self._hurried:
+                self.hurry()
             return
         if self.stopping:
             carrier.retire()
@@ -271,11 +276,13 @@ class Destination(Carrying):
             self.look()
 
     def hurry(self) -> None:
-        """The other server is there: it is tried at once, but not more often than once in a second."""
+        """The other server is there: it is tried at once, or a second after the last time that this was said."""
         now = self.loop.time()
-        if (self.backlog or self.fresh) and self.next_try > now >= self._may_hurry:
-            self._may_hurry = now + DIAL_S
-            self._may_dial = self.next_try = now
+        self._hurried = True
+        at = max(now, self._may_hurry)
+        if (self.backlog or self.fresh) and self.next_try > at:
+            self._may_hurry = at + DIAL_S
+            self._may_dial = self.next_try = at
             self.event.set()
 
     def told(self, node: str, stored: int, hurry: bool) -> None:
