@@ -16,8 +16,10 @@ of another version is not looked at.
 from __future__ import annotations
 
 import enum
+import secrets
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import TypeVar, cast
 
 import msgspec
@@ -27,6 +29,8 @@ VERSION = 1
 _HEAD = struct.Struct("<BQHI")
 _pack_head = _HEAD.pack
 MAX_NOTE_BYTES = 65_535
+FIRST = 10**12
+"""What the first number of a node is below."""
 MAX_NODE_BYTES = 64
 """A node's id in UTF-8."""
 
@@ -255,6 +259,12 @@ def pack(kind: Kind, number: int = 0, note: Note | None = None, *body: bytes | R
     for part in body:
         size += len(part)
     return b"".join((_pack_head(kind, number, len(said), size), said, *body))
+
+
+def numbers() -> Iterator[int]:
+    """Returns what items are numbered with: from anywhere on, so that an answer to what a node asked before it was
+    started anew, under the same id, is no answer to what it asks now."""
+    return count(secrets.randbelow(FIRST))
 
 
 def opening(node: str) -> bytes:

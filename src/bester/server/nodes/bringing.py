@@ -13,14 +13,13 @@ that there is for it. That is a guess, and a wrong one costs time alone: that no
 from __future__ import annotations
 
 import logging
-from itertools import count
 from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
 
 from bester.bus.connection import BusDown
-from bester.cluster.items import Bring, Kind, pack
+from bester.cluster.items import Bring, Kind, numbers, pack
 from bester.core.delivery import ACK_S
 from bester.core.work import Delivery, Deposit
 from bester.errors import BesterError, Internal, Overloaded, error_of
@@ -28,6 +27,7 @@ from bester.server.nodes.post import Post
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
+    from bester.server.nodes.members import Members
 
 log = logging.getLogger("bester.nodes")
 
@@ -38,7 +38,8 @@ REPORT_S = ACK_S + 10.0
 GONE_S = 0.1
 """How long others may still take what a node has no session for any more: NATS may bring it to such a node, too."""
 TRIES = 3
-"""How often a message is brought, before it goes to the mailbox."""
+"""How often a message is brought, before it goes to the mailbox; once, where a node that may have its account says
+nothing."""
 MAX_PLACES = 100_000
 """Of how many accounts it is remembered where they were found."""
 
@@ -78,14 +79,15 @@ class _Brought:
 class Bringing:
     """Those of one node."""
 
-    def __init__(self, hall: Hall, post: Post) -> None:
+    def __init__(self, hall: Hall, post: Post, members: Members) -> None:
         self.hall = hall
         self.post = post
+        self.members = members
         self.bus = post.bus
         self.brought = 0
         """Messages that other nodes' sessions have, since the start."""
         self._inbox = f"{self.bus.inbox}b"
-        self._next = count(1).__next__
+        self._next = numbers().__next__
         self._under_way: dict[int, _Brought] = {}
         self._fresh: dict[str, list[tuple[int, Delivery]]] = {}
         """By account: what is brought at the end of this turn; copies have the number 0."""
@@ -220,7 +222,7 @@ class Bringing:
         if brought is None:
             return
         self._places.pop(brought.delivery.username, None)
-        if brought.tries < TRIES and self.bus.up:
+        if brought.tries < TRIES and self.bus.up and self.members.all_heard:
             self._send(brought)
             self.hall.flush_soon()
         else:

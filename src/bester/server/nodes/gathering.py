@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bester.cluster.items import Asked, Kind, Part
+from bester.cluster.items import Asked, Kind, Part, numbers
 from bester.errors import BesterError, Internal, Overloaded, UnknownCommand, error_of
 from bester.protocol.frames import encode_text
 from bester.server.nodes.questions import QUESTIONS
@@ -83,7 +82,7 @@ class Gathering:
         self.hall = hall
         self.post = post
         self.members = members
-        self._next = count(1).__next__
+        self._next = numbers().__next__
         self._open: dict[int, _Open] = {}
         self._answering = 0
         self._recent: dict[str, tuple[float, asyncio.Future[Gathered]]] = {}

@@ -2,6 +2,10 @@
 
 A node says who it is when it comes, when what it serves changes, and every few seconds; one that stops says so. Whether
 one is still there is NATS's knowledge: a ping that nobody listens to any more says that its node is gone.
+
+A node that is silent may hang, or a network may carry nothing between its NATS server and ours, without a word. What
+either of the two has said meanwhile may be lost, so it is *back* when it is heard again, and what is told only once is
+then told anew.
 """
 
 from __future__ import annotations
@@ -29,8 +33,12 @@ HELLO_S = 2.0
 PING_S = 0.5
 PINGS = 2
 """After how many pings that nobody listened to a node is gone: one may fall into a change of NATS's own."""
-SILENT_S = 10.0
-"""How long a node may answer nothing at all, before it is taken for gone: it hangs."""
+QUIET_S = 2.0
+"""How long a node may say nothing at all, before it is not relied upon that it hears what it is told."""
+SILENT_S = 5.0
+"""How long, before it is taken for gone."""
+PAUSED_S = 1.0
+"""A node that was not awake itself for so long has heard nobody, and judges nobody."""
 MAX_NODES = 1000
 MAX_TYPES = 1000
 """Of one node."""
@@ -50,6 +58,8 @@ class Member:
         self.seen = 0.0
         """When something came from it, in seconds of the exchange's clock."""
         self.pinging = False
+        self.quiet = False
+        """Whether it has said nothing for a while."""
 
 
 class Members:
@@ -59,14 +69,19 @@ class Members:
         hall: whose exchange asks them.
         post: how they are reached.
         gone: called when one is gone.
+        back: called when one is heard again that was silent, or taken for gone.
     """
 
-    def __init__(self, hall: Hall, post: Post, gone: Callable[[Member], None]) -> None:
+    def __init__(self, hall: Hall, post: Post, gone: Callable[[Member], None], back: Callable[[Member], None]) -> None:
         self.hall = hall
         self.post = post
         self.bus: Bus = post.bus
         self.others: dict[str, Member] = {}
         self._gone = gone
+        self._back = back
+        self._lost: dict[str, float] = {}
+        """Since when those were there that were taken for gone, while NATS was there."""
+        self._swept = 0.0
         self._said = Hello("", 0.0)
         self._hello_due = 0.0
         self._ping_due = 0.0
@@ -88,6 +103,7 @@ class Members:
         """Says what has changed, and looks who is there; called a few times a second."""
         if self._leaving or not self.bus.up:
             return
+        paused, self._swept = now - self._swept > PAUSED_S, now
         hello = self._hello()
         if now >= self._hello_due or hello != self._said:
             self._hello_due = now + HELLO_S
@@ -99,8 +115,12 @@ class Members:
                 if not member.pinging:
                     member.pinging = True
                     self.hall.spawn(self._ping(member))
-                if now - member.seen > SILENT_S:
+                if paused:
+                    member.seen = now
+                elif now - member.seen > SILENT_S:
                     self._forget(member, "it answers nothing any more")
+                elif now - member.seen > QUIET_S:
+                    member.quiet = True
 
     def leave(self) -> None:
         """Tells the others that this node stops."""
@@ -113,8 +133,14 @@ class Members:
         """Something came from a node."""
         member = self.others.get(node)
         if member is not None:
-            member.seen = self.hall.exchange.now
-            member.unheard = 0
+            self._hear(member, self.hall.exchange.now)
+
+    def _hear(self, member: Member, now: float) -> None:
+        member.seen = now
+        member.unheard = 0
+        if member.quiet:
+            member.quiet = False
+            self._back(member)
 
     def met(self, node: str, hello: Hello) -> None:
         """A node says who it is."""
@@ -128,6 +154,8 @@ class Members:
             member = self.others[node] = Member(node, hello)
             member.seen = self.hall.exchange.now
             log.info("node %s is there, with release %s", ascii(node), ascii(hello.version))
+            if self._lost.pop(node, None) == hello.started:
+                self._back(member)
         if not member.handlers and not hello.answer:
             self.post.to_node(node, Kind.HELLO, 0, self._hello(answer=True))
         member.hello = hello
@@ -173,8 +201,7 @@ class Members:
         except (BusDown, BusLost):
             pass  # it hangs, or NATS is away: seen elsewhere
         else:
-            member.unheard = 0
-            member.seen = self.hall.clock()
+            self._hear(member, self.hall.clock())
         finally:
             member.pinging = False
 
@@ -182,11 +209,19 @@ class Members:
         """NATS is away, and with it all others."""
         for member in list(self.others.values()):
             self._forget(member, "NATS is away")
+        self._lost.clear()  # all is told anew when it is there again
+
+    @property
+    def all_heard(self) -> bool:
+        """Whether no other node is silent."""
+        return not any(member.quiet for member in self.others.values())
 
     def _forget(self, member: Member, why: str) -> None:
         if self.others.get(member.node) is not member:
             return
         del self.others[member.node]
+        if len(self._lost) < MAX_NODES:
+            self._lost[member.node] = member.hello.started
         log.warning("node %s is taken out: %s", ascii(member.node), why)
         exchange = self.hall.exchange
         exchange.now = self.hall.clock()

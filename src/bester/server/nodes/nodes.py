@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
-from bester.bus.connection import Bus, BusDown, BusOptions
+from bester.bus.connection import Bus, BusDown
+from bester.bus.entering import BusOptions
 from bester.cluster.items import (
     Asked,
     Bring,
@@ -24,6 +25,7 @@ from bester.cluster.items import (
     Settled,
     ToServer,
     Unreadable,
+    numbers,
     read,
     unpack,
 )
@@ -37,7 +39,7 @@ from bester.server.nodes.asking import Asking
 from bester.server.nodes.bringing import Bringing
 from bester.server.nodes.gathering import Gathering
 from bester.server.nodes.holding import Holding
-from bester.server.nodes.members import Member, Members
+from bester.server.nodes.members import MAX_NODES, Member, Members
 from bester.server.nodes.post import Post
 from bester.server.nodes.relaying import Relays
 from bester.server.nodes.sharing import Sharing
@@ -95,11 +97,12 @@ class Nodes:
         self.hall = hall
         self.bus = bus
         self.name = name
+        hall.exchange.count_from(next(numbers()))
         subjects = Subjects(hall.config.server.name)
         self.post = Post(bus, subjects, name, hall.exchange.counters.drops)
-        self.members = Members(hall, self.post, self._member_gone)
+        self.members = Members(hall, self.post, self._member_gone, self._member_back)
         self.asking = Asking(hall, self.post)
-        self.bringing = Bringing(hall, self.post)
+        self.bringing = Bringing(hall, self.post, self.members)
         self.sharing = Sharing(hall, self.post, self._heard)
         self.holding = Holding(hall, leases, name)
         self.relays = Relays(hall, self.post, self.holding)
@@ -119,7 +122,7 @@ class Nodes:
         }
         """Of the kinds that are many."""
         self._peers: dict[str, NodePeer] = {}
-        """Nodes that asked for something before they said who they are."""
+        """Nodes that asked for something before they said who they are, until they have all that they asked for."""
 
     def open(self) -> None:
         """Begins to hear the others.
@@ -157,6 +160,8 @@ class Nodes:
         self.relays.sweep()
         self.watching.sweep(now)
         self.asking.sweep()
+        if self._peers:
+            self._peers = {node: peer for node, peer in self._peers.items() if peer.busy}
 
     def flush(self) -> None:
         """Sends what this turn of the loop has for others."""
@@ -189,6 +194,11 @@ class Nodes:
         self.relays.node_gone(member.node)
         self.gathering.member_gone(member.node)
         self.watching.look_again()
+
+    def _member_back(self, member: Member) -> None:
+        self.sharing.node_back(member.node)
+        self.watching.look_again()
+        self.hall.flush_soon()
 
     # -- what the exchange decided -------------------------------------------------------------------------------
 
@@ -317,7 +327,10 @@ class Nodes:
         member = self.members.others.get(node)
         if member is not None:
             return member.peer
-        return self._peers.setdefault(node, NodePeer(node))
+        peer = self._peers.get(node) or NodePeer(node)
+        if len(self._peers) < MAX_NODES:
+            self._peers[node] = peer
+        return peer
 
     def _asked(self, node: str, number: int, note: bytes, body: bytes) -> None:
         self.asking.asked(self._peer(node), number, note, body)

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from itertools import count
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
 from bester.bus.connection import BusDown, BusLost, NoResponders
-from bester.cluster.items import Kind, Look, Settled, ToServer
+from bester.cluster.items import Kind, Look, Settled, ToServer, numbers
 from bester.core.endpoints import NodePeer
 from bester.core.route import MAX_ROUTE_BYTES, Trail
 from bester.core.work import Envelope, Forward
@@ -44,8 +43,6 @@ EXTRA_S = 10.0
 """How much longer than the other server a node may take to say what became of a message."""
 HELLO_S = 5.0
 """How long a node may be unknown here that has a lease already."""
-HURRY_S = 1.0
-"""A node is not told more often that another server is there."""
 MAX_PASSED = 3
 """Over how many nodes a message goes at most, while a lease changes hands."""
 
@@ -126,11 +123,10 @@ class Relays:
         self.post = post
         self.holding = holding
         self._open: set[Relay] = set()
-        self._next = count(1).__next__
+        self._next = numbers().__next__
         self._under_way: dict[int, Relay] = {}
         self._to_tell: set[str] = set()
         """Destinations that all nodes are to look for."""
-        self._hurried: dict[str, float] = {}
         self._loop = asyncio.get_running_loop()
 
     # -- to the node with the lease ------------------------------------------------------------------------------
@@ -273,10 +269,7 @@ class Relays:
     def hurry(self, destination: str) -> None:
         """Another server is there: the node that sends to it hears of that."""
         node = self.holding.seen.get(destination)
-        now = self._loop.time()
-        if node is not None and node != self.holding.node and now >= self._hurried.get(destination, 0.0):
-            self._hurried = {name: until for name, until in self._hurried.items() if until > now}
-            self._hurried[destination] = now + HURRY_S
+        if node is not None and node != self.holding.node:
             self.tell(node, destination, hurry=True)
 
     def flush(self) -> None:

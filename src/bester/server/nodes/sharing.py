@@ -137,6 +137,13 @@ class Sharing:
         for username in [name for name, nodes in self._elsewhere.items() if node in nodes]:
             self.bye(node, username)
 
+    def node_back(self, node: str) -> None:
+        """What one has not heard of the other may be lost: it is said anew, and asked for, and looked for."""
+        self.node_gone(node)
+        for username in self._here:
+            self.post.to_node(node, Kind.HERE, 0, Named(username))
+        self._look_at_all()
+
     def bus_down(self) -> None:
         """There are no others, as far as anyone here knows."""
         for username in list(self._elsewhere):
@@ -147,7 +154,12 @@ class Sharing:
         """The others hear anew who is here, and what came meanwhile is looked for."""
         for username in self._here:
             self.post.to_account(username, Kind.HERE, Named(username))
-            self._looks.append((self.hall.exchange.now, username))
+        self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        now = self.hall.exchange.now
+        waiting = {username for _, username in self._looks}
+        self._looks.extend((now, username) for username in self._here - waiting)
 
     def leave(self) -> None:
         """This node stops: nothing more is brought here."""
@@ -171,6 +183,7 @@ class Sharing:
             has_mail = await self.hall.messages.has_mail(username)
         except BesterError as error:
             log.info("the mailbox of %s was not looked into again: %s", ascii(username), error.message)
+            self._looks.append((self.hall.clock() + LOOK_AGAIN_S, username))
             return
         if has_mail:
             self.hall.exchange.now = self.hall.clock()

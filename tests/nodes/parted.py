@@ -1,0 +1,124 @@
+"""Two NATS servers between which nothing is carried for a while, each with a node."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tests.nats import NatsServer, free_ports
+from tests.nodes.nodes import node, others, turn
+from tests.server.peers import PATIENCE_S, Stage
+
+
+class Routes:
+    """What two NATS servers reach each other by; what is cut is only held back, and lost when it is whole again."""
+
+    def __init__(self) -> None:
+        self.ports = free_ports(4)
+        """Where the two listen, then where each thinks that the other one does."""
+        self._cut = [False, False]
+        """By who speaks."""
+        self._servers: list[asyncio.Server] = []
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        for dialler in (0, 1):
+            self._servers.append(
+                await asyncio.start_server(self._accepting(dialler), "127.0.0.1", self.ports[2 + dialler])
+            )
+
+    def cut(self, first: bool = True, second: bool = True) -> None:
+        """Carries no longer what the first server says, and what the second one does."""
+        self._cut = [first, second]
+
+    def heal(self) -> None:
+        self._cut = [False, False]
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        self.heal()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accepting(self, dialler: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            other = 1 - dialler
+            try:
+                there, to_there = await asyncio.open_connection("127.0.0.1", self.ports[other])
+            except OSError:
+                writer.close()
+                return
+            self._writers += [writer, to_there]
+            self._spawn(self._pass(dialler, reader, to_there))
+            self._spawn(self._pass(other, there, writer))
+
+        return accept
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pass(self, speaker: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                if not self._cut[speaker]:
+                    writer.write(data)
+        writer.close()
+
+
+class Pair:
+    """Two nodes, each at a NATS server of its own."""
+
+    def __init__(self, first: Stage, second: Stage, routes: Routes) -> None:
+        self.first = first
+        self.second = second
+        self.routes = routes
+
+    async def apart(self, *stages: Stage) -> None:
+        """Waits until nodes have taken out the others."""
+        await self._until(0, *stages)
+
+    async def together(self) -> None:
+        """Waits until both know each other."""
+        await self._until(1, self.first, self.second)
+
+    async def _until(self, count: int, *stages: Stage) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            for stage in stages:
+                while len(others(stage)) != count:
+                    await turn(stage)
+
+
+@asynccontextmanager
+async def pair(folder: Path) -> AsyncIterator[Pair]:
+    """Runs them."""
+    routes = Routes()
+    await routes.open()
+    ports = routes.ports
+    servers = [
+        NatsServer(folder / f"nats{number}", routes=[ports[number], ports[2 + number]], wait=False) for number in (0, 1)
+    ]
+    try:
+        for server in servers:
+            await asyncio.to_thread(server.wait_ready)
+        name = "parted.example"
+        async with node(servers[0].url, name, "n0") as first, node(servers[1].url, name, "n1") as second:
+            made = Pair(first, second, routes)
+            await made.together()
+            yield made
+            routes.heal()  # what they do at their end needs each other's streams
+            await made.together()
+    finally:
+        for server in servers:
+            server.kill()
+        await routes.close()
