@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 
 class Ledger:
@@ -19,6 +19,8 @@ class Ledger:
         """Reported bad, for good, with the code."""
         self.temporary: dict[str, int] = {}
         """How often each temporary code was told; those messages were sent again."""
+        self.again: set[str] = set()
+        """What was sent more than once, so that nobody promises its order."""
         self.received: dict[str, set[str]] = {}
         """By key: the delivery ids under which it came."""
         self.repeats = 0
@@ -42,6 +44,11 @@ class Ledger:
     def reported_bad(self, key: str, code: str) -> None:
         self.refused[key] = code
         self._wake()
+
+    def refused_for_now(self, key: str, code: str, after_s: float) -> None:
+        """A report says that it may be sent again, so long after it was sent."""
+        self.temporary[code] = self.temporary.get(code, 0) + 1
+        self.again.add(key)
 
     def came(self, recipient: str, key: str, delivery_id: str) -> None:
         """A recipient got a message, perhaps once more."""
@@ -109,15 +116,20 @@ class Ledger:
         """What has no report."""
         return self.sent - self.good.keys() - self.refused.keys()
 
-    def out_of_order(self, prefixes: Iterable[str]) -> int:
-        """How many messages came before an older one of the same sender; keys are ``SENDER.NUMBER``."""
+    def out_of_order(self, prefixes: Iterable[str], but: Container[str] = ()) -> int:
+        """How many messages came before an older one of the same sender; keys are ``SENDER.NUMBER``.
+
+        Args:
+            prefixes: the senders.
+            but: those messages that count for nothing, such as those that were sent again.
+        """
         found = 0
         wanted = set(prefixes)
         for keys in self.order.values():
             newest: dict[str, int] = {}
             for key in keys:
                 sender, _, number = key.rpartition(".")
-                if sender in wanted:
+                if sender in wanted and key not in but:
                     found += int(number) < newest.get(sender, -1)
                     newest[sender] = max(int(number), newest.get(sender, -1))
         return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import struct
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -183,6 +184,7 @@ class Sender(Client):
         self.idle.set()
         self._header = {"once": True}
         self._resting: set[str] = set()
+        self._sent_at: dict[str, float] = {}
         self._count = 0
         self._wire: Wire | None = None
 
@@ -206,6 +208,8 @@ class Sender(Client):
         async with self.logged_in() as (wire, batch):
             self._resting.clear()
             wire.send(*self.open.values())
+            self.ledger.again.update(self.open)
+            self._sent_at = dict.fromkeys(self.open, time.monotonic())
             self._wire = wire
             self._fill()
             try:
@@ -228,14 +232,13 @@ class Sender(Client):
                 results = payload.get("results", ())
                 self.ledger.reported_good(key, results[0]["status"] if results else "good")
             elif error["temporary"]:
-                told = self.ledger.temporary
-                told[error["code"]] = told.get(error["code"], 0) + 1
+                self.ledger.refused_for_now(key, error["code"], time.monotonic() - self._sent_at[key])
                 self._resting.add(key)
                 asyncio.get_running_loop().call_later(AGAIN_S, self._again, key)
                 continue
             else:
                 self.ledger.reported_bad(key, error["code"])
-            del self.open[key]
+            del self.open[key], self._sent_at[key]
         self._fill()
         if not self.open and not self.todo:
             self.idle.set()
@@ -243,6 +246,7 @@ class Sender(Client):
     def _again(self, key: str) -> None:
         if key in self._resting and key in self.open and self._wire is not None:
             self._resting.discard(key)
+            self._sent_at[key] = time.monotonic()
             self._wire.send(self.open[key])
 
     def _fill(self) -> None:
@@ -252,6 +256,7 @@ class Sender(Client):
         while self.todo and len(self.open) < self.window:
             key, frame = self.todo.popleft()
             self.open[key] = frame
+            self._sent_at[key] = time.monotonic()
             frames.append(frame)
         if frames:
             self._wire.send(*frames)

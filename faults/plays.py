@@ -39,7 +39,7 @@ class Play:
         self.far: Besterd | None = None
         self._to_far: list[str] = []
         if far:
-            near_config, far_config = _federated(run.folder(), hosts, more)
+            near_config, far_config = federated(run.folder(), hosts, more)
             self.far = run.server(run.folder(), far_config)
         else:
             near_config = config(**more)
@@ -167,8 +167,14 @@ def judge(run: Run, what: str, ledgers: Sequence[Ledger]) -> None:
         run.notes.append(f"{run.scenario}: {lost} tokens were given and later not known.")
 
 
-def _federated(folder: Path, hosts: tuple[str, str], more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the configurations of two servers that prove their names: only then are repeats between them known."""
+def federated(folder: Path, hosts: tuple[str, str], more: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the configurations of two servers that prove their names: only then are repeats between them known.
+
+    Args:
+        folder: for their certificates.
+        hosts: where they reach each other.
+        more: goes into both.
+    """
     names = ("a.example", FAR)
     ports = [free_port() for _ in names]
     marks = []

@@ -10,6 +10,7 @@ from faults.scenarios.handlers import handlers
 from faults.scenarios.keeping import keeping
 from faults.scenarios.kill import kill
 from faults.scenarios.netcut import netcut
+from faults.scenarios.partition import partition
 from faults.scenarios.peeraway import peeraway
 from faults.scenarios.powercut import powercut
 from faults.scenarios.sigterm import sigterm
@@ -26,6 +27,7 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "netcut": (netcut, "a network that carries nothing any more, without a word"),
     "handlers": (handlers, "bad handlers beside a healthy one"),
     "cluster": (cluster, "nodes of one server, and the NATS servers between them, killed in turns"),
+    "partition": (partition, "nodes of one server, one of which is cut off from the others in turns"),
     "slow": (slow, "receivers that do not read, beside those that do"),
     "sigterm": (sigterm, "SIGTERM under load"),
     "keeping": (keeping, "what it costs to keep messages, and to keep none"),

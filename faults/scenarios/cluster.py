@@ -81,7 +81,7 @@ async def killed(run: Run, seconds: float, every_s: float) -> None:
     servers = await nats_cluster(run)
     nodes = []
     for number in range(NODES):
-        urls = [f"nats://127.0.0.1:{one.port}" for one in servers[number:] + servers[:number]]
+        urls = [one.url for one in servers[number:] + servers[:number]]
         made = config(cluster={"nats": urls, "node": f"n{number}", "replicas": 3})
         nodes.append(run.server(run.folder(), made))
     for node in nodes:

@@ -2,67 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import time
 
+from faults.network import Network
 from faults.plays import FAR, PATIENCE_S, Play
-from faults.run import Run, Skipped
+from faults.run import Run
 
 MESSAGES = 200
 NOTICED_S = 35.0
-HOSTS = ("10.213.1.2", "10.213.2.2")
-
-
-class Network:
-    """Two network namespaces, and a third one between them that forwards, or does not."""
-
-    def __init__(self, run: Run) -> None:
-        """Makes them; they go with the run.
-
-        Raises:
-            Skipped: that cannot be done here.
-        """
-        if os.geteuid() != 0 or shutil.which("ip") is None:
-            raise Skipped("network namespaces need root and iproute2")
-        self.near, self.between, self.far = names = [f"bf{os.getpid()}{letter}" for letter in "amb"]
-        for name in names:
-            self._ip("netns", "add", name)
-            run.ending.callback(subprocess.run, ["ip", "netns", "del", name], check=False)
-        for number, name in ((1, self.near), (2, self.far)):
-            end, middle = f"bf{number}", f"bm{number}"
-            self._ip("-n", name, "link", "add", end, "type", "veth", "peer", "name", middle, "netns", self.between)
-            for where, device, last in ((name, end, 2), (self.between, middle, 1)):
-                self._ip("-n", where, "addr", "add", f"10.213.{number}.{last}/24", "dev", device)
-                self._ip("-n", where, "link", "set", device, "up")
-            self._ip("-n", name, "link", "set", "lo", "up")
-            self._ip("-n", name, "route", "add", "default", "via", f"10.213.{number}.1")
-        self.carries(True)
-
-    def inside(self, name: str) -> list[str]:
-        """Returns what a command is run by in a namespace."""
-        return ["ip", "netns", "exec", name]
-
-    def carries(self, yes: bool) -> None:
-        """Lets packets through, or not."""
-        self._run([*self.inside(self.between), "sh", "-c", f"echo {int(yes)} > /proc/sys/net/ipv4/ip_forward"])
-
-    def _ip(self, *arguments: str) -> None:
-        self._run(["ip", *arguments])
-
-    def _run(self, command: list[str]) -> None:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode:
-            raise Skipped(f"{' '.join(command)}: {result.stderr.strip()}")
 
 
 async def netcut(run: Run) -> None:
     """The whole scenario."""
-    network = Network(run)
-    play = Play(run, far=True, hosts=HOSTS)
+    network = Network(run, 2)
+    play = Play(run, far=True, hosts=(network.host(0), network.host(1)))
     assert play.far is not None
-    play.near.prefix, play.far.prefix = network.inside(network.near), network.inside(network.far)
+    play.near.prefix, play.far.prefix = network.inside(0), network.inside(1)
     play.people(senders=2, present=0, away=0, far=2)
     await play.begin()
     play.give(MESSAGES)
@@ -70,7 +25,7 @@ async def netcut(run: Run) -> None:
     await play.ledger.all_came(PATIENCE_S)
     reports = play.ledger.reports
     run.say("cut")
-    network.carries(False)
+    network.cut(1)
     began = time.monotonic()
     for sender in play.senders:
         sender.give("far0", type="far", server=FAR)
@@ -79,7 +34,7 @@ async def netcut(run: Run) -> None:
     play.give(MESSAGES)
     await play.all_reported()
     run.say("carries again")
-    network.carries(True)
+    network.heal(1)
     began = time.monotonic()
     await play.ledger.all_came(PATIENCE_S)
     back_s = time.monotonic() - began
