@@ -41,7 +41,7 @@ SETTLE_S = 2.0
 SETTLE_PAUSE_S = 0.05
 
 _PER_SUBJECT_FULL = "maximum messages per subject exceeded"
-_WRONG_SEQUENCE = 10071
+_WRONG_SEQUENCE = frozenset({10071, 10164})
 _NAME_IN_USE = 10058
 _OVERLAPS = 10065
 _NO_ROOM = frozenset({10023, 10047})
@@ -170,11 +170,18 @@ class Stream:
         return int(answer["seq"])
 
     async def _begun(self, put: Put, block: bytes, timeout_s: float) -> Answer:
-        return await self.bus.request(put.subject, put.data, block, timeout_s)
+        answer = await self.bus.request(put.subject, put.data, block, timeout_s)
+        if _PER_SUBJECT_FULL.encode() in answer.data:
+            # It may be our own first try that stands in the way, at a leader that is cut off and will never keep it.
+            asked = json.dumps({"last_by_subj": put.subject}).encode()
+            found = await self._await(f"{API}.STREAM.MSG.GET.{self.name}", asked, timeout_s)
+            if self._stored(json.loads(found.data)) is None:
+                raise NoResponders
+        return answer
 
     def _refuse(self, error: dict[str, Any]) -> None:
         text, code = str(error.get("description", "")), error.get("err_code")
-        if code == _WRONG_SEQUENCE:
+        if code in _WRONG_SEQUENCE:
             raise Conflict
         if text == _PER_SUBJECT_FULL:
             raise Repeated
