@@ -155,8 +155,8 @@ class World:
 
     def _give(self, ledger: Timed, sender: Sender, name: str) -> None:
         if len(sender.todo) < RATE:
-            more = {"type": "far", "server": FAR} if name == "far0" else {}
-            ledger.given[sender.give(name, **more)] = time.monotonic()
+            key = sender.give(name, type="far", server=FAR) if name == "far0" else sender.give(name)
+            ledger.given[key] = time.monotonic()
 
     async def cut(self, place: int, way: str, seconds: float, *, leads: bool) -> Cut:
         """Cuts a place off for a time; before that, others are let lead the streams, unless it ``leads``."""
@@ -224,6 +224,8 @@ def _judge(run: Run, world: World, cuts: list[Cut]) -> None:
         f"{run.scenario}: of {len(at_cuts):,} messages that were under way at a cut, "
         f"{ledger.out_of_order(names, ledger.again) - disorder:,} came out of order."
     )
+    if run.quick:
+        return  # how long they wait on a machine that is busy with tests is the full scenario's business
     offset = time.time() - time.monotonic()
     elections = [at - offset for server in world.servers for at in server.elections(0.0)]
     others: dict[bool, list[float]] = {False: [0.0], True: [0.0]}
@@ -239,8 +241,8 @@ def _judge(run: Run, world: World, cuts: list[Cut]) -> None:
         alone += [b - a for a, b in near.waits(f"n{cut.place}", cut.at - TICK_S, cut.healed)]
         refused += [after_s for at, after_s in ledger.refusals if cut.at <= at < cut.healed]
     run.at_most("longest wait of others that began in a cut", max(others[False]), BACK_S, "s")
-    run.at_most("the same, while a stream got another leader", max(others[True]), ELECTED_S, "s")
-    run.at_most("good news everywhere after a cut", max(healed[False]), HEALED_S, "s")
-    run.at_most("the same, while a stream got another leader ", max(healed[True]), HEALED_S, "s")
+    run.at_most("the same, with an election", max(others[True]), ELECTED_S, "s")
+    run.at_most("until good news everywhere after a cut", max(healed[False]), HEALED_S, "s")
+    run.at_most("the same, with such an election", max(healed[True]), HEALED_S, "s")
     run.at_most("between clients of the node that is cut off", max(alone), LOCAL_S, "s")
     run.at_most("until a message is refused for now", max(refused), REFUSED_S, "s")

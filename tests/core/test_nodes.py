@@ -55,6 +55,17 @@ def test_a_type_that_only_another_node_serves_is_asked_there(world: World) -> No
     assert world.at_rest(t)
 
 
+def test_requests_may_be_numbered_from_anywhere_on(world: World) -> None:
+    world.exchange.count_from(10**11 - 1)
+    elsewhere(world, "n1", "chat")
+    world.send(world.session("t"), "chat", 1, id="1")
+    asked = world.only(AskElsewhere)
+    assert asked.number == 10**11
+    request = json.loads(frames.relayed_request(str(asked.number), asked.head, asked.data)[4:])
+    assert request["header"]["traceparent"] == world.exchange.traces.whole(str(10**11))
+    assert len(request["header"]["traceparent"]) == 55
+
+
 def test_who_is_attached_here_is_preferred_and_the_least_busy_node_helps(world: World) -> None:
     one, other = elsewhere(world, "n1", "work"), elsewhere(world, "n2", "work")
     here = world.handler("work", concurrency=1)
