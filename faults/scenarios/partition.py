@@ -33,6 +33,8 @@ PORTS = (4222, 8222, 6222)
 BACK_S, ELECTED_S = 5.0, 12.0
 """The longest waits of those who are not cut off; where a stream got another leader meanwhile."""
 HEALED_S = 12.0
+SETTLED_S = 4.0
+"""How long after a cut what is sent may still come out of order."""
 LOCAL_S = 2.0
 REFUSED_S = 8.0
 """A stream without a leader is waited for, for 5 s, and for the last answer."""
@@ -82,7 +84,7 @@ class Timed(Ledger):
         return {
             key
             for key, at in self.given.items()
-            if any(at < cut.healed + HEALED_S and self.told.get(key, at) > cut.at for cut in cuts)
+            if any(at < cut.healed + SETTLED_S and self.told.get(key, at) > cut.at for cut in cuts)
         }
 
 
