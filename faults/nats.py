@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 
 from bench.machine import nats_server
@@ -48,6 +49,15 @@ class Nats:
         with (self._folder / "log").open("ab") as log:
             command = (self._program, "-c", str(self._folder / "nats.conf"))
             self._process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
+
+    def elections(self, since: float) -> list[float]:
+        """Returns when it became the leader of a stream; both in seconds since 1970."""
+        found: list[float] = []
+        for line in (self._folder / "log").read_text(errors="replace").splitlines():
+            if "new stream leader" in line:
+                _, day, hour = line.split(maxsplit=3)[:3]
+                found.append(datetime.strptime(f"{day} {hour}", "%Y/%m/%d %H:%M:%S.%f").timestamp())
+        return [at for at in found if at > since]
 
     async def ready(self) -> None:
         """Returns when its streams can be used.

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from tests.nats import NatsServer
 from tests.nodes.nodes import joined, nodes, others, serves, shared
-from tests.server.peers import Stage, Wire, to, until
+from tests.server.peers import Stage, Wire, hello, to, until
 
 from bester.bus.connection import NoResponders
+from bester.errors import Overloaded
 from bester.server.nodes import bringing
+from bester.store.jetstream.accounts import JetStreamAccounts
+from bester.store.jetstream.asking import Away
 
 
 class Chat:
@@ -218,6 +221,51 @@ async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
             await joined(b).bus.request("nobody", b"")  # NATS knows that it listens
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         assert len(heard) >= bringing.TRIES
+
+
+async def test_who_may_be_on_the_way_back_to_nats_is_waited_for(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others may have lost the same NATS server: that nobody listens says little then."""
+    monkeypatch.setattr(bringing, "JOINING_S", 60.0)
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        await (await b.login("g")).leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        monkeypatch.setattr(bringing, "TRIES", 1000)
+        joined(a).bringing.bus_up()
+        id = await talk.send("g", data=1)
+        await until(lambda: [one.tries for one in joined(a).bringing._under_way.values()] > [1])
+        g = await b.login("g")
+        assert (await g.get())["payload"]["data"] == 1
+        assert await talk.statuses(id) == ["delivered"]
+        monkeypatch.setattr(bringing, "TRIES", 2)
+        await g.leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        assert await talk.statuses(await talk.send("g", data=2)) == ["stored"]
+
+
+async def test_a_login_does_without_what_a_stream_without_a_leader_would_keep(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nodes(nats) as (a, b):
+        first = await a.connect()
+        first.send(hello("g", features=["token"]))
+        assert (await first.good("auth_special"))["token"]
+        store = b.hall.accounts.store
+        assert isinstance(store, JetStreamAccounts)
+
+        async def nothing(*_: object) -> None:
+            raise Away
+
+        for stream in (store._accounts, store._tokens):
+            with pytest.raises(Overloaded):
+                await stream._asking.once(nothing)
+        second = await b.connect()
+        second.send(hello("g", features=["token", "ack"]))
+        report = await second.good("auth_special")
+        assert report["features"] == ["ack"]
+        assert "token" not in report
 
 
 async def test_a_node_that_stops_is_left_out_and_its_clients_are_found_where_they_go(nats: NatsServer) -> None:

@@ -14,6 +14,7 @@ from bester.errors import (
     BesterError,
     Malformed,
     NotAllowed,
+    Overloaded,
     SessionEnded,
     ShuttingDown,
     StorageFull,
@@ -37,6 +38,8 @@ from bester.server.conversation import Conversation
 if TYPE_CHECKING:
     from bester.server.hall import Hall
 
+TOKEN_S = 2.0
+"""How long it may take to keep a token; a session does not wait longer for one."""
 AUTH_ID = "auth_special"
 """The id of the report that answers a client's first message."""
 
@@ -86,8 +89,9 @@ class ClientSide(Conversation):
                 token = None
                 if "token" in features:
                     try:
-                        token = await accounts.new_token(account.username)
-                    except StorageFull:
+                        async with asyncio.timeout(TOKEN_S):
+                            token = await accounts.new_token(account.username)
+                    except (StorageFull, Overloaded, TimeoutError):
                         # Rather without a token than not at all: what it takes out of its mailbox makes room.
                         features = tuple(feature for feature in features if feature != "token")
                 with self.hall.mailboxes.arriving(account.username) as arrival:

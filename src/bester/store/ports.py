@@ -230,9 +230,6 @@ class MessageStore(Protocol):
         :meth:`expire_letters` has removed it.
         """
 
-    def mail_told(self, username: str) -> None:
-        """Something has just been put into a mailbox, perhaps by another node: what is read from now on has it."""
-
     async def has_mail(self, username: str) -> bool:
         """Whether an account's mailbox holds anything, expired or not."""
 

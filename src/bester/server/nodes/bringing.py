@@ -39,6 +39,10 @@ GONE_S = 0.1
 """How long others may still take what a node has no session for any more: NATS may bring it to such a node, too."""
 TRIES = 3
 """How often a message is brought, before it goes to the mailbox."""
+JOINING_S = 1.0
+"""How long after NATS was lost here other nodes may still be on their way back to it, so that nobody listens yet."""
+AGAIN_S = 0.1
+"""When a message is brought again then."""
 MAX_PLACES = 100_000
 """Of how many accounts it is remembered where they were found."""
 
@@ -93,6 +97,7 @@ class Bringing:
         """By account: the node where it was found last."""
         self._asked: dict[int, list[int]] = {}
         """By the number that NATS answers: what was brought in one message, until a node has taken it."""
+        self._joined_at = -JOINING_S
 
     def open(self) -> None:
         """Begins to hear where nobody listens."""
@@ -154,9 +159,14 @@ class Bringing:
     def _nobody(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
         """NATS says that no node has a session of the account."""
         numbers = self._asked.pop(int(subject.rpartition(".")[2]), [])
-        self.hall.exchange.now = self.hall.clock()
+        now = self.hall.exchange.now = self.hall.clock()
+        joining = now - self._joined_at < JOINING_S
         for number in numbers:
-            self._fall_back(number)
+            brought = self._under_way.get(number)
+            if joining and brought is not None and brought.tries < TRIES:
+                brought.deadline = now + AGAIN_S
+            else:
+                self._fall_back(number)
         self.hall.flush_soon()
 
     def _fall_back(self, number: int) -> None:
@@ -236,6 +246,10 @@ class Bringing:
         for number, brought in list(self._under_way.items()):
             if node in brought.takers:
                 self.gone(node, number)
+
+    def bus_up(self) -> None:
+        """NATS is there again; the others may have lost it too."""
+        self._joined_at = self.hall.exchange.now
 
     def bus_down(self) -> None:
         """Nobody knows what became of what is under way: those who sent it may try again."""

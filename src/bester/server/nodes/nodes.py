@@ -173,6 +173,8 @@ class Nodes:
     def _bus_changed(self, up: bool) -> None:
         self.hall.exchange.now = self.hall.clock()
         if up:
+            self.members.sweep(self.hall.exchange.now)
+            self.bringing.bus_up()
             self.sharing.bus_up()
             self.hall.forwarding.bus_up()
             self.watching.bus_up()

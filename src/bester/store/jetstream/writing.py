@@ -55,17 +55,15 @@ class Gathering:
     Args:
         bus: the connection.
         alone: writes one message, and returns its position.
-        written: called when some were written as one.
     """
 
-    def __init__(self, bus: Bus, alone: Callable[[Put], Awaitable[int]], written: Callable[[], None]) -> None:
+    def __init__(self, bus: Bus, alone: Callable[[Put], Awaitable[int]]) -> None:
         self.atomic = False
         """Whether several messages can be written as one."""
         self.each_s = 0.0
         """How long a message took, of those that were lately written one by one."""
         self._bus = bus
         self._alone = alone
-        self._written = written
         self._gathered: list[Put] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -129,7 +127,6 @@ class Gathering:
             return False
         if answer.get("count") != last:
             return False  # one of them cannot be written: it is to be found which
-        self._written()
         for position, put in enumerate(puts, int(answer["seq"]) - last + 1):
             put.resolve(position)
         return True
