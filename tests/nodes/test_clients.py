@@ -258,7 +258,7 @@ async def test_a_login_does_without_what_a_stream_without_a_leader_would_keep(
         async def nothing(*_: object) -> None:
             raise Away
 
-        for stream in (store._accounts, store._tokens):
+        for stream in (*store._accounts.streams, *store._tokens.streams):
             with pytest.raises(Overloaded):
                 await stream._asking.once(nothing)
         second = await b.connect()

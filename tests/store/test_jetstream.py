@@ -231,12 +231,9 @@ async def test_three_servers_keep_what_two_of_them_have(tmp_path: Path) -> None:
         await accounts.open()
         await accounts.add("alice", "$hash")
         assert await store.deposit([letter(f"d{n}") for n in range(50)], WIDE, NOW) == [None] * 50
-        answer = await bus.request(f"$JS.API.STREAM.INFO.{Names('three').stream('ACCOUNTS')}", b"{}")
+        answer = await bus.request(f"$JS.API.STREAM.INFO.{accounts._account('alice').name}", b"{}")
         leader = json.loads(answer.data)["cluster"]["leader"]
         next(server for server in servers if server.folder.name == leader).kill()
-        while bus.losses == 0 and leader == servers[0].folder.name:
-            await asyncio.sleep(0.005)
-        await bus.comes_back(5.0)
         async with asyncio.timeout(3.5):  # an election takes 4 s at least: nobody who logs in waits for it
             assert await accounts.find("alice") is not None
             assert await store.has_mail("alice")

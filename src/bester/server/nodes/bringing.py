@@ -195,6 +195,12 @@ class Bringing:
             else:
                 brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
 
+    def came_back(self, number: int) -> None:
+        """This node listens for the account too by now: its session is here, or just comes."""
+        brought = self._under_way.get(number)
+        if brought is not None and not brought.takers:
+            brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
+
     def outcome(self, node: str, number: int, result: bytes) -> None:
         """A node says what became of it: an entry of a report's results."""
         brought = self._under_way.get(number)
@@ -229,8 +235,9 @@ class Bringing:
         brought = self._under_way.pop(number, None)
         if brought is None:
             return
-        self._places.pop(brought.delivery.username, None)
-        if brought.tries < TRIES and self.bus.up:
+        username = brought.delivery.username
+        self._places.pop(username, None)
+        if brought.tries < TRIES and self.bus.up and self.hall.exchange.presence.find(username) is None:
             self._send(brought)
             self.hall.flush_soon()
         else:
@@ -241,11 +248,13 @@ class Bringing:
         self._places = {username: place for username, place in self._places.items() if place != node}
 
     def node_gone(self, node: str) -> None:
-        """What that node alone answered for is brought again."""
+        """What that node alone answered for is brought again, and soon what nobody answers for yet."""
         self.node_leaves(node)
         for number, brought in list(self._under_way.items()):
             if node in brought.takers:
                 self.gone(node, number)
+            elif not brought.takers:
+                brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
 
     def bus_up(self) -> None:
         """NATS is there again; the others may have lost it too."""

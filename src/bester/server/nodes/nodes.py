@@ -259,6 +259,9 @@ class Nodes:
             log.warning("what came from another node cannot be read: %s", error)
             return
         if node == self.name:
+            for kind, number, _, _ in items:
+                if kind == Kind.BRING:
+                    self.bringing.came_back(number)
             return
         self.members.heard(node)
         for kind, number, note, body in items:
