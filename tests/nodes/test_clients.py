@@ -11,6 +11,7 @@ from tests.nodes.nodes import joined, nodes, others, serves, shared
 from tests.server.peers import Stage, Wire, hello, to, until
 
 from bester.bus.connection import NoResponders
+from bester.cluster.items import Kind, unpack
 from bester.errors import Overloaded
 from bester.server.nodes import bringing
 from bester.store.jetstream.accounts import JetStreamAccounts
@@ -215,10 +216,7 @@ async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
         talk = await chat(a)
         await (await a.login("g")).leave()
         await until(lambda: not a.hall.exchange.presence.sessions("g"))
-        heard: list[bytes] = []
-        joined(b).bus.listen(joined(b).post.subjects.account("g"), lambda *message: heard.append(message[3]))
-        with pytest.raises(NoResponders):
-            await joined(b).bus.request("nobody", b"")  # NATS knows that it listens
+        heard = await silent_listener(b, "g")
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         assert len(heard) >= bringing.TRIES
 
@@ -243,6 +241,53 @@ async def test_who_may_be_on_the_way_back_to_nats_is_waited_for(
         await g.leave()
         await until(lambda: not b.hall.exchange.presence.sessions("g"))
         assert await talk.statuses(await talk.send("g", data=2)) == ["stored"]
+
+
+async def silent_listener(stage: Stage, username: str) -> list[bytes]:
+    """Lets somebody listen for an account who answers nothing, as a node that has just died; returns what is heard."""
+    heard: list[bytes] = []
+    bus = joined(stage).bus
+    bus.listen(joined(stage).post.subjects.account(username), lambda *message: heard.append(message[3]))
+    with pytest.raises(NoResponders):
+        await bus.request("nobody", b"")  # NATS knows that it listens
+    return heard
+
+
+def brought(heard: list[bytes]) -> int:
+    return sum(item[0] == Kind.BRING for message in heard for item in unpack(message)[1])
+
+
+async def test_what_nobody_has_answered_for_is_brought_again_when_a_node_is_gone(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringing, "TAKE_S", 600.0)
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        await (await b.login("g")).leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        heard = await silent_listener(b, "g")
+        id = await talk.send("g", data=1)
+        await until(lambda: brought(heard) == 1)
+        joined(a).bringing.node_gone("n2")
+        await until(lambda: brought(heard) == 2)
+        g = await a.login("g")
+        joined(a).bringing.node_gone("n2")
+        assert (await g.get())["payload"]["data"] == 1  # from the mailbox, and nobody was asked any more
+        assert await talk.statuses(id) == ["stored"]
+        assert brought(heard) == 2
+
+
+async def test_what_comes_back_to_its_own_node_waits_for_nobody(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node listens for an account itself while its session is being made, so NATS does not say that nobody does."""
+    monkeypatch.setattr(bringing, "TAKE_S", 600.0)
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        await (await b.login("g")).leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        with joined(a).sharing.arriving("g"):
+            assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
 
 
 async def test_a_login_does_without_what_a_stream_without_a_leader_would_keep(

@@ -75,12 +75,10 @@ class Gathering:
 
     async def _write(self) -> None:
         """Writes what has gathered while the last was being written, until there is nothing more."""
-        waited = False
         try:
             while self._gathered:
-                if waited:
-                    await self._bus.comes_back(BACK_S)  # they were asked for while it was up
-                some, waited = self._next(), True
+                await self._bus.comes_back(BACK_S)  # from one NATS server to another it takes a moment
+                some = self._next()
                 del self._gathered[: len(some)]
                 if len(some) == 1 or not self._pays(len(some)) or not await self._write_together(some):
                     await self._write_apart(some)
