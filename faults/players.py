@@ -167,7 +167,7 @@ class Client(Player):
                     self._token = None
                 await asyncio.sleep(AGAIN_S)  # not to be taken for somebody who guesses passwords
                 raise Lost
-            self._token = payload.get("token")
+            self._token = payload.get("token", self._token)
             self.was_in.set()
             yield wire, rest
 

@@ -13,9 +13,10 @@ from tests.server.peers import Stage, Wire, hello, to, until
 from bester.bus.connection import NoResponders
 from bester.cluster.items import Kind, unpack
 from bester.errors import Overloaded
+from bester.server import accounts
 from bester.server.nodes import bringing
-from bester.store.jetstream.accounts import JetStreamAccounts
 from bester.store.jetstream.asking import Away
+from bester.store.tokens import token_hash
 
 
 class Chat:
@@ -290,22 +291,58 @@ async def test_what_comes_back_to_its_own_node_waits_for_nobody(
             assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
 
 
-async def test_a_login_does_without_what_a_stream_without_a_leader_would_keep(
+async def without_leader(stage: Stage, type: str = "_accounts") -> None:
+    """Lets a node find out that a kind of stream does not answer, which it believes for a moment."""
+
+    async def nothing(*_: object) -> None:
+        raise Away
+
+    for stream in getattr(stage.hall.accounts.store, type).streams:
+        with pytest.raises(Overloaded):
+            await stream._asking.once(nothing)
+
+
+async def test_a_login_that_was_believed_without_a_leader_is_looked_at_again(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(accounts, "DOUBT_S", 0.05)
+    async with nodes(nats) as (a, b):
+        for name in ("g", "h"):
+            await (await a.login(name)).leave()
+        await without_leader(b)
+        g, h = await b.login("g"), await b.login("h")
+        wrong = await b.connect()
+        wrong.send(hello("g", password="wrong"))
+        assert (await wrong.report("auth_special"))["error"]["code"] == "overloaded"  # it may be a new one
+        await a.hall.accounts.store.set_password("g", "$new")  # and nobody has told the other node
+        assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
+        talk = await chat(b)
+        assert await talk.statuses(await talk.send("h", data=1)) == ["delivered"]
+        assert (await h.get())["payload"]["data"] == 1
+
+
+async def test_a_token_that_was_believed_without_a_leader_is_looked_at_again(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "DOUBT_S", 0.05)
+    async with nodes(nats) as (a, b):
+        first = await a.connect()
+        first.send(hello("g", features=["token"]))
+        token = (await first.good("auth_special"))["token"]
+        await without_leader(b, "_tokens")
+        g = await b.connect()
+        g.send({"header": {"scope": "client", "authentication": {"username": "g", "token": token}}})
+        await g.good("auth_special")
+        await a.hall.accounts.store.remove_token(token_hash(token))
+        assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
+
+
+async def test_a_login_does_without_what_a_stream_without_a_leader_would_keep(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         first = await a.connect()
         first.send(hello("g", features=["token"]))
         assert (await first.good("auth_special"))["token"]
-        store = b.hall.accounts.store
-        assert isinstance(store, JetStreamAccounts)
-
-        async def nothing(*_: object) -> None:
-            raise Away
-
-        for stream in (*store._accounts.streams, *store._tokens.streams):
-            with pytest.raises(Overloaded):
-                await stream._asking.once(nothing)
+        await without_leader(b)
         second = await b.connect()
         second.send(hello("g", features=["token", "ack"]))
         report = await second.good("auth_special")

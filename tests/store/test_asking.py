@@ -189,13 +189,20 @@ async def test_the_leader_says_where_a_page_ends(bus: Bus) -> None:
 async def test_while_there_is_no_leader_a_replica_is_believed_where_that_will_do(bus: Bus) -> None:
     stream = Stream(bus, Wanted("LED", "led.*", replicas=3))
     page_of(bus, "LED", b"x")
-    asked = in_turn(bus, "$JS.API.STREAM.MSG.GET.LED", None, None)
-    known = await stream.last_known("LED.a")
+    asked = in_turn(bus, "$JS.API.STREAM.MSG.GET.LED", None, message("LED.a", 2))
+    known, sure = await stream.last_known("LED.a")
     assert known is not None
-    assert (known.position, known.data) == (1, b"x")
+    assert (known.position, known.data, sure) == (1, b"x", False)
     assert stream.silent
-    assert await stream.last_known("LED.a") == known
+    assert await stream.last_known("LED.a") == (known, False)
     assert len(asked) == 1  # that nobody answers is known for a moment
+
+
+async def test_what_no_replica_knows_only_the_leader_can_deny(bus: Bus) -> None:
+    stream = Stream(bus, Wanted("DENY", "deny.*", replicas=3))
+    page_of(bus, "DENY")
+    in_turn(bus, "$JS.API.STREAM.MSG.GET.DENY", AWAY, AWAY, message("deny.a", 2))
+    assert await stream.last_known("deny.a") == (Stored("deny.a", 2, b"", b"x"), True)
 
 
 async def test_a_page_may_be_believed_too(bus: Bus, tmp_path: Path) -> None:

@@ -120,6 +120,8 @@ class ClientSide(Conversation):
         if not accounts.session_began(session, token):
             self.refuse(Throttled("too many sessions of this account"), AUTH_ID)
             return
+        if login.doubted is not None:
+            self.hall.spawn(accounts.look_again(session, login.doubted))
         self.hall.counts.logins += 1
         self.endpoint = session
         exchange = self.hall.exchange

@@ -30,6 +30,9 @@ class StoredAccount(Account, frozen=True):
     """An account with what its password is checked against."""
 
     password_hash: str
+    sure: bool = True
+    """Whether that is the newest, as far as anybody knows; else it is to be looked at again (a cluster without a
+    leader)."""
 
 
 class AccountStore(Protocol):

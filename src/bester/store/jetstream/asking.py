@@ -9,11 +9,12 @@ within a fraction of a second after the election.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
+from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders
 from bester.errors import Internal, Overloaded
 
 log = logging.getLogger("bester.jetstream")
@@ -41,6 +42,20 @@ class Away(Exception):
 
 
 _SILENCE = (Away, BusLost, NoResponders)
+_AWAY = frozenset({10006, 10007, 10008, 10009, 10041, 10118})
+"""What servers answer while there is no leader of all streams, or one of them begins or ends to be a leader."""
+
+
+def heard(answer: Answer) -> dict[str, Any]:
+    """Returns what a server said.
+
+    Raises:
+        Away: it says that nobody can answer now.
+    """
+    found: dict[str, Any] = json.loads(answer.data)
+    if found.get("error", {}).get("err_code") in _AWAY:
+        raise Away(found["error"].get("description", ""))
+    return found
 
 
 class Asking:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders, header, header_block
 from bester.errors import BadConfiguration, Internal, Overloaded, StorageFull
-from bester.store.jetstream.asking import AGAIN_S, Asking, Away
+from bester.store.jetstream.asking import AGAIN_S, Asking, heard
 from bester.store.jetstream.writing import Gathering, Put
 
 log = logging.getLogger("bester.jetstream")
@@ -44,8 +44,6 @@ _NAME_IN_USE = 10058
 _OVERLAPS = 10065
 _IN_PROCESS = 10164
 _NO_ROOM = frozenset({10023, 10047})
-_AWAY = frozenset({10006, 10007, 10008, 10009, 10041, 10118})
-"""What servers answer while there is no leader of all streams, or one of them begins or ends to be a leader."""
 
 
 class Repeated(Exception):
@@ -164,7 +162,7 @@ class Stream:
         block = header_block(put.headers) if put.headers else b""
 
         async def ask(timeout_s: float) -> dict[str, Any]:
-            return _heard(await self.bus.request(put.subject, put.data, block, timeout_s))
+            return heard(await self.bus.request(put.subject, put.data, block, timeout_s))
 
         answer = await self._writing.insist(ask)
         while answer.get("error", {}).get("err_code") == _IN_PROCESS:  # it may be our own, whose answer was lost
@@ -216,14 +214,15 @@ class Stream:
         """Whether its leader did not answer a moment ago."""
         return self._asking.silent or self._writing.silent
 
-    async def last_known(self, subject: str) -> Stored | None:
-        """Returns the last message of a subject: as :meth:`last`, or while there is no leader, as a replica has it."""
+    async def last_known(self, subject: str) -> tuple[Stored | None, bool]:
+        """Returns the last message of a subject, and whether that is sure: while there is no leader, a replica is
+        believed that has one."""
         try:
             answer = await self._api("STREAM.MSG.GET", {"last_by_subj": subject}, once=True)
         except Overloaded:
             found = await self.lasts([subject])
-            return found[0] if found else None
-        return self._stored(answer)
+            return (found[0], False) if found else (await self.last(subject), True)
+        return self._stored(answer), True
 
     async def get(self, position: int) -> Stored | None:
         """Returns the message at a position, as the stream's leader knows it."""
@@ -373,7 +372,7 @@ class Stream:
         subject, data = f"{API}.{what}.{self.name}", json.dumps(body).encode()
 
         async def ask(timeout_s: float) -> dict[str, Any]:
-            return _heard(await self.bus.request(subject, data, timeout_s=timeout_s))
+            return heard(await self.bus.request(subject, data, timeout_s=timeout_s))
 
         asking = self._making if what.endswith(("CREATE", "UPDATE")) else self._asking
         return await (asking.once(ask) if once else asking.insist(ask, again_s))
@@ -384,14 +383,6 @@ class Stream:
             log.error("the stream %s: %s", self.name, error.get("description"))
             raise Internal
         return answer
-
-
-def _heard(answer: Answer) -> dict[str, Any]:
-    """Returns what a server said, unless it is that nobody can answer now."""
-    found: dict[str, Any] = json.loads(answer.data)
-    if found.get("error", {}).get("err_code") in _AWAY:
-        raise Away(found["error"].get("description", ""))
-    return found
 
 
 def _position(reply: str) -> int:
