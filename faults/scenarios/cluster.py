@@ -32,6 +32,8 @@ RATE = 200
 PLAIN_RATE = 50
 """Messages without it in a second."""
 TICK_S = 0.05
+COUNTED_S = 0.1
+"""Waits that are shorter are none."""
 BEFORE_S = 0.5
 """A sender's last good news may be so much older than the kill that ends them, on a busy machine."""
 NODE, NATS = "node", "NATS server"
@@ -61,13 +63,13 @@ class Front:
 
 
 class Timed(Ledger):
-    """Knows how long each sender waited for good news."""
+    """Knows how long senders waited: for good news of any message, and for the last word on each."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[str, float] = {}
-        self.waits: list[tuple[str, float, float]] = []
-        """Of which kind of sender, since when, and how long; from a second on."""
+        self._waits: list[tuple[str, float, float]] = []
+        """Of which kind of sender, since when, and how long."""
 
     def reported_good(self, key: str, status: str) -> None:
         super().reported_good(key, status)
@@ -78,50 +80,58 @@ class Timed(Ledger):
     def waited(self, sender: str, since: float) -> None:
         """A sender has waited until now."""
         wait_s = time.monotonic() - since
-        if wait_s >= 1.0:
-            self.waits.append((sender.rstrip("0123456789"), since, wait_s))
+        if wait_s >= COUNTED_S:
+            self._waits.append((sender.rstrip("0123456789"), since, wait_s))
 
     def longest(self, kind: str, since: float, until: float) -> float:
         """Returns the longest wait that began between these."""
-        return max((wait_s for of, at, wait_s in self.waits if of == kind and since <= at < until), default=0.0)
+        return max((wait_s for of, at, wait_s in self._waits if of == kind and since <= at < until), default=0.0)
 
 
-class Plain(Sender):
-    """Sends messages without ``once``, each one time: what its connection was lost with, nobody knows."""
+class Once(Sender):
+    """Sends ``once`` messages, and each again until there is a report on it."""
 
     ledger: Timed
 
-    def __init__(self, server: Front, ledger: Timed, name: str, window: int) -> None:
+    def __init__(self, server: Front, ledger: Timed, name: str, window: int = 16) -> None:
         super().__init__(server, ledger, name, window)
-        self.once(False)
         self._begun: dict[str, float] = {}
 
-    def give(self, recipient: str, size: int = 64, type: str = "chat", **more: Any) -> str:
-        key = super().give(recipient, size, type, **more)
-        self._begun[key] = time.monotonic()
-        return key
+    def _fill(self) -> None:
+        super()._fill()
+        now = time.monotonic()
+        for key in self.open:
+            self._begun.setdefault(key, now)
+
+    def _take(self, batch: list[Any]) -> None:
+        super()._take(batch)
+        for key in self._begun.keys() - self.open.keys():
+            self.ledger.waited(self.name, self._begun.pop(key))
+
+
+class Plain(Once):
+    """Sends messages without ``once``, each one time: what its connection was lost with, nobody knows."""
+
+    def __init__(self, server: Front, ledger: Timed, name: str) -> None:
+        super().__init__(server, ledger, name)
+        self.once(False)
 
     async def connection(self) -> None:
-        for key in self.open:
-            self._forget(key)
+        self.ledger.sent.difference_update(self.open)
+        self._begun.clear()
         self.open.clear()
         await super().connection()
 
     def _take(self, batch: list[Any]) -> None:
         for message in batch:
             payload = message["payload"]
-            if payload.get("id") in self.open:
-                self.ledger.waited(self.name, self._begun.pop(payload["id"]))
-                if payload.get("error", {}).get("temporary"):
-                    told, code = self.ledger.temporary, payload["error"]["code"]
-                    told[code] = told.get(code, 0) + 1
-                    del self.open[payload["id"]]
-                    self._forget(payload["id"])
+            key, error = payload.get("id"), payload.get("error")
+            if key in self.open and error is not None and error["temporary"]:
+                told = self.ledger.temporary
+                told[error["code"]] = told.get(error["code"], 0) + 1
+                self.ledger.sent.discard(key)
+                del self.open[key]
         super()._take(batch)
-
-    def _forget(self, key: str) -> None:
-        self.ledger.sent.discard(key)
-        self._begun.pop(key, None)
 
 
 class Lateness:
@@ -157,8 +167,8 @@ async def killed(run: Run, seconds: float, every_s: float) -> None:
     for node in nodes:
         await node.start()
     ledger, front, late = Timed(), Front(nodes), Lateness()
-    senders = [Sender(front, ledger, f"once{n}", 16) for n in range(4)]
-    plain = [Plain(front, ledger, f"plain{n}", 16) for n in range(2)]
+    senders = [Once(front, ledger, f"once{n}") for n in range(4)]
+    plain = [Plain(front, ledger, f"plain{n}") for n in range(2)]
     here = [Receiver(front, ledger, f"here{n}") for n in range(4)]
     comes = lambda: run.random.randint(20, 200)  # noqa: E731
     away = [Receiver(front, ledger, f"away{n}", comes) for n in range(2)]

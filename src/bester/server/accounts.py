@@ -168,6 +168,7 @@ class AccountService:
         right = await self.passwords.verify(password, stored.password_hash if stored else None)
         if stored is not None and not stored.sure:
             if not right:
+                self._throttle.failed(remote.address, key, self.hall.clock())
                 raise Overloaded("passwords cannot be checked now")  # it may be a new one
             login.doubted = Doubted(stored, None)
         if stored is None or not right:
