@@ -80,6 +80,15 @@ class Nats:
             command = (*self._prefix, self._program, "-c", str(self._folder / "nats.conf"))
             self._process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
 
+    def elections(self, since: float) -> list[float]:
+        """Returns when it became the leader of a stream; both in seconds since 1970."""
+        found: list[float] = []
+        for line in (self._folder / "log").read_text(errors="replace").splitlines():
+            if "new stream leader" in line:
+                _, day, hour = line.split(maxsplit=3)[:3]
+                found.append(datetime.strptime(f"{day} {hour}", "%Y/%m/%d %H:%M:%S.%f").timestamp())
+        return [at for at in found if at > since]
+
     async def ready(self) -> None:
         """Returns when its streams can be used.
 
@@ -93,15 +102,6 @@ class Nats:
     def _is_ready(self) -> bool:
         found = self._asked("healthz")
         return found is not None and found.get("status") == "ok"
-
-    def elections(self, since: float) -> list[float]:
-        """Returns when it became the leader of a stream; both in seconds since 1970."""
-        found: list[float] = []
-        for line in (self._folder / "log").read_text(errors="replace").splitlines():
-            if "new stream leader" in line:
-                _, day, hour = line.split(maxsplit=3)[:3]
-                found.append(datetime.strptime(f"{day} {hour}", "%Y/%m/%d %H:%M:%S.%f").timestamp())
-        return [at for at in found if at > since]
 
     async def leads(self) -> set[str]:
         """Returns the streams that it leads, as it knows it."""

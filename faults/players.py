@@ -49,7 +49,9 @@ class Wire:
 
     def send(self, *messages: Any) -> None:
         """Sends messages in one write; bytes are frames already."""
-        self.writer.write(b"".join(one if isinstance(one, bytes) else framed(one) for one in messages))
+        # A connection that has just been lost takes nothing any more, which its reader is told too.
+        with suppress(RuntimeError):
+            self.writer.write(b"".join(one if isinstance(one, bytes) else framed(one) for one in messages))
 
     async def batch(self) -> list[Any]:
         """Returns the messages that came, one at least.
@@ -166,7 +168,7 @@ class Client(Player):
                     self._token = None
                 await asyncio.sleep(AGAIN_S)  # not to be taken for somebody who guesses passwords
                 raise Lost
-            self._token = payload.get("token")
+            self._token = payload.get("token", self._token)
             self.was_in.set()
             yield wire, rest
 

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 from tests.nats import NatsServer
 from tests.nodes.nodes import joined, nodes, others, serves, shared
-from tests.server.peers import Stage, Wire, to, until
+from tests.server.peers import Stage, Wire, hello, to, until
 
 from bester.bus.connection import NoResponders
+from bester.cluster.items import Kind, unpack
+from bester.errors import Overloaded
+from bester.server import accounts
 from bester.server.nodes import bringing
+from bester.store.jetstream.asking import Away
+from bester.store.tokens import token_hash
 
 
 class Chat:
@@ -212,12 +217,137 @@ async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
         talk = await chat(a)
         await (await a.login("g")).leave()
         await until(lambda: not a.hall.exchange.presence.sessions("g"))
-        heard: list[bytes] = []
-        joined(b).bus.listen(joined(b).post.subjects.account("g"), lambda *message: heard.append(message[3]))
-        with pytest.raises(NoResponders):
-            await joined(b).bus.request("nobody", b"")  # NATS knows that it listens
+        heard = await silent_listener(b, "g")
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         assert len(heard) >= bringing.TRIES
+
+
+async def test_who_may_be_on_the_way_back_to_nats_is_waited_for(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others may have lost the same NATS server: that nobody listens says little then."""
+    monkeypatch.setattr(bringing, "JOINING_S", 60.0)
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        await (await b.login("g")).leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        monkeypatch.setattr(bringing, "TRIES", 1000)
+        joined(a).bringing.bus_up()
+        id = await talk.send("g", data=1)
+        await until(lambda: [one.tries for one in joined(a).bringing._under_way.values()] > [1])
+        g = await b.login("g")
+        assert (await g.get())["payload"]["data"] == 1
+        assert await talk.statuses(id) == ["delivered"]
+        monkeypatch.setattr(bringing, "TRIES", 2)
+        await g.leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        assert await talk.statuses(await talk.send("g", data=2)) == ["stored"]
+
+
+async def silent_listener(stage: Stage, username: str) -> list[bytes]:
+    """Lets somebody listen for an account who answers nothing, as a node that has just died; returns what is heard."""
+    heard: list[bytes] = []
+    bus = joined(stage).bus
+    bus.listen(joined(stage).post.subjects.account(username), lambda *message: heard.append(message[3]))
+    with pytest.raises(NoResponders):
+        await bus.request("nobody", b"")  # NATS knows that it listens
+    return heard
+
+
+def brought(heard: list[bytes]) -> int:
+    return sum(item[0] == Kind.BRING for message in heard for item in unpack(message)[1])
+
+
+async def test_what_nobody_has_answered_for_is_brought_again_when_a_node_is_gone(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringing, "TAKE_S", 600.0)
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        await (await b.login("g")).leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        heard = await silent_listener(b, "g")
+        id = await talk.send("g", data=1)
+        await until(lambda: brought(heard) == 1)
+        joined(a).bringing.node_gone("n2")
+        await until(lambda: brought(heard) == 2)
+        g = await a.login("g")
+        joined(a).bringing.node_gone("n2")
+        assert (await g.get())["payload"]["data"] == 1  # from the mailbox, and nobody was asked any more
+        assert await talk.statuses(id) == ["stored"]
+        assert brought(heard) == 2
+
+
+async def test_what_comes_back_to_its_own_node_waits_for_nobody(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node listens for an account itself while its session is being made, so NATS does not say that nobody does."""
+    monkeypatch.setattr(bringing, "TAKE_S", 600.0)
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        await (await b.login("g")).leave()
+        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        with joined(a).sharing.arriving("g"):
+            assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
+
+
+async def without_leader(stage: Stage, type: str = "_accounts") -> None:
+    """Lets a node find out that a kind of stream does not answer, which it believes for a moment."""
+
+    async def nothing(*_: object) -> None:
+        raise Away
+
+    for stream in getattr(stage.hall.accounts.store, type).streams:
+        with pytest.raises(Overloaded):
+            await stream._asking.once(nothing)
+
+
+async def test_a_login_that_was_believed_without_a_leader_is_looked_at_again(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "DOUBT_S", 0.05)
+    async with nodes(nats) as (a, b):
+        for name in ("g", "h"):
+            await (await a.login(name)).leave()
+        await without_leader(b)
+        g, h = await b.login("g"), await b.login("h")
+        wrong = await b.connect()
+        wrong.send(hello("g", password="wrong"))
+        assert (await wrong.report("auth_special"))["error"]["code"] == "overloaded"  # it may be a new one
+        await a.hall.accounts.store.set_password("g", "$new")  # and nobody has told the other node
+        assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
+        talk = await chat(b)
+        assert await talk.statuses(await talk.send("h", data=1)) == ["delivered"]
+        assert (await h.get())["payload"]["data"] == 1
+
+
+async def test_a_token_that_was_believed_without_a_leader_is_looked_at_again(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "DOUBT_S", 0.05)
+    async with nodes(nats) as (a, b):
+        first = await a.connect()
+        first.send(hello("g", features=["token"]))
+        token = (await first.good("auth_special"))["token"]
+        await without_leader(b, "_tokens")
+        g = await b.connect()
+        g.send({"header": {"scope": "client", "authentication": {"username": "g", "token": token}}})
+        await g.good("auth_special")
+        await a.hall.accounts.store.remove_token(token_hash(token))
+        assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
+
+
+async def test_a_login_does_without_what_a_stream_without_a_leader_would_keep(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        first = await a.connect()
+        first.send(hello("g", features=["token"]))
+        assert (await first.good("auth_special"))["token"]
+        await without_leader(b)
+        second = await b.connect()
+        second.send(hello("g", features=["token", "ack"]))
+        report = await second.good("auth_special")
+        assert report["features"] == ["ack"]
+        assert "token" not in report
 
 
 async def test_a_node_that_stops_is_left_out_and_its_clients_are_found_where_they_go(nats: NatsServer) -> None:

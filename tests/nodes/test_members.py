@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, nodes, others
+from tests.nodes.nodes import joined, nodes, others, serves
+from tests.server.peers import until
 
 from bester.cluster.items import Hello
 
@@ -20,3 +21,22 @@ async def test_a_node_that_comes_again_under_its_name_is_another_one(nats: NatsS
         members.met("n1", Hello(before.version, before.started + 1))
         assert gone == [before.started]
         assert others(a)["n1"].hello.started == before.started + 1
+
+
+async def test_what_was_under_way_at_a_node_that_lost_nats_is_not_waited_for(nats: NatsServer) -> None:
+    """Its answer may have gone with its NATS server; the others may not have noticed anything."""
+    async with nodes(nats) as (a, b):
+        work = await b.attach("work")
+        await serves(a, "work")
+        t = await a.login("t")
+        t.ask("work", "1")
+        await work.get()
+        client = joined(b).bus._client
+        assert client is not None
+        await client.force_reconnect()
+        assert (await t.report("1"))["error"]["temporary"]
+        await until(lambda: list(others(b)) == ["n0"])  # it knows the others again, at once
+        await serves(a, "work")
+        t.ask("work", "2")
+        work.answer(await work.get(), {"type": "done"})
+        await t.good("2")

@@ -109,6 +109,8 @@ class Hello(Note):
     """The types that take part in dry runs."""
     answer: bool = False
     """Whether it is said in answer to one."""
+    losses: int = 0
+    """How often it has lost NATS; what was under way to it and from it then may be lost too."""
 
 
 class Ask(Note, array_like=True):

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
 from bester.core.buckets import Buckets
@@ -24,8 +24,10 @@ from bester.errors import (
     AccountExists,
     AuthenticationFailed,
     BadArguments,
+    BesterError,
     InvalidName,
     NotAllowed,
+    Overloaded,
     SessionEnded,
     Throttled,
     UnknownAccount,
@@ -48,6 +50,16 @@ FEATURES = ("ack", "token")
 REGISTRATIONS_PER_S = 0.2
 REGISTRATIONS_AT_ONCE = 20
 MAX_ROLES = 32
+DOUBT_S = 1.0
+"""How soon, and how often, it is looked again at what was not known for sure."""
+
+
+class Doubted(NamedTuple):
+    """What was found out about who logs in while nobody could say for sure."""
+
+    account: StoredAccount
+    token: str | None
+    """What it was proved with, if not with the password."""
 
 
 class Login:
@@ -58,6 +70,8 @@ class Login:
         """The account that it is about, from before that is read on."""
         self.ended: SessionEnded | None = None
         """Why nothing may come of it: the account was changed meanwhile."""
+        self.doubted: Doubted | None = None
+        """What is to be looked at again."""
 
     def check(self) -> None:
         """Does nothing, if what was read of the account still holds.
@@ -152,6 +166,11 @@ class AccountService:
         if stored is None and canonical and self.hall.config.accounts.registration == "firstUse":
             return await self._register(Credentials(name, password), remote, login)
         right = await self.passwords.verify(password, stored.password_hash if stored else None)
+        if stored is not None and not stored.sure:
+            if not right:
+                self._throttle.failed(remote.address, key, self.hall.clock())
+                raise Overloaded("passwords cannot be checked now")  # it may be a new one
+            login.doubted = Doubted(stored, None)
         if stored is None or not right:
             self._throttle.failed(remote.address, key, self.hall.clock())
             raise AuthenticationFailed
@@ -166,6 +185,8 @@ class AccountService:
         if stored is None or stored.username != login.username:
             self._throttle.failed(remote.address, name[:64], self.hall.clock())
             raise AuthenticationFailed("unknown account or wrong or expired token")
+        if not stored.sure:
+            login.doubted = Doubted(stored, token)
         login.check()
         return _account(stored)
 
@@ -194,6 +215,26 @@ class AccountService:
         if token is not None:
             self._tokens[session] = token_hash(token)
         return True
+
+    async def look_again(self, session: Session, doubted: Doubted) -> None:
+        """Ends a session, if what it was begun with was not true any more; returns when that is known for sure."""
+        while not session.closed:
+            await asyncio.sleep(DOUBT_S)
+            account, token = doubted
+            try:
+                if token is not None:
+                    found = await self.store.find_token(token_hash(token), time.time())
+                else:
+                    found = await self.store.find(account.username)
+            except BesterError as error:
+                log.info("the login of %s cannot be looked at again yet: %s", ascii(account.username), error.message)
+                continue
+            if found is not None and not found.sure:
+                continue
+            if found is None or found.password_hash != account.password_hash:
+                log.warning("the session of %s ends: its account had changed", ascii(account.username))
+                session.carrier.end_session(SessionEnded("the account was changed before its login"))
+            return
 
     def session_ended(self, session: Session) -> None:
         count = self._sessions[session.username] - 1

@@ -14,6 +14,7 @@ from bester.errors import (
     BesterError,
     Malformed,
     NotAllowed,
+    Overloaded,
     SessionEnded,
     ShuttingDown,
     StorageFull,
@@ -33,10 +34,13 @@ from bester.protocol.messages import (
 from bester.server.arguments import ends_session, is_opening
 from bester.server.commands import BUILTIN, CommandCall
 from bester.server.conversation import Conversation
+from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
 
+TOKEN_S = 2.0
+"""How long it may take to keep a token; a session does not wait longer for one."""
 AUTH_ID = "auth_special"
 """The id of the report that answers a client's first message."""
 
@@ -86,8 +90,9 @@ class ClientSide(Conversation):
                 token = None
                 if "token" in features:
                     try:
-                        token = await accounts.new_token(account.username)
-                    except StorageFull:
+                        async with within(TOKEN_S):
+                            token = await accounts.new_token(account.username)
+                    except (StorageFull, Overloaded, TimeoutError):
                         # Rather without a token than not at all: what it takes out of its mailbox makes room.
                         features = tuple(feature for feature in features if feature != "token")
                 with self.hall.mailboxes.arriving(account.username) as arrival:
@@ -116,6 +121,8 @@ class ClientSide(Conversation):
         if not accounts.session_began(session, token):
             self.refuse(Throttled("too many sessions of this account"), AUTH_ID)
             return
+        if login.doubted is not None:
+            self.hall.spawn(accounts.look_again(session, login.doubted))
         self.hall.counts.logins += 1
         self.endpoint = session
         exchange = self.hall.exchange

@@ -92,7 +92,6 @@ class Mailboxes:
 
     def came(self, username: str) -> None:
         """Something was put into an account's mailbox, here or by another node."""
-        self.store.mail_told(username)
         for arrival in self._arrivals.get(username, ()):
             arrival.has_mail = True
 

@@ -83,9 +83,6 @@ class SqliteMailboxes(Shared):
 
         return await self.database.write(work, adds=True)
 
-    def mail_told(self, username: str) -> None:
-        """A database of one's own is never behind."""
-
     async def has_mail(self, username: str) -> bool:
         row = await self.database.read(lambda connection: connection.execute(_SIZE, (username,)).fetchone())
         return row is not None

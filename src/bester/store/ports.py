@@ -30,6 +30,9 @@ class StoredAccount(Account, frozen=True):
     """An account with what its password is checked against."""
 
     password_hash: str
+    sure: bool = True
+    """Whether that is the newest, as far as anybody knows; else it is to be looked at again (a cluster without a
+    leader)."""
 
 
 class AccountStore(Protocol):
@@ -229,9 +232,6 @@ class MessageStore(Protocol):
         that does not fit does not keep out those behind it that do. What has expired takes room until
         :meth:`expire_letters` has removed it.
         """
-
-    def mail_told(self, username: str) -> None:
-        """Something has just been put into a mailbox, perhaps by another node: what is read from now on has it."""
 
     async def has_mail(self, username: str) -> bool:
         """Whether an account's mailbox holds anything, expired or not."""

@@ -40,6 +40,10 @@ GONE_S = 0.1
 TRIES = 3
 """How often a message is brought, before it goes to the mailbox; once, where a node that may have its account says
 nothing."""
+JOINING_S = 1.0
+"""How long after NATS was lost here other nodes may still be on their way back to it, so that nobody listens yet."""
+AGAIN_S = 0.1
+"""When a message is brought again then."""
 MAX_PLACES = 100_000
 """Of how many accounts it is remembered where they were found."""
 
@@ -95,6 +99,7 @@ class Bringing:
         """By account: the node where it was found last."""
         self._asked: dict[int, list[int]] = {}
         """By the number that NATS answers: what was brought in one message, until a node has taken it."""
+        self._joined_at = -JOINING_S
 
     def open(self) -> None:
         """Begins to hear where nobody listens."""
@@ -156,9 +161,14 @@ class Bringing:
     def _nobody(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
         """NATS says that no node has a session of the account."""
         numbers = self._asked.pop(int(subject.rpartition(".")[2]), [])
-        self.hall.exchange.now = self.hall.clock()
+        now = self.hall.exchange.now = self.hall.clock()
+        joining = now - self._joined_at < JOINING_S
         for number in numbers:
-            self._fall_back(number)
+            brought = self._under_way.get(number)
+            if joining and brought is not None and brought.tries < TRIES:
+                brought.deadline = now + AGAIN_S
+            else:
+                self._fall_back(number)
         self.hall.flush_soon()
 
     def _fall_back(self, number: int) -> None:
@@ -186,6 +196,12 @@ class Bringing:
                 self._again(number)
             else:
                 brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
+
+    def came_back(self, number: int) -> None:
+        """This node listens for the account too by now: its session is here, or just comes."""
+        brought = self._under_way.get(number)
+        if brought is not None and not brought.takers:
+            brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
 
     def outcome(self, node: str, number: int, result: bytes) -> None:
         """A node says what became of it: an entry of a report's results."""
@@ -221,8 +237,10 @@ class Bringing:
         brought = self._under_way.pop(number, None)
         if brought is None:
             return
-        self._places.pop(brought.delivery.username, None)
-        if brought.tries < TRIES and self.bus.up and self.members.all_heard:
+        username = brought.delivery.username
+        self._places.pop(username, None)
+        wanted = self.hall.exchange.presence.find(username) is None  # else it is for the session that came here
+        if brought.tries < TRIES and self.bus.up and self.members.all_heard and wanted:
             self._send(brought)
             self.hall.flush_soon()
         else:
@@ -233,11 +251,17 @@ class Bringing:
         self._places = {username: place for username, place in self._places.items() if place != node}
 
     def node_gone(self, node: str) -> None:
-        """What that node alone answered for is brought again."""
+        """What that node alone answered for is brought again, and soon what nobody answers for yet."""
         self.node_leaves(node)
         for number, brought in list(self._under_way.items()):
             if node in brought.takers:
                 self.gone(node, number)
+            elif not brought.takers:
+                brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
+
+    def bus_up(self) -> None:
+        """NATS is there again; the others may have lost it too."""
+        self._joined_at = self.hall.exchange.now
 
     def bus_down(self) -> None:
         """Nobody knows what became of what is under way: those who sent it may try again."""

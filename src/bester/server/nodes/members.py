@@ -97,7 +97,7 @@ class Members:
                 types[kind.name] = room
                 if any(kind.name in handler.dry_types for handler in kind.attached):
                     dry.append(kind.name)
-        return Hello(__version__, self.hall.started, types, dry, answer)
+        return Hello(__version__, self.hall.started, types, dry, answer, self.bus.losses)
 
     def sweep(self, now: float) -> None:
         """Says what has changed, and looks who is there; called a few times a second."""
@@ -147,6 +147,9 @@ class Members:
         member = self.others.get(node)
         if member is not None and member.hello.started != hello.started:
             self._forget(member, "it was started anew")  # faster than its death was seen
+            member = None
+        elif member is not None and member.hello.losses != hello.losses:
+            self._forget(member, "it has lost NATS, and is back")  # its answers to what it was asked may be lost
             member = None
         if member is None:
             if len(self.others) >= MAX_NODES or self._leaving:

@@ -178,6 +178,8 @@ class Nodes:
     def _bus_changed(self, up: bool) -> None:
         self.hall.exchange.now = self.hall.clock()
         if up:
+            self.members.sweep(self.hall.exchange.now)
+            self.bringing.bus_up()
             self.sharing.bus_up()
             self.hall.forwarding.bus_up()
             self.watching.bus_up()
@@ -267,6 +269,9 @@ class Nodes:
             log.warning("what came from another node cannot be read: %s", error)
             return
         if node == self.name:
+            for kind, number, _, _ in items:
+                if kind == Kind.BRING:
+                    self.bringing.came_back(number)
             return
         self.members.heard(node)
         for kind, number, note, body in items:

@@ -3,7 +3,8 @@
 An account is the one message of its subject, in JSON. It is changed by writing a new one in its place, on the condition
 that the old one is still the last. A token is the one message of its own subject, and names its account's generation,
 which a new password changes: so all tokens of an account end in one step. The account has the hashes of its newest
-tokens. What has expired NATS removes itself.
+tokens. What has expired NATS removes itself. While a stream has no leader, a replica is believed that knows who logs
+in, but not for sure.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class _Account(msgspec.Struct):
     generation: str
     tokens: list[str] = []
 
-    def stored(self) -> StoredAccount:
-        return StoredAccount(self.username, self.roles, self.created, self.password_hash)
+    def stored(self, sure: bool = True) -> StoredAccount:
+        return StoredAccount(self.username, self.roles, self.created, self.password_hash, sure)
 
 
 class _Token(msgspec.Struct):
@@ -90,8 +91,8 @@ class JetStreamAccounts:
                 raise AccountExists from error
 
     async def find(self, username: str) -> StoredAccount | None:
-        found = await self._account(username).last(self._subject(username))
-        return _account.decode(found.data).stored() if found is not None else None
+        found, sure = await self._account(username).last_known(self._subject(username))
+        return _account.decode(found.data).stored(sure) if found is not None else None
 
     async def exists(self, usernames: Sequence[str]) -> set[str]:
         wanted = dict.fromkeys(usernames)
@@ -153,6 +154,8 @@ class JetStreamAccounts:
 
     async def add_token(self, username: str, token_hash: bytes, expires: float) -> None:
         hexed = token_hash.hex()
+        if self._account(username).silent or self._tokens.of(hexed).silent:
+            raise Overloaded("tokens cannot be kept now")  # who logs in does without, rather than wait
         dropped: list[str] = []
         generation = ""
 
@@ -171,15 +174,20 @@ class JetStreamAccounts:
 
     async def find_token(self, token_hash: bytes, now: float) -> StoredAccount | None:
         hexed = token_hash.hex()
-        found = await self._tokens.of(hexed).last(self._tokens.subject(hexed))
+        found, token_sure = await self._tokens.of(hexed).last_known(self._tokens.subject(hexed))
         if found is None:
             return None
         token = _token.decode(found.data)
         if token.expires <= now:
             return None
-        holder = await self._account(token.username).last(self._subject(token.username))
+        stream, subject = self._account(token.username), self._subject(token.username)
+        holder, sure = await stream.last_known(subject)
+        if not sure and holder is not None and _account.decode(holder.data).generation != token.generation:
+            holder, sure = await stream.last(subject), True  # one of the two is not the newest
         account = _account.decode(holder.data) if holder is not None else None
-        return account.stored() if account is not None and account.generation == token.generation else None
+        if account is None or account.generation != token.generation:
+            return None
+        return account.stored(sure and token_sure)
 
     async def remove_token(self, token_hash: bytes) -> None:
         hexed = token_hash.hex()

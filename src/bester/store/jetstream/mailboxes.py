@@ -15,8 +15,8 @@ from hashlib import blake2b
 
 import msgspec
 
-from bester.bus.connection import Bus, header
-from bester.errors import MailboxFull
+from bester.bus.connection import Bus, BusDown, header
+from bester.errors import MailboxFull, Overloaded
 from bester.store.jetstream.divided import Divided, Keeping
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import Repeated, Stored, Stream
@@ -26,6 +26,8 @@ PAGE = 256
 TAKEN_S = 10.0
 COUNTED_S = 10.0
 """How long what a mailbox was found to hold is believed, beside what this node has done since."""
+UNCOUNTED_S = 1.0
+"""The same, where it could not be found out."""
 MAX_COUNTED = 100_000
 """Letters of all the mailboxes that are counted; the oldest counts make room."""
 _BYTES = "Bester-Bytes"
@@ -74,10 +76,6 @@ class JetStreamMailboxes:
         """The letters that were taken a moment ago, by subject: a page that is being read may still have them."""
         self._putting: dict[str, asyncio.Future[None]] = {}
         """The letters that are on their way, by subject."""
-
-    def mail_told(self, username: str) -> None:
-        """A replica may be behind for a moment."""
-        self._stream(username).told()
 
     # -- into them -----------------------------------------------------------------------------------------------
 
@@ -154,7 +152,12 @@ class JetStreamMailboxes:
         counted = self._counted.get(username)
         if counted is not None and now - counted.at < COUNTED_S:
             return counted
-        there = await self._sizes(username)
+        try:
+            there = await self._sizes(username, once=True)
+        except BusDown:
+            raise
+        except Overloaded:  # nothing can be put now either; when it can, it is counted again
+            there, now = dict(counted.letters) if counted is not None else {}, now - COUNTED_S + UNCOUNTED_S
         there.update({one: counted.letters[one] for one in self._putting if counted and one in counted.letters})
         self._counted.pop(username, None)
         counted = self._counted[username] = _Counted(there, now)
@@ -162,12 +165,12 @@ class JetStreamMailboxes:
             del self._counted[next(iter(self._counted))]
         return counted
 
-    async def _sizes(self, username: str) -> dict[str, int]:
+    async def _sizes(self, username: str, *, once: bool = False) -> dict[str, int]:
         """Returns the sizes of letters' data by their subjects."""
         stream, subject = self._stream(username), self._subject(username, "")
-        if not await stream.subjects(subject):
+        if not await stream.subjects(subject, once=once):
             return {}
-        return {one.subject: int(header(one.headers, _BYTES) or 0) for one in await stream.heads(subject)}
+        return {one.subject: int(header(one.headers, _BYTES) or 0) async for one in stream.heads(subject, once=once)}
 
     def _forget(self, username: str, subject: str) -> None:
         counted = self._counted.get(username)
@@ -177,7 +180,8 @@ class JetStreamMailboxes:
     # -- out of them ---------------------------------------------------------------------------------------------
 
     async def has_mail(self, username: str) -> bool:
-        return bool(await self._stream(username).page(self._subject(username, ""), 0, 1))
+        """While the stream has no leader a replica is believed, which may not know the newest: look again later."""
+        return bool(await self._stream(username).page(self._subject(username, ""), 0, 1, sure=False))
 
     async def read_mailbox(
         self, username: str, after: int, limit: int, max_bytes: int, now: float

@@ -13,13 +13,14 @@ from hashlib import blake2b
 
 import msgspec
 
-from bester.bus.connection import Bus
+from bester.bus.connection import Bus, header
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import Repeated, Stored, Stream, Wanted
 from bester.store.ports import Outgoing, Queued, QueueSize
 
 PAGE = 256
 PAGE_BYTES = 4 * 1024 * 1024
+_BYTES, _CREATED = "Bester-Bytes", "Bester-Created"
 _OVERHEAD = 1024
 """What the stream counts of a message beside its data, in bytes, at most about."""
 
@@ -66,7 +67,7 @@ class JetStreamOutbox:
                 subject = self._out_subject(message.destination, message.message_id)
                 subjects.append(subject)
                 if subject not in writing:
-                    writing[subject] = asyncio.ensure_future(self._out.put(subject, _written(message, now)))
+                    writing[subject] = asyncio.ensure_future(self._out.put(subject, *_written(message, now)))
         results = dict(zip(writing, await asyncio.gather(*writing.values(), return_exceptions=True), strict=True))
         found: dict[str, int] = {}
         for subject, result in results.items():
@@ -83,7 +84,7 @@ class JetStreamOutbox:
         there already stay as they are."""
         subjects = [self._out_subject(row.message.destination, row.message.message_id) for row in rows]
         pairs = zip(subjects, rows, strict=True)
-        writing = [self._out.put(subject, _written(row.message, row.created)) for subject, row in pairs]
+        writing = [self._out.put(subject, *_written(row.message, row.created)) for subject, row in pairs]
         results = await asyncio.gather(*writing, return_exceptions=True)
         for subject, row, result in zip(subjects, rows, results, strict=True):
             if isinstance(result, BaseException) and not isinstance(result, Repeated):
@@ -116,8 +117,6 @@ class JetStreamOutbox:
     ) -> builtins.list[Queued]:
         found: list[Queued] = []
         size = 0
-        if not after:
-            self._out.told()  # it is read from its beginning when another node may just have written something
         async for row in self._walk(self._out_subject(destination, ""), after, max_bytes + _OVERHEAD * limit):
             if row.dead or row.next_try > now:
                 continue
@@ -168,16 +167,26 @@ class JetStreamOutbox:
     # -- for operators -------------------------------------------------------------------------------------------
 
     async def queue_sizes(self) -> builtins.list[QueueSize]:
+        """Reads no message's data."""
+        if not (await self._out.info())["messages"]:
+            return []
+        states: dict[int, _State] = {}
+        after = 0
+        while page := await self._tried.page(self._out_names.subject("tries", "*"), after, PAGE):
+            after = page[-1].position
+            states.update((int(one.subject.rpartition(".")[2]), _state.decode(one.data)) for one in page)
+        root = self._out_names.subject("out") + "."
         found: dict[str, QueueSize] = {}
-        async for row in self._walk(self._out_names.subject("out", ">"), 0):
-            destination = row.message.destination
+        async for one in self._out.heads(f"{root}>"):
+            destination = bytes.fromhex(one.subject[len(root) :].partition(".")[0]).decode("utf-8", "surrogatepass")
+            state = states.get(one.position) or _State(float(header(one.headers, _CREATED) or 0))
             size = found.get(destination) or QueueSize(destination, 0, 0, 0, 0.0)
-            oldest = size.oldest if row.dead else min(size.oldest or row.created, row.created)
+            oldest = size.oldest if state.dead else min(size.oldest or state.created, state.created)
             found[destination] = QueueSize(
                 destination,
-                size.waiting + (not row.dead),
-                size.dead + row.dead,
-                size.bytes + len(row.message.data),
+                size.waiting + (not state.dead),
+                size.dead + state.dead,
+                size.bytes + int(header(one.headers, _BYTES) or 0),
                 oldest,
             )
         return [found[destination] for destination in sorted(found)]
@@ -229,12 +238,13 @@ class JetStreamOutbox:
         return self._out_names.subject("out", self._out_names.token(destination), digest if message_id else "*")
 
 
-def _written(message: Outgoing, created: float) -> bytes:
-    """Returns what the stream keeps of a message."""
+def _written(message: Outgoing, created: float) -> tuple[bytes, dict[str, str]]:
+    """Returns what the stream keeps of a message, and its headers: what it counts for."""
     head = msgspec.json.encode(
         _Head(message.destination, message.message_id, message.type, message.hops, message.trace, created)
     )
-    return len(head).to_bytes(4, "little") + head + message.data
+    headers = {_BYTES: str(len(message.data)), _CREATED: repr(created)}
+    return len(head).to_bytes(4, "little") + head + message.data, headers
 
 
 def _row(stored: Stored, state: _State | None) -> Queued:

@@ -1,9 +1,9 @@
 """One stream of JetStream: what its server is asked, and what is done while it does not answer.
 
 What was asked when the connection or the stream's leader was lost has an outcome that nobody knows, so it is asked
-again, for a while: everything here can be done twice. Who is asked about the newest state is the stream's leader
-(:meth:`Stream.last`, :meth:`Stream.get`); pages are read from any replica, which may be behind by a moment, and so the
-end of what there is is believed only when it has been looked at twice.
+again, for a while (``asking.py``): everything here can be done twice. Who is asked about the newest state is the
+stream's leader (:meth:`Stream.last`, :meth:`Stream.get`); pages are read from any replica, which may be behind, and so
+it is the leader who says that there is nothing more.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders, header, header_block
 from bester.errors import BadConfiguration, Internal, Overloaded, StorageFull
+from bester.store.jetstream.asking import AGAIN_S, Asking, Away, heard
 from bester.store.jetstream.writing import Gathering, Put
 
 log = logging.getLogger("bester.jetstream")
 
 API = "$JS.API"
-AGAIN_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0)
-"""The pauses between tries: in a few seconds a stream has a new leader."""
-PATIENCE_S = (1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 5.0)
-"""How long an answer is waited for, the first time and those after it: what a leader was asked that has died is never
-answered, and most often it is that; a server that is only slow has longer from time to time."""
 HEADS = 1000
 """Messages without their data that are read at once."""
+HEADS_S = 2.0
 CONSUMER_S = 10.0
 """How long NATS keeps what reads them, should nobody end it."""
-BACK_S = 3.0
-"""How long a lost connection is waited for, by what was under way when it was lost."""
+READ_AGAIN_S = 0.5
+"""How often it is asked again for many messages."""
 MULTI = 512
 """Subjects that are asked for at once."""
-SETTLE_S = 2.0
-"""How long after a write a replica may not have it yet, where there are several."""
-SETTLE_PAUSE_S = 0.05
+IN_PROCESS_S = 0.05
+IN_PROCESS_TRIES = 100
+"""How long it is waited for another write to the same subject, which is not done yet, and how often."""
+SLOWLY_S = 2.0
+"""How often it is asked again for what takes NATS long."""
 
 _PER_SUBJECT_FULL = "maximum messages per subject exceeded"
-_WRONG_SEQUENCE = frozenset({10071, 10164})
+_WRONG_SEQUENCE = 10071
 _NAME_IN_USE = 10058
 _OVERLAPS = 10065
+_IN_PROCESS = 10164
 _NO_ROOM = frozenset({10023, 10047})
 
 
@@ -82,9 +82,6 @@ class Wanted:
     """Whether instead of that the new one is refused."""
 
 
-T = TypeVar("T")
-
-
 class Stream:
     """A stream; made, if it is not there, by :meth:`open`."""
 
@@ -92,9 +89,11 @@ class Stream:
         self.bus = bus
         self.wanted = wanted
         self.name = wanted.name
-        self._written_at = -SETTLE_S
-        self._closed = False
-        self.gathering = Gathering(bus, self._write_alone, self.told)
+        self._writing = Asking(bus, f"the stream {self.name}, which is written to,")
+        self._asking = Asking(bus, f"the stream {self.name}")
+        self._making = Asking(bus, f"JetStream, for the stream {self.name},")
+        self._reading = Asking(bus, f"the stream {self.name}, any replica of it,")
+        self.gathering = Gathering(bus, self._write_alone)
 
     async def open(self) -> None:
         """Makes it, or sees that it is as it should be.
@@ -119,7 +118,7 @@ class Stream:
             "allow_atomic": True,
         }
         try:
-            made = await self._api("STREAM.CREATE", config, tries=len(AGAIN_S) * 2)
+            made = await self._api("STREAM.CREATE", config)
             if made.get("error", {}).get("err_code") == _NAME_IN_USE:
                 made = await self._api("STREAM.UPDATE", config)
         except Overloaded as error:
@@ -142,7 +141,8 @@ class Stream:
 
     def close(self) -> None:
         """Nothing more is asked."""
-        self._closed = True
+        for asking in (self._writing, self._asking, self._making, self._reading):
+            asking.close()
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -154,37 +154,40 @@ class Stream:
             StorageFull: NATS has no room for it.
             Overloaded: NATS does not answer; it may be there or not.
         """
-        if self._closed:
-            raise Internal("the store is closed")
+        self._writing.check_open()
         put = Put(subject, data, headers or {}, asyncio.get_running_loop().create_future())
         self.gathering.add(put)
         return put.done
 
     async def _write_alone(self, put: Put) -> int:
         block = header_block(put.headers) if put.headers else b""
-        answer = json.loads((await self._insist(lambda patience_s: self._begun(put, block, patience_s))).data)
+
+        async def ask(timeout_s: float) -> dict[str, Any]:
+            said = heard(await self.bus.request(put.subject, put.data, block, timeout_s))
+            if said.get("error", {}).get("description") == _PER_SUBJECT_FULL and await self.last(put.subject) is None:
+                # Our own first try stands in the way, at a leader that is cut off and will never keep it.
+                raise Away
+            return said
+
+        answer = await self._writing.insist(ask)
+        for _ in range(IN_PROCESS_TRIES):  # it may be our own, whose answer was lost
+            if answer.get("error", {}).get("err_code") != _IN_PROCESS:
+                break
+            await asyncio.sleep(IN_PROCESS_S)
+            answer = await self._writing.insist(ask)
         error = answer.get("error")
         if error is not None:
             self._refuse(error)
-        self._written_at = asyncio.get_running_loop().time()
         return int(answer["seq"])
-
-    async def _begun(self, put: Put, block: bytes, timeout_s: float) -> Answer:
-        answer = await self.bus.request(put.subject, put.data, block, timeout_s)
-        if _PER_SUBJECT_FULL.encode() in answer.data:
-            # It may be our own first try that stands in the way, at a leader that is cut off and will never keep it.
-            asked = json.dumps({"last_by_subj": put.subject}).encode()
-            found = await self._await(f"{API}.STREAM.MSG.GET.{self.name}", asked, timeout_s)
-            if self._stored(json.loads(found.data)) is None:
-                raise NoResponders
-        return answer
 
     def _refuse(self, error: dict[str, Any]) -> None:
         text, code = str(error.get("description", "")), error.get("err_code")
-        if code in _WRONG_SEQUENCE:
+        if code == _WRONG_SEQUENCE:
             raise Conflict
         if text == _PER_SUBJECT_FULL:
             raise Repeated
+        if code == _IN_PROCESS:
+            raise Overloaded("what this server keeps is being written by others")
         if code in _NO_ROOM or "maximum" in text or "insufficient" in text or "no space" in text:
             log.error("the stream %s takes nothing more: %s", self.name, text)
             raise StorageFull
@@ -215,6 +218,21 @@ class Stream:
         """Returns the last message of a subject, as the stream's leader knows it."""
         return self._stored(await self._api("STREAM.MSG.GET", {"last_by_subj": subject}))
 
+    @property
+    def silent(self) -> bool:
+        """Whether its leader did not answer a moment ago."""
+        return self._asking.silent or self._writing.silent
+
+    async def last_known(self, subject: str) -> tuple[Stored | None, bool]:
+        """Returns the last message of a subject, and whether that is sure: while there is no leader, a replica is
+        believed that has one."""
+        try:
+            answer = await self._api("STREAM.MSG.GET", {"last_by_subj": subject}, once=True)
+        except Overloaded:
+            found = await self.lasts([subject])
+            return (found[0], False) if found else (await self.last(subject), True)
+        return self._stored(answer), True
+
     async def get(self, position: int) -> Stored | None:
         """Returns the message at a position, as the stream's leader knows it."""
         return self._stored(await self._api("STREAM.MSG.GET", {"seq": position}))
@@ -229,7 +247,9 @@ class Stream:
         headers = base64.b64decode(message.get("hdrs") or "")
         return Stored(message["subject"], int(message["seq"]), headers, base64.b64decode(message.get("data") or ""))
 
-    async def page(self, subject: str, after: int, limit: int, max_bytes: int = 0) -> list[Stored]:
+    async def page(
+        self, subject: str, after: int, limit: int, max_bytes: int = 0, *, sure: bool = True
+    ) -> list[Stored]:
         """Returns messages of a subject (``*`` and ``>`` stand for many) behind a position, in their order.
 
         Args:
@@ -237,28 +257,27 @@ class Stream:
             after: the position.
             limit: how many at most.
             max_bytes: about how much at most, but at least one message; 0: as much as there is.
+            sure: whether it is waited for a leader, who knows if there is nothing more; else a replica is believed.
         """
         asked: dict[str, Any] = {"next_by_subj": subject, "seq": after + 1, "batch": limit}
         if max_bytes:
             asked["max_bytes"] = max_bytes
-        while True:
-            found = await self._direct(asked)
-            if found or not self._may_lag():
-                return found
-            await asyncio.sleep(SETTLE_PAUSE_S)
+        found = await self._direct(asked)
+        if found or self.wanted.replicas == 1:
+            return found
+        try:
+            answer = await self._api("STREAM.MSG.GET", {"next_by_subj": subject, "seq": after + 1}, once=not sure)
+        except Overloaded:
+            if sure:
+                raise
+            return []
+        first = self._stored(answer)
+        return [first] if first is not None else []
 
     async def between(self, subject: str, first: int, last: int, limit: int, max_bytes: int) -> list[Stored]:
         """Returns what a replica has of a subject from one position to another, as :meth:`page` does, once."""
         asked = {"next_by_subj": subject, "seq": first, "batch": limit, "max_bytes": max_bytes}
         return [one for one in await self._direct(asked) if one.position <= last]
-
-    def _may_lag(self) -> bool:
-        """Whether a replica may not have the newest yet."""
-        return self.wanted.replicas > 1 and asyncio.get_running_loop().time() - self._written_at < SETTLE_S
-
-    def told(self) -> None:
-        """Something has just been written, here or by another node."""
-        self._written_at = asyncio.get_running_loop().time()
 
     async def lasts(self, subjects: Sequence[str]) -> list[Stored]:
         """Returns the last messages of many subjects, where they have any, in the stream's order."""
@@ -269,14 +288,17 @@ class Stream:
         return found
 
     async def _direct(self, asked: dict[str, Any]) -> list[Stored]:
-        data = json.dumps(asked).encode()
-        answers = await self._insist(
-            lambda patience_s: self.bus.collect(f"{API}.DIRECT.GET.{self.name}", data, max(5.0, patience_s))
-        )
-        status = answers[-1].headers[:12]
-        if status not in (b"NATS/1.0 204", b"NATS/1.0 404"):
-            log.error("the stream %s cannot be read: %s", self.name, answers[-1].headers[:200])
-            raise Internal
+        subject, data = f"{API}.DIRECT.GET.{self.name}", json.dumps(asked).encode()
+
+        async def ask(timeout_s: float) -> list[Answer]:
+            found = await self.bus.collect(subject, data, timeout_s)
+            status = found[-1].headers[:12]
+            if status not in (b"NATS/1.0 204", b"NATS/1.0 404"):
+                log.error("the stream %s cannot be read: %s", self.name, found[-1].headers[:200])
+                raise Internal
+            return found
+
+        answers = await self._reading.insist(ask, READ_AGAIN_S)
         return [
             Stored(
                 header(answer.headers, "Nats-Subject") or "",
@@ -287,8 +309,12 @@ class Stream:
             for answer in answers[:-1]
         ]
 
-    async def heads(self, subject: str) -> list[Stored]:
-        """Returns the messages of a subject without their data, in their order, as the stream's leader has them."""
+    async def heads(self, subject: str, *, once: bool = False) -> AsyncIterator[Stored]:
+        """Yields the messages of a subject without their data, in their order, as the stream's leader has them.
+
+        Raises:
+            Overloaded: it cannot be asked now; with ``once`` it is asked once.
+        """
         consumer = {
             "stream_name": self.name,
             "config": {
@@ -301,23 +327,24 @@ class Stream:
                 "inactive_threshold": int(CONSUMER_S * 1e9),
             },
         }
-        made = self._checked(await self._api("CONSUMER.CREATE", consumer))
+        made = self._checked(await self._api("CONSUMER.CREATE", consumer, once=once))
         name, pending = made["name"], int(made["num_pending"])
-        found: list[Stored] = []
+        count = 0
         pull = json.dumps({"batch": HEADS, "no_wait": True}).encode()
         try:
-            while len(found) < pending:
+            while count < pending:
                 asked = f"{API}.CONSUMER.MSG.NEXT.{self.name}.{name}"
-                answers = await self.bus.collect(asked, pull, most=min(HEADS, pending - len(found)))
+                answers = await self.bus.collect(asked, pull, HEADS_S, min(HEADS, pending - count))
                 more = [one for one in answers if one.reply]
-                found += [Stored(one.subject, _position(one.reply), one.headers, b"") for one in more]
+                for one in more:
+                    yield Stored(one.subject, _position(one.reply), one.headers, b"")
                 if not more:
                     break
+                count += len(more)
         except (BusLost, NoResponders) as error:
             raise Overloaded("what this server keeps cannot be reached now") from error
         finally:
             self._drop(name)
-        return found
 
     def _drop(self, consumer: str) -> None:
         try:
@@ -325,13 +352,16 @@ class Stream:
         except BusDown:
             log.debug("the consumer %s is left to NATS", consumer)
 
-    async def subjects(self, subject: str) -> dict[str, int]:
-        """Returns the subjects that match, with how many messages each has."""
+    async def subjects(self, subject: str, *, once: bool = False) -> dict[str, int]:
+        """Returns the subjects that match, with how many messages each has.
+
+        Raises:
+            Overloaded: that cannot be known now; with ``once`` it is asked once.
+        """
         found: dict[str, int] = {}
         while True:
-            answer = self._checked(
-                await self._api("STREAM.INFO", {"subjects_filter": subject, "offset": len(found)}, timeout_s=30.0)
-            )
+            asked = {"subjects_filter": subject, "offset": len(found)}
+            answer = self._checked(await self._api("STREAM.INFO", asked, once=once, again_s=SLOWLY_S))
             more = answer["state"].get("subjects") or {}
             found.update(more)
             if not more or len(found) >= int(answer.get("total", 0)):
@@ -345,16 +375,16 @@ class Stream:
     # -- asking --------------------------------------------------------------------------------------------------
 
     async def _api(
-        self, what: str, body: dict[str, Any], timeout_s: float = 0.0, tries: int = len(AGAIN_S)
+        self, what: str, body: dict[str, Any], *, once: bool = False, again_s: float = AGAIN_S
     ) -> dict[str, Any]:
-        data = json.dumps(body).encode()
-        subject = f"{API}.{what}.{self.name}"
-        answer = await self._insist(lambda patience_s: self._await(subject, data, max(timeout_s, patience_s)), tries)
-        found: dict[str, Any] = json.loads(answer.data)
-        return found
+        """Asks the stream's leader; what is made, NATS's own leader of all streams makes."""
+        subject, data = f"{API}.{what}.{self.name}", json.dumps(body).encode()
 
-    async def _await(self, subject: str, data: bytes, timeout_s: float) -> Answer:
-        return await self.bus.request(subject, data, timeout_s=timeout_s)
+        async def ask(timeout_s: float) -> dict[str, Any]:
+            return heard(await self.bus.request(subject, data, timeout_s=timeout_s))
+
+        asking = self._making if what.endswith(("CREATE", "UPDATE")) else self._asking
+        return await (asking.once(ask) if once else asking.insist(ask, again_s))
 
     def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
         error = answer.get("error")
@@ -362,23 +392,6 @@ class Stream:
             log.error("the stream %s: %s", self.name, error.get("description"))
             raise Internal
         return answer
-
-    async def _insist(self, ask: Callable[[float], Awaitable[T]], tries: int = len(AGAIN_S)) -> T:
-        """Asks until there is an answer, or for as long as a new leader takes; not at all while NATS is away.
-
-        ``ask`` takes how many seconds an answer is waited for.
-        """
-        if self._closed:
-            raise Internal("the store is closed")
-        for number in range(tries):
-            try:
-                return await ask(PATIENCE_S[min(number, len(PATIENCE_S) - 1)])
-            except (BusLost, NoResponders) as error:
-                log.info("the stream %s does not answer: %s", self.name, error or "it has no leader now")
-                if not self.bus.up and not await self.bus.comes_back(BACK_S):
-                    break
-                await asyncio.sleep(AGAIN_S[min(number, len(AGAIN_S) - 1)])
-        raise Overloaded("what this server keeps cannot be reached now")
 
 
 def _position(reply: str) -> int:

@@ -55,17 +55,15 @@ class Gathering:
     Args:
         bus: the connection.
         alone: writes one message, and returns its position.
-        written: called when some were written as one.
     """
 
-    def __init__(self, bus: Bus, alone: Callable[[Put], Awaitable[int]], written: Callable[[], None]) -> None:
+    def __init__(self, bus: Bus, alone: Callable[[Put], Awaitable[int]]) -> None:
         self.atomic = False
         """Whether several messages can be written as one."""
         self.each_s = 0.0
         """How long a message took, of those that were lately written one by one."""
         self._bus = bus
         self._alone = alone
-        self._written = written
         self._gathered: list[Put] = []
         self._writer: asyncio.Task[None] | None = None
 
@@ -77,12 +75,10 @@ class Gathering:
 
     async def _write(self) -> None:
         """Writes what has gathered while the last was being written, until there is nothing more."""
-        waited = False
         try:
             while self._gathered:
-                if waited:
-                    await self._bus.comes_back(BACK_S)  # they were asked for while it was up
-                some, waited = self._next(), True
+                await self._bus.comes_back(BACK_S)  # from one NATS server to another it takes a moment
+                some = self._next()
                 del self._gathered[: len(some)]
                 if len(some) == 1 or not self._pays(len(some)) or not await self._write_together(some):
                     await self._write_apart(some)
@@ -129,7 +125,6 @@ class Gathering:
             return False
         if answer.get("count") != last:
             return False  # one of them cannot be written: it is to be found which
-        self._written()
         for position, put in enumerate(puts, int(answer["seq"]) - last + 1):
             put.resolve(position)
         return True
