@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from math import inf
 from typing import TYPE_CHECKING
 
 from bester import __version__
@@ -39,6 +40,9 @@ SILENT_S = 5.0
 """How long, before it is taken for gone."""
 PAUSED_S = 1.0
 """A node that was not awake itself for so long has heard nobody, and judges nobody."""
+UNSURE_S = 10.0
+"""How long a type that nobody serves may still get a handler, after a node came or went: handlers attach again, and
+nodes say what they serve."""
 MAX_NODES = 1000
 MAX_TYPES = 1000
 """Of one node."""
@@ -122,6 +126,10 @@ class Members:
                 elif now - member.seen > QUIET_S:
                     member.quiet = True
 
+    def unsure(self) -> None:
+        """From now on, for a while, a type that is not known here may be served somewhere nevertheless."""
+        self.hall.exchange.unsure_until = self.hall.clock() + UNSURE_S if self.bus.up else inf
+
     def leave(self) -> None:
         """Tells the others that this node stops."""
         self._leaving = True
@@ -192,6 +200,7 @@ class Members:
         if member is not None:
             log.info("node %s stops", ascii(node))
             member.hello = Hello(member.hello.version, member.hello.started)
+            self.unsure()
             self._serve(member)
 
     async def _ping(self, member: Member) -> None:
@@ -226,6 +235,7 @@ class Members:
         if len(self._lost) < MAX_NODES:
             self._lost[member.node] = member.hello.started
         log.warning("node %s is taken out: %s", ascii(member.node), why)
+        self.unsure()
         exchange = self.hall.exchange
         exchange.now = self.hall.clock()
         for handler in [one for one in exchange.handlers if isinstance(one, ElsewhereHandler)]:
