@@ -7,7 +7,9 @@ from tests.nats import PATIENCE_S, NatsServer
 from tests.nodes.nodes import joined, node, nodes, others, serves, turn
 from tests.server.peers import until
 
+from bester import __version__
 from bester.cluster.items import Hello
+from bester.server import problems
 from bester.server.nodes import members
 
 
@@ -78,3 +80,32 @@ async def test_a_node_that_starts_does_not_know_who_serves_what(nats: NatsServer
         t = await a.login("t")
         t.ask("chat", "1")
         assert await t.bad("1") == "handlerUnavailable"
+
+
+async def test_nodes_that_are_too_far_apart_are_a_problem_of_the_older_one(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        major, minor = (int(part) for part in __version__.split(".")[:2])
+        for version, told in ((f"{major}.{minor + 1}.7", False), (f"{major}.{minor + 2}.0", True)):
+            hello = others(a)["n1"].hello
+            joined(a).members.met("n1", Hello(version, hello.started, hello.types))
+            found = [row for row in problems.own(a.hall) if row["what"] == "release"]
+            assert [row["name"] for row in found] == ([version] if told else [])
+        assert f"is that of n1, and this node has {__version__}" in found[0]["detail"]
+        assert problems.own(b.hall) == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "told"),
+    [
+        ("0.9.0", "0.10.3", False),
+        ("0.9.0", "0.11.0", True),
+        ("0.11.0", "0.9.0", False),
+        ("1.2.0", "2.0.0", True),
+        ("2.0.0", "1.9.0", False),
+        ("1.2.0rc1", "1.2.0", False),
+        ("1.2.0", "", False),
+        ("1.2.0", "9" * 5000 + ".1", False),
+    ],
+)
+def test_one_minor_release_and_the_next_run_together(ours: str, other: str, told: bool) -> None:
+    assert problems.too_new(ours, other) is told

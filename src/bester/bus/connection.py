@@ -98,6 +98,7 @@ class Bus:
         """The last thing that nats-py reported."""
         self._denied: list[str] = []
         """What NATS has forbidden."""
+        self._checking = False
         self._refused = asyncio.Event()
         """Whether a server did not let us in."""
 
@@ -140,8 +141,10 @@ class Bus:
         Raises:
             BadConfiguration: NATS has forbidden something.
         """
+        self._checking = True
         with suppress(BusDown, BusLost, NoResponders):
             await self.request(subject, b"", timeout_s=PERMITTED_S)
+        self._checking = False
         if self._denied:
             raise BadConfiguration(f"NATS does not permit what nodes do: {self._denied[0]}; {NEEDED}")
 
@@ -188,7 +191,8 @@ class Bus:
         self._error = str(error) or type(error).__name__
         if is_denied(self._error) and self._error not in self._denied and len(self._denied) < MAX_DENIED:
             self._denied.append(self._error)
-            log.error("NATS refuses something: %s; %s", self._error, NEEDED)
+            if not self._checking:
+                log.error("NATS refuses something: %s; %s", self._error, NEEDED)
         if "authorization" in self._error.lower():
             self._refused.set()
             if self._client is not None and not self.up:

@@ -64,6 +64,8 @@ class Member:
         self.pinging = False
         self.quiet = False
         """Whether it has said nothing for a while."""
+        self.stops = False
+        """Whether it has said so."""
 
 
 class Members:
@@ -199,6 +201,7 @@ class Members:
         member = self.others.get(node)
         if member is not None:
             log.info("node %s stops", ascii(node))
+            member.stops = True
             member.hello = Hello(member.hello.version, member.hello.started)
             self.unsure()
             self._serve(member)
@@ -234,7 +237,8 @@ class Members:
         del self.others[member.node]
         if len(self._lost) < MAX_NODES:
             self._lost[member.node] = member.hello.started
-        log.warning("node %s is taken out: %s", ascii(member.node), why)
+        level = logging.INFO if member.stops else logging.WARNING
+        log.log(level, "node %s is taken out: %s", ascii(member.node), why)
         self.unsure()
         exchange = self.hall.exchange
         exchange.now = self.hall.clock()
