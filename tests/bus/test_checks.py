@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tests.nats import NatsServer
 
-from bester.bus import checks, connection
-from bester.bus.connection import Bus, BusOptions
+from bester.bus import checks, connection, entering
+from bester.bus.connection import Bus
+from bester.bus.entering import BusOptions
 from bester.errors import BadConfiguration
 
 nkeys = pytest.importorskip("nkeys", reason="nkeys is not installed")
@@ -55,7 +56,7 @@ async def test_a_node_enters_with_an_nkey(tmp_path: Path) -> None:
 async def test_no_password_goes_to_a_server_without_the_tls_that_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "CONNECT_S", 0.3)
+    monkeypatch.setattr(entering, "CONNECT_S", 0.3)
     server = NatsServer(tmp_path / "nats", 'authorization: {user: "bester", password: "sesame"}', jetstream=False)
     try:
         url = server.url.replace("nats://", "tls://")
