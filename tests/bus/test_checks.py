@@ -35,6 +35,7 @@ async def test_a_file_that_has_no_seed_is_told_before_anything_is_sent(tmp_path:
     path.unlink()
     assert "cannot be read: No such file" in await refusal(BusOptions(where, nkey=path))
     assert "cannot be read: No such file" in await refusal(BusOptions(where, credentials=path))
+    assert f"cluster.ca: {path} cannot be read: No such file" in await refusal(BusOptions(where, ca=path))
 
 
 async def test_a_node_enters_with_an_nkey(tmp_path: Path) -> None:

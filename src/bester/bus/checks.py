@@ -28,6 +28,9 @@ def check_secrets(options: BusOptions) -> None:
     Raises:
         BadConfiguration: one cannot be read, or has something else in it.
     """
+    for name in ("ca", "certificate", "key"):
+        if (path := getattr(options, name)) is not None:
+            _read(f"cluster.{name}", path)
     if options.nkey is not None:
         _check_seed("cluster.nkey", options.nkey, _read("cluster.nkey", options.nkey).strip())
     if options.credentials is not None:
