@@ -29,6 +29,7 @@ async def nodes(nats: NatsServer, many: int = 2, **overrides: Any) -> AsyncItera
         for stage in stages:
             while len(others(stage)) < many - 1:
                 await turn(stage)
+            stage.hall.exchange.unsure_until = 0.0  # as if it had been there for a while
         yield stages
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from tests.nats import NatsServer
-from tests.nodes.nodes import joined, nodes, others, serves
+import pytest
+from tests.nats import PATIENCE_S, NatsServer
+from tests.nodes.nodes import joined, node, nodes, others, serves, turn
 from tests.server.peers import until
 
+from bester import __version__
 from bester.cluster.items import Hello
+from bester.server import problems
+from bester.server.nodes import members
 
 
 async def test_a_node_that_comes_again_under_its_name_is_another_one(nats: NatsServer) -> None:
@@ -40,3 +44,68 @@ async def test_what_was_under_way_at_a_node_that_lost_nats_is_not_waited_for(nat
         t.ask("work", "2")
         work.answer(await work.get(), {"type": "done"})
         await t.good("2")
+
+
+async def test_a_type_that_nobody_serves_may_get_a_handler_soon_after_a_node_came_or_went(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nodes(nats) as (a, b):
+        chat = await b.attach("chat")
+        await serves(a, "chat")
+        t = await a.login("t")
+
+        async def code() -> str:
+            t.ask("chat", "1")
+            return str(await t.bad("1"))
+
+        joined(b).members.leave()
+        joined(b).post.flush()
+        await serves(a, "chat", available=False)
+        assert await code() == "handlerUnavailable"
+        a.hall.exchange.unsure_until = 0.0
+        assert await code() == "noHandler"
+        nats.kill()
+        monkeypatch.setattr(members, "UNSURE_S", 0.0)
+        while joined(a).bus.up:
+            await turn(a)
+        assert await code() == "handlerUnavailable"
+        nats.start()
+        assert await joined(a).bus.comes_back(PATIENCE_S)
+        assert await code() == "noHandler"
+        del chat
+
+
+async def test_a_node_that_starts_does_not_know_who_serves_what(nats: NatsServer) -> None:
+    async with node(nats.url, "alone.example", "n0") as a:
+        t = await a.login("t")
+        t.ask("chat", "1")
+        assert await t.bad("1") == "handlerUnavailable"
+
+
+async def test_nodes_that_are_too_far_apart_are_a_problem_of_the_older_one(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        major, minor = (int(part) for part in __version__.split(".")[:2])
+        for version, told in ((f"{major}.{minor + 1}.7", False), (f"{major}.{minor + 2}.0", True)):
+            hello = others(a)["n1"].hello
+            joined(a).members.met("n1", Hello(version, hello.started, hello.types))
+            found = [row for row in problems.own(a.hall) if row["what"] == "release"]
+            assert [row["name"] for row in found] == ([version] if told else [])
+        assert f"is that of n1, and this node has {__version__}" in found[0]["detail"]
+        assert problems.own(b.hall) == []
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "told"),
+    [
+        ("0.9.0", "0.10.3", False),
+        ("0.9.0", "0.11.0", True),
+        ("0.11.0", "0.9.0", False),
+        ("1.2.0", "2.0.0", True),
+        ("2.0.0", "1.9.0", False),
+        ("1.2.0rc1", "1.2.0", False),
+        ("1.2.0", "", False),
+        ("1.2.0", "9" * 5000 + ".1", False),
+    ],
+)
+def test_one_minor_release_and_the_next_run_together(ours: str, other: str, told: bool) -> None:
+    assert problems.too_new(ours, other) is told

@@ -284,7 +284,7 @@ PACKAGED = (
 
 
 def test_the_packaged_units_are_what_bester_prints() -> None:
-    assert (PACKAGING / "bester.service").read_text() == service.unit(*PACKAGED)
+    assert (PACKAGING / "bester.service").read_text() == service.unit(*PACKAGED[:4])
     assert (PACKAGING / "bester-gadget@.service").read_text() == service.gadget_unit(*PACKAGED)
 
 
@@ -296,10 +296,11 @@ def test_the_unit_of_a_folder(commands: Commands) -> None:
     assert "/tmp" in refused.stderr
     home = Path("/home/t/50% $bester")
     with pytest.raises(ValueError, match="white space"):
-        service.unit(home, home / "c", "t", {home}, PACKAGED[4])
+        service.unit(home, home / "c", "t", {home})
     home = Path("/home/t/50%$b")
-    text = service.unit(home, home / "c", "t", {home, Path("/run/bester")}, PACKAGED[4])
-    assert "ExecStart=/home/t/50%%$$b/besterd /home/t/50%%$$b/c\n" in text
+    text = service.unit(home, home / "c", "t", {home, Path("/run/bester")}, 3)
+    assert "ExecStart=/home/t/50%%$$b/besterd --nodes 3 /home/t/50%%$$b/c\n" in text
+    assert "ExecReload=/home/t/50%%$$b/bester reload --nodes --config /home/t/50%%$$b/c\n" in text
     assert "ReadWritePaths=/home/t/50%%$$b\n" in text
     assert "ProtectHome=read-only\n" in text
     assert "StateDirectory" not in text

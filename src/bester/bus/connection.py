@@ -10,8 +10,10 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bester.bus.checks import NEEDED, check_release, check_secrets, is_denied, what_to_check
 from bester.bus.entering import BusOptions, CannotEnter, arguments, enter, shown
 from bester.errors import BadConfiguration, Overloaded
 from bester.timeouts import within
@@ -30,6 +32,10 @@ MAX_PINGS = 2
 REQUEST_S = 5.0
 SWEEP_S = 0.25
 _STATUS = b"NATS/1.0 "
+PERMITTED_S = 2.0
+"""How long the answer to what nobody may forbid a node is waited for."""
+MAX_DENIED = 20
+"""How many subjects that a node may not use are remembered."""
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """What may wait for a NATS server that reads too slowly; beyond it, what is asked is refused."""
 
@@ -90,6 +96,9 @@ class Bus:
         self._closed = False
         self._error = ""
         """The last thing that nats-py reported."""
+        self._denied: list[str] = []
+        """What NATS has forbidden."""
+        self._checking = False
         self._refused = asyncio.Event()
         """Whether a server did not let us in."""
 
@@ -105,17 +114,39 @@ class Bus:
             from bester.bus.wire import WireClient
         except ImportError as error:
             raise BadConfiguration("cluster needs a package that is missing: pip install 'bester[cluster]'") from error
+        check_secrets(self.options)
         client = WireClient()
         try:
             await enter(client, self._arguments(), self._refused)
         except CannotEnter as error:
-            what = "cluster.user, password, token or credentials" if self._refused.is_set() else "cluster.nats"
+            refused = self._refused.is_set()
+            text = self._error if refused else str(error)
             where = ", ".join(shown(server) for server in self.options.servers)
-            raise BadConfiguration(f"NATS at {where} cannot be used: {error}; check {what}") from error
+            what = what_to_check(text, refused)
+            raise BadConfiguration(f"NATS at {where} cannot be used: {text}; check {what}") from error
         self._client = client
         self.up = True
         self.listen(f"{self.inbox}.*", self._answered)
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+        try:
+            check_release(client.release)
+            await self.check_permitted("$JS.API.INFO")
+        except BadConfiguration:
+            await self.close()
+            raise
+
+    async def check_permitted(self, subject: str) -> None:
+        """Sees that this node may ask on a subject, and hear the answer; whether one comes is another matter.
+
+        Raises:
+            BadConfiguration: NATS has forbidden something.
+        """
+        self._checking = True
+        with suppress(BusDown, BusLost, NoResponders):
+            await self.request(subject, b"", timeout_s=PERMITTED_S)
+        self._checking = False
+        if self._denied:
+            raise BadConfiguration(f"NATS does not permit what nodes do: {self._denied[0]}; {NEEDED}")
 
     async def close(self) -> None:
         """Sends what was published, and lets go; the second time it does nothing."""
@@ -155,7 +186,13 @@ class Bus:
         return "" if self.up else self._error
 
     async def _failed(self, error: Exception) -> None:
+        if self._refused.is_set() and not self.up:
+            return  # what follows is the end of that connection
         self._error = str(error) or type(error).__name__
+        if is_denied(self._error) and self._error not in self._denied and len(self._denied) < MAX_DENIED:
+            self._denied.append(self._error)
+            if not self._checking:
+                log.error("NATS refuses something: %s; %s", self._error, NEEDED)
         if "authorization" in self._error.lower():
             self._refused.set()
             if self._client is not None and not self.up:

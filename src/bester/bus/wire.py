@@ -3,7 +3,7 @@
 A subscription of nats-py has a queue of its own, and a task where it has a callback; a server with ten thousand
 accounts online has as many subscriptions. A :class:`Listening` is only looked up and called. All that is used of
 nats-py beyond its public interface is in this file: ``_subs`` and what becomes of them after a reconnection and at the
-end, ``_process_msg``, ``_pending`` with its flusher, and the task that connects again.
+end, ``_process_msg``, ``_connect_command``, ``_pending`` with its flusher, and the task that connects again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nats.aio.client import Client
+from nats.errors import Error
 
 Heard = Callable[[str, str, bytes, bytes], None]
 """Called with subject, subject for replies (or ``""``), header block (or ``b""``) and data."""
@@ -97,9 +98,23 @@ class WireClient(Client):
             queue.put_nowait(asyncio.get_running_loop().create_future())
 
     @property
+    def release(self) -> str:
+        """That of the NATS server."""
+        return str(self._server_info.get("version", ""))
+
+    @property
     def unsent_bytes(self) -> int:
         """What waits for the socket."""
         return int(self._pending_data_size)
+
+    def _connect_command(self) -> bytes:
+        """Sees that a connection is encrypted where that is wanted: nats-py would give the password to any server
+        that says it has no TLS."""
+        server = self._current_server
+        wanted = self.options.get("tls") is not None or (server is not None and server.uri.scheme == "tls")
+        if wanted and not self._server_info.get("tls_required"):
+            raise Error("the server has no TLS, which tls:// and cluster.ca and certificate want")
+        return super()._connect_command()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         listening = self._subs.get(sid)

@@ -25,7 +25,9 @@ def reload(
     refused = [row for row in result.get("nodes", ()) if "error" in row]
     for row in refused:
         warn(f"node {row['node']}: nothing has changed: {row['error']['message']}")
-    say("the configuration was reloaded" + (", but not everywhere" if refused else ""))
+    done = len(result.get("nodes", ())) - len(refused)
+    where = f" at {done} node(s)" if nodes and result.get("nodes") else ""
+    say(f"the configuration was reloaded{where}" + (", but not everywhere" if refused else ""))
     if result["restartNeeded"]:
         say("these take effect at the next start: " + ", ".join(result["restartNeeded"]))
     if refused:

@@ -28,6 +28,9 @@ def service(
     gadgets: Annotated[
         bool, typer.Option("--gadgets", help="The unit for ready-made handlers beside it: bester-gadget@NAME.")
     ] = False,
+    nodes: Annotated[
+        int, typer.Option("--nodes", metavar="N", min=0, max=64, help="Run it as N nodes; 0: as one server.")
+    ] = 0,
     config: ConfigOption = None,
 ) -> None:
     """Print the systemd unit of a server. It has the paths of its configuration and of this installation.
@@ -39,15 +42,15 @@ def service(
     written = [loaded.storage.path, loaded.storage.receipts, loaded.control.address, loaded.handlers.address]
     written += [loaded.informer.address, *(Path(one.address) for one in loaded.listeners() if one.kind == "unix")]
     folders = {loaded.base, *(path.parent for path in written)}
-    made = gadget_unit if gadgets else unit
     sockets = (loaded.handlers.address, loaded.informer.address)
+    place = (Path(sys.executable).parent, loaded.path.absolute(), user, folders)
     try:
-        print(made(Path(sys.executable).parent, loaded.path.absolute(), user, folders, sockets), end="")
+        print(gadget_unit(*place, sockets) if gadgets else unit(*place, nodes), end="")
     except ValueError as error:
         fail(str(error), USAGE)
 
 
-def unit(bin: Path, config: Path, user: str, folders: Iterable[Path], sockets: tuple[Path, Path]) -> str:
+def unit(bin: Path, config: Path, user: str, folders: Iterable[Path], nodes: int = 0) -> str:
     """Returns the server's unit.
 
     Args:
@@ -55,13 +58,14 @@ def unit(bin: Path, config: Path, user: str, folders: Iterable[Path], sockets: t
         config: the configuration.
         user: whom the server runs as.
         folders: where it writes.
-        sockets: those for handlers and for questions about the server, of which nothing is said here.
+        nodes: how many nodes share its ports; 0: it is one process.
 
     Raises:
         ValueError: a path or name that a unit cannot have.
     """
     return _UNIT.format(
-        besterd=_word(bin / "besterd"),
+        besterd=_word(bin / "besterd") + (f" --nodes {nodes}" if nodes else ""),
+        all=" --nodes" if nodes else "",
         bester=_word(bin / "bester"),
         config=_word(config),
         base=_word(config.parent),
@@ -73,7 +77,10 @@ def unit(bin: Path, config: Path, user: str, folders: Iterable[Path], sockets: t
 
 
 def gadget_unit(bin: Path, config: Path, user: str, folders: Iterable[Path], sockets: tuple[Path, Path]) -> str:
-    """Returns the template of the units of ready-made handlers; arguments and errors as in :func:`unit`."""
+    """Returns the template of the units of ready-made handlers; arguments and errors as in :func:`unit`.
+
+    ``sockets`` are those for handlers and for questions about the server.
+    """
     handlers, informer = sockets
     return _GADGET.format(
         bester=_word(bin / "bester"),
@@ -153,7 +160,7 @@ StartLimitIntervalSec=0
 # do, too, without ExecReload.
 Type=notify
 ExecStart={besterd} {config}
-ExecReload={bester} reload --config {config}
+ExecReload={bester} reload{all} --config {config}
 WorkingDirectory={base}
 User={user}
 Restart=on-failure

@@ -159,6 +159,7 @@ def tables(found: dict[str, Any]) -> Group:
 
 def _nodes(rows: list[dict[str, Any]]) -> Table:
     table = _table("nodes", "node", "release", "running", "sessions", "connections", "good", "bad", "problems")
+    table.columns[0].no_wrap = True  # a name that is cut off is nobody's
     for row in rows:
         if row.get("missing"):
             cells: tuple[Any, ...] = (row["node"], row["version"] or "", "does not answer")

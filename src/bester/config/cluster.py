@@ -40,7 +40,7 @@ Replicas = Annotated[int, AfterValidator(_replicas)]
 
 
 class Cluster(Block):
-    """How a node reaches the others: over NATS with JetStream, 2.11 or later."""
+    """How a node reaches the others: over NATS with JetStream, 2.12 or later."""
 
     nats: Annotated[tuple[NatsUrl, ...], Field(strict=False)] = field(
         ...,

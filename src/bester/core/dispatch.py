@@ -16,7 +16,7 @@ from bester.core.limits import Limits
 from bester.core.route import Trail
 from bester.core.traces import Traces
 from bester.core.work import AskElsewhere, CallClassic, Effect, Envelope, Pause, Relayed, Request, Resume
-from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable, NotAllowed
+from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable, NoHandler, NotAllowed
 from bester.protocol import frames
 from bester.protocol.messages import NULL
 
@@ -37,6 +37,8 @@ class Dispatch:
         self.now = 0.0
         """The server's clock in seconds, set by the server before each batch."""
         self.types: dict[str, HandlerType] = {}
+        self.unsure_until = 0.0
+        """Until when a type that is not known here may have a handler at another node, or soon."""
         self.handlers: list[AttachedHandler] = []
         self.dirty: list[Endpoint] = []
         self.effects: list[Effect] = []
@@ -56,6 +58,12 @@ class Dispatch:
     def not_asked(self, request: Request) -> None:
         """Nobody can be asked what would be done in a dry run."""
         raise AssertionError
+
+    def no_handler(self) -> BesterError:
+        """Returns why a message of a type that is not known here has no handler."""
+        if self.now < self.unsure_until:
+            return HandlerUnavailable("no handler serves this type at a node that can be reached now")
+        return NoHandler()
 
     def traceparent(self, envelope: Envelope, place: int = 0) -> str:
         """Returns a message's W3C traceparent: that which came with it, or its own.

@@ -13,7 +13,7 @@ from bester.core.endpoints import Session
 from bester.core.handlers import HandlerType
 from bester.core.route import Trail, place_of
 from bester.core.work import Envelope, Forward, Request
-from bester.errors import BadAddress, BadResponse, InvalidName, NoHandler, TooManyHops, UnknownAccount
+from bester.errors import BadAddress, BadResponse, InvalidName, TooManyHops, UnknownAccount
 from bester.protocol import frames
 from bester.protocol.addresses import parse_address
 from bester.protocol.messages import NOTHING, NULL, Command, HandlerMessage, OutgoingPayload
@@ -149,7 +149,7 @@ class Execution(Delivering):
     def _send_handler(self, envelope: Envelope, type: str, data: Raw, hops: int, place: str) -> None:
         handlers = self.types.get(type)
         if handlers is None:
-            self.note(envelope, NoHandler())
+            self.note(envelope, self.no_handler())
         elif hops > self.limits.max_hops:
             self.note(envelope, TooManyHops())
         else:

@@ -15,7 +15,7 @@ from bester.core.once import OnceRecord
 from bester.core.repeats import Repeats
 from bester.core.route import Trail
 from bester.core.work import Envelope, Request, Waiting
-from bester.errors import BesterError, NoHandler, NotAllowed, ShuttingDown, TooManyHops
+from bester.errors import BesterError, NotAllowed, ShuttingDown, TooManyHops
 from bester.protocol.messages import Payload
 
 
@@ -117,7 +117,7 @@ class Intake(Repeats):
 
     def _refusal(self, origin: Endpoint, handlers: HandlerType | None, hops: int) -> BesterError | None:
         if handlers is None:
-            return NoHandler()
+            return self.no_handler()
         if handlers.rules.allow is not None and not _allowed(handlers.rules.allow, origin):
             return NotAllowed("this sender may not send this type")
         if self.draining:

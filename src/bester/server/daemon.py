@@ -143,7 +143,7 @@ class Server:
         config = self.config
         if self._bus is not None and hall.nodes is not None:
             await self._bus.open()
-            hall.nodes.open()
+            await hall.nodes.open()
         await hall.accounts.open()
         await hall.messages.open()
         if hall.nodes is not None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from bester import __version__
 from bester.errors import BesterError
 from bester.server.sampling import disk
 from bester.timeouts import within
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.problems")
 
-KINDS = ("bus", "certificate", "deadLetters", "disk", "handler", "loop", "mailbox", "node", "queue", "store")
+KINDS = ("bus", "certificate", "deadLetters", "disk", "handler", "loop", "mailbox", "node", "queue", "release", "store")
 """What ``what`` can be."""
 LOOK_S = 10.0
 REMIND_S = 24 * 60 * 60.0
@@ -40,6 +42,10 @@ OLD_S = 86_400.0
 """How old what waits for another server may be."""
 SLOW_LOOP_S = 1.0
 MAX_PROBLEMS = 100
+MAX_NAMED = 10
+MAX_SHOWN = 40
+"""Characters of what another node calls its release."""
+_RELEASE = re.compile(r"(\d{1,9})\.(\d{1,9})\b")
 
 Problem = dict[str, Any]
 """``{"what", "name", "detail", "since"?}``, with times in seconds since 1970."""
@@ -114,7 +120,7 @@ def own(hall: Hall) -> list[Problem]:
     """Returns those of this process and its machine."""
     if hall.nodes is None:
         return _certificates(hall) + _disk(hall) + _loop(hall) + _handlers(hall)
-    return _certificates(hall) + _bus(hall.nodes) + _loop(hall) + _handlers(hall)
+    return _certificates(hall) + _bus(hall.nodes) + _releases(hall.nodes) + _loop(hall) + _handlers(hall)
 
 
 async def kept(hall: Hall) -> list[Problem]:
@@ -155,6 +161,32 @@ def _bus(nodes: Nodes) -> list[Problem]:
     why = f" ({nodes.bus.why})" if nodes.bus.why else ""
     detail = f"cannot be reached: nothing is kept, and this node is on its own{why}"
     return [{"what": "bus", "name": "NATS", "detail": detail}]
+
+
+def _releases(nodes: Nodes) -> list[Problem]:
+    """Nodes that are newer than this one by more than what can run together; the older one says so."""
+    found: dict[str, list[str]] = {}
+    for member in nodes.members.others.values():
+        if too_new(__version__, member.hello.version):
+            found.setdefault(member.hello.version[:MAX_SHOWN], []).append(member.node)
+    rule = "only one minor release and the next one can run together"
+    return [
+        {
+            "what": "release",
+            "name": version,
+            "detail": f"is that of {', '.join(sorted(names)[:MAX_NAMED])}, and this node has {__version__}: {rule}",
+        }
+        for version, names in sorted(found.items())
+    ]
+
+
+def too_new(ours: str, other: str) -> bool:
+    """Whether a release is newer than ours by more than a minor release; of what is no release, nothing is known."""
+    numbers = [_RELEASE.match(one) for one in (ours, other)]
+    if not all(numbers):
+        return False
+    (major, minor), (other_major, other_minor) = ((int(one[1]), int(one[2])) for one in numbers if one)
+    return other_major > major or (other_major == major and other_minor > minor + 1)
 
 
 def _loop(hall: Hall) -> list[Problem]:

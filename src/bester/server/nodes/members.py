@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from math import inf
 from typing import TYPE_CHECKING
 
 from bester import __version__
@@ -39,6 +40,9 @@ SILENT_S = 5.0
 """How long, before it is taken for gone."""
 PAUSED_S = 1.0
 """A node that was not awake itself for so long has heard nobody, and judges nobody."""
+UNSURE_S = 10.0
+"""How long a type that nobody serves may still get a handler, after a node came or went: handlers attach again, and
+nodes say what they serve."""
 MAX_NODES = 1000
 MAX_TYPES = 1000
 """Of one node."""
@@ -60,6 +64,8 @@ class Member:
         self.pinging = False
         self.quiet = False
         """Whether it has said nothing for a while."""
+        self.stops = False
+        """Whether it has said so."""
 
 
 class Members:
@@ -121,6 +127,10 @@ class Members:
                     self._forget(member, "it answers nothing any more")
                 elif now - member.seen > QUIET_S:
                     member.quiet = True
+
+    def unsure(self) -> None:
+        """From now on, for a while, a type that is not known here may be served somewhere nevertheless."""
+        self.hall.exchange.unsure_until = self.hall.clock() + UNSURE_S if self.bus.up else inf
 
     def leave(self) -> None:
         """Tells the others that this node stops."""
@@ -191,7 +201,9 @@ class Members:
         member = self.others.get(node)
         if member is not None:
             log.info("node %s stops", ascii(node))
+            member.stops = True
             member.hello = Hello(member.hello.version, member.hello.started)
+            self.unsure()
             self._serve(member)
 
     async def _ping(self, member: Member) -> None:
@@ -225,7 +237,9 @@ class Members:
         del self.others[member.node]
         if len(self._lost) < MAX_NODES:
             self._lost[member.node] = member.hello.started
-        log.warning("node %s is taken out: %s", ascii(member.node), why)
+        level = logging.INFO if member.stops else logging.WARNING
+        log.log(level, "node %s is taken out: %s", ascii(member.node), why)
+        self.unsure()
         exchange = self.hall.exchange
         exchange.now = self.hall.clock()
         for handler in [one for one in exchange.handlers if isinstance(one, ElsewhereHandler)]:

@@ -124,11 +124,11 @@ class Nodes:
         self._peers: dict[str, NodePeer] = {}
         """Nodes that asked for something before they said who they are, until they have all that they asked for."""
 
-    def open(self) -> None:
+    async def open(self) -> None:
         """Begins to hear the others.
 
         Raises:
-            BadConfiguration: NATS takes no messages that are large enough.
+            BadConfiguration: NATS takes no messages that are large enough, or forbids them.
         """
         needed = self.hall.config.limits.max_message + ROOM_BYTES
         if self.bus.max_payload < needed:
@@ -137,9 +137,11 @@ class Nodes:
                 f"{needed}: set max_payload in their configuration, or a smaller limits.maxMessage"
             )
         subjects = self.post.subjects
+        self.members.unsure()
         self.bringing.open()
         self.bus.listen(subjects.all, self._heard)
         self.bus.listen(subjects.node(self.name), self._heard)
+        await self.bus.check_permitted(subjects.node(self.name))  # a ping, which this node answers itself
         self.bus.changed.append(self._bus_changed)
         self.hall.presence_watchers += [self.sharing.presence_changed, self.watching.presence_changed]
         log.info("this is node %s", ascii(self.name))
@@ -177,6 +179,7 @@ class Nodes:
 
     def _bus_changed(self, up: bool) -> None:
         self.hall.exchange.now = self.hall.clock()
+        self.members.unsure()
         if up:
             self.members.sweep(self.hall.exchange.now)
             self.bringing.bus_up()

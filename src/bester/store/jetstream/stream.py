@@ -133,10 +133,10 @@ class Stream:
             )
         if "error" in made:
             text = made["error"].get("description", "")
-            raise BadConfiguration(
-                f"the stream {self.name} cannot be used: {text}; cluster.replicas must not be more than the NATS "
-                "servers, which need room on their disks"
-            )
+            hint = "cluster.replicas must not be more than the NATS servers, which need room on their disks"
+            if "not enabled" in text:
+                hint = "JetStream must be on for the account that nodes enter"
+            raise BadConfiguration(f"the stream {self.name} cannot be used: {text}; {hint}")
         self.gathering.atomic = made.get("config", {}).get("allow_atomic") is True
 
     def close(self) -> None:

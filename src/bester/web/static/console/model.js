@@ -143,12 +143,13 @@ const PROBLEMS = {
   store: ["The store", null],
   bus: ["The nodes' connection:", null],
   node: ["The node", null],
+  release: ["The release", null],
 };
 
 function toProblem({ what, name, detail, since, node }) {
   const [words, view] = PROBLEMS[what] ?? [what, null];
   const error =
-    ["disk", "store", "deadLetters", "handler", "bus", "node"].includes(what) ||
+    ["disk", "store", "deadLetters", "handler", "bus", "node", "release"].includes(what) ||
     (what === "certificate" && since !== undefined);
   const mark = ["mailbox", "store", "node"].includes(what) ? " –" : ":";
   const where = node && what !== "node" ? ` (node ${node})` : "";
