@@ -7,7 +7,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from msgspec import Raw
 from tests.core.conftest import DONE, World, acking, clients
 
@@ -134,6 +134,7 @@ def test_an_answer_that_asks_for_nothing_is_done_there(two: Two) -> None:
     two.send(1)
     two.reach_b()
     two.answer(DONE)
+    assert [isinstance(one.envelope, Relayed) and one.envelope.carried for one in two.to_a] == [True]
     two.reach_a()
     assert two.a.code(two.t) == ""
     assert two.a.at_rest(two.t)
@@ -202,12 +203,17 @@ def test_what_went_back_is_forgotten_in_time(two: Two) -> None:
     assert len(two.peer.left) == 1
 
 
-steps = st.lists(
-    st.sampled_from(["plain", "traced", "here", "with reply", "both", "to b", "to b", "to a", "to a"]), max_size=60
-)
+ANSWERS = {
+    "there": [clients("g")],
+    "with reply": [clients("g"), {"type": "reply"}],
+    "reply": [{"type": "reply"}],
+    "done": [DONE],
+}
+steps = st.lists(st.sampled_from(["plain", "plain", "traced", *ANSWERS, "to b", "to b", "to a", "to a"]), max_size=60)
 
 
 @given(steps)
+@example(["plain", "plain", "to b", "reply", "to a", "plain"])
 def test_the_order_of_a_sender_is_kept(does: list[str]) -> None:
     two = Two()
     g = two.b.session("g")
@@ -220,14 +226,15 @@ def test_the_order_of_a_sender_is_kept(does: list[str]) -> None:
             two.reach_b()
         elif step == "to a" and two.to_a:
             two.reach_a()
-        elif two.requests and step in ("here", "with reply", "both"):
-            two.answer(*{"here": [clients("g")], "with reply": [clients("g"), {"type": "reply"}]}.get(step, [DONE]))
+        elif two.requests and step in ANSWERS:
+            two.answer(*ANSWERS[step])
     two.drain(clients("g"))
     numbers = [data for _, data in two.b.received(g)]
     assert numbers == sorted(numbers)
     assert two.a.at_rest(two.t)
     assert two.b.at_rest(two.peer)
-    assert two.t.order is None or two.t.order.left == 0
+    order = two.t.order
+    assert order is None or (order.left, order.asked, order.older) == (0, 0, 0)
 
 
 # -- what takes a while -----------------------------------------------------------------------------------------------

@@ -291,9 +291,10 @@ class Dispatch:
         order = origin.order
         if order is None:
             order = origin.order = Order(number)
-        if envelope.plain and not order.left:
+        if envelope.plain and not order.left and not order.older:
+            order.asked += 1
+            request.epoch = asked.epoch = order.epoch
             asked.order = order.number
-            asked.epoch = order.epoch
         else:
             self.leave_here(envelope, order)
         self.effects.append(asked)

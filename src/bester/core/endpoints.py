@@ -23,10 +23,10 @@ class Order:
 
     Such a node carries out by itself what an answer says (:mod:`bester.core.nodes`), but leaves some to this one. What
     is carried out there must not overtake what was left: so nothing is to be carried out there while something that was
-    left is under way, and what had been asked before that was known is recognised by its epoch.
+    left is under way, or may yet be left. What had been asked before that was known is recognised by its epoch.
     """
 
-    __slots__ = ("epoch", "left", "number")
+    __slots__ = ("asked", "epoch", "left", "number", "older")
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -35,6 +35,23 @@ class Order:
         """Larger each time that something was left unexpectedly."""
         self.left = 0
         """How many messages are under way that this node carries out."""
+        self.asked = 0
+        """How many requests are outstanding that may be carried out there."""
+        self.older = 0
+        """How many are of an earlier epoch, and so may be left."""
+
+    def begin(self) -> None:
+        """Something was left unexpectedly: so may be all that is outstanding."""
+        self.epoch += 1
+        self.older += self.asked
+        self.asked = 0
+
+    def answered(self, epoch: int) -> None:
+        """A request of this epoch has its answer, or will have none."""
+        if epoch == self.epoch:
+            self.asked -= 1
+        else:
+            self.older -= 1
 
 
 class Endpoint:

@@ -61,7 +61,7 @@ class Exchange(Intake, ForNodes):
             self.counters.drops.count(Drop.ANSWER_LATE)
             return
         if handler.elsewhere:
-            self.left_here(request.envelope)
+            self.left_here(request)
         self._answered(request, message)
         for handlers in handler.types:
             if handlers.ready:
@@ -153,6 +153,8 @@ class Exchange(Intake, ForNodes):
 
     def fail(self, request: Request, error: BesterError) -> None:
         handlers = request.handlers
+        if request.epoch:
+            self.answered_in_order(request)
         if request.step is not None:
             request.step.end(self.now, error.code)
         handlers.tally.failed += 1

@@ -112,6 +112,8 @@ class ForNodes(Execution):
         if node.left and node.left.get(envelope.order, (0,))[0] >= envelope.epoch:
             return False
         for command in commands:
+            if command.type == "done":
+                continue
             if command.type != "sendClients" or len(command.data) > self.limits.max_recipients:  # type: ignore[arg-type]
                 return False
             for name in command.data:  # type: ignore[union-attr]
@@ -132,12 +134,22 @@ class ForNodes(Execution):
 
     # -- what handlers elsewhere were asked ----------------------------------------------------------------------
 
-    def left_here(self, envelope: Envelope) -> None:
+    def left_here(self, request: Request) -> None:
         """A handler of another node has answered, and its answer is carried out here."""
-        order = envelope.origin.order
-        if envelope.plain and order is not None:
-            order.epoch += 1
-            self.leave_here(envelope, order)
+        if request.epoch:
+            order = request.envelope.origin.order
+            assert order is not None
+            if request.epoch == order.epoch:
+                order.begin()
+            self.leave_here(request.envelope, order)
+            self.answered_in_order(request)
+
+    def answered_in_order(self, request: Request) -> None:
+        """Nothing is left of a request any more, as far as its sender's order is concerned."""
+        order = request.envelope.origin.order
+        assert order is not None
+        order.answered(request.epoch)
+        request.epoch = 0
 
     def answered_elsewhere(self, handler: ElsewhereHandler, id: str) -> None:
         """A handler of another node has answered, and that node carries the answer out: :meth:`carried_out` follows."""
@@ -185,6 +197,8 @@ class ForNodes(Execution):
         self._pump_all(handler)
 
     def _took(self, request: Request) -> None:
+        if request.epoch:
+            self.answered_in_order(request)
         handlers = request.handlers
         handlers.progress = self.now
         handlers.tally.took(self.now - request.since)

@@ -100,6 +100,8 @@ class Request(Struct, gc=False):
     """Where it stands among the requests of a ``once`` message: the same each time that it is handled."""
     step: Step | None = None
     """Its step in the route, where that is recorded."""
+    epoch: int = 0
+    """Of its sender's order, while a handler elsewhere is asked whose node may carry out the answer."""
 
 
 class CallClassic(Struct):
