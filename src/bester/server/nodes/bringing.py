@@ -64,7 +64,7 @@ _result = msgspec.json.Decoder(_Result)
 class _Brought:
     """A message that is on its way to other nodes."""
 
-    __slots__ = ("deadline", "delivery", "effect", "error", "handed", "number", "takers", "tries")
+    __slots__ = ("deadline", "delivery", "effect", "error", "fallen", "handed", "number", "pausing", "takers", "tries")
 
     def __init__(self, number: int, effect: Deposit) -> None:
         self.number = number
@@ -76,6 +76,10 @@ class _Brought:
         self.tries = 0
         self.handed = False
         """Whether one node alone got it."""
+        self.pausing = False
+        """Whether it is brought again at its deadline, and not before."""
+        self.fallen = False
+        """Whether it goes to the mailbox, behind what is older."""
         self.deadline = 0.0
         self.error: BesterError | None = None
 
@@ -93,6 +97,10 @@ class Bringing:
         self._inbox = f"{self.bus.inbox}b"
         self._next = numbers().__next__
         self._under_way: dict[int, _Brought] = {}
+        self._lines: dict[str, dict[int, _Brought]] = {}
+        """The same by account, the oldest first: so they come into the mailbox, and so they are brought again."""
+        self._falling: set[str] = set()
+        """The accounts of whose messages some have fallen."""
         self._fresh: dict[str, list[tuple[int, Delivery]]] = {}
         """By account: what is brought at the end of this turn; copies have the number 0."""
         self._places: dict[str, str] = {}
@@ -112,7 +120,16 @@ class Bringing:
         delivery = effect.delivery
         if not self.bus.up or self.hall.exchange.presence.find(delivery.username) is not None:
             return False
-        self._send(_Brought(self._next(), effect))
+        brought = _Brought(self._next(), effect)
+        line = self._lines.get(delivery.username)
+        if line is None:
+            line = self._lines[delivery.username] = {}
+        elif (before := next(reversed(line.values()))).pausing or before.fallen:
+            brought.pausing = True
+            brought.deadline = before.deadline if before.pausing else self.hall.exchange.now + GONE_S
+        line[brought.number] = self._under_way[brought.number] = brought
+        if not brought.pausing:
+            self._send(brought)
         return True
 
     def share(self, delivery: Delivery) -> None:
@@ -122,9 +139,8 @@ class Bringing:
     def _send(self, brought: _Brought) -> None:
         brought.tries += 1
         brought.takers.clear()
-        brought.handed = False
+        brought.handed = brought.pausing = False
         brought.deadline = self.hall.exchange.now + TAKE_S
-        self._under_way[brought.number] = brought
         self._fresh.setdefault(brought.delivery.username, []).append((brought.number, brought.delivery))
 
     def flush(self) -> None:
@@ -166,22 +182,48 @@ class Bringing:
         for number in numbers:
             brought = self._under_way.get(number)
             if joining and brought is not None and brought.tries < TRIES:
-                brought.deadline = now + AGAIN_S
+                self._pause(brought, AGAIN_S)
             else:
                 self._fall_back(number)
         self.hall.flush_soon()
 
     def _fall_back(self, number: int) -> None:
         """No other node has it: it goes to the mailbox, or to a session that came here meanwhile."""
-        brought = self._under_way.pop(number, None)
+        brought = self._under_way.get(number)
         if brought is not None:
-            self.hall.mailboxes.deposit(brought.effect)
+            brought.fallen = True
+            self._falling.add(brought.delivery.username)
+            self._let_fall(brought.delivery.username)
+
+    def _let_fall(self, username: str) -> None:
+        """Puts what has fallen into the mailbox, behind older messages that nobody has taken: they will not be long."""
+        for brought in list(self._lines.get(username, {}).values()):
+            if brought.fallen:
+                self._remove(brought)
+                self.hall.mailboxes.deposit(brought.effect)
+            elif not brought.takers:
+                self._pause(brought, GONE_S)
+                return
+        self._falling.discard(username)
+
+    def _pause(self, brought: _Brought, most_s: float) -> None:
+        brought.pausing = True
+        brought.deadline = min(brought.deadline, self.hall.exchange.now + most_s)
+
+    def _remove(self, brought: _Brought) -> None:
+        del self._under_way[brought.number]
+        username = brought.delivery.username
+        line = self._lines[username]
+        del line[brought.number]
+        if not line:
+            del self._lines[username]
 
     def taken(self, node: str, number: int) -> None:
         """A node answers for it from now on."""
         brought = self._under_way.get(number)
         if brought is not None:
             brought.takers.add(node)
+            brought.pausing = False
             brought.deadline = self.hall.exchange.now + REPORT_S
 
     def gone(self, node: str, number: int) -> None:
@@ -193,15 +235,15 @@ class Bringing:
             if brought.takers:
                 return
             if brought.handed:
-                self._again(number)
+                self._again(brought)
             else:
-                brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
+                self._pause(brought, GONE_S)
 
     def came_back(self, number: int) -> None:
         """This node listens for the account too by now: its session is here, or just comes."""
         brought = self._under_way.get(number)
         if brought is not None and not brought.takers:
-            brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
+            self._pause(brought, GONE_S)
 
     def outcome(self, node: str, number: int, result: bytes) -> None:
         """A node says what became of it: an entry of a report's results."""
@@ -214,37 +256,38 @@ class Bringing:
                 if len(places) >= MAX_PLACES:
                     places.clear()
                 places[brought.delivery.username] = node
-            self._settle(number, "delivered", None)
+            self._settle(brought, "delivered", None)
             return
         found = _result.decode(result)
         brought.takers.discard(node)
         if found.error is not None:
             brought.error = error_of(found.error.code, found.error.message)
         if found.status in ("delivered", "stored"):
-            self._settle(number, found.status, None)
+            self._settle(brought, found.status, None)
         elif not brought.takers:
-            self._settle(number, found.status, brought.error)
+            self._settle(brought, found.status, brought.error)
 
-    def _settle(self, number: int, status: str, error: BesterError | None) -> None:
-        brought = self._under_way.pop(number)
+    def _settle(self, brought: _Brought, status: str, error: BesterError | None) -> None:
+        self._remove(brought)
         if status == "delivered":
             self.brought += 1
         if status == "failed" and error is None:
             error = Internal()
         self.hall.exchange.deposited(brought.delivery, status, error)
+        if brought.delivery.username in self._falling:
+            self._let_fall(brought.delivery.username)
 
-    def _again(self, number: int) -> None:
-        brought = self._under_way.pop(number, None)
-        if brought is None:
-            return
+    def _again(self, brought: _Brought) -> None:
         username = brought.delivery.username
         self._places.pop(username, None)
         wanted = self.hall.exchange.presence.find(username) is None  # else it is for the session that came here
-        if brought.tries < TRIES and self.bus.up and self.members.all_heard and wanted:
+        # What was said of a newer one holds for this one, too: they went the same way. Unless it is not asked for yet.
+        nobody = username in self._falling and brought.tries > 0
+        if brought.tries < TRIES and self.bus.up and self.members.all_heard and wanted and not nobody:
             self._send(brought)
             self.hall.flush_soon()
         else:
-            self.hall.mailboxes.deposit(brought.effect)
+            self._fall_back(brought.number)
 
     def node_leaves(self, node: str) -> None:
         """Nothing more is handed to that node."""
@@ -257,7 +300,7 @@ class Bringing:
             if node in brought.takers:
                 self.gone(node, number)
             elif not brought.takers:
-                brought.deadline = min(brought.deadline, self.hall.exchange.now + GONE_S)
+                self._pause(brought, GONE_S)
 
     def bus_up(self) -> None:
         """NATS is there again; the others may have lost it too."""
@@ -266,6 +309,8 @@ class Bringing:
     def bus_down(self) -> None:
         """Nobody knows what became of what is under way: those who sent it may try again."""
         under_way, self._under_way = self._under_way, {}
+        self._lines.clear()
+        self._falling.clear()
         self._asked.clear()
         self._fresh.clear()
         self._places.clear()
@@ -275,9 +320,9 @@ class Bringing:
 
     def sweep(self, now: float) -> None:
         """Brings again what nobody took, or reported, in time."""
-        for number, brought in list(self._under_way.items()):
-            if now >= brought.deadline:
-                self._again(number)
+        for brought in list(self._under_way.values()):
+            if now >= brought.deadline and brought.number in self._under_way:
+                self._again(brought)
         if len(self._asked) > 2 * len(self._under_way) + 100:
             known = self._under_way
             self._asked = {token: all for token, all in self._asked.items() if any(one in known for one in all)}
