@@ -36,8 +36,8 @@ HEALED_S = 12.0
 SETTLED_S = 4.0
 """How long after a cut what is sent may still come out of order."""
 LOCAL_S = 2.0
-REFUSED_S = 8.0
-"""A stream without a leader is waited for, for 5 s, and for the last answer."""
+REFUSED_S = 13.0
+"""A stream without a leader is waited for, for 12 s, since an election takes up to 9."""
 
 
 @dataclass

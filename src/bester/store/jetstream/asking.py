@@ -27,8 +27,10 @@ SILENT_S = 1.0
 """How long it is then believed that nobody would answer."""
 AGAIN_S = 0.25
 """How often a scout asks; an answer to an earlier question is as good."""
-PATIENCE_S = 20.0
-"""How long in all: an election, another one where it failed, and a server that is slow after it."""
+PATIENCE_S = 12.0
+"""How long in all: an election, and a server that is slow after it."""
+AWAY_S = 9.5
+"""How long an election may take: what comes when nobody has answered for longer is refused at once."""
 BACK_S = 3.0
 """How long a lost connection is waited for, by what was under way when it was lost."""
 
@@ -72,6 +74,8 @@ class Asking:
         self._closed = False
         self._silent_until = 0.0
         self._scouting: asyncio.Future[None] | None = None
+        self._away_since: float | None = None
+        """Since when nobody has answered a scout."""
 
     def close(self) -> None:
         """Nothing more is asked."""
@@ -113,21 +117,28 @@ class Asking:
         deadline = clock() + PATIENCE_S
         while True:
             if self._scouting is not None and self._bus.up:
+                if self._away_since is not None and clock() - self._away_since > AWAY_S:
+                    raise Overloaded("what this server keeps cannot be reached now")
                 await asyncio.wait({self._scouting}, timeout=deadline - clock())
                 self.check_open()
                 if clock() >= deadline:
                     raise Overloaded("what this server keeps cannot be reached now")
             try:
-                return await ask(FIRST_S)
+                found = await ask(FIRST_S)
             except _SILENCE as error:
                 if self._scouting is None:
                     return await self._scout(ask, again_s, deadline, error)
+            else:
+                self._away_since = None
+                return found
 
     async def _scout(self, ask: Ask[T], again_s: float, deadline: float, why: Exception) -> T:
         """Asks for all, until there is an answer; the others may ask then."""
         loop = asyncio.get_running_loop()
         done = self._scouting = loop.create_future()
         began = loop.time()
+        if self._away_since is None:
+            self._away_since = began
         log.info("%s does not answer: %s", self._what, why or "it has no leader now")
         asked: set[asyncio.Future[T]] = set()
         try:
@@ -140,6 +151,7 @@ class Asking:
                     answered, asked = await asyncio.wait(asked, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                     found = [one for one in answered if not isinstance(one.exception(), (*_SILENCE, BusDown))]
                     if found:
+                        self._away_since = None
                         log.info("%s answers again, after %.1f s", self._what, loop.time() - began)
                         return found[0].result()
                 await asyncio.sleep(max(0.0, until - loop.time()))
