@@ -141,6 +141,30 @@ async def test_it_is_given_up_at_last_and_when_it_is_closed(bus: Bus, monkeypatc
     assert [type(result) for result in results] == [Internal] * 3
 
 
+async def test_who_is_away_for_longer_than_an_election_is_not_waited_for(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def ask(timeout_s: float) -> bytes:
+        nonlocal asked
+        asked += 1
+        return (await bus.request("late", b"", timeout_s=timeout_s)).data
+
+    monkeypatch.setattr(asking, "AWAY_S", 0.05)
+    asker = Asking(bus, "it")
+    scout = asyncio.ensure_future(asker.insist(ask, 0.02))
+    while asked < 8:
+        await asyncio.sleep(0.005)
+    async with asyncio.timeout(1.0):
+        with pytest.raises(Overloaded):
+            await asker.insist(ask, 0.02)
+    bus.listen("late", lambda subject, reply, headers, data: bus.publish(reply, b"here"))
+    async with asyncio.timeout(PATIENCE_S):
+        assert await scout == b"here"
+        assert await asker.insist(ask, 0.02) == b"here"
+
+
 async def test_whoever_asks_for_all_may_give_up(bus: Bus) -> None:
     asked = asyncio.Event()
 
