@@ -106,6 +106,28 @@ async def test_a_node_that_has_it_no_more_does_not_speak_for_the_others(nats: Na
         assert [(await g.get())["payload"]["data"] for _ in range(20)] == list(range(20))
 
 
+async def test_what_nobody_took_keeps_its_place_before_what_came_after_it(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        await (await b.login("g")).leave()
+        lost: list[bytes] = []
+        bus, subjects = joined(b).bus, joined(b).post.subjects
+        await until(lambda: not joined(b).sharing._listening)
+        listening = bus.listen(subjects.account("g"), lambda subject, reply, headers, data: lost.append(data))
+        await bus.request(subjects.node(joined(b).name), b"")  # NATS has heard it when this is answered
+        first = await talk.send("g", data=1)
+        await until(lambda: lost)
+        bus.unlisten(listening)
+        await bus.request(subjects.node(joined(b).name), b"")
+        later = [await talk.send("g", data=number) for number in (2, 3)]
+        for id in (first, *later):
+            assert await talk.statuses(id) == ["stored"]
+        g = await b.login("g")
+        assert [(await g.get())["payload"]["data"] for _ in range(3)] == [1, 2, 3]
+        assert joined(a).bringing._lines == {}
+        assert joined(a).bringing._falling == set()
+
+
 async def test_who_has_left_the_other_node_costs_no_copies_any_more(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         here, there = await a.login("g"), await b.login("g")
