@@ -293,11 +293,20 @@ class Bringing:
         """Nothing more is handed to that node."""
         self._places = {username: place for username, place in self._places.items() if place != node}
 
-    def node_gone(self, node: str) -> None:
-        """What that node alone answered for is brought again, and soon what nobody answers for yet."""
+    def node_gone(self, node: str, *, silent: bool = False) -> None:
+        """What that node alone answered for is brought again, and soon what nobody answers for yet.
+
+        Args:
+            node: which.
+            silent: whether it may live on, cut off from here: then it is in vain to look for its sessions elsewhere.
+        """
         self.node_leaves(node)
         for number, brought in list(self._under_way.items()):
-            if node in brought.takers:
+            if node in brought.takers and silent:
+                brought.takers.discard(node)
+                if not brought.takers:
+                    self._fall_back(number)
+            elif node in brought.takers:
                 self.gone(node, number)
             elif not brought.takers:
                 self._pause(brought, GONE_S)

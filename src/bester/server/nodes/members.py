@@ -36,7 +36,7 @@ PINGS = 2
 """After how many pings that nobody listened to a node is gone: one may fall into a change of NATS's own."""
 QUIET_S = 2.0
 """How long a node may say nothing at all, before it is not relied upon that it hears what it is told."""
-SILENT_S = 5.0
+SILENT_S = 4.0
 """How long, before it is taken for gone."""
 PAUSED_S = 1.0
 """A node that was not awake itself for so long has heard nobody, and judges nobody."""

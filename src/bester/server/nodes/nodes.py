@@ -194,7 +194,7 @@ class Nodes:
         self.hall.flush_soon()
 
     def _member_gone(self, member: Member) -> None:
-        self.bringing.node_gone(member.node)
+        self.bringing.node_gone(member.node, silent=member.quiet)
         self.sharing.node_gone(member.node)
         self.relays.node_gone(member.node)
         self.gathering.member_gone(member.node)
