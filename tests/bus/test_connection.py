@@ -10,8 +10,9 @@ import pytest
 from tests.nats import NatsServer, free_ports
 
 from bester.bus import connection, entering
-from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders, header, header_block
+from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders
 from bester.bus.entering import BusOptions
+from bester.bus.headers import header, header_block
 from bester.errors import BadConfiguration
 
 PATIENCE_S = 20.0

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from tests.nats import NatsServer, nats_cluster
 
-from bester.bus.connection import Bus, header
+from bester.bus.connection import Bus
 from bester.bus.entering import BusOptions
+from bester.bus.headers import header
 from bester.errors import BadConfiguration, Internal, MailboxFull, Overloaded, StorageFull
 from bester.store.jetstream import asking, writing
 from bester.store.jetstream.accounts import JetStreamAccounts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -408,18 +408,3 @@ class Bus:
         for future in [*pending, *self._collecting]:
             if not future.done():
                 future.set_exception(BusLost("the connection to NATS was lost"))
-
-
-def header_block(fields: Mapping[str, str]) -> bytes:
-    """Returns a message's headers; names and values are ours, without line ends."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"NATS/1.0\r\n{lines}\r\n".encode()
-
-
-def header(block: bytes, name: str) -> str | None:
-    """Returns one header's value; names compare as they are written."""
-    for line in block.split(b"\r\n")[1:]:
-        key, colon, value = line.partition(b":")
-        if colon and key == name.encode():
-            return value.strip().decode(errors="replace")
-    return None

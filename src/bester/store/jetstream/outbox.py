@@ -13,7 +13,8 @@ from hashlib import blake2b
 
 import msgspec
 
-from bester.bus.connection import Bus, header
+from bester.bus.connection import Bus
+from bester.bus.headers import header
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import Repeated, Stored, Stream, Wanted
 from bester.store.ports import Outgoing, Queued, QueueSize

@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders, header, header_block
+from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders
+from bester.bus.headers import header, header_block
 from bester.errors import BadConfiguration, Internal, Overloaded, StorageFull
 from bester.store.jetstream.asking import AGAIN_S, Asking, Away, heard
 from bester.store.jetstream.writing import Gathering, Put

@@ -12,7 +12,8 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
-from bester.bus.connection import Bus, BusDown, BusLost, NoResponders, header_block
+from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
+from bester.bus.headers import header_block
 
 TOGETHER = 1000
 """The most messages that NATS takes as one."""
