@@ -180,6 +180,18 @@ def network(**blocks: object) -> dict[str, Any]:
             "a path: cluster.certificate is there",
         ),
         (
+            {"cluster": {"nats": ["nats://h"], "user": "u", "password": "p", "token": "t"}},
+            "cluster",
+            "user and token",
+            "one of user with password, token, credentials and nkey",
+        ),
+        (
+            {"cluster": {"nats": ["nats://h"], "password": "p"}},
+            "cluster.user",
+            "nothing",
+            "a text: cluster.password is there",
+        ),
+        (
             {"cluster": {"nats": ["nats://h"]}, "database": {"type": "redis"}},
             "database.type",
             '"redis"',

@@ -159,3 +159,10 @@ def _rest(config: Config) -> Iterator[Finding]:
         if (cluster.certificate is None) is not (cluster.key is None):
             given, missing = ("certificate", "key") if cluster.key is None else ("key", "certificate")
             yield Finding(("cluster", missing), "nothing", f"a path: cluster.{given} is there", (("cluster", given),))
+        ways = [way for way in ("user", "token", "credentials", "nkey") if getattr(cluster, way) is not None]
+        if len(ways) > 1:
+            yield Finding(("cluster",), " and ".join(ways), "one of user with password, token, credentials and nkey")
+        if cluster.password is not None and cluster.user is None:
+            yield Finding(
+                ("cluster", "user"), "nothing", "a text: cluster.password is there", (("cluster", "password"),)
+            )
