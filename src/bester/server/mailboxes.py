@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,8 @@ class Mailboxes:
         """Letters that were put into mailboxes since the start."""
         self._deposits: list[Deposit] = []
         self._depositing = False
+        self._keeping: Counter[str] = Counter()
+        """By account: letters that are on their way into its mailbox."""
         self._takes: list[tuple[str, str]] = []
         self._remembers: list[Remember] = []
         self._arrivals: dict[str, list[Arrival]] = {}
@@ -111,9 +114,14 @@ class Mailboxes:
 
     # -- effects -------------------------------------------------------------------------------------------------
 
+    def keeps(self, username: str) -> bool:
+        """Whether letters are on their way into an account's mailbox: what comes now has its place behind them."""
+        return username in self._keeping
+
     def deposit(self, effect: Deposit) -> None:
         """Puts a message into its account's mailbox, if that is there."""
         self._deposits.append(effect)
+        self._keeping[effect.delivery.username] += 1
         if not self._depositing:
             self._depositing = True
             self._work(self._deposit_all())
@@ -130,6 +138,7 @@ class Mailboxes:
                 exchange = self.hall.exchange
                 exchange.now = self.hall.clock()
                 for effect, (status, error) in zip(batch, outcomes, strict=True):
+                    self._kept(effect.delivery.username)
                     exchange.deposited(effect.delivery, status, error)
                 if self.hall.nodes is not None:
                     self.hall.nodes.stored(
@@ -142,6 +151,11 @@ class Mailboxes:
                 self.hall.flush_soon()
         finally:
             self._depositing = False
+
+    def _kept(self, username: str) -> None:
+        self._keeping[username] -= 1
+        if not self._keeping[username]:
+            del self._keeping[username]
 
     def _next_batch(self) -> list[Deposit]:
         count = size = 0

@@ -118,7 +118,12 @@ class Bringing:
     def bring(self, effect: Deposit) -> bool:
         """Brings a message to other nodes, before it goes to the mailbox; False if it must go there at once."""
         delivery = effect.delivery
-        if not self.bus.up or self.hall.exchange.presence.find(delivery.username) is not None:
+        hall = self.hall
+        if (
+            not self.bus.up
+            or hall.exchange.presence.find(delivery.username) is not None
+            or hall.mailboxes.keeps(delivery.username)
+        ):
             return False
         brought = _Brought(self._next(), effect)
         line = self._lines.get(delivery.username)
@@ -282,7 +287,7 @@ class Bringing:
         self._places.pop(username, None)
         wanted = self.hall.exchange.presence.find(username) is None  # else it is for the session that came here
         # What was said of a newer one holds for this one, too: they went the same way. Unless it is not asked for yet.
-        nobody = username in self._falling and brought.tries > 0
+        nobody = (username in self._falling and brought.tries > 0) or self.hall.mailboxes.keeps(username)
         if brought.tries < TRIES and self.bus.up and self.members.all_heard and wanted and not nobody:
             self._send(brought)
             self.hall.flush_soon()
