@@ -41,7 +41,7 @@ PIECES = (
     ("Envelope(origin, payload.id, payload.type, self.now, tally)", "Envelope(origin, payload.id)"),
     ('Envelope(handler, message.header.id or "", type, self.now, tally)', 'Envelope(handler, message.header.id or "")'),
     # The traceparent of a request.
-    ("        traces = self.traces\n        if number == traces.until:\n            traces.widen(number)\n", ""),
+    ("        traces = self.traces\n        if number >= traces.until:\n            traces.widen(number)\n", ""),
     (
         "        if not envelope.trace:\n            envelope.trace = id\n            frame = frames.traced_request(",
         "        if True:\n            frame = frames.request(",
