@@ -12,6 +12,7 @@ import pytest
 from tests.gadgets.kitchen.hands import OVEN, PATIENCE_S, Guest, kitchen
 
 from bester import Client
+from bester.core.drops import Drop
 from bester.gadgets.kitchen.asking import Principal
 from bester.testing import server
 
@@ -105,6 +106,8 @@ async def test_alarms_wait_for_those_who_are_away_and_states_do_not() -> None:
             await g.about("subscribe", device="oven", rules=[HOT], state=True)
         hands.say("home/oven", {"temperature": 230})
         await until_stored(found)
+        drops = s.daemon.hall.exchange.counters.drops
+        await until(lambda: drops.get(Drop.RECIPIENT_AWAY) == 1)  # the state
         async with Guest(s.url("g")) as g:
             assert (await g.told("kitchen.alarm"))["value"] == 230
             assert (await g.about("list"))["op"] == "list"
