@@ -27,8 +27,8 @@ PAGE = 256
 TAKEN_S = 10.0
 COUNTED_S = 10.0
 """How long what a mailbox was found to hold is believed, beside what this node has done since."""
-UNCOUNTED_S = 1.0
-"""The same, where it could not be found out."""
+COUNTING = 32
+"""How many mailboxes are counted at once."""
 MAX_COUNTED = 100_000
 """Letters of all the mailboxes that are counted; the oldest counts make room."""
 _BYTES = "Bester-Bytes"
@@ -86,6 +86,7 @@ class JetStreamMailboxes:
         outcomes: list[MailboxFull | None] = []
         waiting: list[tuple[str, str, asyncio.Future[int]]] = []
         async with self._turn:
+            await self._count_all(list(dict.fromkeys(letter.username for letter in letters)))
             for letter in letters:
                 subject = self._subject(letter.username, letter.delivery_id)
                 counted = await self._count(letter.username)
@@ -147,6 +148,11 @@ class JetStreamMailboxes:
             await asyncio.shield(putting)
         return 0
 
+    async def _count_all(self, usernames: Sequence[str]) -> None:
+        """Counts many mailboxes, some at once; with the turn."""
+        for begin in range(0, len(usernames), COUNTING):
+            await asyncio.gather(*(self._count(username) for username in usernames[begin : begin + COUNTING]))
+
     async def _count(self, username: str) -> _Counted:
         """Returns what a mailbox holds; with the turn."""
         now = asyncio.get_running_loop().time()
@@ -157,8 +163,8 @@ class JetStreamMailboxes:
             there = await self._sizes(username, once=True)
         except BusDown:
             raise
-        except Overloaded:  # nothing can be put now either; when it can, it is counted again
-            there, now = dict(counted.letters) if counted is not None else {}, now - COUNTED_S + UNCOUNTED_S
+        except Overloaded:  # what is known is believed for a while; who may be cut off is not waited for each time
+            there = dict(counted.letters) if counted is not None else {}
         there.update({one: counted.letters[one] for one in self._putting if counted and one in counted.letters})
         self._counted.pop(username, None)
         counted = self._counted[username] = _Counted(there, now)

@@ -27,7 +27,7 @@ log = logging.getLogger("bester.jetstream")
 API = "$JS.API"
 HEADS = 1000
 """Messages without their data that are read at once."""
-HEADS_S = 2.0
+HEADS_S = 1.0
 CONSUMER_S = 10.0
 """How long NATS keeps what reads them, should nobody end it."""
 READ_AGAIN_S = 0.5
