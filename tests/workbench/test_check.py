@@ -143,7 +143,8 @@ def test_a_fault_is_found(
     [result] = runs[words].result()
     assert result.outcome is Outcome.FAIL, "it was not found"
     assert told in result.detail
-    assert result.transcript or id in ("attach", "listen")
+    # What died of one connection may be gone before the next: then nothing was said that could be shown.
+    assert result.transcript or id in ("attach", "listen") or "cannot connect" in result.detail
 
 
 @pytest.mark.parametrize(("handler", "form"), RIGHT, ids=["attached", "classic", "perl", "library"])
