@@ -337,7 +337,10 @@ async def test_a_login_that_was_believed_without_a_leader_is_looked_at_again(
         wrong.send(hello("g", password="wrong"))
         assert (await wrong.report("auth_special"))["error"]["code"] == "overloaded"  # it may be a new one
         await a.hall.accounts.store.set_password("g", "$new")  # and nobody has told the other node
+        await a.hall.accounts.store.set_roles("h", ("cook",))
         assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
+        (session,) = b.hall.exchange.presence.sessions("h")
+        await until(lambda: session.roles == ("cook",))
         talk = await chat(b)
         assert await talk.statuses(await talk.send("h", data=1)) == ["delivered"]
         assert (await h.get())["payload"]["data"] == 1

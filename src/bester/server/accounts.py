@@ -234,6 +234,8 @@ class AccountService:
             if found is None or found.password_hash != account.password_hash:
                 log.warning("the session of %s ends: its account had changed", ascii(account.username))
                 session.carrier.end_session(SessionEnded("the account was changed before its login"))
+            else:
+                session.roles = found.roles
             return
 
     def session_ended(self, session: Session) -> None:
