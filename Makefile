@@ -11,7 +11,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check coverage bench faults clean
+.PHONY: help demo test check audit coverage bench faults clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -27,6 +27,9 @@ check: $(INSTALLED) ## lint, format, types, imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(VENV)/.audit ## look for published advisories on the packages that are installed
+	@$(BIN)/python .ci/audit
 
 coverage: $(INSTALLED) ## run the tests, and tell which lines they never reach
 	$(BIN)/coverage erase
@@ -60,6 +63,10 @@ $(INSTALLED): pyproject.toml
 	fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	@touch $@
+
+$(VENV)/.audit: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group audit
 	@touch $@
 
 $(VENV)/.bench: $(INSTALLED)

@@ -313,7 +313,7 @@ async def test_redis_with_a_password_wants_the_right_one(tmp_path: Path) -> None
 
 async def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    with pytest.raises(BadConfiguration, match=r"pip install 'bester\[redis\]'"):
+    with pytest.raises(BadConfiguration, match="-m pip install 'redis"):
         await RedisAccounts("127.0.0.1", 1).open()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bester.errors import BadConfiguration
+from bester.installation import how_to_add
 
 if TYPE_CHECKING:
     from bester.bus.entering import BusOptions
@@ -56,7 +57,7 @@ def _check_seed(key: str, path: Path, seed: bytes) -> None:
     try:
         import nkeys
     except ImportError as error:
-        raise BadConfiguration(f"{key} needs a package that is missing: pip install 'bester[cluster]'") from error
+        raise BadConfiguration(f"{key} needs a package that is missing: {how_to_add('cluster')}") from error
     try:
         nkeys.from_seed(bytearray(seed)).wipe()
     except Exception as error:  # of all kinds

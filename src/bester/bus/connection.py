@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bester.bus.checks import NEEDED, check_release, check_secrets, is_denied, what_to_check
 from bester.bus.entering import BusOptions, CannotEnter, arguments, enter, shown
 from bester.errors import BadConfiguration, Overloaded
+from bester.installation import how_to_add
 from bester.timeouts import within
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Bus:
         try:
             from bester.bus.wire import WireClient
         except ImportError as error:
-            raise BadConfiguration("cluster needs a package that is missing: pip install 'bester[cluster]'") from error
+            raise BadConfiguration(f"cluster needs a package that is missing: {how_to_add('cluster')}") from error
         check_secrets(self.options)
         client = WireClient()
         try:

@@ -9,6 +9,7 @@ import typer
 
 from bester.cli.connect import CaOption, Door, FingerprintOption, ToOption, door, run
 from bester.cli.output import BAD, USAGE, fail
+from bester.installation import how_to_add
 
 
 def chat(
@@ -35,7 +36,7 @@ def chat(
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("textual"):
             raise
-        fail("bester chat needs textual: pip install 'bester[chat]'", USAGE)
+        fail(f"bester chat needs textual: {how_to_add('chat')}", USAGE)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         fail("bester chat needs a terminal", USAGE)
     way = door(to or f"besters://{who.server}", who.name, False, ca, fingerprint)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bester.cli.output import BAD, USAGE, fail, say
+from bester.installation import document, how_to_add
 
 gadget = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +21,10 @@ gadget = typer.Typer(
 @gadget.callback()
 def _group() -> None:
     """Keeps it a group however many commands it has."""
+
+
+def _settings_in(name: str) -> str:
+    return f"The settings are described in {document(f'{name}.md')}"
 
 
 HandlersOption = Annotated[
@@ -39,11 +44,11 @@ SettingsArgument = Annotated[
 ]
 
 
-@gadget.command()
+@gadget.command(epilog=_settings_in("mail"))
 def mail(settings: SettingsArgument) -> None:
     """Turn mail into messages, and messages into mail.
 
-    Mail comes in by SMTP and goes out through a smarthost, until SIGTERM. What the settings are is in docs/mail.md.
+    Mail comes in by SMTP and goes out through a smarthost, until SIGTERM.
 
     Exit status: 0 after a stop, 1 if the server or the disk refuses, 2 if the settings are wrong.
     """
@@ -55,7 +60,7 @@ def mail(settings: SettingsArgument) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("aiosmtpd", "aiosmtplib"):
             raise
-        fail(f"{error.name} is not installed: pip install 'bester[mail]'", BAD)
+        fail(f"{error.name} is not installed: {how_to_add('mail')}", BAD)
     try:
         run(settings, say)
     except SettingsError as error:
@@ -64,7 +69,7 @@ def mail(settings: SettingsArgument) -> None:
         fail(str(error), BAD)
 
 
-@gadget.command()
+@gadget.command(epilog=_settings_in("kitchen"))
 def kitchen(
     settings: Annotated[
         Path | None,
@@ -80,8 +85,6 @@ def kitchen(
     informer: InformerOption = None,
 ) -> None:
     """Bridge to MQTT. Devices' topics become pushes to the accounts that subscribed, commands go back to devices.
-
-    What the settings are is in docs/kitchen.md.
 
     Exit status: 0 after a signal, 1 refused by the server, or the database cannot be used, 2 wrong settings.
     """
@@ -104,12 +107,12 @@ def kitchen(
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("aiomqtt", "paho"):
             raise
-        fail(f"{error.name} is not installed: pip install 'bester[kitchen]' (--simulate needs none of it)", BAD)
+        fail(f"{error.name} is not installed (--simulate needs none of it): {how_to_add('kitchen')}", BAD)
     except (Refused, StoreError) as error:
         fail(str(error), BAD)
 
 
-@gadget.command()
+@gadget.command(epilog=_settings_in("webhook"))
 def webhook(
     settings: SettingsArgument,
     handlers: HandlersOption = None,
@@ -117,7 +120,6 @@ def webhook(
     """HTTP in place of sockets. Messages call a URL, whose answer is executed; POST /push/NAME pushes into Bester.
 
     Calls are signed (HMAC-SHA256, Standard Webhooks), retried and bounded in time. Who pushes has a token or signs.
-    What the settings are is in docs/webhook.md.
 
     Exit status: 0 after a signal, 1 refused by the server, or the port cannot be opened, 2 wrong settings.
     """
@@ -135,7 +137,7 @@ def webhook(
         fail(str(error), BAD)
 
 
-@gadget.command()
+@gadget.command(epilog=_settings_in("chat"))
 def chat(
     settings: Annotated[
         Path | None,
@@ -148,8 +150,6 @@ def chat(
     informer: InformerOption = None,
 ) -> None:
     """Chat between people and in rooms, across servers.
-
-    What the settings are is in docs/chat.md.
 
     Exit status: 0 after a signal, 1 refused by the server, or the database cannot be used, 2 wrong settings.
     """

@@ -42,7 +42,7 @@ class Config(Block):
     limits: Limits = block("Sizes in bytes, durations in seconds or days, counts.")
     admin: Admin = block("What the server tells of its administrator.")
     log: Log = block("The log.")
-    tracing: Tracing | None = optional_block("OpenTelemetry spans, for which `pip install 'bester[otel]'` is needed.")
+    tracing: Tracing | None = optional_block("OpenTelemetry spans; they need the packages of the extra `otel`.")
     cluster: Cluster | None = optional_block("Several nodes that are one server ([scale.md](scale.md)).")
 
     base: Path = field(Path(), "The configuration's folder.", "", internal=True)

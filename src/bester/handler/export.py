@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bester.handler.registry import log
+from bester.installation import how_to_add
 
 FLUSH_S = 2.0
 """How long a program that ends waits until its last spans are sent."""
@@ -36,7 +37,7 @@ def exporting(service: str) -> Iterator[None]:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but spans need more packages: pip install 'bester[otel]'")
+        log.warning("OTEL_EXPORTER_OTLP_ENDPOINT is set, but spans need more packages: %s", how_to_add("otel"))
         yield
         return
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):

@@ -17,6 +17,7 @@ from bester.core.route import Trail
 from bester.core.spans import Spans, Traced
 from bester.core.traces import SHARED_DIGITS, Traces
 from bester.errors import BadConfiguration
+from bester.installation import how_to_add
 from bester.protocol.messages import Payload
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Tracing:
             from bester.server.spans import Exporter
         except ImportError as error:
             raise BadConfiguration(
-                "tracing is configured, and the packages for it are missing: pip install 'bester[otel]'"
+                f"tracing is configured, and the packages for it are missing: {how_to_add('otel')}"
             ) from error
         self.hall = hall
         self._sample = settings.sample

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from bester.errors import AccountExists, BadConfiguration, Internal, UnknownAccount
+from bester.installation import how_to_add
 from bester.store.ports import MAX_TOKENS, Account, StoredAccount
 from bester.timeouts import within
 
@@ -110,7 +111,7 @@ class RedisAccounts:
             from redis.exceptions import AuthenticationError, RedisError
         except ImportError as error:
             raise BadConfiguration(
-                "database.type is redis, and the package for it is missing: pip install 'bester[redis]'"
+                f"database.type is redis, and the package for it is missing: {how_to_add('redis')}"
             ) from error
         self._failures = (OSError, RedisError)
         pool = BlockingConnectionPool(

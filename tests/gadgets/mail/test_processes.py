@@ -198,5 +198,5 @@ def test_without_its_libraries_it_says_what_to_install(folder: Path) -> None:
         [sys.executable, "-c", code], cwd=folder, env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "pip install 'bester[mail]'" in done.stderr
+    assert "-m pip install 'aiosmtpd" in done.stderr
     assert "Traceback" not in done.stderr

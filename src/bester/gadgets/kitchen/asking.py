@@ -112,7 +112,7 @@ def read_ask(raw: bytes | msgspec.Raw) -> AnyAsk:
     try:
         ask: AnyAsk = _ask.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise Problem("badAsk", f"{error}; see docs/kitchen.md") from error
+        raise Problem("badAsk", str(error)) from error
     if ask.id is not None and len(ask.id) > MAX_ID:
         raise Problem("badAsk", f"an id has at most {MAX_ID} characters")
     return ask
