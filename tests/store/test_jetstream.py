@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.nats import NatsServer, nats_cluster
+from tests.nats import NatsServer, free_ports, nats_cluster
 
 from bester.bus.connection import Bus
 from bester.bus.entering import BusOptions
@@ -327,3 +327,25 @@ async def test_what_is_written_as_one_fails_as_one_without_nats(own: NatsServer,
     results = await asyncio.gather(*(stream.put(f"s.{n}", b"") for n in range(100)), return_exceptions=True)
     assert all(isinstance(result, Overloaded) for result in results)
     await bus.close()
+
+
+async def test_a_stream_waits_for_nats_servers_that_have_just_met(tmp_path: Path) -> None:
+    ports = free_ports(3)
+    routes = [[port, *(other for other in ports if other != port)] for port in ports]
+    servers = [NatsServer(tmp_path / f"nats{number}", "", routes[number], wait=False) for number in (0, 1)]
+    for server in servers:
+        server.wait_ready()
+    bus = Bus(BusOptions(tuple(server.url for server in servers)), "test")
+    await bus.open()
+    stream = Stream(bus, Wanted("MET", "met.>", replicas=3))
+    try:
+        other = json.dumps({"name": "OTHER", "subjects": ["other"], "num_replicas": 3}).encode()
+        said = await bus.request("$JS.API.STREAM.CREATE.OTHER", other)
+        assert b"no suitable peers" in said.data
+        opening = asyncio.create_task(stream.open())
+        servers.append(NatsServer(tmp_path / "nats2", "", routes[2], wait=False))
+        await opening
+    finally:
+        await bus.close()
+        for server in servers:
+            server.kill()

@@ -37,6 +37,8 @@ MULTI = 512
 IN_PROCESS_S = 0.05
 IN_PROCESS_TRIES = 100
 """How long it is waited for another write to the same subject, which is not done yet, and how often."""
+PEERS_S = 10.0
+"""How long NATS servers are given to find enough of each other for a stream's replicas."""
 SLOWLY_S = 2.0
 """How often it is asked again for what takes NATS long."""
 
@@ -45,6 +47,7 @@ _WRONG_SEQUENCE = 10071
 _NAME_IN_USE = 10058
 _OVERLAPS = 10065
 _IN_PROCESS = 10164
+_NO_PEERS = 10005
 _NO_ROOM = frozenset({10023, 10047})
 
 
@@ -119,7 +122,7 @@ class Stream:
             "allow_atomic": True,
         }
         try:
-            made = await self._api("STREAM.CREATE", config)
+            made = await self._create(config)
             if made.get("error", {}).get("err_code") == _NAME_IN_USE:
                 made = await self._api("STREAM.UPDATE", config)
         except Overloaded as error:
@@ -139,6 +142,16 @@ class Stream:
                 hint = "JetStream must be on for the account that nodes enter"
             raise BadConfiguration(f"the stream {self.name} cannot be used: {text}; {hint}")
         self.gathering.atomic = made.get("config", {}).get("allow_atomic") is True
+
+    async def _create(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Asks for the stream; waits a while for NATS servers that have only just met, and do not know all yet."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + PEERS_S
+        while True:
+            made = await self._api("STREAM.CREATE", config)
+            if made.get("error", {}).get("err_code") != _NO_PEERS or clock() >= deadline:
+                return made
+            await asyncio.sleep(AGAIN_S)
 
     def close(self) -> None:
         """Nothing more is asked."""
