@@ -265,6 +265,7 @@ def test_the_error_prints_a_line_for_each_problem() -> None:
     assert str(caught.value).splitlines() == [
         'network.tcp4.port: found "99999", allowed: a port number from 0 to 65535',
         'log.format: found 1, allowed: one of "text", "json"',
+        "warning: lgo: unknown key, ignored; did you mean log?",
     ]
     assert isinstance(caught.value, ConfigError)
     assert caught.value.warnings == ["lgo: unknown key, ignored; did you mean log?"]

@@ -13,6 +13,25 @@ def framer() -> Framer:
     return Framer(max_size=10)
 
 
+@pytest.mark.parametrize(
+    ("begin", "cause"),
+    [
+        (bytes.fromhex("1603010200"), "(0x02010316: the other end speaks TLS; this end does not)"),
+        (bytes.fromhex("1503030002"), "(0x00030315: the other end speaks TLS; this end does not)"),
+        (b"GET / HTTP/1.1", "('GET ': the other end speaks HTTP)"),
+        (b'{"header": {}}', "(JSON without its length before it: 4 bytes, little endian)"),
+        (bytes.fromhex("0000007e7b"), "(0x7e000000: is your length big endian? It must be little endian)"),
+        (b"\xff\xff\xff\xff", ""),
+    ],
+)
+def test_a_length_that_cannot_be_tells_what_it_looks_like(begin: bytes, cause: str) -> None:
+    framer = Framer(1000)
+    assert framer.feed(begin) == []
+    assert isinstance(framer.failure, TooLarge)
+    assert framer.failure.message.endswith(cause or "at most 1000 are allowed")
+    assert cause in framer.failure.message
+
+
 def test_a_frame_is_its_length_in_little_endian_and_its_body() -> None:
     assert frame(b"{}") == b"\x02\x00\x00\x00{}"
     assert frame(b"x" * 0x01020304)[:4] == b"\x04\x03\x02\x01"

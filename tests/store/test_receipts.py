@@ -113,6 +113,8 @@ async def test_they_are_found_by_all_that_is_known_of_them(opening: Open) -> Non
     assert await ids(limit=2) == "65"
     assert await ids(id="3") == "3"
     assert await ids(id="a" * 32) == "1"
+    assert await ids(id="a" * 8) == "1"
+    assert await ids(id="a" * 7) == ""
     assert await ids(sender="g") == "41"
     assert await ids(type="mail") == "2"
     assert await ids(outcome="good") == "61"

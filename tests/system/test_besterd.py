@@ -15,9 +15,14 @@ def test_usage(commands: Commands) -> None:
     result = commands.installed("besterd", "--help")
     assert result.returncode == 0
     assert result.stdout.startswith("Usage: besterd [--nodes N] [CONFIG]")
-    for arguments in (["one", "two"], ["--nonsense"]):
+    for arguments, said in (
+        (["one", "two"], "one CONFIG at most; got 2"),
+        (["--port", "3"], "there is no option --port"),
+        (["--nodes", "many"], "--nodes takes a number from 1 to 64"),
+    ):
         result = commands.besterd(*arguments)
         assert result.returncode == 2
+        assert result.stderr.startswith(f"besterd: {said}")
         assert "Usage: besterd [--nodes N] [CONFIG]" in result.stderr
         assert not result.stdout
     assert commands.installed("besterd", "--version").stdout.startswith("besterd ")
@@ -39,6 +44,13 @@ def test_wrong_configuration_tells_every_error(commands: Commands) -> None:
     for key in ("network.tcp4.port", "network.tls", "limits.handlerTimeout", "limits.maxHops"):
         assert f"{key}: found " in result.stderr
     assert not result.stdout
+
+
+def test_a_misspelled_key_is_told_where_the_start_fails(commands: Commands) -> None:
+    commands.configure(netwrok={"tcp4": {"port": 2300}}, network={"types": ["tcp4"]})
+    result = commands.besterd("server.conf")
+    assert result.returncode == 2
+    assert "warning: netwrok: unknown key, ignored; did you mean network?" in result.stderr
 
 
 def test_no_such_file(commands: Commands) -> None:

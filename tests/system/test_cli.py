@@ -11,6 +11,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.certificates import self_signed
 
 from bester.config import load
 
@@ -114,6 +115,12 @@ def test_init_never_writes_over_files(commands: Commands) -> None:
     assert tomllib.loads(there.read_text())["federation"] == {"policy": "verified"}
 
 
+def test_servers_of_one_machine_have_ports_of_their_own(commands: Commands) -> None:
+    assert commands.bester("init", "one", "--name", "a.example", "--port", "2300").returncode == 0
+    ports = {listener.kind: listener.port for listener in load(commands.folder / "one" / "bester.toml").listeners()}
+    assert (ports["tls"], ports["tcp4"]) == (2300, 2297)
+
+
 def test_init_refuses(commands: Commands) -> None:
     assert commands.bester("init", "new", "--name", "not a name").returncode == 2
     assert not (commands.folder / "new").exists()
@@ -159,6 +166,14 @@ def test_check(commands: Commands) -> None:
     assert told["ok"] is False
     assert {error["key"] for error in told["errors"]} >= {"network.tcp4.port", "limits.maxHops"}
     assert any("nonsense" in line for line in told["warnings"])
+
+
+def test_an_expired_certificate_is_called_that(commands: Commands) -> None:
+    self_signed(commands.folder, "a.example", days=0)
+    commands.configure(network={"tls": {"port": 0, "certificate": "a.example.pem", "key": "a.example.key"}})
+    assert "expired on" in commands.bester("check").stdout
+    assert "EXPIRED" in commands.bester("certificate", "show").stdout
+    assert json.loads(commands.bester("certificate", "show", "--json").stdout)["expired"] is True
 
 
 # -- accounts ----------------------------------------------------------------------------------------------------
@@ -271,6 +286,26 @@ def test_usage_errors(commands: Commands) -> None:
         assert commands.bester(*words).returncode == 2, words
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("127.0.0.1:2223", "write bester://127.0.0.1:2223, or besters://127.0.0.1:2223 for TLS"),
+        ("http://h", "write bester://h, or besters://h for TLS"),
+        ("unix:/socket", "it starts with bester://, besters:// (TLS) or bester+unix:"),
+    ],
+)
+def test_a_url_that_is_none_is_told_with_the_right_one(commands: Commands, url: str, said: str) -> None:
+    for words in (["send", url, "echo", "1"], ["send", "--to", url, "echo", "1"], ["listen", url]):
+        result = commands.bester(*words, "--user", "a")
+        assert result.returncode == 2, words
+        assert said in result.stderr, words
+
+
+def test_completion_knows_the_commands(commands: Commands) -> None:
+    asked = {"_TYPER_COMPLETE_ARGS": "bester qu", "COMP_WORDS": "bester qu", "COMP_CWORD": "1"}
+    assert commands.start("bester", _BESTER_COMPLETE="complete_bash", **asked).wait_for("q") == "queue"
+
+
 def test_no_connection_and_no_entry(commands: Commands, server: Process) -> None:
     nowhere = commands.bester("send", "bester+unix:/nonexistent/socket", "echo", "1", "--user", "a")
     assert nowhere.returncode == 3
@@ -279,6 +314,15 @@ def test_no_connection_and_no_entry(commands: Commands, server: Process) -> None
     assert wrong.returncode == 4
     assert "authenticationFailed" in wrong.stderr
     assert commands.bester("listen", commands.url, "--user", "nobody").returncode == 4
+
+
+def test_tls_where_there_is_none_is_told(commands: Commands) -> None:
+    commands.configure(network={"tcp4": {"port": 0, "address": "127.0.0.1"}})
+    server = commands.start("besterd")
+    port = server.wait_for("listening on tcp4://127.0.0.1:").rpartition(":")[2]
+    result = commands.bester("send", "--to", f"besters://127.0.0.1:{port}", "--user", "a", "echo", "1")
+    assert (result.returncode, "TLS: there is none there" in result.stderr) == (3, True), result
+    server.wait_for_log("the other end speaks TLS")
 
 
 def _listen(commands: Commands, *options: str) -> Process:

@@ -290,4 +290,6 @@ def test_a_client_that_trusts_an_authority(commands: Commands) -> None:
     trusting = commands.bester(*words, "--ca", "ca.pem")
     assert (trusting.returncode, "noHandler" in trusting.stderr + trusting.stdout) == (1, True), trusting
     assert commands.bester(*words, "--ca", "other.pem").returncode == 3
+    plain = commands.bester("send", "--to", f"bester://localhost:{port}", "--user", "a", "nobody", "1")
+    assert (plain.returncode, "write besters:// in place of bester://" in plain.stderr) == (3, True), plain
     assert commands.bester(*words).returncode == 3

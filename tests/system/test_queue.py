@@ -198,6 +198,9 @@ def test_the_operators_commands(ready: Commands, other: Callable[[], Other]) -> 
     for arguments in (["retry"], ["drop"], ["retry", "1", "--all"], ["drop", "1", "--server", "a"]):
         assert ready.bester("queue", *arguments).returncode == 2
     assert ready.bester("queue", "show", "999").returncode == 1
+    for command in ("retry", "drop"):
+        result = ready.bester("queue", command, "999")
+        assert (result.returncode, "no message 999" in result.stderr) == (1, True), result
     there = other()
     assert ready.bester("queue", "retry", "--all").returncode == 0
     assert there.wait_for(2) == [0, 2]

@@ -39,6 +39,8 @@ def test_where_a_message_went(commands: Commands) -> None:
     assert [row["outcome"] for row in rows] == ["noHandler", "good", "good"]
     assert "clients t" in commands.bester("trace", rows[1]["trace"]).stdout
     assert "noHandler" in commands.bester("trace", "--outcome", "bad", "--since", "10m").stdout
+    listed = [line.split()[0] for line in commands.bester("trace").stdout.splitlines() if "chat" in line]
+    assert [commands.bester("trace", one, "--json").stdout.count("\n") for one in listed] == [1, 1]
     assert commands.bester("trace", "nothing").returncode == 1
     assert commands.bester("trace", "--since", "soon").returncode == 2
     told = commands.bester("why").stdout

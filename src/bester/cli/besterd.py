@@ -62,8 +62,9 @@ def _main(arguments: list[str]) -> int:
             nodes, arguments = int(count), rest
         case ["--node", one, *rest] if one.isdecimal():  # how a parent starts its nodes
             number, arguments = int(one), rest
-    if len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
-        print(USAGE, end="", file=sys.stderr)
+    wrong = _misuse(arguments)
+    if wrong:
+        print(f"besterd: {wrong}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
     found = [name for name in (arguments or ["server.conf", "bester.toml"]) if arguments or Path(name).is_file()]
     if not found:
@@ -126,6 +127,16 @@ def _main(arguments: list[str]) -> int:
         return 1 if server.hall.failed else 0
 
     return uvloop.run(run())
+
+
+def _misuse(arguments: list[str]) -> str:
+    """Says what is wrong with the command line; nothing, where it is right."""
+    if arguments[:1] == ["--nodes"]:
+        return f"--nodes takes a number from 1 to {MAX_NODES}"
+    option = next((argument for argument in arguments if argument.startswith("-")), None)
+    if option is not None:
+        return f"there is no option {option}; ports, names and limits are keys of the configuration"
+    return f"one CONFIG at most; got {len(arguments)}" if len(arguments) > 1 else ""
 
 
 def _node_reader(config: Config, number: int) -> Callable[[Path], Config]:

@@ -98,11 +98,13 @@ def _show(path: Path, json: bool) -> None:
     except x509.ExtensionNotFound:
         names = []
     both = fingerprints(found)
+    expired = found.not_valid_after_utc <= datetime.datetime.now(datetime.UTC)
     shown = {
         "names": names,
         "subject": found.subject.rfc4514_string(),
         "issuer": found.issuer.rfc4514_string(),
         "expires": found.not_valid_after_utc.isoformat(),
+        "expired": expired,
         "key": spelled(both.key),
         "certificate": spelled(both.certificate),
     }
@@ -111,7 +113,7 @@ def _show(path: Path, json: bool) -> None:
         return
     say(f"{path}: {', '.join(names) or 'no names'}")
     say(f"issued by    {'itself' if found.issuer == found.subject else shown['issuer']}")
-    say(f"expires      {found.not_valid_after_utc:%Y-%m-%d}")
+    say(f"{'EXPIRED' if expired else 'expires'}      {found.not_valid_after_utc:%Y-%m-%d}")
     say(f"key          {shown['key']}")
     say(f"certificate  {shown['certificate']}")
 

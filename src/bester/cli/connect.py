@@ -110,8 +110,9 @@ def split_words(words: list[str], names: tuple[str, ...], to: str | None) -> tup
     """Returns the URL and the other arguments, which are named ``names``; the URL may stand before them."""
     if words and words[0].startswith(("bester://", "besters://", "bester+unix:")):
         to, words = words[0], words[1:]
-    elif words and "://" in words[0]:
-        fail(f"{words[0]}: a URL starts with bester://, besters:// or bester+unix:", USAGE)
+    elif words and ("://" in words[0] or len(words) == len(names) + 1):
+        to, words = words[0], words[1:]  # parse_url says what is wrong with it
     if len(words) != len(names):
-        fail(f"wanted are {' and '.join(names)}; there are {len(words)} arguments (see --help)", USAGE)
+        verb = "is" if len(names) == 1 else "are"
+        fail(f"{' and '.join(names)} {verb} required; got {len(words)} arguments (see --help)", USAGE)
     return to, words

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bester.cli.output import BAD, GOOD, NO_CONNECTION, at_node, fail, quiet_pipe, safe, say, say_json
+from bester.cli.output import BAD, GOOD, NO_CONNECTION, at_node, fail, quiet_pipe, say, say_json, say_table
 from bester.cli.settings import ConfigOption, JsonOption, load_config, open_control, run_control
 
 TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="The type that it serves.", show_default=False)]
@@ -121,23 +121,18 @@ def _say_lines(rows: list[dict[str, Any]], json: bool) -> None:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    columns = ("type", "state", "served by", "answered", "failed", "active", "waiting", "mean ms", "last error")
+    say_table(columns, map(_cells, rows), whole=("state",))
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("type", "state", "served by", "answered", "failed", "active", "waiting", "mean ms", "last error"):
-        table.add_column(column)
-    for row in rows:
-        by = [
-            f"{one['name'] or 'attached'}{at_node(one)} ({one['outstanding']}/{one['concurrency']})"
-            for one in row["attached"]
-        ]
-        by += ["classic" + _pid(row["process"])] if row["classic"] else []
-        numbers = (row["answered"], row["failed"], row["active"], row["waiting"], row["meanMs"] or "")
-        cells = (row["type"], _state(row), ", ".join(by) or "nobody", *numbers, row["lastError"] or "")
-        table.add_row(*(safe(str(cell)) for cell in cells))
-    Console(highlight=False, markup=False, emoji=False).print(table)
+
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    by = [
+        f"{one['name'] or 'attached'}{at_node(one)} ({one['outstanding']}/{one['concurrency']})"
+        for one in row["attached"]
+    ]
+    by += ["classic" + _pid(row["process"])] if row["classic"] else []
+    numbers = (row["answered"], row["failed"], row["active"], row["waiting"], row["meanMs"] or "")
+    return (row["type"], _state(row), ", ".join(by) or "nobody", *numbers, row["lastError"] or "")
 
 
 def _state(row: dict[str, Any]) -> str:

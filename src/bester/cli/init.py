@@ -13,6 +13,7 @@ import typer
 
 from bester.cli.output import BAD, USAGE, fail, say, say_json, warn
 from bester.cli.settings import JsonOption
+from bester.installation import document
 
 CONFIG, CERTIFICATE, KEY, ECHO, CLIENTS = "bester.toml", "certificate.pem", "key.pem", "echo.py", "besterSocket"
 
@@ -22,6 +23,9 @@ def init(
     name: Annotated[
         str | None, typer.Option("--name", help="The server's name. Default: the host's name.", show_default=False)
     ] = None,
+    port: Annotated[
+        int, typer.Option("--port", min=1025, max=65535, help="For TLS; the one without TLS is 3 lower.")
+    ] = 2223,
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
     json: JsonOption = False,
 ) -> None:
@@ -47,7 +51,7 @@ def init(
             (KEY, key, 0o600),
             (CERTIFICATE, certificate, 0o644),
             (ECHO, _echo().encode(), 0o755),
-            (CONFIG, TEMPLATE.replace("NAME", chosen).encode(), 0o644),
+            (CONFIG, _configuration(chosen, port).encode(), 0o644),
         ):
             _write(folder / file, content, mode, force)
     except OSError as error:
@@ -67,6 +71,11 @@ def init(
     say("Next: start the server, make an account, and send a message:")
     for command in commands:
         say("  " + shlex.join(command))
+
+
+def _configuration(name: str, port: int) -> str:
+    text = TEMPLATE.replace("NAME", name).replace("CONFIGURATION_DOCUMENT", document("configuration.md"))
+    return text.replace("TLS_PORT", str(port)).replace("PLAIN_PORT", str(port - 3))
 
 
 def _make_folder(folder: Path) -> None:
@@ -122,7 +131,7 @@ handler.run()
 '''
 
 TEMPLATE = """\
-# A Bester server. All keys: docs/configuration.md. Check this file with: bester check bester.toml
+# A Bester server. All keys: CONFIGURATION_DOCUMENT. Check this file with: bester check bester.toml
 # Relative paths are relative to this file's folder.
 
 [server]
@@ -132,11 +141,11 @@ name = "NAME"
 [network]
 # Clients and handlers on this machine: bester+unix:/PATH/besterSocket
 unix = { address = "besterSocket" }
-# Without TLS, so for this machine alone: bester://127.0.0.1:2220
-tcp4 = { address = "127.0.0.1", port = 2220 }
-# With TLS, for everybody: besters://NAME:2223. The certificate is self-signed: clients are told its fingerprint
+# Without TLS, so for this machine alone: bester://127.0.0.1:PLAIN_PORT
+tcp4 = { address = "127.0.0.1", port = PLAIN_PORT }
+# With TLS, for everybody: besters://NAME:TLS_PORT. The certificate is self-signed: clients are told its fingerprint
 # (--fingerprint), until you put one from an authority in its place.
-tls = { address = "0.0.0.0", port = 2223, certificate = "certificate.pem", key = "key.pem" }
+tls = { address = "0.0.0.0", port = TLS_PORT, certificate = "certificate.pem", key = "key.pem" }
 
 [handlers]
 # Where handlers of your own attach; they need no entry here.

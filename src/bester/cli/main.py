@@ -18,7 +18,6 @@ app = typer.Typer(
     name="bester",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog=EXIT_STATUS,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -70,6 +70,20 @@ def safe(text: str) -> str:
     return "".join(
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: Collection[str] = ("id",)) -> None:
+    """Prints a table for people; the cells of the columns ``whole`` are never cut, so that they can be copied."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, no_wrap=column in whole, overflow="fold")
+    for cells in rows:
+        table.add_row(*(safe(str(cell)) for cell in cells))
+    Console(highlight=False, markup=False, emoji=False).print(table)
 
 
 @contextmanager

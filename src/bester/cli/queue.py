@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bester.cli.output import USAGE, fail, quiet_pipe, safe, say, say_json
+from bester.cli.output import USAGE, fail, quiet_pipe, say, say_json, say_table
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
 
 queue = typer.Typer(name="queue", no_args_is_help=True, help="See, retry and drop what waits for other servers.")
@@ -75,6 +75,7 @@ def retry(
         say_json(result)
     else:
         say(f"{result['messages']} that had been given up or put aside are tried again; what waits is tried now")
+    _fail_of_unknown(result)
 
 
 @queue.command()
@@ -95,21 +96,23 @@ def drop(
         say_json(result)
     else:
         say(f"{result['messages']} messages removed")
+    _fail_of_unknown(result)
+
+
+def _fail_of_unknown(result: dict[str, Any]) -> None:
+    if result.get("unknown"):
+        fail(f"no message {', '.join(map(str, result['unknown']))} in the outbox; list shows the ids")
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    columns = ("id", "server", "type", "bytes", "since", "tries", "next try", "last error")
+    say_table(columns, map(_cells, rows))
 
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("id", "server", "type", "bytes", "since", "tries", "next try", "last error"):
-        table.add_column(column)
-    for row in rows:
-        next_try = "given up" if row["dead"] else _time(row["nextTry"]) if row["nextTry"] else "in its turn"
-        cells = (row["id"], row["server"], row["type"], row["bytes"], _time(row["created"]), row["tries"])
-        table.add_row(*(safe(str(cell)) for cell in (*cells, next_try, row["lastError"] or "")))
-    Console(highlight=False, markup=False, emoji=False).print(table)
+
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    next_try = "given up" if row["dead"] else _time(row["nextTry"]) if row["nextTry"] else "in its turn"
+    cells = (row["id"], row["server"], row["type"], row["bytes"], _time(row["created"]), row["tries"])
+    return (*cells, next_try, row["lastError"] or "")
 
 
 def _time(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bester.cli.output import BAD, USAGE, fail, quiet_pipe, safe, say, say_json
+from bester.cli.output import BAD, USAGE, fail, quiet_pipe, say, say_json, say_table
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
 
 SinceOption = Annotated[
@@ -21,7 +21,11 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 def trace(
     id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A message, by its trace's id or its sender's own id.")
+        str | None,
+        typer.Argument(
+            metavar="[ID]",
+            help="A message, by its trace's id, or its last digits, or its sender's own id.",
+        ),
     ] = None,
     account: Annotated[str | None, typer.Option("--account", "-a", metavar="NAME", help="Sent by this one.")] = None,
     type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Sent to this type.")] = None,
@@ -109,29 +113,25 @@ def moment(seconds: float) -> str:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
     with_nodes = any("node" in row for row in rows)
-    for column in (
-        "when",
-        "from",
-        "type",
-        "id",
-        "outcome",
-        "ms",
-        "recipients",
-        "trace",
-        *(["node"] if with_nodes else []),
-    ):
-        table.add_column(column)
-    for row in rows:
-        counts = (row["recipients"] or {}).get("counts", {})
-        told = ", ".join(f"{count} {status}" for status, count in counts.items())
-        cells = (moment(row["at"]), row["from"] or "", row["type"], row["id"], row["outcome"], row["ms"], told)
-        table.add_row(
-            *(safe(str(cell)) for cell in (*cells, row["trace"], *([row.get("node", "")] if with_nodes else [])))
-        )
-    Console(highlight=False, markup=False, emoji=False).print(table)
+    columns = ["trace", "when", "from", "type", "id", "outcome", "ms", "recipients", *(["node"] if with_nodes else [])]
+    length = _telling_length([row["trace"] for row in rows])
+    say_table(columns, ([row["trace"][-length:], *_cells(row, with_nodes)] for row in rows), whole=("trace",))
+
+
+def _cells(row: dict[str, Any], with_nodes: bool) -> list[object]:
+    counts = (row["recipients"] or {}).get("counts", {})
+    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    cells = [moment(row["at"]), row["from"] or "", row["type"], row["id"], row["outcome"], row["ms"], told]
+    return [*cells, row.get("node", "")] if with_nodes else cells
+
+
+def _telling_length(traces: list[str]) -> int:
+    """Returns how many of their last digits tell traces apart; ``bester trace`` takes them as an id."""
+    different = set(traces)
+    from bester.store.receipts import MIN_DIGITS
+
+    length = MIN_DIGITS
+    while len({one[-length:] for one in different}) < len(different):
+        length += 1
+    return length

@@ -15,6 +15,8 @@ from bester.net.keepalive import keep_alive
 from bester.protocol.reports import ConnectError
 from bester.timeouts import within
 
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
+"""What OpenSSL says of an answer that is no TLS."""
 _UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
 """OpenSSL's codes for a certificate that is self-signed, or whose authority is not among those that are known."""
 
@@ -42,7 +44,9 @@ async def dial(
         advice = "; pin it by its fingerprint, or name its authority" if error.verify_code in _UNKNOWN_ISSUER else ""
         raise ConnectError(f"{target}: TLS: {error.verify_message}{advice}") from error
     except ssl.SSLError as error:
-        raise ConnectError(f"{target}: TLS: {error.reason or error}") from error
+        plain = error.reason in _NO_TLS
+        why = "there is none there; without TLS the URL begins with bester://" if plain else error.reason
+        raise ConnectError(f"{target}: TLS: {why or error}") from error
     except OSError as error:
         raise ConnectError(f"{target}: {_reason(error)}", temporary=True) from error
     if target.fingerprint is not None:

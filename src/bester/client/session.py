@@ -144,7 +144,10 @@ class Session(Talking):
                 channel.write(hello)
                 report = await future
         except ConnectionClosed as error:
-            raise ConnectError(f"{self.target}: {error.message}", error.code, error.temporary) from error
+            text = f"{self.target}: {error.message}"
+            if self.fatal is None and self.target.path is None and not self.target.tls:
+                text += ", before it said anything; where it speaks TLS, write besters:// in place of bester://"
+            raise ConnectError(text, error.code, error.temporary) from error
         except TimeoutError as error:
             text = f"{self.target}: no answer within {timeout_s:g} s"
             raise ConnectError(text, temporary=True) from error

@@ -59,7 +59,7 @@ def parse_url(
     """
     parts = urlsplit(url)
     if parts.scheme not in ("bester", "besters", "bester+unix"):
-        raise ValueError("a URL starts with bester://, besters:// or bester+unix:")
+        raise ValueError(f"{_shown(url)} is no URL of a server: {_suggestion(url)}")
     credentials, at, _ = parts.netloc.rpartition("@")
     name, colon, secret = credentials.partition(":")
     options = _options(parts.query, parts.scheme)
@@ -96,6 +96,21 @@ def parse_url(
         cafile=cafile or options.get("cafile"),
         fingerprint=normal_fingerprint(pinned) if pinned else None,
     )
+
+
+_HOST = re.compile(r"[^/?#]+(:\d+)?/?")
+
+
+def _shown(url: str) -> str:
+    """Returns a URL without what may be a password, and not too much of it."""
+    return repr(url.rpartition("@")[2][:80])
+
+
+def _suggestion(url: str) -> str:
+    place = url.rpartition("://")[2].rpartition("@")[2]
+    if _HOST.fullmatch(place):
+        return f"write bester://{place}, or besters://{place} for TLS"
+    return "it starts with bester://, besters:// (TLS) or bester+unix:"
 
 
 _OPTIONS = {"bester": (), "besters": ("cafile", "fingerprint"), "bester+unix": ("user", "password")}

@@ -38,7 +38,16 @@ def file_findings(config: Config) -> Iterator[Finding]:
 
 
 def file_oddities(config: Config) -> Iterator[str]:
-    """Finds executables that cannot be started: another program may still answer on their sockets."""
+    """Finds certificates whose time is not now, and executables that cannot be started.
+
+    Neither stops the start: those who have pinned a certificate's key look at no time, and another program may
+    answer on a handler's socket.
+    """
+    for listener in config.listeners():
+        if listener.certificate is not None:
+            yield from _out_of_time(("network", listener.kind, "certificate"), listener.certificate)
+    if config.federation.certificate is not None:
+        yield from _out_of_time(("federation", "certificate"), config.federation.certificate)
     for name, handler in config.served_types().items():
         if handler.binary is None:
             continue
@@ -47,6 +56,22 @@ def file_oddities(config: Config) -> Iterator[str]:
             yield f"{place}: {shown(str(handler.binary))} is no file; nothing is started for this type"
         elif not os.access(handler.binary, os.X_OK):
             yield f"{place}: {shown(str(handler.binary))} is not executable; nothing is started for this type"
+
+
+def _out_of_time(path: KeyPath, file: Path) -> Iterator[str]:
+    import datetime
+
+    from cryptography import x509  # here, so that a server without TLS starts without it
+
+    try:
+        found = x509.load_pem_x509_certificate(file.read_bytes())
+    except (OSError, ValueError):  # told where the server cannot start without it
+        return
+    now = datetime.datetime.now(datetime.UTC)
+    if found.not_valid_after_utc <= now:
+        yield f"{dotted(path)}: {shown(str(file))} expired on {found.not_valid_after_utc:%Y-%m-%d}; renew it"
+    elif found.not_valid_before_utc > now:
+        yield f"{dotted(path)}: {shown(str(file))} is not valid before {found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
 
 
 def _check_pair(path: KeyPath, certificate: Path, key: Path) -> Iterator[Finding]:

@@ -53,7 +53,10 @@ def _build(tree: dict[str, Any], base: Path, file: Path | None) -> Config:
         problems.append(Problem(dotted(path), found, allowed))
         taken.add(path)
     kept, warnings = known_only(tree, Config)
-    config = _validated(removed(kept, taken), tree, base, problems, taken)
+    try:
+        config = _validated(removed(kept, taken), tree, base, problems, taken)
+    except ConfigError as error:
+        raise ConfigError(error.problems, warnings) from error
     problems += [
         finding.problem()
         for finding in (*cross_checks(config), *file_findings(config))

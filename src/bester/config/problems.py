@@ -37,15 +37,17 @@ class Problem:
 
 
 class ConfigError(BadConfiguration):
-    """A configuration is wrong; ``problems`` has every error of it, ``str(error)`` one line for each.
+    """A configuration is wrong; ``problems`` has every error of it.
 
     ``warnings`` has what is odd besides, such as a misspelled key, which may be why another one is missing.
+    ``str(error)`` has a line for each of both.
     """
 
     def __init__(self, problems: Iterable[Problem] = (), warnings: Iterable[str] = ()) -> None:
         self.problems = list(problems)
         self.warnings = list(warnings)
-        super().__init__("\n".join(map(str, self.problems)) or None)
+        odd = (f"warning: {line}" for line in self.warnings)
+        super().__init__("\n".join([*map(str, self.problems), *odd]) or None)
 
 
 def dotted(path: KeyPath) -> str:

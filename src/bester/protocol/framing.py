@@ -92,4 +92,23 @@ class Framer:
         if size == 0:
             self.failure = Malformed("a frame's length must not be 0")
         else:
-            self.failure = TooLarge(f"a frame of {size} bytes; at most {self.max_size} are allowed")
+            text = f"a frame of {size} bytes; at most {self.max_size} are allowed"
+            self.failure = TooLarge(text + _likely_cause(size, self.max_size))
+
+
+_HTTP = (b"GET ", b"POST", b"PUT ", b"HEAD", b"HTTP", b"OPTI", b"CONN")
+_TLS_RECORDS = range(0x14, 0x18)
+
+
+def _likely_cause(size: int, max_size: int) -> str:
+    """Says what the 4 bytes of an impossible length look like, for the author of what sent them."""
+    first = PREFIX.pack(size)
+    if first[0] in _TLS_RECORDS and first[1] == 3:
+        return f" (0x{size:08x}: the other end speaks TLS; this end does not)"
+    if first in _HTTP:
+        return f" ({first.decode()!r}: the other end speaks HTTP)"
+    if first[:1] in b"{[":
+        return " (JSON without its length before it: 4 bytes, little endian)"
+    if 0 < int.from_bytes(first, "big") <= max_size:
+        return f" (0x{size:08x}: is your length big endian? It must be little endian)"
+    return ""

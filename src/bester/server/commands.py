@@ -242,11 +242,11 @@ async def _show_queue(call: CommandCall, args: QueueEntry) -> object:
 
 
 async def _retry_queue(call: CommandCall, args: Retry) -> object:
-    return {"messages": await queue.retry(call.hall, args.ids, args.server, args.all)}
+    return await queue.retry(call.hall, args.ids, args.server, args.all)
 
 
 async def _drop_queue(call: CommandCall, args: Drop) -> object:
-    return {"messages": await queue.drop(call.hall, args.ids, args.server, args.dead)}
+    return await queue.drop(call.hall, args.ids, args.server, args.dead)
 
 
 async def _trace(call: CommandCall, args: Traced) -> object:

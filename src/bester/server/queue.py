@@ -52,7 +52,7 @@ async def shown(hall: Hall, id: int) -> dict[str, Any]:
     }
 
 
-async def retry(hall: Hall, ids: list[int] | None, server: str | None, every: bool) -> int:
+async def retry(hall: Hall, ids: list[int] | None, server: str | None, every: bool) -> dict[str, Any]:
     """Lets messages be tried now, dead letters too; returns how many were dead or had stepped aside.
 
     Raises:
@@ -62,16 +62,18 @@ async def retry(hall: Hall, ids: list[int] | None, server: str | None, every: bo
         raise BadArguments("one of ids, server and all is needed")
     count = 0
     keys: set[str] = set()
+    known: set[int] = set()
     if server is not None:
         keys.add(_key(server))
     async for page in _pages(hall, ids, server, None):
         keys.update(row.message.destination for row in page)
+        known.update(row.position for row in page if ids is not None)
         count += await hall.messages.revive([row.position for row in page], time.time())
     await hall.forwarding.changed(keys)
-    return count
+    return _told(count, ids, known)
 
 
-async def drop(hall: Hall, ids: list[int] | None, server: str | None, dead: bool | None) -> int:
+async def drop(hall: Hall, ids: list[int] | None, server: str | None, dead: bool | None) -> dict[str, Any]:
     """Removes messages, and returns how many; one that is just being sent may arrive all the same.
 
     Raises:
@@ -83,13 +85,21 @@ async def drop(hall: Hall, ids: list[int] | None, server: str | None, dead: bool
         raise BadArguments("ids, server or dead is needed: which messages are to be removed?")
     count = 0
     keys: set[str] = set()
+    known: set[int] = set()
     async for page in _pages(hall, ids, server, dead):
         keys.update(row.message.destination for row in page)
+        known.update(row.position for row in page if ids is not None)
         await hall.messages.remove_sent([row.position for row in page])
         count += len(page)
     hall.exchange.counters.drops.count(Drop.OUTGOING_DROPPED, count)
     await hall.forwarding.changed(keys)
-    return count
+    return _told(count, ids, known)
+
+
+def _told(count: int, ids: list[int] | None, known: set[int]) -> dict[str, Any]:
+    """Returns how many messages it was, and which of the ids that were asked for are no messages."""
+    unknown = [id for id in dict.fromkeys(ids or ()) if id not in known]
+    return {"messages": count, "unknown": unknown} if unknown else {"messages": count}
 
 
 async def _pages(

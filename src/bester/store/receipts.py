@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -99,6 +100,17 @@ class Bounds(NamedTuple):
     """How many bytes of the file system are left for messages."""
 
 
+MIN_DIGITS = 8
+"""Of a trace's id that is not told whole."""
+_TRACE_DIGITS = 32
+_digits = re.compile(r"[0-9a-f]+").fullmatch
+
+
+def told_digits(id: str) -> int:
+    """Returns with how many digits, at either end of a trace's id, ``id`` is to be compared."""
+    return len(id) if MIN_DIGITS <= len(id) < _TRACE_DIGITS and _digits(id) else _TRACE_DIGITS
+
+
 class ReceiptStore(Protocol):
     """Keeps receipts. No method raises because of what is on disk."""
 
@@ -129,7 +141,7 @@ class ReceiptStore(Protocol):
         """Returns receipts, newest first.
 
         Args:
-            id: a trace's, or the sender's own.
+            id: a trace's, its first or last digits (:data:`MIN_DIGITS` at least), or the sender's own.
             sender, type: those of this one alone.
             outcome: ``good``, ``bad``, or a code.
             since: seconds since 1970.
@@ -181,7 +193,9 @@ class SqliteReceipts:
         limit: int = 100,
     ) -> Found[Receipt]:
         wanted: list[tuple[str, Any]] = [("at >= ?", since)]
-        wanted += [] if id is None else [("? IN (trace, message_id)", id)]
+        if id is not None:
+            digits = told_digits(id)
+            wanted.append((f"? IN (message_id, substr(trace, 1, {digits}), substr(trace, -{digits}))", id))
         wanted += [] if sender is None else [("sender = ?", sender)]
         wanted += [] if type is None else [("type = ?", type)]
         wanted += [] if outcome in (None, "bad") else [("outcome = ?", outcome)]

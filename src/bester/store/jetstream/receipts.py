@@ -21,7 +21,7 @@ from bester.bus.connection import Bus
 from bester.errors import BesterError
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import Stored, Stream, Wanted
-from bester.store.receipts import MAX_PENDING, PRUNE_EVERY_S, Bounds, Cause, Found, Receipt
+from bester.store.receipts import MAX_PENDING, PRUNE_EVERY_S, Bounds, Cause, Found, Receipt, told_digits
 
 log = logging.getLogger("bester.receipts")
 
@@ -174,9 +174,11 @@ class JetStreamReceipts:
         since: float = 0.0,
         limit: int = 100,
     ) -> Found[Receipt]:
+        digits = told_digits(id or "")
+
         def wanted(one: Receipt) -> bool:
             return (
-                (id is None or id in (one.trace, one.message_id))
+                (id is None or id in (one.trace[:digits], one.trace[-digits:], one.message_id))
                 and (sender is None or one.sender == sender)
                 and (type is None or one.type == type)
                 and (outcome in (None, "bad") or one.outcome == outcome)
