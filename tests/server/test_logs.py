@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from tests.server.logged import as_before
-from tests.server.peers import attaching, hello, stage, until
+from tests.server.peers import PATIENCE_S, attaching, hello, stage, until
 
+from bester.logsink import STDERR
 from bester.server.logs import MAX_FIELD, MAX_MESSAGE, log_loop_errors, set_up_log
 
 HOSTILE = 'a\n2026-01-01 ERROR all is lost\r\x1b[2J\u202e\u2028\x00\udc80"\\'
@@ -26,9 +27,10 @@ def _log_as_before() -> Iterator[None]:
         yield
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+def lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
     """Returns what was logged; everything is a line that can be shown."""
-    text = capsys.readouterr().err
+    assert STDERR.flush(PATIENCE_S)
+    text = capfd.readouterr().err
     assert text.endswith("\n") or not text
     found = text.split("\n")[:-1]
     assert all(line.isprintable() for line in found), found
@@ -36,7 +38,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_one_line_whatever_is_told(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_line_whatever_is_told(form: str, capfd: pytest.CaptureFixture[str]) -> None:
     set_up_log("debug", form)
     log = logging.getLogger("bester.test")
     log.info("handler %s", HOSTILE, extra={"handler": HOSTILE})
@@ -46,7 +48,7 @@ def test_one_line_whatever_is_told(form: str, capsys: pytest.CaptureFixture[str]
     except ValueError:
         log.exception("failed: %s", HOSTILE)
     logging.getLogger("asyncio").error("%s", HOSTILE)
-    told = lines(capsys)
+    told = lines(capfd)
     assert len(told) == 4
     assert [len(line) < 25_000 for line in told] == [True] * 4
     assert len(told[1]) < MAX_MESSAGE + MAX_FIELD + 200
@@ -62,13 +64,13 @@ def test_one_line_whatever_is_told(form: str, capsys: pytest.CaptureFixture[str]
         assert failed["level"] == "error"
 
 
-def test_fields_stand_behind_a_message_that_does_not_name_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fields_stand_behind_a_message_that_does_not_name_them(capfd: pytest.CaptureFixture[str]) -> None:
     set_up_log("info", "text")
     logging.getLogger("bester.test").info("from 192.0.2.1", extra={"address": "192.0.2.1", "handler": "two words"})
-    assert lines(capsys)[0].endswith('bester.test: from 192.0.2.1 handler="two words"')
+    assert lines(capfd)[0].endswith('bester.test: from 192.0.2.1 handler="two words"')
 
 
-async def test_the_loop_tells_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_loop_tells_no_arguments(capfd: pytest.CaptureFixture[str]) -> None:
     set_up_log("info", "json")
     loop = asyncio.get_running_loop()
     log_loop_errors(loop)
@@ -79,14 +81,14 @@ async def test_the_loop_tells_no_arguments(capsys: pytest.CaptureFixture[str]) -
     loop.call_soon(fails, b"a payload")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    (line,) = map(json.loads, lines(capsys))
+    (line,) = map(json.loads, lines(capfd))
     assert line["level"] == "error"
     assert line["exception"].endswith("RuntimeError")
     assert "payload" not in line["message"]
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-async def test_a_whole_server_says_no_more_than_it_should(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_whole_server_says_no_more_than_it_should(form: str, capfd: pytest.CaptureFixture[str]) -> None:
     async with stage() as play:
         set_up_log("debug", form)
         await play.login("t")
@@ -118,7 +120,7 @@ async def test_a_whole_server_says_no_more_than_it_should(form: str, capsys: pyt
         assert await sender.fatal() == "malformed"
         await handler.leave()
         await until(lambda: not play.hall.exchange.handlers)
-    told = lines(capsys)
+    told = lines(capfd)
     assert len(told) > 8
     assert not any(SECRET in line or PAYLOAD in line for line in told), told
     if form == "json":

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from tests.server.logged import as_before
-from tests.server.peers import Stage, Wire, hello, refused, result, stage, until
+from tests.server.peers import PATIENCE_S, Stage, Wire, hello, refused, result, stage, until
 
 from bester.config import load
+from bester.logsink import STDERR
 from bester.server import logs
 from bester.server.daemon import Server
 from bester.testing import RunningServer
@@ -162,10 +163,11 @@ async def test_federation(play: Reloading) -> None:
     assert [one["name"] for one in await result(await play.connect("control"), "listServers")] == ["there.example"]
 
 
-async def test_log(play: Reloading, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_log(play: Reloading, capfd: pytest.CaptureFixture[str]) -> None:
     await play.reload(log={"level": "debug", "format": "json"})
     assert logs.root.level == logging.DEBUG
-    line = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert STDERR.flush(PATIENCE_S)
+    line = json.loads(capfd.readouterr().err.splitlines()[-1])
     assert line["message"] == "the configuration has been reloaded"
     await play.reload(log={"level": "error"})
     assert logs.root.level == logging.ERROR

@@ -47,6 +47,12 @@ async def numbers(tmp_path: Path) -> AsyncIterator[Database]:
     await database.close()
 
 
+async def opened_numbers(path: Path) -> Database:
+    database = Database(path, NUMBERS)
+    await database.open()
+    return database
+
+
 def insert(number: int) -> Callable[[sqlite3.Connection], int]:
     def work(connection: sqlite3.Connection) -> int:
         connection.execute("INSERT INTO number VALUES (?)", (number,))
@@ -82,6 +88,18 @@ class Gate:
 
 
 # -- the file ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_with_another_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bester.db"
+    await (await opened_numbers(path)).close()
+    os.link(path, tmp_path / "other.db")
+    for name in ("bester.db", "other.db"):
+        with pytest.raises(BadConfiguration, match="2 names"):
+            await opened_numbers(tmp_path / name)
+        assert not (tmp_path / f"{name}-lock").exists()
+    (tmp_path / "other.db").unlink()
+    await (await opened_numbers(path)).close()
 
 
 async def test_the_file_is_for_its_owner_only(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ Written without the libraries of the other commands, because it must start quick
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bester import __version__
+from bester.cli.earlysignals import EarlySignals
+from bester.logsink import STDERR, STDOUT
 
 if TYPE_CHECKING:
     from bester.config import Config, ListenerConfig
@@ -46,7 +47,14 @@ MAX_NODES = 64
 
 def main() -> None:
     """Runs a server until it is stopped."""
-    sys.exit(_main(sys.argv[1:]))
+    if os.getpid() == 1:
+        from bester.cli.firstprocess import run_under_reaper
+
+        status = run_under_reaper(lambda: _main(sys.argv[1:]))
+    else:
+        status = _main(sys.argv[1:])
+    STDOUT.flush()
+    sys.exit(status)
 
 
 def _main(arguments: list[str]) -> int:
@@ -56,6 +64,7 @@ def _main(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         print(f"besterd {__version__}")
         return 0
+    early = EarlySignals()
     nodes = number = 0
     match arguments:
         case ["--nodes", count, *rest] if count.isdecimal() and 0 < int(count) <= MAX_NODES:
@@ -112,13 +121,17 @@ def _main(arguments: list[str]) -> int:
         log_loop_errors(loop)
         for which in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(which, server.hall.stop_soon)
-        loop.add_signal_handler(signal.SIGHUP, lambda: server.hall.spawn(server.try_reload()))
+        loop.add_signal_handler(signal.SIGHUP, server.reload_soon)
+        if early.reload:
+            server.reload_soon()
         if number:
             _end_with_parent(loop, server.hall.stop_soon)
         try:
-            await server.start(_say)
+            if not await server.start_unless_stopped(_say):
+                _say("stopped before it was ready")
+                return 0
         except BesterError as error:
-            print(f"besterd: {error.message}", file=sys.stderr)
+            STDERR.write(f"besterd: {error.message}")
             return 1
         await server.wait()
         _say("stopping")
@@ -191,5 +204,4 @@ def _web(hall: Hall, configured: ListenerConfig) -> Web:
 
 
 def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody has to read it
-        print(f"besterd: {line}", flush=True)
+    STDOUT.write(f"besterd: {line}")

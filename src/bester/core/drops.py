@@ -25,6 +25,7 @@ class Drop(enum.Enum):
     LETTER_EXPIRED = "letter", "expired"
     LETTER_NOT_KEPT = "letter", CODE
     LETTER_TRANSIENT = "letter", "nobodyThere"
+    LINE_UNREAD = "line", "notRead"
     MESSAGE_REFUSED = "message", CODE
     MESSAGE_UNFINISHED = "message", "shutdown"
     NODE_UNREADABLE = "node", "unreadable"

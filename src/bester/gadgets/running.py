@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from bester import Handler
+from bester.logsink import set_up_plain_log
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Runs a gadget's coroutine in a loop of its own, with its log on standard error."""
     import uvloop  # only whoever runs the loop chooses it
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    set_up_plain_log()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main())
 

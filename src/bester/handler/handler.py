@@ -7,7 +7,6 @@ that a program needs; ``start``, ``stop`` and ``wait_attached`` are for those wh
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import random
 import signal
@@ -19,6 +18,7 @@ from bester.handler.attached import Attachment
 from bester.handler.classic import ClassicListener
 from bester.handler.export import exporting
 from bester.handler.registry import Function, Registry, log
+from bester.logsink import set_up_plain_log
 from bester.protocol.commands import Response
 from bester.protocol.reports import ClientError, ConnectError, ConnectionClosed, Refused, Report
 from bester.timeouts import within
@@ -137,7 +137,7 @@ class Handler:
         """
         import uvloop  # only whoever runs the loop chooses it
 
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        set_up_plain_log()
         with (
             exporting(self._name or ",".join(self._registry.types)),
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,

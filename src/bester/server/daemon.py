@@ -122,6 +122,7 @@ class Server:
         self._local: list[Listener] = []
         """The sockets for handlers, informer, operator."""
         self._reloading = asyncio.Lock()
+        self._started = asyncio.Event()
         hall.silent_listeners = self._silent_listeners
 
     # -- start ---------------------------------------------------------------------------------------------------
@@ -137,6 +138,24 @@ class Server:
         except BaseException:
             await self._close()
             raise
+
+    async def start_unless_stopped(self, say: Callable[[str], None]) -> bool:
+        """As :meth:`start`, but gives up as soon as someone asks for the server's end; returns whether it runs.
+
+        Raises:
+            BadConfiguration: something cannot be opened; what was opened is closed again.
+        """
+        starting = asyncio.create_task(self.start(say))
+        stopping = asyncio.create_task(self.hall.stop_asked.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+        if starting.cancelled():
+            return False
+        starting.result()
+        return True
 
     async def _open(self, say: Callable[[str], None]) -> None:
         hall = self.hall
@@ -182,6 +201,7 @@ class Server:
         gc.collect()
         gc.freeze()
         hall.started_up = True
+        self._started.set()
         say(f"{config.server.name} is ready")
         self._notifier.ready(f"{config.server.name} is ready")
 
@@ -276,8 +296,13 @@ class Server:
         if listener.tls is not None and identities is not None:
             identities.serve(listener.tls)
 
+    def reload_soon(self) -> None:
+        """Begins to :meth:`try_reload`."""
+        self.hall.spawn(self.try_reload())
+
     async def try_reload(self) -> None:
-        """Reloads, and tells the log what was wrong."""
+        """Reloads, and tells the log what was wrong; a server that still starts is first waited for."""
+        await self._started.wait()
         try:
             await self.reload()
         except ConfigError as error:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
 import time
 from typing import Any
+
+from bester.logsink import SinkHandler
 
 FIELDS = ("connection", "address", "account", "server", "handler", "type", "message_id", "trace")
 """Which connection, account, server, handler, type or message an event is about, where it is about one."""
@@ -91,7 +92,7 @@ def one_line(text: str, most: int) -> str:
 
 def set_up_log(level: str, format: str, node: str = "") -> None:
     """Sets level and format; may be called again. Where several nodes write to one log, each line has its ``node``."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = SinkHandler()
     handler.setFormatter(_Json(node) if format == "json" else _Text(node))
     for name, fixed in LOGGERS.items():
         logger = logging.getLogger(name)

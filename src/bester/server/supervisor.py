@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from bester.errors import BadArguments, SessionEnded
 from bester.server import settings
+from bester.server.guardian import Guardian
 from bester.timeouts import within
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Supervisor:
     def __init__(self, hall: Hall) -> None:
         self.hall = hall
         self._kept: dict[str, _Kept] = {}
+        self._guardian = Guardian()
         self._held: set[str] = set()
         """The types that an operator stopped: their classic handlers are not asked, nor started."""
 
@@ -190,7 +192,7 @@ class Supervisor:
         started: list[_Kept] = []
         for name, handler in wanted.items():
             if name not in self._kept:
-                kept = self._kept[name] = _Kept(self.hall, name, handler)
+                kept = self._kept[name] = _Kept(self.hall, name, handler, self._guardian)
                 if name not in self._held:
                     started.append(kept)
                     kept.start()
@@ -199,6 +201,7 @@ class Supervisor:
     async def stop(self) -> None:
         """Stops all of them."""
         await self.apply({})
+        await self._guardian.close()
 
 
 def _executable(handler: HandlerConfig) -> bool:
@@ -223,8 +226,9 @@ def _remove_socket(path: str) -> None:
 class _Kept:
     """One handler that is kept running."""
 
-    def __init__(self, hall: Hall, type: str, config: HandlerConfig) -> None:
+    def __init__(self, hall: Hall, type: str, config: HandlerConfig, guardian: Guardian) -> None:
         self.hall = hall
+        self.guardian = guardian
         self.type = type
         self.config = config
         self.pid: int | None = None
@@ -283,6 +287,7 @@ class _Kept:
     async def _run(self, path: str) -> None:
         """Runs the handler once, until it ends; ends it if this is cancelled."""
         environment = os.environ | self.config.environment | {"BESTER_TYPE": self.type, "BESTER_SOCKET": path}
+        await self.guardian.be_there()
         try:
             process = await asyncio.create_subprocess_exec(
                 str(self.config.binary),
@@ -298,6 +303,7 @@ class _Kept:
             log.error("type %s: %s cannot be started: %s", self.type, self.config.binary, error)
             self.last_exit = None
             return
+        self.guardian.begun(process.pid)
         self.pid = process.pid
         self.down = False
         self.starts += 1
@@ -310,6 +316,7 @@ class _Kept:
             self.last_exit = await process.wait()
         finally:
             await _end(process)
+            self.guardian.ended(process.pid)
             self.pid = None
             reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):

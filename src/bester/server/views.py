@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bester import __version__
 from bester.core.drops import Drop
 from bester.core.endpoints import Peer
+from bester.logsink import STDERR
 from bester.net.fingerprints import spelled
 from bester.server import problems
 from bester.server.sampling import disk, served
@@ -238,6 +239,7 @@ def dropped(hall: Hall) -> dict[str, dict[str, int]]:
     receipts, tracing = hall.receipts, hall.tracing
     found = hall.exchange.counters.drops.by_what()
     for drop, number in (
+        (Drop.LINE_UNREAD, STDERR.dropped),
         (Drop.RECEIPT_OVER_SHARE, receipts.over_share),
         (Drop.RECEIPT_UNKEPT, receipts.store.lost),
         (Drop.RECEIPT_EXPIRED, receipts.store.expired),

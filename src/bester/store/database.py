@@ -106,6 +106,7 @@ class Database:
             self._accepts = False
             self._jobs.put(None)
         await asyncio.shield(self._ended)
+        self._opened.exception()  # known to whoever waited for it; who was cancelled does not mind
         self._thread.join()  # it has nothing left to do
 
     @property

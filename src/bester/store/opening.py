@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -41,7 +42,7 @@ class Lock:
         """Takes it.
 
         Raises:
-            BadConfiguration: another one has it.
+            BadConfiguration: another one has it, or could have it under another name.
             OSError: the folder cannot be written.
         """
         self.path = os.path.realpath(path) + "-lock"
@@ -63,6 +64,11 @@ class Lock:
                 os.close(self._descriptor)
                 raise
             os.close(self._descriptor)  # its last holder removed it while we waited; there may be a new one
+        try:
+            _refuse_other_names(path)
+        except BaseException:
+            self.release()
+            raise
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
@@ -79,6 +85,20 @@ class Lock:
         except OSError:
             log.debug("%s was not removed", self.path, exc_info=True)
         os.close(self._descriptor)
+
+
+def _refuse_other_names(path: str) -> None:
+    """Refuses a file that has another name: its write-ahead log, and the lock, belong to one name alone."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+        raise BadConfiguration(
+            f"the database {path} has {found.st_nlink} names (hard links): another server could use it under each, and "
+            f"what was not yet merged into it stands beside one of them. Remove the others (find -samefile {path}), or "
+            "make a copy: bester backup"
+        )
 
 
 def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:

@@ -19,6 +19,7 @@ from bester.gadgets.mail.smarthost import Route
 from bester.gadgets.mail.store import Store
 from bester.gadgets.mail.worker import Worker
 from bester.gadgets.settings import read_settings
+from bester.logsink import set_up_plain_log
 
 # A frame is a message with what is around it.
 FRAME_BYTES = 64 * 1024
@@ -104,7 +105,7 @@ def run(path: Path, say: Callable[[str], None]) -> None:
         Refused: the server does not want this handler.
     """
     settings = read_settings(path, MailSettings).beside(path.parent)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    set_up_plain_log()
     logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd's, with a line for each command of a stranger
     # asyncio's own loop, because aiosmtpd puts asyncio's TLS on its sockets.
     asyncio.run(_run(settings, say))
