@@ -13,6 +13,9 @@ from __future__ import annotations
 from functools import cache
 from typing import ClassVar
 
+MAX_CAUSES = 3
+"""How far the log follows what caused an error."""
+
 
 class BesterError(Exception):
     """The root. ``str(error)`` is the public message."""
@@ -24,6 +27,18 @@ class BesterError(Exception):
     def __init__(self, message: str | None = None) -> None:
         self.message = message if message is not None else self.meaning
         super().__init__(self.message)
+
+    @property
+    def inside(self) -> str:
+        """The message with its causes, for the log alone: they may name files, hosts and people."""
+        text, cause = self.message, self.__cause__
+        for _ in range(MAX_CAUSES):
+            if cause is None:
+                break
+            if str(cause) not in text:
+                text += f" ({type(cause).__name__}: {cause})"
+            cause = cause.__cause__
+        return text
 
 
 class Internal(BesterError):

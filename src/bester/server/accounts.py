@@ -227,7 +227,7 @@ class AccountService:
                 else:
                     found = await self.store.find(account.username)
             except BesterError as error:
-                log.info("the login of %s cannot be looked at again yet: %s", ascii(account.username), error.message)
+                log.info("the login of %s cannot be looked at again yet: %s", ascii(account.username), error.inside)
                 continue
             if found is not None and not found.sure:
                 continue

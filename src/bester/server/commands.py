@@ -79,6 +79,8 @@ class CommandCall:
             return frames.report(payload.id, data=data, fields=fields)
         except BesterError as refusal:
             error = refusal
+            if refusal.__cause__ is not None and not isinstance(refusal, BadArguments):
+                log.warning("a built-in command is refused: %s", refusal.inside)
         except Exception:
             log.exception("a built-in command failed")
             error = Internal()

@@ -229,7 +229,7 @@ class Connection(asyncio.Protocol):
         if self.ended:
             return
         self.hall.counts.refuse(error.code)
-        log.info("%s is closed: %s: %s", self, error.code, error.message, extra=self.ids())
+        log.info("%s is closed: %s: %s", self, error.code, error.inside, extra=self.ids())
         self.flush_out()
         self.end(self.farewell(error))
 

@@ -146,7 +146,7 @@ class Conversation(Connection):
         """Answers the first message with a bad report, and closes."""
         if not self.ended:
             self.hall.counts.refuse(error.code)
-            log.info("%s is refused: %s: %s", self, error.code, error.message, extra=self.ids())
+            log.info("%s is refused: %s: %s", self, error.code, error.inside, extra=self.ids())
             self.end(frames.report(id, error))
 
     def refuse_message(self, endpoint: Endpoint, id: str, error: BesterError) -> None:

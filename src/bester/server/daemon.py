@@ -310,7 +310,7 @@ class Server:
             for line in str(error).splitlines():
                 log.error("configuration: %s", line.strip())
         except BadConfiguration as error:
-            log.error("the configuration was not reloaded; nothing has changed: %s", error.message)
+            log.error("the configuration was not reloaded; nothing has changed: %s", error.inside)
 
     # -- stop ----------------------------------------------------------------------------------------------------
 

@@ -196,7 +196,7 @@ class Destination(Carrying):
                 page = await self.hall.messages.read_outbox(self.key, self.read_to, PAGE, PAGE_BYTES, time.time())
             except BesterError as error:
                 about = {"server": self.key}
-                log.error("the outbox for %s cannot be read: %s", self.key, error.message, extra=about)
+                log.error("the outbox for %s cannot be read: %s", self.key, error.inside, extra=about)
                 self.pause()
                 return
             if not self._goes_on(carrier, turns):

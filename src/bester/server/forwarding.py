@@ -218,7 +218,7 @@ class Forwarding:
                         log.warning("%d messages for other servers are given up", count)
                 await self._recount()
             except BesterError as error:
-                log.error("the outbox cannot be cleared of what is too old: %s", error.message)
+                log.error("the outbox cannot be cleared of what is too old: %s", error.inside)
             except Exception:
                 log.exception("the outbox cannot be cleared of what is too old")
             self._forget_idle()

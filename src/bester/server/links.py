@@ -117,7 +117,7 @@ class Way:
                     self.address, self.hall.config, identities, lambda: protocol, look=self._look
                 )
         except BesterError as error:
-            log.info("%s cannot be reached: %s", self.destination, error.message, extra={"server": self.destination})
+            log.info("%s cannot be reached: %s", self.destination, error.inside, extra={"server": self.destination})
             raise
         except Exception as error:
             log.exception("connecting to %s failed", self.destination)

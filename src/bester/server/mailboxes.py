@@ -286,7 +286,7 @@ class Mailboxes:
     def _failed(self, what: str, error: Exception) -> BesterError:
         """Tells the log, and returns what others are told."""
         if isinstance(error, BesterError):
-            log.warning("%s: %s", what, error.message)
+            log.warning("%s: %s", what, error.inside)
             return error
         log.error("%s", what, exc_info=error)
         return Internal()
@@ -332,4 +332,4 @@ class Mailboxes:
                 self.hall.exchange.counters.drops.count(Drop.LETTER_EXPIRED, removed)
             await self.store.forget_before(now - ONCE_DAYS * 86_400, ONCE_RECORDS)
         except BesterError as error:
-            log.warning("what has expired cannot be removed: %s", error.message)
+            log.warning("what has expired cannot be removed: %s", error.inside)

@@ -252,7 +252,7 @@ class Outbox:
             positions = await self.hall.messages.enqueue(messages, time.time())
         except BesterError as error:
             failure = error
-            log.error("%d messages could not be put into the outbox: %s", len(entries), error.message)
+            log.error("%d messages could not be put into the outbox: %s", len(entries), error.inside)
         except Exception:
             failure = Internal()
             log.exception("%d messages could not be put into the outbox", len(entries))
@@ -283,7 +283,7 @@ class Outbox:
         try:
             await work
         except BesterError as error:
-            log.error("messages could not be %s the outbox: %s", what, error.message)
+            log.error("messages could not be %s the outbox: %s", what, error.inside)
             return False
         except Exception:
             log.exception("messages could not be %s the outbox", what)

@@ -198,7 +198,7 @@ class Whole:
         try:
             sizes, stored = await hall.messages.queue_sizes(), await views.stored(hall)
         except BesterError as error:
-            log.info("what is kept cannot be told: %s", error.message)
+            log.info("what is kept cannot be told: %s", error.inside)
         return {
             **views.process(hall),
             "node": nodes.name,

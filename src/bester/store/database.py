@@ -15,6 +15,7 @@ while the log is carried over into the file changes no outcome: the log stays wh
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 import time
@@ -25,10 +26,12 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
-from bester.errors import Internal, StorageFull
+from bester.errors import BesterError, Internal, StorageFull
 from bester.store.opening import Lock, Migration, connect, disconnect, refusals
 from bester.store.room import Room
 from bester.store.schema import MIGRATIONS
+
+log = logging.getLogger("bester.database")
 
 MAX_BATCH = 1024
 """The most jobs in one transaction, so that the first of them do not wait for long."""
@@ -338,7 +341,11 @@ def _translated(error: BaseException) -> Exception:
     if not isinstance(error, sqlite3.Error):
         assert isinstance(error, Exception)
         return error
-    translated = StorageFull() if _is_full(error) else Internal("the database failed; the log says how")
+    if _is_full(error):
+        translated: BesterError = StorageFull()
+    else:
+        log.error("the database failed: %s", error)
+        translated = Internal("the database failed; the log says how")
     translated.__cause__ = error
     return translated
 

@@ -7,6 +7,7 @@ of the interpreter's lock), the number of those who wait is bounded, and a check
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from base64 import b64encode
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from bester.errors import BadArguments, Internal, ShuttingDown, Throttled
+
+log = logging.getLogger("bester.accounts")
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
@@ -103,6 +106,7 @@ class Passwords:
         try:
             return self._hasher.hash(secret)
         except HashingError as error:
+            log.error("a password cannot be hashed: %s", error)
             raise Internal("the password cannot be hashed; the log says why") from error
 
     def _check(self, secret: bytes, stored_hash: str) -> bool:
@@ -113,6 +117,7 @@ class Passwords:
         except VerifyMismatchError:
             return False
         except (Argon2Error, InvalidHashError) as error:
+            log.error("a password cannot be checked: %s", error)
             raise Internal("the password cannot be checked; the log says why") from error
 
 

@@ -165,6 +165,8 @@ class Console:
         try:
             data = await call.result(Raw(msgspec.json.encode({"command": command})))
         except BesterError as error:
+            if error.__cause__ is not None and not isinstance(error, BadArguments):
+                log.warning("a built-in command is refused: %s", error.inside)
             return refused(error, 200)
         except Exception:
             log.exception("a built-in command failed")

@@ -62,7 +62,7 @@ class Feed:
         try:
             made = event("now", await snapshot.now(self._hall))
         except BesterError as error:
-            log.warning("the console's snapshot cannot be made: %s", error.message)
+            log.warning("the console's snapshot cannot be made: %s", error.inside)
             made = event("trouble", {"error": {"code": error.code, "message": error.message}})
         finally:
             self._making = False

@@ -148,7 +148,7 @@ class Holding:
         try:
             await self.store.give_back(lease)
         except BesterError as error:
-            log.info("the lease of %s ends by itself: %s", lease.name, error.message)
+            log.info("the lease of %s ends by itself: %s", lease.name, error.inside)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Holding:
         try:
             renewed = await self.store.renew(held.lease, LEASE_S)
         except BesterError as error:
-            log.info("the lease of %s was not renewed: %s", name, error.message)
+            log.info("the lease of %s was not renewed: %s", name, error.inside)
             return
         finally:
             held.renewing = False
@@ -219,7 +219,7 @@ class Holding:
             if ended:
                 await self.hall.forwarding.take_over(ended)
         except BesterError as error:
-            log.info("it is not known which leases there are: %s", error.message)
+            log.info("it is not known which leases there are: %s", error.inside)
         finally:
             self._looking = False
             self._look_at = self._loop.time() + LOOK_S

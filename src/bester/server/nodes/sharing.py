@@ -184,7 +184,7 @@ class Sharing:
             # Read, and not only asked for: while the stream has no leader, that tells what a replica knows.
             has_mail = bool(await self.hall.messages.read_mailbox(username, 0, 1, 1, time.time()))
         except BesterError as error:
-            log.info("the mailbox of %s was not looked into again: %s", ascii(username), error.message)
+            log.info("the mailbox of %s was not looked into again: %s", ascii(username), error.inside)
             self._looks.append((self.hall.clock() + LOOK_AGAIN_S, username))
             return
         if has_mail:

@@ -244,7 +244,7 @@ class JetStreamReceipts:
                 end = first - 1
                 window = min(2 * window, _MAX_WINDOW) if read < _PAGE_BYTES // 4 else max(window // 2, _MIN_WINDOW)
         except BesterError as error:
-            log.warning("receipts cannot be read now: %s", error.message)
+            log.warning("receipts cannot be read now: %s", error.inside)
             found.looked_since = oldest
 
     async def _between(self, subject: str, first: int, last: int) -> list[Stored]:
