@@ -88,8 +88,7 @@ class HandlerType(Block):
     )
     may: Annotated[tuple[CommandName, ...] | None, Field(strict=False)] = field(
         None,
-        "The commands that this type's handlers may use in answers and pushes; an answer with another one is "
-        "`notAllowed`.",
+        "The commands that this type's handlers may use in answers and pushes; another one is `notAllowed`.",
         _COMMANDS,
         item=_COMMAND,
         default_text="`handlers.may`",
@@ -113,7 +112,7 @@ class Handlers(Block):
     )
     may: Annotated[tuple[CommandName, ...], Field(strict=False)] = field(
         COMMAND_NAMES,
-        "The same for every type that does not say it, those included that have no entry in `typeMap`.",
+        "The commands that handlers may use where nothing is said of their type, or it has no entry in `typeMap`.",
         _COMMANDS,
         item=_COMMAND,
     )

@@ -43,6 +43,9 @@ def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
         NotAllowed: nothing is sent there.
         OSError: it cannot be opened.
     """
+    named = named or _is_named(path, config)
+    if not named and config.federation.policy != "local":
+        raise NotAllowed("a socket of this machine must stand in federation.servers to be sent to")
     file = os.open(path, os.O_PATH | os.O_CLOEXEC) if hasattr(os, "O_PATH") else -1  # macOS has none
     try:
         held = file >= 0 and os.path.isdir(_OPENED)
@@ -50,10 +53,9 @@ def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
         about = os.stat(way)
         if (about.st_dev, about.st_ino) in _own_sockets(config):
             raise NotAllowed("a server sends nothing to its own sockets")
-        if not named and not _is_named(path, config):
-            real = os.readlink(way) if held else os.path.realpath(path)
-            if config.federation.policy != "local" or about.st_uid != os.geteuid() or real.startswith(SYSTEM_FOLDERS):
-                raise NotAllowed("a socket of this machine must stand in federation.servers to be sent to")
+        real = os.readlink(way) if held else os.path.realpath(path)
+        if not named and (about.st_uid != os.geteuid() or real.startswith(SYSTEM_FOLDERS)):
+            raise NotAllowed("a socket of another user or of the system must stand in federation.servers to be sent to")
         yield way
     finally:
         if file >= 0:
