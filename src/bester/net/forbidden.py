@@ -1,11 +1,12 @@
-"""Where no message goes, whoever asks for it (docs/protocol.md, section 8.4).
+"""The destinations to which a server does not connect (docs/protocol.md, section 8.4).
 
 A server connects with its own rights: those of its user, and those of a program on this machine, which many services
-trust without a password. Its handlers, and whoever decides what they send, do not have these rights, and must not
-borrow them. So a server never connects to its own sockets, and to others of this machine only as its operator allows.
+trust without a password. Its handlers, and the people who decide what handlers send, do not have these rights, and
+must not borrow them. So a server never connects to its own sockets, and to other sockets of this machine only as its
+operator allows.
 
-What is judged is what is connected to: the socket's file as it has been opened, and the number that a name has led to.
-A link that is changed meanwhile, or a name that leads elsewhere the next time it is looked up, makes no difference.
+The caller connects to exactly what is judged here: to the socket's file as it has been opened, and to the numbers that
+a name has led to. A link that is changed meanwhile, or a name that leads elsewhere the next time, makes no difference.
 """
 
 from __future__ import annotations
