@@ -62,6 +62,23 @@ def test_a_link_that_is_turned_around_leads_nowhere_else(folder: Path) -> None:
         assert not leads("link")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a socket's file cannot be held here")
+def test_a_link_to_a_named_socket_that_is_turned_around(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    link, opened = folder / "link", os.open
+
+    def turn_around(path: Path, flags: int) -> int:
+        link.unlink()
+        link.symlink_to("other")
+        return opened(path, flags)
+
+    with listening("named"), listening("other"):
+        link.symlink_to("named")
+        more: Any = {"policy": "verified", "servers": {"near.example": {"address": "unix:named"}}}
+        assert leads("link", **more)
+        monkeypatch.setattr(os, "open", turn_around)
+        assert not leads("link", **more)
+
+
 def test_sockets_that_only_a_name_leads_to(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     servers = {"near.example": {"address": "unix:./there"}}
     user = os.geteuid()

@@ -29,6 +29,7 @@ SYSTEM_FOLDERS = ("/run/", "/var/run/", "/private/var/run/")
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _OPENED = "/proc/self/fd"
+_UNNAMED = "this socket must stand in federation.servers to be sent to"
 
 
 @contextmanager
@@ -44,9 +45,8 @@ def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
         NotAllowed: nothing is sent there.
         OSError: it cannot be opened.
     """
-    named = named or _is_named(path, config)
-    if not named and config.federation.policy != "local":
-        raise NotAllowed("a socket of this machine must stand in federation.servers to be sent to")
+    if not named and config.federation.policy != "local" and not _is_named(os.path.realpath(path), config):
+        raise NotAllowed(_UNNAMED)  # also where there is no such file: that is nobody's business
     file = os.open(path, os.O_PATH | os.O_CLOEXEC) if hasattr(os, "O_PATH") else -1  # macOS has none
     try:
         held = file >= 0 and os.path.isdir(_OPENED)
@@ -55,8 +55,10 @@ def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
         if (about.st_dev, about.st_ino) in _own_sockets(config):
             raise NotAllowed("a server sends nothing to its own sockets")
         real = os.readlink(way) if held else os.path.realpath(path)
-        if not named and (about.st_uid != os.geteuid() or real.startswith(SYSTEM_FOLDERS)):
-            raise NotAllowed("a socket of another user or of the system must stand in federation.servers to be sent to")
+        if not named and not _is_named(real, config):
+            own = about.st_uid == os.geteuid() and not real.startswith(SYSTEM_FOLDERS)
+            if config.federation.policy != "local" or not own:
+                raise NotAllowed(_UNNAMED)
         yield way
     finally:
         if file >= 0:
@@ -75,9 +77,8 @@ def _own_sockets(config: Config) -> set[tuple[int, int]]:
     return found
 
 
-def _is_named(path: Path, config: Config) -> bool:
-    """Whether ``federation.servers`` names this path in another spelling."""
-    real = os.path.realpath(path)
+def _is_named(real: str, config: Config) -> bool:
+    """Whether ``federation.servers`` has a path, in whatever spelling, that leads to this real one."""
     addresses = (peer.address for peer in config.federation.servers.values())
     return any(
         os.path.realpath(config.base / address.removeprefix("unix:")) == real
