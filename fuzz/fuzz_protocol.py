@@ -133,7 +133,7 @@ def classic_answer(body: bytes) -> None:
 def executed(message: HandlerMessage | str) -> None:
     if isinstance(message, HandlerMessage):
         check_status(message.header.status)
-        for command in commands_of(message.header):
+        for command in commands_of(message):
             if command.type == "sendServers" and isinstance(command.data, list):
                 for address in command.data:
                     parse_address(address)

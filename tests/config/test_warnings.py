@@ -39,6 +39,10 @@ def warnings(base: Path, /, **blocks: Any) -> tuple[str, ...]:
             "what is pinned counts only where the server connects",
         ),
         (
+            {"federation": {"servers": {"b": {"address": "unix:x/../besterControl"}}}},
+            "federation.servers.b: its address is this server's own socket, control.address; nothing is sent there",
+        ),
+        (
             {"federation": {"servers": {"b": {"address": "b", "tls": False, "fingerprint": "00" * 32}}}},
             "federation.servers.b: tls is false; what is pinned counts only where the server connects",
         ),

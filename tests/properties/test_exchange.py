@@ -19,6 +19,7 @@ from bester.core.limits import Limits
 from bester.core.work import CallClassic, CatchUp, Deposit, Finished, Forward, Pause, PresenceChanged, Resume
 from bester.errors import BadResponse, HandlerTimeout, MailboxFull
 from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
+from bester.protocol.names import RESERVED_TYPES
 
 T = TypeVar("T", bound=Callable[..., None])
 
@@ -33,15 +34,25 @@ CONFIGURATIONS = [
 ]
 
 types = st.sampled_from(TYPES)
+carried = st.sampled_from([{}, {}, {}, {"payload": {"type": "b"}}, {"payload": {"type": "builtin"}}])
+"""The type that a command carries, which may be one that no handler sends."""
 commands: st.SearchStrategy[list[dict[str, Any]]] = st.lists(
     st.one_of(
-        st.builds(lambda to: {"type": "sendClients", "data": to}, st.lists(st.sampled_from(NAMES), max_size=4)),
         st.builds(
-            lambda to: {"type": "sendServers", "data": to},
-            st.lists(st.sampled_from(["k.example", "l.example", "not an address"]), max_size=4),
+            lambda to, carried: {"type": "sendClients", "data": to} | carried,
+            st.lists(st.sampled_from(NAMES), max_size=4),
+            carried,
         ),
-        st.builds(lambda to: {"type": "sendHandler", "data": to, "payload": {"data": "on"}}, types),
-        st.sampled_from([{"type": "reply"}, {"type": "done"}]),
+        st.builds(
+            lambda to, carried: {"type": "sendServers", "data": to} | carried,
+            st.lists(st.sampled_from(["k.example", "l.example", "not an address"]), max_size=4),
+            carried,
+        ),
+        st.builds(
+            lambda to: {"type": "sendHandler", "data": to, "payload": {"data": "on"}},
+            st.sampled_from([*TYPES, "builtin"]),
+        ),
+        st.sampled_from([{"type": "reply"}, {"type": "reply", "payload": {"type": "dummy"}}, {"type": "done"}]),
     ),
     max_size=3,
 )
@@ -103,6 +114,8 @@ class ExchangeMachine(RuleBasedStateMachine):
                     self.calls.append(effect)
                     self.hand_over(effect.request.envelope.origin, effect.request.handlers.name, effect.request.data)
                 case Deposit() | Forward():
+                    sent = effect.delivery if isinstance(effect, Deposit) else effect
+                    assert sent.type not in RESERVED_TYPES
                     self.unsettled.append(effect)
                 case CatchUp(session):
                     exchange.mail(session, [])
@@ -150,6 +163,7 @@ class ExchangeMachine(RuleBasedStateMachine):
                 assert all(payload.get("results", [])), "an outcome is missing"
             case "receivedMessage":
                 assert isinstance(endpoint, Session)
+                assert payload["type"] not in RESERVED_TYPES
 
     def hand_over(self, origin: Endpoint, type: str, data: Raw) -> None:
         """The first step of each sender's messages for a type is taken in the order of their coming."""

@@ -51,7 +51,7 @@ def said(message: HandlerMessage | str) -> list[tuple[str, Any, str | None, Any,
     """What a server takes from a response: each command with its recipients, type and data."""
     assert isinstance(message, HandlerMessage)
     found = []
-    for command in commands_of(message.header):
+    for command in commands_of(message):
         shared = message.payload
         type = command.payload.type if command.payload else None
         data = command.payload.data if command.payload else Raw(b"")

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from bester.errors import BadResponse, HandlerFailed, Malformed
+from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
 from bester.protocol.messages import (
+    COMMANDS,
     NOTHING,
     BadAnswer,
     HandlerMessage,
@@ -155,7 +156,7 @@ def test_an_answer() -> None:
     assert (message.header.id, message.header.status, message.header.message_type) == ("1", "0", None)
     assert message.payload is not None
     assert (message.payload.type, bytes(message.payload.data), bytes(message.data)) == ("chat", b'{"a" :1}', b"null")
-    (command,) = commands_of(message.header)
+    (command,) = commands_of(message)
     assert (command.type, command.data, command.transient) == ("sendClients", ["g"], True)
     assert command.payload is not None
     assert (command.payload.type, bytes(command.payload.data)) == ("x", b"[ 1]")
@@ -274,8 +275,8 @@ def test_a_classic_answer() -> None:
 # -- commands and status ----------------------------------------------------------------------------------------
 
 
-def header(commands: bytes) -> Any:
-    return answer(b'{"header":{"id":"1","status":"0",' + commands + b"}}").header
+def commanding(commands: bytes) -> Any:
+    return answer(b'{"header":{"id":"1","status":"0",' + commands + b"}}")
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def header(commands: bytes) -> Any:
     ],
 )
 def test_commands(commands: bytes, types: list[str]) -> None:
-    assert [command.type for command in commands_of(header(commands))] == types
+    assert [command.type for command in commands_of(commanding(commands))] == types
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,36 @@ def test_commands(commands: bytes, types: list[str]) -> None:
 )
 def test_commands_that_are_refused_as_a_whole(commands: bytes, why: str) -> None:
     with pytest.raises(BadResponse, match=why):
-        commands_of(header(commands))
+        commands_of(commanding(commands))
+
+
+@pytest.mark.parametrize("type", ["builtin", "dummy"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{"header":{"id":"1","command":{"type":"sendServers","data":["x"],"payload":{"type":"TYPE"}}}}',
+        '{"header":{"id":"1","command":{"type":"sendServers","data":["x"]}},"payload":{"type":"TYPE"}}',
+        '{"header":{"id":"1","command":{"type":"sendClients","data":["x"]}},"payload":{"type":"TYPE"}}',
+        '{"header":{"id":"1","command":{"type":"reply"}},"payload":{"type":"TYPE"}}',
+        '{"header":{"id":"1","command":{"type":"sendHandler","data":"TYPE"}}}',
+        '{"header":{"messageType":"push","commands":[{"type":"done"},{"type":"sendHandler","data":"TYPE"}]}}',
+    ],
+)
+def test_no_command_carries_a_type_of_the_servers_own(form: str, type: str) -> None:
+    with pytest.raises(NotAllowed, match=f"the type {type}, which is the server's own"):
+        commands_of(answer(form.replace("TYPE", type).encode()))
+
+
+@pytest.mark.parametrize("command", ["sendClients", "sendServers", "sendHandler", "reply", "done"])
+def test_commands_that_a_handler_may_not_use(command: str) -> None:
+    asked = '"a"' if command == "sendHandler" else '["a"]'
+    message = commanding(f'"commands":[{{"type":"done"}},{{"type":"{command}","data":{asked}}}]'.encode())
+    assert [one.type for one in commands_of(message)] == ["done", command]
+    without = {name: kind for name, kind in COMMANDS.items() if name != command}
+    with pytest.raises(NotAllowed, match=f"may not use {command}"):
+        commands_of(message, without)
+    with pytest.raises(BadResponse):  # what is no command at all is not a question of who may
+        commands_of(commanding(b'"command":{"type":"addAccount"}'), without)
 
 
 @pytest.mark.parametrize("status", ["0", 0, 0.0])

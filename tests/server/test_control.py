@@ -7,9 +7,9 @@ import socket
 from typing import Any
 
 import pytest
-from tests.server.peers import GOOD, hello, refused, result, stage, until
+from tests.server.peers import GOOD, refused, result, stage, until
 
-from bester.server.control import peer_user
+from bester.net.peers import peer_user
 
 
 def test_who_connects() -> None:
@@ -83,8 +83,18 @@ async def test_other_messages() -> None:
         for type in ("chat", "dummy"):
             wire.ask(type, "1")
             assert await wire.bad("1") == "notAllowed"
-        wire.send(hello(payload={"type": "builtin", "id": "2", "data": {"command": {"type": "listTypes"}}}))
+        wire.command("listTypes", "2")
         assert await wire.get() == {"header": GOOD, "payload": {"id": "2", "data": []}}
+
+
+@pytest.mark.parametrize("scope", ["client", "server", "handler", "x"])
+async def test_nothing_that_has_a_scope_is_a_command(scope: str) -> None:
+    command = {"command": {"type": "addAccount", "args": {"username": "x", "password": "p", "admin": True}}}
+    async with stage() as play:
+        wire = await play.connect("control")
+        wire.send({"header": {"scope": scope}, "payload": {"type": "builtin", "id": "1", "data": command}})
+        assert await wire.fatal() == "badScope"
+        assert not await play.hall.accounts.exists("x")
 
 
 async def test_in_order_and_half_closed() -> None:

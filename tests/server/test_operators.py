@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ async def test_views() -> None:
         root, t = await result(admin, "listClients")
         assert (root["username"], t["username"]) == ("root", "t")
         (session,) = t["sessions"]
-        assert session["address"] == "unix"
+        assert session["address"] == f"unix:uid {os.getuid()}"
         assert session["inFlight"] == 1
         assert session["features"] == ["token"]
         (row,) = await result(admin, "listHandlers")

@@ -163,6 +163,48 @@ async def test_federation(play: Reloading) -> None:
     assert [one["name"] for one in await result(await play.connect("control"), "listServers")] == ["there.example"]
 
 
+async def test_an_address_that_is_allowed_now_is_sent_to_at_once(play: Reloading) -> None:
+    await play.reload(federation={"policy": "verified"})
+    wire, handler = await play.login(), await play.attach("chat")
+    there = await play.listen("there")
+
+    async def outcome() -> str:
+        wire.ask("chat", "1")
+        handler.answer(await handler.get(), {"type": "sendServers", "data": ["unix:there"]})
+        [one] = (await wire.report("1"))["results"]
+        return str(one.get("error", one).get("code", one["status"]))
+
+    async def taking() -> None:
+        question = await there.accept()
+        await question.get()
+        await question.leave()
+        (await there.accept()).send({"header": {"status": "good"}})
+
+    assert [await outcome() for _ in range(3)] == ["notAllowed"] * 3
+    await play.reload(federation={"policy": "verified", "servers": {"near.example": {"address": "unix:there"}}})
+    allowed, _ = await asyncio.gather(outcome(), taking())
+    assert allowed == "sent"
+
+
+async def test_what_handlers_may(play: Reloading) -> None:
+    wire, handler = await play.login(), await play.attach("chat")
+
+    async def answered() -> str:
+        wire.ask("chat", "1")
+        handler.answer(await handler.get(), {"type": "sendHandler", "data": "nobody's"})
+        return await wire.bad("1")
+
+    assert await answered() == "noHandler"
+    await play.reload(handlers={"may": ["reply"]})
+    assert await answered() == "notAllowed"
+    await play.reload(handlers={"may": ["reply"], "typeMap": {"chat": {"may": ["sendHandler"]}}})
+    assert await answered() == "noHandler"
+    await play.reload(handlers={"may": ["reply"], "typeMap": {"chat": {}}})
+    assert await answered() == "notAllowed"
+    await play.reload()
+    assert await answered() == "noHandler"
+
+
 async def test_log(play: Reloading, capfd: pytest.CaptureFixture[str]) -> None:
     await play.reload(log={"level": "debug", "format": "json"})
     assert logs.root.level == logging.DEBUG

@@ -51,8 +51,13 @@ def oddities(config: Config) -> Iterator[str]:
 
 def _odd_servers(config: Config) -> Iterator[str]:
     pinned: dict[str, str] = {}
+    own = {os.path.realpath(path): dotted(key) for key, path in socket_paths(config)}
     for name, peer in config.federation.servers.items():
         place = dotted(("federation", "servers", name))
+        if peer.address.startswith("unix:"):
+            found = own.get(os.path.realpath(config.base / peer.address.removeprefix("unix:")))
+            if found is not None:
+                yield f"{place}: its address is this server's own socket, {found}; nothing is sent there"
         pin = peer.fingerprint or (str(peer.certificate) if peer.certificate is not None else None)
         if pin is None:
             continue

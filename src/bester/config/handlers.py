@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from dataclasses import field as attribute
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -23,8 +23,13 @@ from bester.config.values import (
 )
 
 Delivery = Literal["durable", "transient"]
+CommandName = Literal["reply", "sendClients", "sendHandler", "sendServers"]
+COMMAND_NAMES: tuple[CommandName, ...] = get_args(CommandName)
+"""What handlers may be allowed to use; ``done`` is nobody's to forbid."""
 
 _SOCKET = "a path that a Unix socket can have"
+_COMMANDS = "a list of commands"
+_COMMAND = 'one of "reply", "sendClients", "sendHandler", "sendServers"'
 _TYPE = 'a type\'s name of 1 to 128 characters without control characters, not "dummy" or "builtin"'
 
 
@@ -43,6 +48,7 @@ class HandlerConfig:
     delivery: Delivery
     environment: dict[str, str] = attribute(repr=False)
     allow: tuple[str, ...]
+    may: tuple[CommandName, ...]
 
 
 class HandlerType(Block):
@@ -80,6 +86,13 @@ class HandlerType(Block):
         "a list of senders",
         item='"accounts", "servers", "role:NAME", a username or a server\'s name',
     )
+    may: Annotated[tuple[CommandName, ...] | None, Field(strict=False)] = field(
+        None,
+        "The commands that this type's handlers may use in answers and pushes; another one is `notAllowed`.",
+        _COMMANDS,
+        item=_COMMAND,
+        default_text="`handlers.may`",
+    )
 
 
 class Handlers(Block):
@@ -96,6 +109,12 @@ class Handlers(Block):
         "a list of types' names",
         item=_TYPE,
         default_text="all of `typeMap`",
+    )
+    may: Annotated[tuple[CommandName, ...], Field(strict=False)] = field(
+        COMMAND_NAMES,
+        "The commands that handlers may use where nothing is said of their type, or it has no entry in `typeMap`.",
+        _COMMANDS,
+        item=_COMMAND,
     )
     type_map: dict[TypeName, HandlerType] = field(
         {}, "The types, by their names.", "an object of objects", key=_TYPE, item="an object", name="T"
@@ -114,6 +133,7 @@ class Handlers(Block):
                 delivery=entry.delivery,
                 environment=entry.environment,
                 allow=entry.allow,
+                may=self.may if entry.may is None else entry.may,
             )
             for name, entry in self.type_map.items()
             if name in names

@@ -64,8 +64,9 @@ def _build(tree: dict[str, Any], base: Path, file: Path | None) -> Config:
     ]
     if problems:
         raise ConfigError(dict.fromkeys(problems), warnings)
+    config = config.model_copy(update={"base": base, "path": file})
     warnings += [*oddities(config), *file_oddities(config)]
-    return config.model_copy(update={"base": base, "path": file, "warnings": tuple(warnings)})
+    return config.model_copy(update={"warnings": tuple(warnings)})
 
 
 def _validated(

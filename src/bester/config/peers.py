@@ -57,7 +57,7 @@ class Federation(Block):
     policy: Policy = field(
         "local",
         '`"verified"`: only servers that prove their names are let in. `"open"`: all. `"local"`: unverified ones only '
-        "over a Unix socket or from loopback.",
+        "over a Unix socket or from loopback; and handlers may send to this machine's addresses that have no entry.",
         _POLICIES,
     )
     ca: FilePath | None = path(None, "The authorities whose certificates prove a server's name.", _PEM)

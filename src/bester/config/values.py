@@ -18,14 +18,12 @@ from pydantic.alias_generators import to_camel
 
 from bester.errors import BesterError
 from bester.protocol.addresses import parse_address
+from bester.protocol.names import RESERVED_TYPES
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 TIB = 1024 * GIB
-
-RESERVED_TYPES = ("dummy", "builtin")
-"""The types that the server answers itself (section 5)."""
 
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*\Z")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")

@@ -8,10 +8,11 @@ on it. ``dirty`` lists the endpoints that have frames to be written; ``effects``
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bester.core.counters import Counters
 from bester.core.endpoints import AttachedHandler, ElsewhereHandler, Endpoint, Order
-from bester.core.handlers import HandlerType, TypeRules
+from bester.core.handlers import OTHERS, HandlerType, TypeRules
 from bester.core.limits import Limits
 from bester.core.route import Trail
 from bester.core.traces import Traces
@@ -19,9 +20,8 @@ from bester.core.work import AskElsewhere, CallClassic, Effect, Envelope, Pause,
 from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable, NoHandler, NotAllowed
 from bester.protocol import frames
 from bester.protocol.messages import NULL
+from bester.protocol.names import RESERVED_TYPES
 
-RESERVED_TYPES = frozenset({"dummy", "builtin"})
-"""The types that the server serves itself."""
 _NEVER_PAUSED = ("handler", "node")
 """A handler's answers are what the others wait for, and another node asks for no more than it was told it may."""
 _HELD_OVERHEAD = 256
@@ -89,7 +89,8 @@ class Dispatch:
         Args:
             types: those that are served whether a handler is attached or not.
             limits: the new bounds.
-            attached: rules for types that are served only while a handler is attached.
+            attached: rules for types that are served only while a handler is attached; under :data:`OTHERS`, those for
+                all the rest, but for the time limit.
         """
         self.limits = limits
         self._attached_rules = attached or {}
@@ -104,8 +105,12 @@ class Dispatch:
         for handlers in list(self.types.values()):
             if handlers.name not in types:
                 handlers.configured = False
-                handlers.rules = self._attached_rules.get(handlers.name) or TypeRules(handlers.rules.timeout_s)
+                handlers.rules = self._rules_while_attached(handlers.name, handlers.rules.timeout_s)
             self._retire_or_pump(handlers)
+
+    def _rules_while_attached(self, type: str, timeout_s: float) -> TypeRules:
+        rules = self._attached_rules
+        return rules.get(type) or replace(rules.get(OTHERS, TypeRules()), timeout_s=timeout_s)
 
     def attach(self, handler: AttachedHandler, types: list[str], default_timeout_s: float) -> None:
         """A handler process plugged in for these types (section 6).
@@ -120,7 +125,7 @@ class Dispatch:
         for name in dict.fromkeys(types):
             handlers = self.types.get(name)
             if handlers is None:
-                rules = self._attached_rules.get(name) or TypeRules(default_timeout_s)
+                rules = self._rules_while_attached(name, default_timeout_s)
                 tally = self.counters.tallies.of(name, configured=False)
                 handlers = self.types[name] = HandlerType(name, rules, tally, configured=False)
             handlers.attached.append(handler)
@@ -135,7 +140,7 @@ class Dispatch:
         """Another node serves a type; ``handler`` stands for it, until :meth:`remove_handler`."""
         handlers = self.types.get(type)
         if handlers is None:
-            rules = self._attached_rules.get(type) or TypeRules(default_timeout_s)
+            rules = self._rules_while_attached(type, default_timeout_s)
             tally = self.counters.tallies.of(type, configured=False)
             handlers = self.types[type] = HandlerType(type, rules, tally, configured=False)
         handlers.elsewhere.append(handler)

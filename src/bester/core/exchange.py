@@ -101,7 +101,7 @@ class Exchange(Intake, ForNodes):
         try:
             if message.header.status != "0":
                 check_status(message.header.status)
-            commands = commands_of(message.header)
+            commands = commands_of(message, handlers.rules.may)
         except BesterError as error:
             self.fail(request, error)
             return
@@ -177,7 +177,7 @@ class Exchange(Intake, ForNodes):
         try:
             if handler.in_flight > self.limits.max_in_flight:
                 raise Overloaded("too many pushes without their report")
-            commands = commands_of(message.header)
+            commands = commands_of(message, handler.types[0].rules.may)
             if envelope.plain:
                 for command in commands:
                     self.execute(envelope, handler.types[0], 0, command, message, "")

@@ -9,11 +9,13 @@ each has a connection of its own.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bester.core.tallies import Tally
 from bester.protocol import frames
+from bester.protocol.messages import COMMANDS
 
 if TYPE_CHECKING:
     from bester.core.endpoints import AttachedHandler, Endpoint
@@ -43,6 +45,12 @@ class TypeRules:
     """Whether nothing is kept for recipients that are away."""
     allow: Allow | None = None
     """None: accounts and servers."""
+    may: Mapping[str, type] = field(default_factory=lambda: COMMANDS)
+    """The commands that its handlers may use, as :func:`bester.protocol.messages.commands_of` takes them."""
+
+
+OTHERS = ""
+"""Stands for the types that the configuration does not name, where rules are given by type; no type has this name."""
 
 
 class Lane:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from bester.errors import InvalidName
-from bester.protocol.names import type_name
+from bester.protocol.names import RESERVED_TYPES, type_name
 
 MAX_FILE_BYTES = 1024 * 1024
 
@@ -28,7 +28,7 @@ def handled_type(text: str) -> str:
     Raises:
         ValueError: it is no type's name, or the server's own type.
     """
-    if text in ("builtin", "dummy"):
+    if text in RESERVED_TYPES:
         raise ValueError(f"the type {text} is the server's own")
     try:
         return type_name(text)

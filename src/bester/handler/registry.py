@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from bester.protocol.commands import KINDS, Response
 from bester.protocol.handler import Request
+from bester.protocol.names import RESERVED_TYPES
 from bester.tracing import tracer
 
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
@@ -53,7 +54,7 @@ class Registry:
         Raises:
             ValueError: the type has a function already, or is the protocol's own.
         """
-        if not type or type in ("dummy", "builtin"):
+        if not type or type in RESERVED_TYPES:
             raise ValueError(f"{type!r} cannot be handled")
         if type in self._functions:
             raise ValueError(f"the type {type!r} has a function already")

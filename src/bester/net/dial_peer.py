@@ -12,13 +12,13 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar, cast
 
 from bester.config import Config
 from bester.config.peers import Federation, Peer, Policy
 from bester.errors import BadAddress, BesterError, ServerUnreachable, ServerUnverified
 from bester.net.fingerprints import Shown, shown
+from bester.net.forbidden import numbers_of, socket_to
 from bester.net.identity import Identities
 from bester.net.resolve import resolve
 from bester.net.tls import peer_context
@@ -61,6 +61,8 @@ class Plan:
     policy: Policy
     unix: bool
     """Whether the configuration, or the address, leads to a Unix socket."""
+    named: bool
+    """Whether ``federation.servers`` has the name, or an entry with this address."""
 
     def check(self) -> None:
         """Refuses what the policy forbids.
@@ -100,7 +102,8 @@ def plan(address: Address, federation: Federation) -> Plan:
             proof = "authority"
     policy = next((peer.policy for _, peer in entries if peer.policy is not None), federation.policy)
     name = pinned or (names[-1] if names else None)
-    return Plan(address, name, proof, bool(proof) or (asked is True and not unix), policy, unix)
+    named = bool(entries) or any(_parsed(peer) == address for peer in federation.servers.values())
+    return Plan(address, name, proof, bool(proof) or (asked is True and not unix), policy, unix, named)
 
 
 def _chain(name: str, federation: Federation) -> Iterator[str]:
@@ -153,6 +156,7 @@ async def connect_peer(
         ServerUnreachable: no connection, with the reason; an :class:`Unreachable`, but for what is wrong with the
             configured address.
         ServerUnverified: the server does not prove its name, or the policy asks for a proof and there is none.
+        NotAllowed: nothing is sent there (:mod:`bester.net.forbidden`).
     """
     planned = plan(address, config.federation)
     planned.check()
@@ -163,7 +167,7 @@ async def connect_peer(
             configured = {name: peer.address for name, peer in config.federation.servers.items()}
             targets = await resolve(address, configured)
             step = "connection"
-            return await _first(targets, planned, config.base, identities, make_protocol, look)
+            return await _first(targets, planned, config, identities, make_protocol, look)
     except TimeoutError as error:
         raise Unreachable(f"no connection within {limit_s:g} s", step) from error
 
@@ -171,7 +175,7 @@ async def connect_peer(
 async def _first(
     targets: list[TcpAddress | UnixAddress],
     planned: Plan,
-    base: Path,
+    config: Config,
     identities: Identities,
     make_protocol: Callable[[], P],
     look: Look | None,
@@ -180,7 +184,7 @@ async def _first(
     failure: BesterError = Unreachable("its name leads nowhere", "address")
     for target in targets:
         try:
-            return await _connect(target, planned, base, identities, make_protocol, look)
+            return await _connect(target, planned, config, identities, make_protocol, look)
         except BesterError as error:
             failure = error
         except ssl.SSLCertVerificationError as error:
@@ -205,25 +209,44 @@ def _reason(error: OSError) -> str:
 async def _connect(
     target: TcpAddress | UnixAddress,
     planned: Plan,
-    base: Path,
+    config: Config,
     identities: Identities,
     make_protocol: Callable[[], P],
     look: Look | None,
 ) -> PeerConnection[P]:
     loop = asyncio.get_running_loop()
     if isinstance(target, UnixAddress):
-        transport, protocol = await loop.create_unix_connection(make_protocol, str(base / target.path))
+        with socket_to(config.base / target.path, config, planned.named) as path:
+            transport, protocol = await loop.create_unix_connection(make_protocol, path)
         return PeerConnection(transport, protocol, None)
+    failures: list[OSError] = []
+    for number in await numbers_of(target, config, planned.named):
+        try:
+            return await _connect_to(number, target, planned, identities, make_protocol, look)
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            failures.append(error)
+    raise failures[0] if len(failures) == 1 else OSError("none of its addresses answers")
+
+
+async def _connect_to(
+    number: str,
+    target: TcpAddress,
+    planned: Plan,
+    identities: Identities,
+    make_protocol: Callable[[], P],
+    look: Look | None,
+) -> PeerConnection[P]:
+    loop = asyncio.get_running_loop()
     if not planned.tls:
-        transport, protocol = await loop.create_connection(make_protocol, target.host, target.port)
+        transport, protocol = await loop.create_connection(make_protocol, number, target.port)
         return PeerConnection(transport, protocol, None)
     context = identities.checked if planned.proof == "authority" else identities.unchecked
     assert context is not None
     door = _Door(planned, identities, make_protocol, look)
     name = planned.name or target.host
-    transport, _ = await loop.create_connection(
-        lambda: door, target.host, target.port, ssl=context, server_hostname=name
-    )
+    transport, _ = await loop.create_connection(lambda: door, number, target.port, ssl=context, server_hostname=name)
     if door.failure is not None:
         raise door.failure
     assert door.protocol is not None

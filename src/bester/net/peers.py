@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
+import sys
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 
@@ -13,7 +15,7 @@ class Remote:
     """The other end of a connection."""
 
     address: str
-    """For limits and the log: an IPv4 address, an IPv6 /64 network, or ``unix``."""
+    """For limits and the log: an IPv4 address, an IPv6 /64 network, or a user of this machine."""
     local: bool
     """Whether it is on this machine for certain: a Unix socket, or loopback."""
     names: tuple[str, ...] = ()
@@ -29,7 +31,7 @@ def remote_of(transport: asyncio.BaseTransport) -> Remote:
     """Says who is at the other end of an open transport."""
     bound = transport.get_extra_info("socket")
     if bound is not None and bound.family == socket.AF_UNIX:
-        return Remote("unix", True)
+        return Remote(unix_address(peer_user(bound)), True)
     name = transport.get_extra_info("peername")
     if not isinstance(name, tuple):
         return Remote("unknown", False)  # gone already
@@ -38,3 +40,20 @@ def remote_of(transport: asyncio.BaseTransport) -> Remote:
         network = IPv6Address(int(address) >> 64 << 64)
         return Remote(f"{network}/64", address.is_loopback)
     return Remote(str(address), address.is_loopback)
+
+
+def unix_address(user: int | None) -> str:
+    """Returns the address of who connects over a Unix socket: each user of the machine has one."""
+    return "unix" if user is None else f"unix:uid {user}"
+
+
+def peer_user(connected: socket.socket) -> int | None:
+    """Returns the user id of the process at the other end of a Unix socket; None where the system does not tell."""
+    if sys.platform == "linux":
+        credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return int(struct.unpack("3i", credentials)[1])
+    if sys.platform == "darwin":
+        # struct xucred: cr_version, cr_uid, ...; LOCAL_PEERCRED of SOL_LOCAL
+        credentials = connected.getsockopt(0, 1, 76)
+        return int(struct.unpack_from("II", credentials)[1])
+    return None

@@ -6,12 +6,14 @@ Only what the server itself needs is decoded; ``data`` stays :class:`msgspec.Raw
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
-from bester.errors import BadResponse, HandlerFailed, Malformed
+from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
+from bester.protocol.names import RESERVED_TYPES
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, is_shallow
 
 NULL = Raw(b"null")
@@ -312,12 +314,31 @@ def decode_classic(body: bytes) -> HandlerMessage:
         raise BadAnswer("", error.message) from error
 
 
-def commands_of(header: HandlerHeader) -> list[Command]:
+COMMANDS: dict[str, type] = {
+    "sendClients": list,
+    "sendServers": list,
+    "sendHandler": str,
+    "reply": object,
+    "done": object,
+}
+"""What handlers command, with the kind of each one's ``data``."""
+
+
+def commands_of(message: HandlerMessage, may: Mapping[str, type] = COMMANDS) -> list[Command]:
     """Returns the commands of an answer or a push, checked as a whole; the status is not looked at.
+
+    Args:
+        message: the answer, or the push.
+        may: those of :data:`COMMANDS` that the handler may use.
 
     Raises:
         BadResponse: no command, both forms, an unknown command, data of the wrong kind.
+        NotAllowed: a command that the handler may not use, or one of the server's own types.
     """
+    header = message.header
+    payload = message.payload
+    if payload is not None and payload.type is not None and payload.type in RESERVED_TYPES:
+        raise _reserved(payload.type)
     if header.commands is None:
         if header.command is None:
             raise BadResponse("header.command is missing")
@@ -327,21 +348,23 @@ def commands_of(header: HandlerHeader) -> list[Command]:
     else:
         commands = header.commands
     for command in commands:
-        kind = _COMMAND_DATA.get(command.type)
+        kind = may.get(command.type)
         if kind is None:
-            raise BadResponse("header.command.type must be one of " + ", ".join(_COMMAND_DATA))
+            if command.type in COMMANDS:
+                raise NotAllowed(f"this type's handlers may not use {command.type}")
+            raise BadResponse("header.command.type must be one of " + ", ".join(COMMANDS))
         if kind is not object and not isinstance(command.data, kind):
             raise BadResponse(f"the data of {command.type} must be a {'list of strings' if kind is list else 'string'}")
+        if kind is str and command.data in RESERVED_TYPES:
+            raise _reserved(command.data)
+        own = command.payload
+        if own is not None and own.type is not None and own.type in RESERVED_TYPES:
+            raise _reserved(own.type)
     return commands
 
 
-_COMMAND_DATA: dict[str, type] = {
-    "sendClients": list,
-    "sendServers": list,
-    "sendHandler": str,
-    "reply": object,
-    "done": object,
-}
+def _reserved(type: object) -> NotAllowed:
+    return NotAllowed(f"no handler may send the type {type}, which is the server's own")
 
 
 def check_status(status: object) -> None:

@@ -19,6 +19,8 @@ MAX_USERNAME = 64
 MAX_SERVER_NAME = 253
 MAX_TYPE = 128
 """Bounds in characters."""
+RESERVED_TYPES = frozenset({"builtin", "dummy"})
+"""The types that a server serves itself (docs/protocol.md, section 2.5): no handler serves or sends them."""
 
 # What would change how the text around a name is shown: controls, line ends, bidirectional controls, half characters.
 _UNSHOWABLE = "\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from bester.core.drops import Drop
 from bester.core.work import Forward
-from bester.errors import BesterError, Internal, Overloaded, ServerRefused, ServerUnreachable
+from bester.errors import BesterError, Internal, NotAllowed, Overloaded, ServerRefused, ServerUnreachable
 from bester.protocol.link import ServerReport, route_of
+from bester.protocol.names import RESERVED_TYPES
 from bester.server.classic_peers import ClassicCarrier
 from bester.server.link import Carrier, Link, quoted
 from bester.server.links import Way
@@ -97,6 +98,10 @@ class Carrying(Turns):
     def carry(self, carrier: Carrier, item: Item) -> None:
         """Gives the carrier a message that it has room for."""
         self.in_flight += 1
+        if item.type in RESERVED_TYPES:
+            # No handler's command comes this far. What is on disk may be from before it was so, or another node's.
+            self.refused(item, NotAllowed(f"the type {item.type} is a server's own, and goes to no other server"))
+            return
         try:
             carrier.send(item)
         except Exception:

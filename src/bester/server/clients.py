@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from bester.core.dispatch import RESERVED_TYPES
 from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, Session
 from bester.core.route import Trail
@@ -31,6 +30,7 @@ from bester.protocol.messages import (
     decode_ack,
     decode_message,
 )
+from bester.protocol.names import RESERVED_TYPES
 from bester.server.arguments import ends_session, is_opening
 from bester.server.commands import BUILTIN, CommandCall
 from bester.server.conversation import Conversation

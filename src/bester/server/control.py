@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
-import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
 from bester.core.drops import Drop
-from bester.errors import NotAllowed, Overloaded
+from bester.errors import BadScope, Malformed, NotAllowed, Overloaded
+from bester.net.peers import peer_user
 from bester.protocol import frames
-from bester.protocol.messages import Payload, decode_message
+from bester.protocol.messages import Payload, decode_first
 from bester.server.commands import BUILTIN, CommandCall
 from bester.server.connection import Connection
 
@@ -38,7 +36,14 @@ class ControlConnection(Connection):
             self.fail(NotAllowed("the control socket is for the server's own user and root"))
 
     def _command(self, body: bytes) -> None:
-        payload = decode_message(body).payload
+        message = decode_first(body)
+        if message.header.scope:
+            # What clients, servers and handlers write has a scope. Whoever brought it here, even this very server,
+            # was not the operator's program.
+            raise BadScope("the control socket serves no scope: it takes built-in commands without one")
+        payload = message.payload
+        if payload is None:
+            raise Malformed("the payload is missing")
         if payload.type != BUILTIN:
             self.hall.exchange.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
             self.write([frames.report(payload.id, NotAllowed("only built-in commands are served here"))])
@@ -66,15 +71,3 @@ class ControlConnection(Connection):
     def finish_input(self) -> bool:
         self._input_ended = True
         return bool(self._waiting)
-
-
-def peer_user(connected: socket.socket) -> int | None:
-    """Returns the user id of the process at the other end of a Unix socket; None where the system does not tell."""
-    if sys.platform == "linux":
-        credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return int(struct.unpack("3i", credentials)[1])
-    if sys.platform == "darwin":
-        # struct xucred: cr_version, cr_uid, ...; LOCAL_PEERCRED of SOL_LOCAL
-        credentials = connected.getsockopt(0, 1, 76)
-        return int(struct.unpack_from("II", credentials)[1])
-    return None

@@ -94,6 +94,8 @@ class Forwarding:
         """The configuration has changed."""
         federation = self.hall.config.federation
         self._buckets = Buckets(federation.rate, federation.burst)
+        for destination in self.destinations.values():
+            destination.reconsider()
 
     # -- who is let in -------------------------------------------------------------------------------------------
 

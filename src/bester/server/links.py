@@ -107,6 +107,7 @@ class Way:
         Raises:
             ServerUnreachable: there is none within ``federation.connectTimeout``.
             ServerUnverified: the other server does not prove what it must.
+            NotAllowed: nothing is sent there.
             Internal: something else went wrong.
         """
         identities = self.hall.forwarding.trust.identities

@@ -8,11 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bester.config import Config, HandlerConfig, ListenerConfig
-from bester.core.handlers import Allow, TypeRules
+from bester.core.handlers import OTHERS, Allow, TypeRules
 from bester.core.limits import Limits
 from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
 from bester.net.tls import server_context
+from bester.protocol.messages import COMMANDS
 from bester.protocol.names import username
 from bester.server.receipts import bounds_of
 from bester.store.ports import AccountStore, LeaseStore, MessageStore
@@ -21,6 +22,7 @@ from bester.store.receipts import ReceiptStore, SqliteReceipts
 if TYPE_CHECKING:
     from bester.bus.connection import Bus
     from bester.config.cluster import Cluster
+    from bester.config.handlers import CommandName
     from bester.store.database import Database
     from bester.store.jetstream.divided import Keeping
 
@@ -39,9 +41,11 @@ def type_rules(config: Config) -> dict[str, TypeRules]:
 
 
 def attached_rules(config: Config) -> dict[str, TypeRules]:
-    """What the configuration says of each type where a handler attaches, whether it is available without or not."""
+    """What the configuration says of each type where a handler attaches, whether it is available without or not; and of
+    those that it does not name."""
     every = config.handlers.model_copy(update={"available_types": None}).served(config.limits.handler_timeout)
-    return {name: replace(_rules(handler), classic_socket=None) for name, handler in every.items()}
+    rules = {name: replace(_rules(handler), classic_socket=None) for name, handler in every.items()}
+    return rules | {OTHERS: TypeRules(may=_may(config.handlers.may))}
 
 
 def _rules(handler: HandlerConfig) -> TypeRules:
@@ -51,7 +55,12 @@ def _rules(handler: HandlerConfig) -> TypeRules:
         classic_concurrency=handler.concurrency,
         transient=handler.delivery == "transient",
         allow=None if frozenset(handler.allow) >= EVERYONE else _allow(handler.allow),
+        may=_may(handler.may),
     )
+
+
+def _may(names: tuple[CommandName, ...]) -> dict[str, type]:
+    return {name: kind for name, kind in COMMANDS.items() if name in names or name == "done"}
 
 
 def _allow(entries: tuple[str, ...]) -> Allow:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bester.errors import BesterError, ServerRefused, ServerUnreachable, StorageFull
+from bester.errors import BesterError, NotAllowed, ServerRefused, ServerUnreachable, StorageFull
 from bester.server.link import Carrier
 from bester.server.links import Way
 from bester.server.outbox import Item
@@ -130,6 +130,13 @@ class Turns:
         self.pause_s = min(max(2 * self.pause_s, federation.retry_min), federation.retry_max)
         self.next_try = self.loop.time() + self.pause_s * random.uniform(0.75, 1.25)
 
+    def reconsider(self) -> None:
+        """The configuration has changed: what was forbidden may be allowed now."""
+        if isinstance(self.why, NotAllowed):
+            self.why = ServerUnreachable()
+            self.next_try = self.pause_s = 0.0
+            self.event.set()
+
     def turned(self) -> None:
         """All that was under way has its outcome: the rest goes to disk."""
         self.turning = False
@@ -169,7 +176,9 @@ class Turns:
         most = self.hall.config.federation.max_queued
         for item in items:
             error = item.error or why
-            if item.transient:
+            if isinstance(error, NotAllowed):
+                self.settle(item, "failed", error)  # another try would end in the same way
+            elif item.transient:
                 refused = isinstance(item.error, ServerRefused)
                 kept = item.dry and self.retries and item.forward is not None and not item.forward.transient
                 status = "failed" if refused else "queued" if kept else "skipped"

@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from bester.errors import BadResponse, HandlerFailed, Malformed
+from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
 from bester.protocol.messages import (
     NOTHING,
     BadAnswer,
@@ -54,9 +54,9 @@ def judge(message: HandlerMessage) -> Answer:
     except HandlerFailed:
         return Answer(message, good=False)
     try:
-        commands_of(header)
-    except BadResponse as error:
-        raise Failed(f"the answer has status 0, and is a badResponse: {error.message}") from error
+        commands_of(message)
+    except (BadResponse, NotAllowed) as error:
+        raise Failed(f"the answer has status 0, and is refused, {error.code}: {error.message}") from error
     return Answer(message, good=True)
 
 

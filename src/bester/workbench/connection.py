@@ -11,7 +11,7 @@ from bester.errors import BesterError, Malformed
 from bester.protocol import frames
 from bester.protocol.framing import Framer, frame
 from bester.protocol.messages import AttachMessage, BadAnswer, decode_attach
-from bester.protocol.names import type_name
+from bester.protocol.names import RESERVED_TYPES, type_name
 from bester.timeouts import within
 from bester.workbench.answers import Answer, attached_message, judge
 from bester.workbench.contract import MAX_FRAME, Failed, Gone
@@ -186,7 +186,7 @@ class Connection:
                 type_name(name)
             except BesterError as error:
                 raise Failed(f"the attach message: {error.message}") from error
-            if name in ("dummy", "builtin"):
+            if name in RESERVED_TYPES:
                 raise Failed(f"{name} is one of the server's own types")
         self.hello = hello
         self._send(frames.good_report(payload.id))

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from bester.protocol.names import RESERVED_TYPES
 from bester.workbench.contract import Form
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -47,7 +48,7 @@ LANGUAGES = {
 
 def is_good_name(name: str) -> bool:
     """Whether a skeleton can have this name: as a folder, as a type, and inside of any language's strings."""
-    return _name(name) is not None and name not in ("dummy", "builtin")
+    return _name(name) is not None and name not in RESERVED_TYPES
 
 
 def files(language: str) -> list[Path]:

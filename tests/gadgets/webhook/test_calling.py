@@ -63,6 +63,21 @@ async def test_a_message_is_posted_and_the_answer_executed() -> None:
     }
 
 
+@pytest.mark.parametrize(("type", "code"), [("builtin", "handlerError"), ("shout", "notAllowed")])
+async def test_who_is_called_does_not_become_the_operator(type: str, code: str) -> None:
+    take_over = {"command": {"type": "addAccount", "args": {"username": "x", "password": "p", "admin": True}}}
+    answer = commands(
+        {"type": "sendServers", "data": ["unix:besterControl"]}, payload={"type": type, "data": take_over}
+    )
+    async with server() as s, site(answer) as there:
+        async with calling(s, {"url": there.url, "commands": ["reply", "sendServers"]}):
+            report = await sent(s)
+        assert not report.good
+        assert report.error is not None
+        assert report.error.code == code
+        assert not await s.daemon.hall.accounts.exists("x")
+
+
 async def test_204_is_done_and_data_can_be_null() -> None:
     async with server() as s, site(web.Response(status=204)) as there, calling(s, {"url": there.url}):
         assert (await sent(s)).good

@@ -279,6 +279,8 @@ def test_hooks_that_are_wrong() -> None:
         BELL | {"to": []},
         BELL | {"type": None},
         BELL | {"types": ["a"]},
+        BELL | {"type": "builtin"},
+        BELL | {"type": None, "types": ["a", "builtin"]},
         BELL | {"raw": True, "to": "any"},
         BELL | {"to": ["a b"]},
         BELL | {"servers": ["::"]},
@@ -286,6 +288,8 @@ def test_hooks_that_are_wrong() -> None:
     ):
         with pytest.raises(ValueError, match="validation error"):
             settings(None, bell=wrong)
+    with pytest.raises(ValueError, match="the type builtin is the server's own"):
+        settings(None, bell=BELL | {"type": None, "types": ["builtin"]})
     with pytest.raises(ValueError, match="1 to 64 letters"):
         settings(None, **{"a/b": BELL})
     assert settings(None, door=SIGNED).push["door"].keys == [KEY]

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from bester import Command, Done, HandlerError, Reply, SendClients, SendHandler, SendServers
-from bester.errors import BadResponse, HandlerFailed
+from bester.errors import BadResponse, HandlerFailed, NotAllowed
 from bester.protocol import messages
 
 
@@ -19,10 +19,10 @@ def read_answer(body: bytes, allowed: Collection[str]) -> list[Command]:
     try:
         message = messages.decode_classic(body)
         messages.check_status(message.header.status)
-        commands = messages.commands_of(message.header)
+        commands = messages.commands_of(message)
     except messages.BadAnswer as error:
         raise HandlerError(f"the answer is not of the form: {error.detail}") from error
-    except (BadResponse, HandlerFailed) as error:
+    except (BadResponse, HandlerFailed, NotAllowed) as error:
         raise HandlerError(error.message) from error
     for command in commands:
         if command.type not in allowed and command.type != "done":

@@ -46,7 +46,6 @@ def _hook(text: str) -> str:
     return text
 
 
-TypeName = Annotated[str, _checked(names.type_name)]
 HandledType = Annotated[str, AfterValidator(handled_type)]
 Username = Annotated[str, _checked(names.username)]
 Address = Annotated[str, _checked(_address)]
@@ -136,8 +135,8 @@ def _is_loopback(host: str) -> bool:
 class Push(Signed):
     """Incoming: who has the token, or signs, may send this, and nothing else."""
 
-    type: TypeName | None = None
-    types: list[TypeName] = Field(default_factory=list, max_length=64)
+    type: HandledType | None = None
+    types: list[HandledType] = Field(default_factory=list, max_length=64)
     to: list[Username] | Literal["any"] = Field(default_factory=list, max_length=1000)
     """Accounts."""
     servers: list[Address] | Literal["any"] = Field(default_factory=list, max_length=100)

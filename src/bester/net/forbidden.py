@@ -1,0 +1,138 @@
+"""The destinations to which a server does not connect (docs/protocol.md, section 8.4).
+
+A server connects with its own rights: those of its user, and those of a program on this machine, which many services
+trust without a password. Its handlers, and the people who decide what handlers send, do not have these rights, and
+must not borrow them. So a server never connects to its own sockets, and to other sockets of this machine only as its
+operator allows.
+
+The caller connects to exactly what is judged here: to the socket's file as it has been opened, and to the numbers that
+a name has led to. A link that is changed meanwhile, or a name that leads elsewhere the next time, makes no difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
+
+from bester.config import Config
+from bester.config.checks import socket_paths
+from bester.errors import NotAllowed
+from bester.protocol.addresses import TcpAddress
+
+SYSTEM_FOLDERS = ("/run/", "/var/run/", "/private/var/run/")
+"""Where a system's services have their sockets, those of its users' sessions included."""
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+_OPENED = "/proc/self/fd"
+_UNNAMED = "this socket must stand in federation.servers to be sent to"
+
+
+@contextmanager
+def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
+    """Opens the file of a Unix socket, judges it, and gives the path that leads to this file alone.
+
+    Args:
+        path: as the address gives it.
+        config: of the server that connects.
+        named: whether ``federation.servers`` names the address.
+
+    Raises:
+        NotAllowed: nothing is sent there.
+        OSError: it cannot be opened.
+    """
+    if not named and config.federation.policy != "local" and not _is_named(os.path.realpath(path), config):
+        raise NotAllowed(_UNNAMED)  # also where there is no such file: that is nobody's business
+    file = os.open(path, os.O_PATH | os.O_CLOEXEC) if hasattr(os, "O_PATH") else -1  # macOS has none
+    try:
+        held = file >= 0 and os.path.isdir(_OPENED)
+        way = f"{_OPENED}/{file}" if held else str(path)
+        about = os.stat(way)
+        if (about.st_dev, about.st_ino) in _own_sockets(config):
+            raise NotAllowed("a server sends nothing to its own sockets")
+        real = os.readlink(way) if held else os.path.realpath(path)
+        if not named and not _is_named(real, config):
+            own = about.st_uid == os.geteuid() and not real.startswith(SYSTEM_FOLDERS)
+            if config.federation.policy != "local" or not own:
+                raise NotAllowed(_UNNAMED)
+        yield way
+    finally:
+        if file >= 0:
+            os.close(file)
+
+
+def _own_sockets(config: Config) -> set[tuple[int, int]]:
+    """Returns the device and the inode of each socket that is this server's, or one of its handlers'."""
+    found: set[tuple[int, int]] = set()
+    for _, path in socket_paths(config):
+        try:
+            about = os.stat(path)
+        except OSError:
+            continue
+        found.add((about.st_dev, about.st_ino))
+    return found
+
+
+def _is_named(real: str, config: Config) -> bool:
+    """Whether ``federation.servers`` has a path, in whatever spelling, that leads to this real one."""
+    addresses = (peer.address for peer in config.federation.servers.values())
+    return any(
+        os.path.realpath(config.base / address.removeprefix("unix:")) == real
+        for address in addresses
+        if address.startswith("unix:")
+    )
+
+
+async def numbers_of(target: TcpAddress, config: Config, named: bool) -> list[str]:
+    """Returns the numeric addresses of a host to which something may be sent, in the system's order.
+
+    Raises:
+        NotAllowed: it has others alone.
+        OSError: it has none.
+    """
+    try:
+        found = [str(ip_address(target.host))]
+    except ValueError:
+        loop = asyncio.get_running_loop()
+        entries = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        found = list(dict.fromkeys(_number(entry[4]) for entry in entries))
+    if named:
+        return found
+    refusals = {number: refusal_of(number, config) for number in found}
+    allowed = [number for number, refusal in refusals.items() if refusal is None]
+    if not allowed:
+        refusal = next(iter(refusals.values()))
+        assert refusal is not None
+        raise refusal
+    return allowed
+
+
+def _number(place: tuple[object, ...]) -> str:
+    """Returns the numeric address of an entry of getaddrinfo."""
+    number = str(place[0])
+    scope = place[3] if len(place) > 3 else 0
+    return f"{number}%{scope}" if scope and "%" not in number else number
+
+
+def refusal_of(number: str, config: Config) -> NotAllowed | None:
+    """Returns why nothing is sent to a numeric address that ``federation.servers`` does not name; None: it may be."""
+    address = _inner(ip_address(number))
+    if address.is_link_local:
+        return NotAllowed("a link-local address must stand in federation.servers to be sent to")
+    # 0.0.0.0 and :: lead to this machine, too.
+    if (address.is_loopback or address.is_unspecified) and config.federation.policy != "local":
+        return NotAllowed("an address of this machine must stand in federation.servers to be sent to")
+    return None
+
+
+def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """Returns the IPv4 address that an IPv6 address stands for; any other as it is."""
+    if isinstance(address, IPv4Address):
+        return address
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
