@@ -244,10 +244,11 @@ class ForNodes(Execution):
             copy: whether nobody waits for the outcome.
 
         Returns:
-            whether the account has a session here; if not, nothing was done.
+            whether the account has a session here that takes it; if not, nothing was done.
         """
         attendance = self.presence.find(username)
-        if attendance is None:
+        takers = attendance.takers(type) if attendance is not None else []
+        if attendance is None or not takers:
             return False
         username = attendance.username
         if copy:
@@ -264,7 +265,7 @@ class ForNodes(Execution):
                 return True
             slot = self.await_result(envelope)
             delivery = Delivery(envelope, slot, to, username, id, type, data, transient, self.now)
-        self.hand_to_all(attendance.sessions, delivery)
+        self.hand_to_all(takers, delivery)
         if delivery.envelope is not None:
             self.step_done(delivery.envelope)
         return True

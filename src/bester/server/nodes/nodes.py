@@ -248,9 +248,12 @@ class Nodes:
         self.hall.flush_soon()
 
     def end_sessions(self, username: str, why: str, roles: tuple[str, ...] | None = None) -> None:
-        """An account has changed: its sessions on other nodes end, or go on with their new roles."""
+        """An account has changed: its sessions on other nodes end, or go on with their new roles.
+
+        All nodes are told: those with sessions that take no messages do not listen to what is for the account.
+        """
         note = End(username, why, list(roles) if roles is not None else None)
-        self.post.to_account(username, Kind.END, note)
+        self.post.to_all(Kind.END, note)
         self.hall.flush_soon()
 
     # -- what other nodes sent -----------------------------------------------------------------------------------
