@@ -10,6 +10,8 @@ that is carried out here: :class:`~bester.core.endpoints.Order`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Raw
 
 from bester.core.delivery import ACK_S, Written
@@ -288,9 +290,13 @@ class ForNodes(Execution):
             attendance.shared = shared
             attendance.refresh()
 
-    def mail_came(self, username: str) -> None:
-        """There may be something in an account's mailbox that none of its sessions here knows of."""
+    def mail_came(self, username: str, types: Sequence[str] = ()) -> None:
+        """There may be something in an account's mailbox that none of its sessions here knows of; of these types, if
+        that is known.
+        """
         for session in self.presence.sessions(username):
+            if types and session.takes is not None and session.takes.isdisjoint(types):
+                continue
             if session.phase is Phase.LIVE:
                 self.queue_to_mailbox(session)
             elif session.reading_mail:
