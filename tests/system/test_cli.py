@@ -485,8 +485,10 @@ def test_bench_of_a_running_server(commands: Commands, server: Process) -> None:
     result = commands.bester(*words, "--config", "server.conf")
     assert result.returncode == 0, result.stderr
     assert [row for row in commands.bester("account", "list").stdout.splitlines() if "bench" in row] == []
-    result = commands.bester(*words, "--to", commands.url, "--user", "a")
+    _to_b(commands, "other:one")
+    result = commands.bester(*words, "--to", commands.url, "--user", "b")
     assert result.returncode == 0, result.stderr
+    assert _kept(commands, "b") == 1
     result = commands.bester(*words, "--to", commands.url, "--user", "a", "--type", "nothing")
     assert result.returncode == 1
     assert "noHandler" in result.stderr
