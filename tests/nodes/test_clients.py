@@ -438,3 +438,17 @@ async def test_types_that_no_session_of_any_node_takes_are_kept(nats: NatsServer
         assert (await news.get())["payload"]["data"] == 1
         everything = await a.login("g")
         assert [(await everything.get())["payload"]["data"] for _ in range(2)] == [0, 2]
+
+
+async def test_types_that_a_session_of_another_node_takes_are_brought_there(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        news, everything = await a.login("g", mail=["news"]), await b.login("g")
+        for stage in (a, b):
+            await shared(stage, "g")
+        for number, type in enumerate(("chat", "news", "chat")):
+            talk.t.ask("chat", str(number))
+            talk.handler.answer(await talk.handler.get(), to("g", transient=True), type=type, data=number)
+            assert await talk.statuses(str(number)) == ["delivered"]
+        assert (await news.get())["payload"]["data"] == 1
+        assert sorted([(await everything.get())["payload"]["data"] for _ in range(3)]) == [0, 1, 2]

@@ -192,7 +192,7 @@ class Delivering(Keeping):
         delivery = self.new_delivery(envelope, slot, to, attendance.username, type, data, transient, place)
         takers = attendance.takers(type)
         if not takers:
-            self.deposit(delivery)  # where other nodes' sessions find it too
+            self.deposit(delivery)
             return
         self.hand_to_all(takers, delivery)
         origin = envelope.origin

@@ -291,9 +291,7 @@ class ForNodes(Execution):
             attendance.refresh()
 
     def mail_came(self, username: str, types: Sequence[str] = ()) -> None:
-        """There may be something in an account's mailbox that none of its sessions here knows of; of these types, if
-        that is known.
-        """
+        """There may be mail of an account, of these types or any, that none of its sessions here knows of."""
         for session in self.presence.sessions(username):
             if types and session.takes is not None and session.takes.isdisjoint(types):
                 continue

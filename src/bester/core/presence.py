@@ -72,9 +72,8 @@ class Presence:
     def remove(self, session: Session) -> bool:
         """Removes a session that was added; True if its account was present and no longer is."""
         self.session_count -= 1
-        apart = self._apart.get(session.username, ())
-        if session in apart:
-            assert isinstance(apart, list)
+        apart = self._apart.get(session.username)
+        if apart is not None and session in apart:
             apart.remove(session)
             if not apart:
                 del self._apart[session.username]
