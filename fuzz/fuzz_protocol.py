@@ -38,7 +38,7 @@ from bester.protocol.names import server_name, type_name, username
 
 MAX_SIZE = 1 << 16
 SEEDS = [
-    rb'{"header":{"scope":"client","features":["token"],"authentication":{"username":"t","password":"p"}},'
+    rb'{"header":{"scope":"client","features":["token"],"mail":["chat"],"authentication":{"username":"t","password":"p"}},'
     rb'"payload":{"type":"dummy","id":"1","data":null}}',
     rb'{"header":{"scope":"server","hops":3,"server":"k.example"},"payload":{"type":"chat","data":[1e400,"\ud800"]}}',
     rb'{"payload":{"type":"chat","id":"7","data":{"a":"\ud83d\ude00","a":-0.5E+7}}}',

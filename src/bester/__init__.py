@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bester.protocol.reports import ClientError as ClientError
     from bester.protocol.reports import ConnectError as ConnectError
     from bester.protocol.reports import ConnectionClosed as ConnectionClosed
+    from bester.protocol.reports import NoReply as NoReply
     from bester.protocol.reports import Refused as Refused
     from bester.protocol.reports import Report as Report
     from bester.protocol.reports import ReportError as ReportError
@@ -48,6 +49,7 @@ _HOMES = {
     "Handler": "bester.handler.handler",
     "HandlerError": "bester.handler.registry",
     "Informer": "bester.client.informer",
+    "NoReply": "bester.protocol.reports",
     "Presence": "bester.protocol.informer",
     "ReceivedMessage": "bester.protocol.client",
     "Refused": "bester.protocol.reports",
@@ -74,6 +76,7 @@ __all__ = [
     "Handler",
     "HandlerError",
     "Informer",
+    "NoReply",
     "Presence",
     "ReceivedMessage",
     "Refused",

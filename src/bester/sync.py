@@ -143,11 +143,9 @@ class Client:
         """
         return self._do(self._client.send, type, data, id=id, timeout=timeout, once=once, route=route, dry_run=dry_run)
 
-    def ask(
-        self, type: str, data: Any = None, *, reply_type: str | None = None, timeout: float | None = None
-    ) -> ReceivedMessage:
-        """Sends a message and returns what comes back, as :meth:`bester.Client.ask`."""
-        return self._do(self._client.ask, type, data, reply_type=reply_type, timeout=timeout)
+    def ask(self, type: str, data: Any = None, *, timeout: float | None = None) -> ReceivedMessage:
+        """Sends a message and returns what a handler replies to it, as :meth:`bester.Client.ask`."""
+        return self._do(self._client.ask, type, data, timeout=timeout)
 
     def receive(self, timeout: float | None = None) -> ReceivedMessage:
         """Returns the next message, as :meth:`bester.Client.receive`."""

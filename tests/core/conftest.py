@@ -156,12 +156,11 @@ class Post:
         self.t = world.session("t")
         self.asked = 0
 
-    def pass_on(self, data: Any, *names: str, id: str = "", **more: Any) -> None:
+    def pass_on(self, data: Any, *names: str, id: str = "", payload: dict[str, Any] | None = None, **more: Any) -> None:
         self.world.send(self.t, "chat", data, id=id)
         self.asked += 1
-        self.world.answer(
-            self.chat, str(self.asked), {"type": "sendClients", "data": list(names), **more}, payload={"data": data}
-        )
+        command = {"type": "sendClients", "data": list(names), **more}
+        self.world.answer(self.chat, str(self.asked), command, payload={"data": data, **(payload or {})})
 
     def statuses(self) -> list[list[str]]:
         """What t's reports say of their recipients, since the last call."""

@@ -242,6 +242,27 @@ def test_a_reply_goes_to_the_session_that_asked_alone(world: World) -> None:
     assert world.got(other) == []
 
 
+@pytest.mark.parametrize("ack", [False, True])
+def test_a_reply_says_what_it_answers_where_that_was_asked_for(world: World, ack: bool) -> None:
+    chat, last = world.handler("chat"), world.handler("last")
+    features = ("ack", "replyTo") if ack else ("replyTo",)
+    t, other = world.session("t", features=features), world.session("t", features=features)
+    for id in ("a", ""):
+        world.send(t, "chat", id=id)
+    world.answer(chat, "2", {"type": "reply"}, {"type": "reply"}, payload={"data": 2})
+    world.answer(chat, "1", clients("t"), {"type": "sendHandler", "data": "last"}, payload={"data": 1})
+    world.answer(last, "3", {"type": "reply", "payload": {"type": "x", "data": 3}})
+    frames = [frame["payload"] for frame in world.got(t) if "data" in frame["payload"]]
+    assert [(frame["type"], frame["data"], frame.get("replyTo")) for frame in frames] == [
+        ("chat", 2, ""),
+        ("chat", 2, ""),
+        ("chat", 1, None),
+        ("x", 3, "a"),
+    ]
+    assert all(("deliveryId" in frame) is ack for frame in frames)
+    assert all("replyTo" not in frame["payload"] for frame in world.got(other))
+
+
 def test_a_reply_to_a_server_is_in_the_report_and_the_last_one_counts(world: World) -> None:
     chat, k = world.handler("chat"), world.peer()
     world.send(k, "chat", id="1")

@@ -76,7 +76,7 @@ def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, post: Po
     world.exchange.remove_session(two)
     assert post.statuses() == [["delivered"]]
     world.effects()
-    world.exchange.reply(g, "chat", Raw(b"5"))
+    world.exchange.reply(g, "chat", Raw(b"5"), "1")
     world.exchange.remove_session(g)
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     world.exchange.deposited(deposit.delivery, "failed", MailboxFull())

@@ -45,6 +45,41 @@ def test_a_repeat_of_what_is_under_way_waits_for_its_report(world: World) -> Non
     assert again.in_flight == 0
 
 
+def test_whoever_waits_for_the_report_gets_the_replies_too(world: World) -> None:
+    chat, away = world.handler("chat"), world.handler("away")
+    t = world.session("t", features=("replyTo",))
+    again, late, plain = world.session("t", features=("ack", "replyTo")), world.session("t"), world.session("t")
+    send(world, t)
+    send(world, again)
+    send(world, again)
+    world.answer(chat, "1", {"type": "reply"}, {"type": "sendHandler", "data": "away"}, payload={"data": 5})
+    (reply,) = world.got(t)
+    assert reply["payload"] == {"type": "chat", "data": 5, "replyTo": "7"}
+    (reply,) = world.got(again)
+    assert reply["payload"].pop("deliveryId")
+    assert reply["payload"] == {"type": "chat", "data": 5, "replyTo": "7"}
+    world.exchange.remove_session(t)
+    send(world, late)
+    send(world, late)
+    send(world, again)
+    (reply,) = world.got(late)
+    assert reply["payload"] == {"type": "chat", "data": 5}
+    world.answer(away, "2", {"type": "reply"}, payload={"data": 6})
+    assert [frame["payload"].get("data") for frame in world.got(late)] == [6, None, None]
+    assert [frame["payload"].get("data") for frame in world.got(again)] == [6, None, None, None]
+    # When it is done, its report is all that a repeat gets.
+    send(world, plain)
+    assert world.report(plain) == {"id": "7"}
+
+
+def test_replies_that_nobody_is_there_for(world: World) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    send(world, t)
+    world.exchange.remove_session(t)
+    world.answer(chat, "1", {"type": "reply"}, payload={"data": 5})
+    assert world.exchange.under_way == 0
+
+
 def test_the_same_id_with_something_else_is_a_conflict(world: World) -> None:
     chat, t = world.handler("chat", "x"), world.session("t")
     send(world, t)

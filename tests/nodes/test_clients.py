@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.nats import NatsServer
 from tests.nodes.nodes import joined, nodes, others, serves, shared
-from tests.server.peers import Stage, Wire, hello, to, until
+from tests.server.peers import Stage, Wire, hello, result, to, until
 
 from bester.bus.connection import NoResponders
 from bester.cluster.items import Kind, unpack
@@ -398,3 +398,57 @@ async def test_what_is_kept_may_be_divided(nats: NatsServer) -> None:
         assert await talk.statuses(await talk.send(*names, data="hello")) == ["stored"] * 6
         for name in names:
             assert (await (await b.login(name)).get())["payload"]["data"] == "hello"
+
+
+async def test_a_session_that_takes_no_mail_keeps_nothing_from_other_nodes(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        quiet, elsewhere = await a.login("g", mail=False), await b.login("g", mail=False)
+        assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
+        session = await b.login("g")
+        assert (await session.get())["payload"]["data"] == 1
+        await until(lambda: not b.hall.mailboxes.waiting)
+        id = await talk.send("g", data=2)
+        assert (await session.get())["payload"]["data"] == 2
+        await talk.statuses(id)
+        # A handler of the other node replies to the session that asked.
+        handler = await b.attach("far")
+        await serves(a, "far")
+        asking = await a.login("g", mail=False, features=["replyTo"])
+        asking.ask("far", "7")
+        handler.answer(await handler.get(), to("g"), {"type": "reply"}, data="answer")
+        assert (await asking.get())["payload"] == {"type": "far", "data": "answer", "replyTo": "7"}
+        assert (await session.get())["payload"]["data"] == "answer"
+        await asking.good("7")
+        # It ends with its account, at whatever node.
+        assert await result(await a.admin(), "setPassword", username="g", password="new") is None
+        for wire in (quiet, elsewhere, session, asking):
+            assert await wire.fatal() == "sessionEnded"
+
+
+async def test_types_that_no_session_of_any_node_takes_are_kept(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        news = await b.login("g", mail=["news"])
+        for number, type in enumerate(("chat", "news", "chat")):
+            talk.t.ask("chat", str(number))
+            talk.handler.answer(await talk.handler.get(), to("g"), type=type, data=number)
+            (status,) = await talk.statuses(str(number))
+            assert status == ("stored" if type == "chat" else "delivered")
+        assert (await news.get())["payload"]["data"] == 1
+        everything = await a.login("g")
+        assert [(await everything.get())["payload"]["data"] for _ in range(2)] == [0, 2]
+
+
+async def test_types_that_a_session_of_another_node_takes_are_brought_there(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        talk = await chat(a)
+        news, everything = await a.login("g", mail=["news"]), await b.login("g")
+        for stage in (a, b):
+            await shared(stage, "g")
+        for number, type in enumerate(("chat", "news", "chat")):
+            talk.t.ask("chat", str(number))
+            talk.handler.answer(await talk.handler.get(), to("g", transient=True), type=type, data=number)
+            assert await talk.statuses(str(number)) == ["delivered"]
+        assert (await news.get())["payload"]["data"] == 1
+        assert sorted([(await everything.get())["payload"]["data"] for _ in range(3)]) == [0, 1, 2]

@@ -87,7 +87,7 @@ async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again
             await stage.hall.messages.deposit([letter], BOUNDS, time.time())
         except BesterError:
             return False
-        joined(stage).stored({"g"})
+        joined(stage).stored({"g": {"chat"}})
         return True
 
     assert await put(parting.first) or await put(parting.second)

@@ -24,6 +24,11 @@ from bester.protocol.messages import HandlerMessage, Payload, decode_handler_mes
 
 ACCOUNTS = ["g", "h"]
 picks = st.integers(0, 1000)
+TYPES = ["even", "odd"]
+
+
+def type_of(number: int) -> str:
+    return TYPES[number % 2]
 
 
 class End:
@@ -58,6 +63,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.numbers: dict[tuple[str, str], int] = {}
         self.has: dict[str, set[int]] = {name: set() for name in ACCOUNTS}
         self.reported: set[int] = set()
+        self.choosy = False
+        """Whether some session ever took messages of one type alone: between types there is no order then."""
         self.write()
 
     # -- the server's part --
@@ -86,7 +93,11 @@ class DeliveryMachine(RuleBasedStateMachine):
             exchange.written()
 
     def into_socket(self, end: End, frames: list[Any], choke: bool) -> None:
+        takes = end.session.takes
         for frame in frames:
+            number, type = frame["payload"]["data"], frame["payload"]["type"]
+            assert type == type_of(number)
+            assert takes is None or type in takes
             end.socket.append((frame["payload"].get("deliveryId"), frame["payload"]["data"]))
         if choke and end.socket and not end.session.blocked:
             self.exchange.session_blocked(end.session)
@@ -120,10 +131,17 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     # -- what happens --
 
-    @rule(name=st.sampled_from(ACCOUNTS), ack=st.booleans())
-    def connect(self, name: str, ack: bool) -> None:
+    @rule(
+        name=st.sampled_from(ACCOUNTS),
+        ack=st.booleans(),
+        takes=st.none() | st.frozensets(st.sampled_from(TYPES), max_size=1),
+    )
+    def connect(self, name: str, ack: bool, takes: frozenset[str] | None) -> None:
         has_mail = bool(self.mail[name])
-        session = Session(name, "j.example", features=("ack",) if ack else ())
+        if takes is not None and not takes:
+            ack = has_mail = False
+        self.choosy = self.choosy or bool(takes)
+        session = Session(name, "j.example", features=("ack",) if ack else (), takes=takes)
         self.ends.append(End(session))
         self.exchange.add_session(session, has_mail=has_mail)
 
@@ -139,7 +157,8 @@ class DeliveryMachine(RuleBasedStateMachine):
             self.request += 1
             self.exchange.message(self.sender, Payload("chat", str(self.number), Raw(b"%d" % self.number)), 10)
             header = {"id": str(self.request), "status": "0", "command": {"type": "sendClients", "data": names}}
-            answer = decode_handler_message(json.dumps({"header": header, "payload": {"data": self.number}}).encode())
+            payload = {"type": type_of(self.number), "data": self.number}
+            answer = decode_handler_message(json.dumps({"header": header, "payload": payload}).encode())
             assert isinstance(answer, HandlerMessage)
             self.exchange.answer(self.handler, answer)
 
@@ -181,7 +200,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 self.mail[job.username].pop(job.id, None)
             else:
                 found = [
-                    Letter(position, id, "chat", b"%d" % number)
+                    Letter(position, id, type_of(number), b"%d" % number)
                     for id, (position, number) in self.mail[job.session.username].items()
                     if position > job.after
                 ][:2]
@@ -212,7 +231,9 @@ class DeliveryMachine(RuleBasedStateMachine):
     def plain_sessions_get_each_message_once_and_in_order(self) -> None:
         for end in self.ends:
             if not end.session.acknowledges:
-                assert end.got == sorted(end.got)
+                parts = [[number for number in end.got if number % 2 == one] for one in (0, 1)]
+                for got in parts if self.choosy else [end.got]:
+                    assert got == sorted(got)
 
     def teardown(self) -> None:
         """Everybody reads and acknowledges: then all is reported, and nothing waits any more."""
@@ -240,8 +261,9 @@ class DeliveryMachine(RuleBasedStateMachine):
                 if end.session.username == name:
                     assert end.session.phase is Phase.LIVE
                     assert not end.session.given
-            if any(end.session.username == name for end in self.ends):
-                assert not kept - self.has[name]
+            open = [end.session for end in self.ends if end.session.username == name]
+            for number in kept - self.has[name]:
+                assert not any(session.takes is None or type_of(number) in session.takes for session in open)
 
 
 TestDelivery = DeliveryMachine.TestCase

@@ -95,7 +95,7 @@ class Peer:
         """Accepts a client and lets it in."""
         connection = await self.accept()
         await connection.receive()
-        connection.report("auth_special", **payload)
+        connection.report("auth_special", **{"features": ["replyTo"], **payload})
         return connection
 
     async def attach(self) -> Connection:

@@ -52,7 +52,7 @@ async def test_connects_and_authenticates(peer: Peer) -> None:
 
     client, hello = await asyncio.gather(Client.connect(peer.url, features=["ack", "token"]), admit())
     assert hello["header"]["authentication"] == {"username": "t", "password": "secret"}
-    assert hello["header"]["features"] == ["ack", "token"]
+    assert hello["header"]["features"] == ["ack", "token", "replyTo"]
     assert (client.connected, client.server, client.features, client.token) == (True, "j.example", ("ack",), "abc")
     assert client.max_message == 99
     assert "secret" not in repr(client)
@@ -444,39 +444,6 @@ async def test_acknowledgement_at_the_end_of_the_block(peer: Peer) -> None:
         connection.deliver("chat", 0, deliveryId="a")
         await client.receive()
     assert (await connection.receive())["payload"]["ids"] == ["a"]
-
-
-# -- asking -----------------------------------------------------------------------------------------------------
-
-
-async def test_ask(peer: Peer) -> None:
-    client, connection = await opened(peer)
-    asking = asyncio.ensure_future(client.ask("time", reply_type="now"))
-    id = (await connection.receive())["payload"]["id"]
-    connection.deliver("chat", "other")
-    connection.deliver("now", 12, deliveryId="a")
-    connection.report(id)
-    assert (await asking).data == 12
-    assert (await connection.receive())["payload"]["ids"] == ["a"]
-    assert (await client.receive()).data == "other"
-
-    asking = asyncio.ensure_future(client.ask("time"))
-    connection.report((await connection.receive())["payload"]["id"], error={"code": "noHandler", "message": ""})
-    with pytest.raises(Refused):
-        await asking
-    with pytest.raises(TimeoutError):
-        await client.ask("time", timeout=0.001)
-    connection.deliver("time", "late")
-    assert (await client.receive()).data == "late"
-
-    asking = asyncio.ensure_future(client.ask("time"))
-    for _ in range(2):
-        late = await connection.receive()
-    connection.report(late["payload"]["id"])
-    await until(lambda: not client._session.pending.get(late["payload"]["id"]))
-    await client.close()
-    with pytest.raises(ConnectionClosed):
-        await asking
 
 
 async def test_ping(peer: Peer) -> None:

@@ -29,7 +29,7 @@ async def serve(connection: Connection) -> None:
         connection.report("auth_special", error={"code": "authenticationFailed", "message": "no"})
         await connection.close()
         return
-    connection.report("auth_special", server="j.example", features=["ack"], token="abc")
+    connection.report("auth_special", server="j.example", features=["ack", "replyTo"], token="abc")
     while True:
         payload = (await connection.receive()).get("payload", {})
         id = payload.get("id", "")
@@ -40,7 +40,7 @@ async def serve(connection: Connection) -> None:
                 name = payload["data"]["command"]["type"]
                 connection.report(id, data={"listTypes": ["chat"], "serverInfo": {"clientCount": 1}}.get(name))
             case "echo":
-                connection.deliver("echo", payload["data"])
+                connection.deliver("echo", payload["data"], replyTo=id)
                 connection.report(id)
             case None:  # an acknowledgement
                 pass
@@ -99,7 +99,12 @@ def test_everything_in_turn(path: str) -> None:
     client = Client(f"bester+unix://t:secret@{path}")
     assert "bester.sync.Client" in repr(client)
     with client:
-        assert (client.connected, client.server, client.features, client.token) == (True, "j.example", ("ack",), "abc")
+        assert (client.connected, client.server, client.features, client.token) == (
+            True,
+            "j.example",
+            ("ack", "replyTo"),
+            "abc",
+        )
         assert client.send("chat", {"a": 1}).data == {"a": 1}
         assert client.ask("echo", "there?").data == "there?"
         assert client.ping() >= 0

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.certificates import self_signed
+from tests.system.conftest import BIN, environment
 
 from bester.config import load
 
@@ -260,10 +263,49 @@ def test_ask_sends_the_bytes_as_they_are(commands: Commands, server: Process) ->
 
 
 def test_ask_without_an_answer(commands: Commands, server: Process) -> None:
-    words = ["ask", commands.url, "echo", "1", "--user", "a", "--answer-type", "other", "--timeout", "0.2"]
-    result = commands.bester(*words)
-    assert result.returncode == 1
-    assert "no answer" in result.stderr
+    program = (
+        "import time; from bester import Handler; h = Handler('besterHandlers'); h.on('quiet')(lambda m: None);"
+        "h.on('slow')(lambda m: time.sleep(1)); h.run()"
+    )
+    (commands.folder / "quiet.py").write_text(program)
+    commands.start("python", "quiet.py").wait_for_log("attached to")
+    quiet = commands.bester("ask", commands.url, "quiet", "1", "--user", "a")
+    assert (quiet.returncode, quiet.stdout) == (1, "")
+    assert "no handler replied" in quiet.stderr
+    slow = commands.bester("ask", commands.url, "slow", "1", "--user", "a", "--timeout", "0.2")
+    assert (slow.returncode, slow.stdout) == (1, "")
+    assert "no answer within 0.2 s" in slow.stderr
+
+
+def _kept(commands: Commands, user: str) -> int:
+    """How many messages are in an account's mailbox."""
+    rows = json.loads(commands.bester("command", "listAccounts").stdout)
+    (found,) = [row["mailbox"]["messages"] for row in rows if row["username"] == user]
+    return int(found)
+
+
+def test_send_and_ask_leave_the_mailbox_alone(commands: Commands, server: Process) -> None:
+    _to_b(commands, "echo:not an answer", "other:one")
+    assert commands.bester("send", commands.url, "echo", "1", "--user", "b").returncode == 0
+    assert commands.bester("ask", commands.url, "echo", '"mine"', "--user", "b").stdout == '"mine"\n'
+    assert _kept(commands, "b") == 2
+
+
+def test_listen_takes_what_it_prints_and_nothing_else(commands: Commands, server: Process) -> None:
+    _to_b(commands, *(f"{type}:{number}" for number in range(3) for type in ("note", "other")))
+    listen = ["listen", commands.url, "--user", "b"]
+    full = ["sh", "-c", f"exec {shlex.join([str(BIN / 'bester'), *listen])} > /dev/full"]
+    failed = subprocess.run(full, cwd=commands.folder, env=environment(BESTER_PASSWORD=PASSWORD), capture_output=True)
+    assert failed.returncode == 1
+    assert b"the output cannot be written: No space left" in failed.stderr
+    assert b"Traceback" not in failed.stderr
+    some = commands.bester(*listen, "--type", "other", "--count", "2")
+    assert some.stdout.splitlines() == ['other: "0"', 'other: "1"']
+    rest = commands.bester(*listen, "--count", "4")
+    assert rest.stdout.splitlines() == ['note: "0"', 'note: "1"', 'note: "2"', 'other: "2"']
+    deadline = time.monotonic() + 10
+    while _kept(commands, "b"):
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("data", ["{", "NaN", "[1]]", "", "\ufeff1", "hello"])
@@ -443,8 +485,10 @@ def test_bench_of_a_running_server(commands: Commands, server: Process) -> None:
     result = commands.bester(*words, "--config", "server.conf")
     assert result.returncode == 0, result.stderr
     assert [row for row in commands.bester("account", "list").stdout.splitlines() if "bench" in row] == []
-    result = commands.bester(*words, "--to", commands.url, "--user", "a")
+    _to_b(commands, "other:one")
+    result = commands.bester(*words, "--to", commands.url, "--user", "b")
     assert result.returncode == 0, result.stderr
+    assert _kept(commands, "b") == 1
     result = commands.bester(*words, "--to", commands.url, "--user", "a", "--type", "nothing")
     assert result.returncode == 1
     assert "noHandler" in result.stderr

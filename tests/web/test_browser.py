@@ -197,11 +197,12 @@ class Desk:
         expect(page.get_by_role("heading", name="Now", exact=True)).to_be_visible()
         return page
 
-    def trying(self, user: str = "u1") -> Page:
+    def trying(self, user: str = "u1", *, mail: bool = False) -> Page:
         page = self.page()
         page.goto(f"{self.world.s1.web}/try")
         page.get_by_label("Username").fill(user)
         page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_label("Take the account's other messages").set_checked(mail)
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_text(f"{user} at s1.example")).to_be_visible()
         return page
@@ -351,11 +352,22 @@ def test_what_is_no_json_is_not_sent(desk: Desk) -> None:
 
 
 def test_answers_appear(desk: Desk) -> None:
-    page = desk.trying()
+    page = desk.trying(mail=True)
     desk.send(page, "chat", '{"to": ["u1"], "text": "<img src=x onerror=alert(1)>"}')
     expect(page.locator(".entry.got pre")).to_contain_text("<img src=x onerror=alert(1)>")
     expect(page.locator(".entry.sent")).to_contain_text("good")
     expect(page.locator(".entry img")).to_have_count(0)
+
+
+def test_trying_leaves_the_mailbox_alone(desk: Desk) -> None:
+    page = desk.trying("box")
+    for text in ("first", "second"):
+        desk.send(page, "chat", json.dumps({"to": ["box"], "text": text}))
+        expect(page.locator(".entry.sent").first).to_contain_text("stored")
+    expect(page.locator(".entry.got")).to_have_count(0)
+    other = desk.trying("box", mail=True)
+    expect(other.locator(".entry.got")).to_have_count(2)
+    expect(other.locator(".entry.got pre").last).to_contain_text("first")
 
 
 def test_accounts(desk: Desk) -> None:

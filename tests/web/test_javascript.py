@@ -43,6 +43,7 @@ FLAGS = [] if VERSION >= (22, 0) else ["--experimental-websocket"]
 
 HANDLER = '''
 """Sends what it gets to whom it names."""
+import asyncio
 import sys
 from bester import Handler, Reply, SendClients
 
@@ -55,6 +56,11 @@ def post(message):
 @handler.on("echo")
 def echo(message):
     return Reply(message.data)
+
+@handler.on("slow")
+async def slow(message):
+    await asyncio.sleep(message.data["seconds"])
+    return [SendClients(["nobody"]), Reply(message.data, "slow.answer"), Reply("one more")]
 
 handler.run()
 '''
@@ -130,7 +136,10 @@ class Place:
                     "tcp4": {"port": free_port(), "address": "127.0.0.1"},
                     "web": {"port": free_port(), "address": "127.0.0.1"},
                 },
-                "handlers": {"availableTypes": ["post", "echo"], "typeMap": {"post": {}, "echo": {}}},
+                "handlers": {
+                    "availableTypes": ["post", "echo", "slow"],
+                    "typeMap": {"post": {}, "echo": {}, "slow": {}},
+                },
                 "accounts": {"registration": "firstUse"},
             },
         )
@@ -206,7 +215,7 @@ def test_sends_and_receives(place: Place) -> None:
     assert (told["message"]["type"], told["message"]["data"]) == ("echo", {"text": "hello"})
     assert told["plan"]
     assert told["quick"]
-    assert told["types"] == ["echo", "post"]
+    assert told["types"] == ["echo", "post", "slow"]
     assert told["rest"] is None
 
 
@@ -233,6 +242,86 @@ def test_errors_have_stable_codes(place: Place) -> None:
         "id": "badId",
         "command": "unknownCommand",
         "closed": "connectionClosed",
+    }
+
+
+def test_answers_come_to_those_who_asked(place: Place) -> None:
+    told = place.run("""
+        const code = (promise) => promise.then(() => "none", (error) => error instanceof BesterError && error.code);
+        const client = await Client.connect(url, { username: "t", password });
+        const other = await Client.connect(url, { username: "t", password, mail: false, features: [] });
+        const received = [];
+        client.onmessage = (message) => received.push(message);
+        const order = [];
+        const ask = async (who, seconds) => {
+          const answer = await who.ask("slow", { seconds });
+          order.push(seconds);
+          return answer;
+        };
+        const answers = await Promise.all([ask(client, 0.3), ask(other, 0.05), ask(client, 0.15)]);
+        const codes = {
+          late: await code(client.ask("slow", { seconds: 0.2 }, { timeout: 0.05 })),
+          next: (await client.ask("slow", { seconds: 0.3 })).data.seconds,
+          quiet: await code(client.ask("post", { to: "t" })),
+          bad: await code(client.ask("nobody")),
+          large: await code(client.ask("echo", "x".repeat(2_000_000))),
+        };
+        await client.send("echo", "as a message", { id: "mine" });
+        const lost = code(client.ask("slow", { seconds: 9 }));
+        client.close();
+        codes.lost = await lost;
+        codes.closed = await code(client.ask("echo"));
+        other.close();
+        const again = await Client.connect(url, { username: "t", password });
+        const rest = await Promise.race([again.receive(), pause(100)]);
+        again.close();
+        say({ answers: answers.map(({ type, data }) => [type, data.seconds]), order, codes, rest: rest ?? null,
+              received: received.map(({ type, data, replyTo }) => [type, data, replyTo ?? null]) });
+    """)
+    assert told == {
+        "answers": [["slow.answer", 0.3], ["slow.answer", 0.05], ["slow.answer", 0.15]],
+        "order": [0.05, 0.15, 0.3],
+        "codes": {
+            "late": "timeout",
+            "next": 0.3,
+            "quiet": "noReply",
+            "bad": "noHandler",
+            "large": "tooLarge",
+            "lost": "connectionClosed",
+            "closed": "connectionClosed",
+        },
+        "received": [["post", {"to": "t"}, None], ["echo", "as a message", "mine"]],
+        "rest": None,
+    }
+
+
+def test_mail_that_is_not_wanted_stays_where_it_is(place: Place) -> None:
+    told = place.run("""
+        await (await Client.connect(url, { username: "g", password })).logout();
+        const sender = await Client.connect(url, { username: "t", password, mail: false });
+        const kept = async () => (await sender.send("post", { to: "g" })).results[0].status;
+        await kept();
+        const asking = await Client.connect(url, { username: "g", password, mail: false });
+        const answer = (await asking.ask("echo", 1)).data;
+        const while_there = await kept();
+        const picky = await Client.connect(url, { username: "g", password, mail: ["echo"] });
+        await picky.send("echo", 2);
+        const picked = await picky.receive();
+        const features = asking.features;
+        asking.close();
+        picky.close();
+        const g = await Client.connect(url, { username: "g", password });
+        const got = [await g.receive(), await g.receive()].map(({ type }) => type);
+        g.close();
+        sender.close();
+        say({ answer, while_there, picked: [picked.type, picked.data], got, features });
+    """)
+    assert told == {
+        "answer": 1,
+        "while_there": "stored",
+        "picked": ["echo", 2],
+        "got": ["post", "post"],
+        "features": ["route", "token", "replyTo"],
     }
 
 

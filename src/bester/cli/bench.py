@@ -77,7 +77,7 @@ def _measure(where: Door, plan: Plan, pid: int | None, json: bool) -> None:
     """Runs the load and prints what came of it; ends the command if a message was reported bad."""
     from bester.cli.load import Load, cpu_seconds
 
-    load = Load(plan, lambda received: where.client(on_message=received))
+    load = Load(plan, lambda received: where.client(on_message=received, mail=False))
     used: dict[str, float | None] = {}
 
     def started() -> None:

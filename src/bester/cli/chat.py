@@ -57,5 +57,5 @@ def chat(
 
 async def _look(way: Door) -> str | None:
     """Returns the server's name: what is wrong is told before the screen changes."""
-    async with way.client() as client:
+    async with way.client(mail=False) as client:
         return client.server

@@ -54,8 +54,13 @@ class Door:
     ca: Path | None
     fingerprint: str | None
 
-    def client(self, **more: Any) -> Client:
-        """Returns a client that is not connected yet; what is wrong with the URL ends the command."""
+    def client(self, *, mail: bool | list[str], **more: Any) -> Client:
+        """Returns a client that is not connected yet; what is wrong with the URL ends the command.
+
+        Args:
+            mail: what the command takes of the account's messages, which then nobody else gets.
+            more: for :class:`bester.Client`.
+        """
         from bester import Client
 
         try:
@@ -65,6 +70,7 @@ class Door:
                 password=self.password,
                 cafile=str(self.ca) if self.ca is not None else None,
                 fingerprint=self.fingerprint,
+                mail=mail,
                 **more,
             )
         except ValueError as error:

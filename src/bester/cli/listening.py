@@ -28,7 +28,7 @@ def listen(
     to: ToOption = None,
     user: UserOption = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
-    type: Annotated[str | None, typer.Option("--type", help="Print only messages of this type.")] = None,
+    type: Annotated[str | None, typer.Option("--type", help="Take only messages of this type.")] = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="End after this time.")
     ] = None,
@@ -39,6 +39,9 @@ def listen(
     json: JsonOption = False,
 ) -> None:
     """Print the messages that come for an account, until ^C.
+
+    What is printed is acknowledged. Everything else is left for the account's next session: other types than --type,
+    and what comes after --count.
 
     The password comes from BESTER_PASSWORD, --password-stdin, the URL, or a prompt.
 
@@ -60,12 +63,11 @@ async def _listen(
 ) -> bool:
     """Returns whether all that was wanted came."""
     try:
-        async with within(timeout_s), where.client(features=["ack"]) as client:
+        mail = True if type is None else [type]
+        async with within(timeout_s), where.client(features=["ack"], mail=mail) as client:
             warn(f"listening on {client.server or 'the server'}")
             ended = _watch_output(client)
             async for message in client:
-                if type is not None and message.type != type:
-                    continue
                 show_message(message, text, json)
                 if count is not None:
                     count -= 1

@@ -92,6 +92,13 @@ def quiet_pipe() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # So that the interpreter's own last flush finds an open file.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         raise typer.Exit(GOOD) from None
+    except OSError as error:
+        _let_go_of_output()
+        fail(f"the output cannot be written: {error.strerror or error}")
+
+
+def _let_go_of_output() -> None:
+    """So that the interpreter's own last flush finds an open file."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -58,8 +58,8 @@ def send(
 ) -> None:
     """Send a message, and print the server's report.
 
-    The report says what became of it for each recipient. The password comes from BESTER_PASSWORD,
-    --password-stdin, the URL, or a prompt.
+    The report says what became of it for each recipient. Messages for the account are left alone. The password
+    comes from BESTER_PASSWORD, --password-stdin, the URL, or a prompt.
 
     Exit status: 0 good, 1 reported bad, 2 wrong usage, 3 no connection, 4 authentication failed.
     """
@@ -82,15 +82,14 @@ def ask(
     user: UserOption = None,
     text: TextOption = False,
     timeout: TimeoutOption = 30.0,
-    answer_type: Annotated[
-        str | None, typer.Option("--answer-type", metavar="TYPE", help="The answer's type, if it is another.")
-    ] = None,
     password_stdin: PasswordStdinOption = False,
     ca: CaOption = None,
     fingerprint: FingerprintOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Send a message, and print the message that answers it.
+    """Send a message, and print what a handler replies to it.
+
+    Other messages for the account are left alone.
 
     With --text an answer that is a text is printed without quotes.
 
@@ -99,23 +98,22 @@ def ask(
     url, (type, written) = split_words(words, ("TYPE", "DATA"), to)
     where = door(url, user, password_stdin, ca, fingerprint)
     data = read_data(written, text)
-    show_message(run(lambda: _ask(where, type, data, answer_type, timeout)), text, json, with_type=False)
+    show_message(run(lambda: _ask(where, type, data, timeout)), text, json, with_type=False)
 
 
 async def _send(where: Door, type: str, data: Raw, timeout_s: float, route: bool, dry_run: bool) -> Report:
     features = ("route",) if route or dry_run else ()
-    # What comes meanwhile is not asked for.
-    async with where.client(on_message=lambda message: None, features=features) as client:
+    async with where.client(mail=False, features=features) as client:
         try:
             return await client.send(type, data, timeout=timeout_s, route=route, dry_run=dry_run)
         except TimeoutError:
             fail(f"no report within {timeout_s:g} s; what became of the message is not known", BAD)
 
 
-async def _ask(where: Door, type: str, data: Raw, answer_type: str | None, timeout_s: float) -> ReceivedMessage:
-    async with where.client() as client:
+async def _ask(where: Door, type: str, data: Raw, timeout_s: float) -> ReceivedMessage:
+    async with where.client(mail=False) as client:
         try:
-            return await client.ask(type, data, reply_type=answer_type, timeout=timeout_s)
+            return await client.ask(type, data, timeout=timeout_s)
         except TimeoutError:
             fail(f"no answer within {timeout_s:g} s", BAD)
 

@@ -11,18 +11,23 @@ import os
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+from bester.client.asking import reported
 from bester.client.seen import Seen, SeenFile
 from bester.client.session import Session
 from bester.client.talking import Options
 from bester.client.url import parse_url
 from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, ReceivedMessage
-from bester.protocol.reports import AuthenticationError, ConnectionClosed, Report
+from bester.protocol.reports import AuthenticationError, ClientError, ConnectionClosed, Report
 from bester.timeouts import within
 from bester.tracing import current_traceparent
+
+REPLY_TO = "replyTo"
+"""The feature with which replies say what they answer."""
 
 
 class Client:
@@ -40,13 +45,16 @@ class Client:
         username: in place of the URL's.
         password: in place of the URL's.
         token: from an earlier session (:attr:`token`), in place of a password.
-        features: what to ask of the server: ``ack``, ``route``, ``token`` (docs/protocol.md, section 2).
+        features: what to ask of the server: ``ack``, ``route``, ``token`` (docs/protocol.md, section 2); ``replyTo`` is
+            always asked for.
+        mail: whether to take the account's messages, or of which types; the others stay where they are. Whoever only
+            sends and asks gives False, and is sent nothing but replies.
         register: make the account when connecting, where the server allows that to anyone.
         tls: a context of your own, for ``besters://``.
         cafile: the authorities that a ``besters://`` server's certificate is checked against.
         fingerprint: ``sha256:...`` of the only certificate that is accepted, or of its key.
         max_queued: received messages that wait to be taken; then the socket is not read on, and that holds up reports
-            too. Whoever sends and never receives gives ``on_message``.
+            too.
         on_message: called in the loop with each received message, which then is not queued.
         connect_timeout: seconds, for connecting and authenticating each.
         max_frame_bytes: the largest frame that is accepted from the server.
@@ -76,6 +84,7 @@ class Client:
         password: str | None = None,
         token: str | None = None,
         features: Iterable[str] = (),
+        mail: bool | Iterable[str] = True,
         register: bool = False,
         tls: ssl.SSLContext | None = None,
         cafile: str | None = None,
@@ -108,7 +117,10 @@ class Client:
         self._session = Session(target, options, self._hello, self._authenticated, self._refused)
         self.token = token
         """With the feature ``token``: what stands in place of the password when connecting again. Keep it secret."""
-        self._asked_features = tuple(features)
+        self._asked_features = tuple(dict.fromkeys((*features, REPLY_TO)))
+        if isinstance(mail, str):
+            raise TypeError(f"mail must be True, False or a list of types, not the string {mail!r:.200}")
+        self._mail = mail if isinstance(mail, bool) else tuple(mail)
         self._register = register
         self._once_prefix = ""
 
@@ -147,6 +159,7 @@ class Client:
             password=target.password,
             token=None if self._register else self.token,
             features=self._asked_features,
+            mail=self._mail,
             register=self._register,
         )
 
@@ -288,26 +301,33 @@ class Client:
         )
         return session.write_once(message, id) if once else session.write(message, id)
 
-    async def ask(
-        self, type: str, data: Any = None, *, reply_type: str | None = None, timeout: float | None = None
-    ) -> ReceivedMessage:
-        """Sends a message and returns the next one that is received of the same type (or ``reply_type``).
+    async def ask(self, type: str, data: Any = None, *, timeout: float | None = None) -> ReceivedMessage:
+        """Sends a message and returns what a handler replies to it, whatever its type; any number at once.
 
-        For handlers that reply to who asks. The received message comes from nowhere else then, not even if it was
-        sent by somebody else.
+        The first reply is returned as soon as it comes, also where something else that the message led to fails. It
+        does not come out of :meth:`receive`, nor go to ``on_message``; further replies, and one that comes after the
+        time-out, are dropped.
 
         Raises:
-            Refused: the message was reported bad.
-            ConnectionClosed, TimeoutError: nothing came.
+            Refused: the message was reported bad, and nobody replied.
+            NoReply: it was reported good, and nobody replied.
+            ConnectionClosed, TimeoutError: nothing came, and what became of the message is not known.
+            ClientError: the server does not know the feature ``replyTo``, so that answers cannot be told apart; nothing
+                was sent.
+            bester.errors.TooLarge, TypeError: as :meth:`send`.
         """
-        future = self._session.inbox.ask(reply_type if reply_type is not None else type)
+        session = self._session
+        if self.connected and REPLY_TO not in self.features:
+            raise ClientError(f"{session.target}: the server does not say what a reply answers (feature {REPLY_TO})")
+        id, answer = session.asking.begin()
         try:
             async with within(timeout):
-                (await self.send(type, data)).raise_for_status()
-                return await future
+                if (channel := session.channel) is not None and channel.full:
+                    await channel.drain()
+                self._start(type, data, id, False, False, False).add_done_callback(partial(reported, answer))
+                return await answer
         finally:
-            if not future.cancel():
-                _looked_at(future)
+            session.asking.end(id)
 
     async def ping(self, timeout: float | None = None) -> float:
         """Asks whether the server is there; returns the seconds that the answer took.
@@ -340,8 +360,12 @@ class Client:
         """Authenticates again, perhaps as somebody else, which later connections then are too; only after
         :meth:`logout`.
         """
-        args = {"username": username, "password": password}
-        self._authenticated(await self._builtin("login", AUTHENTICATION_ID, args))
+        session = self._session
+        hello = session.conversation.hello(
+            username, password=password, features=self._asked_features, mail=self._mail, again=True
+        )
+        report = await session.write(hello, AUTHENTICATION_ID)
+        self._authenticated(report.raise_for_status())
         self._session.target = replace(self._session.target, username=username, password=password)
 
     async def logout(self) -> None:

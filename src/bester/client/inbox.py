@@ -23,7 +23,6 @@ class Inbox:
         self._resume = resume
         self._messages: deque[ReceivedMessage] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
-        self._asked: dict[str, deque[asyncio.Future[ReceivedMessage]]] = {}
         self.paused = False
         """Whether the socket is not read, because nobody takes what is here."""
         self.ended = True
@@ -45,32 +44,14 @@ class Inbox:
         self.ended = True
         self._error = error
         self._wake(len(self._readers))
-        self.interrupt(error or ConnectionClosed("the connection was closed"))
 
-    def interrupt(self, error: ConnectionClosed) -> None:
-        """The connection ended, and another will follow: only those fail who asked for something."""
-        for asked in self._asked.values():
-            for future in asked:
-                if not future.done():
-                    future.set_exception(error)
-        self._asked.clear()
-
-    def put(self, message: ReceivedMessage) -> bool:
-        """Takes a message in; true if somebody who asked for this type got it at once."""
-        asked = self._asked.get(message.type)
-        while asked:
-            future = asked.popleft()
-            if not asked:
-                del self._asked[message.type]
-            if not future.done():
-                future.set_result(message)
-                return True
+    def put(self, message: ReceivedMessage) -> None:
+        """Takes a message in."""
         self._messages.append(message)
         self._wake(1)
         if len(self._messages) >= self._size and not self.paused:
             self.paused = True
             self._pause()
-        return False
 
     def _wake(self, count: int) -> None:
         while count and self._readers:
@@ -103,9 +84,3 @@ class Inbox:
             self.paused = False
             self._resume()
         return message
-
-    def ask(self, type: str) -> asyncio.Future[ReceivedMessage]:
-        """Returns a future for the next message of a type, which then does not come out of :meth:`take`."""
-        future: asyncio.Future[ReceivedMessage] = asyncio.get_running_loop().create_future()
-        self._asked.setdefault(type, deque()).append(future)
-        return future

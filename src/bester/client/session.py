@@ -236,9 +236,7 @@ class Session(Talking):
         for future in failed:
             if not future.done():
                 future.set_exception(error)
-        if again and self.options.reconnect:
-            self.inbox.interrupt(error)
-        else:
+        if not (again and self.options.reconnect):
             self.inbox.end(None if self.closing else error)
         if not self.closing:
             self._tell(False, error.message)

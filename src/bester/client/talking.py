@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
+from bester.client.asking import Asking
 from bester.client.deliveries import Deliveries
 from bester.client.inbox import Inbox
 from bester.client.seen import Seen
@@ -68,6 +69,7 @@ class Talking:
         self.inbox = Inbox(options.max_queued, self._pause, self._resume)
         self.deliveries = Deliveries(options.seen, self._acknowledge, self._not_recorded)
         self.waiting = Waiting()
+        self.asking = Asking()
 
     def keep(self) -> None:
         """Something waits for its report: sees to it that the connection lasts, or that there is one."""
@@ -193,18 +195,18 @@ class Talking:
         delivery_id = message.delivery_id
         if delivery_id is not None and not self.deliveries.is_new(delivery_id):
             return
-        if self._on_message is None:
-            done = self.inbox.put(message)
-        else:
+        if message.reply_to is None or not self.asking.answered(message):
+            if self._on_message is None:
+                self.inbox.put(message)
+                return
             try:
                 self._on_message(message)
-                done = True
             except Exception:
                 _log.exception("on_message failed for a message of type %s", message.type)
                 if delivery_id is not None:
                     self.deliveries.forget(delivery_id)
                 return
-        if done and delivery_id is not None:
+        if delivery_id is not None:
             self.deliveries.done(delivery_id)
 
     def _pause(self) -> None:

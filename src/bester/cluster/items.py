@@ -154,10 +154,18 @@ class Bring(Note, array_like=True):
 
 
 class Named(Note):
-    """Of a HERE, BYE or MAIL."""
+    """Of a HERE or BYE."""
 
     username: str
     answer: bool = False
+
+
+class Mail(Note):
+    """Of a MAIL."""
+
+    username: str
+    types: list[str] = []
+    """Of the letters; none where they are too many to tell."""
 
 
 class Asked(Note):

@@ -23,13 +23,14 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
-from bester.core.endpoints import Phase, Session
+from bester.core.endpoints import Endpoint, Phase, Session
 from bester.core.giving import size_of
 from bester.core.keeping import Keeping
 from bester.core.limits import Limits
-from bester.core.presence import Attendance
+from bester.core.presence import Attendance, takes
 from bester.core.work import CutOff, Delivery, Envelope, PresenceChanged, Share
 from bester.errors import InvalidName
+from bester.protocol import frames
 from bester.protocol.names import username
 
 ACK_S = 30.0
@@ -93,9 +94,12 @@ class Delivering(Keeping):
     def add_session(self, session: Session, *, has_mail: bool = False) -> None:
         """A client has authenticated; ``has_mail`` says whether its mailbox may hold something."""
         account = session.username
+        if session.takes is not None and not session.takes:
+            self.presence.add(session)
+            return
         if has_mail or account in self.depositing:
             session.phase = Phase.CATCHING_UP
-        awaited = self._awaited(account)
+        awaited = self._awaited(session)
         if self.presence.add(session):
             self.effects.append(PresenceChanged(account, True))
         if session.phase is Phase.CATCHING_UP:
@@ -186,7 +190,11 @@ class Delivering(Keeping):
         """Brings a message to an account that is connected."""
         slot = self.await_result(envelope)
         delivery = self.new_delivery(envelope, slot, to, attendance.username, type, data, transient, place)
-        self.hand_to_all(attendance.sessions, delivery)
+        takers = attendance.takers(type)
+        if not takers:
+            self.deposit(delivery)
+            return
+        self.hand_to_all(takers, delivery)
         origin = envelope.origin
         if isinstance(origin, Session) and delivery.id in origin.given:
             # The sender's own session reads it before the report, on the same connection; and may ask for it only then.
@@ -201,24 +209,37 @@ class Delivering(Keeping):
         slot = self.await_result(envelope)
         self.deposit(self.new_delivery(envelope, slot, to, username, type, data, transient, place))
 
-    def reply(self, session: Session, type: str, data: Raw) -> None:
-        """Brings a handler's reply to a session with ``ack``: now, before the report, which does not wait for it."""
-        delivery = Delivery(None, 0, session.username, session.username, self.new_id(), type, data, settled=True)
-        self.give(session, delivery)
+    def reply(self, session: Endpoint, type: str, data: Raw, asked: str) -> None:
+        """Brings a handler's reply to a session: now, before the report, which does not wait for its acknowledgement.
 
-    def _awaited(self, account: str) -> list[Delivery]:
-        """What an account's sessions were given and none of them has, oldest first.
+        ``asked`` is the session's own id of what is answered, which means nothing to other sessions: whoever gets the
+        reply from the mailbox is not told.
+        """
+        assert isinstance(session, Session)
+        reply_to = asked if session.reply_to else None
+        if session.acknowledges:
+            delivery = Delivery(None, 0, session.username, session.username, self.new_id(), type, data, settled=True)
+            self.give(session, delivery, reply_to)
+        elif reply_to is None:
+            self.write(session, frames.received(frames.received_head(type), data))
+        else:
+            self.write(session, frames.received_reply(frames.received_head(type), data, reply_to))
+
+    def _awaited(self, coming: Session) -> list[Delivery]:
+        """What the sessions of an account were given and none of them has, oldest first, as far as it is for another.
 
         A session that comes gets it too, for what others do not take would come to it later, behind newer messages.
         """
+        account = coming.username
         sessions = self.presence.sessions(account)
         if not sessions:
             return []
         if self.writing:
             self._follow(account)
-        # Any of them will do: what one was not given is in the mailbox, or on its way there.
-        given = [*sessions[0].given.values(), *sessions[0].queue]
-        return [delivery for delivery in given if not delivery.settled and not delivery.kept]
+        # Any that takes all will do: what one was not given is in the mailbox, or on its way there.
+        sessions = [session for session in sessions if session.takes is None][:1] or sessions
+        given = {one.id: one for session in sessions for one in (*session.given.values(), *session.queue)}
+        return [one for one in given.values() if not one.settled and not one.kept and takes(coming, one.type)]
 
     def hand_to_all(self, sessions: Sequence[Session], delivery: Delivery) -> None:
         """Gives a delivery to sessions, or to their mailbox for those that do not take it now."""

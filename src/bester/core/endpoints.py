@@ -71,6 +71,7 @@ class Endpoint:
         "origin",
         "out",
         "paused",
+        "reply_to",
         "sender",
         "waiting",
     )
@@ -84,6 +85,8 @@ class Endpoint:
         """What writes the frames; the exchange does not look at it."""
         self.acknowledges = False
         """Whether it acknowledges what it is given (the feature ``ack``)."""
+        self.reply_to = False
+        """Whether it is told which of its messages a reply answers."""
         self.out: list[bytes] = []
         self.listed = False
         """Whether the endpoint stands in ``Exchange.dirty``."""
@@ -144,6 +147,7 @@ class Session(Endpoint):
         "reading_mail",
         "roles",
         "since",
+        "takes",
         "username",
     )
 
@@ -156,6 +160,7 @@ class Session(Endpoint):
         *,
         roles: tuple[str, ...] = (),
         features: tuple[str, ...] = (),
+        takes: frozenset[str] | None = None,
         created: float = 0.0,
         since: float = 0.0,
         carrier: Any = None,
@@ -171,6 +176,9 @@ class Session(Endpoint):
         self.commands: list[Payload] = []
         """Built-in commands that are to be run, in order; the first is under way."""
         self.acknowledges = "ack" in features
+        self.reply_to = "replyTo" in features
+        self.takes = takes
+        """The types of the account's messages that it takes; None: all."""
         self.phase = Phase.LIVE
         self.blocked = False
         """Whether its socket takes no more for now."""

@@ -139,7 +139,7 @@ class Exchange(Intake, ForNodes):
             if trail is None:
                 self.execute(envelope, handlers, hops, command, message, place)
             elif trail.dry and command.type in ("sendClients", "reply"):
-                self.plan(envelope, trail, handlers, command)
+                self.plan(envelope, trail, handlers, command, message)
             else:
                 first = len(envelope.results or ())
                 self.execute(envelope, handlers, hops, command, message, place)

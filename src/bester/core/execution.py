@@ -9,8 +9,9 @@ from msgspec import Raw
 
 from bester.core.delivery import Delivering, Written
 from bester.core.drops import Drop
-from bester.core.endpoints import Session
+from bester.core.endpoints import Endpoint, Session
 from bester.core.handlers import HandlerType
+from bester.core.once import OnceRecord
 from bester.core.route import Trail, place_of
 from bester.core.work import Envelope, Forward, Request
 from bester.errors import BadAddress, BadResponse, InvalidName, TooManyHops, UnknownAccount
@@ -160,14 +161,26 @@ class Execution(Delivering):
         origin = envelope.origin
         if origin.scope != "client":
             envelope.data = data
+        elif envelope.once is not None:
+            self._reply_once(envelope.once, origin, type or handlers.name, data)
         elif origin.closed:
             self.counters.drops.count(Drop.REPLY_UNWANTED)
-        elif origin.acknowledges:
-            assert isinstance(origin, Session)
-            self.reply(origin, type or handlers.name, data)
+        elif origin.acknowledges or origin.reply_to:
+            self.reply(origin, type or handlers.name, data, envelope.id)
         else:
             head = handlers.received if type is None or type == handlers.name else frames.received_head(type)
             self.write(origin, frames.received(head, data))
+
+    def _reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Raw) -> None:
+        """Replies to all that will have the report: those that sent it again, too."""
+        record.replies.append((type, data))
+        asking = [one for one in dict.fromkeys((origin, *record.waiting)) if not one.closed]
+        for one in asking:
+            self.reply(one, type, data, record.id)
+            if one not in record.replied:
+                record.replied.append(one)
+        if not asking:
+            self.counters.drops.count(Drop.REPLY_UNWANTED)
 
     def _count_allowed(self, envelope: Envelope, recipients: list[str]) -> bool:
         if len(recipients) <= self.limits.max_recipients:
@@ -177,13 +190,17 @@ class Execution(Delivering):
         self.count_lost(envelope, error, len(recipients))
         return False
 
-    def plan(self, envelope: Envelope, trail: Trail, handlers: HandlerType, command: Command) -> None:
+    def plan(
+        self, envelope: Envelope, trail: Trail, handlers: HandlerType, command: Command, message: HandlerMessage
+    ) -> None:
         """Says of a command whose recipients are clients what would be done."""
         if command.type == "reply":
             if isinstance(envelope.origin, Session):
                 trail.add("clients", envelope.origin.username, self.now, "planned")
             return
         names: list[str] = command.data  # type: ignore[assignment]
+        payloads = (command.payload, message.payload)
+        type = next((payload.type for payload in payloads if payload is not None and payload.type), handlers.name)
         if not self._count_allowed(envelope, names):
             return
         seen: set[str] = set()
@@ -198,7 +215,8 @@ class Execution(Delivering):
             else:
                 if account in seen:
                     continue
-                if self.presence.find(account) is not None:
+                attendance = self.presence.find(account)
+                if attendance is not None and attendance.takers(type):
                     trail.add("clients", name, self.now, "planned")
                 elif command.transient or handlers.rules.transient:
                     trail.add("clients", name, self.now, "skipped")

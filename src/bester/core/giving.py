@@ -53,11 +53,11 @@ class Giving(Outcomes):
         given = session.given
         return not given or (len(given) < GIVEN_MESSAGES and session.given_bytes < GIVEN_BYTES)
 
-    def give(self, session: Session, delivery: Delivery) -> None:
-        """Writes a message to a session, which does not have it yet."""
+    def give(self, session: Session, delivery: Delivery, reply_to: str | None = None) -> None:
+        """Writes a message to a session, which does not have it yet; ``reply_to`` says what a reply answers."""
         head = frames.received_head(delivery.type)
         if session.acknowledges:
-            self.write(session, frames.received_once(head, delivery.data, delivery.id))
+            self.write(session, frames.received_once(head, delivery.data, delivery.id, reply_to))
         else:
             self.write(session, frames.received(head, delivery.data))
         delivery.since = self.now

@@ -16,6 +16,7 @@ from bester.core.drops import Drop
 from bester.core.endpoints import Phase, Session
 from bester.core.giving import GIVEN_BYTES, GIVEN_MESSAGES, Giving
 from bester.core.limits import Limits
+from bester.core.presence import takes
 from bester.core.work import CatchUp, Delivery, Deposit, Take
 from bester.errors import BesterError
 
@@ -86,6 +87,7 @@ class Keeping(Giving):
         for session in self.presence.sessions(delivery.username):
             if (
                 session.phase is Phase.LIVE
+                and takes(session, delivery.type)
                 and delivery.id not in session.given
                 and not any(waiting is delivery for waiting in session.queue)
             ):
@@ -138,9 +140,11 @@ class Keeping(Giving):
         if session.position != session.read_from:
             self.read_mail(session)  # it has begun anew since it was asked
             return
+        passed_over = True
         for position, id, type, data in letters:
             session.position = position
-            if id not in session.given:
+            if id not in session.given and takes(session, type):
+                passed_over = False
                 delivery = Delivery(None, 0, session.username, session.username, id, type, Raw(data))
                 delivery.kept = delivery.settled = True
                 self.give(session, delivery)
@@ -150,7 +154,7 @@ class Keeping(Giving):
         elif not letters and session.username not in self.depositing:
             session.phase = Phase.LIVE
             self.refresh(session)
-        elif letters and session.acknowledges and self.wants_mail(session):
+        elif letters and (passed_over or (session.acknowledges and self.wants_mail(session))):
             self.read_mail(session)
 
     def mail_failed(self, session: Session) -> None:

@@ -10,6 +10,8 @@ that is carried out here: :class:`~bester.core.endpoints.Order`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Raw
 
 from bester.core.delivery import ACK_S, Written
@@ -244,10 +246,11 @@ class ForNodes(Execution):
             copy: whether nobody waits for the outcome.
 
         Returns:
-            whether the account has a session here; if not, nothing was done.
+            whether the account has a session here that takes it; if not, nothing was done.
         """
         attendance = self.presence.find(username)
-        if attendance is None:
+        takers = attendance.takers(type) if attendance is not None else []
+        if attendance is None or not takers:
             return False
         username = attendance.username
         if copy:
@@ -264,7 +267,7 @@ class ForNodes(Execution):
                 return True
             slot = self.await_result(envelope)
             delivery = Delivery(envelope, slot, to, username, id, type, data, transient, self.now)
-        self.hand_to_all(attendance.sessions, delivery)
+        self.hand_to_all(takers, delivery)
         if delivery.envelope is not None:
             self.step_done(delivery.envelope)
         return True
@@ -287,9 +290,11 @@ class ForNodes(Execution):
             attendance.shared = shared
             attendance.refresh()
 
-    def mail_came(self, username: str) -> None:
-        """There may be something in an account's mailbox that none of its sessions here knows of."""
+    def mail_came(self, username: str, types: Sequence[str] = ()) -> None:
+        """There may be mail of an account, of these types or any, that none of its sessions here knows of."""
         for session in self.presence.sessions(username):
+            if types and session.takes is not None and session.takes.isdisjoint(types):
+                continue
             if session.phase is Phase.LIVE:
                 self.queue_to_mailbox(session)
             elif session.reading_mail:

@@ -6,6 +6,8 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from msgspec import Raw
+
     from bester.core.endpoints import Endpoint
     from bester.protocol.messages import Payload
 
@@ -23,7 +25,20 @@ _OVERHEAD = 400
 class OnceRecord:
     """One ``once`` message: first under way, then with its report."""
 
-    __slots__ = ("answer", "digest", "id", "key", "origin", "recalled_for", "recalling", "report", "sender", "waiting")
+    __slots__ = (
+        "answer",
+        "digest",
+        "id",
+        "key",
+        "origin",
+        "recalled_for",
+        "recalling",
+        "replied",
+        "replies",
+        "report",
+        "sender",
+        "waiting",
+    )
 
     def __init__(self, key: bytes, digest: bytes, origin: bytes, sender: bytes = b"") -> None:
         self.key = key
@@ -45,6 +60,10 @@ class OnceRecord:
         """The report's frame, when it is known."""
         self.waiting: list[Endpoint] = []
         """Those that sent it again before its report was known."""
+        self.replies: list[tuple[str, Raw]] = []
+        """The types and data of what handlers replied, until its report is known."""
+        self.replied: list[Endpoint] = []
+        """The sessions that have those replies."""
 
     def delivery_id(self, place: str, recipient: str) -> str:
         """Returns the id of a delivery, or of a message to another server: the same each time it is handled.
@@ -87,6 +106,8 @@ class OnceMemory:
     def finish(self, record: OnceRecord, report: bytes) -> None:
         """Remembers a message's report."""
         record.report = report
+        record.replies = []
+        record.replied = []
         if self._records.get(record.key) is record:
             self._bytes += len(report)
             self._make_room()

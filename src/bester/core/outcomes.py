@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from msgspec import Raw
+
 from bester.core.dispatch import Dispatch
 from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, NodePeer
@@ -63,6 +65,10 @@ class Outcomes(Dispatch):
             self.write(origin, report)
         else:
             self.counters.drops.count(Drop.REPORT_UNWANTED)
+
+    def reply(self, session: Endpoint, type: str, data: Raw, asked: str) -> None:
+        """Writes a handler's reply to the session that asked under this id."""
+        raise AssertionError
 
     # -- recipients ----------------------------------------------------------------------------------------------
 

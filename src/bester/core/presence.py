@@ -1,4 +1,8 @@
-"""Who is connected: the sessions of each account on this server."""
+"""Who is connected: the sessions of each account on this server.
+
+An account is present if at least one of its sessions takes its messages. Sessions that take none (``mail`` false) are
+known apart: they get replies to what they asked, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from bester.protocol.names import username
 class Attendance:
     """An account that has at least one session."""
 
-    __slots__ = ("delivered", "plain", "sessions", "shared", "username")
+    __slots__ = ("choosy", "delivered", "plain", "sessions", "shared", "username")
 
     def __init__(self, name: str) -> None:
         self.username = name
@@ -21,14 +25,26 @@ class Attendance:
         self.shared = False
         """Whether it may have sessions on other nodes of this server too."""
         self.plain = True
-        """Whether all sessions take messages at once, and acknowledge nothing."""
+        """Whether all sessions take messages of all types at once, and acknowledge nothing."""
+        self.choosy = False
+        """Whether some session takes messages of some types alone."""
 
     def refresh(self) -> None:
         """One of the sessions came, went, or changed."""
-        self.plain = not self.shared and all(
+        self.choosy = any(session.takes is not None for session in self.sessions)
+        self.plain = (not self.shared and not self.choosy) and all(
             session.phase is Phase.LIVE and not session.acknowledges and not session.blocked and not session.queue
             for session in self.sessions
         )
+
+    def takers(self, type: str) -> list[Session]:
+        """Returns the sessions that take messages of a type."""
+        return [session for session in self.sessions if takes(session, type)] if self.choosy else self.sessions
+
+
+def takes(session: Session, type: str) -> bool:
+    """Whether a session takes its account's messages of a type."""
+    return session.takes is None or type in session.takes
 
 
 class Presence:
@@ -36,11 +52,16 @@ class Presence:
 
     def __init__(self) -> None:
         self._present: dict[str, Attendance] = {}
+        self._apart: dict[str, list[Session]] = {}
+        """The sessions that take no messages, by account."""
         self.session_count = 0
 
     def add(self, session: Session) -> bool:
-        """Adds a session; True if its account had none."""
+        """Adds a session; True if its account is present now and was not before."""
         self.session_count += 1
+        if session.takes is not None and not session.takes:
+            self._apart.setdefault(session.username, []).append(session)
+            return False
         attendance = self._present.get(session.username)
         if attendance is None:
             attendance = self._present[session.username] = Attendance(session.username)
@@ -49,8 +70,14 @@ class Presence:
         return len(attendance.sessions) == 1
 
     def remove(self, session: Session) -> bool:
-        """Removes a session that was added; True if it was its account's last."""
+        """Removes a session that was added; True if its account was present and no longer is."""
         self.session_count -= 1
+        apart = self._apart.get(session.username)
+        if apart is not None and session in apart:
+            apart.remove(session)
+            if not apart:
+                del self._apart[session.username]
+            return False
         attendance = self._present[session.username]
         attendance.sessions.remove(session)
         if attendance.sessions:
@@ -70,10 +97,18 @@ class Presence:
             return None
 
     def sessions(self, name: str) -> list[Session]:
-        """Returns a copy of the account's sessions; empty if it has none."""
+        """Returns a copy of the account's sessions that take messages; empty if it has none."""
         attendance = self.find(name)
         return list(attendance.sessions) if attendance else []
 
+    def all_sessions(self, name: str) -> list[Session]:
+        """Returns all of an account's sessions, also those that take no messages; ``name`` is canonical."""
+        return [*self.sessions(name), *self._apart.get(name, ())]
+
     def usernames(self) -> list[str]:
-        """Returns the connected accounts, sorted."""
+        """Returns the accounts that are present, sorted."""
         return sorted(self._present)
+
+    def all_usernames(self) -> list[str]:
+        """Returns the accounts that have any session, sorted."""
+        return sorted({*self._present, *self._apart})

@@ -79,6 +79,10 @@ class Repeats(Outcomes):
         if report is None and origin.in_flight < self.limits.max_in_flight:
             origin.in_flight += 1
             known.waiting.append(origin)
+            if known.replies and origin not in known.replied:
+                known.replied.append(origin)
+                for type, data in known.replies:
+                    self.reply(origin, type, data, id)
         elif report is not None and self.once.may_repeat(len(report), self.now):
             self.tell(origin, report)
         else:

@@ -40,7 +40,7 @@ class Actor:
     async def connect(self, place: Place) -> None:
         """Connects to a server, and leaves the one before."""
         await self.leave()
-        self.client = await Client.connect(place.url(self.user), password=PASSWORD)
+        self.client = await Client.connect(place.url(self.user), password=PASSWORD, mail=True)
         self.place = place
         self.stage.show(self.user, f"connects to {place.name} as {self.user}")
 

@@ -39,6 +39,8 @@ class ReceivedMessage(WithData, eq=False):
     type: str
     delivery_id: str | None = None
     """The same when the message is delivered again; only with the feature ``ack``."""
+    reply_to: str | None = None
+    """The id of the own message that a handler replies to; None for everything else."""
 
 
 class Pong(Struct, frozen=True):
@@ -59,6 +61,7 @@ class _ReceivedPayload(Struct, gc=False, rename="camel"):
     type: str = ""
     data: Raw = NULL
     delivery_id: str | None = None
+    reply_to: str | None = None
 
 
 class _Received(Struct, gc=False):
@@ -99,7 +102,9 @@ class ClientConversation:
         password: str | None = None,
         token: str | None = None,
         features: Iterable[str] = (),
+        mail: bool | Iterable[str] = True,
         register: bool = False,
+        again: bool = False,
     ) -> bytes:
         """The first frame: who we are.
 
@@ -108,16 +113,20 @@ class ClientConversation:
             password: or else ``token``.
             token: from an earlier session's report, with the feature ``token``.
             features: those that the session asks for.
+            mail: whether it takes the account's messages, or of which types.
             register: make the account first, where the server allows that to anyone; needs the password.
+            again: it is not the connection's first, but follows a logout; needs the password.
         """
         who = {"username": username} | ({"token": token} if token is not None else {"password": password or ""})
         header: dict[str, object] = {"scope": "client"}
         asked = list(features)
         if asked:
             header["features"] = asked
+        if mail is not True:
+            header["mail"] = mail if mail is False else list(mail)
         payload: dict[str, object] = {"type": "dummy", "id": "", "data": None}
-        if register:
-            payload = _command("register", AUTHENTICATION_ID, who)
+        if register or again:
+            payload = _command("register" if register else "login", AUTHENTICATION_ID, who)
         else:
             header["authentication"] = who
         return frame(encode_text({"header": header, "payload": payload}))
@@ -193,14 +202,15 @@ class ClientConversation:
                 return Report(id=id.decode(), good=True)
         elif body.startswith(_RECEIVED):
             received = decode_quickly(_received, body, _MAX_DEPTH).payload
-            return ReceivedMessage(received.type, received.delivery_id, raw=received.data)
+            return ReceivedMessage(received.type, received.delivery_id, received.reply_to, raw=received.data)
         message = decode(_server_message, body, _MAX_DEPTH)
         kind = message.header.message_type
         payload = message.payload
         if kind == "statusReport":
             return self._reported(payload.report(message.header.status == "good"))
         if kind == "receivedMessage":
-            return ReceivedMessage(payload.type, payload.delivery_id, raw=payload.data if len(payload.data) else NULL)
+            data = payload.data if len(payload.data) else NULL
+            return ReceivedMessage(payload.type, payload.delivery_id, payload.reply_to, raw=data)
         if kind == "fatal":
             self.closed = True
             return FatalError(payload.error or ReportError())

@@ -101,9 +101,16 @@ def received(head: bytes, data: Raw | bytes) -> bytes:
     return _pack(len(body)) + body
 
 
-def received_once(head: bytes, data: Raw | bytes, delivery_id: str) -> bytes:
-    """The same for a session that acknowledges it (section 4)."""
-    body = b"".join((head, data, b',"deliveryId":', encode_text(delivery_id), b"}}"))
+def received_once(head: bytes, data: Raw | bytes, delivery_id: str, reply_to: str | None = None) -> bytes:
+    """The same for a session that acknowledges it (section 4); ``reply_to``: as for :func:`received_reply`."""
+    told = b"" if reply_to is None else b',"replyTo":' + encode_text(reply_to)
+    body = b"".join((head, data, b',"deliveryId":', encode_text(delivery_id), told, b"}}"))
+    return _pack(len(body)) + body
+
+
+def received_reply(head: bytes, data: Raw | bytes, reply_to: str) -> bytes:
+    """A handler's reply, for a session that is told which of its messages it answers (section 2.4)."""
+    body = b"".join((head, data, b',"replyTo":', encode_text(reply_to), b"}}"))
     return _pack(len(body)) + body
 
 

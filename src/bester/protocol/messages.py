@@ -51,6 +51,8 @@ class FirstHeader(Struct, gc=False, frozen=True, rename="camel"):
     route: bool = False
     dry_run: bool = False
     traceparent: str = ""
+    mail: bool | tuple[str, ...] = True
+    """Whether a client takes its account's messages, or of which types."""
 
 
 class FirstMessage(Struct, gc=False):

@@ -117,6 +117,14 @@ class Refused(ClientError):
         self.report = report
 
 
+class NoReply(ClientError):
+    """A message that asked for an answer was reported good, and nothing was replied to it; ``report`` is the report."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__("the message was handled, and no handler replied to it")
+        self.report = report
+
+
 class ReportPayload(Struct, rename="camel"):
     """The payload of anything that a server sends to a client; each kind uses some of it."""
 
@@ -124,6 +132,7 @@ class ReportPayload(Struct, rename="camel"):
     id: str = ""
     data: Raw = Raw(b"")
     delivery_id: str | None = None
+    reply_to: str | None = None
     error: ReportError | None = None
     results: list[Result] = field(default_factory=list)
     route: list[Step] = field(default_factory=list)

@@ -267,7 +267,7 @@ class AccountService:
 
     def sessions_ended(self, name: str, why: str, besides: Session | None = None) -> None:
         """An account's sessions end, and the logins that are being checked."""
-        for session in self.hall.exchange.presence.sessions(name):
+        for session in self.hall.exchange.presence.all_sessions(name):
             if session is not besides:
                 session.carrier.end_session(SessionEnded(why))
         self._end_logins(name, why)
@@ -363,7 +363,7 @@ class AccountService:
 
     def roles_changed(self, name: str, roles: tuple[str, ...]) -> None:
         """An account's sessions go on with other roles."""
-        for session in self.hall.exchange.presence.sessions(name):
+        for session in self.hall.exchange.presence.all_sessions(name):
             session.roles = roles
         self._end_logins(name, "the account's roles were changed")
 

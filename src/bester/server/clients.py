@@ -10,6 +10,7 @@ from bester.core.endpoints import Endpoint, Session
 from bester.core.route import Trail
 from bester.errors import (
     AuthenticationRequired,
+    BadArguments,
     BesterError,
     Malformed,
     NotAllowed,
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 
 TOKEN_S = 2.0
 """How long it may take to keep a token; a session does not wait longer for one."""
+REPLY_TO = "replyTo"
+"""The feature with which replies say what they answer."""
+MAX_MAIL_TYPES = 256
 AUTH_ID = "auth_special"
 """The id of the report that answers a client's first message."""
 
@@ -85,7 +89,10 @@ class ClientSide(Conversation):
                     return
                 if self.hall.stopping:
                     raise ShuttingDown
-                known = (*accounts.features, link.ROUTE)
+                takes = _takes(message.header)
+                known = {*accounts.features, link.ROUTE, REPLY_TO}
+                if takes is not None and not takes:
+                    known.discard("ack")  # there is nothing to acknowledge
                 features = tuple(feature for feature in message.header.features if feature in known)
                 token = None
                 if "token" in features:
@@ -95,10 +102,12 @@ class ClientSide(Conversation):
                     except (StorageFull, Overloaded, TimeoutError):
                         # Rather without a token than not at all: what it takes out of its mailbox makes room.
                         features = tuple(feature for feature in features if feature != "token")
-                with self.hall.mailboxes.arriving(account.username) as arrival:
-                    has_mail = await self.hall.mailboxes.has_mail(account.username)
-                    # From here on there is no other await until the session is there.
-                    has_mail = has_mail or arrival.has_mail
+                has_mail = False
+                if takes is None or takes:
+                    with self.hall.mailboxes.arriving(account.username) as arrival:
+                        has_mail = await self.hall.mailboxes.has_mail(account.username)
+                        # From here on there is no other await until the session is there.
+                        has_mail = has_mail or arrival.has_mail
                 login.check()
         except (Malformed, SessionEnded) as error:
             self.fail(error)
@@ -114,6 +123,7 @@ class ClientSide(Conversation):
             self.hall.config.server.name,
             roles=account.roles,
             features=features,
+            takes=takes,
             created=account.created,
             since=self.hall.clock(),
             carrier=self,
@@ -245,3 +255,16 @@ class ClientSide(Conversation):
         """Ends a closing connection, unless something that came on it is under way."""
         if not session.busy and not session.commands:
             self.end()
+
+
+def _takes(header: FirstHeader) -> frozenset[str] | None:
+    """Returns the types of its account's messages that a client takes, none or more; None: all.
+
+    Raises:
+        BadArguments: it lists too many.
+    """
+    if isinstance(header.mail, bool):
+        return None if header.mail else frozenset()
+    if len(header.mail) > MAX_MAIL_TYPES:
+        raise BadArguments(f"header.mail has {len(header.mail)} types; at most {MAX_MAIL_TYPES} are allowed")
+    return frozenset(header.mail)

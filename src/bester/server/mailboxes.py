@@ -141,13 +141,11 @@ class Mailboxes:
                     self._kept(effect.delivery.username)
                     exchange.deposited(effect.delivery, status, error)
                 if self.hall.nodes is not None:
-                    self.hall.nodes.stored(
-                        {
-                            effect.delivery.username
-                            for effect, (status, _) in zip(batch, outcomes, strict=True)
-                            if status == "stored"
-                        }
-                    )
+                    stored: dict[str, set[str]] = {}
+                    for effect, (status, _) in zip(batch, outcomes, strict=True):
+                        if status == "stored":
+                            stored.setdefault(effect.delivery.username, set()).add(effect.delivery.type)
+                    self.hall.nodes.stored(stored)
                 self.hall.flush_soon()
         finally:
             self._depositing = False

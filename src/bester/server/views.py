@@ -47,7 +47,7 @@ def clients(hall: Hall, after: str = "", limit: int | None = None) -> list[dict[
     """The connected accounts with their sessions, sorted: those after a name, and at most so many."""
     now = hall.clock()
     presence = hall.exchange.presence
-    names = [name for name in presence.usernames() if name > after][:limit]
+    names = [name for name in presence.all_usernames() if name > after][:limit]
     return [
         {
             "username": name,
@@ -57,8 +57,9 @@ def clients(hall: Hall, after: str = "", limit: int | None = None) -> list[dict[
                     "seconds": round(now - session.since, 1),
                     "inFlight": session.in_flight,
                     "features": session.features,
+                    "mail": True if session.takes is None else bool(session.takes) and sorted(session.takes),
                 }
-                for session in presence.sessions(name)
+                for session in presence.all_sessions(name)
             ],
         }
         for name in names
@@ -82,7 +83,7 @@ async def accounts(hall: Hall, after: str, limit: int) -> list[dict[str, Any]]:
                 "username": account.username,
                 "roles": account.roles,
                 "created": account.created,
-                "sessions": len(hall.exchange.presence.sessions(account.username)),
+                "sessions": len(hall.exchange.presence.all_sessions(account.username)),
                 "mailbox": {"messages": size.messages if size else 0, "bytes": size.bytes if size else 0},
             }
         )
@@ -265,8 +266,8 @@ def queues(hall: Hall) -> dict[str, int]:
     exchange, forwarding = hall.exchange, hall.forwarding
     found = dict.fromkeys(("handlers", "backlog", "unacknowledged", "sessions", "servers", "deposits", "outbox"), 0)
     found["handlers"] = sum(len(lane.waiting) for kind in exchange.types.values() for lane in kind.lanes.values())
-    for username in exchange.presence.usernames():
-        for session in exchange.presence.sessions(username):
+    for username in exchange.presence.all_usernames():
+        for session in exchange.presence.all_sessions(username):
             found["backlog"] += len(session.backlog or ())
             found["unacknowledged"] += len(session.given)
             found["sessions"] += len(session.queue)

@@ -165,7 +165,9 @@ class Metrics(Collector):
         yield GaugeMetricFamily("bester_connections", "Open connections of all kinds", len(hall.connections))
         yield GaugeMetricFamily("bester_unauthenticated", "Connections that have not authenticated", len(hall.gate))
         yield GaugeMetricFamily("bester_sessions", "Sessions of clients", presence.session_count)
-        yield GaugeMetricFamily("bester_accounts_online", "Accounts with a session", len(presence.usernames()))
+        yield GaugeMetricFamily(
+            "bester_accounts_online", "Accounts with a session that takes their messages", len(presence.usernames())
+        )
         yield CounterMetricFamily("bester_connections_accepted", "Connections to listeners", hall.counts.connections)
         logins = CounterMetricFamily("bester_logins", "Logins", labels=["outcome"])
         logins.add_metric(["good"], hall.counts.logins)

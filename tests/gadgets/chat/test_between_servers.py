@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 from tests.gadgets.chat.towns import two_towns
 
+from bester import Handler, SendClients
 from bester.errors import BadConfiguration
 from bester.gadgets.chat import gadget
+from bester.gadgets.chat.client import ChatClient
+from bester.testing import server
 
 ALICE, BOB, CAROL = "alice@a.example", "bob@b.example", "carol@b.example"
 
@@ -137,3 +140,15 @@ async def test_the_database_belongs_to_one_server_and_one_process() -> None:
         with pytest.raises(BadConfiguration, match=r"is the database of a\.example"):
             await chat.start()
         await chat.stop()
+
+
+async def test_a_chat_leaves_other_mail_alone() -> None:
+    async with server() as running:
+        handler = Handler(running.handlers_path)
+        handler.on("mail")(lambda message: None)
+        chat = ChatClient(running.url("t"))
+        await chat.open()
+        async with handler:
+            report = await handler.push(SendClients(["t"], "a letter"))
+            assert [result.status for result in report.results] == ["stored"]
+        await chat.close()

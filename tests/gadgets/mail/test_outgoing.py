@@ -35,7 +35,7 @@ MAIL = {"to": ["g@world.example"], "subject": "Hello", "text": "Good day\n"}
 
 async def send(client: Client, **data: Any) -> Any:
     """Sends a mail, and returns what the gadget tells of it."""
-    asked = await client.ask("mail", MAIL | data, reply_type="mail.result", timeout=PATIENCE_S)
+    asked = await client.ask("mail", MAIL | data, timeout=PATIENCE_S)
     assert asked.data["status"] == "queued", asked.data
     return asked.data
 

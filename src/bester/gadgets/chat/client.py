@@ -92,6 +92,7 @@ class ChatClient:
         self._client = Client(
             url,
             features=["token"],
+            mail=[TYPE],
             reconnect=True,
             on_message=self._received,
             on_connection=self._connection,

@@ -119,11 +119,10 @@ class Bringing:
         """Brings a message to other nodes, before it goes to the mailbox; False if it must go there at once."""
         delivery = effect.delivery
         hall = self.hall
-        if (
-            not self.bus.up
-            or hall.exchange.presence.find(delivery.username) is not None
-            or hall.mailboxes.keeps(delivery.username)
-        ):
+        here = hall.exchange.presence.find(delivery.username)
+        if here is not None and here.shared and not here.takers(delivery.type):
+            here = None  # the sessions here take other types alone
+        if not self.bus.up or here is not None or hall.mailboxes.keeps(delivery.username):
             return False
         brought = _Brought(self._next(), effect)
         line = self._lines.get(delivery.username)

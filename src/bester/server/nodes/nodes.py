@@ -19,6 +19,7 @@ from bester.cluster.items import (
     Hello,
     Kind,
     Look,
+    Mail,
     Named,
     Part,
     Seen,
@@ -57,6 +58,8 @@ log = logging.getLogger("bester.nodes")
 DELIVERED = b'"status":"delivered"}'
 ROOM_BYTES = 128 * 1024
 """What a NATS message must hold beside the largest message of a client."""
+MAX_TYPES_CHARS = 1024
+"""How long the names of the types of letters may be together, for other nodes to be told them."""
 
 
 def node_name(cluster: Cluster) -> str:
@@ -241,16 +244,20 @@ class Nodes:
         else:
             self.post.to_node(node, Kind.OUTCOME, number, None, result)
 
-    def stored(self, usernames: set[str]) -> None:
-        """Letters were put into these mailboxes: sessions on other nodes look into them."""
-        for username in usernames:
-            self.post.to_account(username, Kind.MAIL, Named(username))
+    def stored(self, letters: dict[str, set[str]]) -> None:
+        """Letters of these types were put into the accounts' mailboxes: sessions on other nodes look into them."""
+        for username, types in letters.items():
+            told = sorted(types) if sum(map(len, types)) <= MAX_TYPES_CHARS else []
+            self.post.to_account(username, Kind.MAIL, Mail(username, told))
         self.hall.flush_soon()
 
     def end_sessions(self, username: str, why: str, roles: tuple[str, ...] | None = None) -> None:
-        """An account has changed: its sessions on other nodes end, or go on with their new roles."""
+        """An account has changed: its sessions on other nodes end, or go on with their new roles.
+
+        All nodes are told: those with sessions that take no messages do not listen to what is for the account.
+        """
         note = End(username, why, list(roles) if roles is not None else None)
-        self.post.to_account(username, Kind.END, note)
+        self.post.to_all(Kind.END, note)
         self.hall.flush_soon()
 
     # -- what other nodes sent -----------------------------------------------------------------------------------
@@ -303,9 +310,9 @@ class Nodes:
             case Kind.BYE:
                 self.sharing.bye(node, read(note, Named).username)
             case Kind.MAIL:
-                username = read(note, Named).username
-                self.hall.mailboxes.came(username)
-                self.hall.exchange.mail_came(username)
+                mail = read(note, Mail)
+                self.hall.mailboxes.came(mail.username)
+                self.hall.exchange.mail_came(mail.username, mail.types)
             case Kind.END:
                 self._ended(read(note, End))
             case Kind.FORWARD:

@@ -36,7 +36,7 @@ async def _sessions(hall: Hall, args: dict[str, Any]) -> dict[str, int]:
     """How many sessions the accounts have whose names are between two."""
     after, last = args["after"], args["last"]
     presence = hall.exchange.presence
-    return {name: len(presence.sessions(name)) for name in presence.usernames() if after < name <= last}
+    return {name: len(presence.all_sessions(name)) for name in presence.all_usernames() if after < name <= last}
 
 
 async def _kick(hall: Hall, args: dict[str, Any]) -> int:
@@ -45,7 +45,7 @@ async def _kick(hall: Hall, args: dict[str, Any]) -> int:
 
 def kick(hall: Hall, name: str) -> int:
     """Ends an account's sessions at this node, and returns how many there were."""
-    sessions = hall.exchange.presence.sessions(username(name))
+    sessions = hall.exchange.presence.all_sessions(username(name))
     for session in sessions:
         session.carrier.end_session(SessionEnded("the session was ended by an operator"))
     return len(sessions)

@@ -32,7 +32,7 @@ export class Talk {
     this.mirror = new Mirror();
     /** `connecting`, `open`, `waiting` (no connection), `noChat` (the server is there, its chat is not), `closed`. */
     this.state = "connecting";
-    this.client = new Client(undefined, { username, password, token, features: ["token"] });
+    this.client = new Client(undefined, { username, password, token, features: ["token"], mail: [TYPE] });
     this.#onchange = onchange;
     this.#onnotice = onnotice;
     this.client.onmessage = (message) => this.#received(message);

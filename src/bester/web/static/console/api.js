@@ -81,7 +81,7 @@ export async function sender() {
   client?.close();
   const credentials = { username: session.user, password: password ?? undefined, token: keep(TOKEN_KEY) ?? undefined };
   try {
-    client = await Client.connect(undefined, { ...credentials, features: ["route", "token"] });
+    client = await Client.connect(undefined, { ...credentials, features: ["route", "token"], mail: false });
   } catch (error) {
     client = null;
     if (error.code === "authenticationFailed") {

@@ -11,6 +11,8 @@ export type Code =
   | "badId"
   | "tooLarge"
   | "slowConsumer"
+  | "noReply"
+  | "unsupported"
   | (string & {});
 
 export class BesterError extends Error {
@@ -61,6 +63,8 @@ export interface Message<Data = any> {
   readonly type: string;
   readonly data: Data;
   readonly deliveryId?: string;
+  /** The id of the own message that a handler replies to. */
+  readonly replyTo?: string;
 }
 
 export interface Options {
@@ -68,7 +72,10 @@ export interface Options {
   password?: string;
   /** From an earlier session, in place of the password. */
   token?: string;
-  features?: ("ack" | "route" | "token")[];
+  /** `replyTo` is always asked for. */
+  features?: ("ack" | "route" | "token" | "replyTo")[];
+  /** Whether to take the account's messages (true), or of which types; the others stay where they are. */
+  mail?: boolean | string[];
   /** Whether a lost connection is opened again (true). */
   reconnect?: boolean;
   /** Such as `localStorage`: remembers over a reload which deliveries are done with. */
@@ -106,6 +113,7 @@ export class Client implements AsyncIterable<Message> {
   close(): void;
   logout(): Promise<void>;
   send(type: string, data?: any, options?: SendOptions): Promise<Report>;
+  ask<Data = any>(type: string, data?: any, options?: { timeout?: number }): Promise<Message<Data>>;
   builtin(command: string, args?: { [name: string]: any }, options?: { timeout?: number }): Promise<any>;
   ping(options?: { timeout?: number }): Promise<number>;
   receive(): Promise<Message | undefined>;

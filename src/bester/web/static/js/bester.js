@@ -97,6 +97,7 @@ export class Client {
   #error = null;
   #opening = null;
   #pending = new Map();
+  #asked = new Map();
   #inbox = [];
   #readers = [];
   #handed = [];
@@ -118,7 +119,9 @@ export class Client {
    * @param {string} options.username
    * @param {string} [options.password]
    * @param {string} [options.token] from an earlier session's `token`, in place of the password
-   * @param {string[]} [options.features] what to ask of the server: `ack`, `route`, `token`
+   * @param {string[]} [options.features] what to ask of the server: `ack`, `route`, `token`; `replyTo` always is
+   * @param {boolean | string[]} [options.mail] whether to take the account's messages (true), or of which types; the
+   *   others stay where they are. Whoever only sends and asks gives false, and is sent nothing but replies.
    * @param {boolean} [options.reconnect] whether a lost connection is opened again (true)
    * @param {Storage} [options.storage] such as `localStorage`: remembers over a reload which deliveries are done with
    * @param {number} [options.maxQueued] received messages that wait to be taken, without `ack` (10,000)
@@ -126,7 +129,7 @@ export class Client {
    * @param {typeof WebSocket} [options.WebSocket] another implementation
    */
   constructor(url = defaultUrl(), options = {}) {
-    const defaults = { features: ["ack", "route", "token"], reconnect: true, maxQueued: 10_000, connectTimeout: 10 };
+    const defaults = { features: ["ack", "route", "token"], mail: true, reconnect: true, maxQueued: 10_000, connectTimeout: 10 };
     this.#url = url;
     this.#options = { ...defaults, WebSocket: globalThis.WebSocket, ...options };
     if (!this.#options.WebSocket) throw new TypeError("there is no WebSocket here; give one as options.WebSocket");
@@ -201,6 +204,42 @@ export class Client {
     return this.#ask({ header, payload: { type, id, data } }, { once, timeout });
   }
 
+  /**
+   * Sends a message and resolves with what a handler replies to it, `{type, data, deliveryId, replyTo}`; any number at
+   * once. The first reply counts, also where something else that the message led to fails; it is not received
+   * otherwise, and further replies, or one that comes after the timeout, are dropped.
+   *
+   * Rejects with the server's code where the message is reported bad, or with `noReply`, and nobody replied.
+   *
+   * @param {string} type names the handler
+   * @param {any} [data] any JSON value
+   * @param {object} [options]
+   * @param {number} [options.timeout] seconds; after them it is not known what became of the message
+   * @returns {Promise<{type: string, data: any, deliveryId?: string, replyTo: string}>}
+   */
+  async ask(type, data = null, { timeout } = {}) {
+    if (this.#state === "open" && !this.features.includes("replyTo")) {
+      throw new BesterError("unsupported", "the server does not say what a reply answers (the feature replyTo)");
+    }
+    const id = `${this.#askedPrefix}${this.#nextId++}`;
+    const answer = new Promise((resolve) => this.#asked.set(id, resolve));
+    const reported = this.#ask({ header: {}, payload: { type, id, data } }, { timeout }).then((report) => {
+      // Every reply comes before the report.
+      if (!this.#asked.has(id)) return answer;
+      report.orThrow();
+      throw new BesterError("noReply", "the message was handled, and no handler replied to it", { report });
+    });
+    try {
+      return await Promise.race([answer, reported]);
+    } finally {
+      this.#asked.delete(id);
+    }
+  }
+
+  get #askedPrefix() {
+    return `${this.#prefix}-a`; // so of this client, over all of its connections
+  }
+
   /** Runs a built-in command and resolves with its result; rejects with the server's code. */
   async builtin(command, args = {}, { timeout } = {}) {
     const data = { command: { type: command, args } };
@@ -254,7 +293,7 @@ export class Client {
   // -- receiving ----------------------------------------------------------------------------------------------------
 
   /**
-   * Called with each received message, `{type, data, deliveryId}`. It is acknowledged when what the function returns has
+   * Called with each received message, `{type, data, deliveryId, replyTo}`. It is acknowledged when what the function returns has
    * resolved; where it throws or rejects, the message is not acknowledged, and delivered again some time.
    */
   get onmessage() {
@@ -304,13 +343,18 @@ export class Client {
   }
 
   #received(payload) {
-    const { type, data = null, deliveryId } = payload;
+    const { type, data = null, deliveryId, replyTo } = payload;
     if (deliveryId !== undefined) {
       if (this.#done.has(deliveryId)) return this.#acknowledge([deliveryId]);
       if (this.#holding.has(deliveryId)) return undefined; // it is acknowledged when the application is done with it
       this.#holding.add(deliveryId);
     }
-    const message = { type, data, deliveryId };
+    const message = { type, data, deliveryId, replyTo };
+    if (replyTo?.startsWith(this.#askedPrefix)) {
+      this.#asked.get(replyTo)?.(message);
+      this.#asked.delete(replyTo);
+      return deliveryId === undefined ? undefined : this.#acknowledge([deliveryId]);
+    }
     if (this.#onmessage) return this.#call(message);
     const reader = this.#readers.shift();
     if (reader) return this.#handOut(message, reader.resolve);
@@ -384,9 +428,12 @@ export class Client {
   }
 
   #hello() {
-    const { username, password, features } = this.#options;
+    const { username, password, mail } = this.#options;
+    const features = [...new Set([...this.#options.features, "replyTo"])];
     const authentication = this.token ? { username, token: this.token } : { username, password };
-    return { header: { scope: "client", features, authentication }, payload: { type: "dummy" } };
+    const header = { scope: "client", features, authentication };
+    if (mail !== true) header.mail = mail;
+    return { header, payload: { type: "dummy" } };
   }
 
   #dispatch(socket, frame, timer) {

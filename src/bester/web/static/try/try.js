@@ -16,7 +16,7 @@ const leave = document.getElementById("leave");
 let client = null;
 let user = "";
 let log = null;
-let waiting = [];
+const waiting = [];
 
 startBar();
 leave.addEventListener("click", async () => {
@@ -30,12 +30,19 @@ showSignIn();
 function showSignIn(reason = "") {
   leave.hidden = true;
   setText(state, "not signed in");
-  askWho("With any account of this server. Messages are sent and received as that account.", reason, signIn);
+  askWho(
+    "With any account of this server, as which messages are sent. You see what handlers reply to them.",
+    reason,
+    signIn,
+    check("Take the account's other messages too: out of its mailbox, and away from its other programs", {
+      name: "mail",
+    }),
+  );
 }
 
-async function signIn(username, password) {
-  const next = new Client(undefined, { username, password });
-  next.onmessage = (message) => add(received(message));
+async function signIn(username, password, form) {
+  const next = new Client(undefined, { username, password, mail: form.elements.mail.checked });
+  next.onmessage = (message) => add(received(message)); // and so it is acknowledged when it is shown
   next.onstate = (now, error) => {
     if (client !== next) return;
     const words = {
@@ -185,15 +192,22 @@ function entry(kind, line, body) {
   return h(`article.card.entry.${kind}`, null, h("div.line", null, line, h("time", null, clock(time))), body);
 }
 
-/** Shows the newest first; however many come, the page is touched once a frame, and keeps a hundred. */
+/**
+ * Shows the newest first; however many come, the page is touched once a frame, and keeps a hundred. Resolves when the
+ * element is shown; the server sends only so many that are not acknowledged before that.
+ */
 function add(element) {
-  waiting.push(element);
-  if (waiting.length > MOST_ENTRIES) waiting.shift();
-  if (waiting.length > 1) return;
-  requestAnimationFrame(() => {
-    log?.querySelector(".none")?.remove();
-    log?.prepend(...waiting.reverse());
-    waiting = [];
-    while (log?.children.length > MOST_ENTRIES) log.lastChild.remove();
+  return new Promise((shown) => {
+    waiting.push({ element, shown });
+    if (waiting.length === 1) requestAnimationFrame(show);
   });
+}
+
+function show() {
+  const entries = waiting.splice(0, MOST_ENTRIES).reverse();
+  log?.querySelector(".none")?.remove();
+  log?.prepend(...entries.map((one) => one.element));
+  while (log?.children.length > MOST_ENTRIES) log.lastChild.remove();
+  for (const one of entries) one.shown();
+  if (waiting.length) requestAnimationFrame(show);
 }

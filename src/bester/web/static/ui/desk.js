@@ -18,9 +18,11 @@ export function startBar() {
  *
  * @param {string} hint whose account it takes, and what for
  * @param {string} reason why one has to, or "": an error's message
- * @param {(username: string, password: string) => Promise<void>} signIn throws what is wrong, which is shown
+ * @param {(username: string, password: string, form: HTMLFormElement) => Promise<void>} signIn throws what is wrong,
+ *   which is shown
+ * @param {Element | null} more what else is asked in the form
  */
-export function askWho(hint, reason, signIn) {
+export function askWho(hint, reason, signIn, more = null) {
   const wrong = h("p.wrong", { role: "alert" }, reason);
   const go = h("button.primary", { type: "submit" }, "Sign in");
   const form = h(
@@ -31,7 +33,7 @@ export function askWho(hint, reason, signIn) {
         go.disabled = true;
         wrong.textContent = "";
         try {
-          await signIn(form.elements.username.value, form.elements.password.value);
+          await signIn(form.elements.username.value, form.elements.password.value, form);
         } catch (error) {
           wrong.textContent = error.message;
         }
@@ -42,6 +44,7 @@ export function askWho(hint, reason, signIn) {
     h("p.muted", null, hint),
     field("Username", { name: "username", required: true, autocomplete: "username", autocapitalize: "none" }),
     field("Password", { name: "password", type: "password", required: true, autocomplete: "current-password" }),
+    more,
     wrong,
     go,
   );

@@ -1,0 +1,135 @@
+"""Sessions that take some of their account's messages, or none (docs/protocol.md, section 2.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.core.conftest import Post, World, clients, given, letters, stored
+
+from bester.core.endpoints import NodePeer, Phase, Session
+from bester.core.route import Trail
+from bester.core.work import CatchUp, Deposit, Share, Take
+from bester.protocol.messages import Payload
+
+NONE: frozenset[str] = frozenset()
+
+
+def only(world: World, *types: str, username: str = "g", ack: bool = False, **more: Any) -> Session:
+    return world.session(username, takes=frozenset(types), features=("ack",) if ack else (), **more)
+
+
+def test_a_session_that_takes_no_mail_leaves_its_account_away(world: World, post: Post) -> None:
+    g = only(world)
+    presence = world.exchange.presence
+    assert (presence.usernames(), presence.all_usernames(), presence.session_count) == (["t"], ["g", "t"], 2)
+    assert presence.find("g") is None
+    assert (presence.sessions("g"), presence.all_sessions("g")) == ([], [g])
+    assert world.effects() == []
+    post.pass_on(1, "g")
+    stored(world, *world.all(Deposit))
+    assert post.statuses() == [["stored"]]
+    post.pass_on(2, "g", transient=True)
+    world.exchange.deposited(world.only(Deposit).delivery, "skipped")
+    # What comes beside it is an ordinary session, and goes again.
+    other = world.session("g")
+    post.pass_on(3, "g")
+    assert (given(world, other), given(world, g)) == ([(None, 3)], [])
+    world.exchange.session_blocked(g)
+    world.exchange.session_unblocked(g)
+    world.exchange.remove_session(other)
+    assert presence.all_usernames() == ["g", "t"]
+    second = only(world)
+    world.exchange.remove_session(g)
+    world.exchange.remove_session(second)
+    assert (presence.all_usernames(), presence.session_count) == (["t"], 1)
+
+
+def test_it_gets_replies_to_what_it_asked(world: World) -> None:
+    chat, t = world.handler("chat"), only(world, username="t")
+    world.send(t, "chat", id="7")
+    world.answer(chat, "1", clients("t"), {"type": "reply"}, payload={"data": 5})
+    (reply,) = world.got(t)
+    assert reply["payload"] == {"type": "chat", "data": 5}
+    stored(world, *world.all(Deposit))
+    assert world.report(t) == {"id": "7", "results": [{"to": "t", "status": "stored"}]}
+
+
+@pytest.mark.parametrize("ack", [False, True])
+def test_types_that_nobody_takes_stay_in_the_mailbox(world: World, post: Post, ack: bool) -> None:
+    g = only(world, "news", ack=ack)
+    assert world.exchange.presence.usernames() == ["g", "t"]
+    post.pass_on(1, "g", payload={"type": "chat"})
+    post.pass_on(2, "g", payload={"type": "news"})
+    (kept,) = stored(world, *world.all(Deposit))
+    ((id, data),) = given(world, g)
+    assert data == 2
+    if ack:
+        world.exchange.acknowledged(g, [id or ""])
+    world.exchange.written()
+    assert sorted(post.statuses()) == [["delivered"], ["stored"]]
+    # Whoever takes everything finds it.
+    everything = world.session("g", has_mail=True)
+    world.only(CatchUp)
+    world.exchange.mail(everything, letters(kept))
+    assert given(world, everything) == [(None, 1)]
+    assert world.effects() == [Take("g", kept.id), CatchUp(everything, 1, 256, 1024 * 1024)]
+
+
+@pytest.mark.parametrize("ack", [False, True])
+def test_the_mailbox_is_read_past_what_is_not_taken(world: World, post: Post, ack: bool) -> None:
+    post.pass_on(0, "g", payload={"type": "chat"})
+    post.pass_on(1, "g", payload={"type": "news"})
+    deliveries = stored(world, *world.all(Deposit))
+    g = only(world, "news", ack=ack, has_mail=True)
+    assert isinstance(world.effects()[-1], CatchUp)
+    first, second = letters(*deliveries)
+    world.exchange.mail(g, [first])  # a page in which there is nothing for it
+    assert world.only(CatchUp).after == first.position
+    world.exchange.mail(g, [second])
+    ((_, data),) = given(world, g)
+    assert data == 1
+    world.exchange.acknowledged(g, [second.id])
+    taken = [effect for effect in world.effects() if isinstance(effect, Take)]
+    assert taken == [Take("g", second.id)]
+    world.exchange.mail(g, [])
+    assert g.phase is Phase.LIVE
+
+
+def test_what_is_not_acknowledged_is_offered_to_whom_it_is_for(world: World, post: Post) -> None:
+    chat, news = only(world, "chat", ack=True), only(world, "news", ack=True)
+    post.pass_on(1, "g", payload={"type": "chat"})
+    post.pass_on(2, "g", payload={"type": "news"})
+    assert [data for _, data in given(world, chat)] == [1]
+    assert [data for _, data in given(world, news)] == [2]
+    everything, again = world.session("g"), only(world, "news")
+    assert [data for _, data in given(world, everything)] == [1, 2]
+    assert [data for _, data in given(world, again)] == [2]
+    world.exchange.remove_session(chat)  # what goes to the mailbox then is nothing to the session for news
+    stored(world, *[effect for effect in world.effects() if isinstance(effect, Deposit)])
+    assert (news.phase, again.phase) == (Phase.LIVE, Phase.LIVE)
+
+
+def test_over_several_nodes(world: World, post: Post) -> None:
+    g, node = only(world, "news"), NodePeer("b")
+    exchange = world.exchange
+    assert not exchange.bring_here(node, 1, "g", "id", "chat", Payload("chat").data)
+    assert exchange.bring_here(node, 2, "g", "id", "news", Payload("news").data)
+    assert given(world, g) == [(None, None)]
+    world.effects()
+    exchange.share("g", True)
+    post.pass_on(1, "g", payload={"type": "chat"})
+    world.only(Deposit)  # where the others look
+    post.pass_on(2, "g", payload={"type": "news"})
+    world.only(Share)
+
+
+def test_a_dry_run_tells_it(world: World) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    chat.dry_types = frozenset({"chat"})
+    only(world, "news")
+    for number, type in enumerate(("chat", "news"), 1):
+        world.exchange.message(t, Payload("chat", str(number)), 100, trail=Trail(dry=True))
+        world.answer(chat, str(number), clients("g"), payload={"type": type})
+        (step,) = [one for one in world.report(t)["route"] if one["name"] == "g"]
+        assert step["step"] == ("clients" if type == "news" else "mailbox")
