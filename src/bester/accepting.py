@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Acceptor", "Arrival", "Seldom"]
+__all__ = ["Acceptor", "Arrival", "Seldom", "bound"]
 
 log = logging.getLogger("bester.net")
 
 AT_ONCE = 64
 """How many connections are accepted before the loop goes on with those that there are."""
+BACKLOG = 4096
 PAUSE_S = 0.25
 """How long nothing is accepted after the system had no descriptor or memory for a connection."""
 SHUTDOWN_S = 2.0
@@ -128,14 +129,19 @@ class Acceptor:
         self._pause: asyncio.TimerHandle | None = None
         self._seldom = Seldom()
 
-    def open(self, backlog: int) -> None:
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """Those that their protocols do not have yet."""
+        return list(self._arrivals.values())
+
+    def open(self) -> None:
         """Begins to accept.
 
         Raises:
             OSError: the socket can't listen.
         """
         self._listening.setblocking(False)
-        self._listening.listen(backlog)
+        self._listening.listen(BACKLOG)
         self._loop.add_reader(self._listening, self._accept)
 
     def close(self) -> None:
@@ -191,3 +197,27 @@ class Acceptor:
 
     def _handed_over(self, task: asyncio.Task[None]) -> None:
         self._arrivals.pop(task).done(task)
+
+
+async def bound(host: str, port: int) -> list[socket.socket]:
+    """Returns sockets that are bound to a TCP port of all addresses of a host.
+
+    Raises:
+        OSError: one of them can't be had.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    made: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            made.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(address)
+    except OSError:
+        for one in made:
+            one.close()
+        raise
+    return made

@@ -15,7 +15,6 @@ from pathlib import Path
 from bester.accepting import Acceptor, Welcome
 from bester.errors import BadConfiguration
 
-BACKLOG = 4096
 SOCKET_MODE = 0o660
 
 
@@ -64,7 +63,7 @@ class Listener(ABC):
                 bound, self.url, welcome, tls=self.tls, handshake_timeout_s=handshake_timeout_s, starved=starved
             )
             try:
-                acceptor.open(BACKLOG)
+                acceptor.open()
             except OSError:
                 bound.close()
                 raise
