@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.server.peers import Stage, Wire, hello, stage
+from tests.server.peers import Stage, Wire, hello, stage, until
 
 from bester.core.throttle import FAILURES, Throttle
 from bester.errors import AuthenticationFailed, BesterError, ShuttingDown, Throttled
 from bester.net.peers import Remote
 from bester.protocol.messages import Authentication
-from bester.server.attempts import IN_ALL, OF_ACCOUNT, Attempts
+from bester.server.attempts import MAX_WAITING, Attempts
+from bester.store.passwords import THREADS
 from bester.testing import PASSWORD
 
 FAR = Remote("203.0.113.5", False)
@@ -25,18 +26,22 @@ def open_stage() -> Any:
     return stage({"accounts": {"registration": "open"}})
 
 
-def counted(play: Stage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Notes each password that is checked or hashed."""
+def counted(play: Stage, monkeypatch: pytest.MonkeyPatch, begin: asyncio.Event | None = None) -> list[str]:
+    """Notes each password that is checked or hashed; nothing is done before it may ``begin``."""
     passwords = play.hall.accounts.passwords
     checked: list[str] = []
     verify, hash = passwords.verify, passwords.hash
 
     async def noted(password: str, stored: str | None) -> bool:
         checked.append(password)
+        if begin is not None:
+            await begin.wait()
         return await verify(password, stored)
 
     async def hashed(password: str) -> str:
         checked.append(password)
+        if begin is not None:
+            await begin.wait()
         return await hash(password)
 
     monkeypatch.setattr(passwords, "verify", noted)
@@ -75,7 +80,7 @@ async def test_wrong_tokens_at_once() -> None:
         token = await play.hall.accounts.new_token("t")
         codes = await asyncio.gather(*(tried(play, "t", token="wrong") for _ in range(50)))
         assert Counter(codes) == {"authenticationFailed": FAILURES, "throttled": 50 - FAILURES}
-        codes = await asyncio.gather(*(tried(play, "t", NEAR, token=token) for _ in range(OF_ACCOUNT)))
+        codes = await asyncio.gather(*(tried(play, "t", NEAR, token=token) for _ in range(100)))
         assert set(codes) == {"good"}
 
 
@@ -94,31 +99,37 @@ async def test_nobody_waits_for_the_many_of_another(monkeypatch: pytest.MonkeyPa
     async with open_stage() as play:
         for name in ("t", "g", "h"):
             await play.hall.accounts.add(name, f"password of {name}")
-        checked = counted(play, monkeypatch)
-        many = [asyncio.ensure_future(tried(play, "t", password="password of t")) for _ in range(OF_ACCOUNT + 40)]
-        while len(checked) < 2:
-            await asyncio.sleep(0)
-        same, other = await asyncio.gather(
-            tried(play, "g", password="password of g"), tried(play, "h", NEAR, password="password of h")
-        )
-        assert (same, other) == ("good", "good")
-        assert len(checked) < 12
-        codes = Counter(await asyncio.gather(*many))
-        assert codes["good"] >= OF_ACCOUNT
-        assert set(codes) == {"good", "throttled"}
+        begin = asyncio.Event()
+        checked = counted(play, monkeypatch, begin)
+        line = play.hall.accounts._attempts._costly
+        many = [asyncio.ensure_future(tried(play, "t", password="password of t")) for _ in range(100)]
+        await until(lambda: len(line) == len(many) - THREADS)
+        others = [
+            asyncio.ensure_future(tried(play, "g", password="password of g")),
+            asyncio.ensure_future(tried(play, "h", NEAR, password="password of h")),
+        ]
+        await until(lambda: len(line) == len(many) + len(others) - THREADS)
+        begin.set()
+        assert await asyncio.gather(*others) == ["good", "good"]
+        assert {"password of g", "password of h"} < set(checked[: THREADS + 4])
+        assert set(await asyncio.gather(*many)) == {"good"}
 
 
 async def test_registering_takes_turns_too(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_stage() as play:
-        checked = counted(play, monkeypatch)
+        begin = asyncio.Event()
+        checked = counted(play, monkeypatch, begin)
         wires: list[Wire] = [await play.connect() for _ in range(30)]
         for number, wire in enumerate(wires):
             data = {"command": {"type": "register", "args": {"username": f"u{number}", "password": PASSWORD}}}
             wire.send({"header": {"scope": "client"}, "payload": {"type": "builtin", "id": "b", "data": data}})
-        while not checked:
-            await asyncio.sleep(0)
-        assert await play.hall.accounts.add("operators", "their own") == "operators"
-        assert checked.index("their own") < 6
+        line = play.hall.accounts._attempts._costly
+        await until(lambda: len(line) == len(wires) - THREADS)
+        adding = asyncio.ensure_future(play.hall.accounts.add("operators", "their own"))
+        await until(lambda: len(line) > len(wires) - THREADS)
+        begin.set()
+        assert await adding == "operators"
+        assert checked.index("their own") <= THREADS + 1
         for wire in wires:
             await wire.good("auth_special")
 
@@ -163,6 +174,22 @@ async def test_who_waits_can_give_up_and_is_turned_away_at_the_end() -> None:
     await asyncio.gather(first, fourth)
 
 
+async def test_all_who_wait_give_up_at_once() -> None:
+    attempts = Attempts(Throttle(), lambda: 0.0)
+
+    async def attempt(number: int) -> None:
+        async with attempts.turn("a", str(number)):
+            await asyncio.Event().wait()
+
+    tasks = [asyncio.ensure_future(attempt(number)) for number in range(10)]
+    await asyncio.sleep(0)
+    for one in tasks:
+        one.cancel()
+    assert all(isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*tasks, return_exceptions=True))
+    async with attempts.turn("a", "t"):
+        pass
+
+
 async def test_a_turn_that_is_given_while_its_owner_gives_up_is_given_back() -> None:
     attempts = Attempts(Throttle(), lambda: 0.0)
 
@@ -191,9 +218,9 @@ async def test_the_line_is_bounded() -> None:
             return False
         return True
 
-    tasks = [asyncio.ensure_future(attempt(str(number))) for number in range(IN_ALL + 10)]
+    tasks = [asyncio.ensure_future(attempt(str(number))) for number in range(MAX_WAITING + 10)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert sum(one.done() for one in tasks) == 8  # two have their turns
     holding.set()
-    assert Counter(await asyncio.gather(*tasks)) == {True: IN_ALL + 2, False: 8}
+    assert Counter(await asyncio.gather(*tasks)) == {True: MAX_WAITING + 2, False: 8}

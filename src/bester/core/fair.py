@@ -1,7 +1,6 @@
 """A line in which nobody waits for what others brought in numbers: addresses take turns, and so do the accounts of one.
 
-It is bounded for each account of an address, for each address and in all. Where an address or the line is full, the
-newest of those who have most in it makes room for one who has less.
+It is bounded. Where it is full, the newest of those who have most in it makes room for one who has less.
 """
 
 from __future__ import annotations
@@ -17,15 +16,11 @@ class FairLine(Generic[T]):
     """Items, by address and account.
 
     Args:
-        of_account: how many of one account from one address may wait.
-        of_address: how many of one address.
-        in_all: how many.
+        most: how many may wait.
     """
 
-    def __init__(self, of_account: int, of_address: int, in_all: int) -> None:
-        self._of_account = of_account
-        self._of_address = of_address
-        self._in_all = in_all
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._addresses: dict[str, dict[str, deque[T]]] = {}
         """Those whose turn is next come first."""
         self._sizes: Counter[str] = Counter()
@@ -36,20 +31,17 @@ class FairLine(Generic[T]):
 
     def put(self, address: str, account: str, item: T) -> T | None:
         """Lets an item wait; returns what has no room for it any more: itself, or another one."""
-        own = self._addresses.get(address, {}).get(account, ())
-        if len(own) >= self._of_account:
-            return item
         out: T | None = None
-        full = self._sizes[address] >= self._of_address
-        if full or self._size >= self._in_all:
-            where = address if full else max(self._sizes, key=self._sizes.__getitem__)
-            if not full and self._sizes[where] <= self._sizes[address] + 1:
+        if self._size >= self._most:
+            where = max(self._sizes, key=self._sizes.__getitem__)
+            if self._sizes[where] <= self._sizes[address] + 1:
+                where = address  # nobody has more
+            accounts = self._addresses.get(where, {})
+            most = max(accounts, key=lambda name: len(accounts[name]), default=account)
+            line = accounts.get(most, deque[T]())
+            if where == address and len(line) <= len(accounts.get(account, ())) + 1:
                 return item
-            accounts = self._addresses[where]
-            most = max(accounts, key=lambda name: len(accounts[name]))
-            if where == address and len(accounts[most]) <= len(own) + 1:
-                return item
-            out = accounts[most][-1]
+            out = line[-1]
             self.remove(where, most, out)
         self._addresses.setdefault(address, {}).setdefault(account, deque()).append(item)
         self._sizes[address] += 1

@@ -14,13 +14,11 @@ from typing import NamedTuple
 
 from bester.core.fair import FairLine
 from bester.core.throttle import Throttle
-from bester.errors import ShuttingDown, Throttled
+from bester.errors import BesterError, ShuttingDown, Throttled
 from bester.store.passwords import THREADS
 
-OF_ACCOUNT = 64
-"""How many attempts may wait, for one account from one address."""
-OF_ADDRESS = 256
-IN_ALL = 1024
+MAX_WAITING = 1024
+"""How many attempts may wait; beyond that, those who have most in the line are turned away."""
 
 
 class _Waiting(NamedTuple):
@@ -40,9 +38,9 @@ class Attempts:
     def __init__(self, throttle: Throttle, clock: Callable[[], float]) -> None:
         self._throttle = throttle
         self._clock = clock
-        self._costly: FairLine[_Waiting] = FairLine(OF_ACCOUNT, OF_ADDRESS, IN_ALL)
+        self._costly: FairLine[_Waiting] = FairLine(MAX_WAITING)
         """For a thread that hashes a password."""
-        self._cheap: FairLine[_Waiting] = FairLine(OF_ACCOUNT, OF_ADDRESS, IN_ALL)
+        self._cheap: FairLine[_Waiting] = FairLine(MAX_WAITING)
         """For what costs no more than a look into the store: tokens."""
         self._hashing = 0
         self._closed = False
@@ -74,7 +72,7 @@ class Attempts:
             error = Throttled("too many logins at once; try again in some seconds")
             if out is waiting:
                 raise error
-            out.granted.set_exception(error)
+            _refuse(out, error)
         self._go_on()
         granted = waiting.granted
         try:
@@ -94,7 +92,7 @@ class Attempts:
         self._closed = True
         for line in (self._costly, self._cheap):
             while (waiting := line.take(lambda address, account: True)) is not None:
-                waiting.granted.set_exception(ShuttingDown())
+                _refuse(waiting, ShuttingDown())
 
     def _ended(self, one: _Waiting, cheap: bool) -> None:
         self._throttle.ended(one.address, one.account)
@@ -116,12 +114,19 @@ class Attempts:
 
     def _begin(self, one: _Waiting) -> bool:
         wait_s = self._throttle.delay(one.address, one.account, self._clock())
+        if one.granted.done():
+            return False  # it has just been cancelled
         if wait_s > 0:
-            one.granted.set_exception(_paused(wait_s))
+            _refuse(one, _paused(wait_s))
             return False
         self._throttle.began(one.address, one.account)
         one.granted.set_result(None)
         return True
+
+
+def _refuse(one: _Waiting, error: BesterError) -> None:
+    if not one.granted.done():
+        one.granted.set_exception(error)
 
 
 def _paused(wait_s: float) -> Throttled:
