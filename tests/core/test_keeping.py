@@ -113,3 +113,22 @@ def test_mail_is_bounded_by_its_bytes(world: World) -> None:
     assert world.effects() == []
     world.exchange.acknowledged(g, ["one"])
     assert any(isinstance(effect, CatchUp) for effect in world.effects())
+
+
+def test_sessions_of_one_account_share_what_one_would_hold(world: World) -> None:
+    """However many read a full mailbox and acknowledge nothing, an account costs little more than one session."""
+    for _ in range(64):
+        acking(world, has_mail=True)
+    pages = [effect for effect in world.effects() if isinstance(effect, CatchUp)]
+    assert [(pages[at].limit, pages[at].max_bytes) for at in (0, 1, 15, 63)] == [
+        (256, 1024 * 1024),
+        (128, 512 * 1024),
+        (16, 64 * 1024),
+        (16, 64 * 1024),
+    ]
+    session = pages[-1].session
+    for page in range(3):
+        start = 16 * page
+        world.exchange.mail(session, [Letter(at, str(at), "chat", b"1") for at in range(start + 1, start + 17)])
+        assert len(session.given) == start + 16
+    assert len(world.all(CatchUp)) == 2  # 48 are enough until it acknowledges some

@@ -83,3 +83,29 @@ def test_the_oldest_are_forgotten_when_there_are_too_many() -> None:
     assert len(throttle) == 6
     assert throttle.delay("old", "t", 101.0) == 0.0
     assert throttle.delay("kept", "t", 101.0) == 2.0
+
+
+def test_tries_under_way_count_as_failures() -> None:
+    throttle = Throttle()
+    fail(throttle, 2)
+    for _ in range(3):
+        assert throttle.may_begin("a", "t", 100.0)
+        throttle.began("a", "t")
+    assert not throttle.may_begin("a", "t", 100.0)
+    assert not throttle.may_begin("a", "another", 100.0)
+    assert throttle.may_begin("b", "t", 100.0)
+    throttle.succeeded("a", "t", 100.0)
+    throttle.ended("a", "t")
+    assert throttle.may_begin("a", "t", 100.0)
+    assert throttle.may_begin("a", "t", 200.0)
+
+
+def test_after_a_pause_there_is_one_at_a_time() -> None:
+    throttle = Throttle()
+    fail(throttle, 5)
+    assert throttle.may_begin("a", "t", 102.0)
+    throttle.began("a", "t")
+    assert not throttle.may_begin("a", "t", 102.0)
+    assert throttle.may_begin("a", "t", 200.0)
+    throttle.ended("a", "t")
+    assert throttle.may_begin("a", "t", 102.0)

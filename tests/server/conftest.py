@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 BOTH = frozenset(
-    {"attached", "classic", "clients", "limits", "links", "listeners", "servers", "shutdown", "supervisor"}
+    {"arrivals", "attached", "classic", "clients", "limits", "links", "listeners", "servers", "shutdown", "supervisor"}
 )
 """The modules whose tests are about sockets, processes and the end of both."""
 

@@ -85,6 +85,22 @@ async def test_handlers_are_limited() -> None:
         await play.attach("chat")
 
 
+async def test_handlers_are_limited_when_they_attach(caplog: pytest.LogCaptureFixture) -> None:
+    async with stage({"limits": {"maxHandlers": 2}}) as play:
+        wires = [await play.connect("handlers") for _ in range(3)]
+        assert await wires[0].fatal() == "overloaded"  # as many may be about to
+        await play.attach("chat")
+        await until(lambda: len(play.hall.unattached) == 1)
+        third = await play.connect("handlers")
+        await until(lambda: len(play.hall.unattached) == 2)
+        for wire in (wires[2], third):
+            wire.send(attaching("chat"))
+        await wires[2].good("a")
+        assert await third.fatal() == "overloaded"
+        assert len(play.hall.exchange.handlers) == 2
+    assert all(one.exc_info is None for one in caplog.records)
+
+
 async def test_attaching_takes_too_long() -> None:
     async with stage() as play:
         silent, attached = await play.connect("handlers"), await play.attach("chat")

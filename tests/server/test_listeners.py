@@ -230,10 +230,10 @@ async def test_a_dead_socket_is_replaced(short: Path) -> None:
 
 async def test_a_live_socket_is_an_error(short: Path) -> None:
     first = UnixListener(short / "s")
-    await first.open(Nothing)
+    first.open(lambda _: Nothing())
     second = UnixListener(short / "s")
     with pytest.raises(BadConfiguration, match="another process is listening there"):
-        await second.open(Nothing)
+        second.open(lambda _: Nothing())
     second.close()
     assert (short / "s").is_socket()
     await Wire(*await asyncio.open_unix_connection(short / "s")).leave()
@@ -244,7 +244,7 @@ async def test_a_live_socket_is_an_error(short: Path) -> None:
 async def test_a_server_that_cannot_open_everything_leaves_nothing(short: Path) -> None:
     (short / "besterControl").unlink(missing_ok=True)
     other = UnixListener(short / "clients")
-    await other.open(Nothing)
+    other.open(lambda _: Nothing())
     server = Server(parse('{"network": {"unix": {"address": "clients"}}}', short))
     with pytest.raises(BadConfiguration, match="clients"):
         await server.start()
@@ -255,18 +255,18 @@ async def test_a_server_that_cannot_open_everything_leaves_nothing(short: Path) 
 async def test_another_file_is_an_error(short: Path) -> None:
     (short / "s").write_text("precious", encoding="utf-8")
     with pytest.raises(BadConfiguration, match="no socket"):
-        await UnixListener(short / "s").open(Nothing)
+        UnixListener(short / "s").open(lambda _: Nothing())
     assert (short / "s").read_text(encoding="utf-8") == "precious"
     with pytest.raises(BadConfiguration, match="cannot listen"):
-        await UnixListener(short / "absent" / "s").open(Nothing)
+        UnixListener(short / "absent" / "s").open(lambda _: Nothing())
 
 
 async def test_a_socket_that_was_replaced_is_left_alone(short: Path) -> None:
     first = UnixListener(short / "s")
-    await first.open(Nothing)
+    first.open(lambda _: Nothing())
     (short / "s").unlink()
     second = UnixListener(short / "s")
-    await second.open(Nothing)
+    second.open(lambda _: Nothing())
     first.close()
     await Wire(*await asyncio.open_unix_connection(short / "s")).leave()
     second.close()
@@ -278,8 +278,8 @@ async def test_a_socket_that_was_replaced_is_left_alone(short: Path) -> None:
 async def test_both_families_on_one_port() -> None:
     port = free_port()
     four, six = Tcp4Listener("127.0.0.1", port), Tcp6Listener("::1", port)
-    await four.open(Nothing)
-    await six.open(Nothing)
+    four.open(lambda _: Nothing())
+    six.open(lambda _: Nothing())
     await Wire(*await asyncio.open_connection("127.0.0.1", port)).leave()
     await Wire(*await asyncio.open_connection("::1", port)).leave()
     four.close()
@@ -288,9 +288,9 @@ async def test_both_families_on_one_port() -> None:
 
 async def test_a_port_that_is_taken() -> None:
     first = Tcp4Listener("127.0.0.1", 0)
-    await first.open(Nothing)
+    first.open(lambda _: Nothing())
     with pytest.raises(BadConfiguration, match=f"cannot listen on tcp4://127.0.0.1:{first.port}: "):
-        await Tcp4Listener("127.0.0.1", first.port).open(Nothing)
+        Tcp4Listener("127.0.0.1", first.port).open(lambda _: Nothing())
     first.close()
 
 

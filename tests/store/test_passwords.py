@@ -11,7 +11,7 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 from argon2.exceptions import HashingError
 
-from bester.errors import BadArguments, Internal, ShuttingDown, Throttled
+from bester.errors import BadArguments, Internal, ShuttingDown
 from bester.store import passwords as module
 from bester.store.passwords import Passwords
 from bester.store.tokens import TOKEN_LIFETIME_S, new_token, token_hash
@@ -108,28 +108,6 @@ class Held:
     async def end(self) -> None:
         self.release.set()
         await asyncio.gather(*self.tasks)
-
-
-async def test_too_many_waiting_are_turned_away(passwords: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING", module.THREADS)
-    held = Held(passwords)
-    await held.started.wait()
-    with pytest.raises(Throttled):
-        await passwords.verify("p", None)
-    await held.end()
-    assert not await passwords.verify("p", None)
-
-
-async def test_who_gives_up_waiting_makes_room(passwords: Passwords) -> None:
-    held = Held(passwords)
-    await held.started.wait()
-    waiting = asyncio.ensure_future(passwords.verify("p", None))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    await held.end()
-    assert passwords._waiting == 0
 
 
 async def test_closing_refuses_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:

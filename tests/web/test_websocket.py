@@ -17,7 +17,7 @@ from tests.web.browsers import Browsing, browsing
 from tests.web.frames import sent
 
 from bester.server.connection import Connection
-from bester.web.messages import TEXT
+from bester.web.messages import PING, PONG, TEXT
 from bester.web.site import Site
 
 
@@ -187,6 +187,29 @@ async def test_the_servers_end_is_told() -> None:
         assert (await socket.get())["payload"]["error"]["code"] == "shuttingDown"
         assert await socket.closed() == 1001
         await stopping
+
+
+async def test_pings_that_are_not_read_cost_no_memory() -> None:
+    async with browsing() as play:
+        reader, writer = await raw_socket(play, "t")
+        site = play.running.daemon._web
+        assert isinstance(site, Site)
+        (gateway,) = site.gateways
+        many = sent(PING, b"x" * 125) * 500
+        most = 0
+        for _ in range(150):  # 10 MB, which is more than the system takes of the answers
+            writer.write(many)
+            await writer.drain()
+            most = max(most, gateway.get_write_buffer_size())
+        assert most < 1000
+        writer.write(sent(PING, b"last"))
+        async with asyncio.timeout(PATIENCE_S):
+            answer = b""
+            while answer != b"last":  # which is answered when what was written before is read
+                first, size = await reader.readexactly(2)
+                assert first == 0x80 | PONG
+                answer = await reader.readexactly(size)
+        writer.close()
 
 
 async def test_who_answers_no_ping_is_given_up() -> None:

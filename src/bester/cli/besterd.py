@@ -113,7 +113,10 @@ def _main(arguments: list[str]) -> int:
 
     import uvloop
 
+    from bester.net.descriptors import raise_limit
     from bester.server.daemon import Server
+
+    raise_limit()
 
     async def run() -> int:
         server = Server(config, web=_web, notifier=notifier, read=read, shared=number > 0)

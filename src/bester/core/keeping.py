@@ -14,13 +14,15 @@ from msgspec import Raw
 
 from bester.core.drops import Drop
 from bester.core.endpoints import Phase, Session
-from bester.core.giving import GIVEN_BYTES, GIVEN_MESSAGES, Giving
+from bester.core.giving import GIVEN_BYTES, Giving
 from bester.core.limits import Limits
 from bester.core.presence import takes
 from bester.core.work import CatchUp, Delivery, Deposit, Take
 from bester.errors import BesterError
 
 _MAX_PAGE = 256
+_MIN_PAGE = 16
+_MIN_PAGE_BYTES = 64 * 1024
 
 
 class Letter(NamedTuple):
@@ -126,11 +128,19 @@ class Keeping(Giving):
             return
         session.reading_mail = True
         session.read_from = session.position
-        self.effects.append(CatchUp(session, session.position, _MAX_PAGE, GIVEN_BYTES))
+        messages, size = self._page(session)
+        self.effects.append(CatchUp(session, session.position, messages, size))
 
     def wants_mail(self, session: Session) -> bool:
         """Whether there is room for another page."""
-        return len(session.given) <= GIVEN_MESSAGES // 2 and session.given_bytes <= GIVEN_BYTES // 2
+        messages, size = self._page(session)
+        return len(session.given) <= 2 * messages and session.given_bytes <= size // 2
+
+    def _page(self, session: Session) -> tuple[int, int]:
+        """How many messages, and bytes, are read at a time: an account's sessions share what one alone would hold."""
+        attendance = self.presence.find(session.username)
+        share = max(1, len(attendance.sessions)) if attendance is not None else 1
+        return max(_MIN_PAGE, _MAX_PAGE // share), max(_MIN_PAGE_BYTES, GIVEN_BYTES // share)
 
     def mail(self, session: Session, letters: Sequence[Letter]) -> None:
         """What a CatchUp found: letters behind the position, or none, if there are no more."""

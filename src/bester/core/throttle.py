@@ -4,9 +4,14 @@ Failures are counted twice: for the address, and for the account as tried from t
 an account alone, so nobody can keep its owner out. Five failures within 30 s begin a pause, each further one doubles
 it, and who keeps quiet for 30 s after the pause is forgotten. A success clears the account's count and not the
 address's, else an attacker's own account would be a way to start again.
+
+Tries that are under way count as if they were to fail: no more begin than there may be failures until a pause, and
+after a pause one at a time.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 FAILURES = 5
 WINDOW_S = 30.0
@@ -27,6 +32,7 @@ class Throttle:
     def __init__(self, max_entries: int = 16_384) -> None:
         self._max_entries = max_entries
         self._records: dict[str | tuple[str, str], _Record] = {}
+        self._under_way: Counter[str | tuple[str, str]] = Counter()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -39,6 +45,26 @@ class Throttle:
             if record is not None:
                 until = max(until, record.until)
         return max(0.0, until - now)
+
+    def may_begin(self, address: str, account: str, now: float) -> bool:
+        """Whether a further try could fail without there being one failure too many."""
+        for key in (address, (address, account)):
+            record = self._records.get(key)
+            if self._under_way[key] >= (FAILURES if record is None else record.left(now)):
+                return False
+        return True
+
+    def began(self, address: str, account: str) -> None:
+        """A try is under way, until :meth:`ended`."""
+        self._under_way[address] += 1
+        self._under_way[address, account] += 1
+
+    def ended(self, address: str, account: str) -> None:
+        """It is over; if it has failed, that was told before."""
+        for key in (address, (address, account)):
+            self._under_way[key] -= 1
+            if not self._under_way[key]:
+                del self._under_way[key]
 
     def failed(self, address: str, account: str, now: float) -> None:
         """Counts a wrong password or unknown account."""
@@ -64,6 +90,12 @@ class _Record:
         self.times: list[float] = []
         self.pause_s = 0.0
         self.until = 0.0
+
+    def left(self, now: float) -> int:
+        """How many failures there may be until the next pause."""
+        if self.pause_s:
+            return 1 if now <= self.until + WINDOW_S else FAILURES
+        return max(1, FAILURES - sum(now - at <= WINDOW_S for at in self.times))
 
     def failed(self, now: float, max_pause_s: float) -> None:
         if self.pause_s and now > self.until + WINDOW_S:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import time
 from collections.abc import Callable, Hashable
 
@@ -30,3 +31,14 @@ class Rates:
             del self._buckets[next(iter(self._buckets))]
         self._buckets[key] = (tokens if wait_s else tokens - 1, now)
         return wait_s
+
+
+def network_of(address: str) -> str:
+    """Returns what counts as one sender: an IPv4 address, or the /64 network of an IPv6 address."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)

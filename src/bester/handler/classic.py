@@ -30,7 +30,7 @@ class ClassicListener:
         Raises:
             bester.errors.BadConfiguration: somebody answers on it, or it cannot be made.
         """
-        await self._listener.open(self._make_channel)
+        self._listener.open(lambda arrival: self._make_channel())
 
     def _make_channel(self) -> Channel:
         channel = Channel(

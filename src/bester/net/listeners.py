@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -13,9 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
+from bester.accepting import Acceptor, Welcome
 from bester.errors import BadConfiguration
 
-BACKLOG = 4096
 SOCKET_MODE = 0o660
 
 
@@ -26,7 +25,7 @@ class Listener(ABC):
     tls: ssl.SSLContext | None = None
 
     def __init__(self) -> None:
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
 
     @property
     @abstractmethod
@@ -36,7 +35,7 @@ class Listener(ABC):
     @property
     def listening(self) -> bool:
         """Whether who connects to this address gets here."""
-        return self._server is not None and self._server.is_serving()
+        return self._acceptor is not None
 
     @abstractmethod
     def bind(self) -> socket.socket:
@@ -46,30 +45,37 @@ class Listener(ABC):
             OSError, BadConfiguration: the address can't be had.
         """
 
-    async def open(self, factory: Callable[[], asyncio.Protocol], *, handshake_timeout_s: float = 10.0) -> None:
-        """Binds, and hands each connection to a protocol of its own.
+    def open(
+        self,
+        welcome: Welcome,
+        *,
+        handshake_timeout_s: float = 10.0,
+        starved: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Binds, and asks ``welcome`` whose each connection is to be, before any TLS handshake.
 
         Raises:
             BadConfiguration: the address can't be had, with the reason.
         """
         try:
             bound = self.bind()
+            acceptor = Acceptor(
+                bound, self.url, welcome, tls=self.tls, handshake_timeout_s=handshake_timeout_s, starved=starved
+            )
+            try:
+                acceptor.open()
+            except OSError:
+                bound.close()
+                raise
         except OSError as error:
             raise BadConfiguration(f"cannot listen on {self.url}: {error.strerror or error}") from error
-        loop = asyncio.get_running_loop()
-        if bound.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(factory, sock=bound, backlog=BACKLOG)
-        else:
-            timeout_s = handshake_timeout_s if self.tls else None
-            self._server = await loop.create_server(
-                factory, sock=bound, backlog=BACKLOG, ssl=self.tls, ssl_handshake_timeout=timeout_s
-            )
+        self._acceptor = acceptor
 
     def close(self) -> None:
         """Stops accepting; the connections that there are stay open."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._acceptor = None
 
 
 class UnixListener(Listener):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 import sys
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,15 @@ class Remote:
         return self.names[0] if self.names else None
 
 
-def remote_of(transport: asyncio.BaseTransport) -> Remote:
-    """Says who is at the other end of an open transport."""
+class Described(Protocol):
+    """A transport, or a connection that has none yet."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Returns its ``socket``, or its ``peername``."""
+
+
+def remote_of(transport: Described) -> Remote:
+    """Says who is at the other end of an open connection."""
     bound = transport.get_extra_info("socket")
     if bound is not None and bound.family == socket.AF_UNIX:
         return Remote(unix_address(peer_user(bound)), True)

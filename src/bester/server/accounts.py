@@ -36,6 +36,7 @@ from bester.net.peers import Remote
 from bester.protocol.messages import Authentication, Payload
 from bester.protocol.names import username
 from bester.server.arguments import Credentials, read_credentials
+from bester.server.attempts import Attempts
 from bester.store.passwords import Passwords
 from bester.store.ports import Account, AccountStore, StoredAccount
 from bester.store.tokens import new_token, token_hash
@@ -50,6 +51,8 @@ FEATURES = ("ack", "token")
 REGISTRATIONS_PER_S = 0.2
 REGISTRATIONS_AT_ONCE = 20
 MAX_ROLES = 32
+OPERATOR = "operator"
+"""What stands in place of an address, where operators set passwords."""
 DOUBT_S = 1.0
 """How soon, and how often, it is looked again at what was not known for sure."""
 
@@ -93,6 +96,7 @@ class AccountService:
         self.store = store
         self.passwords = Passwords()
         self._throttle = Throttle()
+        self._attempts = Attempts(self._throttle, lambda: hall.clock())
         self._registrations = Buckets(REGISTRATIONS_PER_S, REGISTRATIONS_AT_ONCE)
         self._logins: set[Login] = set()
         """Those that are being checked."""
@@ -111,6 +115,7 @@ class AccountService:
         await self.store.purge_tokens(time.time())
 
     async def close(self) -> None:
+        self._attempts.close()
         self.passwords.close()
         await self.store.close()
 
@@ -160,47 +165,43 @@ class AccountService:
         except InvalidName:
             canonical = ""  # nobody's; it takes as long as a wrong password
         key = canonical or name[:64]
-        self._check_throttle(remote, key)
+        self._attempts.check(remote.address, key)
         login.username = canonical
         stored = await self.store.find(canonical) if canonical else None
         if stored is None and canonical and self.hall.config.accounts.registration == "firstUse":
             return await self._register(Credentials(name, password), remote, login)
-        right = await self.passwords.verify(password, stored.password_hash if stored else None)
-        if stored is not None and not stored.sure:
-            if not right:
+        async with self._attempts.turn(remote.address, key):
+            right = await self.passwords.verify(password, stored.password_hash if stored else None)
+            if stored is None or not right:
                 self._throttle.failed(remote.address, key, self.hall.clock())
-                raise Overloaded("passwords cannot be checked now")  # it may be a new one
+                if stored is not None and not stored.sure:
+                    raise Overloaded("passwords cannot be checked now")  # it may be a new one
+                raise AuthenticationFailed
+            self._throttle.succeeded(remote.address, key, self.hall.clock())
+        if not stored.sure:
             login.doubted = Doubted(stored, None)
-        if stored is None or not right:
-            self._throttle.failed(remote.address, key, self.hall.clock())
-            raise AuthenticationFailed
-        self._throttle.succeeded(remote.address, key, self.hall.clock())
         login.check()
         return _account(stored)
 
     async def _by_token(self, name: str, token: str, remote: Remote, login: Login) -> Account:
-        self._check_throttle(remote, name[:64])
+        key = name[:64]
         login.username = _canonical(name)
-        stored = await self.store.find_token(token_hash(token), time.time())
-        if stored is None or stored.username != login.username:
-            self._throttle.failed(remote.address, name[:64], self.hall.clock())
-            raise AuthenticationFailed("unknown account or wrong or expired token")
+        async with self._attempts.turn(remote.address, key, cheap=True):
+            stored = await self.store.find_token(token_hash(token), time.time())
+            if stored is None or stored.username != login.username:
+                self._throttle.failed(remote.address, key, self.hall.clock())
+                raise AuthenticationFailed("unknown account or wrong or expired token")
         if not stored.sure:
             login.doubted = Doubted(stored, token)
         login.check()
         return _account(stored)
-
-    def _check_throttle(self, remote: Remote, account: str) -> None:
-        wait_s = self._throttle.delay(remote.address, account, self.hall.clock())
-        if wait_s > 0:
-            raise Throttled(f"too many failures; try again in {max(1, round(wait_s))} s")
 
     async def _register(self, credentials: Credentials, remote: Remote, login: Login) -> Account:
         if self.hall.config.accounts.registration == "closed":
             raise NotAllowed("registration is closed on this server; its operator makes the accounts")
         if not remote.local and not self._registrations.take(remote.address, self.hall.clock()):
             raise Throttled("too many registrations from this address")
-        account = await self._make(credentials.username, credentials.password)
+        account = await self._make(credentials.username, credentials.password, address=remote.address)
         login.username, login.ended = account.username, None  # what was before is not about this account
         return account
 
@@ -290,17 +291,21 @@ class AccountService:
         """
         return (await self._make(name, password, roles)).username
 
-    async def _make(self, name: str, password: str, roles: tuple[str, ...] = ()) -> Account:
+    async def _make(self, name: str, password: str, roles: tuple[str, ...] = (), *, address: str = OPERATOR) -> Account:
         account = Account(username(name), roles, time.time())
         async with self._changing(account.username):
             if await self.store.find(account.username) is not None:
                 raise AccountExists
-            hashed = await self.passwords.hash(password)
+            hashed = await self._hash(account.username, password, address)
             # A removal that was cut off, or made while the server did not run, has left its mail.
             await self.hall.mailboxes.clear(account.username)
             await self.store.add(account.username, hashed, roles, account.created)
         log.info("account %s was made", ascii(account.username), extra={"account": account.username})
         return account
+
+    async def _hash(self, name: str, password: str, address: str = OPERATOR) -> str:
+        async with self._attempts.turn(address, name):
+            return await self.passwords.hash(password)
 
     async def remove(self, name: str) -> None:
         """Removes an account, with its tokens, sessions and mail; or what a removal that was cut off left of it.
@@ -327,7 +332,7 @@ class AccountService:
         """
         canonical = username(name)
         async with self._changing(canonical):
-            await self.store.set_password(canonical, await self.passwords.hash(password))
+            await self.store.set_password(canonical, await self._hash(canonical, password))
             self._end_sessions(canonical, "the account's password was changed")
 
     async def change_password(self, session: Session, old: str, new: str, remote: Remote) -> None:
@@ -338,13 +343,15 @@ class AccountService:
             BadArguments: the new one is not allowed.
         """
         name = session.username
-        self._check_throttle(remote, name)
+        self._attempts.check(remote.address, name)
         async with self._changing(name):
             stored = await self.store.find(name)
-            if not await self.passwords.verify(old, stored.password_hash if stored else None):
-                self._throttle.failed(remote.address, name, self.hall.clock())
-                raise AuthenticationFailed("the old password is wrong")
-            await self.store.set_password(name, await self.passwords.hash(new))
+            async with self._attempts.turn(remote.address, name):
+                if not await self.passwords.verify(old, stored.password_hash if stored else None):
+                    self._throttle.failed(remote.address, name, self.hall.clock())
+                    raise AuthenticationFailed("the old password is wrong")
+                hashed = await self.passwords.hash(new)
+            await self.store.set_password(name, hashed)
             self._end_sessions(name, "the account's password was changed", besides=session)
 
     async def set_roles(self, name: str, roles: tuple[str, ...]) -> None:

@@ -41,13 +41,21 @@ class HandlerConnection(Connection):
         self.handler: AttachedHandler | None = None
 
     def opened(self) -> None:
-        limits = self.hall.config.limits
+        limits, unattached = self.hall.config.limits, self.hall.unattached
         if self.hall.stopping:
             self.fail(ShuttingDown())
-        elif len(self.hall.exchange.handlers) >= limits.max_handlers:
-            self.fail(Overloaded(f"at most {limits.max_handlers} handlers may be attached"))
+        elif self._is_crowded():
+            self.fail(self._crowded())
         else:
-            self.hall.unattached[self] = self.hall.clock() + limits.authentication_timeout
+            if len(unattached) >= limits.max_handlers:
+                next(iter(unattached)).fail(Overloaded("too many connections have not attached"))
+            unattached[self] = self.hall.clock() + limits.authentication_timeout
+
+    def _is_crowded(self) -> bool:
+        return len(self.hall.exchange.handlers) >= self.hall.config.limits.max_handlers
+
+    def _crowded(self) -> Overloaded:
+        return Overloaded(f"at most {self.hall.config.limits.max_handlers} handlers may be attached")
 
     def timed_out(self) -> None:
         """No attach message came in time."""
@@ -57,6 +65,8 @@ class HandlerConnection(Connection):
         message = decode_attach(body)
         if message.header.scope != "handler":
             raise BadScope('header.scope must be "handler" on this socket')
+        if self._is_crowded():  # there was room when it connected
+            raise self._crowded()
         self.hall.unattached.pop(self, None)
         payload = message.payload
         id = payload.id if payload is not None else ""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from bester.core.drops import Drop
 from bester.errors import BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
-from bester.net.peers import Remote, remote_of
+from bester.net.peers import Described, Remote, remote_of
 from bester.protocol import frames
 from bester.protocol.framing import Framer
 
@@ -73,9 +73,13 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.remote = remote_of(transport)
+        self.meet(transport)
         self.hall.connections.add(self)
         self.opened()
+
+    def meet(self, other: Described) -> None:
+        """Looks who is at the other end."""
+        self.remote = remote_of(other)
 
     def data_received(self, data: bytes) -> None:
         if self.ended:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from bester.accepting import Arrival
 from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, Peer, Session
 from bester.errors import BesterError, ShuttingDown
@@ -38,6 +39,8 @@ class Conversation(Connection):
         self._aside: list[bytes] = []
         """Frames that were cut before it was known that the ones before them must be done first."""
         self.input_ended = False
+        self._arrival: Arrival | None = None
+        """Set while it was accepted and has no transport yet."""
 
     def first(self, body: bytes) -> None:
         """Takes the first frame."""
@@ -45,7 +48,22 @@ class Conversation(Connection):
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
+    def arrive(self, arrival: Arrival) -> bool:
+        """It was accepted; its TLS handshake may be still to come. False closes it at once."""
+        self._arrival = arrival
+        self.meet(arrival)
+        arrival.gone = self._never_opened
+        return self.hall.gate.arrive(self, told=not arrival.tls)
+
+    def _never_opened(self) -> None:
+        self.ended = self.lost = True
+        self.closed()
+
     def opened(self) -> None:
+        self._arrival = None
+        if self.ended:  # at the last moment of its handshake
+            self.transport.abort()
+            return
         self.hall.counts.connections += 1
         self.remote = self.hall.forwarding.trust.identified(self.remote, self.transport)
         if self.hall.forwarding.admits(self.remote):
@@ -54,6 +72,15 @@ class Conversation(Connection):
             self.fail(ShuttingDown())
         else:
             self.hall.gate.enter(self)
+
+    def fail(self, error: BesterError) -> None:
+        if self._arrival is None or self.ended:
+            super().fail(error)
+            return
+        self.hall.counts.refuse(error.code)
+        log.debug("%s is closed in its handshake: %s: %s", self, error.code, error.message, extra=self.ids())
+        self.ended = self.lost = True
+        self._arrival.close()
 
     def finish_input(self) -> bool:
         """Stays open for reports that are still to come."""

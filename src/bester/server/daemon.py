@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +24,7 @@ from bester.server.forwarding import Forwarding
 from bester.server.gate import Gate
 from bester.server.hall import Hall
 from bester.server.informer import InformerConnection
-from bester.server.listening import ListenerConnection
+from bester.server.listening import welcome
 from bester.server.logs import set_up_log
 from bester.server.mailboxes import Mailboxes
 from bester.server.nodes.nodes import Nodes, bus_options, node_name
@@ -180,7 +181,7 @@ class Server:
         ):
             socket = UnixListener(address)
             self._local.append(socket)
-            await socket.open(lambda connection=connection: connection(hall))  # type: ignore[misc]
+            socket.open(lambda _, connection=connection: connection(hall), starved=hall.gate.starved)  # type: ignore[misc]
             say(f"{what} on {socket.url}")
         hall.start_sweeping()
         await hall.supervisor.apply(config.served_types())
@@ -192,7 +193,7 @@ class Server:
             listener = make_listener(configured, self._shared)
             self.listeners.append(listener)
             self._ask_for_certificates(listener)
-            await listener.open(lambda: ListenerConnection(hall), handshake_timeout_s=timeout_s)
+            listener.open(partial(welcome, hall), handshake_timeout_s=timeout_s, starved=hall.gate.starved)
             hall.listener_urls.append(listener.url)
             say(f"listening on {listener.url}")
         hall.sampler.start()

@@ -13,12 +13,24 @@ A ``logout`` leads from CLIENT back to OPENING.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from bester.accepting import Arrival
 from bester.core.endpoints import Session
 from bester.errors import BadScope, ServerUnverified
 from bester.protocol import link
 from bester.protocol.messages import decode_first, decode_scope
 from bester.server.clients import ClientSide
 from bester.server.servers import ServerSide
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+
+def welcome(hall: Hall, arrival: Arrival) -> ListenerConnection | None:
+    """Takes a connection that a listener has accepted, if there is room for it."""
+    connection = ListenerConnection(hall)
+    return connection if connection.arrive(arrival) else None
 
 
 class ListenerConnection(ClientSide, ServerSide):

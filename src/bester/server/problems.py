@@ -27,7 +27,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.problems")
 
-KINDS = ("bus", "certificate", "deadLetters", "disk", "handler", "loop", "mailbox", "node", "queue", "release", "store")
+KINDS = (
+    "bus",
+    "certificate",
+    "deadLetters",
+    "descriptors",
+    "disk",
+    "handler",
+    "loop",
+    "mailbox",
+    "node",
+    "queue",
+    "release",
+    "store",
+)
 """What ``what`` can be."""
 LOOK_S = 10.0
 REMIND_S = 24 * 60 * 60.0
@@ -118,9 +131,8 @@ async def find(hall: Hall) -> list[Problem]:
 
 def own(hall: Hall) -> list[Problem]:
     """Returns those of this process and its machine."""
-    if hall.nodes is None:
-        return _certificates(hall) + _disk(hall) + _loop(hall) + _handlers(hall)
-    return _certificates(hall) + _bus(hall.nodes) + _releases(hall.nodes) + _loop(hall) + _handlers(hall)
+    here = _disk(hall) if hall.nodes is None else _bus(hall.nodes) + _releases(hall.nodes)
+    return _certificates(hall) + here + _descriptors(hall) + _loop(hall) + _handlers(hall)
 
 
 async def kept(hall: Hall) -> list[Problem]:
@@ -187,6 +199,17 @@ def too_new(ours: str, other: str) -> bool:
         return False
     (major, minor), (other_major, other_minor) = ((int(one[1]), int(one[2])) for one in numbers if one)
     return other_major > major or (other_major == major and other_minor > minor + 1)
+
+
+def _descriptors(hall: Hall) -> list[Problem]:
+    gate = hall.gate
+    if not gate.is_starved:
+        return []
+    detail = (
+        f"{len(gate.connections)} connections are open, and there are descriptors for {gate.room}; "
+        "others were refused or had to wait within the last minute"
+    )
+    return [{"what": "descriptors", "name": "open files", "detail": detail}]
 
 
 def _loop(hall: Hall) -> list[Problem]:

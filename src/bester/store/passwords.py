@@ -1,7 +1,7 @@
 """Passwords as argon2id, off the event loop (docs/protocol.md, section 5).
 
 A check costs about 20 MiB and 20 ms of a processor, on purpose. So it runs on two threads of its own (argon2 lets go
-of the interpreter's lock), the number of those who wait is bounded, and a check that is known to fail costs the same.
+of the interpreter's lock), and a check that is known to fail costs the same. How many wait is the callers' matter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from bester.errors import BadArguments, Internal, ShuttingDown, Throttled
+from bester.errors import BadArguments, Internal, ShuttingDown
 
 log = logging.getLogger("bester.accounts")
 
@@ -28,7 +28,6 @@ LANES = 1
 MAX_PASSWORD = 1024
 """In bytes of UTF-8."""
 THREADS = 2
-MAX_WAITING = 1024
 
 T = TypeVar("T")
 
@@ -38,7 +37,6 @@ class Passwords:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(THREADS, "bester-passwords")
-        self._waiting = 0
         self._closed = False
         self._nobody = _nobodys_hash()
 
@@ -47,7 +45,7 @@ class Passwords:
 
         Raises:
             BadArguments: it has not 1 to 1024 bytes of UTF-8.
-            Throttled, ShuttingDown: too many are waiting; closed.
+            ShuttingDown: closed.
             Internal: there is not enough memory.
         """
         secret = _encoded(password)
@@ -59,7 +57,7 @@ class Passwords:
         """Whether the password is the stored one; None, for an unknown account, takes as long as a wrong password.
 
         Raises:
-            Throttled, ShuttingDown: too many are waiting; closed.
+            ShuttingDown: closed.
             Internal: what is stored is not a hash, or there is not enough memory.
         """
         secret = _encoded(password)
@@ -80,9 +78,6 @@ class Passwords:
     async def _run(self, work: Callable[[], T]) -> T:
         if self._closed:
             raise ShuttingDown
-        if self._waiting >= MAX_WAITING:
-            raise Throttled("too many logins at once; try again in some seconds")
-        self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, work)
         except asyncio.CancelledError:
@@ -90,8 +85,6 @@ class Passwords:
             if self._closed and task is not None and not task.cancelling():
                 raise ShuttingDown from None  # it is the check that was cancelled, not who waits for it
             raise
-        finally:
-            self._waiting -= 1
 
     @cached_property
     def _hasher(self) -> PasswordHasher:

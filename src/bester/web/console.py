@@ -185,16 +185,15 @@ class Console:
         self.feed.join()
         try:
             await response.prepare(request)
-            await response.write(b"retry: 2000\n\n" + event("history", await snapshot.history(self._hall)))
+            await _write(response, b"retry: 2000\n\n" + event("history", await snapshot.history(self._hall)))
             looked = self._hall.clock()
             while made := await self.feed.next():
                 if self._hall.clock() - looked >= LOOK_EVERY_S:
                     looked = self._hall.clock()
                     if await self.signed_in(request, used=False) is None:
-                        await response.write(event("signedOut", {}))
+                        await _write(response, event("signedOut", {}))
                         break
-                async with within(WRITE_S):
-                    await response.write(made)
+                await _write(response, made)
         except TimeoutError:
             log.info("a watcher of the console's events does not read them")
             self._hall.counts.refuse(SlowConsumer.code)
@@ -203,6 +202,16 @@ class Console:
         finally:
             self.feed.leave()
         return response
+
+
+async def _write(response: web.StreamResponse, made: bytes) -> None:
+    """Writes an event, and returns when there is room for the next one.
+
+    Raises:
+        TimeoutError: the watcher does not read.
+    """
+    async with within(WRITE_S):
+        await response.write(made)
 
 
 def _from_own_pages(

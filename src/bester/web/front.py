@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp.web_protocol import RequestHandler
 
+from bester.accepting import Arrival
+from bester.errors import BesterError
+from bester.net.peers import Remote, remote_of
 from bester.web.gateway import Gateway
 
 if TYPE_CHECKING:
@@ -29,12 +32,26 @@ class Front(asyncio.Protocol):
         self.socket: asyncio.Transport | None = None
         self._lent: _Lent | None = None
         self._gateway: Gateway | None = None
+        self._arrival: Arrival | None = None
+        self.remote = Remote("unknown", False)
+
+    def arrive(self, arrival: Arrival) -> bool:
+        """It was accepted; its TLS handshake may be still to come. False closes it at once."""
+        self._arrival = arrival
+        self.remote = remote_of(arrival)
+        arrival.gone = lambda: self.site.leave(self)
+        return self.site.arrive(self)
+
+    def fail(self, error: BesterError) -> None:
+        """Ends a connection on which no whole request has come."""
+        self.site.hall.counts.refuse(error.code)
+        if self.socket is not None:
+            self.socket.abort()
+        elif self._arrival is not None:
+            self._arrival.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.socket = cast(asyncio.Transport, transport)
-        if not self.site.enter(self):
-            self.socket.abort()
-            return
         self.http = self._make_handler()
         self._lent = _Lent(self.socket)
         self.site.fronts[self.http] = self

@@ -51,6 +51,8 @@ class Gateway(asyncio.Transport):
         self._closing = False
         """Whether our close frame was sent, after which there is nothing more to say."""
         self._heard = True
+        self._ping: bytes | None = None
+        """What the last ping said that is not answered yet."""
         self.client = WebClient(hall)
         self._messages = Messages(self.client.framer.max_size)
 
@@ -68,8 +70,8 @@ class Gateway(asyncio.Transport):
         for opcode, payload in reader.feed(data):
             if opcode == messages.TEXT:
                 out += prefixed(payload)
-            elif opcode == messages.PING and not self._closing:
-                self._raw.write(messages.frame(messages.PONG, payload))
+            elif opcode == messages.PING:
+                self._ping = payload  # one that nobody has answered yet need not be answered any more
             elif opcode == messages.CLOSE:
                 if out:
                     client.data_received(out)
@@ -77,6 +79,7 @@ class Gateway(asyncio.Transport):
                 return
         if out:
             client.data_received(out)
+        self._answer_ping()
         if reader.failure is not None:
             self._break(reader.failure)
         elif reader.incomplete and not client.ended:
@@ -87,6 +90,12 @@ class Gateway(asyncio.Transport):
         elif client.frame_began and not client.framer.buffered:
             client.frame_began = 0.0
             self._hall.incomplete.discard(client)
+
+    def _answer_ping(self) -> None:
+        """Answers the last ping, once the peer has read what was written before: pings cost no memory here."""
+        if self._ping is not None and not self._closing and not self.client.unsent:
+            ping, self._ping = self._ping, None
+            self._raw.write(messages.frame(messages.PONG, ping))
 
     def _break(self, error: Broken) -> None:
         log.info("%s is closed: %s", self.client, error, extra=self.client.ids())
@@ -114,6 +123,7 @@ class Gateway(asyncio.Transport):
 
     def resume_writing(self) -> None:
         self.client.resume_writing()
+        self._answer_ping()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone(self)

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from bester.accepting import Arrival
 from bester.config import ListenerConfig
 from bester.errors import BesterError
 from bester.net.identity import Expiry, read_certificates
@@ -115,7 +116,7 @@ class Site:
         )
 
     def _application(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[_told_in_json])
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._asked, _told_in_json])
         app.on_response_prepare.append(_add_headers)
         app.router.add_get("/ws", self._websocket)
         app.router.add_get("/metrics", self._metrics)
@@ -138,7 +139,12 @@ class Site:
         assert server is not None
         await asyncio.to_thread(self._note_expiry)
         timeout_s = self.hall.config.limits.authentication_timeout
-        await self.listener.open(lambda: Front(self, server), handshake_timeout_s=timeout_s)
+
+        def welcome(arrival: Arrival) -> Front | None:
+            front = Front(self, server)
+            return front if front.arrive(arrival) else None
+
+        self.listener.open(welcome, handshake_timeout_s=timeout_s, starved=self.hall.gate.starved)
         self._ping_later()
 
     def renew_certificate(self) -> None:
@@ -179,21 +185,22 @@ class Site:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
-    def enter(self, front: Front) -> bool:
-        """Counts a connection; false if there are too many, or none are taken any more."""
-        most = self.hall.config.limits.max_connections - len(self.hall.gate.connections)
-        assert front.socket is not None
-        remote = remote_of(front.socket)
+    def arrive(self, front: Front) -> bool:
+        """Counts a connection that was accepted; false if there are too many, or none are taken any more."""
+        remote = front.remote
         crowded = not remote.local and self._per_address[remote.address] >= MAX_HTTP_PER_ADDRESS
-        if self.hall.stopping or crowded or len(self._http) >= min(MAX_HTTP, most):
+        if self.hall.stopping or crowded or len(self._http) >= MAX_HTTP:
             self.hall.counts.refuse("shuttingDown" if self.hall.stopping else "overloaded")
+            return False
+        if not self.hall.gate.arrive(front, told=False):
             return False
         self._http[front] = remote.address
         self._per_address[remote.address] += 1
         return True
 
     def leave(self, front: Front) -> None:
-        """A connection is closed, or has become a WebSocket, which the hall's gate counts."""
+        """A connection is closed, or has become a WebSocket, which counts as one of the hall's own."""
+        self.hall.gate.gone(front)
         address = self._http.pop(front, None)
         if address is not None:
             self._per_address[address] -= 1
@@ -204,6 +211,16 @@ class Site:
         """Says who is at the other end of a request's connection."""
         transport = request.transport
         return remote_of(transport) if transport is not None else Remote("unknown", False)
+
+    @web.middleware
+    async def _asked(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Lets a connection stay once a whole request has come on it: from then on aiohttp's times hold."""
+        front = self.fronts.get(request.protocol)
+        if front is not None:
+            self.hall.gate.leave(front)
+        return await handler(request)
 
     def is_secure(self) -> bool:
         """Whether everything here goes over TLS."""

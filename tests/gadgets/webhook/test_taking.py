@@ -7,16 +7,22 @@ import json
 import socket
 import ssl
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
 from tests.gadgets.two import two_servers
-from tests.gadgets.webhook.sites import KEY, PATIENCE_S, SECRET, TOKEN, settings, signed, taking
+from tests.gadgets.webhook.sites import KEY, PATIENCE_S, SECRET, TOKEN, settings, signed, taking, until
 
 from bester import Client, Handler
+from bester.gadgets.webhook import taking as taken
 from bester.gadgets.webhook.remembering import Conflict, Full, Outcome, Remembered
+from bester.gadgets.webhook.settings import Listen
+from bester.gadgets.webhook.taking import Endpoint
 from bester.testing import server
 
 BELL: dict[str, Any] = {"type": "bell", "to": ["g"], "token": TOKEN}
@@ -293,3 +299,54 @@ def test_hooks_that_are_wrong() -> None:
     with pytest.raises(ValueError, match="1 to 64 letters"):
         settings(None, **{"a/b": BELL})
     assert settings(None, door=SIGNED).push["door"].keys == [KEY]
+
+
+@asynccontextmanager
+async def listening(most: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Runs an endpoint that takes so many requests at a time, and gives its port."""
+
+    listen = Listen.model_validate({"port": 0, "maxRequests": most, "timeout": 1.0})
+    endpoint = Endpoint(listen, {}, AsyncMock(), tls)
+    working = asyncio.ensure_future(endpoint.run())
+    try:
+        await until(lambda: endpoint.port)
+        yield endpoint.port
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+
+
+async def is_open(port: int) -> bool:
+    """Connects, says nothing, and tells whether the connection stays for a moment; it stays until the test's end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    opened.append((reader, writer))
+    try:
+        async with asyncio.timeout(0.05):
+            return await reader.read(1) != b""
+    except TimeoutError:
+        return True
+
+
+opened: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_connections_are_limited_from_when_they_are_accepted(
+    secure: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if secure else None
+    async with listening(1, context) as port:
+        assert [await is_open(port) for _ in range(4)] == [True, True, False, False]
+        assert [one for one in caplog.messages if "refused" in one] == [
+            "1 connections were refused since the last such line: there are too many"
+        ]
+        if secure:  # and a handshake ends with its time
+            async with asyncio.timeout(PATIENCE_S):
+                assert await opened[0][0].read() == b""
+    monkeypatch.setattr(taken, "network_of", lambda address: "203.0.113.5")
+    monkeypatch.setattr(taken, "MIN_OF_NETWORK", 1)
+    async with listening(8, context) as port:
+        assert [await is_open(port) for _ in range(3)] == [True, True, False]
+    for _, writer in opened:
+        writer.close()
+    opened.clear()

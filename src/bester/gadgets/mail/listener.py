@@ -8,7 +8,6 @@ A mail is said to be taken (250) when the server has reported it good for every 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import ssl
 from typing import Any
@@ -17,11 +16,12 @@ from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bester import ClientError
+from bester.accepting import Acceptor, bound
 from bester.gadgets.mail.delivering import Delivering, Outcome
 from bester.gadgets.mail.message import ReceivedFrom, printable
 from bester.gadgets.mail.parse import Unreadable
 from bester.gadgets.mail.settings import Listen
-from bester.gadgets.rates import Rates
+from bester.gadgets.rates import Rates, network_of
 from bester.gadgets.settings import SettingsError
 
 MAX_REFUSED = 20
@@ -42,7 +42,7 @@ class Listener:
         self._hostname = hostname
         self._max_message = max_message
         self._door = Door(settings, delivering)
-        self._server: asyncio.Server | None = None
+        self._acceptors: list[Acceptor] = []
         self.port = 0
 
     async def open(self) -> None:
@@ -76,19 +76,21 @@ class Listener:
                 command_call_limit=MAX_COMMANDS,
             )
 
-        loop = asyncio.get_running_loop()
+        where = f"{settings.address}:{settings.port}"
         try:
-            self._server = await loop.create_server(conversation, settings.address, settings.port)
+            sockets = await bound(settings.address, settings.port)
+            self.port = sockets[0].getsockname()[1]
+            self._acceptors = [Acceptor(one, f"smtp on {where}", lambda _: conversation()) for one in sockets]
+            for acceptor in self._acceptors:
+                acceptor.open()
         except OSError as error:
-            where = f"{settings.address}:{settings.port}"
             raise SettingsError(f"listen: {where} cannot be listened on: {error.strerror or error}") from error
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         """Takes no new connections, lets mails that have come whole be delivered, and ends."""
-        if self._server is None:
-            return
-        self._server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors.clear()
         self._door.closing = True
         conversations = set(self._door.conversations)
         for one in conversations:
@@ -99,7 +101,6 @@ class Listener:
             await asyncio.wait([asyncio.ensure_future(one.ended.wait()) for one in conversations], timeout=1.0)
         for one in set(self._door.conversations):
             one.cut()
-        self._server = None
 
 
 class Door:
@@ -342,14 +343,3 @@ class _Lmtp(_Smtp, LMTP):
         if self._answers > 1 and isinstance(status, str) and status[:3] not in ("354", "501", "503"):
             status = status if "\r\n" in status else "\r\n".join([status] * self._answers)
         await super().push(status)
-
-
-def network_of(address: str) -> str:
-    """Returns what counts as one sender: an IPv4 address, or the /64 network of an IPv6 address."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(ip, ipaddress.IPv6Address):
-        return str(ip.ipv4_mapped or ipaddress.ip_network((ip, 64), strict=False))
-    return str(ip)

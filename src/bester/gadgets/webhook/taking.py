@@ -19,11 +19,13 @@ from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from msgspec import Raw, Struct
 
 from bester import ClientError, Command, Report, SendClients, SendServers
+from bester.accepting import Acceptor, Arrival, Seldom, bound
 from bester.errors import BesterError, Malformed
-from bester.gadgets.rates import Rates
+from bester.gadgets.rates import Rates, network_of
 from bester.gadgets.webhook import signing
 from bester.gadgets.webhook.remembering import Conflict, Full, Outcome, Remembered
 from bester.gadgets.webhook.settings import Listen, Push
@@ -35,6 +37,8 @@ from bester.timeouts import within
 log = logging.getLogger("bester.webhook")
 
 MAX_RECIPIENTS = 1000
+MIN_OF_NETWORK = 16
+"""How many connections one network may have at least."""
 RETRY_AFTER_S = 5
 STATUS = {
     "unknownAccount": 404,
@@ -153,6 +157,11 @@ class _Taker:
         return wanted
 
 
+def _network(peername: Any) -> str:
+    """Returns what counts as one caller; of one that is gone already, nothing is known."""
+    return network_of(peername[0]) if isinstance(peername, tuple) else ""
+
+
 def _count(wanted: list[str]) -> None:
     if len(wanted) > MAX_RECIPIENTS:
         raise _Refusal(400, "badArguments", f"at most {MAX_RECIPIENTS} recipients")
@@ -182,6 +191,9 @@ class Endpoint:
         self._takers = {name: _Taker(hook, listen.remembered) for name, hook in hooks.items()}
         self._started_s = int(time.time())
         self._busy = 0
+        self._server: web.Server | None = None
+        self._acceptors: list[Acceptor] = []
+        self._seldom = Seldom()
         self.port = 0
         """The one that was opened."""
 
@@ -197,15 +209,43 @@ class Endpoint:
             app, access_log=None, auto_decompress=False, shutdown_timeout=self._listen.timeout, keepalive_timeout=30.0
         )
         await runner.setup()
+        assert runner.server is not None
+        self._server = runner.server
         try:
-            site = web.TCPSite(runner, self._listen.address, self._listen.port, ssl_context=self._tls)
-            await site.start()
-            self.port = runner.addresses[0][1]
+            sockets = await bound(self._listen.address, self._listen.port)
+            self.port = sockets[0].getsockname()[1]
+            name = f"webhook on port {self.port}"
+            self._acceptors = [
+                Acceptor(one, name, self._welcome, tls=self._tls, handshake_timeout_s=self._listen.timeout)
+                for one in sockets
+            ]
+            for acceptor in self._acceptors:
+                acceptor.open()
             scheme = "https" if self._tls is not None else "http"
             log.info("listening on %s://%s:%d/push/", scheme, self._listen.address, self.port)
             await asyncio.Event().wait()
         finally:
+            for acceptor in self._acceptors:
+                acceptor.close()
             await runner.cleanup()
+
+    def _welcome(self, arrival: Arrival) -> RequestHandler | None:
+        """Takes a connection, if there are not too many: twice as many as requests, an eighth of them from one network.
+
+        They count before their TLS handshake. Those from this machine may be a proxy's, and so all of them.
+        """
+        assert self._server is not None
+        open = {one.peername for one in self._server.connections}
+        open |= {one.get_extra_info("peername") for acceptor in self._acceptors for one in acceptor.arrivals}
+        most = 2 * self._listen.max_requests
+        network = _network(arrival.get_extra_info("peername"))
+        of_network = max(MIN_OF_NETWORK, most // 8)
+        here = network.startswith("127.") or network == "::/64"
+        if len(open) < most and (here or sum(_network(one) == network for one in open) < of_network):
+            return self._server()
+        if count := self._seldom.due():
+            log.warning("%d connections were refused since the last such line: there are too many", count)
+        return None
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:

@@ -1,0 +1,223 @@
+"""Accepts connections from a listening socket, and counts from there: asyncio's servers tell of a connection only when
+its TLS handshake is over, and of a want of descriptors with a traceback for each try.
+
+Stands beside :mod:`bester.timeouts` below all rooms, because the gadgets have listeners, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["Acceptor", "Arrival", "Seldom", "bound"]
+
+log = logging.getLogger("bester.net")
+
+AT_ONCE = 64
+"""How many connections are accepted before the loop goes on with those that there are."""
+BACKLOG = 4096
+PAUSE_S = 0.25
+"""How long nothing is accepted after the system had no descriptor or memory for a connection."""
+SHUTDOWN_S = 2.0
+"""How long a TLS connection that we close waits for the other end's part of it."""
+
+
+class Seldom:
+    """Says when a line may be logged that outsiders can cause as often as they like: at most once in a while."""
+
+    def __init__(self, every_s: float = 60.0) -> None:
+        self._every_s = every_s
+        self._next = 0.0
+        self._count = 0
+
+    def due(self) -> int:
+        """Counts one; returns how many there were since the last line, or 0 if it is not yet time for another."""
+        self._count += 1
+        now = time.monotonic()
+        if now < self._next:
+            return 0
+        count, self._count = self._count, 0
+        self._next = now + self._every_s
+        return count
+
+
+class Arrival:
+    """A connection that was accepted and that its protocol does not have yet: TLS may still be negotiated."""
+
+    def __init__(self, connected: socket.socket, peername: Any, tls: bool) -> None:
+        self.tls = tls
+        self.gone: Callable[[], None] = lambda: None
+        """Called if it ends before its protocol has it; perhaps a moment after, so that it must bear both."""
+        self._socket = connected
+        self._peername = peername
+        self._task: asyncio.Task[None] | None = None
+        self._begun = False
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Returns what a transport would: its ``socket``, its ``peername``."""
+        return {"socket": self._socket, "peername": self._peername}.get(name, default)
+
+    def close(self) -> None:
+        """Ends it at once."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def hand_over(
+        self, protocol: asyncio.BaseProtocol, tls: ssl.SSLContext | None, handshake_timeout_s: float
+    ) -> None:
+        """Makes the connection its protocol's."""
+        self._begun = True
+        times = {"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": SHUTDOWN_S} if tls else {}
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, self._socket, ssl=tls, **times)
+
+    def begin(self, work: asyncio.Task[None]) -> None:
+        self._task = work
+
+    def done(self, work: asyncio.Task[None]) -> None:
+        """The task is over: with a connection, or with whatever a peer did in its handshake."""
+        if work.cancelled() or (error := work.exception()) is not None:
+            if not self._begun:
+                self._socket.close()
+            self.gone()
+            if not work.cancelled() and not isinstance(error, OSError):
+                log.error("a connection could not be made", exc_info=error)
+
+
+Welcome = Callable[[Arrival], asyncio.BaseProtocol | None]
+"""Says whose connection an arrival becomes; None closes it at once."""
+
+
+class Acceptor:
+    """Accepts from :meth:`open` to :meth:`close`.
+
+    A connection is offered to ``welcome`` before its TLS handshake. While the system has no descriptor left, it tries
+    again four times a second, and says so in one line per minute.
+
+    Args:
+        listening: a bound socket, which is closed in the end.
+        name: what the log calls it.
+        welcome: says whose a connection is to be.
+        tls: the context, where there is TLS.
+        handshake_timeout_s: how long the handshake may take.
+        starved: called whenever the system had no descriptor.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        name: str,
+        welcome: Welcome,
+        *,
+        tls: ssl.SSLContext | None = None,
+        handshake_timeout_s: float = 10.0,
+        starved: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._listening = listening
+        self._name = name
+        self._welcome = welcome
+        self._tls = tls
+        self._handshake_timeout_s = handshake_timeout_s
+        self._starved = starved
+        self._loop = asyncio.get_running_loop()
+        self._arrivals: dict[asyncio.Task[None], Arrival] = {}
+        self._pause: asyncio.TimerHandle | None = None
+        self._seldom = Seldom()
+
+    @property
+    def arrivals(self) -> list[Arrival]:
+        """Those that their protocols do not have yet."""
+        return list(self._arrivals.values())
+
+    def open(self) -> None:
+        """Begins to accept.
+
+        Raises:
+            OSError: the socket can't listen.
+        """
+        self._listening.setblocking(False)
+        self._listening.listen(BACKLOG)
+        self._loop.add_reader(self._listening, self._accept)
+
+    def close(self) -> None:
+        """Stops accepting, and ends handshakes that are under way; the connections that there are stay open."""
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._listening.fileno() >= 0:
+            self._loop.remove_reader(self._listening)
+            self._listening.close()
+        for arrival in list(self._arrivals.values()):
+            if arrival.tls:
+                arrival.close()
+
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                connected, peername = self._listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                continue  # it was gone before it was accepted
+            except OSError as error:
+                self._rest(error)
+                return
+            self._arrived(connected, peername)
+
+    def _rest(self, error: OSError) -> None:
+        """Accepts nothing for a while: those who wait keep their places, and what is open has time to end."""
+        self._loop.remove_reader(self._listening)
+        self._pause = self._loop.call_later(PAUSE_S, self._go_on)
+        self._starved()
+        if self._seldom.due():
+            log.warning("%s: no connection can be accepted now, tried again: %s", self._name, error.strerror or error)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._listening, self._accept)
+
+    def _arrived(self, connected: socket.socket, peername: Any) -> None:
+        connected.setblocking(False)
+        if connected.family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        arrival = Arrival(connected, peername, self._tls is not None)
+        protocol = self._welcome(arrival)
+        if protocol is None:
+            connected.close()
+            return
+        task = self._loop.create_task(arrival.hand_over(protocol, self._tls, self._handshake_timeout_s))
+        arrival.begin(task)
+        self._arrivals[task] = arrival
+        task.add_done_callback(self._handed_over)
+
+    def _handed_over(self, task: asyncio.Task[None]) -> None:
+        self._arrivals.pop(task).done(task)
+
+
+async def bound(host: str, port: int) -> list[socket.socket]:
+    """Returns sockets that are bound to a TCP port of all addresses of a host.
+
+    Raises:
+        OSError: one of them can't be had.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    made: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+            one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            made.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            one.bind(address)
+    except OSError:
+        for one in made:
+            one.close()
+        raise
+    return made
