@@ -36,9 +36,9 @@ async def fill(path: Path) -> None:
     await accounts.open()
     for number, user in enumerate(USERS):
         await accounts.add(user, f"hash of {user}", ("admin",) if number == 0 else (), NOW - number)
-    await accounts.add_token("user03", b"3" * 32, NOW + 1000)
-    await accounts.add_token("user03", b"4" * 32, NOW + 1000)
-    await accounts.add_token("user03", b"5" * 32, NOW - 1000)
+    await accounts.add_token("user03", b"3" * 32, NOW + 1000, NOW)
+    await accounts.add_token("user03", b"4" * 32, NOW + 1000, NOW)
+    await accounts.add_token("user03", b"5" * 32, NOW - 1000, NOW)
     await accounts.close()
     await messages.open()
     for number in range(10):

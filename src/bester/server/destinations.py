@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from typing import TYPE_CHECKING
 
 from bester.errors import BesterError, Internal, ServerUnreachable, ShuttingDown
@@ -193,7 +192,9 @@ class Destination(Carrying):
                 await self.outbox.written()
             spilled = self.spilled
             try:
-                page = await self.hall.messages.read_outbox(self.key, self.read_to, PAGE, PAGE_BYTES, time.time())
+                page = await self.hall.messages.read_outbox(
+                    self.key, self.read_to, PAGE, PAGE_BYTES, self.hall.steady.now()
+                )
             except BesterError as error:
                 about = {"server": self.key}
                 log.error("the outbox for %s cannot be read: %s", self.key, error.inside, extra=about)
@@ -242,7 +243,7 @@ class Destination(Carrying):
             return
         due = [row.next_try for row in aside if row.next_try > 0 and row.position not in self.rows]
         if due:
-            self._set_aside(max(0.0, min(due) - time.time()))
+            self._set_aside(max(0.0, min(due) - self.hall.steady.now()))
 
     def _set_aside(self, seconds: float) -> None:
         if self._aside is not None:

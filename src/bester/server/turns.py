@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -166,7 +165,7 @@ class Turns:
         if tries >= TRIES:
             federation = self.hall.config.federation
             pause_s = min(federation.retry_max, federation.retry_min * 2 ** min(tries, 30))
-            next_try = time.time() + pause_s * random.uniform(0.75, 1.25)
+            next_try = self.hall.steady.now() + pause_s * random.uniform(0.75, 1.25)
         self.outbox.failed(item.position, next_try, item.failure)
 
     # -- to disk -------------------------------------------------------------------------------------------------

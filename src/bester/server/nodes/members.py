@@ -11,12 +11,12 @@ then told anew.
 from __future__ import annotations
 
 import logging
-import time
 from math import inf
 from typing import TYPE_CHECKING
 
 from bester import __version__
 from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
+from bester.clock import wall_time
 from bester.cluster.items import Hello, Kind
 from bester.core.endpoints import ElsewhereHandler, NodePeer
 from bester.server.nodes.post import Post
@@ -251,12 +251,12 @@ class Members:
 
     def listed(self) -> list[dict[str, object]]:
         """The other nodes, for operators."""
-        now = time.time()
+        now = wall_time()
         return [
             {
                 "node": member.node,
                 "version": member.hello.version,
-                "uptime": round(now - member.hello.started, 1),
+                "uptime": round(max(0.0, now - member.hello.started), 1),
                 "types": sorted(member.hello.types),
             }
             for member in sorted(self.others.values(), key=lambda member: member.node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bester.bus.connection import Bus
+from bester.clock import SteadyClock
 from bester.store.jetstream.divided import ONE, Keeping
 from bester.store.jetstream.mailboxes import JetStreamMailboxes
 from bester.store.jetstream.names import Names
@@ -32,3 +33,11 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
     async def close(self) -> None:
         for stream in self._streams:
             stream.close()
+
+    async def resume_clock(self, clock: SteadyClock) -> None:
+        """Begins where NATS's clock is, whatever this machine's says: so all nodes count by one clock."""
+        clock.start_at(await self._out.nats_time())
+
+    async def keep_clock(self, clock: SteadyClock) -> None:
+        """Keeps nothing: NATS's clock goes on while no node runs."""
+        clock.moment()

@@ -134,6 +134,7 @@ function toMovements({ from, scope, type, to, outcome }, servers) {
 
 const PROBLEMS = {
   certificate: ["Certificate:", "servers"],
+  clock: ["The", null],
   disk: ["Disk:", null],
   queue: ["For the server", "servers"],
   deadLetters: ["For the server", "servers"],
@@ -151,7 +152,7 @@ function toProblem({ what, name, detail, since, node }) {
   const error =
     ["disk", "store", "deadLetters", "handler", "bus", "node", "release"].includes(what) ||
     (what === "certificate" && since !== undefined);
-  const mark = ["mailbox", "store", "node"].includes(what) ? " –" : ":";
+  const mark = ["mailbox", "store", "node", "clock"].includes(what) ? " –" : ":";
   const where = node && what !== "node" ? ` (node ${node})` : "";
   return { error, text: `${words} ${name}${mark} ${detail}${where}`, view };
 }

@@ -1,0 +1,160 @@
+"""What time it is: one door to the clocks, and the clock that lifetimes are counted by.
+
+The system clock can be set while a program runs. A machine without a battery starts years in the past and is set right
+when it has found a time server; an operator corrects a wrong date. So the system clock is good for what people are
+shown and for what another machine must agree on, and for nothing that ends. What ends (mail, tokens, retries, memories)
+goes by a :class:`SteadyClock`. While the program runs it counts the seconds that pass, sleep of the machine included,
+and no setting of the system clock moves it. Its time is kept beside what it dates, with what the system clock said
+then. The next start goes on from there, and adds what the system clock says has passed meanwhile: never less than
+nothing, and at most :data:`MAX_STOP_S`, because nobody can tell a long stop from a clock that was set
+(docs/reliability.md).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+MAX_STOP_S = 86_400.0
+"""How much one stop counts at most."""
+JUMP_S = 60.0
+"""By how much the system clock has to differ from the seconds that passed before that is called a jump."""
+JUMP_SHOWN_S = 3600.0
+"""How long a jump is a problem."""
+KEEP_S = 300.0
+"""How often the time is kept; what a kill loses of it, the next start adds by the system clock."""
+
+# Both go on while the machine sleeps, which `time.monotonic` does not.
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+KEPT_SCHEMA = "CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), steady REAL NOT NULL, wall REAL NOT NULL)"
+"""The table of an SQLite file whose rows are dated by a steady clock."""
+
+
+def wall_time() -> float:
+    """Returns what the system clock says, in seconds since 1970: to be shown or compared with another machine's time,
+    and never to say when something ends."""
+    return time.time()
+
+
+def elapsed() -> float:
+    """Returns seconds that only grow, by as much as passes, while the machine sleeps too."""
+    return time.clock_gettime(_ELAPSED)
+
+
+class Kept(NamedTuple):
+    """A moment, on both clocks."""
+
+    steady: float
+    wall: float
+
+
+class Jump(NamedTuple):
+    """The system clock was set."""
+
+    by_s: float
+    """Below 0: back."""
+    at: float
+    """When, on the steady clock."""
+    stopped: bool
+    """Whether the program did not run then."""
+
+    def __str__(self) -> str:
+        moved = f"{'back' if self.by_s < 0 else 'forward'} by {_span(abs(self.by_s))}"
+        when = "while this did not run" if self.stopped else "while this ran"
+        return f"was set {moved} {when}; what is kept keeps its lifetime, and times shown before then are off"
+
+
+class SteadyClock:
+    """Seconds that lifetimes are counted by; about seconds since 1970 where the system clock was never wrong.
+
+    Args:
+        wall, elapsed: the clocks beneath it.
+    """
+
+    def __init__(self, wall: Callable[[], float] = wall_time, elapsed: Callable[[], float] = elapsed) -> None:
+        self._wall = wall
+        self._elapsed = elapsed
+        self._ahead_s = wall() - elapsed()
+        """What is added to the elapsed seconds."""
+        self._wall_ahead_s = self._ahead_s
+        """What the system clock added to them when it was looked at last."""
+        self._keep_at = 0.0
+        self.uncounted_s = 0.0
+        """How much of the last stop, as the system clock has it, was not counted."""
+        self.jump: Jump | None = None
+        """The last time that the system clock was set."""
+
+    def now(self) -> float:
+        """Returns the time, which never goes back."""
+        return self._elapsed() + self._ahead_s
+
+    def shown(self, at: float) -> float:
+        """Returns what the system clock, as it is set now, would call a time on this one."""
+        return at + self._wall() - self.now()
+
+    def moment(self) -> Kept:
+        """Returns what is to be kept for the next start, which is done now."""
+        self._keep_at = self._elapsed() + KEEP_S
+        return Kept(self.now(), self._wall())
+
+    def resume(self, kept: Kept | None) -> None:
+        """Goes on from what was kept, once, before anything is dated; None begins with the system clock's time."""
+        if kept is None:
+            return
+        stop_s = self._wall() - kept.wall
+        counted_s = min(max(0.0, stop_s), MAX_STOP_S)
+        self.uncounted_s = stop_s - counted_s
+        self._ahead_s = kept.steady + counted_s - self._elapsed()
+        if stop_s < -JUMP_S:  # one that was set forward cannot be told from a long stop
+            self.jump = Jump(stop_s, self.now(), True)
+
+    def start_at(self, now: float) -> None:
+        """Begins with a time that others share."""
+        self._ahead_s = now - self._elapsed()
+
+    def look(self) -> bool:
+        """Notices whether the system clock was set since the last look, and returns whether it was."""
+        ahead_s = self._wall() - self._elapsed()
+        by_s = ahead_s - self._wall_ahead_s
+        if abs(by_s) < JUMP_S:
+            return False
+        self._wall_ahead_s = ahead_s
+        self.jump = Jump(by_s, self.now(), False)
+        return True
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the time should be kept, because it was not for a while."""
+        return self._elapsed() >= self._keep_at
+
+    def recent_jump(self) -> Jump | None:
+        """Returns the last jump, while that is a problem."""
+        jump = self.jump
+        return jump if jump is not None and self.now() - jump.at < JUMP_SHOWN_S else None
+
+
+def read_kept(connection: sqlite3.Connection) -> Kept | None:
+    """Returns what was kept in a file, if anything was."""
+    row = connection.execute("SELECT steady, wall FROM clock").fetchone()
+    return None if row is None else Kept(*row)
+
+
+def keep_when_due(connection: sqlite3.Connection, clock: SteadyClock) -> None:
+    """Keeps the time in a file, with the transaction under way, where that is due or the system clock was set."""
+    if clock.look() or clock.is_due:
+        write_kept(connection, clock.moment())
+
+
+def write_kept(connection: sqlite3.Connection, moment: Kept) -> None:
+    """Keeps a moment in a file, with the transaction that is under way or at once."""
+    connection.execute("INSERT OR REPLACE INTO clock (one, steady, wall) VALUES (1, ?, ?)", moment).close()
+
+
+def _span(seconds: float) -> str:
+    for name, size_s in (("years", 365.25 * 86_400), ("days", 86_400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size_s:
+            return f"{seconds / size_s:.0f} {name}"
+    return f"{seconds:.0f} s"
