@@ -84,14 +84,15 @@ def test_a_jump_says_by_how_much_and_when() -> None:
     clock = machine.clock()
     machine.wall_s += 5 * 365.25 * DAY_S
     assert clock.look()
-    assert str(clock.jump).startswith("was set forward by 5 years while this ran; ")
+    assert clock.jump is not None
+    assert (clock.jump.direction, str(clock.jump)[:35]) == ("set forward", "by 5 years while the server ran; wh")
     machine.wall_s -= 90.0
     assert clock.look()
-    assert str(clock.jump).startswith("was set back by 90 s while this ran; ")
+    assert (clock.jump.direction, str(clock.jump)[:10]) == ("set back", "by 90 s wh")
     machine.wall_s -= 3 * DAY_S
     later = machine.clock()
     later.resume(Kept(clock.now(), machine.wall_s + 3 * DAY_S))
-    assert str(later.jump).startswith("was set back by 3 days while this did not run; ")
+    assert str(later.jump).startswith("by 3 days while the server was stopped; ")
 
 
 def test_what_passes_counts_sleep_of_the_machine_where_that_can_be_asked() -> None:

@@ -61,10 +61,14 @@ class Jump(NamedTuple):
     stopped: bool
     """Whether the program did not run then."""
 
+    @property
+    def direction(self) -> str:
+        """``set back`` or ``set forward``."""
+        return "set back" if self.by_s < 0 else "set forward"
+
     def __str__(self) -> str:
-        moved = f"{'back' if self.by_s < 0 else 'forward'} by {_span(abs(self.by_s))}"
-        when = "while this did not run" if self.stopped else "while this ran"
-        return f"was set {moved} {when}; what is kept keeps its lifetime, and times shown before then are off"
+        when = "while the server was stopped" if self.stopped else "while the server ran"
+        return f"by {_span(abs(self.by_s))} {when}; what is kept keeps its lifetime, and times shown before are off"
 
 
 class SteadyClock:

@@ -153,10 +153,9 @@ async def test_a_clock_that_was_set_is_a_problem_and_one_line(
             system_clock.set(by_s)
             await until(lambda: caplog.messages)
             (problem,) = await result(admin, "problems")
-            assert (problem["what"], problem["name"]) == ("clock", "system clock")
-            direction = "back" if by_s < 0 else "forward"
-            assert problem["detail"].startswith(f"was set {direction} by 30 years while this ran; ")
-            assert caplog.messages == [f"clock: system clock: {problem['detail']}"]
+            assert (problem["what"], problem["name"]) == ("clock", "set back" if by_s < 0 else "set forward")
+            assert problem["detail"].startswith("by 30 years while the server ran; ")
+            assert caplog.messages == [f"clock: {problem['name']}: {problem['detail']}"]
             status = await result(admin, "status")
             assert 0 <= status["uptime"] < 60
 
@@ -167,7 +166,8 @@ async def test_a_start_with_a_clock_that_is_behind_is_a_problem(system_clock: Sy
     system_clock.set(-DAY_S)
     async with stage(kept_in(tmp_path)) as play:
         (problem,) = await result(await play.admin(), "problems")
-        assert problem["detail"].startswith("was set back by 24 hours while this did not run; ")
+        assert problem["name"] == "set back"
+        assert problem["detail"].startswith("by 24 hours while the server was stopped; ")
 
 
 async def test_a_long_stop_is_told(system_clock: SystemClock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

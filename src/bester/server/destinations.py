@@ -22,6 +22,7 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
+from bester.clock import elapsed
 from bester.errors import BesterError, Internal, ServerUnreachable, ShuttingDown
 from bester.server.carrying import Carrying
 from bester.server.classic_peers import ClassicCarrier
@@ -97,7 +98,7 @@ class Destination(Carrying):
 
     async def _step(self) -> bool:
         """Waits for what comes next, or does it; returns whether there is more."""
-        if self.carrier is not None and self.loop.time() >= self.good_until:
+        if self.carrier is not None and elapsed() >= self.good_until:
             self.lease_ended()
         if self.turning:
             await self._signal()
@@ -231,9 +232,7 @@ class Destination(Carrying):
 
     def _goes_on(self, carrier: Carrier, turns: int) -> bool:
         """Whether nothing went wrong meanwhile."""
-        return (
-            self.carrier is carrier and self.turns == turns and not self.stopping and self.loop.time() < self.good_until
-        )
+        return self.carrier is carrier and self.turns == turns and not self.stopping and elapsed() < self.good_until
 
     async def _expect_aside(self) -> None:
         """Finds out when those that stepped aside are due."""

@@ -162,7 +162,7 @@ def _clock(hall: Hall) -> list[Problem]:
     jump = hall.steady.recent_jump()
     if jump is None:
         return []
-    return [{"what": "clock", "name": "system clock", "detail": str(jump), "since": hall.steady.shown(jump.at)}]
+    return [{"what": "clock", "name": jump.direction, "detail": str(jump), "since": hall.steady.shown(jump.at)}]
 
 
 def _disk(hall: Hall) -> list[Problem]:

@@ -46,7 +46,7 @@ class Turns:
         self.next_try = 0.0
         """When it may be dialled again, in the loop's time."""
         self.good_until = math.inf if self.hall.nodes is None else 0.0
-        """Until when the carrier may be given anything, in the loop's time: with other nodes, as long as the lease."""
+        """Until when the carrier may be given anything, by `elapsed`: with other nodes, as long as the lease."""
         self.loop = asyncio.get_running_loop()
         self.fresh: deque[Item] = deque()
         self.fresh_bytes = 0

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from bester import __version__
 from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
-from bester.clock import wall_time
 from bester.cluster.items import Hello, Kind
 from bester.core.endpoints import ElsewhereHandler, NodePeer
 from bester.server.nodes.post import Post
@@ -248,19 +247,6 @@ class Members:
         member.handlers.clear()
         self._gone(member)
         self.hall.flush_soon()
-
-    def listed(self) -> list[dict[str, object]]:
-        """The other nodes, for operators."""
-        now = wall_time()
-        return [
-            {
-                "node": member.node,
-                "version": member.hello.version,
-                "uptime": round(max(0.0, now - member.hello.started), 1),
-                "types": sorted(member.hello.types),
-            }
-            for member in sorted(self.others.values(), key=lambda member: member.node)
-        ]
 
 
 def _room(kind: HandlerType) -> int:
