@@ -19,9 +19,14 @@ class Machine:
     def __init__(self, wall: float = NOW) -> None:
         self.wall_s = wall
         self.elapsed_s = 5.0
+        self.boots = 0
+
+    def boot(self) -> None:
+        self.elapsed_s = 1.0
+        self.boots += 1
 
     def clock(self) -> SteadyClock:
-        return SteadyClock(lambda: self.wall_s, lambda: self.elapsed_s)
+        return SteadyClock(lambda: self.wall_s, lambda: self.elapsed_s, f"boot {self.boots}")
 
     def wait(self, seconds: float) -> None:
         self.wall_s += seconds
@@ -53,14 +58,31 @@ def test_a_stop_counts_as_far_as_that_can_be_known(stop_s: float, counted_s: flo
     machine = Machine()
     kept = machine.clock().moment()
     machine.wall_s += stop_s
-    machine.elapsed_s = 1.0  # the machine was started anew
+    machine.boot()
     clock = machine.clock()
     clock.resume(kept)
     assert clock.now() == NOW + counted_s
-    assert clock.uncounted_s == max(stop_s, 0.0) - counted_s if stop_s >= 0 else clock.uncounted_s < 0
+    assert clock.uncounted_s == max(stop_s, 0.0) - counted_s
     jump = clock.recent_jump()
     assert (jump is not None) is (stop_s < 0)
     assert not clock.look()
+
+
+@pytest.mark.parametrize("by_s", [-1e9, -100.0, 0.0, 100.0, 31 * DAY_S, 1e9])
+def test_a_stop_of_a_machine_that_ran_is_known(by_s: float) -> None:
+    machine = Machine()
+    kept = machine.clock().moment()
+    machine.wait(1000)
+    machine.wall_s += by_s
+    clock = machine.clock()
+    clock.resume(kept)
+    assert clock.now() == NOW + 1000
+    jump = clock.recent_jump()
+    assert (jump.by_s if jump is not None else 0.0) == by_s
+    machine.wait(31 * DAY_S)
+    later = machine.clock()
+    later.resume(kept)
+    assert later.now() == NOW + MAX_STOP_S
 
 
 def test_a_machine_without_a_battery_counts_on() -> None:
@@ -69,7 +91,8 @@ def test_a_machine_without_a_battery_counts_on() -> None:
     clock = machine.clock()
     for _ in range(10):
         kept = clock.moment()
-        machine.wall_s, machine.elapsed_s = 1_500_000_000.0, 0.0
+        machine.boot()
+        machine.wall_s = 1_500_000_000.0
         clock = machine.clock()
         clock.resume(kept)
         machine.wait(100)
@@ -91,7 +114,7 @@ def test_a_jump_says_by_how_much_and_when() -> None:
     assert (clock.jump.direction, str(clock.jump)[:10]) == ("set back", "by 90 s wh")
     machine.wall_s -= 3 * DAY_S
     later = machine.clock()
-    later.resume(Kept(clock.now(), machine.wall_s + 3 * DAY_S))
+    later.resume(Kept(clock.now(), machine.wall_s + 3 * DAY_S, machine.elapsed_s, "boot 0"))
     assert str(later.jump).startswith("by 3 days while the server was stopped; ")
 
 

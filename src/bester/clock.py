@@ -4,10 +4,10 @@ The system clock can be set while a program runs. A machine without a battery st
 when it has found a time server; an operator corrects a wrong date. So the system clock is good for what people are
 shown and for what another machine must agree on, and for nothing that ends. What ends (mail, tokens, retries, memories)
 goes by a :class:`SteadyClock`. While the program runs it counts the seconds that pass, sleep of the machine included,
-and no setting of the system clock moves it. Its time is kept beside what it dates, with what the system clock said
-then. The next start goes on from there, and adds what the system clock says has passed meanwhile: never less than
-nothing, and at most :data:`MAX_STOP_S`, because nobody can tell a long stop from a clock that was set
-(docs/reliability.md).
+and no setting of the system clock moves it. Its time is kept beside what it dates, with what the other clocks said
+then. The next start goes on from there, and adds what has passed meanwhile: what the machine has counted, where that
+has run all the time, else what the system clock says, never less than nothing; and at most :data:`MAX_STOP_S`, because
+nobody can tell a long stop from a clock that was set (docs/reliability.md).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 MAX_STOP_S = 86_400.0
@@ -29,7 +31,13 @@ KEEP_S = 300.0
 # Both go on while the machine sleeps, which `time.monotonic` does not.
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-KEPT_SCHEMA = "CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), steady REAL NOT NULL, wall REAL NOT NULL)"
+KEPT_SCHEMA = """CREATE TABLE clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1), -- the only row
+    steady REAL NOT NULL,
+    wall REAL NOT NULL,
+    elapsed REAL NOT NULL,
+    boot TEXT NOT NULL
+)"""
 """The table of an SQLite file whose rows are dated by a steady clock."""
 
 
@@ -44,11 +52,23 @@ def elapsed() -> float:
     return time.clock_gettime(_ELAPSED)
 
 
+@cache
+def boot_id() -> str:
+    """Returns what tells this run of the machine from its others; empty where it has no such thing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 class Kept(NamedTuple):
-    """A moment, on both clocks."""
+    """A moment, on all clocks."""
 
     steady: float
     wall: float
+    elapsed: float
+    boot: str
+    """Of which run of the machine the elapsed seconds are."""
 
 
 class Jump(NamedTuple):
@@ -76,11 +96,18 @@ class SteadyClock:
 
     Args:
         wall, elapsed: the clocks beneath it.
+        boot: of which run of the machine those are; None: of this one.
     """
 
-    def __init__(self, wall: Callable[[], float] = wall_time, elapsed: Callable[[], float] = elapsed) -> None:
+    def __init__(
+        self,
+        wall: Callable[[], float] = wall_time,
+        elapsed: Callable[[], float] = elapsed,
+        boot: str | None = None,
+    ) -> None:
         self._wall = wall
         self._elapsed = elapsed
+        self._boot = boot_id() if boot is None else boot
         self._ahead_s = wall() - elapsed()
         """What is added to the elapsed seconds."""
         self._wall_ahead_s = self._ahead_s
@@ -102,18 +129,22 @@ class SteadyClock:
     def moment(self) -> Kept:
         """Returns what is to be kept for the next start, which is done now."""
         self._keep_at = self._elapsed() + KEEP_S
-        return Kept(self.now(), self._wall())
+        return Kept(self.now(), self._wall(), self._elapsed(), self._boot)
 
     def resume(self, kept: Kept | None) -> None:
         """Goes on from what was kept, once, before anything is dated; None begins with the system clock's time."""
         if kept is None:
             return
-        stop_s = self._wall() - kept.wall
-        counted_s = min(max(0.0, stop_s), MAX_STOP_S)
+        now_s, by_wall_s = self._elapsed(), self._wall() - kept.wall
+        if kept.boot and kept.boot == self._boot and now_s >= kept.elapsed:
+            stop_s = now_s - kept.elapsed
+        else:  # a clock that was set forward meanwhile cannot be told from a long stop
+            stop_s = max(0.0, by_wall_s)
+        counted_s = min(stop_s, MAX_STOP_S)
         self.uncounted_s = stop_s - counted_s
-        self._ahead_s = kept.steady + counted_s - self._elapsed()
-        if stop_s < -JUMP_S:  # one that was set forward cannot be told from a long stop
-            self.jump = Jump(stop_s, self.now(), True)
+        self._ahead_s = kept.steady + counted_s - now_s
+        if abs(by_wall_s - stop_s) > JUMP_S:
+            self.jump = Jump(by_wall_s - stop_s, self.now(), True)
 
     def start_at(self, now: float) -> None:
         """Begins with a time that others share."""
@@ -142,7 +173,7 @@ class SteadyClock:
 
 def read_kept(connection: sqlite3.Connection) -> Kept | None:
     """Returns what was kept in a file, if anything was."""
-    row = connection.execute("SELECT steady, wall FROM clock").fetchone()
+    row = connection.execute("SELECT steady, wall, elapsed, boot FROM clock").fetchone()
     return None if row is None else Kept(*row)
 
 
@@ -154,7 +185,9 @@ def keep_when_due(connection: sqlite3.Connection, clock: SteadyClock) -> None:
 
 def write_kept(connection: sqlite3.Connection, moment: Kept) -> None:
     """Keeps a moment in a file, with the transaction that is under way or at once."""
-    connection.execute("INSERT OR REPLACE INTO clock (one, steady, wall) VALUES (1, ?, ?)", moment).close()
+    connection.execute(
+        "INSERT OR REPLACE INTO clock (one, steady, wall, elapsed, boot) VALUES (1, ?, ?, ?, ?)", moment
+    ).close()
 
 
 def _span(seconds: float) -> str:

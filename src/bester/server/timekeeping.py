@@ -32,7 +32,7 @@ class Timekeeping:
         await self.hall.messages.resume_clock(clock)
         if clock.uncounted_s > JUMP_S:
             log.warning(
-                "by the system clock this server was stopped for %.1f days; what it keeps has aged by %.0f day",
+                "this server was stopped for %.1f days, as far as this machine can tell; what it keeps has aged by %.0f day",
                 (clock.uncounted_s + MAX_STOP_S) / 86_400,
                 MAX_STOP_S / 86_400,
             )

@@ -143,7 +143,7 @@ class Source:
 
     def kept_time(self) -> Kept | None:
         """Returns what its server's clock said at the end."""
-        found = self.rows("SELECT steady, wall FROM clock")
+        found = self.rows("SELECT steady, wall, elapsed, boot FROM clock")
         return Kept(*found[0]) if found else None
 
     def count(self, table: str) -> int:

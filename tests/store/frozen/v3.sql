@@ -8,8 +8,14 @@ CREATE TABLE account (
         ) WITHOUT ROWID;
 INSERT INTO "account" VALUES('alice','$hash','["admin"]',5.0);
 INSERT INTO "account" VALUES('山田','$other','[]',6.5);
-CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), steady REAL NOT NULL, wall REAL NOT NULL);
-INSERT INTO "clock" VALUES(1,40.0,1000.0);
+CREATE TABLE clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1), -- the only row
+    steady REAL NOT NULL,
+    wall REAL NOT NULL,
+    elapsed REAL NOT NULL,
+    boot TEXT NOT NULL
+);
+INSERT INTO "clock" VALUES(1,40.0,1000.0,5.0,'ab');
 CREATE TABLE last_stop (clean INTEGER NOT NULL);
 INSERT INTO "last_stop" VALUES(1);
 CREATE TABLE letter (
