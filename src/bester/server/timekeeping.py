@@ -31,11 +31,9 @@ class Timekeeping:
         clock = self.hall.steady
         await self.hall.messages.resume_clock(clock)
         if clock.uncounted_s > JUMP_S:
-            log.warning(
-                "this server was stopped for %.1f days, as far as this machine can tell; what it keeps has aged by %.0f day",
-                (clock.uncounted_s + MAX_STOP_S) / 86_400,
-                MAX_STOP_S / 86_400,
-            )
+            stopped_days, counted_days = (clock.uncounted_s + MAX_STOP_S) / 86_400, MAX_STOP_S / 86_400
+            stopped = f"this server was stopped for {stopped_days:.1f} days, as far as this machine can tell"
+            log.warning("%s; what it keeps has aged by %.0f day", stopped, counted_days)
         self._resumed = True
         await self._keep()
 
