@@ -99,7 +99,7 @@ def _show(path: Path, json: bool) -> None:
     except x509.ExtensionNotFound:
         names = []
     both = fingerprints(found)
-    expired = found.not_valid_after_utc <= datetime.datetime.now(datetime.UTC)
+    expired = found.not_valid_after_utc <= datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
     shown = {
         "names": names,
         "subject": found.subject.rfc4514_string(),
