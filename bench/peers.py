@@ -69,10 +69,13 @@ class Accounts:
         passwords.close()
         store = SqliteAccounts(self.path)
         await store.open()
-        tomorrow = time.time() + 86_400
+        now = time.time()
         await asyncio.gather(*(store.add(account(number), hashed) for number in range(self.count)))
         await asyncio.gather(
-            *(store.add_token(account(number), token_hash(token(number)), tomorrow) for number in range(self.count))
+            *(
+                store.add_token(account(number), token_hash(token(number)), now + 86_400, now)
+                for number in range(self.count)
+            )
         )
         await store.close()
 

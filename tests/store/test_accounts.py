@@ -144,19 +144,19 @@ async def test_many_are_looked_up_in_one_query(store: AccountStore) -> None:
 async def test_a_password_is_replaced_and_ends_the_tokens_of_this_account(store: AccountStore) -> None:
     await store.add("alice", "$old", ("admin",), NOW)
     await store.add("bob", "$bob", (), NOW)
-    await store.add_token("alice", TOKEN, LATER)
-    await store.add_token("bob", b"b" * 32, LATER)
+    await store.add_token("alice", TOKEN, LATER, NOW)
+    await store.add_token("bob", b"b" * 32, LATER, NOW)
     await store.set_password("alice", "$new")
     assert await store.find("alice") == StoredAccount("alice", ("admin",), NOW, "$new")
     assert await store.find_token(TOKEN, NOW) is None
     assert await store.find_token(b"b" * 32, NOW) is not None
-    await store.add_token("alice", b"n" * 32, LATER)
+    await store.add_token("alice", b"n" * 32, LATER, NOW)
     assert await store.find_token(b"n" * 32, NOW) is not None
 
 
 async def test_roles_are_replaced_and_tokens_stay(store: AccountStore) -> None:
     await store.add("alice", "$hash", ("admin",), NOW)
-    await store.add_token("alice", TOKEN, LATER)
+    await store.add_token("alice", TOKEN, LATER, NOW)
     await store.set_roles("alice", ("baker", "rôle"))
     expected = StoredAccount("alice", ("baker", "rôle"), NOW, "$hash")
     assert await store.find("alice") == expected
@@ -165,7 +165,7 @@ async def test_roles_are_replaced_and_tokens_stay(store: AccountStore) -> None:
 
 async def test_a_removed_account_is_gone_with_its_tokens(store: AccountStore) -> None:
     await store.add("alice", "$hash", (), NOW)
-    await store.add_token("alice", TOKEN, LATER)
+    await store.add_token("alice", TOKEN, LATER, NOW)
     await store.remove("alice")
     assert await store.find("alice") is None
     assert await store.exists(["alice"]) == set()
@@ -181,7 +181,7 @@ async def test_changes_to_an_unknown_account_are_refused(store: AccountStore) ->
         store.set_password("nobody", "$hash"),
         store.set_roles("nobody", ("admin",)),
         store.remove("nobody"),
-        store.add_token("nobody", TOKEN, LATER),
+        store.add_token("nobody", TOKEN, LATER, NOW),
     ):
         with pytest.raises(UnknownAccount):
             await change
@@ -205,7 +205,7 @@ async def test_accounts_are_listed_by_code_points_and_by_pages(store: AccountSto
 
 async def test_a_token_is_good_until_it_expires(store: AccountStore) -> None:
     await store.add("alice", "$hash", ("r",), NOW)
-    await store.add_token("alice", TOKEN, LATER)
+    await store.add_token("alice", TOKEN, LATER, NOW)
     assert await store.find_token(TOKEN, LATER - 0.5) == StoredAccount("alice", ("r",), NOW, "$hash")
     assert await store.find_token(TOKEN, LATER) is None
     assert await store.find_token(b"x" * 32, NOW) is None
@@ -213,8 +213,8 @@ async def test_a_token_is_good_until_it_expires(store: AccountStore) -> None:
 
 async def test_a_token_can_be_ended(store: AccountStore) -> None:
     await store.add("alice", "$hash")
-    await store.add_token("alice", TOKEN, LATER)
-    await store.add_token("alice", b"o" * 32, LATER)
+    await store.add_token("alice", TOKEN, LATER, NOW)
+    await store.add_token("alice", b"o" * 32, LATER, NOW)
     await store.remove_token(TOKEN)
     await store.remove_token(TOKEN)
     assert await store.find_token(TOKEN, NOW) is None
@@ -223,8 +223,8 @@ async def test_a_token_can_be_ended(store: AccountStore) -> None:
 
 async def test_purging_drops_what_has_expired_and_nothing_else(store: AccountStore) -> None:
     await store.add("alice", "$hash")
-    await store.add_token("alice", TOKEN, NOW - 10)
-    await store.add_token("alice", b"o" * 32, LATER)
+    await store.add_token("alice", TOKEN, NOW - 10, NOW)
+    await store.add_token("alice", b"o" * 32, LATER, NOW)
     await store.purge_tokens(NOW)
     assert await store.find_token(TOKEN, NOW - 20) is None
     assert await store.find_token(b"o" * 32, NOW) is not None
@@ -233,15 +233,15 @@ async def test_purging_drops_what_has_expired_and_nothing_else(store: AccountSto
 async def test_the_oldest_tokens_make_room_for_new_ones(store: AccountStore) -> None:
     await store.add("alice", "$hash")
     await store.add("bob", "$hash")
-    await store.add_token("bob", b"bob's", LATER)
+    await store.add_token("bob", b"bob's", LATER, NOW)
     tokens = [bytes([number]) * 32 for number in range(MAX_TOKENS + 5)]
     for number, token in enumerate(tokens[:MAX_TOKENS]):
-        await store.add_token("alice", token, LATER - number)  # what expires first is not what is oldest
+        await store.add_token("alice", token, LATER - number, NOW)  # what expires first is not what is oldest
     await store.remove_token(tokens[50])
-    await store.add_token("alice", tokens[MAX_TOKENS], LATER)
+    await store.add_token("alice", tokens[MAX_TOKENS], LATER, NOW)
     assert await store.find_token(tokens[0], NOW) is not None
     for token in tokens[MAX_TOKENS + 1 :]:
-        await store.add_token("alice", token, LATER)
+        await store.add_token("alice", token, LATER, NOW)
     good = [await store.find_token(token, NOW) is not None for token in tokens]
     assert good == [False] * 4 + [True] * 46 + [False] + [True] * (MAX_TOKENS - 46)
     assert await store.find_token(b"bob's", NOW) is not None
@@ -249,9 +249,9 @@ async def test_the_oldest_tokens_make_room_for_new_ones(store: AccountStore) -> 
 
 async def test_tokens_of_an_old_password_do_not_cost_new_ones_their_place(store: AccountStore) -> None:
     await store.add("alice", "$hash")
-    await asyncio.gather(*(store.add_token("alice", bytes([n]) * 32, LATER) for n in range(MAX_TOKENS)))
+    await asyncio.gather(*(store.add_token("alice", bytes([n]) * 32, LATER, NOW) for n in range(MAX_TOKENS)))
     await store.set_password("alice", "$new")
-    await asyncio.gather(*(store.add_token("alice", bytes([n]) * 31, LATER) for n in range(MAX_TOKENS)))
+    await asyncio.gather(*(store.add_token("alice", bytes([n]) * 31, LATER, NOW) for n in range(MAX_TOKENS)))
     assert all([await store.find_token(bytes([n]) * 31, NOW) for n in range(MAX_TOKENS)])
 
 

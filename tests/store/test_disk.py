@@ -117,7 +117,7 @@ async def test_what_adds_is_refused_before_the_reserve_and_all_else_goes_on(smal
         lambda: messages.enqueue([Outgoing("host:1", "more", "text", b"{}", 0)], NOW),
         lambda: messages.remember([Remembered(b"k" * 16, b"d" * 16, b"r")], NOW),
         lambda: accounts.add("bob", "$hash"),
-        lambda: accounts.add_token("alice", b"t" * 32, NOW),
+        lambda: accounts.add_token("alice", b"t" * 32, NOW, NOW),
     ):
         began = time.monotonic()
         with pytest.raises(StorageFull):

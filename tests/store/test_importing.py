@@ -36,9 +36,9 @@ async def fill(path: Path) -> None:
     await accounts.open()
     for number, user in enumerate(USERS):
         await accounts.add(user, f"hash of {user}", ("admin",) if number == 0 else (), NOW - number)
-    await accounts.add_token("user03", b"3" * 32, NOW + 1000)
-    await accounts.add_token("user03", b"4" * 32, NOW + 1000)
-    await accounts.add_token("user03", b"5" * 32, NOW - 1000)
+    await accounts.add_token("user03", b"3" * 32, NOW + 1000, NOW)
+    await accounts.add_token("user03", b"4" * 32, NOW + 1000, NOW)
+    await accounts.add_token("user03", b"5" * 32, NOW - 1000, NOW)
     await accounts.close()
     await messages.open()
     for number in range(10):
@@ -130,6 +130,21 @@ async def test_everything_is_moved_and_the_source_stays_as_it_is(cluster: Cluste
     await check(cluster)
     assert cluster.path.read_bytes() == before
     assert [path.name for path in cluster.path.parent.glob("bester.db*")] == ["bester.db"]
+
+
+async def test_what_a_clock_years_ago_has_dated_keeps_the_rest_of_its_time(cluster: Cluster) -> None:
+    """The database's steady clock began where the system clock was wrong."""
+    years_s = 5 * 365 * 86_400.0
+    with closing(sqlite3.connect(cluster.path)) as source:
+        for table, column in ("letter", "expires"), ("token", "expires"), ("outgoing", "created"), ("once", "created"):
+            source.execute(f"UPDATE {table} SET {column} = {column} - ?", (years_s,))
+        source.execute("INSERT INTO clock VALUES (1, ?, ?, 0, '')", (NOW - years_s, NOW))
+        source.commit()
+    result = await cluster.move()
+    assert result == Imported(accounts=12, tokens=2, letters=30, waiting=8, dead=1, once=7, expired=1)
+    assert await cluster.ids("user00") == [f"d{number}" for number in range(10)]
+    assert await cluster.accounts.find_token(b"4" * 32, NOW) is not None
+    assert all(abs(row.created - (NOW - 50)) < 10 for row in await cluster.messages.list_queue())
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 7, 13, 16])

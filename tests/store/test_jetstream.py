@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.nats import NatsServer, free_ports, nats_cluster
 from bester.bus.connection import Bus
 from bester.bus.entering import BusOptions
 from bester.bus.headers import header
+from bester.clock import SteadyClock
 from bester.errors import BadConfiguration, Internal, MailboxFull, Overloaded, StorageFull
 from bester.store.jetstream import asking, writing
 from bester.store.jetstream.accounts import JetStreamAccounts
@@ -109,6 +111,27 @@ async def test_nats_removes_what_has_expired(stores: list[JetStreamMessages]) ->
             await asyncio.sleep(0.05)
     assert await ids(store) == ["long"]
     assert await store.expire_letters(NOW + 10**9, 100) == 0
+
+
+async def test_all_nodes_count_by_the_clock_of_nats(
+    stores: list[JetStreamMessages], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = time.time
+    now = []
+    for store, by_s in zip(stores, (-5e8, 5e8), strict=True):
+        with monkeypatch.context() as setting:
+            setting.setattr(time, "time", lambda by_s=by_s: real() + by_s)
+            clock = SteadyClock()
+            await store.resume_clock(clock)
+            now.append(clock.now() - real())
+            assert clock.recent_jump() is None
+    assert all(abs(one) < 5 for one in now)
+    assert [
+        record.getMessage().partition(" s off")[0] for record in caplog.records if record.name == "bester.clock"
+    ] == [
+        "this machine's system clock is -500000000",
+        "this machine's system clock is +500000000",
+    ]
 
 
 async def test_many_letters_are_counted_without_their_data(stores: list[JetStreamMessages]) -> None:

@@ -45,7 +45,7 @@ async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     if request.param == "sqlite":
 
         def make() -> ReceiptStore:
-            return SqliteReceipts(tmp_path / "receipts")
+            return SqliteReceipts(tmp_path / "receipts", time.time)
     else:
         nats: NatsServer = request.getfixturevalue("nats")
         bus = Bus(BusOptions((nats.url,)), "test")
@@ -84,9 +84,9 @@ async def test_what_was_given_is_found_the_newest_first(opening: Open) -> None:
     assert await kept(opening()) == ["2", "1"]
 
 
-async def test_rows_and_days_are_bounded(opening: Open) -> None:
+async def test_rows_are_bounded(opening: Open) -> None:
     store = opening()
-    store.add(lambda: [receipt("old", at=1.0), *(receipt(str(number)) for number in range(5))], 6, BOUNDS)
+    store.add(lambda: [receipt(str(number)) for number in range(5)], 5, BOUNDS)
     assert await kept(store) == ["4", "3", "2", "1", "0"]
     store.add(lambda: [receipt("5")], 1, Bounds(7, 2, 0))
     assert await kept(store) == ["5", "4"]
@@ -236,21 +236,49 @@ async def test_without_nats_they_are_lost_and_nobody_waits(
 async def test_they_are_kept_for_this_user_alone(tmp_path: Path) -> None:
     path = tmp_path / "receipts"
     for number in "12":
-        store = SqliteReceipts(path)
+        store = SqliteReceipts(path, time.time)
         store.open()
         store.add(lambda number=number: [receipt(number)], 1, BOUNDS)  # type: ignore[misc]
         await store.close()
-    store = SqliteReceipts(path)
+    store = SqliteReceipts(path, time.time)
     assert await kept(store) == ["2", "1"]
     await store.close()
     assert path.stat().st_mode & 0o777 == 0o600
     assert await kept(store) == []  # closed
 
 
+async def test_days_are_bounded_whatever_the_system_clock_says(tmp_path: Path) -> None:
+    clock = [1000.0]
+    store = SqliteReceipts(tmp_path / "receipts", lambda: clock[0])
+    for number, at in enumerate((1.0, 2.0**31)):
+        store.add(lambda number=number, at=at: [receipt(str(number), at=at)], 1, BOUNDS)  # type: ignore[misc]
+    assert await kept(store) == ["1", "0"]
+    clock[0] += 7 * 86_400 + 1
+    store.add(lambda: [receipt("2", at=1.0)], 1, BOUNDS)
+    assert await kept(store) == ["2"]
+    await store.close()
+
+
+async def test_a_file_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "receipts"
+    store = SqliteReceipts(path, time.time)
+    store.add(lambda: [receipt("1")], 1, BOUNDS)
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE receipts DROP COLUMN steady")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    store = SqliteReceipts(path, time.time)
+    store.add(lambda: [receipt("2")], 1, BOUNDS)
+    assert await kept(store) == ["2", "1"]
+    await store.close()
+    assert not list(tmp_path.glob("*.damaged-*"))
+
+
 @pytest.mark.parametrize("damage", ["garbage", "newer", "another table", "a page"])
 async def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "receipts"
-    store = SqliteReceipts(path)
+    store = SqliteReceipts(path, time.time)
     store.add(lambda: [receipt(str(number)) for number in range(1000)], 1000, BOUNDS)
     await store.close()
     if damage == "garbage":
@@ -264,7 +292,7 @@ async def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: str, caplog
         with sqlite3.connect(path) as connection:
             connection.execute("PRAGMA user_version = 99" if damage == "newer" else "DROP TABLE receipts")
         connection.close()
-    store = SqliteReceipts(path)
+    store = SqliteReceipts(path, time.time)
     with caplog.at_level(logging.WARNING):
         store.add(lambda: [receipt("new")], 1, BOUNDS)
         assert await kept(store) == ["new"]
@@ -275,12 +303,12 @@ async def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: str, caplog
 
 
 async def test_what_cannot_be_kept_is_counted(tmp_path: Path) -> None:
-    store = SqliteReceipts(tmp_path / "nowhere" / "receipts")
+    store = SqliteReceipts(tmp_path / "nowhere" / "receipts", time.time)
     store.add(lambda: [receipt("1")], 1, Bounds(7, 1000, 0))
     assert await kept(store) == []
     assert store.lost == 1
     await store.close()
-    store = SqliteReceipts(tmp_path / "receipts")
+    store = SqliteReceipts(tmp_path / "receipts", time.time)
     store.add(lambda: [receipt("1")], 1, Bounds(7, 1000, 2**62))  # what is free is for messages
     assert await kept(store) == []
     assert store.lost == 1
@@ -288,11 +316,11 @@ async def test_what_cannot_be_kept_is_counted(tmp_path: Path) -> None:
 
 
 KILLED = """
-import asyncio, sys
+import asyncio, sys, time
 from bester.store.receipts import SqliteReceipts
 from tests.store.test_receipts import BOUNDS, receipt
 async def main():
-    store = SqliteReceipts(sys.argv[1])
+    store = SqliteReceipts(sys.argv[1], time.time)
     number = 0
     while True:
         store.add(lambda: [receipt(str(number))], 1, BOUNDS)
@@ -316,7 +344,7 @@ async def test_a_killed_process_leaves_a_good_file(tmp_path: Path) -> None:
         while written < 20:
             written = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
-    store = SqliteReceipts(path)
+    store = SqliteReceipts(path, time.time)
     assert len(await store.find(limit=1000)) >= 20
     assert not list(tmp_path.glob("*.damaged-*"))
     await store.close()

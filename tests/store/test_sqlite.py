@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from bester.clock import SteadyClock
 from bester.errors import AccountExists, BadConfiguration, Internal, StorageFull
 from bester.store import database as module
 from bester.store import opening
@@ -159,7 +160,7 @@ async def test_what_was_written_is_there_after_reopening(tmp_path: Path) -> None
     store = SqliteAccounts(tmp_path / "bester.db")
     await store.open()
     await store.add("alice", "$hash", ("admin",), 5.0)
-    await store.add_token("alice", b"t" * 32, 100.0)
+    await store.add_token("alice", b"t" * 32, 100.0, 1.0)
     await store.close()
     again = SqliteAccounts(tmp_path / "bester.db")
     await again.open()
@@ -270,6 +271,15 @@ async def test_messages_of_version_2_are_kept(tmp_path: Path) -> None:
     assert await messages.recall(key) == Remembered(key, bytes(reversed(key)), b"report")
     await messages.deposit([Letter("alice", "new", "text", b"{}")], BOUNDS, 1.0)
     assert [letter.position for letter in await messages.read_mailbox("alice", 7, 10, 1000, 1.0)] == [8]
+    await messages.close()
+
+
+async def test_the_clock_of_version_3_goes_on(tmp_path: Path) -> None:
+    messages = SqliteMessages(thaw(3, tmp_path))
+    await messages.open()
+    clock = SteadyClock(wall=lambda: 1010.0, elapsed=lambda: 7.0)
+    await messages.resume_clock(clock)
+    assert clock.now() == 50.0
     await messages.close()
 
 

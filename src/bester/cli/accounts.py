@@ -6,11 +6,11 @@ Straight to the store, so that accounts can be made before the first start; by t
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from bester.cli.output import BAD, NO_CONNECTION, fail
+from bester.clock import wall_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,7 +140,7 @@ class _Stored:
         roles = (ADMIN,) if admin else ()
 
         async def work(store: AccountStore) -> None:
-            await store.add(canonical, await _hashed(password), roles, time.time())
+            await store.add(canonical, await _hashed(password), roles, wall_time())
 
         self._run(work)
         return canonical

@@ -11,6 +11,7 @@ import typer
 
 from bester.cli.output import BAD, fail, say, say_json
 from bester.cli.settings import ConfigOption, JsonOption, load_config
+from bester.clock import wall_time
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +99,7 @@ def _show(path: Path, json: bool) -> None:
     except x509.ExtensionNotFound:
         names = []
     both = fingerprints(found)
-    expired = found.not_valid_after_utc <= datetime.datetime.now(datetime.UTC)
+    expired = found.not_valid_after_utc <= datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
     shown = {
         "names": names,
         "subject": found.subject.rfc4514_string(),
@@ -135,7 +136,7 @@ def make_certificate(name: str, key: Any = None, days: int = VALID_DAYS) -> tupl
     own_hash = isinstance(key, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey))
     public = key.public_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:_MAX_COMMON_NAME])])
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
     usage = x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,

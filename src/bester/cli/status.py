@@ -16,6 +16,7 @@ from bester.cli.settings import (
     run_control,
     warn_of_missing,
 )
+from bester.clock import wall_time
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -177,7 +178,7 @@ def _problems(rows: list[dict[str, Any]]) -> Table:
     table = _table("problems", "what", "which", "since", "detail", *(["node"] if with_nodes else []))
     for row in rows:
         since = row.get("since")
-        when = f"{_duration(max(0, int(time.time() - since)))} ago" if since else ""
+        when = f"{_duration(max(0, int(wall_time() - since)))} ago" if since else ""
         node = [row.get("node", "")] if with_nodes else []
         table.add_row(*(safe(str(cell)) for cell in (row["what"], row["name"], when, row["detail"], *node)))
     return table

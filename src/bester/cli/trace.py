@@ -10,6 +10,7 @@ import typer
 
 from bester.cli.output import BAD, USAGE, fail, quiet_pipe, say, say_json, say_table
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
+from bester.clock import wall_time
 
 SinceOption = Annotated[
     str | None,
@@ -81,7 +82,7 @@ def begin(age: str | None) -> float:
     match = _AGE.fullmatch(age)
     if match is None:
         fail(f"--since {age}: wanted is a number with s, m, h or d", USAGE)
-    return time.time() - float(match[1]) * _UNITS_S[match[2]]
+    return wall_time() - float(match[1]) * _UNITS_S[match[2]]
 
 
 def show(row: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from bester.clock import wall_time
 from bester.config.checks import Finding
 from bester.config.model import Config
 from bester.config.problems import KeyPath, Problem, dotted, shown
@@ -67,7 +68,7 @@ def _out_of_time(path: KeyPath, file: Path) -> Iterator[str]:
         found = x509.load_pem_x509_certificate(file.read_bytes())
     except (OSError, ValueError):  # told where the server cannot start without it
         return
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
     if found.not_valid_after_utc <= now:
         yield f"{dotted(path)}: {shown(str(file))} expired on {found.not_valid_after_utc:%Y-%m-%d}; renew it"
     elif found.not_valid_before_utc > now:

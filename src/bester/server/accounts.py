@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
+from bester.clock import wall_time
 from bester.core.buckets import Buckets
 from bester.core.endpoints import Session
 from bester.core.throttle import Throttle
@@ -112,7 +112,7 @@ class AccountService:
             BadConfiguration: the store cannot be used.
         """
         await self.store.open()
-        await self.store.purge_tokens(time.time())
+        await self.store.purge_tokens(self.hall.steady.now())
 
     async def close(self) -> None:
         self._attempts.close()
@@ -187,7 +187,7 @@ class AccountService:
         key = name[:64]
         login.username = _canonical(name)
         async with self._attempts.turn(remote.address, key, cheap=True):
-            stored = await self.store.find_token(token_hash(token), time.time())
+            stored = await self.store.find_token(token_hash(token), self.hall.steady.now())
             if stored is None or stored.username != login.username:
                 self._throttle.failed(remote.address, key, self.hall.clock())
                 raise AuthenticationFailed("unknown account or wrong or expired token")
@@ -224,7 +224,7 @@ class AccountService:
             account, token = doubted
             try:
                 if token is not None:
-                    found = await self.store.find_token(token_hash(token), time.time())
+                    found = await self.store.find_token(token_hash(token), self.hall.steady.now())
                 else:
                     found = await self.store.find(account.username)
             except BesterError as error:
@@ -250,8 +250,8 @@ class AccountService:
     async def new_token(self, name: str) -> str:
         """Returns a token that stands in for the account's password, for ``limits.tokenDays``."""
         token, hashed = new_token()
-        lifetime_s = self.hall.config.limits.token_days * 86_400
-        await self.store.add_token(name, hashed, time.time() + lifetime_s)
+        lifetime_s, now = self.hall.config.limits.token_days * 86_400, self.hall.steady.now()
+        await self.store.add_token(name, hashed, now + lifetime_s, now)
         return token
 
     async def end_token(self, session: Session) -> None:
@@ -292,7 +292,7 @@ class AccountService:
         return (await self._make(name, password, roles)).username
 
     async def _make(self, name: str, password: str, roles: tuple[str, ...] = (), *, address: str = OPERATOR) -> Account:
-        account = Account(username(name), roles, time.time())
+        account = Account(username(name), roles, wall_time())
         async with self._changing(account.username):
             if await self.store.find(account.username) is not None:
                 raise AccountExists

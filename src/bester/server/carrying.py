@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from bester.clock import elapsed
 from bester.core.drops import Drop
 from bester.core.work import Forward
 from bester.errors import BesterError, Internal, NotAllowed, Overloaded, ServerRefused, ServerUnreachable
@@ -75,7 +76,7 @@ class Carrying(Turns):
     def pump(self) -> None:
         """Gives the carrier what it takes."""
         carrier = self.carrier
-        if self.turning or self.stopping or (carrier is not None and self.loop.time() >= self.good_until):
+        if self.turning or self.stopping or (carrier is not None and elapsed() >= self.good_until):
             return
         fresh = self.fresh
         if isinstance(carrier, ClassicCarrier) and not self.in_flight and not self._is_classic():

@@ -42,6 +42,7 @@ from bester.server.settings import (
     type_rules,
 )
 from bester.server.supervisor import Supervisor
+from bester.server.timekeeping import Timekeeping
 from bester.server.tracing import Tracing
 
 log = logging.getLogger("bester.server")
@@ -107,8 +108,9 @@ class Server:
         hall.mailboxes = Mailboxes(hall, hall.messages)
         hall.classic = ClassicCalls(hall)
         hall.forwarding = Forwarding(hall)
-        hall.receipts = Receipts(hall, make_receipts(config, self._bus, name))
+        hall.receipts = Receipts(hall, make_receipts(config, hall.steady.now, self._bus, name))
         hall.supervisor = Supervisor(hall)
+        hall.timekeeping = Timekeeping(hall)
         hall.sampler = Sampler(hall)
         self._read = read
         self._shared = shared
@@ -164,8 +166,9 @@ class Server:
         if self._bus is not None and hall.nodes is not None:
             await self._bus.open()
             await hall.nodes.open()
-        await hall.accounts.open()
         await hall.messages.open()
+        await hall.timekeeping.open()
+        await hall.accounts.open()
         if hall.nodes is not None:
             await hall.nodes.holding.open()
         hall.receipts.open()
@@ -361,6 +364,7 @@ class Server:
         await hall.end_tasks()
         await hall.all_closed(timeout_s=1.0)
         await hall.accounts.close()
+        await hall.timekeeping.close()
         await hall.messages.close()
         if hall.nodes is not None:
             await hall.nodes.holding.close()

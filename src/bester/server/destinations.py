@@ -20,9 +20,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from typing import TYPE_CHECKING
 
+from bester.clock import elapsed
 from bester.errors import BesterError, Internal, ServerUnreachable, ShuttingDown
 from bester.server.carrying import Carrying
 from bester.server.classic_peers import ClassicCarrier
@@ -98,7 +98,7 @@ class Destination(Carrying):
 
     async def _step(self) -> bool:
         """Waits for what comes next, or does it; returns whether there is more."""
-        if self.carrier is not None and self.loop.time() >= self.good_until:
+        if self.carrier is not None and elapsed() >= self.good_until:
             self.lease_ended()
         if self.turning:
             await self._signal()
@@ -193,7 +193,9 @@ class Destination(Carrying):
                 await self.outbox.written()
             spilled = self.spilled
             try:
-                page = await self.hall.messages.read_outbox(self.key, self.read_to, PAGE, PAGE_BYTES, time.time())
+                page = await self.hall.messages.read_outbox(
+                    self.key, self.read_to, PAGE, PAGE_BYTES, self.hall.steady.now()
+                )
             except BesterError as error:
                 about = {"server": self.key}
                 log.error("the outbox for %s cannot be read: %s", self.key, error.inside, extra=about)
@@ -230,9 +232,7 @@ class Destination(Carrying):
 
     def _goes_on(self, carrier: Carrier, turns: int) -> bool:
         """Whether nothing went wrong meanwhile."""
-        return (
-            self.carrier is carrier and self.turns == turns and not self.stopping and self.loop.time() < self.good_until
-        )
+        return self.carrier is carrier and self.turns == turns and not self.stopping and elapsed() < self.good_until
 
     async def _expect_aside(self) -> None:
         """Finds out when those that stepped aside are due."""
@@ -242,7 +242,7 @@ class Destination(Carrying):
             return
         due = [row.next_try for row in aside if row.next_try > 0 and row.position not in self.rows]
         if due:
-            self._set_aside(max(0.0, min(due) - time.time()))
+            self._set_aside(max(0.0, min(due) - self.hall.steady.now()))
 
     def _set_aside(self, seconds: float) -> None:
         if self._aside is not None:

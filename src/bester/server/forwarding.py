@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -213,7 +212,7 @@ class Forwarding:
             await asyncio.sleep(min(GIVE_UP_EVERY_S, max(0.1, retry_for_s / 10)))
             why = f"gave up after {_duration(retry_for_s)}"
             try:
-                before = time.time() - retry_for_s
+                before = self.hall.steady.now() - retry_for_s
                 for key in self._own():
                     while count := await self.hall.messages.give_up_before(before, why, GIVE_UP_AT_ONCE, key):
                         self.hall.exchange.counters.drops.count(Drop.OUTGOING_EXPIRED, count)

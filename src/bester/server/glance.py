@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from bester import __version__
+from bester.clock import wall_time
 from bester.server import views
 from bester.server.sampling import disk, served
 
@@ -28,7 +28,7 @@ def glance(hall: Hall) -> dict[str, Any]:
             "name": hall.config.server.name,
             "version": __version__,
             "pid": os.getpid(),
-            "uptime": round(time.time() - hall.started, 1),
+            "uptime": round(hall.uptime_s, 1),
             "listeners": hall.listener_urls,
             "draining": exchange.draining or hall.stop_asked.is_set(),
         },
@@ -71,7 +71,7 @@ def online(hall: Hall) -> int:
 
 def serving(hall: Hall) -> list[dict[str, Any]]:
     """Those that serve types: each attached process, and each type's classic handler."""
-    ahead_s = time.time() - hall.clock()
+    ahead_s = wall_time() - hall.clock()
     types = hall.exchange.types
     rows: list[dict[str, Any]] = []
     for handler in hall.exchange.handlers:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from bester.clock import SteadyClock, elapsed, wall_time
 from bester.core.drops import Drop
 from bester.core.exchange import Exchange
 from bester.core.traces import SHARED_DIGITS, Traces
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from bester.server.receipts import Receipts
     from bester.server.sampling import Sampler
     from bester.server.supervisor import Supervisor
+    from bester.server.timekeeping import Timekeeping
     from bester.server.tracing import Tracing
     from bester.store.ports import MessageStore
 
@@ -73,6 +75,7 @@ class Hall:
     receipts: Receipts
     sampler: Sampler
     supervisor: Supervisor
+    timekeeping: Timekeeping
     nodes: Nodes | None = None
     """The other nodes of this server, where it is a cluster."""
     watch: Watch
@@ -87,7 +90,10 @@ class Hall:
         self.tracing: Tracing | None = None
         """Makes spans, where that is configured."""
         self.clock: Callable[[], float] = time.monotonic
-        self.started = time.time()
+        self.steady = SteadyClock()
+        """By which everything ends that outlives a restart."""
+        self.started = wall_time()
+        self._began = elapsed()
         self.counts = Counts()
         self.connections: set[Connection] = set()
         self.incomplete: set[Connection] = set()
@@ -114,6 +120,11 @@ class Hall:
         """What someone waits for, looked at after each batch; only while the server stops."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+
+    @property
+    def uptime_s(self) -> float:
+        """For how long this process serves."""
+        return elapsed() - self._began
 
     def stop_soon(self) -> None:
         """Asks for the server's end; what is under way is finished first."""
@@ -224,6 +235,7 @@ class Hall:
         self.gate.sweep(now)
         self.mailboxes.sweep(now)
         self.receipts.sweep(now)
+        self.timekeeping.sweep()
         if self.nodes is not None:
             self.nodes.sweep(now)
         if self.tracing is not None:

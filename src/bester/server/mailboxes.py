@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
@@ -203,7 +202,7 @@ class Mailboxes:
         if letters:
             reach("mailbox.storing")
             try:
-                full = await self.store.deposit(letters, self.bounds, time.time())
+                full = await self.store.deposit(letters, self.bounds, self.hall.steady.now())
                 failures = {id(delivery): one for delivery, one in zip(kept, full, strict=True)}
             except Exception as error:
                 failures = dict.fromkeys(map(id, kept), self._failed("mailboxes cannot be written", error))
@@ -248,7 +247,7 @@ class Mailboxes:
         exchange = self.hall.exchange
         try:
             letters = await self.store.read_mailbox(
-                session.username, effect.after, effect.limit, effect.max_bytes, time.time()
+                session.username, effect.after, effect.limit, effect.max_bytes, self.hall.steady.now()
             )
         except Exception as error:
             self._failed(f"the mailbox of {session.username!a} cannot be read", error)
@@ -300,7 +299,7 @@ class Mailboxes:
         effects, self._remembers = self._remembers, []
         records = [Remembered(effect.record.key, effect.record.digest, effect.report) for effect in effects]
         try:
-            await self.store.remember(records, time.time())
+            await self.store.remember(records, self.hall.steady.now())
         except Exception as error:
             # What was stored is stored; a repeat would be handled again, and told from the first by its delivery ids.
             self._failed(f"{len(records)} messages will not be remembered after a restart", error)
@@ -322,7 +321,7 @@ class Mailboxes:
             self.hall.spawn(self._expire())
 
     async def _expire(self) -> None:
-        now = time.time()
+        now = self.hall.steady.now()
         try:
             removed = _EXPIRY_STEP
             while removed == _EXPIRY_STEP:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -249,7 +248,7 @@ class Outbox:
                 Outgoing(destination, item.message_id, item.type, bytes(item.data), item.hops, item.trace)
                 for destination, item, _ in entries
             ]
-            positions = await self.hall.messages.enqueue(messages, time.time())
+            positions = await self.hall.messages.enqueue(messages, self.hall.steady.now())
         except BesterError as error:
             failure = error
             log.error("%d messages could not be put into the outbox: %s", len(entries), error.inside)

@@ -10,12 +10,12 @@ import asyncio
 import datetime
 import logging
 import re
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from bester import __version__
+from bester.clock import wall_time
 from bester.errors import BesterError
 from bester.server.sampling import disk
 from bester.timeouts import within
@@ -30,6 +30,7 @@ log = logging.getLogger("bester.problems")
 KINDS = (
     "bus",
     "certificate",
+    "clock",
     "deadLetters",
     "descriptors",
     "disk",
@@ -132,7 +133,7 @@ async def find(hall: Hall) -> list[Problem]:
 def own(hall: Hall) -> list[Problem]:
     """Returns those of this process and its machine."""
     here = _disk(hall) if hall.nodes is None else _bus(hall.nodes) + _releases(hall.nodes)
-    return _certificates(hall) + here + _descriptors(hall) + _loop(hall) + _handlers(hall)
+    return _certificates(hall) + _clock(hall) + here + _descriptors(hall) + _loop(hall) + _handlers(hall)
 
 
 async def kept(hall: Hall) -> list[Problem]:
@@ -145,7 +146,7 @@ async def kept(hall: Hall) -> list[Problem]:
 
 
 def _certificates(hall: Hall) -> list[Problem]:
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
     found: list[Problem] = []
     for expiry in [*hall.forwarding.trust.expiries(), *hall.more_expiries]:
         days = (expiry.at - now).days
@@ -154,6 +155,14 @@ def _certificates(hall: Hall) -> list[Problem]:
             row: Problem = {"what": "certificate", "name": expiry.what, "detail": detail}
             found.append(row | ({"since": expiry.at.timestamp()} if days < 0 else {}))
     return found
+
+
+def _clock(hall: Hall) -> list[Problem]:
+    """The system clock was set a while ago; what is shown of earlier times is not to be trusted."""
+    jump = hall.steady.recent_jump()
+    if jump is None:
+        return []
+    return [{"what": "clock", "name": jump.direction, "detail": str(jump), "since": hall.steady.shown(jump.at)}]
 
 
 def _disk(hall: Hall) -> list[Problem]:
@@ -237,10 +246,16 @@ def _queues(hall: Hall, sizes: list[QueueSize]) -> list[Problem]:
         reasons = []
         if size.waiting > NEARLY_FULL * most:
             reasons.append(f"{size.waiting} of at most {most} messages wait")
-        if size.oldest and time.time() - size.oldest > OLD_S:
-            reasons.append(f"the oldest message waits for {(time.time() - size.oldest) / 3600:.0f} h")
+        waits_s = hall.steady.now() - size.oldest if size.oldest else 0.0
+        if waits_s > OLD_S:
+            reasons.append(f"the oldest message waits for {waits_s / 3600:.0f} h")
         if reasons:
-            row = {"what": "queue", "name": size.destination, "detail": "; ".join(reasons), "since": size.oldest}
+            row = {
+                "what": "queue",
+                "name": size.destination,
+                "detail": "; ".join(reasons),
+                "since": hall.steady.shown(size.oldest),
+            }
             found.append(row)
         if size.dead:
             detail = f"{size.dead} messages were given up"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +30,7 @@ async def listed(hall: Hall, server: str | None, dead: bool | None, after: int, 
     if not 1 <= limit <= MAX_LISTED:
         raise BadArguments(f"limit must be from 1 to {MAX_LISTED}")
     key = None if server is None else _key(server)
-    return [views.queued(row) for row in await hall.messages.list_queue(key, dead, _id(after), limit)]
+    return [views.queued(hall, row) for row in await hall.messages.list_queue(key, dead, _id(after), limit)]
 
 
 async def shown(hall: Hall, id: int) -> dict[str, Any]:
@@ -44,7 +43,7 @@ async def shown(hall: Hall, id: int) -> dict[str, Any]:
     if row is None:
         raise BadArguments(f"no message {id} in the outbox")
     data = row.message.data
-    return views.queued(row) | {
+    return views.queued(hall, row) | {
         "hops": row.message.hops,
         "traceparent": row.message.trace or None,
         "data": data[:MAX_SHOWN].decode(errors="replace"),
@@ -68,7 +67,7 @@ async def retry(hall: Hall, ids: list[int] | None, server: str | None, every: bo
     async for page in _pages(hall, ids, server, None):
         keys.update(row.message.destination for row in page)
         known.update(row.position for row in page if ids is not None)
-        count += await hall.messages.revive([row.position for row in page], time.time())
+        count += await hall.messages.revive([row.position for row in page], hall.steady.now())
     await hall.forwarding.changed(keys)
     return _told(count, ids, known)
 

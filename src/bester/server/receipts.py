@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw, Struct
 
+from bester.clock import wall_time
 from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.receipts import MAX_NAMES, Entry
 from bester.core.traces import Traces
@@ -124,7 +124,7 @@ class Receipts:
         self.recorded += len(entries)
         bounds = bounds_of(self.hall.config)
         traces = self.hall.exchange.traces
-        began = time.time() - self.hall.clock()
+        began = wall_time() - self.hall.clock()
         self.store.add(lambda: [_receipt(entry, traces, began) for entry in entries], len(entries), bounds)
 
     async def close(self) -> None:
@@ -170,7 +170,7 @@ class Receipts:
 
     async def why(self, since: float | None) -> dict[str, Any]:
         """Returns the failures since then (seconds since 1970; None: in the last hour) by their causes."""
-        since = time.time() - WHY_S if since is None else since
+        since = wall_time() - WHY_S if since is None else since
         found = await self.store.causes(since)
         causes = [
             {

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from bester.clock import wall_time
 from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.work import Request
 
@@ -150,7 +150,7 @@ class Sampler:
         rates = [self.rates[name] for name in ("good", "bad", "deliveries", "pushes")]
         lag_ms = round(1000 * self.lag_s, 1)
         sessions = exchange.presence.session_count
-        self.history.append([round(time.time(), 1), *rates, self.mean_ms, lag_ms, sessions, exchange.under_way])
+        self.history.append([round(wall_time(), 1), *rates, self.mean_ms, lag_ms, sessions, exchange.under_way])
 
     def _counted(self) -> dict[str, int]:
         counters, counts = self.hall.exchange.counters, self.hall.counts
@@ -212,7 +212,7 @@ class Sampler:
             return  # an answer that turned out to be a failure is one movement
         took_s = max(0.0, self.hall.exchange.now - since)
         self._latencies.append(took_s)
-        self._movements.append((request, time.time(), took_s))
+        self._movements.append((request, wall_time(), took_s))
         if len(self._movements) >= MAX_MOVEMENTS:
             self._uncover()
 

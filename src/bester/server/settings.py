@@ -173,15 +173,18 @@ async def open_bus(config: Config, what: str) -> AsyncIterator[Bus]:
         await bus.close()
 
 
-def make_receipts(config: Config, bus: Bus | None = None, node: str = "") -> ReceiptStore:
-    """Returns what keeps receipts, not yet opened: a file of this server's, or a stream that its nodes share."""
+def make_receipts(config: Config, now: Callable[[], float], bus: Bus | None = None, node: str = "") -> ReceiptStore:
+    """Returns what keeps receipts, not yet opened: a file of this server's, or a stream that its nodes share.
+
+    ``now`` is the steady clock by which the file's receipts grow old.
+    """
     if bus is not None and config.cluster is not None:
         from bester.store.jetstream.names import Names
         from bester.store.jetstream.receipts import JetStreamReceipts
 
         names, replicas = Names(config.server.name), config.cluster.replicas
         return JetStreamReceipts(bus, names, node, bounds_of(config), replicas)
-    return SqliteReceipts(config.storage.receipts)
+    return SqliteReceipts(config.storage.receipts, now)
 
 
 def _database(config: Config, on_lost: Callable[[BaseException], None] | None) -> Database:

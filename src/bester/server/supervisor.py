@@ -14,12 +14,12 @@ import random
 import signal
 import socket
 import stat
-import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bester.clock import wall_time
 from bester.errors import BadArguments, SessionEnded
 from bester.server import settings
 from bester.server.guardian import Guardian
@@ -332,7 +332,7 @@ class _Kept:
                 return
             text = line.decode(errors="replace").rstrip()
             shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-            self.output.append((round(time.time(), 3), shown))
+            self.output.append((round(wall_time(), 3), shown))
             log.info("type %s: %s", ascii(self.type), shown, extra={"type": self.type})
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 import secrets
-import time
 from typing import TYPE_CHECKING
 
+from bester.clock import wall_time
 from bester.core.endpoints import Endpoint
 from bester.core.route import Trail
 from bester.core.spans import Spans, Traced
@@ -121,7 +121,7 @@ class Tracing:
         ended, self._traced.ended = self._traced.ended, []
         if ended:
             count = sum(one.size for one in ended)
-            self._exporter.put(ended, count, time.time() - self.hall.clock())
+            self._exporter.put(ended, count, wall_time() - self.hall.clock())
         self._share()
 
     def _share(self) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -47,7 +46,7 @@ class Turns:
         self.next_try = 0.0
         """When it may be dialled again, in the loop's time."""
         self.good_until = math.inf if self.hall.nodes is None else 0.0
-        """Until when the carrier may be given anything, in the loop's time: with other nodes, as long as the lease."""
+        """Until when the carrier may be given anything, by `elapsed`: with other nodes, as long as the lease."""
         self.loop = asyncio.get_running_loop()
         self.fresh: deque[Item] = deque()
         self.fresh_bytes = 0
@@ -166,7 +165,7 @@ class Turns:
         if tries >= TRIES:
             federation = self.hall.config.federation
             pause_s = min(federation.retry_max, federation.retry_min * 2 ** min(tries, 30))
-            next_try = time.time() + pause_s * random.uniform(0.75, 1.25)
+            next_try = self.hall.steady.now() + pause_s * random.uniform(0.75, 1.25)
         self.outbox.failed(item.position, next_try, item.failure)
 
     # -- to disk -------------------------------------------------------------------------------------------------

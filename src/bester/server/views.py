@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -203,7 +202,7 @@ def servers_now(hall: Hall, queues: list[QueueSize]) -> list[dict[str, Any]]:
     return rows
 
 
-def queued(row: Queued) -> dict[str, Any]:
+def queued(hall: Hall, row: Queued) -> dict[str, Any]:
     """One message of the outbox, without its data."""
     message = row.message
     return {
@@ -212,9 +211,9 @@ def queued(row: Queued) -> dict[str, Any]:
         "type": message.type,
         "messageId": message.message_id,
         "bytes": len(message.data),
-        "created": row.created,
+        "created": round(hall.steady.shown(row.created), 3),
         "tries": row.tries,
-        "nextTry": row.next_try or None,
+        "nextTry": round(hall.steady.shown(row.next_try), 3) if row.next_try else None,
         "dead": row.dead,
         "lastError": row.last_error or None,
     }
@@ -303,7 +302,7 @@ def process(hall: Hall) -> dict[str, Any]:
         "version": __version__,
         "identity": identity(hall),
         "pid": os.getpid(),
-        "uptime": round(time.time() - hall.started, 1),
+        "uptime": round(hall.uptime_s, 1),
         "listeners": hall.listener_urls,
         "loop": {"worstLagMs": round(1000 * hall.sampler.worst_lag_s, 1)},
     }

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 import msgspec
 
 from bester.bus.connection import Bus
+from bester.clock import JUMP_S, Kept, SteadyClock
 from bester.errors import AccountExists, BadConfiguration
 from bester.store.jetstream.accounts import JetStreamAccounts
 from bester.store.jetstream.divided import Keeping
@@ -141,6 +141,11 @@ class Source:
             raise BadConfiguration(f"the database {self.path} cannot be read: {error}") from error
         return found
 
+    def kept_time(self) -> Kept | None:
+        """Returns what its server's clock said at the end."""
+        found = self.rows("SELECT steady, wall, elapsed, boot FROM clock")
+        return Kept(*found[0]) if found else None
+
     def count(self, table: str) -> int:
         """Returns how many rows a table has."""
         return int(self.rows(f"SELECT count(*) FROM {table}")[0][0])
@@ -231,6 +236,10 @@ class Import:
         digest = blake2b(str(source.path.resolve()).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         self._subject = names.subject("import", digest)
         self._on_progress = on_progress
+        self._now = 0.0
+        """By the database's clock."""
+        self._shift_s = 0.0
+        """By how much the cluster's clock is ahead of that."""
 
     async def run(self) -> Imported:
         """Moves everything that an earlier run has not; what it has moved is kept, should it break.
@@ -241,6 +250,7 @@ class Import:
         for store in (self._accounts, self._messages, self._marks):
             await store.open()
         try:
+            await self._set_clocks()
             await self._move(_ACCOUNTS, self._put_accounts)
             await self._move(_LETTERS, self._put_letters)
             await self._move(_OUTGOING, self._put_outgoing)
@@ -250,6 +260,14 @@ class Import:
             await self._messages.close()
             self._marks.close()
         return self.result
+
+    async def _set_clocks(self) -> None:
+        clock = SteadyClock()
+        clock.resume(self._source.kept_time())
+        self._now = clock.now()
+        await self._messages.resume_clock(clock)
+        shift_s = clock.now() - self._now
+        self._shift_s = shift_s if abs(shift_s) > JUMP_S else 0.0
 
     async def _move(self, kind: _Kind, put: Callable[[list[Row]], Any]) -> None:
         subject = f"{self._subject}.{kind.table}"
@@ -285,20 +303,20 @@ class Import:
         self.result.accounts += 1
         tokens = self._source.rows(
             "SELECT token_hash, expires FROM token WHERE username = ? AND expires > ? ORDER BY number",
-            (username, time.time()),
+            (username, self._now),
         )
         for token_hash, expires in tokens:
-            await self._accounts.add_token(username, token_hash, expires)
+            await self._accounts.add_token(username, token_hash, expires + self._shift_s, self._now + self._shift_s)
             self.result.tokens += 1
 
     async def _put_letters(self, page: list[Row]) -> None:
-        now = time.time()
+        now = self._now
         letters: list[tuple[Letter, float]] = []
         for _, username, delivery_id, expires, type, data in page:
             self._check_size(len(data))
             if expires > now:
-                letters.append((Letter(username, delivery_id, type, data), expires))
-        await self._messages.restore_letters(letters, now)
+                letters.append((Letter(username, delivery_id, type, data), expires + self._shift_s))
+        await self._messages.restore_letters(letters, now + self._shift_s)
         self.result.letters += len(letters)
         self.result.expired += len(page) - len(letters)
 
@@ -308,6 +326,8 @@ class Import:
             trace, type, data = rest
             self._check_size(len(data))
             message = Outgoing(destination, message_id, type, data, hops, trace)
+            created += self._shift_s
+            next_try += self._shift_s if next_try else 0.0
             rows.append(Queued(position, message, created, tries, next_try, last_error, bool(dead)))
         await self._messages.restore_outbox(rows)
         dead_ones = sum(row.dead for row in rows)
@@ -315,7 +335,7 @@ class Import:
         self.result.waiting += len(rows) - dead_ones
 
     async def _put_once(self, page: list[Row]) -> None:
-        records = [(Remembered(key, digest, report), created) for created, key, digest, report in page]
+        records = [(Remembered(key, digest, report), created + self._shift_s) for created, key, digest, report in page]
         await asyncio.gather(*(self._messages.remember([record], created) for record, created in records))
         self.result.once += len(records)
 

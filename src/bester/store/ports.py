@@ -1,7 +1,8 @@
 """What the server asks of a store; each driver implements it, and passes the same tests.
 
-Usernames are canonical already (``bester.protocol.names``), times are seconds since 1970. Every method can raise
-``Internal`` when the store cannot be reached, and a cancelled call may or may not have had its effect.
+Usernames are canonical already (``bester.protocol.names``). Times are seconds of the server's steady clock
+(``bester.clock``); only when an account was created is shown to people, and goes by the system clock. Every method can
+raise ``Internal`` when the store cannot be reached, and a cancelled call may or may not have had its effect.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Protocol
 
 import msgspec
 
+from bester.clock import SteadyClock
 from bester.errors import MailboxFull
 
 MAX_TOKENS = 100
@@ -93,7 +95,7 @@ class AccountStore(Protocol):
     async def count(self) -> int:
         """Returns how many accounts there are."""
 
-    async def add_token(self, username: str, token_hash: bytes, expires: float) -> None:
+    async def add_token(self, username: str, token_hash: bytes, expires: float, now: float) -> None:
         """Adds a token that is good until it expires, and ends the account's oldest beyond :data:`MAX_TOKENS`.
 
         Raises:
@@ -220,6 +222,14 @@ class MessageStore(Protocol):
 
     async def close(self) -> None:
         """Finishes what was asked for and lets go; the second time it does nothing."""
+
+    # time
+
+    async def resume_clock(self, clock: SteadyClock) -> None:
+        """Lets the clock that lifetimes are counted by go on from where it was; called once, after :meth:`open`."""
+
+    async def keep_clock(self, clock: SteadyClock) -> None:
+        """Keeps what the clock says, for the next start."""
 
     # mailboxes
 

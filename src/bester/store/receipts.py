@@ -22,7 +22,7 @@ from bester.store.opening import open_file
 
 log = logging.getLogger("bester.receipts")
 
-VERSION = 1
+VERSION = 2
 MAX_PENDING = 5
 """Batches that may wait for the disk; what comes beyond is dropped."""
 PRUNE_EVERY_S = 60.0
@@ -30,7 +30,7 @@ _PRUNE_STEP = 5000
 _SCHEMA = """
 CREATE TABLE receipts (
     position INTEGER PRIMARY KEY,
-    at REAL NOT NULL,
+    at REAL NOT NULL, -- by the system clock
     trace TEXT NOT NULL,
     sender TEXT NOT NULL,
     type TEXT NOT NULL,
@@ -39,9 +39,11 @@ CREATE TABLE receipts (
     error TEXT NOT NULL,
     ms REAL NOT NULL,
     recipients TEXT NOT NULL,
-    route TEXT NOT NULL
+    route TEXT NOT NULL,
+    steady REAL NOT NULL DEFAULT 0 -- when it was kept, by the clock that says how long
 )
 """
+_FROM_1 = ("ALTER TABLE receipts ADD COLUMN steady REAL NOT NULL DEFAULT 0", "UPDATE receipts SET steady = at")
 # No index: each would cost as much as the row, for all of them; those who ask can wait the moment that a look takes.
 
 T = TypeVar("T")
@@ -156,10 +158,16 @@ class ReceiptStore(Protocol):
 
 
 class SqliteReceipts:
-    """Keeps them in an SQLite file."""
+    """Keeps them in an SQLite file.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    Args:
+        path: the file.
+        now: the server's steady clock, which says what is too old.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], now: Callable[[], float]) -> None:
         self.path = os.fspath(path)
+        self._now = now
         self.lost = 0
         self.expired = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bester-receipts")
@@ -252,15 +260,21 @@ class SqliteReceipts:
             if crashed and (told := connection.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
                 raise _Damaged(str(told[0]))
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, VERSION):
+            if not 0 <= version <= VERSION:
                 raise _Damaged(f"it has version {version} of the schema, and this Bester knows {VERSION}")
             if version == 0:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(_SCHEMA)
                 connection.execute(f"PRAGMA user_version = {VERSION}")
                 connection.execute("COMMIT")
+            elif version == 1:
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in _FROM_1:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+                connection.execute("COMMIT")
             try:
-                connection.execute(f"SELECT {', '.join(_COLUMNS)} FROM receipts LIMIT 1").fetchone()
+                connection.execute(f"SELECT steady, {', '.join(_COLUMNS)} FROM receipts LIMIT 1").fetchone()
             except sqlite3.OperationalError as error:
                 raise _Damaged(str(error)) from error
         except BaseException:
@@ -290,9 +304,10 @@ class SqliteReceipts:
             self.lost += count
 
     def _insert(self, connection: sqlite3.Connection, receipts: Sequence[Receipt], bounds: Bounds) -> list[bool]:
-        names = ", ".join(_COLUMNS)
-        marks = ", ".join("?" * len(_COLUMNS))
-        rows = [receipt[: len(_COLUMNS)] for receipt in receipts]
+        now = self._now()
+        names = ", ".join((*_COLUMNS, "steady"))
+        marks = ", ".join("?" * (len(_COLUMNS) + 1))
+        rows = [(*receipt[: len(_COLUMNS)], now) for receipt in receipts]
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(f"INSERT INTO receipts ({names}) VALUES ({marks})", rows)
         removed = connection.execute(
@@ -300,7 +315,6 @@ class SqliteReceipts:
         ).rowcount
         connection.execute("COMMIT")
         self.expired += removed
-        now = time.time()
         if now >= self._pruned + PRUNE_EVERY_S:
             self._pruned = now
             self._prune(connection, now - bounds.days * 86_400)
@@ -311,7 +325,7 @@ class SqliteReceipts:
         removed = _PRUNE_STEP
         while removed == _PRUNE_STEP:
             removed = connection.execute(
-                "DELETE FROM receipts WHERE at < ? AND position IN"
+                "DELETE FROM receipts WHERE steady < ? AND position IN"
                 " (SELECT position FROM receipts ORDER BY position LIMIT ?)",
                 (before, _PRUNE_STEP),
             ).rowcount

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import builtins
 import secrets
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from bester.clock import wall_time
 from bester.errors import AccountExists, BadConfiguration, Internal, UnknownAccount
 from bester.installation import how_to_add
 from bester.store.ports import MAX_TOKENS, Account, StoredAccount
@@ -53,7 +53,7 @@ _ADD_TOKEN = """
 local generation = redis.call('HGET', KEYS[1], 'generation')
 if not generation then return 0 end
 redis.call('HSET', KEYS[2], 'username', ARGV[1], 'generation', generation, 'expires', ARGV[2])
-redis.call('PEXPIREAT', KEYS[2], ARGV[3])
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
 redis.call('LREM', KEYS[3], 0, ARGV[4])
 redis.call('RPUSH', KEYS[3], ARGV[4])
 while redis.call('LLEN', KEYS[3]) > tonumber(ARGV[5]) do
@@ -146,7 +146,7 @@ class RedisAccounts:
         self, username: str, password_hash: str, roles: tuple[str, ...] = (), created: float | None = None
     ) -> None:
         keys = (self._account + username, self._names)
-        when = repr(float(time.time() if created is None else created))
+        when = repr(float(wall_time() if created is None else created))
         if not await self._run(_ADD, keys, username, password_hash, _encoded(roles), when, _new_generation()):
             raise AccountExists
 
@@ -182,10 +182,10 @@ class RedisAccounts:
     async def count(self) -> int:
         return int(await self._do("ZCARD", self._names))
 
-    async def add_token(self, username: str, token_hash: bytes, expires: float) -> None:
+    async def add_token(self, username: str, token_hash: bytes, expires: float, now: float) -> None:
         name = token_hash.hex()
         keys = (self._account + username, self._token + name, self._tokens + username)
-        values = (username, repr(float(expires)), int(expires * 1000), name, MAX_TOKENS, self._token)
+        values = (username, repr(float(expires)), int((expires - now) * 1000), name, MAX_TOKENS, self._token)
         if not await self._run(_ADD_TOKEN, keys, *values):
             raise UnknownAccount
 

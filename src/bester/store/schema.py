@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bester.clock import KEPT_SCHEMA
+
 MIGRATIONS = (
     (
         """CREATE TABLE account (
@@ -76,5 +78,7 @@ MIGRATIONS = (
         ) WITHOUT ROWID""",
         "CREATE INDEX once_by_created ON once (created)",
     ),
+    # What ends goes by a steady clock, which begins where the system clock is at the first start with this version.
+    (KEPT_SCHEMA,),
 )
 """Only ever appended to: files of every earlier version are out there, and each is tested."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import builtins
 import sqlite3
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from bester.clock import wall_time
 from bester.errors import AccountExists, UnknownAccount
 from bester.store.database import Shared
 from bester.store.ports import MAX_TOKENS, Account, StoredAccount
@@ -28,7 +28,7 @@ class SqliteAccounts(Shared):
     async def add(
         self, username: str, password_hash: str, roles: tuple[str, ...] = (), created: float | None = None
     ) -> None:
-        row = (username, password_hash, _encoded(roles), time.time() if created is None else created)
+        row = (username, password_hash, _encoded(roles), wall_time() if created is None else created)
 
         def work(connection: sqlite3.Connection) -> None:
             try:
@@ -92,7 +92,7 @@ class SqliteAccounts(Shared):
     async def count(self) -> int:
         return await self.database.read(_count)
 
-    async def add_token(self, username: str, token_hash: bytes, expires: float) -> None:
+    async def add_token(self, username: str, token_hash: bytes, expires: float, now: float) -> None:
         def work(connection: sqlite3.Connection) -> None:
             try:
                 connection.execute(_ADD_TOKEN, (token_hash, username, expires))

@@ -7,7 +7,6 @@ what changes anything is a POST with the header ``X-Bester: 1``, which no other 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,6 +14,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Raw, Struct
 
+from bester.clock import wall_time
 from bester.errors import (
     AuthenticationRequired,
     BadArguments,
@@ -131,7 +131,7 @@ class Console:
         hall.counts.logins += 1
         log.info("%s signed in to the console from %s", ascii(account.username), remote.address)
         token = self.sessions.begin(account.username, stored.password_hash)
-        response = answer({"ok": True, "data": {"username": account.username, "expires": time.time() + LIFETIME_S}})
+        response = answer({"ok": True, "data": {"username": account.username, "expires": wall_time() + LIFETIME_S}})
         response.set_cookie(
             self._cookie,
             token,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import time
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -208,7 +207,7 @@ class Metrics(Collector):
             queue.add_metric([one.destination, "dead"], one.dead)
             size.add_metric([one.destination], one.bytes)
             if one.oldest:
-                oldest.add_metric([one.destination], max(0.0, time.time() - one.oldest))
+                oldest.add_metric([one.destination], self._hall.steady.now() - one.oldest)
         yield from (queue, size, oldest)
 
     def _nodes(self) -> Iterable[Metric]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from bester.clock import elapsed
 
 LIFETIME_S = 12 * 3600.0
 IDLE_S = 3600.0
@@ -32,7 +33,7 @@ class Sessions:
         clock: seconds, which never go back.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = elapsed) -> None:
         self._clock = clock
         self._sessions: dict[bytes, SignedIn] = {}
 

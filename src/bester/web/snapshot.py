@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
+from bester.clock import wall_time
 from bester.server import problems
 from bester.server.sampling import HISTORY_COLUMNS, STEP_S
 from bester.server.whole import Whole
@@ -36,7 +36,7 @@ async def now(hall: Hall) -> dict[str, Any]:
     kept = await problems.kept(hall)
     own = found.get("problems")
     return found | {
-        "time": round(time.time(), 3),
+        "time": round(wall_time(), 3),
         "errorRate": round(rates.get("bad", 0.0) / done, 4) if done else 0.0,
         "counts": found["counts"]
         | {

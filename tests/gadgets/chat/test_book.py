@@ -15,7 +15,7 @@ from bester.gadgets.chat import home, peers, upkeep
 from bester.gadgets.chat.book import Book, Refused
 from bester.gadgets.chat.mirror import Mirror
 from bester.gadgets.chat.settings import ChatSettings
-from bester.gadgets.chat.store import connect
+from bester.gadgets.chat.store import MIGRATIONS, connect
 from bester.gadgets.chat.wire import (
     Answer,
     Block,
@@ -51,7 +51,7 @@ class Side:
 
     def work(self, work: Callable[[Book], T], hear: bool = True) -> T:
         """Runs a job; what it says goes on its way, and to the clients if they hear it."""
-        book = Book(self.db, self.own, self.settings, self.world.now)
+        book = Book(self.db, self.own, self.settings, self.world.now + self.world.set_by, self.world.now)
         self.db.execute("BEGIN")
         try:
             result = work(book)
@@ -90,6 +90,8 @@ class World:
 
     def __init__(self) -> None:
         self.now = 1_700_000_000_000
+        self.set_by = 0
+        """By how much the system clock was set."""
         self.air: list[tuple[str, str, bytes]] = []
         self.sides = {A: Side(A, self), B: Side(B, self)}
         self.count = 0
@@ -315,6 +317,34 @@ def test_what_is_too_old_or_too_much_is_forgotten() -> None:
     assert not side.work(upkeep.forget)
     assert [entry.text for entry in history(side, "g", "t@a.example")] == [str(number) for number in range(50, 150)]
     assert side.db.execute("SELECT count(*) FROM messages WHERE text = 'old'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("years", [-30, 30])
+def test_setting_the_clock_forgets_and_gives_up_nothing(years: int) -> None:
+    world = World()
+    side, _ = world.side("t@a.example")
+    side.ask("t", Send(to="g@a.example", id="1", text="here"))
+    side.ask("t", Send(to="x@b.example", id="2", text="away"))
+    world.set_by = years * 365 * upkeep.DAY_MS
+    side.work(upkeep.give_up)
+    assert not side.work(upkeep.forget)
+    assert [entry.text for entry in history(side, "g", "t@a.example")] == ["here"]
+    [entry] = history(side, "t", "x@b.example")
+    assert entry.state == "sent"
+    side.ask("t", Send(to="g@a.example", id="3", text="later"))
+    assert history(side, "g", "t@a.example")[-1].time == world.now + world.set_by
+
+
+def test_a_database_of_the_first_version_goes_on(tmp_path: Any) -> None:
+    path = tmp_path / "chat.db"
+    with sqlite3.connect(path) as db:
+        db.executescript(MIGRATIONS[0])
+        db.execute("INSERT INTO messages (sender, id, target, time, text) VALUES ('t@a', '1', 'g@a', 7, 'hello')")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    db = connect(path)
+    assert db.execute("SELECT time, kept FROM messages").fetchall() == [(7, 7)]
+    db.close()
 
 
 def test_a_newer_database_is_refused(tmp_path: Any) -> None:

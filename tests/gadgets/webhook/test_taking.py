@@ -95,6 +95,17 @@ async def test_signed_requests_are_taken_once_and_not_forged() -> None:
         assert [(await g.receive()).data for _ in range(2)] == [1, 2]
 
 
+@pytest.mark.parametrize("by_s", [-3600.0, 3600.0])
+async def test_a_clock_that_was_set_decides_what_was_signed_before_the_start(
+    monkeypatch: pytest.MonkeyPatch, by_s: float
+) -> None:
+    body, real = b'{"data": 1}', time.time
+    async with server() as s, Client(s.url("g")), taking(s, door=SIGNED) as url:
+        monkeypatch.setattr(time, "time", lambda: real() + by_s)
+        assert (await posted(f"{url}/door", body, **signed(body)))[0] == 200
+        assert (await posted(f"{url}/door", body, **signed(body, "msg_2", at=time.time() - 100)))[0] == 503
+
+
 async def test_what_a_hook_may_send() -> None:
     choosing = {"types": ["bell", "alarm"], "to": "any", "token": TOKEN}
     async with (

@@ -54,13 +54,15 @@ class Book:
         db: in a transaction.
         own: the name of this server.
         settings: the bounds.
-        now: milliseconds since 1970.
+        now: milliseconds since 1970, to be shown.
+        steady: milliseconds of the clock by which things end.
     """
 
     db: sqlite3.Connection
     own: str
     settings: ChatSettings
     now: int
+    steady: int
     told: list[tuple[str, Event]] = field(default_factory=list)
     posts: list[tuple[str, bytes]] = field(default_factory=list)
     passing: list[tuple[str, ServerBase]] = field(default_factory=list)
@@ -194,8 +196,8 @@ class Book:
     def add_message(self, sender: str, id: str, target: str, time: int, text: str, n: int | None = None) -> int:
         """Keeps a message; returns what its entries refer to it by."""
         cursor = self.db.execute(
-            "INSERT INTO messages (sender, id, target, time, text, n) VALUES (?, ?, ?, ?, ?, ?)",
-            (sender, id, target, min(time, self.now), text, n),
+            "INSERT INTO messages (sender, id, target, time, text, n, kept) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (sender, id, target, min(time, self.now), text, n, self.steady),
         )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
@@ -305,7 +307,7 @@ class Book:
         body = encode(op)
         self.db.execute(
             "INSERT INTO outgoing (key, server, body, ref, made, due) VALUES (?, ?, ?, ?, ?, ?)",
-            (op.key, server, body, ref, self.now, self.now + self.first_retry_ms),
+            (op.key, server, body, ref, self.steady, self.steady + self.first_retry_ms),
         )
         self.posts.append((server, body))
 

@@ -24,6 +24,7 @@ from bester import (
     SendClients,
     SendServers,
 )
+from bester.clock import wall_time
 from bester.errors import BadConfiguration, InvalidName
 from bester.gadgets.chat import home, peers, upkeep
 from bester.gadgets.chat.addresses import BadChatAddress
@@ -271,10 +272,11 @@ class Chat:
         return (await self._submit(work))[1]
 
     def _submit(self, work: Callable[[Book], T]) -> asyncio.Future[tuple[Book, T]]:
-        own, settings, now = self._around.own, self._settings, int(time.time() * 1000)
+        own, settings = self._around.own, self._settings
+        now, steady = int(wall_time() * 1000), int(self._store.clock.now() * 1000)
 
         def job(db: sqlite3.Connection) -> tuple[Book, T]:
-            book = Book(db, own, settings, now)
+            book = Book(db, own, settings, now, steady)
             return book, work(book)
 
         return self._store.submit(job)

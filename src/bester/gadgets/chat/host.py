@@ -23,7 +23,7 @@ def create(book: Book, user: str, room: str, topic: str, open: bool) -> None:
     # A room that is made anew goes on from the last one's version, so that other servers believe it.
     book.db.execute(
         "INSERT INTO rooms (room, maker, owner, topic, open, version) VALUES (?, ?, ?, ?, ?, ?)",
-        (room, user, me, topic, open, book.now),
+        (room, user, me, topic, open, book.steady),
     )
     book.db.execute("INSERT INTO members (room, member) VALUES (?, ?)", (room, me))
     book.change_talk(user, room, status="joined", reason="")
@@ -116,7 +116,7 @@ def _changed(book: Book, room: str, *gone: str) -> None:
     """Tells all servers that have members, and those that had, how the room is now."""
     owner, topic, open, version = book.db.execute(
         "UPDATE rooms SET version = max(version + 1, ?) WHERE room = ? RETURNING owner, topic, open, version",
-        (book.now, room),
+        (book.steady, room),
     ).fetchone()
     members = rooms.members(book, room)
     for server in sorted({book.server_of(one) for one in members} | set(gone)):

@@ -157,7 +157,7 @@ def _once(book: Book, server: str, op: Keyed, exists: bool) -> str:
         del book.posts[before[1] :]
         refused = error.code
     book.db.execute("RELEASE op")
-    book.db.execute("INSERT INTO seen VALUES (?, ?, ?, ?)", (server, op.key, book.now, refused))
+    book.db.execute("INSERT INTO seen VALUES (?, ?, ?, ?)", (server, op.key, book.steady, refused))
     return refused
 
 

@@ -12,11 +12,13 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
+from bester.clock import KEPT_SCHEMA, SteadyClock, keep_when_due, read_kept, write_kept
 from bester.errors import BadConfiguration
 
 T = TypeVar("T")
@@ -63,6 +65,14 @@ MIGRATIONS = (
         PRIMARY KEY (server, key)) WITHOUT ROWID;
     CREATE INDEX seen_time ON seen (time);
     """,
+    # A message's time is shown, and how long it is kept goes by the steady clock, as all times that are not shown.
+    f"""
+    ALTER TABLE messages ADD COLUMN kept INTEGER NOT NULL DEFAULT 0;
+    UPDATE messages SET kept = time;
+    DROP INDEX messages_time;
+    CREATE INDEX messages_kept ON messages (kept);
+    {KEPT_SCHEMA};
+    """,
 )
 """The one at index N leads from version N of the schema to N + 1; only ever appended to."""
 
@@ -93,6 +103,8 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.clock = SteadyClock()
+        """By which everything ends that is in the file."""
         self._jobs: SimpleQueue[tuple[Job[Any], asyncio.Future[Any]] | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._lock = -1
@@ -109,6 +121,7 @@ class Store:
             self._lock = os.open(f"{self._path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             db = connect(self._path)
+            self.clock.resume(read_kept(db))
         except BlockingIOError as error:
             self._release()
             raise BadConfiguration(f"another process uses {self._path}") from error
@@ -155,6 +168,8 @@ class Store:
             going = None not in batch
             done = self._run(db, [one for one in batch if one is not None])
             self._loop.call_soon_threadsafe(_settle, done)
+        with suppress(sqlite3.Error):
+            write_kept(db, self.clock.moment())
         db.close()
 
     def _run(self, db: sqlite3.Connection, batch: list[tuple[Job[Any], asyncio.Future[Any]]]) -> list[_Done]:
@@ -169,6 +184,7 @@ class Store:
                     db.execute("ROLLBACK TO job")
                     done.append((future, None, error))
                 db.execute("RELEASE job")
+            keep_when_due(db, self.clock)
             db.execute("COMMIT")
         except sqlite3.Error as error:
             if db.in_transaction:

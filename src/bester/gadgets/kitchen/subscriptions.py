@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
+from bester.clock import wall_time
 from bester.gadgets.kitchen.asking import Principal, Problem
 from bester.gadgets.kitchen.devices import Device
 from bester.gadgets.kitchen.rules import Memory, Rule, step
@@ -164,7 +165,7 @@ class Subscriptions:
                     "rule": rule,
                     "reading": reading,
                     "value": value,
-                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "time": datetime.fromtimestamp(wall_time(), UTC).isoformat(timespec="milliseconds"),
                 }
                 if reading in device.settings.units:
                     data["unit"] = device.settings.units[reading]

@@ -12,6 +12,7 @@ from email.policy import SMTP
 from email.utils import format_datetime
 from uuid import uuid4
 
+from bester.clock import wall_time
 from bester.gadgets.mail.message import (
     MAX_SUBJECT,
     Address,
@@ -75,7 +76,7 @@ def compose(outgoing: Outgoing, sender: str, references: Sequence[str], max_reci
         "To": ",\r\n ".join(map(_written, fields["to"])),
         "Cc": ",\r\n ".join(map(_written, fields["cc"])),
         "Subject": _encoded(subject, "Subject"),
-        "Date": format_datetime(datetime.now(UTC)),
+        "Date": format_datetime(datetime.fromtimestamp(wall_time(), UTC)),
         "In-Reply-To": "".join(in_reply_to),
         "References": "\r\n ".join(thread),
     }

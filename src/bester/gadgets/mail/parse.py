@@ -18,6 +18,7 @@ from email.policy import compat32
 from email.quoprimime import header_decode
 from email.utils import getaddresses, parsedate_to_datetime
 
+from bester.clock import wall_time
 from bester.gadgets.mail.message import (
     MAX_ATTACHMENTS,
     MAX_FILENAME,
@@ -251,7 +252,7 @@ def _date(message: Message) -> str:
 
 def now() -> str:
     """The time, as the format writes it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(wall_time(), UTC).isoformat(timespec="seconds")
 
 
 def _content_type(part: Message) -> str:

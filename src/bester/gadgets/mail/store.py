@@ -13,14 +13,15 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from msgspec.json import decode, encode
 
+from bester.clock import KEPT_SCHEMA, SteadyClock, keep_when_due, read_kept, write_kept
 from bester.gadgets.mail.compose import Composed
 from bester.gadgets.settings import SettingsError
 
@@ -71,6 +72,8 @@ CREATE TABLE delivered (
 CREATE INDEX delivered_by_id ON delivered (account, message_id);
 CREATE INDEX delivered_by_time ON delivered (at);
 """
+_MIGRATIONS = (_SCHEMA, f"{KEPT_SCHEMA};")
+"""The one at index N leads from version N of the schema to N + 1; only ever appended to. Times go by a steady clock."""
 
 
 class Full(Exception):
@@ -117,6 +120,8 @@ class Store:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.clock = SteadyClock()
+        """By which mails are tried again, given up and forgotten."""
         self._executor = ThreadPoolExecutor(1, "mail-store")
         self._remembered = 0
         self._connection: sqlite3.Connection
@@ -148,10 +153,11 @@ class Store:
         db.execute("PRAGMA fullfsync = ON")
         db.execute("PRAGMA foreign_keys = ON")
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = 1; COMMIT;")
-        elif version != 1:
+        if version > len(_MIGRATIONS):
             raise SettingsError(f"database: {self.path} was written by a newer version (schema {version})")
+        for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
+            db.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {number}; COMMIT;")
+        self.clock.resume(read_kept(db))
 
     async def close(self) -> None:
         """Finishes what is under way; can be called again."""
@@ -161,6 +167,8 @@ class Store:
 
     def _close(self) -> None:
         if hasattr(self, "_connection"):
+            with suppress(sqlite3.Error):
+                write_kept(self._connection, self.clock.moment())
             self._connection.close()
         os.close(self._lock)
         self._lock = -1
@@ -174,6 +182,7 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
             try:
                 result = work(db)
+                keep_when_due(db, self.clock)
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:
@@ -212,7 +221,7 @@ class Store:
             count, size = db.execute("SELECT count(*), coalesce(sum(length(content)), 0) FROM mails").fetchone()
             if count >= max_queued or size + len(mail.content) > max_bytes:
                 raise Full("the queue of mails is full")
-            now = time.time()
+            now = self.clock.now()
             row = (account, mail.sender, mail.message_id, mail.content, mail.utf8, now)
             id = db.execute(
                 "INSERT INTO mails (account, sender, message_id, content, utf8, created) VALUES (?, ?, ?, ?, ?, ?)", row
@@ -240,7 +249,7 @@ class Store:
             rows = self._connection.execute(
                 f"SELECT mail, id, address, account, tries FROM recipients WHERE next_try <= ? AND {where} "
                 "ORDER BY next_try, id LIMIT ?",
-                (time.time(), MAX_BATCH),
+                (self.clock.now(), MAX_BATCH),
             ).fetchall()
             found: dict[int, list[Recipient]] = {}
             for mail, *one in rows:
@@ -297,7 +306,9 @@ class Store:
 
         def settle(db: sqlite3.Connection) -> None:
             if notice is not None:
-                db.execute("INSERT INTO notices (account, data, next_try) VALUES (?, ?, ?)", (*notice, time.time()))
+                db.execute(
+                    "INSERT INTO notices (account, data, next_try) VALUES (?, ?, ?)", (*notice, self.clock.now())
+                )
             db.executemany("DELETE FROM recipients WHERE id = ?", [(id,) for id in done])
             db.executemany(
                 "UPDATE recipients SET tries = tries + 1, next_try = ?, last_error = ? WHERE id = ?",
@@ -329,7 +340,7 @@ class Store:
         def notices() -> list[Notice]:
             rows = self._connection.execute(
                 "SELECT id, account, data, tries FROM notices WHERE next_try <= ? ORDER BY next_try, id LIMIT ?",
-                (time.time(), MAX_BATCH),
+                (self.clock.now(), MAX_BATCH),
             ).fetchall()
             return [Notice(*row) for row in rows]
 
@@ -364,10 +375,10 @@ class Store:
     def _remember(
         self, db: sqlite3.Connection, key: bytes, account: str, message_id: str, thread: Sequence[str]
     ) -> None:
-        row = (key, account, message_id, encode(list(thread)).decode(), time.time())
+        row = (key, account, message_id, encode(list(thread)).decode(), self.clock.now())
         db.execute("INSERT OR REPLACE INTO delivered VALUES (?, ?, ?, ?, ?)", row)
         if self._remembered % FORGET_EVERY == 0:
-            _forget(db)
+            _forget(db, self.clock.now() - REMEMBERED_S)
         self._remembered += 1
 
     async def thread(self, account: str, message_id: str) -> list[str]:
@@ -383,8 +394,8 @@ class Store:
         return await self._do(thread)
 
 
-def _forget(db: sqlite3.Connection) -> None:
-    db.execute("DELETE FROM delivered WHERE at < ?", (time.time() - REMEMBERED_S,))
+def _forget(db: sqlite3.Connection, before: float) -> None:
+    db.execute("DELETE FROM delivered WHERE at < ?", (before,))
     (count,) = db.execute("SELECT count(*) FROM delivered").fetchone()
     db.execute(
         "DELETE FROM delivered WHERE key IN (SELECT key FROM delivered ORDER BY at LIMIT ?)",

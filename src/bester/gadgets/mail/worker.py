@@ -10,7 +10,6 @@ import asyncio
 import logging
 import random
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
@@ -66,10 +65,10 @@ class Worker:
                 failures = 0
             except sqlite3.Error as error:
                 # What was sent and could not be noted is sent again: ever less often, as long as that is so.
-                at = time.time() + pause_s(self._settings.retry, failures)
+                at = self._store.clock.now() + pause_s(self._settings.retry, failures)
                 failures += 1
                 log.error("the database failed, and mails wait: %s", error)
-            wait_s = IDLE_S if at is None else min(IDLE_S, max(0.0, at - time.time()))
+            wait_s = IDLE_S if at is None else min(IDLE_S, max(0.0, at - self._store.clock.now()))
             with suppress(TimeoutError):
                 async with within(wait_s):
                     await news.wait()
@@ -131,7 +130,7 @@ class Worker:
                 log.warning("%s cannot be told that a mail failed: %s", notice.account, outcome.smtp)
             await self._store.told(notice.id)
         else:
-            await self._store.told(notice.id, time.time() + pause_s(self._settings.retry, notice.tries))
+            await self._store.told(notice.id, self._store.clock.now() + pause_s(self._settings.retry, notice.tries))
 
     @property
     def _most_tries(self) -> int:
@@ -146,7 +145,7 @@ class Worker:
         done: list[int] = []
         later: list[tuple[int, float, str]] = []
         failed: list[Failure] = []
-        too_old = time.time() - mail.created >= retry.give_up
+        too_old = self._store.clock.now() - mail.created >= retry.give_up
         for one in mail.recipients if only is None else only:
             outcome = said.get(one.address, Said(False, text="the smarthost said nothing of this recipient"))
             if outcome.good:
@@ -156,7 +155,7 @@ class Worker:
                 done.append(one.id)
                 failed.append(Failure(one.address, status, outcome.text, outcome.code))
             else:
-                later.append((one.id, time.time() + pause_s(retry, one.tries), outcome.text))
+                later.append((one.id, self._store.clock.now() + pause_s(retry, one.tries), outcome.text))
         notice = (mail.account, encode(bounce(mail, failed))) if failed else None
         await self._store.settle(mail.id, done, later, notice)
         if failed:

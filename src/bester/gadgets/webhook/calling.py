@@ -21,6 +21,7 @@ from msgspec import Raw
 from yarl import URL
 
 from bester import Command, HandlerError, Request
+from bester.clock import wall_time
 from bester.gadgets.webhook import signing
 from bester.gadgets.webhook.answers import read_answer
 from bester.gadgets.webhook.settings import Hook
@@ -89,7 +90,7 @@ class Caller:
         raise AssertionError
 
     async def _try(self, id: str, body: bytes, traceparent: str) -> list[Command]:
-        headers = signing.sign(self._keys, id, int(time.time()), body)
+        headers = signing.sign(self._keys, id, int(wall_time()), body)
         headers |= {"content-type": "application/json", "accept": "application/json", "user-agent": "bester-webhook"}
         if traceparent:
             headers["traceparent"] = traceparent
@@ -106,7 +107,7 @@ class Caller:
         except (aiohttp.ClientError, OSError) as error:
             raise _Again(str(error) or type(error).__name__) from error
         if response.status == 429 or response.status >= 500:
-            raise _Again(f"status {response.status}", retry_after_s(response.headers.get("retry-after"), time.time()))
+            raise _Again(f"status {response.status}", retry_after_s(response.headers.get("retry-after"), wall_time()))
         if not 200 <= response.status < 300:
             raise HandlerError(f"the hook {self._name}: status {response.status}")
         if response.status == 204:

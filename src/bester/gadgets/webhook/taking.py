@@ -13,7 +13,6 @@ import json
 import logging
 import math
 import ssl
-import time
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ from msgspec import Raw, Struct
 
 from bester import ClientError, Command, Report, SendClients, SendServers
 from bester.accepting import Acceptor, Arrival, Seldom, bound
+from bester.clock import elapsed, wall_time
 from bester.errors import BesterError, Malformed
 from bester.gadgets.rates import Rates, network_of
 from bester.gadgets.webhook import signing
@@ -189,7 +189,7 @@ class Endpoint:
         self._push = push
         self._tls = tls
         self._takers = {name: _Taker(hook, listen.remembered) for name, hook in hooks.items()}
-        self._started_s = int(time.time())
+        self._began = elapsed()
         self._busy = 0
         self._server: web.Server | None = None
         self._acceptors: list[Acceptor] = []
@@ -308,13 +308,14 @@ class Endpoint:
             raise _Refusal(401, "authenticationFailed", "no such hook, or not its token or signature")
 
     def _check_signed(self, request: web.Request, taker: _Taker, body: bytes) -> str:
-        now_s = time.time()
+        now_s = wall_time()
         try:
             id, stamp_s = signing.verify(taker.keys, request.headers, body, now_s)
         except signing.BadSignature as error:
             log.info("%s: %s", request.path, error)
             raise _Refusal(401, "authenticationFailed", "no such hook, or not its token or signature") from error
-        if stamp_s < self._started_s:
+        # What was taken before is not remembered. The start is where the clock, as it is set now, would have had it.
+        if stamp_s < int(now_s - (elapsed() - self._began)):
             raise _Refusal(503, "unavailable", "signed before this endpoint was started: sign it anew", 1)
         return id
 

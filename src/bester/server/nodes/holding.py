@@ -15,6 +15,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from bester.clock import elapsed
 from bester.errors import BesterError, ShuttingDown
 from bester.store.ports import Lease, LeaseStore
 
@@ -87,13 +88,13 @@ class Holding:
     # -- having one ----------------------------------------------------------------------------------------------
 
     def good_until(self, name: str) -> float:
-        """Until when this node may act upon a lease, in the loop's time; 0 where it has none."""
+        """Until when this node may act upon a lease, by `elapsed`, which counts sleep; 0 where it has none."""
         held = self._held.get(name)
         return held.good_until if held is not None else 0.0
 
     def has(self, name: str) -> bool:
         """Whether this node has a lease now."""
-        return self._loop.time() < self.good_until(name)
+        return elapsed() < self.good_until(name)
 
     async def take(self, name: str) -> str:
         """Takes a lease, if nobody has it, and returns which node has it then.
@@ -119,7 +120,7 @@ class Holding:
     async def _take(self, name: str) -> str:
         if (giving := self._giving.get(name)) is not None:
             await asyncio.wait({giving})
-        asked_at = self._loop.time()
+        asked_at = elapsed()
         lease = await self.store.take(name, self.node, LEASE_S)
         if lease.node == self.node:
             self._held[name] = _Held(lease, asked_at)
@@ -154,7 +155,7 @@ class Holding:
 
     def sweep(self, bus_up: bool) -> None:
         """Renews those whose time it is, and stops what could have ended; called a few times a second."""
-        now = self._loop.time()
+        now = elapsed()
         for name, held in list(self._held.items()):
             if now >= held.good_until:
                 self._ended(name, "it could not be renewed in time")
@@ -167,7 +168,7 @@ class Holding:
 
     async def _renew(self, held: _Held) -> None:
         name = held.lease.name
-        asked_at = self._loop.time()
+        asked_at = elapsed()
         try:
             renewed = await self.store.renew(held.lease, LEASE_S)
         except BesterError as error:
@@ -222,4 +223,4 @@ class Holding:
             log.info("it is not known which leases there are: %s", error.inside)
         finally:
             self._looking = False
-            self._look_at = self._loop.time() + LOOK_S
+            self._look_at = elapsed() + LOOK_S

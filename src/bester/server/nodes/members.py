@@ -11,7 +11,6 @@ then told anew.
 from __future__ import annotations
 
 import logging
-import time
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -248,19 +247,6 @@ class Members:
         member.handlers.clear()
         self._gone(member)
         self.hall.flush_soon()
-
-    def listed(self) -> list[dict[str, object]]:
-        """The other nodes, for operators."""
-        now = time.time()
-        return [
-            {
-                "node": member.node,
-                "version": member.hello.version,
-                "uptime": round(now - member.hello.started, 1),
-                "types": sorted(member.hello.types),
-            }
-            for member in sorted(self.others.values(), key=lambda member: member.node)
-        ]
 
 
 def _room(kind: HandlerType) -> int:

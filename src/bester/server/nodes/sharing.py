@@ -8,7 +8,6 @@ reaching an account that has no session here: that is asked of NATS, each time.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,7 +181,7 @@ class Sharing:
     async def _look(self, username: str) -> None:
         try:
             # Read, and not only asked for: while the stream has no leader, that tells what a replica knows.
-            has_mail = bool(await self.hall.messages.read_mailbox(username, 0, 1, 1, time.time()))
+            has_mail = bool(await self.hall.messages.read_mailbox(username, 0, 1, 1, self.hall.steady.now()))
         except BesterError as error:
             log.info("the mailbox of %s was not looked into again: %s", ascii(username), error.inside)
             self._looks.append((self.hall.clock() + LOOK_AGAIN_S, username))

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import builtins
 import secrets
-import time
 from collections.abc import Callable, Iterable, Sequence
 from weakref import WeakValueDictionary
 
 import msgspec
 
 from bester.bus.connection import Bus
+from bester.clock import wall_time
 from bester.errors import AccountExists, Overloaded, UnknownAccount
 from bester.store.jetstream.divided import ONE, Divided, Keeping
 from bester.store.jetstream.names import Names
@@ -81,7 +81,7 @@ class JetStreamAccounts:
     async def add(
         self, username: str, password_hash: str, roles: tuple[str, ...] = (), created: float | None = None
     ) -> None:
-        account = _Account(username, roles, created if created is not None else time.time(), password_hash, _fresh())
+        account = _Account(username, roles, created if created is not None else wall_time(), password_hash, _fresh())
         body = msgspec.json.encode(account)
         try:
             await self._account(username).put(self._subject(username), body, {_EXPECTED: "0"})
@@ -152,7 +152,7 @@ class JetStreamAccounts:
 
     # -- tokens --------------------------------------------------------------------------------------------------
 
-    async def add_token(self, username: str, token_hash: bytes, expires: float) -> None:
+    async def add_token(self, username: str, token_hash: bytes, expires: float, now: float) -> None:
         hexed = token_hash.hex()
         if self._account(username).silent or self._tokens.of(hexed).silent:
             raise Overloaded("tokens cannot be kept now")  # who logs in does without, rather than wait
@@ -167,7 +167,7 @@ class JetStreamAccounts:
             account.tokens = tokens[-MAX_TOKENS:]
 
         await self._change(username, change)
-        lifetime_s = max(1, int(expires - time.time()) + 1)
+        lifetime_s = max(1, int(expires - now) + 1)
         token = msgspec.json.encode(_Token(username, generation, expires))
         await self._tokens.of(hexed).put(self._tokens.subject(hexed), token, {"Nats-TTL": f"{lifetime_s}s"})
         await self._drop_tokens(dropped)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from bester.bus.connection import Bus
+from bester.clock import JUMP_S, SteadyClock, wall_time
 from bester.store.jetstream.divided import ONE, Keeping
 from bester.store.jetstream.mailboxes import JetStreamMailboxes
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.once import JetStreamOnce
 from bester.store.jetstream.outbox import JetStreamOutbox
+
+log = logging.getLogger("bester.clock")
 
 
 class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
@@ -32,3 +37,14 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
     async def close(self) -> None:
         for stream in self._streams:
             stream.close()
+
+    async def resume_clock(self, clock: SteadyClock) -> None:
+        """Begins where NATS's clock is, whatever this machine's says: so all nodes count by one clock."""
+        clock.start_at(await self._out.nats_time())
+        off_s = wall_time() - clock.now()
+        if abs(off_s) > JUMP_S:
+            log.warning("this machine's system clock is %+.0f s off that of NATS; lifetimes go by NATS's", off_s)
+
+    async def keep_clock(self, clock: SteadyClock) -> None:
+        """Keeps nothing: NATS's clock goes on while no node runs."""
+        clock.moment()

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from bester.bus.connection import Bus
+from bester.clock import wall_time
 from bester.errors import BesterError
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import Stored, Stream, Wanted
@@ -217,10 +218,10 @@ class JetStreamReceipts:
         if self._closed:
             return
         await self.settle()
-        since = max(since, time.time() - self._bounds.days * 86_400)
+        since = max(since, wall_time() - self._bounds.days * 86_400)
         subject = self._all if good is None else self._subjects[good]
         until = asyncio.get_running_loop().time() + MAX_LOOK_S
-        rows, size, window, oldest = 0, 0, _MIN_WINDOW, time.time()
+        rows, size, window, oldest = 0, 0, _MIN_WINDOW, wall_time()
         try:
             if not self._opened:
                 await self._open(self._bounds)

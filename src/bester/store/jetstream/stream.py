@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import datetime
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -380,6 +381,11 @@ class Stream:
             found.update(more)
             if not more or len(found) >= int(answer.get("total", 0)):
                 return found
+
+    async def nats_time(self) -> float:
+        """Returns what time it is where NATS expires messages, in seconds since 1970."""
+        told = str(self._checked(await self._api("STREAM.INFO", {}))["ts"])
+        return datetime.datetime.fromisoformat(told).timestamp()
 
     async def info(self) -> dict[str, Any]:
         """Returns the stream's state: ``messages``, ``bytes``, ``first_seq``, ``last_seq``, ``num_subjects``, ..."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -16,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from bester import ClientError
 from bester import Refused as ReportedBad
+from bester.clock import wall_time
 from bester.gadgets.chat.addresses import BadChatAddress, parse, parse_room
 from bester.gadgets.chat.client import Change, ChatClient, NotDone
 from bester.gadgets.chat.terminal import commands, look
@@ -267,7 +267,7 @@ class ChatApp(App[None]):
             raise commands.BadCommand(f"a message has at most {MAX_TEXT} characters, and this one has {len(text)}")
         name = self.open_name
         entry = Entry(
-            pos=2**60, with_=name, sender=self.chat.you, id=uuid4().hex, time=int(time.time() * 1000), text=text
+            pos=2**60, with_=name, sender=self.chat.you, id=uuid4().hex, time=int(wall_time() * 1000), text=text
         )
         self._pending.setdefault(name, []).append(entry)
         self.call_next(self._show_messages)

@@ -12,6 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
+from bester.clock import wall_time
 from bester.gadgets.chat.mirror import Key
 from bester.gadgets.chat.terminal import look
 from bester.gadgets.chat.wire import Entry
@@ -148,7 +149,7 @@ class Pane(VerticalScroll):
             self._conversation, self._new_after, self.at_end = name, new_after, True
             self._there.clear()
             await self.remove_children()
-        wanted = pieces(shown, top, self._new_after, datetime.now().date())
+        wanted = pieces(shown, top, self._new_after, datetime.fromtimestamp(wall_time()).date())
         height = self.virtual_size.height
         with self.app.batch_update():
             above = await self._arrange(wanted, own_server)

@@ -50,7 +50,8 @@ export class Live {
 
   #trim() {
     const end = this.points.at(-1)?.time ?? 0;
-    const first = this.points.findIndex((point) => point.time >= end - KEPT_S);
+    // What lies ahead was told before the server's clock was set back.
+    const first = this.points.findIndex(({ time }) => time >= end - KEPT_S && time <= end);
     if (first > 0) this.points.splice(0, first);
   }
 
@@ -134,6 +135,7 @@ function toMovements({ from, scope, type, to, outcome }, servers) {
 
 const PROBLEMS = {
   certificate: ["Certificate:", "servers"],
+  clock: ["The system clock was", null],
   disk: ["Disk:", null],
   queue: ["For the server", "servers"],
   deadLetters: ["For the server", "servers"],

@@ -249,9 +249,9 @@ export class Client {
 
   /** Asks whether the server is there; resolves with the seconds that the answer took. */
   async ping({ timeout = SILENT_S } = {}) {
-    const begun = Date.now();
+    const begun = performance.now();
     await this.#ask({ header: {}, payload: { type: "dummy", id: `ping-${this.#nextId++}` } }, { timeout });
-    return (Date.now() - begun) / 1000;
+    return (performance.now() - begun) / 1000;
   }
 
   /** Ends the session with the token that it got, and the connection. */
@@ -411,7 +411,7 @@ export class Client {
     socket.onopen = () => socket.send(JSON.stringify(this.#hello()));
     socket.onmessage = (event) => {
       if (this.#socket !== socket) return;
-      this.#heard = Date.now();
+      this.#heard = performance.now();
       try {
         this.#dispatch(socket, JSON.parse(event.data), timer);
       } catch (error) {
@@ -478,7 +478,7 @@ export class Client {
   #watchSilence(socket) {
     clearTimeout(this.#silenceTimer);
     this.#silenceTimer = setTimeout(() => {
-      const now = Date.now();
+      const now = performance.now();
       if (now - this.#heard < SILENT_S * 1000) {
         this.#pinged = 0;
       } else if (!this.#pinged) {

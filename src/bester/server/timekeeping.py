@@ -1,0 +1,60 @@
+"""Keeps the server's steady clock (``bester.clock``) in its store, and notices when the system clock is set."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from bester.clock import JUMP_S, MAX_STOP_S
+from bester.errors import BesterError
+
+if TYPE_CHECKING:
+    from bester.server.hall import Hall
+
+log = logging.getLogger("bester.clock")
+
+
+class Timekeeping:
+    """The clock by which everything ends that this server keeps."""
+
+    def __init__(self, hall: Hall) -> None:
+        self.hall = hall
+        self._keeping = False
+        self._resumed = False
+
+    async def open(self) -> None:
+        """Goes on from what the store has; after that things can be dated.
+
+        Raises:
+            Internal: the store cannot be reached.
+        """
+        clock = self.hall.steady
+        await self.hall.messages.resume_clock(clock)
+        if clock.uncounted_s > JUMP_S:
+            stopped_days, counted_days = (clock.uncounted_s + MAX_STOP_S) / 86_400, MAX_STOP_S / 86_400
+            stopped = f"this server was stopped for {stopped_days:.1f} days, as far as this machine can tell"
+            log.warning("%s; what it keeps has aged by %.0f day", stopped, counted_days)
+        self._resumed = True
+        await self._keep()
+
+    def sweep(self) -> None:
+        """Looks at the system clock, and keeps the time now and then; called a few times a second."""
+        clock = self.hall.steady
+        if jumped := clock.look():
+            self.hall.watch.look_soon()
+        if (jumped or clock.is_due) and not self._keeping:
+            self._keeping = True
+            self.hall.spawn(self._keep())
+
+    async def close(self) -> None:
+        """Keeps the time for the next start; the store is still open."""
+        if self._resumed and not self.hall.failed:
+            await self._keep()
+
+    async def _keep(self) -> None:
+        try:
+            await self.hall.messages.keep_clock(self.hall.steady)
+        except BesterError as error:
+            log.warning("the time cannot be kept for the next start: %s", error.message)
+        finally:
+            self._keeping = False
