@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw
 from tests.core.conftest import Post, World, acking, given, letters, stored
 
-from bester.core.delivery import ACK_S
+from bester.core.again import ACK_S
 from bester.core.endpoints import Phase
 from bester.core.keeping import Letter
 from bester.core.work import CatchUp, Deposit

@@ -24,6 +24,7 @@ class Drop(enum.Enum):
     LETTER_CLEARED = "letter", "accountGone"
     LETTER_EXPIRED = "letter", "expired"
     LETTER_NOT_KEPT = "letter", CODE
+    LETTER_UNACKNOWLEDGED = "letter", "unacknowledged"
     LETTER_TRANSIENT = "letter", "nobodyThere"
     LINE_UNREAD = "line", "notRead"
     MESSAGE_REFUSED = "message", CODE

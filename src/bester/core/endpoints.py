@@ -15,7 +15,7 @@ from bester.protocol.messages import Payload
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
-    from bester.core.work import Delivery, Request, Waiting
+    from bester.core.work import Delivery, Late, Request, Waiting
 
 
 class Order:
@@ -125,7 +125,7 @@ class Phase(enum.Enum):
     CATCHING_UP = "catchingUp"
     """From the mailbox, where new ones stand behind the older."""
     STALLED = "stalled"
-    """Not at all: it did not acknowledge, or read, for too long. When it does, it catches up."""
+    """Not at all: it does not read. When it does, it catches up."""
 
 
 class Session(Endpoint):
@@ -139,6 +139,7 @@ class Session(Endpoint):
         "given_bytes",
         "late",
         "more_mail",
+        "passed",
         "phase",
         "position",
         "queue",
@@ -147,6 +148,7 @@ class Session(Endpoint):
         "reading_mail",
         "roles",
         "since",
+        "stuck",
         "takes",
         "username",
     )
@@ -189,8 +191,12 @@ class Session(Endpoint):
         self.queue: deque[Delivery] = deque()
         """What is written as soon as there is room."""
         self.queue_bytes = 0
-        self.late: dict[str, Delivery] = {}
+        self.late: dict[str, Late] = {}
         """What went to the mailbox because the session took too long, and what it may still have."""
+        self.passed = 0.0
+        """When the newest message was given that it acknowledged: it has passed over what it was given before that."""
+        self.stuck = ""
+        """The delivery id of what it left unacknowledged first, until it acknowledges that."""
         self.position = 0
         """How far its mailbox was read."""
         self.read_from = 0

@@ -84,7 +84,7 @@ class Giving(Outcomes):
 
     def session_has_all(self, session: Session) -> None:
         """A session has all that it was given."""
-        had = [*session.given.values(), *session.late.values()]
+        had = [*session.given.values(), *(late.delivery for late in session.late.values() if late.delivery is not None)]
         session.given.clear()
         session.given_bytes = 0
         session.late.clear()
