@@ -96,6 +96,29 @@ def test_one_message_that_is_not_acknowledged_is_given_again_and_holds_up_nothin
     assert world.at_rest(post.t)
 
 
+def test_several_are_given_again_in_their_order(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    for number in range(4):
+        post.pass_on(number, "g")
+    world.got(g)
+    acknowledge(world, g, 2)
+    store.wait(ACK_S)
+    assert data(world, g) == [0, 1, 3]
+
+
+def test_what_is_acknowledged_while_the_mailbox_is_read_is_not_given_again(world: World, post: Post) -> None:
+    g = acking(world)
+    post.pass_on(0, "g")
+    ((id, _),) = given(world, g)
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    _, catch_up = world.effects()
+    assert isinstance(catch_up, CatchUp)
+    world.exchange.acknowledged(g, [id or ""])
+    world.exchange.mail(g, [Letter(1, id or "", "chat", b"0")])  # it was read before
+    assert world.got(g) == []
+
+
 def test_a_message_is_acknowledged_while_it_waits_to_be_given_again(world: World, post: Post, store: Store) -> None:
     g = acking(world)
     post.pass_on(1, "g")

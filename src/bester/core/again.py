@@ -11,7 +11,7 @@ a slow client behind another message has had no try.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -62,9 +62,11 @@ class GivingAgain(Keeping):
         self.late: dict[Session, Look] = {}
         """Sessions with messages that are to be given again."""
 
-    def note_acknowledged(self, session: Session, ids: Iterable[str]) -> None:
+    def note_acknowledged(self, session: Session, ids: Sequence[str]) -> None:
         """A session acknowledged what it was given under these ids; others are passed over."""
         unacknowledged = self.unacknowledged
+        if session.reading_mail:
+            session.had.update(id for id in ids if id in session.given or id in session.late)
         for id in ids:
             delivery = session.given.pop(id, None)
             if delivery is not None:
@@ -90,9 +92,9 @@ class GivingAgain(Keeping):
                 break
             overdue.append(delivery)
         for delivery in overdue:
-            del session.given[delivery.id]
-            session.given_bytes -= size_of(delivery)
             self._not_acknowledged(session, delivery)
+            del session.given[delivery.id]  # only now, so that it is kept before what was given after it
+            session.given_bytes -= size_of(delivery)
         return bool(overdue)
 
     def _not_acknowledged(self, session: Session, delivery: Delivery) -> None:

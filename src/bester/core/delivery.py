@@ -18,7 +18,7 @@ mailbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Raw
@@ -278,7 +278,7 @@ class Delivering(GivingAgain):
             self.give(session, delivery)
         return bool(ready)
 
-    def acknowledged(self, session: Session, ids: Iterable[str]) -> None:
+    def acknowledged(self, session: Session, ids: Sequence[str]) -> None:
         """A session has what it was given under these ids; others are passed over."""
         self.note_acknowledged(session, ids)
         self._go_on(session)

@@ -23,6 +23,7 @@ class Drop(enum.Enum):
     FRAME_UNSENT = "frame", "connectionGone"
     LETTER_CLEARED = "letter", "accountGone"
     LETTER_EXPIRED = "letter", "expired"
+    LETTER_OVER_SHARE = "letter", "share"
     LETTER_NOT_KEPT = "letter", CODE
     LETTER_UNACKNOWLEDGED = "letter", "unacknowledged"
     LETTER_TRANSIENT = "letter", "nobodyThere"

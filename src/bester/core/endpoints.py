@@ -137,6 +137,7 @@ class Session(Endpoint):
         "features",
         "given",
         "given_bytes",
+        "had",
         "late",
         "more_mail",
         "passed",
@@ -202,6 +203,8 @@ class Session(Endpoint):
         self.read_from = 0
         """Where the page began that is being read."""
         self.reading_mail = False
+        self.had: set[str] = set()
+        """What it has since the page was asked for that is being read, which may still hold it."""
         self.more_mail = False
         """Whether more may have come into its mailbox than the page has that is being read."""
 

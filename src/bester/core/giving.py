@@ -84,6 +84,8 @@ class Giving(Outcomes):
 
     def session_has_all(self, session: Session) -> None:
         """A session has all that it was given."""
+        if session.reading_mail:
+            session.had.update(session.given, session.late)
         had = [*session.given.values(), *(late.delivery for late in session.late.values() if late.delivery is not None)]
         session.given.clear()
         session.given_bytes = 0

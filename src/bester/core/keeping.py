@@ -165,6 +165,7 @@ class Keeping(Giving):
     def mail(self, session: Session, letters: Sequence[Letter]) -> None:
         """What a CatchUp found: letters behind the position, or none, if there are no more."""
         session.reading_mail = False
+        had, session.had = session.had, set()
         if session.closed or session.phase is not Phase.CATCHING_UP:
             return
         if session.position != session.read_from:
@@ -181,7 +182,7 @@ class Keeping(Giving):
                 del session.late[id]
                 late = None
                 self.counters.given_again += 1
-            if late is None and id not in session.given:
+            if late is None and id not in session.given and id not in had:
                 delivery = Delivery(None, 0, session.username, session.username, id, type, Raw(data))
                 delivery.kept = delivery.settled = True
                 self.give(session, delivery)
@@ -199,6 +200,7 @@ class Keeping(Giving):
     def mail_failed(self, session: Session) -> None:
         """A CatchUp could not read; it is tried again with the next sweep."""
         session.reading_mail = False
+        session.had.clear()
         self._mail_failed[session] = None
 
     def read_failed_mail(self) -> None:

@@ -19,6 +19,7 @@ from bester.core.exchange import Exchange
 from bester.core.traces import SHARED_DIGITS, Traces
 from bester.core.work import (
     AskElsewhere,
+    Bury,
     CallClassic,
     CatchUp,
     CutOff,
@@ -179,6 +180,7 @@ class Hall:
             Forward: lambda effect: self.forwarding.send(effect),
             Deposit: self.mailboxes.deposit,
             Take: self.mailboxes.take,
+            Bury: self.mailboxes.bury,
             CatchUp: self.mailboxes.catch_up,
             Recall: self.mailboxes.recall,
             Remember: self.mailboxes.remember,

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from bester.store.mailboxes import SqliteMailboxes
+import sqlite3
+from collections.abc import Sequence
+
+from bester.store.mailboxes import SqliteMailboxes, give_positions, remove_letters
 from bester.store.once import SqliteOnce
 from bester.store.outbox import SqliteOutbox
+from bester.store.ports import Letter, account_queue
+
+_BURY = """INSERT OR IGNORE INTO outgoing
+    (position, destination, message_id, created, dead, tries, last_error, hops, size, trace, type, data)
+    VALUES (?, ?, ?, ?, 1, ?, ?, 0, ?, '', ?, ?)"""
 
 
 class SqliteMessages(SqliteMailboxes, SqliteOutbox, SqliteOnce):
     """All of a :class:`~bester.store.ports.MessageStore`, in a database of its own or one that is shared."""
+
+    async def bury_letters(self, letters: Sequence[tuple[Letter, int]], why: str, now: float) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            before = give_positions(connection, "outgoing", len(letters))
+            for position, (letter, tries) in enumerate(letters, before + 1):
+                size = len(letter.data)
+                key = (position, account_queue(letter.username), letter.delivery_id, now)
+                connection.execute(_BURY, (*key, tries, why, size, letter.type, letter.data))
+            remove_letters(connection, [(letter.username, letter.delivery_id) for letter, _ in letters])
+
+        await self.database.write(work, adds=True)

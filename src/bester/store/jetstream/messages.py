@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bester.bus.connection import Bus
 from bester.store.jetstream.divided import ONE, Keeping
 from bester.store.jetstream.mailboxes import JetStreamMailboxes
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.once import JetStreamOnce
 from bester.store.jetstream.outbox import JetStreamOutbox
+from bester.store.ports import Letter, Outgoing, Queued, account_queue
 
 
 class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
@@ -32,3 +35,10 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
     async def close(self) -> None:
         for stream in self._streams:
             stream.close()
+
+    async def bury_letters(self, letters: Sequence[tuple[Letter, int]], why: str, now: float) -> None:
+        """First it is a dead letter, then it leaves its mailbox: what a failure leaves in both is buried once more."""
+        for letter, tries in letters:
+            message = Outgoing(account_queue(letter.username), letter.delivery_id, letter.type, letter.data, 0)
+            await self.restore_outbox([Queued(0, message, now, tries, 0.0, why, True)])
+        await self.take_letters([(letter.username, letter.delivery_id) for letter, _ in letters])
