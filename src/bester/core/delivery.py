@@ -152,6 +152,8 @@ class Delivering(GivingAgain):
         writing, self.writing = self.writing, []
         for entry in writing:
             self.step_done(entry.envelope)
+        if self.full:
+            self.go_on_handing()
 
     def _follow(self, account: str) -> None:
         """Makes deliveries of what a plain account was written in this batch: not every session may get it."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from bester.core.work import Delivery, Late, Request, Waiting
 
 
+HANDED_BYTES = 256 * 1024
+"""What a handler is handed, at least, before its socket must say whether it takes more."""
+
+
 class Order:
     """Keeps the order of one sender's messages where handlers of other nodes are asked.
 
@@ -226,7 +230,18 @@ class Peer(Endpoint):
 class AttachedHandler(Endpoint):
     """A handler process's connection: requests go to it, answers and pushes come from it."""
 
-    __slots__ = ("blocked", "concurrency", "detached", "dry_types", "name", "outstanding", "since", "types")
+    __slots__ = (
+        "blocked",
+        "concurrency",
+        "detached",
+        "dry_types",
+        "full",
+        "name",
+        "outstanding",
+        "room",
+        "since",
+        "types",
+    )
 
     scope = "handler"
     elsewhere = False
@@ -243,7 +258,11 @@ class AttachedHandler(Endpoint):
         self.outstanding: dict[str, Request] = {}
         """By request id, the oldest first."""
         self.blocked = False
-        """Whether its socket takes no more for now."""
+        """Whether its socket takes no more for now, or is :attr:`full`."""
+        self.full = False
+        """Whether it gets no more before what it was handed is written, and its socket says whether it takes that."""
+        self.room = HANDED_BYTES
+        """How many bytes it may be handed until then."""
         self.detached = False
         """Whether it asked for no more requests."""
 

@@ -146,7 +146,7 @@ class Hall:
         """Carries out what the exchange decided, and writes its frames."""
         self._flush_due = False
         exchange = self.exchange
-        while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given:
+        while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given or exchange.full:
             if exchange.effects:
                 effects, exchange.effects = exchange.effects, []
                 ways = self._ways
@@ -163,7 +163,7 @@ class Hall:
                 if out:
                     endpoint.carrier.write(out)
                     out.clear()
-            if exchange.writing or exchange.plain_given:
+            if exchange.writing or exchange.plain_given or exchange.full:
                 exchange.written()
         if self.nodes is not None:
             self.nodes.flush()
