@@ -174,7 +174,7 @@ class Keeping(Giving):
         passed_over = True
         for position, id, type, data in letters:
             session.position = position
-            if not takes(session, type):
+            if id in had or not takes(session, type):
                 continue
             passed_over = False
             late = session.late.get(id)
@@ -182,7 +182,7 @@ class Keeping(Giving):
                 del session.late[id]
                 late = None
                 self.counters.given_again += 1
-            if late is None and id not in session.given and id not in had:
+            if late is None and id not in session.given:
                 delivery = Delivery(None, 0, session.username, session.username, id, type, Raw(data))
                 delivery.kept = delivery.settled = True
                 self.give(session, delivery)
