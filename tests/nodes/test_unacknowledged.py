@@ -44,9 +44,7 @@ async def test_the_oldest_unacknowledged_comes_first_at_another_node(nats: NatsS
         talk, g = await chat(a), await b.login("g", features=["ack"])
         data = [f"{number}:" + "x" * 60_000 for number in range(30)]
         sent = [await talk.send("g", data=one) for one in data]
-        await until(
-            lambda: sum(len(one.given) + len(one.queue) for one in b.hall.exchange.presence.sessions("g")) == 30
-        )
+        await until(lambda: b.hall.exchange.counters.for_nodes == 30)
         await g.leave()
         assert [await talk.statuses(id) for id in sent] == [["stored"]] * 30
         g = await a.login("g", features=["ack"])

@@ -41,4 +41,5 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
         for letter, tries in letters:
             message = Outgoing(account_queue(letter.username), letter.delivery_id, letter.type, letter.data, 0)
             await self.restore_outbox([Queued(0, message, now, tries, 0.0, why, True)])
-        await self.take_letters([(letter.username, letter.delivery_id) for letter, _ in letters])
+        for letter, _ in letters:
+            await self.remove_letter(letter.username, letter.delivery_id)
