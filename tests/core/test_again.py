@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.core.conftest import Post, World, acking, given
 
-from bester.core import again, keeping
+from bester.core import again, giving, keeping
 from bester.core.again import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
 from bester.core.delivery import UNREAD_S
 from bester.core.endpoints import Phase, Session
@@ -197,6 +197,41 @@ def test_what_waits_behind_a_slow_message_is_not_given_up(world: World, post: Po
     while len(store.buried) < 3:
         store.wait(ACK_S)
     assert store.letters == {}
+
+
+def test_a_client_that_is_slow_but_goes_on_loses_nothing(
+    world: World, post: Post, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (giving, keeping):
+        monkeypatch.setattr(module, "GIVEN_MESSAGES", 8)
+    g = acking(world)
+    for number in range(100):
+        post.pass_on(number, "g")
+    inbox: dict[str, None] = {}
+    for at in range(100):
+        for _ in range(30):  # some minutes for each message
+            inbox.update((id or "", None) for id, _ in given(world, g))
+            store.wait(13.0)
+        world.exchange.acknowledged(g, [list(inbox)[at]])
+        store.work()
+    assert (store.buried, store.letters, len(inbox)) == ([], {}, 100)
+
+
+def test_what_was_given_again_does_not_pass_over_what_came_after_it(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    post.pass_on(0, "g")
+    store.wait(ACK_S)  # it is given again
+    store.wait(ACK_S / 2)
+    post.pass_on(1, "g")
+    post.pass_on(2, "g")
+    last = list(g.given)[-1]
+    store.wait(ACK_S)
+    store.wait(ACK_S / 2)
+    assert int(bytes(list(g.given.values())[-1].data)) == 0  # for the third time, after the others
+    acknowledge(world, g, 0)
+    store.wait(ACK_S / 2)
+    known = world.exchange.unacknowledged[last]
+    assert (known.given, known.tries) == (2, 0)
 
 
 def test_a_client_that_connects_again_does_not_begin_anew(world: World, post: Post, store: Store) -> None:

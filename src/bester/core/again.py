@@ -37,6 +37,8 @@ MAX_UNACKNOWLEDGED = 100_000
 class Unacknowledged(Struct, gc=False):
     """A message that was given, and not acknowledged in time."""
 
+    first: float
+    """When it was given first; of what is given again, the newest giving says nothing of its place."""
     given: int = 0
     """How often that happened, in any session."""
     tries: int = 0
@@ -72,7 +74,8 @@ class GivingAgain(Keeping):
             if delivery is not None:
                 session.given_bytes -= size_of(delivery)
                 if delivery.since > session.passed:
-                    session.passed = delivery.since
+                    known = unacknowledged.get(id)
+                    session.passed = delivery.since if known is None else max(known.first, session.passed)
                 self.account_has(delivery)
             elif (late := session.late.pop(id, None)) is not None:
                 if late.delivery is not None:
@@ -103,11 +106,11 @@ class GivingAgain(Keeping):
         if known is None:
             if len(self.unacknowledged) >= MAX_UNACKNOWLEDGED:
                 del self.unacknowledged[next(iter(self.unacknowledged))]
-            known = self.unacknowledged[id] = Unacknowledged()
+            known = self.unacknowledged[id] = Unacknowledged(delivery.since)
         if not session.stuck or (session.stuck not in session.late and session.stuck not in session.given):
             session.stuck = id
         known.given += 1
-        if session.stuck == id or delivery.since < session.passed:
+        if session.stuck == id or known.first < session.passed:
             known.tries += 1
         if known.tries >= TRIES and not delivery.transient:
             del self.unacknowledged[id]

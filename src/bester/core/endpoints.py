@@ -199,7 +199,7 @@ class Session(Endpoint):
         self.late: dict[str, Late] = {}
         """What went to the mailbox because the session took too long, and what it may still have."""
         self.passed = 0.0
-        """When the newest message was given that it acknowledged: it has passed over what it was given before that."""
+        """When the newest that it acknowledged was given first: it has passed over what was given before that."""
         self.stuck = ""
         """The delivery id of what it left unacknowledged first, until it acknowledges that."""
         self.position = 0

@@ -199,7 +199,8 @@ class Forwarding:
 
     async def _recount(self) -> None:
         await self.outbox.written()
-        sizes = {size.destination: size for size in await self.hall.messages.queue_sizes()}
+        queues = await self.hall.messages.queue_sizes()
+        sizes = {size.destination: size for size in queues if account_of(size.destination) is None}
         for key, destination in self.destinations.items():
             size = sizes.get(key)
             elsewhere = self._is_elsewhere(key)
