@@ -27,7 +27,7 @@ ACK_S = 30.0
 PAUSE_S = 3600.0
 """The longest pause between the times that a message is given."""
 TRIES = 12
-"""After how many tries a message is given up: some six hours."""
+"""After how many tries a message is given up: some five hours."""
 LOOK_S = 5.0
 """How often a mailbox is looked through from its beginning, at most, for what is to be given again."""
 MAX_UNACKNOWLEDGED = 100_000

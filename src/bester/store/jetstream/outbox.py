@@ -1,7 +1,7 @@
 """The outbox in JetStream: a message is the one message of its own subject, which its destination and its id give.
 
 What changes with each try stands in a stream of its own, at a subject with the message's position: whoever holds the
-destination's lease writes it, and nobody else. Without an entry there a message has never been tried, and an account's is
+destination's lease writes it, and nobody else. Without an entry a message has never been tried, and an account's is
 a dead letter from the first.
 """
 
