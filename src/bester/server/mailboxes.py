@@ -137,12 +137,14 @@ class Mailboxes:
         await self.store.remove_sent([row.position for row, _ in done])
         exchange = self.hall.exchange
         exchange.now = self.hall.clock()
-        usernames = {letter.username for _, letter in done}
-        for username in usernames:
+        stored: dict[str, set[str]] = {}
+        for _, letter in done:
+            stored.setdefault(letter.username, set()).add(letter.type)
+        for username, types in stored.items():
             self.came(username)
-            exchange.mail_came(username)
+            exchange.mail_came(username, sorted(types))
         if self.hall.nodes is not None:
-            self.hall.nodes.stored(usernames)
+            self.hall.nodes.stored(stored)
         self.hall.flush_soon()
         return len(done)
 
