@@ -113,3 +113,17 @@ def test_mail_is_bounded_by_its_bytes(world: World) -> None:
     assert world.effects() == []
     world.exchange.acknowledged(g, ["one"])
     assert any(isinstance(effect, CatchUp) for effect in world.effects())
+
+
+def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world: World, post: Post) -> None:
+    g, _ = world.session("g"), acking(world)
+    post.pass_on(1, "g")
+    world.exchange.mail_came("g")
+    assert [data for _, data in given(world, g)] == [1]  # its socket has it now
+    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
+    letter = letters(*stored(world, deposit))
+    world.exchange.mail(g, letter)
+    assert given(world, g) == []
+    assert any(isinstance(effect, CatchUp) and effect.after == 1 for effect in world.effects())
+    world.exchange.mail(g, [])
+    assert g.phase is Phase.LIVE
