@@ -158,6 +158,7 @@ class Post:
 
     def pass_on(self, data: Any, *names: str, id: str = "", payload: dict[str, Any] | None = None, **more: Any) -> None:
         self.world.send(self.t, "chat", data, id=id)
+        self.world.exchange.go_on_handing()
         self.asked += 1
         command = {"type": "sendClients", "data": list(names), **more}
         self.world.answer(self.chat, str(self.asked), command, payload={"data": data, **(payload or {})})

@@ -6,6 +6,7 @@ import pytest
 from tests.core.conftest import World
 
 from bester.core.drops import Drop
+from bester.core.endpoints import HANDED_BYTES
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
 from bester.core.work import CallClassic
@@ -372,3 +373,45 @@ def test_rules_for_types_that_are_only_attached(world: World) -> None:
     assert types["chat"].configured
     world.exchange.remove_handler(chat)
     assert set(types) == {"chat"}
+
+
+def test_a_handler_is_handed_no_more_than_its_socket_has_to_take(world: World) -> None:
+    x = world.handler("x", concurrency=64)
+    senders = [world.session(f"t{number}") for number in range(8)]
+    big = "x" * (HANDED_BYTES // 2)
+    for sender in senders:
+        world.send(sender, "x", big, size=len(big))
+    assert sum(len(frame) for frame in x.out) < 2 * HANDED_BYTES
+    assert len(x.out) == len(x.outstanding) == 2
+    assert sum(sender.paused for sender in senders) == 0
+    for sender in senders:
+        world.send(sender, "x", big, size=len(big))
+        world.send(sender, "x", big, size=len(big))
+    assert sum(sender.paused for sender in senders) == 8  # who sends more is slowed down
+    handed = 0
+    while x.out or world.exchange.full:  # its socket takes all of it, each time
+        handed += len(world.asked(x))
+    assert handed == 24
+    assert not x.blocked
+    assert sum(sender.paused for sender in senders) == 0
+
+
+def test_a_handler_whose_socket_did_not_take_it_is_handed_no_more(world: World) -> None:
+    x, t = world.handler("x"), world.session()
+    big = "x" * HANDED_BYTES
+    world.send(t, "x", big)
+    assert x.full
+    world.exchange.blocked(x)  # the socket says so when it is written to
+    world.send(t, "x", 2)
+    assert len(world.asked(x)) == 1
+    assert x.blocked
+    world.exchange.unblocked(x)
+    assert [data for _, data in world.asked(x)] == [2]
+
+
+def test_a_handler_that_left_when_it_was_full_is_handed_nothing(world: World) -> None:
+    x, t = world.handler("x"), world.session()
+    world.send(t, "x", "x" * HANDED_BYTES)
+    world.exchange.remove_handler(x)
+    assert world.code(t) == "handlerUnavailable"
+    assert world.exchange.full == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Raw
 from tests.core.conftest import Post, World, acking, given, letters, stored
 
-from bester.core.delivery import ACK_S
+from bester.core.again import ACK_S
 from bester.core.endpoints import Phase
 from bester.core.keeping import Letter
 from bester.core.work import CatchUp, Deposit
@@ -132,3 +132,17 @@ def test_sessions_of_one_account_share_what_one_would_hold(world: World) -> None
         world.exchange.mail(session, [Letter(at, str(at), "chat", b"1") for at in range(start + 1, start + 17)])
         assert len(session.given) == start + 16
     assert len(world.all(CatchUp)) == 2  # 48 are enough until it acknowledges some
+
+
+def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world: World, post: Post) -> None:
+    g, _ = world.session("g"), acking(world)
+    post.pass_on(1, "g")
+    world.exchange.mail_came("g")
+    assert [data for _, data in given(world, g)] == [1]  # its socket has it now
+    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
+    letter = letters(*stored(world, deposit))
+    world.exchange.mail(g, letter)
+    assert given(world, g) == []
+    assert any(isinstance(effect, CatchUp) and effect.after == 1 for effect in world.effects())
+    world.exchange.mail(g, [])
+    assert g.phase is Phase.LIVE

@@ -10,12 +10,14 @@ import json
 from collections import deque
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import Raw
 
-from bester.core import delivery
+from bester.core import delivery, giving, keeping
+from bester.core.again import ACK_S
 from bester.core.endpoints import AttachedHandler, Phase, Session
 from bester.core.exchange import Exchange
 from bester.core.keeping import Letter
@@ -29,6 +31,14 @@ TYPES = ["even", "odd"]
 
 def type_of(number: int) -> str:
     return TYPES[number % 2]
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds that a few messages go beyond."""
+    for module in (giving, keeping):
+        monkeypatch.setattr(module, "GIVEN_MESSAGES", 4)
+    monkeypatch.setattr(delivery, "QUEUE_MESSAGES", 3)
 
 
 class End:
@@ -228,6 +238,12 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert session.queue_bytes == sum(len(one.data) + 256 for one in session.queue)
 
     @invariant()
+    def the_oldest_unacknowledged_comes_first(self) -> None:
+        for end in self.ends:
+            missed = [number for number in end.got if number not in self.has[end.session.username]]
+            assert missed == sorted(missed)
+
+    @invariant()
     def plain_sessions_get_each_message_once_and_in_order(self) -> None:
         for end in self.ends:
             if not end.session.acknowledges:
@@ -269,4 +285,4 @@ class DeliveryMachine(RuleBasedStateMachine):
 TestDelivery = DeliveryMachine.TestCase
 TestDelivery.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 
-assert delivery.ACK_S < 31.0
+assert ACK_S < 31.0

@@ -146,13 +146,8 @@ async def test_a_client_that_does_not_acknowledge_in_time() -> None:
         message = await g.get()
         play.later(31)
         assert result_of(await t.good("1")) == [("g", "stored", None)]
-        t.ask("chat", "2", 2)
-        await pass_on(handler, "g")
-        assert result_of(await t.good("2")) == [("g", "stored", None)]
+        assert await g.get() == message
         ack(g, message)
-        second = await g.get()
-        assert second["payload"]["data"] == 2
-        ack(g, second)
         await ping(g)
         t.ask("chat", "3", 3)
         await pass_on(handler, "g")

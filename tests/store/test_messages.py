@@ -27,6 +27,8 @@ from bester.store.ports import (
     Queued,
     QueueSize,
     Remembered,
+    account_of,
+    account_queue,
 )
 
 NOW = 1_000_000.0
@@ -441,6 +443,29 @@ async def test_the_operator_lists_the_outbox(store: MessageStore) -> None:
     assert await listed("y:1", True) == []
     assert await listed(after=p[1], limit=1) == [p[2]]
     assert await listed("x:1", None, p[0], 1) == [p[2]]
+
+
+async def test_letters_become_dead_letters_of_their_account(reopen: Reopen) -> None:
+    store = await reopen()
+    queue = account_queue("alice")
+    assert (account_of(queue), account_of("host:1")) == ("alice", None)
+    await store.deposit([letter("alice", "d1", b"1"), letter("alice", "d2", b"22")], WIDE, NOW)
+    await store.enqueue([message("m1")], NOW)
+    for _ in range(2):  # the second time, where the first was cut off before it was known
+        await store.bury_letters([(letter("alice", "d1", b"1"), 12), (letter("alice", "d3"), 13)], "why", NOW + 1)
+        store = await reopen()
+        assert await ids(store, "alice") == ["d2"]
+        assert await size(store, "alice") == (1, 2)
+        first, second = await store.list_queue(queue)
+        assert (first.message, first.tries, first.dead) == (Outgoing(queue, "d1", "text", b"1", 0), 12, True)
+        assert (first.created, first.last_error, second.message.message_id) == (NOW + 1, "why", "d3")
+        assert await store.read_outbox(queue, 0, 10, PLENTY, NOW) == []
+        assert [(one.destination, one.waiting, one.dead) for one in await store.queue_sizes()] == [
+            (queue, 0, 2),
+            ("host:1", 1, 0),
+        ]
+    await store.remove_sent([first.position])
+    assert [row.message.message_id for row in await store.list_queue(queue)] == ["d3"]
 
 
 async def test_the_outbox_is_there_after_a_restart(reopen: Reopen) -> None:

@@ -1,4 +1,4 @@
-"""``bester queue``: what waits for other servers, and what was given up."""
+"""``bester queue``: what waits for other servers, and what was given up, for accounts too."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import typer
 from bester.cli.output import USAGE, fail, quiet_pipe, say, say_json, say_table
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
 
-queue = typer.Typer(name="queue", no_args_is_help=True, help="See, retry and drop what waits for other servers.")
+queue = typer.Typer(
+    name="queue", no_args_is_help=True, help="See, retry and drop what waits for other servers, and dead letters."
+)
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Messages, by the ids that list shows.")]
 ServerOption = Annotated[
-    str | None, typer.Option("--server", "-s", metavar="ADDRESS", help="Messages for one server, as list shows it.")
+    str | None, typer.Option("--server", "-s", metavar="ADDRESS", help="For one server or @ACCOUNT, as list shows it.")
 ]
 
 

@@ -9,7 +9,17 @@ from bester.core.tallies import Tallies
 class Counters:
     """Each counts since the start."""
 
-    __slots__ = ("accepted", "deliveries", "drops", "for_nodes", "for_nodes_done", "pushes", "repeats", "tallies")
+    __slots__ = (
+        "accepted",
+        "deliveries",
+        "drops",
+        "for_nodes",
+        "for_nodes_done",
+        "given_again",
+        "pushes",
+        "repeats",
+        "tallies",
+    )
 
     def __init__(self) -> None:
         self.accepted = 0
@@ -18,6 +28,8 @@ class Counters:
         self.for_nodes = 0
         self.for_nodes_done = 0
         """What other nodes of this server asked for, and how much of it has its outcome."""
+        self.given_again = 0
+        """Messages that were given to a session again, because it did not acknowledge them."""
         self.pushes = 0
         self.repeats = 0
         """``once`` messages that were answered with the first one's report."""

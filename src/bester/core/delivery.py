@@ -18,14 +18,14 @@ mailbox.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Raw
 
+from bester.core.again import ACK_S, GivingAgain
 from bester.core.endpoints import Endpoint, Phase, Session
 from bester.core.giving import size_of
-from bester.core.keeping import Keeping
 from bester.core.limits import Limits
 from bester.core.presence import Attendance, takes
 from bester.core.work import CutOff, Delivery, Envelope, PresenceChanged, Share
@@ -33,13 +33,12 @@ from bester.errors import InvalidName
 from bester.protocol import frames
 from bester.protocol.names import username
 
-ACK_S = 30.0
-"""How long a session may leave something unacknowledged."""
 SERVER_S = 1.0
 """How long another server's report waits for an acknowledgement: then the message is kept as well, because its link
 carries only so many messages without a report."""
 UNREAD_S = 2.0
-"""How long a session without ``ack`` may leave its socket full before its messages go to the mailbox."""
+"""How long a message waits for room: in a full socket, or behind too much that is not acknowledged. Then it goes to the
+mailbox."""
 CUT_OFF_S = 30.0
 """How long a session may leave its socket full after that, before it is cut off as a slow consumer."""
 QUEUE_MESSAGES = 4096
@@ -79,7 +78,7 @@ class Written(NamedTuple):
         return None
 
 
-class Delivering(Keeping):
+class Delivering(GivingAgain):
     """What is on its way to accounts."""
 
     def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
@@ -146,13 +145,15 @@ class Delivering(Keeping):
     def written(self) -> None:
         """All sockets were written to: what they took, their sessions have."""
         plain, self.plain_given = self.plain_given, []
-        for session in plain:
+        for session in dict.fromkeys(plain):  # once each: what goes on is not written yet
             if not session.blocked and not session.closed:
                 self.session_has_all(session)
                 self._go_on(session)
         writing, self.writing = self.writing, []
         for entry in writing:
             self.step_done(entry.envelope)
+        if self.full:
+            self.go_on_handing()
 
     def _follow(self, account: str) -> None:
         """Makes deliveries of what a plain account was written in this batch: not every session may get it."""
@@ -266,6 +267,8 @@ class Delivering(Keeping):
         delivery.since = self.now
         session.queue.append(delivery)
         session.queue_bytes += size
+        if len(session.queue) == 1:
+            self.refresh(session)
         self.owing[session] = None
         self.wait_for_recipient(delivery)
         return True
@@ -277,15 +280,9 @@ class Delivering(Keeping):
             self.give(session, delivery)
         return bool(ready)
 
-    def acknowledged(self, session: Session, ids: Iterable[str]) -> None:
+    def acknowledged(self, session: Session, ids: Sequence[str]) -> None:
         """A session has what it was given under these ids; others are passed over."""
-        for id in ids:
-            delivery = session.given.pop(id, None)
-            if delivery is not None:
-                session.given_bytes -= size_of(delivery)
-                self.account_has(delivery)
-            elif (late := session.late.pop(id, None)) is not None:
-                self.account_has(late)
+        self.note_acknowledged(session, ids)
         self._go_on(session)
 
     def _go_on(self, session: Session) -> None:
@@ -316,9 +313,15 @@ class Delivering(Keeping):
                 continue
             oldest = next(iter(session.given.values()), None) or session.queue[0]
             if self.now - oldest.since >= (ACK_S if session.acknowledges else UNREAD_S):
-                self._stall(session)
+                if session.blocked or not session.acknowledges:
+                    self._stall(session)
+                elif self.let_pass(session):
+                    self._go_on(session)
+            elif session.queue and self.now - session.queue[0].since >= UNREAD_S:
+                self.queue_to_mailbox(session)
             else:
                 self._keep_for_servers(session)
+        self.sweep_late()
         self.read_failed_mail()
         for session, since in list(self._unread.items()):
             if self.now - since >= CUT_OFF_S:
@@ -334,7 +337,7 @@ class Delivering(Keeping):
                 self.deposit(delivery)
 
     def _stall(self, session: Session) -> None:
-        """The session does not take what it is given: everything goes through the mailbox until it does."""
+        """The session does not read: everything goes through the mailbox until it does."""
         session.phase = Phase.STALLED
         self.take_back(session)
         if session.blocked:

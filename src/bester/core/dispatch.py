@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bester.core.counters import Counters
-from bester.core.endpoints import AttachedHandler, ElsewhereHandler, Endpoint, Order
+from bester.core.endpoints import HANDED_BYTES, AttachedHandler, ElsewhereHandler, Endpoint, Order
 from bester.core.handlers import OTHERS, HandlerType, TypeRules
 from bester.core.limits import Limits
 from bester.core.route import Trail
@@ -40,6 +40,8 @@ class Dispatch:
         self.unsure_until = 0.0
         """Until when a type that is not known here may have a handler at another node, or soon."""
         self.handlers: list[AttachedHandler] = []
+        self.full: list[AttachedHandler] = []
+        """Handlers that get no more before what they were handed is written."""
         self.dirty: list[Endpoint] = []
         self.effects: list[Effect] = []
         self._last_request = 0
@@ -176,9 +178,22 @@ class Dispatch:
 
     def unblocked(self, handler: AttachedHandler) -> None:
         """The handler's socket takes more again."""
-        handler.blocked = False
+        handler.blocked = handler.full = False
+        handler.room = HANDED_BYTES
         for handlers in handler.types:
             self.pump(handlers)
+
+    def blocked(self, handler: AttachedHandler) -> None:
+        """The handler's socket takes no more for now."""
+        handler.blocked = True
+        handler.full = False
+
+    def go_on_handing(self) -> None:
+        """All is written: hands more to the handlers whose sockets took it."""
+        full, self.full = self.full, []
+        for handler in full:
+            if handler.full:
+                self.unblocked(handler)
 
     # -- handing over --------------------------------------------------------------------------------------------
 
@@ -271,6 +286,10 @@ class Dispatch:
         if not handler.listed:
             handler.listed = True
             self.dirty.append(handler)
+        handler.room -= len(frame)
+        if handler.room <= 0:
+            handler.blocked = handler.full = True
+            self.full.append(handler)
 
     def _ask_elsewhere(self, handler: AttachedHandler, request: Request) -> None:
         """Lets another node ask one of its handlers, and carry out the answer if that overtakes nothing."""

@@ -23,7 +23,9 @@ class Drop(enum.Enum):
     FRAME_UNSENT = "frame", "connectionGone"
     LETTER_CLEARED = "letter", "accountGone"
     LETTER_EXPIRED = "letter", "expired"
+    LETTER_OVER_SHARE = "letter", "share"
     LETTER_NOT_KEPT = "letter", CODE
+    LETTER_UNACKNOWLEDGED = "letter", "unacknowledged"
     LETTER_TRANSIENT = "letter", "nobodyThere"
     LINE_UNREAD = "line", "notRead"
     MESSAGE_REFUSED = "message", CODE

@@ -15,7 +15,11 @@ from bester.protocol.messages import Payload
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
-    from bester.core.work import Delivery, Request, Waiting
+    from bester.core.work import Delivery, Late, Request, Waiting
+
+
+HANDED_BYTES = 256 * 1024
+"""What a handler is handed, at least, before its socket must say whether it takes more."""
 
 
 class Order:
@@ -125,7 +129,7 @@ class Phase(enum.Enum):
     CATCHING_UP = "catchingUp"
     """From the mailbox, where new ones stand behind the older."""
     STALLED = "stalled"
-    """Not at all: it did not acknowledge, or read, for too long. When it does, it catches up."""
+    """Not at all: it does not read. When it does, it catches up."""
 
 
 class Session(Endpoint):
@@ -137,8 +141,10 @@ class Session(Endpoint):
         "features",
         "given",
         "given_bytes",
+        "had",
         "late",
         "more_mail",
+        "passed",
         "phase",
         "position",
         "queue",
@@ -147,6 +153,7 @@ class Session(Endpoint):
         "reading_mail",
         "roles",
         "since",
+        "stuck",
         "takes",
         "username",
     )
@@ -189,13 +196,19 @@ class Session(Endpoint):
         self.queue: deque[Delivery] = deque()
         """What is written as soon as there is room."""
         self.queue_bytes = 0
-        self.late: dict[str, Delivery] = {}
+        self.late: dict[str, Late] = {}
         """What went to the mailbox because the session took too long, and what it may still have."""
+        self.passed = 0.0
+        """When the newest that it acknowledged was given first: it has passed over what was given before that."""
+        self.stuck = ""
+        """The delivery id of what it left unacknowledged first, until it acknowledges that."""
         self.position = 0
         """How far its mailbox was read."""
         self.read_from = 0
         """Where the page began that is being read."""
         self.reading_mail = False
+        self.had: set[str] = set()
+        """What it has since the page was asked for that is being read, which may still hold it."""
         self.more_mail = False
         """Whether more may have come into its mailbox than the page has that is being read."""
 
@@ -217,7 +230,18 @@ class Peer(Endpoint):
 class AttachedHandler(Endpoint):
     """A handler process's connection: requests go to it, answers and pushes come from it."""
 
-    __slots__ = ("blocked", "concurrency", "detached", "dry_types", "name", "outstanding", "since", "types")
+    __slots__ = (
+        "blocked",
+        "concurrency",
+        "detached",
+        "dry_types",
+        "full",
+        "name",
+        "outstanding",
+        "room",
+        "since",
+        "types",
+    )
 
     scope = "handler"
     elsewhere = False
@@ -234,7 +258,11 @@ class AttachedHandler(Endpoint):
         self.outstanding: dict[str, Request] = {}
         """By request id, the oldest first."""
         self.blocked = False
-        """Whether its socket takes no more for now."""
+        """Whether its socket takes no more for now, or is :attr:`full`."""
+        self.full = False
+        """Whether it gets no more before what it was handed is written, and its socket says whether it takes that."""
+        self.room = HANDED_BYTES
+        """How many bytes it may be handed until then."""
         self.detached = False
         """Whether it asked for no more requests."""
 

@@ -7,7 +7,8 @@ It is built of classes with a file each, each of which knows those it is built o
         Repeats                               once: what is not handled again
       ForNodes                                what other nodes of this server ask for
         Execution                             the commands of an answer
-          Delivering > Keeping > Giving       to accounts: who gets what when; mailboxes; what sessions have
+          Delivering > GivingAgain            to accounts: who gets what when; what they do not acknowledge
+            Keeping > Giving                  mailboxes; what sessions have
             Outcomes                          what became of it: results, reports, receipts
               Dispatch                        types, their handlers, and who waits for them
 

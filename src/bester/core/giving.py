@@ -84,7 +84,9 @@ class Giving(Outcomes):
 
     def session_has_all(self, session: Session) -> None:
         """A session has all that it was given."""
-        had = [*session.given.values(), *session.late.values()]
+        if session.reading_mail:
+            session.had.update(session.given, session.late)
+        had = [*session.given.values(), *(late.delivery for late in session.late.values() if late.delivery is not None)]
         session.given.clear()
         session.given_bytes = 0
         session.late.clear()

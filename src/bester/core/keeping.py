@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from msgspec import Raw
@@ -17,12 +18,14 @@ from bester.core.endpoints import Phase, Session
 from bester.core.giving import GIVEN_BYTES, Giving
 from bester.core.limits import Limits
 from bester.core.presence import takes
-from bester.core.work import CatchUp, Delivery, Deposit, Take
+from bester.core.work import CatchUp, Delivery, Deposit, Late, Take
 from bester.errors import BesterError
 
 _MAX_PAGE = 256
 _MIN_PAGE = 16
 _MIN_PAGE_BYTES = 64 * 1024
+MAX_LATE = 10_000
+"""Of how many messages in the mailbox it is known that a session had them before: as many as there are, usually."""
 
 
 class Letter(NamedTuple):
@@ -47,9 +50,19 @@ class Keeping(Giving):
     # -- into it -------------------------------------------------------------------------------------------------
 
     def deposit(self, delivery: Delivery) -> None:
-        """Brings a message into its account's mailbox, once."""
+        """Brings a message into its account's mailbox, once, behind all that its sessions were given before it.
+
+        The account gets the mailbox in that order, whichever of its sessions end.
+        """
         if delivery.kept:
             return
+        for session in self.presence.sessions(delivery.username):
+            if session.phase is Phase.LIVE:  # of others, all is kept
+                for older in _unkept_before(session, delivery):
+                    self._deposit(older)
+        self._deposit(delivery)
+
+    def _deposit(self, delivery: Delivery) -> None:
         delivery.kept = True
         username = delivery.username
         self.depositing[username] = self.depositing.get(username, 0) + 1
@@ -60,6 +73,8 @@ class Keeping(Giving):
         if delivery.done:
             username, id = delivery.username, delivery.id
             delivery = Delivery(None, 0, username, username, id, delivery.type, delivery.data, settled=True)
+            self._deposit(delivery)  # it stands behind nothing: the account has had it
+            return delivery
         self.deposit(delivery)
         if not delivery.settled and not delivery.transient:
             self._send_others_to_mailbox(delivery)
@@ -73,6 +88,7 @@ class Keeping(Giving):
                 self.effects.append(Take(username, delivery.id))
         else:
             delivery.kept = False
+            delivery.refused = True
             if delivery.settled and not delivery.done:  # nobody waits for a report that could say it
                 drop = Drop.LETTER_TRANSIENT if error is None else Drop.LETTER_NOT_KEPT
                 self.counters.drops.count(drop, code=error.code if error is not None else "")
@@ -96,11 +112,17 @@ class Keeping(Giving):
                 self.queue_to_mailbox(session)
 
     def queue_to_mailbox(self, session: Session) -> None:
-        """The session gets its messages from the mailbox, until there are no more."""
+        """The session gets its messages from the mailbox, until there are no more.
+
+        What it was given and does not have yet is kept before them: it is older.
+        """
         session.phase = Phase.CATCHING_UP
         session.position = 0
         queue, session.queue = session.queue, deque()
         session.queue_bytes = 0
+        for delivery in session.given.values():
+            if not delivery.done and not delivery.transient:
+                self.deposit(delivery)
         for delivery in queue:
             self.deposit_again(delivery)
         self.refresh(session)
@@ -108,17 +130,25 @@ class Keeping(Giving):
 
     def take_back(self, session: Session) -> None:
         """What a session was given and does not have goes to the mailbox, with what waits for its room."""
-        session.late = {}  # what it has still not acknowledged of earlier times, it finds in the mailbox
+        for late in session.late.values():
+            late.due = 0.0  # it finds that in the mailbox, with the rest
         given, session.given = session.given, {}
         session.given_bytes = 0
         queue, session.queue = session.queue, deque()
         session.queue_bytes = 0
         for delivery in given.values():
             if session.acknowledges or not delivery.settled:
-                session.late[delivery.id] = self.deposit_again(delivery)
+                self.let_wait(session, self.deposit_again(delivery), 0.0)
         for delivery in queue:
             self.deposit_again(delivery)
         self.owing.pop(session, None)
+
+    def let_wait(self, session: Session, delivery: Delivery, due: float) -> None:
+        """A session took too long for what it was given; from now on it is in the mailbox until it is due."""
+        late = session.late
+        if len(late) >= MAX_LATE:
+            del late[next(iter(late))]  # if that is acknowledged after all, it is passed over, and given again
+        late[delivery.id] = Late(delivery, due)
 
     # -- out of it -----------------------------------------------------------------------------------------------
 
@@ -145,6 +175,7 @@ class Keeping(Giving):
     def mail(self, session: Session, letters: Sequence[Letter]) -> None:
         """What a CatchUp found: letters behind the position, or none, if there are no more."""
         session.reading_mail = False
+        had, session.had = session.had, set()
         if session.closed or session.phase is not Phase.CATCHING_UP:
             return
         if session.position != session.read_from:
@@ -153,8 +184,15 @@ class Keeping(Giving):
         passed_over = True
         for position, id, type, data in letters:
             session.position = position
-            if id not in session.given and takes(session, type):
-                passed_over = False
+            if id in had or not takes(session, type):
+                continue
+            passed_over = False
+            late = session.late.get(id)
+            if late is not None and late.due <= self.now:
+                del session.late[id]
+                late = None
+                self.counters.given_again += 1
+            if late is None and id not in session.given:
                 delivery = Delivery(None, 0, session.username, session.username, id, type, Raw(data))
                 delivery.kept = delivery.settled = True
                 self.give(session, delivery)
@@ -163,6 +201,8 @@ class Keeping(Giving):
             self.read_mail(session)
         elif not letters and session.username not in self.depositing:
             session.phase = Phase.LIVE
+            if session.late:  # what is due and was not found is in the mailbox no more
+                session.late = {id: late for id, late in session.late.items() if late.due}
             self.refresh(session)
         elif letters and (passed_over or (session.acknowledges and self.wants_mail(session))):
             self.read_mail(session)
@@ -170,6 +210,7 @@ class Keeping(Giving):
     def mail_failed(self, session: Session) -> None:
         """A CatchUp could not read; it is tried again with the next sweep."""
         session.reading_mail = False
+        session.had.clear()
         self._mail_failed[session] = None
 
     def read_failed_mail(self) -> None:
@@ -177,3 +218,20 @@ class Keeping(Giving):
         failed, self._mail_failed = self._mail_failed, {}
         for session in failed:
             self.read_mail(session)
+
+
+def _unkept_before(session: Session, delivery: Delivery) -> list[Delivery]:
+    """Returns what a live session was given before a message, or all where it was not given that, and is not kept.
+
+    Whatever is kept has nothing before it that is not, so that only the newest are looked at.
+    """
+    found: list[Delivery] = []
+    for one in chain(reversed(session.queue), reversed(session.given.values())):
+        if one is delivery:
+            found.clear()
+        elif one.kept or one.refused:
+            break
+        elif not one.done and not one.transient:
+            found.append(one)
+    found.reverse()
+    return found

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 
 from msgspec import Raw
 
-from bester.core.delivery import ACK_S, Written
+from bester.core.again import ACK_S
+from bester.core.delivery import Written
 from bester.core.drops import Drop
 from bester.core.endpoints import ElsewhereHandler, NodePeer, Phase
 from bester.core.execution import Execution

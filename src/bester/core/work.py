@@ -150,8 +150,19 @@ class Delivery(Struct, gc=False):
     """Whether it is in the mailbox, or on its way there."""
     done: bool = False
     """Whether it may leave the mailbox, or need not get there."""
+    refused: bool = False
+    """Whether the mailbox did not take it."""
     awaits_ack: bool = False
     """Whether the report waits for nothing but its recipient, which holds up nothing behind it."""
+
+
+class Late(Struct, gc=False):
+    """What went to the mailbox because its session took too long to have it."""
+
+    delivery: Delivery | None
+    """None as soon as it is on disk."""
+    due: float = 0.0
+    """Before then it is not given again, in seconds of the exchange's clock; 0: it is as soon as it is read."""
 
 
 class Deposit(Struct):
@@ -165,6 +176,13 @@ class Take(Struct):
 
     username: str
     id: str
+
+
+class Bury(Struct):
+    """A letter that its account never acknowledges: make it a dead letter. Not answered."""
+
+    delivery: Delivery
+    tries: int
 
 
 class CatchUp(Struct):
@@ -257,6 +275,7 @@ Effect = (
     | Forward
     | Deposit
     | Take
+    | Bury
     | CatchUp
     | Recall
     | Remember

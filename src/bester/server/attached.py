@@ -129,7 +129,7 @@ class HandlerConnection(Connection):
     def output_blocked(self) -> None:
         """The handler does not read: it gets no more requests, but its answers are still welcome."""
         if self.handler is not None:
-            self.handler.blocked = True
+            self.hall.exchange.blocked(self.handler)
 
     def output_unblocked(self) -> None:
         if self.handler is not None:

@@ -62,6 +62,8 @@ class Connection(asyncio.Protocol):
         self.lost = False
         self.unsent = False
         """Whether the transport's buffer is above its high-water mark."""
+        self.behind = 0
+        """How much waited for the peer when that began; nobody knew before that it does not read."""
         self.sent = 0
         """Bytes that were written, those included that the peer never read."""
         self.frame_began = 0.0
@@ -201,11 +203,15 @@ class Connection(asyncio.Protocol):
             self.hall.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
             return
         transport = self.transport
+        unsent = self.unsent
         data = out[0] if len(out) == 1 else b"".join(out)
         self.sent += len(data)
         transport.write(data)
         if self.unsent:
-            self.fell_behind(transport.get_write_buffer_size())
+            unread = transport.get_write_buffer_size()
+            if not unsent:
+                self.behind = unread
+            self.fell_behind(unread)
         elif transport.is_closing():
             # The peer is gone, and asyncio has yet to say so: what was just written is thrown away.
             self.hall.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
@@ -213,8 +219,8 @@ class Connection(asyncio.Protocol):
             self.closed()
 
     def fell_behind(self, unread: int) -> None:
-        """So many bytes wait for the peer to read."""
-        if unread > self.hall.max_send_queue:
+        """So many bytes wait for the peer to read, which it was known not to do before this write."""
+        if unread - self.behind > self.hall.max_send_queue:
             self.cut_off()
 
     def cut_off(self) -> None:

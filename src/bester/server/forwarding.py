@@ -19,6 +19,7 @@ from bester.server.links import MAX_DIALS, Kinds, Way
 from bester.server.nodes.relaying import ForNode, Relay
 from bester.server.outbox import Outbox
 from bester.server.trust import Trust
+from bester.store.ports import account_of
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -63,7 +64,7 @@ class Forwarding:
     async def open(self) -> None:
         """Begins to send what is on disk; the store is open, and no message has come yet."""
         for size in await self.hall.messages.queue_sizes():
-            if self._is_elsewhere(size.destination):
+            if account_of(size.destination) is not None or self._is_elsewhere(size.destination):
                 continue
             destination = self._on_disk(size.destination)
             if destination is not None:
@@ -188,7 +189,7 @@ class Forwarding:
 
     async def changed(self, keys: Iterable[str]) -> None:
         """An operator has changed what is on disk for these destinations."""
-        for key in set(keys):
+        for key in {key for key in keys if account_of(key) is None}:
             destination = self._on_disk(key)
             if destination is not None:
                 destination.look()
@@ -197,7 +198,8 @@ class Forwarding:
 
     async def _recount(self) -> None:
         await self.outbox.written()
-        sizes = {size.destination: size for size in await self.hall.messages.queue_sizes()}
+        queues = await self.hall.messages.queue_sizes()
+        sizes = {size.destination: size for size in queues if account_of(size.destination) is None}
         for key, destination in self.destinations.items():
             size = sizes.get(key)
             elsewhere = self._is_elsewhere(key)

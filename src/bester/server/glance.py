@@ -52,6 +52,7 @@ def glance(hall: Hall) -> dict[str, Any]:
             "deliveries": counters.deliveries,
             "pushes": counters.pushes,
             "repeats": counters.repeats,
+            "givenAgain": counters.given_again,
             "dropped": views.dropped(hall),
             "refused": hall.counts.refused,
             "slowConsumers": hall.counts.slow_consumers,

@@ -20,6 +20,7 @@ from bester.core.exchange import Exchange
 from bester.core.traces import SHARED_DIGITS, Traces
 from bester.core.work import (
     AskElsewhere,
+    Bury,
     CallClassic,
     CatchUp,
     CutOff,
@@ -156,7 +157,7 @@ class Hall:
         """Carries out what the exchange decided, and writes its frames."""
         self._flush_due = False
         exchange = self.exchange
-        while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given:
+        while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given or exchange.full:
             if exchange.effects:
                 effects, exchange.effects = exchange.effects, []
                 ways = self._ways
@@ -173,7 +174,7 @@ class Hall:
                 if out:
                     endpoint.carrier.write(out)
                     out.clear()
-            if exchange.writing or exchange.plain_given:
+            if exchange.writing or exchange.plain_given or exchange.full:
                 exchange.written()
         if self.nodes is not None:
             self.nodes.flush()
@@ -190,6 +191,7 @@ class Hall:
             Forward: lambda effect: self.forwarding.send(effect),
             Deposit: self.mailboxes.deposit,
             Take: self.mailboxes.take,
+            Bury: self.mailboxes.bury,
             CatchUp: self.mailboxes.catch_up,
             Recall: self.mailboxes.recall,
             Remember: self.mailboxes.remember,

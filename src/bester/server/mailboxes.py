@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bester.core.drops import Drop
 from bester.core.keeping import Letter
-from bester.core.work import CatchUp, Deposit, Recall, Remember, Take
+from bester.core.work import Bury, CatchUp, Deposit, Recall, Remember, Take
 from bester.errors import BesterError, Internal, UnknownAccount
 from bester.server.points import reach
 from bester.store.ports import Letter as StoredLetter
-from bester.store.ports import MailboxBounds, MessageStore, Remembered
+from bester.store.ports import MailboxBounds, MessageStore, Queued, Remembered, account_of, account_queue
 from bester.timeouts import within
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.mailboxes")
 
+NEVER_ACKNOWLEDGED = "unacknowledged: given again and again, and never acknowledged"
+"""Why a letter was given up, as operators are told."""
 MAX_BATCH = 1024
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """Letters, and bytes of them, that are put away with one call."""
@@ -36,6 +38,10 @@ ONCE_RECORDS = 200_000
 EXPIRY_S = 60.0
 """How often what has expired is removed."""
 _EXPIRY_STEP = 1000
+DEAD_LETTERS = 1000
+DEAD_BYTES = 64 * 1024 * 1024
+"""How many dead letters an account has, and of how many bytes; the oldest make room."""
+_DEAD_PAGE = 50
 
 
 class Arrival:
@@ -58,6 +64,7 @@ class Mailboxes:
         self._keeping: Counter[str] = Counter()
         """By account: letters that are on their way into its mailbox."""
         self._takes: list[tuple[str, str]] = []
+        self._buried: list[Bury] = []
         self._remembers: list[Remember] = []
         self._arrivals: dict[str, list[Arrival]] = {}
         self._working: set[asyncio.Task[None]] = set()
@@ -108,8 +115,37 @@ class Mailboxes:
     async def clear(self, username: str) -> int:
         """Removes all mail of an account that is gone, and returns how many letters there were."""
         removed = await self.store.clear_mailbox(username)
+        while dead := await self.store.list_queue(account_queue(username), limit=_DEAD_PAGE):
+            await self.store.remove_sent([row.position for row in dead])
+            removed += len(dead)
         self.hall.exchange.counters.drops.count(Drop.LETTER_CLEARED, removed)
         return removed
+
+    async def put_back(self, rows: Sequence[Queued]) -> int:
+        """Puts dead letters of accounts into their mailboxes again; returns how many, where some have no room.
+
+        Raises:
+            StorageFull, Internal: nothing was changed.
+        """
+        letters = [
+            StoredLetter(account_of(one.destination) or "", one.message_id, one.type, one.data)
+            for one in (row.message for row in rows)
+        ]
+        full = await self.store.deposit(letters, self.bounds, self.hall.steady.now())
+        done = [(row, letter) for row, letter, failure in zip(rows, letters, full, strict=True) if failure is None]
+        await self.store.remove_sent([row.position for row, _ in done])
+        exchange = self.hall.exchange
+        exchange.now = self.hall.clock()
+        stored: dict[str, set[str]] = {}
+        for _, letter in done:
+            stored.setdefault(letter.username, set()).add(letter.type)
+        for username, types in stored.items():
+            self.came(username)
+            exchange.mail_came(username, sorted(types))
+        if self.hall.nodes is not None:
+            self.hall.nodes.stored(stored)
+        self.hall.flush_soon()
+        return len(done)
 
     # -- effects -------------------------------------------------------------------------------------------------
 
@@ -236,6 +272,49 @@ class Mailboxes:
             await self.store.take_letters(takes)
         except Exception as error:
             self._failed(f"{len(takes)} delivered letters stay in their mailboxes", error)
+
+    def bury(self, effect: Bury) -> None:
+        """Makes a dead letter of what an account never acknowledges; with the others of this batch."""
+        self._buried.append(effect)
+        if len(self._buried) == 1:
+            self._work(self._bury_all())
+
+    async def _bury_all(self) -> None:
+        await asyncio.sleep(0)
+        effects, self._buried = self._buried, []
+        by_account: dict[str, list[tuple[StoredLetter, int]]] = {}
+        for effect in effects:
+            one = effect.delivery
+            letter = StoredLetter(one.username, one.id, one.type, bytes(one.data))
+            by_account.setdefault(one.username, []).append((letter, effect.tries))
+        for username, letters in by_account.items():
+            try:
+                await self.store.bury_letters(letters, NEVER_ACKNOWLEDGED, self.hall.steady.now())
+                self._log_buried(username, letters)
+                await self._bound_dead(account_queue(username))
+            except Exception as error:
+                self._failed(f"{len(letters)} letters of {username!a} could not be given up", error)
+
+    def _log_buried(self, username: str, letters: list[tuple[StoredLetter, int]]) -> None:
+        log.warning(
+            "%d messages for account %s are given up, because it never acknowledged them: bester queue list --dead",
+            len(letters),
+            ascii(username),
+            extra={"account": username},
+        )
+
+    async def _bound_dead(self, key: str) -> None:
+        """Removes an account's oldest dead letters beyond the bounds."""
+        for size in await self.store.queue_sizes():
+            if size.destination != key:
+                continue
+            number, size_bytes = size.dead, size.bytes
+            while number > DEAD_LETTERS or size_bytes > DEAD_BYTES:
+                (oldest,) = await self.store.list_queue(key, limit=1)
+                await self.store.remove_sent([oldest.position])
+                number -= 1
+                size_bytes -= len(oldest.message.data)
+                self.hall.exchange.counters.drops.count(Drop.LETTER_OVER_SHARE)
 
     def catch_up(self, effect: CatchUp) -> None:
         """Reads on in a session's mailbox."""

@@ -18,6 +18,7 @@ from bester import __version__
 from bester.clock import wall_time
 from bester.errors import BesterError
 from bester.server.sampling import disk
+from bester.store.ports import account_of
 from bester.timeouts import within
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ KINDS = (
     "queue",
     "release",
     "store",
+    "unacknowledged",
 )
 """What ``what`` can be."""
 LOOK_S = 10.0
@@ -133,7 +135,15 @@ async def find(hall: Hall) -> list[Problem]:
 def own(hall: Hall) -> list[Problem]:
     """Returns those of this process and its machine."""
     here = _disk(hall) if hall.nodes is None else _bus(hall.nodes) + _releases(hall.nodes)
-    return _certificates(hall) + _clock(hall) + here + _descriptors(hall) + _loop(hall) + _handlers(hall)
+    return (
+        _certificates(hall)
+        + _clock(hall)
+        + here
+        + _descriptors(hall)
+        + _loop(hall)
+        + _handlers(hall)
+        + _unacknowledged(hall)
+    )
 
 
 async def kept(hall: Hall) -> list[Problem]:
@@ -239,6 +249,24 @@ def _handlers(hall: Hall) -> list[Problem]:
     return found
 
 
+def _unacknowledged(hall: Hall) -> list[Problem]:
+    """Accounts whose sessions leave messages unacknowledged that they were given at least twice."""
+    known = hall.exchange.unacknowledged
+    found: dict[str, set[str]] = {}
+    for session in hall.exchange.late:
+        left = [id for id in (*session.late, *session.given) if id in known and known[id].given > 1]
+        if left and not session.closed:
+            found.setdefault(session.username, set()).update(left)
+    return [
+        {
+            "what": "unacknowledged",
+            "name": username,
+            "detail": f"its sessions leave {len(ids)} messages unacknowledged, which are given again and again",
+        }
+        for username, ids in sorted(found.items())[:MAX_PROBLEMS]
+    ]
+
+
 def _queues(hall: Hall, sizes: list[QueueSize]) -> list[Problem]:
     most = hall.config.federation.max_queued
     found: list[Problem] = []
@@ -259,6 +287,8 @@ def _queues(hall: Hall, sizes: list[QueueSize]) -> list[Problem]:
             found.append(row)
         if size.dead:
             detail = f"{size.dead} messages were given up"
+            if account_of(size.destination) is not None:
+                detail += ", which the account never acknowledged"
             found.append({"what": "deadLetters", "name": size.destination, "detail": detail})
     return found
 

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from bester.core.drops import Drop
-from bester.errors import BadAddress, BadArguments
+from bester.errors import BadAddress, BadArguments, InvalidName
 from bester.protocol.addresses import parse_address
+from bester.protocol.names import username
 from bester.server import views
-from bester.store.ports import Queued
+from bester.store.ports import Queued, account_of, account_queue
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -65,9 +66,13 @@ async def retry(hall: Hall, ids: list[int] | None, server: str | None, every: bo
     if server is not None:
         keys.add(_key(server))
     async for page in _pages(hall, ids, server, None):
-        keys.update(row.message.destination for row in page)
         known.update(row.position for row in page if ids is not None)
-        count += await hall.messages.revive([row.position for row in page], hall.steady.now())
+        letters = [row for row in page if account_of(row.message.destination) is not None]
+        if letters:
+            count += await hall.mailboxes.put_back(letters)
+        outgoing = [row for row in page if account_of(row.message.destination) is None]
+        keys.update(row.message.destination for row in outgoing)
+        count += await hall.messages.revive([row.position for row in outgoing], hall.steady.now())
     await hall.forwarding.changed(keys)
     return _told(count, ids, known)
 
@@ -119,9 +124,12 @@ async def _pages(
 
 
 def _key(server: str) -> str:
+    account = account_of(server)
     try:
+        if account is not None:
+            return account_queue(username(account))
         return str(parse_address(server))
-    except BadAddress as error:
+    except (BadAddress, InvalidName) as error:
         raise BadArguments(error.message) from error
 
 

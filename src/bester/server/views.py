@@ -15,6 +15,7 @@ from bester.net.fingerprints import spelled
 from bester.server import problems
 from bester.server.sampling import disk, served
 from bester.store.database import Shared
+from bester.store.ports import account_of
 
 if TYPE_CHECKING:
     from bester.core.handlers import HandlerType
@@ -170,7 +171,7 @@ async def destinations(hall: Hall) -> list[dict[str, Any]]:
 def servers_now(hall: Hall, queues: list[QueueSize]) -> list[dict[str, Any]]:
     """The same, with what waits in these queues."""
     forwarding = hall.forwarding
-    sizes = {size.destination: size for size in queues}
+    sizes = {size.destination: size for size in queues if account_of(size.destination) is None}
     configured = {name: peer.address for name, peer in hall.config.federation.servers.items()}
     incoming: Counter[str] = Counter()
     for connection in forwarding.incoming:
@@ -325,6 +326,7 @@ def numbers(hall: Hall) -> dict[str, Any]:
             "deliveries": counters.deliveries,
             "pushes": counters.pushes,
             "repeats": counters.repeats,
+            "givenAgain": counters.given_again,
         },
         "dropped": dropped(hall),
         "bytes": traffic(hall),

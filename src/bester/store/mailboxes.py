@@ -34,6 +34,20 @@ def give_positions(connection: sqlite3.Connection, name: str, count: int) -> int
     return int(last) - count
 
 
+def remove_letters(connection: sqlite3.Connection, letters: Sequence[tuple[str, str]]) -> None:
+    """Removes letters by username and delivery id, and counts them as gone; unknown ones are passed over."""
+    removed: dict[str, list[int]] = {}
+    for username, delivery_id in letters:
+        row = connection.execute(
+            "DELETE FROM letter WHERE username = ? AND delivery_id = ? RETURNING size", (username, delivery_id)
+        ).fetchone()
+        if row is not None:
+            sums = removed.setdefault(username, [0, 0])
+            sums[0] += 1
+            sums[1] += row[0]
+    _discount(connection, ((name, count, size) for name, (count, size) in removed.items()))
+
+
 class SqliteMailboxes(Shared):
     """The part of a message store that is about mailboxes."""
 
@@ -117,19 +131,7 @@ class SqliteMailboxes(Shared):
                 raise error
 
     def _take(self, letters: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
-        def work(connection: sqlite3.Connection) -> None:
-            removed: dict[str, builtins.list[int]] = {}
-            for username, delivery_id in letters:
-                row = connection.execute(
-                    "DELETE FROM letter WHERE username = ? AND delivery_id = ? RETURNING size", (username, delivery_id)
-                ).fetchone()
-                if row is not None:
-                    sums = removed.setdefault(username, [0, 0])
-                    sums[0] += 1
-                    sums[1] += row[0]
-            _discount(connection, ((name, count, size) for name, (count, size) in removed.items()))
-
-        return self.database.write(work)
+        return self.database.write(lambda connection: remove_letters(connection, letters))
 
     async def clear_mailbox(self, username: str) -> int:
         def work(connection: sqlite3.Connection) -> int:

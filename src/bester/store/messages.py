@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Sequence
+
 from bester.clock import SteadyClock, read_kept, write_kept
-from bester.store.mailboxes import SqliteMailboxes
+from bester.store.mailboxes import SqliteMailboxes, give_positions, remove_letters
 from bester.store.once import SqliteOnce
 from bester.store.outbox import SqliteOutbox
+from bester.store.ports import Letter, account_queue
+
+_BURY = """INSERT OR IGNORE INTO outgoing
+    (position, destination, message_id, created, dead, tries, last_error, hops, size, trace, type, data)
+    VALUES (?, ?, ?, ?, 1, ?, ?, 0, ?, '', ?, ?)"""
 
 
 class SqliteMessages(SqliteMailboxes, SqliteOutbox, SqliteOnce):
@@ -17,3 +25,14 @@ class SqliteMessages(SqliteMailboxes, SqliteOutbox, SqliteOnce):
     async def keep_clock(self, clock: SteadyClock) -> None:
         moment = clock.moment()
         await self.database.write(lambda connection: write_kept(connection, moment))
+
+    async def bury_letters(self, letters: Sequence[tuple[Letter, int]], why: str, now: float) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            before = give_positions(connection, "outgoing", len(letters))
+            for position, (letter, tries) in enumerate(letters, before + 1):
+                size = len(letter.data)
+                key = (position, account_queue(letter.username), letter.delivery_id, now)
+                connection.execute(_BURY, (*key, tries, why, size, letter.type, letter.data))
+            remove_letters(connection, [(letter.username, letter.delivery_id) for letter, _ in letters])
+
+        await self.database.write(work, adds=True)

@@ -153,11 +153,21 @@ class MailboxSize(msgspec.Struct, frozen=True):
     bytes: int
 
 
+def account_queue(username: str) -> str:
+    """Returns where an account's dead letters stand among the queues of other servers: under no server's address."""
+    return f"@{username}"
+
+
+def account_of(destination: str) -> str | None:
+    """Returns the account whose dead letters stand there; None for another server."""
+    return destination[1:] if destination.startswith("@") else None
+
+
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """A message for another server that could not be sent yet."""
 
     destination: str
-    """The canonical text of its address (``str(Address)``)."""
+    """The canonical text of its address (``str(Address)``); of a letter that was given up, :func:`account_queue`."""
     message_id: str
     """What the other server recognises a repeat by; with the destination it is unique."""
     type: str
@@ -254,6 +264,15 @@ class MessageStore(Protocol):
 
     async def take_letters(self, letters: Sequence[tuple[str, str]]) -> None:
         """Removes letters that were delivered: pairs of username and delivery id; unknown ones are passed over."""
+
+    async def bury_letters(self, letters: Sequence[tuple[Letter, int]], why: str, now: float) -> None:
+        """Takes letters out of their mailboxes, and makes them dead letters of their accounts (:func:`account_queue`).
+
+        Args:
+            letters: each with the number of its tries; one that is in no mailbox becomes a dead letter too.
+            why: the ``last_error`` of all.
+            now: when they are ``created``.
+        """
 
     async def clear_mailbox(self, username: str) -> int:
         """Removes all letters of an account, and returns how many there were."""

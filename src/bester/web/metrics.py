@@ -26,7 +26,7 @@ from bester.errors import BesterError
 from bester.server import views
 from bester.server.sampling import Totals, disk, served, served_within
 from bester.store.database import COMMIT_BOUNDS_S, Shared
-from bester.store.ports import QueueSize
+from bester.store.ports import QueueSize, account_of
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -108,6 +108,11 @@ class Metrics(Collector):
         yield CounterMetricFamily("bester_pushes", "Messages that handlers sent unasked", counters.pushes)
         yield CounterMetricFamily("bester_deliveries", "Recipients to whose sessions was written", counters.deliveries)
         yield CounterMetricFamily("bester_repeats", "Repeats of once messages", counters.repeats)
+        yield CounterMetricFamily(
+            "bester_given_again",
+            "Messages given to a session again, unacknowledged",
+            counters.given_again,
+        )
         dropped = CounterMetricFamily("bester_dropped", "What was thrown away", labels=["what", "cause"])
         for what, causes in views.dropped(self._hall).items():
             for cause, count in causes.items():
@@ -202,13 +207,20 @@ class Metrics(Collector):
         queue = GaugeMetricFamily("bester_outbox_messages", "Messages in the outbox", labels=["server", "state"])
         size = GaugeMetricFamily("bester_outbox_bytes", "Their data", labels=["server"])
         oldest = GaugeMetricFamily("bester_outbox_oldest_seconds", "The age of the oldest", labels=["server"])
+        unacknowledged = 0
         for one in self._queues:
+            if account_of(one.destination) is not None:
+                unacknowledged += one.dead
+                continue
             queue.add_metric([one.destination, "waiting"], one.waiting)
             queue.add_metric([one.destination, "dead"], one.dead)
             size.add_metric([one.destination], one.bytes)
             if one.oldest:
                 oldest.add_metric([one.destination], self._hall.steady.now() - one.oldest)
         yield from (queue, size, oldest)
+        yield GaugeMetricFamily(
+            "bester_mailbox_dead_letters", "Messages that no session acknowledged, given up", unacknowledged
+        )
 
     def _nodes(self) -> Iterable[Metric]:
         nodes = self._hall.nodes

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from bester.bus.connection import BusDown
 from bester.cluster.items import Bring, Kind, numbers, pack
-from bester.core.delivery import ACK_S
+from bester.core.again import ACK_S
 from bester.core.work import Delivery, Deposit
 from bester.errors import BesterError, Internal, Overloaded, error_of
 from bester.server.nodes.post import Post

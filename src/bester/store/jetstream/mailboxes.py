@@ -222,6 +222,11 @@ class JetStreamMailboxes:
         if putting is not None:
             await asyncio.shield(putting)
         self._note_taken(subject)
+        await self.remove_letter(username, delivery_id)
+
+    async def remove_letter(self, username: str, delivery_id: str) -> None:
+        """Removes a letter that may come again soon, as it is."""
+        subject = self._subject(username, delivery_id)
         await self._stream(username).purge(subject)
         self._forget(username, subject)
 

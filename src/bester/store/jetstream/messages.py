@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from bester.bus.connection import Bus
 from bester.clock import JUMP_S, SteadyClock, wall_time
@@ -11,6 +12,7 @@ from bester.store.jetstream.mailboxes import JetStreamMailboxes
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.once import JetStreamOnce
 from bester.store.jetstream.outbox import JetStreamOutbox
+from bester.store.ports import Letter, Outgoing, Queued, account_queue
 
 log = logging.getLogger("bester.clock")
 
@@ -48,3 +50,11 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
     async def keep_clock(self, clock: SteadyClock) -> None:
         """Keeps nothing: NATS's clock goes on while no node runs."""
         clock.moment()
+
+    async def bury_letters(self, letters: Sequence[tuple[Letter, int]], why: str, now: float) -> None:
+        """First it is a dead letter, then it leaves its mailbox: what a failure leaves in both is buried once more."""
+        for letter, tries in letters:
+            message = Outgoing(account_queue(letter.username), letter.delivery_id, letter.type, letter.data, 0)
+            await self.restore_outbox([Queued(0, message, now, tries, 0.0, why, True)])
+        for letter, _ in letters:
+            await self.remove_letter(letter.username, letter.delivery_id)

@@ -1,7 +1,8 @@
 """The outbox in JetStream: a message is the one message of its own subject, which its destination and its id give.
 
 What changes with each try stands in a stream of its own, at a subject with the message's position: whoever holds the
-destination's lease writes it, and nobody else. Without an entry there a message has never been tried.
+destination's lease writes it, and nobody else. Without an entry a message has never been tried, and an account's is
+a dead letter from the first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from bester.bus.connection import Bus
 from bester.bus.headers import header
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import Repeated, Stored, Stream, Wanted
-from bester.store.ports import Outgoing, Queued, QueueSize
+from bester.store.ports import Outgoing, Queued, QueueSize, account_of
 
 PAGE = 256
 PAGE_BYTES = 4 * 1024 * 1024
@@ -180,7 +181,7 @@ class JetStreamOutbox:
         found: dict[str, QueueSize] = {}
         async for one in self._out.heads(f"{root}>"):
             destination = bytes.fromhex(one.subject[len(root) :].partition(".")[0]).decode("utf-8", "surrogatepass")
-            state = states.get(one.position) or _State(float(header(one.headers, _CREATED) or 0))
+            state = states.get(one.position) or _first_state(destination, float(header(one.headers, _CREATED) or 0))
             size = found.get(destination) or QueueSize(destination, 0, 0, 0, 0.0)
             oldest = size.oldest if state.dead else min(size.oldest or state.created, state.created)
             found[destination] = QueueSize(
@@ -248,9 +249,13 @@ def _written(message: Outgoing, created: float) -> tuple[bytes, dict[str, str]]:
     return len(head).to_bytes(4, "little") + head + message.data, headers
 
 
+def _first_state(destination: str, created: float) -> _State:
+    return _State(created, dead=account_of(destination) is not None)
+
+
 def _row(stored: Stored, state: _State | None) -> Queued:
     size = int.from_bytes(stored.data[:4], "little")
     head = _head.decode(stored.data[4 : 4 + size])
     message = Outgoing(head.destination, head.message_id, head.type, stored.data[4 + size :], head.hops, head.trace)
-    state = state or _State(head.created)
+    state = state or _first_state(head.destination, head.created)
     return Queued(stored.position, message, state.created, state.tries, state.next_try, state.last_error, state.dead)

@@ -1,0 +1,163 @@
+"""Gives again what sessions leave unacknowledged, and gives it up at last (docs/protocol.md, section 4.3).
+
+A message that a session read and did not acknowledge within :data:`ACK_S` makes room for those behind it: it is *late*,
+and waits in the mailbox until it is given again, after a pause that doubles each time. So nothing that a session leaves
+keeps it from anything else.
+
+What is never acknowledged becomes a dead letter after :data:`TRIES` tries. A try counts only against a message that
+the session *passed over* for newer ones, or that it is *stuck* at, as the first of those that it leaves: what waits in
+a slow client behind another message has had no try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from bester.core.drops import Drop
+from bester.core.endpoints import Phase, Session
+from bester.core.giving import size_of
+from bester.core.keeping import Keeping
+from bester.core.limits import Limits
+from bester.core.work import Bury, Delivery, Take
+
+ACK_S = 30.0
+"""How long a session may leave something unacknowledged; and so the first pause."""
+PAUSE_S = 3600.0
+"""The longest pause between the times that a message is given."""
+TRIES = 12
+"""After how many tries a message is given up: some five hours."""
+LOOK_S = 5.0
+"""How often a mailbox is looked through from its beginning, at most, for what is to be given again."""
+MAX_UNACKNOWLEDGED = 100_000
+"""Of how many messages it is remembered how often they were given; the oldest make room."""
+
+
+class Unacknowledged(Struct, gc=False):
+    """A message that was given, and not acknowledged in time."""
+
+    first: float
+    """When it was given first; of what is given again, the newest giving says nothing of its place."""
+    given: int = 0
+    """How often that happened, in any session."""
+    tries: int = 0
+    """How often the session had had its chance."""
+
+
+class Look(Struct, gc=False):
+    """When a session's mailbox is looked through again."""
+
+    due: float
+    """When the next message is to be given again."""
+    after: float = 0.0
+    """Not before then."""
+
+
+class GivingAgain(Keeping):
+    """What sessions do not acknowledge."""
+
+    def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
+        super().__init__(server_name, limits, boot)
+        self.unacknowledged: dict[str, Unacknowledged] = {}
+        """By delivery id; it outlives the sessions, so that a client cannot begin anew by connecting again."""
+        self.late: dict[Session, Look] = {}
+        """Sessions with messages that are to be given again."""
+
+    def note_acknowledged(self, session: Session, ids: Sequence[str]) -> None:
+        """A session acknowledged what it was given under these ids; others are passed over."""
+        unacknowledged = self.unacknowledged
+        if session.reading_mail:
+            session.had.update(id for id in ids if id in session.given or id in session.late)
+        for id in ids:
+            delivery = session.given.pop(id, None)
+            if delivery is not None:
+                session.given_bytes -= size_of(delivery)
+                if delivery.since > session.passed:
+                    known = unacknowledged.get(id)
+                    session.passed = delivery.since if known is None else max(known.first, session.passed)
+                self.account_has(delivery)
+            elif (late := session.late.pop(id, None)) is not None:
+                if late.delivery is not None:
+                    self.account_has(late.delivery)
+                else:
+                    self.effects.append(Take(session.username, id))
+            if unacknowledged:
+                unacknowledged.pop(id, None)
+                if session.stuck == id:
+                    session.stuck = ""
+
+    def let_pass(self, session: Session) -> bool:
+        """Takes back what was not acknowledged in time; True if there was any, so that there is room."""
+        overdue = []
+        for delivery in session.given.values():
+            if self.now - delivery.since < ACK_S:
+                break
+            overdue.append(delivery)
+        for delivery in overdue:
+            self._not_acknowledged(session, delivery)
+            del session.given[delivery.id]  # only now, so that it is kept before what was given after it
+            session.given_bytes -= size_of(delivery)
+        return bool(overdue)
+
+    def _not_acknowledged(self, session: Session, delivery: Delivery) -> None:
+        id = delivery.id
+        known = self.unacknowledged.get(id)
+        if known is None:
+            if len(self.unacknowledged) >= MAX_UNACKNOWLEDGED:
+                del self.unacknowledged[next(iter(self.unacknowledged))]
+            known = self.unacknowledged[id] = Unacknowledged(delivery.since)
+        if not session.stuck or (session.stuck not in session.late and session.stuck not in session.given):
+            session.stuck = id
+        known.given += 1
+        if session.stuck == id or known.first < session.passed:
+            known.tries += 1
+        if known.tries >= TRIES and not delivery.transient:
+            del self.unacknowledged[id]
+            self.counters.drops.count(Drop.LETTER_UNACKNOWLEDGED)
+            self.effects.append(Bury(delivery, known.given))
+            return
+        due = delivery.since + pause_s(known.given)
+        kept = self.deposit_again(delivery)
+        if not kept.transient:
+            self.let_wait(session, kept, due)
+            look = self.late.get(session)
+            if look is None:
+                self.late[session] = Look(due)
+            else:
+                look.due = min(look.due, due)
+
+    def sweep_late(self) -> None:
+        """Gives again what is due."""
+        now = self.now
+        for session, look in list(self.late.items()):
+            if session.closed or not session.late:
+                del self.late[session]
+                continue
+            for late in session.late.values():
+                if late.delivery is not None and late.delivery.kept and late.delivery.settled:
+                    late.delivery = None
+            if now >= look.due and now >= look.after and not session.blocked and session.phase is not Phase.STALLED:
+                look.after = now + LOOK_S
+                look.due = self._look_again(session)
+
+    def _look_again(self, session: Session) -> float:
+        """Looks through the mailbox for what is due, from its beginning; returns when the next will be."""
+        next_due = float("inf")
+        for late in session.late.values():
+            if late.due <= self.now:
+                late.due = 0.0
+            else:
+                next_due = min(next_due, late.due)
+        if session.phase is Phase.LIVE:
+            self.queue_to_mailbox(session)
+        else:
+            session.position = 0
+            if self.wants_mail(session):
+                self.read_mail(session)
+        return next_due
+
+
+def pause_s(given: int) -> float:
+    """Returns how long after a message was given, for the so-manyth time, it is given again."""
+    return min(PAUSE_S, ACK_S * 2.0 ** min(given - 1, 30))

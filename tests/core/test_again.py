@@ -1,0 +1,290 @@
+"""What sessions leave unacknowledged is given again, and holds up nothing else (docs/protocol.md, section 4.3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.core.conftest import Post, World, acking, given
+
+from bester.core import again, giving, keeping
+from bester.core.again import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
+from bester.core.delivery import UNREAD_S
+from bester.core.endpoints import Phase, Session
+from bester.core.giving import GIVEN_MESSAGES
+from bester.core.keeping import Letter
+from bester.core.work import Bury, CatchUp, Deposit, Effect, Take
+
+
+class Store:
+    """A mailbox that answers at once."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.letters: dict[str, Letter] = {}
+        self.buried: list[Bury] = []
+        self.taken: list[str] = []
+
+    def work(self) -> None:
+        """Does what the exchange asks for, until that is nothing more."""
+        while effects := self.world.effects():
+            for effect in effects:
+                self._do(effect)
+
+    def _do(self, effect: Effect) -> None:
+        if isinstance(effect, Deposit):
+            one = effect.delivery
+            self.letters.setdefault(one.id, Letter(len(self.letters) + 1, one.id, one.type, bytes(one.data)))
+            self.world.exchange.deposited(one, "stored")
+        elif isinstance(effect, Take):
+            self.letters.pop(effect.id, None)
+            self.taken.append(effect.id)
+        elif isinstance(effect, Bury):
+            self.letters.pop(effect.delivery.id, None)
+            self.buried.append(effect)
+        elif isinstance(effect, CatchUp):
+            found = [one for one in self.letters.values() if one.position > effect.after]
+            self.world.exchange.mail(effect.session, found[: effect.limit])
+
+    def wait(self, seconds: float) -> None:
+        self.world.exchange.now += seconds
+        self.world.exchange.sweep()
+        self.work()
+
+
+@pytest.fixture
+def store(world: World) -> Store:
+    return Store(world)
+
+
+def data(world: World, session: Session) -> list[Any]:
+    return [one for _, one in given(world, session)]
+
+
+def acknowledge(world: World, session: Session, *numbers: int) -> None:
+    """Acknowledges messages by their data."""
+    found = [id for id, one in session.given.items() if int(bytes(one.data)) in numbers]
+    world.exchange.acknowledged(session, found)
+
+
+def test_one_message_that_is_not_acknowledged_is_given_again_and_holds_up_nothing(
+    world: World, post: Post, store: Store
+) -> None:
+    g = acking(world)
+    for number in range(3):
+        post.pass_on(number, "g")
+    assert data(world, g) == [0, 1, 2]
+    left = next(iter(g.given))
+    acknowledge(world, g, 1, 2)
+    store.wait(ACK_S)
+    assert given(world, g) == [(left, 0)]
+    assert world.exchange.counters.given_again == 1
+    post.pass_on(3, "g")
+    store.work()
+    assert data(world, g) == [3]  # at once
+    acknowledge(world, g, 3)
+    store.wait(ACK_S)
+    assert data(world, g) == []  # the pause grows
+    assert (g.phase, len(g.given)) == (Phase.LIVE, 0)
+    store.wait(ACK_S)
+    assert given(world, g) == [(left, 0)]
+    acknowledge(world, g, 0)
+    store.work()
+    assert store.letters == {} == world.exchange.unacknowledged
+    store.wait(PAUSE_S)
+    assert data(world, g) == []
+    assert world.at_rest(post.t)
+
+
+def test_several_are_given_again_in_their_order(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    for number in range(4):
+        post.pass_on(number, "g")
+    world.got(g)
+    acknowledge(world, g, 2)
+    store.wait(ACK_S)
+    assert data(world, g) == [0, 1, 3]
+
+
+def test_what_is_acknowledged_while_the_mailbox_is_read_is_not_given_again(world: World, post: Post) -> None:
+    g = acking(world)
+    post.pass_on(0, "g")
+    ((id, _),) = given(world, g)
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    _, catch_up = world.effects()
+    assert isinstance(catch_up, CatchUp)
+    world.exchange.acknowledged(g, [id or ""])
+    world.exchange.mail(g, [Letter(1, id or "", "chat", b"0")])  # it was read before
+    assert world.got(g) == []
+
+
+def test_a_message_is_acknowledged_while_it_waits_to_be_given_again(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    post.pass_on(1, "g")
+    ((left, _),) = given(world, g)
+    store.wait(ACK_S)
+    store.wait(ACK_S)
+    assert (list(g.late), list(g.given)) == ([left], [])
+    store.wait(0.25)
+    world.exchange.acknowledged(g, [left or ""])
+    store.work()
+    assert (store.taken, store.letters, g.late) == ([left], {}, {})
+
+
+def test_a_message_is_acknowledged_before_it_is_on_disk(world: World, post: Post) -> None:
+    g = acking(world)
+    post.pass_on(1, "g")
+    ((left, _),) = given(world, g)
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    world.exchange.acknowledged(g, [left or ""])
+    assert post.statuses() == [["delivered"]]
+    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
+    world.exchange.deposited(deposit.delivery, "stored")
+    assert Take("g", left or "") in world.effects()
+
+
+def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    for number in range(GIVEN_MESSAGES + 10):
+        post.pass_on(number, "g")
+    assert data(world, g) == list(range(GIVEN_MESSAGES))
+    store.wait(UNREAD_S)  # what is beyond the window need not wait longer for its report
+    assert post.statuses() == [["stored"]] * (GIVEN_MESSAGES + 10)
+    seen: list[int] = []
+    for _ in range(4):
+        store.wait(ACK_S)
+        seen += data(world, g)
+    assert set(range(GIVEN_MESSAGES, GIVEN_MESSAGES + 10)) <= set(seen)
+    other = acking(world, has_mail=True)
+    store.work()
+    assert data(world, other)[:3] == [0, 1, 2]  # it has had none of them
+
+
+def test_what_is_passed_over_becomes_a_dead_letter(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    post.pass_on(0, "g")
+    left = next(iter(g.given))
+    number = 0
+    while not store.buried:
+        number += 1
+        assert number < 1000
+        post.pass_on(number, "g")
+        world.got(g)
+        acknowledge(world, g, number)
+        store.work()
+        store.wait(ACK_S)
+    (buried,) = store.buried
+    assert (buried.delivery.id, buried.delivery.username, buried.tries) == (left, "g", TRIES)
+    assert world.exchange.counters.drops.by_what()["letter"] == {"unacknowledged": 1}
+    world.got(g)
+    store.wait(PAUSE_S)
+    assert data(world, g) == []
+    assert world.exchange.unacknowledged == {}
+
+
+def test_what_waits_behind_a_slow_message_is_not_given_up(world: World, post: Post, store: Store) -> None:
+    acking(world)
+    for number in range(3):
+        post.pass_on(number, "g")
+    while not store.buried:
+        store.wait(ACK_S)
+    assert [bytes(one.delivery.data) for one in store.buried] == [b"0"]
+    for _ in range(TRIES - 2):
+        store.wait(PAUSE_S)
+    assert len(store.letters) == 2
+    while len(store.buried) < 3:
+        store.wait(ACK_S)
+    assert store.letters == {}
+
+
+def test_a_client_that_is_slow_but_goes_on_loses_nothing(
+    world: World, post: Post, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (giving, keeping):
+        monkeypatch.setattr(module, "GIVEN_MESSAGES", 8)
+    g = acking(world)
+    for number in range(100):
+        post.pass_on(number, "g")
+    inbox: dict[str, None] = {}
+    for at in range(100):
+        for _ in range(30):  # some minutes for each message
+            inbox.update((id or "", None) for id, _ in given(world, g))
+            store.wait(13.0)
+        world.exchange.acknowledged(g, [list(inbox)[at]])
+        store.work()
+    assert (store.buried, store.letters, len(inbox)) == ([], {}, 100)
+
+
+def test_what_was_given_again_does_not_pass_over_what_came_after_it(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    post.pass_on(0, "g")
+    store.wait(ACK_S)  # it is given again
+    store.wait(ACK_S / 2)
+    post.pass_on(1, "g")
+    post.pass_on(2, "g")
+    last = list(g.given)[-1]
+    store.wait(ACK_S)
+    store.wait(ACK_S / 2)
+    assert int(bytes(list(g.given.values())[-1].data)) == 0  # for the third time, after the others
+    acknowledge(world, g, 0)
+    store.wait(ACK_S / 2)
+    known = world.exchange.unacknowledged[last]
+    assert (known.given, known.tries) == (2, 0)
+
+
+def test_a_client_that_connects_again_does_not_begin_anew(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    post.pass_on(0, "g")
+    for _ in range(TRIES - 1):
+        store.wait(PAUSE_S)
+        world.exchange.remove_session(g)
+        store.work()
+        g = acking(world, has_mail=True)
+        store.work()
+        assert data(world, g) == [0]
+    store.wait(ACK_S)
+    assert len(store.buried) == 1
+
+
+def test_transient_messages_are_not_given_again(world: World, post: Post) -> None:
+    g = acking(world)
+    post.pass_on(0, "g", transient=True)
+    world.got(g)
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
+    world.exchange.deposited(deposit.delivery, "skipped")
+    assert (post.statuses(), g.late, g.given) == ([["skipped"]], {}, {})
+
+
+def test_a_message_that_could_not_be_kept_is_forgotten(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    post.pass_on(0, "g")
+    store.wait(ACK_S)
+    store.letters.clear()  # an operator, or its age
+    store.wait(ACK_S)
+    store.wait(ACK_S)
+    store.wait(LOOK_S)
+    assert (g.late, g.given, g.phase) == ({}, {}, Phase.LIVE)
+    store.wait(LOOK_S)
+    assert world.exchange.late == {}
+
+
+def test_what_is_remembered_is_bounded(world: World, post: Post, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "MAX_LATE", 3)
+    g = acking(world)
+    for number in range(4):
+        post.pass_on(number, "g")
+    for _ in range(2):
+        store.wait(ACK_S)
+    assert (len(world.exchange.unacknowledged), len(g.late)) == (4, 3)
+    monkeypatch.setattr(again, "MAX_UNACKNOWLEDGED", 4)
+    post.pass_on(4, "g")
+    store.wait(ACK_S)
+    assert len(world.exchange.unacknowledged) == 4
+
+
+def test_pauses_grow() -> None:
+    assert [pause_s(one) for one in (1, 2, 3, 100)] == [ACK_S, 2 * ACK_S, 4 * ACK_S, PAUSE_S]
