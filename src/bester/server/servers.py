@@ -14,7 +14,7 @@ from bester.protocol import frames, link
 from bester.protocol.link import LinkHeader, LinkMessage
 from bester.protocol.messages import FirstMessage, checked_trace
 from bester.server.commands import BUILTIN
-from bester.server.connection import Stop
+from bester.server.connection import SHARE_FRAMES, Stop
 from bester.server.conversation import Conversation
 
 if TYPE_CHECKING:
@@ -29,8 +29,17 @@ class ServerSide(Conversation):
         self.linked_since = 0.0
         """When it became a link, in seconds of the hall's clock."""
 
-    def first_of_server(self, message: FirstMessage, size: int) -> None:
-        """Takes its one message, or begins a link."""
+    def within_rate(self, id: str) -> bool:
+        """Whether a server may say its first message now; if not, it is refused."""
+        if self.hall.forwarding.within_rate(self.remote, self.hall.clock()):
+            return True
+        self.kind = "server"
+        self.hall.gate.leave(self)
+        self.refuse(Throttled("too many messages from this server's address"), id)
+        return False
+
+    def first_of_server(self, message: FirstMessage, size: int, *, asked: bool) -> None:
+        """Takes its one message, or begins a link; ``asked``: whether it is known to be within its rate."""
         self.kind = "server"
         forwarding = self.hall.forwarding
         self.hall.gate.leave(self)
@@ -39,8 +48,7 @@ class ServerSide(Conversation):
         if not forwarding.trust.lets_in(self.remote, message.header.server):
             self.refuse(ServerUnverified(), "")
             return
-        if not forwarding.within_rate(self.remote, self.hall.clock()):
-            self.refuse(Throttled("too many messages from this server's address"), id)
+        if not asked and not self.within_rate(id):
             return
         if message.header.hops < 0:
             raise Malformed("header.hops must not be negative")
@@ -91,7 +99,7 @@ class ServerSide(Conversation):
 
     def _go_on_linked(self) -> None:
         if not self.ended:
-            self.go_on(self._from_link, -1)
+            self.go_on(self._from_link, SHARE_FRAMES)
 
     def _from_link(self, body: bytes) -> None:
         endpoint = self.endpoint
