@@ -69,6 +69,9 @@ class ClientSide(Conversation):
             if not opening:
                 self.refuse(AuthenticationRequired(), AUTH_ID)
                 return
+            if message.header.dry_run:
+                self.refuse(NotAllowed("a built-in command has no dry run"), AUTH_ID)
+                return
         self.hall.gate.leave(self)
         self.wait_in_line()
         self.hall.spawn(self._authenticate(message))
@@ -198,6 +201,8 @@ class ClientSide(Conversation):
             self.refuse_message(endpoint, payload.id, error)
         elif type == "dummy":
             self.hall.exchange.write(endpoint, frames.pong(payload.id))
+        elif type == BUILTIN and header.dry_run:
+            self.refuse_message(endpoint, payload.id, NotAllowed("a built-in command has no dry run"))
         elif type == BUILTIN:
             self._builtin(endpoint, payload)
         else:

@@ -11,8 +11,8 @@ from bester.core.route import Trail
 from bester.errors import Malformed, NotAllowed, ServerUnverified, Throttled
 from bester.net.keepalive import keep_alive
 from bester.protocol import frames, link
-from bester.protocol.link import LinkHeader, LinkMessage
-from bester.protocol.messages import FirstMessage, checked_trace
+from bester.protocol.link import LinkHeader
+from bester.protocol.messages import FirstHeader, FirstMessage, Payload, checked_trace
 from bester.server.commands import BUILTIN
 from bester.server.connection import SHARE_FRAMES, Stop
 from bester.server.conversation import Conversation
@@ -67,6 +67,9 @@ class ServerSide(Conversation):
         elif payload.type == BUILTIN:
             self.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
             self.end(frames.report(id, NotAllowed("built-in commands are for accounts")))
+        elif message.header.dry_run:
+            self.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
+            self.end(frames.report(id, NotAllowed("a dry run needs a link")))
         else:
             exchange.message(peer, payload, size, message.header.hops)
             self.stop_reading(Stop.CHECKING)
@@ -90,9 +93,7 @@ class ServerSide(Conversation):
         )
         self.write([frames.report(payload.id if payload is not None else "", fields=fields)])
         if payload is not None and payload.type != "dummy":
-            header = message.header
-            told = LinkHeader(header.hops, header.once, header.route, header.dry_run, header.traceparent)
-            self._handle_linked(peer, LinkMessage(payload, told), size)
+            self._handle_linked(peer, payload, message.header, size)
         self.wait_in_line()
         # What came with the first message is cut when that one is done with.
         asyncio.get_running_loop().call_soon(self._go_on_linked)
@@ -104,12 +105,12 @@ class ServerSide(Conversation):
     def _from_link(self, body: bytes) -> None:
         endpoint = self.endpoint
         if isinstance(endpoint, Peer):
-            self._handle_linked(endpoint, link.decode_message(body), len(body))
+            message = link.decode_message(body)
+            self._handle_linked(endpoint, message.payload, message.header, len(body))
         else:
             self.drop(Drop.FRAME_AFTER_END)
 
-    def _handle_linked(self, peer: Peer, message: LinkMessage, size: int) -> None:
-        payload, header = message.payload, message.header
+    def _handle_linked(self, peer: Peer, payload: Payload, header: LinkHeader | FirstHeader, size: int) -> None:
         exchange = self.hall.exchange
         if header.hops < 0:
             raise Malformed("header.hops must not be negative")
