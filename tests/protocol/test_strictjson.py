@@ -282,3 +282,38 @@ def test_messages_about_errors_are_bounded() -> None:
     with pytest.raises(Malformed) as caught:
         decode(wide, b"{}")
     assert len(caught.value.message) == 200
+
+
+class Strict(msgspec.Struct, forbid_unknown_fields=True):
+    a: int = 0
+
+
+class One(msgspec.Struct, tag=True):
+    a: int = 0
+
+
+class Two(msgspec.Struct, tag=True):
+    inner: One | None = None
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (Any, b'{"a":1e400}'),
+        (Strict, b'{"a":1,"b":2}'),
+        (Strict, b'{"a":"","b":2}'),
+        (One | Two, b'{"type":"One","a":""}'),
+        (Two, b'{"type":"Two","inner":{"type":"One","a":""}}'),
+        (list[One], b'[{"type":"One","a":""}]'),
+        (dict[str, Strict], b'{"a":{"a":""}}'),
+    ],
+)
+def test_types_in_which_no_repeated_key_is_looked_for(kind: Any, body: bytes) -> None:
+    with pytest.raises(Malformed):
+        decode(msgspec.json.Decoder(kind), body)
+
+
+@pytest.mark.parametrize("kind", [Any, dict[str, str], list[str] | None])
+def test_a_lone_surrogate_in_a_type_without_data(kind: Any) -> None:
+    with pytest.raises(Malformed, match="lone surrogate"):
+        decode(msgspec.json.Decoder(kind), b'["\\ud800"]' if kind != dict[str, str] else b'{"a":"\\ud800"}')

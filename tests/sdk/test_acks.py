@@ -237,8 +237,10 @@ async def test_a_number_that_nobody_holds_is_not_delivered_again(peer: Peer) -> 
 
     with pytest.raises(BadNumber, match="data is a number"):
         await asyncio.gather(read_all(), deliver())
-    assert await acked(connections[0]) == ["1"]
-    assert await acked(connections[0]) == ["2"]
+    done = await acked(connections[0])
+    while len(done) < 2:
+        done += await acked(connections[0])
+    assert done == ["1", "2"]
 
 
 async def test_on_message_that_fails_for_a_number_goes_on(peer: Peer) -> None:
@@ -246,6 +248,8 @@ async def test_on_message_that_fails_for_a_number_goes_on(peer: Peer) -> None:
     client, connection = await opened(peer, on_message=lambda message: got.append(message.data))
     connection.send_body(huge("1"))
     connection.deliver("chat", 2, deliveryId="2")
-    assert await acked(connection) == ["1", "2"]
-    assert got == [2]
+    done = await acked(connection)
+    while len(done) < 2:
+        done += await acked(connection)
+    assert (done, got) == (["1", "2"], [2])
     await client.close()

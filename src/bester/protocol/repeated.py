@@ -8,7 +8,8 @@ All of it is msgspec's work but a step per struct that the message's type names.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple, get_args, get_origin
+from types import UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -31,12 +32,20 @@ def members(kind: type[Struct]) -> list[Member]:
     """Returns which members of a struct hold structs."""
     found = []
     for field in msgspec.structs.fields(kind):
-        for option in get_args(field.type) or (field.type,):
-            many = get_origin(option) is list or get_origin(field.type) is list
-            inner = get_args(option)[0] if get_origin(option) is list else option
-            if isinstance(inner, type) and issubclass(inner, Struct):
+        options = get_args(field.type) if get_origin(field.type) in (Union, UnionType) else (field.type,)
+        for option in options:
+            many = get_origin(option) is list
+            inner = get_args(option)[0] if many else option
+            if _is_plain(inner):
                 found.append(Member(field.name, inner, many))
     return found
+
+
+def _is_plain(kind: object) -> bool:
+    """Whether it is a struct that passes over what it does not know, and whose type does not depend on a value."""
+    if not (isinstance(kind, type) and issubclass(kind, Struct)):
+        return False
+    return kind.__struct_config__.tag is None and not kind.__struct_config__.forbid_unknown_fields
 
 
 @functools.cache
@@ -54,6 +63,8 @@ def last_values(kind: type[Struct], body: bytes) -> bytes:
     Raises:
         msgspec.DecodeError: it is no such message, whatever is kept of it.
     """
+    if not _is_plain(kind):
+        raise msgspec.DecodeError("there is nothing to be looked for")
     top = _loose(kind)[0].decode(body)
     _keep_last(kind, [top])
     return _encode(top)

@@ -146,6 +146,8 @@ def _with_data(value: Any) -> Iterator[Any]:
     """Yields every struct within ``value`` that has raw ``data``."""
     if isinstance(getattr(value, "data", None), Raw):
         yield value
+    if not isinstance(value, Struct):
+        return
     kind: type[Struct] = type(value)
     for name, _, many in members(kind):
         inner = getattr(value, name)
