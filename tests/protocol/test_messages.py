@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
+from bester.errors import BadArguments, BadResponse, HandlerFailed, Malformed, NotAllowed
 from bester.protocol.messages import (
     COMMANDS,
     NOTHING,
@@ -15,6 +15,7 @@ from bester.protocol.messages import (
     HandlerMessage,
     Header,
     Message,
+    attach_data,
     check_status,
     commands_of,
     decode_ack_or_message,
@@ -139,16 +140,21 @@ def test_the_text_says_where() -> None:
 
 def test_attach() -> None:
     message = decode_attach(b'{"header":{"scope":"handler"},"payload":{"type":"attach","data":{"types":["a","b"]}}}')
-    assert message.payload is not None
-    assert message.payload.data is not None
-    assert (message.payload.data.types, message.payload.data.name, message.payload.data.concurrency) == (
-        ["a", "b"],
-        "",
-        64,
-    )
-    for wrong in (b"[]", b'{"payload":{"type":"attach","data":{"types":[1]}}}', b'{"payload":{"data":null}}'):
+    data = attach_data(message.payload)
+    assert (data.types, data.name, data.concurrency) == (["a", "b"], "", 64)
+    for wrong in (b"[]", b'{"payload":{"type":"attach","id":1}}', b'{"payload":{"data":null}}'):
         with pytest.raises(Malformed):
             decode_attach(wrong)
+    for told in (
+        b"null",
+        b"5",
+        b"{}",
+        b'{"types":[1]}',
+        rb'{"types":["\ud800"]}',
+        b'{"types":["a"],"concurrency":1e400}',
+    ):
+        with pytest.raises(BadArguments, match="data of attach"):
+            attach_data(decode_attach(b'{"payload":{"type":"attach","data":%b}}' % told).payload)
 
 
 def test_an_answer() -> None:

@@ -39,6 +39,13 @@ async def test_attach_messages_that_are_fatal(case: str) -> None:
 
 ATTACH: dict[str, tuple[Any, str]] = {
     "no type": (attaching(), "badArguments"),
+    **{
+        f"the data {data}": (
+            {"header": {"scope": "handler"}, "payload": {"type": "attach", "id": "a", "data": data}},
+            "badArguments",
+        )
+        for data in (None, 5, [], {}, {"types": None}, {"types": "chat"}, {"types": [1]}, {"types": ["a"], "name": 1})
+    },
     "too many types": (attaching(*map(str, range(257))), "badArguments"),
     "no concurrency": (attaching("chat", concurrency=0), "badArguments"),
     "too much concurrency": (attaching("chat", concurrency=65_537), "badArguments"),

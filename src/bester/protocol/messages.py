@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
+from bester.errors import BadArguments, BadResponse, HandlerFailed, Malformed, NotAllowed
 from bester.protocol.names import RESERVED_TYPES
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, decode_otherwise, is_shallow
 
@@ -215,6 +215,11 @@ class _Tagged(Struct):
     header: _Tag = _Tag()
 
 
+MAX_TYPES = 256
+"""Types that one handler may attach for."""
+MAX_CONCURRENCY = 65_536
+
+
 class AttachData(Struct, gc=False, rename="camel"):
     types: list[str]
     name: str = ""
@@ -226,7 +231,8 @@ class AttachData(Struct, gc=False, rename="camel"):
 class AttachPayload(Struct, gc=False):
     type: str
     id: str = ""
-    data: AttachData | None = None
+    data: Raw = NOTHING
+    """Is understood apart, by :func:`attach_data`: what is wrong with it is told in a report."""
 
 
 class AttachHeader(Struct, gc=False, frozen=True):
@@ -256,6 +262,7 @@ _handler_message = msgspec.json.Decoder(HandlerMessage)
 _decode_handler_message = _handler_message.decode
 _tagged = msgspec.json.Decoder(_Tagged)
 _attach = msgspec.json.Decoder(AttachMessage)
+_attach_data = msgspec.json.Decoder(AttachData)
 _plain = msgspec.json.Decoder(_PlainMessage)
 _HANDLER_DEPTH = MAX_DEPTH + EXTRA_DEPTH
 
@@ -277,6 +284,25 @@ def decode_attach(body: bytes) -> AttachMessage:
         Malformed: sections 1 and 6.
     """
     return decode(_attach, body)
+
+
+def attach_data(payload: AttachPayload | None) -> AttachData:
+    """Returns what a handler attaches as; its types' names are not looked at.
+
+    Raises:
+        BadArguments: it is another message, or its data is not of the form that section 6.1 gives.
+    """
+    if payload is None or payload.type != "attach" or not len(payload.data):
+        raise BadArguments("the first message must be of type attach, and its data must name the types")
+    try:
+        data = decode(_attach_data, bytes(payload.data), partly=True)
+    except Malformed as error:
+        raise BadArguments(f"data of attach: {error.message}") from error
+    if not 1 <= len(data.types) <= MAX_TYPES:
+        raise BadArguments(f"types must name 1 to {MAX_TYPES} types")
+    if not 1 <= data.concurrency <= MAX_CONCURRENCY:
+        raise BadArguments(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
+    return data
 
 
 def decode_handler_message(body: bytes) -> HandlerMessage | str:
