@@ -39,13 +39,6 @@ async def test_attach_messages_that_are_fatal(case: str) -> None:
 
 ATTACH: dict[str, tuple[Any, str]] = {
     "no type": (attaching(), "badArguments"),
-    **{
-        f"the data {data}": (
-            {"header": {"scope": "handler"}, "payload": {"type": "attach", "id": "a", "data": data}},
-            "badArguments",
-        )
-        for data in (None, 5, [], {}, {"types": None}, {"types": "chat"}, {"types": [1]}, {"types": ["a"], "name": 1})
-    },
     "too many types": (attaching(*map(str, range(257))), "badArguments"),
     "no concurrency": (attaching("chat", concurrency=0), "badArguments"),
     "too much concurrency": (attaching("chat", concurrency=65_537), "badArguments"),
@@ -56,6 +49,16 @@ ATTACH: dict[str, tuple[Any, str]] = {
     "a control character": (attaching("a\nb"), "invalidName"),
     "a ping": (attaching("chat", "dummy"), "notAllowed"),
     "built-in": (attaching("builtin"), "notAllowed"),
+}
+
+
+NO_TYPES: list[Any] = [None, 5, [], {}, {"types": None}, {"types": "chat"}, {"types": [1]}, {"types": ["a"], "name": 1}]
+ATTACH |= {
+    f"the data {data}": (
+        {"header": {"scope": "handler"}, "payload": {"type": "attach", "id": "a", "data": data}},
+        "badArguments",
+    )
+    for data in NO_TYPES
 }
 
 
@@ -391,3 +394,11 @@ async def test_detach() -> None:
             await wire.good(id)
         leaving.answer(request, DONE)
         await wire.good("1")
+
+
+async def test_a_type_whose_name_no_handler_may_have_is_one_that_nobody_serves() -> None:
+    async with stage() as play:
+        wire = await play.login()
+        for name in ("x" * 129, "", "a\nb", "x" * 100_000):
+            wire.ask(name, "1")
+            assert await wire.bad("1") == "noHandler"
