@@ -7,6 +7,7 @@ that is neither accepted nor refused as documented it prints the body, and ends 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import re
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bester.errors import BesterError, all_kinds
-from bester.protocol import frames
+from bester.protocol import frames, link
 from bester.protocol.addresses import parse_address
 from bester.protocol.client import ClientConversation
 from bester.protocol.framing import PREFIX, Framer, frame
@@ -25,8 +26,10 @@ from bester.protocol.informer import decode_query
 from bester.protocol.messages import (
     HandlerMessage,
     Payload,
+    attach_data,
     check_status,
     commands_of,
+    decode_ack_or_message,
     decode_attach,
     decode_classic,
     decode_first,
@@ -35,6 +38,7 @@ from bester.protocol.messages import (
     decode_scope,
 )
 from bester.protocol.names import server_name, type_name, username
+from bester.protocol.values import BadNumber, decode_data, encode_data
 
 MAX_SIZE = 1 << 16
 SEEDS = [
@@ -52,6 +56,8 @@ SEEDS = [
     rb'"hops":0},"payload":{"type":"chat","id":"","data":"\ud800"}}',
     rb'{"header":{"messageType":"statusReport","status":"bad"},"payload":{"id":"1","error":{"code":"internal",'
     rb'"message":"m","temporary":true},"results":[{"to":"g","status":"delivered"}]}}',
+    rb'{"header":{"x":"ack","messageType":"ack"},"payload":{"type":5,"type":"t","ids":["1"],"data":[[],"\ud800\ud83d\ude00"]}}',
+    rb'{"header":{"dryRun":true,"traceparent":"x","route":true,"hops":1},"payload":{"type":"t","id":"1","data":"\udc00"}}',
     rb'{"command":{"type":"isClient","data":"g"}}',
 ]
 PARTS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^"\[\]{}:,]+', re.DOTALL)
@@ -74,6 +80,12 @@ SPICE = [
     b'"data":',
     b'"type":5,',
     b'"header":[],',
+    rb"\\",
+    rb"\\\ud83d",
+    b"[],[{}]," * 60,
+    b"9" * 5000,
+    b"1e9999999999999999999",
+    b'"ack"',
 ]
 
 
@@ -98,6 +110,24 @@ def mutate(chance: random.Random, body: bytes) -> bytes:
 
 def client_message(body: bytes) -> None:
     carried(decode_message(body).payload)
+
+
+def acknowledging(body: bytes) -> None:
+    """What a session that acknowledges sends is the same message as elsewhere, or an ack."""
+    found = decode_ack_or_message(body)
+    if not isinstance(found, list) and b'"ack"' in body:
+        payload = decode_message(body).payload
+        assert (found.payload.type, found.payload.id) == (payload.type, payload.id)
+        assert bytes(found.payload.data) == bytes(payload.data)
+        with contextlib.suppress(BadNumber, RecursionError):
+            assert decode_data(encode_data(decode_data(payload.data))) == decode_data(payload.data)
+
+
+def linked(body: bytes) -> None:
+    """A link's message; and a dry run is one whatever its traceparent is."""
+    header = link.decode_message(body).header
+    assert not header.traceparent or link.is_traceparent(header.traceparent)
+    assert header.dry_run == decode_message(body).header.dry_run
 
 
 def first_message(body: bytes) -> None:
@@ -148,7 +178,7 @@ def handler_end(body: bytes) -> None:
 
 
 def attach(body: bytes) -> None:
-    decode_attach(body)
+    attach_data(decode_attach(body).payload)
 
 
 def informer(body: bytes) -> None:
@@ -157,6 +187,8 @@ def informer(body: bytes) -> None:
 
 TARGETS: list[Callable[[bytes], None]] = [
     client_message,
+    acknowledging,
+    linked,
     first_message,
     handler_message,
     classic_answer,

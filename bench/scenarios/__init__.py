@@ -4,6 +4,7 @@ from bench.run import Scenario
 from bench.scenarios.cluster import cluster
 from bench.scenarios.crowds import beside_idle, idle, logins
 from bench.scenarios.fanout import fan_out
+from bench.scenarios.hostile import decoding
 from bench.scenarios.instructions import instructions
 from bench.scenarios.life import start, steady
 from bench.scenarios.roundtrips import classic, lean, sdk
@@ -20,6 +21,7 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "steady": (steady, "a long load"),
     "start": (start, "from the start to ready"),
     "instructions": (instructions, "what a message takes in user space, where valgrind is installed"),
+    "decoding": (decoding, "the hardest frames there are, and another client beside them"),
     "watching": (watching, "what of that is for routes, receipts and metrics that nobody asked for"),
     "cluster": (cluster, "nodes of one server: messages within and between them, letters, 20,000 idle clients"),
 }

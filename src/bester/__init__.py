@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from bester.protocol.reports import ReportError as ReportError
     from bester.protocol.reports import Result as Result
     from bester.protocol.reports import Step as Step
+    from bester.protocol.values import BadNumber as BadNumber
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AuthenticationError": "bester.protocol.reports",
+    "BadNumber": "bester.protocol.values",
     "Client": "bester.client.client",
     "ClientError": "bester.protocol.reports",
     "Command": "bester.protocol.commands",

@@ -18,10 +18,13 @@ from bench.callgrind import Callgrind
 from bench.programs import program
 from tests.bench.desk import RECEIVED, Desk, opened, text
 
+from bench import hostile
+
 MANY = 500
 WARM_UP = 2
 """What is done once is done, and the interpreter has specialised what it runs often."""
 READS, BATCH = 256, 64
+HARD_SIZE = 64 * 1024
 COUNTED, FREE = "counted", "free"
 
 Steps = Iterator[str]
@@ -59,6 +62,13 @@ def fan_out(desk: Desk, pushes: int) -> Steps:
     desk.handler.frames()
 
 
+def hard_frame(name: str, body: bytes) -> Steps:
+    """A frame that aims at the decoder."""
+    yield COUNTED
+    hostile.decode(name, body)
+    yield FREE
+
+
 def work(desk: Desk) -> dict[str, tuple[Steps, int]]:
     """What is measured, by name: new steps, and how many messages they are."""
     return {
@@ -66,6 +76,11 @@ def work(desk: Desk) -> dict[str, tuple[Steps, int]]:
         "a round trip, 64 in a read": (round_trips(desk, READS // BATCH, BATCH, 64), READS),
         "a round trip of 1 KiB, 64 in a read": (round_trips(desk, READS // BATCH, BATCH, 1024), READS),
         "a delivery of a fan-out": (fan_out(desk, 1), MANY),
+        **{
+            f"a KiB of {name}": (hard_frame(name, body), HARD_SIZE // 1024)
+            for name, body in hostile.frames(HARD_SIZE).items()
+            if name.startswith("client") and "," not in name
+        },
     }
 
 

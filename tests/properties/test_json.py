@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from hypothesis import given
@@ -41,7 +43,7 @@ strings = st.text(ANY, max_size=8).flatmap(spelled)
 numbers = st.one_of(
     st.integers().map(str),
     st.floats(allow_nan=False, allow_infinity=False).map(repr),
-    st.sampled_from(["1e400", "-1E+999", "-0", "0.10", "1e-999", "9" * 400]),
+    st.sampled_from(["1e400", "-1E+999", "-0", "0.10", "1e-999", "9" * 400, "9" * 5000]),
 )
 atoms = st.one_of(strings, numbers, st.sampled_from(["null", "true", "false", r'"\ud800"', r'"\uDFFF\ue8ab\uA8ab"']))
 
@@ -74,6 +76,25 @@ texts = st.text(max_size=8).filter(lambda text: text.isprintable())
 @given(values)
 def test_encode_then_decode(value: Any) -> None:
     assert decode_data(encode_data(value)) == value
+
+
+@given(json_texts)
+def test_decode_then_encode_loses_no_number(text: bytes) -> None:
+    value = decode_data(text)
+    assert decode_data(encode_data(value)) == value
+    assert b"Infinity" not in encode_data(value)
+
+
+@given(st.from_regex(r"-?(0|[1-9][0-9]{0,400})(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,5})?", fullmatch=True))
+def test_a_number_is_what_stands_there(text: str) -> None:
+    value, exact = decode_data(text.encode()), Decimal(text)
+    if isinstance(value, float):
+        assert value == float(text)
+        assert isfinite(value)
+    else:
+        assert value == exact
+    again = decode_data(encode_data(value))
+    assert (type(again), again) == (type(value), value)
 
 
 @given(json_texts, texts, texts, SPACES)

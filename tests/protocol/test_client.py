@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 from msgspec import Raw, Struct, ValidationError
@@ -206,7 +207,7 @@ def test_what_no_server_says(client: ClientConversation, wrong: bytes) -> None:
 def test_values_that_msgspec_does_not_know() -> None:
     assert encode_data({"a": "\ud800"}) == b'{"a":"\\ud800"}'
     assert decode_data(b'"\\ud800"') == "\ud800"
-    assert decode_data(b"1e400") == float("inf")
+    assert decode_data(b"1e400") == Decimal("1e400")
     assert decode_data(b"123456789012345678901234567890") == 123456789012345678901234567890
     assert decode_data(b"") is None
     with pytest.raises(TypeError):

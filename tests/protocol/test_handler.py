@@ -32,6 +32,7 @@ from bester.protocol.handler import (
 )
 from bester.protocol.messages import (
     HandlerMessage,
+    attach_data,
     commands_of,
     decode_attach,
     decode_classic,
@@ -74,10 +75,10 @@ def test_attach(handler: HandlerConversation) -> None:
     assert message.header.scope == "handler"
     assert message.header.features == ("dryRun",)
     assert message.payload is not None
-    assert message.payload.data is not None
+    data = attach_data(message.payload)
     assert (message.payload.type, message.payload.id) == ("attach", ATTACH_ID)
-    assert (message.payload.data.types, message.payload.data.name) == (["chat", "news"], "both")
-    assert message.payload.data.concurrency == 8
+    assert (data.types, data.name) == (["chat", "news"], "both")
+    assert data.concurrency == 8
     assert decode_attach(body(handler.attach(["chat"]))).header.features == ()
 
 

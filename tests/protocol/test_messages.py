@@ -7,14 +7,18 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
+from bester.errors import BadArguments, BadResponse, HandlerFailed, Malformed, NotAllowed
 from bester.protocol.messages import (
     COMMANDS,
     NOTHING,
     BadAnswer,
     HandlerMessage,
+    Header,
+    Message,
+    attach_data,
     check_status,
     commands_of,
+    decode_ack_or_message,
     decode_attach,
     decode_classic,
     decode_first,
@@ -136,16 +140,21 @@ def test_the_text_says_where() -> None:
 
 def test_attach() -> None:
     message = decode_attach(b'{"header":{"scope":"handler"},"payload":{"type":"attach","data":{"types":["a","b"]}}}')
-    assert message.payload is not None
-    assert message.payload.data is not None
-    assert (message.payload.data.types, message.payload.data.name, message.payload.data.concurrency) == (
-        ["a", "b"],
-        "",
-        64,
-    )
-    for wrong in (b"[]", b'{"payload":{"type":"attach","data":{"types":[1]}}}', b'{"payload":{"data":null}}'):
+    data = attach_data(message.payload)
+    assert (data.types, data.name, data.concurrency) == (["a", "b"], "", 64)
+    for wrong in (b"[]", b'{"payload":{"type":"attach","id":1}}', b'{"payload":{"data":null}}'):
         with pytest.raises(Malformed):
             decode_attach(wrong)
+    for told in (
+        b"null",
+        b"5",
+        b"{}",
+        b'{"types":[1]}',
+        rb'{"types":["\ud800"]}',
+        b'{"types":["a"],"concurrency":1e400}',
+    ):
+        with pytest.raises(BadArguments, match="data of attach"):
+            attach_data(decode_attach(b'{"payload":{"type":"attach","data":%b}}' % told).payload)
 
 
 def test_an_answer() -> None:
@@ -355,3 +364,46 @@ def test_success(status: object) -> None:
 def test_everything_else_is_failure(status: object) -> None:
     with pytest.raises(HandlerFailed):
         check_status(status)
+
+
+@pytest.mark.parametrize(
+    ("body", "ids"),
+    [
+        (b'{"header":{"messageType":"ack"},"payload":{"ids":["1","2"]}}', ["1", "2"]),
+        (b'{"payload":{"ids":5,"ids":["1"],"type":5,"data":"\\ud800"},"header":{"messageType":"ack"}}', ["1"]),
+    ],
+)
+def test_an_ack_is_told_from_a_message(body: bytes, ids: list[str]) -> None:
+    assert decode_ack_or_message(body) == ids
+
+
+@pytest.mark.parametrize("ids", [b"", b',"ids":null', b',"ids":[5]', rb',"ids":["\ud800"]'])
+def test_an_ack_without_ids(ids: bytes) -> None:
+    with pytest.raises(Malformed):
+        decode_ack_or_message(b'{"header":{"messageType":"ack"},"payload":{"type":"t"%b}}' % ids)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"payload":{"type":"t","data":"ack"}}',
+        b'{"header":{"x":"ack","messageType":5},"payload":{"type":"t","id":"1","ids":5,"data":["\\ud800"]}}',
+        b'{"header":{"x":"ack","once":true,"dryRun":true,"route":true,"traceparent":"t"},"payload":{"type":"a\\u00e9"}}',
+        b'{"header":{"x":"ack"},"payload":{"type":5,"type":"t","id":[],"id":"\\ud83d\\ude00"}}',
+    ],
+)
+def test_a_message_that_could_be_an_ack_is_the_same_message(body: bytes) -> None:
+    found, wanted = decode_ack_or_message(body), decode_message(body)
+    assert isinstance(found, Message)
+    assert found.payload == wanted.payload
+    assert all(getattr(found.header, name) == getattr(wanted.header, name) for name in Header.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"{}", b'{"type":null}', b'{"type":"t","id":null}', rb'{"type":"\ud800"}', rb'{"type":"t","id":"\udc00"}', b"[]"],
+)
+def test_what_is_no_message_is_none_where_it_could_be_an_ack(payload: bytes) -> None:
+    for decode in (decode_message, decode_ack_or_message):
+        with pytest.raises(Malformed):
+            decode(b'{"header":{"x":"ack"},"payload":%b}' % payload)

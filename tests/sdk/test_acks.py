@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bester import Client, ConnectError, ConnectionClosed, ReceivedMessage
+from bester import BadNumber, Client, ConnectError, ConnectionClosed, ReceivedMessage
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Connection, Peer
@@ -213,4 +213,43 @@ async def test_what_cannot_be_recorded_is_not_acknowledged(peer: Peer, folder: P
     second.deliver("chat", 1, deliveryId="a")
     assert await acked(second) == ["a"]
     assert len(got) == 1
+    await client.close()
+
+
+def huge(delivery_id: str) -> bytes:
+    """A message with a number that Python does not hold."""
+    payload = f'{{"type":"chat","deliveryId":"{delivery_id}","data":1e9999999999999999999}}'
+    return f'{{"header":{{"messageType":"receivedMessage"}},"payload":{payload}}}'.encode()
+
+
+async def test_a_number_that_nobody_holds_is_not_delivered_again(peer: Peer) -> None:
+    connections: list[Connection] = []
+
+    async def read_all() -> None:
+        async with Client(peer.url, features=["ack"]) as client:
+            while True:
+                _ = (await client.receive(PATIENCE_S)).data
+
+    async def deliver() -> None:
+        connections.append(await peer.welcome(features=["ack"]))
+        connections[0].deliver("chat", 1, deliveryId="1")
+        connections[0].send_body(huge("2"))
+
+    with pytest.raises(BadNumber, match="data is a number"):
+        await asyncio.gather(read_all(), deliver())
+    done = await acked(connections[0])
+    while len(done) < 2:
+        done += await acked(connections[0])
+    assert done == ["1", "2"]
+
+
+async def test_on_message_that_fails_for_a_number_goes_on(peer: Peer) -> None:
+    got: list[Any] = []
+    client, connection = await opened(peer, on_message=lambda message: got.append(message.data))
+    connection.send_body(huge("1"))
+    connection.deliver("chat", 2, deliveryId="2")
+    done = await acked(connection)
+    while len(done) < 2:
+        done += await acked(connection)
+    assert (done, got) == (["1", "2"], [2])
     await client.close()

@@ -52,6 +52,16 @@ ATTACH: dict[str, tuple[Any, str]] = {
 }
 
 
+NO_TYPES: list[Any] = [None, 5, [], {}, {"types": None}, {"types": "chat"}, {"types": [1]}, {"types": ["a"], "name": 1}]
+ATTACH |= {
+    f"the data {data}": (
+        {"header": {"scope": "handler"}, "payload": {"type": "attach", "id": "a", "data": data}},
+        "badArguments",
+    )
+    for data in NO_TYPES
+}
+
+
 @pytest.mark.parametrize("case", ATTACH)
 async def test_attach_messages_that_are_refused(case: str) -> None:
     message, code = ATTACH[case]
@@ -384,3 +394,11 @@ async def test_detach() -> None:
             await wire.good(id)
         leaving.answer(request, DONE)
         await wire.good("1")
+
+
+async def test_a_type_whose_name_no_handler_may_have_is_one_that_nobody_serves() -> None:
+    async with stage() as play:
+        wire = await play.login()
+        for name in ("x" * 129, "", "a\nb", "x" * 100_000):
+            wire.ask(name, "1")
+            assert await wire.bad("1") == "noHandler"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -110,3 +111,102 @@ async def test_nagle_does_not_hold_up_small_frames() -> None:
         (connection,) = (one for one in play.hall.connections)
         bound = connection.transport.get_extra_info("socket")
         assert bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+PING = frame(b'{"payload":{"type":"dummy","id":"1"}}')
+
+
+async def test_who_sends_a_lot_waits_for_those_who_do_not() -> None:
+    async with stage() as play:
+        busy, other = await play.login(), await play.login("g")
+        connection = next(one for one in play.hall.connections if one.ids().get("account") == "t")
+        count = 30_000
+        busy.writer.write(PING * count)
+        await until(lambda: connection.framer.taken > 100 * len(PING))
+        other.ask("dummy", "mine")
+        assert (await other.get())["payload"]["id"] == "mine"
+        assert connection.framer.taken < (count // 2) * len(PING)
+        for _ in range(count):
+            await busy.body()
+        busy.ask("dummy", "last")
+        assert (await busy.get())["payload"]["id"] == "last"
+
+
+async def test_large_frames_of_many_are_handled_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage({"limits": {"maxSessionsPerAccount": 50}}) as play:
+        wires = [await play.login() for _ in range(4)]
+        turns: list[int] = []
+        serve = play.hall.flush
+        served = 0
+        for connection in play.hall.connections:
+
+            def take(body: bytes, receive: Callable[[bytes], None] = connection.receive) -> None:
+                nonlocal served
+                served += 1
+                receive(body)
+
+            connection.receive = take
+
+        def flush() -> None:
+            nonlocal served
+            turns.append(served)
+            served = 0
+            serve()
+
+        monkeypatch.setattr(play.hall, "flush", flush)
+        monkeypatch.setattr("bester.server.hall.LINE_S", 0.0)
+        large = {"payload": {"type": "none", "id": "1", "data": "x" * 500_000}}
+        for wire in wires:
+            wire.send(*[large] * 5)
+        for wire in wires:
+            for _ in range(5):
+                assert await wire.bad("1") == "noHandler"
+        assert max(turns) == 1
+
+
+@pytest.mark.parametrize("where", ["unix", "tcp4"])
+async def test_what_came_before_the_end_is_handled(where: str) -> None:
+    async with stage() as play:
+        handler = await play.attach("chat", concurrency=1024)
+        wire = await play.login(where=where)
+        wire.send(*[{"payload": {"type": "chat", "id": str(number)}} for number in range(1000)])
+        await wire.leave()
+        for number in range(1000):
+            assert (await handler.get())["payload"]["id"] == str(number)
+
+
+async def test_a_frame_that_cannot_be_read_ends_the_connection_after_those_that_wait() -> None:
+    async with stage() as play:
+        wire = await play.login()
+        wire.writer.write(PING * 700 + b"\0\0\0\0" + PING)
+        for _ in range(700):
+            assert (await wire.get())["payload"]["id"] == "1"
+        assert await wire.fatal() == "malformed"
+
+
+async def test_a_session_ends_in_the_middle_of_what_waits() -> None:
+    async with stage() as play:
+        wire = await play.login()
+        logout = {"payload": {"type": "builtin", "id": "out", "data": {"command": {"type": "logout"}}}}
+        again = hello(payload={"type": "dummy", "id": ""})
+        wire.send(*[{"payload": {"type": "dummy", "id": "1"}}] * 400, logout, again)
+        wire.send(*[{"payload": {"type": "dummy", "id": "2"}}] * 400)
+        for _ in range(400):
+            assert (await wire.get())["payload"]["id"] == "1"
+        await wire.good("out")
+        await wire.good("auth_special")
+        for _ in range(400):
+            assert (await wire.get())["payload"]["id"] == "2"
+
+
+async def test_a_server_beyond_its_rate_is_refused_before_its_message_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with stage({"federation": {"policy": "open", "rate": 0.01, "burst": 1}}) as play:
+        large = b'{"header":{"scope":"server"},"payload":{"type":"none","id":"7","data":"' + b"x" * 100_000 + b'"}}'
+        monkeypatch.setattr("bester.server.connection.remote_of", lambda transport: Remote("192.0.2.9", False))
+        for body, code, id in ((large, "noHandler", "7"), (large, "throttled", ""), (large[:-1], "throttled", "")):
+            wire = await play.connect("tcp4")
+            wire.send(body)
+            report = await wire.report(id)
+            assert report["error"]["code"] == code

@@ -6,9 +6,15 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
+from msgspec.json import encode
 from tests.certificates import self_signed
+from tests.server.linked import hello
 from tests.server.peers import Wire, attaching, result, stage, to, until
 from tests.server.test_identity import named, pin
+
+from bester.protocol.link import decode_message
+from bester.testing import PASSWORD
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 REPLY = {"type": "reply"}
@@ -198,3 +204,62 @@ async def test_a_large_report_is_counted_and_not_kept() -> None:
         [receipt] = (await result(await play.connect("control"), "trace"))["receipts"]
         assert receipt["recipients"]["counts"] == {"failed": 1000}
         assert len(receipt["recipients"]["first"]) == 20
+
+
+VALID = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+HEADERS = [
+    {"dryRun": True} | once | route | trace
+    for once in ({}, {"once": True})
+    for route in ({}, {"route": True}, {"route": False})
+    for trace in ({}, {"traceparent": "x"}, {"traceparent": VALID}, {"traceparent": VALID.upper()})
+]
+"""All that a header can say beside that it asks for a dry run."""
+
+
+async def test_nothing_is_done_where_a_header_asks_for_a_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with stage() as play:
+        # No part in dry runs: a request is one that is done.
+        await play.attach("chat")
+        monkeypatch.setattr(play.hall.forwarding.trust, "name_of", lambda remote, name: "k.example")
+        wire = await play.login(features=["route", "ack"])
+        server = await play.connect()
+        server.send(hello())
+        await server.good("h")
+        for header in HEADERS:
+            for more in ({}, {"x": "ack"}):
+                wire.send({"header": header | more, "payload": {"type": "chat", "id": "c", "data": 1}})
+                assert [step["status"] for step in (await wire.good("c"))["route"]] == ["notAsked"]
+            wire.send(
+                {"header": header, "payload": {"type": "builtin", "id": "c", "data": {"command": {"type": "who"}}}}
+            )
+            assert await wire.bad("c") == "notAllowed"
+            server.send({"header": header, "payload": {"type": "chat", "id": "s", "data": 1}})
+            assert [step["status"] for step in (await server.good("s"))["route"]] == ["notAsked"]
+            first = await play.connect()
+            asking = hello(type="chat", id="f")
+            asking["header"] |= header
+            first.send(asking)
+            assert (await first.good("f"))["features"] == ["link"]
+            assert [step["status"] for step in (await first.good("f"))["route"]] == ["notAsked"]
+            classic = await play.connect()
+            classic.send({"header": {"scope": "server", **header}, "payload": {"type": "chat", "id": "o", "data": 1}})
+            assert await classic.bad("o") == "notAllowed"
+        control = await play.connect("control")
+        command = {"type": "addAccount", "args": {"username": "new", "password": PASSWORD}}
+        control.send(
+            {"header": {"dryRun": True}, "payload": {"type": "builtin", "id": "b", "data": {"command": command}}}
+        )
+        assert await control.bad("b") == "notAllowed"
+        opening = await play.connect()
+        command = {"type": "register", "args": {"username": "new", "password": PASSWORD}}
+        payload = {"type": "builtin", "id": "b", "data": {"command": command}}
+        opening.send({"header": {"scope": "client", "dryRun": True}, "payload": payload})
+        assert await opening.bad("auth_special") == "notAllowed"
+
+
+def test_a_link_message_keeps_its_flags_whatever_its_trace_is() -> None:
+    for header in HEADERS:
+        found = decode_message(encode({"header": header, "payload": {"type": "t"}})).header
+        assert found.dry_run
+        assert (found.once, found.route) == ("once" in header, header.get("route", False))
+        assert found.traceparent in ("", VALID)

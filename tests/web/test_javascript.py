@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 import bester
 
@@ -52,6 +54,10 @@ handler = Handler(sys.argv[1], concurrency=1024, dry_run=True, retry_max_s=0.3)
 @handler.on("post")
 def post(message):
     return SendClients([message.data["to"]], message.data)
+
+@handler.on("raw")
+def raw(message):
+    return SendClients([message.data["to"]], message.raw)
 
 @handler.on("echo")
 def echo(message):
@@ -215,7 +221,7 @@ def test_sends_and_receives(place: Place) -> None:
     assert (told["message"]["type"], told["message"]["data"]) == ("echo", {"text": "hello"})
     assert told["plan"]
     assert told["quick"]
-    assert told["types"] == ["echo", "post", "slow"]
+    assert told["types"] == ["echo", "post", "raw", "slow"]
     assert told["rest"] is None
 
 
@@ -363,6 +369,48 @@ def test_what_was_not_done_with_comes_again_and_what_was_does_not(place: Place) 
         say({ got, again });
     """)
     assert told == {"got": [1, 3], "again": 2}
+
+
+NUMBERS = [
+    ('{"to":"g","n":9007199254740993}', False),
+    ('{"to":"g","n":9007199254740991}', True),
+    ('{"n":' + "9" * 5000 + ',"to":"g"}', False),
+    ('{"to":"g", "n":[1e400]}', False),
+    ('{"to":"g","n":1e-400}', False),
+    ('{"to":"g","n":0.12345678901234567890}', False),
+    ('{"to":"g","n":-0.5e-7}', True),
+    (r'{"to":"g","a\"data\":":"9007199254740993 \\"}', True),
+]
+
+
+def test_numbers_that_javascript_rounds_are_told(place: Place) -> None:
+    receiver = place.program(f"""
+        const client = new Client(url, {{ username: "g", password }});
+        await client.open();
+        say({{ open: true }});
+        for (let left = {len(NUMBERS)}; left; left -= 1) {{
+          const message = await client.receive();
+          say({{ raw: message.raw, exact: message.exact, keys: Object.keys(message.data).length }});
+        }}
+        const code = await client.send("echo", [NaN]).catch((error) => error.code);
+        const {{ exact, raw }} = await client.send("echo", 1);
+        client.close();
+        say({{ code, exact, raw: raw ?? null }});
+        process.exit();
+    """)
+    assert receiver.stdout is not None
+    assert json.loads(receiver.stdout.readline()) == {"open": True}
+
+    async def send() -> None:
+        url = f"bester://t@127.0.0.1:{place.daemon.port}"
+        async with bester.Client(url, password=PASSWORD, on_message=lambda message: None) as client:
+            for text, _ in NUMBERS:
+                assert (await client.send("raw", Raw(text.encode()))).good
+
+    asyncio.run(send())
+    for text, exact in NUMBERS:
+        assert json.loads(receiver.stdout.readline()) == {"raw": text, "exact": exact, "keys": 2}
+    assert json.loads(receiver.stdout.readline()) == {"code": "badNumber", "exact": True, "raw": None}
 
 
 def test_nothing_is_lost_through_a_kill(place: Place) -> None:

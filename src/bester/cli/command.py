@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as json_module
 from typing import Annotated
 
 import typer
 
 from bester.cli.output import USAGE, fail, quiet_pipe, say, say_json
 from bester.cli.settings import ConfigOption, load_config, run_control
+from bester.protocol.values import decode_text
 
 
 def command(
@@ -27,8 +27,8 @@ def command(
             _list()
             return
         try:
-            args = json_module.loads(arguments)
-        except ValueError as error:
+            args = decode_text(arguments)
+        except (ValueError, RecursionError) as error:
             fail(f"the arguments are no JSON: {error}", USAGE)
         if not isinstance(args, dict):
             fail('the arguments are a JSON object, such as {"username": "t"}', USAGE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json as jsonlib
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 
 from bester.cli.output import BAD, GOOD, USAGE, fail, safe, say, say_json
 from bester.cli.settings import JsonOption
+from bester.protocol.values import decode_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -136,8 +136,8 @@ def _sample(given: str) -> bytes:
     except OSError as error:
         fail(f"{given}: {error.strerror or error}", USAGE)
     try:
-        jsonlib.loads(text)
-    except ValueError as error:
+        decode_text(text)
+    except (ValueError, RecursionError) as error:
         fail(f"the sample is neither a file nor JSON: {error}", USAGE)
     return text.strip()
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from bester.cli.kept import Kept
 from bester.config.nodes import Access, nodes_folder, read_access, write_access
 from bester.errors import BadConfiguration
+from bester.protocol.values import decode_text
 from bester.timeouts import within
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class PrivateNats:
             return False
         try:
             line = await reader.readline()
-            return line.startswith(b"INFO ") and json.loads(line[5:]).get("jetstream") is True
+            return line.startswith(b"INFO ") and decode_text(line[5:]).get("jetstream") is True
         except (OSError, ValueError):
             return False
         finally:

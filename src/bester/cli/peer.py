@@ -12,6 +12,7 @@ import typer
 
 from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, fail, say, say_json, warn
 from bester.cli.settings import ConfigOption, JsonOption, find_config, load_config
+from bester.protocol.values import decode_text
 from bester.timeouts import within
 
 if TYPE_CHECKING:
@@ -305,12 +306,12 @@ class _Hello(asyncio.Protocol):
 
 def _understood(body: bytes) -> tuple[bool, str]:
     try:
-        message = json_module.loads(body)
+        message = decode_text(body)
         if message["header"].get("status") in ("good", "0"):
             return True, "it takes messages from this server"
         error = message["payload"]["error"]
         return False, f"it refuses this server: {error['code']}: {error['message']}"
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False, "it does not answer as a Bester server does"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bester.cli.output import say, warn
+from bester.protocol.values import decode_text
 
 if TYPE_CHECKING:
     from bester.config import Config
@@ -81,7 +82,7 @@ def entry_of(path: Path, name: str) -> Entry | None:
         OSError: the file cannot be read.
     """
     text = path.read_text(encoding="utf-8")
-    tree = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
+    tree = tomllib.loads(text) if path.suffix.lower() == ".toml" else decode_text(text)
     servers = tree.get("federation", {}).get("servers", {})
     return next((found for key, found in servers.items() if key.lower() == name), None)
 
@@ -100,7 +101,7 @@ def _changed(tree: dict[str, Any], name: str, entry: Entry | None) -> dict[str, 
 
 
 def _in_json(text: str, name: str, entry: Entry | None) -> str:
-    return json.dumps(_changed(json.loads(text), name, entry), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(_changed(decode_text(text), name, entry), indent=2, ensure_ascii=False) + "\n"
 
 
 def _in_toml(text: str, name: str, entry: Entry | None) -> str:

@@ -19,10 +19,11 @@ from bester.cli.connect import (
     run,
     split_words,
 )
-from bester.cli.output import BAD, GOOD, USAGE, fail, say, say_json, say_raw_json
+from bester.cli.output import BAD, GOOD, USAGE, fail, say, say_raw_json
 from bester.cli.passwords import PasswordStdinOption
 from bester.cli.routes import draw
 from bester.cli.settings import JsonOption
+from bester.protocol.values import decode_text, encode_data
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -68,7 +69,7 @@ def send(
     data = read_data(written, text)
     report = run(lambda: _send(where, type, data, timeout, route, dry_run))
     if json:
-        say_json(report_as_json(report))
+        say_raw_json(bytes(encode_data(report_as_json(report))).decode())
     else:
         _show(report)
         if route or dry_run:
@@ -127,16 +128,12 @@ def read_data(written: str, text: bool) -> Raw:
         string = raw.decode()
         if text:
             return Raw(jsons.dumps(string.removesuffix("\n") if written == "-" else string).encode())
-        jsons.loads(string, parse_constant=_no_constant)
+        decode_text(string)
     except RecursionError:
         fail("DATA is nested too deep", USAGE)
     except ValueError as error:
         fail(f"DATA is not JSON: {error}" + ("" if text else " (for a text there is --text)"), USAGE)
     return Raw(raw)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def report_as_json(report: Report) -> dict[str, object]:

@@ -23,6 +23,7 @@ from bester.client.talking import Options
 from bester.client.url import parse_url
 from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, ReceivedMessage
 from bester.protocol.reports import AuthenticationError, ClientError, ConnectionClosed, Report
+from bester.protocol.values import BadNumber
 from bester.timeouts import within
 from bester.tracing import current_traceparent
 
@@ -188,7 +189,8 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._session.close(acknowledge=error is None)
+        # What has a number that nobody can hold is done with: whoever takes it next would fail as well.
+        await self._session.close(acknowledge=error is None or isinstance(error, BadNumber))
 
     @property
     def connected(self) -> bool:

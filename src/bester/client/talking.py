@@ -27,6 +27,7 @@ from bester.protocol.reports import (
     Report,
     ReportError,
 )
+from bester.protocol.values import BadNumber
 from bester.timeouts import within
 
 _log = logging.getLogger("bester.client")
@@ -201,6 +202,9 @@ class Talking:
                 return
             try:
                 self._on_message(message)
+            except BadNumber as error:
+                # It would fail again: the message is done with.
+                _log.error("on_message failed for a message of type %s: %s", message.type, error)
             except Exception:
                 _log.exception("on_message failed for a message of type %s", message.type)
                 if delivery_id is not None:

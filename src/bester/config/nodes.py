@@ -19,6 +19,7 @@ from bester.config.checks import MAX_SOCKET_PATH, socket_paths
 from bester.config.cluster import MAX_NODE_CHARACTERS, Cluster
 from bester.config.model import Config
 from bester.config.problems import Problem, dotted, shown
+from bester.protocol.values import decode_text
 
 SUFFIX = ".nodes"
 
@@ -53,7 +54,7 @@ def write_access(config: Config, access: Access) -> None:
 def read_access(config: Config) -> Access | None:
     """Returns how the private NATS is entered, or was the last time; None where there is none."""
     try:
-        found: dict[str, str] = json.loads((nodes_folder(config) / "access.json").read_bytes())
+        found: dict[str, str] = decode_text((nodes_folder(config) / "access.json").read_bytes())
         return Access(found["url"], found["token"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bester.cli.output import safe, say_json
+from bester.protocol.values import decode_text
 
 _READ = 65536
 
@@ -50,7 +50,7 @@ class Stage:
         for listening in self._audiences:
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    event = json.loads(listening.recv(_READ))
+                    event = decode_text(listening.recv(_READ))
                     self.told.append(event)
                     what = f"{event['handler']} handler ({event['form']}, pid {event['pid']})"
                     decided = f"{what}: {quoted(event['text'])}, {event['decided']}"

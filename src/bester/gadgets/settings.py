@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from bester.errors import InvalidName
 from bester.protocol.names import RESERVED_TYPES, type_name
+from bester.protocol.values import decode_text
 
 MAX_FILE_BYTES = 1024 * 1024
 
@@ -55,7 +55,7 @@ def read_settings(path: Path, model: type[S]) -> S:
         if len(content) > MAX_FILE_BYTES:
             raise SettingsError(f"{path}: it is larger than {MAX_FILE_BYTES} bytes")
         text = content.decode()
-        tree = json.loads(text) if path.suffix in (".json", ".conf") else tomllib.loads(text)
+        tree = decode_text(text) if path.suffix in (".json", ".conf") else tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"{path}: {(error.strerror or str(error)).lower()}") from error
     except ValueError as error:

@@ -26,7 +26,7 @@ class Framer:
     bytes were split never changes what is seen. After a failure everything fed is thrown away.
     """
 
-    __slots__ = ("_missing", "_parts", "buffered", "failure", "max_size", "taken", "whole")
+    __slots__ = ("_missing", "_rest", "buffered", "failure", "looked_at", "max_size", "taken", "whole")
 
     def __init__(self, max_size: int) -> None:
         self.max_size = max_size
@@ -38,7 +38,9 @@ class Framer:
         """How many bodies the last call returned."""
         self.taken = 0
         """Bytes of all frames that were returned, their lengths included."""
-        self._parts: list[bytes] = []
+        self.looked_at = 0
+        """How many bytes the last call that could return something had before it, those buffered included."""
+        self._rest = bytearray()
         self._missing = 0
 
     def feed(self, data: bytes, at_most: int = -1) -> list[bytes]:
@@ -51,18 +53,17 @@ class Framer:
             self.whole = 0
             return []
         if self.buffered:
-            if data:
-                self._parts.append(data)
-                self.buffered += len(data)
+            self._rest += data
+            self.buffered = len(self._rest)
             if self.buffered < self._missing:
                 self.whole = 0
                 return []
-            data = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
-            self._parts.clear()
+            data = bytes(self._rest)
+            self._rest = bytearray()
             self.buffered = 0
         bodies: list[bytes] = []
         position = 0
-        length = len(data)
+        self.looked_at = length = len(data)
         missing = 4
         while at_most:
             start = position + 4
@@ -81,7 +82,7 @@ class Framer:
             position = end
             at_most -= 1
         if self.failure is None and position < length:
-            self._parts.append(data[position:] if position else data)
+            self._rest += memoryview(data)[position:] if position else data
             self.buffered = length - position
             self._missing = missing if at_most else 0
         self.whole = len(bodies)

@@ -184,7 +184,7 @@ def decode_message(body: bytes) -> LinkMessage:
     message = decode(_message, body, _DEPTH)
     header = message.header
     if header.traceparent and not is_traceparent(header.traceparent):
-        message.header = LinkHeader(header.hops, header.once)
+        message.header = msgspec.structs.replace(header, traceparent="")
     return message
 
 

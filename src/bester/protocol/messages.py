@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
+from bester.errors import BadArguments, BadResponse, HandlerFailed, Malformed, NotAllowed
 from bester.protocol.names import RESERVED_TYPES
-from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, is_shallow
+from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, decode_otherwise, is_shallow
 
 NULL = Raw(b"null")
 NOTHING = Raw(b"")
@@ -120,40 +120,53 @@ def decode_message(body: bytes) -> Message:
     if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
         try:
             return _decode_message(body)
-        except msgspec.DecodeError:
-            pass  # said below, or mended there
+        except msgspec.DecodeError as error:
+            return decode_otherwise(_message, body, error)
     return decode(_message, body)
 
 
-class _AckHeader(Struct, gc=False, frozen=True, rename="camel"):
+class _AckHeader(Header, gc=False, frozen=True, rename="camel"):
     message_type: Any = None
 
 
-class _AckKind(Struct, gc=False, frozen=True):
+class _AckPayload(Struct, gc=False):
+    """What an ``ack`` or a message carries, whatever it is; which of them it is shows in the header."""
+
+    type: Raw = NOTHING
+    id: Raw = NOTHING
+    data: Raw = NULL
+    ids: Raw = NOTHING
+
+
+class _AckOrMessage(Struct, gc=False):
+    payload: _AckPayload
     header: _AckHeader = _AckHeader()
 
 
-class _AckIds(Struct, gc=False):
-    ids: list[str]
+_ack_or_message = msgspec.json.Decoder(_AckOrMessage)
+_ids = msgspec.json.Decoder(list[str])
+_text = msgspec.json.Decoder(str)
 
 
-class _AckMessage(Struct, gc=False):
-    payload: _AckIds
-
-
-_ack_kind = msgspec.json.Decoder(_AckKind)
-_ack = msgspec.json.Decoder(_AckMessage)
-
-
-def decode_ack(body: bytes) -> list[str] | None:
-    """Decodes the delivery ids of an ``ack`` (section 4); None if it is another message.
+def decode_ack_or_message(body: bytes) -> list[str] | Message:
+    """Decodes what a session that acknowledges sends: the delivery ids of an ``ack`` (section 4), or a message.
 
     Raises:
-        Malformed: an ack without ids.
+        Malformed: an ack without ids, or sections 1 and 12.
     """
-    if b'"ack"' not in body or decode(_ack_kind, body, partly=True).header.message_type != "ack":
-        return None
-    return decode(_ack, body).payload.ids
+    if b'"ack"' not in body:
+        return decode_message(body)
+    either = decode(_ack_or_message, body)
+    payload, header = either.payload, either.header
+    try:
+        if header.message_type == "ack":
+            return _ids.decode(payload.ids)
+        id = _text.decode(payload.id) if len(payload.id) else ""
+        return Message(Payload(_text.decode(payload.type), id, payload.data), header)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        if header.message_type == "ack":
+            raise Malformed("payload.ids of an ack must be a list of strings") from None
+        raise Malformed("payload.type must be a string, and so must payload.id") from None
 
 
 # -- from handlers ----------------------------------------------------------------------------------------------
@@ -202,6 +215,11 @@ class _Tagged(Struct):
     header: _Tag = _Tag()
 
 
+MAX_TYPES = 256
+"""Types that one handler may attach for."""
+MAX_CONCURRENCY = 65_536
+
+
 class AttachData(Struct, gc=False, rename="camel"):
     types: list[str]
     name: str = ""
@@ -213,7 +231,8 @@ class AttachData(Struct, gc=False, rename="camel"):
 class AttachPayload(Struct, gc=False):
     type: str
     id: str = ""
-    data: AttachData | None = None
+    data: Raw = NOTHING
+    """Is understood apart, by :func:`attach_data`: what is wrong with it is told in a report."""
 
 
 class AttachHeader(Struct, gc=False, frozen=True):
@@ -243,6 +262,7 @@ _handler_message = msgspec.json.Decoder(HandlerMessage)
 _decode_handler_message = _handler_message.decode
 _tagged = msgspec.json.Decoder(_Tagged)
 _attach = msgspec.json.Decoder(AttachMessage)
+_attach_data = msgspec.json.Decoder(AttachData)
 _plain = msgspec.json.Decoder(_PlainMessage)
 _HANDLER_DEPTH = MAX_DEPTH + EXTRA_DEPTH
 
@@ -266,6 +286,25 @@ def decode_attach(body: bytes) -> AttachMessage:
     return decode(_attach, body)
 
 
+def attach_data(payload: AttachPayload | None) -> AttachData:
+    """Returns what a handler attaches as; its types' names are not looked at.
+
+    Raises:
+        BadArguments: it is another message, or its data is not of the form that section 6.1 gives.
+    """
+    if payload is None or payload.type != "attach" or not len(payload.data):
+        raise BadArguments("the first message must be of type attach, and its data must name the types")
+    try:
+        data = decode(_attach_data, bytes(payload.data), partly=True)
+    except Malformed as error:
+        raise BadArguments(f"data of attach: {error.message}") from error
+    if not 1 <= len(data.types) <= MAX_TYPES:
+        raise BadArguments(f"types must name 1 to {MAX_TYPES} types")
+    if not 1 <= data.concurrency <= MAX_CONCURRENCY:
+        raise BadArguments(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
+    return data
+
+
 def decode_handler_message(body: bytes) -> HandlerMessage | str:
     """Decodes what an attached handler sends; a string is the id of a ``detach``.
 
@@ -273,17 +312,16 @@ def decode_handler_message(body: bytes) -> HandlerMessage | str:
         BadAnswer: the message names the request that it answers, but is not of the right form: only that fails.
         Malformed: anything else; the connection ends.
     """
-    message: HandlerMessage | None = None
-    if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
-        try:
-            message = _decode_handler_message(body)
-        except msgspec.DecodeError:
-            message = None  # told below, or mended there
-    if message is None:
-        try:
+    try:
+        if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
+            try:
+                message = _decode_handler_message(body)
+            except msgspec.DecodeError as error:
+                message = decode_otherwise(_handler_message, body, error)
+        else:
             message = decode(_handler_message, body, _HANDLER_DEPTH)
-        except Malformed as error:
-            return _without_answer(body, error)
+    except Malformed as error:
+        return _without_answer(body, error)
     if message.header.id is None and message.header.message_type != "push":
         return _without_answer(body, Malformed("header.id is missing"))
     return message

@@ -5,20 +5,24 @@ msgspec does the work; what it does not do is added around it:
 - ``msgspec.Raw`` takes invalid UTF-8, so the whole body is checked first;
 - nesting is bounded by our own limit, before the decoder recurses;
 - a lone surrogate escape (``"\\ud800"``) is refused by msgspec everywhere, but allowed inside ``data``: on this rare
-  path the body is decoded with the escapes spelled as other characters, and the original bytes are put back;
-- a repeated key's last value counts, also where an earlier one has the wrong type.
+  path its backslash becomes a byte that UTF-8 does not have, and the backslash is put back in ``data``;
+- a repeated key's last value counts, also where an earlier one has the wrong type (see ``repeated.py``).
+
+Anyone can send anything, so every step takes time that is linear in the body and is work of C functions: Python's own
+steps are per struct of the message's type, never per character, bracket, string or escape.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import Raw, Struct
 
 from bester.errors import Malformed
+from bester.protocol.repeated import last_values, members
 
 MAX_DEPTH = 128
 EXTRA_DEPTH = 8
@@ -26,14 +30,22 @@ EXTRA_DEPTH = 8
 
 T = TypeVar("T")
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_ESCAPE = re.compile(
-    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|u([dD])([89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
-_MAPPING = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_BITS = bytes.maketrans(b"[]{}", b"1010")
+_BIT = (128, 64, 32, 16, 8, 4, 2, 1)
+# Of each 8 brackets, written as bits: how much deeper it is behind them, and at the deepest place within.
+_STEPS = [[1 if byte & bit else -1 for bit in _BIT] for byte in range(256)]
+_NET = [sum(steps) for steps in _STEPS]
+_PEAK = [max(0, *(sum(steps[:end]) for end in range(1, 9))) for steps in _STEPS]
+
+_ESCAPED_BACKSLASH = rb"\\"
+_ASIDE = b"\xfe\xfe"
+_BACKSLASH = b"\xff"
+"""What stands for the backslash of a lone surrogate; like the other it is in no UTF-8."""
+_HEX = rb"[0-9a-fA-F]"
+_HIGH = rb"[dD][89abAB]" + _HEX * 2
+_LOW = rb"[dD][c-fC-F]" + _HEX * 2
+_LONE = re.compile(rb"\\u(?:(?=%b(?!\\u%b))|(?=%b)(?<!\\u%b\\u))" % (_HIGH, _LOW, _LOW, _HIGH))
 
 
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_DEPTH, *, partly: bool = False) -> T:
@@ -49,9 +61,9 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_D
     if not is_shallow(body, max_depth):
         _check_depth(body, max_depth)
     try:
-        return _decode_last_keys(decoder, body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        return _decode_lone_surrogates(decoder, body, error, partly)
+        return decode_otherwise(decoder, body, error, partly=partly)
 
 
 def is_shallow(body: bytes, max_depth: int = MAX_DEPTH) -> bool:
@@ -73,98 +85,72 @@ def _check_utf8(body: bytes) -> None:
 def _check_depth(body: bytes, max_depth: int) -> None:
     if body.count(b"{") + body.count(b"[") <= max_depth:
         return
-    brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS)
-    if any(depth > max_depth for depth in accumulate(map(_STEP.__getitem__, brackets))):
-        raise Malformed(f"nested more than {max_depth} levels deep")
+    if b"\\" in body:
+        body = body.replace(_ESCAPED_BACKSLASH, b"").replace(b'\\"', b"")
+    # Two quotes side by side say nothing about what is inside of a string and what is not.
+    structure = body.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
+    brackets = b"".join(structure.split(b'"')[::2]).translate(_BITS)
+    depth = 0
+    # They are written as a number in base 2, of whole bytes; more closing ones at the end change nothing.
+    size = -(-len(brackets) // 8)
+    for eight in int(brackets.ljust(8 * size, b"0") or b"0", 2).to_bytes(size, "big"):
+        if depth + _PEAK[eight] > max_depth:
+            raise Malformed(f"nested more than {max_depth} levels deep")
+        depth += _NET[eight]
 
 
 def _malformed(error: Exception) -> Malformed:
-    text = str(error) if isinstance(error, msgspec.DecodeError) else "nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return Malformed("a lone surrogate escape outside of data")
+    text = "nested too deep" if isinstance(error, RecursionError) else str(error)
     return Malformed(text.removeprefix("JSON is malformed: ")[:200])
 
 
-def _decode_last_keys(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    """Decodes; tries again with each repeated key's last value only, where the type does not fit."""
+def decode_otherwise(decoder: msgspec.json.Decoder[T], body: bytes, error: Exception, *, partly: bool = False) -> T:
+    """Decodes a checked body that msgspec does not take as it stands: see the module's text for what may help."""
+    hidden, lone = _hide_lone_surrogates(body)
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        try:
-            return decoder.decode(msgspec.json.encode(_last_keys(body)))
-        except (msgspec.DecodeError, RecursionError):
-            raise error from None
-
-
-def _last_keys(body: bytes | msgspec.Raw, levels: int = 4) -> dict[str, Any]:
-    """Returns an object with each key's last value; no message has more ``levels`` of objects outside its data."""
-    fields: dict[str, Any] = _MAPPING.decode(body)
-    for key in ("header", "payload", "authentication", "command", "commands"):
-        value = fields.get(key)
-        if value is not None and levels > 1:
-            fields[key] = _last_keys_in(value, levels - 1)
-    return fields
-
-
-def _last_keys_in(value: msgspec.Raw, levels: int) -> Any:
-    opening = bytes(memoryview(value)[:1])
-    if opening == b"[":
-        return [_last_keys_in(item, levels) for item in _LIST.decode(value)]
-    return _last_keys(value, levels) if opening == b"{" else value
-
-
-def _decode_lone_surrogates(decoder: msgspec.json.Decoder[T], body: bytes, error: Exception, partly: bool) -> T:
-    """Tries again with lone surrogate escapes allowed inside ``data``."""
-    if b"\\u" not in body:
-        raise _malformed(error) from error
-    # Any block of the plane will do whose escapes the body does not use itself, so that they can be told apart.
-    used = {match[0][2:3].lower() for match in re.finditer(rb"\\u[0-9a-fA-F][89a-fA-F]", body)}
-    spare = next((digit for digit in (b"e", b"a", b"b", b"c", b"9", b"8", b"7", b"6", b"5") if digit not in used), None)
-    if spare is None:
-        raise _malformed(error) from error
-    lower, upper = b"\\u" + spare, b"\\u" + spare.upper()
-    # A digit has no upper case: the case of the "d" is then told by the next unused digit.
-    if lower == upper:
-        upper = next((b"\\u" + digit for digit in (b"4", b"3", b"2", b"1") if digit not in used), b"")
-    lone = 0
-
-    def hide(match: re.Match[bytes]) -> bytes:
-        nonlocal lone
-        if match[2] is None:
-            return match[0]
-        lone += 1
-        return (lower if match[2] == b"d" else upper) + match[3]
-
-    hidden = _ESCAPE.sub(hide, body)
-    if not lone or not upper:
-        raise _malformed(error) from error
-    shown = re.compile(b"(?:" + re.escape(lower) + b"|" + re.escape(upper) + rb")(?=[89a-fA-F][0-9a-fA-F]{2})")
-
-    def show(data: msgspec.Raw) -> msgspec.Raw:
-        nonlocal lone
-        text, count = shown.subn(lambda match: b"\\ud" if match[0] == lower else b"\\uD", bytes(data))
-        lone -= count
-        return msgspec.Raw(text)
-
-    try:
-        message = _decode_last_keys(decoder, hidden)
-    except (msgspec.DecodeError, RecursionError):
-        raise _malformed(error) from error
-    for owner in _with_data(message):
-        owner.data = show(owner.data)
+        message = decoder.decode(hidden) if lone else _decode_last_values(decoder, body, error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as still:
+        message = _decode_last_values(decoder, hidden, still)
+    for owner in _with_data(message) if lone else ():
+        shown = bytes(owner.data)
+        if there := shown.count(_BACKSLASH):
+            owner.data = Raw(shown.replace(_BACKSLASH, b"\\"))
+            lone -= there
     if lone and not partly:
         raise Malformed("a lone surrogate escape outside of data") from error
     return message
 
 
+def _decode_last_values(decoder: msgspec.json.Decoder[T], body: bytes, error: Exception) -> T:
+    """Decodes with each repeated key's last value only."""
+    if not isinstance(error, msgspec.ValidationError):
+        raise _malformed(error) from error
+    kind: Any = decoder.type
+    try:
+        return decoder.decode(last_values(kind, body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _malformed(error) from error
+
+
+def _hide_lone_surrogates(body: bytes) -> tuple[bytes, int]:
+    """Returns a body of the same size, which msgspec takes, and how many lone surrogate escapes there were."""
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return body, 0
+    hidden, lone = _LONE.subn(_BACKSLASH + b"u", body.replace(_ESCAPED_BACKSLASH, _ASIDE))
+    return hidden.replace(_ASIDE, _ESCAPED_BACKSLASH), lone
+
+
 def _with_data(value: Any) -> Iterator[Any]:
     """Yields every struct within ``value`` that has raw ``data``."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _with_data(item)
-    elif isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            item = getattr(value, name)
-            if name == "data" and isinstance(item, msgspec.Raw):
-                if len(item):
-                    yield value
-            else:
-                yield from _with_data(item)
+    if isinstance(getattr(value, "data", None), Raw):
+        yield value
+    if not isinstance(value, Struct):
+        return
+    kind: type[Struct] = type(value)
+    for name, _, many in members(kind):
+        inner = getattr(value, name)
+        if inner is not None:
+            for one in inner if many else (inner,):
+                yield from _with_data(one)

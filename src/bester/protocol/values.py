@@ -2,12 +2,20 @@
 
 The server never looks at ``data``. Here a Python value becomes its bytes, and its bytes become a Python value, only
 when somebody asks for it.
+
+JSON's numbers have no bounds, those of Python's ``int()`` and ``float`` have: what is beyond them is a
+:class:`decimal.Decimal`, digit by digit, and is written as the number that it was. All of ours that reads JSON which
+somebody else has written reads it here; a rule of ruff's sees to that.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+import re
+from decimal import Decimal, InvalidOperation
+from math import isfinite
+from typing import Any, NamedTuple, TypeVar
+from uuid import uuid4
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -18,40 +26,147 @@ from bester.protocol.strictjson import decode
 
 T = TypeVar("T")
 
-_encode = Encoder().encode
+_encode = Encoder(decimal_format="number").encode
 _decode = Decoder().decode
+_NOT_FINITE = (b"null", b"NaN", b"Infinity")
+"""One of them is in what msgspec makes of a number that JSON does not have."""
+
+
+class BadNumber(ValueError):
+    """A number that Python does not hold, not even as a :class:`decimal.Decimal`: its exponent has 18 digits or more.
+
+    A client takes a message whose reader fails with this for done with, since it would fail again.
+    """
+
+    def __init__(self, place: str, number: str) -> None:
+        self.place = place
+        """Where it stands, such as ``data.sizes[3]``."""
+        shown = number if len(number) <= 40 else f"{number[:20]}...{number[-17:]}"
+        super().__init__(f"{place} is a number that Python cannot hold, {shown}; message.raw has it")
+
+
+class _TooLarge(NamedTuple):
+    number: str
 
 
 def encode_data(value: object) -> Raw | bytes:
     """Returns a value as JSON; :class:`msgspec.Raw` is taken byte for byte, and must be JSON.
 
-    Takes what msgspec encodes: besides JSON's own types also structs, dataclasses, dates, bytes (as base64) and more.
+    Takes what msgspec encodes: besides JSON's own types also structs, dataclasses, dates, bytes (as base64) and more;
+    a :class:`decimal.Decimal` is a number.
 
     Raises:
         TypeError: there is no JSON for it.
+        ValueError: it has a number that JSON does not have (an infinity, or none at all), or an ``int`` of more digits
+            than Python writes.
     """
     if type(value) is Raw:
         return value if len(value) else NULL
     try:
-        return _encode(value)
+        encoded = _encode(value)
     except UnicodeEncodeError:
         # A lone surrogate: JSON can say it, as an escape, but msgspec does not.
-        return json.dumps(msgspec.to_builtins(value), separators=(",", ":"), allow_nan=False).encode()
+        return _encode_escaped(value)
+    if value is not None and any(word in encoded for word in _NOT_FINITE):
+        _check_finite(_plain(value))
+    return encoded
+
+
+def _plain(value: object) -> Any:
+    def hook(value: object) -> object:
+        if type(value) is Raw:
+            return decode_data(value)
+        raise TypeError(f"there is no JSON for a {type(value).__name__}")
+
+    return msgspec.to_builtins(value, builtin_types=(Decimal,), enc_hook=hook)
+
+
+def _encode_escaped(value: object) -> bytes:
+    plain = _plain(value)
+    _check_finite(plain)
+    # The decimals are written as texts that no other text can be, and then lose their quotes.
+    mark = f"{uuid4()} "
+    text = json.dumps(plain, separators=(",", ":"), default=lambda number: f"{mark}{number}")
+    return re.sub(f'"{mark}([^"]*)"', r"\1", text).encode()
+
+
+def _check_finite(value: object) -> None:
+    values = [value]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list | tuple):
+            values += value
+        elif isinstance(value, Decimal | float) and not Decimal(value).is_finite():
+            raise ValueError(f"JSON does not have the number {value}")
 
 
 def decode_data(raw: Raw | bytes) -> Any:
     """Returns JSON as a Python value; no bytes at all are None.
 
     Raises:
-        ValueError: not JSON.
+        ValueError: not JSON; a :class:`BadNumber` that cannot be held.
     """
     if not len(raw):
         return None
     try:
         return _decode(raw)
     except msgspec.DecodeError:
-        # Lone surrogates, and numbers beyond a float's range, which JSON allows and msgspec does not.
-        return json.loads(bytes(raw))
+        # Lone surrogates, and numbers beyond what msgspec holds, which JSON allows.
+        return decode_text(bytes(raw))
+
+
+def decode_text(text: str | bytes) -> Any:
+    """Returns any JSON as a Python value.
+
+    Raises:
+        json.JSONDecodeError: not JSON.
+        BadNumber: it cannot be held.
+        ValueError: not UTF-8, or a constant that JSON does not have.
+        RecursionError: nested too deep.
+    """
+    found: list[_TooLarge] = []
+
+    def exactly(number: str) -> object:
+        try:
+            return Decimal(number)
+        except InvalidOperation:
+            found.append(_TooLarge(number))
+            return found[-1]
+
+    def whole(number: str) -> object:
+        try:
+            return int(number)
+        except ValueError:  # more digits than int() takes
+            return exactly(number)
+
+    def broken(number: str) -> object:
+        value = float(number)
+        return value if isfinite(value) else exactly(number)
+
+    value = json.loads(text, parse_int=whole, parse_float=broken, parse_constant=_no_constant)
+    if found:
+        raise BadNumber(*_first_too_large(value))
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _first_too_large(value: object) -> tuple[str, str]:
+    """Returns where the first number stands that is too large, and the number."""
+    values: list[tuple[str, object]] = [("data", value)]
+    while values:
+        place, value = values.pop()
+        if isinstance(value, _TooLarge):
+            return place, value.number
+        if isinstance(value, dict):
+            values += [(f"{place}.{key}"[:200], one) for key, one in reversed(value.items())]
+        elif isinstance(value, list):
+            values += [(f"{place}[{number}]"[:200], one) for number, one in reversed([*enumerate(value)])]
+    return "data", "which a later value of its key replaces"
 
 
 def decode_quickly(decoder: Decoder[T], body: bytes, max_depth: int) -> T:
@@ -81,6 +196,7 @@ class WithData(Struct, kw_only=True, eq=False):
         """The data as a Python value, decoded when it is first asked for.
 
         Raises:
+            BadNumber: a number that Python does not hold.
             ValueError: not JSON (possible only where nobody checked: in a classic handler).
         """
         value = self._value

@@ -9,7 +9,6 @@ from bester.core.drops import Drop
 from bester.core.endpoints import AttachedHandler
 from bester.errors import (
     AuthenticationTimeout,
-    BadArguments,
     BadResponse,
     BadScope,
     BesterError,
@@ -17,7 +16,7 @@ from bester.errors import (
     ShuttingDown,
 )
 from bester.protocol import frames
-from bester.protocol.messages import BadAnswer, decode_attach, decode_handler_message
+from bester.protocol.messages import BadAnswer, attach_data, decode_attach, decode_handler_message
 from bester.protocol.names import type_name
 from bester.server.classic import EXTRA_SIZE
 from bester.server.connection import Connection
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from bester.server.hall import Hall
 
 log = logging.getLogger("bester.handler")
-
-MAX_TYPES = 256
-MAX_CONCURRENCY = 65_536
 
 
 class HandlerConnection(Connection):
@@ -71,13 +67,7 @@ class HandlerConnection(Connection):
         payload = message.payload
         id = payload.id if payload is not None else ""
         try:
-            if payload is None or payload.type != "attach" or payload.data is None:
-                raise BadArguments("the first message must be of type attach, and its data must name the types")
-            data = payload.data
-            if not 1 <= len(data.types) <= MAX_TYPES:
-                raise BadArguments(f"types must name 1 to {MAX_TYPES} types")
-            if not 1 <= data.concurrency <= MAX_CONCURRENCY:
-                raise BadArguments(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
+            data = attach_data(payload)
             types = [type_name(name) for name in data.types]
             handler = AttachedHandler(
                 data.name[:128] or data.types[0],

@@ -28,12 +28,13 @@ from bester.protocol.messages import (
     Header,
     Payload,
     checked_trace,
-    decode_ack,
+    decode_ack_or_message,
     decode_message,
 )
 from bester.protocol.names import RESERVED_TYPES
 from bester.server.arguments import ends_session, is_opening
 from bester.server.commands import BUILTIN, CommandCall
+from bester.server.connection import SHARE_FRAMES
 from bester.server.conversation import Conversation
 from bester.timeouts import within
 
@@ -67,6 +68,9 @@ class ClientSide(Conversation):
             opening = payload is not None and payload.type == BUILTIN and is_opening(payload.data)
             if not opening:
                 self.refuse(AuthenticationRequired(), AUTH_ID)
+                return
+            if message.header.dry_run:
+                self.refuse(NotAllowed("a built-in command has no dry run"), AUTH_ID)
                 return
         self.hall.gate.leave(self)
         self.wait_in_line()
@@ -157,7 +161,7 @@ class ClientSide(Conversation):
         if payload is not None and payload.type != "dummy":
             self._handle(session, payload, message.header, len(payload.data))
         if payload is None or payload.type != BUILTIN or not ends_session(payload.data):
-            self.go_on(self._from_client, -1)
+            self.go_on(self._from_client, SHARE_FRAMES)
         self.hall.flush_soon()
         if self.input_ended and self.endpoint is session:
             session.closing = True
@@ -174,11 +178,14 @@ class ClientSide(Conversation):
         if endpoint is None:
             self.drop(Drop.FRAME_AFTER_END)  # the session has just ended; nothing after that is looked at
             return
-        if endpoint.acknowledges and (ids := decode_ack(body)) is not None:
-            assert isinstance(endpoint, Session)
-            self.hall.exchange.acknowledged(endpoint, ids)
-            return
-        message = decode_message(body)
+        if endpoint.acknowledges:
+            message = decode_ack_or_message(body)
+            if isinstance(message, list):
+                assert isinstance(endpoint, Session)
+                self.hall.exchange.acknowledged(endpoint, message)
+                return
+        else:
+            message = decode_message(body)
         payload = message.payload
         header = message.header
         if header != NO_HEADER or payload.type in RESERVED_TYPES:
@@ -194,6 +201,8 @@ class ClientSide(Conversation):
             self.refuse_message(endpoint, payload.id, error)
         elif type == "dummy":
             self.hall.exchange.write(endpoint, frames.pong(payload.id))
+        elif type == BUILTIN and header.dry_run:
+            self.refuse_message(endpoint, payload.id, NotAllowed("a built-in command has no dry run"))
         elif type == BUILTIN:
             self._builtin(endpoint, payload)
         else:
@@ -239,7 +248,7 @@ class ClientSide(Conversation):
                 self.go_on(self.first, 1)
                 return
             elif ends_session(payload.data):
-                self.go_on(self._from_client, -1)  # it was refused
+                self.go_on(self._from_client, SHARE_FRAMES)  # it was refused
         if self.input_ended:
             self.end_if_quiet(session)
 

@@ -4,6 +4,9 @@ What all of them share: cutting frames, one write per batch, when reading stops 
 lets the peer read its last frame. What a frame means is the subclass's.
 
 Reading stops for one of several reasons at once (:class:`Stop`); it goes on when none is left.
+
+Nobody gets more than a share of the loop's turn: who sends more at once than :data:`SHARE_BYTES` or
+:data:`SHARE_FRAMES` is not read, and waits in the hall's line until its turn comes; few ever do.
 """
 
 from __future__ import annotations
@@ -32,6 +35,11 @@ TLS_LINGER_S = 0.1
 """The same over TLS, where the peer learns of the end only when all is closed."""
 
 
+SHARE_BYTES = 128 * 1024
+SHARE_FRAMES = 256
+"""What of a connection is handled at once, as it comes; what is more waits in line."""
+
+
 class Stop(enum.IntFlag):
     """Why a connection is not read."""
 
@@ -41,6 +49,8 @@ class Stop(enum.IntFlag):
     """Too much of what it sent is waiting."""
     UNREAD = 4
     """It does not read what it is sent."""
+    TURN = 8
+    """It sent more than its share, and waits in line."""
 
 
 class Connection(asyncio.Protocol):
@@ -68,8 +78,10 @@ class Connection(asyncio.Protocol):
         """Bytes that were written, those included that the peer never read."""
         self.frame_began = 0.0
         """When the frame began that is not complete yet; 0 if there is none."""
-        self._at_most = -1
+        self._at_most = SHARE_FRAMES
         self._stops = Stop(0)
+        self._in_line: list[bytes] | None = None
+        """Frames that wait for the connection's turn; those behind them stay in the framer."""
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -90,10 +102,13 @@ class Connection(asyncio.Protocol):
         hall = self.hall
         hall.exchange.now = now = hall.clock()
         framer = self.framer
-        bodies = framer.feed(data, self._at_most)
+        bodies = framer.feed(data, self._at_most if self._in_line is None else 0)
         if bodies:
-            self.take(bodies)
-        if framer.failure is not None:
+            if framer.looked_at > SHARE_BYTES or len(bodies) == SHARE_FRAMES:
+                self._wait_for_turn(bodies)
+            else:
+                self.take(bodies)
+        if framer.failure is not None and self._in_line is None:
             self.fail(framer.failure)
         if framer.buffered:
             if not self.frame_began or framer.whole:
@@ -117,6 +132,30 @@ class Connection(asyncio.Protocol):
             self._drop_behind(body, bodies)
             self.fail(Internal())
 
+    def _wait_for_turn(self, bodies: list[bytes]) -> None:
+        self._in_line = bodies
+        self.stop_reading(Stop.TURN)
+        self.hall.line_up(self)
+
+    def take_turn(self) -> None:
+        """Its turn has come: handles what waited, and goes on with what is buffered, at its next turn if it is much."""
+        if self._in_line is None or (self._stops & ~Stop.TURN and not self.ended):
+            return  # with another reason it is in line again when that is gone
+        self.hall.exchange.now = self.hall.clock()
+        self._take_waiting()
+        if (self._at_most and self.framer.buffered) or self.framer.failure is not None:
+            self.data_received(b"")
+        if self._in_line is None:
+            self.resume_reading(Stop.TURN)
+        self.hall.flush_soon()
+
+    def _take_waiting(self) -> None:
+        bodies, self._in_line = self._in_line or [], None
+        if self.ended:
+            self.hall.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies))
+        else:
+            self.take(bodies)
+
     def _drop_behind(self, body: bytes, bodies: list[bytes]) -> None:
         """What came behind a frame that ends the connection is not looked at."""
         at = next(index for index, one in enumerate(bodies) if one is body)
@@ -135,6 +174,11 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         hall = self.hall
+        self.lost = True
+        while self._in_line is not None:  # what came before the end counts, as where nobody waits
+            self._take_waiting()
+            if not self.ended and (bodies := self.framer.feed(b"", self._at_most)):
+                self._in_line = bodies
         if self in hall.connections:
             hall.connections.discard(self)
             hall.counts.received[self.kind] += self.framer.taken
@@ -142,7 +186,7 @@ class Connection(asyncio.Protocol):
             if self.framer.buffered:
                 drop = Drop.FRAME_AFTER_END if self.ended else Drop.FRAME_INCOMPLETE
                 hall.exchange.counters.drops.count(drop)
-        self.ended = self.lost = True
+        self.ended = True
         hall.incomplete.discard(self)
         hall.lingering.pop(self, None)
         hall.exchange.now = hall.clock()
@@ -188,6 +232,8 @@ class Connection(asyncio.Protocol):
             return
         self._stops &= ~reason
         if self._stops or self.lost:
+            if self._stops == Stop.TURN:
+                self.hall.line_up(self)
             return
         if self.frame_began:
             self.frame_began = self.hall.clock()  # the time in which it was not read does not count

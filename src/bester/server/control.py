@@ -44,9 +44,11 @@ class ControlConnection(Connection):
         payload = message.payload
         if payload is None:
             raise Malformed("the payload is missing")
-        if payload.type != BUILTIN:
+        if payload.type != BUILTIN or message.header.dry_run:
+            dry = payload.type == BUILTIN
+            why = "a built-in command has no dry run" if dry else "only built-in commands are served here"
             self.hall.exchange.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
-            self.write([frames.report(payload.id, NotAllowed("only built-in commands are served here"))])
+            self.write([frames.report(payload.id, NotAllowed(why))])
             return
         if len(self._waiting) >= MAX_WAITING:
             raise Overloaded(f"more than {MAX_WAITING} commands are waiting")

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,8 @@ log = logging.getLogger("bester.hall")
 
 SWEEP_S = 0.25
 """How often deadlines are looked at."""
+LINE_S = 0.002
+"""How long a turn of the loop serves connections that sent more than their share; at least one is served."""
 
 
 class Hall:
@@ -117,6 +120,9 @@ class Hall:
         """Whether it stops because it cannot go on."""
         self._loop = asyncio.get_running_loop()
         self._flush_due = False
+        self._line: OrderedDict[Connection, None] = OrderedDict()
+        """Connections that sent more than their share, in the order in which they did."""
+        self._line_moves = False
         self._awaited: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         """What someone waits for, looked at after each batch; only while the server stops."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -152,6 +158,27 @@ class Hall:
         if not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self.flush)
+
+    def line_up(self, connection: Connection) -> None:
+        """Serves a connection when its turn comes, after all that may be read before."""
+        self._line[connection] = None
+        self._move_line()
+
+    def _move_line(self) -> None:
+        if self._line and not self._line_moves:
+            self._line_moves = True
+            self._loop.call_soon(self._serve_line)
+
+    def _serve_line(self) -> None:
+        """Lets those go on that have waited longest; the rest waits until the loop has read from all others."""
+        until = self.clock() + LINE_S
+        while self._line:
+            connection, _ = self._line.popitem(last=False)
+            connection.take_turn()
+            if self.clock() >= until:
+                break
+        self._line_moves = False
+        self._move_line()
 
     def flush(self) -> None:
         """Carries out what the exchange decided, and writes its frames."""

@@ -41,6 +41,10 @@ class ListenerConnection(ClientSide, ServerSide):
             self.hall.gate.leave(self)
             self.refuse(ServerUnverified(), "")
             return
+        # Only a server may say so much at once: its rate is asked before the time is spent to decode it.
+        large = len(body) > self.hall.config.limits.max_first_message
+        if large and not self.within_rate(""):
+            return
         message = decode_first(body)
         scope = message.header.scope or self.scope
         if self.scope not in ("", scope):
@@ -49,7 +53,7 @@ class ListenerConnection(ClientSide, ServerSide):
             case "client":
                 self.first_of_client(message)
             case "server":
-                self.first_of_server(message, len(body))
+                self.first_of_server(message, len(body), asked=large)
             case "":
                 raise BadScope('the first message must have a header.scope: "client" or "server"')
             case _:

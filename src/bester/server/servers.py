@@ -11,10 +11,10 @@ from bester.core.route import Trail
 from bester.errors import Malformed, NotAllowed, ServerUnverified, Throttled
 from bester.net.keepalive import keep_alive
 from bester.protocol import frames, link
-from bester.protocol.link import LinkHeader, LinkMessage
-from bester.protocol.messages import FirstMessage, checked_trace
+from bester.protocol.link import LinkHeader
+from bester.protocol.messages import FirstHeader, FirstMessage, Payload, checked_trace
 from bester.server.commands import BUILTIN
-from bester.server.connection import Stop
+from bester.server.connection import SHARE_FRAMES, Stop
 from bester.server.conversation import Conversation
 
 if TYPE_CHECKING:
@@ -29,8 +29,17 @@ class ServerSide(Conversation):
         self.linked_since = 0.0
         """When it became a link, in seconds of the hall's clock."""
 
-    def first_of_server(self, message: FirstMessage, size: int) -> None:
-        """Takes its one message, or begins a link."""
+    def within_rate(self, id: str) -> bool:
+        """Whether a server may say its first message now; if not, it is refused."""
+        if self.hall.forwarding.within_rate(self.remote, self.hall.clock()):
+            return True
+        self.kind = "server"
+        self.hall.gate.leave(self)
+        self.refuse(Throttled("too many messages from this server's address"), id)
+        return False
+
+    def first_of_server(self, message: FirstMessage, size: int, *, asked: bool) -> None:
+        """Takes its one message, or begins a link; ``asked``: whether it is known to be within its rate."""
         self.kind = "server"
         forwarding = self.hall.forwarding
         self.hall.gate.leave(self)
@@ -39,8 +48,7 @@ class ServerSide(Conversation):
         if not forwarding.trust.lets_in(self.remote, message.header.server):
             self.refuse(ServerUnverified(), "")
             return
-        if not forwarding.within_rate(self.remote, self.hall.clock()):
-            self.refuse(Throttled("too many messages from this server's address"), id)
+        if not asked and not self.within_rate(id):
             return
         if message.header.hops < 0:
             raise Malformed("header.hops must not be negative")
@@ -59,6 +67,9 @@ class ServerSide(Conversation):
         elif payload.type == BUILTIN:
             self.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
             self.end(frames.report(id, NotAllowed("built-in commands are for accounts")))
+        elif message.header.dry_run:
+            self.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
+            self.end(frames.report(id, NotAllowed("a dry run needs a link")))
         else:
             exchange.message(peer, payload, size, message.header.hops)
             self.stop_reading(Stop.CHECKING)
@@ -82,26 +93,24 @@ class ServerSide(Conversation):
         )
         self.write([frames.report(payload.id if payload is not None else "", fields=fields)])
         if payload is not None and payload.type != "dummy":
-            header = message.header
-            told = LinkHeader(header.hops, header.once, header.route, header.dry_run, header.traceparent)
-            self._handle_linked(peer, LinkMessage(payload, told), size)
+            self._handle_linked(peer, payload, message.header, size)
         self.wait_in_line()
         # What came with the first message is cut when that one is done with.
         asyncio.get_running_loop().call_soon(self._go_on_linked)
 
     def _go_on_linked(self) -> None:
         if not self.ended:
-            self.go_on(self._from_link, -1)
+            self.go_on(self._from_link, SHARE_FRAMES)
 
     def _from_link(self, body: bytes) -> None:
         endpoint = self.endpoint
         if isinstance(endpoint, Peer):
-            self._handle_linked(endpoint, link.decode_message(body), len(body))
+            message = link.decode_message(body)
+            self._handle_linked(endpoint, message.payload, message.header, len(body))
         else:
             self.drop(Drop.FRAME_AFTER_END)
 
-    def _handle_linked(self, peer: Peer, message: LinkMessage, size: int) -> None:
-        payload, header = message.payload, message.header
+    def _handle_linked(self, peer: Peer, payload: Payload, header: LinkHeader | FirstHeader, size: int) -> None:
         exchange = self.hall.exchange
         if header.hops < 0:
             raise Malformed("header.hops must not be negative")

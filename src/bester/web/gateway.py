@@ -30,7 +30,7 @@ log = logging.getLogger("bester.web")
 class WebClient(ListenerConnection):
     """The server's end of a WebSocket; other servers do not come this way."""
 
-    def first_of_server(self, message: FirstMessage, size: int) -> None:
+    def first_of_server(self, message: FirstMessage, size: int, *, asked: bool) -> None:
         raise BadScope('header.scope must be "client" on a WebSocket')
 
 
@@ -66,25 +66,25 @@ class Gateway(asyncio.Transport):
         self._heard = True
         client, reader = self.client, self._messages
         reader.max_size = client.framer.max_size
-        out = b""
+        whole: list[bytes] = []
         for opcode, payload in reader.feed(data):
             if opcode == messages.TEXT:
-                out += prefixed(payload)
+                whole.append(prefixed(payload))
             elif opcode == messages.PING:
                 self._ping = payload  # one that nobody has answered yet need not be answered any more
             elif opcode == messages.CLOSE:
-                if out:
-                    client.data_received(out)
+                if whole:
+                    client.data_received(b"".join(whole))
                 self._answer_close()
                 return
-        if out:
-            client.data_received(out)
+        if whole:
+            client.data_received(b"".join(whole))
         self._answer_ping()
         if reader.failure is not None:
             self._break(reader.failure)
         elif reader.incomplete and not client.ended:
             # The client sees whole frames only, so that it is here that a slow one shows.
-            if not client.frame_began or out:
+            if not client.frame_began or whole:
                 client.frame_began = self._hall.clock()
                 self._hall.incomplete.add(client)
         elif client.frame_began and not client.framer.buffered:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from bester.protocol.messages import (
     decode_classic,
     decode_handler_message,
 )
+from bester.protocol.values import decode_text
 from bester.workbench.contract import Failed
 from bester.workbench.transcript import shown
 
@@ -106,7 +106,7 @@ def same_value(sent: bytes, answer: Answer) -> None:
         Failed: another value came back.
     """
     _require_good(sent, answer)
-    if json.loads(answer.data()) != json.loads(sent):
+    if decode_text(answer.data()) != decode_text(sent):
         raise Failed(f"sent the data {shown(sent)}, and what came back is {shown(answer.data())}")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bester.errors import ShuttingDown
 from bester.protocol import frames
-from bester.protocol.messages import AttachMessage
+from bester.protocol.messages import AttachData, AttachMessage
 from bester.timeouts import within
 from bester.workbench.answers import Answer
 from bester.workbench.bench import QUIET_S, Bench
@@ -125,18 +125,21 @@ class AttachedBench(Bench):
         return self.connection.hello
 
     @property
+    def told(self) -> AttachData:
+        """What its data says."""
+        assert self.connection is not None
+        assert self.connection.attached is not None
+        return self.connection.attached
+
+    @property
     def type(self) -> str:
         """The type that is asked: what was said, if the handler serves it, or its first one."""
-        assert self.hello.payload is not None
-        assert self.hello.payload.data is not None
-        types = self.hello.payload.data.types
+        types = self.told.types
         return self.options.type if self.options.type in types else types[0]
 
     @property
     def at_once(self) -> int:
-        assert self.hello.payload is not None
-        assert self.hello.payload.data is not None
-        return min(self.hello.payload.data.concurrency, AT_ONCE)
+        return min(self.told.concurrency, AT_ONCE)
 
     def new_id(self) -> str:
         """Returns the id of the next request."""

@@ -33,9 +33,7 @@ def _here(bench: Bench) -> AttachedBench:
 async def attach(bench: Bench) -> None:
     here = _here(bench)
     await here.attached()
-    assert here.hello.payload is not None
-    assert here.hello.payload.data is not None
-    types = here.hello.payload.data.types
+    types = here.told.types
     if here.options.type not in types and len(types) > 1:
         here.note = f"it serves {', '.join(types)}; asked is {here.type}: choose with --type"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bester.errors import BesterError, Malformed
 from bester.protocol import frames
 from bester.protocol.framing import Framer, frame
-from bester.protocol.messages import AttachMessage, BadAnswer, decode_attach
+from bester.protocol.messages import AttachData, AttachMessage, BadAnswer, attach_data, decode_attach
 from bester.protocol.names import RESERVED_TYPES, type_name
 from bester.timeouts import within
 from bester.workbench.answers import Answer, attached_message, judge
@@ -19,8 +19,6 @@ from bester.workbench.contract import MAX_FRAME, Failed, Gone
 if TYPE_CHECKING:
     from bester.workbench.attached import AttachedBench
 
-MAX_TYPES = 256
-MAX_CONCURRENCY = 65_536
 READ_BYTES = 64 * 1024
 _SLOW_READ_BYTES = 2 * 1024
 _ORIGIN = {"user": "t", "server": "j.example", "verified": True}
@@ -56,6 +54,8 @@ class Connection:
         self.bench = bench
         self.writer = writer
         self.hello: AttachMessage | None = None
+        self.attached: AttachData | None = None
+        """What its data says."""
         self.lost = asyncio.Event()
         self.detaching = asyncio.Event()
         self.hold_detach = False
@@ -173,15 +173,11 @@ class Connection:
             raise Failed(f"the first frame is no attach message: {error.message}") from error
         if hello.header.scope != "handler":
             raise Failed('header.scope of the first frame must be "handler"')
-        payload = hello.payload
-        if payload is None or payload.type != "attach" or payload.data is None:
-            raise Failed("the first message must be of type attach, and its data must name the types")
-        data = payload.data
-        if not 1 <= len(data.types) <= MAX_TYPES:
-            raise Failed(f"the attach message must name 1 to {MAX_TYPES} types")
-        if not 1 <= data.concurrency <= MAX_CONCURRENCY:
-            raise Failed(f"concurrency must be from 1 to {MAX_CONCURRENCY}")
-        for name in data.types:
+        try:
+            self.attached = attach_data(hello.payload)
+        except BesterError as error:
+            raise Failed(f"the attach message: {error.message}") from error
+        for name in self.attached.types:
             try:
                 type_name(name)
             except BesterError as error:
@@ -189,7 +185,7 @@ class Connection:
             if name in RESERVED_TYPES:
                 raise Failed(f"{name} is one of the server's own types")
         self.hello = hello
-        self._send(frames.good_report(payload.id))
+        self._send(frames.good_report(hello.payload.id if hello.payload is not None else ""))
         self.bench.came(self)
 
     def _answer(self, id: str, answer: Answer | Failed) -> None:

@@ -122,3 +122,9 @@ def test_payloads_that_are_attacks(payload: bytes) -> None:
     found.receive("home/oven", payload)
     for value in values(found, "oven").values():
         assert isinstance(value, str)
+
+
+def test_a_number_beyond_a_float_is_no_reading() -> None:
+    for payload in (b"1e400", b"[-1e999]", b"9" * 5000):
+        with pytest.raises(ValueError, match="a number that others cannot read"):
+            decode_payload(payload, 10_000)

@@ -151,6 +151,8 @@ def decode_payload(payload: bytes, max_bytes: int) -> Any:
         value = msgspec.json.decode(payload)
     except RecursionError as error:
         raise ValueError("too deep") from error
+    except msgspec.ValidationError as error:
+        raise ValueError("a number that others cannot read") from error
     except (msgspec.DecodeError, UnicodeDecodeError):
         return payload.decode()  # whose error is a ValueError
     if not _is_plain(value, MAX_DEPTH):

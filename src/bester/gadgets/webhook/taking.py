@@ -78,7 +78,7 @@ class _Message(Struct, forbid_unknown_fields=True):
 
 
 _message = msgspec.json.Decoder(_Message)
-_anything = msgspec.json.Decoder()
+_anything = msgspec.json.Decoder(Raw)
 
 
 class Pushing(Protocol):

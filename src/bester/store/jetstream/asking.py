@@ -9,13 +9,13 @@ within a fraction of a second after the election.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders
 from bester.errors import Internal, Overloaded
+from bester.protocol.values import decode_text
 
 log = logging.getLogger("bester.jetstream")
 
@@ -54,7 +54,7 @@ def heard(answer: Answer) -> dict[str, Any]:
     Raises:
         Away: it says that nobody can answer now.
     """
-    found: dict[str, Any] = json.loads(answer.data)
+    found: dict[str, Any] = decode_text(answer.data)
     if found.get("error", {}).get("err_code") in _AWAY:
         raise Away(found["error"].get("description", ""))
     return found

@@ -8,12 +8,12 @@ was.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
 from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
 from bester.bus.headers import header_block
+from bester.protocol.values import decode_text
 
 TOGETHER = 1000
 """The most messages that NATS takes as one."""
@@ -115,7 +115,7 @@ class Gathering:
                 self._bus.publish(put.subject, put.data, headers=header_block(headers))
             headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(last), "Nats-Batch-Commit": "1"}
             end = puts[-1]
-            answer = json.loads(
+            answer = decode_text(
                 (
                     await self._bus.request(end.subject, end.data, header_block({**end.headers, **headers}), COMMIT_S)
                 ).data

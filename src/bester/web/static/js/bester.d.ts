@@ -13,6 +13,7 @@ export type Code =
   | "slowConsumer"
   | "noReply"
   | "unsupported"
+  | "badNumber"
   | (string & {});
 
 export class BesterError extends Error {
@@ -47,21 +48,29 @@ export interface Step {
   route?: Step[];
 }
 
-export class Report {
+declare class WithData<Data> {
+  /** As JSON.parse makes it, which rounds numbers. */
+  readonly data: Data;
+  /** The JSON text of `data` as it came, in which nothing is rounded. */
+  readonly raw?: string;
+  /** Whether each number of `data` is the one that was sent. */
+  readonly exact: boolean;
+}
+
+export class Report extends WithData<any> {
   readonly id: string;
   readonly good: boolean;
   readonly error?: ReportError;
   readonly results: Result[];
   readonly route: Step[];
-  readonly data?: any;
   readonly payload: { [name: string]: any };
   /** Returns the report itself, or throws a BesterError with the server's code. */
   orThrow(): this;
 }
 
-export interface Message<Data = any> {
+export class Message<Data = any> extends WithData<Data> {
+  private constructor();
   readonly type: string;
-  readonly data: Data;
   readonly deliveryId?: string;
   /** The id of the own message that a handler replies to. */
   readonly replyTo?: string;

@@ -35,17 +35,98 @@ export class BesterError extends Error {
   }
 }
 
+// JSON's strings, and its numbers in parentheses.
+const TOKENS = /"(?:[^"\\]+|\\.)*"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)/g;
+const ROUNDED = 15; // digits that a number keeps in any case
+
+/** What came with `data`: the value as JSON.parse makes it, and how it stood in the frame. */
+class WithData {
+  #text;
+  #raw;
+
+  constructor(data, text) {
+    this.data = data;
+    this.#text = text;
+  }
+
+  /** The JSON text of `data` as it came, in which nothing is rounded; undefined where there was none. */
+  get raw() {
+    if (this.#text !== undefined) {
+      this.#raw = member(member(this.#text, "payload") ?? "", "data");
+      this.#text = undefined;
+    }
+    return this.#raw;
+  }
+
+  /** Whether each number of `data` is the one that was sent; one beyond 2^53 or 1.8e308 may not be. See `raw`. */
+  get exact() {
+    for (const [, number] of (this.raw ?? "").matchAll(TOKENS)) if (number && !isExact(number)) return false;
+    return true;
+  }
+}
+
+function isExact(text) {
+  const value = Number(text);
+  if (!Number.isFinite(value)) return false;
+  if (/^-?\d+$/.test(text)) return Number.isSafeInteger(value) || (text.length < 400 && BigInt(value) === BigInt(text));
+  const digits = text.replace(/[eE].*|[-.]/g, "").replace(/^0+|0+$/g, "");
+  return digits.length <= ROUNDED && (value !== 0 || digits === "");
+}
+
+/** JSON does not have infinities, and JSON.stringify would write null for them. */
+function refuseNotFinite(key, value) {
+  if (typeof value !== "number" || Number.isFinite(value)) return value;
+  throw new BesterError("badNumber", `JSON does not have the number ${value}${key && `, which ${key} is`}`);
+}
+
+/** Returns the text of a member of an object's JSON that JSON.parse has taken; of a repeated key that of the last. */
+function member(text, name) {
+  let depth = 0;
+  let key;
+  let start = 0;
+  let found;
+  for (const { 0: token, index } of text.matchAll(/"(?:[^"\\]+|\\.)*"|[[\]{}:,]/g)) {
+    if (token === "{" || token === "[") {
+      depth += 1;
+    } else if (depth === 1 && token === ":") {
+      start = index + 1;
+    } else if (token === "}" || token === "]" || token === ",") {
+      if (depth === 1) {
+        if (key === name && start) found = text.slice(start, index).trim();
+        start = 0;
+      }
+      if (token !== ",") depth -= 1;
+    } else if (depth === 1 && !start) {
+      key = JSON.parse(token);
+    }
+  }
+  return found;
+}
+
+/** A message that a handler sent to this client. */
+export class Message extends WithData {
+  constructor({ type, data = null, deliveryId, replyTo }, text) {
+    super(data, text);
+    this.type = type;
+    this.deliveryId = deliveryId;
+    this.replyTo = replyTo;
+  }
+}
+
 /** What the server tells of one message. */
-export class Report {
-  /** @param {{header?: any, payload?: any}} frame a status report as it came */
-  constructor({ header, payload }) {
+export class Report extends WithData {
+  /**
+   * @param {{header?: any, payload?: any}} frame a status report as it came
+   * @param {string} [text] its JSON
+   */
+  constructor({ header, payload }, text) {
+    super(payload?.data, text);
     this.id = payload?.id ?? "";
     /** Whether every recipient has the message, or it is on disk at a server that goes on trying. */
     this.good = header.status === "good";
     this.error = payload?.error;
     this.results = payload?.results ?? [];
     this.route = payload?.route ?? [];
-    this.data = payload?.data;
     this.payload = payload ?? {};
   }
 
@@ -264,7 +345,7 @@ export class Client {
   #ask(message, { once = false, timeout } = {}) {
     return new Promise((resolve, reject) => {
       const { id } = message.payload;
-      const text = JSON.stringify(message);
+      const text = JSON.stringify(message, refuseNotFinite);
       if (id === AUTHENTICATION_ID) throw new BesterError("badId", `the id ${id} belongs to the protocol`);
       if (this.#pending.has(id)) throw new BesterError("badId", `a message with the id ${id} has no report yet`);
       const size = text.length * 3 > this.maxMessage ? new TextEncoder().encode(text).length : 0;
@@ -293,7 +374,7 @@ export class Client {
   // -- receiving ----------------------------------------------------------------------------------------------------
 
   /**
-   * Called with each received message, `{type, data, deliveryId, replyTo}`. It is acknowledged when what the function returns has
+   * Called with each received message, a `Message`. It is acknowledged when what the function returns has
    * resolved; where it throws or rejects, the message is not acknowledged, and delivered again some time.
    */
   get onmessage() {
@@ -342,14 +423,14 @@ export class Client {
     if (this.#handed.length) this.#acknowledge(this.#handed.splice(0));
   }
 
-  #received(payload) {
-    const { type, data = null, deliveryId, replyTo } = payload;
+  #received(payload, text) {
+    const { deliveryId, replyTo } = payload;
     if (deliveryId !== undefined) {
       if (this.#done.has(deliveryId)) return this.#acknowledge([deliveryId]);
       if (this.#holding.has(deliveryId)) return undefined; // it is acknowledged when the application is done with it
       this.#holding.add(deliveryId);
     }
-    const message = { type, data, deliveryId, replyTo };
+    const message = new Message(payload, text);
     if (replyTo?.startsWith(this.#askedPrefix)) {
       this.#asked.get(replyTo)?.(message);
       this.#asked.delete(replyTo);
@@ -413,7 +494,7 @@ export class Client {
       if (this.#socket !== socket) return;
       this.#heard = performance.now();
       try {
-        this.#dispatch(socket, JSON.parse(event.data), timer);
+        this.#dispatch(socket, JSON.parse(event.data), event.data, timer);
       } catch (error) {
         console.error("bester: a message of the server was not understood", error);
       }
@@ -436,15 +517,15 @@ export class Client {
     return { header, payload: { type: "dummy" } };
   }
 
-  #dispatch(socket, frame, timer) {
+  #dispatch(socket, frame, text, timer) {
     const { header = {}, payload = {} } = frame;
     if (header.messageType === "statusReport") {
-      const report = new Report(frame);
+      const report = new Report(frame, text);
       if (report.id !== AUTHENTICATION_ID) return this.#take(report.id)?.resolve(report);
       clearTimeout(timer);
       return this.#authenticated(socket, report);
     }
-    if (header.messageType === "receivedMessage") return this.#received(payload);
+    if (header.messageType === "receivedMessage") return this.#received(payload, text);
     if (header.messageType === "fatal") {
       const { code = "internal", message = "ended by the server", temporary = false } = payload.error ?? {};
       return this.#lost(socket, message, new BesterError(code, message, { temporary }));
