@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiosmtpd.lmtp import LMTP
@@ -19,7 +20,7 @@ from bester import ClientError
 from bester.accepting import Acceptor, bound
 from bester.gadgets.mail.delivering import Delivering, Outcome
 from bester.gadgets.mail.message import ReceivedFrom, printable
-from bester.gadgets.mail.parse import Unreadable
+from bester.gadgets.mail.parts import Unreadable
 from bester.gadgets.mail.settings import Listen
 from bester.gadgets.rates import Rates, network_of
 from bester.gadgets.settings import SettingsError
@@ -101,6 +102,7 @@ class Listener:
             await asyncio.wait([asyncio.ensure_future(one.ended.wait()) for one in conversations], timeout=1.0)
         for one in set(self._door.conversations):
             one.cut()
+        self._door.reading.shutdown(wait=False, cancel_futures=True)
 
 
 class Door:
@@ -111,6 +113,7 @@ class Door:
         self.conversations: set[_Smtp] = set()
         self.deliveries: set[asyncio.Task[str]] = set()
         self.closing = False
+        self.reading = ThreadPoolExecutor(1, thread_name_prefix="mail-reading")
         self._delivering = delivering
         self._rates = Rates(settings.mails_per_minute / 60, max(1.0, settings.mails_per_minute))
 
@@ -198,8 +201,9 @@ class Door:
         )
         server.delivering = True
         try:
-            # In a thread, because a stranger chose how long it takes.
-            mail = await asyncio.to_thread(self._delivering.read, content, peer)
+            # One after the other, beside the conversations: a stranger chose how long each takes.
+            loop = asyncio.get_running_loop()
+            mail = await loop.run_in_executor(self.reading, self._delivering.read, content, peer)
             outcomes: dict[str, Outcome] = {}
             results = []
             for address in envelope.rcpt_tos:
