@@ -30,6 +30,7 @@ MAX_REFUSED = 20
 MAX_COMMANDS = 1000
 MAX_STRAY_BYTES = 1024 * 1024
 """What is read, beyond a mail of the largest size, without an answer being due."""
+LINES_AT_ONCE = 1000
 STOP_S = 10.0
 
 log = logging.getLogger("bester.mail")
@@ -245,6 +246,18 @@ def _worst(outcomes: list[Outcome]) -> Outcome:
     return failed[0]
 
 
+class _FairReader(asyncio.StreamReader):
+    """Gives others their turn while there are many short lines at once."""
+
+    lines = 0
+
+    async def readuntil(self, separator: Any = b"\n") -> bytes:
+        self.lines += 1
+        if self.lines % LINES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        return await super().readuntil(separator)
+
+
 class _Smtp(SMTP):
     """One conversation, with the bounds that aiosmtpd leaves to others."""
 
@@ -275,6 +288,10 @@ class _Smtp(SMTP):
             self.peer, self.network = str(peername[0]), network_of(str(peername[0]))
             self.event_handler.conversations.add(self)
             self._turned_away = self.event_handler.why_not(self)
+
+    def _cb_client_connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader.__class__ = _FairReader  # aiosmtpd makes it, and lets nobody choose
+        super()._cb_client_connected(reader, writer)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
