@@ -23,7 +23,7 @@ from bester.gadgets.mail.message import ReceivedFrom, printable
 from bester.gadgets.mail.parts import Unreadable
 from bester.gadgets.mail.settings import Listen
 from bester.gadgets.rates import Rates, network_of
-from bester.gadgets.settings import SettingsError
+from bester.gadgets.settings import SettingsError, reason
 
 MAX_REFUSED = 20
 """How many recipients of one connection may be unknown: more look for accounts."""
@@ -61,7 +61,9 @@ class Listener:
             try:
                 tls.load_cert_chain(settings.certificate, settings.key)
             except (OSError, ssl.SSLError) as error:
-                raise SettingsError(f"listen.certificate: {settings.certificate} and its key: {error}") from error
+                raise SettingsError(
+                    f"listen.certificate: {settings.certificate} and its key: {reason(error)}"
+                ) from error
         kind = _Lmtp if settings.protocol == "lmtp" else _Smtp
 
         def conversation() -> _Smtp:

@@ -26,6 +26,7 @@ from bester.accepting import Acceptor, bound
 from bester.clock import elapsed, wall_time
 from bester.errors import BesterError, Malformed
 from bester.gadgets.rates import Rates
+from bester.gadgets.settings import reason
 from bester.gadgets.webhook import signing
 from bester.gadgets.webhook.connections import FOR_EACH_SLOT, Connections
 from bester.gadgets.webhook.remembering import Conflict, Full, Outcome, Remembered
@@ -194,7 +195,7 @@ class Endpoint:
         """Serves until it is cancelled; then finishes what is under way.
 
         Raises:
-            OSError: the port cannot be opened.
+            OSError: the port cannot be opened; the text says which and why.
         """
         listen = self._listen
         app = web.Application(middlewares=[self._guard])
@@ -213,7 +214,7 @@ class Endpoint:
             try:
                 sockets = await bound(listen.address, listen.port)
             except OSError as error:
-                raise OSError(f"listen: {where} cannot be listened on: {error.strerror or error}") from error
+                raise OSError(f"listen: {where} cannot be listened on: {reason(error)}") from error
             self.port = sockets[0].getsockname()[1]
             welcome = self._connections.welcome
             acceptors = [
