@@ -136,3 +136,35 @@ async def test_who_is_not_let_in_has_one_try_for_a_connection() -> None:
         writer.write(b"POST /push/door HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}" * 2)
         assert (await ended(reader)).count(b"HTTP/1.1 401 ") == 1
         writer.close()
+
+
+async def test_what_comes_with_the_end_of_the_handshake_is_not_lost() -> None:
+    """A client may send its request together with the last message of its handshake."""
+    authority = trustme.CA()
+    served, trusting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    authority.configure_trust(trusting)
+    request = b"POST /push/none HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+    async with server() as s, taking(s, served, door=SIGNED) as url:
+        host, port = url.split("/")[2].split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = trusting.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        done = False
+        while not done:
+            try:
+                tls.do_handshake()
+                tls.write(request)
+                done = True
+            except ssl.SSLWantReadError:
+                pass
+            writer.write(outgoing.read())
+            if not done:
+                incoming.write(await asyncio.wait_for(reader.read(65536), PATIENCE_S))
+        said = b""
+        while not said:
+            incoming.write(await asyncio.wait_for(reader.read(65536), PATIENCE_S))
+            with suppress(ssl.SSLWantReadError):
+                said = tls.read(65536)
+        assert said.startswith(b"HTTP/1.1 401 ")
+        writer.close()
