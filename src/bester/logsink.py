@@ -13,6 +13,8 @@ import sys
 import threading
 from collections import deque
 
+from bester.shown import LOG_FORMAT, LogLines
+
 MAX_BYTES = 4 * 1024 * 1024
 """How much waits for a reader; a line beyond that is dropped."""
 FLUSH_S = 1.0
@@ -108,4 +110,5 @@ _MISSING = "%d lines of the log are missing here: nobody read it in time"
 def set_up_plain_log() -> None:
     """Logs to the standard error in the form of a small program, unless the program has set up a log of its own."""
     handler = SinkHandler()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", handlers=[handler])
+    handler.setFormatter(LogLines(LOG_FORMAT))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -114,12 +114,13 @@ def _measure(where: Door, plan: Plan, pid: int | None, json: bool) -> None:
 
 
 async def _with_progress(load: Load, started: Callable[[], None], quiet: bool) -> Outcome:
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bester.cli.screen import Screen
 
     plan = load.plan
     columns = TextColumn("{task.fields[messages]} messages"), BarColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
+    console = Screen(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         bar = progress.add_task("", total=1.0, messages=0)
         running = asyncio.ensure_future(load.run(started))
@@ -147,14 +148,15 @@ LABELS = {
 
 def _show(figures: dict[str, object]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from bester.cli.screen import Screen
 
     title = f"{figures['clients']} clients, {figures['outstanding']} under way on each, {figures['size']} bytes"
     table = Table(box=box.SIMPLE_HEAD, show_header=False)
     for name, label in LABELS.items():
         if figures[name] is not None:
             table.add_row(label, str(figures[name]))
-    console = Console(highlight=False, markup=False)
+    console = Screen()
     console.print(f"{title}, {figures['seconds']} s", soft_wrap=True)
     console.print(table)

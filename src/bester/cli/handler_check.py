@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bester.cli.output import BAD, GOOD, USAGE, fail, safe, say, say_json
+from bester.cli.output import BAD, GOOD, USAGE, fail, say, say_json
 from bester.cli.settings import JsonOption
 from bester.protocol.values import decode_text
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from bester.cli.screen import Screen
     from bester.workbench.contract import Check, Form, Result
     from bester.workbench.runner import Target
 
@@ -160,11 +159,11 @@ class _Show:
     """Shows results to people as they come."""
 
     def __init__(self, form: Form, target: Target, json: bool) -> None:
-        self._console: Console | None = None
+        self._console: Screen | None = None
         if not json:
-            from rich.console import Console
+            from bester.cli.screen import Screen
 
-            self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+            self._console = Screen(soft_wrap=True)
             self._print(f"{target.name}: a handler of the {form} form", "bold")
 
     def result(self, result: Result) -> None:
@@ -192,6 +191,6 @@ class _Show:
 
     def _print(self, text: str, style: str = "", end: str = "\n") -> None:
         if self._console is not None:
-            from rich.text import Text
+            from bester.cli.screen import styled
 
-            self._console.print(Text(safe(text), style=style), end=end)
+            self._console.print(styled(text, style), end=end)

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from bester.shown import escaped
+
 GOOD = 0
 BAD = 1
 """The server reported bad, or what was asked for could not be done."""
@@ -30,8 +32,13 @@ EXIT_STATUS = (
 
 
 def say(text: str) -> None:
-    """Prints a line for people; control characters in it are shown as their escapes."""
-    print(safe(text), flush=True)
+    """Prints a line for people, with escapes for what cannot be printed; the lines after its first are indented."""
+    print(_line(text), flush=True)
+
+
+def say_text(text: str) -> None:
+    """Prints a text with its lines as they stand, and with escapes for what cannot be printed."""
+    print(escaped(text, keep="\n\t"), flush=True)
 
 
 def at_node(row: dict[str, Any]) -> str:
@@ -41,7 +48,12 @@ def at_node(row: dict[str, Any]) -> str:
 
 def warn(text: str) -> None:
     """Prints a line on standard error."""
-    print(safe(text), file=sys.stderr, flush=True)
+    print(_line(text), file=sys.stderr, flush=True)
+
+
+def _line(text: str) -> str:
+    # So nobody's text looks like a line of ours.
+    return escaped(text, keep="\n\t").replace("\n", "\n  ")
 
 
 def say_json(value: object) -> None:
@@ -65,25 +77,19 @@ def fail(text: str, status: int = BAD) -> NoReturn:
     raise typer.Exit(status)
 
 
-def safe(text: str) -> str:
-    """Returns a text in which nothing can act on a terminal: what others wrote is printed here too."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode() for char in text
-    )
-
-
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: Collection[str] = ("id",)) -> None:
     """Prints a table for people; the cells of the columns ``whole`` are never cut, so that they can be copied."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from bester.cli.screen import Screen
 
     table = Table(box=box.SIMPLE_HEAD)
     for column in columns:
         table.add_column(column, no_wrap=column in whole, overflow="fold")
     for cells in rows:
-        table.add_row(*(safe(str(cell)) for cell in cells))
-    Console(highlight=False, markup=False, emoji=False).print(table)
+        table.add_row(*map(str, cells))
+    Screen().print(table)
 
 
 @contextmanager

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bester.cli.output import safe
-
 if TYPE_CHECKING:
     from rich.tree import Tree
 
@@ -15,28 +13,29 @@ _GOOD = frozenset({"good", "delivered", "stored", "sent", "queued", "skipped", "
 
 def tree(title: str, steps: list[dict[str, Any]]) -> Tree:
     """Returns a route as a tree; ``steps`` are as they stand in a report."""
-    from rich.text import Text
     from rich.tree import Tree
 
-    root = Tree(Text(safe(title), style="bold"))
+    from bester.cli.screen import styled
+
+    root = Tree(styled(title, "bold"))
     _grow(root, steps)
     return root
 
 
 def _grow(branch: Tree, steps: list[dict[str, Any]]) -> None:
-    from rich.text import Text
+    from bester.cli.screen import styled
 
     for step in steps:
         status = str(step.get("status", ""))
-        line = Text(safe(f"{step.get('server', '')}: {step.get('step', '')} {step.get('name', '')}"))
+        line = styled(f"{step.get('server', '')}: {step.get('step', '')} {step.get('name', '')}")
         if step.get("ms") is not None:
             line.append(f"  {step['ms']:g} ms", style="dim")
-        line.append(f"  {safe(status)}", style=GOOD_COLOUR if status in _GOOD else BAD_COLOUR)
+        line.append(styled(f"  {status}", GOOD_COLOUR if status in _GOOD else BAD_COLOUR))
         _grow(branch.add(line), step.get("route") or [])
 
 
 def draw(title: str, steps: list[dict[str, Any]]) -> None:
     """Prints a route."""
-    from rich.console import Console
+    from bester.cli.screen import Screen
 
-    Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(tree(title, steps))
+    Screen(soft_wrap=True).print(tree(title, steps))

@@ -19,7 +19,7 @@ from bester.cli.connect import (
     run,
     split_words,
 )
-from bester.cli.output import BAD, GOOD, USAGE, fail, say, say_raw_json
+from bester.cli.output import BAD, GOOD, USAGE, fail, say, say_raw_json, say_text
 from bester.cli.passwords import PasswordStdinOption
 from bester.cli.routes import draw
 from bester.cli.settings import JsonOption
@@ -183,6 +183,6 @@ def show_message(message: ReceivedMessage, text: bool, json: bool, with_type: bo
         return
     head = f"{message.type}: " if with_type else ""
     if text and isinstance(message.data, str):
-        say(head + message.data)
+        (say if with_type else say_text)(head + message.data)
     else:
         say(head + raw.replace("\r", " ").replace("\n", " "))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, at_node, fail, quiet_pipe, safe, say, say_json
+from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, at_node, fail, quiet_pipe, say, say_json
 from bester.cli.settings import (
     ConfigOption,
     JsonOption,
@@ -19,10 +19,11 @@ from bester.cli.settings import (
 from bester.clock import wall_time
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.table import Table
 
     from bester.cli.control import Control
+    from bester.cli.screen import Screen
 
 FIRST_LOOK_S = 0.25
 """How long rates are measured where the status is shown once."""
@@ -87,10 +88,10 @@ def _show(control: Control, watch: bool, interval_s: float, json: bool) -> None:
             live.stop()
 
 
-def _console() -> Console:
-    from rich.console import Console
+def _console() -> Screen:
+    from bester.cli.screen import Screen
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return Screen()
 
 
 def _ask(control: Control) -> dict[str, Any]:
@@ -129,11 +130,11 @@ def tables(found: dict[str, Any]) -> Group:
 
     head = Table.grid(padding=(0, 2))
     messages, per_s = totals(found), found["rates"]
-    head.add_row("server", safe(str(found["server"])))
+    head.add_row("server", str(found["server"]))
     if own := found["identity"]:
         head.add_row("identity", f"key {own['key']}, certificate until {_day(own['expires'])}")
     where = f", node {found['node']}" if "node" in found else ""
-    head.add_row("running", safe(f"{_duration(found['uptime'])}, pid {found['pid']}{where}"))
+    head.add_row("running", f"{_duration(found['uptime'])}, pid {found['pid']}{where}")
     head.add_row("listening", ", ".join(found["listeners"]) or "nowhere yet")
     head.add_row(
         "connections",
@@ -169,7 +170,7 @@ def _nodes(rows: list[dict[str, Any]]) -> Table:
             running = f"{_duration(row['uptime'])}, pid {row['pid']}"
             numbers = (row["sessions"], row["connections"], row["messages"]["good"], bad, row["problems"])
             cells = (row["node"], row["version"], running, *numbers)
-        table.add_row(*(safe(str(cell)) for cell in cells))
+        table.add_row(*map(str, cells))
     return table
 
 
@@ -180,7 +181,7 @@ def _problems(rows: list[dict[str, Any]]) -> Table:
         since = row.get("since")
         when = f"{_duration(max(0, int(wall_time() - since)))} ago" if since else ""
         node = [row.get("node", "")] if with_nodes else []
-        table.add_row(*(safe(str(cell)) for cell in (row["what"], row["name"], when, row["detail"], *node)))
+        table.add_row(*map(str, (row["what"], row["name"], when, row["detail"], *node)))
     return table
 
 
@@ -195,7 +196,7 @@ def _handlers(rows: list[dict[str, Any]]) -> Table:
             process = row["process"] or {}
             by = ["classic" + (f" (pid {process['pid']}{at_node(process)})" if process.get("pid") else "")]
         cells = [row["type"], ", ".join(by) or "nobody", row["answered"], row["failed"], row["active"], row["waiting"]]
-        table.add_row(*(safe(str(cell)) for cell in (*cells, row["meanMs"] or "", row["lastError"] or "")))
+        table.add_row(*map(str, (*cells, row["meanMs"] or "", row["lastError"] or "")))
     return table
 
 
@@ -205,7 +206,7 @@ def _clients(rows: list[dict[str, Any]]) -> Table:
         for session in row["sessions"]:
             where = session["address"] + at_node(session)
             cells = (row["username"], where, _duration(session["seconds"]), session["inFlight"])
-            table.add_row(*(safe(str(cell)) for cell in cells))
+            table.add_row(*map(str, cells))
     if len(rows) > 100:
         table.add_row(f"and {len(rows) - 100} more")
     return table
@@ -219,7 +220,7 @@ def _servers(rows: list[dict[str, Any]]) -> Table:
         next_try = f"in {_duration(row['retryIn'])}" if row["retryIn"] is not None else ""
         where = (row["name"], row["address"], link, row["verified"] or "no")
         numbers = (row["incoming"], row["inFlight"], row["waiting"], row["dead"])
-        table.add_row(*(safe(str(cell)) for cell in (*where, *numbers, next_try, row["lastError"] or "")))
+        table.add_row(*map(str, (*where, *numbers, next_try, row["lastError"] or "")))
     if len(rows) > 100:
         table.add_row(f"and {len(rows) - 100} more")
     return table

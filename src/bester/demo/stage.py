@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
-from bester.cli.output import safe, say_json
+from bester.cli.output import say, say_json
+from bester.cli.screen import Screen, styled
 from bester.protocol.values import decode_text
 
 _READ = 65536
@@ -29,7 +27,7 @@ class Stage:
         self.told: list[dict[str, Any]] = []
         """What the handlers told, since :meth:`scene`."""
         self._json = json
-        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._console = Screen(soft_wrap=True)
         self._audiences: list[socket.socket] = []
 
     def audience(self, path: Path) -> socket.socket:
@@ -63,7 +61,7 @@ class Stage:
         if self._json:
             say_json({"ms": self._ms(), "scene": title})
         else:
-            self._console.print(Text(f"\n{title}", style="bold"))
+            self._console.print(styled(f"\n{title}", "bold"))
 
     def show(self, who: str, what: str, style: str = "", **more: object) -> None:
         """Shows one thing that happened just now."""
@@ -76,10 +74,10 @@ class Stage:
         if self._json:
             say_json({"ms": self._ms(), "arrived": arrived})
             return
-        self._console.print(Text("\nWhat arrived", style="bold"))
+        self._console.print(styled("\nWhat arrived", "bold"))
         for line in arrived:
-            self._console.print(Text(f"  {safe(line)}", style="green"))
-        self._console.print(Text(f"\nAll as it should be, in {self._ms() / 1000:.1f} s."))
+            self._console.print(styled(f"  {line}", "green"))
+        self._console.print(styled(f"\nAll as it should be, in {self._ms() / 1000:.1f} s."))
 
     def remark(self, lines: list[str]) -> None:
         """Says something beside the story."""
@@ -87,7 +85,7 @@ class Stage:
             say_json({"remark": lines})
         else:
             for line in ["", *lines]:
-                print(line, flush=True)
+                say(line)
 
     def _line(self, who: str, what: str, style: str, more: dict[str, Any], at: float | None = None) -> None:
         ms = self._ms(at)
@@ -95,9 +93,9 @@ class Stage:
             fields = {name: value for name, value in more.items() if name != "at"}
             say_json({"ms": ms, "who": who, "what": what} | fields)
             return
-        line = Text(f"{ms:7.0f} ms  ")
-        line.append(f"{safe(who):10}", style="bold")
-        line.append(f" {safe(what)}", style=style)
+        line = styled(f"{ms:7.0f} ms  ")
+        line.append(styled(f"{who:10}", "bold"))
+        line.append(styled(f" {what}", style))
         self._console.print(line)
 
     def _ms(self, at: float | None = None) -> float:

@@ -36,6 +36,11 @@ def handled_type(text: str) -> str:
         raise ValueError(error.message) from error
 
 
+def reason(error: Exception) -> str:
+    """Returns why a file or a socket cannot be used, without a number and without its name once more."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 class SettingsError(Exception):
     """The settings are wrong; the text has a line for each error: key path, what is wrong, what is allowed."""
 

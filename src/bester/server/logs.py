@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from bester.logsink import SinkHandler
+from bester.shown import one_line
 
 FIELDS = ("connection", "address", "account", "server", "handler", "type", "message_id", "trace")
 """Which connection, account, server, handler, type or message an event is about, where it is about one."""
@@ -80,14 +81,6 @@ class _Json(_Formatter):
         if exception := self.exception(record):
             line["exception"] = "\n".join(exception)  # which JSON escapes
         return json.dumps(line, ensure_ascii=False)
-
-
-def one_line(text: str, most: int) -> str:
-    """Returns a text that is shown on one line, with at most so many of its characters."""
-    cut = text if len(text) <= most else f"{text[:most]}..."
-    if cut.isprintable():
-        return cut
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in cut)
 
 
 def set_up_log(level: str, format: str, node: str = "") -> None:

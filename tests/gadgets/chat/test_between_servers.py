@@ -21,14 +21,16 @@ async def test_one_to_one_with_marks_and_presence() -> None:
         bob = bob_was_here
         await alice.send(BOB, "hello")
         await bob.hears(ALICE, "hello")
-        await alice.sees_state(BOB, "hello", "delivered")
         # She wrote to him, so he sees her; he did not write to her.
         await bob.until(lambda: ALICE in bob.mirror.online)
-        assert BOB not in alice.mirror.online
         await bob.read(ALICE)
-        await alice.sees_state(BOB, "hello", "read")
+        assert BOB not in alice.mirror.online
+        assert alice.lines(BOB) == [(ALICE, "hello", "arrived")]
         await bob.send(ALICE, "hello yourself")
         await alice.hears(BOB, "hello yourself")
+        await alice.sees_state(BOB, "hello", "read")
+        await alice.send(BOB, "how are you?")
+        await alice.sees_state(BOB, "how are you?", "delivered")
         await alice.until(lambda: BOB in alice.mirror.online)
         await bob.close()
         await alice.until(lambda: BOB not in alice.mirror.online)
@@ -75,7 +77,7 @@ async def test_nothing_is_lost_or_doubled_through_restarts() -> None:
             await alice.send(BOB, str(number))
         await pair.b.start()
         await bob.hears(ALICE, "5")
-        await alice.sees_state(BOB, "5", "delivered")
+        await alice.sees_state(BOB, "5", "arrived")
         await pair.a.stop()
         await alice.until(lambda: alice.state == "waiting")
         await bob.send(ALICE, "6")
@@ -98,7 +100,7 @@ async def test_a_chat_that_is_away_is_waited_for() -> None:
         await alice.send(BOB, "into the dark")
         await pair.b.start_chat()
         await bob.hears(ALICE, "into the dark")
-        await alice.sees_state(BOB, "into the dark", "delivered")
+        await alice.sees_state(BOB, "into the dark", "arrived")
 
 
 async def test_people_of_a_server_that_is_gone_are_away(monkeypatch: pytest.MonkeyPatch) -> None:

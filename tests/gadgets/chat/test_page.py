@@ -116,13 +116,13 @@ def test_two_people_of_two_servers(desk: Desk) -> None:
     begin(alice, BOB)
     write(alice, "Good morning!")
     expect(message(bob, "Good morning!")).to_be_visible(timeout=PATIENCE_MS)
-    expect(message(alice, "Good morning!").locator(".mark")).to_have_attribute(
-        "data-state", "read", timeout=PATIENCE_MS
-    )
+    mark = message(alice, "Good morning!").locator(".mark")
+    expect(mark).to_have_attribute("data-state", "arrived", timeout=PATIENCE_MS)
     write(bob, "Good morning. Look at https://bester.example/notes, it is all there.")
     expect(message(alice, "it is all there").get_by_role("link")).to_have_attribute(
         "href", "https://bester.example/notes", timeout=PATIENCE_MS
     )
+    expect(mark).to_have_attribute("data-state", "read", timeout=PATIENCE_MS)  # now that he wrote to her
     expect(alice.locator(".title").get_by_text("here")).to_be_visible(timeout=PATIENCE_MS)
     write(alice, "<b>not bold</b>\n\nsecond paragraph")
     expect(message(bob, "<b>not bold</b>")).to_be_visible(timeout=PATIENCE_MS)

@@ -8,9 +8,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import trustme
@@ -49,6 +50,8 @@ set = {{target = {{min = 50, max = 250}}}}
 [discover]
 prefix = "found"
 """
+BURST = 3000
+Heard = tuple[str, bytes, bool]
 HOT = {"reading": "temperature", "above": 200, "hysteresis": 5}
 
 
@@ -63,6 +66,7 @@ class Mosquitto:
         words = ["mosquitto_passwd", "-b", "-c", str(self.folder / "passwords"), "kitchen", "broth"]
         subprocess.run(words, check=True, timeout=PATIENCE_S, capture_output=True)
         text = f"listener {self.port} 127.0.0.1\npassword_file passwords\nlog_dest stderr\nuser root\n"
+        text += f"persistence true\npersistence_location {self.folder}/\nmax_queued_messages 0\n"
         (self.folder / "mosquitto.conf").write_text(text)
         (folder / "password").write_text("broth\n")
         self.process = self.start()
@@ -76,6 +80,11 @@ class Mosquitto:
             self.process.end()
             raise
         return self.process
+
+    def restart(self) -> None:
+        """Ends, with what it has retained on disk, and starts anew."""
+        self.process.end()
+        self.start()
 
     def device(self) -> Any:
         """Returns a client for a device, not connected."""
@@ -200,6 +209,52 @@ def test_the_command_wants_one_of_two_things() -> None:
     for words in (["kitchen"], ["kitchen", "kitchen.toml", "--simulate"]):
         done = CliRunner().invoke(gadget, words)
         assert (done.exit_code, "either SETTINGS or --simulate" in done.stderr) == (2, True)
+
+
+@asynccontextmanager
+async def heard(broker: Mosquitto, version: Literal["3.1.1", "5"]) -> AsyncIterator[asyncio.Queue[Heard]]:
+    """Yields what comes below ``s``."""
+    got: asyncio.Queue[Heard] = asyncio.Queue()
+    source = Broker(BrokerSettings(port=broker.port, username="kitchen", version=version), "broth", 1000)
+    working = asyncio.ensure_future(source.run(["s/#"], lambda *what: got.put_nowait(what)))
+    try:
+        yield got
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+
+
+@needs_broker
+async def test_a_burst_slows_the_broker_down_and_nothing_is_lost(broker: Mosquitto) -> None:
+    async with broker.device() as device, asyncio.timeout(PATIENCE_S):
+        device.pending_calls_threshold = BURST
+        await asyncio.gather(*(device.publish(f"s/{n}", str(n), qos=1, retain=True) for n in range(BURST)))
+        async with heard(broker, "5") as got:
+            found = [await got.get() for _ in range(BURST)]
+    assert {topic for topic, _, _ in found} == {f"s/{n}" for n in range(BURST)}
+    assert all(retained for _, _, retained in found)
+
+
+@needs_broker
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+async def test_what_was_retained_long_ago_is_no_news_again(broker: Mosquitto, version: Literal["3.1.1", "5"]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        async with broker.device() as device:
+            for topic in ("s/oven", "s/door"):
+                await device.publish(topic, "old", qos=1, retain=True)
+        async with heard(broker, version) as got:
+            assert {await got.get(), await got.get()} == {("s/oven", b"old", True), ("s/door", b"old", True)}
+            async with broker.device() as device:
+                await device.publish("s/oven", "new", qos=1)
+                assert await got.get() == ("s/oven", b"new", False)
+                await device.publish("s/door", "new", qos=1, retain=True)
+                assert await got.get() == ("s/door", b"new", False)
+            broker.restart()
+            async with broker.device() as device:
+                await device.publish("s/last", "1", qos=1, retain=True)
+            while (found := await got.get())[0] != "s/last":
+                # Of the door's value an older broker's client cannot know that it is the one that came live.
+                assert (version, found) == ("3.1.1", ("s/door", b"new", True))
 
 
 @needs_broker

@@ -26,8 +26,15 @@ from bester.gadgets.mail.message import (
     is_message_id,
     local_of,
 )
-from bester.gadgets.mail.parse import Unreadable, bounded, parse
+from bester.gadgets.mail.parse import bounded, parse
+from bester.gadgets.mail.parts import Unreadable
 from bester.protocol.names import username
+
+
+def nested(depth: int) -> bytes:
+    opened = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(depth))
+    return opened + b"\r\nx\r\n"
+
 
 patient = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 showable = st.characters(exclude_categories=["Cs", "Cc", "Cf", "Zl", "Zp", "Zs"]) | st.just(" ")
@@ -120,8 +127,87 @@ strange = st.builds(
 )
 
 
-@patient
-@given(strange | st.binary(max_size=300))
+ORDINARY = (
+    b"Received: from mx.example (mx [192.0.2.7])\r\n\tby a.example; Thu, 1 Jan 2026 12:00:00 +0100\r\n"
+    b'From: =?utf-8?q?J=C3=B6rg?= <j@x.example>\r\nTo: "a, b" <t@a.example>, g@a.example;\r\n'
+    b"Subject: =?iso-8859-1?Q?Gr=FC=DFe?= =?utf-8?b?w6Q=?=\r\nDate: Thu, 1 Jan 2026 12:00:00 +0100\r\n"
+    b"Message-ID: <1@x.example>\r\nReferences: <a@b> <c@d>\r\nMIME-Version: 1.0\r\n"
+    b'Content-Type: multipart/mixed; boundary="b 1"\r\n\r\npreamble\r\n--b 1\r\n'
+    b"Content-Type: multipart/alternative; boundary=b2\r\n\r\n--b2\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=BC=\r\n"
+    b"--b2\r\nContent-Type: text/html; charset=latin1\r\n\r\n<p>\xfc\r\n--b2--\r\n--b 1\r\n"
+    b"Content-Type: image/png; name*0*=utf-8''%c3%a4; name*1=b.png\r\nContent-Disposition: attachment;\r\n"
+    b" filename*=utf-8''%c3%a4.png\r\nContent-Transfer-Encoding: base64\r\nContent-ID: <p@x>\r\n\r\nAAEC\r\n--b 1\r\n"
+    b"Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n\r\nx\r\n--b 1--\r\nepilogue\r\n"
+)
+NASTY = [
+    *(
+        b"\0",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\r",
+        b"\n",
+        b"\r\n\r\n",
+        b"\t",
+        b";",
+        b'"',
+        b"\\",
+        b"(",
+        b"<",
+        b"@",
+        b"%00",
+        b"%zz",
+        b"=?",
+    ),
+    *(
+        b"charset=\0",
+        b"charset=\xed\xa0\x80",
+        b"charset*=\xff''%00",
+        b"charset=hex",
+        b"charset=undefined",
+        b"=?u?b?\xc3\xa9?=",
+    ),
+    *(
+        b"boundary*=\0''b",
+        b"filename*=a\0b''%ff",
+        b"filename*=utf-8'",
+        b"base64",
+        b"x-uuencode",
+        b"=",
+        b"99999999999999999999",
+    ),
+    *(
+        b"=?\0?q?=zz?=",
+        b"=?utf-16?b?2AA=?=",
+        b"--b2",
+        b"--b 1--",
+        b"multipart/x",
+        b"message/partial",
+        b"Content-Type:",
+        b":",
+    ),
+]
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """An ordinary mail in which some things were changed, cut out or said twice."""
+    mail = bytearray(ORDINARY)
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(0, len(mail)))
+        end = min(len(mail), at + draw(st.integers(0, 40)))
+        nasty = st.sampled_from(NASTY) | st.binary(max_size=8)
+        mail[at:end] = draw(st.just(bytes(mail[at:end]) * 2) | nasty | nasty)
+    return bytes(mail)
+
+
+@settings(patient, max_examples=300)
+@given(mutated() | strange | st.binary(max_size=300))
+@example("Subject: =?utf-8?b?é?=\r\n\r\n".encode())
+@example(b"Content-Type: multipart/mixed; boundary*=a\0b''c\r\n\r\n--c\r\n\r\nx\r\n")
+@example(b"Content-Type: text/plain; charset*=a\0b''c\r\n\r\nx\r\n")
+@example(b"\r\n\r\n")
+@example(b"")
 def test_no_mail_makes_the_reader_fail(content: bytes) -> None:
     try:
         mail = parse(content)
@@ -153,51 +239,69 @@ def test_every_account_has_an_address(text: str) -> None:
         assert not account.isascii()  # some scripts' marks stand in no address
 
 
-def nested(depth: int) -> bytes:
-    opened = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(depth))
-    return opened + b"\r\nx\r\n"
-
-
 @pytest.mark.parametrize(
     "content",
     [
-        nested(51),
+        nested(21),
+        nested(240) + b"\r\n" * 500_000,
         nested(20000),
         b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * 2000,
         b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
         + b"--b\r\nContent-Disposition: attachment\r\n\r\nx\r\n" * (MAX_ATTACHMENTS + 1),
+        b"X: y\r\n" * 5000 + b"\r\n",
+        b"X: " + b"y" * 200_000 + b"\r\n\r\n",
+        b"Content-Type: text/plain" + b"; a=b" * 100 + b"\r\n\r\n",
+        b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + (b"--b\r\nX: " + b"y" * 10_000 + b"\r\n\r\n") * 60,
     ],
-    ids=["deep", "very deep", "many parts", "many attachments"],
+    ids=[
+        "deep",
+        "deep and long",
+        "very deep",
+        "many parts",
+        "many attachments",
+        "many fields",
+        "a long header",
+        "many parameters",
+        "long headers",
+    ],
 )
 def test_what_is_too_much(content: bytes) -> None:
-    with pytest.raises(Unreadable, match=r"55[24] 5\.6\.0"):
+    with pytest.raises(Unreadable, match=r"55[24] 5\.(6\.0|3\.4)"):
         parse(content)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"To: " + b"(" * 32000 + b"\r\n\r\n",
-        b"To: " + b"<" * 32000 + b"\r\n\r\n",
-        b'To: "' + b"\\" * 32000 + b"\r\n\r\n",
-        b"To: " + b"a," * 900 + b"\r\n\r\n",
-        b"Subject: " + b"=?utf-8?q?" * 3000 + b"\r\n\r\n",
-        b"References: " + b"<" * 32000 + b"\r\n\r\n",
-        b"Content-Type: text/plain; charset=punycode\r\n\r\n" + b"a-" * 200000,
-        b"Content-Type: text/plain" + b"; a*0*=b" * 3000 + b"\r\n\r\n",
-        b"Content-Disposition: attachment; filename=" + b'";' * 15000 + b"\r\n\r\n",
-        b"X: y\r\n" * 20000 + b"\r\n",
-        b"Content-Type: text/plain" + b";" * 32000 + b"\r\n\r\n",
-        b"Content-Type: message/delivery-status\r\n\r\n" + b"a: b\r\n\r\n" * 100000,
-        b"Content-Type: multipart/digest; boundary=b\r\n\r\n" + b"--b\r\n\r\na: b\r\n\r\n" * 20000,
-    ],
-    ids=range(13),
-)
+TEXT = b"Content-Type: text/plain"
+DIGEST = b"Content-Type: multipart/digest; boundary=b\r\n\r\n"
+SLOW = {
+    "comments": b"To: " + b"(" * 32000 + b"\r\n\r\n",
+    "brackets": b"To: " + b"<" * 32000 + b"\r\n\r\n",
+    "escapes": b'To: "' + b"\\" * 32000 + b"\r\n\r\n",
+    "addresses": b"To: " + b"a," * 900 + b"\r\n\r\n",
+    "words": b"Subject: " + b"=?utf-8?q?" * 3000 + b"\r\n\r\n",
+    "ids": b"References: " + b"<" * 32000 + b"\r\n\r\n",
+    "a codec": TEXT + b"; charset=punycode\r\n\r\n" + b"a-" * 200000,
+    "a codec by another name": TEXT + b'; charset="unicode escape"\r\n\r\n' + rb"\N{DIGIT ONE}" * 70000,
+    "continued parameters": TEXT + b"; a*0*=b" * 3000 + b"\r\n\r\n",
+    "quotes": b"Content-Disposition: attachment; filename=" + b'";' * 15000 + b"\r\n\r\n",
+    "fields": b"X: y\r\n" * 20000 + b"\r\n",
+    "parameters": TEXT + b";" * 32000 + b"\r\n\r\n",
+    "a report": b"Content-Type: message/delivery-status\r\n\r\n" + b"a: b\r\n\r\n" * 100000,
+    "a digest": DIGEST + b"--b\r\n\r\na: b\r\n\r\n" * 20000,
+    "lines, deep": nested(19) + b"\n" * 1_000_000,
+    "lines, too deep": nested(240) + b"\r\n" * 500_000,
+    "almost boundaries": nested(19) + b"\n--b1x" * 150_000,
+    "blanks after a boundary": nested(19) + (b"\n--b1" + b"\t" * 1000 + b"x") * 1000,
+    "parts with parameters": b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+    + (b"--b\r\n" + TEXT + b"; a*0*='" * 49 + b"\r\nContent-Disposition: x" + b';"' * 49 + b"\r\n\r\n") * 900,
+}
+
+
+@pytest.mark.parametrize("content", SLOW.values(), ids=SLOW)
 def test_nothing_takes_long(content: bytes) -> None:
     begun = time.process_time()
     with suppress(Unreadable):
         parse(content)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 1  # each is at most a tenth of that on a slow machine
 
 
 def test_text_in_other_character_sets() -> None:
@@ -225,3 +329,15 @@ def test_a_mail_in_a_mail() -> None:
     [one] = mail.attachments
     assert one.type == "message/rfc822"
     assert b"Subject: inner" in b64decode(one.data)
+
+
+def test_parts_are_cut_as_the_library_cuts_them() -> None:
+    """And nothing of them is lost or changed, line ends included."""
+    mail = parse(ORDINARY)
+    assert (mail.text, mail.html) == ("Grü", "<p>ü")
+    assert [(one.type, one.name) for one in mail.attachments] == [("image/png", "ä.png"), ("message/rfc822", "")]
+    assert [b64decode(one.data) for one in mail.attachments] == [b"\0\1\2", b"Subject: inner\r\n\r\nx"]
+    assert (mail.subject, mail.date) == ("Grüßeä", "2026-01-01T12:00:00+01:00")
+    # Parts without anything in between, without an end, and with a line where a field should be.
+    odd = b"Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\n\n--b\nhello\nyou\n--bc\n--b\nX: y\n"
+    assert parse(odd).text == "hello\nyou\n--bc"

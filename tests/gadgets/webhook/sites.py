@@ -80,8 +80,8 @@ async def site(*answers: Any, ssl_context: Any = None) -> AsyncIterator[Site]:
         await runner.cleanup()
 
 
-def settings(hook: dict[str, Any] | None = None, **push: Any) -> WebhookSettings:
-    tree: dict[str, Any] = {"listen": {"port": 0, "timeout": 2}}
+def settings(hook: dict[str, Any] | None = None, listen: dict[str, Any] | None = None, **push: Any) -> WebhookSettings:
+    tree: dict[str, Any] = {"listen": {"port": 0, "timeout": 2} | (listen or {})}
     if hook is not None:
         tree["hooks"] = {"shout": {"types": ["shout"], "secret": SECRET, "timeout": 5} | hook}
     if push:
@@ -104,9 +104,11 @@ async def calling(running: RunningServer, hook: dict[str, Any], tls: Any = None)
 
 
 @asynccontextmanager
-async def taking(running: RunningServer, tls: Any = None, **push: Any) -> AsyncIterator[str]:
+async def taking(
+    running: RunningServer, tls: Any = None, listen: dict[str, Any] | None = None, **push: Any
+) -> AsyncIterator[str]:
     """Runs the incoming half until the block ends; gives its URL without the hook's name."""
-    found = settings(None, **push)
+    found = settings(None, listen, **push)
     handler = Handler(running.handlers_path)
     handler.on("webhook")(lambda message: None)
     async with handler:

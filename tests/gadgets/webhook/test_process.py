@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 
 import aiohttp
 import pytest
@@ -100,3 +101,13 @@ def test_what_is_wrong_is_told(commands: Commands) -> None:
     )
     with pytest.raises(SettingsError, match=r"listen\.certificate"):
         asyncio.run(run(commands.folder / "webhook.toml", read(commands.folder / "webhook.toml"), None))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        (commands.folder / "webhook.toml").write_text(
+            f'[push.c]\ntype = "x"\nto = ["g"]\ntoken = "{TOKEN}"\n[listen]\nport = {port}\n'
+        )
+        done = commands.bester("gadget", "webhook", "webhook.toml")
+    assert (done.returncode, f"listen: 127.0.0.1:{port} cannot be listened on" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from bester.gadgets.chat import host, rooms
+from bester.gadgets.chat import audience, host, rooms
 from bester.gadgets.chat.addresses import Address, parse_person, parse_room
 from bester.gadgets.chat.book import Book, Refused
 from bester.gadgets.chat.wire import (
@@ -21,6 +21,7 @@ from bester.gadgets.chat.wire import (
     EntryEvent,
     Hello,
     History,
+    Mark,
     MarkOp,
     Marks,
     Members,
@@ -178,6 +179,7 @@ def _send_to_person(book: Book, user: str, to: Address, op: Send, exists: bool) 
         "UPDATE talks SET contact = 1 WHERE owner = ? AND talk = ? AND NOT contact", (user, target)
     ).rowcount:
         book.met.append((user, [target]))
+        _tell_earlier_marks(book, user, target)
     ref = book.add_message(me, op.id, target, book.now, op.text)
     if to.server == book.own:
         # Who is blocked sees what somebody sees whose messages are not read.
@@ -210,25 +212,42 @@ def _mark(book: Book, user: str, op: MarkOp) -> Answer:
             book.change_talk(user, name, read=upto, delivered=max(upto, talk["delivered"]))
         else:
             book.db.execute("UPDATE talks SET delivered = ? WHERE owner = ? AND talk = ?", (upto, user, name))
+    _tell_marks(book, user, name, op.state, rows)
+    return Answer(upto=max(upto, begin))
+
+
+def _tell_earlier_marks(book: Book, user: str, who: str) -> None:
+    """Who was a stranger is told, from now on, what became of the messages; of the earlier ones, the newest."""
+    talk = book.talk(user, who)
+    assert talk is not None
+    rows = book.db.execute(
+        "SELECT e.pos, m.sender, m.id, m.ref FROM entries e JOIN messages m ON m.ref = e.ref"
+        " WHERE e.owner = ? AND e.talk = ? AND NOT e.mine AND e.pos <= ? ORDER BY e.pos DESC LIMIT ?",
+        (user, who, talk["delivered"], MAX_ITEMS),
+    ).fetchall()
+    _tell_marks(book, user, who, "read", [row for row in rows if row[0] <= talk["read"]])
+    _tell_marks(book, user, who, "delivered", [row for row in rows if row[0] > talk["read"]])
+
+
+def _tell_marks(book: Book, user: str, name: str, state: Mark, rows: list[sqlite3.Row]) -> None:
+    """Tells those who wrote something of what became of it, as far as they may know."""
     senders: dict[str, list[sqlite3.Row]] = {}
     for row in rows:
         senders.setdefault(row[1], []).append(row)
     for sender, some in senders.items():
-        _tell_marks(book, user, name, sender, op, some)
-    return Answer(upto=max(upto, begin))
+        if audience.may_see_reads(book, user, name, sender):
+            _tell_mark(book, user, name, sender, state, some)
 
 
-def _tell_marks(book: Book, user: str, name: str, sender: str, op: MarkOp, rows: list[sqlite3.Row]) -> None:
-    if book.blocks(user, sender):
-        return
+def _tell_mark(book: Book, user: str, name: str, sender: str, state: Mark, rows: list[sqlite3.Row]) -> None:
     local = book.local(sender)
     if local is not None:
-        book.raise_states(local, [ref for _, _, _, ref in rows], op.state)
+        book.raise_states(local, [ref for _, _, _, ref in rows], state)
         return
     me = book.address(user)
     target = name if name.startswith("#") else me
     ids = [id for _, _, id, _ in rows]
-    marks = Marks(key=book.new_key(), sender=me, to=sender, with_=target, state=op.state, ids=ids)
+    marks = Marks(key=book.new_key(), sender=me, to=sender, with_=target, state=state, ids=ids)
     book.post(book.server_of(sender), marks)
 
 

@@ -57,10 +57,12 @@ def ask(book: Book, user: str, room: str, do: Does, who: str | None, topic: str 
         book.open_talk(user, room)
         book.change_talk(user, room, status="asked", reason="")
     elif do == "leave":
-        if talk is None:
+        if status in ("", "left"):
             return
         # Who leaves is gone from this moment, whether or not the room's server can be reached.
         book.change_talk(user, room, status="left", reason="")
+        if book.server_of(room) != book.own:
+            book.db.execute("DELETE FROM members WHERE room = ? AND member = ?", (room, book.address(user)))
         if status == "invited":
             return
     else:
@@ -104,11 +106,15 @@ def restate(book: Book, state: RoomState) -> None:
     known = book.db.execute("SELECT version FROM rooms WHERE room = ?", (state.room,)).fetchone()
     if known is not None and known[0] >= state.version:
         return
-    wanted = book.db.execute(
-        "SELECT 1 FROM talks WHERE talk = ? AND status IN ('asked', 'joined')", (state.room,)
-    ).fetchone()
-    if wanted is None and known is None:
+    wanting = {
+        owner
+        for (owner,) in book.db.execute(
+            "SELECT owner FROM talks WHERE talk = ? AND status IN ('asked', 'joined')", (state.room,)
+        )
+    }
+    if not wanting and known is None:
         return
+    inside = [one for one in state.members if (local := book.local(one)) is None or local in wanting]
     book.db.execute(
         "INSERT INTO rooms (room, owner, topic, open, version) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (room)"
         " DO UPDATE SET owner = ?2, topic = ?3, open = ?4, version = ?5",
@@ -117,10 +123,10 @@ def restate(book: Book, state: RoomState) -> None:
     before = set(members(book, state.room))
     book.db.execute("DELETE FROM members WHERE room = ?", (state.room,))
     book.db.executemany(
-        "INSERT OR IGNORE INTO members (room, member) VALUES (?, ?)", [(state.room, one) for one in state.members]
+        "INSERT OR IGNORE INTO members (room, member) VALUES (?, ?)", [(state.room, one) for one in inside]
     )
     tell_all(book, state.room)
-    met(book, state.room, set(state.members) - before)
+    met(book, state.room, set(inside) - before)
     left = book.db.execute(
         "SELECT 1 FROM talks WHERE talk = ? AND status IN ('asked', 'joined')", (state.room,)
     ).fetchone()

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from bester.clock import KEPT_SCHEMA, SteadyClock, keep_when_due, read_kept, write_kept
 from bester.errors import BadConfiguration
+from bester.gadgets.settings import reason
 
 T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
@@ -127,7 +128,7 @@ class Store:
             raise BadConfiguration(f"another process uses {self._path}") from error
         except (OSError, sqlite3.Error) as error:
             self._release()
-            raise BadConfiguration(f"{self._path}: {error}") from error
+            raise BadConfiguration(f"{self._path}: {reason(error)}") from error
         self._thread = Thread(target=self._serve, args=(db,), name="chat.db", daemon=True)
         self._thread.start()
 

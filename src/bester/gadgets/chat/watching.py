@@ -146,7 +146,9 @@ class Watching:
         for who in remote:
             servers.setdefault(who.rpartition("@")[2], []).append(who)
         probes: list[tuple[str, ServerBase]] = [
-            (server, Probe(sender=f"{user}@{around.own}", of=some[:MAX_ITEMS])) for server, some in servers.items()
+            (server, Probe(sender=f"{user}@{around.own}", of=some[at : at + MAX_ITEMS]))
+            for server, some in servers.items()
+            for at in range(0, len(some), MAX_ITEMS)
         ]
         return online + sorted(around.sees(user).intersection(remote)), probes
 

@@ -1,4 +1,8 @@
-"""The connection to an MQTT broker, made again whenever it is lost."""
+"""The connection to an MQTT broker, made again whenever it is lost.
+
+What comes is handed over before it is confirmed, and nothing is read meanwhile: a burst slows the broker down, by its
+window and by the socket. There is no queue in between that could be full.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,16 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from bester.gadgets.kitchen.retained import Retained
 from bester.gadgets.kitchen.settings import Broker as BrokerSettings
 from bester.gadgets.kitchen.source import Received, SourceAway
 
@@ -23,12 +29,20 @@ KEEPALIVE_S = 30
 RETRY_FIRST_S = 0.2
 RETRY_MAX_S = 30.0
 PUBLISH_TIMEOUT_S = 5.0
-MAX_QUEUED = 1000
 AT_ONCE = 100
 """Topics in one packet."""
 REFUSED = 0x80
 """The reason codes from here on are failures."""
 _PACKET_OVERHEAD = 1024
+
+
+class _Hands(asyncio.Queue[aiomqtt.Message]):
+    """In the place of the library's queue, which throws away what does not fit: hands over, and is always empty."""
+
+    taker: Callable[[aiomqtt.Message], None]
+
+    def put_nowait(self, item: aiomqtt.Message) -> None:
+        self.taker(item)
 
 
 class Broker:
@@ -59,16 +73,24 @@ class Broker:
         """Connects, subscribes and reads; again, after a pause, whenever that ends."""
         where = f"{self._settings.host}:{self._settings.port}"
         pause_s = RETRY_FIRST_S
+        newest = self._settings.version == "5"
+        retained = Retained(as_published=newest)
+
+        def take(message: aiomqtt.Message) -> None:
+            topic, payload = message.topic.value, message.payload
+            if isinstance(payload, bytes) and (kind := retained.kind(topic, payload, message.retain)) != "known":
+                received(topic, payload, kind == "retained")
+
         while True:
             try:
-                async with _connected(self._made()) as client:
-                    await _subscribe(client, filters)
+                async with _connected(self._made(take)) as client:
+                    retained.subscribing()
+                    await _subscribe(client, filters, SubscribeOptions(1, retainAsPublished=True) if newest else None)
                     self._client = client
                     pause_s = RETRY_FIRST_S
                     log.info("connected to the broker at %s", where)
-                    async for message in client.messages:
-                        if isinstance(message.payload, bytes):
-                            received(message.topic.value, message.payload, message.retain)
+                    async for _ in client.messages:
+                        pass  # it raises when the connection is lost
             except (aiomqtt.MqttError, OSError) as error:
                 log.warning("the broker at %s: %s; trying again in %.1f s", where, str(error), pause_s)
             finally:
@@ -76,7 +98,10 @@ class Broker:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(pause_s * 2, RETRY_MAX_S)
 
-    def _made(self) -> aiomqtt.Client:
+    def _made(self, take: Callable[[aiomqtt.Message], None]) -> aiomqtt.Client:
+        class Hands(_Hands):
+            taker = staticmethod(take)
+
         settings = self._settings
         properties = None
         if settings.version == "5":
@@ -93,7 +118,7 @@ class Broker:
             tls_context=self._tls,
             timeout=PUBLISH_TIMEOUT_S,
             keepalive=KEEPALIVE_S,
-            max_queued_incoming_messages=MAX_QUEUED,
+            queue_type=Hands,
         )
 
     async def publish(self, topic: str, payload: bytes) -> None:
@@ -111,10 +136,11 @@ class Broker:
             raise SourceAway("the broker did not confirm the command") from error
 
 
-async def _subscribe(client: aiomqtt.Client, filters: list[str]) -> None:
+async def _subscribe(client: aiomqtt.Client, filters: list[str], options: SubscribeOptions | None) -> None:
     for start in range(0, len(filters), AT_ONCE):
         some = filters[start : start + AT_ONCE]
-        codes: Sequence[int | ReasonCode] = await client.subscribe([(one, 1) for one in some])
+        wanted = [(one, options) for one in some] if options is not None else [(one, 1) for one in some]
+        codes: Sequence[int | ReasonCode] = await client.subscribe(wanted)
         for one, code in zip(some, codes, strict=False):
             if (code.value if isinstance(code, ReasonCode) else code) >= REFUSED:
                 log.warning("the broker does not let us read %s", one)

@@ -29,7 +29,7 @@ class Reading:
     at: float
     """By the monotonic clock, when we received it."""
     retained: bool
-    """Kept by the broker from before we asked: it is at least as old as that."""
+    """The broker had kept it: nobody knows since when."""
     size: int
     """Bytes, as JSON."""
 
@@ -44,8 +44,8 @@ class Device:
     readings: dict[str, Reading] = field(default_factory=dict)
 
 
-Changed = Callable[[Device, str, Any], None]
-"""Called with the device, the reading and its value, for every value that came."""
+Changed = Callable[[Device, str, Reading], None]
+"""Called with the device and the reading's name, for every value that came and is not what is known already."""
 
 
 class Devices:
@@ -83,13 +83,21 @@ class Devices:
     @property
     def filters(self) -> list[str]:
         """The topic filters to subscribe to."""
-        found = list(self._places)
-        if self._discover is not None:
-            found.append(f"{self._discover.prefix}/#")
-        return found
+        if self._discover is None:
+            return list(self._places)
+        # None of them overlap: else the broker would send some messages twice.
+        prefix = self._discover.prefix
+        others = [topic for topic in self._places if topic != prefix and not topic.startswith(f"{prefix}/")]
+        return [*others, f"{prefix}/#"]
 
     def receive(self, topic: str, payload: bytes, retained: bool = False) -> None:
-        """Takes what came on a topic; never raises."""
+        """Takes what came on a topic; never raises.
+
+        Args:
+            topic: where it came.
+            payload: as it came.
+            retained: the broker had kept it.
+        """
         places = self._places.get(topic) or self._found(topic)
         if not places:
             return
@@ -108,6 +116,9 @@ class Devices:
                 self._set(device, "value", value, retained)
 
     def _set(self, device: Device, reading: str, value: Any, retained: bool) -> None:
+        known = device.readings.get(reading)
+        if retained and known is not None and type(known.value) is type(value) and known.value == value:
+            return  # of which more may be known: when it was said
         if reading not in device.readings and (
             len(device.readings) >= self._limits.readings or not is_device_name(reading)
         ):
@@ -118,8 +129,8 @@ class Devices:
         if size + others > MAX_DEVICE_BYTES:
             self.refused += 1
             return
-        device.readings[reading] = Reading(value, self._clock(), retained, size)
-        self._changed(device, reading, value)
+        made = device.readings[reading] = Reading(value, self._clock(), retained, size)
+        self._changed(device, reading, made)
 
     def _found(self, topic: str) -> list[tuple[Device, str | None]]:
         """Returns the discovered device that a topic is of; makes it, if there is room."""

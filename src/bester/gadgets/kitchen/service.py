@@ -15,7 +15,7 @@ from bester.errors import InvalidName
 from bester.gadgets.kitchen import asking
 from bester.gadgets.kitchen.access import Access, Unknown
 from bester.gadgets.kitchen.asking import Principal, Problem
-from bester.gadgets.kitchen.devices import Device, Devices
+from bester.gadgets.kitchen.devices import Device, Devices, Reading
 from bester.gadgets.kitchen.settings import Allowed, KitchenSettings
 from bester.gadgets.kitchen.source import Source, SourceAway
 from bester.gadgets.kitchen.store import Store
@@ -81,8 +81,8 @@ class Kitchen:
 
     # -- from devices ---------------------------------------------------------------------------------------------
 
-    def _changed(self, device: Device, reading: str, value: Any) -> None:
-        self.subscriptions.received(device, reading, value)
+    def _changed(self, device: Device, name: str, reading: Reading) -> None:
+        self.subscriptions.received(device, name, reading)
         self.messenger.changed(device.name)
 
     async def _state_for_subscribers(self, name: str) -> tuple[Any, list[Principal]]:
@@ -235,11 +235,13 @@ class Kitchen:
         now = time.monotonic()
         readings: dict[str, Any] = {}
         for name, reading in device.readings.items():
-            told: dict[str, Any] = {"value": reading.value, "ageS": round(now - reading.at, 1)}
-            if name in device.settings.units:
-                told["unit"] = device.settings.units[name]
+            told: dict[str, Any] = {"value": reading.value}
             if reading.retained:
                 told["retained"] = True
+            else:
+                told["ageS"] = round(now - reading.at, 1)
+            if name in device.settings.units:
+                told["unit"] = device.settings.units[name]
             readings[name] = told
         return {"device": device.name, "readings": readings, "reachable": self.source.connected}
 

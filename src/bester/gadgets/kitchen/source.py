@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 Received = Callable[[str, bytes, bool], None]
-"""Called with topic, payload, and whether it was retained."""
+"""Called with topic, payload, and whether a broker had kept it, nobody knows since when; never raises."""
 
 
 class SourceAway(Exception):

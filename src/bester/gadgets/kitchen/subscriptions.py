@@ -17,7 +17,7 @@ import msgspec
 
 from bester.clock import wall_time
 from bester.gadgets.kitchen.asking import Principal, Problem
-from bester.gadgets.kitchen.devices import Device
+from bester.gadgets.kitchen.devices import Device, Reading
 from bester.gadgets.kitchen.rules import Memory, Rule, step
 from bester.gadgets.kitchen.store import Alarm, Change, Store, StoreError, Subscription
 
@@ -107,7 +107,7 @@ class Subscriptions:
         self._set(who, device.name, made)
         alarms: list[Alarm] = []
         for name, reading in device.readings.items():
-            alarms += self._step(who, device, made, name, reading.value)
+            alarms += self._step(who, device, made, name, reading)
         try:
             await self._store.put([Change(who, device.name, made, alarms)])
         except StoreError as error:
@@ -138,24 +138,24 @@ class Subscriptions:
 
     # -- readings -------------------------------------------------------------------------------------------------
 
-    def received(self, device: Device, reading: str, value: Any) -> None:
+    def received(self, device: Device, name: str, reading: Reading) -> None:
         """Lets the rules see a reading."""
         for who, subscription in self._of_device.get(device.name, {}).items():
             if subscription.rules:
                 before = subscription.memories
-                alarms = list(self._step(who, device, subscription, reading, value))
+                alarms = list(self._step(who, device, subscription, name, reading))
                 if alarms or subscription.memories != before:
                     self._unsaved.setdefault((who, device.name), {}).update((alarm.id, alarm) for alarm in alarms)
                     self._wake.set()
 
     def _step(
-        self, who: Principal, device: Device, subscription: Subscription, reading: str, value: Any
+        self, who: Principal, device: Device, subscription: Subscription, name: str, reading: Reading
     ) -> Iterator[Alarm]:
         memories = subscription.memories
         for index, rule in enumerate(subscription.rules):
-            if rule.reading != reading:
+            if rule.reading != name:
                 continue
-            memory, event = step(rule, memories[index], value)
+            memory, event = step(rule, memories[index], reading.value)
             if memory is not memories[index]:
                 memories = subscription.memories = [*memories[:index], memory, *memories[index + 1 :]]
             if event is not None:
@@ -163,12 +163,14 @@ class Subscriptions:
                     "device": device.name,
                     "event": event,
                     "rule": rule,
-                    "reading": reading,
-                    "value": value,
+                    "reading": name,
+                    "value": reading.value,
                     "time": datetime.fromtimestamp(wall_time(), UTC).isoformat(timespec="milliseconds"),
                 }
-                if reading in device.settings.units:
-                    data["unit"] = device.settings.units[reading]
+                if reading.retained:
+                    data["retained"] = True
+                if name in device.settings.units:
+                    data["unit"] = device.settings.units[name]
                 raw = msgspec.Raw(msgspec.json.encode(data))
                 yield self._add_alarm(Alarm(uuid4().hex, who, device.name, index, raw))
 

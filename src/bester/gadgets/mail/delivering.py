@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from bester import ClientError, Handler, Informer, SendClients
 from bester.errors import InvalidName
 from bester.gadgets.mail.message import TYPE, Mail, ReceivedFrom, address_of, local_of
-from bester.gadgets.mail.parse import bounded, header_of, now, parse
+from bester.gadgets.mail.parse import bounded, now, parse
+from bester.gadgets.mail.parts import header_of
 from bester.gadgets.mail.settings import MailSettings
 from bester.gadgets.mail.store import Store
 from bester.protocol.names import username

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiosmtpd.lmtp import LMTP
@@ -19,16 +20,17 @@ from bester import ClientError
 from bester.accepting import Acceptor, bound
 from bester.gadgets.mail.delivering import Delivering, Outcome
 from bester.gadgets.mail.message import ReceivedFrom, printable
-from bester.gadgets.mail.parse import Unreadable
+from bester.gadgets.mail.parts import Unreadable
 from bester.gadgets.mail.settings import Listen
 from bester.gadgets.rates import Rates, network_of
-from bester.gadgets.settings import SettingsError
+from bester.gadgets.settings import SettingsError, reason
 
 MAX_REFUSED = 20
 """How many recipients of one connection may be unknown: more look for accounts."""
 MAX_COMMANDS = 1000
 MAX_STRAY_BYTES = 1024 * 1024
 """What is read, beyond a mail of the largest size, without an answer being due."""
+LINES_AT_ONCE = 1000
 STOP_S = 10.0
 
 log = logging.getLogger("bester.mail")
@@ -59,7 +61,9 @@ class Listener:
             try:
                 tls.load_cert_chain(settings.certificate, settings.key)
             except (OSError, ssl.SSLError) as error:
-                raise SettingsError(f"listen.certificate: {settings.certificate} and its key: {error}") from error
+                raise SettingsError(
+                    f"listen.certificate: {settings.certificate} and its key: {reason(error)}"
+                ) from error
         kind = _Lmtp if settings.protocol == "lmtp" else _Smtp
 
         def conversation() -> _Smtp:
@@ -101,6 +105,7 @@ class Listener:
             await asyncio.wait([asyncio.ensure_future(one.ended.wait()) for one in conversations], timeout=1.0)
         for one in set(self._door.conversations):
             one.cut()
+        self._door.reading.shutdown(wait=False, cancel_futures=True)
 
 
 class Door:
@@ -111,6 +116,7 @@ class Door:
         self.conversations: set[_Smtp] = set()
         self.deliveries: set[asyncio.Task[str]] = set()
         self.closing = False
+        self.reading = ThreadPoolExecutor(1, thread_name_prefix="mail-reading")
         self._delivering = delivering
         self._rates = Rates(settings.mails_per_minute / 60, max(1.0, settings.mails_per_minute))
 
@@ -198,8 +204,9 @@ class Door:
         )
         server.delivering = True
         try:
-            # In a thread, because a stranger chose how long it takes.
-            mail = await asyncio.to_thread(self._delivering.read, content, peer)
+            # One after the other, beside the conversations: a stranger chose how long each takes.
+            loop = asyncio.get_running_loop()
+            mail = await loop.run_in_executor(self.reading, self._delivering.read, content, peer)
             outcomes: dict[str, Outcome] = {}
             results = []
             for address in envelope.rcpt_tos:
@@ -241,6 +248,18 @@ def _worst(outcomes: list[Outcome]) -> Outcome:
     return failed[0]
 
 
+class _FairReader(asyncio.StreamReader):
+    """Gives others their turn while there are many short lines at once."""
+
+    lines = 0
+
+    async def readuntil(self, separator: Any = b"\n") -> bytes:
+        self.lines += 1
+        if self.lines % LINES_AT_ONCE == 0:
+            await asyncio.sleep(0)
+        return await super().readuntil(separator)
+
+
 class _Smtp(SMTP):
     """One conversation, with the bounds that aiosmtpd leaves to others."""
 
@@ -271,6 +290,10 @@ class _Smtp(SMTP):
             self.peer, self.network = str(peername[0]), network_of(str(peername[0]))
             self.event_handler.conversations.add(self)
             self._turned_away = self.event_handler.why_not(self)
+
+    def _cb_client_connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        reader.__class__ = _FairReader  # aiosmtpd makes it, and lets nobody choose
+        super()._cb_client_connected(reader, writer)
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, ValidationError, field
 
+from bester.shown import escaped
+
 TYPE = "mail"
 RESULT_TYPE = "mail.result"
 
@@ -213,10 +215,7 @@ def shown(text: str) -> str:
 
 def printable(text: str, limit: int) -> str:
     """Returns a stranger's text on one line, cut, with what cannot be shown as its escapes."""
-    line = "".join(
-        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
-        for char in " ".join(text.split())
-    )
+    line = escaped(" ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from binascii import Error as NotBase64
 from binascii import a2b_base64
-from collections.abc import Iterator
+from codecs import lookup
 from datetime import UTC, datetime
-from email import message_from_bytes
 from email.message import Message
-from email.policy import compat32
 from email.quoprimime import header_decode
 from email.utils import getaddresses, parsedate_to_datetime
 
@@ -28,34 +25,17 @@ from bester.gadgets.mail.message import (
     Mail,
     is_message_id,
 )
+from bester.gadgets.mail.parts import Cutting, Part, Unreadable, said, text_of
 
-MAX_HEADER_BYTES = 128 * 1024
 MAX_FIELD_BYTES = 32 * 1024
-MAX_PARAMETERS_BYTES = 4 * 1024
-"""Of a field that says what a part is."""
-MAX_PARTS = 1000
-MAX_DEPTH = 50
-MAX_CONTAINERS = 250
-"""Parts that contain others, mails in mails among them."""
-MAX_BLOCKS = 5000
-"""Empty lines of a mail with a report on deliveries, which has one for each recipient."""
 MAX_ADDRESSES = 1000
 MAX_HOPS = 100
 
-_CONTAINER = re.compile(rb"(?im)^content-type:\s*(?:multipart|message)/")
 _ID = re.compile(r"<[^<>\s]+>")
 _WORD = re.compile(r"=\?([\w.:+*-]{1,64})\?([bBqQ])\?([^?\s]*)\?=", re.ASCII)
 _UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # Codecs that are no character sets of mail: they take long, or make half characters.
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
-
-
-class Unreadable(Exception):
-    """A mail is beyond what is taken; ``status`` is the SMTP reply."""
-
-    def __init__(self, status: str) -> None:
-        super().__init__(status)
-        self.status = status
 
 
 def parse(content: bytes) -> Mail:
@@ -64,29 +44,14 @@ def parse(content: bytes) -> Mail:
     Raises:
         Unreadable: it goes beyond a bound.
     """
-    head = header_of(content)
-    if len(head) > MAX_HEADER_BYTES:
-        raise Unreadable(f"552 5.3.4 the header is larger than {MAX_HEADER_BYTES} bytes")
-    # The library takes ever longer, the deeper they are nested, and the more there is to a report.
-    blocks = content.count(b"\n\r\n") + content.count(b"\n\n") if b"delivery-status" in content.lower() else 0
-    if len(_CONTAINER.findall(content)) > MAX_CONTAINERS or blocks > MAX_BLOCKS:
-        raise Unreadable("554 5.6.0 the mail is nested too deeply, or has too many parts")
-    try:
-        message = message_from_bytes(content, policy=compat32)
-        if sum(name.lower() == "received" for name, _ in message.raw_items()) > MAX_HOPS:
-            raise Unreadable("554 5.4.6 the mail goes round in a loop: it has too many Received fields")
-        return _read(message)
-    except RecursionError as error:
-        raise Unreadable("554 5.6.0 the mail is nested too deeply") from error
+    cutting = Cutting(content)
+    message = cutting.whole().header
+    if sum(name.lower() == "received" for name, _ in message.raw_items()) > MAX_HOPS:
+        raise Unreadable("554 5.4.6 the mail goes round in a loop: it has too many Received fields")
+    return _read(message, cutting)
 
 
-def header_of(content: bytes) -> bytes:
-    """Returns the header of a mail, up to the empty line."""
-    ends = [end for mark in (b"\r\n\r\n", b"\n\n") if (end := content.find(mark)) >= 0]
-    return content[: min(ends)] if ends else content
-
-
-def _read(message: Message) -> Mail:
+def _read(message: Message, cutting: Cutting) -> Mail:
     mail = Mail(
         kind="mail",
         message_id=next(iter(_ids(message, "Message-ID")), ""),
@@ -100,73 +65,39 @@ def _read(message: Message) -> Mail:
         references=bounded(_ids(message, "References")),
         authentication_results=[_plain(value) for value in _values(message, "Authentication-Results")],
     )
-    for part in _parts(message, 0, [MAX_PARTS]):
-        kind = _content_type(part)
-        name = _filename(part)
-        attached = bool(name) or part.get_content_disposition() == "attachment"
+    for part in cutting.leaves():
+        kind = _plain(part.type)[:128]
+        name = _filename(part.header)
+        attached = bool(name) or said(part.header.get_content_disposition, None) == "attachment"
         if not attached:
             body = {"text/plain": "text", "text/html": "html"}.get(kind)
             if body is not None and not getattr(mail, body):
                 setattr(mail, body, _text(part))
                 continue
-        content = _content(part)
+        content = part.content()
         if not attached and not content:
             continue
         if len(mail.attachments) == MAX_ATTACHMENTS:
             raise Unreadable(f"554 5.6.0 the mail has more than {MAX_ATTACHMENTS} attachments")
-        cid = next(iter(_ids(part, "Content-ID")), "")
+        cid = next(iter(_ids(part.header, "Content-ID")), "")
         data = b64encode(content).decode()
         mail.attachments.append(Attachment(data, name=name, type=kind, size=len(content), content_id=cid))
     return mail
 
 
-def _parts(part: Message, depth: int, left: list[int]) -> Iterator[Message]:
-    """The leaves, in their order; a mail that is attached to a mail is a leaf."""
-    left[0] -= 1
-    if depth > MAX_DEPTH or left[0] < 0:
-        raise Unreadable("554 5.6.0 the mail is nested too deeply, or has too many parts")
-    for name in ("Content-Type", "Content-Disposition", "Content-ID"):
-        value = _first(part, name)
-        if len(value) > MAX_PARAMETERS_BYTES:
-            raise Unreadable(f"552 5.3.4 the field {name} of a part is larger than {MAX_PARAMETERS_BYTES} bytes")
-        if not value.isascii():
-            part.replace_header(name, value)
-    if part.get_content_maintype() == "multipart" and part.is_multipart():
-        for inner in part.get_payload():
-            if isinstance(inner, Message):
-                yield from _parts(inner, depth + 1, left)
-    else:
-        yield part
-
-
-def _content(part: Message) -> bytes:
-    try:
-        if part.is_multipart():  # message/rfc822, message/delivery-status
-            return b"\n".join(one.as_bytes() for one in part.get_payload() if isinstance(one, Message))
-        decoded = part.get_payload(decode=True)
-    except Exception:  # the library stumbles over what is wrong in many ways
-        return b""
-    return decoded if isinstance(decoded, bytes) else b""
-
-
-def _text(part: Message) -> str:
-    text = _decoded(_content(part), _charset(part))
+def _text(part: Part) -> str:
+    charset = said(part.header.get_content_charset, None)
+    text = _decoded(part.content(), charset or "utf-8")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
     return lines if lines.strip("\n") else ""
 
 
-def _charset(part: Message) -> str:
-    try:
-        return str(part.get_content_charset() or "utf-8")
-    except Exception:  # parameters that are continued or encoded in a wrong way
-        return "utf-8"
-
-
 def _decoded(content: bytes, charset: str) -> str:
-    name = charset.lower().replace("-", "_")
     try:
-        text = content.decode("utf-8" if name in _NO_CHARSETS else charset, "replace")
-    except (LookupError, ValueError):
+        known = lookup(charset)
+        name = "utf-8" if known.name.replace("-", "_") in _NO_CHARSETS else known.name
+        text = content.decode(name, "replace")
+    except Exception:  # a codec's search and its work have many ways to fail
         text = content.decode("utf-8", "replace")
     return text.encode("utf-8", "replace").decode()
 
@@ -176,15 +107,10 @@ def _decoded(content: bytes, charset: str) -> str:
 
 def _values(message: Message, name: str) -> list[str]:
     """The fields of one name, as they stand; what is not ASCII is taken for UTF-8."""
-    values = [_utf8(str(value)) for key, value in message.raw_items() if key.lower() == name.lower()]
+    values = [text_of(value) for key, value in message.raw_items() if key.lower() == name.lower()]
     if sum(map(len, values)) > MAX_FIELD_BYTES:
         raise Unreadable(f"552 5.3.4 the field {name} is larger than {MAX_FIELD_BYTES} bytes")
     return values
-
-
-def _utf8(value: str) -> str:
-    """What the parser could not read as ASCII it keeps as half characters."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _first(message: Message, name: str) -> str:
@@ -220,13 +146,15 @@ def _word_bytes(encoding: str, written: str) -> bytes:
         return header_decode(written).encode("latin-1", "replace")
     try:
         return a2b_base64(written.rstrip("=") + "==")
-    except NotBase64:
+    except ValueError:  # also where it is not ASCII
         return written.encode("utf-8", "replace")
 
 
 def _addresses(message: Message, name: str) -> list[Address]:
     values = [_plain(value) for value in _values(message, name)]
-    found = [Address(address=address, name=_plain(_words(said))) for said, address in getaddresses(values) if address]
+    nothing: list[tuple[str, str]] = []
+    read = said(lambda: getaddresses(values), nothing)
+    found = [Address(address=address, name=_plain(_words(shown))) for shown, address in read if address]
     if len(found) > MAX_ADDRESSES:
         raise Unreadable(f"552 5.3.4 the field {name} has more than {MAX_ADDRESSES} addresses")
     return found
@@ -243,11 +171,9 @@ def bounded(ids: list[str]) -> list[str]:
 
 
 def _date(message: Message) -> str:
-    try:
-        date = parsedate_to_datetime(_first(message, "Date"))
-        return (date if date.tzinfo else date.replace(tzinfo=UTC)).isoformat()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return ""
+    text = _first(message, "Date")
+    date = said(lambda: parsedate_to_datetime(text), None)
+    return said((date if date.tzinfo else date.replace(tzinfo=UTC)).isoformat, "") if date is not None else ""
 
 
 def now() -> str:
@@ -255,14 +181,7 @@ def now() -> str:
     return datetime.fromtimestamp(wall_time(), UTC).isoformat(timespec="seconds")
 
 
-def _content_type(part: Message) -> str:
-    return _plain(part.get_content_type())[:128]
-
-
-def _filename(part: Message) -> str:
+def _filename(header: Message) -> str:
     """The last component of the name that a part claims."""
-    try:
-        name = _plain(_words(part.get_filename() or ""))
-    except Exception:  # parameters that are continued or encoded in a wrong way
-        return ""
+    name = _plain(_words(said(header.get_filename, None) or ""))
     return re.split(r"[/\\]", name)[-1][-MAX_FILENAME:]

@@ -15,7 +15,7 @@ import aiosmtplib
 
 from bester.gadgets.mail.message import printable
 from bester.gadgets.mail.settings import Smarthost
-from bester.gadgets.settings import SettingsError
+from bester.gadgets.settings import SettingsError, reason
 
 MAX_TEXT = 500
 QUIT_S = 5.0
@@ -31,6 +31,9 @@ class Said:
     permanent: bool = False
     code: int | None = None
     text: str = ""
+
+
+MAX_PASSWORD_BYTES = 4096
 
 
 class Unreachable(Exception):
@@ -51,15 +54,16 @@ class Route:
         self.password = settings.password
         if settings.password_file is not None:
             try:
-                self.password = Path(settings.password_file).read_text(encoding="utf-8").strip("\r\n")
+                with Path(settings.password_file).open("rb") as file:
+                    self.password = file.read(MAX_PASSWORD_BYTES).decode().strip("\r\n")
             except (OSError, ValueError) as error:
-                raise SettingsError(f"smarthost.passwordFile: {settings.password_file}: {error}") from error
+                raise SettingsError(f"smarthost.passwordFile: {settings.password_file}: {reason(error)}") from error
         self.context: ssl.SSLContext | None = None
         if settings.tls != "none":
             try:
                 self.context = ssl.create_default_context(cafile=settings.ca)
             except (OSError, ssl.SSLError) as error:
-                raise SettingsError(f"smarthost.ca: {settings.ca}: {error}") from error
+                raise SettingsError(f"smarthost.ca: {settings.ca}: {reason(error)}") from error
             self.context.minimum_version = ssl.TLSVersion.TLSv1_2
 
 

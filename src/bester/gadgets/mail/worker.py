@@ -17,7 +17,8 @@ from msgspec.json import decode, encode
 
 from bester.gadgets.mail.delivering import Delivering, Outcome
 from bester.gadgets.mail.message import Failure, Mail, ReceivedFrom
-from bester.gadgets.mail.parse import Unreadable, now
+from bester.gadgets.mail.parse import now
+from bester.gadgets.mail.parts import Unreadable
 from bester.gadgets.mail.settings import MailSettings, Retry
 from bester.gadgets.mail.smarthost import Conversation, Route, Said, Unreachable
 from bester.gadgets.mail.store import Notice, Queued, Recipient, Store

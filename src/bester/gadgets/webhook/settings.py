@@ -182,9 +182,11 @@ class Listen(Part):
     certificate: Path | None = None
     key: Path | None = None
     max_requests: int = Field(default=256, ge=1, le=10_000)
-    """At the same time."""
+    """Authentic ones that are carried out at the same time; twice as many connections."""
+    max_per_address: int = Field(default=64, ge=1, le=20_000)
+    """Connections."""
     timeout: float = Field(default=10.0, ge=0.05, le=300)
-    """Seconds for the body to arrive, and again for the server's report."""
+    """Seconds for a header to arrive, for the body, and for the server's report."""
     remembered: int = Field(default=10_000, ge=1, le=1_000_000)
     """Idempotency keys of each hook."""
 

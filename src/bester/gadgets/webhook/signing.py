@@ -57,18 +57,29 @@ def verify(
     Raises:
         BadSignature: it was not, or too long ago, or in the future.
     """
+    id, stamp, signatures = read_headers(headers, now_s, tolerance_s)
+    wanted = [_signature(key, id, stamp, body) for key in keys]
+    if not any(hmac.compare_digest(one, mine) for one in signatures for mine in wanted):
+        raise BadSignature("the signature is not right")
+    return id, int(stamp)
+
+
+def read_headers(
+    headers: Mapping[str, str], now_s: float, tolerance_s: float = TOLERANCE_S
+) -> tuple[str, str, list[bytes]]:
+    """Returns id, timestamp and signatures of a request, whose body need not be there yet.
+
+    Raises:
+        BadSignature: no body can be rightly signed with these.
+    """
     id, stamp, given = headers.get(ID, ""), headers.get(TIMESTAMP, ""), headers.get(SIGNATURE, "")
     if not id or not stamp or not given:
         raise BadSignature(f"wanted are the headers {ID}, {TIMESTAMP} and {SIGNATURE}")
     if len(id) > MAX_ID or not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
         raise BadSignature(f"{ID} has at most {MAX_ID} characters, {TIMESTAMP} is in whole seconds")
-    wanted = [_signature(key, id, stamp, body) for key in keys]
-    signatures = [one.encode(errors="replace") for one in given.split(" ", MAX_SIGNATURES)[:MAX_SIGNATURES]]
-    if not any(hmac.compare_digest(one, mine) for one in signatures for mine in wanted):
-        raise BadSignature("the signature is not right")
     if abs(now_s - int(stamp)) > tolerance_s:
         raise BadSignature(f"signed more than {tolerance_s:g} s from now")
-    return id, int(stamp)
+    return id, stamp, [one.encode(errors="replace") for one in given.split(" ", MAX_SIGNATURES)[:MAX_SIGNATURES]]
 
 
 def _signature(key: bytes, id: str, stamp: str, body: bytes) -> bytes:

@@ -1,32 +1,34 @@
 """Incoming: ``POST /push/NAME`` pushes into Bester what the hook NAME may send, and answers with the report.
 
-Who calls proves to be the hook by its token, or signs. A signed request is taken once: its id is remembered for as long
-as its timestamp is good, and what was signed before this process started is refused, since it may have been taken then.
+Who calls proves to be the hook by its token, or signs; only then a request takes one of the places for what is carried
+out. A signed request is taken once: its id is remembered for as long as its timestamp is good, and what was signed
+before this process started is refused, since it may have been taken then.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import json
 import logging
 import math
 import ssl
+import time
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from msgspec import Raw, Struct
 
 from bester import ClientError, Command, Report, SendClients, SendServers
-from bester.accepting import Acceptor, Arrival, Seldom, bound
+from bester.accepting import Acceptor, bound
 from bester.clock import elapsed, wall_time
 from bester.errors import BesterError, Malformed
-from bester.gadgets.rates import Rates, network_of
+from bester.gadgets.rates import Rates
+from bester.gadgets.settings import reason
 from bester.gadgets.webhook import signing
+from bester.gadgets.webhook.connections import FOR_EACH_SLOT, Connections
 from bester.gadgets.webhook.remembering import Conflict, Full, Outcome, Remembered
 from bester.gadgets.webhook.settings import Listen, Push
 from bester.protocol import names
@@ -37,9 +39,8 @@ from bester.timeouts import within
 log = logging.getLogger("bester.webhook")
 
 MAX_RECIPIENTS = 1000
-MIN_OF_NETWORK = 16
-"""How many connections one network may have at least."""
 RETRY_AFTER_S = 5
+UNPROVEN = 401
 STATUS = {
     "unknownAccount": 404,
     "notAllowed": 403,
@@ -157,11 +158,6 @@ class _Taker:
         return wanted
 
 
-def _network(peername: Any) -> str:
-    """Returns what counts as one caller; of one that is gone already, nothing is known."""
-    return network_of(peername[0]) if isinstance(peername, tuple) else ""
-
-
 def _count(wanted: list[str]) -> None:
     if len(wanted) > MAX_RECIPIENTS:
         raise _Refusal(400, "badArguments", f"at most {MAX_RECIPIENTS} recipients")
@@ -191,9 +187,7 @@ class Endpoint:
         self._takers = {name: _Taker(hook, listen.remembered) for name, hook in hooks.items()}
         self._began = elapsed()
         self._busy = 0
-        self._server: web.Server | None = None
-        self._acceptors: list[Acceptor] = []
-        self._seldom = Seldom()
+        self._connections: Connections
         self.port = 0
         """The one that was opened."""
 
@@ -201,63 +195,57 @@ class Endpoint:
         """Serves until it is cancelled; then finishes what is under way.
 
         Raises:
-            OSError: the port cannot be opened.
+            OSError: the port cannot be opened; the text says which and why.
         """
+        listen = self._listen
         app = web.Application(middlewares=[self._guard])
         app.router.add_post("/push/{name}", self._answer)
         runner = web.AppRunner(
-            app, access_log=None, auto_decompress=False, shutdown_timeout=self._listen.timeout, keepalive_timeout=30.0
+            app, access_log=None, auto_decompress=False, shutdown_timeout=listen.timeout, lingering_time=1.0
         )
         await runner.setup()
         assert runner.server is not None
-        self._server = runner.server
+        self._connections = Connections(
+            FOR_EACH_SLOT * listen.max_requests, listen.max_per_address, listen.timeout, runner.server
+        )
+        acceptors: list[Acceptor] = []
         try:
-            sockets = await bound(self._listen.address, self._listen.port)
+            where = f"{listen.address}:{listen.port}"
+            try:
+                sockets = await bound(listen.address, listen.port)
+            except OSError as error:
+                raise OSError(f"listen: {where} cannot be listened on: {reason(error)}") from error
             self.port = sockets[0].getsockname()[1]
-            name = f"webhook on port {self.port}"
-            self._acceptors = [
-                Acceptor(one, name, self._welcome, tls=self._tls, handshake_timeout_s=self._listen.timeout)
+            welcome = self._connections.welcome
+            acceptors = [
+                Acceptor(one, f"webhook on {where}", welcome, tls=self._tls, handshake_timeout_s=listen.timeout)
                 for one in sockets
             ]
-            for acceptor in self._acceptors:
+            for acceptor in acceptors:
                 acceptor.open()
             scheme = "https" if self._tls is not None else "http"
-            log.info("listening on %s://%s:%d/push/", scheme, self._listen.address, self.port)
-            await asyncio.Event().wait()
+            log.info("listening on %s://%s:%d/push/", scheme, listen.address, self.port)
+            await self._connections.watch()
         finally:
-            for acceptor in self._acceptors:
+            for acceptor in acceptors:
                 acceptor.close()
             await runner.cleanup()
 
-    def _welcome(self, arrival: Arrival) -> RequestHandler | None:
-        """Takes a connection, if there are not too many: twice as many as requests, an eighth of them from one network.
-
-        They count before their TLS handshake. Those from this machine may be a proxy's, and so all of them.
-        """
-        assert self._server is not None
-        open = {one.peername for one in self._server.connections}
-        open |= {one.get_extra_info("peername") for acceptor in self._acceptors for one in acceptor.arrivals}
-        most = 2 * self._listen.max_requests
-        network = _network(arrival.get_extra_info("peername"))
-        of_network = max(MIN_OF_NETWORK, most // 8)
-        here = network.startswith("127.") or network == "::/64"
-        if len(open) < most and (here or sum(_network(one) == network for one in open) < of_network):
-            return self._server()
-        if count := self._seldom.due():
-            log.warning("%d connections were refused since the last such line: there are too many", count)
-        return None
-
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Bounds what is under way; whatever goes wrong becomes JSON, without anything of the inside."""
-        if self._busy >= self._listen.max_requests:
-            return _response(_Refusal(503, "overloaded", "too many requests at once", RETRY_AFTER_S).outcome)
-        self._busy += 1
+        """Whatever goes wrong becomes JSON, without anything of the inside."""
+        connection = self._connections.of.get(request.protocol)
+        if connection is None:  # it was just ended
+            return web.Response(status=503)
+        connection.since = time.monotonic()
         try:
             response: web.StreamResponse = await handler(request)
             return response
         except _Refusal as refusal:
-            return _response(refusal.outcome)
+            response = _response(refusal.outcome)
+            if refusal.outcome.status == UNPROVEN:
+                response.force_close()
+            return response
         except web.HTTPException as error:
             allow = {"allow": error.headers["allow"]} if "allow" in error.headers else {}
             return _response(
@@ -267,7 +255,8 @@ class Endpoint:
             log.exception("a request failed")
             return _response(_Refusal(500, "internal", "something failed inside; the log says what").outcome)
         finally:
-            self._busy -= 1
+            connection.proven = False
+            connection.since = time.monotonic()
 
     async def _answer(self, request: web.Request) -> web.Response:
         return _response(await self._take(request))
@@ -277,12 +266,24 @@ class Endpoint:
         if taker is None or taker.token is not None:
             self._check_token(request, taker)
         assert taker is not None
+        if taker.token is None:
+            self._check_headers(request)
         body = await self._read(request, taker.hook.max_body)
         key = (
             request.headers.get("idempotency-key")
             if taker.token is not None
             else self._check_signed(request, taker, body)
         )
+        if self._busy >= self._listen.max_requests:
+            raise _Refusal(503, "overloaded", "too many requests at once", RETRY_AFTER_S)
+        self._connections.of[request.protocol].proven = True
+        self._busy += 1
+        try:
+            return await self._carry_out(taker, key, body)
+        finally:
+            self._busy -= 1
+
+    async def _carry_out(self, taker: _Taker, key: str | None, body: bytes) -> Outcome:
         if key is not None and not 1 <= len(key) <= signing.MAX_ID:
             raise _Refusal(400, "badArguments", f"an idempotency key has 1 to {signing.MAX_ID} characters")
         wait_s = taker.rates.take("")
@@ -305,15 +306,25 @@ class Endpoint:
         # A name that there is not takes as long, and is told the same, as a token that is wrong.
         right = hmac.compare_digest(token, wanted if wanted is not None else b"\0" * len(token))
         if scheme.lower() != "bearer" or wanted is None or not right:
-            raise _Refusal(401, "authenticationFailed", "no such hook, or not its token or signature")
+            raise _Refusal(UNPROVEN, "authenticationFailed", "no such hook, or not its token or signature")
+
+    def _check_headers(self, request: web.Request) -> None:
+        """Refuses what cannot be signed, before its body is read."""
+        try:
+            signing.read_headers(request.headers, wall_time())
+        except signing.BadSignature as error:
+            raise self._unproven(request, error) from error
+
+    def _unproven(self, request: web.Request, error: signing.BadSignature) -> _Refusal:
+        log.info("%s: %s", request.path, error)
+        return _Refusal(UNPROVEN, "authenticationFailed", "no such hook, or not its token or signature")
 
     def _check_signed(self, request: web.Request, taker: _Taker, body: bytes) -> str:
         now_s = wall_time()
         try:
             id, stamp_s = signing.verify(taker.keys, request.headers, body, now_s)
         except signing.BadSignature as error:
-            log.info("%s: %s", request.path, error)
-            raise _Refusal(401, "authenticationFailed", "no such hook, or not its token or signature") from error
+            raise self._unproven(request, error) from error
         # What was taken before is not remembered. The start is where the clock, as it is set now, would have had it.
         if stamp_s < int(now_s - (elapsed() - self._began)):
             raise _Refusal(503, "unavailable", "signed before this endpoint was started: sign it anew", 1)

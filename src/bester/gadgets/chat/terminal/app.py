@@ -6,10 +6,11 @@ import asyncio
 from typing import Any, ClassVar
 from uuid import uuid4
 
+from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
+from textual.notifications import SeverityLevel
 from textual.widgets import Footer, OptionList, Static
 from textual.widgets.option_list import Option
 
@@ -23,6 +24,7 @@ from bester.gadgets.chat.terminal.compose import Compose
 from bester.gadgets.chat.terminal.help import Help
 from bester.gadgets.chat.terminal.messages import Pane, lines
 from bester.gadgets.chat.wire import MAX_TEXT, Entry
+from bester.shown import cleaned
 
 STATES = {
     "connecting": ("◌ connecting", "$warning"),
@@ -70,13 +72,13 @@ class ChatApp(App[None]):
         self._showing = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
-        yield Static(id="bar")
+        yield Static(id="bar", markup=False)
         with Horizontal():
-            yield OptionList(id="list")
+            yield OptionList(id="list", markup=False)
             with Vertical(id="talk"):
-                yield Static(id="title")
+                yield Static(id="title", markup=False)
                 yield Pane()
-                yield Static(id="banner")
+                yield Static(id="banner", markup=False)
                 yield Compose()
         yield Footer()
 
@@ -96,11 +98,23 @@ class ChatApp(App[None]):
             await self.chat.open()
             await self.chat.ready()
         except (ClientError, OSError) as error:
-            self.exit(message=f"{error}", return_code=1)
+            self.exit(message=Text(cleaned(str(error))), return_code=1)
             return
         listed = self.chat.mirror.listed()
         if listed and not self.open_name:
             await self.go(listed[0].talk.with_)
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = False,
+    ) -> None:
+        """Says something for a while; never as markup."""
+        super().notify(cleaned(message), title=cleaned(title), severity=severity, timeout=timeout, markup=False)
 
     @property
     def own_server(self) -> str:
@@ -129,14 +143,14 @@ class ChatApp(App[None]):
     def _show_state(self) -> None:
         words, style = STATES[self.chat.state]
         name = (" bester ", "bold $background on $primary")
-        bar = Content.assemble(name, (f"  {self.chat.you or 'chat'}", "bold"), (f"   {words}", style))
+        bar = look.words(name, (f"  {self.chat.you or 'chat'}", "bold"), (f"   {words}", style))
         self.query_one("#bar", Static).update(bar)
         banner = self.query_one("#banner", Static)
         away = self.chat.state in ("waiting", "noChat")
         banner.display = away
         if away:
             why = f" ({self.chat.reason})" if self.chat.reason else ""
-            banner.update(Content(f"{words[2:].capitalize()}{why}. What you write is sent when it is back."))
+            banner.update(look.words(f"{words[2:].capitalize()}{why}. What you write is sent when it is back."))
 
     def _show_list(self) -> None:
         view = self.query_one("#list", OptionList)
@@ -144,7 +158,7 @@ class ChatApp(App[None]):
         names = [one.talk.with_ for one in found]
         if names != [option.id for option in view.options]:
             view.clear_options()
-            view.add_options([Option("", id=name) for name in names])
+            view.add_options([Option(look.words(""), id=name) for name in names])
         for number, one in enumerate(found):
             view.replace_option_prompt_at_index(
                 number, look.listed(one, self.chat.mirror, self.own_server, LIST_WIDTH - 4)
@@ -158,7 +172,7 @@ class ChatApp(App[None]):
             title.update(look.title(self.chat.conversation(self.open_name), self.chat.mirror))
         else:
             title.update(
-                Content.styled("/chat USER@SERVER or /join #ROOM@SERVER begins a conversation", "$foreground 60%")
+                look.words(("/chat USER@SERVER or /join #ROOM@SERVER begins a conversation", "$foreground 60%"))
             )
 
     async def _show_messages(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -41,17 +42,18 @@ class Help(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="help"):
-            yield Static("Keys", classes="head")
-            yield Static(_table(KEYS))
-            yield Static("Commands", classes="head")
-            yield Static(_table({f"/{name} {form.arguments}".strip(): form.help for name, form in FORMS.items()}))
-            yield Static("Marks of your messages", classes="head")
-            yield Static(_table({MARKS[name]: words for name, words in WORDS.items()}))
-            yield Static("Escape closes this.", classes="foot")
+            yield Static("Keys", classes="head", markup=False)
+            yield Static(_table(KEYS), markup=False)
+            yield Static("Commands", classes="head", markup=False)
+            forms = {f"/{name} {form.arguments}".strip(): form.help for name, form in FORMS.items()}
+            yield Static(_table(forms), markup=False)
+            yield Static("Marks of your messages", classes="head", markup=False)
+            yield Static(_table({MARKS[name]: words for name, words in WORDS.items()}), markup=False)
+            yield Static("Escape closes this.", classes="foot", markup=False)
 
 
 def _table(rows: dict[str, str]) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, words in rows.items():
-        table.add_row(name, words)
+        table.add_row(Text(name), Text(words))
     return table

@@ -1,4 +1,8 @@
-"""How things look: names, times, marks, themes."""
+"""How things look: names, times, marks, themes.
+
+What people of any server wrote is shown here and in notices only, and all of it goes through :func:`words`: it is
+text, never markup, and nothing in it acts on the terminal or changes the order of what stands beside it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from datetime import date, datetime
 from textual.content import Content
 from textual.theme import Theme
 
+from bester.gadgets.chat import reasons
 from bester.gadgets.chat.mirror import Conversation, Mirror
-from bester.gadgets.chat.reasons import words
 from bester.gadgets.chat.wire import Entry
+from bester.shown import cleaned
 
 MARKS = {"sending": "…", "sent": "◦", "arrived": "·", "delivered": "✓", "read": "✓✓", "failed": "✗"}
 """Sent: it waits for the other server, which arrived says has it."""
@@ -47,6 +52,20 @@ LIGHT = Theme(
 )
 
 
+Piece = str | Content | tuple[str, str]
+"""A text, what was made of texts before, or a text in a style."""
+
+
+def words(*pieces: Piece) -> Content:
+    """Returns texts as they may be shown."""
+    return Content.assemble(
+        *(
+            (cleaned(one[0]), one[1]) if isinstance(one, tuple) else one if isinstance(one, Content) else cleaned(one)
+            for one in pieces
+        )
+    )
+
+
 def short(address: str, own_server: str) -> str:
     """Returns an address as it is called here: without the own server."""
     name, _, server = address.rpartition("@")
@@ -80,22 +99,20 @@ def day_name(when: date, today: date) -> str:
 def listed(one: Conversation, mirror: Mirror, own_server: str, width: int) -> Content:
     """Returns a conversation's two lines in the list."""
     talk = one.talk
-    name = short(talk.with_, own_server)
+    name = cleaned(short(talk.with_, own_server))
     count = str(talk.unread) if talk.unread < 100 else "99+"
     room = width - 3 - (len(count) + 3 if talk.unread else 0)
     name = name if len(name) <= room else name[: room - 1] + "…"
     if talk.with_.startswith("#"):
-        dot = Content("  ")  # its name has a sign of its own
+        dot = words("  ")  # its name has a sign of its own
     elif talk.with_ in mirror.online:
-        dot = Content.styled("● ", "$success")
+        dot = words(("● ", "$success"))
     else:
-        dot = Content.styled("○ ", "$foreground 50%")
-    badge = Content("")
+        dot = words(("○ ", "$foreground 50%"))
+    badge = words("")
     if talk.unread:
-        badge = Content(" " * max(1, room - len(name) + 1)) + Content.styled(
-            f" {count} ", "bold $background on $primary"
-        )
-    return Content.assemble(
+        badge = words(" " * max(1, room - len(name) + 1), (f" {count} ", "bold $background on $primary"))
+    return words(
         dot,
         (name, "bold" if talk.unread or talk.status == "invited" else ""),
         badge,
@@ -121,29 +138,29 @@ def title(one: Conversation, mirror: Mirror) -> Content:
     talk = one.talk
     name = (talk.with_, "bold")
     if talk.status == "invited":
-        return Content.assemble(name, (f"  {talk.by} invites you: /join accepts, /leave declines", "$warning"))
+        return words(name, (f"  {talk.by} invites you: /join accepts, /leave declines", "$warning"))
     if talk.status in ("asked", "left"):
-        return Content.assemble(
-            name, (f"  {_below(one, mirror)}{f': {words(talk.reason)}' if talk.reason else ''}", "$warning")
+        return words(
+            name, (f"  {_below(one, mirror)}{f': {reasons.words(talk.reason)}' if talk.reason else ''}", "$warning")
         )
     if talk.with_.startswith("#"):
         members = f"  {talk.members} member{'' if talk.members == 1 else 's'}" if talk.status == "joined" else ""
-        return Content.assemble(name, (members, "$foreground 60%"), (f"  {talk.topic}", "italic"))
+        return words(name, (members, "$foreground 60%"), (f"  {talk.topic}", "italic"))
     if talk.with_ in mirror.blocked:
-        return Content.assemble(name, ("  blocked", "$error"))
+        return words(name, ("  blocked", "$error"))
     if talk.with_ in mirror.online:
-        return Content.assemble(name, ("  ● here", "$success"))
-    return Content.assemble(name, ("  ○ away", "$foreground 60%"))
+        return words(name, ("  ● here", "$success"))
+    return words(name, ("  ○ away", "$foreground 60%"))
 
 
 def message(entry: Entry, mark: str, *, named: bool, own_server: str) -> Content:
     """Returns a message with its time, and its mark where it is an own one."""
-    parts: list[tuple[str, str]] = []
+    parts: list[Piece] = []
     if named:
         parts.append((short(entry.sender, own_server) + "\n", f"bold {colour(entry.sender)}"))
     parts += [(entry.text, ""), (f"  {clock(entry.time)}", "$foreground 60%")]
     if mark:
         parts.append((f" {MARKS[mark]}", MARK_STYLES.get(mark, "$foreground 60%")))
     if entry.reason:
-        parts.append((f"\n{words(entry.reason)}", "italic $error"))
-    return Content.assemble(*parts)
+        parts.append((f"\n{reasons.words(entry.reason)}", "italic $error"))
+    return words(*parts)

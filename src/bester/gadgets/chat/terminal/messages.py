@@ -60,7 +60,7 @@ class Bubble(Horizontal):
     """One message: own ones stand on the right."""
 
     def __init__(self, line: Line, own_server: str) -> None:
-        self._text = Static()
+        self._text = Static(markup=False)
         mine = "mine" if line.mark else "theirs"
         super().__init__(self._text, classes=f"bubble {mine}")
         self._own_server = own_server
@@ -80,7 +80,7 @@ class Divider(Static):
     """A line between days, before what is new, or where it begins."""
 
     def __init__(self, words: str, kind: str) -> None:
-        super().__init__(f"── {words} ──", classes=f"divider {kind}")
+        super().__init__(f"── {words} ──", classes=f"divider {kind}", markup=False)
 
 
 Piece = tuple[object, Line | tuple[str, str]]
