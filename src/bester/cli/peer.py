@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, fail, say, say_json, warn
-from bester.cli.settings import ConfigOption, JsonOption, find_config, load_config
+from bester.cli.settings import ConfigOption, JsonOption, find_config, load_config, run_control
 from bester.protocol.values import decode_text
 from bester.timeouts import within
 
@@ -166,6 +166,19 @@ def remove(name: NameArgument, config: ConfigOption = None, json: JsonOption = F
     reloaded = reload_server(loaded, quiet=json)
     if json:
         say_json({"name": known, "reloaded": reloaded})
+
+
+@peer.command()
+def disconnect(name: NameArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """End the running server's links to and from a server. What comes after that opens new ones.
+
+    To keep a server out, change its pin or its policy: a reload ends the links that it does not allow any more.
+    """
+    result = run_control(load_config(config), "disconnectServer", server=name)
+    if json:
+        say_json(result)
+    else:
+        say(f"{result['links']} link(s) ended")
 
 
 @peer.command("test")

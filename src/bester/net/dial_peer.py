@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar, cast
 
 from bester.config import Config
@@ -19,7 +19,7 @@ from bester.config.peers import Federation, Peer, Policy
 from bester.errors import BadAddress, BesterError, ServerUnreachable, ServerUnverified
 from bester.net.fingerprints import Shown, shown
 from bester.net.forbidden import numbers_of, socket_to
-from bester.net.identity import Identities
+from bester.net.identity import Identities, ProofBy, presented
 from bester.net.resolve import resolve
 from bester.net.tls import peer_context
 from bester.protocol.addresses import Address, ServerName, TcpAddress, UnixAddress, parse_address
@@ -43,8 +43,27 @@ class PeerConnection(NamedTuple, Generic[P]):
 
     transport: asyncio.Transport
     protocol: P
-    name: str | None
-    """The name that the other server has proven; None where it has proven nothing."""
+    plan: Plan
+    """By which it was made."""
+    certificate: bytes | None
+    """What the other server shows, in DER; None without TLS."""
+    others: list[bytes]
+    """The certificates that it sent with it."""
+
+    @property
+    def name(self) -> str | None:
+        """The name that the other server has proven; None where it has proven nothing."""
+        return self.plan.name if self.plan.proof else None
+
+    def holds(self, federation: Federation, identities: Identities) -> bool:
+        """Whether it still leads, by these, to the same address, and whoever is there proves what must be proven."""
+        now = plan(self.plan.address, federation)
+        try:
+            now.check()
+        except ServerUnverified:
+            return False
+        same = replace(now, policy=self.plan.policy) == self.plan
+        return same and not identities.doubt(now.name or "", now.proof, self.certificate, self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +74,11 @@ class Plan:
     """As it was given."""
     name: str | None
     """The server's name, as far as it is known; what it must prove if ``proof`` says so."""
-    proof: str
-    """``pin``, ``authority``, or nothing."""
+    proof: ProofBy
     tls: bool
     policy: Policy
+    target: Address
+    """Where the configuration leads: its address, or the name that is to be looked up."""
     unix: bool
     """Whether the configuration, or the address, leads to a Unix socket."""
     named: bool
@@ -94,7 +114,7 @@ def plan(address: Address, federation: Federation) -> Plan:
     unix = isinstance(final, UnixAddress)
     asked = next((peer.tls for _, peer in entries if peer.tls is not None), None)
     pinned = next((name for name, peer in entries if _is_pinned(peer)), None)
-    proof = ""
+    proof: ProofBy = ""
     if not unix and asked is not False:
         if pinned is not None:
             proof = "pin"
@@ -103,7 +123,9 @@ def plan(address: Address, federation: Federation) -> Plan:
     policy = next((peer.policy for _, peer in entries if peer.policy is not None), federation.policy)
     name = pinned or (names[-1] if names else None)
     named = bool(entries) or any(_parsed(peer) == address for peer in federation.servers.values())
-    return Plan(address, name, proof, bool(proof) or (asked is True and not unix), policy, unix, named)
+    return Plan(
+        address, name, proof, bool(proof) or (asked is True and not unix), policy, final or address, unix, named
+    )
 
 
 def _chain(name: str, federation: Federation) -> Iterator[str]:
@@ -150,7 +172,7 @@ async def connect_peer(
             what it must, and not before. Called once at most.
         timeout_s: for the name, the connection and the handshake together; by default
             ``federation.connectTimeout``.
-        look: not called where an authority's certificate was expected, and did not come: OpenSSL keeps that to itself.
+        look: is told of the certificate, where there is one.
 
     Raises:
         ServerUnreachable: no connection, with the reason; an :class:`Unreachable`, but for what is wrong with the
@@ -187,9 +209,6 @@ async def _first(
             return await _connect(target, planned, config, identities, make_protocol, look)
         except BesterError as error:
             failure = error
-        except ssl.SSLCertVerificationError as error:
-            failure = ServerUnverified(f"{planned.name} does not prove its name: {error.verify_message}")
-            failure.__cause__ = error
         except ssl.SSLError as error:
             failure = Unreachable(f"the connection failed: TLS: {error.reason or error}", "tls")
             failure.__cause__ = error
@@ -218,7 +237,7 @@ async def _connect(
     if isinstance(target, UnixAddress):
         with socket_to(config.base / target.path, config, planned.named) as path:
             transport, protocol = await loop.create_unix_connection(make_protocol, path)
-        return PeerConnection(transport, protocol, None)
+        return PeerConnection(transport, protocol, planned, None, [])
     failures: list[OSError] = []
     for number in await numbers_of(target, config, planned.named):
         try:
@@ -241,16 +260,16 @@ async def _connect_to(
     loop = asyncio.get_running_loop()
     if not planned.tls:
         transport, protocol = await loop.create_connection(make_protocol, number, target.port)
-        return PeerConnection(transport, protocol, None)
-    context = identities.checked if planned.proof == "authority" else identities.unchecked
-    assert context is not None
+        return PeerConnection(transport, protocol, planned, None, [])
     door = _Door(planned, identities, make_protocol, look)
     name = planned.name or target.host
-    transport, _ = await loop.create_connection(lambda: door, number, target.port, ssl=context, server_hostname=name)
+    transport, _ = await loop.create_connection(
+        lambda: door, number, target.port, ssl=identities.dialling, server_hostname=name
+    )
     if door.failure is not None:
         raise door.failure
     assert door.protocol is not None
-    return PeerConnection(transport, door.protocol, planned.name if planned.proof else None)
+    return PeerConnection(transport, door.protocol, planned, *door.presented)
 
 
 class _Door(asyncio.Protocol, Generic[P]):
@@ -265,20 +284,16 @@ class _Door(asyncio.Protocol, Generic[P]):
         self.look = look
         self.protocol: P | None = None
         self.failure: BesterError | None = None
+        self.presented: tuple[bytes | None, list[bytes]] = (None, [])
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         planned = self.planned
-        found = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        good = bool(planned.proof)
-        if planned.proof == "pin":
-            assert planned.name is not None
-            good = found is not None and self.identities.is_pinned(planned.name, found)
-        if self.look is not None and found is not None:
-            self.look(found, good)
-        if planned.proof and not good:
-            self.failure = ServerUnverified(
-                f"{planned.name} does not prove its name: its certificate has another key than the pinned one"
-            )
+        self.presented = certificate, others = presented(transport)
+        doubt = self.identities.doubt(planned.name or "", planned.proof, certificate, others)
+        if self.look is not None and certificate is not None:
+            self.look(certificate, bool(planned.proof) and not doubt)
+        if doubt:
+            self.failure = ServerUnverified(f"{planned.name} does not prove its name: {doubt}")
             cast(asyncio.Transport, transport).abort()
             return
         self.protocol = self.make_protocol()

@@ -264,6 +264,7 @@ class Server:
         hall.exchange.configure(rules, limits, attached)
         hall.forwarding.reconfigure()
         hall.forwarding.trust.use(identities)
+        hall.forwarding.judge()
         for connection in hall.connections:
             connection.limits_changed()
         for configured in self.config.listeners():

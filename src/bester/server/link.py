@@ -24,6 +24,7 @@ from bester.server.points import reach
 from bester.timeouts import within
 
 if TYPE_CHECKING:
+    from bester.net.dial_peer import PeerConnection
     from bester.server.links import Way
 
 log = logging.getLogger("bester.servers")
@@ -103,8 +104,8 @@ class Link(asyncio.Protocol):
         self.greeted: asyncio.Future[ServerReport | None] = loop.create_future()
         """What answered the first message; None if the other server closed instead, or answered what is no report."""
         self.since = loop.time()
-        self.verified: str | None = None
-        """The name that the other server has proven."""
+        self.connection: PeerConnection[Link] | None = None
+        """As it was made; None until then."""
         self.in_flight: dict[str, Item] = {}
         """By message id, in the order in which they were sent."""
         self.routes = False
@@ -188,6 +189,16 @@ class Link(asyncio.Protocol):
                 self.greeted.set_exception(ServerUnreachable("the connection was lost before the answer came"))
                 self.greeted.exception()  # it may be that nobody waits for it
         self._give_back(ServerUnreachable("the link was lost before the report came"))
+
+    @property
+    def verified(self) -> str | None:
+        """The name that the other server has proven."""
+        return self.connection.name if self.connection is not None else None
+
+    @property
+    def holds(self) -> bool:
+        """Whether it still leads, as the configuration is now, to who must be there."""
+        return self.connection is None or self._way.holds(self.connection)
 
     # -- the owner's side ----------------------------------------------------------------------------------------
 

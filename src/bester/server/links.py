@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bester.config.peers import Federation
 from bester.errors import BesterError, Internal, ServerUnreachable
-from bester.net.dial_peer import connect_peer, plan
+from bester.net.dial_peer import PeerConnection, connect_peer, plan
 from bester.net.keepalive import keep_alive
 from bester.protocol.addresses import Address
 from bester.server.link import Link, Owner, quoted
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bester.server.hall import Hall
 
 log = logging.getLogger("bester.servers")
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 ANSWER_S = 5.0
 """How long the first message's answer may take."""
@@ -101,8 +103,8 @@ class Way:
     def idle_timeout_s(self) -> float:
         return self.hall.config.federation.idle_timeout
 
-    async def connect(self, protocol: asyncio.Protocol) -> str | None:
-        """Opens a connection, and returns the name that the other server has proven, if any.
+    async def connect(self, protocol: P) -> PeerConnection[P]:
+        """Opens a connection.
 
         Raises:
             ServerUnreachable: there is none within ``federation.connectTimeout``.
@@ -125,7 +127,12 @@ class Way:
             raise Internal() from error
         if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
-        return connection.name
+        return connection
+
+    def holds(self, connection: PeerConnection[P]) -> bool:
+        """Whether the configuration still leads to the other end of a connection, which proves what it must."""
+        identities = self.hall.forwarding.trust.identities
+        return identities is None or connection.holds(self.hall.config.federation, identities)
 
     def _look(self, certificate: bytes, proven: bool) -> None:
         self.hall.forwarding.trust.saw(self.destination, certificate, proven)
@@ -142,7 +149,7 @@ async def open_link(way: Way, owner: Owner) -> Link | None:
     if kinds.is_classic(destination, loop.time()):
         return None
     link = Link(way, owner)
-    link.verified = await way.connect(link)
+    link.connection = await way.connect(link)
     try:
         answer = await link.greet(min(ANSWER_S, way.hall.config.federation.connect_timeout))
     except TimeoutError as silence:

@@ -46,7 +46,7 @@ class Trust:
         """What servers showed last, by name or address: those that connected only if they proved a name."""
 
     def use(self, identities: Identities) -> None:
-        """Goes by these from now on; connections that are open keep what they have proven."""
+        """Goes by these from now on; :meth:`Forwarding.judge` looks at the links that there are."""
         self.identities = identities
         self.seen.clear()
 
