@@ -47,6 +47,8 @@ async def reloading(**more: Any) -> AsyncIterator[Reloading]:
         write(folder, **more)
         daemon = Server(await asyncio.to_thread(load, folder / "server.conf"))
         await daemon.start()
-        async with AsyncExitStack() as closing:
-            yield Reloading(RunningServer(daemon, folder), closing)
-        await daemon.stop()
+        try:
+            async with AsyncExitStack() as closing:
+                yield Reloading(RunningServer(daemon, folder), closing)
+        finally:
+            await daemon.stop()

@@ -55,15 +55,17 @@ class PeerConnection(NamedTuple, Generic[P]):
         """The name that the other server has proven; None where it has proven nothing."""
         return self.plan.name if self.plan.proof else None
 
-    def holds(self, federation: Federation, identities: Identities) -> bool:
-        """Whether it still leads, by these, to the same address, and whoever is there proves what must be proven."""
+    def judge(self, federation: Federation, identities: Identities) -> BesterError | None:
+        """Returns why it would not be made as it is by these, if there is a reason."""
         now = plan(self.plan.address, federation)
         try:
             now.check()
-        except ServerUnverified:
-            return False
-        same = replace(now, policy=self.plan.policy) == self.plan
-        return same and not identities.doubt(now.name or "", now.proof, self.certificate, self.others)
+        except ServerUnverified as error:
+            return error
+        if replace(now, policy=self.plan.policy) != self.plan:
+            return ServerUnreachable("the server is reached in another way now")
+        doubt = identities.doubt(now.name or "", now.proof, self.certificate, self.others)
+        return _unproven(now.name, doubt) if doubt else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +274,10 @@ async def _connect_to(
     return PeerConnection(transport, door.protocol, planned, *door.presented)
 
 
+def _unproven(name: str | None, doubt: str) -> ServerUnverified:
+    return ServerUnverified(f"{name} does not prove its name: {doubt}")
+
+
 class _Door(asyncio.Protocol, Generic[P]):
     """Stands at a TLS connection until the certificate has been looked at; the real protocol then takes its place."""
 
@@ -293,7 +299,7 @@ class _Door(asyncio.Protocol, Generic[P]):
         if self.look is not None and certificate is not None:
             self.look(certificate, bool(planned.proof) and not doubt)
         if doubt:
-            self.failure = ServerUnverified(f"{planned.name} does not prove its name: {doubt}")
+            self.failure = _unproven(planned.name, doubt)
             cast(asyncio.Transport, transport).abort()
             return
         self.protocol = self.make_protocol()

@@ -266,7 +266,8 @@ async def _trace(call: CommandCall, args: Traced) -> object:
 
 async def _why(call: CommandCall, args: Since) -> object:
     unrecorded = await call.whole.unrecorded()
-    return await call.hall.receipts.why(args.since) | {"unrecorded": unrecorded}
+    found = await call.hall.receipts.why(args.since)
+    return found | {"unrecorded": unrecorded, "problems": await call.whole.problems()}
 
 
 async def _reload(call: CommandCall, args: Reload) -> object:

@@ -263,8 +263,7 @@ class Server:
         hall.exchange.now = hall.clock()
         hall.exchange.configure(rules, limits, attached)
         hall.forwarding.reconfigure()
-        hall.forwarding.trust.use(identities)
-        hall.forwarding.judge()
+        hall.forwarding.judge(identities)
         for connection in hall.connections:
             connection.limits_changed()
         for configured in self.config.listeners():

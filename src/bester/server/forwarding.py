@@ -22,6 +22,7 @@ from bester.server.trust import Trust
 from bester.store.ports import account_of
 
 if TYPE_CHECKING:
+    from bester.net.identity import Identities
     from bester.server.hall import Hall
     from bester.server.servers import ServerSide
 
@@ -97,12 +98,16 @@ class Forwarding:
         for destination in self.destinations.values():
             destination.reconsider()
 
-    def judge(self) -> None:
-        """Looks at every link again, for the identities or the configuration are new: those that do not hold end."""
+    def judge(self, identities: Identities) -> None:
+        """Goes by new identities, and by the present configuration: links that would not be made as they are end."""
+        doubted = list(self.trust.doubted)
+        self.trust.use(identities)
         for destination in list(self.destinations.values()):
-            if (link := destination.link) is not None and not link.holds:
-                log.info("the link to %s ends: what it has proven does not count any more", destination.key)
-                link.give_back(ServerUnreachable("the configuration has changed, and the link does not hold any more"))
+            if destination.link is not None:
+                destination.link.judge()
+        for key in doubted:
+            if key in self.destinations:
+                self.destinations[key].hurry()  # it may be put right
         for connection in list(self.hall.connections):
             connection.judge()
 

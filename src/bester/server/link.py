@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from bester.core.drops import Drop
-from bester.errors import BadScope, BesterError, Malformed, ServerRefused, ServerUnreachable, TooLarge
+from bester.errors import BadScope, BesterError, Malformed, ServerRefused, ServerUnreachable, ServerUnverified, TooLarge
 from bester.protocol import link
 from bester.protocol.framing import PREFIX, Framer
 from bester.protocol.link import ReportError, ServerReport
@@ -195,11 +195,6 @@ class Link(asyncio.Protocol):
         """The name that the other server has proven."""
         return self.connection.name if self.connection is not None else None
 
-    @property
-    def holds(self) -> bool:
-        """Whether it still leads, as the configuration is now, to who must be there."""
-        return self.connection is None or self._way.holds(self.connection)
-
     # -- the owner's side ----------------------------------------------------------------------------------------
 
     async def greet(self, timeout_s: float) -> ServerReport | None:
@@ -300,6 +295,16 @@ class Link(asyncio.Protocol):
         self._give_back(ServerUnreachable(text))
 
     def give_back(self, error: BesterError) -> None:
+        self._give_back(error)
+
+    def judge(self) -> None:
+        """Ends where it would not be made now, as the configuration is, to who is there."""
+        error = self._way.judge(self.connection) if self.connection is not None else None
+        if error is None or self.closed:
+            return
+        log.info("the link to %s ends: %s", self._way.destination, error.message)
+        if isinstance(error, ServerUnverified):
+            self._way.doubt(error)
         self._give_back(error)
 
     def retire(self) -> None:

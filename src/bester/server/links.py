@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, TypeVar
 
 from bester.config.peers import Federation
-from bester.errors import BesterError, Internal, ServerUnreachable
+from bester.errors import BesterError, Internal, ServerUnreachable, ServerUnverified
 from bester.net.dial_peer import PeerConnection, connect_peer, plan
 from bester.net.keepalive import keep_alive
 from bester.protocol.addresses import Address
@@ -120,19 +120,27 @@ class Way:
                     self.address, self.hall.config, identities, lambda: protocol, look=self._look
                 )
         except BesterError as error:
+            if isinstance(error, ServerUnverified):
+                self.doubt(error)
             log.info("%s cannot be reached: %s", self.destination, error.inside, extra={"server": self.destination})
             raise
         except Exception as error:
             log.exception("connecting to %s failed", self.destination)
             raise Internal() from error
+        self.hall.forwarding.trust.believe(self.destination)
         if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
         return connection
 
-    def holds(self, connection: PeerConnection[P]) -> bool:
-        """Whether the configuration still leads to the other end of a connection, which proves what it must."""
+    def doubt(self, error: BesterError) -> None:
+        """Whoever is there does not prove what must be proven."""
+        name = plan(self.address, self.hall.config.federation).name
+        self.hall.forwarding.trust.doubt(self.destination, name, error.message)
+
+    def judge(self, connection: PeerConnection[P]) -> BesterError | None:
+        """Returns why a connection would not be made now as it is, if there is a reason."""
         identities = self.hall.forwarding.trust.identities
-        return identities is None or connection.holds(self.hall.config.federation, identities)
+        return connection.judge(self.hall.config.federation, identities) if identities is not None else None
 
     def _look(self, certificate: bytes, proven: bool) -> None:
         self.hall.forwarding.trust.saw(self.destination, certificate, proven)
