@@ -40,12 +40,12 @@ def write(folder: Path, **more: Any) -> None:
 
 
 @asynccontextmanager
-async def reloading(**more: Any) -> AsyncIterator[Reloading]:
+async def reloading(web: Any = None, **more: Any) -> AsyncIterator[Reloading]:
     """Runs a server with a configuration file, in which this stands besides what it needs."""
     with tempfile.TemporaryDirectory(prefix="bester-") as name:
         folder = Path(name)
         write(folder, **more)
-        daemon = Server(await asyncio.to_thread(load, folder / "server.conf"))
+        daemon = Server(await asyncio.to_thread(load, folder / "server.conf"), web)
         await daemon.start()
         try:
             async with AsyncExitStack() as closing:

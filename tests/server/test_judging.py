@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.certificates import Papers, self_signed
 from tests.server.linked import hello, linked
 from tests.server.logged import as_before
 from tests.server.peers import Stage, Wire, refused, result, result_of, until
+from tests.server.peers import hello as client_hello
 from tests.server.reloading import Reloading, reloading
 
+from bester.cli.certificate import make_certificate
 from bester.config import parse
 from bester.net.identity import Identities
+from bester.web.site import Site
 
 DONE = {"type": "done"}
 
@@ -180,3 +186,38 @@ async def test_an_operator_ends_a_link_to_a_server() -> None:
             assert len(there.hall.forwarding.incoming) == 2
             assert await result(await here.connect("control"), "disconnectServer", server="b.example") == {"links": 2}
             await until(lambda: not there.hall.forwarding.incoming)
+
+
+@pytest.mark.parametrize("kinds", [("ec", "rsa"), ("rsa", "ec")], ids="->".join)
+async def test_a_certificate_with_a_key_of_another_kind(tmp_path: Path, kinds: tuple[str, str]) -> None:
+    """The new one is shown, by every listener, whoever asks; connections that are there stay."""
+    shown: list[bytes] = []
+    papers = Papers(tmp_path, "a.example")
+
+    def make(kind: str) -> None:
+        key = rsa.generate_private_key(65537, 2048) if kind == "rsa" else None
+        papers.write(*make_certificate("a.example", key)[:2])
+
+    make(kinds[0])
+    files = {"certificate": papers.certificate, "key": papers.key}
+    more = {"network": {"unix": {"address": "clients"}, "tls": papers.network["tls"], "web": {"port": 0, **files}}}
+    config = parse(json.dumps({"network": {"tcp4": {"port": 0}}}), tmp_path)
+    async with reloading(web=Site, **more) as play:
+        before = await play.connect("tls", tls=Identities(config).dialling)
+        waiting = [listener.listening for listener in play.running.daemon.listeners]
+        make(kinds[1])
+        await play.reload(**more)
+        assert [listener.listening for listener in play.running.daemon.listeners] == waiting == [True] * 3
+        for kind in ("tls", "web"):
+            for curves in ("ECDHE+aRSA:ECDHE+aECDSA", "ECDHE+aECDSA:ECDHE+aRSA"):
+                context = Identities(config).dialling
+                context.maximum_version = ssl.TLSVersion.TLSv1_2
+                context.set_ciphers(curves)
+                _, writer = await asyncio.open_connection("127.0.0.1", play.port_of(kind), ssl=context)
+                shown.append(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+                writer.close()
+        assert set(shown) == {papers.der}
+        before.send(client_hello())
+        await before.good("auth_special")
+        Path(papers.certificate).write_text("garbage")
+        assert await refused(await play.connect("control"), "reload") == "badConfiguration"

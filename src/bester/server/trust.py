@@ -13,6 +13,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bester.clock import wall_time
 from bester.net.fingerprints import Shown, shown
 from bester.net.identity import Expiry, Identities, presented
 from bester.net.peers import Remote
