@@ -22,8 +22,8 @@ from bester.errors import BadConfiguration, ServerUnreachable, ServerUnverified
 from bester.net.dial_peer import Unreachable, connect_peer, plan, shown_by
 from bester.net.identity import Identities, presented, read_certificates
 from bester.net.letters import letter
-from bester.net.tls import server_context
 from bester.protocol.addresses import parse_address
+from bester.tls import server_context
 
 
 def config_of(base: Path, own: Papers | None = None, **federation: Any) -> Config:

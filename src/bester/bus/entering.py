@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bester.errors import BadConfiguration
+from bester.tls import verifying_context
 
 if TYPE_CHECKING:
     from bester.bus.wire import WireClient
@@ -52,9 +53,7 @@ def arguments(options: BusOptions) -> dict[str, Any]:
     }
     if options.ca is not None or options.certificate is not None:
         try:
-            context = ssl.create_default_context(cafile=str(options.ca) if options.ca is not None else None)
-            if options.certificate is not None:
-                context.load_cert_chain(options.certificate, options.key)
+            context = verifying_context(options.ca, options.certificate, options.key)
         except (OSError, ssl.SSLError) as error:
             raise BadConfiguration(f"cluster: the certificates cannot be used: {error}") from error
         found["tls"] = context

@@ -276,15 +276,15 @@ async def _steps(config: Config, identities: Identities, name: str, timeout_s: f
 
 async def _answers(targets: list[Any], timeout_s: float) -> bool:
     """Returns whether one of the targets takes TCP connections."""
-    for target in targets:
-        try:
-            async with within(timeout_s):
-                _, writer = await asyncio.open_connection(target.host, target.port)
-        except OSError:  # a time that is over is one, too
-            continue
-        writer.transport.abort()
-        return True
-    return False
+    from bester import dialling
+
+    try:
+        async with within(timeout_s):
+            infos = await dialling.addresses([(target.host, target.port) for target in targets])
+            (await dialling.connected(infos)).close()
+    except OSError:  # a time that is over is one, too
+        return False
+    return True
 
 
 class _Hello(asyncio.Protocol):

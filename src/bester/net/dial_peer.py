@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar, cast
 
+from bester import dialling
 from bester.config import Config
 from bester.config.peers import Federation, Peer, Policy
 from bester.errors import BadAddress, BesterError, ServerUnreachable, ServerUnverified
 from bester.net.fingerprints import Shown, shown
-from bester.net.forbidden import numbers_of, socket_to
+from bester.net.forbidden import addresses_of, socket_to
 from bester.net.identity import Identities, ProofBy, presented
 from bester.net.resolve import resolve
 from bester.net.tls import peer_context
@@ -205,19 +206,34 @@ async def _first(
     look: Look | None,
 ) -> PeerConnection[P]:
     """Connects to the first target that does."""
-    failure: BesterError = Unreachable("its name leads nowhere", "address")
-    for target in targets:
-        try:
-            return await _connect(target, planned, config, identities, make_protocol, look)
-        except BesterError as error:
-            failure = error
-        except ssl.SSLError as error:
-            failure = Unreachable(f"the connection failed: TLS: {error.reason or error}", "tls")
-            failure.__cause__ = error
-        except OSError as error:
-            failure = Unreachable(f"the connection failed: {_reason(error)}", "connection")
-            failure.__cause__ = error
-    raise failure
+    loop = asyncio.get_running_loop()
+    try:
+        if isinstance(targets[0], UnixAddress):
+            with socket_to(config.base / targets[0].path, config, planned.named) as path:
+                transport, protocol = await loop.create_unix_connection(make_protocol, path)
+            return PeerConnection(transport, protocol, planned, None, [])
+        where = [one for one in targets if isinstance(one, TcpAddress)]
+        infos = await addresses_of(where, config, planned.named)
+
+        async def attempt(connected: socket.socket) -> PeerConnection[P]:
+            if not planned.tls:
+                transport, protocol = await loop.create_connection(make_protocol, sock=connected)
+                return PeerConnection(transport, protocol, planned, None, [])
+            door = _Door(planned, identities, make_protocol, look)
+            name = planned.name or where[0].host
+            transport, _ = await loop.create_connection(
+                lambda: door, sock=connected, ssl=identities.dialling, server_hostname=name
+            )
+            if door.failure is not None:
+                raise door.failure
+            assert door.protocol is not None
+            return PeerConnection(transport, door.protocol, planned, *door.presented)
+
+        return await dialling.dial(infos, attempt, (OSError, ServerUnverified))
+    except ssl.SSLError as error:
+        raise Unreachable(f"the connection failed: TLS: {error.reason or error}", "tls") from error
+    except OSError as error:
+        raise Unreachable(f"the connection failed: {_reason(error)}", "connection") from error
 
 
 def _reason(error: OSError) -> str:
@@ -225,53 +241,6 @@ def _reason(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
         return "no such host"
     return os.strerror(error.errno) if error.errno else "none of its addresses answers"
-
-
-async def _connect(
-    target: TcpAddress | UnixAddress,
-    planned: Plan,
-    config: Config,
-    identities: Identities,
-    make_protocol: Callable[[], P],
-    look: Look | None,
-) -> PeerConnection[P]:
-    loop = asyncio.get_running_loop()
-    if isinstance(target, UnixAddress):
-        with socket_to(config.base / target.path, config, planned.named) as path:
-            transport, protocol = await loop.create_unix_connection(make_protocol, path)
-        return PeerConnection(transport, protocol, planned, None, [])
-    failures: list[OSError] = []
-    for number in await numbers_of(target, config, planned.named):
-        try:
-            return await _connect_to(number, target, planned, identities, make_protocol, look)
-        except ssl.SSLError:
-            raise
-        except OSError as error:
-            failures.append(error)
-    raise failures[0] if len(failures) == 1 else OSError("none of its addresses answers")
-
-
-async def _connect_to(
-    number: str,
-    target: TcpAddress,
-    planned: Plan,
-    identities: Identities,
-    make_protocol: Callable[[], P],
-    look: Look | None,
-) -> PeerConnection[P]:
-    loop = asyncio.get_running_loop()
-    if not planned.tls:
-        transport, protocol = await loop.create_connection(make_protocol, number, target.port)
-        return PeerConnection(transport, protocol, planned, None, [])
-    door = _Door(planned, identities, make_protocol, look)
-    name = planned.name or target.host
-    transport, _ = await loop.create_connection(
-        lambda: door, number, target.port, ssl=identities.dialling, server_hostname=name
-    )
-    if door.failure is not None:
-        raise door.failure
-    assert door.protocol is not None
-    return PeerConnection(transport, door.protocol, planned, *door.presented)
 
 
 def _unproven(name: str | None, doubt: str) -> ServerUnverified:
@@ -315,36 +284,33 @@ async def shown_by(address: Address, name: str, timeout_s: float) -> Shown:
     """
     from cryptography import x509
 
-    failure = Unreachable("a Unix socket has no certificate", "tls")
     step = "address"
+    loop = asyncio.get_running_loop()
+
+    async def attempt(connected: socket.socket) -> bytes:
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, sock=connected, ssl=peer_context(), server_hostname=name
+        )
+        try:
+            found: bytes = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            return found
+        finally:
+            transport.abort()
+
     try:
         async with within(timeout_s):
-            for target in await resolve(address, {}):
-                step = "connection"
-                if isinstance(target, UnixAddress):
-                    continue
-                try:
-                    der = await _certificate_at(target, name)
-                except ssl.SSLError as error:
-                    failure = Unreachable(f"{target} answers, but not with TLS: {error.reason or error}", "tls")
-                except OSError as error:
-                    failure = Unreachable(f"{target}: {_reason(error)}", "connection")
-                else:
-                    return shown(x509.load_der_x509_certificate(der))
+            targets = await resolve(address, {})
+            where = [(one.host, one.port) for one in targets if isinstance(one, TcpAddress)]
+            if not where:
+                raise Unreachable("a Unix socket has no certificate", "tls")
+            step = "connection"
+            der = await dialling.dial(await dialling.addresses(where), attempt)
+            return shown(x509.load_der_x509_certificate(der))
     except TimeoutError as error:
         raise Unreachable(f"no answer within {timeout_s:g} s", step) from error
+    except ssl.SSLError as error:
+        raise Unreachable(f"{address} answers, but not with TLS: {error.reason or error}", "tls") from error
+    except OSError as error:
+        raise Unreachable(f"{address}: {_reason(error)}", "connection") from error
     except ValueError as error:
         raise Unreachable("its certificate cannot be read", "tls") from error
-    raise failure
-
-
-async def _certificate_at(target: TcpAddress, name: str) -> bytes:
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_connection(
-        asyncio.Protocol, target.host, target.port, ssl=peer_context(), server_hostname=name
-    )
-    try:
-        found: bytes = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return found
-    finally:
-        transport.abort()

@@ -1,4 +1,4 @@
-"""TLS contexts: 1.2 or later (docs/protocol.md, section 8)."""
+"""TLS between servers: 1.2 or later (docs/protocol.md, section 8.5)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ import tempfile
 
 _NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
-
-
-def server_context(certificate: str, key: str) -> ssl.SSLContext:
-    """Returns the context of a TLS listener.
-
-    Raises:
-        OSError, ssl.SSLError: the files cannot be read, or do not belong together.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 def ask_for_certificates(context: ssl.SSLContext, known: str) -> None:

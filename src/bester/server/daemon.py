@@ -17,7 +17,6 @@ from bester.core.drops import Drop
 from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Identities
 from bester.net.listeners import Listener, UnixListener
-from bester.net.tls import server_context
 from bester.server.accounts import AccountService
 from bester.server.attached import HandlerConnection
 from bester.server.classic import ClassicCalls
@@ -46,6 +45,7 @@ from bester.server.settings import (
 from bester.server.supervisor import Supervisor
 from bester.server.timekeeping import Timekeeping
 from bester.server.tracing import Tracing
+from bester.tls import server_context
 
 log = logging.getLogger("bester.server")
 

@@ -25,8 +25,8 @@ from bester.errors import BesterError
 from bester.net.identity import Expiry, read_certificates
 from bester.net.listeners import Listener, Tcp4Listener
 from bester.net.peers import Remote, remote_of
-from bester.net.tls import server_context
 from bester.server.hall import Hall
+from bester.tls import server_context
 from bester.web.answers import refusal, refused
 from bester.web.console import Console
 from bester.web.files import Files

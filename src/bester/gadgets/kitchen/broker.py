@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -16,6 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from bester.gadgets.kitchen.settings import Broker as BrokerSettings
 from bester.gadgets.kitchen.source import Received, SourceAway
+from bester.tls import verifying_context
 
 log = logging.getLogger("bester.kitchen")
 
@@ -47,7 +47,7 @@ class Broker:
         self._settings = settings
         self._password = password
         self._max_payload = max_payload
-        self._tls = ssl.create_default_context(cafile=settings.ca) if settings.tls else None
+        self._tls = verifying_context(settings.ca) if settings.tls else None
         self._client: aiomqtt.Client | None = None
 
     @property

@@ -23,6 +23,7 @@ from bester.gadgets.mail.parse import Unreadable
 from bester.gadgets.mail.settings import Listen
 from bester.gadgets.rates import Rates, network_of
 from bester.gadgets.settings import SettingsError
+from bester.tls import server_context
 
 MAX_REFUSED = 20
 """How many recipients of one connection may be unknown: more look for accounts."""
@@ -54,10 +55,9 @@ class Listener:
         settings = self._settings
         tls = None
         if settings.certificate is not None:
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            assert settings.key is not None
             try:
-                tls.load_cert_chain(settings.certificate, settings.key)
+                tls = server_context(settings.certificate, settings.key)
             except (OSError, ssl.SSLError) as error:
                 raise SettingsError(f"listen.certificate: {settings.certificate} and its key: {error}") from error
         kind = _Lmtp if settings.protocol == "lmtp" else _Smtp

@@ -16,6 +16,7 @@ import aiosmtplib
 from bester.gadgets.mail.message import printable
 from bester.gadgets.mail.settings import Smarthost
 from bester.gadgets.settings import SettingsError
+from bester.tls import verifying_context
 
 MAX_TEXT = 500
 QUIT_S = 5.0
@@ -57,10 +58,9 @@ class Route:
         self.context: ssl.SSLContext | None = None
         if settings.tls != "none":
             try:
-                self.context = ssl.create_default_context(cafile=settings.ca)
+                self.context = verifying_context(settings.ca)
             except (OSError, ssl.SSLError) as error:
                 raise SettingsError(f"smarthost.ca: {settings.ca}: {error}") from error
-            self.context.minimum_version = ssl.TLSVersion.TLSv1_2
 
 
 class Conversation:

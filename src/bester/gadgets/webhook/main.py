@@ -14,6 +14,7 @@ from bester.gadgets.settings import SettingsError, read_settings
 from bester.gadgets.webhook.calling import Caller
 from bester.gadgets.webhook.settings import WebhookSettings
 from bester.gadgets.webhook.taking import Endpoint
+from bester.tls import server_context, verifying_context
 
 T = TypeVar("T")
 
@@ -69,14 +70,11 @@ def _tls(where: str, make: Callable[[], T]) -> T:
 
 
 def _client_tls(path: Path, ca: Path | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=path.parent / ca if ca is not None else None)
+    return verifying_context(path.parent / ca if ca is not None else None)
 
 
 def _server_tls(path: Path, settings: WebhookSettings) -> ssl.SSLContext | None:
     listen = settings.listen
     if listen.certificate is None or listen.key is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(path.parent / listen.certificate, path.parent / listen.key)
-    return context
+    return server_context(path.parent / listen.certificate, path.parent / listen.key)
