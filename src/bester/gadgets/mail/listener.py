@@ -17,13 +17,13 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bester import ClientError
 from bester.accepting import Acceptor, bound
+from bester.gadgets.fresh import fresh_server
 from bester.gadgets.mail.delivering import Delivering, Outcome
 from bester.gadgets.mail.message import ReceivedFrom, printable
 from bester.gadgets.mail.parse import Unreadable
 from bester.gadgets.mail.settings import Listen
 from bester.gadgets.rates import Rates, network_of
 from bester.gadgets.settings import SettingsError
-from bester.tls import server_context
 
 MAX_REFUSED = 20
 """How many recipients of one connection may be unknown: more look for accounts."""
@@ -57,7 +57,7 @@ class Listener:
         if settings.certificate is not None:
             assert settings.key is not None
             try:
-                tls = server_context(settings.certificate, settings.key)
+                tls = fresh_server(settings.certificate, settings.key)
             except (OSError, ssl.SSLError) as error:
                 raise SettingsError(f"listen.certificate: {settings.certificate} and its key: {error}") from error
         kind = _Lmtp if settings.protocol == "lmtp" else _Smtp

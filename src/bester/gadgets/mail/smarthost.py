@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,10 +14,12 @@ from typing import Self
 
 import aiosmtplib
 
+from bester import dialling
+from bester.gadgets.fresh import Fresh, fresh_verifying
 from bester.gadgets.mail.message import printable
 from bester.gadgets.mail.settings import Smarthost
 from bester.gadgets.settings import SettingsError
-from bester.tls import verifying_context
+from bester.timeouts import within
 
 MAX_TEXT = 500
 QUIT_S = 5.0
@@ -39,7 +42,7 @@ class Unreachable(Exception):
 
 
 class Route:
-    """Where mail goes out, and with which credentials; the files are read once."""
+    """Where mail goes out, and with which credentials, as they stand in the files when they are needed."""
 
     def __init__(self, settings: Smarthost, hostname: str) -> None:
         """Checks what the settings name.
@@ -49,18 +52,45 @@ class Route:
         """
         self.settings = settings
         self.hostname = hostname
-        self.password = settings.password
+        self._password: Fresh[str] | None = None
         if settings.password_file is not None:
+            file = Path(settings.password_file)
             try:
-                self.password = Path(settings.password_file).read_text(encoding="utf-8").strip("\r\n")
+                self._password = Fresh(lambda: file.read_text(encoding="utf-8").strip("\r\n"), file)
             except (OSError, ValueError) as error:
                 raise SettingsError(f"smarthost.passwordFile: {settings.password_file}: {error}") from error
-        self.context: ssl.SSLContext | None = None
+        self._context: Fresh[ssl.SSLContext] | None = None
         if settings.tls != "none":
             try:
-                self.context = verifying_context(settings.ca)
+                self._context = fresh_verifying(settings.ca)
             except (OSError, ssl.SSLError) as error:
                 raise SettingsError(f"smarthost.ca: {settings.ca}: {error}") from error
+
+    @property
+    def password(self) -> str | None:
+        """What it wants to be told."""
+        return self.settings.password if self._password is None else self._password.get()
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """The context for TLS; None where there is none."""
+        return None if self._context is None else self._context.get()
+
+    async def connected(self) -> socket.socket:
+        """Returns a new connection; it is the caller's.
+
+        Raises:
+            Unreachable: there is none, or not in time.
+        """
+        where = self.settings.address, self.settings.port
+        try:
+            async with within(self.settings.timeout):
+                return await dialling.connected(await dialling.addresses([where]))
+        except OSError as error:
+            why = str(error) or f"no answer within {self.settings.timeout:g} s"
+            raise Unreachable(
+                printable(f"Error connecting to {where[0]} on port {where[1]}: {why}", MAX_TEXT)
+            ) from error
 
 
 class Conversation:
@@ -72,9 +102,9 @@ class Conversation:
 
     def __init__(self, route: Route) -> None:
         settings = route.settings
+        self._route = route
         self._smtp = aiosmtplib.SMTP(
             hostname=settings.address,
-            port=settings.port,
             username=settings.username,
             password=route.password if settings.username is not None else None,
             local_hostname=route.hostname,
@@ -86,7 +116,7 @@ class Conversation:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._smtp.connect()
+            await self._smtp.connect(sock=await self._route.connected())
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise Unreachable(_told(error)) from error
         return self
