@@ -108,7 +108,7 @@ async def test_service_records_in_their_order(port: int, tmp_path: Path, monkeyp
     monkeypatch.undo()
     monkeypatch.setattr("bester.net.dial_peer.resolve", records)
     server = await asyncio.get_running_loop().create_server(asyncio.Protocol, GOOD, port)
-    config = parse('{"network": {"tcp4": {"port": 0}}, "federation": {"policy": "open"}}', tmp_path)
+    config = parse('{"network": {"tcp4": {"port": 0}}, "federation": {"policy": "local"}}', tmp_path)
     before = time.monotonic()
     made = await connect_peer(parse_address("b.example"), config, Identities(config), asyncio.Protocol)
     assert made.transport.get_extra_info("peername")[0] == GOOD
