@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from bester.clock import wall_time
 from bester.config import Config
 from bester.config.values import is_server_name
 from bester.errors import BadConfiguration
@@ -180,7 +181,7 @@ class Identities:
         names = [name for name in dict.fromkeys(found) if is_server_name(name)]
         if not names:
             raise _Uncertified("its certificate has no DNS name (subjectAltName) without a wildcard")
-        now = datetime.datetime.now(datetime.UTC)
+        now = datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             raise _Uncertified("its certificate has expired, or is not valid yet")
         authorities, servers = _rules()
