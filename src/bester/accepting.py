@@ -121,7 +121,8 @@ class Acceptor:
         self._listening = listening
         self._name = name
         self._welcome = welcome
-        self._tls = tls
+        self.tls = tls
+        """The context for connections from now on."""
         self._handshake_timeout_s = handshake_timeout_s
         self._starved = starved
         self._loop = asyncio.get_running_loop()
@@ -185,12 +186,12 @@ class Acceptor:
         if connected.family != socket.AF_UNIX:
             with contextlib.suppress(OSError):
                 connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        arrival = Arrival(connected, peername, self._tls is not None)
+        arrival = Arrival(connected, peername, self.tls is not None)
         protocol = self._welcome(arrival)
         if protocol is None:
             connected.close()
             return
-        task = self._loop.create_task(arrival.hand_over(protocol, self._tls, self._handshake_timeout_s))
+        task = self._loop.create_task(arrival.hand_over(protocol, self.tls, self._handshake_timeout_s))
         arrival.begin(task)
         self._arrivals[task] = arrival
         task.add_done_callback(self._handed_over)

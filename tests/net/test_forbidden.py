@@ -17,7 +17,7 @@ import pytest
 from bester.config import Config, parse
 from bester.errors import NotAllowed
 from bester.net import forbidden
-from bester.net.forbidden import numbers_of, refusal_of, socket_to
+from bester.net.forbidden import addresses_of, refusal_of, socket_to
 from bester.protocol.addresses import TcpAddress
 
 
@@ -109,17 +109,17 @@ async def test_loopback_however_it_is_spelled(host: str) -> None:
     target = TcpAddress(host, 2223)
     for policy in ("open", "verified"):
         with pytest.raises(NotAllowed):
-            await numbers_of(target, configuration(policy=policy), False)
-        assert await numbers_of(target, configuration(policy=policy), True)
-    assert await numbers_of(target, configuration(), False)
+            await addresses_of([target], configuration(policy=policy), False)
+        assert await addresses_of([target], configuration(policy=policy), True)
+    assert await addresses_of([target], configuration(), False)
 
 
 @pytest.mark.parametrize("host", LINK_LOCAL)
 async def test_link_local_addresses_under_every_policy(host: str) -> None:
     for policy in ("local", "open", "verified"):
         with pytest.raises(NotAllowed):
-            await numbers_of(TcpAddress(host, 80), configuration(policy=policy), False)
-    assert await numbers_of(TcpAddress(host, 80), configuration(), True)
+            await addresses_of([TcpAddress(host, 80)], configuration(policy=policy), False)
+    assert await addresses_of([TcpAddress(host, 80)], configuration(), True)
 
 
 @pytest.mark.parametrize("number", ["192.0.2.1", "10.0.0.1", "2001:db8::1", "fd00::1", "::ffff:192.0.2.1"])
@@ -136,6 +136,7 @@ async def test_a_name_leads_where_it_led_when_it_was_judged(monkeypatch: pytest.
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     target = TcpAddress("rebound.example", 2223)
-    assert await numbers_of(target, configuration(policy="open"), False) == ["192.0.2.1"]
+    found = await addresses_of([target], configuration(policy="open"), False)
+    assert [info[4][0] for info in found] == ["192.0.2.1"]
     with pytest.raises(NotAllowed):
-        await numbers_of(target, configuration(policy="open"), False)
+        await addresses_of([target], configuration(policy="open"), False)

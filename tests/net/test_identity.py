@@ -20,9 +20,10 @@ from tests.certificates import Papers, issued, self_signed
 from bester.config import Config, parse
 from bester.errors import BadConfiguration, ServerUnreachable, ServerUnverified
 from bester.net.dial_peer import Unreachable, connect_peer, plan, shown_by
-from bester.net.identity import Identities, letter, read_certificates
-from bester.net.tls import server_context
+from bester.net.identity import Identities, presented, read_certificates
+from bester.net.letters import letter
 from bester.protocol.addresses import parse_address
+from bester.tls import server_context
 
 
 def config_of(base: Path, own: Papers | None = None, **federation: Any) -> Config:
@@ -83,6 +84,8 @@ def test_an_authority(tmp_path: Path) -> None:
     assert identities.proof(good.der).names == ("a.example", "www.a.example")
     child = issued(tmp_path, authority.create_child_ca(), "c.example")
     assert identities.proof(letter_of(child)).names == ("c.example",)
+    leaf, *above = (one.public_bytes(Encoding.DER) for one in read_certificates(Path(child.certificate)))
+    assert identities.proof(leaf, above).names == ("c.example",)
     assert identities.proof(letter_of(issued(tmp_path, other, "b.example"))).names == ()
     assert identities.proof(letter_of(issued(tmp_path, authority, "old.example", expired=True))).names == ()
     assert identities.proof(letter_of(self_signed(tmp_path, "self.example"))).names == ()
@@ -107,6 +110,66 @@ def test_a_server_is_no_authority(tmp_path: Path) -> None:
     c, d = Papers(tmp_path, "c.example"), Papers(tmp_path, "d.example")
     assert identities.proof(letter_of(c)).names == ("c.example",)
     assert identities.proof(d.der, [c.der]).names == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "more", "good"),
+    [
+        (["DNS:b.example"], "", True),
+        (["DNS:B.Example"], "", True),
+        (["DNS:other.example", "DNS:b.example"], "", True),
+        (["DNS:b.example"], "extendedKeyUsage=serverAuth", True),
+        (["DNS:b.example"], "extendedKeyUsage=clientAuth", True),
+        (["DNS:b.example"], "extendedKeyUsage=codeSigning", False),
+        (["DNS:*.example"], "", False),
+        (["DNS:other.example"], "", False),
+        (["IP:192.0.2.1"], "", False),
+        ([], "", False),
+    ],
+)
+@pytest.mark.parametrize("sends", [True, False], ids=["connects", "is sent to"])
+async def test_one_rule_in_both_directions(
+    tmp_path: Path, names: list[str], more: str, good: bool, sends: bool
+) -> None:
+    """The name is among the DNS names, and neither a wildcard nor a common name is one."""
+    papers = Papers(tmp_path, "b.example")
+    made_by_openssl(tmp_path, papers, names, more)
+    known: dict[str, Any] = {"ca": "ca.pem"}
+    if sends:
+        config = config_of(tmp_path, **known)
+        for show in (letter_of(papers), papers.der):
+            assert ("b.example" in Identities(config).proof(show).names) is good
+        return
+    async with listening(papers) as other:
+        config = config_of(tmp_path, servers={"b.example": {"address": f"127.0.0.1:{other.port}"}}, **known)
+        told: list[bool] = []
+        connecting = connect_peer(
+            parse_address("b.example"), config, Identities(config), Recorder, look=lambda _, proven: told.append(proven)
+        )
+        if good:
+            made = await connecting
+            assert made.name == "b.example"
+            made.transport.close()
+            await made.protocol.lost
+        else:
+            with pytest.raises(ServerUnverified, match=r"b\.example does not prove its name: .*certificate"):
+                await connecting
+        assert told == [good]
+
+
+def made_by_openssl(folder: Path, papers: Papers, names: list[str], more: str, end: int = 9) -> None:
+    """Writes an authority's certificate for a key, with the common name ``b.example``, and the authority, ca.pem."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    openssl("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=mine", "-days", "9")
+    lines = [f"subjectAltName={','.join(names)}"] if names else []
+    (folder / "extensions").write_text("\n".join([*lines, more, "basicConstraints=CA:FALSE", ""]))
+    openssl("req", *curve, "-keyout", papers.key, "-out", "request", "-subj", "/CN=b.example")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(end))
+    openssl("x509", "-req", "-in", "request", *signing, "-extfile", "extensions", "-out", papers.certificate)
 
 
 def test_a_pin_is_stronger_than_an_authority(tmp_path: Path) -> None:
@@ -230,9 +293,8 @@ async def listening(papers: Papers | None, known: Identities | None = None) -> A
 
     class One(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            tls = transport.get_extra_info("ssl_object")
-            shown = tls.getpeercert(binary_form=True) if tls is not None else None
-            it.names.append(known.proof(shown).names if known is not None and shown is not None else ())
+            shown, others = presented(transport)
+            it.names.append(known.proof(shown, others).names if known is not None and shown is not None else ())
 
         def data_received(self, data: bytes) -> None:
             it.read.append(data)
@@ -290,6 +352,25 @@ async def test_nothing_is_sent_to_another(tmp_path: Path, how: str) -> None:
         assert other.read == []
 
 
+async def test_a_chain_that_is_sent(tmp_path: Path) -> None:
+    """The authorities between are sent along, and are looked at, on every Python; at both ends."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    a, b = (issued(tmp_path, authority.create_child_ca(), f"{name}.example") for name in "ab")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(a.certificate, a.key)  # as it is, and no letter
+    async with listening(b, Identities(config_of(tmp_path, b, ca="ca.pem"))) as other:
+        config = config_of(tmp_path, ca="ca.pem", servers={"b.example": {"address": f"127.0.0.1:{other.port}"}})
+        identities = Identities(config)
+        identities.dialling = context
+        made = await connect_peer(parse_address("b.example"), config, identities, Recorder)
+        await asyncio.wait_for(other.heard.wait(), 20)
+        assert (made.name, other.names) == ("b.example", [("a.example",)])
+        made.transport.close()
+        await made.protocol.lost
+
+
 async def test_tls_without_a_proof(tmp_path: Path) -> None:
     b = self_signed(tmp_path, "b.example")
     async with listening(b) as other:
@@ -333,9 +414,17 @@ async def test_what_is_not_reached(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 async def test_who_completes_the_handshake(tmp_path: Path, version: ssl.TLSVersion) -> None:
-    """With a letter, everybody; with a certificate as it is, one that is known; and whoever presents none."""
-    a, b, c = (self_signed(tmp_path, f"{name}.example") for name in "abc")
-    known = Identities(config_of(tmp_path, b, servers={"a.example": entry(a, "file")}))
+    """With a letter, everybody; with a certificate as it is, one that is known; and whoever presents none.
+
+    A file that is pinned is enough, whatever its certificate is made for, and even if it has expired.
+    """
+    a, b, c, old = (
+        self_signed(tmp_path, f"{name}.example", 0 if name == "old" else 9) for name in ("a", "b", "c", "old")
+    )
+    web = Papers(tmp_path, "web.example")
+    made_by_openssl(tmp_path, web, ["DNS:web.example"], "extendedKeyUsage=serverAuth")
+    pinned = {papers.name: entry(papers, "file") for papers in (a, old, web)}
+    known = Identities(config_of(tmp_path, b, servers=pinned))
     letters = tmp_path / "letter"
     letters.write_text(letter(read_certificates(Path(c.certificate))))
     async with listening(b, known) as other:
@@ -362,5 +451,6 @@ async def test_who_completes_the_handshake(tmp_path: Path, version: ssl.TLSVersi
 
         assert await names() == ()
         assert await names(str(letters), c.key) == ()
-        assert await names(a.certificate, a.key) == ("a.example",)
+        for papers in (a, old, web):
+            assert await names(papers.certificate, papers.key) == (papers.name,)
         assert await names(c.certificate, c.key) is None

@@ -137,7 +137,7 @@ async def test_nobody_connects_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*args: Any, **options: Any) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", never)
+    monkeypatch.setattr("bester.dialling.connected", never)
     with pytest.raises(ConnectError, match="no connection within"):
         await Client("bester://t:p@localhost", connect_timeout=0.01).open()
 

@@ -54,7 +54,7 @@ def presenting(folder: Path, papers: Papers | None) -> ssl.SSLContext:
     """Returns the TLS context of a server that dials with these papers, and checks nothing."""
     config = '{"network": {"tcp4": {"port": 0}}, "federation": {"servers": {"x": {"address": "x", "tls": true}}%s}}'
     own = f', "certificate": "{papers.certificate}", "key": "{papers.key}"' if papers is not None else ""
-    return Identities(parse(config % own, folder)).unchecked
+    return Identities(parse(config % own, folder)).dialling
 
 
 async def sent(here: Stage, there: Stage, address: str = "b.example") -> tuple[Any, Any]:

@@ -473,9 +473,9 @@ async def test_operators_list_retry_and_drop() -> None:
         control = await play.connect("control")
         rows = await result(control, "listQueue")
         assert [(row["server"], row["type"], row["dead"], row["tries"]) for row in rows] == [
-            ("unix:one", "chat", False, 0),
-            ("unix:one", "chat", False, 0),
-            ("unix:two", "chat", False, 0),
+            ("unix:one", "chat", False, 1),
+            ("unix:one", "chat", False, 1),
+            ("unix:two", "chat", False, 1),
         ]
         ids = [row["id"] for row in rows]
         assert [row["id"] for row in await result(control, "listQueue", server="unix:one", limit=1)] == ids[:1]

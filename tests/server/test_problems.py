@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.certificates import self_signed
-from tests.server.peers import result, stage, to, until
+from tests.certificates import Papers, self_signed
+from tests.server.logged import as_before
+from tests.server.peers import classic, result, stage, to, until
+from tests.server.reloading import reloading
 
 from bester.server import problems
+
+
+@pytest.fixture
+def log_as_before() -> Iterator[None]:
+    with as_before():
+        yield
 
 
 @contextmanager
@@ -91,3 +101,74 @@ async def test_a_look_that_fails_is_not_the_last(
             told.clear()
             play.hall.watch.look_soon()
             await until(lambda: told)
+
+
+@pytest.mark.usefixtures("log_as_before")
+async def test_a_server_that_is_another_one(tmp_path: Path) -> None:
+    """It is a problem at once, everywhere that problems are told, and what waits says why; and it ends when it ends."""
+    b, other = self_signed(tmp_path, "b.example"), self_signed(tmp_path, "other.example")
+    async with reloading(network={"unix": {"address": "clients"}, "tls": b.network["tls"]}) as there:
+        address = f"127.0.0.1:{there.port_of('tls')}"
+
+        def known(papers: Papers) -> Any:
+            pinned = {"address": address, "fingerprint": papers.fingerprints.key}
+            return {"servers": {"b.example": pinned}, "retryMin": 0.05, "retryMax": 0.1}
+
+        async with reloading(federation=known(b)) as here:
+            control, handler, wire = await here.connect("control"), await here.attach("chat"), await here.login()
+
+            async def sent(id: str) -> str:
+                wire.ask("chat", id)
+                handler.answer(await handler.get(), {"type": "sendServers", "data": ["b.example"]})
+                payload = await wire.report(id)
+                return str(payload["results"][0]["status"])
+
+            assert await sent("1") == "failed"  # there is no handler there
+            assert await result(control, "problems") == []
+            before = time.time()
+            await here.reload(federation=known(other))
+            (problem,) = await result(control, "problems")  # though nothing was sent
+            assert (problem["what"], problem["name"]) == ("identity", "b.example")
+            assert "does not prove its name: its certificate has another key" in problem["detail"]
+            assert before <= problem["since"] <= time.time()
+            await until(lambda: here.hall.watch.counts()["identity"] == 1)
+            assert await sent("2") == "queued"
+            (row,) = await result(control, "listQueue")
+            assert row["tries"] >= 1
+            assert row["lastError"].startswith("serverUnverified: b.example does not prove its name")
+            assert (await result(control, "why"))["problems"] == await result(control, "problems") != []
+            await here.reload(federation=known(b))
+            assert await result(control, "problems") == []
+            await until(lambda: here.hall.exchange.counters.drops.by_what().get("outgoing"))  # it is sent, and refused
+            (row,) = await result(control, "listQueue")
+            assert row["lastError"].startswith("noHandler: ")
+
+
+async def test_a_classic_handler_that_is_not_there() -> None:
+    async with stage(classic("work", timeout=0.2)) as play:
+        wire = await play.login()
+
+        async def problem() -> str:
+            return "; ".join(one["detail"] for one in await problems.find(play.hall))
+
+        assert await problem() == ""  # it may be starting, as this server is
+        play.later(problems.LOOK_S + 1)
+        assert (await problem()).endswith("work: there is no such socket")
+        first = await play.listen("work")
+        assert await problem() == ""
+        await first.close()  # the file stays
+        assert await problem() == ""
+        wire.ask("work", "1")
+        assert await wire.bad("1") == "handlerUnavailable"
+        assert (await problem()).endswith("work: Connection refused")
+        await play.hall.supervisor.stop_type("work")
+        assert await problem() == ""
+        await play.hall.supervisor.start_type("work")
+        assert (await problem()).endswith("work: Connection refused")
+        attached = await play.attach("work")
+        assert await problem() == ""
+        await attached.leave()
+        await until(lambda: not play.hall.exchange.types["work"].attached)
+        (play.folder / "work").unlink()
+        await play.listen("work")
+        assert await problem() == ""

@@ -5,21 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.server.logged import as_before
-from tests.server.peers import PATIENCE_S, Stage, Wire, hello, refused, result, stage, until
+from tests.server.peers import PATIENCE_S, Wire, hello, refused, result, stage, until
+from tests.server.reloading import Reloading, reloading
 
-from bester.config import load
 from bester.logsink import STDERR
 from bester.server import logs
-from bester.server.daemon import Server
-from bester.testing import RunningServer
 
 DONE = {"header": {"status": "0", "command": {"type": "done"}}}
 
@@ -31,38 +26,10 @@ def log_as_before() -> Iterator[None]:
         yield
 
 
-class Reloading(Stage):
-    """A server with a configuration file."""
-
-    def write(self, **more: Any) -> None:
-        write(self.folder, **more)
-
-    async def reload(self, **more: Any) -> Any:
-        """Changes the file, and lets the operator reload it."""
-        self.write(**more)
-        return await result(await self.connect("control"), "reload")
-
-
-def write(folder: Path, **more: Any) -> None:
-    tree = {
-        "server": {"name": "test.example"},
-        "network": {"unix": {"address": "clients"}, "tcp4": {"address": "127.0.0.1", "port": 0}},
-        "accounts": {"registration": "firstUse"},
-        "log": {"level": "warning"},
-    }
-    (folder / "server.conf").write_text(json.dumps(tree | more), encoding="utf-8")
-
-
 @pytest.fixture
 async def play() -> AsyncIterator[Reloading]:
-    with tempfile.TemporaryDirectory(prefix="bester-") as name:
-        folder = Path(name)
-        write(folder)
-        daemon = Server(await asyncio.to_thread(load, folder / "server.conf"))
-        await daemon.start()
-        async with AsyncExitStack() as closing:
-            yield Reloading(RunningServer(daemon, folder), closing)
-        await daemon.stop()
+    async with reloading() as made:
+        yield made
 
 
 def types(**entries: Any) -> Any:

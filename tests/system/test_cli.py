@@ -17,6 +17,7 @@ from tests.certificates import self_signed
 from tests.system.conftest import BIN, environment
 
 from bester.config import load
+from bester.net.fingerprints import fingerprints, spelled
 
 if TYPE_CHECKING:
     from tests.system.conftest import Commands, Process
@@ -100,9 +101,8 @@ def test_init_certificate(commands: Commands) -> None:
     key = certificate.public_key()
     assert isinstance(key, ec.EllipticCurvePublicKey)
     assert key.curve.name == "secp256r1"
-    from cryptography.hazmat.primitives import hashes
 
-    assert json.loads(result.stdout)["fingerprint"] == "sha256:" + certificate.fingerprint(hashes.SHA256()).hex()
+    assert json.loads(result.stdout)["fingerprint"] == spelled(fingerprints(certificate).key)
 
 
 def test_init_never_writes_over_files(commands: Commands) -> None:

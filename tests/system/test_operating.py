@@ -65,6 +65,7 @@ BY_BESTER: list[tuple[str, list[str]]] = [
     ("startHandler", ["handler", "start", "work"]),
     ("drainHandler", ["handler", "drain", "work"]),
     ("listServers", ["peer", "list"]),
+    ("disconnectServer", ["peer", "disconnect", "b.example"]),
     ("listQueue", ["queue", "list"]),
     ("showQueue", ["queue", "show", "1"]),
     ("retryQueue", ["queue", "retry", "--all"]),

@@ -196,6 +196,38 @@ def test_what_peer_add_refuses(commands: Commands) -> None:
         assert (commands.folder / "server.conf").read_bytes() == before
 
 
+def test_a_certificate_for_another_name(commands: Commands) -> None:
+    b = made(commands, "b.example")
+    _, port = started(commands, b)
+    config = commands.configure()
+    before = config.read_bytes()
+    add = ("peer", "add", "c.example", f"127.0.0.1:{port}")
+    for how in (["--yes"], ["--yes", "--json"], ["--fingerprint", key_of(commands, b)], []):
+        result = commands.bester(*add, *how)
+        assert result.returncode == 1, result
+        assert "shows a certificate for b.example, and not for c.example" in result.stderr
+        assert "--other-name" in result.stderr
+        assert config.read_bytes() == before
+    result = commands.bester(*add, "--yes", "--other-name")
+    assert result.returncode == 0, result.stderr
+    assert key_of(commands, b) in config.read_text()
+
+
+def test_both_sides_see_the_same_fingerprint(commands: Commands) -> None:
+    """What init says is what the other operator is asked about, and what is pinned."""
+    said = commands.bester("init", "b", "--name", "b.example").stdout
+    path = commands.folder / "b" / "bester.toml"
+    path.write_text(path.read_text().replace("port = 2220", "port = 0").replace("port = 2223", "port = 0"))
+    _, port = started(commands, path)
+    commands.configure()
+    shown = commands.bester("peer", "add", "b.example", f"127.0.0.1:{port}", "--yes").stdout
+    assert "by its key's fingerprint:" in said
+    key = key_of(commands, path)
+    assert f"  {key}\n" in said
+    assert f"  key          {key}\n" in shown
+    assert "Pinned is the key" in shown
+
+
 def test_the_configuration_keeps_the_rest(commands: Commands) -> None:
     """In JSON the order and the other keys, in TOML every character."""
     tree: dict[str, Any] = {

@@ -27,17 +27,17 @@ def test_where_a_message_went(commands: Commands) -> None:
     plan = commands.bester(*send, "--dry-run", "chat", '"x"')
     assert plan.returncode == 0, plan.stderr
     assert "plan" in plan.stdout
-    assert "a.example: clients t" in plan.stdout
+    assert "a.example: mailbox t" in plan.stdout
     assert "planned" in plan.stdout
     route = json.loads(commands.bester(*send, "--route", "--json", "chat", '"x"').stdout)["route"]
     assert [(step["step"], step["name"], step["status"]) for step in route] == [
         ("handler", "chat", "good"),
-        ("clients", "t", "delivered"),
+        ("mailbox", "t", "stored"),
     ]
     assert commands.bester(*send, "poker", '"x"').returncode == 1
     rows = [json.loads(line) for line in commands.bester("trace", "--json").stdout.splitlines()]
     assert [row["outcome"] for row in rows] == ["noHandler", "good", "good"]
-    assert "clients t" in commands.bester("trace", rows[1]["trace"]).stdout
+    assert "mailbox t" in commands.bester("trace", rows[1]["trace"]).stdout
     assert "noHandler" in commands.bester("trace", "--outcome", "bad", "--since", "10m").stdout
     listed = [line.split()[0] for line in commands.bester("trace").stdout.splitlines() if "chat" in line]
     assert [commands.bester("trace", one, "--json").stdout.count("\n") for one in listed] == [1, 1]

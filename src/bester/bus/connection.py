@@ -11,10 +11,11 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bester.bus.checks import NEEDED, check_release, check_secrets, is_denied, what_to_check
-from bester.bus.entering import BusOptions, CannotEnter, arguments, enter, shown
+from bester.bus.entering import BusOptions, CannotEnter, arguments, context_of, enter, shown
 from bester.errors import BadConfiguration, Overloaded
 from bester.installation import how_to_add
 from bester.timeouts import within
@@ -116,7 +117,7 @@ class Bus:
         except ImportError as error:
             raise BadConfiguration(f"cluster needs a package that is missing: {how_to_add('cluster')}") from error
         check_secrets(self.options)
-        client = WireClient()
+        client = WireClient(partial(context_of, self.options))
         try:
             await enter(client, self._arguments(), self._refused)
         except CannotEnter as error:
@@ -248,7 +249,7 @@ class Bus:
             log.warning("NATS does not let this node in, which is tried again in %g s: %s", pause_s, self._error)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, REFUSED_S)
-            client = WireClient()
+            client = WireClient(partial(context_of, self.options))
             try:
                 await enter(client, self._arguments(), self._refused)
             except CannotEnter as error:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bester.errors import BadConfiguration
+from bester.tls import verifying_context
 
 if TYPE_CHECKING:
     from bester.bus.wire import WireClient
+
+log = logging.getLogger("bester.bus")
 
 CONNECT_S = 10.0
 """How long a new client tries."""
@@ -52,13 +56,22 @@ def arguments(options: BusOptions) -> dict[str, Any]:
     }
     if options.ca is not None or options.certificate is not None:
         try:
-            context = ssl.create_default_context(cafile=str(options.ca) if options.ca is not None else None)
-            if options.certificate is not None:
-                context.load_cert_chain(options.certificate, options.key)
+            found["tls"] = verifying_context(options.ca, options.certificate, options.key)
         except (OSError, ssl.SSLError) as error:
             raise BadConfiguration(f"cluster: the certificates cannot be used: {error}") from error
-        found["tls"] = context
     return found
+
+
+def context_of(options: BusOptions) -> ssl.SSLContext | None:
+    """Returns the context for a new connection of a client that is there; None where none is configured or can be made.
+
+    The files may have changed since the client was made, or be in the middle of a change.
+    """
+    try:
+        return arguments(options).get("tls")
+    except BadConfiguration as error:
+        log.warning("%s; those from before are used", error.message)
+        return None
 
 
 async def enter(client: WireClient, arguments: dict[str, Any], refused: asyncio.Event) -> None:

@@ -3,17 +3,23 @@
 A subscription of nats-py has a queue of its own, and a task where it has a callback; a server with ten thousand
 accounts online has as many subscriptions. A :class:`Listening` is only looked up and called. All that is used of
 nats-py beyond its public interface is in this file: ``_subs`` and what becomes of them after a reconnection and at the
-end, ``_process_msg``, ``_connect_command``, ``_pending`` with its flusher, and the task that connects again.
+end, ``_process_msg``, ``_connect_command``, ``_pending`` with its flusher, the task that connects again, and
+the transport.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.transport import TcpTransport
 from nats.errors import Error
+
+from bester import dialling
+from bester.timeouts import within
 
 Heard = Callable[[str, str, bytes, bytes], None]
 """Called with subject, subject for replies (or ``""``), header block (or ``b""``) and data."""
@@ -45,15 +51,37 @@ class _Kept(dict[int, Any]):
         pass
 
 
+class _Dialled(TcpTransport):
+    """Tries the addresses of a server as all our dialling does, with the certificates that are in the files then."""
+
+    def __init__(self, context: Callable[[], ssl.SSLContext | None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._context = context
+
+    async def connect(self, uri: Any, buffer_size: int, connect_timeout: float) -> None:
+        async with within(connect_timeout):
+            connected = await dialling.connected(await dialling.addresses([(uri.hostname, uri.port)]))
+            reader, writer = await asyncio.open_connection(sock=connected, limit=buffer_size)
+        self._bare_io_reader = self._io_reader = reader
+        self._bare_io_writer = self._io_writer = writer
+
+    async def connect_tls(
+        self, uri: Any, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: float
+    ) -> None:
+        await super().connect_tls(uri, self._context() or ssl_context, buffer_size, int(connect_timeout))
+
+
 class WireClient(Client):
     """A NATS client whose subscriptions are plain callbacks, called by its reader."""
 
     _subs: dict[int, Any]
     _pending: list[bytes]
 
-    def __init__(self) -> None:
+    def __init__(self, context: Callable[[], ssl.SSLContext | None] = lambda: None) -> None:
+        """Makes one that is not connected; ``context`` is asked at each connection whose TLS is configured."""
         super().__init__()
         self._subs = _Kept()
+        self._transport = _Dialled(context)
 
     @property
     def gave_up(self) -> bool:

@@ -120,7 +120,7 @@ def _show(path: Path, json: bool) -> None:
 
 
 def make_certificate(name: str, key: Any = None, days: int = VALID_DAYS) -> tuple[bytes, bytes, str]:
-    """Returns a self-signed certificate and its key, both as PEM, and the certificate's fingerprint.
+    """Returns a self-signed certificate and its key, both as PEM, and the key's fingerprint.
 
     Args:
         name: the server's name, or its address.
@@ -131,6 +131,8 @@ def make_certificate(name: str, key: Any = None, days: int = VALID_DAYS) -> tupl
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    from bester.net.fingerprints import fingerprints, spelled
 
     key = key or ec.generate_private_key(ec.SECP256R1())
     own_hash = isinstance(key, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey))
@@ -167,8 +169,7 @@ def make_certificate(name: str, key: Any = None, days: int = VALID_DAYS) -> tupl
         .sign(key, None if own_hash else hashes.SHA256())
     )
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    fingerprint = "sha256:" + made.fingerprint(hashes.SHA256()).hex()
-    return made.public_bytes(serialization.Encoding.PEM), pem, fingerprint
+    return made.public_bytes(serialization.Encoding.PEM), pem, spelled(fingerprints(made).key)
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -67,7 +67,7 @@ def init(
     if json:
         say_json({"config": str(path), "name": chosen, "fingerprint": fingerprint, "next": commands})
         return
-    say(f"{path} is ready: a server of the name {chosen}, whose certificate has the fingerprint\n  {fingerprint}")
+    say(f"{path} is ready: a server of the name {chosen}; others know it by its key's fingerprint:\n  {fingerprint}")
     say("Next: start the server, make an account, and send a message:")
     for command in commands:
         say("  " + shlex.join(command))
@@ -143,8 +143,8 @@ name = "NAME"
 unix = { address = "besterSocket" }
 # Without TLS, so for this machine alone: bester://127.0.0.1:PLAIN_PORT
 tcp4 = { address = "127.0.0.1", port = PLAIN_PORT }
-# With TLS, for everybody: besters://NAME:TLS_PORT. The certificate is self-signed: clients are told its fingerprint
-# (--fingerprint), until you put one from an authority in its place.
+# With TLS, for everybody: besters://NAME:TLS_PORT. The certificate is self-signed: clients are told its key's
+# fingerprint (--fingerprint; bester certificate show), until you put one from an authority in its place.
 tls = { address = "0.0.0.0", port = TLS_PORT, certificate = "certificate.pem", key = "key.pem" }
 
 [handlers]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bester.cli.output import BAD, GOOD, NO_CONNECTION, USAGE, fail, say, say_json, warn
-from bester.cli.settings import ConfigOption, JsonOption, find_config, load_config
+from bester.cli.settings import ConfigOption, JsonOption, find_config, load_config, run_control
 from bester.protocol.values import decode_text
 from bester.timeouts import within
 
@@ -30,6 +30,9 @@ peer = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+MAX_NAMES = 5
+"""How many names of a certificate are told."""
+
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The other server's name.", show_default=False)]
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", min=0.001, max=300.0, metavar="SECONDS", help="How long to wait for it.")
@@ -45,6 +48,9 @@ def add(
     ] = None,
     config: ConfigOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Pin the key that it shows without asking.")] = False,
+    other_name: Annotated[
+        bool, typer.Option("--other-name", help="Even if its certificate is for other names than NAME.")
+    ] = False,
     fingerprint: Annotated[
         str | None,
         typer.Option("--fingerprint", metavar="SHA256", help="Of its key or certificate; nothing is asked then."),
@@ -73,7 +79,7 @@ def add(
         old = entry_of(path, known) or {}
         if not isinstance(parsed, UnixAddress):
             shown = _shown(parsed, known, timeout)
-            _accept(known, shown, old.get("fingerprint"), yes, fingerprint, json)
+            _accept(known, shown, old.get("fingerprint"), yes, fingerprint, other_name, json)
             entry["fingerprint"] = spelled(shown.fingerprints.key)
         elif fingerprint is not None:
             fail("a Unix socket has no certificate", USAGE)
@@ -168,6 +174,19 @@ def remove(name: NameArgument, config: ConfigOption = None, json: JsonOption = F
         say_json({"name": known, "reloaded": reloaded})
 
 
+@peer.command()
+def disconnect(name: NameArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """End the running server's links to and from a server. What comes after that opens new ones.
+
+    To keep a server out, change its pin or its policy: a reload ends the links that it does not allow any more.
+    """
+    result = run_control(load_config(config), "disconnectServer", server=name)
+    if json:
+        say_json(result)
+    else:
+        say(f"{result['links']} link(s) ended")
+
+
 @peer.command("test")
 def try_peer(
     name: NameArgument, config: ConfigOption = None, timeout: TimeoutOption = 10.0, json: JsonOption = False
@@ -257,15 +276,15 @@ async def _steps(config: Config, identities: Identities, name: str, timeout_s: f
 
 async def _answers(targets: list[Any], timeout_s: float) -> bool:
     """Returns whether one of the targets takes TCP connections."""
-    for target in targets:
-        try:
-            async with within(timeout_s):
-                _, writer = await asyncio.open_connection(target.host, target.port)
-        except OSError:  # a time that is over is one, too
-            continue
-        writer.transport.abort()
-        return True
-    return False
+    from bester import dialling
+
+    try:
+        async with within(timeout_s):
+            infos = await dialling.addresses([(target.host, target.port) for target in targets])
+            (await dialling.connected(infos)).close()
+    except OSError:  # a time that is over is one, too
+        return False
+    return True
 
 
 class _Hello(asyncio.Protocol):
@@ -379,7 +398,9 @@ def _shown(address: Any, name: str, timeout_s: float) -> Shown:
         fail(error.message, NO_CONNECTION)
 
 
-def _accept(name: str, shown: Shown, pinned: object, yes: bool, fingerprint: str | None, quiet: bool) -> None:
+def _accept(
+    name: str, shown: Shown, pinned: object, yes: bool, fingerprint: str | None, other_name: bool, quiet: bool
+) -> None:
     """Ends the command unless the operator, or the fingerprint given, says that this is the server."""
     from bester.client.url import normal_fingerprint
     from bester.net.fingerprints import spelled
@@ -395,8 +416,15 @@ def _accept(name: str, shown: Shown, pinned: object, yes: bool, fingerprint: str
         say(f"{name} shows the certificate {shown.subject}, which expires on {shown.expires:%Y-%m-%d}:")
         say(f"  key          {spelled(shown.fingerprints.key)}")
         say(f"  certificate  {spelled(shown.fingerprints.certificate)}")
+        say("Pinned is the key. Its operator sees the same fingerprint: bester certificate show")
         if isinstance(pinned, str) and normal_fingerprint(pinned) not in shown.fingerprints:
             warn(f"warning: until now another key is pinned for {name}: {pinned}")
+    if name not in shown.names and not other_name:
+        whose = f"for {', '.join(shown.names[:MAX_NAMES])}" if shown.names else "for no name"
+        found = f"the server there shows a certificate {whose}, and not for {name}"
+        if yes or fingerprint is not None or not sys.stdin.isatty():
+            fail(f"{found}; if it is {name} all the same, say --other-name; nothing was changed", BAD)
+        warn(f"warning: {found}: is this another server?")
     if fingerprint is not None or yes:
         return
     if not sys.stdin.isatty():

@@ -8,13 +8,18 @@ from bester.cli.trace import SinceOption, begin, moment, say_how_far
 
 
 def why(since: SinceOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show what failed lately, by cause, and what to do about it. Lately is the last hour, or --since."""
+    """Show what failed lately, by cause, and what to do about it. Lately is the last hour, or --since.
+
+    What is wrong just now comes first, as in bester status --check.
+    """
     found = run_control(load_config(config), "why", since=begin(since) if since is not None else None)
     with quiet_pipe():
         if json:
-            for cause in found["causes"]:
+            for cause in [*found["causes"], *found["problems"]]:
                 say_json(cause)
             return
+        for problem in found["problems"]:
+            say(f"now: {problem['what']}: {problem['name']}: {problem['detail']}")
         if not found["causes"]:
             say(f"nothing has failed since {moment(found['since'])}")
         for cause in found["causes"]:

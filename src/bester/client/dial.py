@@ -9,11 +9,13 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from bester import dialling
 from bester.client.url import Target
 from bester.net.channel import Channel
 from bester.net.keepalive import keep_alive
 from bester.protocol.reports import ConnectError
 from bester.timeouts import within
+from bester.tls import verifying_context
 
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
 """What OpenSSL says of an answer that is no TLS."""
@@ -84,13 +86,14 @@ async def _open(target: Target, make_channel: Callable[[], Channel], tls: ssl.SS
         _, channel = await loop.create_unix_connection(make_channel, target.path)
         return channel
     context = tls or (client_context(target) if target.tls else None)
-    transport, channel = await loop.create_connection(
-        make_channel, target.host, target.port, ssl=context, server_hostname=target.host if context else None
-    )
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        keep_alive(connection)
-    return channel
+
+    async def attempt(connected: socket.socket) -> Channel:
+        keep_alive(connected)
+        name = target.host if context else None
+        _, channel = await loop.create_connection(make_channel, sock=connected, ssl=context, server_hostname=name)
+        return channel
+
+    return await dialling.dial(await dialling.addresses([(target.host, target.port)]), attempt)
 
 
 def client_context(target: Target) -> ssl.SSLContext:
@@ -101,7 +104,7 @@ def client_context(target: Target) -> ssl.SSLContext:
     """
     if target.fingerprint is None:
         try:
-            context = ssl.create_default_context(cafile=target.cafile)
+            context = verifying_context(target.cafile)
         except OSError as error:
             why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
             raise ConnectError(f"the authorities in {target.cafile} cannot be read: {why or error}") from error
@@ -111,5 +114,5 @@ def client_context(target: Target) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context

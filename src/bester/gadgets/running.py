@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from bester import Handler
 from bester.logsink import set_up_plain_log
+
+log = logging.getLogger("bester.gadgets")
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -46,18 +49,24 @@ async def serve(handlers: Sequence[Handler], *others: Coroutine[Any, Any, None])
     beside = [loop.create_task(one) for one in others]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     try:
         await asyncio.wait([waiting, *serving, *beside], return_when=asyncio.FIRST_COMPLETED)
         await _ended(beside)
         await asyncio.gather(*(handler.stop() for handler in handlers))
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
         await _ended(beside)
         await _ended([waiting, *serving])
     for task in (*serving, *beside):
         if not task.cancelled():
             task.result()
+
+
+def hung_up() -> None:
+    """SIGHUP ends no gadget: files are read again when they are needed, without being told."""
+    log.info("SIGHUP: certificates and passwords are read again when their files change; other settings at the start")
 
 
 async def _ended(tasks: list[asyncio.Task[Any]]) -> None:

@@ -11,15 +11,16 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar, cast
 
+from bester import dialling
 from bester.config import Config
 from bester.config.peers import Federation, Peer, Policy
 from bester.errors import BadAddress, BesterError, ServerUnreachable, ServerUnverified
 from bester.net.fingerprints import Shown, shown
-from bester.net.forbidden import numbers_of, socket_to
-from bester.net.identity import Identities
+from bester.net.forbidden import addresses_of, socket_to
+from bester.net.identity import Identities, ProofBy, presented
 from bester.net.resolve import resolve
 from bester.net.tls import peer_context
 from bester.protocol.addresses import Address, ServerName, TcpAddress, UnixAddress, parse_address
@@ -43,8 +44,29 @@ class PeerConnection(NamedTuple, Generic[P]):
 
     transport: asyncio.Transport
     protocol: P
-    name: str | None
-    """The name that the other server has proven; None where it has proven nothing."""
+    plan: Plan
+    """By which it was made."""
+    certificate: bytes | None
+    """What the other server shows, in DER; None without TLS."""
+    others: list[bytes]
+    """The certificates that it sent with it."""
+
+    @property
+    def name(self) -> str | None:
+        """The name that the other server has proven; None where it has proven nothing."""
+        return self.plan.name if self.plan.proof else None
+
+    def judge(self, federation: Federation, identities: Identities) -> BesterError | None:
+        """Returns why it would not be made as it is by these, if there is a reason."""
+        now = plan(self.plan.address, federation)
+        try:
+            now.check()
+        except ServerUnverified as error:
+            return error
+        if replace(now, policy=self.plan.policy) != self.plan:
+            return ServerUnreachable("the server is reached in another way now")
+        doubt = identities.doubt(now.name or "", now.proof, self.certificate, self.others)
+        return _unproven(now.name, doubt) if doubt else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +77,11 @@ class Plan:
     """As it was given."""
     name: str | None
     """The server's name, as far as it is known; what it must prove if ``proof`` says so."""
-    proof: str
-    """``pin``, ``authority``, or nothing."""
+    proof: ProofBy
     tls: bool
     policy: Policy
+    target: Address
+    """Where the configuration leads: its address, or the name that is to be looked up."""
     unix: bool
     """Whether the configuration, or the address, leads to a Unix socket."""
     named: bool
@@ -94,7 +117,7 @@ def plan(address: Address, federation: Federation) -> Plan:
     unix = isinstance(final, UnixAddress)
     asked = next((peer.tls for _, peer in entries if peer.tls is not None), None)
     pinned = next((name for name, peer in entries if _is_pinned(peer)), None)
-    proof = ""
+    proof: ProofBy = ""
     if not unix and asked is not False:
         if pinned is not None:
             proof = "pin"
@@ -103,7 +126,9 @@ def plan(address: Address, federation: Federation) -> Plan:
     policy = next((peer.policy for _, peer in entries if peer.policy is not None), federation.policy)
     name = pinned or (names[-1] if names else None)
     named = bool(entries) or any(_parsed(peer) == address for peer in federation.servers.values())
-    return Plan(address, name, proof, bool(proof) or (asked is True and not unix), policy, unix, named)
+    return Plan(
+        address, name, proof, bool(proof) or (asked is True and not unix), policy, final or address, unix, named
+    )
 
 
 def _chain(name: str, federation: Federation) -> Iterator[str]:
@@ -150,7 +175,7 @@ async def connect_peer(
             what it must, and not before. Called once at most.
         timeout_s: for the name, the connection and the handshake together; by default
             ``federation.connectTimeout``.
-        look: not called where an authority's certificate was expected, and did not come: OpenSSL keeps that to itself.
+        look: is told of the certificate, where there is one.
 
     Raises:
         ServerUnreachable: no connection, with the reason; an :class:`Unreachable`, but for what is wrong with the
@@ -181,22 +206,34 @@ async def _first(
     look: Look | None,
 ) -> PeerConnection[P]:
     """Connects to the first target that does."""
-    failure: BesterError = Unreachable("its name leads nowhere", "address")
-    for target in targets:
-        try:
-            return await _connect(target, planned, config, identities, make_protocol, look)
-        except BesterError as error:
-            failure = error
-        except ssl.SSLCertVerificationError as error:
-            failure = ServerUnverified(f"{planned.name} does not prove its name: {error.verify_message}")
-            failure.__cause__ = error
-        except ssl.SSLError as error:
-            failure = Unreachable(f"the connection failed: TLS: {error.reason or error}", "tls")
-            failure.__cause__ = error
-        except OSError as error:
-            failure = Unreachable(f"the connection failed: {_reason(error)}", "connection")
-            failure.__cause__ = error
-    raise failure
+    loop = asyncio.get_running_loop()
+    try:
+        if isinstance(targets[0], UnixAddress):
+            with socket_to(config.base / targets[0].path, config, planned.named) as path:
+                transport, protocol = await loop.create_unix_connection(make_protocol, path)
+            return PeerConnection(transport, protocol, planned, None, [])
+        where = [one for one in targets if isinstance(one, TcpAddress)]
+        infos = await addresses_of(where, config, planned.named)
+
+        async def attempt(connected: socket.socket) -> PeerConnection[P]:
+            if not planned.tls:
+                transport, protocol = await loop.create_connection(make_protocol, sock=connected)
+                return PeerConnection(transport, protocol, planned, None, [])
+            door = _Door(planned, identities, make_protocol, look)
+            name = planned.name or where[0].host
+            transport, _ = await loop.create_connection(
+                lambda: door, sock=connected, ssl=identities.dialling, server_hostname=name
+            )
+            if door.failure is not None:
+                raise door.failure
+            assert door.protocol is not None
+            return PeerConnection(transport, door.protocol, planned, *door.presented)
+
+        return await dialling.dial(infos, attempt, (OSError, ServerUnverified))
+    except ssl.SSLError as error:
+        raise Unreachable(f"the connection failed: TLS: {error.reason or error}", "tls") from error
+    except OSError as error:
+        raise Unreachable(f"the connection failed: {_reason(error)}", "connection") from error
 
 
 def _reason(error: OSError) -> str:
@@ -206,51 +243,8 @@ def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else "none of its addresses answers"
 
 
-async def _connect(
-    target: TcpAddress | UnixAddress,
-    planned: Plan,
-    config: Config,
-    identities: Identities,
-    make_protocol: Callable[[], P],
-    look: Look | None,
-) -> PeerConnection[P]:
-    loop = asyncio.get_running_loop()
-    if isinstance(target, UnixAddress):
-        with socket_to(config.base / target.path, config, planned.named) as path:
-            transport, protocol = await loop.create_unix_connection(make_protocol, path)
-        return PeerConnection(transport, protocol, None)
-    failures: list[OSError] = []
-    for number in await numbers_of(target, config, planned.named):
-        try:
-            return await _connect_to(number, target, planned, identities, make_protocol, look)
-        except ssl.SSLError:
-            raise
-        except OSError as error:
-            failures.append(error)
-    raise failures[0] if len(failures) == 1 else OSError("none of its addresses answers")
-
-
-async def _connect_to(
-    number: str,
-    target: TcpAddress,
-    planned: Plan,
-    identities: Identities,
-    make_protocol: Callable[[], P],
-    look: Look | None,
-) -> PeerConnection[P]:
-    loop = asyncio.get_running_loop()
-    if not planned.tls:
-        transport, protocol = await loop.create_connection(make_protocol, number, target.port)
-        return PeerConnection(transport, protocol, None)
-    context = identities.checked if planned.proof == "authority" else identities.unchecked
-    assert context is not None
-    door = _Door(planned, identities, make_protocol, look)
-    name = planned.name or target.host
-    transport, _ = await loop.create_connection(lambda: door, number, target.port, ssl=context, server_hostname=name)
-    if door.failure is not None:
-        raise door.failure
-    assert door.protocol is not None
-    return PeerConnection(transport, door.protocol, planned.name if planned.proof else None)
+def _unproven(name: str | None, doubt: str) -> ServerUnverified:
+    return ServerUnverified(f"{name} does not prove its name: {doubt}")
 
 
 class _Door(asyncio.Protocol, Generic[P]):
@@ -265,20 +259,16 @@ class _Door(asyncio.Protocol, Generic[P]):
         self.look = look
         self.protocol: P | None = None
         self.failure: BesterError | None = None
+        self.presented: tuple[bytes | None, list[bytes]] = (None, [])
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         planned = self.planned
-        found = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        good = bool(planned.proof)
-        if planned.proof == "pin":
-            assert planned.name is not None
-            good = found is not None and self.identities.is_pinned(planned.name, found)
-        if self.look is not None and found is not None:
-            self.look(found, good)
-        if planned.proof and not good:
-            self.failure = ServerUnverified(
-                f"{planned.name} does not prove its name: its certificate has another key than the pinned one"
-            )
+        self.presented = certificate, others = presented(transport)
+        doubt = self.identities.doubt(planned.name or "", planned.proof, certificate, others)
+        if self.look is not None and certificate is not None:
+            self.look(certificate, bool(planned.proof) and not doubt)
+        if doubt:
+            self.failure = _unproven(planned.name, doubt)
             cast(asyncio.Transport, transport).abort()
             return
         self.protocol = self.make_protocol()
@@ -294,36 +284,33 @@ async def shown_by(address: Address, name: str, timeout_s: float) -> Shown:
     """
     from cryptography import x509
 
-    failure = Unreachable("a Unix socket has no certificate", "tls")
     step = "address"
+    loop = asyncio.get_running_loop()
+
+    async def attempt(connected: socket.socket) -> bytes:
+        transport, _ = await loop.create_connection(
+            asyncio.Protocol, sock=connected, ssl=peer_context(), server_hostname=name
+        )
+        try:
+            found: bytes = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            return found
+        finally:
+            transport.abort()
+
     try:
         async with within(timeout_s):
-            for target in await resolve(address, {}):
-                step = "connection"
-                if isinstance(target, UnixAddress):
-                    continue
-                try:
-                    der = await _certificate_at(target, name)
-                except ssl.SSLError as error:
-                    failure = Unreachable(f"{target} answers, but not with TLS: {error.reason or error}", "tls")
-                except OSError as error:
-                    failure = Unreachable(f"{target}: {_reason(error)}", "connection")
-                else:
-                    return shown(x509.load_der_x509_certificate(der))
+            targets = await resolve(address, {})
+            where = [(one.host, one.port) for one in targets if isinstance(one, TcpAddress)]
+            if not where:
+                raise Unreachable("a Unix socket has no certificate", "tls")
+            step = "connection"
+            der = await dialling.dial(await dialling.addresses(where), attempt)
+            return shown(x509.load_der_x509_certificate(der))
     except TimeoutError as error:
         raise Unreachable(f"no answer within {timeout_s:g} s", step) from error
+    except ssl.SSLError as error:
+        raise Unreachable(f"{address} answers, but not with TLS: {error.reason or error}", "tls") from error
+    except OSError as error:
+        raise Unreachable(f"{address}: {_reason(error)}", "connection") from error
     except ValueError as error:
         raise Unreachable("its certificate cannot be read", "tls") from error
-    raise failure
-
-
-async def _certificate_at(target: TcpAddress, name: str) -> bytes:
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_connection(
-        asyncio.Protocol, target.host, target.port, ssl=peer_context(), server_hostname=name
-    )
-    try:
-        found: bytes = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return found
-    finally:
-        transport.abort()

@@ -24,12 +24,21 @@ class Shown(NamedTuple):
     subject: str
     expires: datetime.datetime
     """In UTC."""
+    names: tuple[str, ...]
+    """Its DNS names, in lower case."""
 
 
 def shown(certificate: x509.Certificate) -> Shown:
     """Returns what there is to tell of a certificate."""
+    from cryptography import x509
+
     subject = certificate.subject.rfc4514_string()
-    return Shown(fingerprints(certificate), subject, certificate.not_valid_after_utc)
+    try:
+        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = tuple(name.lower() for name in alternatives.get_values_for_type(x509.DNSName))
+    except (x509.ExtensionNotFound, ValueError):
+        names = ()
+    return Shown(fingerprints(certificate), subject, certificate.not_valid_after_utc, names)
 
 
 def spelled(digits: str) -> str:

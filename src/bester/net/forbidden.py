@@ -11,16 +11,15 @@ a name has led to. A link that is changed meanwhile, or a name that leads elsewh
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 
 from bester.config import Config
 from bester.config.checks import socket_paths
+from bester.dialling import AddressInfo, addresses
 from bester.errors import NotAllowed
 from bester.protocol.addresses import TcpAddress
 
@@ -87,25 +86,20 @@ def _is_named(real: str, config: Config) -> bool:
     )
 
 
-async def numbers_of(target: TcpAddress, config: Config, named: bool) -> list[str]:
-    """Returns the numeric addresses of a host to which something may be sent, in the system's order.
+async def addresses_of(targets: Sequence[TcpAddress], config: Config, named: bool) -> list[AddressInfo]:
+    """Returns the addresses of hosts to which something may be sent, in the order in which they are tried.
 
     Raises:
-        NotAllowed: it has others alone.
-        OSError: it has none.
+        NotAllowed: they have others alone.
+        OSError: they have none.
     """
-    try:
-        found = [str(ip_address(target.host))]
-    except ValueError:
-        loop = asyncio.get_running_loop()
-        entries = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        found = list(dict.fromkeys(_number(entry[4]) for entry in entries))
+    found = await addresses([(target.host, target.port) for target in targets])
     if named:
         return found
-    refusals = {number: refusal_of(number, config) for number in found}
-    allowed = [number for number, refusal in refusals.items() if refusal is None]
+    refusals = [refusal_of(_number(info[4]), config) for info in found]
+    allowed = [info for info, refusal in zip(found, refusals, strict=True) if refusal is None]
     if not allowed:
-        refusal = next(iter(refusals.values()))
+        refusal = refusals[0]
         assert refusal is not None
         raise refusal
     return allowed

@@ -10,8 +10,10 @@ self-signed, some are known by a fingerprint alone, and clients with TLS must no
 presents a *letter* in place of its certificate: a certificate for the same key, made when the server starts and issued
 by an authority of which everybody knows the private key (:func:`_anybody`), with the server's certificates inside, in
 an extension. It gets through the handshake wherever that authority is known, and that it does proves nothing but the
-possession of the key, which is all that is asked of TLS. What the key proves is then looked up here, and only here:
-nothing is ever concluded from the fact that OpenSSL found a chain.
+possession of the key, which is all that is asked of TLS.
+
+What the key proves is then looked up here, and only here, by the same rule for servers that dial and servers that are
+dialled: nothing is ever concluded from what OpenSSL thinks of a chain or a name.
 
 A program that knows no letters presents its certificate as it is; it gets through where that certificate is pinned as a
 file, or comes from an authority of ``federation.ca``.
@@ -21,30 +23,31 @@ from __future__ import annotations
 
 import datetime
 import functools
-import hashlib
 import ssl
+import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from bester.clock import wall_time
 from bester.config import Config
 from bester.config.values import is_server_name
 from bester.errors import BadConfiguration
 from bester.net.fingerprints import Shown, fingerprints, shown
+from bester.net.letters import MAX_ENCLOSED, authority_of_anybody, enclosed, letter, pem_of, trusted_pem_of
 from bester.net.tls import ask_for_certificates, peer_context
 
 if TYPE_CHECKING:
     from cryptography import x509
-    from cryptography.hazmat.primitives.asymmetric import ec
 
-ENCLOSED = "2.25.141279349518062186107473917362540273281"
-"""The extension of a letter, under an arc for which nobody need be asked: PKCS #7 in DER, certificates alone."""
-MAX_ENCLOSED = 16
-"""How many certificates of a letter are looked at."""
-
-_BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-_END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
+ProofBy = Literal["", "pin", "authority"]
+"""What a server that is dialled must prove its name with; empty: nothing."""
+MAX_NAMED = 5
+"""How many names of a certificate are told."""
+_DER = 2
+"""OpenSSL's number for this form, X509_FILETYPE_ASN1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,10 @@ class Proof(NamedTuple):
     names: tuple[str, ...] = ()
     shown: Shown | None = None
     """The certificate that proved them."""
+
+
+class _Uncertified(Exception):
+    """No authority has certified any name; the text says why."""
 
 
 class Identities:
@@ -100,12 +107,9 @@ class Identities:
             self.own.append(own)
             self.expiries.append(Expiry(f"this server's own certificate {path.name}", own.expires))
         dials = bool(self) or any(peer.tls for peer in federation.servers.values())
-        letter = self.files if dials else None
         try:
-            self.unchecked = self._context(letter)
-            """For dialling where a pin is compared after the handshake, or nothing is proven."""
-            self.checked = self._context(letter, self._authorities) if self._authorities else None
-            """For dialling where the authorities prove the name; None where there are none."""
+            self.dialling = _context(self.files if dials else None)
+            """The context with which other servers are dialled. It checks nothing: :meth:`doubt` does."""
         except (OSError, ValueError) as error:
             raise BadConfiguration(f"the server's own certificate cannot be used: {error}") from error
 
@@ -113,76 +117,97 @@ class Identities:
         """Tells whether any name can be proven at all."""
         return bool(self.pins or self._authorities)
 
-    def proof(self, der: bytes, enclosed: list[bytes] | None = None) -> Proof:
+    def proof(self, der: bytes, others: Sequence[bytes] = ()) -> Proof:
         """Returns the names that a certificate proves, whose key the other end has shown to possess.
 
         Args:
             der: the certificate that it presented, as a letter or as it is.
-            enclosed: the other certificates that it sent, where they are known.
+            others: the other certificates that it sent.
         """
-        from cryptography import x509
-
         try:
-            presented = x509.load_der_x509_certificate(der)
-            known = fingerprints(presented)
-            inside = [*_enclosed(presented), *map(x509.load_der_x509_certificate, enclosed or ())]
-            same = [one for one in inside if fingerprints(one).key == known.key]
+            presented, known = _read(der), _read_all(others)
+            digits = fingerprints(presented)
+            known = [*enclosed(presented), *known]
+            same = [one for one in known if fingerprints(one).key == digits.key]
+            certificate = same[0] if same else presented
+            pinned_by = {digits.key, *(fingerprints(one).certificate for one in (presented, *same))}
+            names = [name for name, pins in self.pins.items() if not pins.isdisjoint(pinned_by)]
+            if not names and self._authorities:
+                names = [name for name in self._certified(certificate, known) if name not in self.pins]
         except Exception:
             # What others send may be wrong in more ways than the parser names, and wrong is all that it is.
             return Proof()
-        certificate = same[0] if same else presented
-        digits = {known.key, *(fingerprints(one).certificate for one in (presented, *same))}
-        names = [name for name, pins in self.pins.items() if not pins.isdisjoint(digits)]
-        if not names and self._authorities:
-            names = [name for name in self._certified(certificate, inside) if name not in self.pins]
-        if not names:
-            return Proof()
-        return Proof(tuple(names), shown(certificate))
+        return Proof(tuple(names), shown(certificate)) if names else Proof()
 
-    def is_pinned(self, name: str, der: bytes) -> bool:
-        """Tells whether the certificate that a dialled server showed is the pinned one of that name, or has its key."""
-        from cryptography import x509
+    def doubt(self, name: str, by: ProofBy, der: bytes | None, others: Sequence[bytes] = ()) -> str:
+        """Returns why the certificate that a dialled server shows does not prove its name; empty where it does.
 
+        Args:
+            name: the name that it must prove.
+            by: what with; nothing is doubted where it must prove nothing.
+            der: the certificate.
+            others: the other certificates that it sent.
+        """
+        if not by:
+            return ""
+        if der is None:
+            return "it shows no certificate"
         try:
-            both = fingerprints(x509.load_der_x509_certificate(der))
+            certificate, known = _read(der), _read_all(others)
+            if by == "pin":
+                pinned = not self.pins.get(name, frozenset()).isdisjoint(fingerprints(certificate))
+                return "" if pinned else "its certificate has another key than the pinned one"
+            names = self._certified(certificate, known)
+        except _Uncertified as error:
+            return str(error)
         except Exception:
-            return False  # as in proof()
-        return not self.pins.get(name, frozenset()).isdisjoint(both)
+            return "its certificate cannot be read"  # as in proof()
+        return "" if name in names else f"its certificate is for {', '.join(names[:MAX_NAMED])}"
 
     def _certified(self, certificate: x509.Certificate, others: list[x509.Certificate]) -> list[str]:
-        """Returns the names for which the authorities have issued a certificate that is valid now."""
+        """Returns the names for which the authorities have issued a certificate that is valid now.
+
+        Raises:
+            _Uncertified: there are none; the text says why.
+        """
         from cryptography import x509
         from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
         try:
             extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-            found = (name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
-            names = [name for name in dict.fromkeys(found) if is_server_name(name)]
-            if not names:
-                return []
-            authorities, servers = _rules()
-            policy = PolicyBuilder().store(Store(self._authorities))
-            policy = policy.extension_policies(ca_policy=authorities, ee_policy=servers)
+        except x509.ExtensionNotFound:
+            raise _Uncertified("its certificate has no DNS name (subjectAltName)") from None
+        found = (name.lower() for name in extension.value.get_values_for_type(x509.DNSName))
+        names = [name for name in dict.fromkeys(found) if is_server_name(name)]
+        if not names:
+            raise _Uncertified("its certificate has no DNS name (subjectAltName) without a wildcard")
+        now = datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
+        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+            raise _Uncertified("its certificate has expired, or is not valid yet")
+        authorities, servers = _rules()
+        policy = PolicyBuilder().store(Store(self._authorities))
+        policy = policy.extension_policies(ca_policy=authorities, ee_policy=servers)
+        try:
             policy.build_server_verifier(x509.DNSName(names[0])).verify(certificate, others)
-        except (VerificationError, x509.ExtensionNotFound, ValueError, x509.UnsupportedGeneralNameType):
-            return []
+        except VerificationError as error:
+            raise _Uncertified("no authority of federation.ca has issued its certificate") from error
         return names
 
     def serve(self, context: ssl.SSLContext) -> None:
         """Lets a listener's context ask its clients for certificates, where any name can be proven."""
         if self:
-            pem = _authority_of_anybody() + "".join(map(_pem, (*self._known, *self._authorities)))
-            ask_for_certificates(context, pem)
+            known = authority_of_anybody() + "".join(map(pem_of, self._authorities))
+            ask_for_certificates(context, known + "".join(map(trusted_pem_of, self._known)))
 
-    @staticmethod
-    def _context(files: tuple[Path, Path] | None, authorities: list[x509.Certificate] | None = None) -> ssl.SSLContext:
-        trusted = "".join(map(_pem, authorities)) if authorities else None
-        if files is None:
-            return peer_context(trusted=trusted)
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl takes certificates from files alone
-            file.write(letter(read_certificates(files[0])))
-            file.flush()
-            return peer_context(file.name, str(files[1]), trusted)
+
+def _context(files: tuple[Path, Path] | None) -> ssl.SSLContext:
+    """Returns the context for dialling, with a letter for these files."""
+    if files is None:
+        return peer_context()
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl takes certificates from files alone
+        file.write(letter(read_certificates(files[0])))
+        file.flush()
+        return peer_context(file.name, str(files[1]))
 
 
 def own_files(config: Config) -> tuple[Path, Path] | None:
@@ -214,88 +239,6 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
         raise BadConfiguration(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
         raise BadConfiguration(f"{path}: not a PEM file with certificates") from error
-
-
-def letter(chain: list[x509.Certificate]) -> str:
-    """Returns, as PEM, a certificate that listeners accept, for the first one's key, with all of them inside."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
-    builder = _builder("Bester server", chain[0].public_key())
-    content = x509.UnrecognizedExtension(
-        x509.ObjectIdentifier(ENCLOSED), pkcs7.serialize_certificates(chain, Encoding.DER)
-    )
-    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
-    return _pem(
-        builder.add_extension(content, critical=False)
-        .add_extension(usage, critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(_anybody(), hashes.SHA256())
-    )
-
-
-def _enclosed(certificate: x509.Certificate) -> list[x509.Certificate]:
-    """Returns the certificates that a letter encloses; none where it is no letter.
-
-    Raises:
-        ValueError: what it encloses cannot be read.
-    """
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import pkcs7
-
-    try:
-        content = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(ENCLOSED)).value
-    except x509.ExtensionNotFound:
-        return []
-    assert isinstance(content, x509.UnrecognizedExtension)
-    return pkcs7.load_der_pkcs7_certificates(content.value)[:MAX_ENCLOSED]
-
-
-@functools.cache
-def _anybody() -> ec.EllipticCurvePrivateKey:
-    """Returns the private key of the authority that everybody is: it is made from a text that all know."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    known = hashlib.sha256(b"bester: whoever has this key is anybody").digest()
-    return ec.derive_private_key(int.from_bytes(known), ec.SECP256R1())
-
-
-@functools.cache
-def _authority_of_anybody() -> str:
-    """Returns that authority's certificate as PEM; only its name and its key are the same everywhere."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    key = _anybody()
-    constraints = x509.BasicConstraints(ca=True, path_length=0)
-    return _pem(
-        _builder("anybody", key.public_key()).add_extension(constraints, critical=True).sign(key, hashes.SHA256())
-    )
-
-
-def _builder(subject: str, public: Any) -> x509.CertificateBuilder:
-    from cryptography import x509
-    from cryptography.x509.oid import NameOID
-
-    def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    return x509.CertificateBuilder(
-        issuer_name=name("anybody"),
-        subject_name=name(subject),
-        public_key=public,
-        serial_number=x509.random_serial_number(),
-        not_valid_before=_BEGIN,
-        not_valid_after=_END,
-    )
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return certificate.public_bytes(Encoding.PEM).decode()
 
 
 @functools.cache
@@ -333,14 +276,24 @@ def _rules() -> tuple[Any, Any]:
     return authorities, servers
 
 
-def presented(transport: Any) -> tuple[bytes | None, list[bytes]]:
-    """Returns the certificate that the other end of a TLS connection presented, and those that it sent with it.
+def _read(der: bytes) -> x509.Certificate:
+    from cryptography import x509
 
-    The latter only where Python tells them, from 3.13 on.
-    """
+    return x509.load_der_x509_certificate(der)
+
+
+def _read_all(ders: Sequence[bytes]) -> list[x509.Certificate]:
+    return [_read(der) for der in ders[:MAX_ENCLOSED]]
+
+
+def presented(transport: Any) -> tuple[bytes | None, list[bytes]]:
+    """Returns the certificate that the other end of a TLS connection presented, and those that it sent with it."""
     tls = transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert(binary_form=True) if tls is not None else None
     if certificate is None:
         return None, []
-    chain = getattr(tls, "get_unverified_chain", None)
-    return certificate, list(chain())[1:] if chain is not None else []
+    if sys.version_info >= (3, 13):
+        return certificate, list(tls.get_unverified_chain())[1:]
+    # Before 3.13 it is there, and has no public name.
+    chain = tls._sslobj.get_unverified_chain() or []
+    return certificate, [one.public_bytes(_DER) for one in chain[1:]]

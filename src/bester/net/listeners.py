@@ -71,6 +71,15 @@ class Listener(ABC):
             raise BadConfiguration(f"cannot listen on {self.url}: {error.strerror or error}") from error
         self._acceptor = acceptor
 
+    def renew(self, tls: ssl.SSLContext) -> None:
+        """Takes another context for new connections.
+
+        A context that has shown a certificate never forgets it where the next one has a key of another kind.
+        """
+        self.tls = tls
+        if self._acceptor is not None:
+            self._acceptor.tls = tls
+
     def close(self) -> None:
         """Stops accepting; the connections that there are stay open."""
         if self._acceptor is not None:

@@ -69,6 +69,10 @@ class HandlerOutput(Struct):
     node: str | None = None
 
 
+class OneServer(Struct):
+    server: str
+
+
 class Reload(Struct):
     nodes: bool = False
 

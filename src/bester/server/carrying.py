@@ -121,7 +121,7 @@ class Carrying(Turns):
         route = route_of(report) if report is not None and item.trail is not None else b""
         # COMPAT: a classic server may close without a report; then "sent" is all that can be known.
         if report is None or report.good:
-            self.pause_s = 0.0
+            self.went_well()
             for one in self._ended(item):
                 if one.position:
                     self.outbox.sent(one.position)
@@ -161,7 +161,7 @@ class Carrying(Turns):
         self.go_on()
 
     def settled(self, item: Item, status: str, error: BesterError | None, route: bytes) -> None:
-        self.pause_s = 0.0
+        self.went_well()
         for one in self._ended(item):
             self.settle(one, status, error, route)
         self.go_on()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ log = logging.getLogger("bester.handler")
 
 RETRY_S = 0.05
 """How often a handler is tried that has just been started, or whose queue of connections is full."""
+GRACE_S = 10.0
+"""How long after the server's start a handler's socket may come without being missed."""
 READ_SIZE = 64 * 1024
 EXTRA_SIZE = 64 * 1024
 """By how much a handler's frame may exceed ``maxMessage``, so that what was accepted can be carried on."""
@@ -57,6 +60,7 @@ class ClassicCall:
             connected.connect(path)
         except OSError as error:
             connected.close()
+            self.calls.missed(path, error)
             log.debug("type %s: cannot connect to %s: %s", ascii(handlers.name), path, error)
             behind = isinstance(error, BlockingIOError)  # its queue of connections is full
             if behind or self.calls.hall.supervisor.unreachable(handlers.name):
@@ -64,6 +68,8 @@ class ClassicCall:
             else:
                 self.calls.failed(self, HandlerUnavailable("the handler cannot be reached"))
             return
+        if self.calls.away:
+            self.calls.there(path)
         self._socket = connected
         self.calls.loop.add_reader(connected.fileno(), self._readable)
         self._writable()
@@ -129,6 +135,9 @@ class ClassicCalls:
         self.hall = hall
         self.loop = asyncio.get_running_loop()
         self.open: set[ClassicCall] = set()
+        self.away: dict[str, tuple[str, object]] = {}
+        """Sockets that could not be connected to: the reason, and which file it was."""
+        self._opened = hall.clock()
 
     def call(self, request: Request) -> None:
         """Asks the request's classic handler."""
@@ -166,7 +175,46 @@ class ClassicCalls:
         for call in list(self.open):
             self._close(call)
 
+    # -- who is not there ----------------------------------------------------------------------------------------
+
+    def missed(self, path: str | None, error: OSError) -> None:
+        """A socket cannot be connected to."""
+        if path is None or isinstance(error, BlockingIOError):
+            return
+        if path not in self.away:
+            self.hall.watch.look_soon()
+        self.away[path] = (os.strerror(error.errno) if error.errno else str(error), _file(path))
+
+    def there(self, path: str | None) -> None:
+        """A socket can be connected to."""
+        if path is not None and self.away.pop(path, None) is not None:
+            self.hall.watch.look_soon()
+
+    def why_away(self, path: str) -> str:
+        """Returns why the handler at a socket cannot be asked; empty where nothing is known against it.
+
+        Nobody is connected to for that: a classic handler takes each connection for a message.
+        """
+        found = _file(path)
+        if path in self.away:
+            why, before = self.away[path]
+            if found == before:
+                return f"nobody answers at {path}: {why}"
+            del self.away[path]  # somebody listens there anew
+        if found is None and self.hall.clock() - self._opened > GRACE_S:
+            return f"nobody answers at {path}: there is no such socket"
+        return ""
+
     def sweep(self, now: float) -> None:
         """Fails the calls whose time is over."""
         for call in [call for call in self.open if now >= call.deadline]:
             self.failed(call, HandlerTimeout())
+
+
+def _file(path: str) -> tuple[int, int] | None:
+    """Returns what tells a file from another one of the same name; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns

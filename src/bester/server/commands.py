@@ -30,6 +30,7 @@ from bester.server.arguments import (
     HandlerOutput,
     NewAccount,
     NoArgs,
+    OneServer,
     Page,
     PasswordChange,
     QueueEntry,
@@ -42,6 +43,7 @@ from bester.server.arguments import (
     Traced,
     read_command,
 )
+from bester.server.queue import server_key
 from bester.server.receipts import check_limit
 from bester.server.supervisor import KEPT_LINES
 from bester.server.whole import Whole
@@ -227,6 +229,10 @@ async def _list_servers(call: CommandCall, _: NoArgs) -> object:
     return await call.whole.servers()
 
 
+async def _disconnect_server(call: CommandCall, args: OneServer) -> object:
+    return {"links": await call.whole.disconnect_server(server_key(args.server))}
+
+
 async def _status(call: CommandCall, _: NoArgs) -> object:
     return await call.whole.status()
 
@@ -260,7 +266,8 @@ async def _trace(call: CommandCall, args: Traced) -> object:
 
 async def _why(call: CommandCall, args: Since) -> object:
     unrecorded = await call.whole.unrecorded()
-    return await call.hall.receipts.why(args.since) | {"unrecorded": unrecorded}
+    found = await call.hall.receipts.why(args.since)
+    return found | {"unrecorded": unrecorded, "problems": await call.whole.problems()}
 
 
 async def _reload(call: CommandCall, args: Reload) -> object:
@@ -295,6 +302,7 @@ COMMANDS: dict[str, Command] = {
     "handlerLog": Command(HandlerOutput, _handler_log, admin=True, help="what a type's process wrote"),
     "identity": Command(NoArgs, _identity, admin=True, help="the certificate by which others know this server"),
     "listServers": Command(NoArgs, _list_servers, admin=True, help="the other servers that are known"),
+    "disconnectServer": Command(OneServer, _disconnect_server, admin=True, help="end the links to and from a server"),
     "listQueue": Command(QueuePage, _list_queue, admin=True, help="what waits for other servers, and dead letters"),
     "showQueue": Command(QueueEntry, _show_queue, admin=True, help="one of those messages, with its data"),
     "retryQueue": Command(Retry, _retry_queue, admin=True, help="try waiting messages and dead letters now"),

@@ -215,6 +215,9 @@ class Connection(asyncio.Protocol):
     def limits_changed(self) -> None:
         """The configuration was reloaded."""
 
+    def judge(self) -> None:
+        """What proves a server's name has changed."""
+
     def farewell(self, error: BesterError) -> bytes:
         """The last frame of a connection that is closed for an error."""
         return frames.fatal(error)

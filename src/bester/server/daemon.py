@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,7 @@ from bester.server.settings import (
 from bester.server.supervisor import Supervisor
 from bester.server.timekeeping import Timekeeping
 from bester.server.tracing import Tracing
+from bester.tls import server_context
 
 log = logging.getLogger("bester.server")
 
@@ -65,8 +67,8 @@ class Web(Protocol):
             BadConfiguration: it cannot.
         """
 
-    def renew_certificate(self) -> None:
-        """The certificate's file may have changed."""
+    def note_certificate(self) -> None:
+        """Says when the certificate ends that is in the file now."""
 
     async def close(self) -> None:
         """Ends what is still open; the second time it does nothing."""
@@ -195,7 +197,8 @@ class Server:
                 continue
             listener = make_listener(configured, self._shared)
             self.listeners.append(listener)
-            self._ask_for_certificates(listener)
+            if listener.tls is not None and hall.forwarding.trust.identities is not None:
+                hall.forwarding.trust.identities.serve(listener.tls)
             listener.open(partial(welcome, hall), handshake_timeout_s=timeout_s, starved=hall.gate.starved)
             hall.listener_urls.append(listener.url)
             say(f"listening on {listener.url}")
@@ -256,6 +259,7 @@ class Server:
         handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
         switched = new.model_copy(update={**kept, "handlers": handlers})
         identities = await asyncio.to_thread(Identities, switched)
+        renewed = await asyncio.to_thread(self._contexts, switched, identities)
         self.config = self.hall.config = switched
         set_up_log(new.log.level, new.log.format, self._log_node())
         hall = self.hall
@@ -263,11 +267,11 @@ class Server:
         hall.exchange.now = hall.clock()
         hall.exchange.configure(rules, limits, attached)
         hall.forwarding.reconfigure()
-        hall.forwarding.trust.use(identities)
+        hall.forwarding.judge(identities)
         for connection in hall.connections:
             connection.limits_changed()
-        for configured in self.config.listeners():
-            self._renew_certificate(configured)
+        for listener, context in renewed:
+            listener.renew(context)
         hall.flush_soon()
         await hall.supervisor.apply(self.config.served_types())
         hall.watch.look_soon()
@@ -283,22 +287,30 @@ class Server:
         cluster = self.config.cluster
         return (cluster.node or "") if self._shared and cluster is not None else ""
 
-    def _renew_certificate(self, configured: ListenerConfig) -> None:
-        """Lets new connections see the certificate that is in the file now."""
-        if configured.kind == "web":
-            if self._web is not None:
-                self._web.renew_certificate()
-            return
-        for listener in self.listeners:
-            if listener.kind == configured.kind and listener.tls is not None:
-                listener.tls.load_cert_chain(str(configured.certificate), str(configured.key))
-                self._ask_for_certificates(listener)
+    def _contexts(self, config: Config, identities: Identities) -> list[tuple[Listener, ssl.SSLContext]]:
+        """Returns what new connections of the listeners with TLS are to see: the certificates in the files now.
 
-    def _ask_for_certificates(self, listener: Listener) -> None:
-        """Lets new connections be asked for certificates, where there are servers that can prove their names."""
-        identities = self.hall.forwarding.trust.identities
-        if listener.tls is not None and identities is not None:
-            identities.serve(listener.tls)
+        Raises:
+            BadConfiguration: one cannot be used.
+        """
+        found = []
+        for configured in config.listeners():
+            for listener in self.listeners:
+                if listener.kind != configured.kind or listener.tls is None:
+                    continue
+                try:
+                    context = server_context(str(configured.certificate), str(configured.key))
+                except (OSError, ssl.SSLError) as error:
+                    raise BadConfiguration(
+                        f"network.{configured.kind}: its certificate cannot be used: {error}"
+                    ) from error
+                if configured.kind == "web":
+                    assert self._web is not None
+                    self._web.note_certificate()
+                else:
+                    identities.serve(context)
+                found.append((listener, context))
+        return found
 
     def reload_soon(self) -> None:
         """Begins to :meth:`try_reload`."""

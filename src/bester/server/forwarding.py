@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bester.core.buckets import Buckets
 from bester.core.drops import Drop
 from bester.core.work import Forward
-from bester.errors import BadAddress, BesterError, Overloaded
+from bester.errors import BadAddress, BesterError, Overloaded, ServerUnreachable, SessionEnded
 from bester.net.peers import Remote
 from bester.protocol.addresses import Address, parse_address
 from bester.server.destinations import Destination
@@ -22,6 +22,7 @@ from bester.server.trust import Trust
 from bester.store.ports import account_of
 
 if TYPE_CHECKING:
+    from bester.net.identity import Identities
     from bester.server.hall import Hall
     from bester.server.servers import ServerSide
 
@@ -97,6 +98,33 @@ class Forwarding:
         for destination in self.destinations.values():
             destination.reconsider()
 
+    def judge(self, identities: Identities) -> None:
+        """Goes by new identities, and by the present configuration: links that would not be made as they are end."""
+        doubted = list(self.trust.doubted)
+        self.trust.use(identities)
+        for destination in list(self.destinations.values()):
+            if destination.link is not None:
+                destination.link.judge()
+        for key in doubted:
+            if key in self.destinations:
+                self.destinations[key].hurry()  # it may be put right
+        for connection in list(self.hall.connections):
+            connection.judge()
+
+    def disconnect(self, server: str) -> int:
+        """Ends the links to and from a server, by its name or address; returns how many there were."""
+        ended = 0
+        for key in self._keys_of(server):
+            destination = self.destinations.get(key)
+            if destination is not None and (link := destination.link) is not None:
+                link.give_back(ServerUnreachable("an operator has ended the link"))
+                ended += 1
+        for connection in list(self.incoming):
+            if connection.goes_by(server):
+                connection.fail(SessionEnded("the link was ended by an operator"))
+                ended += 1
+        return ended
+
     # -- who is let in -------------------------------------------------------------------------------------------
 
     def admits(self, remote: Remote) -> bool:
@@ -112,14 +140,17 @@ class Forwarding:
         nodes = self.hall.nodes
         if not name or (not self.destinations and nodes is None):
             return
-        name = name.lower()
-        known = self.hall.config.federation.servers.get(name)
-        for key in {name, _canonical(known.address) if known is not None else name}:
+        for key in self._keys_of(name.lower()):
             destination = self.destinations.get(key)
             if destination is not None:
                 destination.hurry()
             if nodes is not None:
                 nodes.relays.hurry(key)
+
+    def _keys_of(self, name: str) -> set[str]:
+        """A server's destinations: its name, and its address in the configuration."""
+        known = self.hall.config.federation.servers.get(name)
+        return {name, _canonical(known.address) if known is not None else name}
 
     # -- messages ------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from bester.core.drops import Drop
-from bester.errors import BadScope, BesterError, Malformed, ServerRefused, ServerUnreachable, TooLarge
+from bester.errors import BadScope, BesterError, Malformed, ServerRefused, ServerUnreachable, ServerUnverified, TooLarge
 from bester.protocol import link
 from bester.protocol.framing import PREFIX, Framer
 from bester.protocol.link import ReportError, ServerReport
@@ -24,6 +24,7 @@ from bester.server.points import reach
 from bester.timeouts import within
 
 if TYPE_CHECKING:
+    from bester.net.dial_peer import PeerConnection
     from bester.server.links import Way
 
 log = logging.getLogger("bester.servers")
@@ -103,8 +104,8 @@ class Link(asyncio.Protocol):
         self.greeted: asyncio.Future[ServerReport | None] = loop.create_future()
         """What answered the first message; None if the other server closed instead, or answered what is no report."""
         self.since = loop.time()
-        self.verified: str | None = None
-        """The name that the other server has proven."""
+        self.connection: PeerConnection[Link] | None = None
+        """As it was made; None until then."""
         self.in_flight: dict[str, Item] = {}
         """By message id, in the order in which they were sent."""
         self.routes = False
@@ -188,6 +189,11 @@ class Link(asyncio.Protocol):
                 self.greeted.set_exception(ServerUnreachable("the connection was lost before the answer came"))
                 self.greeted.exception()  # it may be that nobody waits for it
         self._give_back(ServerUnreachable("the link was lost before the report came"))
+
+    @property
+    def verified(self) -> str | None:
+        """The name that the other server has proven."""
+        return self.connection.name if self.connection is not None else None
 
     # -- the owner's side ----------------------------------------------------------------------------------------
 
@@ -289,6 +295,16 @@ class Link(asyncio.Protocol):
         self._give_back(ServerUnreachable(text))
 
     def give_back(self, error: BesterError) -> None:
+        self._give_back(error)
+
+    def judge(self) -> None:
+        """Ends where it would not be made now, as the configuration is, to who is there."""
+        error = self._way.judge(self.connection) if self.connection is not None else None
+        if error is None or self.closed:
+            return
+        log.info("the link to %s ends: %s", self._way.destination, error.message)
+        if isinstance(error, ServerUnverified):
+            self._way.doubt(error)
         self._give_back(error)
 
     def retire(self) -> None:

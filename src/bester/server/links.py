@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bester.config.peers import Federation
-from bester.errors import BesterError, Internal, ServerUnreachable
-from bester.net.dial_peer import connect_peer, plan
+from bester.errors import BesterError, Internal, ServerUnreachable, ServerUnverified
+from bester.net.dial_peer import PeerConnection, connect_peer, plan
 from bester.net.keepalive import keep_alive
 from bester.protocol.addresses import Address
 from bester.server.link import Link, Owner, quoted
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bester.server.hall import Hall
 
 log = logging.getLogger("bester.servers")
+
+P = TypeVar("P", bound=asyncio.Protocol)
 
 ANSWER_S = 5.0
 """How long the first message's answer may take."""
@@ -101,8 +103,8 @@ class Way:
     def idle_timeout_s(self) -> float:
         return self.hall.config.federation.idle_timeout
 
-    async def connect(self, protocol: asyncio.Protocol) -> str | None:
-        """Opens a connection, and returns the name that the other server has proven, if any.
+    async def connect(self, protocol: P) -> PeerConnection[P]:
+        """Opens a connection.
 
         Raises:
             ServerUnreachable: there is none within ``federation.connectTimeout``.
@@ -118,14 +120,27 @@ class Way:
                     self.address, self.hall.config, identities, lambda: protocol, look=self._look
                 )
         except BesterError as error:
+            if isinstance(error, ServerUnverified):
+                self.doubt(error)
             log.info("%s cannot be reached: %s", self.destination, error.inside, extra={"server": self.destination})
             raise
         except Exception as error:
             log.exception("connecting to %s failed", self.destination)
             raise Internal() from error
+        self.hall.forwarding.trust.believe(self.destination)
         if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
-        return connection.name
+        return connection
+
+    def doubt(self, error: BesterError) -> None:
+        """Whoever is there does not prove what must be proven."""
+        name = plan(self.address, self.hall.config.federation).name
+        self.hall.forwarding.trust.doubt(self.destination, name, error.message)
+
+    def judge(self, connection: PeerConnection[P]) -> BesterError | None:
+        """Returns why a connection would not be made now as it is, if there is a reason."""
+        identities = self.hall.forwarding.trust.identities
+        return connection.judge(self.hall.config.federation, identities) if identities is not None else None
 
     def _look(self, certificate: bytes, proven: bool) -> None:
         self.hall.forwarding.trust.saw(self.destination, certificate, proven)
@@ -142,7 +157,7 @@ async def open_link(way: Way, owner: Owner) -> Link | None:
     if kinds.is_classic(destination, loop.time()):
         return None
     link = Link(way, owner)
-    link.verified = await way.connect(link)
+    link.connection = await way.connect(link)
     try:
         answer = await link.greet(min(ANSWER_S, way.hall.config.federation.connect_timeout))
     except TimeoutError as silence:

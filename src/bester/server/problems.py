@@ -22,6 +22,7 @@ from bester.store.ports import account_of
 from bester.timeouts import within
 
 if TYPE_CHECKING:
+    from bester.config.handlers import HandlerConfig
     from bester.server.hall import Hall
     from bester.server.nodes.nodes import Nodes
     from bester.store.ports import QueueSize
@@ -36,6 +37,7 @@ KINDS = (
     "descriptors",
     "disk",
     "handler",
+    "identity",
     "loop",
     "mailbox",
     "node",
@@ -137,6 +139,7 @@ def own(hall: Hall) -> list[Problem]:
     here = _disk(hall) if hall.nodes is None else _bus(hall.nodes) + _releases(hall.nodes)
     return (
         _certificates(hall)
+        + _identities(hall)
         + _clock(hall)
         + here
         + _descriptors(hall)
@@ -173,6 +176,14 @@ def _clock(hall: Hall) -> list[Problem]:
     if jump is None:
         return []
     return [{"what": "clock", "name": jump.direction, "detail": str(jump), "since": hall.steady.shown(jump.at)}]
+
+
+def _identities(hall: Hall) -> list[Problem]:
+    """Servers of the configuration that are not who they should be."""
+    return [
+        {"what": "identity", "name": destination, "detail": doubt.why, "since": doubt.since}
+        for destination, doubt in hall.forwarding.trust.doubted.items()
+    ]
 
 
 def _disk(hall: Hall) -> list[Problem]:
@@ -239,13 +250,16 @@ def _loop(hall: Hall) -> list[Problem]:
 
 
 def _handlers(hall: Hall) -> list[Problem]:
-    """Processes of ours that do not run, though nobody stopped them."""
+    """Classic handlers that nobody stopped, and that are not there: processes of ours, and others' sockets."""
     found: list[Problem] = []
-    for name in sorted(hall.config.served_types()):
+    served = hall.config.served_types()
+    for name in sorted(served):
         if hall.supervisor.is_down(name):
             ended = (hall.supervisor.state(name) or {}).get("lastExit")
             detail = "its process cannot be started" if ended is None else f"its process ended with {ended}"
             found.append({"what": "handler", "name": name, "detail": f"{detail}; it is started again and again"})
+        elif why := _dead(hall, served[name]):
+            found.append({"what": "handler", "name": name, "detail": why})
     return found
 
 
@@ -265,6 +279,16 @@ def _unacknowledged(hall: Hall) -> list[Problem]:
         }
         for username, ids in sorted(found.items())[:MAX_PROBLEMS]
     ]
+
+
+def _dead(hall: Hall, handler: HandlerConfig) -> str:
+    """Returns why a classic handler that somebody else starts cannot be asked; empty where it can, for all we know."""
+    name, kind = handler.type, hall.exchange.types.get(handler.type)
+    if handler.socket is None or kind is None or kind.attached:
+        return ""
+    if hall.supervisor.state(name) is not None or hall.supervisor.is_stopped(name):
+        return ""
+    return hall.classic.why_away(str(handler.socket))
 
 
 def _queues(hall: Hall, sizes: list[QueueSize]) -> list[Problem]:

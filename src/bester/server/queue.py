@@ -30,7 +30,7 @@ async def listed(hall: Hall, server: str | None, dead: bool | None, after: int, 
     """
     if not 1 <= limit <= MAX_LISTED:
         raise BadArguments(f"limit must be from 1 to {MAX_LISTED}")
-    key = None if server is None else _key(server)
+    key = None if server is None else server_key(server)
     return [views.queued(hall, row) for row in await hall.messages.list_queue(key, dead, _id(after), limit)]
 
 
@@ -64,7 +64,7 @@ async def retry(hall: Hall, ids: list[int] | None, server: str | None, every: bo
     keys: set[str] = set()
     known: set[int] = set()
     if server is not None:
-        keys.add(_key(server))
+        keys.add(server_key(server))
     async for page in _pages(hall, ids, server, None):
         known.update(row.position for row in page if ids is not None)
         letters = [row for row in page if account_of(row.message.destination) is not None]
@@ -116,14 +116,19 @@ async def _pages(
         found = [await hall.messages.find_queued(_id(id)) for id in dict.fromkeys(ids)]
         yield [row for row in found if row is not None and (dead is None or row.dead is dead)]
         return
-    key = None if server is None else _key(server)
+    key = None if server is None else server_key(server)
     after = 0
     while page := await hall.messages.list_queue(key, dead, after, _PAGE):
         after = page[-1].position
         yield page
 
 
-def _key(server: str) -> str:
+def server_key(server: str) -> str:
+    """Returns a server's name or address, or an account with its @, as queues are named.
+
+    Raises:
+        BadArguments: it is none of these.
+    """
     account = account_of(server)
     try:
         if account is not None:

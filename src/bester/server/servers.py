@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bester.core.drops import Drop
@@ -28,6 +29,8 @@ class ServerSide(Conversation):
         super().__init__(hall)
         self.linked_since = 0.0
         """When it became a link, in seconds of the hall's clock."""
+        self._claimed = ""
+        """What the server calls itself."""
 
     def within_rate(self, id: str) -> bool:
         """Whether a server may say its first message now; if not, it is refused."""
@@ -45,6 +48,7 @@ class ServerSide(Conversation):
         self.hall.gate.leave(self)
         payload = message.payload
         id = payload.id if payload is not None else ""
+        self._claimed = message.header.server or ""
         if not forwarding.trust.lets_in(self.remote, message.header.server):
             self.refuse(ServerUnverified(), "")
             return
@@ -73,6 +77,29 @@ class ServerSide(Conversation):
         else:
             exchange.message(peer, payload, size, message.header.hops)
             self.stop_reading(Stop.CHECKING)
+
+    def judge(self) -> None:
+        """Looks again at what the other end proves: a link ends whose server is another one now, or is not let in.
+
+        What came on it before is handled as from who it was; where the server is let in, its reports are waited for.
+        """
+        trust = self.hall.forwarding.trust
+        self.remote = trust.identified(replace(self.remote, names=()), self.transport)
+        peer = self.endpoint
+        if not isinstance(peer, Peer) or self not in self.hall.forwarding.incoming:
+            return
+        if not trust.lets_in(self.remote, self._claimed):
+            self.fail(ServerUnverified())
+        elif trust.name_of(self.remote, self._claimed) != peer.name:
+            self.wait_in_line()
+            peer.closing = True
+            if not peer.busy:
+                self.end()
+
+    def goes_by(self, name: str) -> bool:
+        """Whether this is the link of a server of that name, proven or not."""
+        proven = self.endpoint.name if isinstance(self.endpoint, Peer) else None
+        return (proven or self._claimed).lower().removesuffix(".") == name
 
     # -- a link --------------------------------------------------------------------------------------------------
 

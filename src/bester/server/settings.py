@@ -12,12 +12,12 @@ from bester.core.handlers import OTHERS, Allow, TypeRules
 from bester.core.limits import Limits
 from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
-from bester.net.tls import server_context
 from bester.protocol.messages import COMMANDS
 from bester.protocol.names import username
 from bester.server.receipts import bounds_of
 from bester.store.ports import AccountStore, LeaseStore, MessageStore
 from bester.store.receipts import ReceiptStore, SqliteReceipts
+from bester.tls import server_context
 
 if TYPE_CHECKING:
     from bester.bus.connection import Bus

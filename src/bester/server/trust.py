@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bester.clock import wall_time
 from bester.net.fingerprints import Shown, shown
 from bester.net.identity import Expiry, Identities, presented
 from bester.net.peers import Remote
@@ -35,6 +36,15 @@ class Seen:
     """Whether it proved the server's name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a server is not taken for who it should be."""
+
+    why: str
+    since: float
+    """Seconds since 1970."""
+
+
 class Trust:
     """What the running server knows of other servers' identities."""
 
@@ -44,11 +54,27 @@ class Trust:
         """Those of the present configuration; None until the server has opened."""
         self.seen: dict[str, Seen] = {}
         """What servers showed last, by name or address: those that connected only if they proved a name."""
+        self.doubted: dict[str, Doubt] = {}
+        """The configuration's servers that did not prove their names when they were last connected to."""
 
     def use(self, identities: Identities) -> None:
-        """Goes by these from now on; connections that are open keep what they have proven."""
+        """Goes by these from now on; :meth:`Forwarding.judge` looks at the links that there are."""
         self.identities = identities
         self.seen.clear()
+        self.doubted.clear()
+
+    def doubt(self, destination: str, name: str | None, why: str) -> None:
+        """A server that is dialled does not prove its name; it is a problem where the configuration knows it."""
+        if name in self.hall.config.federation.servers:
+            before = self.doubted.get(destination)
+            self.doubted[destination] = Doubt(why, before.since if before is not None else wall_time())
+            if before is None:
+                self.hall.watch.look_soon()
+
+    def believe(self, destination: str) -> None:
+        """A server that is dialled proves what it must."""
+        if self.doubted.pop(destination, None) is not None:
+            self.hall.watch.look_soon()
 
     def identified(self, remote: Remote, transport: asyncio.BaseTransport) -> Remote:
         """Returns the other end of a new connection with the names that its certificate proves."""

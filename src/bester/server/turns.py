@@ -43,6 +43,8 @@ class Turns:
         self.stored = 0
         """How many are on disk, or on their way there; with dead letters, about."""
         self.last_error = ""
+        self.failures = 0
+        """How often the server was tried in vain since it last took a message."""
         self.next_try = 0.0
         """When it may be dialled again, in the loop's time."""
         self.good_until = math.inf if self.hall.nodes is None else 0.0
@@ -118,10 +120,16 @@ class Turns:
             self.turning = True
             self.turns += 1
             if pause:
+                self.failures += 1
                 self.pause()
         self.event.set()
         self.go_on()
         self.work()
+
+    def went_well(self) -> None:
+        """The other server has taken a message."""
+        self.pause_s = 0.0
+        self.failures = 0
 
     def pause(self) -> None:
         """Sets the time of the next try; each time twice as far away."""

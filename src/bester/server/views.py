@@ -204,8 +204,17 @@ def servers_now(hall: Hall, queues: list[QueueSize]) -> list[dict[str, Any]]:
 
 
 def queued(hall: Hall, row: Queued) -> dict[str, Any]:
-    """One message of the outbox, without its data."""
+    """One message of the outbox, without its data; what its server was tried in vain counts for it, too."""
     message = row.message
+    destination = hall.forwarding.destinations.get(message.destination) if not row.dead else None
+    tries, last_error = row.tries, row.last_error
+    next_try = hall.steady.shown(row.next_try) if row.next_try else 0.0
+    if destination is not None:
+        tries += destination.failures
+        last_error = last_error or (destination.last_error if tries else "")
+        retry_in_s = destination.retry_in_s()
+        if not next_try and retry_in_s is not None:
+            next_try = hall.steady.shown(hall.steady.now()) + retry_in_s
     return {
         "id": row.position,
         "server": message.destination,
@@ -213,10 +222,10 @@ def queued(hall: Hall, row: Queued) -> dict[str, Any]:
         "messageId": message.message_id,
         "bytes": len(message.data),
         "created": round(hall.steady.shown(row.created), 3),
-        "tries": row.tries,
-        "nextTry": round(hall.steady.shown(row.next_try), 3) if row.next_try else None,
+        "tries": tries,
+        "nextTry": round(next_try, 3) or None,
         "dead": row.dead,
-        "lastError": row.last_error or None,
+        "lastError": last_error or None,
     }
 
 

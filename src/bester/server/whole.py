@@ -171,6 +171,13 @@ class Whole:
         rows = joining.servers([(nodes.name, views.servers_now(self.hall, sizes)), *others])
         return [row | {"holder": holders.get(row["name"])} for row in rows]
 
+    async def disconnect_server(self, server: str) -> int:
+        """Ends the links to and from a server, and returns how many there were."""
+        if self.hall.nodes is None:
+            return self.hall.forwarding.disconnect(server)
+        told = await self._ask(self.hall.nodes, "disconnectServer", server=server)
+        return sum(count for _, count in told)
+
     async def problems(self) -> list[dict[str, Any]]:
         """What is wrong, or is about to be."""
         nodes = self.hall.nodes

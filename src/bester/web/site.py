@@ -25,8 +25,8 @@ from bester.errors import BesterError
 from bester.net.identity import Expiry, read_certificates
 from bester.net.listeners import Listener, Tcp4Listener
 from bester.net.peers import Remote, remote_of
-from bester.net.tls import server_context
 from bester.server.hall import Hall
+from bester.tls import server_context
 from bester.web.answers import refusal, refused
 from bester.web.console import Console
 from bester.web.files import Files
@@ -137,7 +137,7 @@ class Site:
         await self._runner.setup()
         server = self._runner.server
         assert server is not None
-        await asyncio.to_thread(self._note_expiry)
+        await asyncio.to_thread(self.note_certificate)
         timeout_s = self.hall.config.limits.authentication_timeout
 
         def welcome(arrival: Arrival) -> Front | None:
@@ -147,13 +147,8 @@ class Site:
         self.listener.open(welcome, handshake_timeout_s=timeout_s, starved=self.hall.gate.starved)
         self._ping_later()
 
-    def renew_certificate(self) -> None:
-        """Lets new connections see the certificate that is in the file now."""
-        if self.listener.tls is not None:
-            self.listener.tls.load_cert_chain(str(self.configured.certificate), str(self.configured.key))
-            self._note_expiry()
-
-    def _note_expiry(self) -> None:
+    def note_certificate(self) -> None:
+        """Says when the certificate ends that is in the file now."""
         path = self.configured.certificate
         if path is not None:
             ends = read_certificates(path)[0].not_valid_after_utc

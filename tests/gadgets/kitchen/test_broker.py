@@ -215,7 +215,7 @@ def test_the_command_wants_one_of_two_things() -> None:
 async def heard(broker: Mosquitto, version: Literal["3.1.1", "5"]) -> AsyncIterator[asyncio.Queue[Heard]]:
     """Yields what comes below ``s``."""
     got: asyncio.Queue[Heard] = asyncio.Queue()
-    source = Broker(BrokerSettings(port=broker.port, username="kitchen", version=version), "broth", 1000)
+    source = Broker(BrokerSettings(port=broker.port, username="kitchen", version=version), lambda: "broth", 1000)
     working = asyncio.ensure_future(source.run(["s/#"], lambda *what: got.put_nowait(what)))
     try:
         yield got

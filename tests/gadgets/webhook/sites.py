@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from bester import Handler
+from bester.gadgets.fresh import Fresh
 from bester.gadgets.webhook.calling import Caller
 from bester.gadgets.webhook.settings import WebhookSettings
 from bester.gadgets.webhook.signing import sign
@@ -93,7 +94,7 @@ def settings(hook: dict[str, Any] | None = None, listen: dict[str, Any] | None =
 async def calling(running: RunningServer, hook: dict[str, Any], tls: Any = None) -> AsyncIterator[Caller]:
     """Runs the outgoing half until the block ends."""
     found = settings(hook).hooks["shout"]
-    caller = Caller("shout", found, tls)
+    caller = Caller("shout", found, Fresh(lambda: tls))
     handler = Handler(running.handlers_path, concurrency=found.concurrency, dry_run=False)
     handler.on(*found.types)(caller.handle)
     try:

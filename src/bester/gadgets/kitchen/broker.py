@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
@@ -19,9 +19,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from bester import dialling
+from bester.gadgets.fresh import fresh_verifying
 from bester.gadgets.kitchen.retained import Retained
 from bester.gadgets.kitchen.settings import Broker as BrokerSettings
 from bester.gadgets.kitchen.source import Received, SourceAway
+from bester.timeouts import within
 
 log = logging.getLogger("bester.kitchen")
 
@@ -50,18 +53,18 @@ class Broker:
 
     Args:
         settings: how it is reached.
-        password: for it.
+        password: returns the one for it, at each connection.
         max_payload: bytes; with MQTT 5 the broker does not even send more.
 
     Raises:
         OSError, ssl.SSLError: the authorities' file cannot be used.
     """
 
-    def __init__(self, settings: BrokerSettings, password: str | None, max_payload: int) -> None:
+    def __init__(self, settings: BrokerSettings, password: Callable[[], str] | None, max_payload: int) -> None:
         self._settings = settings
         self._password = password
         self._max_payload = max_payload
-        self._tls = ssl.create_default_context(cafile=settings.ca) if settings.tls else None
+        self._tls = fresh_verifying(settings.ca) if settings.tls else None
         self._client: aiomqtt.Client | None = None
 
     @property
@@ -107,19 +110,22 @@ class Broker:
         if settings.version == "5":
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.MaximumPacketSize = self._max_payload + _PACKET_OVERHEAD
-        return aiomqtt.Client(
+        made = aiomqtt.Client(
             settings.host,
             settings.port,
             username=settings.username,
-            password=self._password,
+            password=self._password() if self._password is not None else None,
             identifier=settings.client_id,
             protocol=aiomqtt.ProtocolVersion.V5 if properties is not None else aiomqtt.ProtocolVersion.V311,
             properties=properties,
-            tls_context=self._tls,
+            tls_context=self._tls.get() if self._tls is not None else None,
             timeout=PUBLISH_TIMEOUT_S,
             keepalive=KEEPALIVE_S,
             queue_type=Hands,
         )
+        # paho's own would wait for the first address, and for nothing else.
+        made._client._create_socket_connection = lambda: _dialled(settings.host, settings.port)  # type: ignore[method-assign]
+        return made
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Sends with QoS 1.
@@ -134,6 +140,18 @@ class Broker:
             await client.publish(topic, payload, qos=1)
         except (aiomqtt.MqttError, OSError) as error:
             raise SourceAway("the broker did not confirm the command") from error
+
+
+def _dialled(host: str, port: int) -> socket.socket:
+    """Connects, in the thread in which paho does so; with the time limit that paho sets itself."""
+
+    async def dial() -> socket.socket:
+        async with within(PUBLISH_TIMEOUT_S):
+            return await dialling.connected(await dialling.addresses([(host, port)]))
+
+    connected = asyncio.run(dial())
+    connected.settimeout(PUBLISH_TIMEOUT_S)
+    return connected
 
 
 async def _subscribe(client: aiomqtt.Client, filters: list[str], options: SubscribeOptions | None) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from pathlib import Path
 
 from bester import Handler, Informer
+from bester.gadgets.fresh import Fresh
 from bester.gadgets.kitchen.service import Kitchen
 from bester.gadgets.kitchen.settings import KitchenSettings
 from bester.gadgets.kitchen.simulation import SETTINGS, Simulation
@@ -38,10 +40,10 @@ def read(path: Path) -> tuple[KitchenSettings, Source]:
     broker = settings.broker
     where = "broker.passwordFile"
     try:
-        password = broker.password.get_secret_value() if broker.password is not None else None
+        password = broker.password.get_secret_value if broker.password is not None else None
         if broker.password_file is not None:
-            with (path.parent / broker.password_file).open("rb") as file:
-                password = file.read(MAX_PASSWORD_BYTES).decode().strip()
+            file = path.parent / broker.password_file
+            password = Fresh(partial(_read_password, file), file).get
         where = "broker.ca"
         if broker.ca is not None:
             broker = broker.model_copy(update={"ca": path.parent / broker.ca})
@@ -49,6 +51,11 @@ def read(path: Path) -> tuple[KitchenSettings, Source]:
     except (OSError, ValueError, ssl.SSLError) as error:
         raise SettingsError(f"{where}: {getattr(error, 'strerror', None) or error}") from error
     return settings, source
+
+
+def _read_password(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(MAX_PASSWORD_BYTES).decode().strip()
 
 
 async def run(

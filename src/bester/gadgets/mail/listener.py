@@ -18,6 +18,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bester import ClientError
 from bester.accepting import Acceptor, bound
+from bester.gadgets.fresh import fresh_server
 from bester.gadgets.mail.delivering import Delivering, Outcome
 from bester.gadgets.mail.message import ReceivedFrom, printable
 from bester.gadgets.mail.parts import Unreadable
@@ -56,10 +57,9 @@ class Listener:
         settings = self._settings
         tls = None
         if settings.certificate is not None:
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            tls.minimum_version = ssl.TLSVersion.TLSv1_2
+            assert settings.key is not None
             try:
-                tls.load_cert_chain(settings.certificate, settings.key)
+                tls = fresh_server(settings.certificate, settings.key)
             except (OSError, ssl.SSLError) as error:
                 raise SettingsError(
                     f"listen.certificate: {settings.certificate} and its key: {reason(error)}"

@@ -18,6 +18,7 @@ from bester.gadgets.mail.settings import MailSettings
 from bester.gadgets.mail.smarthost import Route
 from bester.gadgets.mail.store import Store
 from bester.gadgets.mail.worker import Worker
+from bester.gadgets.running import hung_up
 from bester.gadgets.settings import read_settings
 from bester.logsink import set_up_plain_log
 
@@ -117,6 +118,7 @@ async def _run(settings: MailSettings, say: Callable[[str], None]) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     await gadget.start()
     try:
         if gadget.listener is not None and settings.listen is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,9 +14,12 @@ from typing import Self
 
 import aiosmtplib
 
+from bester import dialling
+from bester.gadgets.fresh import Fresh, fresh_verifying
 from bester.gadgets.mail.message import printable
 from bester.gadgets.mail.settings import Smarthost
 from bester.gadgets.settings import SettingsError, reason
+from bester.timeouts import within
 
 MAX_TEXT = 500
 QUIT_S = 5.0
@@ -41,7 +45,7 @@ class Unreachable(Exception):
 
 
 class Route:
-    """Where mail goes out, and with which credentials; the files are read once."""
+    """Where mail goes out, and with which credentials, as they stand in the files when they are needed."""
 
     def __init__(self, settings: Smarthost, hostname: str) -> None:
         """Checks what the settings name.
@@ -51,20 +55,50 @@ class Route:
         """
         self.settings = settings
         self.hostname = hostname
-        self.password = settings.password
+        self._password: Fresh[str] | None = None
         if settings.password_file is not None:
+            file = Path(settings.password_file)
             try:
-                with Path(settings.password_file).open("rb") as file:
-                    self.password = file.read(MAX_PASSWORD_BYTES).decode().strip("\r\n")
+                self._password = Fresh(lambda: _password_in(file), file)
             except (OSError, ValueError) as error:
                 raise SettingsError(f"smarthost.passwordFile: {settings.password_file}: {reason(error)}") from error
-        self.context: ssl.SSLContext | None = None
+        self._context: Fresh[ssl.SSLContext] | None = None
         if settings.tls != "none":
             try:
-                self.context = ssl.create_default_context(cafile=settings.ca)
+                self._context = fresh_verifying(settings.ca)
             except (OSError, ssl.SSLError) as error:
                 raise SettingsError(f"smarthost.ca: {settings.ca}: {reason(error)}") from error
-            self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    @property
+    def password(self) -> str | None:
+        """What it wants to be told."""
+        return self.settings.password if self._password is None else self._password.get()
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """The context for TLS; None where there is none."""
+        return None if self._context is None else self._context.get()
+
+    async def connected(self) -> socket.socket:
+        """Returns a new connection; it is the caller's.
+
+        Raises:
+            Unreachable: there is none, or not in time.
+        """
+        where = self.settings.address, self.settings.port
+        try:
+            async with within(self.settings.timeout):
+                return await dialling.connected(await dialling.addresses([where]))
+        except OSError as error:
+            why = str(error) or f"no answer within {self.settings.timeout:g} s"
+            raise Unreachable(
+                printable(f"Error connecting to {where[0]} on port {where[1]}: {why}", MAX_TEXT)
+            ) from error
+
+
+def _password_in(file: Path) -> str:
+    with file.open("rb") as opened:
+        return opened.read(MAX_PASSWORD_BYTES).decode().strip("\r\n")
 
 
 class Conversation:
@@ -76,9 +110,9 @@ class Conversation:
 
     def __init__(self, route: Route) -> None:
         settings = route.settings
+        self._route = route
         self._smtp = aiosmtplib.SMTP(
             hostname=settings.address,
-            port=settings.port,
             username=settings.username,
             password=route.password if settings.username is not None else None,
             local_hostname=route.hostname,
@@ -90,7 +124,7 @@ class Conversation:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._smtp.connect()
+            await self._smtp.connect(sock=await self._route.connected())
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise Unreachable(_told(error)) from error
         return self

@@ -22,6 +22,7 @@ from yarl import URL
 
 from bester import Command, HandlerError, Request
 from bester.clock import wall_time
+from bester.gadgets.fresh import Fresh
 from bester.gadgets.webhook import signing
 from bester.gadgets.webhook.answers import read_answer
 from bester.gadgets.webhook.settings import Hook
@@ -51,7 +52,7 @@ class Caller:
         tls: for ``https://``.
     """
 
-    def __init__(self, name: str, hook: Hook, tls: ssl.SSLContext) -> None:
+    def __init__(self, name: str, hook: Hook, tls: Fresh[ssl.SSLContext]) -> None:
         self._name = name
         self._hook = hook
         self._url = URL(hook.url)
@@ -97,7 +98,9 @@ class Caller:
         try:
             async with (
                 within(self._hook.timeout),
-                self._opened().post(self._url, data=body, headers=headers, allow_redirects=False) as response,
+                self._opened().post(
+                    self._url, data=body, headers=headers, allow_redirects=False, ssl=self._tls.get()
+                ) as response,
             ):
                 content = await self._read(response)
         except TimeoutError as error:
@@ -128,7 +131,7 @@ class Caller:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=self._hook.concurrency, ssl=self._tls)
+            connector = aiohttp.TCPConnector(limit=self._hook.concurrency)
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=aiohttp.ClientTimeout(total=None),

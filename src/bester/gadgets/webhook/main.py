@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bester import Handler, HandlerError, Request
+from bester.gadgets.fresh import fresh_server, fresh_verifying
 from bester.gadgets.running import serve
 from bester.gadgets.settings import SettingsError, read_settings
 from bester.gadgets.webhook.calling import Caller
@@ -37,7 +38,7 @@ async def run(path: Path, settings: WebhookSettings, handlers: str | None) -> No
     """
     callers, served = [], []
     for name, hook in settings.hooks.items():
-        caller = Caller(name, hook, _tls(f"hooks.{name}.ca", partial(_client_tls, path, hook.ca)))
+        caller = Caller(name, hook, _tls(f"hooks.{name}.ca", partial(fresh_verifying, _beside(path, hook.ca))))
         callers.append(caller)
         # Each hook has a connection of its own, so that a slow one takes no places from the others.
         handler = Handler(handlers, name=f"webhook {name}", concurrency=hook.concurrency, dry_run=False)
@@ -68,15 +69,12 @@ def _tls(where: str, make: Callable[[], T]) -> T:
         raise SettingsError(f"{where}: {error.strerror or error}") from error
 
 
-def _client_tls(path: Path, ca: Path | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=path.parent / ca if ca is not None else None)
+def _beside(path: Path, ca: Path | None) -> Path | None:
+    return path.parent / ca if ca is not None else None
 
 
 def _server_tls(path: Path, settings: WebhookSettings) -> ssl.SSLContext | None:
     listen = settings.listen
     if listen.certificate is None or listen.key is None:
         return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(path.parent / listen.certificate, path.parent / listen.key)
-    return context
+    return fresh_server(path.parent / listen.certificate, path.parent / listen.key)

@@ -75,6 +75,10 @@ async def _servers(hall: Hall, args: dict[str, Any]) -> list[dict[str, Any]]:
     return views.servers_now(hall, [])
 
 
+async def _disconnect_server(hall: Hall, args: dict[str, Any]) -> int:
+    return hall.forwarding.disconnect(args["server"])
+
+
 async def _problems(hall: Hall, args: dict[str, Any]) -> list[dict[str, Any]]:
     return problems.own(hall)
 
@@ -121,6 +125,7 @@ QUESTIONS: dict[str, Question] = {
     "drainHandler": _drain_handler,
     "handlerLog": _handler_log,
     "servers": _servers,
+    "disconnectServer": _disconnect_server,
     "problems": _problems,
     "status": _status,
     "glance": _glance,
