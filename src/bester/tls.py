@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def verifying_context(
@@ -38,5 +41,34 @@ def server_context(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslobject_class = HalfClosing
     context.load_cert_chain(certificate, key)
     return context
+
+
+class HalfClosing(ssl.SSLObject):
+    """A TLS connection whose peer can end what it sends, and still be sent something.
+
+    asyncio and uvloop close a connection when its peer has said ``close_notify``, as TLS 1.2 wanted it; TLS 1.3 closes
+    each direction by itself (RFC 8446, section 6.1).
+    """
+
+    on_end: Callable[[], None] | None = None
+    """Called once, soon after the peer's ``close_notify``, in place of the close."""
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:
+        """As :meth:`ssl.SSLObject.read`; but the peer's end is nothing yet, where ``on_end`` is there."""
+        got = super().read(len, buffer)
+        if got or self.on_end is None:
+            return got
+        asyncio.get_running_loop().call_soon(self._tell)
+        raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the peer has sent all")
+
+    def _tell(self) -> None:
+        told, self.on_end = self.on_end, _nothing
+        if told is not None:
+            told()
+
+
+def _nothing() -> None:
+    pass

@@ -23,6 +23,7 @@ from bester.errors import BesterError, Fatal, FrameTimeout, Internal, SlowConsum
 from bester.net.peers import Described, Remote, remote_of
 from bester.protocol import frames
 from bester.protocol.framing import Framer
+from bester.tls import HalfClosing
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -87,6 +88,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        tls = transport.get_extra_info("ssl_object")
+        if isinstance(tls, HalfClosing):
+            tls.on_end = self._half_closed
         self.meet(transport)
         self.hall.connections.add(self)
         self.opened()
@@ -160,6 +164,11 @@ class Connection(asyncio.Protocol):
         """What came behind a frame that ends the connection is not looked at."""
         at = next(index for index, one in enumerate(bodies) if one is body)
         self.hall.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
+
+    def _half_closed(self) -> None:
+        """The peer has ended its half of TLS."""
+        if not self.eof_received():
+            self.transport.close()
 
     def eof_received(self) -> bool:
         return not self.ended and self.finish_input()
