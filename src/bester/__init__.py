@@ -69,6 +69,7 @@ _HOMES = {
 }
 __all__ = [
     "AuthenticationError",
+    "BadNumber",
     "Client",
     "ClientError",
     "Command",

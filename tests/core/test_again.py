@@ -204,6 +204,7 @@ def test_a_client_that_is_slow_but_goes_on_loses_nothing(
 ) -> None:
     for module in (giving, keeping):
         monkeypatch.setattr(module, "GIVEN_MESSAGES", 8)
+    monkeypatch.setattr(keeping, "_MIN_PAGE", 2)
     g = acking(world)
     for number in range(100):
         post.pass_on(number, "g")

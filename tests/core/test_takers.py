@@ -73,7 +73,7 @@ def test_types_that_nobody_takes_stay_in_the_mailbox(world: World, post: Post, a
     world.only(CatchUp)
     world.exchange.mail(everything, letters(kept))
     assert given(world, everything) == [(None, 1)]
-    assert world.effects() == [Take("g", kept.id), CatchUp(everything, 1, 256, 1024 * 1024)]
+    assert world.effects() == [Take("g", kept.id), CatchUp(everything, 1, 128, 512 * 1024)]
 
 
 @pytest.mark.parametrize("ack", [False, True])

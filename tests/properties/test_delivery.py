@@ -38,6 +38,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a few messages go beyond."""
     for module in (giving, keeping):
         monkeypatch.setattr(module, "GIVEN_MESSAGES", 4)
+    monkeypatch.setattr(keeping, "_MIN_PAGE", 1)
     monkeypatch.setattr(delivery, "QUEUE_MESSAGES", 3)
 
 

@@ -70,7 +70,7 @@ def context_of(options: BusOptions) -> ssl.SSLContext | None:
     try:
         return arguments(options).get("tls")
     except BadConfiguration as error:
-        log.warning("%s; those from before are used", error.message)
+        log.warning("%s; those from before are used", error.inside)
         return None
 
 

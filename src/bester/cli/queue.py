@@ -10,9 +10,7 @@ import typer
 from bester.cli.output import USAGE, fail, quiet_pipe, say, say_json, say_table
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
 
-queue = typer.Typer(
-    name="queue", no_args_is_help=True, help="See, retry and drop what waits for other servers, and dead letters."
-)
+queue = typer.Typer(name="queue", no_args_is_help=True, help="See, retry and drop what waits, and dead letters.")
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Messages, by the ids that list shows.")]
 ServerOption = Annotated[

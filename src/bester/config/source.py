@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bester.config.problems import ConfigError, KeyPath, Problem, printable, shown
-from bester.protocol.values import decode_text
 
 Format = Literal["json", "toml"]
 
@@ -50,7 +49,7 @@ def read_text(text: str, format: Format) -> dict[str, Any]:
         ConfigError: the text is not of its format, or its top level is not an object.
     """
     try:
-        tree: object = decode_text(text) if format == "json" else tomllib.loads(text)
+        tree: object = json.loads(text) if format == "json" else tomllib.loads(text)
     except json.JSONDecodeError as error:
         found = shown(text[error.pos]) if error.pos < len(text) else "the end of the file"
         raise _syntax_error(format, found, error.msg, error.lineno, error.colno) from error

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from bester.core.drops import Drop
 from bester.core.endpoints import Phase, Session
-from bester.core.giving import GIVEN_BYTES, Giving
+from bester.core.giving import GIVEN_BYTES, GIVEN_MESSAGES, Giving
 from bester.core.limits import Limits
 from bester.core.presence import takes
 from bester.core.work import CatchUp, Delivery, Deposit, Late, Take
@@ -163,14 +163,19 @@ class Keeping(Giving):
 
     def wants_mail(self, session: Session) -> bool:
         """Whether there is room for another page."""
-        messages, size = self._page(session)
-        return len(session.given) <= 2 * messages and session.given_bytes <= size // 2
+        _, size = self._page(session)
+        most = max(2 * _MIN_PAGE, GIVEN_MESSAGES // 2 // self._sharing(session))
+        return len(session.given) <= most and session.given_bytes <= size // 2
 
     def _page(self, session: Session) -> tuple[int, int]:
-        """How many messages, and bytes, are read at a time: an account's sessions share what one alone would hold."""
+        """How many messages, and bytes, are read at a time."""
+        sharing = self._sharing(session)
+        return max(_MIN_PAGE, _MAX_PAGE // sharing), max(_MIN_PAGE_BYTES, GIVEN_BYTES // sharing)
+
+    def _sharing(self, session: Session) -> int:
+        """How many sessions of the account share what one alone would hold."""
         attendance = self.presence.find(session.username)
-        share = max(1, len(attendance.sessions)) if attendance is not None else 1
-        return max(_MIN_PAGE, _MAX_PAGE // share), max(_MIN_PAGE_BYTES, GIVEN_BYTES // share)
+        return max(1, len(attendance.sessions)) if attendance is not None else 1
 
     def mail(self, session: Session, letters: Sequence[Letter]) -> None:
         """What a CatchUp found: letters behind the position, or none, if there are no more."""

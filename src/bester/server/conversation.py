@@ -78,7 +78,7 @@ class Conversation(Connection):
             super().fail(error)
             return
         self.hall.counts.refuse(error.code)
-        log.debug("%s is closed in its handshake: %s: %s", self, error.code, error.message, extra=self.ids())
+        log.debug("%s is closed in its handshake: %s: %s", self, error.code, error.inside, extra=self.ids())
         self.ended = self.lost = True
         self._arrival.close()
 

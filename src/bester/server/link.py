@@ -302,7 +302,7 @@ class Link(asyncio.Protocol):
         error = self._way.judge(self.connection) if self.connection is not None else None
         if error is None or self.closed:
             return
-        log.info("the link to %s ends: %s", self._way.destination, error.message)
+        log.info("the link to %s ends: %s", self._way.destination, error.inside)
         if isinstance(error, ServerUnverified):
             self._way.doubt(error)
         self._give_back(error)

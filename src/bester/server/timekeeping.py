@@ -55,6 +55,6 @@ class Timekeeping:
         try:
             await self.hall.messages.keep_clock(self.hall.steady)
         except BesterError as error:
-            log.warning("the time cannot be kept for the next start: %s", error.message)
+            log.warning("the time cannot be kept for the next start: %s", error.inside)
         finally:
             self._keeping = False

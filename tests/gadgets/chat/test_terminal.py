@@ -155,7 +155,7 @@ async def test_history_comes_by_going_back() -> None:
             assert pane.at_end
             while not seen.says("line 0."):
                 await seen.pilot.press("pageup")
-            assert not pane.at_end
+            await seen.until(lambda: not pane.at_end)  # when what came is laid out
             await bob.send(ALICE, "the newest")
             await seen.until(lambda: seen.says("the newest"))
             # Whoever reads what was before is not torn away from it.
