@@ -20,6 +20,9 @@ from bester.store.passwords import THREADS
 MAX_WAITING = 1024
 """How many attempts may wait; beyond that, those who have most in the line are turned away."""
 
+MAX_TOKENS_WAITING = 20_000
+"""The same for tokens, whose checks are short: all clients of a server that was started again may come at once."""
+
 
 class _Waiting(NamedTuple):
     address: str
@@ -40,7 +43,7 @@ class Attempts:
         self._clock = clock
         self._costly: FairLine[_Waiting] = FairLine(MAX_WAITING)
         """For a thread that hashes a password."""
-        self._cheap: FairLine[_Waiting] = FairLine(MAX_WAITING)
+        self._cheap: FairLine[_Waiting] = FairLine(MAX_TOKENS_WAITING)
         """For what costs no more than a look into the store: tokens."""
         self._hashing = 0
         self._closed = False
