@@ -14,7 +14,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.certificates import self_signed
 from tests.collector import collecting
-from tests.rawhttp import Asker
 from tests.server.peers import PATIENCE_S, to, until
 from tests.web.browsers import Browsing, browsing
 
@@ -172,10 +171,8 @@ async def test_metrics_are_for_this_machine_a_token_and_admins() -> None:
 )
 async def test_metrics_are_for_who_calls_this_machine_by_its_own_name(host: str, status: int) -> None:
     async with browsing() as play:
-        asker = Asker(play.port_of("web"))
         request = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-        answer = await asyncio.to_thread(asker.ask, request)
-        assert answer is not None
+        answer = await play.raw(request)
         assert answer.status == status
 
 

@@ -293,7 +293,10 @@ async def _told_in_json(
         return await handler(request)
     except web.HTTPException as error:
         if request.path.startswith("/api/") and error.status >= 400:
-            return refusal(error.status, "badRequest", error.text or error.reason)
+            told = refusal(error.status, "badRequest", error.text or error.reason)
+            if "Allow" in error.headers:
+                told.headers["Allow"] = error.headers["Allow"]
+            return told
         raise
     except BesterError as error:
         return refused(error)
