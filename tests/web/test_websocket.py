@@ -205,6 +205,19 @@ async def test_what_came_before_is_answered_and_the_end_is_told(
         await until(lambda: not play.hall.exchange.presence.session_count)
 
 
+async def test_what_waits_for_its_turn_is_answered_before_the_end() -> None:
+    async with browsing() as play:
+        reader, writer = await raw_socket(play, "t")
+        many = 2000  # more than a connection's share at once
+        writer.write(PIECE * many + b"\xff\xff")
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(many):
+                assert json.loads(await server_frame(reader))["payload"]["id"] == "1"
+            assert json.loads(await server_frame(reader))["payload"]["error"]["code"] == "malformed"
+            assert await reader.read() == b"\x88\x02\x03\xea"
+        writer.close()
+
+
 async def test_what_is_sent_behind_the_first_message_may_be_larger_than_that() -> None:
     async with browsing() as play:
         handler = await play.attach("chat")

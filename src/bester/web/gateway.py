@@ -19,7 +19,7 @@ from bester.protocol.framing import frame as prefixed
 from bester.protocol.messages import FirstMessage
 from bester.server.listening import ListenerConnection
 from bester.web import messages
-from bester.web.messages import Broken, Messages
+from bester.web.messages import Messages
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
@@ -34,6 +34,9 @@ CODES = {
 }
 """What a connection is closed with, by the error that ends it; the others are :data:`~bester.web.messages.POLICY`."""
 
+BROKEN = PREFIX.pack(0)
+"""What the client gets in place of what is no message: a length that no frame has, which is reached in its turn."""
+
 
 class WebClient(ListenerConnection):
     """The server's end of a WebSocket; other servers do not come this way."""
@@ -44,16 +47,14 @@ class WebClient(ListenerConnection):
 
     @property
     def takes(self) -> int:
-        """How many messages may be cut now; -1: any number."""
-        return self._at_most
+        """How many messages may be cut before what the first one says is known; -1: any number, which wait in line."""
+        return self._at_most if self._at_most < 2 else -1
 
     def fail(self, error: BesterError) -> None:
-        self._gateway.ends_for(error)
-        super().fail(error)
+        super().fail(self._gateway.ends_for(error))
 
     def refuse(self, error: BesterError, id: str) -> None:
-        self._gateway.ends_for(error)
-        super().refuse(error, id)
+        super().refuse(self._gateway.ends_for(error), id)
 
     def go_on(self, receive: Callable[[bytes], None], at_most: int) -> None:
         super().go_on(receive, at_most)
@@ -91,10 +92,15 @@ class Gateway(asyncio.Transport):
         """The handshake is done."""
         self.client.connection_made(self)
 
-    def ends_for(self, error: BesterError) -> None:
-        """The client is about to be ended."""
+    def ends_for(self, error: BesterError) -> BesterError:
+        """The client is about to be ended; returns what it is told."""
+        broken = self._messages.failure
+        if broken is not None and error is self.client.framer.failure:
+            self._code = broken.code
+            return TooLarge(str(broken)) if broken.code == messages.TOO_BIG else Malformed(str(broken))
         if self._code is None:
             self._code = CODES.get(error.code, messages.POLICY)
+        return error
 
     def go_on(self) -> None:
         """The client takes messages again: those that are here already come first."""
@@ -110,6 +116,7 @@ class Gateway(asyncio.Transport):
         if client.ended:
             self._discard(data)
             return
+        was_broken = reader.failure is not None
         out: list[bytes] = []
         closed = False
         for opcode, payload in reader.feed(data, client.takes):
@@ -120,17 +127,17 @@ class Gateway(asyncio.Transport):
             elif opcode == messages.CLOSE:
                 closed = True
                 break
+        if reader.failure is not None and not was_broken:
+            out.append(BROKEN)
         if out:
             client.data_received(b"".join(out))
         if closed:
             self._answer_close()
             return
         self._answer_ping()
-        if reader.failure is not None:
-            self._break(reader.failure)
-        elif reader.incomplete and not client.ended:
+        if reader.incomplete and not client.ended:
             # The client sees whole frames only, so that it is here that a slow one shows.
-            if not client.frame_began or whole:
+            if not client.frame_began or out:
                 client.frame_began = self._hall.clock()
                 self._hall.incomplete.add(client)
         elif client.frame_began and not client.framer.buffered:
@@ -148,12 +155,6 @@ class Gateway(asyncio.Transport):
         if self._ping is not None and not self._closing and not self.client.unsent:
             ping, self._ping = self._ping, None
             self._raw.write(messages.frame(messages.PONG, ping))
-
-    def _break(self, error: Broken) -> None:
-        """The peer cannot be understood any more, nor tell that it is done but by ending the connection."""
-        self._code = error.code
-        text = str(error)
-        self.client.fail(TooLarge(text) if error.code == messages.TOO_BIG else Malformed(text))
 
     def _answer_close(self) -> None:
         """The peer is done, which on a WebSocket means that it wants nothing more either."""

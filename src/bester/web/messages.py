@@ -81,6 +81,7 @@ class Messages:
                 self.failure = error
                 self._buffer.clear()
                 self._parts.clear()
+                self._within = False
         return found
 
     def _cut(self, found: list[tuple[int, bytes]], at_most: int) -> None:

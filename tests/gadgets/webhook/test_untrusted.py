@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,7 +15,7 @@ from tests.rawhttp import BODIES, NAMES, VALUES, Asker, check
 
 from bester.testing import server
 
-HOOKS = {
+HOOKS: dict[str, dict[str, Any]] = {
     "bell": {"type": "bell", "to": "any", "servers": "any", "token": TOKEN},
     "door": {"type": "bell", "to": ["g"], "secret": SECRET},
 }
