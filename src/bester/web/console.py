@@ -145,7 +145,7 @@ class Console:
         try:
             claim = Authentication(credentials.username, password=credentials.password)
             with hall.accounts.checking() as login:
-                account = await hall.accounts.authenticate(claim, remote, login)
+                account = await hall.accounts.authenticate(claim, remote, login, opens=False)
                 stored = await hall.accounts.store.find(account.username)
                 login.check()
             if stored is None or ADMIN not in stored.roles:
