@@ -52,7 +52,7 @@ SUBPROTOCOL = "bester"
 _REFUSALS = {
     400: "this request cannot be read\n",
     417: "nothing but 100-continue may be expected\n",
-    500: "something failed inside the server; its log says what\n",
+    500: "something failed inside the server\n",
 }
 _WEBSOCKET_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 

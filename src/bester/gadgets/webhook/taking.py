@@ -258,7 +258,7 @@ class Endpoint:
             raise  # who asked is gone, or did not keep to HTTP: that is for the conversation
         except Exception:
             log.exception("a request failed")
-            return _unanswered(500)
+            return _response(_Refusal(500, "internal", "something failed inside; the log says what").outcome)
         finally:
             connection.proven = False
             connection.since = time.monotonic()
@@ -378,9 +378,10 @@ def outcome_of(report: Report) -> Outcome:
 
 
 def _unanswered(status: int) -> web.Response:
-    if status < 500:
-        return _response(_Refusal(status, "malformed", "the request cannot be read").outcome)
-    return _response(_Refusal(500, "internal", "something failed inside; the log says what").outcome)
+    code, text = (
+        ("malformed", "the request cannot be read") if status < 500 else ("internal", "something failed inside")
+    )
+    return _response(_Refusal(status, code, text).outcome)
 
 
 def _response(outcome: Outcome, headers: dict[str, str] | None = None) -> web.Response:
