@@ -76,7 +76,7 @@ class Conversations:
         """Refuses what aiohttp would answer with what is not HTTP, or fail to answer at all."""
         if request.version not in (HttpVersion10, HttpVersion11):
             self.note_unreadable(request.remote, ValueError("neither HTTP/1.0 nor HTTP/1.1"))
-            raise ConnectionError("of another version, which an answer would have to be of, too")
+            raise _UnanswerableError
         if request.headers.get("Expect", "100-continue").lower() != "100-continue":
             return self.refuse(417)
         return await self._handle(request)
@@ -97,6 +97,10 @@ class Conversations:
             log.info(text, self._name, count, address, why)
 
 
+class _UnanswerableError(Exception):
+    """The request is of a version of HTTP that its answer would have to be of, too."""
+
+
 class _Conversation(RequestHandler):
     """One connection."""
 
@@ -114,8 +118,9 @@ class _Conversation(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answers what the application was not asked, or did not answer."""
-        if isinstance(exc, ConnectionError):
-            raise exc  # nobody is there to be answered
+        gone = self.transport is None or self.transport.is_closing()
+        if isinstance(exc, _UnanswerableError) or (gone and isinstance(exc, ConnectionError)):
+            raise ConnectionError("there is nobody to be answered")
         if isinstance(exc, (HttpProcessingError, web.RequestPayloadError)):
             self._of.note_unreadable(request.remote, exc)
             status = 400
