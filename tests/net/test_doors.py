@@ -55,7 +55,6 @@ ALLOWED = {
     "web/gateway.py Gateway.write": "Connection.write and Connection.end, which call it",
     "web/gateway.py Gateway._answer_ping": "one answer, when what was written before is read",
     "web/gateway.py Gateway._answer_close": "once",
-    "web/gateway.py Gateway._break": "once",
     "web/gateway.py Gateway.write_eof": "once",
     "web/gateway.py Gateway.look": "not before the one before it is answered",
     "web/front.py Front.upgrade": "once",

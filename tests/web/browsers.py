@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from tests.rawhttp import Answer, Asker
 from tests.server.peers import PATIENCE_S, Stage, hello
 
 from bester.config import parse
@@ -62,10 +63,18 @@ class Browsing(Stage):
         super().__init__(running, closing)
         self.http = http
         self.url = next(one.url for one in running.daemon.listeners if one.kind == "web")
+        self._asker = Asker(self.port_of("web"))
+        closing.callback(self._asker.close)
 
     async def get(self, path: str, **more: Any) -> tuple[int, str, Mapping[str, str]]:
         async with self.http.get(self.url + path, **more) as response:
             return response.status, await response.text(), response.headers
+
+    async def raw(self, request: bytes) -> Answer:
+        """Returns the answer to a request as bytes; they go over one connection for as long as the server lets them."""
+        answer = await asyncio.to_thread(self._asker.ask, request)
+        assert answer is not None
+        return answer
 
     async def json(self, path: str, **more: Any) -> tuple[int, Any]:
         status, text, _ = await self.get(path, **more)

@@ -53,6 +53,13 @@ async def test_only_admins_get_in_and_guessing_is_slowed_down() -> None:
         assert (await play.post("/api/login", LOGIN))[0] == 200
 
 
+async def test_signing_in_makes_no_account() -> None:
+    async with browsing({"accounts": {"registration": "firstUse"}}) as play:
+        status, answer = await play.post("/api/login", {"username": "nobody", "password": PASSWORD})
+        assert (status, code(answer)) == (401, "authenticationFailed")
+        assert await play.hall.accounts.store.count() == 0
+
+
 @pytest.mark.parametrize("change", ["password", "roles", "removal"])
 async def test_a_session_ends_with_what_it_was_made_for(change: str) -> None:
     async with browsing() as play:

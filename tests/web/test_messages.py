@@ -44,6 +44,10 @@ def test_parts_are_joined_around_control_frames() -> None:
         (sent(PING, b"x" * 126), 1002),
         (sent(TEXT, b"x" * 101), 1009),
         (sent(TEXT, b"x" * 60, last=False) + sent(CONTINUATION, b"x" * 60), 1009),
+        (sent(CLOSE, b"x"), 1002),
+        (sent(CLOSE, (999).to_bytes(2, "big")), 1002),
+        (sent(CLOSE, (1006).to_bytes(2, "big")), 1002),
+        (sent(CLOSE, b"\x03\xe8\xff"), 1007),
         (sent(TEXT, b"", last=False) + sent(CONTINUATION, b"", last=False) * 1024, 1002),
     ],
 )
@@ -53,6 +57,19 @@ def test_what_breaks_the_protocol_ends_it_after_what_came_before(stream: bytes, 
     assert reader.failure is not None
     assert reader.failure.code == code
     assert reader.feed(sent(TEXT, b"after")) == []
+
+
+def test_what_is_not_asked_for_yet_waits_and_is_judged_by_the_size_of_then() -> None:
+    reader = Messages(10)
+    stream = sent(TEXT, b"first") + sent(PING, b"?") + sent(TEXT, b"x" * 100) + b"\xff"
+    assert reader.feed(stream, 1) == [(TEXT, b"first")]
+    assert reader.feed(b"", 0) == []
+    assert reader.incomplete
+    assert reader.failure is None
+    reader.max_size = 100
+    assert reader.feed(b"\x80") == [(PING, b"?"), (TEXT, b"x" * 100)]
+    assert reader.failure is not None
+    assert not reader.incomplete
 
 
 def test_a_size_is_refused_before_its_data_comes() -> None:

@@ -144,6 +144,44 @@ async def test_metrics_are_for_this_machine_a_token_and_admins() -> None:
         assert (await play.get("/metrics", headers=headers))[0] == 403
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:9000", 200),  # as through a forwarded port: who connects names the port, and could name any
+        ("127.0.0.1", 200),
+        ("127.1.2.3:80", 200),
+        ("[::1]:8080", 200),
+        ("127.0.0.1.evil.example", 403),
+        ("127.evil.example:8080", 403),
+        ("localhost.evil.example", 403),
+        ("evil.example", 403),
+        ("localhost@evil.example", 403),
+        ("localhost:x", 403),
+        ("localhost:99999", 403),
+        ("127.1", 403),
+        ("127.0.0.01", 403),
+        ("[127.0.0.1]", 403),
+        ("[::1].evil.example", 403),
+        ("::1", 403),
+        ("0.0.0.0", 403),
+        ("10.0.0.1", 403),
+        ("\u212aocalhost", 403),
+    ],
+)
+async def test_metrics_are_for_who_calls_this_machine_by_its_own_name(host: str, status: int) -> None:
+    async with browsing() as play:
+        request = f"GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+        answer = await play.raw(request)
+        assert answer.status == status
+
+
+async def test_metrics_are_not_for_pages() -> None:
+    async with browsing() as play:
+        assert (await play.get("/metrics", headers={"Sec-Fetch-Site": "cross-site"}))[0] == 403
+        assert (await play.get("/metrics", headers={"Sec-Fetch-Site": "none"}))[0] == 200
+
+
 async def test_the_dashboard_shows_metrics_that_there_are() -> None:
     async with browsing() as play:
         await play.attach("chat")

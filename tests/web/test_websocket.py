@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from tests.web.browsers import Browsing, browsing
 from tests.web.frames import sent
 
 from bester.server.connection import Connection
-from bester.web.messages import PING, PONG, TEXT
+from bester.web.messages import CLOSE, CONTINUATION, PING, PONG, TEXT
 from bester.web.site import Site
 
 
@@ -55,6 +56,9 @@ async def test_over_tls(tmp_path: Path) -> None:
         await socket.ask("dummy", "1")
         assert (await socket.get())["payload"]["id"] == "1"
         assert [one.what for one in play.hall.more_expiries] == ["the certificate 127.0.0.1.pem of the web listener"]
+        await socket.ws.send_str("x" * 3_000_000)
+        assert (await socket.get())["payload"]["error"]["code"] == "tooLarge"
+        assert await socket.closed() == 1009
 
 
 async def test_acknowledgements() -> None:
@@ -95,8 +99,8 @@ async def test_who_does_not_read_holds_up_nobody() -> None:
         writer.close()
 
 
-async def raw_socket(play: Browsing, user: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Returns a WebSocket that is logged in, of which only so much is read as is asked for."""
+async def opened(play: Browsing) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Returns a WebSocket of which only so much is read as is asked for."""
     host, _, port = play.url.removeprefix("http://").rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
     writer.write(
@@ -106,6 +110,12 @@ async def raw_socket(play: Browsing, user: str) -> tuple[asyncio.StreamReader, a
     answer = await reader.readuntil(b"\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 101 ")
     assert b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in answer  # of RFC 6455
+    return reader, writer
+
+
+async def raw_socket(play: Browsing, user: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """The same, logged in."""
+    reader, writer = await opened(play)
     writer.write(sent(TEXT, json.dumps(hello(user)).encode()))
     assert json.loads(await server_frame(reader))["payload"]["id"] == "auth_special"
     return reader, writer
@@ -132,22 +142,101 @@ async def test_half_a_message_is_waited_for_no_longer_than_half_a_frame() -> Non
 
 
 @pytest.mark.parametrize(
-    ("message", "code"),
+    ("message", "code", "closed"),
     [
-        ('{"header": {"scope": "server"}, "payload": {"type": "M1"}}', "badScope"),
-        ("{", "malformed"),
-        ("", "malformed"),
-        (json.dumps({"header": {"x": "y" * (1 << 20)}}), "tooLarge"),
+        ('{"header": {"scope": "server"}, "payload": {"type": "M1"}}', "badScope", 1008),
+        ("{", "malformed", 1007),
+        ("", "malformed", 1007),
+        (json.dumps({"header": {"x": "y" * (1 << 20)}}), "tooLarge", 1009),
     ],
 )
-async def test_refusals_can_be_read(message: str, code: str) -> None:
+async def test_refusals_can_be_read(message: str, code: str, closed: int) -> None:
     async with browsing() as play:
         socket = await play.socket()
         await socket.ws.send_str(message)
         fatal = await socket.get()
         assert fatal["header"]["messageType"] == "fatal"
         assert fatal["payload"]["error"]["code"] == code
-        await socket.closed()
+        assert await socket.closed() == closed
+
+
+async def test_a_bad_report_on_the_first_message_is_closed_by_policy() -> None:
+    async with browsing({"accounts": {"registration": "closed"}}) as play:
+        socket = await play.socket()
+        await socket.send(hello("nobody"))
+        assert (await socket.get())["payload"]["error"]["code"] == "authenticationFailed"
+        assert await socket.closed() == 1008
+
+
+PIECE = sent(TEXT, b'{"payload": {"type": "dummy", "id": "1"}}')
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "closed"),
+    [
+        (b"\x81\x02{}", "malformed", 1002),  # without a mask
+        (sent(3, b""), "malformed", 1002),
+        (sent(TEXT, b'{"payload": {"type": "\xff"}}'), "malformed", 1007),
+        (sent(TEXT, b"x" * (1 << 21)), "tooLarge", 1009),
+        (sent(TEXT, b"x" * (1 << 20), last=False) + sent(CONTINUATION, b"x" * 100), "tooLarge", 1009),
+        (sent(CLOSE, b"x"), "malformed", 1002),
+    ],
+    ids=["no mask", "no opcode", "no UTF-8", "large", "large in parts", "no close frame"],
+)
+@pytest.mark.parametrize("behind", [b"", PIECE * 3000 + b"\0" * 5_000_000])
+async def test_what_came_before_is_answered_and_the_end_is_told(
+    bad: bytes, code: str, closed: int, behind: bytes
+) -> None:
+    """Also where the client goes on sending, and looks only then."""
+    async with browsing() as play:
+        reader, writer = await opened(play)
+        # All at once: what comes behind the first message waits until that is checked.
+        writer.write(sent(TEXT, json.dumps(hello()).encode()) + PIECE + bad + behind)
+        async with asyncio.timeout(PATIENCE_S):
+            with suppress(ConnectionError):
+                await writer.drain()
+            assert json.loads(await server_frame(reader))["payload"]["id"] == "auth_special"
+            assert json.loads(await server_frame(reader))["payload"]["id"] == "1"
+            fatal = json.loads(await server_frame(reader))
+            assert fatal["payload"]["error"]["code"] == code
+            assert await reader.readexactly(4) == b"\x88\x02" + closed.to_bytes(2, "big")
+            assert play.hall.counts.refused == {code: 1}
+        writer.close()
+        await until(lambda: not play.hall.exchange.presence.session_count)
+
+
+async def test_what_waits_for_its_turn_is_answered_before_the_end() -> None:
+    async with browsing() as play:
+        reader, writer = await raw_socket(play, "t")
+        many = 2000  # more than a connection's share at once
+        writer.write(PIECE * many + b"\xff\xff")
+        async with asyncio.timeout(PATIENCE_S):
+            for _ in range(many):
+                assert json.loads(await server_frame(reader))["payload"]["id"] == "1"
+            assert json.loads(await server_frame(reader))["payload"]["error"]["code"] == "malformed"
+            assert await reader.read() == b"\x88\x02\x03\xea"
+        writer.close()
+
+
+async def test_what_is_sent_behind_the_first_message_may_be_larger_than_that() -> None:
+    async with browsing() as play:
+        handler = await play.attach("chat")
+        reader, writer = await opened(play)
+        large = {"payload": {"type": "chat", "id": "2", "data": "x" * 500_000}}
+        writer.write(sent(TEXT, json.dumps(hello()).encode()) + sent(TEXT, json.dumps(large).encode()))
+        assert len((await handler.get())["payload"]["data"]) == 500_000
+        await server_frame(reader)
+        writer.close()
+
+
+async def test_who_ends_while_its_password_is_checked_is_not_waited_for() -> None:
+    async with browsing({"accounts": {"registration": "closed"}}) as play:
+        reader, writer = await opened(play)
+        writer.write(sent(TEXT, json.dumps(hello("nobody")).encode()) + sent(CLOSE, b""))
+        async with asyncio.timeout(1.5):  # less than the time in which a client may read its last message
+            await server_frame(reader)
+            assert await reader.read() == b"\x88\x02\x03\xf0"
+        writer.close()
 
 
 @pytest.mark.parametrize(

@@ -134,8 +134,14 @@ class AccountService:
         finally:
             self._logins.discard(login)
 
-    async def authenticate(self, claim: Authentication, remote: Remote, login: Login) -> Account:
+    async def authenticate(self, claim: Authentication, remote: Remote, login: Login, *, opens: bool = True) -> Account:
         """Returns the account that a first message's ``authentication`` proves.
+
+        Args:
+            claim: who it says it is.
+            remote: where it is.
+            login: the check that is under way.
+            opens: whether the first login of a name may make its account, where that is configured.
 
         Raises:
             AuthenticationFailed: unknown account, wrong password or token; which of them is not told.
@@ -146,7 +152,7 @@ class AccountService:
             return await self._by_token(claim.username, claim.token, remote, login)
         if claim.password is None:
             raise AuthenticationFailed("authentication needs a password or a token")
-        return await self._by_password(claim.username, claim.password, remote, login)
+        return await self._by_password(claim.username, claim.password, remote, login, opens=opens)
 
     async def open_by_command(self, payload: Payload, remote: Remote, login: Login) -> Account:
         """Returns the account of a ``login`` or ``register`` that stands in place of authentication.
@@ -159,7 +165,9 @@ class AccountService:
             return await self._register(credentials, remote, login)
         return await self._by_password(credentials.username, credentials.password, remote, login)
 
-    async def _by_password(self, name: str, password: str, remote: Remote, login: Login) -> Account:
+    async def _by_password(
+        self, name: str, password: str, remote: Remote, login: Login, *, opens: bool = True
+    ) -> Account:
         try:
             canonical = username(name)
         except InvalidName:
@@ -168,7 +176,7 @@ class AccountService:
         self._attempts.check(remote.address, key)
         login.username = canonical
         stored = await self.store.find(canonical) if canonical else None
-        if stored is None and canonical and self.hall.config.accounts.registration == "firstUse":
+        if opens and stored is None and canonical and self.hall.config.accounts.registration == "firstUse":
             return await self._register(Credentials(name, password), remote, login)
         async with self._attempts.turn(remote.address, key):
             right = await self.passwords.verify(password, stored.password_hash if stored else None)

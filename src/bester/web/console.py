@@ -20,17 +20,18 @@ from bester.errors import (
     BadArguments,
     BesterError,
     Internal,
+    Malformed,
     NotAllowed,
     Overloaded,
     SlowConsumer,
 )
 from bester.protocol.messages import Authentication
+from bester.protocol.strictjson import decode
 from bester.server.commands import ADMIN, CommandCall
 from bester.timeouts import within
 from bester.web import snapshot
 from bester.web.answers import answer, refused
 from bester.web.feed import Feed, event
-from bester.web.origins import is_own
 from bester.web.sessions import LIFETIME_S, Sessions
 
 if TYPE_CHECKING:
@@ -48,6 +49,15 @@ LOOK_EVERY_S = 10.0
 """How often a stream of events looks whether its session is still good."""
 
 
+MAX_SIGN_IN = 16 * 1024
+MAX_COMMAND = 256 * 1024
+"""The largest bodies, in bytes: anybody can try to sign in."""
+_NOT_OWN = (
+    "requests need the header X-Bester: 1, and no other site's Origin; "
+    "if this is the server's own page, name its address in network.web.origins"
+)
+
+
 class Credentials(Struct):
     """What somebody signs in with."""
 
@@ -60,6 +70,10 @@ class Command(Struct):
 
     type: str
     args: Raw = Raw(b"{}")
+
+
+_credentials = msgspec.json.Decoder(Credentials)
+_command = msgspec.json.Decoder(Command)
 
 
 class Console:
@@ -76,11 +90,23 @@ class Console:
         router.add_get("/api/session", self._session)
         router.add_get("/api/events", self._events, allow_head=False)
         for path, serve in (("login", self._login), ("logout", self._logout), ("command", self._command)):
-            router.add_post(f"/api/{path}", _from_own_pages(serve))
+            router.add_post(f"/api/{path}", self._from_own_pages(serve))
 
     def close(self) -> None:
         """Ends the streams of events."""
         self.feed.close()
+
+    def _from_own_pages(
+        self, serve: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Lets only this server's own pages, and programs, send a request."""
+
+        async def check(request: web.Request) -> web.Response:
+            if request.headers.get("X-Bester") != "1" or not self._site.is_own(request):
+                return refused(NotAllowed(_NOT_OWN))
+            return await serve(request)
+
+        return check
 
     # -- who is it -------------------------------------------------------------------------------------------------
 
@@ -113,13 +139,13 @@ class Console:
         return username
 
     async def _login(self, request: web.Request) -> web.Response:
-        credentials = await _read(request, Credentials)
+        credentials = await _read(request, _credentials, MAX_SIGN_IN)
         remote = self._site.remote(request)
         hall = self._hall
         try:
             claim = Authentication(credentials.username, password=credentials.password)
             with hall.accounts.checking() as login:
-                account = await hall.accounts.authenticate(claim, remote, login)
+                account = await hall.accounts.authenticate(claim, remote, login, opens=False)
                 stored = await hall.accounts.store.find(account.username)
                 login.check()
             if stored is None or ADMIN not in stored.roles:
@@ -158,7 +184,7 @@ class Console:
 
     async def _command(self, request: web.Request) -> web.Response:
         username = await self._admin(request)
-        command = await _read(request, Command)
+        command = await _read(request, _command, MAX_COMMAND)
         log.info("%s runs %s from the console", ascii(username), ascii(command.type[:64]), extra={"account": username})
         # As the operator: what only sessions have, such as logout, is not for the console.
         call = CommandCall(self._hall, None, self._site.remote(request))
@@ -214,30 +240,22 @@ async def _write(response: web.StreamResponse, made: bytes) -> None:
         await response.write(made)
 
 
-def _from_own_pages(
-    serve: Callable[[web.Request], Awaitable[web.Response]],
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Lets only this server's own pages, and programs, send a request."""
-
-    async def check(request: web.Request) -> web.Response:
-        if request.headers.get("X-Bester") != "1" or not is_own(request):
-            return refused(NotAllowed("requests need the header X-Bester: 1, and no other site's Origin"))
-        return await serve(request)
-
-    return check
-
-
-async def _read(request: web.Request, kind: type[T]) -> T:
+async def _read(request: web.Request, decoder: msgspec.json.Decoder[T], most: int) -> T:
     """Returns a request's body.
 
     Raises:
-        BadArguments: not of the right form.
+        BadArguments: not of the right form, or not there in time.
+        HTTPRequestEntityTooLarge: more than so many bytes.
     """
+    body = bytearray()
     try:
         async with within(READ_S):
-            body = await request.read()
-        return msgspec.json.decode(body, type=kind)
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > most:
+                    raise web.HTTPRequestEntityTooLarge(most, text=f"the body may have {most} bytes")
+        return decode(decoder, bytes(body))
     except TimeoutError as error:
         raise BadArguments("the body did not come in time") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadArguments(str(error)) from error
+    except Malformed as error:
+        raise BadArguments(error.message) from error

@@ -13,22 +13,52 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from bester.core.drops import Drop
-from bester.errors import BadScope, Malformed, TooLarge
+from bester.errors import BadScope, BesterError, Internal, Malformed, ShuttingDown, TooLarge
 from bester.protocol.framing import PREFIX
 from bester.protocol.framing import frame as prefixed
 from bester.protocol.messages import FirstMessage
 from bester.server.listening import ListenerConnection
 from bester.web import messages
-from bester.web.messages import Broken, Messages
+from bester.web.messages import Messages
 
 if TYPE_CHECKING:
     from bester.server.hall import Hall
 
 log = logging.getLogger("bester.web")
 
+CODES = {
+    Malformed.code: messages.BAD_DATA,
+    TooLarge.code: messages.TOO_BIG,
+    ShuttingDown.code: messages.GOING_AWAY,
+    Internal.code: messages.FAILED,
+}
+"""What a connection is closed with, by the error that ends it; the others are :data:`~bester.web.messages.POLICY`."""
+
+BROKEN = PREFIX.pack(0)
+"""What the client gets in place of what is no message: a length that no frame has, which is reached in its turn."""
+
 
 class WebClient(ListenerConnection):
     """The server's end of a WebSocket; other servers do not come this way."""
+
+    def __init__(self, gateway: Gateway, hall: Hall) -> None:
+        super().__init__(hall)
+        self._gateway = gateway
+
+    @property
+    def takes(self) -> int:
+        """How many messages may be cut before what the first one says is known; -1: any number, which wait in line."""
+        return self._at_most if self._at_most < 2 else -1
+
+    def fail(self, error: BesterError) -> None:
+        super().fail(self._gateway.ends_for(error))
+
+    def refuse(self, error: BesterError, id: str) -> None:
+        super().refuse(self._gateway.ends_for(error), id)
+
+    def go_on(self, receive: Callable[[bytes], None], at_most: int) -> None:
+        super().go_on(receive, at_most)
+        self._gateway.go_on()
 
     def first_of_server(self, message: FirstMessage, size: int, *, asked: bool) -> None:
         raise BadScope('header.scope must be "client" on a WebSocket')
@@ -50,15 +80,32 @@ class Gateway(asyncio.Transport):
         self._gone = gone
         self._closing = False
         """Whether our close frame was sent, after which there is nothing more to say."""
+        self._code: int | None = None
+        """What it says, if that is known already."""
         self._heard = True
         self._ping: bytes | None = None
         """What the last ping said that is not answered yet."""
-        self.client = WebClient(hall)
+        self.client = WebClient(self, hall)
         self._messages = Messages(self.client.framer.max_size)
 
     def begin(self) -> None:
         """The handshake is done."""
         self.client.connection_made(self)
+
+    def ends_for(self, error: BesterError) -> BesterError:
+        """The client is about to be ended; returns what it is told."""
+        broken = self._messages.failure
+        if broken is not None and error is self.client.framer.failure:
+            self._code = broken.code
+            return TooLarge(str(broken)) if broken.code == messages.TOO_BIG else Malformed(str(broken))
+        if self._code is None:
+            self._code = CODES.get(error.code, messages.POLICY)
+        return error
+
+    def go_on(self) -> None:
+        """The client takes messages again: those that are here already come first."""
+        if self._messages.incomplete and not self.client.ended:
+            self.data_received(b"")
 
     # -- the socket's side -----------------------------------------------------------------------------------------
 
@@ -66,47 +113,48 @@ class Gateway(asyncio.Transport):
         self._heard = True
         client, reader = self.client, self._messages
         reader.max_size = client.framer.max_size
-        whole: list[bytes] = []
-        for opcode, payload in reader.feed(data):
+        if client.ended:
+            self._discard(data)
+            return
+        was_broken = reader.failure is not None
+        out: list[bytes] = []
+        closed = False
+        for opcode, payload in reader.feed(data, client.takes):
             if opcode == messages.TEXT:
-                whole.append(prefixed(payload))
+                out.append(prefixed(payload))
             elif opcode == messages.PING:
                 self._ping = payload  # one that nobody has answered yet need not be answered any more
             elif opcode == messages.CLOSE:
-                if whole:
-                    client.data_received(b"".join(whole))
-                self._answer_close()
-                return
-        if whole:
-            client.data_received(b"".join(whole))
+                closed = True
+                break
+        if reader.failure is not None and not was_broken:
+            out.append(BROKEN)
+        if out:
+            client.data_received(b"".join(out))
+        if closed:
+            self._answer_close()
+            return
         self._answer_ping()
-        if reader.failure is not None:
-            self._break(reader.failure)
-        elif reader.incomplete and not client.ended:
+        if reader.incomplete and not client.ended:
             # The client sees whole frames only, so that it is here that a slow one shows.
-            if not client.frame_began or whole:
+            if not client.frame_began or out:
                 client.frame_began = self._hall.clock()
                 self._hall.incomplete.add(client)
         elif client.frame_began and not client.framer.buffered:
             client.frame_began = 0.0
             self._hall.incomplete.discard(client)
 
+    def _discard(self, data: bytes) -> None:
+        """Throws away what comes behind the end, so that no reset overtakes what was said, until the peer ends, too."""
+        self._hall.counts.discarded_in += len(data)
+        if any(opcode == messages.CLOSE for opcode, _ in self._messages.feed(data)):
+            self._answer_close()
+
     def _answer_ping(self) -> None:
         """Answers the last ping, once the peer has read what was written before: pings cost no memory here."""
         if self._ping is not None and not self._closing and not self.client.unsent:
             ping, self._ping = self._ping, None
             self._raw.write(messages.frame(messages.PONG, ping))
-
-    def _break(self, error: Broken) -> None:
-        log.info("%s is closed: %s", self.client, error, extra=self.client.ids())
-        if error.code == messages.TOO_BIG:
-            self.client.fail(TooLarge(str(error)))
-        elif not self.client.ended:
-            self._hall.counts.refuse(Malformed.code)
-        if not self._closing:
-            self._closing = True
-            self._raw.write(messages.close_frame(error.code))
-        self._raw.close()
 
     def _answer_close(self) -> None:
         """The peer is done, which on a WebSocket means that it wants nothing more either."""
@@ -171,8 +219,14 @@ class Gateway(asyncio.Transport):
         """Sends the close frame; the peer answers with its own, and then the socket is closed."""
         if not self._closing:
             self._closing = True
-            code = messages.GOING_AWAY if self._hall.stopping else messages.NORMAL
+            code = self._code or (messages.GOING_AWAY if self._hall.stopping else messages.NORMAL)
             self._raw.write(messages.close_frame(code))
+            if self._messages.failure is not None:
+                # Its own close frame could not be seen: it is to end the connection itself.
+                if self._raw.can_write_eof() and not self._raw.is_closing():
+                    self._raw.write_eof()
+            elif self._messages.incomplete:
+                asyncio.get_running_loop().call_soon(self.data_received, b"")  # its close frame may be here already
 
     def close(self) -> None:
         self.write_eof()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from struct import Struct
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, TOO_BIG = 1000, 1001, 1002, 1009
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, BAD_DATA, POLICY, TOO_BIG, FAILED = 1000, 1001, 1002, 1007, 1008, 1009, 1011
 MAX_CONTROL = 125
 MAX_PARTS = 1024
 """The most frames that one message may come in."""
@@ -65,22 +65,29 @@ class Messages:
         """Whether a message has begun that is not there yet."""
         return self._within or bool(self._buffer)
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+    def feed(self, data: bytes, at_most: int = -1) -> list[tuple[int, bytes]]:
         """Takes what was read, and returns what is whole: opcodes (``TEXT`` for every message, or a control frame's)
-        with data."""
+        with data.
+
+        With ``at_most`` not negative, what is behind that many messages stays in the buffer until the next call, which
+        may feed ``b""``; its size is judged by the ``max_size`` of then. After a failure everything fed is thrown away.
+        """
         found: list[tuple[int, bytes]] = []
         if self.failure is None:
             self._buffer += data
             try:
-                self._cut(found)
+                self._cut(found, at_most)
             except Broken as error:
                 self.failure = error
+                self._buffer.clear()
+                self._parts.clear()
+                self._within = False
         return found
 
-    def _cut(self, found: list[tuple[int, bytes]]) -> None:
+    def _cut(self, found: list[tuple[int, bytes]], at_most: int) -> None:
         buffer = self._buffer
         at = 0
-        while len(buffer) - at >= self._missing:
+        while at_most and len(buffer) - at >= self._missing:
             first, second = buffer[at], buffer[at + 1]
             if first & 0x70 or not second & 0x80:
                 raise Broken(PROTOCOL_ERROR, "a frame without a mask, or of an extension")
@@ -99,9 +106,12 @@ class Messages:
             at = start + size
             self._missing = 2
             if opcode >= CLOSE:
+                if opcode == CLOSE:
+                    _check_close(payload)
                 found.append((opcode, payload))
             elif (message := self._join(bool(first & 0x80), payload)) is not None:
                 found.append((TEXT, message))
+                at_most -= 1
         del buffer[:at]
 
     def _check(self, opcode: int, is_last: bool, size: int) -> None:
@@ -129,6 +139,17 @@ class Messages:
         self._parts.clear()
         self._size = 0
         return message
+
+
+def _check_close(payload: bytes) -> None:
+    """Checks what a close frame says: nothing, or a code and a reason in UTF-8."""
+    code = int.from_bytes(payload[:2], "big")
+    if payload and (len(payload) == 1 or not (1000 <= code < 5000) or code in (1004, 1005, 1006, 1015)):
+        raise Broken(PROTOCOL_ERROR, "a close frame without a code that may be sent")
+    try:
+        payload[2:].decode()
+    except UnicodeDecodeError:
+        raise Broken(BAD_DATA, "a close frame whose reason is not UTF-8") from None
 
 
 def unmasked(mask: bytes, data: bytes) -> bytes:

@@ -55,7 +55,7 @@ class Metrics(Collector):
         scheme, _, given = authorization.partition(" ")
         if token is None or scheme.lower() != "bearer":
             return False
-        return hmac.compare_digest(given.strip().encode(), token.encode())
+        return hmac.compare_digest(given.strip().encode(errors="surrogateescape"), token.encode())
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answers with all metrics, in the format that the scraper prefers."""

@@ -21,7 +21,8 @@ from aiohttp.web_protocol import RequestHandler
 
 from bester.accepting import Arrival
 from bester.config import ListenerConfig
-from bester.errors import BesterError
+from bester.errors import BesterError, Malformed
+from bester.http import Conversations, add_headers
 from bester.net.identity import Expiry, read_certificates
 from bester.net.listeners import Listener, Tcp4Listener
 from bester.net.peers import Remote, remote_of
@@ -34,14 +35,12 @@ from bester.web.front import Front
 from bester.web.gateway import Gateway
 from bester.web.health import Health
 from bester.web.metrics import Metrics
-from bester.web.origins import is_allowed
+from bester.web.origins import is_listed, is_own, is_passed_on, is_rebound, names_of, parse_host
 
 log = logging.getLogger("bester.web")
 
 KEEP_ALIVE_S = 20.0
 """How long a connection may be without a whole request."""
-MAX_BODY = 256 * 1024
-"""The largest body of a request, in bytes."""
 MAX_HTTP = 2000
 """The most connections that are not WebSockets."""
 MAX_HTTP_PER_ADDRESS = 100
@@ -50,19 +49,12 @@ PING_S = 30.0
 """How often silent WebSockets are pinged."""
 CLOSE_S = 1.0
 SUBPROTOCOL = "bester"
-_WEBSOCKET_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Server": "bester",
+_REFUSALS = {
+    400: "this request cannot be read\n",
+    417: "nothing but 100-continue may be expected\n",
+    500: "something failed inside the server\n",
 }
-"""What every answer has."""
+_WEBSOCKET_KEY = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class HttpListener(Tcp4Listener):
@@ -109,15 +101,13 @@ class Site:
         self.metrics = Metrics(hall)
         self._runner = web.AppRunner(
             self._application(),
-            access_log=None,
             handler_cancellation=True,
-            keepalive_timeout=KEEP_ALIVE_S,
             shutdown_timeout=CLOSE_S,
         )
 
     def _application(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._asked, _told_in_json])
-        app.on_response_prepare.append(_add_headers)
+        app = web.Application(middlewares=[self._asked, _told_in_json])
+        app.on_response_prepare.append(add_headers)
         app.router.add_get("/ws", self._websocket)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self.health.process)
@@ -139,9 +129,17 @@ class Site:
         assert server is not None
         await asyncio.to_thread(self.note_certificate)
         timeout_s = self.hall.config.limits.authentication_timeout
+        conversations = Conversations(
+            "the web listener",
+            server,
+            lambda status: web.Response(status=status, text=_REFUSALS[status]),
+            lambda: self.hall.counts.refuse(Malformed.code),
+            keepalive_timeout=KEEP_ALIVE_S,
+            auto_decompress=False,
+        )
 
         def welcome(arrival: Arrival) -> Front | None:
-            front = Front(self, server)
+            front = Front(self, conversations)
             return front if front.arrive(arrival) else None
 
         self.listener.open(welcome, handshake_timeout_s=timeout_s, starved=self.hall.gate.starved)
@@ -225,7 +223,7 @@ class Site:
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         headers = request.headers
-        if not is_allowed(request, self.configured.origins):
+        if not (is_listed(headers, self.configured.origins) or self.is_own(request)):
             raise web.HTTPForbidden(text="this origin may not open WebSockets here (network.web.origins)\n")
         if "websocket" not in headers.get("Upgrade", "").lower() or request.version < (1, 1):
             raise web.HTTPUpgradeRequired(text="this is for WebSockets\n", headers={"Upgrade": "websocket"})
@@ -263,14 +261,20 @@ class Site:
 
     def _is_at_this_machine(self, request: web.Request) -> bool:
         """Whether a request is from here for certain, and not passed on by a proxy, or sent by another site's page."""
-        if not self.remote(request).local:
-            return False
         headers = request.headers
-        if any(name in headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via", "Origin")):
+        if not self.remote(request).local or is_passed_on(headers) or "Origin" in headers or not is_own(headers):
             return False
-        host = headers.get("Host", "").rpartition(":")[0] if not headers.get("Host", "").endswith("]") else ""
-        host = host or headers.get("Host", "")
-        return host in ("localhost", "[::1]") or host.startswith("127.")
+        host = parse_host(headers.get("Host", ""))
+        return host is not None and host.is_this_machine
+
+    def is_own(self, request: web.Request) -> bool:
+        """Whether a request is from one of this server's own pages, or from no page at all."""
+        return is_own(request.headers) and not self._is_rebound(request)
+
+    def _is_rebound(self, request: web.Request) -> bool:
+        if self.is_secure() or not self.remote(request).local:
+            return False
+        return is_rebound(request.headers, {self.hall.config.server.name} | names_of(self.configured.origins))
 
 
 def _is_key(key: str) -> bool:
@@ -278,12 +282,6 @@ def _is_key(key: str) -> bool:
         return len(base64.b64decode(key, validate=True)) == 16
     except (binascii.Error, ValueError):
         return False
-
-
-async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers["Server"] = HEADERS["Server"]
 
 
 @web.middleware
@@ -295,10 +293,15 @@ async def _told_in_json(
         return await handler(request)
     except web.HTTPException as error:
         if request.path.startswith("/api/") and error.status >= 400:
-            return refusal(error.status, "badRequest", error.text or error.reason)
+            told = refusal(error.status, "badRequest", error.text or error.reason)
+            if "Allow" in error.headers:
+                told.headers["Allow"] = error.headers["Allow"]
+            return told
         raise
     except BesterError as error:
         return refused(error)
+    except (ConnectionError, web.RequestPayloadError):
+        raise  # who asked is gone, or did not keep to HTTP: that is for the conversation
     except Exception:
         log.exception("%s %s failed", request.method, ascii(request.path))
         return refusal(500, "internal", "something failed inside the server; its log says what", True)

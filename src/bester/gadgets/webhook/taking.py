@@ -31,6 +31,7 @@ from bester.gadgets.webhook import signing
 from bester.gadgets.webhook.connections import FOR_EACH_SLOT, Connections
 from bester.gadgets.webhook.remembering import Conflict, Full, Outcome, Remembered
 from bester.gadgets.webhook.settings import Listen, Push
+from bester.http import Conversations, add_headers
 from bester.protocol import names
 from bester.protocol.addresses import parse_address
 from bester.protocol.strictjson import decode
@@ -199,18 +200,20 @@ class Endpoint:
         """
         listen = self._listen
         app = web.Application(middlewares=[self._guard])
+        app.on_response_prepare.append(add_headers)
         app.router.add_post("/push/{name}", self._answer)
-        runner = web.AppRunner(
-            app, access_log=None, auto_decompress=False, shutdown_timeout=listen.timeout, lingering_time=1.0
-        )
+        runner = web.AppRunner(app, shutdown_timeout=listen.timeout)
         await runner.setup()
         assert runner.server is not None
+        where = f"{listen.address}:{listen.port}"
+        answering = Conversations(
+            f"webhook on {where}", runner.server, _unanswered, auto_decompress=False, lingering_time=1.0
+        )
         self._connections = Connections(
-            FOR_EACH_SLOT * listen.max_requests, listen.max_per_address, listen.timeout, runner.server
+            FOR_EACH_SLOT * listen.max_requests, listen.max_per_address, listen.timeout, answering
         )
         acceptors: list[Acceptor] = []
         try:
-            where = f"{listen.address}:{listen.port}"
             try:
                 sockets = await bound(listen.address, listen.port)
             except OSError as error:
@@ -251,6 +254,8 @@ class Endpoint:
             return _response(
                 _Refusal(error.status, "notFound", "there is POST /push/NAME, and nothing else").outcome, allow
             )
+        except (ConnectionError, web.RequestPayloadError):
+            raise  # who asked is gone, or did not keep to HTTP: that is for the conversation
         except Exception:
             log.exception("a request failed")
             return _response(_Refusal(500, "internal", "something failed inside; the log says what").outcome)
@@ -372,8 +377,15 @@ def outcome_of(report: Report) -> Outcome:
     return Outcome(status, body, RETRY_AFTER_S if temporary else None)
 
 
+def _unanswered(status: int) -> web.Response:
+    code, text = (
+        ("malformed", "the request cannot be read") if status < 500 else ("internal", "something failed inside")
+    )
+    return _response(_Refusal(status, code, text).outcome)
+
+
 def _response(outcome: Outcome, headers: dict[str, str] | None = None) -> web.Response:
-    headers = {"server": "bester"} | (headers or {})
+    headers = dict(headers or {})
     if outcome.retry_after_s is not None:
         headers["retry-after"] = str(outcome.retry_after_s)
     text = json.dumps(outcome.body, ensure_ascii=False, separators=(",", ":")) + "\n"
