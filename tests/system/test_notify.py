@@ -107,6 +107,7 @@ def test_no_watchdog_of_another_process_and_no_manager(commands: Commands, manag
     manager.next("STOPPING")
     assert manager.watchdogs == []
     manager.socket.close()
+    assert process.wait() == 0
     assert serve(commands, manager).wait_for("is ready")  # a manager that does not listen is no reason to fail
 
 
