@@ -50,7 +50,7 @@ def judge(message: HandlerMessage) -> Answer:
     if header.status is None:
         raise Failed("the answer has no header.status, so the sender is told handlerError")
     try:
-        check_status(header.status)
+        check_status(header)
     except HandlerFailed:
         return Answer(message, good=False)
     try:
