@@ -13,7 +13,7 @@ from tests.server.linked import QUICK, Sender, bad, good, grant, linked
 from tests.server.peers import BAD, PATIENCE_S, Wire, classic, result, stage
 from tests.server.test_links import open_link
 
-from bester import Client, Handler, HandlerError, Refuse, Refused, Request, Response
+from bester import Client, Handler, HandlerError, ReceivedMessage, Refuse, Refused, Request, Response
 from bester.protocol.framing import frame
 from bester.protocol.refusals import MAX_REASON, MAX_TEXT
 
@@ -238,6 +238,15 @@ async def test_what_a_handler_of_the_library_raises(form: str) -> None:
                 True,
             )
             assert (await client.send("chat", [{"name": "pizza", "size": {"cm": 1}}])).good
+
+
+def test_what_a_client_reads() -> None:
+    message = ReceivedMessage("chat", raw=msgspec.Raw(b'{"name": "pizza", "size": {"cm": 30}}'))
+    assert message.read(Dish) == Dish(name="pizza", size=Width(cm=30))
+    for kind in (Width, list[Width], Size):
+        with pytest.raises(msgspec.ValidationError) as error:
+            message.read(kind)
+        assert not isinstance(error.value, Refuse)
 
 
 async def test_a_classic_handler_s_request_that_is_no_json() -> None:

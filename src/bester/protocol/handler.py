@@ -46,6 +46,11 @@ class Sender(Struct, frozen=True, gc=False):
     """The server that the message came from; the account's own, or the other one."""
     verified: bool = False
     """Whether that was proven: by a password or a token, or by the other server's certificate."""
+    told: bool = True
+    """Whether the server said anything of it; False in a classic handler, which is not told."""
+
+
+UNTOLD = Sender(told=False)
 
 
 class Asked(WithData, kw_only=True, eq=False):
@@ -85,8 +90,8 @@ class Request(Asked, eq=False):
     type: str
     id: str = ""
     """The sender's own tag of the message; not unique."""
-    sender: Sender | None = None
-    """None in a classic handler, which is not told."""
+    sender: Sender = UNTOLD
+    """What is not known of it is None; in a classic handler that is everything."""
     scope: str = "client"
     """``client`` or ``server``: who speaks at the other end."""
     hops: int = 0
@@ -106,7 +111,7 @@ class _RequestHeader(Struct, gc=False, rename="camel"):
     message_type: str = ""
     id: str = ""
     scope: str = "client"
-    sender: Sender | None = field(default=None, name="from")
+    sender: Sender | None = field(default=UNTOLD, name="from")
     hops: int = 0
     dry_run: bool = False
     traceparent: str = ""
@@ -233,7 +238,7 @@ class HandlerConversation:
                 return Request(
                     payload.type,
                     payload.id,
-                    header.sender,
+                    header.sender or UNTOLD,
                     header.scope,
                     header.hops,
                     header.dry_run,

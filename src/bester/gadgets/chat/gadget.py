@@ -184,7 +184,7 @@ class Chat:
 
     async def _handle(self, message: Request) -> list[Command]:
         sender = message.sender
-        if sender is None or not sender.verified or sender.server is None:
+        if not sender.verified or sender.server is None:
             raise HandlerError("its sender has proven nothing: chat is between servers that are verified")
         if message.scope == "client" and sender.user is not None:
             if not self._named.is_set():

@@ -121,7 +121,7 @@ class Kitchen:
             HandlerError: it is not from somebody who may speak to a kitchen.
         """
         sender = request.sender
-        if sender is not None and request.scope == "client" and sender.user:
+        if request.scope == "client" and sender.user:
             try:
                 ask = asking.read_ask(request.raw)
                 if ask.at:
@@ -129,7 +129,7 @@ class Kitchen:
             except Problem as problem:
                 return Reply(problem.as_answer())
             return Reply(await self.answer(Principal(sender.user), ask))
-        if sender is not None and request.scope == "server" and sender.verified and sender.server:
+        if request.scope == "server" and sender.verified and sender.server:
             if sender.server not in self.settings.servers:
                 raise HandlerError(f"the server {sender.server} is not among the settings' servers")
             return await self._between(sender.server, request)

@@ -50,7 +50,7 @@ class Outbound:
             HandlerError: it is not sent; the account is told why, as ``mail.result``.
         """
         sender = message.sender
-        if message.scope != "client" or sender is None or sender.user is None or not sender.verified:
+        if message.scope != "client" or sender.user is None or not sender.verified:
             raise HandlerError("only accounts of this server send mail")
         try:
             return await self._queue(sender.user, message)

@@ -165,11 +165,7 @@ def body_of(request: Request) -> bytes:
             "type": request.type,
             "id": request.id,
             "scope": request.scope,
-            "from": {
-                "user": sender.user if sender is not None else None,
-                "server": sender.server if sender is not None else None,
-                "verified": sender is not None and sender.verified,
-            },
+            "from": {"user": sender.user, "server": sender.server, "verified": sender.verified},
             "hops": request.hops,
             "traceparent": request.traceparent,
             "data": request.raw if len(request.raw) else Raw(b"null"),
