@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -188,6 +189,8 @@ def refuses(message: Request) -> Response:
             raise ValueError(SECRET)
         case "other":
             msgspec.json.decode(b'"secret"', type=int)
+        case Decimal():
+            return None
         case {"dish": _}:
             message.read(Order)
         case {"name": _}:
@@ -238,6 +241,11 @@ async def test_what_a_handler_of_the_library_raises(form: str) -> None:
                 True,
             )
             assert (await client.send("chat", [{"name": "pizza", "size": {"cm": 1}}])).good
+            assert (await client.send("chat", msgspec.Raw(b"1e400"))).good
+            report = await client.send("chat", msgspec.Raw(b'{"sizes": [1e9999999999999999999]}'))
+            assert report.error is not None
+            assert (report.error.reason, report.error.temporary) == ("badPayload", False)
+            assert report.error.message.startswith("data.sizes[0] is a number that Python cannot hold")
 
 
 def test_what_a_client_reads() -> None:

@@ -57,8 +57,11 @@ class Refuse(Exception):
         return told
 
 
-class BadPayload(Refuse, msgspec.ValidationError):
-    """The data of a request is not what its handler reads it as: the sender is told so, with the place."""
+class BadPayload(Refuse, msgspec.ValidationError, ValueError):
+    """The data of a request is not what its handler reads it as: the sender is told so, with the place.
+
+    It is what else the reading of data raises, too, so that a handler can catch it as that.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="badPayload")

@@ -84,7 +84,7 @@ async def _first_sign(attached: AttachedBench, path: Path) -> Form:
         await asyncio.sleep(_POLL_S)
     failure = Gone(f"the handler neither attached nor listened on BESTER_SOCKET within {options.reattach_s:g} s")
     told = await attached.explained(failure)
-    raise Failed("".join((told, *(f"\n  {line}" for line in process.output()))))
+    raise Failed("".join((told, *(f"\n{line}" for line in process.output()))))
 
 
 async def run(
