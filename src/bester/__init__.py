@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bester.protocol.handler import Request as Request
     from bester.protocol.handler import Sender as Sender
     from bester.protocol.informer import Presence as Presence
+    from bester.protocol.refusals import Refuse as Refuse
     from bester.protocol.reports import AuthenticationError as AuthenticationError
     from bester.protocol.reports import ClientError as ClientError
     from bester.protocol.reports import ConnectError as ConnectError
@@ -54,6 +55,7 @@ _HOMES = {
     "NoReply": "bester.protocol.reports",
     "Presence": "bester.protocol.informer",
     "ReceivedMessage": "bester.protocol.client",
+    "Refuse": "bester.protocol.refusals",
     "Refused": "bester.protocol.reports",
     "Reply": "bester.protocol.commands",
     "Report": "bester.protocol.reports",
@@ -82,6 +84,7 @@ __all__ = [
     "NoReply",
     "Presence",
     "ReceivedMessage",
+    "Refuse",
     "Refused",
     "Reply",
     "Report",

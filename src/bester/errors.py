@@ -21,7 +21,9 @@ class BesterError(Exception):
     """The root. ``str(error)`` is the public message."""
 
     code: ClassVar[str] = "internal"
-    temporary: ClassVar[bool] = False
+    temporary: bool = False
+    reason: str = ""
+    """The own code of a handler that refused a message; nothing else has one."""
     meaning: ClassVar[str] = "something failed inside the server"
 
     def __init__(self, message: str | None = None) -> None:
@@ -29,9 +31,14 @@ class BesterError(Exception):
         super().__init__(self.message)
 
     @property
+    def explained(self) -> str:
+        """The message, after a handler's own reason where there is one."""
+        return f"{self.reason}: {self.message}" if self.reason else self.message
+
+    @property
     def inside(self) -> str:
         """The message with its causes, for the log alone: they may name files, hosts and people."""
-        text, cause = self.message, self.__cause__
+        text, cause = self.explained, self.__cause__
         for _ in range(MAX_CAUSES):
             if cause is None:
                 break
@@ -179,8 +186,15 @@ class HandlerTimeout(BesterError):
 
 
 class HandlerFailed(BesterError):
+    """A handler refused a message: in its own words where it had some, which are bounded (section 3.2)."""
+
     code = "handlerError"
     meaning = "the handler answered with a status other than 0"
+
+    def __init__(self, message: str | None = None, reason: str = "", temporary: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.temporary = temporary
 
 
 class BadResponse(BesterError):
@@ -254,7 +268,12 @@ def _kinds() -> dict[str, type[BesterError]]:
     return all_kinds()
 
 
-def error_of(code: str, message: str = "") -> BesterError:
-    """Returns the error that another node of this server told by its code; an unknown one is ``Internal``."""
+def error_of(code: str, message: str = "", reason: str = "", temporary: bool = False) -> BesterError:
+    """Returns the error that another node of this server told by its code; an unknown one is ``Internal``.
+
+    ``reason`` and ``temporary`` are those of a handler, and of no other error.
+    """
+    if code == HandlerFailed.code:
+        return HandlerFailed(message or None, reason, temporary)
     kind = _kinds().get(code)
     return kind(message or None) if kind is not None else Internal(message or None)

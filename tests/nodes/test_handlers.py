@@ -9,7 +9,7 @@ from tests.nats import NatsServer
 from tests.nodes.nodes import joined, node, nodes, serves
 from tests.server.peers import to, until
 
-from bester import Handler, HandlerError, Reply, SendClients
+from bester import Handler, Refuse, Reply, SendClients
 
 
 async def test_a_handler_anywhere_answers_clients_everywhere(nats: NatsServer) -> None:
@@ -173,7 +173,7 @@ async def test_a_handler_of_the_library_raises_an_error_for_a_sender_elsewhere(n
         @handler.on("chat")
         async def chat(message):  # type: ignore[no-untyped-def]
             if message.data is None:
-                raise HandlerError("nothing to say")
+                raise Refuse("nothing to say", code="chat.empty", temporary=True)
             await asyncio.sleep(0)
             return SendClients([message.data])
 
@@ -181,4 +181,5 @@ async def test_a_handler_of_the_library_raises_an_error_for_a_sender_elsewhere(n
             await serves(b, "chat")
             t = await b.login("t")
             t.ask("chat", "1")
-            assert await t.bad("1") == "handlerError"
+            told = {"code": "handlerError", "message": "nothing to say", "temporary": True, "reason": "chat.empty"}
+            assert (await t.report("1"))["error"] == told

@@ -23,6 +23,7 @@ from bester.protocol.commands import (
 from bester.protocol.handler import (
     ATTACH_ID,
     DETACH_ID,
+    UNTOLD,
     HandlerConversation,
     Request,
     Sender,
@@ -110,7 +111,7 @@ def test_dry_run(handler: HandlerConversation) -> None:
     event = handler.receive(b'{"header":{"messageType":"request","id":"1","dryRun":true},"payload":{"type":"c"}}')
     assert isinstance(event, Request)
     assert event.dry_run
-    assert event.sender is None
+    assert event.sender is UNTOLD
 
 
 def test_fatal(handler: HandlerConversation) -> None:
@@ -226,7 +227,7 @@ def test_push(handler: HandlerConversation) -> None:
 
 def test_a_classic_request() -> None:
     request = classic_request("chat", b"[1 ]")
-    assert (request.type, request.sender, request.data, bytes(request.raw)) == ("chat", None, [1], b"[1 ]")
+    assert (request.type, request.sender, request.data, bytes(request.raw)) == ("chat", UNTOLD, [1], b"[1 ]")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from bester.protocol.messages import (
     COMMANDS,
     NOTHING,
     BadAnswer,
+    HandlerHeader,
     HandlerMessage,
     Header,
     Message,
@@ -357,13 +358,13 @@ def test_commands_that_a_handler_may_not_use(command: str) -> None:
 
 @pytest.mark.parametrize("status", ["0", 0, 0.0])
 def test_success(status: object) -> None:
-    check_status(status)
+    check_status(HandlerHeader(status=status))
 
 
 @pytest.mark.parametrize("status", [None, "", "1", "00", 1, -1, 0.5, False, True, [], {}, "good", Raw(b"0")])
 def test_everything_else_is_failure(status: object) -> None:
     with pytest.raises(HandlerFailed):
-        check_status(status)
+        check_status(HandlerHeader(status=status))
 
 
 @pytest.mark.parametrize(

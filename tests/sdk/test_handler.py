@@ -365,7 +365,7 @@ async def test_classic(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
 
     @handler.on("chat")
     async def chat(message: Request) -> Response:
-        assert message.sender is None
+        assert not message.sender.told
         if message.data == "bad":
             raise ValueError
         return SendClients(["g"], type=message.data if message.data == "news" else None)
@@ -498,7 +498,6 @@ def calls() -> Handler:
 
     @handler.on("chat")
     def chat(message: Request) -> Response:
-        assert message.sender is not None
         if message.dry_run:
             return []
         return [SendClients(["g"], {"from": message.sender.user, "text": message.data}), SendHandler("log")]

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, use_span
 from tests.collector import CONSUMER, collecting
 
-from bester import Client, Done, Handler, HandlerError, Request, SendHandler
+from bester import Client, Done, Handler, Refuse, Request, SendHandler
 from bester.handler.registry import Registry, Runner
 from bester.handler.traced import traced
 from bester.testing import server
@@ -45,7 +45,7 @@ class Traced:
         self.runner = Runner(self.registry, lambda *_: self.outcomes.append("good"), self._fail)
         self.runner._find = traced(self.tracer, self.registry.get)
 
-    def _fail(self, request: Request) -> None:
+    def _fail(self, request: Request, why: Refuse | None) -> None:
         self.outcomes.append("bad")
 
     async def spans(self, type: str = "chat", traceparent: str = PARENT) -> list[ReadableSpan]:
@@ -98,15 +98,15 @@ async def test_what_fails(asynchronous: bool) -> None:
     play = Traced()
 
     def refuse(message: Request) -> Done:
-        raise HandlerError("no oven")
+        raise Refuse("no oven")
 
     async def refuse_later(message: Request) -> Done:
-        raise HandlerError("no oven")
+        raise Refuse("no oven")
 
     play.registry.add("chat", refuse_later if asynchronous else refuse, thread=False)
     [span] = await play.spans()
     assert play.outcomes == ["bad"]
-    assert span.status.description == "HandlerError: no oven"
+    assert span.status.description == "Refuse: no oven"
     assert span.attributes is not None
     assert span.attributes["error.type"] == "handlerError"
 

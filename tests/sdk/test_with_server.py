@@ -17,7 +17,6 @@ async def test_everyone_together() -> None:
 
         @handler.on("chat")
         async def chat(message: Request) -> Response:
-            assert message.sender is not None
             return [SendClients(["g"]), Reply({"you": message.sender.user})]
 
         async with (

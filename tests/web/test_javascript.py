@@ -47,7 +47,7 @@ HANDLER = '''
 """Sends what it gets to whom it names."""
 import asyncio
 import sys
-from bester import Handler, Reply, SendClients
+from bester import Handler, Refuse, Reply, SendClients
 
 handler = Handler(sys.argv[1], concurrency=1024, dry_run=True, retry_max_s=0.3)
 
@@ -61,6 +61,8 @@ def raw(message):
 
 @handler.on("echo")
 def echo(message):
+    if message.data == "refuse":
+        raise Refuse("sold out", code="shop.soldOut", temporary=True)
     return Reply(message.data)
 
 @handler.on("slow")
@@ -233,6 +235,8 @@ def test_errors_have_stable_codes(place: Place) -> None:
         codes.wrong = await code(Client.connect(url, { username: "t", password: "wrong" }));
         codes.away = await code(Client.connect("ws://127.0.0.1:9/ws", { username: "t", password }));
         codes.type = await code(client.send("nobody").then((report) => report.orThrow()));
+        codes.refused = await client.ask("echo", "refuse").catch(({ code, reason, message, temporary }) => (
+            [code, reason, message, temporary]));
         codes.large = await code(client.send("echo", "x".repeat(2_000_000)));
         codes.id = await code(client.send("echo", 1, { id: "auth_special" }));
         codes.command = await code(client.builtin("noSuchCommand"));
@@ -244,6 +248,7 @@ def test_errors_have_stable_codes(place: Place) -> None:
         "wrong": "authenticationFailed",
         "away": "connectFailed",
         "type": "noHandler",
+        "refused": ["handlerError", "shop.soldOut", "sold out", True],
         "large": "tooLarge",
         "id": "badId",
         "command": "unknownCommand",

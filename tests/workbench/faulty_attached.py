@@ -46,6 +46,10 @@ def answer(connection: socket.socket, header: dict[str, Any], payload: dict[str,
             del told["status"]
         case "no-command":
             del told["command"]
+        case "error-in-words":
+            told |= {"status": "1", "error": "no"}
+        case "error-with-a-code-of-its-own":
+            told |= {"status": "1", "error": {"code": "sold out"}}
         case "unknown-command":
             told["command"] = {"type": "broadcast"}
         case "recipient-no-list":

@@ -33,7 +33,7 @@ AT_ONCE = 12
 
 FAULTS: list[tuple[Any, Form, str, str, str]] = [
     # Handler, form, its fault, the check that must find it, and what that tells.
-    (PYTHON, Form.ATTACHED, "big-endian", "attach", "not a frame"),
+    (PYTHON, Form.ATTACHED, "big-endian", "attach", "is your length big endian? It must be little endian"),
     (PYTHON, Form.ATTACHED, "one-read-is-one-frame", "split", "closed its connection"),
     (PYTHON, Form.ATTACHED, "one-frame-per-read", "joined", "answer"),
     (PYTHON, Form.ATTACHED, "counts-characters", "unicode", "no message of section 6"),
@@ -43,6 +43,8 @@ FAULTS: list[tuple[Any, Form, str, str, str]] = [
     (PYTHON, Form.ATTACHED, "id-as-number", "answer", "no message of section 6"),
     (PYTHON, Form.ATTACHED, "no-status", "answer", "no header.status"),
     (PYTHON, Form.ATTACHED, "no-command", "answer", "header.command is missing"),
+    (PYTHON, Form.ATTACHED, "error-in-words", "answer", "header.error is not of section 3.2's form"),
+    (PYTHON, Form.ATTACHED, "error-with-a-code-of-its-own", "answer", "its code is not 1 to 64"),
     (PYTHON, Form.ATTACHED, "unknown-command", "answer", "must be one of"),
     (PYTHON, Form.ATTACHED, "recipient-no-list", "answer", "list of strings"),
     (PYTHON, Form.ATTACHED, "knows-all-members", "members", "ended with 1"),

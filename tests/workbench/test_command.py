@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,17 @@ def listening() -> Iterator[Path]:
         process.wait()
 
 
+def test_the_first_handler_of_the_readme(tmp_path: Path) -> None:
+    text = (HERE.parents[1] / "README.md").read_text(encoding="utf-8")
+    [program] = re.findall(r"<!-- file: afrikaans.py -->\n```python\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "afrikaans.py").write_text(program, encoding="utf-8")
+    asked = f"{sys.executable} {tmp_path / 'afrikaans.py'}"
+    result = check(asked, "--sample", '"good morning friend"', "--timeout", "20", "--json")
+    told = json.loads(result.stdout)
+    assert [one["id"] for one in told["checks"] if one["outcome"] == "fail"] == [], result.stdout
+    assert {one["id"] for one in told["checks"] if one["outcome"] == "skip"} == {"numbers", "opaque"}
+
+
 def test_a_socket(listening: Path) -> None:
     ids = ("listen", "answer", "many", "let-go", "stop")
     result = check(str(listening), "--json", *(word for id in ids for word in ("--only", id)))
@@ -139,6 +151,24 @@ def test_what_cannot_be_started_again_is_not_tried_again() -> None:
     assert result.exit_code == 1
     told = json.loads(result.stdout)
     assert (told["failed"], told["skipped"]) == (1, len(CHECKS[Form.ATTACHED]) - 1)
+
+
+def test_one_cause_is_told_once() -> None:
+    """As a whole process, where nothing may be written beside it."""
+    program = [sys.executable, "-W", "error", "-c", "from bester.cli.main import main; main()", "handler", "check"]
+    for fault, told, passed in (
+        ("no-status", "the answer has no header.status, so the sender is told handlerError", 1),
+        ("big-endian", "is your length big endian? It must be little endian", 0),
+    ):
+        asked = [*program, "--timeout", "2", "--reattach", "5", f"{ATTACHED} {fault}"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+        lines = done.stdout.splitlines()
+        assert (done.returncode, done.stderr) == (1, "")
+        assert (lines[0].endswith("a handler of the attached form"), len(lines) < 20) == (True, True), done.stdout
+        assert done.stdout.count(told) == 1
+        assert lines[-2].startswith("  skip  ")
+        assert "cannot be judged before" in lines[-2]
+        assert lines[-1].startswith(f"{passed} passed, 1 failed")
 
 
 def test_a_sample_that_is_not_taken(tmp_path: Path) -> None:

@@ -170,6 +170,8 @@ class _Show:
         """Shows one."""
         from bester.workbench.report import explained
 
+        if not result.judged:
+            return  # they are summed up
         word = "FAIL" if result.outcome == "fail" else result.outcome.value
         failed = result.outcome == "fail"
         note = f"  {result.detail}" if result.detail and not failed else ""
@@ -184,6 +186,10 @@ class _Show:
         from bester.workbench.contract import Outcome
         from bester.workbench.report import count
 
+        unjudged = [one for one in results if not one.judged]
+        if unjudged:
+            ids = ", ".join(one.check.id for one in unjudged)
+            self._print(f"  skip  {len(unjudged)} more: {unjudged[0].detail}: {ids}", _STYLES["skip"])
         failed, skipped = count(results, Outcome.FAIL), count(results, Outcome.SKIP)
         passed = len(results) - failed - skipped
         told = f"{passed} passed, {failed} failed, {skipped} skipped, {sum(one.seconds for one in results):.1f} s"

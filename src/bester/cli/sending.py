@@ -138,14 +138,10 @@ def read_data(written: str, text: bool) -> Raw:
 
 def report_as_json(report: Report) -> dict[str, object]:
     """Returns a report as it is printed with ``--json``."""
-    from msgspec import to_builtins
-
     found: dict[str, object] = {"status": "good" if report.good else "bad"}
     if report.error is not None:
-        found["error"] = to_builtins(report.error)
-    found["results"] = [
-        {name: value for name, value in to_builtins(result).items() if value is not None} for result in report.results
-    ]
+        found["error"] = report.error.as_json()
+    found["results"] = [result.as_json() for result in report.results]
     if report.route:
         found["route"] = steps_as_json(report.route)
     if len(report.raw):
@@ -164,12 +160,12 @@ def steps_as_json(steps: list[Step]) -> list[dict[str, object]]:
 
 def _show(report: Report) -> None:
     if report.error is not None:
-        say(f"bad: {report.error.message} ({report.error.code})" + (", temporary" if report.error.temporary else ""))
+        say(f"bad: {report.error.explained}" + (", temporary" if report.error.temporary else ""))
     else:
         say("good" if report.good else "bad")
     width = max((len(result.to) for result in report.results), default=0)
     for result in report.results:
-        why = f": {result.error.message} ({result.error.code})" if result.error is not None else ""
+        why = f": {result.error.explained}" if result.error is not None else ""
         say(f"  {result.to:{width}}  {result.status}{why}")
     if len(report.raw):
         say(f"  data: {bytes(report.raw).decode(errors='replace')}")

@@ -131,6 +131,8 @@ class Done(Note):
 
     code: str
     message: str = ""
+    reason: str = ""
+    temporary: bool = False
 
 
 class Failed(Note):
@@ -138,6 +140,9 @@ class Failed(Note):
 
     code: str
     message: str = ""
+    reason: str = ""
+    """Both of a handler that refused."""
+    temporary: bool = False
 
 
 class Bring(Note, array_like=True):

@@ -101,7 +101,7 @@ class Exchange(Intake, ForNodes):
         handlers.progress = now
         try:
             if message.header.status != "0":
-                check_status(message.header.status)
+                check_status(message.header)
             commands = commands_of(message, handlers.rules.may)
         except BesterError as error:
             self.fail(request, error)
@@ -159,7 +159,7 @@ class Exchange(Intake, ForNodes):
         if request.step is not None:
             request.step.end(self.now, error.code)
         handlers.tally.failed += 1
-        handlers.last_error = f"{error.code}: {error.message}"
+        handlers.last_error = f"{error.code}: {error.explained}"
         envelope = request.envelope
         if isinstance(error, BadResponse):
             error = BadResponse()  # the details are the operator's and the handler's author's, not the sender's

@@ -229,7 +229,7 @@ class Outcomes(Dispatch):
         large: Large | None = None
         if len(report) > MAX_REPORT_BYTES:
             error = envelope.error
-            told = (error.code, error.message) if error is not None else None
+            told = (error.code, error.explained) if error is not None else None
             large = Large(told, counts_of(report), (envelope.results or [])[:MAX_NAMES])
             report = b""
         if not envelope.trace:

@@ -24,7 +24,7 @@ def tell(message: Request, decided: str, text: str) -> None:
         "handler": message.type,
         "pid": os.getpid(),
         # Only an attached handler is told who asks.
-        "form": "classic" if message.sender is None else "attached",
+        "form": "attached" if message.sender.told else "classic",
         "decided": decided,
         "text": text,
     }

@@ -9,6 +9,7 @@ from bester.handler.registry import Registry, Runner
 from bester.net.channel import Channel
 from bester.protocol.commands import Response
 from bester.protocol.handler import ATTACH_ID, DETACH_ID, HandlerConversation, Request
+from bester.protocol.refusals import Refuse
 from bester.protocol.reports import ConnectError, ConnectionClosed, FatalError, Report, ReportError
 from bester.timeouts import within
 from bester.tracing import current_traceparent
@@ -127,9 +128,9 @@ class Attachment:
         if self._channel is not None:
             self._channel.write(self._conversation.answer(request, response))
 
-    def _fail(self, request: Request) -> None:
+    def _fail(self, request: Request, why: Refuse | None) -> None:
         if self._channel is not None:
-            self._channel.write(self._conversation.fail(request))
+            self._channel.write(self._conversation.fail(request, why))
 
     def _ended(self, cause: Exception | None) -> None:
         if self._fatal is not None:

@@ -7,6 +7,7 @@ from bester.net.channel import Channel
 from bester.net.listeners import UnixListener
 from bester.protocol.commands import Response
 from bester.protocol.handler import Request, classic_answer, classic_failure, classic_request
+from bester.protocol.refusals import Refuse
 from bester.timeouts import within
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -53,8 +54,8 @@ class ClassicListener:
     def _answer(self, request: Request, response: Response) -> None:
         self._reply(request, classic_answer(request, response))
 
-    def _fail(self, request: Request) -> None:
-        self._reply(request, classic_failure())
+    def _fail(self, request: Request, why: Refuse | None) -> None:
+        self._reply(request, classic_failure(why))
 
     def _reply(self, request: Request, frame: bytes) -> None:
         channel = self._asked.pop(request.request_id)

@@ -12,6 +12,7 @@ from typing import Any, cast
 from bester.protocol.commands import KINDS, Response
 from bester.protocol.handler import Request
 from bester.protocol.names import RESERVED_TYPES
+from bester.protocol.refusals import Refuse
 from bester.tracing import tracer
 
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
@@ -22,11 +23,8 @@ _AT_ONCE = KINDS | {list, tuple, type(None)}
 log = logging.getLogger("bester.handler")
 
 
-class HandlerError(Exception):
-    """Raised by a handler that cannot handle a message: its sender is told ``handlerError``.
-
-    The text is logged and goes nowhere else. Any other exception does the same, and is logged with its traceback.
-    """
+HandlerError = Refuse
+"""The name that :class:`Refuse` had before it was told to the sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +82,16 @@ def _in_thread(function: Callable[[Request], Any]) -> Callable[[Request], Awaita
 
 
 class Runner:
-    """Calls functions, and gives their outcome to ``answer``, or to ``fail``.
+    """Calls functions, and gives their outcome to ``answer``, or to ``fail``: with the reason where they refused.
 
     A plain function is called at once, without a task. ``outstanding`` counts the tasks of the others.
     """
 
     def __init__(
-        self, registry: Registry, answer: Callable[[Request, Response], None], fail: Callable[[Request], None]
+        self,
+        registry: Registry,
+        answer: Callable[[Request, Response], None],
+        fail: Callable[[Request, Refuse | None], None],
     ) -> None:
         self._find: Callable[[str], Registered | None] = registry.get
         if (found := tracer()) is not None:
@@ -106,7 +107,7 @@ class Runner:
         found = self._find(request.type)
         if found is None:
             log.warning("asked for the type %r, which is not handled here", request.type)
-            self._fail(request)
+            self._fail(request, None)
             return
         if found.asynchronous:
             self._spawn(found.call, request)
@@ -129,17 +130,18 @@ class Runner:
         try:
             self._answer(request, await call(request))
         except asyncio.CancelledError:
-            self._fail(request)
+            self._fail(request, None)
             raise
         except Exception as error:
             self._failed(request, error)
 
     def _failed(self, request: Request, error: Exception) -> None:
-        if isinstance(error, HandlerError):
-            log.info("%s was not handled: %s", request.type, error)
+        if isinstance(error, Refuse):
+            log.info("%s was refused: %s%s", request.type, f"{error.code}: " if error.code else "", error.message)
+            self._fail(request, error)
         else:
             log.error("the handler of %s failed", request.type, exc_info=error)
-        self._fail(request)
+            self._fail(request, None)
 
     @property
     def outstanding(self) -> int:

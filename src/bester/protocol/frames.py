@@ -61,7 +61,10 @@ def good_report(id: str) -> bytes:
 
 def error_part(error: BesterError) -> bytes:
     """An error as JSON; without its cause, which stays inside."""
-    return encode_text({"code": error.code, "message": error.message, "temporary": error.temporary})
+    told: dict[str, str | bool] = {"code": error.code, "message": error.message, "temporary": error.temporary}
+    if error.reason:
+        told["reason"] = error.reason
+    return encode_text(told)
 
 
 def result(to: str, status: str, error: BesterError | None = None) -> bytes:

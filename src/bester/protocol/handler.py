@@ -12,8 +12,10 @@ A classic handler has no conversation: one body in (:func:`classic_request`), on
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
-from msgspec import Raw, Struct, field
+import msgspec
+from msgspec import UNSET, Raw, Struct, field
 from msgspec.json import Decoder
 
 from bester.errors import Malformed
@@ -21,9 +23,12 @@ from bester.protocol.commands import Response, encode_response
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX, frame
 from bester.protocol.messages import NULL
+from bester.protocol.refusals import BadPayload, Refuse
 from bester.protocol.reports import EmptyHeader, FatalError, Report, ReportError, ReportPayload
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
-from bester.protocol.values import WithData, decode_quickly
+from bester.protocol.values import WithData, decode_data, decode_quickly
+
+T = TypeVar("T")
 
 ATTACH_ID = "attach"
 DETACH_ID = "detach"
@@ -41,16 +46,52 @@ class Sender(Struct, frozen=True, gc=False):
     """The server that the message came from; the account's own, or the other one."""
     verified: bool = False
     """Whether that was proven: by a password or a token, or by the other server's certificate."""
+    told: bool = True
+    """Whether the server said anything of it; False in a classic handler, which is not told."""
 
 
-class Request(WithData, eq=False):
+UNTOLD = Sender(told=False)
+
+
+class Asked(WithData, kw_only=True, eq=False):
+    """A message whose reader refuses it where the data is not what it should be."""
+
+    @property
+    def data(self) -> Any:
+        """The data as a Python value, decoded when it is first asked for.
+
+        Raises:
+            Refuse: it cannot be held, or (possible only in a classic handler) is no JSON; the sender is told so.
+        """
+        value = self._value
+        if value is UNSET:
+            try:
+                value = self._value = decode_data(self.raw)
+            except ValueError as error:
+                raise BadPayload(str(error)) from error
+        return value
+
+    def read(self, kind: type[T]) -> T:
+        """As :meth:`ReceivedMessage.read`.
+
+        Raises:
+            Refuse: the data is not of this type: uncaught, the sender is told so, with the reason ``badPayload`` and
+                the place. It is a msgspec.ValidationError too.
+        """
+        try:
+            return super().read(kind)
+        except msgspec.DecodeError as error:
+            raise BadPayload(str(error)) from error
+
+
+class Request(Asked, eq=False):
     """A message that a handler is asked to handle."""
 
     type: str
     id: str = ""
     """The sender's own tag of the message; not unique."""
-    sender: Sender | None = None
-    """None in a classic handler, which is not told."""
+    sender: Sender = UNTOLD
+    """What is not known of it is None; in a classic handler that is everything."""
     scope: str = "client"
     """``client`` or ``server``: who speaks at the other end."""
     hops: int = 0
@@ -70,7 +111,7 @@ class _RequestHeader(Struct, gc=False, rename="camel"):
     message_type: str = ""
     id: str = ""
     scope: str = "client"
-    sender: Sender | None = field(default=None, name="from")
+    sender: Sender | None = field(default=UNTOLD, name="from")
     hops: int = 0
     dry_run: bool = False
     traceparent: str = ""
@@ -159,9 +200,9 @@ class HandlerConversation:
             body = b"".join((_HEAD, id, _STATUS, written.what, b'},"payload":', written.payload(), b"}"))
         return _pack(len(body)) + body
 
-    def fail(self, request: Request) -> bytes:
-        """Answers that the message could not be handled; its sender is reported ``handlerError``."""
-        return frame(b'{"header":{"id":' + encode_text(request.request_id) + b',"status":"1"}}')
+    def fail(self, request: Request, why: Refuse | None = None) -> bytes:
+        """Answers that the message could not be handled; its sender is reported ``handlerError``, and why."""
+        return frame(b'{"header":{"id":' + encode_text(request.request_id) + b"," + _failure(why) + b"}}")
 
     def push(self, id: str, response: Response, type: str | None = None, traceparent: str = "") -> bytes:
         """Speaks first; answered by a report with this id.
@@ -197,7 +238,7 @@ class HandlerConversation:
                 return Request(
                     payload.type,
                     payload.id,
-                    header.sender,
+                    header.sender or UNTOLD,
                     header.scope,
                     header.hops,
                     header.dry_run,
@@ -245,6 +286,11 @@ def classic_answer(request: Request, response: Response) -> bytes:
     return frame(b"".join((b'{"header":{"status":"0",', written.what, b"}", payload, b',"data":', data, b"}")))
 
 
-def classic_failure() -> bytes:
+def classic_failure(why: Refuse | None = None) -> bytes:
     """A classic handler's only frame where it could not handle the message."""
-    return frame(b'{"header":{"status":"1"},"data":null}')
+    return frame(b'{"header":{' + _failure(why) + b'},"data":null}')
+
+
+def _failure(why: Refuse | None) -> bytes:
+    error = why.as_error() if why is not None else None
+    return b'"status":"1"' + (b',"error":' + encode_text(error) if error else b"")

@@ -80,6 +80,7 @@ class ReportError(Struct):
     code: str = ""
     message: str = ""
     temporary: bool = False
+    reason: str = ""
 
 
 class PeerLimits(Struct, rename="camel"):

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from bester.errors import BadArguments, BadResponse, HandlerFailed, Malformed, NotAllowed
+from bester.errors import BadArguments, BadResponse, Malformed, NotAllowed
 from bester.protocol.names import RESERVED_TYPES
+from bester.protocol.refusals import refusal_of
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, decode_otherwise, is_shallow
 
 NULL = Raw(b"null")
@@ -191,6 +192,8 @@ class Command(Struct, gc=False):
 class HandlerHeader(Struct, gc=False, rename="camel"):
     id: str | None = None
     status: Any = None
+    error: Any = None
+    """Why the status is not 0, in the handler's own words; of any form."""
     command: Command | None = None
     commands: list[Command] | None = None
     message_type: str | None = None
@@ -407,14 +410,15 @@ def _reserved(type: object) -> NotAllowed:
     return NotAllowed(f"no handler may send the type {type}, which is the server's own")
 
 
-def check_status(status: object) -> None:
+def check_status(header: HandlerHeader) -> None:
     """Accepts the success status of a handler: ``"0"``, or the number 0.
 
     Raises:
-        HandlerFailed: any other status.
+        HandlerFailed: any other status; with the handler's own ``error``, as far as it has the form of section 3.2.
     """
+    status = header.status
     if status != "0" and (status != 0 or isinstance(status, bool)):
-        raise HandlerFailed
+        raise refusal_of(header.error)
 
 
 # -- traces -----------------------------------------------------------------------------------------------------

@@ -19,6 +19,18 @@ class ReportError(Struct, frozen=True):
     message: str = ""
     temporary: bool = False
     """Whether the same message can succeed later without a change."""
+    reason: str = ""
+    """With the code ``handlerError``: the handler's own code for why it refused the message, where it gave one."""
+
+    @property
+    def explained(self) -> str:
+        """The message with its codes, as people are told it."""
+        return f"{self.message} ({self.code}: {self.reason})" if self.reason else f"{self.message} ({self.code})"
+
+    def as_json(self) -> dict[str, str | bool]:
+        """Returns it as it stands in a report."""
+        told: dict[str, str | bool] = {"code": self.code, "message": self.message, "temporary": self.temporary}
+        return told | {"reason": self.reason} if self.reason else told
 
 
 class Result(Struct, frozen=True):
@@ -29,6 +41,11 @@ class Result(Struct, frozen=True):
     status: str
     """``delivered``, ``stored``, ``sent``, ``queued``, ``skipped`` or ``failed``."""
     error: ReportError | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """Returns it as it stands in a report."""
+        told: dict[str, object] = {"to": self.to, "status": self.status}
+        return told | {"error": self.error.as_json()} if self.error is not None else told
 
 
 class Step(Struct, frozen=True):
@@ -87,13 +104,16 @@ class Report(WithData, kw_only=True, eq=False):
 class ClientError(Exception):
     """The root of what the client libraries raise. ``str(error)`` is the message with its code."""
 
-    def __init__(self, message: str, code: str = "", temporary: bool = False) -> None:
-        super().__init__(f"{message} ({code})" if code else message)
+    def __init__(self, message: str, code: str = "", temporary: bool = False, reason: str = "") -> None:
+        told = f"{code}: {reason}" if reason else code
+        super().__init__(f"{message} ({told})" if told else message)
         self.message = message
         self.code = code
         """The server's code, or "" where no server said anything."""
         self.temporary = temporary
         """Whether the same can succeed later without a change."""
+        self.reason = reason
+        """With the code ``handlerError``: the handler's own code, where it gave one."""
 
 
 class ConnectError(ClientError):
@@ -113,7 +133,7 @@ class Refused(ClientError):
 
     def __init__(self, report: Report) -> None:
         error = report.error or ReportError(message="reported bad, without a reason")
-        super().__init__(error.message, error.code if report.error else "", error.temporary)
+        super().__init__(error.message, error.code if report.error else "", error.temporary, error.reason)
         self.report = report
 
 

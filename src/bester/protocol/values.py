@@ -14,7 +14,7 @@ import json
 import re
 from decimal import Decimal, InvalidOperation
 from math import isfinite
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
 import msgspec
@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 _encode = Encoder(decimal_format="number").encode
 _decode = Decoder().decode
+MAX_TOLD = 5
+"""How many faults of a value are told in one error."""
 _NOT_FINITE = (b"null", b"NaN", b"Infinity")
 """One of them is in what msgspec makes of a number that JSON does not have."""
 
@@ -184,6 +186,34 @@ def decode_quickly(decoder: Decoder[T], body: bytes, max_depth: int) -> T:
     return decode(decoder, body, max_depth)
 
 
+def _read_inner(kind: Any, value: Any) -> Any:
+    """Makes what msgspec does not know; a value that is returned as it is must be of the type already."""
+    if not hasattr(kind, "model_validate_json"):
+        return value
+    try:
+        return kind.model_validate_json(_encode(value))
+    except ValueError as error:
+        raise ValueError(_told(error)) from error  # to which msgspec adds the place
+
+
+def _read_model(kind: Any, raw: bytes) -> Any:
+    try:
+        return kind.model_validate_json(raw)
+    except ValueError as error:
+        raise msgspec.ValidationError(_told(error)) from error
+
+
+def _told(error: Any) -> str:
+    """What pydantic found, as msgspec would say it."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    more = f"; and {len(found) - MAX_TOLD} more" if len(found) > MAX_TOLD else ""
+    return "; ".join(f"{one['msg']} - at `{_place(one['loc'])}`" for one in found[:MAX_TOLD]) + more
+
+
+def _place(keys: tuple[str | int, ...]) -> str:
+    return "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+
+
 class WithData(Struct, kw_only=True, eq=False):
     """The base of all messages that carry data."""
 
@@ -205,12 +235,14 @@ class WithData(Struct, kw_only=True, eq=False):
         return value
 
     def read(self, kind: type[T]) -> T:
-        """Returns the data as a type that msgspec knows: a Struct, a dataclass, ``list[int]``, ...
+        """Returns the data as a pydantic model, or a type that msgspec knows: a Struct, a dataclass, ``list[int]``, ...
 
         Raises:
-            msgspec.ValidationError: the data is not of this type.
+            msgspec.ValidationError: the data is not of this type; the text says where.
         """
-        return msgspec.json.decode(self.raw, type=kind)
+        if hasattr(kind, "model_validate_json"):
+            return cast("T", _read_model(kind, bytes(self.raw)))
+        return msgspec.json.decode(self.raw, type=kind, dec_hook=_read_inner)
 
     def __repr__(self) -> str:
         fields = ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("raw", "_value"))

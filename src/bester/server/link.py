@@ -36,6 +36,8 @@ REPORT_LIMIT = 4 * 1024 * 1024
 """The largest report that is read, in bytes: it has an entry for each recipient there."""
 UNSENT_BYTES = 256 * 1024
 """Beyond this, what is written waits for the other server to read."""
+MAX_QUOTED = 1200
+"""Characters of what another server said was wrong."""
 OFFENCES = frozenset({BadScope.code, Malformed.code, TooLarge.code})
 """Fatal errors that are about what was sent."""
 
@@ -337,4 +339,5 @@ def quoted(error: ReportError | None) -> str:
     """Returns what another server said was wrong, fit to be shown."""
     if error is None:
         return "no reason"
-    return "".join(char for char in f"{error.code}: {error.message}"[:300] if char.isprintable())
+    code = f"{error.code}: {error.reason}" if error.reason else error.code
+    return "".join(char for char in f"{code}: {error.message}"[:MAX_QUOTED] if char.isprintable())

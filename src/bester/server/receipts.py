@@ -37,7 +37,7 @@ WHY_S = 3600.0
 ADVICE = {
     "badAddress": "the handler's author corrects the address in its sendServers",
     "badResponse": "the handler's answer is wrong: `bester status` shows its last error, the log the details",
-    "handlerError": "the handler refused the message: look at its own output",
+    "handlerError": "the handler refused the message: for the reason that it gave, else look at its own output",
     "handlerTimeout": "the handler is too slow, or hangs: look at its process, or raise its timeout",
     "handlerUnavailable": "start the handler, or look why it goes away: its output is in the log",
     "idConflict": "the sender must give every `once` message an id of its own",
@@ -62,6 +62,7 @@ OTHER_ADVICE = "see the code's row in docs/protocol.md, section 11"
 class _Error(Struct):
     code: str
     message: str = ""
+    reason: str = ""
 
 
 class _Result(Struct):
@@ -236,7 +237,7 @@ def _receipt(entry: Entry, traces: Traces, began: float) -> Receipt:
         first: Sequence[_Result] = [_result.decode(result) for result in entry.large.results if result]
     else:
         payload = _report.decode(memoryview(entry.report)[PREFIX.size :]).payload
-        error = (payload.error.code, payload.error.message) if payload.error is not None else None
+        error = _explained(payload.error) if payload.error is not None else None
         results = payload.results or []
         counts = Counter(result.status for result in results) if results else {}
         first = results[:MAX_NAMES]
@@ -256,6 +257,10 @@ def _receipt(entry: Entry, traces: Traces, began: float) -> Receipt:
         recipients.decode(),
         route.decode() if len(route) <= MAX_ROUTE_BYTES else "",
     )
+
+
+def _explained(error: _Error) -> tuple[str, str]:
+    return error.code, f"{error.reason}: {error.message}" if error.reason else error.message
 
 
 def _shown_result(result: _Result) -> dict[str, str]:

@@ -172,7 +172,7 @@ class Exporter:
             "messaging.client.id": sender_of(ended.origin),
         }
         error = ended.error
-        code, text = (error.code, error.message) if error is not None else ("", "")
+        code, text = (error.code, error.explained) if error is not None else ("", "")
         kind = SpanKind.CONSUMER if pushed else SpanKind.SERVER
         yield self._span(f"route {ended.type}", own, parent, kind, about, (spans.began, ended.at), began, code, text)
         for step in trail.steps:

@@ -15,6 +15,7 @@ from bester.protocol.messages import (
     decode_classic,
     decode_handler_message,
 )
+from bester.protocol.refusals import fault_of
 from bester.protocol.values import decode_text
 from bester.workbench.contract import Failed
 from bester.workbench.transcript import shown
@@ -29,6 +30,14 @@ class Answer:
     message: HandlerMessage
     good: bool
     """Whether its status is ``"0"``: the handler took the message."""
+    why: str = ""
+    """Why not, if it said."""
+
+    @property
+    def refusal(self) -> str:
+        """Its status, and why it is not ``"0"``."""
+        status = f"the status {self.message.header.status!r}"
+        return f"{status} ({self.why})" if self.why else status
 
     def data(self) -> bytes:
         """Returns what the first command carries (docs/protocol.md, section 3.2)."""
@@ -50,9 +59,12 @@ def judge(message: HandlerMessage) -> Answer:
     if header.status is None:
         raise Failed("the answer has no header.status, so the sender is told handlerError")
     try:
-        check_status(header.status)
-    except HandlerFailed:
-        return Answer(message, good=False)
+        check_status(header)
+    except HandlerFailed as refusal:
+        fault = fault_of(header.error) if header.error is not None else ""
+        if fault:
+            raise Failed(f"header.error is not of section 3.2's form, and is passed over: {fault}") from refusal
+        return Answer(message, good=False, why=refusal.explained if header.error else "")
     try:
         commands_of(message)
     except (BadResponse, NotAllowed) as error:
@@ -128,5 +140,4 @@ def _numbers(data: bytes) -> list[str]:
 
 def _require_good(sent: bytes, answer: Answer) -> None:
     if not answer.good:
-        status = answer.message.header.status
-        raise Failed(f"a handler that echoes answered the data {shown(sent)} with the status {status!r}")
+        raise Failed(f"a handler that echoes answered the data {shown(sent)} with {answer.refusal}")

@@ -43,6 +43,8 @@ class AttachedBench(Bench):
         self.reading.set()
         self.slow = False
         """Whether it is read in small pieces."""
+        self.connected = False
+        """Whether anybody has ever connected."""
         self._server: asyncio.Server | None = None
         self._next_id = count(1).__next__
         self._attached = asyncio.Event()
@@ -74,6 +76,7 @@ class AttachedBench(Bench):
         if self._server is None:  # it had just connected
             writer.transport.abort()
             return
+        self.connected = True
         connection = Connection(self, reader, writer)
         task = asyncio.create_task(connection.read())
         self._connections.add(connection)
@@ -83,11 +86,6 @@ class AttachedBench(Bench):
     def _gone(self, connection: Connection, task: asyncio.Task[None]) -> None:
         self._connections.discard(connection)
         self._readers.discard(task)
-
-    @property
-    def connected(self) -> bool:
-        """Whether anybody has connected."""
-        return bool(self._connections)
 
     def came(self, connection: Connection) -> None:
         """A connection is attached."""

@@ -114,7 +114,7 @@ class Bench(abc.ABC):
         """
         answer = await self.ask(self.options.sample if data is None else data, piece=piece)
         if data is None and self.options.understood and not answer.good:
-            raise Failed(f"the sample was answered with the status {answer.message.header.status!r}")
+            raise Failed(f"the sample was answered with {answer.refusal}")
         self.compare(self.options.sample if data is None else data, answer)
         return answer
 

@@ -41,7 +41,7 @@ async def answer(bench: Bench) -> None:
     answer = await _here(bench).ask(sample, quiet=True)
     if not answer.good:
         if bench.options.understood:
-            raise Failed(f"the sample was answered with the status {answer.message.header.status!r}")
+            raise Failed(f"the sample was answered with {answer.refusal}")
         bench.note = "it did not take the sample, which it need not; --sample says what it takes"
     bench.compare(sample, answer)
 

@@ -198,7 +198,7 @@ class Connection:
         if future.done():
             return
         if isinstance(answer, Failed):
-            future.set_exception(answer)
+            _failed(future, answer)
         else:
             future.set_result(answer)
 
@@ -207,6 +207,11 @@ class Connection:
             self.bench.went_wrong(failure)
         for future in self.pending.values():
             if not future.done():
-                future.set_exception(failure)
-                future.exception()  # whoever waits will see it; perhaps nobody does any more
+                _failed(future, failure)
         self.pending.clear()
+
+
+def _failed(future: asyncio.Future[Answer], failure: Failed) -> None:
+    """Whoever waits will see it; perhaps nobody does any more, and that is no news to anybody."""
+    future.set_exception(failure)
+    future.exception()

@@ -105,3 +105,5 @@ class Result:
     """Of a failure: the bytes that went (``>``) and came (``<``), shown as text, long ones cut."""
     output: list[str] = field(default_factory=list)
     """Of a failure: the last lines that the handler's process wrote."""
+    judged: bool = True
+    """Whether it could be made; false where what failed before leaves nothing to judge, which ``detail`` names."""

@@ -1,16 +1,18 @@
 """Runs the checks on one handler.
 
 They share one process, in their order. After a failure the next check has a fresh one, so that one fault is not told
-over and over; where none can be started, there is nothing more to judge.
+over and over. Where none can be started, or the first ones fail and the next one in the same way, the handler answers
+nothing that could be judged: the others are not made.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bester.timeouts import within
@@ -24,6 +26,10 @@ from bester.workbench.process import Process
 
 CHECKS = {Form.ATTACHED: ATTACHED, Form.CLASSIC: CLASSIC}
 _POLL_S = 0.02
+_FIRST = frozenset({"attach", "listen", "answer"})
+"""The checks that all others build on."""
+_VARYING = re.compile(r"'[^']*'|\d+")
+"""What differs in the texts of one fault."""
 _LONGEST_TIMEOUTS = 12
 """No check takes longer than so many time limits."""
 
@@ -68,7 +74,9 @@ async def _first_sign(attached: AttachedBench, path: Path) -> Form:
     }
     process = attached.process = await Process.start(attached.command, environment)
     deadline = time.monotonic() + options.reattach_s
-    while not process.ended.done() and time.monotonic() < deadline:
+    over = False
+    while not over:
+        over = process.ended.done() or time.monotonic() >= deadline
         if is_socket(path):
             return Form.CLASSIC
         if attached.connected:
@@ -76,7 +84,7 @@ async def _first_sign(attached: AttachedBench, path: Path) -> Form:
         await asyncio.sleep(_POLL_S)
     failure = Gone(f"the handler neither attached nor listened on BESTER_SOCKET within {options.reattach_s:g} s")
     told = await attached.explained(failure)
-    raise Failed("".join((told, *(f"\n  {line}" for line in process.output()))))
+    raise Failed("".join((told, *(f"\n{line}" for line in process.output()))))
 
 
 async def run(
@@ -111,6 +119,9 @@ class _Run:
         self._started = False
         """Whether the handler could be asked at any time."""
         self._hopeless = ""
+        """Why nothing more can be judged."""
+        self._first = ("", "")
+        """The first check that failed of those that all others build on, and how."""
 
     async def make(self, check: Check) -> Result:
         """Makes one check."""
@@ -126,7 +137,7 @@ class _Run:
         if check.echo and not self._options.echo:
             return result(Outcome.SKIP, "judged with --echo only, for handlers that pass the data on")
         if self._hopeless:
-            return result(Outcome.SKIP, self._hopeless)
+            return replace(result(Outcome.SKIP, self._hopeless), judged=False)
         bench = self._bench
         limit_s = _LONGEST_TIMEOUTS * self._options.timeout_s + self._options.reattach_s
         try:
@@ -145,11 +156,22 @@ class _Run:
             detail = await bench.explained(failure) or f"it took longer than {limit_s:g} s"
             failed = result(Outcome.FAIL, detail, bench)
             await self.close()
-            return failed
+            return self._weighed(failed)
         note = bench.note
         if bench.stopping:
             await self.close()
         return result(Outcome.OK, note)
+
+    def _weighed(self, failed: Result) -> Result:
+        """A failure is told, unless it is what the first one has told."""
+        how = _VARYING.sub("#", failed.detail)
+        first, told = self._first
+        if first and how == told:
+            self._hopeless = f"cannot be judged before {first} passes"
+            return Result(failed.check, Outcome.SKIP, failed.seconds, self._hopeless, judged=False)
+        if not first and failed.check.id in _FIRST:
+            self._first = (failed.check.id, how)
+        return failed
 
     def _make_bench(self) -> Bench:
         self._folder = tempfile.TemporaryDirectory(prefix="bester-")  # short: a socket is in it
@@ -163,7 +185,10 @@ class _Run:
             await bench.open()
             self._started = True
         except Failed:
-            self._hopeless = "the handler could not be started " + ("again" if self._started else "and asked")
+            if self._started:
+                self._hopeless = "cannot be judged: the handler could not be started again"
+            else:
+                self._hopeless = "cannot be judged before the handler can be started and asked"
             raise
 
     async def close(self) -> None:

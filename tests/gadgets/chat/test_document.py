@@ -56,6 +56,6 @@ def test_its_settings_are_all_there() -> None:
 
 def test_its_codes_are_all_there() -> None:
     code = "\n".join(path.read_text() for path in (ROOT / "src/bester/gadgets/chat").glob("*.py"))
-    used = set(re.findall(r"Refused\(\s*\"(\w+)\"", code)) | set(re.findall(r"Problem\(\"(\w+)\"", code))
+    used = set(re.findall(r"Refused\(\s*\"(\w+)\"", code)) | set(re.findall(r"\"chat\.(\w+)\"", code))
     table = TEXT[TEXT.index("| Code | |") : TEXT.index("### What is told")]
-    assert used - {"noAnswer"} <= set(re.findall(r"`(\w+)`", table))
+    assert used - {"noAnswer", "db"} <= set(re.findall(r"`(\w+)`", table))

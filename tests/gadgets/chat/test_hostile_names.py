@@ -22,7 +22,7 @@ from rich.console import Console
 from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
-from bester import Handler, Reply, Request, SendClients
+from bester import Handler, Refuse, Reply, Request, SendClients
 from bester.gadgets.chat.terminal.app import ChatApp
 from bester.gadgets.chat.terminal.compose import Compose
 from bester.testing import RunningServer, server
@@ -68,7 +68,7 @@ def answered(asked: dict[str, Any], you: str) -> dict[str, Any]:
             return {"upto": asked["upto"]}
         case "block":
             return {"blocked": [PERSON]}
-    return {"error": ERROR}
+    raise Refuse(BAD, code="chat.strange")
 
 
 class Eyes:

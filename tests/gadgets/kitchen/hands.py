@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from bester import Client, Handler, Informer, ReceivedMessage, Report
+import pytest
+
+from bester import Client, Handler, Informer, ReceivedMessage, Refused, Report
 from bester.gadgets.kitchen.service import Kitchen
 from bester.gadgets.kitchen.settings import KitchenSettings
 from bester.gadgets.kitchen.source import Received, SourceAway
@@ -64,9 +66,16 @@ class Guest(Client):
             return (await self.ask("kitchen", {"op": op} | more)).data
 
     async def code(self, op: str, **more: Any) -> tuple[str, bool]:
-        """Returns the code of an answer that must be an error, and whether it is temporary."""
-        error = (await self.about(op, **more))["error"]
-        return error["code"], error["temporary"]
+        """Returns why an ask is refused, without the prefix, and whether that is temporary."""
+        return await self.refused({"op": op} | more)
+
+    async def refused(self, data: Any) -> tuple[str, bool]:
+        """The same of any data."""
+        with pytest.raises(Refused) as refused:
+            await self.ask("kitchen", data, timeout=PATIENCE_S)
+        prefix, _, code = refused.value.reason.partition(".")
+        assert (refused.value.code, prefix) == ("handlerError", "kitchen")
+        return code, refused.value.temporary
 
     async def told(self, type: str) -> Any:
         """Returns the next message, which must be of this type."""

@@ -44,7 +44,7 @@ async def test_from_one_server_to_the_other(tmp_path: Path) -> None:
         assert (told[0].data["event"], told[0].data["at"]) == ("raised", "j.example")
         assert await asked(g, "command", device="oven", set={"target": 100})
         assert hands.sent == [("home/oven/set", b'{"target":100}')]
-        assert (await asked(g, "command", device="safe", set={"x": 1}))["error"]["code"] == "unknownDevice"
+        assert (await asked(g, "command", device="safe", set={"x": 1}))["error"]["code"] == "kitchen.unknownDevice"
         # The account of the same name at j.example is another one.
         assert (await namesake.about("subscriptions"))["devices"] == []
         assert [one["device"] for one in (await asked(g, "subscriptions"))["devices"]] == ["oven"]

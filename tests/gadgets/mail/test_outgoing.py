@@ -45,9 +45,10 @@ async def refused(client: Client, **data: Any) -> str:
     report = await client.send("mail", MAIL | data, timeout=PATIENCE_S)
     assert report.error is not None
     assert report.error.code == "handlerError"
-    message = await client.receive(PATIENCE_S)
-    assert (message.type, message.data["status"]) == ("mail.result", "refused"), message
-    return str(message.data["error"])
+    code, _, words = report.error.reason.partition(".")
+    assert code == "mail"
+    assert report.error.temporary == (words in ("throttled", "full", "unavailable")), report
+    return report.error.message
 
 
 def opened(content: bytes | None) -> EmailMessage:

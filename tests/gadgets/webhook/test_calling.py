@@ -122,6 +122,7 @@ async def test_tries_again_with_the_same_id(monkeypatch: pytest.MonkeyPatch) -> 
         (web.Response(text="[" * 10_000), 1),
         (web.Response(body=b"\x1f\x8b", headers={"content-encoding": "gzip"}), 1),
         ({"header": {"status": "1", "command": {"type": "reply"}}}, 1),
+        ({"header": {"status": "1", "error": {"code": "shop.soldOut", "temporary": True}}}, 1),
         ({"header": {"status": "0"}}, 1),
         (commands({"type": "reply"}, {"type": "sendServers", "data": ["k.example"]}), 1),
         (commands({"type": "reply"}, {"type": "sendHandler", "data": "builtin"}), 1),
@@ -141,9 +142,21 @@ async def test_answers_that_are_not_executed(answer: Any, calls: int) -> None:
             report = await t.send("shout", "x", timeout=PATIENCE_S)
         assert report.error is not None
         assert report.error.code == "handlerError"
+        assert there.url not in repr(report)
+        assert (report.error.reason, report.error.temporary) == why(answer)
         assert len(there.calls) == calls
         ping = await t.send("shout", timeout=PATIENCE_S)  # nothing was sent to us before this report
         assert ping.error is not None
+
+
+def why(answer: Any) -> tuple[str, bool]:
+    """Returns the reason that the sender is told, and whether it may send again."""
+    if isinstance(answer, web.Response):
+        away = answer.status == 429 or answer.status >= 500
+        return ("webhook.unavailable", True) if away else ("webhook.badAnswer", False)
+    if answer["header"]["status"] == "0":
+        return "webhook.badAnswer", False
+    return ("shop.soldOut", True) if "error" in answer["header"] else ("", False)
 
 
 async def test_commands_that_a_hook_may_use() -> None:
@@ -160,11 +173,15 @@ async def test_all_tries_end_in_time() -> None:
     async with server() as s, site(web.Response(status=503)) as there:
         async with calling(s, {"url": there.url, "retries": 20, "within": 0.4}):
             begin = time.monotonic()
-            assert not (await sent(s)).good
+            refused = (await sent(s)).error
+            assert refused is not None
+            assert (refused.reason, refused.temporary) == ("webhook.unavailable", True)
             assert time.monotonic() - begin < 5
         assert 1 <= len(there.calls) < 5
     async with server() as s, calling(s, {"url": "http://127.0.0.1:1/", "retries": 1}):
-        assert not (await sent(s)).good  # nobody listens there
+        refused = (await sent(s)).error  # nobody listens there
+        assert refused is not None
+        assert (refused.reason, refused.temporary) == ("webhook.unavailable", True)
 
 
 async def test_many_at_once_and_no_more_than_that() -> None:

@@ -16,8 +16,7 @@ from uuid import uuid4
 
 from msgspec import Raw
 
-from bester import AuthenticationError, Client, ClientError, ReceivedMessage
-from bester import Refused as ReportedBad
+from bester import AuthenticationError, Client, ClientError, ReceivedMessage, Report
 from bester.gadgets.chat.mirror import Conversation, Mirror
 from bester.gadgets.chat.wire import (
     MAX_PAGE,
@@ -51,7 +50,7 @@ State = Literal["connecting", "open", "waiting", "noChat", "closed"]
 
 
 class NotDone(Exception):
-    """The chat did not do what was asked; ``code`` is one of docs/chat.md."""
+    """The chat did not do what was asked; ``code`` is one of docs/chat.md, with ``chat.`` before it."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -235,9 +234,9 @@ class ChatClient:
             answer = self._answers.pop(tag)
             self._takers.pop(tag, None)
         if answer is None:
-            report.raise_for_status()
-            raise NotDone("noAnswer", "the chat did not answer")
-        return _checked(answer)
+            _check(report)
+            raise NotDone("chat.noAnswer", "the chat did not answer")
+        return answer
 
     async def _change(self, op: ClientOp) -> Answer | None:
         """Asks until there is an answer, or the report of one that came over a lost connection."""
@@ -251,11 +250,11 @@ class ChatClient:
                 report = await self._client.send(TYPE, data, id=id, once=True)
                 answer = self._answers[tag]
                 if answer is not None:
-                    return _checked(answer)
+                    return answer
                 if report.good:
                     return None
                 if report.error is not None and not _passes(report.error.code, report.error.temporary):
-                    raise ReportedBad(report)
+                    _check(report)
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, MAX_RETRY_S)
                 if report.error is not None and not report.error.temporary:
@@ -275,7 +274,7 @@ class ChatClient:
             if told.ask in self._answers:
                 self._answers[told.ask] = told
                 taker = self._takers.get(told.ask)
-                if taker is not None and told.error is None:
+                if taker is not None:
                     taker(told)
             return
         if isinstance(told, NoticeEvent):
@@ -373,7 +372,8 @@ def _passes(code: str, temporary: bool) -> bool:
     return temporary or code == "noHandler"
 
 
-def _checked(answer: Answer) -> Answer:
-    if answer.error is not None:
-        raise NotDone(answer.error.code, answer.error.message)
-    return answer
+def _check(report: Report) -> None:
+    """Raises what a bad report says: the chat's own reason, or the server's."""
+    if report.error is not None and report.error.reason:
+        raise NotDone(report.error.reason, report.error.message)
+    report.raise_for_status()

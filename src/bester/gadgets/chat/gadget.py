@@ -17,8 +17,8 @@ from bester import (
     ClientError,
     Command,
     Handler,
-    HandlerError,
     Informer,
+    Refuse,
     Reply,
     Request,
     SendClients,
@@ -40,7 +40,6 @@ from bester.gadgets.chat.wire import (
     Hello,
     Presence,
     Probe,
-    Problem,
     as_data,
     encode,
     read_client_op,
@@ -184,8 +183,8 @@ class Chat:
 
     async def _handle(self, message: Request) -> list[Command]:
         sender = message.sender
-        if sender is None or not sender.verified or sender.server is None:
-            raise HandlerError("its sender has proven nothing: chat is between servers that are verified")
+        if not sender.verified or sender.server is None:
+            raise Refuse("chat is between servers that prove their names", code="chat.notAllowed")
         if message.scope == "client" and sender.user is not None:
             if not self._named.is_set():
                 await self._name(sender.server)
@@ -197,19 +196,20 @@ class Chat:
                 return await self._from_server(sender.server.lower(), message.raw)
             except (ClientError, sqlite3.Error, TimeoutError) as error:
                 # It has no confirmation then, and comes again.
-                raise HandlerError(f"{sender.server} said something in vain: {error}") from error
-        raise HandlerError("chat is asked by accounts and by other servers")
+                log.warning("%s said something in vain: %s", sender.server, error)
+                raise _busy() from error
+        raise Refuse("chat is asked by accounts and by other servers", code="chat.notAllowed")
 
     async def _from_account(self, user: str, raw: msgspec.Raw) -> list[Command]:
         own = self._around.own
         try:
             op = read_client_op(raw)
         except BadMessage as error:
-            raise HandlerError(f"{user}: {error}") from error
+            raise Refuse(str(error), code="chat.badMessage") from error
         if op.sender is not None and op.sender != f"{user}@{own}":
-            raise HandlerError(f"{user} says to be {op.sender[:80]!r}")
+            raise Refuse("from is another's address; it may be left out", code="chat.forged")
         if user.startswith("#"):
-            return [_reply(Answer(ask=op.ask, error=Problem("badAddress", "an account #... cannot chat")))]
+            raise Refuse("an account #... cannot chat", code="chat.badAddress")
         try:
             await self._watching.heard_from(user)
             needed = home.recipient(op, own)
@@ -221,10 +221,10 @@ class Chat:
             book, answer = await work
         except (Refused, BadChatAddress, InvalidName) as error:
             code = error.code if isinstance(error, Refused) else "badAddress"
-            return [_reply(Answer(ask=op.ask, error=Problem(code, str(error))))]
+            raise Refuse(str(error), code=f"chat.{code}", temporary=code == "busy") from error
         except (ClientError, sqlite3.Error) as error:
             log.warning("%s asked in vain: %s", user, error)
-            return [_reply(Answer(ask=op.ask, error=Problem("busy", "this does not work just now; try again later")))]
+            raise _busy() from error
         self._watching.meet(book)
         if isinstance(op, Hello):
             answer.online, probes = await self._watching.greet(user)
@@ -240,7 +240,8 @@ class Chat:
             peers.check(op, server, own)
             needed = peers.recipient(op, own)
         except (BadMessage, BadChatAddress, InvalidName, peers.Forged) as error:
-            raise HandlerError(f"{server}: {error}") from error
+            code = "chat.forged" if isinstance(error, peers.Forged) else "chat.badMessage"
+            raise Refuse(str(error), code=code) from error
         if isinstance(op, Presence):
             async with self._turn(server):
                 finding = self._submit(self._watching.told_of(op))
@@ -349,6 +350,10 @@ class Chat:
                 report = await self._handler.push(command, timeout=60.0)
                 if not report.results or report.results[0].status != "sent":
                     break  # it is not there; the next time
+
+
+def _busy() -> Refuse:
+    return Refuse("this does not work just now; try again later", code="chat.busy", temporary=True)
 
 
 def _reply(answer: Answer) -> Reply:

@@ -220,7 +220,6 @@ class Answer(Struct, tag_field="op", tag="answer", kw_only=True, omit_defaults=T
     """The answer to a question; what stands in it depends on that."""
 
     ask: str = ""
-    error: Problem | None = None
     v: int = 0
     you: str = ""
     seq: int = 0

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bester import Refuse
 from bester.gadgets.kitchen.rules import Rule
 
 MAX_ID = 128
@@ -90,17 +91,15 @@ _asked = msgspec.json.Decoder(Asked)
 _told = msgspec.json.Decoder(Told)
 
 
-class Problem(Exception):
-    """An ask that cannot be answered; ``code`` and ``temporary`` are for programs, the text for people."""
+class Problem(Refuse):
+    """An ask that cannot be answered; its code on the wire begins with ``kitchen.``."""
 
     def __init__(self, code: str, message: str, *, temporary: bool = False) -> None:
-        super().__init__(message)
-        self.code = code
-        self.temporary = temporary
+        super().__init__(message, code=f"kitchen.{code}", temporary=temporary)
 
     def as_answer(self) -> dict[str, Any]:
-        """Returns it as it is told."""
-        return {"error": {"code": self.code, "message": str(self), "temporary": self.temporary}}
+        """Returns it as it is told to those who asked through another kitchen, whose report was good."""
+        return {"error": {"code": self.code, "message": self.message, "temporary": self.temporary}}
 
 
 def read_ask(raw: bytes | msgspec.Raw) -> AnyAsk:

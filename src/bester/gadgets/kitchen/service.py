@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from bester import Command as Answer
-from bester import Handler, HandlerError, Informer, Reply, Request, SendClients, SendServers
+from bester import Handler, Informer, Refuse, Reply, Request, SendClients, SendServers
 from bester.errors import InvalidName
 from bester.gadgets.kitchen import asking
 from bester.gadgets.kitchen.access import Access, Unknown
@@ -118,22 +118,19 @@ class Kitchen:
         """Answers a message of the kitchen's type.
 
         Raises:
-            HandlerError: it is not from somebody who may speak to a kitchen.
+            Refuse: it is not from somebody who may speak to a kitchen; a Problem: it cannot be answered.
         """
         sender = request.sender
-        if sender is not None and request.scope == "client" and sender.user:
-            try:
-                ask = asking.read_ask(request.raw)
-                if ask.at:
-                    return self._forwarded(sender.user, ask)
-            except Problem as problem:
-                return Reply(problem.as_answer())
+        if request.scope == "client" and sender.user:
+            ask = asking.read_ask(request.raw)
+            if ask.at:
+                return self._forwarded(sender.user, ask)
             return Reply(await self.answer(Principal(sender.user), ask))
-        if sender is not None and request.scope == "server" and sender.verified and sender.server:
+        if request.scope == "server" and sender.verified and sender.server:
             if sender.server not in self.settings.servers:
-                raise HandlerError(f"the server {sender.server} is not among the settings' servers")
+                raise Refuse("this kitchen does not know that server", code="kitchen.unknownServer")
             return await self._between(sender.server, request)
-        raise HandlerError("asked by neither an account nor a server that proves its name")
+        raise Refuse("asked by neither an account nor a server that proves its name", code="kitchen.notAllowed")
 
     def _forwarded(self, user: str, ask: asking.AnyAsk) -> Answer:
         server = ask.at.lower()
@@ -147,17 +144,18 @@ class Kitchen:
         return ", ".join(self.settings.servers) or "no other server"
 
     async def _between(self, server: str, request: Request) -> Answer | list[Answer]:
+        said = asking.read_between(request.raw)
+        if isinstance(said, asking.Told):
+            return self._told(server, said)
         try:
-            said = asking.read_between(request.raw)
-            if isinstance(said, asking.Told):
-                return self._told(server, said)
-            try:
-                who = Principal(names.username(said.user), server)
-            except InvalidName as error:
-                raise Problem("badAsk", error.message) from error
+            who = Principal(names.username(said.user), server)
+        except InvalidName as error:
+            raise Problem("badAsk", error.message) from error
+        ask = msgspec.structs.replace(said.ask, at="")
+        try:
+            answer = await self.answer(who, ask)
         except Problem as problem:
-            raise HandlerError(f"{server}: {problem}") from problem
-        answer = await self.answer(who, msgspec.structs.replace(said.ask, at=""))
+            answer = msgspec.Raw(_json(_head(ask) | problem.as_answer()))
         return addressed(self.settings.type, "answer", answer, [who], transient=True)
 
     def _told(self, server: str, told: asking.Told) -> Answer:
@@ -173,20 +171,19 @@ class Kitchen:
             raise Problem("throttled", f"too many: wait {wait_s:.1f} s", temporary=True)
 
     async def answer(self, who: Principal, ask: asking.AnyAsk) -> msgspec.Raw:
-        """Returns what is told to who asks, as JSON; never raises."""
+        """Returns what is told to who asks, as JSON.
+
+        Raises:
+            Problem: it cannot be answered.
+        """
+        self._throttle(who)
         try:
-            self._throttle(who)
             answer = await self._answer(who, ask)
-        except Problem as problem:
-            answer = problem.as_answer()
         except Unknown as error:
-            answer = Problem("unavailable", str(error), temporary=True).as_answer()
-        head: dict[str, Any] = {"op": type(ask).__struct_config__.tag}
-        if ask.id is not None:
-            head["id"] = ask.id
-        raw = _json(head | answer)
+            raise Problem("unavailable", str(error), temporary=True) from error
+        raw = _json(_head(ask) | answer)
         if len(raw) > MAX_ANSWER_BYTES:
-            raw = _json(head | Problem("tooLarge", "the answer is too large: ask for one device").as_answer())
+            raise Problem("tooLarge", "the answer is too large: ask for one device")
         return msgspec.Raw(raw)
 
     async def _answer(self, who: Principal, ask: asking.AnyAsk) -> dict[str, Any]:
@@ -308,6 +305,12 @@ def check(what: str, allowed: Allowed, value: object) -> None:
             return
         wanted = f"a number from {allowed.min:g} to {allowed.max:g}"
     raise Problem("badCommand", f"{what}: allowed is {wanted}")
+
+
+def _head(ask: asking.AnyAsk) -> dict[str, Any]:
+    """What every answer begins with."""
+    head: dict[str, Any] = {"op": type(ask).__struct_config__.tag}
+    return head if ask.id is None else head | {"id": ask.id}
 
 
 def _json(value: object) -> bytes:

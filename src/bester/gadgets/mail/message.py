@@ -9,6 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, ValidationError, field
 
+from bester import Refuse
 from bester.shown import escaped
 
 TYPE = "mail"
@@ -33,8 +34,11 @@ _local_part = re.compile(_dot_atom + r'\Z|"(?:[^"\\\s]|\\[^\s])*"\Z').match
 _domain = re.compile(r"[^\W_](?:[\w-]{0,61}[^\W_])?(?:\.[^\W_](?:[\w-]{0,61}[^\W_])?)*\Z").match
 
 
-class Invalid(Exception):
+class Invalid(Refuse):
     """A mail cannot be sent as it stands; the text says where it is wrong, and what is allowed."""
+
+    def __init__(self, message: str, code: str = "mail.invalid", *, temporary: bool = False) -> None:
+        super().__init__(message, code=code, temporary=temporary)
 
 
 class Address(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -121,12 +125,11 @@ class Result(Struct, kw_only=True, omit_defaults=True, rename="camel"):
     """What the session that sent a mail is told, as type ``mail.result``."""
 
     status: str
-    """``queued`` or ``refused``."""
+    """``queued``; a mail that is not has no result, but a report that says why."""
     id: str = ""
     """The sender's own tag of its message."""
     message_id: str = ""
     queue_id: int | None = None
-    error: str = ""
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 
 from msgspec import ValidationError
-from msgspec.json import decode, encode
+from msgspec.json import decode
 
-from bester import ClientError, Handler, HandlerError, Reply, Request, Response, SendClients
+from bester import ClientError, Refuse, Reply, Request, Response
 from bester.gadgets.mail.compose import Composed, compose
 from bester.gadgets.mail.delivering import Delivering
 from bester.gadgets.mail.message import (
@@ -27,17 +27,12 @@ from bester.gadgets.rates import Rates
 
 log = logging.getLogger("bester.mail")
 
-TELL_S = 5.0
-
 
 class Outbound:
     """The function of the type ``mail``."""
 
-    def __init__(
-        self, settings: MailSettings, handler: Handler, store: Store, delivering: Delivering, worker: Worker
-    ) -> None:
+    def __init__(self, settings: MailSettings, store: Store, delivering: Delivering, worker: Worker) -> None:
         self._settings = settings
-        self._handler = handler
         self._store = store
         self._delivering = delivering
         self._worker = worker
@@ -47,23 +42,20 @@ class Outbound:
         """Queues a mail of an account of this server, and tells the session that sent it.
 
         Raises:
-            HandlerError: it is not sent; the account is told why, as ``mail.result``.
+            Refuse: it is not sent.
         """
         sender = message.sender
-        if message.scope != "client" or sender is None or sender.user is None or not sender.verified:
-            raise HandlerError("only accounts of this server send mail")
-        try:
-            return await self._queue(sender.user, message)
-        except Invalid as error:
-            await self._tell(sender.user, Result(status="refused", id=message.id, error=str(error)))
-            raise HandlerError(f"a mail of {sender.user}: {error}") from error
+        if message.scope != "client" or sender.user is None or not sender.verified:
+            raise Refuse("only accounts of this server send mail", code="mail.notAllowed")
+        return await self._queue(sender.user, message)
 
     async def _queue(self, account: str, message: Request) -> Response:
         send = self._settings.send
         if send.allow is not None and account not in send.allow:
-            raise Invalid("this account may not send mail")
+            raise Invalid("this account may not send mail", "mail.notAllowed")
         if self._rates.take(account):
-            raise Invalid(f"at most {send.mails_per_hour:g} mails in an hour are allowed; try again later")
+            most = f"at most {send.mails_per_hour:g} mails in an hour are allowed; try again later"
+            raise Invalid(most, "mail.throttled", temporary=True)
         try:
             outgoing = decode(message.raw, type=Outgoing)
         except ValidationError as error:
@@ -81,7 +73,7 @@ class Outbound:
         try:
             id = await self._store.add(account, mail, local, thread, send.max_queued, send.max_queued_bytes)
         except Full as error:
-            raise Invalid(f"{error}; try again later") from error
+            raise Invalid(f"{error}; try again later", "mail.full", temporary=True) from error
         log.info("%s queued as %d, from %s to %d recipients", mail.message_id, id, account, len(mail.recipients))
         self._worker.wake()
         told = Result(status="queued", id=message.id, message_id=mail.message_id, queue_id=id)
@@ -104,17 +96,11 @@ class Outbound:
             try:
                 local[address] = await self._delivering.accounts_of(address)
             except ClientError as error:
-                raise Invalid("accounts cannot be looked up now; try again later") from error
+                later = "accounts cannot be looked up now; try again later"
+                raise Invalid(later, "mail.unavailable", temporary=True) from error
             if not local[address]:
                 raise Invalid(f"{shown(address)}: there is no such account")
         return local
-
-    async def _tell(self, account: str, result: Result) -> None:
-        try:
-            command = SendClients([account], result, transient=True)
-            await self._handler.push(command, type=RESULT_TYPE, timeout=TELL_S)
-        except (ClientError, TimeoutError) as error:
-            log.info("%s was not told %s: %s", account, encode(result).decode(), error)
 
 
 def _check_sender(claimed: str | Address | None, own: str) -> None:

@@ -47,7 +47,7 @@ class MailGadget:
         delivering = Delivering(settings, self.handler, self._informer, self.store)
         route = Route(settings.smarthost, settings.domain) if settings.smarthost is not None else None
         self._worker = Worker(settings, self.store, delivering, route)
-        self.handler.on(TYPE)(Outbound(settings, self.handler, self.store, delivering, self._worker).handle)
+        self.handler.on(TYPE)(Outbound(settings, self.store, delivering, self._worker).handle)
         self.listener = (
             Listener(settings.listen, settings.domain, settings.max_message, delivering) if settings.listen else None
         )

@@ -5,28 +5,35 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from bester import Command, Done, HandlerError, Reply, SendClients, SendHandler, SendServers
+from bester import Command, Done, Refuse, Reply, SendClients, SendHandler, SendServers
 from bester.errors import BadResponse, HandlerFailed, NotAllowed
 from bester.protocol import messages
+
+
+class BadAnswer(Exception):
+    """An answer that is not executed; the text is for the operator."""
 
 
 def read_answer(body: bytes, allowed: Collection[str]) -> list[Command]:
     """Returns the commands of an answer; all of them, or none.
 
     Raises:
-        HandlerError: a status other than "0", not of the form, or a command that this hook may not use.
+        Refuse: a status other than "0"; with what the answer says of it.
+        BadAnswer: not of the form, or with a command that this hook may not use.
     """
     try:
         message = messages.decode_classic(body)
-        messages.check_status(message.header.status)
+        messages.check_status(message.header)
         commands = messages.commands_of(message)
     except messages.BadAnswer as error:
-        raise HandlerError(f"the answer is not of the form: {error.detail}") from error
-    except (BadResponse, HandlerFailed, NotAllowed) as error:
-        raise HandlerError(error.message) from error
+        raise BadAnswer(f"the answer is not of the form: {error.detail}") from error
+    except HandlerFailed as error:
+        raise Refuse(error.message, code=error.reason, temporary=error.temporary) from error
+    except (BadResponse, NotAllowed) as error:
+        raise BadAnswer(error.message) from error
     for command in commands:
         if command.type not in allowed and command.type != "done":
-            raise HandlerError(f"the hook's commands do not include {command.type}")
+            raise BadAnswer(f"the hook's commands do not include {command.type}")
     return [_command(message, command) for command in commands]
 
 

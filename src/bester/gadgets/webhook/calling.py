@@ -20,11 +20,11 @@ import msgspec
 from msgspec import Raw
 from yarl import URL
 
-from bester import Command, HandlerError, Request
+from bester import Command, Refuse, Request
 from bester.clock import wall_time
 from bester.gadgets.fresh import Fresh
 from bester.gadgets.webhook import signing
-from bester.gadgets.webhook.answers import read_answer
+from bester.gadgets.webhook.answers import BadAnswer, read_answer
 from bester.gadgets.webhook.settings import Hook
 from bester.timeouts import within
 
@@ -65,7 +65,9 @@ class Caller:
         """Handles a message: posts it, and returns the answer's commands.
 
         Raises:
-            HandlerError: there was no answer, or none that may be executed.
+            Refuse: there was no answer, or none that may be executed. Whoever sent the message is told what the hook
+                says, and else only whether it can be tried again: where the hook is, and what is wrong there, is the
+                operator's to know.
         """
         body = body_of(request)
         id = f"msg_{uuid4().hex}"
@@ -74,7 +76,7 @@ class Caller:
             async with within(self._hook.within):
                 return await self._call(id, body, request.traceparent, deadline)
         except TimeoutError as error:
-            raise HandlerError(f"the hook {self._name} did not answer within {self._hook.within:g} s") from error
+            raise self._away(f"no answer within {self._hook.within:g} s") from error
 
     async def _call(self, id: str, body: bytes, traceparent: str, deadline: float) -> list[Command]:
         pause_s = RETRY_FIRST_S
@@ -84,11 +86,19 @@ class Caller:
             except _Again as again:
                 wait_s = again.after_s if again.after_s is not None else pause_s * random.uniform(0.5, 1.0)
                 if not tries_left or time.monotonic() + wait_s >= deadline:
-                    raise HandlerError(f"the hook {self._name}: {again}") from again
+                    raise self._away(again) from again
                 log.info("the hook %s: %s; trying again in %.2f s", self._name, again, wait_s)
                 await asyncio.sleep(wait_s)
                 pause_s = min(pause_s * 2, RETRY_MAX_S)
         raise AssertionError
+
+    def _away(self, why: object) -> Refuse:
+        log.warning("the hook %s: %s", self._name, why)
+        return Refuse("the webhook does not answer now", code="webhook.unavailable", temporary=True)
+
+    def _bad(self, why: object) -> Refuse:
+        log.warning("the hook %s: %s", self._name, why)
+        return Refuse("the webhook's answer is not one that can be used", code="webhook.badAnswer")
 
     async def _try(self, id: str, body: bytes, traceparent: str) -> list[Command]:
         headers = signing.sign(self._keys, id, int(wall_time()), body)
@@ -106,19 +116,19 @@ class Caller:
         except TimeoutError as error:
             raise _Again(f"no answer within {self._hook.timeout:g} s") from error
         except aiohttp.ClientSSLError as error:  # a wrong certificate is wrong the next time too
-            raise HandlerError(f"the hook {self._name}: {error}") from error
+            raise self._bad(error) from error
         except (aiohttp.ClientError, OSError) as error:
             raise _Again(str(error) or type(error).__name__) from error
         if response.status == 429 or response.status >= 500:
             raise _Again(f"status {response.status}", retry_after_s(response.headers.get("retry-after"), wall_time()))
         if not 200 <= response.status < 300:
-            raise HandlerError(f"the hook {self._name}: status {response.status}")
+            raise self._bad(f"status {response.status}")
         if response.status == 204:
             return []
         try:
             return read_answer(content, self._commands)
-        except HandlerError as error:
-            raise HandlerError(f"the hook {self._name}: {error}") from error
+        except BadAnswer as error:
+            raise self._bad(error) from error
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         most = self._hook.max_answer
@@ -126,7 +136,7 @@ class Caller:
         async for chunk in response.content.iter_any():
             content += chunk
             if len(content) > most:
-                raise HandlerError(f"the hook {self._name}: an answer of more than {most} bytes")
+                raise self._bad(f"an answer of more than {most} bytes")
         return content
 
     def _opened(self) -> aiohttp.ClientSession:
@@ -155,11 +165,7 @@ def body_of(request: Request) -> bytes:
             "type": request.type,
             "id": request.id,
             "scope": request.scope,
-            "from": {
-                "user": sender.user if sender is not None else None,
-                "server": sender.server if sender is not None else None,
-                "verified": sender is not None and sender.verified,
-            },
+            "from": {"user": sender.user, "server": sender.server, "verified": sender.verified},
             "hops": request.hops,
             "traceparent": request.traceparent,
             "data": request.raw if len(request.raw) else Raw(b"null"),

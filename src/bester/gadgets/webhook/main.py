@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from bester import Handler, HandlerError, Request
+from bester import Handler, Refuse, Request
 from bester.gadgets.fresh import fresh_server, fresh_verifying
 from bester.gadgets.running import serve
 from bester.gadgets.settings import SettingsError, read_settings
@@ -59,7 +59,7 @@ async def run(path: Path, settings: WebhookSettings, handlers: str | None) -> No
 
 
 def _only_pushes(request: Request) -> None:
-    raise HandlerError("this process only pushes")
+    raise Refuse("this process only pushes", code="webhook.onlyPushes")
 
 
 def _tls(where: str, make: Callable[[], T]) -> T:

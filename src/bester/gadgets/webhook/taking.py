@@ -366,9 +366,8 @@ def outcome_of(report: Report) -> Outcome:
     """Returns what a report is over HTTP."""
     body: dict[str, Any] = {"status": "good" if report.good else "bad"}
     if report.error is not None:
-        body["error"] = msgspec.to_builtins(report.error)
-    results = [msgspec.to_builtins(one) for one in report.results]
-    body["results"] = [{key: value for key, value in one.items() if value is not None} for one in results]
+        body["error"] = report.error.as_json()
+    body["results"] = [one.as_json() for one in report.results]
     if report.good:
         return Outcome(200, body)
     error = report.error

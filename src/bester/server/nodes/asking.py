@@ -16,7 +16,7 @@ from bester.core.drops import Drop
 from bester.core.endpoints import ElsewhereHandler, NodePeer
 from bester.core.tallies import Tally
 from bester.core.work import AskElsewhere, Relayed, Request
-from bester.errors import Internal, error_of
+from bester.errors import BesterError, Internal, error_of
 from bester.protocol.frames import answer_body
 from bester.protocol.messages import HandlerMessage, decode_handler_message
 from bester.server.nodes.post import Post
@@ -88,7 +88,7 @@ class Asking:
         error = None
         if note:
             done = read(note, Done)
-            error = error_of(done.code, done.message)
+            error = error_of(done.code, done.message, done.reason, done.temporary)
         self.hall.exchange.carried_out(handler, str(number), results, error)
         self._over(number, handler)
 
@@ -100,7 +100,8 @@ class Asking:
             self.hall.exchange.counters.drops.count(Drop.ANSWER_LATE)
             return
         self._tally(request).failed += 1
-        self.hall.exchange.answer_failed(handler, str(number), error_of(failed.code, failed.message))
+        error = error_of(failed.code, failed.message, failed.reason, failed.temporary)
+        self.hall.exchange.answer_failed(handler, str(number), error)
         self._over(number, handler)
 
     def _find(self, number: int) -> tuple[ElsewhereHandler | None, Request | None]:
@@ -153,10 +154,14 @@ class Asking:
         """Tells that node what became of its request."""
         number, error = envelope.number, envelope.error
         if envelope.carried:
-            note = Done(error.code, error.message) if error is not None else None
+            note = Done(*_told(error)) if error is not None else None
             self.post.to_node(node, Kind.DONE, number, note, b",".join(envelope.results or ()))
         elif envelope.answer is not None:
             self.post.to_node(node, Kind.ANSWER, number, None, answer_body(str(number), envelope.answer))
         else:
             error = error or Internal()
-            self.post.to_node(node, Kind.FAILED, number, Failed(error.code, error.message))
+            self.post.to_node(node, Kind.FAILED, number, Failed(*_told(error)))
+
+
+def _told(error: BesterError) -> tuple[str, str, str, bool]:
+    return error.code, error.message, error.reason, error.temporary

@@ -12,9 +12,9 @@ const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds 
 
 /** The chat did not do what was asked; the codes are in docs/chat.md. */
 export class NotDone extends Error {
-  constructor({ code, message }) {
+  constructor({ reason, message }) {
     super(message);
-    this.code = code;
+    this.code = reason;
   }
 }
 
@@ -119,8 +119,9 @@ export class Talk {
     try {
       const report = await this.client.send(TYPE, { ...question, ask: tag }, { timeout: ASK_TIMEOUT_S });
       const { answer } = this.#answers.get(tag);
-      if (!answer) report.orThrow();
-      return checked(answer ?? { error: { code: "noAnswer", message: "the chat did not answer" } });
+      if (answer) return answer;
+      check(report);
+      throw new NotDone({ reason: "chat.noAnswer", message: "the chat did not answer" });
     } finally {
       this.#answers.delete(tag);
     }
@@ -137,10 +138,10 @@ export class Talk {
       for (;;) {
         const report = await this.client.send(TYPE, data, { id, once: true });
         const { answer } = this.#answers.get(tag);
-        if (answer) return checked(answer);
+        if (answer) return answer;
         if (report.good) return undefined;
         const { code, temporary } = report.error ?? {};
-        if (!temporary && code !== "noHandler") report.orThrow();
+        if (!temporary && code !== "noHandler") check(report);
         await pause(wait_s);
         wait_s = Math.min(2 * wait_s, MAX_RETRY_S);
         if (!temporary) id = `${id}+`; // its report is remembered
@@ -158,7 +159,7 @@ export class Talk {
       const asked = this.#answers.get(data.ask);
       if (!asked) return;
       asked.answer = data;
-      if (!data.error) asked.taker?.(data);
+      asked.taker?.(data);
       return;
     }
     if (data.op === "notice") {
@@ -234,7 +235,8 @@ export class Talk {
   }
 }
 
-function checked(answer) {
-  if (answer.error) throw new NotDone(answer.error);
-  return answer;
+/** Throws what a bad report says: the chat's own reason, or the server's. */
+function check(report) {
+  if (report.error?.reason) throw new NotDone(report.error);
+  report.orThrow();
 }

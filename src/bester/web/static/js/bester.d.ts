@@ -17,18 +17,22 @@ export type Code =
   | (string & {});
 
 export class BesterError extends Error {
-  constructor(code: Code, message: string, more?: { temporary?: boolean; report?: Report });
+  constructor(code: Code, message: string, more?: { temporary?: boolean; report?: Report; reason?: string });
   readonly code: Code;
   /** Whether the same can succeed later without a change. */
   readonly temporary: boolean;
   /** Where the server reported a message bad. */
   readonly report?: Report;
+  /** With the code `handlerError`: the handler's own code, where it gave one; else `""`. */
+  readonly reason: string;
 }
 
 export interface ReportError {
   code: string;
   message: string;
   temporary: boolean;
+  /** With the code `handlerError`: the handler's own code, where it gave one. */
+  reason?: string;
 }
 
 export interface Result {

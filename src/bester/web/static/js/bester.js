@@ -24,14 +24,16 @@ export class BesterError extends Error {
   /**
    * @param {string} code stable, for programs
    * @param {string} message for people
-   * @param {{temporary?: boolean, report?: Report}} [more]
+   * @param {{temporary?: boolean, report?: Report, reason?: string}} [more]
    */
-  constructor(code, message, { temporary = false, report } = {}) {
+  constructor(code, message, { temporary = false, report, reason = "" } = {}) {
     super(message);
     this.name = "BesterError";
     this.code = code;
     this.temporary = temporary;
     this.report = report;
+    /** With the code `handlerError`: the handler's own code, where it gave one. */
+    this.reason = reason;
   }
 }
 
@@ -133,8 +135,8 @@ export class Report extends WithData {
   /** Returns the report if it is good, and throws a BesterError with the server's code if it is bad. */
   orThrow() {
     if (this.good) return this;
-    const { code = "internal", message = "reported bad, without a reason", temporary = false } = this.error ?? {};
-    throw new BesterError(code, message, { temporary, report: this });
+    const { code = "internal", message = "reported bad, without a reason", temporary, reason } = this.error ?? {};
+    throw new BesterError(code, message, { temporary, report: this, reason });
   }
 }
 

@@ -11,7 +11,8 @@ max_children=64
 patience_s=30 # for a connection to say something
 
 # Sets commands to what is to be done, and outgoing to the data that goes with them, as JSON. Its first argument is the
-# message's data, JSON byte for byte; jq can look into it. Anything but 0 is told to the sender as an error of the handler.
+# message's data, JSON byte for byte; jq can look into it. Anything but 0 refuses the message; its sender is told why, if
+# refusal says it: refusal='{"code":"mytype.soldOut","message":"sold out"}'
 answer() {
     outgoing=$1
     commands='[{"type":"reply"}]'
@@ -48,12 +49,12 @@ write_frame() {
 # Answers one connection's message.
 converse() {
     trap '' TERM # it finishes
-    local body commands outgoing
+    local body commands outgoing refusal=
     read_frame || return 0
     if answer "$body"; then
         write_frame "{\"header\":{\"status\":\"0\",\"commands\":$commands},\"data\":$outgoing}"
     else
-        write_frame '{"header":{"status":"1"}}'
+        write_frame "{\"header\":{\"status\":\"1\"${refusal:+,\"error\":$refusal}}}"
     fi
 }
 

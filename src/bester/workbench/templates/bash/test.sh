@@ -25,6 +25,10 @@ same "no body" "$(printf '\0\0\0\0' | body_of 2>/dev/null)" ""
 same "too large" "$(printf '\377\377\377\377' | body_of 2>/dev/null)" ""
 same "an answer" "$(printf '\6\0\0\0[1.50]' | converse | tail -c +5)" \
     '{"header":{"status":"0","commands":[{"type":"reply"}]},"data":[1.50]}'
+answer() { refusal='{"code":"mytype.no"}'; return 1; }
+same "a refusal" "$(printf '\2\0\0\0{}' | converse | tail -c +5)" '{"header":{"status":"1","error":{"code":"mytype.no"}}}'
+answer() { return 1; }
+same "a failure" "$(printf '\2\0\0\0{}' | converse | tail -c +5)" '{"header":{"status":"1"}}'
 
 if command -v socat >/dev/null; then
     folder=$(mktemp -d)

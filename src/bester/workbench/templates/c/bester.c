@@ -99,7 +99,10 @@ static bool answer(int fd, struct span header, struct span payload, handle *hand
             put_text(&body, "null");
         put_text(&body, "}}");
     } else {
-        put_text(&body, ",\"status\":\"1\"}}");
+        put_text(&body, ",\"status\":\"1\"");
+        if (what.size > 0) put_text(&body, ",");
+        put(&body, what.at, what.size);
+        put_text(&body, "}}");
     }
     bool sent = send_frame(fd, &body);
     free(body.at);

@@ -27,7 +27,8 @@ struct request {
 };
 
 /* Writes the members "command" or "commands" of the answer's header to `what`, as in "command":{"type":"done"}, and the
- * outgoing data to `data`. Returns false where the message cannot be handled; its sender is told so. */
+ * outgoing data to `data`. Returns false where the message cannot be handled, with nothing in `what`, or with why: the
+ * member "error", as in "error":{"code":"mytype.soldOut","message":"sold out","temporary":true}. Its sender is told. */
 typedef bool handle(const struct request *request, struct buffer *what, struct buffer *data);
 
 /* Serves a type until SIGTERM or SIGINT; then takes nothing new, answers what is there, and returns. When the server

@@ -55,6 +55,15 @@ type Answer struct {
 	Data     json.RawMessage // what the commands carry; JSON
 }
 
+// Refusal is an error that the sender is told, in the handler's own words; of other errors only that there was one.
+type Refusal struct {
+	Code      string `json:"code,omitempty"` // for programs, as in mytype.soldOut
+	Message   string `json:"message,omitempty"`
+	Temporary bool   `json:"temporary,omitempty"` // the same message can succeed later
+}
+
+func (r *Refusal) Error() string { return r.Code + ": " + r.Message }
+
 // WriteFrame writes a body with its length before it, in one piece.
 func WriteFrame(to io.Writer, body []byte) error {
 	frame := make([]byte, 4, 4+len(body))
@@ -220,7 +229,12 @@ func (a *attachment) answer(m message) {
 	fmt.Fprintf(&body, `{"header":{"id":%s,`, id)
 	if err != nil {
 		log.Printf("not handled: %v", err)
-		body.WriteString(`"status":"1"}}`)
+		body.WriteString(`"status":"1"`)
+		if refusal := (*Refusal)(nil); errors.As(err, &refusal) {
+			told, _ := json.Marshal(refusal)
+			fmt.Fprintf(&body, `,"error":%s`, told)
+		}
+		body.WriteString("}}")
 	} else {
 		if answer.Commands == nil {
 			answer.Commands = []Command{}

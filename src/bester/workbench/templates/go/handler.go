@@ -14,7 +14,7 @@ func typeName() string {
 }
 
 // handle returns what is to be done with one message; it is called in a goroutine of its own. The request's Data is JSON
-// as it came, for json.Unmarshal. An error is told to the sender as one of the handler.
+// as it came, for json.Unmarshal. Of an error the sender is told that there was one, and of a *Refusal what it says.
 func handle(request Request) (Answer, error) {
 	return Answer{Commands: []Command{{Type: "reply"}}, Data: request.Data}, nil
 }

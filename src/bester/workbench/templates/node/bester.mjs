@@ -16,6 +16,14 @@ export function frame(text) {
   return Buffer.concat([size, body]);
 }
 
+// Thrown by answer: its sender is told why, in the handler's own words; of other errors only that there was one.
+export class Refuse extends Error {
+  constructor(message, { code, temporary = false } = {}) {
+    super(message);
+    this.told = { code, message, temporary };
+  }
+}
+
 // Cuts what comes into the bodies of frames, however the stream was cut.
 export class Framer {
   #parts = [];
@@ -150,7 +158,8 @@ class Attachment {
       text = `{"header":{"id":${id},"status":"0",${what}},"payload":{"data":${raw ?? "null"}}}`;
     } catch (error) {
       console.error(`not handled: ${error.message}`);
-      text = `{"header":{"id":${id},"status":"1"}}`;
+      const why = error instanceof Refuse ? `,"error":${JSON.stringify(error.told)}` : "";
+      text = `{"header":{"id":${id},"status":"1"${why}}}`;
     }
     this.#outstanding--;
     this.#write(frame(text));

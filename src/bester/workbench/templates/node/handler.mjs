@@ -9,7 +9,8 @@ export const TYPE = process.env.BESTER_TYPE || "mytype";
 // Returns what is to be done with one message. It may be async; many messages are under way at once.
 //
 // request.data is the data as a JavaScript value, request.raw its JSON text as it came (numbers of JavaScript have no
-// more than 53 bits), request.from who sent it. What it throws is told to the sender as an error of the handler.
+// more than 53 bits), request.from who sent it. Of what it throws the sender is told that there
+// was an error; and why, of new Refuse("sold out", { code: "mytype.soldOut" }) of bester.mjs.
 export function answer(request) {
   return { command: { type: "reply" }, raw: request.raw };
 }

@@ -14,8 +14,8 @@ my $MAX_BODY      = 1024 * 1024 + 64 * 1024;    # bytes; what a server sends wit
 my $MAX_CHILDREN  = 64;
 my $PATIENCE_S    = 30;                         # for a frame to be complete, and an answer to be read
 
-# Returns the answer's commands, and the data that goes with them, as JSON. What it dies of is told to the sender as an
-# error of the handler.
+# Returns the answer's commands, and the data that goes with them, as JSON. If it dies, the sender is told that
+# the message was not handled, and, of a hash, why: die { code => 'mytype.soldOut', message => 'sold out' }
 #
 # The data comes as JSON too, byte for byte: JSON::PP->new->utf8->allow_nonref->decode($json) makes a value of it.
 sub answer {
@@ -30,8 +30,9 @@ sub response {
     my ($json) = @_;
     my ($commands, $data) = eval { answer($json) };
     if (!defined $commands) {
-        warn "not handled: $@";
-        return '{"header":{"status":"1"}}';
+        my $error = ref $@ eq 'HASH' ? ',"error":' . JSON::PP->new->utf8->canonical->encode($@) : '';
+        warn 'not handled: ', $error || $@, "\n";
+        return qq({"header":{"status":"1"$error}});
     }
     $commands = JSON::PP->new->utf8->canonical->encode($commands);
     return qq({"header":{"status":"0","commands":$commands},"data":$data});

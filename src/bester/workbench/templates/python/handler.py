@@ -18,6 +18,7 @@ handler = Handler()
 @handler.on(TYPE)
 async def answer(message: Request) -> Reply:
     # message.data is the data as a Python value, message.raw its bytes as they came, message.sender who sent it.
+    # What it does not take it refuses, and its sender is told why: raise Refuse("sold out", code="mytype.soldOut").
     return Reply(message.raw)
 
 

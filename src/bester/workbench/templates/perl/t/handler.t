@@ -18,6 +18,9 @@ is response('{"a": 1.50}'), '{"header":{"status":"0","commands":[{"type":"reply"
     local *answer = sub { die "no\n" };
     local $SIG{__WARN__} = sub { };
     is response('null'), '{"header":{"status":"1"}}', 'what cannot be handled is told';
+    no warnings qw(redefine);
+    local *answer = sub { die { code => 'mytype.no' } };
+    is response('null'), '{"header":{"status":"1","error":{"code":"mytype.no"}}}', 'and why';
 }
 
 # Writes bytes into a pair of sockets and reads a frame at its other end.

@@ -1,0 +1,42 @@
+"""The programs of the documents are well typed, as ``mypy --strict`` sees it: who copies them has good types."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+_LOCAL = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
+
+
+def test_the_programs_of_the_documents(root: Path, parts_of: Callable[[str], list[Any]], tmp_path: Path) -> None:
+    """One call for all: each document's programs are modules of their own, with the document's name before theirs."""
+    programs = {}
+    for document in sorted((root / "docs").glob("*.md")):
+        for mark, part in pairwise(parts_of(f"docs/{document.name}")):
+            if part.language == "python" and mark.mark and re.search(r"^(from|import) bester\b", part.text, re.M):
+                name = mark.mark.removeprefix("file: ").removesuffix(".py")
+                programs[document.stem, name] = part.text
+    assert len(programs) > 10
+    for (document_name, name), text in programs.items():
+        for module in _LOCAL.findall(text):
+            if (document_name, module) in programs:
+                text = text.replace(f"import {module}\n", f"import {document_name}_{module} as {module}\n")
+        (tmp_path / f"{document_name}_{name}.py").write_text(text, encoding="utf-8")
+    # The project's own settings and cache: what it imports is known there.
+    mypy: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--follow-imports=silent",
+        *sorted(tmp_path.glob("*.py")),
+    ]
+    environment = os.environ | {"MYPYPATH": f"{root / 'src'}:{tmp_path}"}
+    done = subprocess.run(mypy, cwd=root, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
