@@ -76,6 +76,8 @@ class Intake(Repeats):
     def _message_once(self, origin: Endpoint, message: Waiting) -> None:
         record = message.record = self.begin_once(origin, message.payload)
         if record is None:
+            if origin.closing:  # a classic server's connection has no other message
+                self.close_if_quiet(origin)
             return
         if not record.recalling and origin.in_flight < self.limits.max_in_flight and not origin.backlog:
             self._let_in(origin, message)

@@ -122,6 +122,11 @@ class OnceMemory:
                 del self._by_sender[record.sender]
             self._bytes -= _OVERHEAD + len(record.report or b"")
 
+    def forget_sender(self, sender: bytes) -> None:
+        """Nothing comes from this sender any more."""
+        for key in list(self._by_sender.get(sender, ())):
+            self.forget(self._records[key])
+
     def may_repeat(self, size: int, now: float) -> bool:
         """Bounds what repeats make the server write, which can be much more than what asks for it."""
         if self._repeated_at != now:

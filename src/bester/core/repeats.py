@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bester.core.drops import Drop
-from bester.core.endpoints import Endpoint
+from bester.core.endpoints import Endpoint, Peer
 from bester.core.limits import Limits
 from bester.core.once import OnceMemory, OnceRecord, new_record
 from bester.core.outcomes import Outcomes
@@ -33,7 +33,8 @@ class Repeats(Outcomes):
 
         While it is ``recalling`` the message waits, and then what is its ``answer``, if it has one, is all there is.
         """
-        if not origin.sender:  # it has proved nothing: its ids count on this connection alone
+        unproven = isinstance(origin, Peer) and origin.name is None
+        if unproven and not origin.sender:  # its ids count on this connection alone
             origin.sender = self.new_id().encode()
         record = new_record(origin.sender, payload)
         known = self.once.find(record.key)
@@ -41,11 +42,16 @@ class Repeats(Outcomes):
             self._repeated(origin, payload.id, known, record.digest)
             return None
         self.once.add(record)
-        if self.may_recall(record.key):
+        if not unproven and self.may_recall(record.key):
             record.recalling = True
             record.recalled_for = origin
             self.effects.append(Recall(record))
         return record
+
+    def forget_unproven(self, peer: Peer) -> None:
+        """A server's connection has ended: if it proved no name, nobody can repeat what it sent."""
+        if peer.name is None and peer.sender:
+            self.once.forget_sender(peer.sender)
 
     def recalled(self, record: OnceRecord, digest: bytes, report: bytes) -> None:
         """A Recall found what became of the message."""
