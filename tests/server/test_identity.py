@@ -314,7 +314,7 @@ async def test_a_wrong_certificate_is_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["classic", "link"])
 async def test_a_repeat_on_the_next_connection_is_not_handled_again(tmp_path: Path, form: str) -> None:
     a, b = self_signed(tmp_path, "a.example"), self_signed(tmp_path, "b.example")
-    header = {"once": True, "features": ["link"] if form == "link" else []}
+    header: dict[str, Any] = {"once": True, "features": ["link"] if form == "link" else []}
     async with named("b.example", b, servers={"a.example": pin(a)}) as there:
         handler = await there.attach("chat")
         first, meanwhile, after, another = [await there.connect("tls", tls=presenting(tmp_path, a)) for _ in range(4)]

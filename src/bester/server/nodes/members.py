@@ -102,7 +102,7 @@ class Members:
                 types[kind.name] = room
                 if any(kind.name in handler.dry_types for handler in kind.attached):
                     dry.append(kind.name)
-        return Hello(__version__, self.hall.started, types, dry, answer, self.bus.losses)
+        return Hello(__version__, self.hall.started, types, dry, answer, True, self.bus.losses)
 
     def sweep(self, now: float) -> None:
         """Says what has changed, and looks who is there; called a few times a second."""
@@ -135,6 +135,10 @@ class Members:
         """Tells the others that this node stops."""
         self._leaving = True
         self.post.to_all(Kind.LEAVING)
+
+    def gone(self) -> None:
+        """Tells the others that this node has stopped: nobody need wait for an answer from here."""
+        self.post.to_all(Kind.LEFT)
 
     # -- what others say -----------------------------------------------------------------------------------------
 
@@ -204,6 +208,12 @@ class Members:
             member.hello = Hello(member.hello.version, member.hello.started)
             self.unsure()
             self._serve(member)
+
+    def stopped(self, node: str) -> None:
+        """A node says that it has stopped."""
+        member = self.others.get(node)
+        if member is not None:
+            self._forget(member, "it has stopped")
 
     async def _ping(self, member: Member) -> None:
         try:
