@@ -166,6 +166,8 @@ class Named(Note):
 
     username: str
     answer: bool = False
+    also: list[str] = []
+    """The other nodes with sessions of it that the sender knows of; of an answer."""
 
 
 class Mail(Note):

@@ -109,9 +109,9 @@ class Nodes:
         self.asking = Asking(hall, self.post)
         self.bringing = Bringing(hall, self.post, self.members)
         self.claiming = Claiming(hall, self.post, self.members)
-        self.sharing = Sharing(hall, self.post, self._heard)
+        self.sharing = Sharing(hall, self.post, self.members, self._heard)
         self.holding = Holding(hall, leases, name)
-        self.relays = Relays(hall, self.post, self.holding)
+        self.relays = Relays(hall, self.post, self.members, self.holding)
         self.gathering = Gathering(hall, self.post, self.members)
         self.watching = Watching(hall, self.post, self.members, self.gathering, self._heard)
         self._takes: dict[int, Callable[[str, int, bytes, bytes], None]] = {
@@ -154,6 +154,7 @@ class Nodes:
         await self.bus.check_permitted(subjects.node(self.name))  # a ping, which this node answers itself
         self.bus.changed.append(self._bus_changed)
         self.claiming.open()
+        self.sharing.open()
         self.members.sweep(self.hall.clock())
         self.post.flush()  # the others hear of this node before it has listeners
         self.hall.presence_watchers += [self.sharing.presence_changed, self.watching.presence_changed]
@@ -329,7 +330,9 @@ class Nodes:
             case Kind.LEFT:
                 self.members.stopped(node)
             case Kind.HERE:
-                self.sharing.here(node, read(note, Named))
+                here = read(note, Named)
+                self.sharing.here(node, here)
+                self.bringing.found(here.username)
             case Kind.BYE:
                 self.sharing.bye(node, read(note, Named).username)
             case Kind.MAIL:
