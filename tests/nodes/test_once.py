@@ -100,6 +100,35 @@ async def test_of_nodes_that_get_it_at_once_one_handles_it(nats: NatsServer) -> 
         await at_rest(*stages)
 
 
+async def test_what_handlers_reply_comes_to_those_that_wait_at_other_nodes(nats: NatsServer) -> None:
+    async with nodes(nats, 3) as stages:
+        handler, last = await stages[0].attach("pay"), await stages[2].attach("last")
+        for stage in stages:
+            await serves(stage, "pay")
+        await serves(stages[1], "last")
+        wires = [await stage.login("t", features=["replyTo"]) for stage in stages]
+        once(wires[1], "1")
+        request = await handler.get()
+        once(wires[2], "1")
+        await waits(stages[2])
+        replies = [{"type": "reply", "payload": {"data": number}} for number in range(2)]
+        handler.answer(request, *replies, {"type": "sendHandler", "data": "last"})
+        request = await last.get()
+        once(wires[0], "1")  # it has been replied already
+        await waits(stages[0])
+        await wires[1].leave()  # what it asked for comes where it goes on
+        last.answer(request, {"type": "reply", "payload": {"type": "last", "data": 2}})
+        for wire in (wires[0], wires[2]):
+            got = [(await wire.get())["payload"] for _ in range(3)]
+            assert [(one["replyTo"], one["type"], one["data"]) for one in got] == [
+                ("1", "pay", 0),
+                ("1", "pay", 1),
+                ("1", "last", 2),
+            ]
+            await wire.good("1")
+        await at_rest(*stages)
+
+
 async def test_what_the_other_node_forgot_is_handled(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         first_handler, second_handler = await a.attach("pay"), await b.attach("pay")

@@ -88,6 +88,8 @@ class Kind(enum.IntEnum):
     """What the sender knows of it; the body is the digest and the report's frame, where it has that."""
     LEFT = 42
     """The sender has stopped."""
+    REPLIED = 43
+    """A handler's reply to what a CLAIM was for, which is under way at the sender's; the body is its data."""
 
 
 Item = tuple[int, int, bytes, bytes]
@@ -211,6 +213,14 @@ class Claimed(Note, array_like=True):
 
     known: int
     """See :class:`Known`."""
+
+
+class Replied(Note, array_like=True):
+    """Of a REPLIED."""
+
+    type: str
+    place: int
+    """How many there were before it."""
 
 
 class Seen(Note):

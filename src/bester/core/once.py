@@ -75,6 +75,11 @@ class OnceRecord:
         self.nodes: dict[str, int] = {}
         """The other nodes that wait for its report, and the numbers by which they asked."""
 
+    def forget_replies(self) -> None:
+        """Whoever replied has forgotten the message: what handlers reply from now on is new."""
+        self.replies = []
+        self.replied = []
+
     def delivery_id(self, place: str, recipient: str) -> str:
         """Returns the id of a delivery, or of a message to another server: the same each time it is handled.
 
@@ -118,8 +123,7 @@ class OnceMemory:
     def finish(self, record: OnceRecord, report: bytes) -> None:
         """Remembers a message's report."""
         record.report = report
-        record.replies = []
-        record.replied = []
+        record.forget_replies()
         if record.nodes:
             self.settled.append(record)
         if self._records.get(record.key) is record:

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bester.cluster.items import Claimed, Kind, Known, Unreadable, numbers
+from msgspec import Raw
+
+from bester.cluster.items import Claimed, Kind, Known, Replied, Unreadable, numbers
 from bester.core.once import OnceRecord
 from bester.core.work import Recall
 from bester.errors import BesterError, IdConflict, Overloaded
@@ -171,9 +173,23 @@ class Claiming:
             claim.owners.add(node)
             exchange.under_way_elsewhere(claim.record)
         else:
-            claim.disturbed |= node in claim.owners
-            claim.owners.discard(node)
+            if node in claim.owners:
+                self._owner_gone(claim, node)
             self._decide(claim)
+
+    def _owner_gone(self, claim: _Claim, node: str) -> None:
+        claim.owners.discard(node)
+        claim.disturbed = True
+        claim.record.forget_replies()
+
+    def replied(self, node: str, number: int, note: Replied, data: bytes) -> None:
+        """A handler has replied to a message that a node has under way."""
+        claim = self._open.get(number)
+        if claim is None or node not in claim.owners or note.place != len(claim.record.replies):
+            return
+        record = claim.record
+        assert record.recalled_for is not None
+        self.hall.exchange.reply_once(record, record.recalled_for, note.type, Raw(data))
 
     # -- a message of another node -------------------------------------------------------------------------------
 
@@ -196,6 +212,11 @@ class Claiming:
         else:
             record.nodes[node] = number
             self._answer(node, number, Known.UNDER_WAY)
+            for place, (type, data) in enumerate(record.replies):
+                self._reply(node, number, place, type, data)
+
+    def _reply(self, node: str, number: int, place: int, type: str, data: Raw) -> None:
+        self.post.to_node(node, Kind.REPLIED, number, Replied(type, place), data)
 
     def _answer(self, node: str, number: int, known: Known, record: OnceRecord | None = None) -> None:
         body = (record.digest, record.report) if record is not None and record.report is not None else ()
@@ -203,7 +224,13 @@ class Claiming:
 
     def flush(self) -> None:
         """Tells those that wait for it what has become of messages here."""
-        once = self.hall.exchange.once
+        exchange = self.hall.exchange
+        once = exchange.once
+        if exchange.replied:
+            replied, exchange.replied = exchange.replied, []
+            for record, place, type, data in replied:
+                for node, number in record.nodes.items():
+                    self._reply(node, number, place, type, data)
         if not once.settled:
             return
         settled, once.settled = once.settled, []
@@ -229,8 +256,9 @@ class Claiming:
             claim.rivals.discard(node)
             if node in claim.awaited or node in claim.owners:
                 claim.awaited.discard(node)
-                claim.owners.discard(node)
                 claim.disturbed = True
+                if node in claim.owners:
+                    self._owner_gone(claim, node)
                 self._decide(claim)
 
     def bus_up(self) -> None:

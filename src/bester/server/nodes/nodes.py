@@ -23,6 +23,7 @@ from bester.cluster.items import (
     Mail,
     Named,
     Part,
+    Replied,
     Seen,
     Settled,
     ToServer,
@@ -128,6 +129,9 @@ class Nodes:
             Kind.CLAIM: lambda node, number, note, body: self.claiming.asked(node, number, body),
             Kind.CLAIMED: lambda node, number, note, body: self.claiming.answered(
                 node, number, read(note, Claimed).known, body
+            ),
+            Kind.REPLIED: lambda node, number, note, body: self.claiming.replied(
+                node, number, read(note, Replied), body
             ),
         }
         """Of the kinds that are many."""
