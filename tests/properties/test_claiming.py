@@ -143,7 +143,7 @@ async def _nothing(key: bytes) -> None:
     return None
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_once_message_is_with_one_node_at_a_time(data: st.DataObject) -> None:
     play = Play()
