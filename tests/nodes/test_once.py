@@ -172,10 +172,28 @@ async def test_what_a_node_had_that_is_gone_is_handled_again(nats: NatsServer) -
         once(second, "1")
         await waits(b)
         there = joined(b).members
+        del joined(a)._takes[Kind.CLAIM]
         there._forget(there.others["n0"], "so that it is gone")
         repeated = await other.get()
         assert repeated["payload"] == request["payload"]
         other.answer(repeated, DONE)
+        await second.good("1")
+
+
+async def test_a_node_that_stops_is_asked_until_it_has(nats: NatsServer) -> None:
+    async with nodes(nats) as (a, b):
+        handler = await a.attach("pay")
+        await b.attach("pay")
+        first, second = await a.login("t"), await b.login("t")
+        once(first, "1")
+        request = await handler.get()
+        joined(a).leave()
+        await until(lambda: others(b)["n0"].stops)
+        assert others(b)["n0"].hello.claims
+        once(second, "1")
+        await waits(b)
+        handler.answer(request, DONE)
+        await first.good("1")
         await second.good("1")
 
 

@@ -14,6 +14,8 @@ import logging
 from math import inf
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bester import __version__
 from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
 from bester.cluster.items import Hello, Kind
@@ -214,7 +216,7 @@ class Members:
         if member is not None:
             log.info("node %s stops", ascii(node))
             member.stops = True
-            member.hello = Hello(member.hello.version, member.hello.started)
+            member.hello = replace(member.hello, types={}, dry=[])
             self.unsure()
             self._serve(member)
 
