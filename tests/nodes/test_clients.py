@@ -14,9 +14,10 @@ from bester.bus.connection import NoResponders
 from bester.cluster.items import Kind, unpack
 from bester.errors import Overloaded
 from bester.server import accounts
-from bester.server.nodes import bringing
+from bester.server.nodes import bringing, members
 from bester.store.jetstream.asking import Away
 from bester.store.tokens import token_hash
+from bester.testing import PASSWORD
 
 
 class Chat:
@@ -452,3 +453,72 @@ async def test_types_that_a_session_of_another_node_takes_are_brought_there(nats
             assert await talk.statuses(str(number)) == ["delivered"]
         assert (await news.get())["payload"]["data"] == 1
         assert sorted([(await everything.get())["payload"]["data"] for _ in range(3)]) == [0, 1, 2]
+
+
+async def test_whoever_logs_in_anywhere_is_known_everywhere_before_it_is_told(nats: NatsServer) -> None:
+    async with nodes(nats, 3) as stages:
+        talks = [await chat(stage) for stage in stages]
+        for number in range(30):
+            sessions: list[Wire] = []
+            name = f"user{number}"
+            for at in (0, 1, 2):
+                sessions.append(await stages[(number + at) % 3].login(name))
+                for talk in talks[number % 2 :: 2]:
+                    id = await talk.send(name, data=[number, at])
+                    assert await talk.statuses(id) == ["delivered"]
+                    for session in sessions:
+                        assert (await session.get())["payload"]["data"] == [number, at]
+            for session in sessions:
+                await session.leave()
+
+
+async def test_who_logs_in_at_two_nodes_at_once_has_it_at_both(nats: NatsServer) -> None:
+    async with nodes(nats) as stages:
+        talks = [await chat(stage) for stage in stages]
+        for number in range(20):
+            name = f"user{number}"
+            await stages[0].hall.accounts.add(name, PASSWORD, ())
+            sessions = await asyncio.gather(*(stage.login(name) for stage in stages))
+            id = await talks[number % 2].send(name, data=number)
+            for session in sessions:
+                assert (await session.get())["payload"]["data"] == number
+            assert await talks[number % 2].statuses(id) == ["delivered"]
+
+
+async def test_messages_wait_for_a_silent_node_once_and_not_one_after_another(
+    nats: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PING_S": 0.1, "HELLO_S": 0.2, "QUIET_S": 0.4, "SILENT_S": 0.8}.items():
+        monkeypatch.setattr(members, name, value)
+    monkeypatch.setattr(bringing, "TAKE_S", 0.5)
+    async with nodes(nats, 3) as (a, b, c):
+        talk = await chat(a)
+        g = await b.login("g")
+        assert await talk.statuses(await talk.send("g", data=0)) == ["delivered"]
+        client = joined(b).bus._client
+        assert client is not None
+        monkeypatch.setattr(client, "send", lambda *_: None)  # as if it were stopped: NATS knows nothing of it
+        brought: list[str] = []
+        bring = joined(a).bringing._send
+
+        def counting(one: Any) -> None:
+            brought.append(one.delivery.id)
+            bring(one)
+
+        monkeypatch.setattr(joined(a).bringing, "_send", counting)
+        assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
+        assert len(brought) == 1
+        await until(lambda: list(others(a)) == ["n2"])
+        for number in range(2, 6):
+            assert await talk.statuses(await talk.send("g", data=number)) == ["stored"]
+        assert len(brought) <= 2
+        # Whoever goes on elsewhere is reached there.
+        await until(lambda: joined(c).members.some_silent)
+        again = await c.login("g")
+        id = await talk.send("g", data=6, transient=True)
+        assert await talk.statuses(id) == ["delivered"]
+        assert sorted([(await again.get())["payload"]["data"] for _ in range(6)]) == [1, 2, 3, 4, 5, 6]
+        monkeypatch.delattr(client, "send")
+        await until(lambda: sorted(others(a)) == ["n1", "n2"])
+        assert not joined(a).members.some_silent
+        del g

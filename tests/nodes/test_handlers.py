@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, serves
+from tests.nodes.nodes import joined, node, nodes, serves, shared
 from tests.server.peers import to, until
 
 from bester import Handler, Refuse, Reply, SendClients
@@ -101,6 +101,8 @@ async def test_what_is_for_clients_beside_the_handler_is_carried_out_there(nats:
         chat = await a.attach("chat", concurrency=1)
         await serves(b, "chat")
         t, g, h = await b.login("t"), await a.login("g"), await a.login("h", features=["ack"])
+        for name in ("g", "h"):
+            await shared(a, name, wanted=False)  # a moment after it came
         t.ask("chat", "1")
         chat.answer(await chat.get(), to("G"), data=1)
         assert (await g.get())["payload"]["data"] == 1

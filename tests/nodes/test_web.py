@@ -74,6 +74,7 @@ async def test_metrics_and_probes(nats: NatsServer) -> None:
         handler = await a.attach("chat")
         await serves(b, "chat")
         t, g = await a.login(), await b.login("g")
+        await shared(a, "t", wanted=False)  # a moment after it came
         g.ask("chat", "1")
         handler.answer(await handler.get(), to("t"))
         assert (await t.get())["payload"]["type"] == "chat"

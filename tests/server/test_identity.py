@@ -309,3 +309,47 @@ async def test_a_wrong_certificate_is_shown(tmp_path: Path) -> None:
             assert row["presented"]["key"] == f"sha256:{other.fingerprints.key}"
             assert row["presented"]["proven"] is False
             assert await result(admin, "identity") is None
+
+
+@pytest.mark.parametrize("form", ["classic", "link"])
+async def test_a_repeat_on_the_next_connection_is_not_handled_again(tmp_path: Path, form: str) -> None:
+    a, b = self_signed(tmp_path, "a.example"), self_signed(tmp_path, "b.example")
+    header: dict[str, Any] = {"once": True, "features": ["link"] if form == "link" else []}
+    async with named("b.example", b, servers={"a.example": pin(a)}) as there:
+        handler = await there.attach("chat")
+        first, meanwhile, after, another = [await there.connect("tls", tls=presenting(tmp_path, a)) for _ in range(4)]
+
+        async def report(wire: Any) -> Any:
+            while "code" not in (payload := (await wire.get())["payload"]).get("error", {}) and "data" not in payload:
+                assert form == "link"  # its welcome
+            return payload.get("data") or payload["error"]["code"]
+
+        first.send(server_message("chat", **header))
+        request = await handler.get()
+        meanwhile.send(server_message("chat", **header))
+        await until(lambda: there.hall.exchange.counters.repeats == 1)
+        handler.answer(request, {"type": "reply", "payload": {"data": "once"}})
+        assert [await report(first), await report(meanwhile)] == ["once", "once"]
+        after.send(server_message("chat", **header))
+        assert await report(after) == "once"
+        another.send(server_message("other", **header))
+        assert await report(another) == "idConflict"
+        if form == "classic":
+            for wire in (first, meanwhile, after, another):
+                await wire.closed()
+        assert there.hall.exchange.counters.accepted == 1
+
+
+async def test_nothing_is_remembered_of_an_unproven_server_that_has_gone(tmp_path: Path) -> None:
+    async with named("b.example", self_signed(tmp_path, "b.example"), policy="open") as there:
+        handler = await there.attach("chat")
+        for form in ("classic", "link"):
+            wire = await there.connect("unix")
+            wire.send(server_message("chat", once=True, features=["link"] if form == "link" else []))
+            handler.answer(await handler.get(), DONE)
+            await wire.good("s")
+            if form == "link":
+                await wire.good("s")
+                assert len(there.hall.exchange.once) == 1
+            await wire.leave()
+            await until(lambda: not len(there.hall.exchange.once))

@@ -82,6 +82,14 @@ class Kind(enum.IntEnum):
     """A part of its answer; the body is a piece of the result's JSON."""
     PRESENCE = 32
     """An account's first session at the sender's came, or its last one there went."""
+    CLAIM = 40
+    """The sender would handle a ``once`` message: does anybody know it? The body is its key, then its digest."""
+    CLAIMED = 41
+    """What the sender knows of it; the body is the digest and the report's frame, where it has that."""
+    LEFT = 42
+    """The sender has stopped."""
+    REPLIED = 43
+    """A handler's reply to what a CLAIM was for, which is under way at the sender's; the body is its data."""
 
 
 Item = tuple[int, int, bytes, bytes]
@@ -109,6 +117,8 @@ class Hello(Note):
     """The types that take part in dry runs."""
     answer: bool = False
     """Whether it is said in answer to one."""
+    claims: bool = False
+    """Whether it answers a CLAIM."""
     losses: int = 0
     """How often it has lost NATS; what was under way to it and from it then may be lost too."""
 
@@ -163,6 +173,8 @@ class Named(Note):
 
     username: str
     answer: bool = False
+    also: list[str] = []
+    """The other nodes with sessions of it that the sender knows of; of an answer."""
 
 
 class Mail(Note):
@@ -186,6 +198,34 @@ class Part(Note):
     code: str = ""
     """Why there is no result."""
     message: str = ""
+
+
+class Known(enum.IntEnum):
+    """What a node knows of a ``once`` message."""
+
+    NOTHING = 0
+    """Nothing, or nothing any more."""
+    UNDER_WAY = 1
+    """It has it, or is before the other one in asking for it; what becomes of it is said later."""
+    CONFLICT = 2
+    """It has another message of that id under way."""
+    REPORT = 3
+    """What became of it."""
+
+
+class Claimed(Note, array_like=True):
+    """Of a CLAIMED."""
+
+    known: int
+    """See :class:`Known`."""
+
+
+class Replied(Note, array_like=True):
+    """Of a REPLIED."""
+
+    type: str
+    place: int
+    """How many there were before it."""
 
 
 class Seen(Note):

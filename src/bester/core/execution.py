@@ -162,7 +162,7 @@ class Execution(Delivering):
         if origin.scope != "client":
             envelope.data = data
         elif envelope.once is not None:
-            self._reply_once(envelope.once, origin, type or handlers.name, data)
+            self.reply_once(envelope.once, origin, type or handlers.name, data)
         elif origin.closed:
             self.counters.drops.count(Drop.REPLY_UNWANTED)
         elif origin.acknowledges or origin.reply_to:
@@ -171,15 +171,17 @@ class Execution(Delivering):
             head = handlers.received if type is None or type == handlers.name else frames.received_head(type)
             self.write(origin, frames.received(head, data))
 
-    def _reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Raw) -> None:
+    def reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Raw) -> None:
         """Replies to all that will have the report: those that sent it again, too."""
         record.replies.append((type, data))
+        if record.nodes:
+            self.replied.append((record, len(record.replies) - 1, type, data))
         asking = [one for one in dict.fromkeys((origin, *record.waiting)) if not one.closed]
         for one in asking:
             self.reply(one, type, data, record.id)
             if one not in record.replied:
                 record.replied.append(one)
-        if not asking:
+        if not asking and not record.nodes:
             self.counters.drops.count(Drop.REPLY_UNWANTED)
 
     def _count_allowed(self, envelope: Envelope, recipients: list[str]) -> bool:

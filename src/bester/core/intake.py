@@ -76,15 +76,25 @@ class Intake(Repeats):
     def _message_once(self, origin: Endpoint, message: Waiting) -> None:
         record = message.record = self.begin_once(origin, message.payload)
         if record is None:
+            if origin.closing:  # a classic server's connection has no other message
+                self.close_if_quiet(origin)
             return
         if not record.recalling and origin.in_flight < self.limits.max_in_flight and not origin.backlog:
-            self._let_in(origin, message)
+            self._take(origin, message)
         else:
             self._wait_in_line(origin, message)
 
-    def _let_in(self, origin: Endpoint, message: Waiting) -> None:
+    def _take(self, origin: Endpoint, message: Waiting) -> None:
         payload, size, hops = message.payload, message.size, message.hops
         self._accept(origin, payload, size, hops, message.record, message.trace, message.trail)
+
+    def let_in(self, origin: Endpoint, message: Waiting) -> None:
+        self.release(origin, message.size)
+        record = message.record
+        if record is not None and record.answer:
+            self.tell(origin, record.answer)
+        else:
+            self._take(origin, message)
 
     def _accept(
         self,
@@ -136,14 +146,13 @@ class Intake(Repeats):
         origin.admitting = True
         while backlog and origin.in_flight < self.limits.max_in_flight:
             record = backlog[0].record
-            if record is not None and record.recalling:
-                break
-            message = backlog.popleft()
-            self.release(origin, message.size)
-            if record is not None and record.answer:
-                self.tell(origin, record.answer)
+            if record is None or not record.recalling:
+                self.let_in(origin, backlog.popleft())
+            elif record.elsewhere:
+                record.aside = backlog.popleft()
+                origin.in_flight += 1
             else:
-                self._let_in(origin, message)
+                break
         origin.admitting = False
         if origin.closing:
             self.close_if_quiet(origin)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
     from bester.core.endpoints import Endpoint
+    from bester.core.work import Waiting
     from bester.protocol.messages import Payload
 
 MAX_RECORDS = 100_000
@@ -27,9 +28,12 @@ class OnceRecord:
 
     __slots__ = (
         "answer",
+        "aside",
         "digest",
+        "elsewhere",
         "id",
         "key",
+        "nodes",
         "origin",
         "recalled_for",
         "recalling",
@@ -53,7 +57,11 @@ class OnceRecord:
         self.recalled_for: Endpoint | None = None
         """Who sent it first; a repeat may come from another session."""
         self.recalling = False
-        """Whether the disk is being asked about it; what its sender sent after it waits."""
+        """Whether the disk, and the other nodes, are being asked about it; what its sender sent after it waits."""
+        self.elsewhere = False
+        """Whether another node has it under way: then what its sender sent after it does not wait."""
+        self.aside: Waiting | None = None
+        """The message, while it waits for that node."""
         self.answer = b""
         """The frame that answers the message instead of a handler, when the disk was asked."""
         self.report: bytes | None = None
@@ -64,6 +72,13 @@ class OnceRecord:
         """The types and data of what handlers replied, until its report is known."""
         self.replied: list[Endpoint] = []
         """The sessions that have those replies."""
+        self.nodes: dict[str, int] = {}
+        """The other nodes that wait for its report, and the numbers by which they asked."""
+
+    def forget_replies(self) -> None:
+        """Whoever replied has forgotten the message: what handlers reply from now on is new."""
+        self.replies = []
+        self.replied = []
 
     def delivery_id(self, place: str, recipient: str) -> str:
         """Returns the id of a delivery, or of a message to another server: the same each time it is handled.
@@ -83,6 +98,8 @@ class OnceMemory:
         self._records: dict[bytes, OnceRecord] = {}
         self._by_sender: dict[bytes, dict[bytes, None]] = {}
         self._bytes = 0
+        self.settled: list[OnceRecord] = []
+        """What other nodes wait for and has its report now, or is forgotten without one; emptied by the server."""
         self._repeated_at = 0.0
         self._repeated_bytes = 0
 
@@ -106,8 +123,9 @@ class OnceMemory:
     def finish(self, record: OnceRecord, report: bytes) -> None:
         """Remembers a message's report."""
         record.report = report
-        record.replies = []
-        record.replied = []
+        record.forget_replies()
+        if record.nodes:
+            self.settled.append(record)
         if self._records.get(record.key) is record:
             self._bytes += len(report)
             self._make_room()
@@ -121,6 +139,13 @@ class OnceMemory:
             if not of_sender:
                 del self._by_sender[record.sender]
             self._bytes -= _OVERHEAD + len(record.report or b"")
+            if record.nodes:
+                self.settled.append(record)
+
+    def forget_sender(self, sender: bytes) -> None:
+        """Nothing comes from this sender any more."""
+        for key in list(self._by_sender.get(sender, ())):
+            self.forget(self._records[key])
 
     def may_repeat(self, size: int, now: float) -> bool:
         """Bounds what repeats make the server write, which can be much more than what asks for it."""

@@ -32,6 +32,8 @@ class Outcomes(Dispatch):
         """What begins the ids that are made here: different each time that a server starts."""
         self._last_id = 0
         self.receipts = Receipts()
+        self.replied: list[tuple[OnceRecord, int, str, Raw]] = []
+        """Replies to ``once`` messages that other nodes wait for: places, types and data; emptied by the server."""
 
     @property
     def under_way(self) -> int:

@@ -55,6 +55,8 @@ class Presence:
         self._apart: dict[str, list[Session]] = {}
         """The sessions that take no messages, by account."""
         self.session_count = 0
+        self.begins_shared = False
+        """Whether an account is taken for shared, until it is known whether it is."""
 
     def add(self, session: Session) -> bool:
         """Adds a session; True if its account is present now and was not before."""
@@ -65,6 +67,7 @@ class Presence:
         attendance = self._present.get(session.username)
         if attendance is None:
             attendance = self._present[session.username] = Attendance(session.username)
+            attendance.shared = self.begins_shared
         attendance.sessions.append(session)
         attendance.refresh()
         return len(attendance.sessions) == 1

@@ -1,7 +1,9 @@
 """Messages that are not handled again (docs/protocol.md, section 4, ``once``).
 
 The first message with an id leaves a record (:mod:`bester.core.once`). Where the disk may know one of an earlier time,
-it is asked first; what its sender sent behind it waits. A repeat gets the first one's report, when there is one.
+it is asked first, and so are the other nodes of this server; what its sender sent behind it waits. A repeat gets the
+first one's report, when there is one. Where another node has the first one under way, the repeat steps aside until that
+node has the report, or has forgotten the message.
 """
 
 from __future__ import annotations
@@ -9,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bester.core.drops import Drop
-from bester.core.endpoints import Endpoint
+from bester.core.endpoints import Endpoint, Peer
 from bester.core.limits import Limits
 from bester.core.once import OnceMemory, OnceRecord, new_record
 from bester.core.outcomes import Outcomes
-from bester.core.work import Envelope, Recall, Remember
+from bester.core.work import Envelope, Recall, Remember, Waiting
 from bester.errors import BesterError, IdConflict, Overloaded
 from bester.protocol import frames
 from bester.protocol.messages import Payload
@@ -33,7 +35,8 @@ class Repeats(Outcomes):
 
         While it is ``recalling`` the message waits, and then what is its ``answer``, if it has one, is all there is.
         """
-        if not origin.sender:  # it has proved nothing: its ids count on this connection alone
+        unproven = isinstance(origin, Peer) and origin.name is None
+        if unproven and not origin.sender:  # its ids count on this connection alone
             origin.sender = self.new_id().encode()
         record = new_record(origin.sender, payload)
         known = self.once.find(record.key)
@@ -41,11 +44,16 @@ class Repeats(Outcomes):
             self._repeated(origin, payload.id, known, record.digest)
             return None
         self.once.add(record)
-        if self.may_recall(record.key):
+        if not unproven and self.may_recall(record.key):
             record.recalling = True
             record.recalled_for = origin
             self.effects.append(Recall(record))
         return record
+
+    def forget_unproven(self, peer: Peer) -> None:
+        """A server's connection has ended: if it proved no name, nobody can repeat what it sent."""
+        if peer.name is None and peer.sender:
+            self.once.forget_sender(peer.sender)
 
     def recalled(self, record: OnceRecord, digest: bytes, report: bytes) -> None:
         """A Recall found what became of the message."""
@@ -62,12 +70,28 @@ class Repeats(Outcomes):
             record.answer = frames.report(record.id, error)
         self._recall_ended(record)
 
+    def under_way_elsewhere(self, record: OnceRecord) -> None:
+        """A Recall found that another node has the message under way: it steps aside until that is over."""
+        if not record.elsewhere:
+            record.elsewhere = True
+            assert record.recalled_for is not None
+            self.make_progress(record.recalled_for)
+
     def _recall_ended(self, record: OnceRecord) -> None:
         record.recalling = False
         if record.answer:
             self._tell_waiting(record, record.answer)
-        assert record.recalled_for is not None
-        self.make_progress(record.recalled_for)
+        origin, message = record.recalled_for, record.aside
+        assert origin is not None
+        if message is not None:
+            record.aside = None
+            origin.in_flight -= 1
+            self.let_in(origin, message)
+        self.make_progress(origin)
+
+    def let_in(self, origin: Endpoint, message: Waiting) -> None:
+        """A message that waited is answered, or taken."""
+        raise AssertionError
 
     def _repeated(self, origin: Endpoint, id: str, known: OnceRecord, digest: bytes) -> None:
         """The same id again: the first one's report, now or when there is one."""

@@ -108,6 +108,8 @@ class ClientSide(Conversation):
                         features = tuple(feature for feature in features if feature != "token")
                 has_mail = False
                 if takes is None or takes:
+                    if self.hall.nodes is not None:
+                        await self.hall.nodes.sharing.meet(account.username)
                     with self.hall.mailboxes.arriving(account.username) as arrival:
                         has_mail = await self.hall.mailboxes.has_mail(account.username)
                         # From here on there is no other await until the session is there.

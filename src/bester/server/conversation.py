@@ -109,6 +109,8 @@ class Conversation(Connection):
             self.hall.accounts.session_ended(endpoint)
         elif endpoint is not None:
             endpoint.closed = True
+            if isinstance(endpoint, Peer):
+                self.hall.exchange.forget_unproven(endpoint)
             self.hall.forwarding.incoming.discard(self)
 
     def flush_out(self) -> None:

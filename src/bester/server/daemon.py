@@ -384,5 +384,7 @@ class Server:
         if hall.tracing is not None:
             await hall.tracing.close()
         if self._bus is not None:
+            if hall.nodes is not None:
+                hall.nodes.left()
             await self._bus.close()
         self._notifier.close()

@@ -232,6 +232,7 @@ class Hall:
         if nodes is not None:
             ways |= {
                 Deposit: nodes.deposit,
+                Recall: nodes.claiming.recall,
                 AskElsewhere: nodes.asking.ask,
                 Share: lambda effect: nodes.share(effect.delivery),
                 TellNode: nodes.tell,

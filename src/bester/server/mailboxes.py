@@ -347,10 +347,10 @@ class Mailboxes:
         exchange = self.hall.exchange
         record = effect.record
         try:
-            found = await self.store.recall(record.key)
-        except Exception as error:
+            found = await self.look_up(record.key)
+        except BesterError as error:
             exchange.now = self.hall.clock()
-            exchange.not_recalled(record, self._failed("what became of a message cannot be looked up", error))
+            exchange.not_recalled(record, error)
         else:
             exchange.now = self.hall.clock()
             if found is None:
@@ -358,6 +358,17 @@ class Mailboxes:
             else:
                 exchange.recalled(record, found.digest, found.report)
         self.hall.flush_soon()
+
+    async def look_up(self, key: bytes) -> Remembered | None:
+        """Returns what became of a ``once`` message, if the disk knows.
+
+        Raises:
+            BesterError: it cannot be looked up now.
+        """
+        try:
+            return await self.store.recall(key)
+        except Exception as error:
+            raise self._failed("what became of a message cannot be looked up", error) from error
 
     def _failed(self, what: str, error: Exception) -> BesterError:
         """Tells the log, and returns what others are told."""

@@ -75,7 +75,9 @@ class ServerSide(Conversation):
             self.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
             self.end(frames.report(id, NotAllowed("a dry run needs a link")))
         else:
-            exchange.message(peer, payload, size, message.header.hops)
+            # Ids of a server that proves no name count on this connection alone, which has no other message.
+            once = message.header.once and peer.name is not None
+            exchange.message(peer, payload, size, message.header.hops, once)
             self.stop_reading(Stop.CHECKING)
 
     def judge(self) -> None:

@@ -33,6 +33,10 @@ log = logging.getLogger("bester.nodes")
 
 TAKE_S = 2.0
 """How long it may take until a node has taken a message."""
+TAKE_SILENT_S = 0.25
+"""The same while a node is silent: it may be the one that has the session."""
+GIVEN_UP_S = 5.0
+"""How long the messages of an account that nobody took, while a node was silent, go to the mailbox at once."""
 REPORT_S = ACK_S + 10.0
 """How long one that has taken it may take to say what became of it."""
 GONE_S = 0.1
@@ -105,6 +109,8 @@ class Bringing:
         """By account: what is brought at the end of this turn; copies have the number 0."""
         self._places: dict[str, str] = {}
         """By account: the node where it was found last."""
+        self._given_up: dict[str, float] = {}
+        """The accounts whose node is silent, it seems, and until when they are not looked for."""
         self._asked: dict[int, list[int]] = {}
         """By the number that NATS answers: what was brought in one message, until a node has taken it."""
         self._joined_at = -JOINING_S
@@ -122,7 +128,12 @@ class Bringing:
         here = hall.exchange.presence.find(delivery.username)
         if here is not None and here.shared and not here.takers(delivery.type):
             here = None  # the sessions here take other types alone
-        if not self.bus.up or here is not None or hall.mailboxes.keeps(delivery.username):
+        if (
+            not self.bus.up
+            or here is not None
+            or hall.mailboxes.keeps(delivery.username)
+            or (self._given_up and self._is_given_up(delivery.username))
+        ):
             return False
         brought = _Brought(self._next(), effect)
         line = self._lines.get(delivery.username)
@@ -136,6 +147,16 @@ class Bringing:
             self._send(brought)
         return True
 
+    def _is_given_up(self, username: str) -> bool:
+        if not self.members.some_silent:
+            self._given_up.clear()
+            return False
+        return self.hall.exchange.now < self._given_up.get(username, 0.0) and username not in self._lines
+
+    def found(self, username: str) -> None:
+        """A node says that it has a session of the account."""
+        self._given_up.pop(username, None)
+
     def share(self, delivery: Delivery) -> None:
         """Brings a copy to an account's sessions on other nodes, which nobody waits for."""
         self._fresh.setdefault(delivery.username, []).append((0, delivery))
@@ -144,7 +165,7 @@ class Bringing:
         brought.tries += 1
         brought.takers.clear()
         brought.handed = brought.pausing = False
-        brought.deadline = self.hall.exchange.now + TAKE_S
+        brought.deadline = self.hall.exchange.now + (TAKE_SILENT_S if self.members.some_silent else TAKE_S)
         self._fresh.setdefault(brought.delivery.username, []).append((brought.number, brought.delivery))
 
     def flush(self) -> None:
@@ -287,10 +308,13 @@ class Bringing:
         wanted = self.hall.exchange.presence.find(username) is None  # else it is for the session that came here
         # What was said of a newer one holds for this one, too: they went the same way. Unless it is not asked for yet.
         nobody = (username in self._falling and brought.tries > 0) or self.hall.mailboxes.keeps(username)
-        if brought.tries < TRIES and self.bus.up and self.members.all_heard and wanted and not nobody:
+        heard = self.members.all_heard(TAKE_S)
+        if brought.tries < TRIES and self.bus.up and heard and wanted and not nobody:
             self._send(brought)
             self.hall.flush_soon()
         else:
+            if not heard and len(self._given_up) < MAX_PLACES:
+                self._given_up[username] = self.hall.exchange.now + GIVEN_UP_S
             self._fall_back(brought.number)
 
     def node_leaves(self, node: str) -> None:
@@ -327,6 +351,7 @@ class Bringing:
         self._asked.clear()
         self._fresh.clear()
         self._places.clear()
+        self._given_up.clear()
         for brought in under_way.values():
             error = Overloaded("this server's nodes cannot reach each other now")
             self.hall.exchange.deposited(brought.delivery, "failed", error)

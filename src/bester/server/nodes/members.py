@@ -14,6 +14,8 @@ import logging
 from math import inf
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from bester import __version__
 from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
 from bester.cluster.items import Hello, Kind
@@ -86,6 +88,10 @@ class Members:
         self._back = back
         self._lost: dict[str, float] = {}
         """Since when those were there that were taken for gone, while NATS was there."""
+        self._pinging: set[str] = set()
+        """Of those, the ones whose ping has no answer yet."""
+        self._silent: set[str] = set()
+        """Those that were taken out since they answer nothing, while NATS still has what they listen to."""
         self._swept = 0.0
         self._said = Hello("", 0.0)
         self._hello_due = 0.0
@@ -102,7 +108,7 @@ class Members:
                 types[kind.name] = room
                 if any(kind.name in handler.dry_types for handler in kind.attached):
                     dry.append(kind.name)
-        return Hello(__version__, self.hall.started, types, dry, answer, self.bus.losses)
+        return Hello(__version__, self.hall.started, types, dry, answer, True, self.bus.losses)
 
     def sweep(self, now: float) -> None:
         """Says what has changed, and looks who is there; called a few times a second."""
@@ -123,9 +129,13 @@ class Members:
                 if paused:
                     member.seen = now
                 elif now - member.seen > SILENT_S:
+                    self._silent.add(member.node)
                     self._forget(member, "it answers nothing any more")
                 elif now - member.seen > QUIET_S:
                     member.quiet = True
+            for node in self._silent - self._pinging:
+                self._pinging.add(node)
+                self.hall.spawn(self._ping_silent(node))
 
     def unsure(self) -> None:
         """From now on, for a while, a type that is not known here may be served somewhere nevertheless."""
@@ -136,10 +146,15 @@ class Members:
         self._leaving = True
         self.post.to_all(Kind.LEAVING)
 
+    def gone(self) -> None:
+        """Tells the others that this node has stopped: nobody need wait for an answer from here."""
+        self.post.to_all(Kind.LEFT)
+
     # -- what others say -----------------------------------------------------------------------------------------
 
     def heard(self, node: str) -> None:
         """Something came from a node."""
+        self._silent.discard(node)
         member = self.others.get(node)
         if member is not None:
             self._hear(member, self.hall.exchange.now)
@@ -201,9 +216,15 @@ class Members:
         if member is not None:
             log.info("node %s stops", ascii(node))
             member.stops = True
-            member.hello = Hello(member.hello.version, member.hello.started)
+            member.hello = replace(member.hello, types={}, dry=[])
             self.unsure()
             self._serve(member)
+
+    def stopped(self, node: str) -> None:
+        """A node says that it has stopped."""
+        member = self.others.get(node)
+        if member is not None:
+            self._forget(member, "it has stopped")
 
     async def _ping(self, member: Member) -> None:
         try:
@@ -219,16 +240,39 @@ class Members:
         finally:
             member.pinging = False
 
+    async def _ping_silent(self, node: str) -> None:
+        try:
+            await self.bus.request(self.post.subjects.node(node), b"", timeout_s=PING_S * 2)
+        except NoResponders:
+            self._silent.discard(node)
+        except (BusDown, BusLost):
+            pass
+        else:
+            self._silent.discard(node)
+        finally:
+            self._pinging.discard(node)
+
     def forget_all(self) -> None:
         """NATS is away, and with it all others."""
         for member in list(self.others.values()):
             self._forget(member, "NATS is away")
+        self._silent.clear()
         self._lost.clear()  # all is told anew when it is there again
 
     @property
-    def all_heard(self) -> bool:
-        """Whether no other node is silent."""
-        return not any(member.quiet for member in self.others.values())
+    def some_silent(self) -> bool:
+        """Whether NATS brings to a node what it does not answer."""
+        return bool(self._silent) or any(member.quiet for member in self.others.values())
+
+    def is_silent(self, node: str) -> bool:
+        """Whether one node is such a one."""
+        member = self.others.get(node)
+        return node in self._silent or (member is not None and member.quiet)
+
+    def all_heard(self, within_s: float) -> bool:
+        """Whether no other node is silent, and all were heard not long ago."""
+        since = self.hall.exchange.now - max(within_s, 2 * PING_S)
+        return not self.some_silent and all(member.seen >= since for member in self.others.values())
 
     def _forget(self, member: Member, why: str) -> None:
         if self.others.get(member.node) is not member:

@@ -15,6 +15,7 @@ from bester.bus.entering import BusOptions
 from bester.cluster.items import (
     Asked,
     Bring,
+    Claimed,
     End,
     Hello,
     Kind,
@@ -22,6 +23,7 @@ from bester.cluster.items import (
     Mail,
     Named,
     Part,
+    Replied,
     Seen,
     Settled,
     ToServer,
@@ -38,6 +40,7 @@ from bester.core.work import Delivery, Deposit, Envelope, Relayed, TellNode
 from bester.errors import BadConfiguration, BesterError
 from bester.server.nodes.asking import Asking
 from bester.server.nodes.bringing import Bringing
+from bester.server.nodes.claiming import Claiming
 from bester.server.nodes.gathering import Gathering
 from bester.server.nodes.holding import Holding
 from bester.server.nodes.members import MAX_NODES, Member, Members
@@ -106,9 +109,10 @@ class Nodes:
         self.members = Members(hall, self.post, self._member_gone, self._member_back)
         self.asking = Asking(hall, self.post)
         self.bringing = Bringing(hall, self.post, self.members)
-        self.sharing = Sharing(hall, self.post, self._heard)
+        self.claiming = Claiming(hall, self.post, self.members)
+        self.sharing = Sharing(hall, self.post, self.members, self._heard)
         self.holding = Holding(hall, leases, name)
-        self.relays = Relays(hall, self.post, self.holding)
+        self.relays = Relays(hall, self.post, self.members, self.holding)
         self.gathering = Gathering(hall, self.post, self.members)
         self.watching = Watching(hall, self.post, self.members, self.gathering, self._heard)
         self._takes: dict[int, Callable[[str, int, bytes, bytes], None]] = {
@@ -122,6 +126,13 @@ class Nodes:
             Kind.TAKEN: lambda node, number, note, body: self.bringing.taken(node, number),
             Kind.GONE: lambda node, number, note, body: self.bringing.gone(node, number),
             Kind.OUTCOME: lambda node, number, note, body: self.bringing.outcome(node, number, body),
+            Kind.CLAIM: lambda node, number, note, body: self.claiming.asked(node, number, body),
+            Kind.CLAIMED: lambda node, number, note, body: self.claiming.answered(
+                node, number, read(note, Claimed).known, body
+            ),
+            Kind.REPLIED: lambda node, number, note, body: self.claiming.replied(
+                node, number, read(note, Replied), body
+            ),
         }
         """Of the kinds that are many."""
         self._peers: dict[str, NodePeer] = {}
@@ -146,6 +157,10 @@ class Nodes:
         self.bus.listen(subjects.node(self.name), self._heard)
         await self.bus.check_permitted(subjects.node(self.name))  # a ping, which this node answers itself
         self.bus.changed.append(self._bus_changed)
+        self.claiming.open()
+        self.sharing.open()
+        self.members.sweep(self.hall.clock())
+        self.post.flush()  # the others hear of this node before it has listeners
         self.hall.presence_watchers += [self.sharing.presence_changed, self.watching.presence_changed]
         log.info("this is node %s", ascii(self.name))
 
@@ -156,10 +171,17 @@ class Nodes:
             self.members.leave()
             self.post.flush()
 
+    def left(self) -> None:
+        """The server has stopped, and soon the bus is closed."""
+        if self.bus.up:
+            self.members.gone()
+            self.post.flush()
+
     def sweep(self, now: float) -> None:
         """Called a few times a second."""
         self.members.sweep(now)
         self.bringing.sweep(now)
+        self.claiming.sweep(now)
         self.sharing.sweep(now)
         self.holding.sweep(self.bus.up)
         self.relays.sweep()
@@ -178,6 +200,7 @@ class Nodes:
                 if envelope.pending:
                     self._tell_taken(envelope)
         self.bringing.flush()
+        self.claiming.flush()
         self.post.flush()
 
     def _bus_changed(self, up: bool) -> None:
@@ -186,18 +209,21 @@ class Nodes:
         if up:
             self.members.sweep(self.hall.exchange.now)
             self.bringing.bus_up()
+            self.claiming.bus_up()
             self.sharing.bus_up()
             self.hall.forwarding.bus_up()
             self.watching.bus_up()
         else:
             self.members.forget_all()
             self.bringing.bus_down()
+            self.claiming.bus_down()
             self.sharing.bus_down()
             self.relays.bus_down()
         self.hall.flush_soon()
 
     def _member_gone(self, member: Member) -> None:
         self.bringing.node_gone(member.node, silent=member.quiet)
+        self.claiming.node_gone(member.node)
         self.sharing.node_gone(member.node)
         self.relays.node_gone(member.node)
         self.gathering.member_gone(member.node)
@@ -305,8 +331,12 @@ class Nodes:
             case Kind.LEAVING:
                 self.members.left(node)
                 self.bringing.node_leaves(node)
+            case Kind.LEFT:
+                self.members.stopped(node)
             case Kind.HERE:
-                self.sharing.here(node, read(note, Named))
+                here = read(note, Named)
+                self.sharing.here(node, here)
+                self.bringing.found(here.username)
             case Kind.BYE:
                 self.sharing.bye(node, read(note, Named).username)
             case Kind.MAIL:
@@ -330,9 +360,11 @@ class Nodes:
                 self.watching.changed(read(note, Seen).username)
 
     def _met(self, node: str, hello: Hello) -> None:
-        known = node in self.members.others
+        before = self.members.others.get(node)
         self.members.met(node, hello)
-        if not known:
+        member = self.members.others.get(node)
+        if member is not None and member is not before:
+            self.claiming.node_came(member)
             self.watching.look_again()
 
     def _drop(self, drop: Drop) -> None:

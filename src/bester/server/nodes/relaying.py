@@ -31,6 +31,7 @@ from bester.server.outbox import Item
 if TYPE_CHECKING:
     from bester.server.hall import Hall
     from bester.server.links import Way
+    from bester.server.nodes.members import Members
 
 log = logging.getLogger("bester.nodes")
 
@@ -118,9 +119,10 @@ class ForNode(Forward):
 class Relays:
     """Those of one node, and what it sends for others."""
 
-    def __init__(self, hall: Hall, post: Post, holding: Holding) -> None:
+    def __init__(self, hall: Hall, post: Post, members: Members, holding: Holding) -> None:
         self.hall = hall
         self.post = post
+        self.members = members
         self.holding = holding
         self._open: set[Relay] = set()
         self._next = numbers().__next__
@@ -141,10 +143,13 @@ class Relays:
         node = await self.holding.take(way.destination)
         if node == self.holding.node:
             return None
+        gone = HolderGone(f"node {node}, which sends to it, is gone; another one soon takes over")
+        if self.members.is_silent(node):
+            raise gone
         try:
             await self.post.bus.request(self.post.subjects.node(node), b"", timeout_s=REACH_S)
         except (NoResponders, BusLost) as error:
-            raise HolderGone(f"node {node}, which sends to it, is gone; another one soon takes over") from error
+            raise gone from error
         relay = Relay(self, node, way, owner)
         self._open.add(relay)
         return relay
@@ -205,13 +210,11 @@ class Relays:
     def sweep(self) -> None:
         """Takes back what a node does not answer for in time."""
         now = self._loop.time()
-        nodes = self.hall.nodes
-        assert nodes is not None
         for relay in list(self._open):
             oldest = next(iter(relay.in_flight.values()), None)
             if oldest is not None and now >= oldest.deadline:
                 relay.give_back(ServerUnreachable(f"node {relay.node} does not say what became of it"))
-            elif relay.node not in nodes.members.others and now - relay.since > HELLO_S:
+            elif relay.node not in self.members.others and now - relay.since > HELLO_S:
                 relay.give_back(ServerUnreachable(f"node {relay.node} is gone"))
 
     # -- for other nodes -----------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ SOON_S = 0.5
 SETTLE_S = 3.0
 """After NATS was away: until then the other nodes have come back, too."""
 LOOK_S = 1.0
+LOOK_SILENT_S = 0.25
+"""While a node is silent: it may be the one that does not answer."""
 LOOKS, LOOK_PAUSE_S = 3, 0.05
 LOOKS_AT_ONCE = 200
 
@@ -78,9 +80,10 @@ class Watching:
         if self.hall.exchange.presence.find(username) is not None:
             return True
         subject = self.post.subjects.account(username)
+        timeout_s = LOOK_SILENT_S if self.members.some_silent else LOOK_S
         for _ in range(LOOKS):
             try:
-                answer = await self.post.bus.request(subject, b"", timeout_s=LOOK_S)
+                answer = await self.post.bus.request(subject, b"", timeout_s=timeout_s)
             except NoResponders:
                 return False
             except BusLost as error:
