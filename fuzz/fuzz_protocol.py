@@ -162,7 +162,7 @@ def classic_answer(body: bytes) -> None:
 
 def executed(message: HandlerMessage | str) -> None:
     if isinstance(message, HandlerMessage):
-        check_status(message.header.status)
+        check_status(message.header)
         for command in commands_of(message):
             if command.type == "sendServers" and isinstance(command.data, list):
                 for address in command.data:

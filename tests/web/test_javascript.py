@@ -278,7 +278,7 @@ def test_answers_come_to_those_who_asked(place: Place) -> None:
           large: await code(client.ask("echo", "x".repeat(2_000_000))),
         };
         await client.send("echo", "as a message", { id: "mine" });
-        const lost = code(client.ask("slow", { seconds: 9 }));
+        const lost = code(client.ask("slow", { seconds: 1.5 }));
         client.close();
         codes.lost = await lost;
         codes.closed = await code(client.ask("echo"));
