@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from bester.cli.screen import Screen, new_grid, new_table
+
 TERMINAL = "gadgets/chat/terminal/"
 ALLOWED = {
     ("rich.console", "Console"): {"cli/screen.py"},
+    ("rich.table", "Table"): {"cli/screen.py", "cli/status.py", f"{TERMINAL}help.py"},  # of our own words
     ("rich.text", "Text"): {"cli/screen.py", f"{TERMINAL}app.py", f"{TERMINAL}help.py"},
     ("textual.content", "Content"): {f"{TERMINAL}look.py"},
     ("rich", "print"): set(),
@@ -38,6 +41,23 @@ def test_what_prints_is_imported_where_it_is_made_safe(root: Path) -> None:
                 for one in node.names:
                     allowed = ALLOWED.get((node.module or "", one.name))
                     assert allowed is None or name in allowed, f"{name}: {one.name} of {node.module}: see cli/screen.py"
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_no_table_cuts_what_it_shows(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_key = "sha256:" + "0123456789abcdef" * 4
+    table, grid = new_table("name", "key", title="all"), new_grid()
+    for one in (table, grid):
+        one.add_row("own", print_key)
+        Screen().print(one)
+        shown = capsys.readouterr().out
+        assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+        assert print_key in "".join(line.removeprefix("  own").strip() for line in shown.splitlines()).replace(
+            "own  ", ""
+        )
 
 
 def test_nothing_prints_or_logs_past_the_helpers(root: Path) -> None:

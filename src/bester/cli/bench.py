@@ -147,13 +147,10 @@ LABELS = {
 
 
 def _show(figures: dict[str, object]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from bester.cli.screen import Screen
+    from bester.cli.screen import Screen, new_table
 
     title = f"{figures['clients']} clients, {figures['outstanding']} under way on each, {figures['size']} bytes"
-    table = Table(box=box.SIMPLE_HEAD, show_header=False)
+    table = new_table()
     for name, label in LABELS.items():
         if figures[name] is not None:
             table.add_row(label, str(figures[name]))

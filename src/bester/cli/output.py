@@ -78,15 +78,10 @@ def fail(text: str, status: int = BAD) -> NoReturn:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: Collection[str] = ("id",)) -> None:
-    """Prints a table for people; the cells of the columns ``whole`` are never cut, so that they can be copied."""
-    from rich import box
-    from rich.table import Table
+    """Prints a table for people; those of the columns ``whole`` stand on one line, so that they can be copied."""
+    from bester.cli.screen import Screen, new_table
 
-    from bester.cli.screen import Screen
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, no_wrap=column in whole, overflow="fold")
+    table = new_table(*columns, whole=whole)
     for cells in rows:
         table.add_row(*map(str, cells))
     Screen().print(table)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from bester.shown import escaped
@@ -19,6 +22,28 @@ class Screen(Console):
     def render_str(self, text: str, **more: Any) -> Text:
         """Makes what is shown of every text that is printed, also of each in a table."""
         return super().render_str(escaped(text), **(more | {"markup": False, "emoji": False}))
+
+
+def new_table(*columns: str, title: str | None = None, whole: Collection[str] = ()) -> Table:
+    """Returns a table in which nothing is cut off: what has no room goes on in the next line.
+
+    Args:
+        columns: their headings; without any, the table has none, and a cell for each that is added.
+        title: stands above it.
+        whole: the columns that take the room that they need, so that ids can be copied.
+    """
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=bool(columns))
+    for column in columns:
+        table.add_column(column, no_wrap=column in whole, overflow="fold")
+    return table
+
+
+def new_grid() -> Table:
+    """Returns a table of names and what they are, without lines; it cuts nothing off either."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    return grid
 
 
 def styled(text: str, style: str = "") -> Text:

@@ -126,9 +126,10 @@ def totals(found: dict[str, Any]) -> dict[str, int]:
 def tables(found: dict[str, Any]) -> Group:
     """Returns what is shown to people."""
     from rich.console import Group
-    from rich.table import Table
 
-    head = Table.grid(padding=(0, 2))
+    from bester.cli.screen import new_grid
+
+    head = new_grid()
     messages, per_s = totals(found), found["rates"]
     head.add_row("server", str(found["server"]))
     if own := found["identity"]:
@@ -227,13 +228,9 @@ def _servers(rows: list[dict[str, Any]]) -> Table:
 
 
 def _table(title: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
+    from bester.cli.screen import new_table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
-    for column in columns:
-        table.add_column(column)
-    return table
+    return new_table(*columns, title=title)
 
 
 def _day(seconds: float) -> str:
