@@ -112,3 +112,31 @@ async def test_one_that_waits_for_nothing_is_closed(tmp_path: Path) -> None:
         assert await client.get() is None
         await client.close()
         await until(lambda: not play.hall.exchange.presence.session_count)
+
+
+@pytest.mark.parametrize("count", [100, 400, 1500])
+async def test_much_that_comes_at_once_before_the_end_is_all_reported(tmp_path: Path, count: int) -> None:
+    papers = self_signed(tmp_path, "j.example")
+    async with stage({"network": papers.network}) as play:
+        listener = next(one for one in play.running.daemon.listeners if one.kind == "tls")
+        client = HalfCloser(ssl.TLSVersion.TLSv1_3)
+        await client.connect(int(listener.url.rpartition(":")[2]))
+        await client.send(hello("t"), *({"payload": {"type": "nobody", "id": str(n)}} for n in range(count)))
+        client.end_input()
+        told = [(await client.get())["payload"]["id"] for _ in range(count + 1)]
+        assert told == ["auth_special", *map(str, range(count))]
+        assert await client.get() is None
+        await client.close()
+        await until(lambda: not play.hall.exchange.presence.session_count)
+
+
+async def test_the_same_without_tls() -> None:
+    async with stage() as play:
+        wire = await play.connect("tcp4")
+        wire.send(hello("t"))
+        for number in range(1500):
+            wire.ask("nobody", str(number))
+        wire.end_input()
+        told = [(await wire.get())["payload"]["id"] for _ in range(1501)]
+        assert told == ["auth_special", *map(str, range(1500))]
+        await wire.closed()

@@ -210,3 +210,15 @@ async def test_a_server_beyond_its_rate_is_refused_before_its_message_is_decoded
             wire.send(body)
             report = await wire.report(id)
             assert report["error"]["code"] == code
+
+
+async def test_nothing_behind_a_fatal_frame_is_handled_though_the_connection_is_lost_meanwhile() -> None:
+    async with stage() as play:
+        await play.login()
+        (connection,) = (one for one in play.hall.connections if one.kind == "client")
+        good, bad = frame(b'{"payload": {"type": "nobody"}}'), frame(b"nonsense")
+        before = play.hall.exchange.counters.accepted
+        connection.data_received(good * 300 + bad + good * 700)
+        connection.connection_lost(None)
+        assert play.hall.exchange.counters.accepted - before == 300
+        connection.transport.abort()

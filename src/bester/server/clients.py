@@ -264,7 +264,7 @@ class ClientSide(Conversation):
 
     def end_if_quiet(self, session: Session) -> None:
         """Ends a closing connection, unless something that came on it is under way."""
-        if not session.busy and not session.commands:
+        if not session.busy and not session.commands and not self.is_in_line():
             self.end()
 
 

@@ -83,6 +83,8 @@ class Connection(asyncio.Protocol):
         self._stops = Stop(0)
         self._in_line: list[bytes] | None = None
         """Frames that wait for the connection's turn; those behind them stay in the framer."""
+        self._end_waits = False
+        """Whether the peer has sent all, which is told when what waits has had its turn."""
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -151,6 +153,9 @@ class Connection(asyncio.Protocol):
             self.data_received(b"")
         if self._in_line is None:
             self.resume_reading(Stop.TURN)
+            if self._end_waits:
+                self._end_waits = False
+                self._half_closed()
         self.hall.flush_soon()
 
     def _take_waiting(self) -> None:
@@ -166,12 +171,19 @@ class Connection(asyncio.Protocol):
         self.hall.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
 
     def _half_closed(self) -> None:
-        """The peer has ended its half of TLS."""
-        if not self.eof_received():
+        """The peer has ended its half."""
+        if not self.eof_received() and not self.ended:
             self.transport.close()
 
     def eof_received(self) -> bool:
-        return not self.ended and self.finish_input()
+        return not self.ended and (self.is_in_line() or self.finish_input())
+
+    def is_in_line(self) -> bool:
+        """Whether frames wait for their turn; then the end of what the peer sends is looked at behind them."""
+        if self._in_line is None:
+            return False
+        self._end_waits = True
+        return True
 
     def pause_writing(self) -> None:
         self.unsent = True
@@ -298,6 +310,9 @@ class Connection(asyncio.Protocol):
             return
         self.hall.counts.refuse(error.code)
         log.info("%s is closed: %s: %s", self, error.code, error.inside, extra=self.ids())
+        if self.lost:
+            self.ended = True  # what came behind it is not looked at
+            return
         self.flush_out()
         self.end(self.farewell(error))
 
