@@ -65,6 +65,9 @@ class Giving(Outcomes):
 
     def record_given(self, session: Session, delivery: Delivery) -> None:
         """A session was given this."""
+        earlier = session.given.pop(delivery.id, None)
+        if earlier is not None:  # a repeat of a ``once`` message, some of which failed
+            session.given_bytes -= size_of(earlier)
         session.given[delivery.id] = delivery
         session.given_bytes += size_of(delivery)
         self.owing[session] = None
