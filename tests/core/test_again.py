@@ -249,6 +249,22 @@ def test_a_client_that_connects_again_does_not_begin_anew(world: World, post: Po
     assert len(store.buried) == 1
 
 
+def test_several_sessions_that_acknowledge_nothing_are_one_try_together(world: World, post: Post, store: Store) -> None:
+    sessions = [acking(world) for _ in range(TRIES)]
+    post.pass_on(0, "g")
+    (id,) = sessions[0].given
+    for number in range(1, 5):  # 30 s, 60 s, 120 s...
+        for _ in range(int(pause_s(number) / ACK_S)):
+            store.wait(ACK_S)
+        known = world.exchange.unacknowledged[id]
+        assert (known.given, known.tries, store.buried) == (number, number, [])
+        assert all(id in session.given for session in sessions)
+    while not store.buried:
+        store.wait(ACK_S)
+    assert (len(store.buried), store.buried[0].tries) == (1, TRIES)
+    assert world.exchange.now > 1000.0 + 4 * PAUSE_S
+
+
 def test_transient_messages_are_not_given_again(world: World, post: Post) -> None:
     g = acking(world)
     post.pass_on(0, "g", transient=True)

@@ -40,9 +40,13 @@ class Unacknowledged(Struct, gc=False):
     first: float
     """When it was given first; of what is given again, the newest giving says nothing of its place."""
     given: int = 0
-    """How often that happened, in any session."""
+    """How often that happened; what several sessions were given meanwhile is one time."""
     tries: int = 0
-    """How often the session had had its chance."""
+    """How often a session had had its chance, of those times."""
+    counted: float = 0.0
+    """When the last of those times was counted."""
+    tried: bool = False
+    """Whether that one was a try."""
 
 
 class Look(Struct, gc=False):
@@ -109,9 +113,13 @@ class GivingAgain(Keeping):
             known = self.unacknowledged[id] = Unacknowledged(delivery.since)
         if not session.stuck or (session.stuck not in session.late and session.stuck not in session.given):
             session.stuck = id
-        known.given += 1
-        if session.stuck == id or known.first < session.passed:
+        if delivery.since >= known.counted:  # else another session was given it that time too
+            known.given += 1
+            known.counted = self.now
+            known.tried = False
+        if not known.tried and (session.stuck == id or known.first < session.passed):
             known.tries += 1
+            known.tried = True
         if known.tries >= TRIES and not delivery.transient:
             del self.unacknowledged[id]
             self.counters.drops.count(Drop.LETTER_UNACKNOWLEDGED)
