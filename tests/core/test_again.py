@@ -274,6 +274,23 @@ def test_transient_messages_are_not_given_again(world: World, post: Post) -> Non
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     world.exchange.deposited(deposit.delivery, "skipped")
     assert (post.statuses(), g.late, g.given) == ([["skipped"]], {}, {})
+    assert world.exchange.unacknowledged == {}
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_transient_message_that_one_session_acknowledged_is_not_kept_for_another(
+    world: World, post: Post, leaves: bool
+) -> None:
+    one, two = acking(world), acking(world)
+    post.pass_on(0, "g", transient=True)
+    acknowledge(world, one, 0)
+    if leaves:
+        world.exchange.remove_session(two)
+    else:
+        world.exchange.now += ACK_S
+        world.exchange.sweep()
+    assert (world.effects(), world.exchange.unacknowledged) == ([], {})
+    assert post.statuses() == [["delivered"]]
 
 
 def test_a_message_that_could_not_be_kept_is_forgotten(world: World, post: Post, store: Store) -> None:

@@ -105,6 +105,9 @@ class GivingAgain(Keeping):
         return bool(overdue)
 
     def _not_acknowledged(self, session: Session, delivery: Delivery) -> None:
+        if delivery.transient:
+            self.deposit_again(delivery)
+            return
         id = delivery.id
         known = self.unacknowledged.get(id)
         if known is None:
@@ -120,20 +123,18 @@ class GivingAgain(Keeping):
         if not known.tried and (session.stuck == id or known.first < session.passed):
             known.tries += 1
             known.tried = True
-        if known.tries >= TRIES and not delivery.transient:
+        if known.tries >= TRIES:
             del self.unacknowledged[id]
             self.counters.drops.count(Drop.LETTER_UNACKNOWLEDGED)
             self.effects.append(Bury(delivery, known.given))
             return
         due = delivery.since + pause_s(known.given)
-        kept = self.deposit_again(delivery)
-        if not kept.transient:
-            self.let_wait(session, kept, due)
-            look = self.late.get(session)
-            if look is None:
-                self.late[session] = Look(due)
-            else:
-                look.due = min(look.due, due)
+        self.let_wait(session, self.deposit_again(delivery), due)
+        look = self.late.get(session)
+        if look is None:
+            self.late[session] = Look(due)
+        else:
+            look.due = min(look.due, due)
 
     def sweep_late(self) -> None:
         """Gives again what is due."""

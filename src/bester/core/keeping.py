@@ -71,6 +71,8 @@ class Keeping(Giving):
     def deposit_again(self, delivery: Delivery) -> Delivery:
         """Keeps what one session does not have, though another one may."""
         if delivery.done:
+            if delivery.transient:
+                return delivery
             username, id = delivery.username, delivery.id
             delivery = Delivery(None, 0, username, username, id, delivery.type, delivery.data, settled=True)
             self._deposit(delivery)  # it stands behind nothing: the account has had it
