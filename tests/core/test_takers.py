@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.core.conftest import Post, World, clients, given, letters, stored
 
+from bester.core.again import ACK_S
 from bester.core.endpoints import NodePeer, Phase, Session
 from bester.core.route import Trail
 from bester.core.work import CatchUp, Deposit, Share, Take
@@ -53,6 +54,24 @@ def test_it_gets_replies_to_what_it_asked(world: World) -> None:
     assert reply["payload"] == {"type": "chat", "data": 5}
     stored(world, *world.all(Deposit))
     assert world.report(t) == {"id": "7", "results": [{"to": "t", "status": "stored"}]}
+
+
+@pytest.mark.parametrize("types", [(), ("news",)])
+def test_a_reply_that_it_did_not_acknowledge_is_given_again(world: World, types: tuple[str, ...]) -> None:
+    chat, t = world.handler("chat"), only(world, *types, username="t", ack=True)
+    world.send(t, "chat", id="7")
+    world.answer(chat, "1", {"type": "reply"}, payload={"type": "answer", "data": 5})
+    reply, _ = world.got(t)
+    id = reply["payload"]["deliveryId"]
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    deposit, _ = world.effects()
+    assert isinstance(deposit, Deposit)
+    world.exchange.mail(t, letters(*stored(world, deposit)))
+    ((again, data),) = given(world, t)
+    assert (again, data) == (id, 5)
+    world.exchange.acknowledged(t, [id])
+    assert Take("t", id) in world.effects()
 
 
 @pytest.mark.parametrize("ack", [False, True])

@@ -191,7 +191,7 @@ class Keeping(Giving):
         passed_over = True
         for position, id, type, data in letters:
             session.position = position
-            if id in had or not takes(session, type):
+            if id in had or not (takes(session, type) or id in session.late):  # it had a reply that it does not take
                 continue
             passed_over = False
             late = session.late.get(id)
