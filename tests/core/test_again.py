@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.conftest import Post, World, acking, given
+from msgspec import Raw
+from tests.core.conftest import Post, World, acking, given, stored
 
 from bester.core import again, giving, keeping
 from bester.core.again import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
@@ -143,6 +144,18 @@ def test_a_message_is_acknowledged_before_it_is_on_disk(world: World, post: Post
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     world.exchange.deposited(deposit.delivery, "stored")
     assert Take("g", left or "") in world.effects()
+
+
+def test_a_reply_is_acknowledged_before_it_is_on_disk(world: World) -> None:
+    g = acking(world)
+    world.exchange.reply(g, "chat", Raw(b"5"), "1")
+    ((left, _),) = given(world, g)
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    world.exchange.acknowledged(g, [left or ""])
+    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
+    stored(world, deposit)
+    assert Take("g", left or "") in world.effects()  # behind it
 
 
 def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, post: Post, store: Store) -> None:

@@ -144,7 +144,7 @@ class GivingAgain(Keeping):
                 del self.late[session]
                 continue
             for late in session.late.values():
-                if late.delivery is not None and late.delivery.kept and late.delivery.settled:
+                if late.delivery is not None and late.delivery.stored:
                     late.delivery = None
             if now >= look.due and now >= look.after and not session.blocked and session.phase is not Phase.STALLED:
                 look.after = now + LOOK_S

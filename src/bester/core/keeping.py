@@ -86,6 +86,7 @@ class Keeping(Giving):
         """A Deposit has its outcome: ``stored``, ``skipped`` or ``failed``."""
         username = delivery.username
         if status == "stored":
+            delivery.stored = True
             if delivery.done:
                 self.effects.append(Take(username, delivery.id))
         else:
@@ -201,7 +202,7 @@ class Keeping(Giving):
                 self.counters.given_again += 1
             if late is None and id not in session.given:
                 delivery = Delivery(None, 0, session.username, session.username, id, type, Raw(data))
-                delivery.kept = delivery.settled = True
+                delivery.kept = delivery.stored = delivery.settled = True
                 self.give(session, delivery)
         if not letters and session.more_mail:
             session.more_mail = False

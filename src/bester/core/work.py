@@ -148,6 +148,8 @@ class Delivery(Struct, gc=False):
     """Whether its result is known: nobody's report waits for it any more."""
     kept: bool = False
     """Whether it is in the mailbox, or on its way there."""
+    stored: bool = False
+    """Whether it has got there."""
     done: bool = False
     """Whether it may leave the mailbox, or need not get there."""
     refused: bool = False
