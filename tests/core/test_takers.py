@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import Raw
 from tests.core.conftest import Post, World, clients, given, letters, stored
 
 from bester.core.again import ACK_S
@@ -127,6 +128,17 @@ def test_what_is_not_acknowledged_is_offered_to_whom_it_is_for(world: World, pos
     world.exchange.remove_session(chat)  # what goes to the mailbox then is nothing to the session for news
     stored(world, *[effect for effect in world.effects() if isinstance(effect, Deposit)])
     assert (news.phase, again.phase) == (Phase.LIVE, Phase.LIVE)
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_whoever_comes_gets_what_several_were_given_in_its_order(world: World, once: bool) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    for type in ("chat", "news"):
+        only(world, type, ack=True)
+    for number, type in enumerate(("news", "chat", "news"), 1):
+        world.exchange.message(t, Payload("chat", str(number), Raw(b"0")), 100, once=once)
+        world.answer(chat, str(number), clients("g"), payload={"type": type, "data": number})
+    assert [data for _, data in given(world, world.session("g"))] == [1, 2, 3]
 
 
 def test_over_several_nodes(world: World, post: Post) -> None:
