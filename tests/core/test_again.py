@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.conftest import Post, World, acking, given
+from msgspec import Raw
+from tests.core.conftest import Post, World, acking, given, stored
 
 from bester.core import again, giving, keeping
 from bester.core.again import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
@@ -145,6 +146,18 @@ def test_a_message_is_acknowledged_before_it_is_on_disk(world: World, post: Post
     assert Take("g", left or "") in world.effects()
 
 
+def test_a_reply_is_acknowledged_before_it_is_on_disk(world: World) -> None:
+    g = acking(world)
+    world.exchange.reply(g, "chat", Raw(b"5"), "1")
+    ((left, _),) = given(world, g)
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    world.exchange.acknowledged(g, [left or ""])
+    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
+    stored(world, deposit)
+    assert Take("g", left or "") in world.effects()  # behind it
+
+
 def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, post: Post, store: Store) -> None:
     g = acking(world)
     for number in range(GIVEN_MESSAGES + 10):
@@ -249,6 +262,22 @@ def test_a_client_that_connects_again_does_not_begin_anew(world: World, post: Po
     assert len(store.buried) == 1
 
 
+def test_several_sessions_that_acknowledge_nothing_are_one_try_together(world: World, post: Post, store: Store) -> None:
+    sessions = [acking(world) for _ in range(TRIES)]
+    post.pass_on(0, "g")
+    (id,) = sessions[0].given
+    for number in range(1, 5):  # 30 s, 60 s, 120 s...
+        for _ in range(int(pause_s(number) / ACK_S)):
+            store.wait(ACK_S)
+        known = world.exchange.unacknowledged[id]
+        assert (known.given, known.tries, store.buried) == (number, number, [])
+        assert all(id in session.given for session in sessions)
+    while not store.buried:
+        store.wait(ACK_S)
+    assert (len(store.buried), store.buried[0].tries) == (1, TRIES)
+    assert world.exchange.now > 1000.0 + 4 * PAUSE_S
+
+
 def test_transient_messages_are_not_given_again(world: World, post: Post) -> None:
     g = acking(world)
     post.pass_on(0, "g", transient=True)
@@ -258,6 +287,23 @@ def test_transient_messages_are_not_given_again(world: World, post: Post) -> Non
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     world.exchange.deposited(deposit.delivery, "skipped")
     assert (post.statuses(), g.late, g.given) == ([["skipped"]], {}, {})
+    assert world.exchange.unacknowledged == {}
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_transient_message_that_one_session_acknowledged_is_not_kept_for_another(
+    world: World, post: Post, leaves: bool
+) -> None:
+    one, two = acking(world), acking(world)
+    post.pass_on(0, "g", transient=True)
+    acknowledge(world, one, 0)
+    if leaves:
+        world.exchange.remove_session(two)
+    else:
+        world.exchange.now += ACK_S
+        world.exchange.sweep()
+    assert (world.effects(), world.exchange.unacknowledged) == ([], {})
+    assert post.statuses() == [["delivered"]]
 
 
 def test_a_message_that_could_not_be_kept_is_forgotten(world: World, post: Post, store: Store) -> None:

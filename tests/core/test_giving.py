@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from tests.core.conftest import Post, World, acking, given, stored
+from msgspec import Raw
+from tests.core.conftest import Post, World, acking, clients, given, stored
 
+from bester.core.delivery import SERVER_S
 from bester.core.giving import GIVEN_MESSAGES
 from bester.core.work import Deposit
+from bester.errors import MailboxFull
+from bester.protocol.messages import Payload
 
 
 def test_a_report_waits_for_the_acknowledgement(world: World, post: Post) -> None:
@@ -77,3 +81,21 @@ def test_a_message_to_oneself_holds_up_no_report(world: World, post: Post) -> No
     message, report = world.got(t)
     assert "deliveryId" in message["payload"]
     assert report["payload"]["results"] == [{"to": "t", "status": "delivered"}]
+
+
+def test_a_message_that_is_given_twice_is_counted_once(world: World) -> None:
+    chat, peer, g = world.handler("chat"), world.peer("l.example"), acking(world)
+    for number in ("1", "2"):
+        world.exchange.message(peer, Payload("chat", "7", Raw(b"1")), 100, once=True)
+        world.answer(chat, number, clients("g", "carol"), payload={"data": 1})
+        (carols,) = world.all(Deposit)
+        world.exchange.deposited(carols.delivery, "failed", MailboxFull())
+        if number == "1":
+            world.exchange.now += SERVER_S
+            world.exchange.sweep()
+            stored(world, *world.all(Deposit))
+            assert world.code(peer) == "mailboxFull"  # for now: so it is sent again
+    (first, _), (second, _) = given(world, g)
+    assert first == second
+    world.exchange.acknowledged(g, [first or ""])
+    assert (g.given, g.given_bytes) == ({}, 0)

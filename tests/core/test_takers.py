@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import Raw
 from tests.core.conftest import Post, World, clients, given, letters, stored
 
+from bester.core.again import ACK_S
 from bester.core.endpoints import NodePeer, Phase, Session
 from bester.core.route import Trail
 from bester.core.work import CatchUp, Deposit, Share, Take
@@ -53,6 +55,24 @@ def test_it_gets_replies_to_what_it_asked(world: World) -> None:
     assert reply["payload"] == {"type": "chat", "data": 5}
     stored(world, *world.all(Deposit))
     assert world.report(t) == {"id": "7", "results": [{"to": "t", "status": "stored"}]}
+
+
+@pytest.mark.parametrize("types", [(), ("news",)])
+def test_a_reply_that_it_did_not_acknowledge_is_given_again(world: World, types: tuple[str, ...]) -> None:
+    chat, t = world.handler("chat"), only(world, *types, username="t", ack=True)
+    world.send(t, "chat", id="7")
+    world.answer(chat, "1", {"type": "reply"}, payload={"type": "answer", "data": 5})
+    reply, _ = world.got(t)
+    id = reply["payload"]["deliveryId"]
+    world.exchange.now += ACK_S
+    world.exchange.sweep()
+    deposit, _ = world.effects()
+    assert isinstance(deposit, Deposit)
+    world.exchange.mail(t, letters(*stored(world, deposit)))
+    ((again, data),) = given(world, t)
+    assert (again, data) == (id, 5)
+    world.exchange.acknowledged(t, [id])
+    assert Take("t", id) in world.effects()
 
 
 @pytest.mark.parametrize("ack", [False, True])
@@ -108,6 +128,17 @@ def test_what_is_not_acknowledged_is_offered_to_whom_it_is_for(world: World, pos
     world.exchange.remove_session(chat)  # what goes to the mailbox then is nothing to the session for news
     stored(world, *[effect for effect in world.effects() if isinstance(effect, Deposit)])
     assert (news.phase, again.phase) == (Phase.LIVE, Phase.LIVE)
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_whoever_comes_gets_what_several_were_given_in_its_order(world: World, once: bool) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    for type in ("chat", "news"):
+        only(world, type, ack=True)
+    for number, type in enumerate(("news", "chat", "news"), 1):
+        world.exchange.message(t, Payload("chat", str(number), Raw(b"0")), 100, once=once)
+        world.answer(chat, str(number), clients("g"), payload={"type": type, "data": number})
+    assert [data for _, data in given(world, world.session("g"))] == [1, 2, 3]
 
 
 def test_over_several_nodes(world: World, post: Post) -> None:

@@ -81,6 +81,15 @@ async def test_nodes_share_a_mailbox_and_a_repeat_of_another_node_is_there_once(
     assert await ids(other) == ["a", "c"]
 
 
+async def test_a_letter_that_another_node_has_given_up_is_put_back(stores: list[JetStreamMessages]) -> None:
+    one, other = stores
+    assert await one.deposit([letter("a")], WIDE, NOW) == [None]
+    await other.bury_letters([(letter("a"), 12)], "why", NOW)
+    assert await ids(one) == []
+    assert await one.deposit([letter("a")], WIDE, NOW) == [None]
+    assert await ids(one) == await ids(other) == ["a"]
+
+
 async def test_two_nodes_that_bring_the_same_at_the_same_time_put_it_once(stores: list[JetStreamMessages]) -> None:
     batches = [store.deposit([letter(f"d{n}") for n in range(50)], WIDE, NOW) for store in stores]
     assert await asyncio.gather(*batches) == [[None] * 50] * 2

@@ -40,9 +40,13 @@ class Unacknowledged(Struct, gc=False):
     first: float
     """When it was given first; of what is given again, the newest giving says nothing of its place."""
     given: int = 0
-    """How often that happened, in any session."""
+    """How often that happened; what several sessions were given meanwhile is one time."""
     tries: int = 0
-    """How often the session had had its chance."""
+    """How often a session had had its chance, of those times."""
+    counted: float = 0.0
+    """When the last of those times was counted."""
+    tried: bool = False
+    """Whether that one was a try."""
 
 
 class Look(Struct, gc=False):
@@ -101,6 +105,9 @@ class GivingAgain(Keeping):
         return bool(overdue)
 
     def _not_acknowledged(self, session: Session, delivery: Delivery) -> None:
+        if delivery.transient:
+            self.deposit_again(delivery)
+            return
         id = delivery.id
         known = self.unacknowledged.get(id)
         if known is None:
@@ -109,23 +116,25 @@ class GivingAgain(Keeping):
             known = self.unacknowledged[id] = Unacknowledged(delivery.since)
         if not session.stuck or (session.stuck not in session.late and session.stuck not in session.given):
             session.stuck = id
-        known.given += 1
-        if session.stuck == id or known.first < session.passed:
+        if delivery.since >= known.counted:  # else another session was given it that time too
+            known.given += 1
+            known.counted = self.now
+            known.tried = False
+        if not known.tried and (session.stuck == id or known.first < session.passed):
             known.tries += 1
-        if known.tries >= TRIES and not delivery.transient:
+            known.tried = True
+        if known.tries >= TRIES:
             del self.unacknowledged[id]
             self.counters.drops.count(Drop.LETTER_UNACKNOWLEDGED)
             self.effects.append(Bury(delivery, known.given))
             return
         due = delivery.since + pause_s(known.given)
-        kept = self.deposit_again(delivery)
-        if not kept.transient:
-            self.let_wait(session, kept, due)
-            look = self.late.get(session)
-            if look is None:
-                self.late[session] = Look(due)
-            else:
-                look.due = min(look.due, due)
+        self.let_wait(session, self.deposit_again(delivery), due)
+        look = self.late.get(session)
+        if look is None:
+            self.late[session] = Look(due)
+        else:
+            look.due = min(look.due, due)
 
     def sweep_late(self) -> None:
         """Gives again what is due."""
@@ -135,7 +144,7 @@ class GivingAgain(Keeping):
                 del self.late[session]
                 continue
             for late in session.late.values():
-                if late.delivery is not None and late.delivery.kept and late.delivery.settled:
+                if late.delivery is not None and late.delivery.stored:
                     late.delivery = None
             if now >= look.due and now >= look.after and not session.blocked and session.phase is not Phase.STALLED:
                 look.after = now + LOOK_S

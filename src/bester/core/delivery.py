@@ -240,7 +240,8 @@ class Delivering(GivingAgain):
         # Any that takes all will do: what one was not given is in the mailbox, or on its way there.
         sessions = [session for session in sessions if session.takes is None][:1] or sessions
         given = {one.id: one for session in sessions for one in (*session.given.values(), *session.queue)}
-        return [one for one in given.values() if not one.settled and not one.kept and takes(coming, one.type)]
+        awaited = [one for one in given.values() if not one.settled and not one.kept and takes(coming, one.type)]
+        return sorted(awaited, key=lambda one: one.number)
 
     def hand_to_all(self, sessions: Sequence[Session], delivery: Delivery) -> None:
         """Gives a delivery to sessions, or to their mailbox for those that do not take it now."""

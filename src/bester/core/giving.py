@@ -45,8 +45,9 @@ class Giving(Outcomes):
         place: str,
     ) -> Delivery:
         """Returns a message on its way to an account, whose outcome has its place already."""
-        id = self.new_id() if envelope.once is None else envelope.once.delivery_id(place, username)
-        return Delivery(envelope, slot, to, username, id, type, data, transient, self.now)
+        number = self.new_number()
+        id = f"{self.boot}-{number:x}" if envelope.once is None else envelope.once.delivery_id(place, username)
+        return Delivery(envelope, slot, to, username, id, type, data, transient, self.now, number)
 
     def has_room(self, session: Session) -> bool:
         """Whether a session may be given more."""
@@ -65,6 +66,9 @@ class Giving(Outcomes):
 
     def record_given(self, session: Session, delivery: Delivery) -> None:
         """A session was given this."""
+        earlier = session.given.pop(delivery.id, None)
+        if earlier is not None:  # a repeat of a ``once`` message, some of which failed
+            session.given_bytes -= size_of(earlier)
         session.given[delivery.id] = delivery
         session.given_bytes += size_of(delivery)
         self.owing[session] = None

@@ -71,6 +71,8 @@ class Keeping(Giving):
     def deposit_again(self, delivery: Delivery) -> Delivery:
         """Keeps what one session does not have, though another one may."""
         if delivery.done:
+            if delivery.transient:
+                return delivery
             username, id = delivery.username, delivery.id
             delivery = Delivery(None, 0, username, username, id, delivery.type, delivery.data, settled=True)
             self._deposit(delivery)  # it stands behind nothing: the account has had it
@@ -84,6 +86,7 @@ class Keeping(Giving):
         """A Deposit has its outcome: ``stored``, ``skipped`` or ``failed``."""
         username = delivery.username
         if status == "stored":
+            delivery.stored = True
             if delivery.done:
                 self.effects.append(Take(username, delivery.id))
         else:
@@ -189,7 +192,7 @@ class Keeping(Giving):
         passed_over = True
         for position, id, type, data in letters:
             session.position = position
-            if id in had or not takes(session, type):
+            if id in had or not (takes(session, type) or id in session.late):  # it had a reply that it does not take
                 continue
             passed_over = False
             late = session.late.get(id)
@@ -199,7 +202,7 @@ class Keeping(Giving):
                 self.counters.given_again += 1
             if late is None and id not in session.given:
                 delivery = Delivery(None, 0, session.username, session.username, id, type, Raw(data))
-                delivery.kept = delivery.settled = True
+                delivery.kept = delivery.stored = delivery.settled = True
                 self.give(session, delivery)
         if not letters and session.more_mail:
             session.more_mail = False

@@ -267,7 +267,8 @@ class ForNodes(Execution):
                 )
                 return True
             slot = self.await_result(envelope)
-            delivery = Delivery(envelope, slot, to, username, id, type, data, transient, self.now)
+            number = self.new_number()
+            delivery = Delivery(envelope, slot, to, username, id, type, data, transient, self.now, number)
         self.hand_to_all(takers, delivery)
         if delivery.envelope is not None:
             self.step_done(delivery.envelope)

@@ -30,7 +30,7 @@ class Outcomes(Dispatch):
         self.server_name = server_name
         self.boot = boot
         """What begins the ids that are made here: different each time that a server starts."""
-        self._last_id = 0
+        self._last_number = 0
         self.receipts = Receipts()
         self.replied: list[tuple[OnceRecord, int, str, Raw]] = []
         """Replies to ``once`` messages that other nodes wait for: places, types and data; emptied by the server."""
@@ -51,8 +51,12 @@ class Outcomes(Dispatch):
 
     def new_id(self) -> str:
         """Returns an id that no other message has, over restarts too."""
-        self._last_id += 1
-        return f"{self.boot}-{self._last_id:x}"
+        return f"{self.boot}-{self.new_number():x}"
+
+    def new_number(self) -> int:
+        """Returns a number that is larger than those before it."""
+        self._last_number += 1
+        return self._last_number
 
     def write(self, endpoint: Endpoint, frame: bytes) -> None:
         """Lets a whole frame be written to an endpoint, after what is already there."""

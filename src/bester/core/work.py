@@ -144,10 +144,14 @@ class Delivery(Struct, gc=False):
     transient: bool = False
     since: float = 0.0
     """When it was handed to a session, in seconds of the exchange's clock."""
+    number: int = 0
+    """Larger than those of the account's messages before it."""
     settled: bool = False
     """Whether its result is known: nobody's report waits for it any more."""
     kept: bool = False
     """Whether it is in the mailbox, or on its way there."""
+    stored: bool = False
+    """Whether it has got there."""
     done: bool = False
     """Whether it may leave the mailbox, or need not get there."""
     refused: bool = False

@@ -94,12 +94,14 @@ class JetStreamMailboxes:
                 if subject in counted.letters:
                     if subject in self._putting:  # the same one twice: done when the first is
                         waiting.append((letter.username, subject, asyncio.ensure_future(self._same(subject))))
-                    continue
-                size = len(letter.data)
-                if len(counted.letters) >= bounds.messages or counted.bytes + size > bounds.bytes:
-                    outcomes[-1] = MailboxFull()
-                    continue
-                counted.add(subject, size)
+                        continue
+                    # It is there, unless another node has removed it meanwhile: the stream knows.
+                else:
+                    size = len(letter.data)
+                    if len(counted.letters) >= bounds.messages or counted.bytes + size > bounds.bytes:
+                        outcomes[-1] = MailboxFull()
+                        continue
+                    counted.add(subject, size)
                 self._taken.pop(subject, None)
                 waiting.append((letter.username, subject, self._put(subject, letter, bounds, now)))
         failure: BaseException | None = None
