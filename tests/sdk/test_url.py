@@ -86,3 +86,40 @@ def test_wrong(url: str) -> None:
 def test_a_certificate_is_for_tls_only() -> None:
     with pytest.raises(ValueError, match="besters"):
         parse_url("bester://t:p@h", fingerprint=PRINT)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "bester+unx:/p?user=t&password=geheim",
+        "http+unix://t:geheim/p",
+        "t:geheim",
+        "t:geheim/",
+        "bestr://t:geheim",
+        "bestr://t:geheim:2223",
+        "bestr://t:ge?heim",
+        "bester://t:geheim\u2100@h",
+        "bester://t:geheim[@h",
+        "bester://[geheim]@h",
+        "besters://t:p?geheim@h",
+        "bester://t:p?geheim=1@h",
+        "bester+unix:/p?geheim=1",
+        "bester://t:geheim/x@h",
+        "bester://t:geheim@h:x",
+    ],
+)
+def test_what_is_said_has_no_password(url: str) -> None:
+    with pytest.raises(ValueError, match=r"\w") as raised:
+        parse_url(url)
+    assert "heim" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+@pytest.mark.parametrize("place", ["h", "h:2223", "a.example/", "[::1]", "[::1]:2223"])
+@pytest.mark.parametrize("before", ["", "bestr://t:geheim@", "t:geheim@", "http://"])
+def test_what_was_meant_is_shown(place: str, before: str) -> None:
+    with pytest.raises(ValueError, match="is no URL of a server") as raised:
+        parse_url(before + place)
+    assert f"write bester://{place}, or besters://{place} for TLS" in str(raised.value)
+    assert "geheim" not in str(raised.value)

@@ -126,6 +126,9 @@ def test_servers_of_one_machine_have_ports_of_their_own(commands: Commands) -> N
 
 def test_init_refuses(commands: Commands) -> None:
     assert commands.bester("init", "new", "--name", "not a name").returncode == 2
+    low = commands.bester("init", "new", "--port", "1026")
+    assert low.returncode == 2
+    assert "1027" in low.stderr
     assert not (commands.folder / "new").exists()
     long = "x" * 100
     result = commands.bester("init", long)

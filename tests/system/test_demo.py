@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.system.conftest import BIN
 
 from bester.demo.phrases import AFRIKAANS, PORTUGUESE
 from bester.demo.stage import Stage
@@ -87,6 +88,29 @@ def test_interrupted(commands: Commands, number: signal.Signals) -> None:
     assert demo.stop(number) == 130
     server = int(line["what"].rpartition("pid ")[2].rstrip(")"))
     assert not alive(server)
+
+
+def test_what_cannot_be_written(commands: Commands) -> None:
+    demo = commands.start("/bin/sh", "-c", f"exec {BIN / 'bester'} demo > /dev/full")
+    assert demo.wait() == 1
+    assert demo.log.read_text() == "bester: the output cannot be written: No space left on device\n"
+
+
+def test_nobody_reads(commands: Commands) -> None:
+    demo = commands.start("bester", "demo", "--json")
+    demo.wait_for("is ready")
+    demo.output.close()
+    assert demo.popen.wait(30) == 0
+    assert demo.log.read_text() == ""
+
+
+def test_a_folder_that_cannot_be_used(commands: Commands) -> None:
+    """Whose sockets would have too long a path."""
+    folder = commands.folder / ("x" * 100)
+    folder.mkdir()
+    demo = commands.start("bester", "demo", TMPDIR=str(folder))
+    assert demo.wait() == 1
+    assert demo.log.read_text() == "bester: the demo cannot be played: AF_UNIX path too long\n"
 
 
 def test_phrases() -> None:

@@ -75,3 +75,12 @@ async def test_a_page_whose_name_leads_here_gets_nothing() -> None:
         await play.sign_in()
         assert (await play.post("/api/command", {"type": "status"}, headers=OWN | page))[0] == 200
         await play.socket(headers=page)
+
+
+async def test_a_listed_page_may_open_web_sockets_and_nothing_else() -> None:
+    page = {"Origin": "https://app.example"}
+    async with browsing(web={"origins": ["https://app.example"]}) as play:
+        await play.socket(headers=page)
+        status, answer = await play.post("/api/login", {"username": "x", "password": "y"}, headers=OWN | page)
+        assert status == 403
+        assert "a proxy before it must pass Host on" in answer["error"]["message"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bester.cli.output import BAD, GOOD, fail, quiet_pipe
+from bester.cli.output import BAD, GOOD, fail
 from bester.cli.settings import JsonOption
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ def demo(
     from bester.demo.world import StoryError
 
     try:
-        with quiet_pipe():
-            finished = asyncio.run(_until_signal(Stage(json), keep))
+        finished = asyncio.run(_until_signal(Stage(json), keep))
     except StoryError as error:
         fail(str(error), BAD)
+    except OSError as error:
+        fail(f"the demo cannot be played: {error}", BAD)
     raise typer.Exit(GOOD if finished else INTERRUPTED)
 
 

@@ -24,7 +24,7 @@ def init(
         str | None, typer.Option("--name", help="The server's name. Default: the host's name.", show_default=False)
     ] = None,
     port: Annotated[
-        int, typer.Option("--port", min=1025, max=65535, help="For TLS; the one without TLS is 3 lower.")
+        int, typer.Option("--port", min=1027, max=65535, help="For TLS; the one without TLS is 3 lower.")
     ] = 2223,
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
     json: JsonOption = False,

@@ -57,9 +57,13 @@ def parse_url(
     Raises:
         ValueError: what is wrong with it; the text never has the password.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # What it says of the URL may have the password in it.
+        raise ValueError("the URL cannot be read: is a [ or ], or a special letter, not percent-encoded?") from None
     if parts.scheme not in ("bester", "besters", "bester+unix"):
-        raise ValueError(f"{_shown(url)} is no URL of a server: {_suggestion(url)}")
+        raise ValueError(_no_url(url))
     credentials, at, _ = parts.netloc.rpartition("@")
     name, colon, secret = credentials.partition(":")
     options = _options(parts.query, parts.scheme)
@@ -98,19 +102,16 @@ def parse_url(
     )
 
 
-_HOST = re.compile(r"[^/?#]+(:\d+)?/?")
+_MAX_SHOWN = 80
+_HOST = re.compile(r"([^][\s/?#:]+|\[[0-9a-fA-F:.]+\])(:\d+)?/?")
 
 
-def _shown(url: str) -> str:
-    """Returns a URL without what may be a password, and not too much of it."""
-    return repr(url.rpartition("@")[2][:80])
-
-
-def _suggestion(url: str) -> str:
+def _no_url(url: str) -> str:
+    """Says what is wrong with a URL, of which it shows only what is surely no password."""
     place = url.rpartition("://")[2].rpartition("@")[2]
-    if _HOST.fullmatch(place):
-        return f"write bester://{place}, or besters://{place} for TLS"
-    return "it starts with bester://, besters:// (TLS) or bester+unix:"
+    if len(place) <= _MAX_SHOWN and _HOST.fullmatch(place):
+        return f"{place!r} is no URL of a server: write bester://{place}, or besters://{place} for TLS"
+    return "this is no URL of a server: it starts with bester://, besters:// (TLS) or bester+unix:"
 
 
 _OPTIONS = {"bester": (), "besters": ("cafile", "fingerprint"), "bester+unix": ("user", "password")}
@@ -120,7 +121,9 @@ def _options(query: str, scheme: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name in options:
         if name not in _OPTIONS[scheme]:
-            raise ValueError(f"{scheme} has no option of the name {name[:40]!r}")
+            # Not its name: most often it is the rest of a password with an unencoded "?".
+            allowed = " and ".join(_OPTIONS[scheme]) or "none"
+            raise ValueError(f"the URL has an unknown option (of {scheme}: {allowed}); elsewhere write ? as %3F")
     return options
 
 

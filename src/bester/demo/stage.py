@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bester.cli.output import say, say_json
+from bester.cli.output import quiet_pipe, say, say_json
 from bester.cli.screen import Screen, styled
 from bester.protocol.values import decode_text
 
@@ -19,7 +19,7 @@ class Stage:
     """Where the stories are shown: as lines for people, or as JSON objects.
 
     Handlers tell through a datagram socket. What is there is always shown before what the caller shows, so that a
-    cause stands before its effect.
+    cause stands before its effect. What cannot be written ends the command, and with it the stories.
     """
 
     def __init__(self, json: bool) -> None:
@@ -43,8 +43,17 @@ class Stage:
         self._audiences.remove(listening)
         listening.close()
 
+    @quiet_pipe()
     def hear(self) -> None:
         """Shows what handlers have told."""
+        self._hear()
+
+    def overhear(self) -> None:
+        """Does the same as a callback of the event loop, where nothing can be ended: the next thing shown does it."""
+        with contextlib.suppress(OSError):
+            self._hear()
+
+    def _hear(self) -> None:
         for listening in self._audiences:
             with contextlib.suppress(BlockingIOError):
                 while True:
@@ -54,6 +63,7 @@ class Stage:
                     decided = f"{what}: {quoted(event['text'])}, {event['decided']}"
                     self._line(event["server"], decided, "cyan", event, at=event["at"])
 
+    @quiet_pipe()
     def scene(self, title: str) -> None:
         """Begins a part of a story."""
         self.hear()
@@ -63,11 +73,13 @@ class Stage:
         else:
             self._console.print(styled(f"\n{title}", "bold"))
 
+    @quiet_pipe()
     def show(self, who: str, what: str, style: str = "", **more: object) -> None:
         """Shows one thing that happened just now."""
         self.hear()
         self._line(who, what, style, more)
 
+    @quiet_pipe()
     def end(self, arrived: list[str]) -> None:
         """Says what arrived."""
         self.hear()
@@ -79,6 +91,7 @@ class Stage:
             self._console.print(styled(f"  {line}", "green"))
         self._console.print(styled(f"\nAll as it should be, in {self._ms() / 1000:.1f} s."))
 
+    @quiet_pipe()
     def remark(self, lines: list[str]) -> None:
         """Says something beside the story."""
         if self._json:

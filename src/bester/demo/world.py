@@ -75,7 +75,7 @@ class World:
         self._audience = stage.audience(self.folder / "events")
 
     async def __aenter__(self) -> Self:
-        asyncio.get_running_loop().add_reader(self._audience, self.stage.hear)
+        asyncio.get_running_loop().add_reader(self._audience, self.stage.overhear)
         return self
 
     async def __aexit__(

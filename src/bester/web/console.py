@@ -54,7 +54,8 @@ MAX_COMMAND = 256 * 1024
 """The largest bodies, in bytes: anybody can try to sign in."""
 _NOT_OWN = (
     "requests need the header X-Bester: 1, and no other site's Origin; "
-    "if this is the server's own page, name its address in network.web.origins"
+    "if this is the server's own page, a proxy before it must pass Host on, "
+    "and a name that leads to this machine must be listed in network.web.origins"
 )
 
 

@@ -8,7 +8,7 @@ from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import trustme
@@ -27,7 +27,8 @@ from tests.gadgets.mail.world import (
 )
 
 from bester import Client, Handler, Refused, SendHandler
-from bester.gadgets.mail.smarthost import Route
+from bester.gadgets.mail.settings import Smarthost as Configured
+from bester.gadgets.mail.smarthost import Conversation, Route, Unreachable
 from bester.testing import server
 
 MAIL = {"to": ["g@world.example"], "subject": "Hello", "text": "Good day\n"}
@@ -361,11 +362,19 @@ async def test_a_dry_run_sends_nothing() -> None:
 def test_a_password_never_goes_over_an_open_line() -> None:
     from pydantic import ValidationError
 
-    from bester.gadgets.mail.settings import Smarthost as Configured
-
     with pytest.raises(ValidationError, match="insecure = true allows it"):
         Configured(address="192.0.2.1", tls="none")
     assert Route(Configured(address="localhost", tls="none"), "a.example").context is None
     context = Route(Configured(address="smtp.example"), "a.example").context
     assert context is not None
     assert context.check_hostname
+
+
+@pytest.mark.parametrize("tls", ["none", "implicit"])
+async def test_a_smarthost_that_hangs_up_is_told_with_its_port(tls: Literal["none", "implicit"]) -> None:
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        route = Route(Configured(address="127.0.0.1", port=port, tls=tls), "a.example")
+        with pytest.raises(Unreachable, match=f"^Error connecting to 127.0.0.1 on port {port}:"):
+            async with Conversation(route):
+                pass

@@ -126,7 +126,9 @@ class Conversation:
         try:
             await self._smtp.connect(sock=await self._route.connected())
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise Unreachable(_told(error)) from error
+            # It was handed a socket, so it does not know the port.
+            told = _told(error).replace("on port None", f"on port {self._route.settings.port}")
+            raise Unreachable(told) from error
         return self
 
     async def __aexit__(
