@@ -183,7 +183,7 @@ class Database:
 
     def _serve(self, connection: sqlite3.Connection, batch: list[_Job]) -> None:
         if self._lost is not None:
-            self._deliver(_all_failed(batch, self._lost))
+            self._deliver(self._all_failed(batch, self._lost))
             return
         if any(job.adds for job in batch) and self._room.is_short(connection):
             # They are told at once, and not when the others are on disk.
@@ -193,10 +193,10 @@ class Database:
             self._deliver(self._transact(connection, batch))
         except sqlite3.Error as error:
             if not _is_full(error):
-                self._deliver(_all_failed(batch, error))
+                self._deliver(self._all_failed(batch, error))
                 return
             # What adds took the room away from what removes.
-            self._deliver(_all_failed([job for job in batch if job.adds], error))
+            self._deliver(self._all_failed([job for job in batch if job.adds], error))
             for job in batch:
                 if not job.adds:
                     self._serve_on_full_disk(connection, job)
@@ -204,7 +204,7 @@ class Database:
     def _serve_on_full_disk(self, connection: sqlite3.Connection, job: _Job) -> None:
         """Does alone what did not fit together, in the room that the log leaves when it is emptied before."""
         if self._lost is not None:  # with one before it
-            self._deliver(_all_failed([job], self._lost))
+            self._deliver(self._all_failed([job], self._lost))
             return
         try:
             self._room.give_way()
@@ -212,13 +212,13 @@ class Database:
             self._deliver(self._transact(connection, [job]))
             self._room.carry_over(connection)
         except sqlite3.Error as error:
-            self._deliver(_all_failed([job], error))
+            self._deliver(self._all_failed([job], error))
 
     def _transact(self, connection: sqlite3.Connection, batch: list[_Job]) -> list[_Outcome]:
         """Runs jobs and commits. Raises sqlite3.Error if nothing of them has been done."""
         several = sum(job.writes for job in batch) > 1
         try:
-            outcomes = [_attempt(connection, job, several) for job in batch]
+            outcomes = [_attempt(connection, job, several, self.path) for job in batch]
         except sqlite3.Error:
             _roll_back(connection)
             raise
@@ -235,6 +235,9 @@ class Database:
             self.commits[bisect_left(COMMIT_BOUNDS_S, took_s)] += 1
             self.commit_seconds += took_s
         return outcomes
+
+    def _all_failed(self, batch: list[_Job], cause: BaseException) -> list[_Outcome]:
+        return [_Outcome(job.future, None, _translated(cause, self.path)) for job in batch]
 
     def _deliver(self, outcomes: list[_Outcome]) -> None:
         if outcomes:
@@ -298,7 +301,7 @@ class _Outcome(NamedTuple):
     error: Exception | None
 
 
-def _attempt(connection: sqlite3.Connection, job: _Job, several: bool) -> _Outcome:
+def _attempt(connection: sqlite3.Connection, job: _Job, several: bool, path: str) -> _Outcome:
     """Runs one job of a batch. Raises sqlite3.Error if the batch's whole transaction was undone."""
     if job.writes:
         if not connection.in_transaction:
@@ -321,7 +324,7 @@ def _attempt(connection: sqlite3.Connection, job: _Job, several: bool) -> _Outco
                 connection.execute("RELEASE job")
             else:
                 connection.execute("ROLLBACK")
-        return _Outcome(job.future, None, _translated(error))
+        return _Outcome(job.future, None, _translated(error, path))
     if job.writes and several:
         connection.execute("RELEASE job")
     return _Outcome(job.future, value, None)
@@ -333,18 +336,14 @@ def _roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-def _all_failed(batch: list[_Job], cause: BaseException) -> list[_Outcome]:
-    return [_Outcome(job.future, None, _translated(cause)) for job in batch]
-
-
-def _translated(error: BaseException) -> Exception:
+def _translated(error: BaseException, path: str) -> Exception:
     if not isinstance(error, sqlite3.Error):
         assert isinstance(error, Exception)
         return error
     if _is_full(error):
         translated: BesterError = StorageFull()
     else:
-        log.error("the database failed: %s", error)
+        log.error("the database %s failed: %s", path, error)
         translated = Internal("the database failed; the log says how")
     translated.__cause__ = error
     return translated
