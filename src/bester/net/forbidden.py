@@ -65,9 +65,9 @@ def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
 
 
 def _own_sockets(config: Config) -> set[tuple[int, int]]:
-    """Returns the device and the inode of each socket that is this server's, or one of its handlers'."""
+    """Returns the device and the inode of each socket that is this server's, or one of its handlers', on every node."""
     found: set[tuple[int, int]] = set()
-    for _, path in socket_paths(config):
+    for path in {*config.siblings, *(path for _, path in socket_paths(config))}:
         try:
             about = os.stat(path)
         except OSError:
