@@ -135,6 +135,50 @@ async def test_nobody_answers() -> None:
             await dialling.dial(await dialling.addresses([(GOOD, bound.getsockname()[1])]), never)
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_an_address_that_leads_to_another_one_is_tried_once(host: str) -> None:
+    tried = []
+
+    async def fail(connected: socket.socket) -> None:
+        tried.append(connected)
+        raise ConnectionResetError
+
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as there:
+        async with asyncio.timeout(SOON_S):
+            with pytest.raises(ConnectionResetError):
+                await dialling.dial(await dialling.addresses([(host, there.getsockname()[1])]), fail)
+    assert len(tried) == 1
+
+
+async def test_a_connection_that_is_reset_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next address is tried."""
+    with socket.create_server((GOOD, 0)) as there:
+        infos = await dialling.addresses([("127.0.0.9", 1), there.getsockname()])
+        reset, connected = socket.socket(), dialling.connected
+        answers = [reset]
+
+        async def reset_first(left: Any) -> socket.socket:
+            return answers.pop() if answers else await connected(left)
+
+        async def peer(found: socket.socket) -> Any:
+            with found:
+                return found.getpeername()
+
+        monkeypatch.setattr(dialling, "connected", reset_first)
+        assert await dialling.dial(infos, peer) == there.getsockname()
+        assert reset.fileno() == -1
+
+
+async def test_a_connection_that_takes_no_option_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX) as without:  # which has no TCP_NODELAY
+
+        async def start(*_: Any, **__: Any) -> socket.socket:
+            return without
+
+        monkeypatch.setattr("aiohappyeyeballs.start_connection", start)
+        assert await dialling.connected([]) is without
+
+
 def test_nothing_dials_another_way() -> None:
     """A name goes to no library that would try its addresses one after the other."""
     wrong = re.compile(r"open_connection\((?!sock=)|create_connection\((?!.*sock=)|getaddrinfo\(")
