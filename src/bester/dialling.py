@@ -49,6 +49,8 @@ async def _lookup(host: str, port: int, others: bool) -> list[AddressInfo]:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass
+    except UnicodeError as error:  # IDNA refuses it: an empty label, or one of more than 63 characters
+        raise socket.gaierror(socket.EAI_NONAME, "no such host") from error
     async with within(ATTEMPT_S if others else None):
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     families: dict[int, list[AddressInfo]] = {}

@@ -24,6 +24,7 @@ from bester.net.channel import Channel
 from bester.net.dial_peer import connect_peer, shown_by
 from bester.net.identity import Identities
 from bester.protocol.addresses import TcpAddress, parse_address
+from bester.protocol.reports import ConnectError
 from bester.tls import server_context
 
 SILENT, GOOD, BROKEN = "127.0.0.2", "127.0.0.1", "127.0.0.3"
@@ -122,6 +123,14 @@ async def test_the_order_of_addresses() -> None:
     assert [info[4][:2] for info in found] == [("127.0.0.9", 1), ("127.0.0.8", 2), ("::1", 3)]
     with pytest.raises(socket.gaierror):
         await dialling.addresses([("no such host", 1)])
+
+
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.example", "ü" * 64], ids=["empty", "long", "foreign"])
+async def test_a_host_that_no_name_can_be(host: str) -> None:
+    with pytest.raises(socket.gaierror, match="no such host"):
+        await dialling.addresses([(host, 1)])
+    with pytest.raises(ConnectError, match="no such host"):
+        await dial_client(parse_url(f"bester://t@{host}:1"), lambda: Channel(99, lambda _: None, lambda _: None))
 
 
 async def test_nobody_answers() -> None:
