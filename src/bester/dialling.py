@@ -7,6 +7,7 @@ the whole time limit of whoever dials: the next address is tried beside it, and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import zip_longest
@@ -48,6 +49,8 @@ async def _lookup(host: str, port: int, others: bool) -> list[AddressInfo]:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass
+    except UnicodeError as error:  # IDNA refuses it: an empty label, or one of more than 63 characters
+        raise socket.gaierror(socket.EAI_NONAME, "no such host") from error
     async with within(ATTEMPT_S if others else None):
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     families: dict[int, list[AddressInfo]] = {}
@@ -65,7 +68,8 @@ async def connected(infos: Sequence[AddressInfo]) -> socket.socket:
     from aiohappyeyeballs import start_connection
 
     found = await start_connection(list(infos), happy_eyeballs_delay=STAGGER_S, interleave=0)
-    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with contextlib.suppress(OSError):  # it is reset already
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return found
 
 
@@ -91,8 +95,15 @@ async def dial(
             found = await connected(left)
         except OSError as error:
             raise failure or error from error.__cause__
-        peer = found.getpeername()
-        left = [info for info in left if info[4][:2] != peer[:2]]
+        try:
+            peer = found.getpeername()
+        except OSError as error:  # it is reset already
+            found.close()
+            failure = error
+            del left[0]
+            continue
+        others = [info for info in left if info[4][:2] != peer[:2]]
+        left = others if len(others) < len(left) else left[1:]  # 0.0.0.0 leads to an address that is not among them
         try:
             async with within(ATTEMPT_S if left else None):
                 return await attempt(found)

@@ -45,15 +45,15 @@ def config(base: Path, **more: Any) -> Config:
 
 def test_node_1_has_what_the_configuration_names(tmp_path: Path) -> None:
     whole = config(tmp_path)
-    first = for_node(whole, 1, "n-1", CLUSTER)
+    first = for_node(whole, 1, "n-1", CLUSTER, 4)
     assert first.cluster is not None
     assert (first.cluster.node, first.cluster.nats, first.cluster.token) == ("n-1", CLUSTER.nats, "secret")
-    assert first.model_copy(update={"cluster": None}) == whole
-    assert changes_needing_restart(first, for_node(config(tmp_path), 1, "n-1", CLUSTER)) == []
+    assert first.model_copy(update={"cluster": None, "siblings": ()}) == whole
+    assert changes_needing_restart(first, for_node(config(tmp_path), 1, "n-1", CLUSTER, 4)) == []
 
 
 def test_the_others_have_their_own_sockets_and_start_nothing(tmp_path: Path) -> None:
-    third = for_node(config(tmp_path), 3, "n-3", CLUSTER)
+    third = for_node(config(tmp_path), 3, "n-3", CLUSTER, 4)
     for block in (third.control, third.informer, third.handlers):
         assert block.address.name.endswith(".3")
     assert third.storage.receipts.name == "besterReceipts.db.3"

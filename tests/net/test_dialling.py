@@ -24,6 +24,7 @@ from bester.net.channel import Channel
 from bester.net.dial_peer import connect_peer, shown_by
 from bester.net.identity import Identities
 from bester.protocol.addresses import TcpAddress, parse_address
+from bester.protocol.reports import ConnectError
 from bester.tls import server_context
 
 SILENT, GOOD, BROKEN = "127.0.0.2", "127.0.0.1", "127.0.0.3"
@@ -124,6 +125,14 @@ async def test_the_order_of_addresses() -> None:
         await dialling.addresses([("no such host", 1)])
 
 
+@pytest.mark.parametrize("host", ["a..b", f"{'x' * 64}.example", "ü" * 64], ids=["empty", "long", "foreign"])
+async def test_a_host_that_no_name_can_be(host: str) -> None:
+    with pytest.raises(socket.gaierror, match="no such host"):
+        await dialling.addresses([(host, 1)])
+    with pytest.raises(ConnectError, match="no such host"):
+        await dial_client(parse_url(f"bester://t@{host}:1"), lambda: Channel(99, lambda _: None, lambda _: None))
+
+
 async def test_nobody_answers() -> None:
     with socket.socket() as bound:
         bound.bind((GOOD, 0))
@@ -133,6 +142,50 @@ async def test_nobody_answers() -> None:
 
         with pytest.raises(ConnectionRefusedError):
             await dialling.dial(await dialling.addresses([(GOOD, bound.getsockname()[1])]), never)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_an_address_that_leads_to_another_one_is_tried_once(host: str) -> None:
+    tried = []
+
+    async def fail(connected: socket.socket) -> None:
+        tried.append(connected)
+        raise ConnectionResetError
+
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as there:
+        async with asyncio.timeout(SOON_S):
+            with pytest.raises(ConnectionResetError):
+                await dialling.dial(await dialling.addresses([(host, there.getsockname()[1])]), fail)
+    assert len(tried) == 1
+
+
+async def test_a_connection_that_is_reset_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next address is tried."""
+    with socket.create_server((GOOD, 0)) as there:
+        infos = await dialling.addresses([("127.0.0.9", 1), there.getsockname()])
+        reset, connected = socket.socket(), dialling.connected
+        answers = [reset]
+
+        async def reset_first(left: Any) -> socket.socket:
+            return answers.pop() if answers else await connected(left)
+
+        async def peer(found: socket.socket) -> Any:
+            with found:
+                return found.getpeername()
+
+        monkeypatch.setattr(dialling, "connected", reset_first)
+        assert await dialling.dial(infos, peer) == there.getsockname()
+        assert reset.fileno() == -1
+
+
+async def test_a_connection_that_takes_no_option_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX) as without:  # which has no TCP_NODELAY
+
+        async def start(*_: Any, **__: Any) -> socket.socket:
+            return without
+
+        monkeypatch.setattr("aiohappyeyeballs.start_connection", start)
+        assert await dialling.connected([]) is without
 
 
 def test_nothing_dials_another_way() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bester.config import Config, parse
+from bester.config.nodes import Access, for_node, private_cluster
 from bester.errors import NotAllowed
 from bester.net import forbidden
 from bester.net.forbidden import addresses_of, refusal_of, socket_to
@@ -92,6 +93,17 @@ def test_sockets_that_only_a_name_leads_to(monkeypatch: pytest.MonkeyPatch, fold
             assert (leads("there"), leads("there", named=True), leads("there", servers=servers)) == (False, True, True)
         monkeypatch.setattr(forbidden, "SYSTEM_FOLDERS", (f"{folder.resolve()}/",))
         assert (leads("there"), leads("there", named=True), leads("there", servers=servers)) == (False, True, True)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_sockets_of_all_nodes(number: int) -> None:
+    types = {"started": {"handlerBinary": "./h", "unixDomainSocketPath": "started"}}
+    tree = {"network": {"unix": {"address": "clients"}}, "handlers": {"typeMap": types}}
+    access = private_cluster(Access("nats://127.0.0.1:4222", "secret"))
+    config = for_node(parse(json.dumps(tree), Path.cwd()), number, "n", access, 4)
+    for name in ("besterControl", "besterControl.2", "besterHandlers.4", "bInformer", "clients.3", "started"):
+        with listening(name), pytest.raises(NotAllowed), socket_to(Path(name), config, True):
+            pass
 
 
 def test_what_is_not_there_is_another_error() -> None:

@@ -221,3 +221,32 @@ async def test_a_certificate_with_a_key_of_another_kind(tmp_path: Path, kinds: t
         await before.good("auth_special")
         Path(papers.certificate).write_text("garbage")
         assert await refused(await play.connect("control"), "reload") == "badConfiguration"
+
+
+@pytest.mark.parametrize("policy", ["open", "verified"])
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_a_link_to_where_nothing_is_sent_any_more(kind: str, policy: str) -> None:
+    async with reloading() as there, reloading() as here:
+        echo, handler, wire = await there.attach("chat"), await here.attach("chat"), await here.login()
+        address = f"unix:{there.folder / 'clients'}" if kind == "unix" else f"127.0.0.1:{there.port}"
+
+        async def sent(id: str) -> None:
+            wire.ask("chat", id)
+            handler.answer(await handler.get(), {"type": "sendServers", "data": [address]})
+
+        async def done(id: str) -> Any:
+            echo.answer(await echo.get(), DONE)
+            return result_of(await wire.report(id))
+
+        await sent("1")
+        assert await done("1") == [(address, "sent", None)]
+        link = here.hall.forwarding.destinations[address].link
+        assert link is not None
+        await here.reload(federation={"policy": policy})
+        assert link.closed
+        await until(lambda: not there.hall.forwarding.incoming)
+        await sent("2")
+        assert result_of(await wire.report("2")) == [(address, "failed", "notAllowed")]
+        await here.reload()
+        await sent("3")
+        assert await done("3") == [(address, "sent", None)]

@@ -170,7 +170,7 @@ def _node_reader(config: Config, number: int) -> Callable[[Path], Config]:
     cluster = config.cluster or (private_cluster(access) if access is not None else None)
     if cluster is None:
         raise BadConfiguration("there is no NATS for this node; start all of them with: besterd --nodes N")
-    return lambda path: for_node(load(path), number, name, cluster)
+    return lambda path: for_node(load(path), number, name, cluster, MAX_NODES)
 
 
 def _refuse_private_nats(config: Config) -> None:

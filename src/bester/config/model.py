@@ -27,7 +27,8 @@ class Config(Block):
     """A checked configuration: every path is absolute, every default filled in (docs/protocol.md, section 10).
 
     ``base`` is the folder that relative paths were relative to, and ``path`` the file, where there was one.
-    ``warnings`` are lines for the operator: oddities that do not stop the start.
+    ``warnings`` are lines for the operator: oddities that do not stop the start. ``siblings`` are the Unix sockets of
+    all nodes on this machine and of their handlers, where ``besterd --nodes`` has started them.
     """
 
     server: Server = block("What this server is called.")
@@ -48,6 +49,7 @@ class Config(Block):
     base: Path = field(Path(), "The configuration's folder.", "", internal=True)
     path: Path | None = field(None, "The configuration file.", "", internal=True)
     warnings: tuple[str, ...] = field((), "What is odd, but does not stop the start.", "", internal=True)
+    siblings: tuple[Path, ...] = field((), "All nodes' sockets, where there are several.", "", internal=True)
 
     def listeners(self) -> list[ListenerConfig]:
         """Returns the listeners to start, in the order of ``network.types``."""

@@ -73,7 +73,7 @@ def name_of_node(config: Config, number: int) -> str:
     return f"{readable[: MAX_NODE_CHARACTERS - 10]}-{number}-{secrets.token_hex(2)}"
 
 
-def for_node(config: Config, number: int, name: str, cluster: Cluster) -> Config:
+def for_node(config: Config, number: int, name: str, cluster: Cluster, most: int) -> Config:
     """Returns the configuration of one node.
 
     Args:
@@ -81,8 +81,12 @@ def for_node(config: Config, number: int, name: str, cluster: Cluster) -> Config
         number: the node's, from 1.
         name: what it is called.
         cluster: where NATS is.
+        most: how many nodes there may be.
     """
-    update: dict[str, Any] = {"cluster": cluster.model_copy(update={"node": name})}
+    update: dict[str, Any] = {
+        "cluster": cluster.model_copy(update={"node": name}),
+        "siblings": tuple(_sockets_of_all(config, most)),
+    }
     if number > 1:
         for block in ("informer", "control", "handlers"):
             part = getattr(config, block)
@@ -95,6 +99,14 @@ def for_node(config: Config, number: int, name: str, cluster: Cluster) -> Config
         unix = network.unix and network.unix.model_copy(update={"address": _numbered(network.unix.address, number)})
         update["network"] = network.model_copy(update={"types": types, "unix": unix, "web": None})
     return config.model_copy(update=update)
+
+
+def _sockets_of_all(config: Config, most: int) -> Iterator[Path]:
+    """Gives the paths of the Unix sockets that so many nodes and their handlers have."""
+    for key, path in socket_paths(config):
+        yield path
+        if key[-1] == "address":
+            yield from (_numbered(path, number) for number in range(2, most + 1))
 
 
 def _not_started(config: Config) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from typing import Generic, NamedTuple, TypeVar, cast
 from bester import dialling
 from bester.config import Config
 from bester.config.peers import Federation, Peer, Policy
-from bester.errors import BadAddress, BesterError, ServerUnreachable, ServerUnverified
+from bester.errors import BadAddress, BesterError, NotAllowed, ServerUnreachable, ServerUnverified
 from bester.net.fingerprints import Shown, shown
-from bester.net.forbidden import addresses_of, socket_to
+from bester.net.forbidden import addresses_of, number_of, refusal_of, socket_to
 from bester.net.identity import Identities, ProofBy, presented
 from bester.net.resolve import resolve
 from bester.net.tls import peer_context
@@ -56,17 +56,32 @@ class PeerConnection(NamedTuple, Generic[P]):
         """The name that the other server has proven; None where it has proven nothing."""
         return self.plan.name if self.plan.proof else None
 
-    def judge(self, federation: Federation, identities: Identities) -> BesterError | None:
+    def judge(self, config: Config, identities: Identities) -> BesterError | None:
         """Returns why it would not be made as it is by these, if there is a reason."""
-        now = plan(self.plan.address, federation)
+        now = plan(self.plan.address, config.federation)
         try:
             now.check()
         except ServerUnverified as error:
             return error
         if replace(now, policy=self.plan.policy) != self.plan:
             return ServerUnreachable("the server is reached in another way now")
+        if not now.named and (refusal := self._refusal(config)) is not None:
+            return refusal
         doubt = identities.doubt(now.name or "", now.proof, self.certificate, self.others)
         return _unproven(now.name, doubt) if doubt else None
+
+    def _refusal(self, config: Config) -> NotAllowed | None:
+        """Returns why nothing is sent any more to where it leads, which ``federation.servers`` does not name."""
+        if not isinstance(self.plan.target, UnixAddress):
+            place = self.transport.get_extra_info("peername")
+            return refusal_of(number_of(place), config) if place else None
+        try:
+            with socket_to(config.base / self.plan.target.path, config, False):
+                return None
+        except NotAllowed as error:
+            return error
+        except OSError:  # its file is gone, and it is open all the same
+            return None
 
 
 @dataclass(frozen=True, slots=True)

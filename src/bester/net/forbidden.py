@@ -65,9 +65,9 @@ def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
 
 
 def _own_sockets(config: Config) -> set[tuple[int, int]]:
-    """Returns the device and the inode of each socket that is this server's, or one of its handlers'."""
+    """Returns the device and the inode of each socket that is this server's, or one of its handlers', on every node."""
     found: set[tuple[int, int]] = set()
-    for _, path in socket_paths(config):
+    for path in {*config.siblings, *(path for _, path in socket_paths(config))}:
         try:
             about = os.stat(path)
         except OSError:
@@ -96,7 +96,7 @@ async def addresses_of(targets: Sequence[TcpAddress], config: Config, named: boo
     found = await addresses([(target.host, target.port) for target in targets])
     if named:
         return found
-    refusals = [refusal_of(_number(info[4]), config) for info in found]
+    refusals = [refusal_of(number_of(info[4]), config) for info in found]
     allowed = [info for info, refusal in zip(found, refusals, strict=True) if refusal is None]
     if not allowed:
         refusal = refusals[0]
@@ -105,8 +105,8 @@ async def addresses_of(targets: Sequence[TcpAddress], config: Config, named: boo
     return allowed
 
 
-def _number(place: tuple[object, ...]) -> str:
-    """Returns the numeric address of an entry of getaddrinfo."""
+def number_of(place: tuple[object, ...]) -> str:
+    """Returns the numeric address of an entry of getaddrinfo, or of a ``getpeername``."""
     number = str(place[0])
     scope = place[3] if len(place) > 3 else 0
     return f"{number}%{scope}" if scope and "%" not in number else number

@@ -257,7 +257,8 @@ class Server:
         kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
         kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing", "cluster")}
         handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
-        switched = new.model_copy(update={**kept, "handlers": handlers})
+        siblings = tuple({*self.config.siblings, *new.siblings})  # as a new address waits for the restart
+        switched = new.model_copy(update={**kept, "handlers": handlers, "siblings": siblings})
         identities = await asyncio.to_thread(Identities, switched)
         renewed = await asyncio.to_thread(self._contexts, switched, identities)
         self.config = self.hall.config = switched

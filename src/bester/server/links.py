@@ -140,7 +140,7 @@ class Way:
     def judge(self, connection: PeerConnection[P]) -> BesterError | None:
         """Returns why a connection would not be made now as it is, if there is a reason."""
         identities = self.hall.forwarding.trust.identities
-        return connection.judge(self.hall.config.federation, identities) if identities is not None else None
+        return connection.judge(self.hall.config, identities) if identities is not None else None
 
     def _look(self, certificate: bytes, proven: bool) -> None:
         self.hall.forwarding.trust.saw(self.destination, certificate, proven)
