@@ -197,6 +197,21 @@ def test_what_is_passed_over_becomes_a_dead_letter(world: World, post: Post, sto
     assert world.exchange.unacknowledged == {}
 
 
+def test_what_is_given_up_while_the_mailbox_is_read_is_not_given_again(world: World, post: Post, store: Store) -> None:
+    g = acking(world)
+    post.pass_on(0, "g")
+    for _ in range(TRIES - 1):
+        store.wait(PAUSE_S)
+    given(world, g)
+    page = list(store.letters.values())
+    world.exchange.mail_came("g")
+    world.effects()  # the page is read before the letter is given up
+    store.wait(ACK_S)
+    assert len(store.buried) == 1
+    world.exchange.mail(g, page)
+    assert given(world, g) == []
+
+
 def test_what_waits_behind_a_slow_message_is_not_given_up(world: World, post: Post, store: Store) -> None:
     acking(world)
     for number in range(3):

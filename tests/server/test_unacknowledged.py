@@ -107,6 +107,22 @@ async def test_what_is_never_acknowledged_is_a_dead_letter_that_operators_have()
         assert await mail(play, "g") == 0
 
 
+async def test_what_is_given_up_is_not_given_once_more_with_what_is_due_then() -> None:
+    async with stage() as play:
+        handler, t = await play.attach("chat"), await play.login()
+        g = await play.login("g", features=ACK)
+        await sent(play, handler, t, "poison")
+        poison = await g.get()
+        for _ in range(TRIES - 1):
+            play.later(PAUSE_S)
+            assert await g.get() == poison
+        await sent(play, handler, t, "due")
+        due = await g.get()
+        play.later(ACK_S)
+        assert await g.get() == due
+        assert play.hall.exchange.counters.drops.by_what()["letter"] == {"unacknowledged": 1}
+
+
 async def test_dead_letters_are_bounded_and_go_with_their_account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mailboxes, "DEAD_LETTERS", 2)
     async with stage() as play:

@@ -127,6 +127,9 @@ class GivingAgain(Keeping):
             del self.unacknowledged[id]
             self.counters.drops.count(Drop.LETTER_UNACKNOWLEDGED)
             self.effects.append(Bury(delivery, known.given))
+            for reading in self.presence.all_sessions(delivery.username):
+                if reading.reading_mail:
+                    reading.had.add(id)  # the page may still hold it
             return
         due = delivery.since + pause_s(known.given)
         self.let_wait(session, self.deposit_again(delivery), due)

@@ -277,10 +277,9 @@ class Mailboxes:
         """Makes a dead letter of what an account never acknowledges; with the others of this batch."""
         self._buried.append(effect)
         if len(self._buried) == 1:
-            self._work(self._bury_all())
+            asyncio.get_running_loop().call_soon(self._bury_now)
 
-    async def _bury_all(self) -> None:
-        await asyncio.sleep(0)
+    def _bury_now(self) -> None:
         effects, self._buried = self._buried, []
         by_account: dict[str, list[tuple[StoredLetter, int]]] = {}
         for effect in effects:
@@ -288,12 +287,15 @@ class Mailboxes:
             letter = StoredLetter(one.username, one.id, one.type, bytes(one.data))
             by_account.setdefault(one.username, []).append((letter, effect.tries))
         for username, letters in by_account.items():
-            try:
-                await self.store.bury_letters(letters, NEVER_ACKNOWLEDGED, self.hall.steady.now())
-                self._log_buried(username, letters)
-                await self._bound_dead(account_queue(username))
-            except Exception as error:
-                self._failed(f"{len(letters)} letters of {username!a} could not be given up", error)
+            self._work(self._bury_all(username, letters))
+
+    async def _bury_all(self, username: str, letters: list[tuple[StoredLetter, int]]) -> None:
+        try:
+            await self.store.bury_letters(letters, NEVER_ACKNOWLEDGED, self.hall.steady.now())
+            self._log_buried(username, letters)
+            await self._bound_dead(account_queue(username))
+        except Exception as error:
+            self._failed(f"{len(letters)} letters of {username!a} could not be given up", error)
 
     def _log_buried(self, username: str, letters: list[tuple[StoredLetter, int]]) -> None:
         log.warning(
@@ -319,6 +321,7 @@ class Mailboxes:
     def catch_up(self, effect: CatchUp) -> None:
         """Reads on in a session's mailbox."""
         self._take_now()  # or what was delivered would be read again; tasks begin in their order
+        self._bury_now()
         self.hall.spawn(self._read(effect))
 
     async def _read(self, effect: CatchUp) -> None:
