@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
 import ssl
@@ -26,6 +27,8 @@ PAUSE_S = 0.25
 """How long nothing is accepted after the system had no descriptor or memory for a connection."""
 SHUTDOWN_S = 2.0
 """How long a TLS connection that we close waits for the other end's part of it."""
+_ABSENT = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
+"""What the system says of an address that this machine does not have, as where IPv6 is off."""
 
 
 class Seldom:
@@ -201,24 +204,43 @@ class Acceptor:
 
 
 async def bound(host: str, port: int) -> list[socket.socket]:
-    """Returns sockets that are bound to a TCP port of all addresses of a host.
+    """Returns sockets that are bound to a TCP port of all addresses of a host that this machine has.
 
     Raises:
-        OSError: one of them can't be had.
+        OSError: it has none of them, or one of them can't be had.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:  # IDNA refuses it
+        raise socket.gaierror(socket.EAI_NONAME, "no such host") from error
     made: list[socket.socket] = []
+    absent: OSError | None = None
     try:
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
-            one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-            made.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind(address)
+            try:
+                made.append(_bound_to(family, address))
+            except OSError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                absent = error
     except OSError:
         for one in made:
             one.close()
         raise
+    if not made:
+        raise absent or OSError("no addresses")
     return made
+
+
+def _bound_to(family: int, address: Any) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(address)
+    except OSError:
+        one.close()
+        raise
+    return one
