@@ -6,6 +6,7 @@ import pytest
 from tests.core.conftest import World
 
 from bester.core.endpoints import AttachedHandler
+from bester.core.exchange import Exchange
 from bester.core.handlers import Allow, TypeRules
 from bester.core.limits import Limits
 from bester.core.work import CallClassic, Finished, Pause, Resume
@@ -184,3 +185,8 @@ def test_what_a_session_that_has_ended_sent_goes_on(world: World, limits: Limits
         assert len(world.received(g)) == 1
     assert world.got(t) == []
     assert world.at_rest(t, chat)
+
+
+def test_an_exchange_has_few_enough_attributes_to_be_reached_quickly() -> None:
+    """CPython keeps at most 30 in the place that its fast attribute access knows; with one more, all become slower."""
+    assert len(vars(Exchange("j.example", boot="b"))) < 30  # 29: the next one belongs to one of its parts

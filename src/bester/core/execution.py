@@ -175,7 +175,7 @@ class Execution(Delivering):
         """Replies to all that will have the report: those that sent it again, too."""
         record.replies.append((type, data))
         if record.nodes:
-            self.replied.append((record, len(record.replies) - 1, type, data))
+            self.once.replied.append((record, len(record.replies) - 1, type, data))
         asking = [one for one in dict.fromkeys((origin, *record.waiting)) if not one.closed]
         for one in asking:
             self.reply(one, type, data, record.id)

@@ -95,6 +95,8 @@ class OnceMemory:
     """The records of one server, bounded."""
 
     def __init__(self) -> None:
+        self.replied: list[tuple[OnceRecord, int, str, Raw]] = []
+        """Replies to ``once`` messages that other nodes wait for: places, types and data; emptied by the server."""
         self._records: dict[bytes, OnceRecord] = {}
         self._by_sender: dict[bytes, dict[bytes, None]] = {}
         self._bytes = 0

@@ -15,7 +15,7 @@ from bester.core.dispatch import Dispatch
 from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, NodePeer
 from bester.core.limits import Limits
-from bester.core.once import OnceRecord
+from bester.core.once import OnceMemory, OnceRecord
 from bester.core.receipts import MAX_NAMES, MAX_REPORT_BYTES, Entry, Large, Receipts, counts_of
 from bester.core.work import Envelope, Finished, Remember, TellNode, Waiting
 from bester.errors import BesterError
@@ -32,8 +32,7 @@ class Outcomes(Dispatch):
         """What begins the ids that are made here: different each time that a server starts."""
         self._last_number = 0
         self.receipts = Receipts()
-        self.replied: list[tuple[OnceRecord, int, str, Raw]] = []
-        """Replies to ``once`` messages that other nodes wait for: places, types and data; emptied by the server."""
+        self.once = OnceMemory()
 
     @property
     def under_way(self) -> int:

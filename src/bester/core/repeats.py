@@ -13,7 +13,7 @@ from collections.abc import Callable
 from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, Peer
 from bester.core.limits import Limits
-from bester.core.once import OnceMemory, OnceRecord, new_record
+from bester.core.once import OnceRecord, new_record
 from bester.core.outcomes import Outcomes
 from bester.core.work import Envelope, Recall, Remember, Waiting
 from bester.errors import BesterError, IdConflict, Overloaded
@@ -26,7 +26,6 @@ class Repeats(Outcomes):
 
     def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
         super().__init__(server_name, limits, boot)
-        self.once = OnceMemory()
         self.may_recall: Callable[[bytes], bool] = _never
         """Says of a ``once`` message's key whether there may be something on disk."""
 

@@ -13,6 +13,7 @@ from bester.protocol.commands import KINDS, Response
 from bester.protocol.handler import Request
 from bester.protocol.names import RESERVED_TYPES
 from bester.protocol.refusals import Refuse
+from bester.shown import escaped
 from bester.tracing import tracer
 
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
@@ -137,7 +138,9 @@ class Runner:
 
     def _failed(self, request: Request, error: Exception) -> None:
         if isinstance(error, Refuse):
-            log.info("%s was refused: %s%s", request.type, f"{error.code}: " if error.code else "", error.message)
+            log.info(
+                "%s was refused: %s%s", request.type, f"{error.code}: " if error.code else "", escaped(error.message)
+            )
             self._fail(request, error)
         else:
             log.error("the handler of %s failed", request.type, exc_info=error)

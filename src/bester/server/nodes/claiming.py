@@ -226,8 +226,8 @@ class Claiming:
         """Tells those that wait for it what has become of messages here."""
         exchange = self.hall.exchange
         once = exchange.once
-        if exchange.replied:
-            replied, exchange.replied = exchange.replied, []
+        if exchange.once.replied:
+            replied, exchange.once.replied = exchange.once.replied, []
             for record, place, type, data in replied:
                 for node, number in record.nodes.items():
                     self._reply(node, number, place, type, data)
