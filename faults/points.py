@@ -1,4 +1,4 @@
-"""The named points at which a server can be told to die (``bester.server.points``)."""
+"""The named points at which a server can be told to die (``bester.server.faultpoints``)."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from bester.protocol.handler import Request, Sender
 from bester.protocol.values import encode_data
 
 if TYPE_CHECKING:
-    from bester.server.daemon import Server
+    from bester.server.server import Server
 
 __all__ = ["RunningServer", "call", "call_async", "server"]
 
@@ -146,7 +146,7 @@ async def server(overrides: Mapping[str, Any] | None = None) -> AsyncIterator[Ru
         bester.config.ConfigError: the overrides are wrong.
     """
     from bester.config import parse
-    from bester.server.daemon import Server
+    from bester.server.server import Server
 
     with tempfile.TemporaryDirectory(prefix="bester-") as name:
         folder = Path(name)

@@ -17,10 +17,10 @@ from typing import Any
 
 from bester.config import load
 from bester.core.endpoints import Session
-from bester.server.attached import HandlerConnection
-from bester.server.connection import Connection
-from bester.server.daemon import Server
-from bester.server.listening import ListenerConnection
+from bester.server.connections.connection import Connection
+from bester.server.connections.handler import HandlerConnection
+from bester.server.connections.listener import ListenerConnection
+from bester.server.server import Server
 
 MESSAGE = b'{"header":{},"payload":{"type":"echo","id":"abcd","data":%b}}'
 ANSWER = b'{"header":{"id":"%b","status":"0","command":{"type":"reply"}},"payload":{"data":%b}}'
@@ -82,20 +82,20 @@ class Desk:
         self.data = text(64)
         self.joined: list[Counting] = []
         # The steady state of a busy server, which records no more receipts in this second.
-        server.hall.exchange.receipts.good_left = server.hall.exchange.receipts.bad_left = 0
-        self.hall = server.hall
+        server.runtime.exchange.receipts.good_left = server.runtime.exchange.receipts.bad_left = 0
+        self.runtime = server.runtime
         self._client, self.client = self._taken(ListenerConnection)
         self._handler, self.handler = self._taken(HandlerConnection)
 
     def _taken(self, kind: type[Connection]) -> tuple[Connection, Counting]:
-        connection = next(found for found in self.hall.connections if isinstance(found, kind))
+        connection = next(found for found in self.runtime.connections if isinstance(found, kind))
         connection.transport = counting = Counting()
         return connection, counting
 
     def ask(self, count: int) -> None:
         """So many messages come in one read, and are handed over."""
         self._client.data_received(framed(MESSAGE % self.data) * count)
-        self.hall.flush()
+        self.runtime.flush()
 
     def answers(self) -> list[bytes]:
         """Returns what the handler answers to each message that it has been asked with."""
@@ -114,23 +114,23 @@ class Desk:
     def answer(self, answers: bytes) -> None:
         """They come in one read too, and are executed and reported."""
         self._handler.data_received(answers)
-        self.hall.flush()
+        self.runtime.flush()
 
     def fold(self) -> None:
         """Makes of the handlers' times what metrics show of them, which else is done now and then."""
-        for tally in self.hall.exchange.counters.tallies:
-            assert tally.seconds >= 0
+        for metrics in self.runtime.exchange.counters.by_type:
+            assert metrics.seconds >= 0
 
     def join(self, count: int) -> list[Counting]:
         """So many more clients are there."""
         transports = []
         for number in range(count):
-            connection = ListenerConnection(self.hall)
+            connection = ListenerConnection(self.runtime)
             connection.transport = counting = Counting()
             connection.endpoint = Session(f"c{number}", "j.example", carrier=connection)
-            self.hall.exchange.add_session(connection.endpoint)
+            self.runtime.exchange.add_session(connection.endpoint)
             transports.append(counting)
-        self.hall.flush()
+        self.runtime.flush()
         self.joined += transports
         return transports
 
@@ -156,7 +156,7 @@ async def opened(folder: Path) -> AsyncIterator[Desk]:
         size = unpack_from("<I", await reader.readexactly(4))[0]
         assert b'"status":"good"' in await reader.readexactly(size)
         writers.append(writer)
-    real = {connection: connection.transport for connection in server.hall.connections}
+    real = {connection: connection.transport for connection in server.runtime.connections}
     try:
         yield Desk(server)
     finally:

@@ -13,7 +13,7 @@ from bester.core.exchange import Exchange
 from bester.core.handlers import TypeRules
 from bester.core.keeping import Letter
 from bester.core.limits import Limits
-from bester.core.work import CallClassic, Delivery, Deposit, Effect, PresenceChanged
+from bester.core.model import CallClassic, Delivery, Deposit, Effect, PresenceChanged
 from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
 
 T = TypeVar("T", bound=Effect)
@@ -142,7 +142,7 @@ class World:
         return (
             self.exchange.under_way == 0
             and all(not endpoint.in_flight and not endpoint.held_bytes for endpoint in endpoints)
-            and all(not handlers.lanes and not handlers.ready and not handlers.active for handlers in types)
+            and all(not handlers.sender_queues and not handlers.ready and not handlers.active for handlers in types)
             and all(not handler.outstanding for handler in self.exchange.handlers)
         )
 

@@ -14,7 +14,7 @@ from bester.core.delivery import UNREAD_S
 from bester.core.endpoints import Phase, Session
 from bester.core.giving import GIVEN_MESSAGES
 from bester.core.keeping import Letter
-from bester.core.work import Bury, CatchUp, Deposit, Effect, Take
+from bester.core.model import Bury, Deposit, Effect, ReadMailbox, RemoveLetter
 
 
 class Store:
@@ -37,13 +37,13 @@ class Store:
             one = effect.delivery
             self.letters.setdefault(one.id, Letter(len(self.letters) + 1, one.id, one.type, bytes(one.data)))
             self.world.exchange.deposited(one, "stored")
-        elif isinstance(effect, Take):
+        elif isinstance(effect, RemoveLetter):
             self.letters.pop(effect.id, None)
             self.taken.append(effect.id)
         elif isinstance(effect, Bury):
             self.letters.pop(effect.delivery.id, None)
             self.buried.append(effect)
-        elif isinstance(effect, CatchUp):
+        elif isinstance(effect, ReadMailbox):
             found = [one for one in self.letters.values() if one.position > effect.after]
             self.world.exchange.mail(effect.session, found[: effect.limit])
 
@@ -114,7 +114,7 @@ def test_what_is_acknowledged_while_the_mailbox_is_read_is_not_given_again(world
     world.exchange.now += ACK_S
     world.exchange.sweep()
     _, catch_up = world.effects()
-    assert isinstance(catch_up, CatchUp)
+    assert isinstance(catch_up, ReadMailbox)
     world.exchange.acknowledged(g, [id or ""])
     world.exchange.mail(g, [Letter(1, id or "", "chat", b"0")])  # it was read before
     assert world.got(g) == []
@@ -143,7 +143,7 @@ def test_a_message_is_acknowledged_before_it_is_on_disk(world: World, post: Post
     assert post.statuses() == [["delivered"]]
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     world.exchange.deposited(deposit.delivery, "stored")
-    assert Take("g", left or "") in world.effects()
+    assert RemoveLetter("g", left or "") in world.effects()
 
 
 def test_a_reply_is_acknowledged_before_it_is_on_disk(world: World) -> None:
@@ -155,7 +155,7 @@ def test_a_reply_is_acknowledged_before_it_is_on_disk(world: World) -> None:
     world.exchange.acknowledged(g, [left or ""])
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     stored(world, deposit)
-    assert Take("g", left or "") in world.effects()  # behind it
+    assert RemoveLetter("g", left or "") in world.effects()  # behind it
 
 
 def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, post: Post, store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bester.core.buckets import Buckets, TokenBucket
+from bester.server.rate_limit import Buckets, TokenBucket
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:

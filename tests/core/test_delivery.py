@@ -6,7 +6,7 @@ from tests.core.conftest import Post, World, acking, given, letters, stored
 
 from bester.core.delivery import CUT_OFF_S, QUEUE_BYTES, SERVER_S, UNREAD_S
 from bester.core.endpoints import Phase
-from bester.core.work import CatchUp, CutOff, Deposit, PresenceChanged, Take
+from bester.core.model import CutOff, Deposit, PresenceChanged, ReadMailbox, RemoveLetter
 
 # -- sessions ---------------------------------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ def test_another_servers_report_does_not_wait_long(world: World, post: Post) -> 
     assert world.report(peer) == {"id": "7", "results": [{"to": "g", "status": "stored"}]}
     assert post.statuses() == []
     world.exchange.acknowledged(g, [delivery.id])
-    assert world.only(Take) == Take("g", delivery.id)
+    assert world.only(RemoveLetter) == RemoveLetter("g", delivery.id)
 
 
 def test_a_reply_holds_up_no_report(world: World) -> None:
@@ -95,13 +95,13 @@ def test_whose_socket_stays_full_finds_the_rest_in_the_mailbox(world: World, pos
     assert post.statuses() == [["stored"], ["stored"]]
     world.exchange.session_unblocked(g)
     take, catch_up = world.effects()
-    assert take == Take("g", first.id)  # the socket had it
-    assert isinstance(catch_up, CatchUp)
+    assert take == RemoveLetter("g", first.id)  # the socket had it
+    assert isinstance(catch_up, ReadMailbox)
     world.exchange.mail(g, letters(second))
     assert given(world, g) == [(None, 2)]
     world.exchange.written()
     take, catch_up = world.effects()
-    assert take == Take("g", second.id)
+    assert take == RemoveLetter("g", second.id)
     world.exchange.mail(g, [])
     assert world.exchange.presence.find("g").plain  # type: ignore[union-attr]
 
@@ -185,7 +185,7 @@ def test_a_session_that_comes_to_a_mailbox_finds_it_there(world: World, post: Po
     post.pass_on(1, "g")
     late = world.session("g", has_mail=True)
     catch_up, deposit = world.effects()
-    assert isinstance(catch_up, CatchUp)
+    assert isinstance(catch_up, ReadMailbox)
     assert isinstance(deposit, Deposit)
     assert given(world, late) == []
     world.exchange.mail(late, letters(*stored(world, deposit)))

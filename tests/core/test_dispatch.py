@@ -9,7 +9,7 @@ from bester.core.drops import Drop
 from bester.core.endpoints import HANDED_BYTES
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
-from bester.core.work import CallClassic
+from bester.core.model import CallClassic
 from bester.errors import BadResponse, HandlerUnavailable, NotAllowed
 
 CLASSIC = TypeRules(classic_socket="/s", classic_concurrency=2, timeout_s=10)
@@ -227,7 +227,7 @@ def test_who_waits_for_longer_than_the_limit_while_nothing_is_answered(world: Wo
     world.exchange.sweep()
     assert world.codes(g) == ["handlerTimeout"] * 2
     one, other = (effect for effect in world.effects() if isinstance(effect, CallClassic))
-    assert world.exchange.types["c"].lanes.keys() == {t, g}  # each has one under way
+    assert world.exchange.types["c"].sender_queues.keys() == {t, g}  # each has one under way
     world.answer_classic(one)
     world.exchange.classic_failed(other.request, HandlerUnavailable())
     assert world.at_rest(t, g)

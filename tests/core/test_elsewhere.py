@@ -12,9 +12,9 @@ from msgspec import Raw
 from tests.core.conftest import DONE, World, acking, clients
 
 from bester.core import nodes
-from bester.core.endpoints import ElsewhereHandler, NodePeer, Session
+from bester.core.endpoints import NodePeer, RemoteHandler, Session
+from bester.core.model import AskRemote, Delivery, Deposit, Relayed, TellNode
 from bester.core.route import Trail
-from bester.core.work import AskElsewhere, Delivery, Deposit, Relayed, TellNode
 from bester.errors import Internal
 from bester.protocol import frames
 from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message
@@ -28,11 +28,11 @@ class Two:
     def __init__(self) -> None:
         self.a, self.b = World(), World()
         self.chat = self.b.handler("chat")
-        self.node = ElsewhereHandler("b", "j.example", 64)
-        self.a.exchange.attach_elsewhere(self.node, "chat", 30.0)
+        self.node = RemoteHandler("b", "j.example", 64)
+        self.a.exchange.attach_remote(self.node, "chat", 30.0)
         self.peer = NodePeer("a")
         self.t = self.a.session("t")
-        self.to_b: deque[AskElsewhere | tuple[int, Delivery]] = deque()
+        self.to_b: deque[AskRemote | tuple[int, Delivery]] = deque()
         self.to_a: deque[TellNode] = deque()
         self.brought: dict[int, Delivery] = {}
         self.requests: deque[tuple[str, Any]] = deque()
@@ -56,7 +56,7 @@ class Two:
                 self.brought[number] = effect.delivery
                 self.to_b.append((number, effect.delivery))
             else:
-                assert isinstance(effect, AskElsewhere)
+                assert isinstance(effect, AskRemote)
                 self.to_b.append(effect)
         for effect in self.b.effects():
             assert isinstance(effect, TellNode)
@@ -67,7 +67,7 @@ class Two:
     def reach_b(self) -> None:
         item = self.to_b.popleft()
         exchange = self.b.exchange
-        if isinstance(item, AskElsewhere):
+        if isinstance(item, AskRemote):
             exchange.ask_here(
                 self.peer, item.number, item.type, item.head, item.data, order=item.order, epoch=item.epoch
             )
@@ -127,7 +127,7 @@ def test_what_is_for_clients_there_is_carried_out_there(two: Two) -> None:
     assert two.b.at_rest(two.peer)
     assert two.a.exchange.counters.good == 1
     assert two.b.exchange.counters.deliveries == 2
-    assert two.a.exchange.types["chat"].tally.answered == 1
+    assert two.a.exchange.types["chat"].metrics.answered == 1
 
 
 def test_an_answer_that_asks_for_nothing_is_done_there(two: Two) -> None:
@@ -181,7 +181,7 @@ def test_nothing_is_carried_out_there_while_something_comes_back(two: Two) -> No
     assert two.b.received(g) == []
     two.reach_a()
     two.send(3)  # asked while the first is under way here
-    asked = [item for item in two.to_b if isinstance(item, AskElsewhere)]
+    asked = [item for item in two.to_b if isinstance(item, AskRemote)]
     assert asked[0].order == 0
     two.drain(clients("g"))
     assert [data for _, data in two.b.received(g)] == [0, 1, 2, 3]
@@ -247,7 +247,7 @@ def under_way(two: Two) -> Session:
     two.reach_b()
     two.answer(clients("g"))
     assert [envelope.pending for envelope in two.b.exchange.for_nodes] == [1]
-    two.a.exchange.answered_elsewhere(two.node, "1")
+    two.a.exchange.answered_remotely(two.node, "1")
     assert not two.node.outstanding
     assert (two.t.in_flight, two.t.waiting) == (0, 1)
     return g
@@ -255,7 +255,7 @@ def under_way(two: Two) -> Session:
 
 def test_a_recipient_that_takes_its_time_holds_up_nobody(two: Two) -> None:
     g = under_way(two)
-    assert two.a.exchange.types["chat"].tally.answered == 1
+    assert two.a.exchange.types["chat"].metrics.answered == 1
     (given,) = two.b.got(g)
     two.b.exchange.acknowledged(g, [given["payload"]["deliveryId"]])
     two.gather()
@@ -263,7 +263,7 @@ def test_a_recipient_that_takes_its_time_holds_up_nobody(two: Two) -> None:
     assert results(two.a, two.t) == [[{"to": "g", "status": "delivered"}]]
     assert two.a.at_rest(two.t)
     assert two.t.waiting == 0
-    assert two.a.exchange.types["chat"].tally.answered == 1
+    assert two.a.exchange.types["chat"].metrics.answered == 1
 
 
 def test_a_node_that_dies_meanwhile_makes_no_false_report(two: Two) -> None:
@@ -282,7 +282,7 @@ def test_a_node_that_never_says_is_not_waited_for(two: Two) -> None:
     two.a.exchange.sweep()
     assert two.a.code(two.t) == "handlerTimeout"
     two.a.exchange.carried_out(two.node, "1", b"", None)
-    two.a.exchange.answered_elsewhere(two.node, "1")
+    two.a.exchange.answered_remotely(two.node, "1")
     assert two.a.got(two.t) == []
     assert two.a.at_rest(two.t)
 
@@ -316,13 +316,13 @@ def test_results_of_several_handlers_stand_together(two: Two) -> None:
 
 def test_what_came_from_a_node_waits_for_a_handler_here(two: Two) -> None:
     here = two.a.handler("work", concurrency=1)
-    free = ElsewhereHandler("c", "j.example", 64)
-    two.a.exchange.attach_elsewhere(free, "work", 30.0)
+    free = RemoteHandler("c", "j.example", 64)
+    two.a.exchange.attach_remote(free, "work", 30.0)
     for number in range(3):
         two.a.exchange.ask_here(NodePeer("b"), number, "work", HEAD, Raw(b"%d" % number))
     assert two.a.effects() == []
     two.a.send(two.t, "work", "mine")  # goes past them, to where there is room
-    assert bytes(two.a.only(AskElsewhere).data) == b'"mine"'
+    assert bytes(two.a.only(AskRemote).data) == b'"mine"'
     ((id, _),) = two.a.asked(here)
     two.a.answer(here, id, DONE)
     assert [data for _, data in two.a.asked(here)] == [1]

@@ -7,7 +7,7 @@ from tests.core.conftest import World
 from bester.core.drops import Drop
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
-from bester.core.work import Deposit
+from bester.core.model import Deposit
 from bester.errors import BadResponse
 
 CLASSIC = TypeRules(classic_socket="/s")
@@ -25,7 +25,7 @@ def test_a_status_other_than_success(world: World) -> None:
     world.answer(chat, "2", header={"status": 0})
     assert world.code(t) == ""
     kind = world.exchange.types["chat"]
-    assert (kind.tally.answered, kind.tally.failed) == (1, 1)
+    assert (kind.metrics.answered, kind.metrics.failed) == (1, 1)
 
 
 def test_an_answer_of_the_wrong_form(world: World) -> None:
@@ -53,7 +53,7 @@ def test_times_are_summed(world: World) -> None:
     world.send(t, "chat")
     world.exchange.now += 0.5
     world.answer(chat, "1")
-    assert world.exchange.types["chat"].tally.seconds == 0.5
+    assert world.exchange.types["chat"].metrics.seconds == 0.5
 
 
 # -- pushes -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from tests.core.conftest import World, clients
 
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
-from bester.core.work import Deposit, Forward
+from bester.core.model import Deposit, Forward
 from bester.errors import ServerRefused
 from bester.protocol.addresses import ServerName, TcpAddress, UnixAddress
 
@@ -321,4 +321,4 @@ def test_a_list_is_checked_as_a_whole(world: World) -> None:
         assert report["error"]["code"] == "badResponse"
         assert report["error"]["message"] == "the handler's answer is not of the form that the protocol gives"
     assert "sendClients" in world.exchange.types["chat"].last_error
-    assert world.exchange.types["chat"].tally.failed == 3
+    assert world.exchange.types["chat"].metrics.failed == 3

@@ -7,14 +7,14 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bester.core.fair import FairLine
+from bester.server.accounts.fair_queue import FairQueue
 
 
 def anybody(address: str, account: str) -> bool:
     return True
 
 
-def drained(line: FairLine[str]) -> list[str]:
+def drained(line: FairQueue[str]) -> list[str]:
     found = []
     while (item := line.take(anybody)) is not None:
         found.append(item)
@@ -23,7 +23,7 @@ def drained(line: FairLine[str]) -> list[str]:
 
 
 def test_addresses_take_turns_and_so_do_their_accounts() -> None:
-    line: FairLine[str] = FairLine(100)
+    line: FairQueue[str] = FairQueue(100)
     for item in ("a t 1", "a t 2", "a t 3", "a g 1", "a g 2", "b t 1", "b t 2", "c t 1"):
         address, account, _ = item.split()
         assert line.put(address, account, item) is None
@@ -31,7 +31,7 @@ def test_addresses_take_turns_and_so_do_their_accounts() -> None:
 
 
 def test_who_is_not_ready_is_passed_over() -> None:
-    line: FairLine[str] = FairLine(100)
+    line: FairQueue[str] = FairQueue(100)
     for item in ("a t 1", "a g 1", "b t 1"):
         line.put(item[0], item[2], item)
     assert line.take(lambda address, account: address == "b") == "b t 1"
@@ -41,7 +41,7 @@ def test_who_is_not_ready_is_passed_over() -> None:
 
 
 def test_who_has_most_makes_room() -> None:
-    line: FairLine[str] = FairLine(6)
+    line: FairQueue[str] = FairQueue(6)
     for item in ("a t 1", "a t 2", "a t 3", "a t 4", "a g 1", "b t 1"):
         assert line.put(item[0], item[2], item) is None
     assert line.put("a", "t", "a t 5") == "a t 5"  # nobody has more
@@ -55,7 +55,7 @@ def test_who_has_most_makes_room() -> None:
 
 
 def test_one_who_gives_up_is_out() -> None:
-    line: FairLine[str] = FairLine(6)
+    line: FairQueue[str] = FairQueue(6)
     line.put("a", "t", "1")
     line.remove("a", "t", "2")
     line.remove("b", "t", "1")
@@ -65,7 +65,7 @@ def test_one_who_gives_up_is_out() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("tgh")), max_size=60), st.integers(0, 59))
 def test_it_is_bounded_and_nothing_is_lost_or_given_twice(puts: list[tuple[str, str]], takes: int) -> None:
-    line: FairLine[tuple[str, str, int]] = FairLine(8)
+    line: FairQueue[tuple[str, str, int]] = FairQueue(8)
     inside: Counter[tuple[str, str, int]] = Counter()
     for number, (address, account) in enumerate(puts):
         item = address, account, number

@@ -5,24 +5,24 @@ from __future__ import annotations
 from msgspec import Raw
 
 from bester.core.endpoints import AttachedHandler, Endpoint, Session
-from bester.core.handlers import HandlerType, TypeRules
-from bester.core.tallies import Tally
-from bester.core.work import Envelope, Request
+from bester.core.handlers import TypeRoute, TypeRules
+from bester.core.metrics import TypeMetrics
+from bester.core.model import Envelope, Request
 
 
-def request(handlers: HandlerType, origin: Endpoint, since: float = 0.0) -> Request:
+def request(handlers: TypeRoute, origin: Endpoint, since: float = 0.0) -> Request:
     return Request(Envelope(origin, ""), handlers, Raw(b"null"), 0, since)
 
 
 def test_available() -> None:
-    assert not HandlerType("c", TypeRules(), Tally(), configured=True).available
-    handlers = HandlerType("c", TypeRules(classic_socket="/s"), Tally(), configured=True)
+    assert not TypeRoute("c", TypeRules(), TypeMetrics(), configured=True).available
+    handlers = TypeRoute("c", TypeRules(classic_socket="/s"), TypeMetrics(), configured=True)
     assert handlers.available
     assert handlers.free_handler() is None
 
 
 def test_the_freest_handler() -> None:
-    handlers = HandlerType("c", TypeRules(), Tally(), configured=False)
+    handlers = TypeRoute("c", TypeRules(), TypeMetrics(), configured=False)
     busy, idle, full, blocked = (AttachedHandler("h", "j.example", concurrency) for concurrency in (3, 3, 1, 9))
     for handler, outstanding in ((busy, 2), (idle, 1), (full, 1)):
         for id in range(outstanding):
@@ -42,25 +42,25 @@ def test_the_freest_handler() -> None:
 
 
 def test_a_busy_lane_gets_no_turn_from_a_classic_handler() -> None:
-    handlers = HandlerType("c", TypeRules(classic_socket="/s"), Tally(), configured=True)
+    handlers = TypeRoute("c", TypeRules(classic_socket="/s"), TypeMetrics(), configured=True)
     t, g = Session("t", "j.example"), Session("g", "j.example")
     requests = [request(handlers, origin) for origin in (t, t, g)]
     for each in requests:
         handlers.put(each)
     assert [handlers.take(), handlers.take()] == [requests[0], requests[2]]
     assert not handlers.ready
-    lane = requests[0].lane
-    assert lane is not None
-    handlers.done(lane)
+    sender_queue = requests[0].sender_queue
+    assert sender_queue is not None
+    handlers.done(sender_queue)
     assert handlers.take() is requests[1]
     for each in requests[1:]:
-        assert each.lane is not None
-        handlers.done(each.lane)
-    assert not handlers.lanes
+        assert each.sender_queue is not None
+        handlers.done(each.sender_queue)
+    assert not handlers.sender_queues
 
 
 def test_waiting_since() -> None:
-    handlers = HandlerType("c", TypeRules(classic_socket="/s"), Tally(), configured=True)
+    handlers = TypeRoute("c", TypeRules(classic_socket="/s"), TypeMetrics(), configured=True)
     t, g = Session("t", "j.example"), Session("g", "j.example")
     old, middle, new, busy, later = (
         request(handlers, origin, since) for origin, since in ((t, 1), (t, 2), (t, 3), (g, 1), (g, 2))
@@ -70,7 +70,7 @@ def test_waiting_since() -> None:
     assert handlers.take() is busy
     assert handlers.waiting_since(1) == []
     assert handlers.waiting_since(3) == [later, old, middle]
-    assert handlers.lanes.keys() == {t, g}  # g has one under way
+    assert handlers.sender_queues.keys() == {t, g}  # g has one under way
     assert handlers.waiting_since(4) == [new]
-    assert handlers.lanes.keys() == {g}
+    assert handlers.sender_queues.keys() == {g}
     assert not handlers.ready

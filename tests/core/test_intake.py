@@ -9,7 +9,7 @@ from bester.core.endpoints import AttachedHandler
 from bester.core.exchange import Exchange
 from bester.core.handlers import Allow, TypeRules
 from bester.core.limits import Limits
-from bester.core.work import CallClassic, Finished, Pause, Resume
+from bester.core.model import CallClassic, Finished, Pause, Resume
 
 # -- who may send -----------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from tests.core.conftest import Post, World, acking, given, letters, stored
 from bester.core.again import ACK_S
 from bester.core.endpoints import Phase
 from bester.core.keeping import Letter
-from bester.core.work import CatchUp, Deposit
+from bester.core.model import Deposit, ReadMailbox
 from bester.errors import MailboxFull
 
 
@@ -18,14 +18,14 @@ def test_new_messages_stand_behind_those_in_the_mailbox(world: World, post: Post
     g = acking(world)  # comes while the message is on its way to the mailbox
     assert g.phase is Phase.CATCHING_UP
     _, catch_up = world.effects()
-    assert isinstance(catch_up, CatchUp)
+    assert isinstance(catch_up, ReadMailbox)
     post.pass_on(2, "g")
     assert given(world, g) == []
     (behind,) = world.all(Deposit)
     world.exchange.mail(g, [])  # the read was before the write
     assert g.phase is Phase.CATCHING_UP
     first, second = stored(world, deposit, behind)
-    again = world.only(CatchUp)
+    again = world.only(ReadMailbox)
     assert again.after == catch_up.after == 0
     world.exchange.mail(g, letters(first, second))
     assert [data for _, data in given(world, g)] == [1, 2]
@@ -85,17 +85,17 @@ def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, post: Po
 
 def test_a_mailbox_that_cannot_be_read_is_read_again(world: World) -> None:
     g = acking(world, has_mail=True)
-    (catch_up,) = [effect for effect in world.effects() if isinstance(effect, CatchUp)]
+    (catch_up,) = [effect for effect in world.effects() if isinstance(effect, ReadMailbox)]
     world.exchange.mail_failed(g)
     world.exchange.sweep()
-    assert world.only(CatchUp) == catch_up
+    assert world.only(ReadMailbox) == catch_up
 
 
 def test_a_page_from_before_a_stall_is_read_again(world: World, post: Post) -> None:
     g = acking(world, has_mail=True)
     world.effects()
     world.exchange.mail(g, [Letter(5, "five", "chat", b"5")])
-    assert world.only(CatchUp).after == 5
+    assert world.only(ReadMailbox).after == 5
     world.exchange.now += ACK_S
     world.exchange.sweep()
     world.exchange.acknowledged(g, ["five"])
@@ -103,7 +103,7 @@ def test_a_page_from_before_a_stall_is_read_again(world: World, post: Post) -> N
     world.got(g)
     world.exchange.mail(g, [Letter(6, "six", "chat", b"6")])
     assert world.got(g) == []
-    assert world.only(CatchUp).after == 0
+    assert world.only(ReadMailbox).after == 0
 
 
 def test_mail_is_bounded_by_its_bytes(world: World) -> None:
@@ -112,14 +112,14 @@ def test_mail_is_bounded_by_its_bytes(world: World) -> None:
     world.exchange.mail(g, [Letter(1, "one", "chat", b'"' + b"x" * 700_000 + b'"')])
     assert world.effects() == []
     world.exchange.acknowledged(g, ["one"])
-    assert any(isinstance(effect, CatchUp) for effect in world.effects())
+    assert any(isinstance(effect, ReadMailbox) for effect in world.effects())
 
 
 def test_sessions_of_one_account_share_what_one_would_hold(world: World) -> None:
     """However many read a full mailbox and acknowledge nothing, an account costs little more than one session."""
     for _ in range(64):
         acking(world, has_mail=True)
-    pages = [effect for effect in world.effects() if isinstance(effect, CatchUp)]
+    pages = [effect for effect in world.effects() if isinstance(effect, ReadMailbox)]
     assert [(pages[at].limit, pages[at].max_bytes) for at in (0, 1, 15, 63)] == [
         (256, 1024 * 1024),
         (128, 512 * 1024),
@@ -131,7 +131,7 @@ def test_sessions_of_one_account_share_what_one_would_hold(world: World) -> None
         start = 16 * page
         world.exchange.mail(session, [Letter(at, str(at), "chat", b"1") for at in range(start + 1, start + 17)])
         assert len(session.given) == start + 16
-    assert len(world.all(CatchUp)) == 2  # 48 are enough until it acknowledges some
+    assert len(world.all(ReadMailbox)) == 2  # 48 are enough until it acknowledges some
 
 
 def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world: World, post: Post) -> None:
@@ -143,6 +143,6 @@ def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world:
     letter = letters(*stored(world, deposit))
     world.exchange.mail(g, letter)
     assert given(world, g) == []
-    assert any(isinstance(effect, CatchUp) and effect.after == 1 for effect in world.effects())
+    assert any(isinstance(effect, ReadMailbox) and effect.after == 1 for effect in world.effects())
     world.exchange.mail(g, [])
     assert g.phase is Phase.LIVE

@@ -9,11 +9,11 @@ import pytest
 from msgspec import Raw
 from tests.core.conftest import DONE, World, acking, clients, given, stored
 
-from bester.core.endpoints import ElsewhereHandler, NodePeer, Phase
+from bester.core.endpoints import NodePeer, Phase, RemoteHandler
 from bester.core.handlers import TypeRules
 from bester.core.limits import Limits
+from bester.core.model import AskRemote, CallClassic, Deposit, ReadMailbox, Relayed, Share, TellNode
 from bester.core.route import Trail
-from bester.core.work import AskElsewhere, CallClassic, CatchUp, Deposit, Relayed, Share, TellNode
 from bester.protocol import frames
 from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message
 
@@ -22,13 +22,13 @@ HEAD = frames.request_head(
 )
 
 
-def elsewhere(world: World, node: str, type: str, concurrency: int = 64) -> ElsewhereHandler:
-    handler = ElsewhereHandler(node, "j.example", concurrency)
-    world.exchange.attach_elsewhere(handler, type, 30.0)
+def elsewhere(world: World, node: str, type: str, concurrency: int = 64) -> RemoteHandler:
+    handler = RemoteHandler(node, "j.example", concurrency)
+    world.exchange.attach_remote(handler, type, 30.0)
     return handler
 
 
-def answer(world: World, handler: ElsewhereHandler, number: int, *commands: dict[str, Any], **more: Any) -> None:
+def answer(world: World, handler: RemoteHandler, number: int, *commands: dict[str, Any], **more: Any) -> None:
     body = json.dumps({"header": {"id": str(number), "status": "0", "commands": list(commands)}, **more}).encode()
     message = decode_handler_message(body)
     assert isinstance(message, HandlerMessage)
@@ -42,7 +42,7 @@ def test_a_type_that_only_another_node_serves_is_asked_there(world: World) -> No
     node = elsewhere(world, "n1", "chat")
     t = world.session("t")
     world.send(t, "chat", {"a": 1}, id="tag", hops=2)
-    asked = world.only(AskElsewhere)
+    asked = world.only(AskRemote)
     assert (asked.handler.node, asked.type, bytes(asked.data), asked.dry) == ("n1", "chat", b'{"a": 1}', False)
     whole = frames.relayed_request(str(asked.number), asked.head, asked.data)
     request = json.loads(whole[4:])
@@ -59,7 +59,7 @@ def test_requests_may_be_numbered_from_anywhere_on(world: World) -> None:
     world.exchange.count_from(10**11 - 1)
     elsewhere(world, "n1", "chat")
     world.send(world.session("t"), "chat", 1, id="1")
-    asked = world.only(AskElsewhere)
+    asked = world.only(AskRemote)
     assert asked.number == 10**11
     request = json.loads(frames.relayed_request(str(asked.number), asked.head, asked.data)[4:])
     assert request["header"]["traceparent"] == world.exchange.traces.whole(str(10**11))
@@ -73,7 +73,7 @@ def test_who_is_attached_here_is_preferred_and_the_least_busy_node_helps(world: 
     for number in range(4):
         world.send(t, "work", number)
     assert [data for _, data in world.asked(here)] == [0]
-    assert [(one.handler.node, bytes(one.data)) for one in world.all(AskElsewhere)] == [
+    assert [(one.handler.node, bytes(one.data)) for one in world.all(AskRemote)] == [
         ("n1", b"1"),
         ("n2", b"2"),
         ("n1", b"3"),
@@ -89,13 +89,13 @@ def test_busy_nodes_let_messages_wait(world: World) -> None:
     t = world.session("t")
     for number in range(3):
         world.send(t, "work", number)
-    first = world.only(AskElsewhere)
+    first = world.only(AskRemote)
     assert t.held_bytes > 0
     answer(world, node, first.number, DONE)
-    second = world.only(AskElsewhere)
+    second = world.only(AskRemote)
     assert bytes(second.data) == b"1"
     answer(world, node, second.number, DONE)
-    answer(world, node, world.only(AskElsewhere).number, DONE)
+    answer(world, node, world.only(AskRemote).number, DONE)
     assert world.at_rest(t)
 
 
@@ -141,7 +141,7 @@ def test_numbers_that_grow_longer_stay_in_step(world: World) -> None:
     t = world.session("t")
     for number in range(1, 12):
         world.send(t, "chat", number)
-        asked = world.only(AskElsewhere)
+        asked = world.only(AskRemote)
         assert asked.number == number
         answer(world, node, number, DONE)
     assert len(world.got(t)) == 11
@@ -155,7 +155,7 @@ def test_a_dry_run_asks_a_node_that_takes_part(world: World, able: bool) -> None
     t = world.session("t")
     world.exchange.message(t, Payload("chat", "1", Raw(b"1")), 10, trail=Trail(dry=True))
     if able:
-        asked = world.only(AskElsewhere)
+        asked = world.only(AskRemote)
         assert asked.dry
         assert b'"dryRun":true' in asked.head
         answer(world, node, asked.number, clients("t"))
@@ -380,13 +380,13 @@ def test_the_others_of_a_shared_account_get_a_copy(world: World) -> None:
 def test_a_session_looks_for_mail_that_came_on_another_node(world: World) -> None:
     world.session("g")
     world.exchange.mail_came("g")
-    assert world.only(CatchUp).session.username == "g"
+    assert world.only(ReadMailbox).session.username == "g"
     world.exchange.mail_came("g")
     world.exchange.mail_came("nobody")
     assert world.effects() == []
     (session,) = world.exchange.presence.sessions("g")
     world.exchange.mail(session, [])  # which was read before the second time
-    assert world.only(CatchUp).after == 0
+    assert world.only(ReadMailbox).after == 0
     world.exchange.mail(session, [])
     assert session.phase is Phase.LIVE
     assert world.effects() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.conftest import DONE, World, clients
 
 from bester.core.limits import Limits
-from bester.core.work import Deposit, Finished
+from bester.core.model import Deposit, Finished
 from bester.errors import MailboxFull, UnknownAccount
 
 

@@ -7,7 +7,7 @@ from tests.core.conftest import DONE, World, clients
 
 from bester.core.endpoints import Endpoint
 from bester.core.limits import Limits
-from bester.core.work import Deposit, Finished, Forward, Recall, Remember
+from bester.core.model import Deposit, Finished, Forward, Recall, Remember
 from bester.errors import Internal, UnknownAccount
 from bester.protocol.messages import Payload
 

@@ -10,8 +10,8 @@ from tests.core.conftest import Post, World, clients, given, letters, stored
 
 from bester.core.again import ACK_S
 from bester.core.endpoints import NodePeer, Phase, Session
+from bester.core.model import Deposit, ReadMailbox, RemoveLetter, Share
 from bester.core.route import Trail
-from bester.core.work import CatchUp, Deposit, Share, Take
 from bester.protocol.messages import Payload
 
 NONE: frozenset[str] = frozenset()
@@ -72,7 +72,7 @@ def test_a_reply_that_it_did_not_acknowledge_is_given_again(world: World, types:
     ((again, data),) = given(world, t)
     assert (again, data) == (id, 5)
     world.exchange.acknowledged(t, [id])
-    assert Take("t", id) in world.effects()
+    assert RemoveLetter("t", id) in world.effects()
 
 
 @pytest.mark.parametrize("ack", [False, True])
@@ -90,10 +90,10 @@ def test_types_that_nobody_takes_stay_in_the_mailbox(world: World, post: Post, a
     assert sorted(post.statuses()) == [["delivered"], ["stored"]]
     # Whoever takes everything finds it.
     everything = world.session("g", has_mail=True)
-    world.only(CatchUp)
+    world.only(ReadMailbox)
     world.exchange.mail(everything, letters(kept))
     assert given(world, everything) == [(None, 1)]
-    assert world.effects() == [Take("g", kept.id), CatchUp(everything, 1, 128, 512 * 1024)]
+    assert world.effects() == [RemoveLetter("g", kept.id), ReadMailbox(everything, 1, 128, 512 * 1024)]
 
 
 @pytest.mark.parametrize("ack", [False, True])
@@ -102,16 +102,16 @@ def test_the_mailbox_is_read_past_what_is_not_taken(world: World, post: Post, ac
     post.pass_on(1, "g", payload={"type": "news"})
     deliveries = stored(world, *world.all(Deposit))
     g = only(world, "news", ack=ack, has_mail=True)
-    assert isinstance(world.effects()[-1], CatchUp)
+    assert isinstance(world.effects()[-1], ReadMailbox)
     first, second = letters(*deliveries)
     world.exchange.mail(g, [first])  # a page in which there is nothing for it
-    assert world.only(CatchUp).after == first.position
+    assert world.only(ReadMailbox).after == first.position
     world.exchange.mail(g, [second])
     ((_, data),) = given(world, g)
     assert data == 1
     world.exchange.acknowledged(g, [second.id])
-    taken = [effect for effect in world.effects() if isinstance(effect, Take)]
-    assert taken == [Take("g", second.id)]
+    taken = [effect for effect in world.effects() if isinstance(effect, RemoveLetter)]
+    assert taken == [RemoveLetter("g", second.id)]
     world.exchange.mail(g, [])
     assert g.phase is Phase.LIVE
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bester.core.throttle import MAX_ACCOUNT_PAUSE_S, MAX_ADDRESS_PAUSE_S, Throttle
+from bester.server.accounts.throttle import MAX_ACCOUNT_PAUSE_S, MAX_ADDRESS_PAUSE_S, Throttle
 
 
 def fail(throttle: Throttle, times: int, address: str = "a", account: str = "t", now: float = 100.0) -> None:

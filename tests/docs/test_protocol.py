@@ -24,8 +24,8 @@ from bester.protocol import frames
 from bester.protocol.client import ClientConversation
 from bester.protocol.framing import PREFIX, Framer, frame
 from bester.protocol.messages import decode_first, decode_message
-from bester.server.commands import COMMANDS
-from bester.server.daemon import Server
+from bester.server.admin.commands import COMMANDS
+from bester.server.server import Server
 
 DOCUMENT = "docs/protocol.md"
 PATIENCE_S = 20.0
@@ -155,7 +155,7 @@ class Stage:
             actor.send({"header": {"scope": "handler"}, "payload": {"type": "attach", "data": data}})
             assert (await actor.get())["header"]["status"] == "good"
         elif account := _ACCOUNT.match(step):
-            await self.server.hall.accounts.add(account["name"], account["password"])
+            await self.server.runtime.accounts.add(account["name"], account["password"])
         elif act := _ACT.match(step):
             await self.act(act["who"], act["what"])
         else:
@@ -175,7 +175,7 @@ class Stage:
     async def nothing_more(self) -> None:
         """Whoever has logged in was told nothing beyond the play."""
         for who, actor in self.actors.items():
-            if self.server.hall.exchange.presence.find(who):
+            if self.server.runtime.exchange.presence.find(who):
                 actor.send({"payload": {"type": "dummy", "id": "the end"}})
                 assert await actor.get() == body_of(frames.pong("the end")), who
 

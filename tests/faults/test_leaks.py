@@ -22,22 +22,22 @@ Visit = Callable[[Wire], Awaitable[None]]
 
 def collections(play: Stage) -> dict[str, int]:
     """Returns how much there is in everything that a connection can leave something in."""
-    hall = play.hall
-    exchange = hall.exchange
+    runtime = play.runtime
+    exchange = runtime.exchange
     return {
-        "connections": len(hall.connections),
-        "incomplete": len(hall.incomplete),
-        "lingering": len(hall.lingering),
-        "unattached": len(hall.unattached),
-        "gate": len(hall.gate) + len(hall.gate._per_address),
-        "watchers": len(hall.presence_watchers),
-        "tasks": len(hall._tasks),
-        "calls": len(hall.classic.open),
-        "waiting for servers": sum(not one.idle for one in hall.forwarding.destinations.values()),
-        "sessions": exchange.presence.session_count + len(hall.accounts._sessions) + len(hall.accounts._tokens),
+        "connections": len(runtime.connections),
+        "incomplete": len(runtime.incomplete),
+        "lingering": len(runtime.lingering),
+        "unattached": len(runtime.unattached),
+        "gate": len(runtime.gate) + len(runtime.gate._per_address),
+        "watchers": len(runtime.presence_watchers),
+        "tasks": len(runtime._tasks),
+        "calls": len(runtime.classic.open),
+        "waiting for servers": sum(not one.idle for one in runtime.federation.destinations.values()),
+        "sessions": exchange.presence.session_count + len(runtime.accounts._sessions) + len(runtime.accounts._tokens),
         "handlers": len(exchange.handlers),
         "attached types": sum(bool(kind.attached) for kind in exchange.types.values()),
-        "lanes": sum(len(kind.lanes) + len(kind.ready) + kind.active for kind in exchange.types.values()),
+        "lanes": sum(len(kind.sender_queues) + len(kind.ready) + kind.active for kind in exchange.types.values()),
         "under way": exchange.under_way,
         "dirty": len(exchange.dirty) + len(exchange.effects),
     }
@@ -59,17 +59,17 @@ async def warm_up(play: Stage) -> None:
     wire.ask("nothing", "1")
     await wire.bad("1")
     await wire.leave()
-    await until(lambda: not play.hall.exchange.presence.sessions("first"))
-    play.hall.receipts.flush()
-    await play.hall.receipts.store.find()
-    await until(lambda: len(play.hall._tasks) == 2)  # those that last: reminders, and giving up
+    await until(lambda: not play.runtime.exchange.presence.sessions("first"))
+    play.runtime.receipts.flush()
+    await play.runtime.receipts.store.find()
+    await until(lambda: len(play.runtime._tasks) == 2)  # those that last: reminders, and giving up
 
 
 async def visit_often(play: Stage, where: str, visit: Visit, times: int = TIMES) -> None:
     """Lets many connect, do something and vanish."""
     await warm_up(play)
     before, files, tasks = collections(play), descriptors(), len(asyncio.all_tasks())
-    seen = play.hall.counts.connections
+    seen = play.runtime.counts.connections
 
     async def once(number: int) -> None:
         config = play.running.daemon.config
@@ -89,7 +89,7 @@ async def visit_often(play: Stage, where: str, visit: Visit, times: int = TIMES)
     for _ in range(times // AT_ONCE):
         await asyncio.gather(*map(once, range(AT_ONCE)))
     if where in ("tcp4", "unix"):
-        await until(lambda: play.hall.counts.connections == seen + times)
+        await until(lambda: play.runtime.counts.connections == seen + times)
     gc.collect()
     await left(play, before, files, tasks)
 
@@ -119,7 +119,7 @@ async def test_vanishing_after_bad_input(data: bytes) -> None:
 
 async def test_vanishing_while_the_password_is_checked() -> None:
     async with stage() as play:
-        await play.hall.accounts.add("t", PASSWORD)
+        await play.runtime.accounts.add("t", PASSWORD)
 
         async def visit(wire: Wire) -> None:
             wire.send(hello(payload={"type": "none"}), {"payload": {"type": "none"}})
@@ -130,7 +130,7 @@ async def test_vanishing_while_the_password_is_checked() -> None:
 async def test_vanishing_with_messages_under_way() -> None:
     types = {"handlers": {"typeMap": {"classic": {"unixDomainSocketPath": "classic", "timeout": 0.05}}}}
     async with stage(types) as play:
-        await play.hall.accounts.add("t", PASSWORD)
+        await play.runtime.accounts.add("t", PASSWORD)
         await play.listen("classic")
 
         async def visit(wire: Wire) -> None:
@@ -168,7 +168,7 @@ async def test_handlers_that_vanish() -> None:
 
         await visit_often(play, "handlers", says_nothing)
         await visit_often(play, "handlers", attaches, 500)
-        assert not play.hall.exchange.types
+        assert not play.runtime.exchange.types
 
 
 async def test_handlers_that_vanish_with_requests() -> None:

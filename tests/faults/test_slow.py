@@ -7,7 +7,7 @@ from typing import cast
 
 from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, hello, stage, to, until
 
-from bester.server.connection import Connection
+from bester.server.connections.connection import Connection
 
 DONE = {"type": "done"}
 
@@ -23,7 +23,7 @@ async def unread(play: Stage, where: str = "unix") -> Wire:
 
 def carrier(play: Stage, user: str) -> Connection:
     """Returns the server's end of an account's only session."""
-    (session,) = play.hall.exchange.presence.sessions(user)
+    (session,) = play.runtime.exchange.presence.sessions(user)
     return cast(Connection, session.carrier)
 
 
@@ -50,7 +50,7 @@ async def test_what_a_client_does_not_read_goes_to_its_mailbox() -> None:
             assert [result["to"] for result in results] == ["silent", "g"]
             assert results[0]["status"] in ("delivered", "stored")
         assert [(await slow.get())["payload"]["data"][0] for _ in range(count)] == list(range(count))
-        assert play.hall.counts.slow_consumers == 0
+        assert play.runtime.counts.slow_consumers == 0
 
 
 async def test_a_client_that_never_reads_and_never_gets_much_stays() -> None:
@@ -66,7 +66,7 @@ async def test_a_client_that_never_reads_and_never_gets_much_stays() -> None:
             await handler.good(str(id))
         for _ in range(20):
             assert (await slow.get())["payload"]["type"] == "chat"
-        assert play.hall.counts.slow_consumers == 0
+        assert play.runtime.counts.slow_consumers == 0
 
 
 async def test_a_handler_that_never_reads_slows_down_its_senders_only() -> None:
@@ -79,13 +79,13 @@ async def test_a_handler_that_never_reads_slows_down_its_senders_only() -> None:
         healthy = await play.attach("chat")
         sender, other = await play.login(), await play.login("g")
         sender.send(*[{"payload": {"type": "slow", "id": str(id), "data": data}} for id in range(count)])
-        (session,) = play.hall.exchange.presence.sessions("t")
+        (session,) = play.runtime.exchange.presence.sessions("t")
         await until(lambda: session.paused)
-        (kind,) = (handler for handler in play.hall.exchange.handlers if handler.name == "slow")
+        (kind,) = (handler for handler in play.runtime.exchange.handlers if handler.name == "slow")
         buffered = kind.carrier.transport.get_write_buffer_size()
         assert buffered < 1024 * 1024
         assert session.held_bytes < 1024 * 1024
-        assert play.hall.exchange.under_way < count
+        assert play.runtime.exchange.under_way < count
         for id in range(20):
             other.ask("chat", str(id))
             healthy.answer(await healthy.get(), DONE)
@@ -102,7 +102,7 @@ async def test_a_handler_that_never_reads_slows_down_its_senders_only() -> None:
         assert seen == list(map(str, range(count)))
         for id in range(count):
             await sender.good(str(id))
-        assert play.hall.counts.slow_consumers == 0
+        assert play.runtime.counts.slow_consumers == 0
 
 
 async def test_a_client_that_sends_without_reading_its_reports() -> None:
@@ -126,17 +126,17 @@ async def test_a_client_that_sends_without_reading_its_reports() -> None:
             for _ in range(count):
                 ids.add(int((await sender.get())["payload"]["id"].split()[0]))
         assert ids == set(range(count))
-        assert play.hall.counts.slow_consumers == 0
+        assert play.runtime.counts.slow_consumers == 0
 
 
 async def test_a_server_that_never_reads_its_report() -> None:
     """It has one message, and so costs one report."""
     async with stage() as play:
         handler = await play.attach("chat")
-        before = len(play.hall.connections)
+        before = len(play.runtime.connections)
         wire = await unread(play)
         wire.send({"header": {"scope": "server"}, "payload": {"type": "chat", "id": "1"}})
         handler.answer(await handler.get(), {"type": "reply"}, data="x" * 1_000_000)
-        await until(lambda: play.hall.lingering)
+        await until(lambda: play.runtime.lingering)
         play.later(3)
-        await until(lambda: len(play.hall.connections) == before)
+        await until(lambda: len(play.runtime.connections) == before)

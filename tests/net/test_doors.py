@@ -46,12 +46,12 @@ WRITERS = {"write", "writelines", "write_eof", "sendto", "sendall"}
 STREAMS = {"transport", "_transport", "_raw", "socket", "_socket", "writer", "response"}
 ALLOWED = {
     # Each with what bounds it.
-    "server/connection.py Connection.write": "maxSendQueue: whoever leaves more unread is cut off",
-    "server/connection.py Connection.end": "one last frame; then it is closed after a time",
-    "server/link.py Link.greet": "once",
-    "server/link.py Link._flush": "WINDOW_BYTES without a report",
-    "server/classic_peers.py _Sending.connection_made": "once",
-    "server/notify.py Notifier._send": "datagrams to the service manager",
+    "server/connections/connection.py Connection.write": "maxSendQueue: whoever leaves more unread is cut off",
+    "server/connections/connection.py Connection.end": "one last frame; then it is closed after a time",
+    "server/federation/link.py Link.greet": "once",
+    "server/federation/link.py Link._flush": "WINDOW_BYTES without a report",
+    "server/federation/classic.py _Sending.connection_made": "once",
+    "server/telemetry/notify.py Notifier._send": "datagrams to the service manager",
     "web/gateway.py Gateway.write": "Connection.write and Connection.end, which call it",
     "web/gateway.py Gateway._answer_ping": "one answer, when what was written before is read",
     "web/gateway.py Gateway._answer_close": "once",

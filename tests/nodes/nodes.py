@@ -11,8 +11,8 @@ from typing import Any
 from tests.nats import NatsServer
 from tests.server.peers import PATIENCE_S, Stage
 
-from bester.server.nodes.members import Member
-from bester.server.nodes.nodes import Nodes
+from bester.server.cluster.membership import Member
+from bester.server.cluster.node import ClusterNode
 from bester.testing import server
 
 _numbers = count(1)
@@ -29,7 +29,7 @@ async def nodes(nats: NatsServer, many: int = 2, **overrides: Any) -> AsyncItera
         for stage in stages:
             while len(others(stage)) < many - 1:
                 await turn(stage)
-            stage.hall.exchange.unsure_until = 0.0  # as if it had been there for a while
+            stage.runtime.exchange.unsure_until = 0.0  # as if it had been there for a while
         yield stages
 
 
@@ -42,10 +42,10 @@ async def node(url: str, server_name: str, name: str, **overrides: Any) -> Async
         yield Stage(running, closing)
 
 
-def joined(stage: Stage) -> Nodes:
+def joined(stage: Stage) -> ClusterNode:
     """What joins a node with the others."""
-    assert stage.hall.nodes is not None
-    return stage.hall.nodes
+    assert stage.runtime.nodes is not None
+    return stage.runtime.nodes
 
 
 def others(stage: Stage) -> dict[str, Member]:
@@ -61,12 +61,12 @@ async def turn(stage: Stage) -> None:
 async def serves(stage: Stage, type: str, available: bool = True) -> None:
     """Waits until a node knows that a type has a handler somewhere, or has none."""
     async with asyncio.timeout(PATIENCE_S):
-        while ((kind := stage.hall.exchange.types.get(type)) is not None and kind.available) is not available:
+        while ((kind := stage.runtime.exchange.types.get(type)) is not None and kind.available) is not available:
             await turn(stage)
 
 
 async def shared(stage: Stage, username: str, wanted: bool = True) -> None:
     """Waits until a node knows that an account has sessions on other nodes too, or not."""
     async with asyncio.timeout(PATIENCE_S):
-        while (one := stage.hall.exchange.presence.find(username)) is None or one.shared is not wanted:
+        while (one := stage.runtime.exchange.presence.find(username)) is None or one.shared is not wanted:
             await turn(stage)

@@ -13,8 +13,9 @@ from tests.server.peers import Stage, Wire, hello, result, to, until
 from bester.bus.connection import NoResponders
 from bester.cluster.items import Kind, unpack
 from bester.errors import Overloaded
-from bester.server import accounts
-from bester.server.nodes import bringing, members
+from bester.server.accounts import service as accounts
+from bester.server.cluster import membership as members
+from bester.server.cluster import remote_delivery as bringing
 from bester.store.jetstream.asking import Away
 from bester.store.tokens import token_hash
 from bester.testing import PASSWORD
@@ -135,7 +136,7 @@ async def test_who_has_left_the_other_node_costs_no_copies_any_more(nats: NatsSe
         await shared(a, "g")
         await there.leave()
         await shared(a, "g", wanted=False)
-        assert a.hall.exchange.presence.find("g").plain  # type: ignore[union-attr]
+        assert a.runtime.exchange.presence.find("g").plain  # type: ignore[union-attr]
         await here.leave()
 
 
@@ -145,7 +146,7 @@ async def test_an_acknowledging_session_elsewhere_is_waited_for(nats: NatsServer
         g = await b.login("g", features=["ack"])
         id = await talk.send("g", data=1)
         delivery = (await g.get())["payload"]["deliveryId"]
-        await until(lambda: a.hall.exchange.under_way == 1)
+        await until(lambda: a.runtime.exchange.under_way == 1)
         await acknowledge(g, delivery)
         assert await talk.statuses(id) == ["delivered"]
 
@@ -166,7 +167,7 @@ async def test_nobody_anywhere_is_the_mailbox_and_it_is_found_on_any_node(nats: 
     async with nodes(nats) as (a, b):
         talk = await chat(a)
         await (await b.login("g")).leave()
-        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
         for number in range(5):
             assert await talk.statuses(await talk.send("g", data=number)) == ["stored"]
         g = await b.login("g")
@@ -184,7 +185,7 @@ async def test_what_is_transient_reaches_other_nodes_and_is_not_kept(nats: NatsS
         assert (await g.get())["payload"]["data"] == 1
         assert await talk.statuses(id) == ["delivered"]
         await g.leave()
-        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
         assert await talk.statuses(await talk.send("g", data=2, transient=True)) == ["skipped"]
 
 
@@ -219,7 +220,7 @@ async def test_a_changed_password_ends_sessions_everywhere(nats: NatsServer) -> 
     async with nodes(nats) as (a, b):
         g = await b.login("g")
         await a.login("t")
-        await a.hall.accounts.set_password("g", "another password")
+        await a.runtime.accounts.set_password("g", "another password")
         message = await g.get()
         assert message["payload"]["error"]["code"] == "sessionEnded"
         await g.closed()
@@ -228,8 +229,8 @@ async def test_a_changed_password_ends_sessions_everywhere(nats: NatsServer) -> 
 async def test_new_roles_count_at_once_everywhere(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         await b.login("g")
-        await a.hall.accounts.set_roles("g", ("baker",))
-        await until(lambda: b.hall.exchange.presence.sessions("g")[0].roles == ("baker",))
+        await a.runtime.accounts.set_roles("g", ("baker",))
+        await until(lambda: b.runtime.exchange.presence.sessions("g")[0].roles == ("baker",))
 
 
 async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
@@ -239,7 +240,7 @@ async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
     async with nodes(nats) as (a, b):
         talk = await chat(a)
         await (await a.login("g")).leave()
-        await until(lambda: not a.hall.exchange.presence.sessions("g"))
+        await until(lambda: not a.runtime.exchange.presence.sessions("g"))
         heard = await silent_listener(b, "g")
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         assert len(heard) >= bringing.TRIES
@@ -253,7 +254,7 @@ async def test_who_may_be_on_the_way_back_to_nats_is_waited_for(
     async with nodes(nats) as (a, b):
         talk = await chat(a)
         await (await b.login("g")).leave()
-        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
         monkeypatch.setattr(bringing, "TRIES", 1000)
         joined(a).bringing.bus_up()
         id = await talk.send("g", data=1)
@@ -263,7 +264,7 @@ async def test_who_may_be_on_the_way_back_to_nats_is_waited_for(
         assert await talk.statuses(id) == ["delivered"]
         monkeypatch.setattr(bringing, "TRIES", 2)
         await g.leave()
-        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
         assert await talk.statuses(await talk.send("g", data=2)) == ["stored"]
 
 
@@ -288,7 +289,7 @@ async def test_what_nobody_has_answered_for_is_brought_again_when_a_node_is_gone
     async with nodes(nats) as (a, b):
         talk = await chat(a)
         await (await b.login("g")).leave()
-        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
         heard = await silent_listener(b, "g")
         id = await talk.send("g", data=1)
         await until(lambda: brought(heard) == 1)
@@ -309,7 +310,7 @@ async def test_what_comes_back_to_its_own_node_waits_for_nobody(
     async with nodes(nats) as (a, b):
         talk = await chat(a)
         await (await b.login("g")).leave()
-        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
         with joined(a).sharing.arriving("g"):
             assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
 
@@ -320,7 +321,7 @@ async def without_leader(stage: Stage, type: str = "_accounts") -> None:
     async def nothing(*_: object) -> None:
         raise Away
 
-    for stream in getattr(stage.hall.accounts.store, type).streams:
+    for stream in getattr(stage.runtime.accounts.store, type).streams:
         with pytest.raises(Overloaded):
             await stream._asking.once(nothing)
 
@@ -337,10 +338,10 @@ async def test_a_login_that_was_believed_without_a_leader_is_looked_at_again(
         wrong = await b.connect()
         wrong.send(hello("g", password="wrong"))
         assert (await wrong.report("auth_special"))["error"]["code"] == "overloaded"  # it may be a new one
-        await a.hall.accounts.store.set_password("g", "$new")  # and nobody has told the other node
-        await a.hall.accounts.store.set_roles("h", ("cook",))
+        await a.runtime.accounts.store.set_password("g", "$new")  # and nobody has told the other node
+        await a.runtime.accounts.store.set_roles("h", ("cook",))
         assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
-        (session,) = b.hall.exchange.presence.sessions("h")
+        (session,) = b.runtime.exchange.presence.sessions("h")
         await until(lambda: session.roles == ("cook",))
         talk = await chat(b)
         assert await talk.statuses(await talk.send("h", data=1)) == ["delivered"]
@@ -359,7 +360,7 @@ async def test_a_token_that_was_believed_without_a_leader_is_looked_at_again(
         g = await b.connect()
         g.send({"header": {"scope": "client", "authentication": {"username": "g", "token": token}}})
         await g.good("auth_special")
-        await a.hall.accounts.store.remove_token(token_hash(token))
+        await a.runtime.accounts.store.remove_token(token_hash(token))
         assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
 
 
@@ -408,7 +409,7 @@ async def test_a_session_that_takes_no_mail_keeps_nothing_from_other_nodes(nats:
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         session = await b.login("g")
         assert (await session.get())["payload"]["data"] == 1
-        await until(lambda: not b.hall.mailboxes.waiting)
+        await until(lambda: not b.runtime.mailboxes.waiting)
         id = await talk.send("g", data=2)
         assert (await session.get())["payload"]["data"] == 2
         await talk.statuses(id)
@@ -477,7 +478,7 @@ async def test_who_logs_in_at_two_nodes_at_once_has_it_at_both(nats: NatsServer)
         talks = [await chat(stage) for stage in stages]
         for number in range(20):
             name = f"user{number}"
-            await stages[0].hall.accounts.add(name, PASSWORD, ())
+            await stages[0].runtime.accounts.add(name, PASSWORD, ())
             sessions = await asyncio.gather(*(stage.login(name) for stage in stages))
             id = await talks[number % 2].send(name, data=number)
             for session in sessions:

@@ -10,7 +10,7 @@ from tests.nats import NatsServer
 from tests.nodes.nodes import joined, node, nodes, others, serves, shared
 from tests.server.peers import Stage, Wire, until
 
-from bester.server.nodes import watching
+from bester.server.cluster import presence as watching
 
 
 async def asked(wire: Wire, type: str, *data: Any) -> Any:
@@ -114,7 +114,7 @@ async def test_what_happened_while_nats_was_away(nats: NatsServer, monkeypatch: 
         assert clients == ["g"]
         await joined(a).bus._disconnected()
         await g.leave()
-        await until(lambda: not b.hall.exchange.presence.sessions("g"))
+        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
         await joined(a).bus._reconnected()
         assert await wire.get() == event("g", False)
 

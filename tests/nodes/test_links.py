@@ -23,10 +23,13 @@ from tests.server.peers import PATIENCE_S, Listening, Stage, Wire, attaching, re
 from tests.server.peers import hello as login
 from tests.server.test_identity import named, pin
 
-from bester.server import daemon, forwarding
-from bester.server.destinations import Destination
-from bester.server.nodes import holding, members, relaying
-from bester.server.nodes.relaying import Relay
+from bester.server import server as daemon
+from bester.server.cluster import leases as holding
+from bester.server.cluster import membership as members
+from bester.server.cluster import relay as relaying
+from bester.server.cluster.relay import Relay
+from bester.server.federation import federation as federation
+from bester.server.federation.destination import Destination
 from bester.store.ports import Outgoing
 
 SLOW = {"retryMin": 3600, "retryMax": 3600}
@@ -37,7 +40,7 @@ def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases end, and are looked at, so soon that tests can wait for it."""
     monkeypatch.setattr(holding, "LEASE_S", 3)
     monkeypatch.setattr(holding, "LOOK_S", 0.1)
-    monkeypatch.setattr(forwarding, "TAKE_OVER_S", 0.05)
+    monkeypatch.setattr(federation, "TAKE_OVER_S", 0.05)
     monkeypatch.setattr(daemon, "ACK_GRACE_S", 0.05)
 
 
@@ -64,7 +67,7 @@ async def took(there: Wire, count: int) -> list[Any]:
 async def emptied(stage: Stage) -> None:
     """Waits until nothing is in the outbox."""
     async with asyncio.timeout(PATIENCE_S):
-        while await stage.hall.messages.queue_sizes():
+        while await stage.runtime.messages.queue_sizes():
             await turn(stage)
 
 
@@ -83,7 +86,7 @@ async def seen(stage: Stage, to: str, node: str) -> None:
 
 
 def open_destination(stage: Stage, to: str) -> Destination:
-    return stage.hall.forwarding.destinations[to]
+    return stage.runtime.federation.destinations[to]
 
 
 async def until_up(*stages: Stage) -> None:
@@ -122,7 +125,7 @@ async def test_messages_from_all_nodes_go_over_one_link_in_order(nats: NatsServe
         assert await one.outcomes(300) == [(f"a{number}", "sent") for number in range(300)]
         assert await two.outcomes(300) == [(f"b{number}", "sent") for number in range(300)]
         assert len(other.wires) == 1
-        assert (a.hall.forwarding.sent, b.hall.forwarding.sent) == (301, 300)
+        assert (a.runtime.federation.sent, b.runtime.federation.sent) == (301, 300)
         for stage in (a, b):
             rows = await result(await stage.connect("control"), "listServers")
             assert [(row["name"], row["holder"]) for row in rows] == [(to, "n0")]
@@ -313,7 +316,7 @@ async def test_two_servers_of_two_nodes_each(nats: NatsServer, tmp_path: Path) -
 
 async def test_a_node_that_stops_leaves_what_it_has_to_another_one(nats: NatsServer) -> None:
     async with nodes(nats, federation=QUICK) as (b, c):
-        name = b.hall.config.server.name
+        name = b.runtime.config.server.name
         other, address = await listening(b)
         two = await Sender.on(b)
         async with node(nats.url, name, "leaver", federation=QUICK) as a:
@@ -338,7 +341,7 @@ async def test_a_node_that_stops_leaves_what_it_has_to_another_one(nats: NatsSer
 
 KILLED = """
 from bester.cli.besterd import main
-from bester.server.nodes import holding
+from bester.server.cluster import leases as holding
 
 holding.LEASE_S = 1
 main()
@@ -397,7 +400,7 @@ async def folder() -> AsyncIterator[Path]:
 
 async def test_a_node_that_is_killed_loses_nothing_and_its_link_is_taken_over(nats: NatsServer, folder: Path) -> None:
     async with nodes(nats, federation=QUICK) as (a, b):
-        killed = Killed(nats, folder, a.hall.config.server.name, federation=QUICK)
+        killed = Killed(nats, folder, a.runtime.config.server.name, federation=QUICK)
         try:
             there_one, here_one = await killed.sender(), await Sender.on(a)
             other, address = await listening(a)
@@ -432,7 +435,7 @@ async def test_a_node_that_hung_sends_nothing_more_over_its_old_link(
 ) -> None:
     monkeypatch.setattr(members, "SILENT_S", 1.5)
     async with nodes(nats, federation=QUICK) as (a, _):
-        killed = Killed(nats, folder, a.hall.config.server.name, federation=QUICK)
+        killed = Killed(nats, folder, a.runtime.config.server.name, federation=QUICK)
         try:
             there_one, here_one = await killed.sender(), await Sender.on(a)
             other, address = await listening(a)
@@ -517,7 +520,7 @@ async def test_what_the_nodes_before_have_left_goes_first(nats: NatsServer) -> N
     async with nodes(nats, federation=QUICK) as (a, b):
         other, address = await listening(a)
         rows = [Outgoing(address, f"id{number}", "chat", b"%d" % number, 1) for number in range(3)]
-        await a.hall.messages.enqueue(rows, time.time())
+        await a.runtime.messages.enqueue(rows, time.time())
         two = await Sender.on(b)
         assert await two.send_and_see(3, to=address) == ["queued"]
         there = await grant(other)
@@ -527,10 +530,10 @@ async def test_what_the_nodes_before_have_left_goes_first(nats: NatsServer) -> N
 
 async def test_nodes_that_start_send_what_is_in_the_outbox(nats: NatsServer) -> None:
     async with nodes(nats, federation=QUICK) as (a, _):
-        name = a.hall.config.server.name
+        name = a.runtime.config.server.name
         other, address = await listening(a)
         rows = [Outgoing(address, f"id{number}", "chat", b"%d" % number, 1) for number in range(3)]
-        await a.hall.messages.enqueue([*rows, Outgoing("no address:x", "id", "chat", b"1", 1)], time.time())
+        await a.runtime.messages.enqueue([*rows, Outgoing("no address:x", "id", "chat", b"1", 1)], time.time())
         async with node(nats.url, name, "starts", federation=QUICK):
             assert await took(await grant(other), 3) == list(range(3))
 
@@ -578,7 +581,7 @@ async def test_each_node_gives_up_what_it_sends_itself(nats: NatsServer) -> None
         async with asyncio.timeout(PATIENCE_S):
             while not (await result(control, "listQueue"))[0]["dead"]:
                 await turn(b)
-        assert address not in b.hall.forwarding.destinations
+        assert address not in b.runtime.federation.destinations
 
 
 # -- without NATS ------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from tests.server.peers import until
 
 from bester import __version__
 from bester.cluster.items import Hello
-from bester.server import problems
-from bester.server.nodes import members
+from bester.server.admin import problems
+from bester.server.cluster import membership as members
 
 
 async def test_a_node_that_comes_again_under_its_name_is_another_one(nats: NatsServer) -> None:
@@ -62,7 +62,7 @@ async def test_a_type_that_nobody_serves_may_get_a_handler_soon_after_a_node_cam
         joined(b).post.flush()
         await serves(a, "chat", available=False)
         assert await code() == "handlerUnavailable"
-        a.hall.exchange.unsure_until = 0.0
+        a.runtime.exchange.unsure_until = 0.0
         assert await code() == "noHandler"
         nats.kill()
         monkeypatch.setattr(members, "UNSURE_S", 0.0)
@@ -88,10 +88,10 @@ async def test_nodes_that_are_too_far_apart_are_a_problem_of_the_older_one(nats:
         for version, told in ((f"{major}.{minor + 1}.7", False), (f"{major}.{minor + 2}.0", True)):
             hello = others(a)["n1"].hello
             joined(a).members.met("n1", Hello(version, hello.started, hello.types))
-            found = [row for row in problems.own(a.hall) if row["what"] == "release"]
+            found = [row for row in problems.own(a.runtime) if row["what"] == "release"]
             assert [row["name"] for row in found] == ([version] if told else [])
         assert f"is that of n1, and this node has {__version__}" in found[0]["detail"]
-        assert problems.own(b.hall) == []
+        assert problems.own(b.runtime) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from tests.nodes.nodes import joined, node, nodes, others, serves, turn
 from tests.server.peers import PATIENCE_S, Stage, Wire, until
 
 from bester.cluster.items import Kind
-from bester.server.nodes import claiming, members
+from bester.server.cluster import membership as members
+from bester.server.cluster import once_claims as claiming
 
 DONE = {"type": "done"}
 
@@ -27,7 +28,7 @@ async def waits(stage: Stage, many: int = 1) -> None:
 
 
 async def at_rest(*stages: Stage) -> None:
-    await until(lambda: not any(stage.hall.exchange.under_way for stage in stages))
+    await until(lambda: not any(stage.runtime.exchange.under_way for stage in stages))
     for stage in stages:
         found = joined(stage).claiming
         assert not found._open
@@ -54,7 +55,7 @@ async def test_a_repeat_at_another_node_waits_for_what_is_under_way(nats: NatsSe
         handler.answer(request, DONE)
         for wire in (*wires, wires[2]):
             await wire.good("1")
-        assert [stage.hall.exchange.counters.accepted for stage in stages] == [0, 1, 1]
+        assert [stage.runtime.exchange.counters.accepted for stage in stages] == [0, 1, 1]
         await at_rest(*stages)
 
 
@@ -71,7 +72,7 @@ async def test_a_repeat_at_another_node_gets_a_report_that_touched_no_disk(nats:
             await second.good("1")
         once(second, "1", "another")
         assert await second.bad("1") == "idConflict"
-        assert b.hall.exchange.counters.accepted == 0
+        assert b.runtime.exchange.counters.accepted == 0
 
 
 async def test_of_nodes_that_get_it_at_once_one_handles_it(nats: NatsServer) -> None:
@@ -241,7 +242,7 @@ async def test_what_is_lost_on_the_way_is_asked_again(nats: NatsServer, monkeypa
         request = await handler.get()
         once(second, "1")
         await waits(b)
-        for record in a.hall.exchange.once._records.values():
+        for record in a.runtime.exchange.once._records.values():
             record.nodes.clear()  # as if what it says next did not arrive
         handler.answer(request, DONE)
         await first.good("1")
@@ -257,7 +258,7 @@ async def test_a_node_that_comes_meanwhile_is_asked_too(nats: NatsServer) -> Non
         request = await handler.get()
         here = joined(b)
         member = here.members.others.pop("n0")
-        here.claiming._settled_at = b.hall.clock() + 60.0  # as if it had just come
+        here.claiming._settled_at = b.runtime.clock() + 60.0  # as if it had just come
         once(second, "1")
         await until(lambda: here.claiming._open)
         here.members.others["n0"] = member
@@ -270,7 +271,7 @@ async def test_a_node_that_comes_meanwhile_is_asked_too(nats: NatsServer) -> Non
 async def test_a_node_that_stops_is_not_missed_for_a_second(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(members, "PING_S", 60.0)
     async with nodes(nats, 1) as (a,):
-        async with node(nats.url, a.hall.config.server.name, "n9"):
+        async with node(nats.url, a.runtime.config.server.name, "n9"):
             async with asyncio.timeout(PATIENCE_S):
                 while not others(a):
                     await turn(a)

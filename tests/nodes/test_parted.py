@@ -15,7 +15,7 @@ from tests.server.peers import Stage, attaching, to, until
 
 from bester.cluster.items import Bring, Kind, numbers, opening, pack
 from bester.errors import BesterError
-from bester.server.nodes import members
+from bester.server.cluster import membership as members
 from bester.store.ports import Letter, MailboxBounds
 
 BOUNDS = MailboxBounds(100, 100_000, 3600.0)
@@ -84,7 +84,7 @@ async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again
     async def put(stage: Stage) -> bool:
         """Only where the one copy of the stream is, it can be put into it."""
         try:
-            await stage.hall.messages.deposit([letter], BOUNDS, time.time())
+            await stage.runtime.messages.deposit([letter], BOUNDS, time.time())
         except BesterError:
             return False
         joined(stage).stored({"g": {"chat"}})
@@ -104,14 +104,14 @@ async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again
 async def test_a_node_that_slept_judges_nobody(nats: NatsServer) -> None:
     async with nodes(nats) as (a, _):
         known = joined(a).members
-        known.sweep(a.hall.clock() + 100.0)
+        known.sweep(a.runtime.clock() + 100.0)
         assert list(others(a)) == ["n1"]
         assert not known.some_silent
 
 
 async def test_an_answer_to_a_node_of_the_same_name_before_is_no_answer(nats: NatsServer) -> None:
     async with nodes(nats) as (a, _):
-        name = a.hall.config.server.name
+        name = a.runtime.config.server.name
         handler = await a.attach("chat")
         async with node(nats.url, name, "twice") as first:
             await serves(first, "chat")

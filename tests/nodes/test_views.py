@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from bester.cli.main import app
 from bester.cluster.items import Asked, Kind
-from bester.server.nodes import gathering, members
-from bester.server.nodes.questions import QUESTIONS
+from bester.server.admin.answers import QUESTIONS
+from bester.server.cluster import membership as members
+from bester.server.cluster import queries as gathering
 
 
 async def operator(stage: Stage) -> Wire:
@@ -64,7 +65,7 @@ async def test_an_answer_may_be_larger_than_a_message_of_nats(
 ) -> None:
     monkeypatch.setattr(gathering, "PART_BYTES", 1024)
 
-    async def many(hall: Any, args: dict[str, Any]) -> list[int]:
+    async def many(runtime: Any, args: dict[str, Any]) -> list[int]:
         return list(range(args["to"]))
 
     monkeypatch.setitem(QUESTIONS, "many", many)
@@ -80,7 +81,7 @@ async def test_an_answer_may_be_larger_than_a_message_of_nats(
 async def test_questions_that_a_node_cannot_answer(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(hall: Any, args: dict[str, Any]) -> object:
+    async def broken(runtime: Any, args: dict[str, Any]) -> object:
         raise KeyError
 
     monkeypatch.setitem(QUESTIONS, "broken", broken)
@@ -97,7 +98,7 @@ async def test_questions_that_a_node_cannot_answer(
         assert (gathered.answers, gathered.errors["n1"].code) == ({"n0": 0}, "overloaded")
         # What comes too late is for nobody.
         joined(b).post.to_node("n0", Kind.COMMAND, 99, Asked("online"), b"{}")
-        b.hall.flush_soon()
+        b.runtime.flush_soon()
         assert (await ask("online")).answers["n0"] == 0
 
 
@@ -180,7 +181,7 @@ async def test_a_process_is_stopped_and_started_from_another_node(nats: NatsServ
         await serves(a, "chat", available=False)
         started = await result(wire, "startHandler", type="chat")
         assert (started["process"]["starts"], started["nodes"]) == (2, ["n1"])
-        assert b.hall.supervisor.state("chat")["pid"]  # type: ignore[index]
+        assert b.runtime.supervisor.state("chat")["pid"]  # type: ignore[index]
         assert await refused(wire, "startHandler", type="mail") == "badArguments"
 
 
@@ -209,7 +210,7 @@ async def test_the_status_adds_up(nats: NatsServer) -> None:
         assert all(row["version"] and row["uptime"] >= 0 and row["pid"] for row in status["nodes"])
         assert [(row["name"], row["link"], row["node"]) for row in status["servers"]] == [("k.example", "down", None)]
         assert [row["name"] for row in await result(await operator(a), "listServers")] == ["k.example"]
-        b.hall.sampler._lags.append(3.0)
+        b.runtime.rates._lags.append(3.0)
         (problem,) = (await result(await operator(a), "status"))["problems"]
         assert (problem["what"], problem["node"]) == ("loop", "n1")
 
@@ -249,7 +250,7 @@ async def test_all_nodes_read_their_configuration_again(nats: NatsServer) -> Non
             path = stage.folder / "server.conf"
             stage.running.daemon.config = stage.running.daemon.config.model_copy(update={"path": path})
             tree = {
-                "server": {"name": a.hall.config.server.name},
+                "server": {"name": a.runtime.config.server.name},
                 "network": {"types": ["unix"], "unix": {"address": "clients"}},
                 "cluster": {"nats": [nats.url], "node": "n0"},
                 "admin": {"info": {"new": True}},
@@ -259,8 +260,8 @@ async def test_all_nodes_read_their_configuration_again(nats: NatsServer) -> Non
         found = await result(wire, "reload", nodes=True)
         assert [row["node"] for row in found["nodes"]] == ["n0", "n1"]
         assert found["nodes"][1]["error"]["code"] == "badConfiguration"
-        assert a.hall.config.admin.info == {"new": True}
-        assert b.hall.config.admin.info == {}
+        assert a.runtime.config.admin.info == {"new": True}
+        assert b.runtime.config.admin.info == {}
         assert "nodes" not in await result(wire, "reload")
 
 
@@ -304,10 +305,10 @@ async def test_nodes_are_for_clusters() -> None:
 async def bester(stage: Stage, *arguments: str) -> str:
     """Runs ``bester`` with a node's configuration, and returns what it prints."""
     path = stage.folder / "server.conf"
-    cluster = stage.hall.config.cluster
+    cluster = stage.runtime.config.cluster
     assert cluster is not None
     tree = {
-        "server": {"name": stage.hall.config.server.name},
+        "server": {"name": stage.runtime.config.server.name},
         "network": {"types": ["unix"], "unix": {"address": "clients"}},
         "cluster": {"nats": cluster.nats, "node": cluster.node},
     }
@@ -331,7 +332,7 @@ async def test_the_command_line_says_the_node(nats: NatsServer, monkeypatch: pyt
         assert [line.split()[-1] for line in (await bester(a, "trace")).splitlines() if "noHandler" in line] == ["n1"]
         assert "the chat at n1 (0/64)" in await bester(a, "handler", "list")
         assert await bester(a, "status", "--check") == ""
-        b.hall.sampler._lags.append(3.0)
+        b.runtime.rates._lags.append(3.0)
         assert (await bester(a, "status", "--check")).startswith("loop: event loop at n1: was late by 3.0 s")
         monkeypatch.setattr(gathering, "ANSWER_S", 0.1)
         monkeypatch.setattr(joined(b).gathering, "asked", lambda *question: None)

@@ -31,7 +31,7 @@ async def test_the_console_shows_all_nodes(nats: NatsServer) -> None:
         await serves(a, "chat")
         senders = [await a.login(), await b.login("g")]
         for stage in (a, b):
-            await until(lambda stage=stage: len(stage.hall.sampler.history) > 0)  # type: ignore[misc]
+            await until(lambda stage=stage: len(stage.runtime.rates.history) > 0)  # type: ignore[misc]
         stream = await events(a)
         name, history = await stream.next()
         assert (name, len(history["rows"][0])) == ("history", len(history["columns"]))
@@ -55,7 +55,7 @@ async def test_the_console_shows_all_nodes(nats: NatsServer) -> None:
 
 
 async def test_who_is_missing_is_said(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bester.server.nodes.gathering.ANSWER_S", 0.1)
+    monkeypatch.setattr("bester.server.cluster.queries.ANSWER_S", 0.1)
     async with two(nats, "missing.example") as (a, b):
         await a.sign_in()
         monkeypatch.setattr(joined(b).gathering, "asked", lambda *question: None)

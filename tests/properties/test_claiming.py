@@ -14,9 +14,9 @@ from msgspec import Raw
 from tests.core.conftest import DONE, World
 
 from bester.cluster.items import Claimed, Kind, Replied, pack, read, unpack
-from bester.core.work import Finished, Recall
+from bester.core.model import Finished, Recall
 from bester.protocol.messages import Payload
-from bester.server.nodes.claiming import Claiming
+from bester.server.cluster.once_claims import OnceClaims
 
 NAMES = ["a", "b", "c"]
 
@@ -39,7 +39,7 @@ class Node:
         members = SimpleNamespace(
             others={other: SimpleNamespace(hello=SimpleNamespace(claims=True)) for other in NAMES if other != name}
         )
-        hall: Any = SimpleNamespace(
+        runtime: Any = SimpleNamespace(
             exchange=self.exchange,
             clock=lambda: 1000.0,
             mailboxes=SimpleNamespace(look_up=_nothing),
@@ -48,7 +48,7 @@ class Node:
         )
         post: Any = self
         known: Any = members
-        self.claiming = Claiming(hall, post, known)
+        self.claiming = OnceClaims(runtime, post, known)
 
     # -- what stands for its post --
 

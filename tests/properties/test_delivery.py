@@ -21,7 +21,7 @@ from bester.core.again import ACK_S
 from bester.core.endpoints import AttachedHandler, Phase, Session
 from bester.core.exchange import Exchange
 from bester.core.keeping import Letter
-from bester.core.work import CatchUp, CutOff, Deposit, Take
+from bester.core.model import CutOff, Deposit, ReadMailbox, RemoveLetter
 from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message
 
 ACCOUNTS = ["g", "h"]
@@ -66,7 +66,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.ends: list[End] = []
         self.number = 0
         self.request = 0
-        self.jobs: deque[Deposit | Take | CatchUp] = deque()
+        self.jobs: deque[Deposit | RemoveLetter | ReadMailbox] = deque()
         """What the store was asked, in order; it answers later."""
         self.mail: dict[str, dict[str, tuple[int, int]]] = {name: {} for name in ACCOUNTS}
         """By delivery id: position and number."""
@@ -86,7 +86,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given:
             effects, exchange.effects = exchange.effects, []
             for effect in effects:
-                if isinstance(effect, Deposit | Take | CatchUp):
+                if isinstance(effect, Deposit | RemoveLetter | ReadMailbox):
                     self.jobs.append(effect)
                 elif isinstance(effect, CutOff) and not effect.session.closed:
                     self.end(next(end for end in self.ends if end.session is effect.session))
@@ -207,7 +207,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 number = json.loads(bytes(entry.data))
                 self.mail[entry.username].setdefault(entry.id, (self.position, number))
                 self.exchange.deposited(entry, "stored")
-            elif isinstance(job, Take):
+            elif isinstance(job, RemoveLetter):
                 self.mail[job.username].pop(job.id, None)
             else:
                 found = [

@@ -16,7 +16,7 @@ from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
 from bester.core.exchange import Exchange
 from bester.core.handlers import Allow, TypeRules
 from bester.core.limits import Limits
-from bester.core.work import CallClassic, CatchUp, Deposit, Finished, Forward, Pause, PresenceChanged, Resume
+from bester.core.model import CallClassic, Deposit, Finished, Forward, Pause, PresenceChanged, ReadMailbox, Resume
 from bester.errors import BadResponse, HandlerTimeout, MailboxFull
 from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
 from bester.protocol.names import RESERVED_TYPES
@@ -117,7 +117,7 @@ class ExchangeMachine(RuleBasedStateMachine):
                     sent = effect.delivery if isinstance(effect, Deposit) else effect
                     assert sent.type not in RESERVED_TYPES
                     self.unsettled.append(effect)
-                case CatchUp(session):
+                case ReadMailbox(session):
                     exchange.mail(session, [])
                 case Pause(endpoint):
                     assert endpoint not in self.paused
@@ -342,10 +342,10 @@ class ExchangeMachine(RuleBasedStateMachine):
         waiting: Counter[Endpoint] = Counter()
         for handlers in exchange.types.values():
             assert handlers.active >= 0
-            for origin, lane in handlers.lanes.items():
-                assert lane.waiting or lane.busy
-                assert lane.ready == (lane in handlers.ready)
-                waiting[origin] += len(lane.waiting)
+            for origin, sender_queue in handlers.sender_queues.items():
+                assert sender_queue.waiting or sender_queue.busy
+                assert sender_queue.ready == (sender_queue in handlers.ready)
+                waiting[origin] += len(sender_queue.waiting)
             assert not handlers.ready or handlers.available
         for endpoint in self.everybody:
             backlog = endpoint.backlog or ()
@@ -393,7 +393,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert (endpoint.in_flight, endpoint.held_bytes, endpoint.paused) == (0, 0, False)
             assert endpoint.closed or self.reported[endpoint] == self.sent[endpoint]
         for handlers in self.exchange.types.values():
-            assert not handlers.lanes
+            assert not handlers.sender_queues
             assert not handlers.ready
             assert handlers.active == 0
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from tests.server.peers import BAD, GOOD, Listening, Stage, Wire
 
-from bester.core.work import Envelope, Forward
+from bester.core.model import Envelope, Forward
 from bester.errors import BesterError
 from bester.protocol.addresses import parse_address
 
@@ -72,7 +72,7 @@ def settled_on(play: Stage, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
     def settle(forward: Forward, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
         found.append((forward.to, status, error.code if error is not None else None))
 
-    monkeypatch.setattr(play.hall.forwarding, "settle", settle)
+    monkeypatch.setattr(play.runtime.federation, "settle", settle)
     return found
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bester.server.logs import LOGGERS
+from bester.server.telemetry.logs import LOGGERS
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bester.protocol.framing import frame
-from bester.server.hall import Hall
+from bester.server.runtime import Runtime
 from bester.testing import PASSWORD, RunningServer, server
 
 PATIENCE_S = 20.0
@@ -173,8 +173,8 @@ class Stage:
         self._ahead_s = 0.0
 
     @property
-    def hall(self) -> Hall:
-        return self.running.daemon.hall
+    def runtime(self) -> Runtime:
+        return self.running.daemon.runtime
 
     @property
     def port(self) -> int:
@@ -188,7 +188,7 @@ class Stage:
         """Moves the server's clock forward."""
         self._ahead_s += seconds
         ahead_s = self._ahead_s
-        self.hall.clock = lambda: time.monotonic() + ahead_s
+        self.runtime.clock = lambda: time.monotonic() + ahead_s
 
     def keep(self, wire: Wire) -> Wire:
         self._closing.push_async_callback(wire.leave)
@@ -215,7 +215,7 @@ class Stage:
 
     async def admin(self, user: str = "root") -> Wire:
         """Returns the connection of a client of role admin."""
-        await self.hall.accounts.add(user, PASSWORD, ("admin",))
+        await self.runtime.accounts.add(user, PASSWORD, ("admin",))
         return await self.login(user)
 
     async def attach(self, *types: str, concurrency: int = 64, name: str = "") -> Wire:

@@ -13,7 +13,7 @@ from typing import Any
 from tests.server.peers import Stage, result
 
 from bester.config import load
-from bester.server.daemon import Server
+from bester.server.server import Server
 from bester.testing import RunningServer
 
 

@@ -12,8 +12,8 @@ from bester import AuthenticationError, Client
 from bester.errors import Throttled
 from bester.net.peers import Remote
 from bester.protocol.messages import decode_message
-from bester.server.accounts import Login
-from bester.server.commands import COMMANDS
+from bester.server.accounts.service import Login
+from bester.server.admin.commands import COMMANDS
 from bester.testing import PASSWORD
 
 FAR = Remote("203.0.113.5", False)
@@ -129,12 +129,12 @@ async def test_login_again_after_a_logout() -> None:
         assert await refused(wire, "login", username="g", password=PASSWORD) == "notAllowed"
         assert await refused(wire, "register", username="n", password=PASSWORD) == "notAllowed"
         assert await result(wire, "logout") is None
-        assert play.hall.exchange.presence.usernames() == ["g"]
+        assert play.runtime.exchange.presence.usernames() == ["g"]
         # As at first; the scope may be left out.
         wire.send({"header": {"authentication": {"username": "g", "password": PASSWORD}}, "payload": {"type": "x"}})
         await wire.good("auth_special")
         assert await wire.bad("") == "noHandler"
-        assert len(play.hall.exchange.presence.sessions("g")) == 2
+        assert len(play.runtime.exchange.presence.sessions("g")) == 2
         await result(wire, "logout")
         wire.command("login", "l", username="t", password=PASSWORD)
         await wire.good("auth_special")
@@ -177,7 +177,7 @@ async def test_change_password() -> None:
     async with stage() as play:
         wire, other = await play.login(), await play.login(features=["token"])
         await play.login("g")
-        token = next(iter(play.hall.accounts._tokens.values()))
+        token = next(iter(play.runtime.accounts._tokens.values()))
         assert token
         assert await refused(wire, "changePassword", old="wrong", new="new") == "authenticationFailed"
         assert await refused(wire, "changePassword", old=PASSWORD, new="") == "badArguments"
@@ -187,7 +187,7 @@ async def test_change_password() -> None:
         assert await login_code(play, hello()) == "authenticationFailed"
         assert await login_code(play, hello(password="new")) == "good"
         assert await result(wire, "listTypes") == []
-        assert play.hall.exchange.presence.usernames() == ["g", "t"]
+        assert play.runtime.exchange.presence.usernames() == ["g", "t"]
 
 
 # -- registration ------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ async def test_change_password() -> None:
 
 async def test_registration_closed() -> None:
     async with stage({"accounts": {"registration": "closed"}}) as play:
-        await play.hall.accounts.add("t", PASSWORD)
+        await play.runtime.accounts.add("t", PASSWORD)
         assert await login_code(play, opening("register", "n")) == "notAllowed"
         assert await login_code(play, hello("n")) == "authenticationFailed"
         assert await login_code(play, opening("login", "n")) == "authenticationFailed"
@@ -209,7 +209,7 @@ async def test_registration_open() -> None:
         welcome = await wire.good("auth_special")
         assert welcome["features"] == ["token"]
         assert welcome["limits"]["maxInFlight"] == 1024
-        assert play.hall.exchange.presence.usernames() == ["n"]
+        assert play.runtime.exchange.presence.usernames() == ["n"]
         assert await login_code(play, opening("register", "\uff2e")) == "accountExists"
         assert await login_code(play, opening("register", "a b")) == "invalidName"
         assert await login_code(play, opening("register", "x" * 65)) == "invalidName"
@@ -229,14 +229,14 @@ async def test_registration_first_use() -> None:
 
 async def test_registrations_from_one_remote_address_are_slowed_down() -> None:
     async with stage({"accounts": {"registration": "open"}}) as play:
-        buckets = play.hall.accounts._registrations
-        now = play.hall.clock()
+        buckets = play.runtime.accounts._registrations
+        now = play.runtime.clock()
         assert [buckets.take(FAR.address, now) for _ in range(21)] == [True] * 20 + [False]
         payload = decode_message(json.dumps(opening("register", "n")).encode()).payload
         with pytest.raises(Throttled):
-            await play.hall.accounts.open_by_command(payload, FAR, Login())
+            await play.runtime.accounts.open_by_command(payload, FAR, Login())
         play.later(5.1)
-        account = await play.hall.accounts.open_by_command(payload, FAR, Login())
+        account = await play.runtime.accounts.open_by_command(payload, FAR, Login())
         assert account.username == "n"
 
 
@@ -285,7 +285,7 @@ async def test_a_token_ends_with_the_password_and_the_account(how: str) -> None:
 async def test_guessing_is_slowed_down() -> None:
     async with stage({"accounts": {"registration": "closed"}}) as play:
         for name in ("t", "g"):
-            await play.hall.accounts.add(name, PASSWORD)
+            await play.runtime.accounts.add(name, PASSWORD)
         for _ in range(5):
             assert await login_code(play, hello(password="wrong"), "tcp4") == "authenticationFailed"
         wire = await play.connect("tcp4")
@@ -298,12 +298,12 @@ async def test_guessing_is_slowed_down() -> None:
         assert await login_code(play, hello(), "unix") == "good"
         play.later(1.1)
         assert await login_code(play, hello(), "tcp4") == "good"
-        assert play.hall.counts.logins_failed == 6
+        assert play.runtime.counts.logins_failed == 6
 
 
 async def test_all_built_in_failures_cost_the_same_code() -> None:
     async with stage({"accounts": {"registration": "closed"}}) as play:
-        await play.hall.accounts.add("t", PASSWORD)
+        await play.runtime.accounts.add("t", PASSWORD)
         texts = set()
         for message in (hello("t", "wrong"), hello("nobody"), hello("\u202e")):
             wire = await play.connect()

@@ -71,9 +71,9 @@ async def test_first_messages_that_are_fatal(where: str) -> None:
             wire.writer.write(data + b"\0" * 300_000)
             assert (name, await wire.fatal()) == (name, code)
             await wire.leave()
-        await until(lambda: len(play.hall.connections) == 1)
-        assert len(play.hall.gate) == 0
-        assert sum(play.hall.counts.refused.values()) == len(FIRST)
+        await until(lambda: len(play.runtime.connections) == 1)
+        assert len(play.runtime.gate) == 0
+        assert sum(play.runtime.counts.refused.values()) == len(FIRST)
         beside.ask("dummy", "p")
         assert (await beside.get())["payload"]["id"] == "p"
 
@@ -111,7 +111,7 @@ BAD: dict[str, tuple[Any, str]] = {
 async def test_first_messages_that_are_refused(case: str) -> None:
     message, code = BAD[case]
     async with stage() as play:
-        await play.hall.accounts.add("t", PASSWORD)
+        await play.runtime.accounts.add("t", PASSWORD)
         wire = await play.connect("tcp4")
         wire.send(message, *[{"payload": {"type": "x"}}] * 3)
         wire.writer.write(b"\0" * 300_000)
@@ -174,7 +174,7 @@ async def test_later_messages_that_are_fatal(where: str) -> None:
             wire.writer.write(good + data + good + b"\0" * 300_000)
             assert (await wire.get())["payload"]["id"] == "p"
             assert (name, await wire.fatal()) == (name, code)
-        await until(lambda: not play.hall.exchange.presence.session_count)
+        await until(lambda: not play.runtime.exchange.presence.session_count)
 
 
 async def test_what_is_just_allowed() -> None:
@@ -199,7 +199,7 @@ async def test_a_frame_that_is_cut_off_by_the_end() -> None:
             later.writer.write(data)
             later.end_input()
             await later.closed()
-        await until(lambda: not play.hall.connections)
+        await until(lambda: not play.runtime.connections)
 
 
 async def test_split_at_every_byte() -> None:
@@ -282,7 +282,7 @@ async def test_sessions_per_account_are_limited() -> None:
         assert await third.bad("auth_special") == "throttled"
         await third.closed()
         await first.leave()
-        await until(lambda: play.hall.exchange.presence.session_count == 1)
+        await until(lambda: play.runtime.exchange.presence.session_count == 1)
         await play.login()
 
 
@@ -296,7 +296,7 @@ async def test_many_in_flight_and_their_order() -> None:
             *({"payload": {"type": kind, "id": f"{kind}{i}"}} for i in range(count // 2) for kind in ("one", "two"))
         )
         seen: dict[Wire, list[Any]] = {one: [], two: []}
-        limit = play.hall.exchange.limits.max_in_flight
+        limit = play.runtime.exchange.limits.max_in_flight
         for handler, name in ((one, "one"), (two, "two")):
             for i in range(limit // 2):
                 request = await handler.get()
@@ -322,7 +322,7 @@ async def test_a_sender_that_is_too_fast_is_slowed_down_and_loses_nothing() -> N
         wire = await play.login()
         data = "x" * 10_000
         wire.send(*({"payload": {"type": "chat", "id": str(i), "data": data}} for i in range(200)))
-        (session,) = play.hall.exchange.presence.sessions("t")
+        (session,) = play.runtime.exchange.presence.sessions("t")
         await until(lambda: session.paused)
         assert session.held_bytes < 256 * 1024 + 300_000
         for i in range(200):
@@ -358,10 +358,10 @@ async def test_what_a_session_sent_goes_on_after_its_end() -> None:
         gone.ask("chat", "1")
         request = await handler.get()
         gone.reset()
-        await until(lambda: play.hall.exchange.presence.session_count == 1)
+        await until(lambda: play.runtime.exchange.presence.session_count == 1)
         handler.answer(request, to("g"), {"type": "reply"})
         assert (await g.get())["payload"]["type"] == "chat"
-        await until(lambda: play.hall.exchange.under_way == 0)
+        await until(lambda: play.runtime.exchange.under_way == 0)
 
 
 async def test_features_that_were_not_granted() -> None:

@@ -20,12 +20,12 @@ def test_who_connects() -> None:
 
 async def test_another_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage() as play:
-        monkeypatch.setattr("bester.server.control.peer_user", lambda connected: os.geteuid() + 1)
+        monkeypatch.setattr("bester.server.connections.control.peer_user", lambda connected: os.geteuid() + 1)
         wire = await play.connect("control")
         wire.command("drain")
         assert await wire.fatal() == "notAllowed"
-        assert not play.hall.stop_asked.is_set()
-        monkeypatch.setattr("bester.server.control.peer_user", lambda connected: None)
+        assert not play.runtime.stop_asked.is_set()
+        monkeypatch.setattr("bester.server.connections.control.peer_user", lambda connected: None)
         wire = await play.connect("control")
         assert await wire.fatal() == "notAllowed"
 
@@ -57,7 +57,7 @@ async def test_every_command() -> None:
         assert await refused(wire, "reload") == "badConfiguration"
         assert await refused(wire, "what") == "unknownCommand"
         assert await result(wire, "drain") == {"underWay": 0}
-        assert play.hall.stop_asked.is_set()
+        assert play.runtime.stop_asked.is_set()
 
 
 BODIES: dict[str, tuple[Any, str]] = {
@@ -94,7 +94,7 @@ async def test_nothing_that_has_a_scope_is_a_command(scope: str) -> None:
         wire = await play.connect("control")
         wire.send({"header": {"scope": scope}, "payload": {"type": "builtin", "id": "1", "data": command}})
         assert await wire.fatal() == "badScope"
-        assert not await play.hall.accounts.exists("x")
+        assert not await play.runtime.accounts.exists("x")
 
 
 async def test_in_order_and_half_closed() -> None:
@@ -120,4 +120,4 @@ async def test_too_many_commands_at_once() -> None:
         assert message["payload"]["error"]["code"] == "overloaded"
         await wire.closed()
         await wire.leave()
-        await until(lambda: not play.hall.connections)
+        await until(lambda: not play.runtime.connections)

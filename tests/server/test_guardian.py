@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.server.peers import PATIENCE_S, until
 
-from bester.server.guardian import Guardian
+from bester.server.handlers.guardian import Guardian
 
 SLEEPS = "import time; time.sleep(60)"
 # Ends only by force, and has a child in its group.
@@ -24,7 +24,7 @@ time.sleep(60)
 """
 GUARDED = """
 import asyncio, sys
-from bester.server.guardian import Guardian
+from bester.server.handlers.guardian import Guardian
 async def main():
     guardian = Guardian()
     await guardian.be_there()

@@ -87,7 +87,7 @@ async def test_reports_still_come(tmp_path: Path, version: ssl.TLSVersion, caplo
         await client.send({"payload": {"type": "chat", "id": "1"}}, {"payload": {"type": "chat", "id": "2"}})
         client.end_input()
         requests = [await handler.get(), await handler.get()]
-        (session,) = play.hall.exchange.presence.sessions("t")
+        (session,) = play.runtime.exchange.presence.sessions("t")
         await until(lambda: session.closing)  # the server knows that nothing more comes
         handler.answer(requests[1], {"type": "reply"}, data="two")
         assert (await client.get())["payload"]["data"] == "two"
@@ -96,7 +96,7 @@ async def test_reports_still_come(tmp_path: Path, version: ssl.TLSVersion, caplo
         assert (await client.get())["payload"]["id"] == "1"
         assert await client.get() is None
         await client.close()
-        await until(lambda: not play.hall.exchange.presence.session_count)
+        await until(lambda: not play.runtime.exchange.presence.session_count)
     assert not [line for line in caplog.records if line.levelno >= logging.WARNING]
 
 
@@ -111,7 +111,7 @@ async def test_one_that_waits_for_nothing_is_closed(tmp_path: Path) -> None:
         client.end_input()
         assert await client.get() is None
         await client.close()
-        await until(lambda: not play.hall.exchange.presence.session_count)
+        await until(lambda: not play.runtime.exchange.presence.session_count)
 
 
 @pytest.mark.parametrize("count", [100, 400, 1500])
@@ -127,7 +127,7 @@ async def test_much_that_comes_at_once_before_the_end_is_all_reported(tmp_path: 
         assert told == ["auth_special", *map(str, range(count))]
         assert await client.get() is None
         await client.close()
-        await until(lambda: not play.hall.exchange.presence.session_count)
+        await until(lambda: not play.runtime.exchange.presence.session_count)
 
 
 async def test_the_same_without_tls() -> None:

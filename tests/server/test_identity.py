@@ -141,7 +141,7 @@ async def test_a_name_that_is_not_proven(tmp_path: Path, policy: str, who: str) 
         if policy == "verified":
             assert await wire.bad("") == "serverUnverified"
             await wire.closed()
-            assert there.hall.counts.refused == {"serverUnverified": 1}
+            assert there.runtime.counts.refused == {"serverUnverified": 1}
         else:
             request = await handler.get()
             assert request["header"]["from"] == UNVERIFIED
@@ -198,7 +198,7 @@ async def test_several_names(tmp_path: Path, claimed: str | None, name: str) -> 
 async def test_a_policy_for_one_server(
     policy: str, its: str, claimed: str | None, welcome: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bester.server.connection.remote_of", lambda transport: FAR)
+    monkeypatch.setattr("bester.server.connections.connection.remote_of", lambda transport: FAR)
     servers = {"c.example": {"address": "192.0.2.1:1", "policy": its}}
     async with named("b.example", None, policy=policy, servers=servers) as play:
         wire = await play.connect("tcp4")
@@ -208,7 +208,7 @@ async def test_a_policy_for_one_server(
 
 
 async def test_a_verified_server_has_no_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bester.server.connection.remote_of", lambda transport: FAR)
+    monkeypatch.setattr("bester.server.connections.connection.remote_of", lambda transport: FAR)
     a, b = self_signed(tmp_path, "a.example"), self_signed(tmp_path, "b.example")
     async with named("b.example", b, policy="open", rate=0.01, burst=1, servers={"a.example": pin(a)}) as there:
 
@@ -244,7 +244,7 @@ async def test_nothing_goes_to_a_server_that_does_not_prove_its_name(tmp_path: P
         assert result_of(payload) == [("b.example", "failed", "serverUnverified")]
         assert payload["error"]["message"].startswith("b.example does not prove its name")
         assert payload["error"]["temporary"] is False
-        assert there.hall.exchange.counters.accepted == 0
+        assert there.runtime.exchange.counters.accepted == 0
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -327,7 +327,7 @@ async def test_a_repeat_on_the_next_connection_is_not_handled_again(tmp_path: Pa
         first.send(server_message("chat", **header))
         request = await handler.get()
         meanwhile.send(server_message("chat", **header))
-        await until(lambda: there.hall.exchange.counters.repeats == 1)
+        await until(lambda: there.runtime.exchange.counters.repeats == 1)
         handler.answer(request, {"type": "reply", "payload": {"data": "once"}})
         assert [await report(first), await report(meanwhile)] == ["once", "once"]
         after.send(server_message("chat", **header))
@@ -337,7 +337,7 @@ async def test_a_repeat_on_the_next_connection_is_not_handled_again(tmp_path: Pa
         if form == "classic":
             for wire in (first, meanwhile, after, another):
                 await wire.closed()
-        assert there.hall.exchange.counters.accepted == 1
+        assert there.runtime.exchange.counters.accepted == 1
 
 
 async def test_nothing_is_remembered_of_an_unproven_server_that_has_gone(tmp_path: Path) -> None:
@@ -350,6 +350,6 @@ async def test_nothing_is_remembered_of_an_unproven_server_that_has_gone(tmp_pat
             await wire.good("s")
             if form == "link":
                 await wire.good("s")
-                assert len(there.hall.exchange.once) == 1
+                assert len(there.runtime.exchange.once) == 1
             await wire.leave()
-            await until(lambda: not len(there.hall.exchange.once))
+            await until(lambda: not len(there.runtime.exchange.once))

@@ -25,7 +25,7 @@ async def test_every_question() -> None:
         await play.attach("two", "one")
         for user in ("t", "g", "g"):
             await play.login(user)
-        await play.hall.accounts.add("away", "x", ("cook", "guest"))
+        await play.runtime.accounts.add("away", "x", ("cook", "guest"))
         wire = await play.connect("informer")
         questions: list[tuple[str, list[Any], Any]] = [
             ("listClients", [], ["g", "t"]),
@@ -125,13 +125,13 @@ async def test_watching() -> None:
         one, two = await play.login(), await play.login()
         assert await wire.get() == {"event": "online", "user": "t"}
         await one.leave()
-        await until(lambda: play.hall.exchange.presence.session_count == 1)
+        await until(lambda: play.runtime.exchange.presence.session_count == 1)
         await result(two, "logout")
         assert await wire.get() == {"event": "offline", "user": "t"}
         assert (await asked(wire, "listClients"))["data"] == []
-        assert len(play.hall.presence_watchers) == 1
+        assert len(play.runtime.presence_watchers) == 1
         wire.reset()
-        await until(lambda: not play.hall.presence_watchers)
+        await until(lambda: not play.runtime.presence_watchers)
         await play.login("g")
 
 

@@ -21,7 +21,7 @@ from tests.server.peers import Stage, Wire, hello, script, stage, to, until
 from bester.config import load, parse
 from bester.errors import BadConfiguration
 from bester.net.listeners import Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
-from bester.server.daemon import Server
+from bester.server.server import Server
 from bester.testing import PASSWORD, RunningServer
 
 KINDS = ["unix", "tcp4", "tcp6", "tls"]
@@ -169,7 +169,7 @@ async def test_the_founding_configuration(short: Path) -> None:
         assert f"listening on tcp4://127.0.0.1:{port}" in said
         assert f"listening on tcp6://[::1]:{port}" in said
         assert said[-1].endswith("is ready")
-        await server.hall.accounts.add("t", PASSWORD)
+        await server.runtime.accounts.add("t", PASSWORD)
         for pair in (
             asyncio.open_unix_connection(short / "besterUNIXSock"),
             asyncio.open_connection("127.0.0.1", int(port)),
@@ -182,7 +182,7 @@ async def test_the_founding_configuration(short: Path) -> None:
             assert (await wire.get())["payload"] == {"type": "type1", "data": {"a": 1}}
             await wire.good("1")
             await wire.leave()
-        state = server.hall.supervisor.state("type1")
+        state = server.runtime.supervisor.state("type1")
         assert state is not None
         assert isinstance(state["pid"], int)
         os.kill(state["pid"], 0)
@@ -303,7 +303,7 @@ async def test_a_port_can_be_bound_again_at_once() -> None:
         await wire.good()
         await wire.closed()
         open_still = await play.login(where="tcp4")
-        await until(lambda: play.hall.exchange.presence.session_count == 1)
+        await until(lambda: play.runtime.exchange.presence.session_count == 1)
         del open_still
     async with stage({"network": {"tcp4": {"port": port}}}) as again:
         assert again.port == port

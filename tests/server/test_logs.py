@@ -15,7 +15,7 @@ from tests.server.logged import as_before
 from tests.server.peers import PATIENCE_S, attaching, hello, stage, until
 
 from bester.logsink import STDERR
-from bester.server.logs import MAX_FIELD, MAX_MESSAGE, log_loop_errors, set_up_log
+from bester.server.telemetry.logs import MAX_FIELD, MAX_MESSAGE, log_loop_errors, set_up_log
 
 HOSTILE = 'a\n2026-01-01 ERROR all is lost\r\x1b[2J\u202e\u2028\x00\udc80"\\'
 TEXT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR|CRITICAL) +[a-z.]+: ")
@@ -120,7 +120,7 @@ async def test_a_whole_server_says_no_more_than_it_should(form: str, capfd: pyte
         sender.send(b'{"payload": {"type": "chat", "data": "' + PAYLOAD.encode())
         assert await sender.fatal() == "malformed"
         await handler.leave()
-        await until(lambda: not play.hall.exchange.handlers)
+        await until(lambda: not play.runtime.exchange.handlers)
     told = lines(capfd)
     assert len(told) > 8
     assert not any(SECRET in line or PAYLOAD in line for line in told), told

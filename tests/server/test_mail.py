@@ -20,14 +20,14 @@ async def keep(play: Stage, handler: Wire, sender: Wire, type: str, data: Any, s
 
 
 async def mail(play: Stage, user: str = "g") -> int:
-    return (await play.hall.messages.mailbox_size(user)).messages
+    return (await play.runtime.messages.mailbox_size(user)).messages
 
 
 async def prepared(play: Stage) -> tuple[Wire, Wire]:
     """Returns a handler and a client, where the account g is away, and one message of each of two types is kept."""
     handler, t = await play.attach("chat"), await play.login()
     await (await play.login("g")).leave()
-    await until(lambda: not play.hall.exchange.presence.sessions("g"))
+    await until(lambda: not play.runtime.exchange.presence.sessions("g"))
     for type in ("chat", "news"):
         await keep(play, handler, t, type, type)
     return handler, t
@@ -74,7 +74,7 @@ async def test_its_session_is_the_accounts_all_the_same(change: str) -> None:
         args: dict[str, dict[str, Any]] = {"setPassword": {"password": "new"}, "setRoles": {"roles": ["cook"]}}
         await result(admin, change, username="g", **args.get(change, {}))
         if change == "setRoles":
-            (session,) = play.hall.exchange.presence.all_sessions("g")
+            (session,) = play.runtime.exchange.presence.all_sessions("g")
             assert session.roles == ("cook",)
         else:
             assert await g.fatal() == "sessionEnded"
@@ -86,14 +86,14 @@ async def test_some_types() -> None:
         g = await play.login("g", mail=["news"])
         assert (await g.get())["payload"] == {"type": "news", "data": "news"}
         await keep(play, handler, t, "chat", "more")
-        (session,) = play.hall.exchange.presence.sessions("g")
+        (session,) = play.runtime.exchange.presence.sessions("g")
         await until(lambda: session.phase is Phase.LIVE)
         await keep(play, handler, t, "news", "later", "delivered")
         assert (await g.get())["payload"] == {"type": "news", "data": "later"}
         rows = await result(await play.admin(), "listClients")
         assert rows[0]["sessions"][0]["mail"] == ["news"]
         await g.leave()
-        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
         assert await mail(play) == 2
         everything = await play.login("g")
         assert [(await everything.get())["payload"]["data"] for _ in range(2)] == ["chat", "more"]
@@ -111,7 +111,7 @@ async def test_a_long_mailbox_is_read_to_its_end() -> None:
             g = await play.login("g", mail=["news"], features=features)
             assert (await g.get())["payload"]["data"] == ("news" if not features else "last")
             await g.leave()
-            await until(lambda: not play.hall.exchange.presence.sessions("g"))
+            await until(lambda: not play.runtime.exchange.presence.sessions("g"))
             await keep(play, handler, t, "news", "last")
 
 
@@ -125,7 +125,7 @@ async def test_what_mail_may_be() -> None:
             await g.closed()
         g = await play.login("g", mail=[str(number) for number in range(256)])
         t = await play.login("t", mail=[])
-        presence = play.hall.exchange.presence
+        presence = play.runtime.exchange.presence
         assert (presence.usernames(), presence.all_usernames()) == (["g"], ["g", "t"])
         # After a logout it is said anew.
         t.command("logout")
@@ -137,7 +137,7 @@ async def test_what_mail_may_be() -> None:
 
 async def test_the_library_says_it_again_after_a_logout() -> None:
     async with stage() as play:
-        presence = play.hall.exchange.presence
+        presence = play.runtime.exchange.presence
         async with Client(play.running.url("t"), mail=False, features=["route"]) as client:
             await client.logout()
             await client.login("t", PASSWORD)

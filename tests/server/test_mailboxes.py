@@ -41,14 +41,14 @@ async def ping(wire: Wire) -> None:
 
 
 async def mail(play: Stage, user: str) -> int:
-    return (await play.hall.messages.mailbox_size(user)).messages
+    return (await play.runtime.messages.mailbox_size(user)).messages
 
 
 async def test_who_is_away_finds_the_messages_on_coming_back() -> None:
     async with stage() as play:
         handler, t = await play.attach("chat"), await play.login()
         await (await play.login("g")).leave()
-        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
         for number in range(5):
             t.ask("chat", str(number), number)
             await pass_on(handler, "g", "nobody")
@@ -100,7 +100,7 @@ async def test_a_mailbox_is_bounded() -> None:
     async with stage({"limits": {"mailboxMessages": 2}}) as play:
         handler, t = await play.attach("chat"), await play.login()
         await (await play.login("g")).leave()
-        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
         for number in range(3):
             t.ask("chat", str(number))
             await pass_on(handler, "g")
@@ -115,7 +115,7 @@ async def test_the_mailbox_goes_with_its_account() -> None:
     async with stage() as play:
         handler, t, root = await play.attach("chat"), await play.login(), await play.admin()
         await (await play.login("g")).leave()
-        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
         t.ask("chat", "1")
         await pass_on(handler, "g")
         await t.good("1")
@@ -130,7 +130,7 @@ async def test_a_transient_message_is_not_kept() -> None:
     async with stage() as play:
         handler, t = await play.attach("chat"), await play.login()
         await (await play.login("g")).leave()
-        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
         t.ask("chat", "1")
         await pass_on(handler, "g", transient=True)
         assert result_of(await t.good("1")) == [("g", "skipped", None)]
@@ -164,7 +164,7 @@ async def test_a_large_mailbox_comes_in_pieces_and_in_order() -> None:
     async with stage() as play:
         handler, t = await play.attach("chat", concurrency=4096), await play.login()
         await (await play.login("g")).leave()
-        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
         t.send(*[{"payload": {"type": "chat", "id": str(number), "data": number}} for number in range(count)])
         for _ in range(count):
             await pass_on(handler, "g")
@@ -204,8 +204,8 @@ async def test_a_connection_that_is_gone_takes_nothing() -> None:
         handler, t, _ = await play.attach("chat"), await play.login(), await play.login("g")
         t.ask("chat", "1", 5)
         request = await handler.get()
-        (session,) = play.hall.exchange.presence.sessions("g")
-        (attached,) = play.hall.exchange.handlers
+        (session,) = play.runtime.exchange.presence.sessions("g")
+        (attached,) = play.runtime.exchange.handlers
         answer = {"header": {"id": request["header"]["id"], "status": "0", "command": to("g")}, "data": 5}
         session.carrier.transport.abort()  # as if the peer had reset it: the loop has yet to tell
         attached.carrier.data_received(frame(body_of(answer)))
@@ -229,13 +229,13 @@ async def test_a_store_that_fails_loses_no_report(monkeypatch: pytest.MonkeyPatc
     async with stage() as play:
         handler, t = await play.attach("chat"), await play.login()
         await (await play.login("g")).leave()
-        await until(lambda: not play.hall.exchange.presence.sessions("g"))
+        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
 
         async def fail(*args: Any) -> Any:
             raise MemoryError
 
         with monkeypatch.context() as patched:
-            patched.setattr(play.hall.messages, "deposit", fail)
+            patched.setattr(play.runtime.messages, "deposit", fail)
             t.ask("chat", "1")
             await pass_on(handler, "g")
             assert result_of(await t.report("1")) == [("g", "failed", "internal")]

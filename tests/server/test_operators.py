@@ -9,7 +9,7 @@ import pytest
 from tests.server.peers import hello, refused, result, stage, to, until
 
 from bester import Client, Refused
-from bester.server.commands import COMMANDS
+from bester.server.admin.commands import COMMANDS
 
 
 async def test_operators_commands_are_for_the_role_admin() -> None:
@@ -46,12 +46,12 @@ async def test_kicking_oneself() -> None:
         admin.command("kick", username="root")
         assert await admin.fatal() == "sessionEnded"
         await admin.leave()
-        await until(lambda: not play.hall.connections)
+        await until(lambda: not play.runtime.connections)
 
 
 async def test_accounts() -> None:
     async with stage() as play, Client(play.running.unix_url("root")) as client:
-        await play.hall.accounts.set_roles("root", ("admin",))
+        await play.runtime.accounts.set_roles("root", ("admin",))
         run = client.builtin
         assert await run("addAccount", username="N", password="x") == {"username": "n"}
         assert await run("addAccount", username="boss", password="x", admin=True) == {"username": "boss"}
@@ -132,4 +132,4 @@ async def test_views() -> None:
             assert await refused(admin, name, id="1") == "badArguments"
         assert await refused(admin, "reload") == "badConfiguration"
         assert await result(admin, "drain") == {"underWay": 0}
-        assert play.hall.stop_asked.is_set()
+        assert play.runtime.stop_asked.is_set()

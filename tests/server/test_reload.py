@@ -14,7 +14,7 @@ from tests.server.peers import PATIENCE_S, Wire, hello, refused, result, stage, 
 from tests.server.reloading import Reloading, reloading
 
 from bester.logsink import STDERR
-from bester.server import logs
+from bester.server.telemetry import logs
 
 DONE = {"header": {"status": "0", "command": {"type": "done"}}}
 
@@ -63,7 +63,7 @@ async def test_types(play: Reloading) -> None:
     wire.ask("other", "2")
     second = await other.accept()
     wire.ask("other", "3")
-    await until(lambda: play.hall.exchange.under_way == 2)
+    await until(lambda: play.runtime.exchange.under_way == 2)
     await play.reload()
     assert await wire.bad("3") == "handlerUnavailable"
     second.send(DONE)
@@ -88,7 +88,7 @@ async def test_limits(play: Reloading) -> None:
     wire.ask("chat", "1")
     wire.ask("chat", "2")
     request = await handler.get()
-    (session,) = play.hall.exchange.presence.sessions("t")
+    (session,) = play.runtime.exchange.presence.sessions("t")
     await until(lambda: session.backlog)
     await play.reload(limits={"maxInFlight": 2, "maxMessage": 1024})
     handler.answer(request, {"type": "done"})
@@ -191,7 +191,7 @@ async def test_what_needs_a_restart(play: Reloading) -> None:
         limits={"maxHops": 3},
     )
     assert set(answer["restartNeeded"]) == {"server.name", "network.unix.address", "network.tcp4", "informer.address"}
-    assert play.hall.exchange.limits.max_hops == 3
+    assert play.runtime.exchange.limits.max_hops == 3
     assert play.running.daemon.config.server.name == "test.example"
     assert await asked(wire, "x") == "noHandler"
     await play.login("g", "tcp4")
@@ -208,18 +208,18 @@ async def test_warnings(play: Reloading) -> None:
 )
 async def test_a_bad_configuration_changes_nothing(play: Reloading, text: str | None) -> None:
     await play.reload(**types(chat={}), limits={"maxHops": 3})
-    before = play.hall.config
+    before = play.runtime.config
     wire = await play.login()
     if text is None:
         (play.folder / "server.conf").unlink()
     else:
         (play.folder / "server.conf").write_text(text, encoding="utf-8")
     assert await refused(await play.connect("control"), "reload") == "badConfiguration"
-    assert play.hall.config is before
-    assert play.hall.exchange.limits.max_hops == 3
+    assert play.runtime.config is before
+    assert play.runtime.exchange.limits.max_hops == 3
     assert await result(wire, "listTypes") == ["chat"]
     await play.running.daemon.try_reload()  # as for a signal: it goes to the log
-    assert play.hall.config is before
+    assert play.runtime.config is before
 
 
 async def test_without_a_file() -> None:

@@ -61,7 +61,7 @@ async def test_every_form_of_address() -> None:
         federation = a.running.daemon.config.federation
         model = type(federation)
         configured = model.model_validate({"servers": {name: {"address": value} for name, value in servers.items()}})
-        a.hall.config = a.hall.config.model_copy(update={"federation": configured})
+        a.runtime.config = a.runtime.config.model_copy(update={"federation": configured})
         (a.folder / "near").symlink_to(clients)
         sender, receiver, wire = await a.attach("chat"), await b.attach("chat"), await a.login()
 
@@ -88,7 +88,7 @@ async def test_every_form_of_address() -> None:
         ]
         payload, _ = await asyncio.gather(forward(a, sender, wire, *addresses, addresses[0]), received())
         assert result_of(payload) == [(address, "sent", None) for address in addresses]
-        assert a.hall.forwarding.sent == 7
+        assert a.runtime.federation.sent == 7
 
 
 async def test_what_is_no_address() -> None:
@@ -182,8 +182,8 @@ async def test_a_loop_between_servers_ends() -> None:
         assert report.error is not None
         assert report.error.code == "serverRefused"  # each quotes the one behind it
         for play in plays:
-            assert play.hall.exchange.under_way == 0
-        assert sum(play.hall.exchange.counters.bad.get("tooManyHops", 0) for play in plays) == 1
+            assert play.runtime.exchange.under_way == 0
+        assert sum(play.runtime.exchange.counters.bad.get("tooManyHops", 0) for play in plays) == 1
 
 
 async def test_a_message_of_too_many_hops() -> None:
@@ -269,7 +269,7 @@ async def test_servers_that_cannot_be_reached() -> None:
         addresses = [f"127.0.0.1:{gone.port}", "unix:nobody", "k.example", "unix:besterControl/x"]
         payload = await forward(play, handler, wire, *addresses)
         assert result_of(payload) == [(address, "queued", None) for address in addresses]
-        assert play.hall.forwarding.queued == 4
+        assert play.runtime.federation.queued == 4
         wire.ask("chat", "2")
         handler.answer(await handler.get(), send_on(*addresses, transient=True))
         assert result_of(await wire.good("2")) == [(address, "skipped", None) for address in addresses]
@@ -327,7 +327,7 @@ async def test_one_message_per_connection() -> None:
             handler.answer(await handler.get(), to("nobody"))
             assert result_of(await wire.report("s")) == [("nobody", "failed", "unknownAccount")]
             await wire.closed()
-        assert play.hall.exchange.counters.accepted == 2
+        assert play.runtime.exchange.counters.accepted == 2
 
 
 async def test_a_server_that_does_not_wait_for_the_report() -> None:
@@ -379,7 +379,7 @@ async def test_first_messages_without_a_handler() -> None:
 )
 async def test_who_is_let_in(policy: str, remote: Remote | None, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if remote is not None:
-        monkeypatch.setattr("bester.server.connection.remote_of", lambda transport: remote)
+        monkeypatch.setattr("bester.server.connections.connection.remote_of", lambda transport: remote)
     async with stage({"federation": {"policy": policy}}) as play:
         large = "x" * 100_000 if code == "noHandler" else ""
         wire = await play.connect("tcp4")
@@ -401,7 +401,7 @@ async def test_the_rate_under_the_policy_open(monkeypatch: pytest.MonkeyPatch) -
             return await wire.bad("s")
 
         assert [await code() for _ in range(4)] == ["noHandler"] * 4  # loopback
-        monkeypatch.setattr("bester.server.connection.remote_of", lambda transport: FAR)
+        monkeypatch.setattr("bester.server.connections.connection.remote_of", lambda transport: FAR)
         assert [await code() for _ in range(3)] == ["noHandler", "noHandler", "throttled"]
         play.later(2.1)
         assert [await code() for _ in range(2)] == ["noHandler", "throttled"]

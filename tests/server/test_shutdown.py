@@ -25,7 +25,7 @@ async def stopping(play: Stage) -> AsyncIterator[asyncio.Task[None]]:
     await result(await play.connect("control"), "drain")
     await play.running.daemon.wait()
     task = asyncio.create_task(play.running.daemon.stop())
-    await until(lambda: play.hall.exchange.draining)
+    await until(lambda: play.runtime.exchange.draining)
     yield task
     async with asyncio.timeout(PATIENCE_S):
         await task
@@ -86,7 +86,7 @@ async def test_those_who_do_not_leave_are_cut_off() -> None:
         wires = [await play.login(f"t{i}", "tcp4") for i in range(5)]
         async with stopping(play):
             pass
-        assert not play.hall.connections
+        assert not play.runtime.connections
         for wire in wires:
             assert await wire.fatal() == "shuttingDown"
 
@@ -97,7 +97,7 @@ async def test_nothing_is_left() -> None:
         async with stopping(play):
             pass
         assert not [path for path in play.folder.iterdir() if path.is_socket()]
-        assert not play.hall._tasks
+        assert not play.runtime._tasks
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -18,7 +18,7 @@ import pytest
 from tests.server.peers import PATIENCE_S, Wire, hello, script, until
 
 from bester.config import parse
-from bester.server.daemon import Server
+from bester.server.server import Server
 from bester.testing import PASSWORD
 
 HANDLER = """\
@@ -108,11 +108,11 @@ async def test_restarted_after_a_crash(folder: Path, caplog: pytest.LogCaptureFi
         first = await work(wire)
         wire.ask("work", "2", "crash")
         assert await wire.bad("2") == "handlerUnavailable"
-        state = server.hall.supervisor.state("work")
+        state = server.runtime.supervisor.state("work")
         assert state is not None
 
         def starts() -> Any:
-            now = server.hall.supervisor.state("work")
+            now = server.runtime.supervisor.state("work")
             return now and now["starts"]
 
         await until(lambda: starts() == 2)
@@ -131,13 +131,13 @@ async def test_one_that_answers_already_is_left_alone(folder: Path) -> None:
     async with serving(folder) as (server, wire):
         wire.ask("work", "1")
         assert await wire.bad("1") == "handlerUnavailable"
-        assert server.hall.supervisor.state("work") == {"pid": None, "starts": 0, "lastExit": None}
+        assert server.runtime.supervisor.state("work") == {"pid": None, "starts": 0, "lastExit": None}
         answering.close()
         await answering.wait_closed()
         # The next message finds that it is gone, and starts it.
         wire.ask("work", "2")
         assert await wire.bad("2") == "handlerUnavailable"
-        await until(lambda: (server.hall.supervisor.state("work") or {})["pid"])
+        await until(lambda: (server.runtime.supervisor.state("work") or {})["pid"])
         await work(wire)
 
 
@@ -150,7 +150,7 @@ async def test_a_dead_socket_is_removed_before_the_start(folder: Path) -> None:
 
 
 async def test_one_that_does_not_end_when_asked_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bester.server.supervisor.STOP_S", 0.1)
+    monkeypatch.setattr("bester.server.handlers.processes.STOP_S", 0.1)
     script(folder / "work", "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + HANDLER)
     async with serving(folder) as (_, wire):
         told = await work(wire)

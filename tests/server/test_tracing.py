@@ -19,7 +19,7 @@ from tests.server.peers import Stage, stage, to, until
 from tests.server.test_routes import founding
 
 from bester.errors import BadConfiguration
-from bester.server import tracing as server_tracing
+from bester.server.telemetry import tracing as server_tracing
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNTRACED = TRACE[:-2] + "00"
@@ -35,9 +35,9 @@ async def tracing(**more: Any) -> AsyncIterator[tuple[Stage, Collector]]:
 
 async def sent(play: Stage) -> None:
     """Sends what there is now, and not only in a second."""
-    assert play.hall.tracing is not None
-    play.hall.tracing.flush()
-    exporter = play.hall.tracing._exporter
+    assert play.runtime.tracing is not None
+    play.runtime.tracing.flush()
+    exporter = play.runtime.tracing._exporter
     await until(lambda: not exporter.waiting)
 
 
@@ -148,7 +148,7 @@ async def test_the_founding_topology_is_one_trace(tmp_path: Path) -> None:
 async def test_what_spans_tell() -> None:
     async with tracing(headers={"Authorization": "Bearer x"}, service="the kitchen") as (play, collector):
         handler, wire = await play.attach("chat"), await play.login()
-        await play.hall.accounts.add("away", "secret")
+        await play.runtime.accounts.add("away", "secret")
         wire.send({"header": {"traceparent": TRACE}, "payload": {"type": "chat", "id": "r", "data": SECRET}})
         request = await handler.get()
         handler.answer(request, to("t", "away", "nobody"), {"type": "reply"}, data=SECRET)
@@ -264,14 +264,14 @@ async def test_a_collector_that_is_away_disturbs_nobody(caplog: pytest.LogCaptur
         with caplog.at_level(logging.INFO):
             for collector.status in (400, 404, 200):
                 await ask()
-        found = play.hall.tracing
+        found = play.runtime.tracing
         assert found is not None
         assert (found.sent, found.failed, found.dropped) == (2, 4, 0)
         lines = [record.getMessage() for record in caplog.records if "spans" in record.getMessage()]
         assert [line.split(" to http")[0] for line in lines] == ["spans cannot be sent", "spans are sent"]
         assert "400" in lines[0]
         # Beyond what waits already nothing is kept.
-        play.hall.exchange.traces.traced.left = 1  # type: ignore[union-attr]
+        play.runtime.exchange.traces.traced.left = 1  # type: ignore[union-attr]
         await ask()
         assert (found.sent, found.dropped) == (2, 2)
 
@@ -279,7 +279,7 @@ async def test_a_collector_that_is_away_disturbs_nobody(caplog: pytest.LogCaptur
 async def test_what_would_be_too_much_is_not_traced() -> None:
     async with tracing() as (play, collector):
         handler, wire = await play.attach("chat"), await play.login()
-        traced = play.hall.exchange.traces.traced
+        traced = play.runtime.exchange.traces.traced
         assert traced is not None
         traced.left = 0
         wire.ask("chat", "1")
@@ -313,7 +313,7 @@ async def test_a_stop_sends_the_last_spans_and_waits_for_no_collector_that_hangs
 
 
 async def test_without_the_packages_a_configured_server_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "bester.server.spans", raising=False)
+    monkeypatch.delitem(sys.modules, "bester.server.telemetry.spans", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     with pytest.raises(BadConfiguration, match=r"-m pip install .*opentelemetry-sdk"):
         async with tracing():
@@ -321,7 +321,7 @@ async def test_without_the_packages_a_configured_server_does_not_start(monkeypat
 
 
 def test_without_tracing_nothing_is_imported() -> None:
-    rooms = "bester.server.daemon, bester.web.site, bester.client.client, bester.handler.handler"
+    rooms = "bester.server.server, bester.web.site, bester.client.client, bester.handler.handler"
     program = f"import sys, {rooms}; print([name for name in sys.modules if name.startswith('opentelemetry')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -66,7 +66,7 @@ def all_numbers(connection: sqlite3.Connection) -> list[int]:
     return [n for (n,) in connection.execute("SELECT n FROM number ORDER BY n")]
 
 
-class Gate:
+class ConnectionLimits:
     """Holds the database's thread, so that the jobs behind it gather into one batch."""
 
     def __init__(self, database: Database) -> None:
@@ -481,7 +481,7 @@ async def test_a_shared_database_closes_with_the_last_of_its_stores(tmp_path: Pa
 async def test_all_that_wait_share_one_commit(numbers: Database) -> None:
     statements: list[str] = []
     await numbers.read(lambda connection: connection.set_trace_callback(statements.append))
-    gate = Gate(numbers)
+    gate = ConnectionLimits(numbers)
     await gate.shut()
     writes = [numbers.write(insert(number)) for number in range(500)]
     await gate.open()
@@ -492,7 +492,7 @@ async def test_all_that_wait_share_one_commit(numbers: Database) -> None:
 
 async def test_no_transaction_holds_more_than_its_share(numbers: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BATCH", 10)
-    gate = Gate(numbers)
+    gate = ConnectionLimits(numbers)
     await gate.shut()
     writes = [numbers.write(insert(number)) for number in range(35)]
     await gate.open()
@@ -504,7 +504,7 @@ async def test_one_that_fails_in_the_middle_takes_back_only_itself(numbers: Data
         connection.execute("INSERT INTO number VALUES (100)")
         raise AccountExists
 
-    gate = Gate(numbers)
+    gate = ConnectionLimits(numbers)
     await gate.shut()
     jobs: list[asyncio.Future[Any]] = [
         numbers.write(insert(1)),
@@ -530,7 +530,7 @@ async def test_a_full_disk_refuses_and_goes_on(numbers: Database) -> None:
 
     await numbers.write(insert(1))
     await numbers.read(lambda connection: connection.execute("PRAGMA max_page_count = 20").close())
-    gate = Gate(numbers)
+    gate = ConnectionLimits(numbers)
     await gate.shut()
     writes: list[asyncio.Future[Any]] = [numbers.write(insert(2)), numbers.write(fill)]
     await gate.open()
@@ -552,7 +552,7 @@ async def test_where_sqlite_undoes_the_transaction_nobody_is_told_good(numbers: 
                 raise AccountExists from None
             raise
 
-    gate = Gate(numbers)
+    gate = ConnectionLimits(numbers)
     await gate.shut()
     writes: list[asyncio.Future[Any]] = [numbers.write(insert(1)), numbers.write(undo), numbers.write(insert(2))]
     await gate.open()
@@ -629,7 +629,7 @@ async def test_closing_loses_nothing_and_ends_the_thread(tmp_path: Path) -> None
     database = Database(tmp_path / "numbers.db", NUMBERS)
     await database.close()  # never opened
     await database.open()
-    gate = Gate(database)
+    gate = ConnectionLimits(database)
     await gate.shut()
     writes = [database.write(insert(number)) for number in range(100)]
     closing_twice = [asyncio.ensure_future(database.close()) for _ in range(2)]
@@ -645,7 +645,7 @@ async def test_closing_loses_nothing_and_ends_the_thread(tmp_path: Path) -> None
 
 
 async def test_who_gives_up_waiting_disturbs_nobody(numbers: Database) -> None:
-    gate = Gate(numbers)
+    gate = ConnectionLimits(numbers)
     await gate.shut()
     given_up, kept = numbers.write(insert(1)), numbers.write(insert(2))
     given_up.cancel()
@@ -658,7 +658,7 @@ def test_a_program_that_forgets_to_close_still_ends(tmp_path: Path) -> None:
         database = Database(tmp_path / "numbers.db", NUMBERS)
         await database.open()
         await database.write(insert(1))
-        gate = Gate(database)
+        gate = ConnectionLimits(database)
         await gate.shut()
         gate._open.set()  # its result comes when the loop is gone
         return database

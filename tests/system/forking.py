@@ -29,7 +29,7 @@ IMPORTED = (
     "bester.cli.accounts",
     "bester.cli.control",
     "bester.client.client",
-    "bester.server.daemon",
+    "bester.server.server",
     "bester.store.sqlite",
     "cryptography.x509",
     "rich.console",

@@ -47,7 +47,7 @@ def test_help_is_quick_and_documents_the_exit_status(commands: Commands) -> None
         assert "2 wrong usage" in text
         assert "3 no connection" in text
         assert "4 authentication failed" in text
-    heavy = "asyncio", "pydantic", "uvloop", "cryptography", "argon2", "bester.server.hall", "bester.cli.sending"
+    heavy = "asyncio", "pydantic", "uvloop", "cryptography", "argon2", "bester.server.runtime", "bester.cli.sending"
     program = f"import sys, bester.cli.main; print([name for name in {heavy!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not json.loads(loaded.stdout.replace("'", '"'))

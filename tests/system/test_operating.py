@@ -26,7 +26,7 @@ from bester.cli.control import Control
 from bester.cli.handlers import newer
 from bester.cli.main import app
 from bester.config import load
-from bester.server.commands import COMMANDS
+from bester.server.admin.commands import COMMANDS
 from bester.server.settings import make_stores
 from bester.store.ports import Letter, MailboxBounds
 

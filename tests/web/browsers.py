@@ -16,7 +16,7 @@ from tests.rawhttp import Answer, Asker
 from tests.server.peers import PATIENCE_S, Stage, hello
 
 from bester.config import parse
-from bester.server.daemon import Server
+from bester.server.server import Server
 from bester.testing import PASSWORD, RunningServer
 from bester.web.site import Site
 
@@ -86,7 +86,7 @@ class Browsing(Stage):
             return response.status, json.loads(await response.text())
 
     async def sign_in(self) -> None:
-        await self.hall.accounts.add(ADMIN, PASSWORD, ("admin",))
+        await self.runtime.accounts.add(ADMIN, PASSWORD, ("admin",))
         status, answer = await self.post("/api/login", {"username": ADMIN, "password": PASSWORD})
         assert status == 200, answer
 

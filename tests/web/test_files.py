@@ -84,7 +84,7 @@ async def test_every_answer_is_strict(root: Path) -> None:
 async def test_the_daemon_alone_knows_neither_aiohttp_nor_nats() -> None:
     """A server without the listener, and without a cluster, starts without what they need."""
     known = "', '.join({'aiohttp', 'nats'} & {*sys.modules})"
-    script = f"import sys, bester.server.daemon, bester.cli.besterd; sys.exit({known} or 0)"
+    script = f"import sys, bester.server.server, bester.cli.besterd; sys.exit({known} or 0)"
     environment = os.environ | {"PYTHONPATH": str(Path(bester.__file__).parents[1])}
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, env=environment)
     assert await process.wait() == 0

@@ -107,7 +107,7 @@ async def test_what_cannot_be_read_is_one_line_and_is_counted(caplog: pytest.Log
             answer = await play.raw(one)
             check(answer)
             assert (answer.status, answer.body) == (400, b"this request cannot be read\n")
-        assert play.hall.counts.refused == {"malformed": len(sent)}
+        assert play.runtime.counts.refused == {"malformed": len(sent)}
         lines = [one.getMessage() for one in caplog.records if one.name == "bester.http"]
         assert len(lines) == 1
         assert lines[0].startswith("the web listener: 1 requests could not be read since the last such line; this one ")

@@ -17,7 +17,7 @@ from tests.server.peers import PATIENCE_S, hello, to, until
 from tests.web.browsers import Browsing, browsing
 from tests.web.frames import sent
 
-from bester.server.connection import Connection
+from bester.server.connections.connection import Connection
 from bester.web.messages import CLOSE, CONTINUATION, PING, PONG, TEXT
 from bester.web.site import Site
 
@@ -41,7 +41,7 @@ async def test_login_message_report() -> None:
         await socket.ask("builtin", "2", {"command": {"type": "close"}})
         await socket.good("2")
         assert await socket.closed() == 1000
-        await until(lambda: not play.hall.exchange.presence.session_count)
+        await until(lambda: not play.runtime.exchange.presence.session_count)
 
 
 async def test_over_tls(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ async def test_over_tls(tmp_path: Path) -> None:
         socket = await play.socket_of()
         await socket.ask("dummy", "1")
         assert (await socket.get())["payload"]["id"] == "1"
-        assert [one.what for one in play.hall.more_expiries] == ["the certificate 127.0.0.1.pem of the web listener"]
+        assert [one.what for one in play.runtime.more_expiries] == ["the certificate 127.0.0.1.pem of the web listener"]
         await socket.ws.send_str("x" * 3_000_000)
         assert (await socket.get())["payload"]["error"]["code"] == "tooLarge"
         assert await socket.closed() == 1009
@@ -80,7 +80,7 @@ async def test_who_does_not_read_holds_up_nobody() -> None:
     async with browsing() as play:
         handler = await play.attach("chat")
         reader, writer = await raw_socket(play, "silent")
-        (session,) = play.hall.exchange.presence.sessions("silent")
+        (session,) = play.runtime.exchange.presence.sessions("silent")
         connection = cast(Connection, session.carrier)
         sender = await play.login("sender")
         most = 0
@@ -95,7 +95,7 @@ async def test_who_does_not_read_holds_up_nobody() -> None:
             async with asyncio.timeout(PATIENCE_S):
                 body = await server_frame(reader)
             assert json.loads(body)["payload"]["data"][0] == number
-        assert play.hall.counts.slow_consumers == 0
+        assert play.runtime.counts.slow_consumers == 0
         writer.close()
 
 
@@ -135,9 +135,9 @@ async def test_half_a_message_is_waited_for_no_longer_than_half_a_frame() -> Non
     async with browsing() as play:
         _, writer = await raw_socket(play, "t")
         writer.write(b"\x01\x81\0\0\0\0{")  # the first part of a message
-        await until(lambda: play.hall.incomplete)
+        await until(lambda: play.runtime.incomplete)
         play.later(31)
-        await until(lambda: play.hall.counts.refused.get("frameTimeout"))
+        await until(lambda: play.runtime.counts.refused.get("frameTimeout"))
         writer.close()
 
 
@@ -200,9 +200,9 @@ async def test_what_came_before_is_answered_and_the_end_is_told(
             fatal = json.loads(await server_frame(reader))
             assert fatal["payload"]["error"]["code"] == code
             assert await reader.readexactly(4) == b"\x88\x02" + closed.to_bytes(2, "big")
-            assert play.hall.counts.refused == {code: 1}
+            assert play.runtime.counts.refused == {code: 1}
         writer.close()
-        await until(lambda: not play.hall.exchange.presence.session_count)
+        await until(lambda: not play.runtime.exchange.presence.session_count)
 
 
 async def test_what_waits_for_its_turn_is_answered_before_the_end() -> None:

@@ -171,7 +171,7 @@ class _Stored:
         self._run(work)
 
     def set_roles(self, name: str, roles: list[str]) -> None:
-        from bester.server.accounts import MAX_ROLES
+        from bester.server.accounts.service import MAX_ROLES
 
         if len(roles) > MAX_ROLES or not all(role.isprintable() and 0 < len(role) <= 64 for role in roles):
             fail(f"at most {MAX_ROLES} roles, each of 1 to 64 printable characters (badArguments)", BAD)

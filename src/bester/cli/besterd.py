@@ -20,8 +20,8 @@ from bester.logsink import STDERR, STDOUT
 
 if TYPE_CHECKING:
     from bester.config import Config, ListenerConfig
-    from bester.server.daemon import Web
-    from bester.server.hall import Hall
+    from bester.server.runtime import Runtime
+    from bester.server.server import Web
 
 USAGE = """\
 Usage: besterd [--nodes N] [CONFIG]
@@ -83,7 +83,7 @@ def _main(arguments: list[str]) -> int:
 
     from bester.config import ConfigError, load
     from bester.errors import BesterError
-    from bester.server.logs import log_loop_errors, set_up_log
+    from bester.server.telemetry.logs import log_loop_errors, set_up_log
 
     read: Callable[[Path], Config] = load
     try:
@@ -103,7 +103,7 @@ def _main(arguments: list[str]) -> int:
     for line in config.warnings if not number else ():
         log.warning("configuration: %s", line)
 
-    from bester.server.notify import Notifier
+    from bester.server.telemetry.notify import Notifier
 
     notifier = Notifier.from_environment()
     if nodes:
@@ -114,7 +114,7 @@ def _main(arguments: list[str]) -> int:
     import uvloop
 
     from bester.net.descriptors import raise_limit
-    from bester.server.daemon import Server
+    from bester.server.server import Server
 
     raise_limit()
 
@@ -123,12 +123,12 @@ def _main(arguments: list[str]) -> int:
         loop = asyncio.get_running_loop()
         log_loop_errors(loop)
         for which in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(which, server.hall.stop_soon)
+            loop.add_signal_handler(which, server.runtime.stop_soon)
         loop.add_signal_handler(signal.SIGHUP, server.reload_soon)
         if early.reload:
             server.reload_soon()
         if number:
-            _end_with_parent(loop, server.hall.stop_soon)
+            _end_with_parent(loop, server.runtime.stop_soon)
         try:
             if not await server.start_unless_stopped(_say):
                 _say("stopped before it was ready")
@@ -140,7 +140,7 @@ def _main(arguments: list[str]) -> int:
         _say("stopping")
         await server.stop()
         _say("stopped")
-        return 1 if server.hall.failed else 0
+        return 1 if server.runtime.failed else 0
 
     return uvloop.run(run())
 
@@ -200,10 +200,10 @@ def _end_with_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) 
     loop.add_reader(0, look)
 
 
-def _web(hall: Hall, configured: ListenerConfig) -> Web:
+def _web(runtime: Runtime, configured: ListenerConfig) -> Web:
     from bester.web.site import Site  # takes a while, so only servers with this listener wait for it
 
-    return Site(hall, configured)
+    return Site(runtime, configured)
 
 
 def _say(line: str) -> None:

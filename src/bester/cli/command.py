@@ -36,7 +36,7 @@ def command(
 
 
 def _list() -> None:
-    from bester.server.commands import COMMANDS
+    from bester.server.admin.commands import COMMANDS
 
     width = max(map(len, COMMANDS))
     for name, one in sorted(COMMANDS.items()):

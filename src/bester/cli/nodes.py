@@ -24,7 +24,7 @@ from bester.errors import BadConfiguration, BesterError
 if TYPE_CHECKING:
     from bester.cli.nats import PrivateNats
     from bester.config import Config
-    from bester.server.notify import Notifier
+    from bester.server.telemetry.notify import Notifier
 
 log = logging.getLogger("bester.nodes")
 
@@ -111,7 +111,7 @@ class _Parent:
         if not source.exists() or done.exists():
             return
         from bester.config.nodes import private_cluster
-        from bester.server.importing import run_import
+        from bester.server.admin.importing import run_import
 
         cluster = private_cluster(self._nats.access)
         counts = await run_import(self._config.model_copy(update={"cluster": cluster}), source)

@@ -20,7 +20,7 @@ from bester.core.endpoints import Phase, Session
 from bester.core.giving import size_of
 from bester.core.keeping import Keeping
 from bester.core.limits import Limits
-from bester.core.work import Bury, Delivery, Take
+from bester.core.model import Bury, Delivery, RemoveLetter
 
 ACK_S = 30.0
 """How long a session may leave something unacknowledged; and so the first pause."""
@@ -85,7 +85,7 @@ class GivingAgain(Keeping):
                 if late.delivery is not None:
                     self.account_has(late.delivery)
                 else:
-                    self.effects.append(Take(session.username, id))
+                    self.effects.append(RemoveLetter(session.username, id))
             if unacknowledged:
                 unacknowledged.pop(id, None)
                 if session.stuck == id:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bester.core.drops import Drops
-from bester.core.tallies import Tallies
+from bester.core.metrics import MetricsByType
 
 
 class Counters:
@@ -11,6 +11,7 @@ class Counters:
 
     __slots__ = (
         "accepted",
+        "by_type",
         "deliveries",
         "drops",
         "for_nodes",
@@ -18,7 +19,6 @@ class Counters:
         "given_again",
         "pushes",
         "repeats",
-        "tallies",
     )
 
     def __init__(self) -> None:
@@ -33,23 +33,23 @@ class Counters:
         self.pushes = 0
         self.repeats = 0
         """``once`` messages that were answered with the first one's report."""
-        self.tallies = Tallies()
+        self.by_type = MetricsByType()
         """How messages ended, by type."""
         self.drops = Drops()
 
     @property
     def good(self) -> int:
-        return sum(tally.good for tally in self.tallies)
+        return sum(metrics.good for metrics in self.by_type)
 
     @property
     def bad(self) -> dict[str, int]:
         """By error code."""
         found: dict[str, int] = {}
-        for tally in self.tallies:
-            for code, number in tally.bad.items():
+        for metrics in self.by_type:
+            for code, number in metrics.bad.items():
                 found[code] = found.get(code, 0) + number
         return found
 
     @property
     def bad_total(self) -> int:
-        return sum(number for tally in self.tallies for number in tally.bad.values())
+        return sum(number for metrics in self.by_type for number in metrics.bad.values())

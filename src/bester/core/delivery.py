@@ -4,7 +4,7 @@ A *plain* account is one whose sessions all take messages at once and acknowledg
 to each session, and that is all. The frames are written at the end of the batch, and only then reported
 (:meth:`Delivering.written`).
 
-Everybody else has a :class:`~bester.core.work.Delivery` for each message. A session gets it
+Everybody else has a :class:`~bester.core.model.Delivery` for each message. A session gets it
 
 - at once, when it is live and its socket has room. It *has* it when it acknowledged it; without ``ack``, when the
   socket took it;
@@ -27,8 +27,8 @@ from bester.core.again import ACK_S, GivingAgain
 from bester.core.endpoints import Endpoint, Phase, Session
 from bester.core.giving import size_of
 from bester.core.limits import Limits
-from bester.core.presence import Attendance, takes
-from bester.core.work import CutOff, Delivery, Envelope, PresenceChanged, Share
+from bester.core.model import CutOff, Delivery, Envelope, PresenceChanged, Share
+from bester.core.presence import AccountPresence, takes
 from bester.errors import InvalidName
 from bester.protocol import frames
 from bester.protocol.names import username
@@ -182,7 +182,7 @@ class Delivering(GivingAgain):
         self,
         envelope: Envelope,
         to: str,
-        attendance: Attendance,
+        attendance: AccountPresence,
         type: str,
         data: Raw,
         transient: bool,

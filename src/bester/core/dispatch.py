@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bester.core.counters import Counters
-from bester.core.endpoints import HANDED_BYTES, AttachedHandler, ElsewhereHandler, Endpoint, Order
-from bester.core.handlers import OTHERS, HandlerType, TypeRules
+from bester.core.endpoints import HANDED_BYTES, AttachedHandler, Endpoint, Order, RemoteHandler
+from bester.core.handlers import OTHERS, TypeRoute, TypeRules
 from bester.core.limits import Limits
+from bester.core.model import AskRemote, CallClassic, Effect, Envelope, Pause, Relayed, Request, Resume
 from bester.core.route import Trail
 from bester.core.traces import Traces
-from bester.core.work import AskElsewhere, CallClassic, Effect, Envelope, Pause, Relayed, Request, Resume
 from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable, NoHandler, NotAllowed
 from bester.protocol import frames
 from bester.protocol.messages import NULL
@@ -36,7 +36,7 @@ class Dispatch:
         self.counters = Counters()
         self.now = 0.0
         """The server's clock in seconds, set by the server before each batch."""
-        self.types: dict[str, HandlerType] = {}
+        self.types: dict[str, TypeRoute] = {}
         self.unsure_until = 0.0
         """Until when a type that is not known here may have a handler at another node, or soon."""
         self.handlers: list[AttachedHandler] = []
@@ -99,8 +99,8 @@ class Dispatch:
         for name, rules in types.items():
             known = self.types.get(name)
             if known is None:
-                tally = self.counters.tallies.of(name, configured=True)
-                self.types[name] = HandlerType(name, rules, tally, configured=True)
+                metrics = self.counters.by_type.of(name, configured=True)
+                self.types[name] = TypeRoute(name, rules, metrics, configured=True)
             else:
                 known.rules = rules
                 known.configured = True
@@ -123,13 +123,13 @@ class Dispatch:
         for name in types:
             if name in RESERVED_TYPES:
                 raise NotAllowed(f"the type {name} is the server's own")
-        attached: list[HandlerType] = []
+        attached: list[TypeRoute] = []
         for name in dict.fromkeys(types):
             handlers = self.types.get(name)
             if handlers is None:
                 rules = self._rules_while_attached(name, default_timeout_s)
-                tally = self.counters.tallies.of(name, configured=False)
-                handlers = self.types[name] = HandlerType(name, rules, tally, configured=False)
+                metrics = self.counters.by_type.of(name, configured=False)
+                handlers = self.types[name] = TypeRoute(name, rules, metrics, configured=False)
             handlers.attached.append(handler)
             handlers.mark_all_ready()
             attached.append(handlers)
@@ -138,13 +138,13 @@ class Dispatch:
         for handlers in attached:
             self.pump(handlers)
 
-    def attach_elsewhere(self, handler: ElsewhereHandler, type: str, default_timeout_s: float) -> None:
+    def attach_remote(self, handler: RemoteHandler, type: str, default_timeout_s: float) -> None:
         """Another node serves a type; ``handler`` stands for it, until :meth:`remove_handler`."""
         handlers = self.types.get(type)
         if handlers is None:
             rules = self._rules_while_attached(type, default_timeout_s)
-            tally = self.counters.tallies.of(type, configured=False)
-            handlers = self.types[type] = HandlerType(type, rules, tally, configured=False)
+            metrics = self.counters.by_type.of(type, configured=False)
+            handlers = self.types[type] = TypeRoute(type, rules, metrics, configured=False)
         handlers.elsewhere.append(handler)
         handler.types = (handlers,)
         self.handlers.append(handler)
@@ -168,7 +168,7 @@ class Dispatch:
         self.handlers.remove(handler)
         outstanding = list(handler.outstanding.values())
         handler.outstanding.clear()
-        if isinstance(handler, ElsewhereHandler):
+        if isinstance(handler, RemoteHandler):
             for request in handler.carrying.values():
                 request.envelope.awaiting -= 1
                 outstanding.append(request)
@@ -293,7 +293,7 @@ class Dispatch:
 
     def _ask_elsewhere(self, handler: AttachedHandler, request: Request) -> None:
         """Lets another node ask one of its handlers, and carry out the answer if that overtakes nothing."""
-        assert isinstance(handler, ElsewhereHandler)
+        assert isinstance(handler, RemoteHandler)
         number = self._last_request = self._last_request + 1
         if number >= self.traces.until:
             self.traces.widen(number)
@@ -311,7 +311,7 @@ class Dispatch:
             more = frames.request_part(trace, dry)
         origin = envelope.origin
         head = frames.request_head(origin.origin, request.hops, request.handlers.request, envelope.id, more)
-        asked = AskElsewhere(handler, number, request.handlers.name, head, request.data, dry)
+        asked = AskRemote(handler, number, request.handlers.name, head, request.data, dry)
         order = origin.order
         if order is None:
             order = origin.order = Order(number)
@@ -331,7 +331,7 @@ class Dispatch:
             envelope.plain = False
             order.left += 1
 
-    def pump(self, handlers: HandlerType) -> None:
+    def pump(self, handlers: TypeRoute) -> None:
         """Hands over what waits, while there is room."""
         ready = handlers.ready
         while ready and handlers.available:
@@ -356,7 +356,7 @@ class Dispatch:
                 self.release(request.envelope.origin, request.size)
                 self.effects.append(CallClassic(request))
 
-    def _retire_or_pump(self, handlers: HandlerType) -> None:
+    def _retire_or_pump(self, handlers: TypeRoute) -> None:
         """After a change of who serves a type: goes on with what waits, or fails it if there is nobody."""
         if handlers.available:
             handlers.mark_all_ready()
@@ -389,7 +389,7 @@ class Dispatch:
     def sweep(self) -> None:
         """Fails what has waited for its handler for too long; called a few times a second."""
         now = self.now
-        self.counters.tallies.sweep()
+        self.counters.by_type.sweep()
         for handler in list(self.handlers):
             expired = [
                 id
@@ -403,7 +403,7 @@ class Dispatch:
                     self.pump(handlers)
         for handlers in list(self.types.values()):
             timeout = handlers.rules.timeout_s
-            if handlers.lanes and now - handlers.progress >= timeout:
+            if handlers.sender_queues and now - handlers.progress >= timeout:
                 for request in handlers.waiting_since(now - timeout):
                     self.release(request.envelope.origin, request.size)
                     self.fail(request, HandlerTimeout("the handler was busy for longer than the time limit"))

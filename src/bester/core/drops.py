@@ -1,6 +1,6 @@
 """What is thrown away, by what it was and why: every place in the server that does so counts it here.
 
-A message that its sender is told about as a whole is counted by its report instead (:mod:`bester.core.tallies`), and a
+A message that its sender is told about as a whole is counted by its report instead (:mod:`bester.core.metrics`), and a
 connection that is ended by :class:`bester.server.counts.Counts`.
 """
 

@@ -1,7 +1,7 @@
 """The three kinds of peers that send messages: clients' sessions, other servers, attached handlers.
 
 The exchange never writes to a socket. It appends whole frames to an endpoint's ``out`` and lists the endpoint once in
-``Exchange.dirty``; the server's hall writes what is there at the end of the batch.
+``Exchange.dirty``; the server writes what is there at the end of the batch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from bester.protocol import frames
 from bester.protocol.messages import Payload
 
 if TYPE_CHECKING:
-    from bester.core.handlers import HandlerType
-    from bester.core.work import Delivery, Late, Request, Waiting
+    from bester.core.handlers import TypeRoute
+    from bester.core.model import Delivery, Late, Request, Waiting
 
 
 HANDED_BYTES = 256 * 1024
@@ -252,7 +252,7 @@ class AttachedHandler(Endpoint):
         self.name = name
         self.concurrency = concurrency
         self.since = since
-        self.types: tuple[HandlerType, ...] = ()
+        self.types: tuple[TypeRoute, ...] = ()
         self.dry_types: frozenset[str] = frozenset()
         """The types for which it says what it would do, without doing it (section 7.2)."""
         self.outstanding: dict[str, Request] = {}
@@ -272,7 +272,7 @@ class AttachedHandler(Endpoint):
         return len(self.outstanding) < self.concurrency and not self.blocked
 
 
-class ElsewhereHandler(AttachedHandler):
+class RemoteHandler(AttachedHandler):
     """Stands for another node of this server, and one type that it serves."""
 
     __slots__ = ("carrying", "node")

@@ -35,12 +35,12 @@ from __future__ import annotations
 
 from bester.core.drops import Drop
 from bester.core.endpoints import AttachedHandler, Session
-from bester.core.handlers import HandlerType
+from bester.core.handlers import TypeRoute
 from bester.core.intake import Intake
 from bester.core.limits import Limits
+from bester.core.model import Envelope, Relayed, Request
 from bester.core.nodes import ForNodes
 from bester.core.route import Trail
-from bester.core.work import Envelope, Relayed, Request
 from bester.errors import BadResponse, BesterError, Overloaded
 from bester.protocol.messages import Command, HandlerMessage, check_status, checked_trace, commands_of
 
@@ -91,8 +91,8 @@ class Exchange(Intake, ForNodes):
     def _classic_done(self, request: Request) -> None:
         handlers = request.handlers
         handlers.active -= 1
-        assert request.lane is not None
-        handlers.done(request.lane)
+        assert request.sender_queue is not None
+        handlers.done(request.sender_queue)
         self.pump(handlers)
 
     def _answered(self, request: Request, message: HandlerMessage) -> None:
@@ -106,7 +106,7 @@ class Exchange(Intake, ForNodes):
         except BesterError as error:
             self.fail(request, error)
             return
-        handlers.tally.took(now - request.since)
+        handlers.metrics.took(now - request.since)
         envelope = request.envelope
         if envelope.plain:
             for command in commands:
@@ -124,7 +124,7 @@ class Exchange(Intake, ForNodes):
     def _execute_all(
         self,
         envelope: Envelope,
-        handlers: HandlerType,
+        handlers: TypeRoute,
         hops: int,
         commands: list[Command],
         message: HandlerMessage,
@@ -158,7 +158,7 @@ class Exchange(Intake, ForNodes):
             self.answered_in_order(request)
         if request.step is not None:
             request.step.end(self.now, error.code)
-        handlers.tally.failed += 1
+        handlers.metrics.failed += 1
         handlers.last_error = f"{error.code}: {error.explained}"
         envelope = request.envelope
         if isinstance(error, BadResponse):
@@ -170,8 +170,8 @@ class Exchange(Intake, ForNodes):
     def _push(self, handler: AttachedHandler, message: HandlerMessage) -> None:
         """A handler speaks first: executed like an answer, and reported to the handler."""
         type = handler.types[0].name if handler.types else ""
-        tally = handler.types[0].tally if handler.types else self.counters.tallies.others
-        envelope = Envelope(handler, message.header.id or "", type, self.now, tally)
+        metrics = handler.types[0].metrics if handler.types else self.counters.by_type.others
+        envelope = Envelope(handler, message.header.id or "", type, self.now, metrics)
         self._trace_push(envelope, message.header.traceparent)
         handler.in_flight += 1
         self.counters.pushes += 1

@@ -10,10 +10,10 @@ from msgspec import Raw
 from bester.core.delivery import Delivering, Written
 from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, Session
-from bester.core.handlers import HandlerType
+from bester.core.handlers import TypeRoute
+from bester.core.model import Envelope, Forward, Request
 from bester.core.once import OnceRecord
 from bester.core.route import Trail, place_of
-from bester.core.work import Envelope, Forward, Request
 from bester.errors import BadAddress, BadResponse, InvalidName, TooManyHops, UnknownAccount
 from bester.protocol import frames
 from bester.protocol.addresses import parse_address
@@ -27,7 +27,7 @@ class Execution(Delivering):
     def execute(
         self,
         envelope: Envelope,
-        handlers: HandlerType,
+        handlers: TypeRoute,
         hops: int,
         command: Command,
         message: HandlerMessage,
@@ -61,7 +61,7 @@ class Execution(Delivering):
         self,
         envelope: Envelope,
         names: list[str],
-        handlers: HandlerType,
+        handlers: TypeRoute,
         type: str | None,
         data: Raw,
         transient: bool,
@@ -157,7 +157,7 @@ class Execution(Delivering):
             envelope.pending += 1
             self.hand_on(Request(envelope, handlers, data, hops, self.now, len(data), place=place))
 
-    def _reply(self, envelope: Envelope, handlers: HandlerType, type: str | None, data: Raw) -> None:
+    def _reply(self, envelope: Envelope, handlers: TypeRoute, type: str | None, data: Raw) -> None:
         origin = envelope.origin
         if origin.scope != "client":
             envelope.data = data
@@ -193,7 +193,7 @@ class Execution(Delivering):
         return False
 
     def plan(
-        self, envelope: Envelope, trail: Trail, handlers: HandlerType, command: Command, message: HandlerMessage
+        self, envelope: Envelope, trail: Trail, handlers: TypeRoute, command: Command, message: HandlerMessage
     ) -> None:
         """Says of a command whose recipients are clients what would be done."""
         if command.type == "reply":

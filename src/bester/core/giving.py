@@ -9,9 +9,9 @@ from msgspec import Raw
 
 from bester.core.endpoints import Session
 from bester.core.limits import Limits
+from bester.core.model import Delivery, Envelope, RemoveLetter
 from bester.core.outcomes import Outcomes
 from bester.core.presence import Presence
-from bester.core.work import Delivery, Envelope, Take
 from bester.errors import BesterError
 from bester.protocol import frames
 
@@ -101,7 +101,7 @@ class Giving(Outcomes):
         """The account has it."""
         delivery.done = True
         if delivery.kept:
-            self.effects.append(Take(delivery.username, delivery.id))
+            self.effects.append(RemoveLetter(delivery.username, delivery.id))
         self.settle(delivery, "delivered")
 
     def settle(self, delivery: Delivery, status: str, error: BesterError | None = None) -> None:

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bester.core.tallies import Tally
+from bester.core.metrics import TypeMetrics
 from bester.protocol import frames
 from bester.protocol.messages import COMMANDS
 
 if TYPE_CHECKING:
     from bester.core.endpoints import AttachedHandler, Endpoint
-    from bester.core.work import Request
+    from bester.core.model import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ OTHERS = ""
 """Stands for the types that the configuration does not name, where rules are given by type; no type has this name."""
 
 
-class Lane:
+class SenderQueue:
     """One sender's waiting messages for one type."""
 
     __slots__ = ("busy", "origin", "ready", "waiting")
@@ -67,7 +67,7 @@ class Lane:
         """Whether a classic handler has a message of this lane."""
 
 
-class HandlerType:
+class TypeRoute:
     """A type and all that serve it."""
 
     __slots__ = (
@@ -75,18 +75,18 @@ class HandlerType:
         "attached",
         "configured",
         "elsewhere",
-        "lanes",
         "last_error",
+        "metrics",
         "name",
         "progress",
         "ready",
         "received",
         "request",
         "rules",
-        "tally",
+        "sender_queues",
     )
 
-    def __init__(self, name: str, rules: TypeRules, tally: Tally, *, configured: bool) -> None:
+    def __init__(self, name: str, rules: TypeRules, metrics: TypeMetrics, *, configured: bool) -> None:
         self.name = name
         self.rules = rules
         self.configured = configured
@@ -96,13 +96,13 @@ class HandlerType:
         """Those that stand for other nodes of this server, which are asked when no attached one has room."""
         self.active = 0
         """Classic connections that are open."""
-        self.lanes: dict[Endpoint, Lane] = {}
-        self.ready: deque[Lane] = deque()
+        self.sender_queues: dict[Endpoint, SenderQueue] = {}
+        self.ready: deque[SenderQueue] = deque()
         self.progress = 0.0
         """When the last answer came: a type that goes on answering does not let those in its queue time out."""
         self.request = frames.type_part(name)
         self.received = frames.received_head(name)
-        self.tally = tally
+        self.metrics = metrics
         self.last_error = ""
 
     @property
@@ -127,23 +127,23 @@ class HandlerType:
     def put(self, request: Request) -> None:
         """Lets a request wait in its sender's lane."""
         origin = request.envelope.origin
-        lane = self.lanes.get(origin)
-        if lane is None:
-            lane = self.lanes[origin] = Lane(origin)
-        lane.waiting.append(request)
-        self.mark_ready(lane)
+        sender_queue = self.sender_queues.get(origin)
+        if sender_queue is None:
+            sender_queue = self.sender_queues[origin] = SenderQueue(origin)
+        sender_queue.waiting.append(request)
+        self.mark_ready(sender_queue)
 
     def take(self) -> Request:
         """Returns the next request of the lane whose turn it is; there must be one."""
-        lane = self.ready.popleft()
-        request = lane.waiting.popleft()
-        lane.ready = False
+        sender_queue = self.ready.popleft()
+        request = sender_queue.waiting.popleft()
+        sender_queue.ready = False
         if self.classic:
-            lane.busy = True
-            request.lane = lane
+            sender_queue.busy = True
+            request.sender_queue = sender_queue
         else:
-            self.mark_ready(lane)
-            self.forget_if_idle(lane)
+            self.mark_ready(sender_queue)
+            self.forget_if_idle(sender_queue)
         return request
 
     def take_own(self) -> Request | None:
@@ -155,43 +155,43 @@ class HandlerType:
             ready.rotate(-1)
         return None
 
-    def done(self, lane: Lane) -> None:
+    def done(self, sender_queue: SenderQueue) -> None:
         """Says that a classic handler is done with a lane's message."""
-        lane.busy = False
-        self.mark_ready(lane)
-        self.forget_if_idle(lane)
+        sender_queue.busy = False
+        self.mark_ready(sender_queue)
+        self.forget_if_idle(sender_queue)
 
-    def mark_ready(self, lane: Lane) -> None:
+    def mark_ready(self, sender_queue: SenderQueue) -> None:
         """Gives the lane a turn if it has work that may be handed over."""
-        if lane.waiting and not lane.ready and not (lane.busy and self.classic):
-            lane.ready = True
-            self.ready.append(lane)
+        if sender_queue.waiting and not sender_queue.ready and not (sender_queue.busy and self.classic):
+            sender_queue.ready = True
+            self.ready.append(sender_queue)
 
     def mark_all_ready(self) -> None:
         """Gives turns anew after a change of who serves the type; for a classic handler, not to busy lanes."""
         if self.classic:
-            for lane in [lane for lane in self.ready if lane.busy]:
-                lane.ready = False
-                self.ready.remove(lane)
-        for lane in self.lanes.values():
-            self.mark_ready(lane)
+            for sender_queue in [sender_queue for sender_queue in self.ready if sender_queue.busy]:
+                sender_queue.ready = False
+                self.ready.remove(sender_queue)
+        for sender_queue in self.sender_queues.values():
+            self.mark_ready(sender_queue)
 
-    def forget_if_idle(self, lane: Lane) -> None:
+    def forget_if_idle(self, sender_queue: SenderQueue) -> None:
         """Drops a lane that has neither waiting nor outstanding work."""
-        if not lane.waiting and not lane.busy:
-            self.lanes.pop(lane.origin, None)
+        if not sender_queue.waiting and not sender_queue.busy:
+            self.sender_queues.pop(sender_queue.origin, None)
 
     def waiting_since(self, before: float) -> list[Request]:
         """Removes and returns what has been waiting since before that time."""
         expired: list[Request] = []
-        for lane in list(self.lanes.values()):
-            while lane.waiting and lane.waiting[0].since < before:
-                expired.append(lane.waiting.popleft())
-            if not lane.waiting:
-                if lane.ready:
-                    lane.ready = False
-                    self.ready.remove(lane)
-                self.forget_if_idle(lane)
+        for sender_queue in list(self.sender_queues.values()):
+            while sender_queue.waiting and sender_queue.waiting[0].since < before:
+                expired.append(sender_queue.waiting.popleft())
+            if not sender_queue.waiting:
+                if sender_queue.ready:
+                    sender_queue.ready = False
+                    self.ready.remove(sender_queue)
+                self.forget_if_idle(sender_queue)
         return expired
 
 

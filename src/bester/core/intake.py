@@ -1,6 +1,6 @@
 """Takes messages in: from clients and from other servers, as many of each as ``maxInFlight`` says.
 
-A message becomes an :class:`~bester.core.work.Envelope`, and its type's handler is asked. What is beyond the limit
+A message becomes an :class:`~bester.core.model.Envelope`, and its type's handler is asked. What is beyond the limit
 waits in its sender's backlog, in its order.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections import deque
 
 from bester.core.endpoints import Endpoint, Peer, Session
-from bester.core.handlers import Allow, HandlerType
+from bester.core.handlers import Allow, TypeRoute
 from bester.core.limits import Limits
+from bester.core.model import Envelope, Request, Waiting
 from bester.core.once import OnceRecord
 from bester.core.repeats import Repeats
 from bester.core.route import Trail
-from bester.core.work import Envelope, Request, Waiting
 from bester.errors import BesterError, NotAllowed, ShuttingDown, TooManyHops
 from bester.protocol.messages import Payload
 
@@ -70,7 +70,7 @@ class Intake(Repeats):
         origin.in_flight += 1
         self.counters.accepted += 1
         now = self.now
-        envelope = Envelope(origin, payload.id, payload.type, now, handlers.tally)
+        envelope = Envelope(origin, payload.id, payload.type, now, handlers.metrics)
         self.hand(Request(envelope, handlers, payload.data, 0, now, size))
 
     def _message_once(self, origin: Endpoint, message: Waiting) -> None:
@@ -109,8 +109,8 @@ class Intake(Repeats):
         origin.in_flight += 1
         self.counters.accepted += 1
         handlers = self.types.get(payload.type)
-        tally = self.counters.tallies.others if handlers is None else handlers.tally
-        envelope = Envelope(origin, payload.id, payload.type, self.now, tally)
+        metrics = self.counters.by_type.others if handlers is None else handlers.metrics
+        envelope = Envelope(origin, payload.id, payload.type, self.now, metrics)
         if record is not None or trace or trail is not None:
             envelope.once = record
             envelope.trace = trace
@@ -125,7 +125,7 @@ class Intake(Repeats):
             envelope.error = error
             self.step_done(envelope)
 
-    def _refusal(self, origin: Endpoint, handlers: HandlerType | None, hops: int) -> BesterError | None:
+    def _refusal(self, origin: Endpoint, handlers: TypeRoute | None, hops: int) -> BesterError | None:
         if handlers is None:
             return self.no_handler()
         if handlers.rules.allow is not None and not _allowed(handlers.rules.allow, origin):

@@ -17,8 +17,8 @@ from bester.core.drops import Drop
 from bester.core.endpoints import Phase, Session
 from bester.core.giving import GIVEN_BYTES, GIVEN_MESSAGES, Giving
 from bester.core.limits import Limits
+from bester.core.model import Delivery, Deposit, Late, ReadMailbox, RemoveLetter
 from bester.core.presence import takes
-from bester.core.work import CatchUp, Delivery, Deposit, Late, Take
 from bester.errors import BesterError
 
 _MAX_PAGE = 256
@@ -88,7 +88,7 @@ class Keeping(Giving):
         if status == "stored":
             delivery.stored = True
             if delivery.done:
-                self.effects.append(Take(username, delivery.id))
+                self.effects.append(RemoveLetter(username, delivery.id))
         else:
             delivery.kept = False
             delivery.refused = True
@@ -162,7 +162,7 @@ class Keeping(Giving):
         session.reading_mail = True
         session.read_from = session.position
         messages, size = self._page(session)
-        self.effects.append(CatchUp(session, session.position, messages, size))
+        self.effects.append(ReadMailbox(session, session.position, messages, size))
 
     def wants_mail(self, session: Session) -> bool:
         """Whether there is room for another page."""

@@ -17,14 +17,14 @@ from msgspec import Raw
 from bester.core.again import ACK_S
 from bester.core.delivery import Written
 from bester.core.drops import Drop
-from bester.core.endpoints import ElsewhereHandler, NodePeer, Phase
+from bester.core.endpoints import NodePeer, Phase, RemoteHandler
 from bester.core.execution import Execution
-from bester.core.handlers import HandlerType
+from bester.core.handlers import TypeRoute
 from bester.core.limits import Limits
-from bester.core.presence import Attendance
+from bester.core.metrics import TypeMetrics
+from bester.core.model import Delivery, Envelope, Relayed, Request
+from bester.core.presence import AccountPresence
 from bester.core.route import Trail
-from bester.core.tallies import Tally
-from bester.core.work import Delivery, Envelope, Relayed, Request
 from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable
 from bester.protocol import frames
 from bester.protocol.messages import Command, HandlerMessage
@@ -33,7 +33,7 @@ CARRY_S = ACK_S + 10.0
 """How long another node may take to say what became of an answer that it carries out."""
 LEFT_S = 600.0
 """How long it is remembered that something went back: nothing that was asked before is under way any more then."""
-_UNCOUNTED = Tally()
+_UNCOUNTED = TypeMetrics()
 """Of what other nodes ask for, which they count."""
 
 
@@ -95,7 +95,7 @@ class ForNodes(Execution):
             self.hand_on(Request(envelope, handlers, data, 0, self.now, len(data) + len(head)))
 
     def answered_for_node(
-        self, envelope: Relayed, handlers: HandlerType, commands: list[Command], message: HandlerMessage
+        self, envelope: Relayed, handlers: TypeRoute, commands: list[Command], message: HandlerMessage
     ) -> None:
         """A handler has answered another node's request: carries the answer out, or lets it go back."""
         if not envelope.order:
@@ -154,7 +154,7 @@ class ForNodes(Execution):
         order.answered(request.epoch)
         request.epoch = 0
 
-    def answered_elsewhere(self, handler: ElsewhereHandler, id: str) -> None:
+    def answered_remotely(self, handler: RemoteHandler, id: str) -> None:
         """A handler of another node has answered, and that node carries the answer out: :meth:`carried_out` follows."""
         request = handler.outstanding.pop(id, None)
         if request is None:
@@ -169,7 +169,7 @@ class ForNodes(Execution):
             self.only_waits(envelope)
         self._pump_all(handler)
 
-    def carried_out(self, handler: ElsewhereHandler, id: str, results: bytes, error: BesterError | None) -> None:
+    def carried_out(self, handler: RemoteHandler, id: str, results: bytes, error: BesterError | None) -> None:
         """Another node has carried out what its handler answered.
 
         Args:
@@ -204,9 +204,9 @@ class ForNodes(Execution):
             self.answered_in_order(request)
         handlers = request.handlers
         handlers.progress = self.now
-        handlers.tally.took(self.now - request.since)
+        handlers.metrics.took(self.now - request.since)
 
-    def _pump_all(self, handler: ElsewhereHandler) -> None:
+    def _pump_all(self, handler: RemoteHandler) -> None:
         for handlers in handler.types:
             if handlers.ready:
                 self.pump(handlers)
@@ -214,7 +214,7 @@ class ForNodes(Execution):
     def sweep(self) -> None:
         super().sweep()
         for handler in list(self.handlers):
-            if isinstance(handler, ElsewhereHandler) and handler.carrying:
+            if isinstance(handler, RemoteHandler) and handler.carrying:
                 for id, request in list(handler.carrying.items()):
                     if self.now - request.since >= CARRY_S:
                         del handler.carrying[id]
@@ -274,7 +274,7 @@ class ForNodes(Execution):
             self.step_done(delivery.envelope)
         return True
 
-    def _bring_plainly(self, envelope: Envelope, attendance: Attendance, written: Written) -> None:
+    def _bring_plainly(self, envelope: Envelope, attendance: AccountPresence, written: Written) -> None:
         """Writes it to a plain account's sessions; it is reported when the batch is written."""
         frame = frames.received(frames.received_head(written.type), written.data)
         for session in attendance.sessions:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from msgspec import Raw
 
     from bester.core.endpoints import Endpoint
-    from bester.core.work import Waiting
+    from bester.core.model import Waiting
     from bester.protocol.messages import Payload
 
 MAX_RECORDS = 100_000

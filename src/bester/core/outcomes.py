@@ -1,6 +1,6 @@
 """What becomes of messages: each recipient's outcome, the status report, and room for what waits behind it.
 
-An :class:`~bester.core.work.Envelope` has steps that are pending. With the last one it is finished: its sender gets the
+An :class:`~bester.core.model.Envelope` has steps that are pending. With the last one it is finished: its sender gets the
 report, the receipt is kept, and the next message of that sender is let in. Where it only waits for recipients, it no
 longer counts against its sender's ``maxInFlight``.
 """
@@ -15,9 +15,9 @@ from bester.core.dispatch import Dispatch
 from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, NodePeer
 from bester.core.limits import Limits
+from bester.core.model import Envelope, Finished, Remember, TellNode, Waiting
 from bester.core.once import OnceMemory, OnceRecord
 from bester.core.receipts import MAX_NAMES, MAX_REPORT_BYTES, Entry, Large, Receipts, counts_of
-from bester.core.work import Envelope, Finished, Remember, TellNode, Waiting
 from bester.errors import BesterError
 from bester.protocol import frames
 
@@ -211,12 +211,12 @@ class Outcomes(Dispatch):
     def close_envelope(self, envelope: Envelope, report: bytes) -> None:
         """The report is written: the message is counted, and there is room for another one."""
         if envelope.error is None:
-            envelope.tally.good += 1
+            envelope.metrics.good += 1
             if self.receipts.good_left:
                 self.receipts.good_left -= 1
                 self._keep_receipt(envelope, report)
         else:
-            bad = envelope.tally.bad
+            bad = envelope.metrics.bad
             bad[envelope.error.code] = bad.get(envelope.error.code, 0) + 1
             if self.receipts.bad_left:
                 self.receipts.bad_left -= 1

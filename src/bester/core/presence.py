@@ -12,7 +12,7 @@ from bester.protocol import frames
 from bester.protocol.names import username
 
 
-class Attendance:
+class AccountPresence:
     """An account that has at least one session."""
 
     __slots__ = ("choosy", "delivered", "plain", "sessions", "shared", "username")
@@ -51,7 +51,7 @@ class Presence:
     """The accounts with sessions, by their canonical usernames."""
 
     def __init__(self) -> None:
-        self._present: dict[str, Attendance] = {}
+        self._present: dict[str, AccountPresence] = {}
         self._apart: dict[str, list[Session]] = {}
         """The sessions that take no messages, by account."""
         self.session_count = 0
@@ -66,7 +66,7 @@ class Presence:
             return False
         attendance = self._present.get(session.username)
         if attendance is None:
-            attendance = self._present[session.username] = Attendance(session.username)
+            attendance = self._present[session.username] = AccountPresence(session.username)
             attendance.shared = self.begins_shared
         attendance.sessions.append(session)
         attendance.refresh()
@@ -89,7 +89,7 @@ class Presence:
         del self._present[session.username]
         return True
 
-    def find(self, name: str) -> Attendance | None:
+    def find(self, name: str) -> AccountPresence | None:
         """Looks a name up as a handler wrote it, in any spelling of the account's name."""
         attendance = self._present.get(name)
         if attendance is not None:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from bester.core.drops import Drop
 from bester.core.endpoints import Endpoint, Peer
 from bester.core.limits import Limits
+from bester.core.model import Envelope, Recall, Remember, Waiting
 from bester.core.once import OnceRecord, new_record
 from bester.core.outcomes import Outcomes
-from bester.core.work import Envelope, Recall, Remember, Waiting
 from bester.errors import BesterError, IdConflict, Overloaded
 from bester.protocol import frames
 from bester.protocol.messages import Payload
@@ -69,7 +69,7 @@ class Repeats(Outcomes):
             record.answer = frames.report(record.id, error)
         self._recall_ended(record)
 
-    def under_way_elsewhere(self, record: OnceRecord) -> None:
+    def under_way_remotely(self, record: OnceRecord) -> None:
         """A Recall found that another node has the message under way: it steps aside until that is over."""
         if not record.elsewhere:
             record.elsewhere = True

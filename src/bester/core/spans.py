@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from bester.core.endpoints import Endpoint
+    from bester.core.model import Envelope
     from bester.core.route import Trail
-    from bester.core.work import Envelope
     from bester.errors import BesterError
 
 

@@ -1,1 +1,1 @@
-"""The hall that joins the rooms: the life of a server, its connections, handlers, other servers, accounts."""
+"""The running server: its life, its connections, handlers, accounts, and the other servers."""

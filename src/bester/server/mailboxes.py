@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from bester.core.drops import Drop
 from bester.core.keeping import Letter
-from bester.core.work import Bury, CatchUp, Deposit, Recall, Remember, Take
+from bester.core.model import Bury, Deposit, ReadMailbox, Recall, Remember, RemoveLetter
 from bester.errors import BesterError, Internal, UnknownAccount
-from bester.server.points import reach
+from bester.server.faultpoints import reach
 from bester.store.ports import Letter as StoredLetter
 from bester.store.ports import MailboxBounds, MessageStore, Queued, Remembered, account_of, account_queue
 from bester.timeouts import within
 
 if TYPE_CHECKING:
-    from bester.server.hall import Hall
+    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.mailboxes")
 
@@ -54,8 +54,8 @@ class Arrival:
 class Mailboxes:
     """The mailboxes of this server's accounts."""
 
-    def __init__(self, hall: Hall, store: MessageStore) -> None:
-        self.hall = hall
+    def __init__(self, runtime: Runtime, store: MessageStore) -> None:
+        self.runtime = runtime
         self.store = store
         self.stored = 0
         """Letters that were put into mailboxes since the start."""
@@ -69,12 +69,12 @@ class Mailboxes:
         self._arrivals: dict[str, list[Arrival]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._expiry_due = 0.0
-        hall.exchange.may_recall = store.may_recall
+        runtime.exchange.may_recall = store.may_recall
 
     @property
     def bounds(self) -> MailboxBounds:
         """What the configuration allows one account."""
-        limits = self.hall.config.limits
+        limits = self.runtime.config.limits
         return MailboxBounds(limits.mailbox_messages, limits.mailbox_bytes, limits.mailbox_days * 86_400.0)
 
     @property
@@ -89,7 +89,7 @@ class Mailboxes:
         """While a session is being made: notices what is put into its mailbox after that was looked into."""
         arrival = Arrival()
         self._arrivals.setdefault(username, []).append(arrival)
-        nodes = self.hall.nodes
+        nodes = self.runtime.nodes
         try:
             with nodes.sharing.arriving(username) if nodes is not None else nullcontext():
                 yield arrival
@@ -118,7 +118,7 @@ class Mailboxes:
         while dead := await self.store.list_queue(account_queue(username), limit=_DEAD_PAGE):
             await self.store.remove_sent([row.position for row in dead])
             removed += len(dead)
-        self.hall.exchange.counters.drops.count(Drop.LETTER_CLEARED, removed)
+        self.runtime.exchange.counters.drops.count(Drop.LETTER_CLEARED, removed)
         return removed
 
     async def put_back(self, rows: Sequence[Queued]) -> int:
@@ -131,20 +131,20 @@ class Mailboxes:
             StoredLetter(account_of(one.destination) or "", one.message_id, one.type, one.data)
             for one in (row.message for row in rows)
         ]
-        full = await self.store.deposit(letters, self.bounds, self.hall.steady.now())
+        full = await self.store.deposit(letters, self.bounds, self.runtime.steady.now())
         done = [(row, letter) for row, letter, failure in zip(rows, letters, full, strict=True) if failure is None]
         await self.store.remove_sent([row.position for row, _ in done])
-        exchange = self.hall.exchange
-        exchange.now = self.hall.clock()
+        exchange = self.runtime.exchange
+        exchange.now = self.runtime.clock()
         stored: dict[str, set[str]] = {}
         for _, letter in done:
             stored.setdefault(letter.username, set()).add(letter.type)
         for username, types in stored.items():
             self.came(username)
             exchange.mail_came(username, sorted(types))
-        if self.hall.nodes is not None:
-            self.hall.nodes.stored(stored)
-        self.hall.flush_soon()
+        if self.runtime.nodes is not None:
+            self.runtime.nodes.stored(stored)
+        self.runtime.flush_soon()
         return len(done)
 
     # -- effects -------------------------------------------------------------------------------------------------
@@ -167,21 +167,21 @@ class Mailboxes:
             while self._deposits:
                 batch = self._next_batch()
                 outcomes = await self._outcomes(batch)
-                if self.hall.failed:
+                if self.runtime.failed:
                     return  # nobody knows what is on disk: nothing is reported
                 reach("mailbox.stored")
-                exchange = self.hall.exchange
-                exchange.now = self.hall.clock()
+                exchange = self.runtime.exchange
+                exchange.now = self.runtime.clock()
                 for effect, (status, error) in zip(batch, outcomes, strict=True):
                     self._kept(effect.delivery.username)
                     exchange.deposited(effect.delivery, status, error)
-                if self.hall.nodes is not None:
+                if self.runtime.nodes is not None:
                     stored: dict[str, set[str]] = {}
                     for effect, (status, _) in zip(batch, outcomes, strict=True):
                         if status == "stored":
                             stored.setdefault(effect.delivery.username, set()).add(effect.delivery.type)
-                    self.hall.nodes.stored(stored)
-                self.hall.flush_soon()
+                    self.runtime.nodes.stored(stored)
+                self.runtime.flush_soon()
         finally:
             self._depositing = False
 
@@ -202,17 +202,17 @@ class Mailboxes:
 
     async def finish(self, timeout_s: float) -> None:
         """Returns when all that is to be kept is on disk, or after the time."""
-        self.hall.flush()
+        self.runtime.flush()
         try:
             async with within(timeout_s):
                 while self._working:
                     await asyncio.wait(self._working)
-                    self.hall.flush()
+                    self.runtime.flush()
         except TimeoutError:
             log.warning("stopping: not everything was put into the mailboxes in time")
 
     def _work(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self.hall.spawn(work)
+        task = self.runtime.spawn(work)
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
@@ -220,7 +220,7 @@ class Mailboxes:
         """Returns for each what became of it: a status of section 2, and the error where it failed."""
         deliveries = [effect.delivery for effect in batch]
         try:
-            known = await self.hall.accounts.store.exists(list({delivery.username for delivery in deliveries}))
+            known = await self.runtime.accounts.store.exists(list({delivery.username for delivery in deliveries}))
         except Exception as error:
             return [("failed", self._failed("accounts cannot be looked up", error))] * len(batch)
         kept = [delivery for delivery in deliveries if not delivery.transient and delivery.username in known]
@@ -238,7 +238,7 @@ class Mailboxes:
         if letters:
             reach("mailbox.storing")
             try:
-                full = await self.store.deposit(letters, self.bounds, self.hall.steady.now())
+                full = await self.store.deposit(letters, self.bounds, self.runtime.steady.now())
                 failures = {id(delivery): one for delivery, one in zip(kept, full, strict=True)}
             except Exception as error:
                 failures = dict.fromkeys(map(id, kept), self._failed("mailboxes cannot be written", error))
@@ -255,7 +255,7 @@ class Mailboxes:
                 outcomes.append(("stored", None))
         return outcomes
 
-    def take(self, effect: Take) -> None:
+    def take(self, effect: RemoveLetter) -> None:
         """Removes a letter that was delivered; with the others of this batch."""
         self._takes.append((effect.username, effect.id))
         if len(self._takes) == 1:
@@ -291,7 +291,7 @@ class Mailboxes:
 
     async def _bury_all(self, username: str, letters: list[tuple[StoredLetter, int]]) -> None:
         try:
-            await self.store.bury_letters(letters, NEVER_ACKNOWLEDGED, self.hall.steady.now())
+            await self.store.bury_letters(letters, NEVER_ACKNOWLEDGED, self.runtime.steady.now())
             self._log_buried(username, letters)
             await self._bound_dead(account_queue(username))
         except Exception as error:
@@ -316,51 +316,51 @@ class Mailboxes:
                 await self.store.remove_sent([oldest.position])
                 number -= 1
                 size_bytes -= len(oldest.message.data)
-                self.hall.exchange.counters.drops.count(Drop.LETTER_OVER_SHARE)
+                self.runtime.exchange.counters.drops.count(Drop.LETTER_OVER_SHARE)
 
-    def catch_up(self, effect: CatchUp) -> None:
+    def catch_up(self, effect: ReadMailbox) -> None:
         """Reads on in a session's mailbox."""
         self._take_now()  # or what was delivered would be read again; tasks begin in their order
         self._bury_now()
-        self.hall.spawn(self._read(effect))
+        self.runtime.spawn(self._read(effect))
 
-    async def _read(self, effect: CatchUp) -> None:
+    async def _read(self, effect: ReadMailbox) -> None:
         session = effect.session
-        exchange = self.hall.exchange
+        exchange = self.runtime.exchange
         try:
             letters = await self.store.read_mailbox(
-                session.username, effect.after, effect.limit, effect.max_bytes, self.hall.steady.now()
+                session.username, effect.after, effect.limit, effect.max_bytes, self.runtime.steady.now()
             )
         except Exception as error:
             self._failed(f"the mailbox of {session.username!a} cannot be read", error)
             exchange.mail_failed(session)
             return
-        exchange.now = self.hall.clock()
+        exchange.now = self.runtime.clock()
         found = [Letter(letter.position, letter.delivery_id, letter.type, letter.data) for letter in letters]
         exchange.mail(session, found)
-        self.hall.flush_soon()
+        self.runtime.flush_soon()
 
     # -- once ----------------------------------------------------------------------------------------------------
 
     def recall(self, effect: Recall) -> None:
         """Looks for what became of a ``once`` message."""
-        self.hall.spawn(self._recall(effect))
+        self.runtime.spawn(self._recall(effect))
 
     async def _recall(self, effect: Recall) -> None:
-        exchange = self.hall.exchange
+        exchange = self.runtime.exchange
         record = effect.record
         try:
             found = await self.look_up(record.key)
         except BesterError as error:
-            exchange.now = self.hall.clock()
+            exchange.now = self.runtime.clock()
             exchange.not_recalled(record, error)
         else:
-            exchange.now = self.hall.clock()
+            exchange.now = self.runtime.clock()
             if found is None:
                 exchange.not_recalled(record)
             else:
                 exchange.recalled(record, found.digest, found.report)
-        self.hall.flush_soon()
+        self.runtime.flush_soon()
 
     async def look_up(self, key: bytes) -> Remembered | None:
         """Returns what became of a ``once`` message, if the disk knows.
@@ -392,18 +392,18 @@ class Mailboxes:
         effects, self._remembers = self._remembers, []
         records = [Remembered(effect.record.key, effect.record.digest, effect.report) for effect in effects]
         try:
-            await self.store.remember(records, self.hall.steady.now())
+            await self.store.remember(records, self.runtime.steady.now())
         except Exception as error:
             # What was stored is stored; a repeat would be handled again, and told from the first by its delivery ids.
             self._failed(f"{len(records)} messages will not be remembered after a restart", error)
-        if self.hall.failed:
+        if self.runtime.failed:
             return
         reach("once.remembered")
-        exchange = self.hall.exchange
-        exchange.now = self.hall.clock()
+        exchange = self.runtime.exchange
+        exchange.now = self.runtime.clock()
         for effect in effects:
             exchange.remembered(effect)
-        self.hall.flush_soon()
+        self.runtime.flush_soon()
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -411,15 +411,15 @@ class Mailboxes:
         """Removes what has expired, now and then."""
         if now >= self._expiry_due:
             self._expiry_due = now + EXPIRY_S
-            self.hall.spawn(self._expire())
+            self.runtime.spawn(self._expire())
 
     async def _expire(self) -> None:
-        now = self.hall.steady.now()
+        now = self.runtime.steady.now()
         try:
             removed = _EXPIRY_STEP
             while removed == _EXPIRY_STEP:
                 removed = await self.store.expire_letters(now, _EXPIRY_STEP)
-                self.hall.exchange.counters.drops.count(Drop.LETTER_EXPIRED, removed)
+                self.runtime.exchange.counters.drops.count(Drop.LETTER_EXPIRED, removed)
             await self.store.forget_before(now - ONCE_DAYS * 86_400, ONCE_RECORDS)
         except BesterError as error:
             log.warning("what has expired cannot be removed: %s", error.inside)

@@ -14,7 +14,7 @@ from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
 from bester.protocol.messages import COMMANDS
 from bester.protocol.names import username
-from bester.server.receipts import bounds_of
+from bester.server.telemetry.receipts import bounds_of
 from bester.store.ports import AccountStore, LeaseStore, MessageStore
 from bester.store.receipts import ReceiptStore, SqliteReceipts
 from bester.tls import server_context
@@ -162,7 +162,7 @@ async def open_bus(config: Config, what: str) -> AsyncIterator[Bus]:
         BadConfiguration: it cannot be reached or entered.
     """
     from bester.bus.connection import Bus
-    from bester.server.nodes.nodes import bus_options
+    from bester.server.cluster.node import bus_options
 
     assert config.cluster is not None
     bus = Bus(bus_options(config.cluster), f"{config.server.name} {what}")

@@ -9,7 +9,7 @@ from bester.clock import JUMP_S, MAX_STOP_S
 from bester.errors import BesterError
 
 if TYPE_CHECKING:
-    from bester.server.hall import Hall
+    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.clock")
 
@@ -17,8 +17,8 @@ log = logging.getLogger("bester.clock")
 class Timekeeping:
     """The clock by which everything ends that this server keeps."""
 
-    def __init__(self, hall: Hall) -> None:
-        self.hall = hall
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
         self._keeping = False
         self._resumed = False
 
@@ -28,8 +28,8 @@ class Timekeeping:
         Raises:
             Internal: the store cannot be reached.
         """
-        clock = self.hall.steady
-        await self.hall.messages.resume_clock(clock)
+        clock = self.runtime.steady
+        await self.runtime.messages.resume_clock(clock)
         if clock.uncounted_s > JUMP_S:
             stopped_days, counted_days = (clock.uncounted_s + MAX_STOP_S) / 86_400, MAX_STOP_S / 86_400
             stopped = f"this server was stopped for {stopped_days:.1f} days, as far as this machine can tell"
@@ -39,21 +39,21 @@ class Timekeeping:
 
     def sweep(self) -> None:
         """Looks at the system clock, and keeps the time now and then; called a few times a second."""
-        clock = self.hall.steady
+        clock = self.runtime.steady
         if jumped := clock.look():
-            self.hall.watch.look_soon()
+            self.runtime.watch.look_soon()
         if (jumped or clock.is_due) and not self._keeping:
             self._keeping = True
-            self.hall.spawn(self._keep())
+            self.runtime.spawn(self._keep())
 
     async def close(self) -> None:
         """Keeps the time for the next start; the store is still open."""
-        if self._resumed and not self.hall.failed:
+        if self._resumed and not self.runtime.failed:
             await self._keep()
 
     async def _keep(self) -> None:
         try:
-            await self.hall.messages.keep_clock(self.hall.steady)
+            await self.runtime.messages.keep_clock(self.runtime.steady)
         except BesterError as error:
             log.warning("the time cannot be kept for the next start: %s", error.inside)
         finally:

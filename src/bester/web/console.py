@@ -27,7 +27,7 @@ from bester.errors import (
 )
 from bester.protocol.messages import Authentication
 from bester.protocol.strictjson import decode
-from bester.server.commands import ADMIN, CommandCall
+from bester.server.admin.commands import ADMIN, CommandCall
 from bester.timeouts import within
 from bester.web import snapshot
 from bester.web.answers import answer, refused
@@ -82,9 +82,9 @@ class Console:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._hall = site.hall
-        self.sessions = Sessions(lambda: site.hall.clock())
-        self.feed = Feed(site.hall)
+        self._hall = site.runtime
+        self.sessions = Sessions(lambda: site.runtime.clock())
+        self.feed = Feed(site.runtime)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Adds the routes."""
@@ -142,20 +142,20 @@ class Console:
     async def _login(self, request: web.Request) -> web.Response:
         credentials = await _read(request, _credentials, MAX_SIGN_IN)
         remote = self._site.remote(request)
-        hall = self._hall
+        runtime = self._hall
         try:
             claim = Authentication(credentials.username, password=credentials.password)
-            with hall.accounts.checking() as login:
-                account = await hall.accounts.authenticate(claim, remote, login, opens=False)
-                stored = await hall.accounts.store.find(account.username)
+            with runtime.accounts.checking() as login:
+                account = await runtime.accounts.authenticate(claim, remote, login, opens=False)
+                stored = await runtime.accounts.store.find(account.username)
                 login.check()
             if stored is None or ADMIN not in stored.roles:
                 raise NotAllowed("the console is for accounts of role admin")
         except BesterError as error:
-            hall.counts.logins_failed += 1
+            runtime.counts.logins_failed += 1
             log.info("a sign-in to the console from %s is refused: %s", remote.address, error.code)
             return refused(error)
-        hall.counts.logins += 1
+        runtime.counts.logins += 1
         log.info("%s signed in to the console from %s", ascii(account.username), remote.address)
         token = self.sessions.begin(account.username, stored.password_hash)
         response = answer({"ok": True, "data": {"username": account.username, "expires": wall_time() + LIFETIME_S}})

@@ -11,7 +11,7 @@ from bester.protocol.frames import encode_text
 from bester.web import snapshot
 
 if TYPE_CHECKING:
-    from bester.server.hall import Hall
+    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.web")
 
@@ -19,8 +19,8 @@ log = logging.getLogger("bester.web")
 class Feed:
     """What those who watch are sent."""
 
-    def __init__(self, hall: Hall) -> None:
-        self._hall = hall
+    def __init__(self, runtime: Runtime) -> None:
+        self._hall = runtime
         self._watchers = 0
         self._making = False
         self._next: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -33,15 +33,15 @@ class Feed:
     def join(self) -> None:
         """Somebody watches, until :meth:`leave`."""
         self._watchers += 1
-        self._hall.sampler.watch()
+        self._hall.rates.watch()
         if self._watchers == 1:
-            self._hall.sampler.ticked.append(self._tick)
+            self._hall.rates.ticked.append(self._tick)
 
     def leave(self) -> None:
         self._watchers -= 1
-        self._hall.sampler.unwatch()
+        self._hall.rates.unwatch()
         if not self._watchers:
-            self._hall.sampler.ticked.remove(self._tick)
+            self._hall.rates.ticked.remove(self._tick)
 
     def close(self) -> None:
         """Nothing more comes."""

@@ -44,7 +44,7 @@ class Front(asyncio.Protocol):
 
     def fail(self, error: BesterError) -> None:
         """Ends a connection on which no whole request has come."""
-        self.site.hall.counts.refuse(error.code)
+        self.site.runtime.counts.refuse(error.code)
         if self.socket is not None:
             self.socket.abort()
         elif self._arrival is not None:
@@ -66,7 +66,7 @@ class Front(asyncio.Protocol):
         self._lent.returned = True
         self.site.leave(self)
         self.socket.write(answer)
-        self._gateway = gateway = Gateway(self.site.hall, self.socket, self.site.gateways.discard)
+        self._gateway = gateway = Gateway(self.site.runtime, self.socket, self.site.gateways.discard)
         self.site.gateways.add(gateway)
         gateway.begin()
         # It runs in a task of aiohttp's just now.

@@ -17,12 +17,12 @@ from bester.errors import BadScope, BesterError, Internal, Malformed, ShuttingDo
 from bester.protocol.framing import PREFIX
 from bester.protocol.framing import frame as prefixed
 from bester.protocol.messages import FirstMessage
-from bester.server.listening import ListenerConnection
+from bester.server.connections.listener import ListenerConnection
 from bester.web import messages
 from bester.web.messages import Messages
 
 if TYPE_CHECKING:
-    from bester.server.hall import Hall
+    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.web")
 
@@ -41,8 +41,8 @@ BROKEN = PREFIX.pack(0)
 class WebClient(ListenerConnection):
     """The server's end of a WebSocket; other servers do not come this way."""
 
-    def __init__(self, gateway: Gateway, hall: Hall) -> None:
-        super().__init__(hall)
+    def __init__(self, gateway: Gateway, runtime: Runtime) -> None:
+        super().__init__(runtime)
         self._gateway = gateway
 
     @property
@@ -68,14 +68,14 @@ class Gateway(asyncio.Transport):
     """One WebSocket, after its handshake.
 
     Args:
-        hall: the server.
+        runtime: the server.
         transport: the socket's, whose callbacks are to come here from now on.
         gone: called when the connection is over.
     """
 
-    def __init__(self, hall: Hall, transport: asyncio.Transport, gone: Callable[[Gateway], None]) -> None:
+    def __init__(self, runtime: Runtime, transport: asyncio.Transport, gone: Callable[[Gateway], None]) -> None:
         super().__init__()
-        self._hall = hall
+        self._hall = runtime
         self._raw = transport
         self._gone = gone
         self._closing = False
@@ -85,7 +85,7 @@ class Gateway(asyncio.Transport):
         self._heard = True
         self._ping: bytes | None = None
         """What the last ping said that is not answered yet."""
-        self.client = WebClient(self, hall)
+        self.client = WebClient(self, runtime)
         self._messages = Messages(self.client.framer.max_size)
 
     def begin(self) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from bester.errors import BesterError, StorageFull
-from bester.server.sampling import disk
+from bester.server.telemetry.rates import disk
 from bester.store.database import Shared
 from bester.timeouts import within
 from bester.web.answers import answer
 
 if TYPE_CHECKING:
-    from bester.server.hall import Hall
+    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.web")
 
@@ -29,8 +29,8 @@ MAX_LAG_S = 5.0
 class Health:
     """Says how the server is, to anybody: codes alone, without details."""
 
-    def __init__(self, hall: Hall) -> None:
-        self._hall = hall
+    def __init__(self, runtime: Runtime) -> None:
+        self._hall = runtime
         self._loop = asyncio.get_running_loop()
         self._looked = float("-inf")
         self._found: list[str] = []
@@ -43,14 +43,14 @@ class Health:
     async def ready(self, request: web.Request) -> web.Response:
         """Answers 200, or 503 with the reasons: starting, draining, listeners, loop, disk, store, accounts, bus."""
         reasons = []
-        hall = self._hall
-        if hall.stopping or hall.exchange.draining or hall.stop_asked.is_set():
+        runtime = self._hall
+        if runtime.stopping or runtime.exchange.draining or runtime.stop_asked.is_set():
             reasons.append("draining")
-        elif not hall.started_up:
+        elif not runtime.started_up:
             reasons.append("starting")
-        if hall.sampler.lag_s >= MAX_LAG_S:
+        if runtime.rates.lag_s >= MAX_LAG_S:
             reasons.append("loop")
-        if hall.nodes is not None and not hall.nodes.bus.up:
+        if runtime.nodes is not None and not runtime.nodes.bus.up:
             # Nothing can be kept, no login checked, no other node reached: clients are better off at another node.
             reasons.append("bus")
         else:
@@ -67,15 +67,15 @@ class Health:
 
     async def _look(self) -> list[str]:
         found = []
-        hall = self._hall
-        if hall.started_up and not hall.stopping and (silent := hall.silent_listeners()):
+        runtime = self._hall
+        if runtime.started_up and not runtime.stopping and (silent := runtime.silent_listeners()):
             log.error("nothing comes through %s any more: it is closed, or its file is gone", ", ".join(silent))
             found.append("listeners")
-        room = disk(str(hall.config.storage.path))
+        room = disk(str(runtime.config.storage.path))
         # The nodes of a cluster keep everything in NATS.
-        if hall.nodes is None and (room is None or room["free"] < hall.config.storage.reserve):
+        if runtime.nodes is None and (room is None or room["free"] < runtime.config.storage.reserve):
             found.append("disk")
-        store = hall.messages
+        store = runtime.messages
         try:
             async with within(STORE_S):
                 if isinstance(store, Shared):
@@ -89,7 +89,7 @@ class Health:
         except (BesterError, TimeoutError) as error:
             log.error("the store is not ready: %s", error or "it does not answer")
             found.append("store")
-        accounts = hall.accounts.store
+        accounts = runtime.accounts.store
         if not isinstance(accounts, Shared):  # nobody can log in without it, and no mailbox be written to
             try:
                 async with within(STORE_S):

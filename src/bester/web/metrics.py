@@ -21,15 +21,15 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from bester import __version__
-from bester.core.tallies import BOUNDS_S, Tally
+from bester.core.metrics import BOUNDS_S, TypeMetrics
 from bester.errors import BesterError
-from bester.server import views
-from bester.server.sampling import Totals, disk, served, served_within
+from bester.server.admin import node_status as views
+from bester.server.telemetry.rates import Totals, disk, served, served_within
 from bester.store.database import COMMIT_BOUNDS_S, Shared
 from bester.store.ports import QueueSize, account_of
 
 if TYPE_CHECKING:
-    from bester.server.hall import Hall
+    from bester.server.runtime import Runtime
 
 OTHERS = ""
 """The type, as it is shown, of those that are counted together: no type has this name."""
@@ -38,10 +38,10 @@ FRESH_S = 5.0
 
 
 class Metrics(Collector):
-    """Collects from the hall. What only the store knows is read before, and kept for :data:`FRESH_S`."""
+    """Collects from the server. What only the store knows is read before, and kept for :data:`FRESH_S`."""
 
-    def __init__(self, hall: Hall) -> None:
-        self._hall = hall
+    def __init__(self, runtime: Runtime) -> None:
+        self._hall = runtime
         self._loop = asyncio.get_running_loop()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -62,7 +62,7 @@ class Metrics(Collector):
         if self._loop.time() - self._looked >= FRESH_S:
             try:
                 self._queues = await self._hall.messages.queue_sizes()
-                self._totals = await self._hall.sampler.totals()
+                self._totals = await self._hall.rates.totals()
             except BesterError:
                 self._queues, self._totals = [], None  # the others are told all the same
             self._looked = self._loop.time()
@@ -85,10 +85,10 @@ class Metrics(Collector):
             for outcome, count in (("sent", tracing.sent), ("failed", tracing.failed), ("dropped", tracing.dropped)):
                 spans.add_metric([outcome], count)
             yield spans
-        sampler = self._hall.sampler
-        yield GaugeMetricFamily("bester_loop_lag_seconds", "How late the event loop was", sampler.lag_s)
+        rates = self._hall.rates
+        yield GaugeMetricFamily("bester_loop_lag_seconds", "How late the event loop was", rates.lag_s)
         worst = "How late the event loop was at most within 10 s"
-        yield GaugeMetricFamily("bester_loop_lag_worst_seconds", worst, sampler.worst_lag_s)
+        yield GaugeMetricFamily("bester_loop_lag_worst_seconds", worst, rates.worst_lag_s)
         problems = GaugeMetricFamily("bester_problems", "What is wrong or about to be", labels=["what"])
         for what, count in self._hall.watch.counts().items():
             problems.add_metric([what], count)
@@ -100,9 +100,9 @@ class Metrics(Collector):
         counters = exchange.counters
         yield CounterMetricFamily("bester_messages_accepted", "Messages of clients and servers", counters.accepted)
         done = CounterMetricFamily("bester_messages", "Messages with their report", labels=["type", "outcome"])
-        for name, tally in self._tallies():
-            done.add_metric([name, "good"], tally.good)
-            for code, count in sorted(tally.bad.items()):
+        for name, metrics in self._tallies():
+            done.add_metric([name, "good"], metrics.good)
+            for code, count in sorted(metrics.bad.items()):
                 done.add_metric([name, code], count)
         yield done
         yield CounterMetricFamily("bester_pushes", "Messages that handlers sent unasked", counters.pushes)
@@ -135,13 +135,13 @@ class Metrics(Collector):
         waiting = GaugeMetricFamily("bester_handler_waiting", "Messages that wait for a handler", labels=["type"])
         attached = GaugeMetricFamily("bester_handlers_attached", "Attached handlers", labels=["type"])
         exchange = self._hall.exchange
-        for name, tally in self._tallies():
-            answered, failed, seconds = served(self._hall, tally)
+        for name, metrics in self._tallies():
+            answered, failed, seconds = served(self._hall, metrics)
             answers.add_metric([name, "answered"], answered)
             answers.add_metric([name, "failed"], failed)
-            spent.add_metric([name], _buckets(BOUNDS_S, served_within(self._hall, tally)), seconds)
+            spent.add_metric([name], _buckets(BOUNDS_S, served_within(self._hall, metrics)), seconds)
         now: dict[str, list[int]] = {}
-        named = exchange.counters.tallies.named
+        named = exchange.counters.by_type.named
         for handler in exchange.handlers:
             if handler.elsewhere:
                 continue  # the node that has the request counts it
@@ -151,58 +151,58 @@ class Metrics(Collector):
         for name, kind in exchange.types.items():
             numbers = now.setdefault(name if name in named else OTHERS, [0, 0, 0])
             numbers[0] += kind.active
-            numbers[1] += sum(len(lane.waiting) for lane in kind.lanes.values())
+            numbers[1] += sum(len(sender_queue.waiting) for sender_queue in kind.sender_queues.values())
             numbers[2] += len(kind.attached)
         for name, numbers in sorted(now.items()):
             for family, number in zip((outstanding, waiting, attached), numbers, strict=True):
                 family.add_metric([name], number)
         return answers, spent, outstanding, waiting, attached
 
-    def _tallies(self) -> list[tuple[str, Tally]]:
+    def _tallies(self) -> list[tuple[str, TypeMetrics]]:
         """Those of the types that have one of their own, and that of all others."""
-        tallies = self._hall.exchange.counters.tallies
-        return [(OTHERS, tallies.others), *sorted(tallies.named.items())]
+        by_type = self._hall.exchange.counters.by_type
+        return [(OTHERS, by_type.others), *sorted(by_type.named.items())]
 
     def _clients(self) -> Iterable[Metric]:
-        hall = self._hall
-        presence = hall.exchange.presence
-        yield GaugeMetricFamily("bester_connections", "Open connections of all kinds", len(hall.connections))
-        yield GaugeMetricFamily("bester_unauthenticated", "Connections that have not authenticated", len(hall.gate))
+        runtime = self._hall
+        presence = runtime.exchange.presence
+        yield GaugeMetricFamily("bester_connections", "Open connections of all kinds", len(runtime.connections))
+        yield GaugeMetricFamily("bester_unauthenticated", "Connections that have not authenticated", len(runtime.gate))
         yield GaugeMetricFamily("bester_sessions", "Sessions of clients", presence.session_count)
         yield GaugeMetricFamily(
             "bester_accounts_online", "Accounts with a session that takes their messages", len(presence.usernames())
         )
-        yield CounterMetricFamily("bester_connections_accepted", "Connections to listeners", hall.counts.connections)
+        yield CounterMetricFamily("bester_connections_accepted", "Connections to listeners", runtime.counts.connections)
         logins = CounterMetricFamily("bester_logins", "Logins", labels=["outcome"])
-        logins.add_metric(["good"], hall.counts.logins)
-        logins.add_metric(["bad"], hall.counts.logins_failed)
+        logins.add_metric(["good"], runtime.counts.logins)
+        logins.add_metric(["bad"], runtime.counts.logins_failed)
         yield logins
         refused = CounterMetricFamily("bester_refused", "Connections that were closed for an error", labels=["cause"])
-        for code, count in sorted(hall.counts.refused.items()):
+        for code, count in sorted(runtime.counts.refused.items()):
             refused.add_metric([code], count)
         yield refused
         wire = CounterMetricFamily("bester_bytes", "Bytes of frames", labels=["direction", "peer"])
-        for direction, peers in views.traffic(hall).items():
+        for direction, peers in views.traffic(runtime).items():
             for peer, count in peers.items():
                 wire.add_metric([direction, peer], count)
         yield wire
         discarded = CounterMetricFamily("bester_discarded_bytes", "Bytes on ended connections", labels=["direction"])
-        discarded.add_metric(["received"], hall.counts.discarded_in)
-        discarded.add_metric(["sent"], hall.counts.discarded_out)
+        discarded.add_metric(["received"], runtime.counts.discarded_in)
+        discarded.add_metric(["sent"], runtime.counts.discarded_out)
         yield discarded
         slow = "Clients that were cut off because they did not read"
-        yield CounterMetricFamily("bester_slow_consumers", slow, hall.counts.slow_consumers)
+        yield CounterMetricFamily("bester_slow_consumers", slow, runtime.counts.slow_consumers)
 
     def _servers(self) -> Iterable[Metric]:
-        forwarding = self._hall.forwarding
+        federation = self._hall.federation
         links = GaugeMetricFamily("bester_links", "Links that are up", labels=["direction"])
-        up = sum(destination.link is not None for destination in forwarding.destinations.values())
+        up = sum(destination.link is not None for destination in federation.destinations.values())
         links.add_metric(["out"], up)
-        links.add_metric(["in"], len(forwarding.incoming))
+        links.add_metric(["in"], len(federation.incoming))
         yield links
         sent = CounterMetricFamily("bester_forwarded", "Messages for other servers", labels=["outcome"])
         for outcome in ("sent", "queued", "skipped", "failed"):
-            sent.add_metric([outcome], getattr(forwarding, outcome))
+            sent.add_metric([outcome], getattr(federation, outcome))
         yield sent
         queue = GaugeMetricFamily("bester_outbox_messages", "Messages in the outbox", labels=["server", "state"])
         size = GaugeMetricFamily("bester_outbox_bytes", "Their data", labels=["server"])
@@ -237,20 +237,22 @@ class Metrics(Collector):
         yield CounterMetricFamily("bester_bus_losses", "How often the connection to NATS was lost", nodes.bus.losses)
 
     def _storage(self) -> Iterable[Metric]:
-        hall = self._hall
+        runtime = self._hall
         totals = self._totals
         if totals is not None:
             yield GaugeMetricFamily("bester_accounts", "Accounts", totals.accounts)
             yield GaugeMetricFamily("bester_mailboxes", "Mailboxes that hold something", totals.mailboxes)
             yield GaugeMetricFamily("bester_mailbox_messages", "Messages in mailboxes", totals.mailbox_messages)
             yield GaugeMetricFamily("bester_mailbox_bytes", "Their data", totals.mailbox_bytes)
-        yield CounterMetricFamily("bester_mailbox_stored", "Messages put into mailboxes", hall.mailboxes.stored)
-        room = disk(str(hall.config.storage.path)) if hall.nodes is None else None
+        yield CounterMetricFamily("bester_mailbox_stored", "Messages put into mailboxes", runtime.mailboxes.stored)
+        room = disk(str(runtime.config.storage.path)) if runtime.nodes is None else None
         if room is not None:
             yield GaugeMetricFamily("bester_disk_free_bytes", "Free room where the store is", room["free"])
-            yield GaugeMetricFamily("bester_disk_reserve_bytes", "What is left free of it", hall.config.storage.reserve)
-        if isinstance(hall.messages, Shared):
-            database = hall.messages.database
+            yield GaugeMetricFamily(
+                "bester_disk_reserve_bytes", "What is left free of it", runtime.config.storage.reserve
+            )
+        if isinstance(runtime.messages, Shared):
+            database = runtime.messages.database
             counts, seconds = list(database.commits), database.commit_seconds
             buckets = _buckets(COMMIT_BOUNDS_S, counts)
             name = "bester_store_commit_seconds"

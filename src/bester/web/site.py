@@ -26,7 +26,7 @@ from bester.http import Conversations, add_headers
 from bester.net.identity import Expiry, read_certificates
 from bester.net.listeners import Listener, Tcp4Listener
 from bester.net.peers import Remote, remote_of
-from bester.server.hall import Hall
+from bester.server.runtime import Runtime
 from bester.tls import server_context
 from bester.web.answers import refusal, refused
 from bester.web.console import Console
@@ -81,8 +81,8 @@ class Site:
         OSError, ssl.SSLError: the certificate or its key cannot be used.
     """
 
-    def __init__(self, hall: Hall, configured: ListenerConfig) -> None:
-        self.hall = hall
+    def __init__(self, runtime: Runtime, configured: ListenerConfig) -> None:
+        self.runtime = runtime
         self.configured = configured
         tls = None
         if configured.certificate is not None:
@@ -97,8 +97,8 @@ class Site:
         self._expiry: Expiry | None = None
         self._pinger: asyncio.TimerHandle | None = None
         self.console = Console(self)
-        self.health = Health(hall)
-        self.metrics = Metrics(hall)
+        self.health = Health(runtime)
+        self.metrics = Metrics(runtime)
         self._runner = web.AppRunner(
             self._application(),
             handler_cancellation=True,
@@ -128,12 +128,12 @@ class Site:
         server = self._runner.server
         assert server is not None
         await asyncio.to_thread(self.note_certificate)
-        timeout_s = self.hall.config.limits.authentication_timeout
+        timeout_s = self.runtime.config.limits.authentication_timeout
         conversations = Conversations(
             "the web listener",
             server,
             lambda status: web.Response(status=status, text=_REFUSALS[status]),
-            lambda: self.hall.counts.refuse(Malformed.code),
+            lambda: self.runtime.counts.refuse(Malformed.code),
             keepalive_timeout=KEEP_ALIVE_S,
             auto_decompress=False,
         )
@@ -142,7 +142,7 @@ class Site:
             front = Front(self, conversations)
             return front if front.arrive(arrival) else None
 
-        self.listener.open(welcome, handshake_timeout_s=timeout_s, starved=self.hall.gate.starved)
+        self.listener.open(welcome, handshake_timeout_s=timeout_s, starved=self.runtime.gate.starved)
         self._ping_later()
 
     def note_certificate(self) -> None:
@@ -151,7 +151,9 @@ class Site:
         if path is not None:
             ends = read_certificates(path)[0].not_valid_after_utc
             expiry = Expiry(f"the certificate {path.name} of the web listener", ends)
-            self.hall.more_expiries = [one for one in self.hall.more_expiries if one is not self._expiry] + [expiry]
+            self.runtime.more_expiries = [one for one in self.runtime.more_expiries if one is not self._expiry] + [
+                expiry
+            ]
             self._expiry = expiry
 
     async def close(self) -> None:
@@ -182,18 +184,18 @@ class Site:
         """Counts a connection that was accepted; false if there are too many, or none are taken any more."""
         remote = front.remote
         crowded = not remote.local and self._per_address[remote.address] >= MAX_HTTP_PER_ADDRESS
-        if self.hall.stopping or crowded or len(self._http) >= MAX_HTTP:
-            self.hall.counts.refuse("shuttingDown" if self.hall.stopping else "overloaded")
+        if self.runtime.stopping or crowded or len(self._http) >= MAX_HTTP:
+            self.runtime.counts.refuse("shuttingDown" if self.runtime.stopping else "overloaded")
             return False
-        if not self.hall.gate.arrive(front, told=False):
+        if not self.runtime.gate.arrive(front, told=False):
             return False
         self._http[front] = remote.address
         self._per_address[remote.address] += 1
         return True
 
     def leave(self, front: Front) -> None:
-        """A connection is closed, or has become a WebSocket, which counts as one of the hall's own."""
-        self.hall.gate.gone(front)
+        """A connection is closed, or has become a WebSocket, which counts as one of the server's own."""
+        self.runtime.gate.gone(front)
         address = self._http.pop(front, None)
         if address is not None:
             self._per_address[address] -= 1
@@ -212,7 +214,7 @@ class Site:
         """Lets a connection stay once a whole request has come on it: from then on aiohttp's times hold."""
         front = self.fronts.get(request.protocol)
         if front is not None:
-            self.hall.gate.leave(front)
+            self.runtime.gate.leave(front)
         return await handler(request)
 
     def is_secure(self) -> bool:
@@ -274,7 +276,7 @@ class Site:
     def _is_rebound(self, request: web.Request) -> bool:
         if self.is_secure() or not self.remote(request).local:
             return False
-        return is_rebound(request.headers, {self.hall.config.server.name} | names_of(self.configured.origins))
+        return is_rebound(request.headers, {self.runtime.config.server.name} | names_of(self.configured.origins))
 
 
 def _is_key(key: str) -> bool:

@@ -5,35 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bester.clock import wall_time
-from bester.server import problems
-from bester.server.sampling import HISTORY_COLUMNS, STEP_S
-from bester.server.whole import Whole
+from bester.server.admin import problems
+from bester.server.admin.status import ClusterStatus
+from bester.server.telemetry.rates import HISTORY_COLUMNS, STEP_S
 
 if TYPE_CHECKING:
-    from bester.server.hall import Hall
+    from bester.server.runtime import Runtime
 
 MAX_ROWS = 500
 """The most handlers, and servers, in one snapshot."""
 
 
-async def history(hall: Hall) -> dict[str, Any]:
+async def history(runtime: Runtime) -> dict[str, Any]:
     """The rates of the last ten minutes, the oldest first."""
-    return {"step": STEP_S, "columns": HISTORY_COLUMNS, "rows": await Whole(hall).history()}
+    return {"step": STEP_S, "columns": HISTORY_COLUMNS, "rows": await ClusterStatus(runtime).history()}
 
 
-async def now(hall: Hall) -> dict[str, Any]:
+async def now(runtime: Runtime) -> dict[str, Any]:
     """Everything that the console shows at once.
 
     Raises:
         Internal: the store cannot be reached.
     """
-    whole = Whole(hall)
+    whole = ClusterStatus(runtime)
     found = await whole.glance()
     rates = found["rates"]
     done = rates.get("good", 0.0) + rates.get("bad", 0.0)
     servers = await whole.servers()
-    totals = await hall.sampler.totals()
-    kept = await problems.kept(hall)
+    totals = await runtime.rates.totals()
+    kept = await problems.kept(runtime)
     own = found.get("problems")
     return found | {
         "time": round(wall_time(), 3),
@@ -50,6 +50,6 @@ async def now(hall: Hall) -> dict[str, Any]:
         },
         "handlers": found["handlers"][:MAX_ROWS],
         "servers": servers[:MAX_ROWS],
-        "movements": hall.sampler.take_movements(),
-        "problems": [*(problems.own(hall) if own is None else own), *kept][: problems.MAX_PROBLEMS],
+        "movements": runtime.rates.take_movements(),
+        "problems": [*(problems.own(runtime) if own is None else own), *kept][: problems.MAX_PROBLEMS],
     }

@@ -1,0 +1,1 @@
+"""Accounts: passwords, tokens, registration, and how attempts are slowed down."""

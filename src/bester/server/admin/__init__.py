@@ -1,0 +1,1 @@
+"""What operators ask and do: commands, status, problems, the queues."""

@@ -1,0 +1,317 @@
+"""The built-in commands (docs/protocol.md, section 5): one table for clients and for the operator's socket."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bester.core.endpoints import Session
+from bester.errors import (
+    BadArguments,
+    BesterError,
+    Internal,
+    NotAllowed,
+    UnknownCommand,
+)
+from bester.net.peers import Remote
+from bester.protocol import frames
+from bester.protocol.messages import Payload
+from bester.server.admin import node_status as views
+from bester.server.admin import queue
+from bester.server.admin.arguments import (
+    AccountName,
+    Credentials,
+    Drop,
+    HandledType,
+    HandlerOutput,
+    NewAccount,
+    NoArgs,
+    OneServer,
+    Page,
+    PasswordChange,
+    QueueEntry,
+    QueuePage,
+    Reload,
+    Retry,
+    Roles,
+    Since,
+    SomeClients,
+    Traced,
+    read_command,
+)
+from bester.server.admin.queue import server_key
+from bester.server.admin.status import ClusterStatus
+from bester.server.handlers.processes import KEPT_LINES
+from bester.server.telemetry.receipts import check_limit
+
+if TYPE_CHECKING:
+    from bester.server.runtime import Runtime
+
+log = logging.getLogger("bester.commands")
+
+BUILTIN = "builtin"
+ADMIN = "admin"
+"""The role whose accounts may use the operator's commands."""
+
+
+class CommandCall:
+    """One command of one caller; ``session`` is None for the local operator."""
+
+    def __init__(self, runtime: Runtime, session: Session | None, remote: Remote) -> None:
+        self.runtime = runtime
+        self.session = session
+        self.remote = remote
+        self.closes = False
+        """Whether the connection is to be closed after the report."""
+        self.logged_out = False
+        self.whole = ClusterStatus(runtime)
+
+    async def run(self, payload: Payload) -> bytes:
+        """Runs what a builtin message asks for, and returns the report's frame."""
+        error: BesterError
+        try:
+            result = await self.result(payload.data)
+            data = frames.encode_text(result) if result is not None else None
+            missing = self.whole.missing
+            fields = b',"missing":' + bytes(frames.encode_text(sorted(missing))) if missing else b""
+            return frames.report(payload.id, data=data, fields=fields)
+        except BesterError as refusal:
+            error = refusal
+            if refusal.__cause__ is not None and not isinstance(refusal, BadArguments):
+                log.warning("a built-in command is refused: %s", refusal.inside)
+        except Exception:
+            log.exception("a built-in command failed")
+            error = Internal()
+        return frames.report(payload.id, error)
+
+    async def result(self, data: Raw) -> object:
+        """Runs what a builtin message's data asks for, and returns what comes of it.
+
+        Raises:
+            BesterError: as the command says.
+        """
+        command, args = self._find(data)
+        return await command.run(self, args)
+
+    def _find(self, data: Raw) -> tuple[Command, Any]:
+        name, args = read_command(data)
+        command = COMMANDS.get(name)
+        if command is None:
+            raise UnknownCommand("no such command; there are " + ", ".join(sorted(self._allowed())))
+        if name not in self._allowed():
+            raise NotAllowed("this command is for accounts of role admin" if command.admin else "not on this socket")
+        try:
+            return command, msgspec.json.decode(args, type=command.args)
+        except msgspec.DecodeError as error:
+            raise BadArguments(f"{name}: {error}") from error
+
+    def _allowed(self) -> list[str]:
+        session = self.session
+        if session is None:
+            return [name for name, command in COMMANDS.items() if not command.session]
+        return [name for name, command in COMMANDS.items() if not command.admin or ADMIN in session.roles]
+
+    @property
+    def its_session(self) -> Session:
+        assert self.session is not None
+        return self.session
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One built-in command."""
+
+    args: type[Struct]
+    run: Callable[[CommandCall, Any], Awaitable[object]]
+    admin: bool = False
+    """Only for accounts of role admin, and the local operator."""
+    session: bool = False
+    """Only for a client's session."""
+    help: str = ""
+
+
+# -- for every client -------------------------------------------------------------------------------------------
+
+
+async def _close(call: CommandCall, _: NoArgs) -> None:
+    call.closes = True
+
+
+async def _login(call: CommandCall, _: Struct) -> None:
+    raise NotAllowed("this session is logged in already; log out first")
+
+
+async def _logout(call: CommandCall, _: NoArgs) -> None:
+    await call.runtime.accounts.end_token(call.its_session)
+    call.logged_out = True
+
+
+async def _change_password(call: CommandCall, args: PasswordChange) -> None:
+    session = call.its_session
+    await call.runtime.accounts.change_password(session, args.old, args.new, call.remote)
+
+
+async def _list_types(call: CommandCall, _: NoArgs) -> object:
+    return views.types(call.runtime)
+
+
+async def _server_info(call: CommandCall, _: NoArgs) -> object:
+    return await call.whole.server_info()
+
+
+# -- for operators ----------------------------------------------------------------------------------------------
+
+
+async def _list_clients(call: CommandCall, args: SomeClients) -> object:
+    if args.limit is not None and args.limit < 1:
+        raise BadArguments("limit must be at least 1")
+    return await call.whole.clients(args.after, args.limit)
+
+
+async def _kick(call: CommandCall, args: AccountName) -> object:
+    return {"sessions": await call.whole.kick(args.username)}
+
+
+async def _add_account(call: CommandCall, args: NewAccount) -> object:
+    name = await call.runtime.accounts.add(args.username, args.password, (ADMIN,) if args.admin else ())
+    return {"username": name}
+
+
+async def _remove_account(call: CommandCall, args: AccountName) -> None:
+    await call.runtime.accounts.remove(args.username)
+
+
+async def _set_password(call: CommandCall, args: Credentials) -> None:
+    await call.runtime.accounts.set_password(args.username, args.password)
+
+
+async def _set_roles(call: CommandCall, args: Roles) -> None:
+    await call.runtime.accounts.set_roles(args.username, tuple(args.roles))
+
+
+async def _list_accounts(call: CommandCall, args: Page) -> object:
+    if not 1 <= args.limit <= 10_000:
+        raise BadArguments("limit must be from 1 to 10000")
+    return await call.whole.accounts(args.after, args.limit)
+
+
+async def _list_handlers(call: CommandCall, _: NoArgs) -> object:
+    return await call.whole.handlers()
+
+
+async def _start_handler(call: CommandCall, args: HandledType) -> object:
+    return await call.whole.start_handler(args.type, args.node)
+
+
+async def _stop_handler(call: CommandCall, args: HandledType) -> object:
+    return await call.whole.stop_handler(args.type, args.node)
+
+
+async def _drain_handler(call: CommandCall, args: HandledType) -> object:
+    return await call.whole.drain_handler(args.type, args.node)
+
+
+async def _handler_log(call: CommandCall, args: HandlerOutput) -> object:
+    if not 0 <= args.lines <= KEPT_LINES:
+        raise BadArguments(f"lines must be from 0 to {KEPT_LINES}")
+    return await call.whole.handler_log(args.type, args.lines, args.node)
+
+
+async def _identity(call: CommandCall, _: NoArgs) -> object:
+    return views.identity(call.runtime)
+
+
+async def _list_servers(call: CommandCall, _: NoArgs) -> object:
+    return await call.whole.servers()
+
+
+async def _disconnect_server(call: CommandCall, args: OneServer) -> object:
+    return {"links": await call.whole.disconnect_server(server_key(args.server))}
+
+
+async def _status(call: CommandCall, _: NoArgs) -> object:
+    return await call.whole.status()
+
+
+async def _problems(call: CommandCall, _: NoArgs) -> object:
+    return await call.whole.problems()
+
+
+async def _list_queue(call: CommandCall, args: QueuePage) -> object:
+    return await queue.listed(call.runtime, args.server, args.dead, args.after, args.limit)
+
+
+async def _show_queue(call: CommandCall, args: QueueEntry) -> object:
+    return await queue.shown(call.runtime, args.id)
+
+
+async def _retry_queue(call: CommandCall, args: Retry) -> object:
+    return await queue.retry(call.runtime, args.ids, args.server, args.all)
+
+
+async def _drop_queue(call: CommandCall, args: Drop) -> object:
+    return await queue.drop(call.runtime, args.ids, args.server, args.dead)
+
+
+async def _trace(call: CommandCall, args: Traced) -> object:
+    check_limit(args.limit)
+    unrecorded = await call.whole.unrecorded()
+    found = await call.runtime.receipts.trace(args.id, args.account, args.type, args.outcome, args.since, args.limit)
+    return found | {"unrecorded": unrecorded}
+
+
+async def _why(call: CommandCall, args: Since) -> object:
+    unrecorded = await call.whole.unrecorded()
+    found = await call.runtime.receipts.why(args.since)
+    return found | {"unrecorded": unrecorded, "problems": await call.whole.problems()}
+
+
+async def _reload(call: CommandCall, args: Reload) -> object:
+    return await call.whole.reload(args.nodes)
+
+
+async def _drain(call: CommandCall, _: NoArgs) -> object:
+    under_way = call.runtime.exchange.under_way
+    call.runtime.stop_soon()
+    return {"underWay": under_way}
+
+
+COMMANDS: dict[str, Command] = {
+    "close": Command(NoArgs, _close, session=True, help="report, then close the connection"),
+    "login": Command(Struct, _login, session=True, help="authenticate; in the first message, or after a logout"),
+    "register": Command(Struct, _login, session=True, help="make an account and authenticate as it"),
+    "logout": Command(NoArgs, _logout, session=True, help="end the session; the next message must authenticate"),
+    "changePassword": Command(PasswordChange, _change_password, session=True, help="set the account's own password"),
+    "listTypes": Command(NoArgs, _list_types, help="the types that have a handler"),
+    "serverInfo": Command(NoArgs, _server_info, help="clients, listeners, the administrator's information"),
+    "listClients": Command(SomeClients, _list_clients, admin=True, help="the sessions, by account"),
+    "kick": Command(AccountName, _kick, admin=True, help="end an account's sessions"),
+    "addAccount": Command(NewAccount, _add_account, admin=True, help="make an account"),
+    "removeAccount": Command(AccountName, _remove_account, admin=True, help="remove an account, end its sessions"),
+    "setPassword": Command(Credentials, _set_password, admin=True, help="set a password, end the account's sessions"),
+    "setRoles": Command(Roles, _set_roles, admin=True, help="set an account's roles"),
+    "listAccounts": Command(Page, _list_accounts, admin=True, help="the accounts, sorted, a page at a time"),
+    "listHandlers": Command(NoArgs, _list_handlers, admin=True, help="the types, who serves them, and how it goes"),
+    "startHandler": Command(HandledType, _start_handler, admin=True, help="ask a stopped classic handler again"),
+    "stopHandler": Command(HandledType, _stop_handler, admin=True, help="stop a type's handlers at once"),
+    "drainHandler": Command(HandledType, _drain_handler, admin=True, help="let a type's handlers finish, then stop"),
+    "handlerLog": Command(HandlerOutput, _handler_log, admin=True, help="what a type's process wrote"),
+    "identity": Command(NoArgs, _identity, admin=True, help="the certificate by which others know this server"),
+    "listServers": Command(NoArgs, _list_servers, admin=True, help="the other servers that are known"),
+    "disconnectServer": Command(OneServer, _disconnect_server, admin=True, help="end the links to and from a server"),
+    "listQueue": Command(QueuePage, _list_queue, admin=True, help="what waits for other servers, and dead letters"),
+    "showQueue": Command(QueueEntry, _show_queue, admin=True, help="one of those messages, with its data"),
+    "retryQueue": Command(Retry, _retry_queue, admin=True, help="try waiting messages and dead letters now"),
+    "dropQueue": Command(Drop, _drop_queue, admin=True, help="remove waiting messages or dead letters"),
+    "trace": Command(Traced, _trace, admin=True, help="where messages went, newest first"),
+    "why": Command(Since, _why, admin=True, help="what failed lately, by cause, and what to do about it"),
+    "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
+    "problems": Command(NoArgs, _problems, admin=True, help="what is wrong, or is about to be"),
+    "reload": Command(Reload, _reload, admin=True, help="read the configuration again"),
+    "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),
+}

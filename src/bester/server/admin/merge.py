@@ -1,0 +1,187 @@
+"""From what each node tells to what the whole server is: rows of the same thing become one, which say their nodes.
+
+Numbers are added up, of times the mean counts as often as there were answers, and of what only one can be right about
+the first is taken that knows something.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Row = dict[str, Any]
+Told = Sequence[tuple[str, Any]]
+"""What nodes said, each with its name, sorted by that."""
+
+
+def added(values: Iterable[Any]) -> Any:
+    """Adds up numbers, and objects of them member by member."""
+    found: Any = None
+    for value in values:
+        if found is None:
+            found = value
+        elif isinstance(value, dict):
+            found = {key: added(one[key] for one in (found, value) if key in one) for key in {**found, **value}}
+        else:
+            found += value
+    return found
+
+
+def clients(told: Told, limit: int | None) -> list[Row]:
+    """One row for each account; its sessions say where they are."""
+    found: dict[str, list[Row]] = {}
+    for node, rows in told:
+        for row in rows:
+            sessions = [session | {"node": node} for session in row["sessions"]]
+            found.setdefault(row["username"], []).extend(sessions)
+    return [{"username": name, "sessions": found[name]} for name in sorted(found)[:limit]]
+
+
+def handlers(told: Told) -> list[Row]:
+    """One row for each type; ``nodes`` has those that serve it, with their own numbers."""
+    found: dict[str, list[tuple[str, Row]]] = {}
+    for node, rows in told:
+        for row in rows:
+            found.setdefault(row["type"], []).append((node, row))
+    return [_handler(name, rows) for name, rows in sorted(found.items())]
+
+
+def _handler(name: str, rows: list[tuple[str, Row]]) -> Row:
+    serving = [(node, row) for node, row in rows if row["attached"] or row["classic"] or row["process"]]
+    stoppable = [row["stopped"] for _, row in serving if row["classic"] or row["process"]]
+    each = ("classic", "process", "stopped", "down", "active", "waiting", "answered", "failed", "meanMs", "lastError")
+    return {
+        "type": name,
+        "attached": [one | {"node": node} for node, row in serving for one in row["attached"]],
+        "classic": _first(row["classic"] for _, row in serving),
+        "process": _first(row["process"] and row["process"] | {"node": node} for node, row in serving),
+        "stopped": bool(stoppable) and all(stoppable),
+        "down": any(row["down"] for _, row in serving),
+        **{key: sum(row[key] for _, row in rows) for key in ("active", "waiting", "answered", "failed")},
+        "meanMs": _mean((row["meanMs"], row["answered"]) for _, row in rows),
+        "lastError": _first(row["lastError"] for _, row in rows),
+        "nodes": [{"node": node} | {key: row[key] for key in each} for node, row in serving],
+    }
+
+
+def servers(told: Told) -> list[Row]:
+    """One row for each other server; ``node`` has the link to it, or nobody has."""
+    found: dict[str, list[tuple[str, Row]]] = {}
+    for node, rows in told:
+        for row in rows:
+            found.setdefault(row["name"], []).append((node, row))
+    return [_server(rows) for _, rows in sorted(found.items())]
+
+
+def _server(rows: list[tuple[str, Row]]) -> Row:
+    rank = {"up": 0, "classic": 1}
+    node, best = min(rows, key=lambda one: rank.get(one[1]["link"], 2))
+    retries = [row["retryIn"] for _, row in rows if row["retryIn"] is not None]
+    return best | {
+        "node": node if best["link"] in rank else None,
+        "incoming": sum(row["incoming"] for _, row in rows),
+        "inFlight": sum(row["inFlight"] for _, row in rows),
+        # What is kept, all nodes have together: who looked into the store knows.
+        "waiting": max(row["waiting"] for _, row in rows),
+        "dead": max(row["dead"] for _, row in rows),
+        "retryIn": min(retries) if retries else None,
+        "lastError": _first(row["lastError"] for _, row in rows),
+    }
+
+
+def problems(told: Told) -> list[Row]:
+    """All of them, with their nodes."""
+    return [row | {"node": node} for node, rows in told for row in rows]
+
+
+def outputs(told: Told, lines: int) -> list[Row]:
+    """The last lines of all, by their times."""
+    rows = [row | {"node": node} for node, found in told for row in found]
+    rows.sort(key=lambda row: float(row["time"]))
+    return rows[-lines:] if lines else []
+
+
+def histories(own: list[list[Any]], others: Iterable[list[list[Any]]]) -> list[list[Any]]:
+    """Adds other nodes' rows (``sampling.HISTORY_COLUMNS``) to those of the same seconds."""
+    found = {round(row[0]): list(row) for row in own}
+    for rows in others:
+        for row in rows:
+            mine = found.get(round(row[0]))
+            if mine is None:
+                continue
+            mean = _mean(((mine[5], mine[1] + mine[2]), (row[5], row[1] + row[2])))
+            sums = [first + second for first, second in zip(mine[1:5], row[1:5], strict=True)]
+            mine[1:] = [*sums, mean, max(mine[6], row[6]), mine[7] + row[7], mine[8] + row[8]]
+    return list(found.values())
+
+
+def glances(told: Told) -> Row:
+    """What all nodes show just now (:func:`bester.server.admin.overview.glance`), in one."""
+    all = [one for _, one in told]
+    kinds: dict[str, list[Row]] = {}
+    for one in all:
+        for name, kind in one["types"].items():
+            kinds.setdefault(name, []).append(kind)
+    return {
+        "rates": added(one["rates"] for one in all) or {},
+        "types": {
+            name: {
+                "answered": round(sum(row["answered"] for row in rows), 2),
+                "failed": round(sum(row["failed"] for row in rows), 2),
+                "meanMs": _mean((row["meanMs"], row["answered"]) for row in rows),
+            }
+            for name, rows in kinds.items()
+        },
+        "latency": {
+            "meanMs": _mean(
+                (one["latency"]["meanMs"], sum(row["answered"] for row in one["types"].values())) for one in all
+            ),
+            "p95Ms": max((one["latency"]["p95Ms"] for one in all if one["latency"]["p95Ms"] is not None), default=None),
+        },
+        "counts": added(one["counts"] for one in all),
+        "totals": added(one["totals"] for one in all),
+        "loop": {key: max(one["loop"][key] for one in all) for key in ("lagMs", "worstLagMs")},
+        "handlers": [row | {"node": node} for node, one in told for row in one["handlers"]],
+        "nodes": [
+            {
+                "node": node,
+                "version": one["server"]["version"],
+                "pid": one["server"]["pid"],
+                "uptime": one["server"]["uptime"],
+                "draining": one["server"]["draining"],
+                "sessions": one["counts"]["sessions"],
+                "connections": one["counts"]["connections"],
+                "handlers": one["counts"]["handlers"],
+                "rate": round(one["rates"].get("good", 0.0) + one["rates"].get("bad", 0.0), 2),
+                "lagMs": one["loop"]["worstLagMs"],
+                "problems": len(one["problems"]),
+            }
+            for node, one in told
+        ],
+    }
+
+
+def starts(told: Told) -> Row:
+    """What came of ``startHandler``."""
+    process = _first(one["process"] and one["process"] | {"node": node} for node, one in told)
+    return {"process": process, "nodes": [node for node, _ in told]}
+
+
+def stops(told: Told) -> Row:
+    """What came of ``stopHandler`` or ``drainHandler``."""
+    total: Counter[str] = Counter()
+    for _, one in told:
+        total.update({key: value for key, value in one.items() if key != "process"})
+    serving = [node for node, one in told if one["attached"] or one["process"] or one.get("outstanding")]
+    return {**total, "process": any(one["process"] for _, one in told), "nodes": serving}
+
+
+def _first(values: Iterable[Any]) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+def _mean(parts: Iterable[tuple[float | None, float]]) -> float | None:
+    known = [(mean, times) for mean, times in parts if mean is not None and times]
+    total = sum(times for _, times in known)
+    return round(sum(mean * times for mean, times in known) / total, 3) if total else None

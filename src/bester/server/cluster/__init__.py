@@ -1,0 +1,1 @@
+"""The other nodes of this server."""

@@ -1,0 +1,302 @@
+"""Who the other nodes are, and what they serve.
+
+A node says who it is when it comes, when what it serves changes, and every few seconds; one that stops says so. Whether
+one is still there is NATS's knowledge: a ping that nobody listens to any more says that its node is gone.
+
+A node that is silent may hang, or a network may carry nothing between its NATS server and ours, without a word. What
+either of the two has said meanwhile may be lost, so it is *back* when it is heard again, and what is told only once is
+then told anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from math import inf
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from bester import __version__
+from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
+from bester.cluster.items import Hello, Kind
+from bester.core.endpoints import NodePeer, RemoteHandler
+from bester.server.cluster.batcher import Batcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bester.core.handlers import TypeRoute
+    from bester.server.runtime import Runtime
+
+log = logging.getLogger("bester.nodes")
+
+HELLO_S = 2.0
+"""How often a node says who it is, where nothing changes."""
+PING_S = 0.5
+PINGS = 2
+"""After how many pings that nobody listened to a node is gone: one may fall into a change of NATS's own."""
+QUIET_S = 2.0
+"""How long a node may say nothing at all, before it is not relied upon that it hears what it is told."""
+SILENT_S = 4.0
+"""How long, before it is taken for gone."""
+PAUSED_S = 1.0
+"""A node that was not awake itself for so long has heard nobody, and judges nobody."""
+UNSURE_S = 10.0
+"""How long a type that nobody serves may still get a handler, after a node came or went: handlers attach again, and
+nodes say what they serve."""
+MAX_NODES = 1000
+MAX_TYPES = 1000
+"""Of one node."""
+
+
+class Member:
+    """Another node."""
+
+    def __init__(self, node: str, hello: Hello) -> None:
+        self.node = node
+        self.hello = hello
+        self.peer = NodePeer(node)
+        self.handlers: dict[str, RemoteHandler] = {}
+        """What stands for it in the exchange, by type."""
+        self.unheard = 0
+        """How many pings nobody listened to, one after the other."""
+        self.seen = 0.0
+        """When something came from it, in seconds of the exchange's clock."""
+        self.pinging = False
+        self.quiet = False
+        """Whether it has said nothing for a while."""
+        self.stops = False
+        """Whether it has said so."""
+
+
+class Membership:
+    """The other nodes of this server.
+
+    Args:
+        runtime: whose exchange asks them.
+        post: how they are reached.
+        gone: called when one is gone.
+        back: called when one is heard again that was silent, or taken for gone.
+    """
+
+    def __init__(
+        self, runtime: Runtime, post: Batcher, gone: Callable[[Member], None], back: Callable[[Member], None]
+    ) -> None:
+        self.runtime = runtime
+        self.post = post
+        self.bus: Bus = post.bus
+        self.others: dict[str, Member] = {}
+        self._gone = gone
+        self._back = back
+        self._lost: dict[str, float] = {}
+        """Since when those were there that were taken for gone, while NATS was there."""
+        self._pinging: set[str] = set()
+        """Of those, the ones whose ping has no answer yet."""
+        self._silent: set[str] = set()
+        """Those that were taken out since they answer nothing, while NATS still has what they listen to."""
+        self._swept = 0.0
+        self._said = Hello("", 0.0)
+        self._hello_due = 0.0
+        self._ping_due = 0.0
+        self._leaving = False
+
+    # -- what this node says -------------------------------------------------------------------------------------
+
+    def _hello(self, answer: bool = False) -> Hello:
+        types: dict[str, int] = {}
+        dry: list[str] = []
+        for kind in self.runtime.exchange.types.values():
+            if (room := _room(kind)) and len(types) < MAX_TYPES:
+                types[kind.name] = room
+                if any(kind.name in handler.dry_types for handler in kind.attached):
+                    dry.append(kind.name)
+        return Hello(__version__, self.runtime.started, types, dry, answer, True, self.bus.losses)
+
+    def sweep(self, now: float) -> None:
+        """Says what has changed, and looks who is there; called a few times a second."""
+        if self._leaving or not self.bus.up:
+            return
+        paused, self._swept = now - self._swept > PAUSED_S, now
+        hello = self._hello()
+        if now >= self._hello_due or hello != self._said:
+            self._hello_due = now + HELLO_S
+            self._said = hello
+            self.post.to_all(Kind.HELLO, hello)
+        if now >= self._ping_due:
+            self._ping_due = now + PING_S
+            for member in list(self.others.values()):
+                if not member.pinging:
+                    member.pinging = True
+                    self.runtime.spawn(self._ping(member))
+                if paused:
+                    member.seen = now
+                elif now - member.seen > SILENT_S:
+                    self._silent.add(member.node)
+                    self._forget(member, "it answers nothing any more")
+                elif now - member.seen > QUIET_S:
+                    member.quiet = True
+            for node in self._silent - self._pinging:
+                self._pinging.add(node)
+                self.runtime.spawn(self._ping_silent(node))
+
+    def unsure(self) -> None:
+        """From now on, for a while, a type that is not known here may be served somewhere nevertheless."""
+        self.runtime.exchange.unsure_until = self.runtime.clock() + UNSURE_S if self.bus.up else inf
+
+    def leave(self) -> None:
+        """Tells the others that this node stops."""
+        self._leaving = True
+        self.post.to_all(Kind.LEAVING)
+
+    def gone(self) -> None:
+        """Tells the others that this node has stopped: nobody need wait for an answer from here."""
+        self.post.to_all(Kind.LEFT)
+
+    # -- what others say -----------------------------------------------------------------------------------------
+
+    def heard(self, node: str) -> None:
+        """Something came from a node."""
+        self._silent.discard(node)
+        member = self.others.get(node)
+        if member is not None:
+            self._hear(member, self.runtime.exchange.now)
+
+    def _hear(self, member: Member, now: float) -> None:
+        member.seen = now
+        member.unheard = 0
+        if member.quiet:
+            member.quiet = False
+            self._back(member)
+
+    def met(self, node: str, hello: Hello) -> None:
+        """A node says who it is."""
+        member = self.others.get(node)
+        if member is not None and member.hello.started != hello.started:
+            self._forget(member, "it was started anew")  # faster than its death was seen
+            member = None
+        elif member is not None and member.hello.losses != hello.losses:
+            self._forget(member, "it has lost NATS, and is back")  # its answers to what it was asked may be lost
+            member = None
+        if member is None:
+            if len(self.others) >= MAX_NODES or self._leaving:
+                return
+            member = self.others[node] = Member(node, hello)
+            member.seen = self.runtime.exchange.now
+            log.info("node %s is there, with release %s", ascii(node), ascii(hello.version))
+            if self._lost.pop(node, None) == hello.started:
+                self._back(member)
+        if not member.handlers and not hello.answer:
+            self.post.to_node(node, Kind.HELLO, 0, self._hello(answer=True))
+        member.hello = hello
+        self._serve(member)
+
+    def _serve(self, member: Member) -> None:
+        """Lets the exchange ask the node for what it serves now."""
+        exchange = self.runtime.exchange
+        types = dict(list(member.hello.types.items())[:MAX_TYPES])
+        for name, handler in list(member.handlers.items()):
+            if name not in types:
+                del member.handlers[name]
+                exchange.detach(handler)
+                if not handler.outstanding:
+                    exchange.remove_handler(handler)
+        for name, room in types.items():
+            known = member.handlers.get(name)
+            if known is None:
+                known = member.handlers[name] = RemoteHandler(
+                    member.node, self.runtime.config.server.name, max(1, room), since=exchange.now
+                )
+                known.dry_types = frozenset({name} if name in member.hello.dry else ())
+                exchange.attach_remote(known, name, self.runtime.config.limits.handler_timeout)
+            else:
+                known.concurrency = max(1, room)
+                known.dry_types = frozenset({name} if name in member.hello.dry else ())
+
+    def left(self, node: str) -> None:
+        """A node says that it stops: it is asked for nothing more, and finishes what it has."""
+        member = self.others.get(node)
+        if member is not None:
+            log.info("node %s stops", ascii(node))
+            member.stops = True
+            member.hello = replace(member.hello, types={}, dry=[])
+            self.unsure()
+            self._serve(member)
+
+    def stopped(self, node: str) -> None:
+        """A node says that it has stopped."""
+        member = self.others.get(node)
+        if member is not None:
+            self._forget(member, "it has stopped")
+
+    async def _ping(self, member: Member) -> None:
+        try:
+            await self.bus.request(self.post.subjects.node(member.node), b"", timeout_s=PING_S * 2)
+        except NoResponders:
+            member.unheard += 1
+            if member.unheard >= PINGS:
+                self._forget(member, "it is gone")
+        except (BusDown, BusLost):
+            pass  # it hangs, or NATS is away: seen elsewhere
+        else:
+            self._hear(member, self.runtime.clock())
+        finally:
+            member.pinging = False
+
+    async def _ping_silent(self, node: str) -> None:
+        try:
+            await self.bus.request(self.post.subjects.node(node), b"", timeout_s=PING_S * 2)
+        except NoResponders:
+            self._silent.discard(node)
+        except (BusDown, BusLost):
+            pass
+        else:
+            self._silent.discard(node)
+        finally:
+            self._pinging.discard(node)
+
+    def forget_all(self) -> None:
+        """NATS is away, and with it all others."""
+        for member in list(self.others.values()):
+            self._forget(member, "NATS is away")
+        self._silent.clear()
+        self._lost.clear()  # all is told anew when it is there again
+
+    @property
+    def some_silent(self) -> bool:
+        """Whether NATS brings to a node what it does not answer."""
+        return bool(self._silent) or any(member.quiet for member in self.others.values())
+
+    def is_silent(self, node: str) -> bool:
+        """Whether one node is such a one."""
+        member = self.others.get(node)
+        return node in self._silent or (member is not None and member.quiet)
+
+    def all_heard(self, within_s: float) -> bool:
+        """Whether no other node is silent, and all were heard not long ago."""
+        since = self.runtime.exchange.now - max(within_s, 2 * PING_S)
+        return not self.some_silent and all(member.seen >= since for member in self.others.values())
+
+    def _forget(self, member: Member, why: str) -> None:
+        if self.others.get(member.node) is not member:
+            return
+        del self.others[member.node]
+        if len(self._lost) < MAX_NODES:
+            self._lost[member.node] = member.hello.started
+        level = logging.INFO if member.stops else logging.WARNING
+        log.log(level, "node %s is taken out: %s", ascii(member.node), why)
+        self.unsure()
+        exchange = self.runtime.exchange
+        exchange.now = self.runtime.clock()
+        for handler in [one for one in exchange.handlers if isinstance(one, RemoteHandler)]:
+            if handler.node == member.node:
+                exchange.remove_handler(handler)
+        member.handlers.clear()
+        self._gone(member)
+        self.runtime.flush_soon()
+
+
+def _room(kind: TypeRoute) -> int:
+    """How many requests of a type this node takes from each of the others."""
+    if kind.attached:
+        return sum(handler.concurrency for handler in kind.attached)
+    return kind.rules.classic_concurrency if kind.classic else 0

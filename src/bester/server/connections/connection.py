@@ -1,0 +1,361 @@
+"""One accepted connection that speaks frames, whatever it is for.
+
+What all of them share: cutting frames, one write per batch, when reading stops and goes on, deadlines, and an end that
+lets the peer read its last frame. What a frame means is the subclass's.
+
+Reading stops for one of several reasons at once (:class:`Stop`); it goes on when none is left.
+
+Nobody gets more than a share of the loop's turn: who sends more at once than :data:`SHARE_BYTES` or
+:data:`SHARE_FRAMES` is not read, and waits in line until its turn comes; few ever do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from bester.core.drops import Drop
+from bester.errors import BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
+from bester.net.peers import Described, Remote, remote_of
+from bester.protocol import frames
+from bester.protocol.framing import Framer
+from bester.tls import HalfClosing
+
+if TYPE_CHECKING:
+    from bester.server.runtime import Runtime
+
+log = logging.getLogger("bester.connection")
+
+LINGER_S = 2.0
+"""How long a closed connection's unread input is thrown away, so that no reset overtakes the last frame."""
+TLS_LINGER_S = 0.1
+"""The same over TLS, where the peer learns of the end only when all is closed."""
+
+
+SHARE_BYTES = 128 * 1024
+SHARE_FRAMES = 256
+"""What of a connection is handled at once, as it comes; what is more waits in line."""
+
+
+class Stop(enum.IntFlag):
+    """Why a connection is not read."""
+
+    CHECKING = 1
+    """Its first message is being checked."""
+    HELD = 2
+    """Too much of what it sent is waiting."""
+    UNREAD = 4
+    """It does not read what it is sent."""
+    TURN = 8
+    """It sent more than its share, and waits in line."""
+
+
+class Connection(asyncio.Protocol):
+    """The server's end of one connection."""
+
+    kind = ""
+    """What it is for, as metrics name it."""
+    receive: Callable[[bytes], None]
+    """What takes the next whole frame, by the conversation's state; a Fatal that it raises ends the connection."""
+
+    def __init__(self, runtime: Runtime, max_size: int, receive: Callable[[bytes], None]) -> None:
+        self.runtime = runtime
+        self.receive = receive
+        self.framer = Framer(max_size)
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.remote = Remote("unknown", False)
+        self.ended = False
+        """Whether no more frames are looked at."""
+        self.lost = False
+        self.unsent = False
+        """Whether the transport's buffer is above its high-water mark."""
+        self.behind = 0
+        """How much waited for the peer when that began; nobody knew before that it does not read."""
+        self.sent = 0
+        """Bytes that were written, those included that the peer never read."""
+        self.frame_began = 0.0
+        """When the frame began that is not complete yet; 0 if there is none."""
+        self._at_most = SHARE_FRAMES
+        self._stops = Stop(0)
+        self._in_line: list[bytes] | None = None
+        """Frames that wait for the connection's turn; those behind them stay in the framer."""
+        self._end_waits = False
+        """Whether the peer has sent all, which is told when what waits has had its turn."""
+
+    # -- asyncio's side ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        tls = transport.get_extra_info("ssl_object")
+        if isinstance(tls, HalfClosing):
+            tls.on_end = self._half_closed
+        self.meet(transport)
+        self.runtime.connections.add(self)
+        self.opened()
+
+    def meet(self, other: Described) -> None:
+        """Looks who is at the other end."""
+        self.remote = remote_of(other)
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended:
+            self.runtime.counts.discarded_in += len(data)
+            return
+        runtime = self.runtime
+        runtime.exchange.now = now = runtime.clock()
+        framer = self.framer
+        bodies = framer.feed(data, self._at_most if self._in_line is None else 0)
+        if bodies:
+            if framer.looked_at > SHARE_BYTES or len(bodies) == SHARE_FRAMES:
+                self._wait_for_turn(bodies)
+            else:
+                self.take(bodies)
+        if framer.failure is not None and self._in_line is None:
+            self.fail(framer.failure)
+        if framer.buffered:
+            if not self.frame_began or framer.whole:
+                self.frame_began = now
+                runtime.incomplete.add(self)
+        elif self.frame_began:
+            self.frame_began = 0.0
+            runtime.incomplete.discard(self)
+        runtime.flush_soon()
+
+    def take(self, bodies: list[bytes]) -> None:
+        """Handles frames in their order; a fatal one ends the connection."""
+        try:
+            for body in bodies:
+                self.receive(body)
+        except Fatal as error:
+            self._drop_behind(body, bodies)
+            self.fail(error)
+        except Exception:
+            log.exception("a frame could not be handled", extra=self.ids())
+            self._drop_behind(body, bodies)
+            self.fail(Internal())
+
+    def _wait_for_turn(self, bodies: list[bytes]) -> None:
+        self._in_line = bodies
+        self.stop_reading(Stop.TURN)
+        self.runtime.line_up(self)
+
+    def take_turn(self) -> None:
+        """Its turn has come: handles what waited, and goes on with what is buffered, at its next turn if it is much."""
+        if self._in_line is None or (self._stops & ~Stop.TURN and not self.ended):
+            return  # with another reason it is in line again when that is gone
+        self.runtime.exchange.now = self.runtime.clock()
+        self._take_waiting()
+        if (self._at_most and self.framer.buffered) or self.framer.failure is not None:
+            self.data_received(b"")
+        if self._in_line is None:
+            self.resume_reading(Stop.TURN)
+            if self._end_waits:
+                self._end_waits = False
+                self._half_closed()
+        self.runtime.flush_soon()
+
+    def _take_waiting(self) -> None:
+        bodies, self._in_line = self._in_line or [], None
+        if self.ended:
+            self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies))
+        else:
+            self.take(bodies)
+
+    def _drop_behind(self, body: bytes, bodies: list[bytes]) -> None:
+        """What came behind a frame that ends the connection is not looked at."""
+        at = next(index for index, one in enumerate(bodies) if one is body)
+        self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
+
+    def _half_closed(self) -> None:
+        """The peer has ended its half."""
+        if not self.eof_received() and not self.ended:
+            self.transport.close()
+
+    def eof_received(self) -> bool:
+        return not self.ended and (self.is_in_line() or self.finish_input())
+
+    def is_in_line(self) -> bool:
+        """Whether frames wait for their turn; then the end of what the peer sends is looked at behind them."""
+        if self._in_line is None:
+            return False
+        self._end_waits = True
+        return True
+
+    def pause_writing(self) -> None:
+        self.unsent = True
+        self.output_blocked()
+
+    def resume_writing(self) -> None:
+        self.unsent = False
+        self.output_unblocked()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        runtime = self.runtime
+        self.lost = True
+        while self._in_line is not None:  # what came before the end counts, as where nobody waits
+            self._take_waiting()
+            if not self.ended and (bodies := self.framer.feed(b"", self._at_most)):
+                self._in_line = bodies
+        if self in runtime.connections:
+            runtime.connections.discard(self)
+            runtime.counts.received[self.kind] += self.framer.taken
+            runtime.counts.sent[self.kind] += self.sent
+            if self.framer.buffered:
+                drop = Drop.FRAME_AFTER_END if self.ended else Drop.FRAME_INCOMPLETE
+                runtime.exchange.counters.drops.count(drop)
+        self.ended = True
+        runtime.incomplete.discard(self)
+        runtime.lingering.pop(self, None)
+        runtime.exchange.now = runtime.clock()
+        self.closed()
+        runtime.flush_soon()
+
+    # -- what a subclass says ------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """The connection is there."""
+
+    def finish_input(self) -> bool:
+        """The peer sends no more; true keeps the connection open for what is still to be written."""
+        return False
+
+    def output_blocked(self) -> None:
+        """The peer does not read; by default it is not read from either."""
+        self.stop_reading(Stop.UNREAD)
+
+    def output_unblocked(self) -> None:
+        self.resume_reading(Stop.UNREAD)
+
+    def closed(self) -> None:
+        """The connection is gone."""
+
+    def limits_changed(self) -> None:
+        """The configuration was reloaded."""
+
+    def judge(self) -> None:
+        """What proves a server's name has changed."""
+
+    def farewell(self, error: BesterError) -> bytes:
+        """The last frame of a connection that is closed for an error."""
+        return frames.fatal(error)
+
+    # -- reading and writing -------------------------------------------------------------------------------------
+
+    def stop_reading(self, reason: Stop) -> None:
+        if not self._stops and not self.lost:
+            self.transport.pause_reading()
+        self._stops |= reason
+
+    def resume_reading(self, reason: Stop) -> None:
+        """Takes a reason away; with the last one, goes on with what is buffered and then with the socket."""
+        if not self._stops & reason:
+            return
+        self._stops &= ~reason
+        if self._stops or self.lost:
+            if self._stops == Stop.TURN:
+                self.runtime.line_up(self)
+            return
+        if self.frame_began:
+            self.frame_began = self.runtime.clock()  # the time in which it was not read does not count
+        self.transport.resume_reading()
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self._stops)
+
+    def write(self, out: list[bytes]) -> None:
+        """Writes whole frames; cuts off a peer that leaves too much unread."""
+        if self.ended:
+            self.runtime.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
+            return
+        transport = self.transport
+        unsent = self.unsent
+        data = out[0] if len(out) == 1 else b"".join(out)
+        self.sent += len(data)
+        transport.write(data)
+        if self.unsent:
+            unread = transport.get_write_buffer_size()
+            if not unsent:
+                self.behind = unread
+            self.fell_behind(unread)
+        elif transport.is_closing():
+            # The peer is gone, and asyncio has yet to say so: what was just written is thrown away.
+            self.runtime.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
+            self.ended = self.lost = True
+            self.closed()
+
+    def fell_behind(self, unread: int) -> None:
+        """So many bytes wait for the peer to read, which it was known not to do before this write."""
+        if unread - self.behind > self.runtime.max_send_queue:
+            self.cut_off()
+
+    def cut_off(self) -> None:
+        """Ends a peer that does not read; there is no way to tell it why."""
+        self.runtime.counts.slow_consumers += 1
+        self.runtime.counts.discarded_out += self.transport.get_write_buffer_size()
+        log.warning("cut off %s: %s", self, SlowConsumer.meaning, extra=self.ids())
+        self.ended = self.lost = True
+        self.transport.abort()
+        self.closed()  # now, so that nothing more is taken for delivered here
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def fail(self, error: BesterError) -> None:
+        """Ends the connection with a frame that says why."""
+        if self.ended:
+            return
+        self.runtime.counts.refuse(error.code)
+        log.info("%s is closed: %s: %s", self, error.code, error.inside, extra=self.ids())
+        if self.lost:
+            self.ended = True  # what came behind it is not looked at
+            return
+        self.flush_out()
+        self.end(self.farewell(error))
+
+    def flush_out(self) -> None:
+        """Writes what the exchange has left for this connection; for those that have an endpoint."""
+
+    def end(self, last: bytes = b"") -> None:
+        """Sends a last frame, and closes in a way that lets the peer read it."""
+        if self.lost:
+            return
+        self.ended = True
+        if last:
+            self.sent += len(last)
+            self.transport.write(last)
+        linger_s = LINGER_S
+        if self.transport.can_write_eof():
+            with contextlib.suppress(OSError):  # the peer is gone already, and asyncio has yet to see it
+                self.transport.write_eof()
+        else:
+            linger_s = TLS_LINGER_S
+        if self._stops:
+            self._stops = Stop(0)
+            self.transport.resume_reading()  # to throw away what comes, and to see the peer's end
+        self.runtime.incomplete.discard(self)
+        self.runtime.lingering[self] = self.runtime.clock() + linger_s
+
+    def let_go(self) -> None:
+        """Closes for good, after the peer has had its time to read the last frame."""
+        if unread := self.transport.get_write_buffer_size():
+            self.runtime.counts.discarded_out += unread
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def check_frame_time(self, now: float, timeout_s: float) -> None:
+        """Fails a connection whose frame takes too long."""
+        if self.frame_began and not self._stops and now - self.frame_began > timeout_s:
+            self.runtime.incomplete.discard(self)
+            self.fail(FrameTimeout(f"a frame was not complete after {timeout_s:g} s"))
+
+    def ids(self) -> dict[str, str]:
+        """What a line of the log says of it beside its text."""
+        return {"connection": self.kind, "address": self.remote.address}
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__} from {self.remote.address}"

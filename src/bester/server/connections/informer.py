@@ -1,0 +1,129 @@
+"""The informer: what handlers may ask about this server (docs/protocol.md, section 9)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bester.core.drops import Drop
+from bester.errors import BesterError, Overloaded
+from bester.protocol.informer import Query, answer, decode_query, event, failed
+from bester.server.admin import node_status as views
+from bester.server.admin.status import ClusterStatus
+from bester.server.connections.connection import Connection
+
+if TYPE_CHECKING:
+    from bester.server.runtime import Runtime
+
+MAX_WAITING = 1024
+MAX_SIZE = 64 * 1024
+
+
+class _Refused(Exception):
+    """The command is unknown, or its data is not of the right kind."""
+
+
+class InformerConnection(Connection):
+    """One handler's connection: each frame is a command, answered in order."""
+
+    kind = "informer"
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime, MAX_SIZE, self._received)
+        self._waiting: deque[bytes] = deque()
+        self._input_ended = False
+        self._watching = False
+
+    def _received(self, body: bytes) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            raise Overloaded(f"more than {MAX_WAITING} commands are waiting")
+        self._waiting.append(body)
+        if len(self._waiting) == 1:
+            self.runtime.spawn(self._run())
+
+    def finish_input(self) -> bool:
+        self._input_ended = True
+        return bool(self._waiting)
+
+    def closed(self) -> None:
+        self.runtime.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
+        self._waiting.clear()
+        if self._watching:
+            self._watching = False
+            self._unwatch()
+
+    async def _run(self) -> None:
+        while self._waiting and not self.ended:
+            await self._answer(self._waiting[0])
+            if self._waiting:  # else it is closed
+                self._waiting.popleft()
+        if self._input_ended and not self.ended:
+            self.end()
+
+    async def _answer(self, body: bytes) -> None:
+        try:
+            query = decode_query(body)
+            data = await self._look_up(query)
+        except (_Refused, BesterError, msgspec.DecodeError):
+            self.write([failed()])
+            return
+        self.write([answer(data)])
+        if query.type == "quit":
+            self.end()
+
+    async def _look_up(self, query: Query) -> Any:
+        runtime, whole = self.runtime, ClusterStatus(self.runtime)
+        match query.type:
+            case "listClients":
+                return await whole.usernames()
+            case "isClient":
+                return await whole.is_online(_name(query))
+            case "isAccount":
+                return await runtime.accounts.exists(_name(query))
+            case "rolesOf":
+                return await runtime.accounts.roles(_name(query))
+            case "serverInfo":
+                # COMPAT: the reference daemon's count is a string.
+                info = await whole.server_info()
+                return info | {"clientCount": str(info["clientCount"]), "name": runtime.config.server.name}
+            case "listTypes":
+                return views.types(runtime)
+            case "listServers":
+                return [server["name"] for server in views.servers(runtime)]
+            case "watchClients":
+                return await self._watch()
+            case "quit":
+                return None
+            case _:
+                raise _Refused
+
+    async def _watch(self) -> list[str]:
+        nodes = self.runtime.nodes
+        if self._watching or self.ended:
+            return await ClusterStatus(self.runtime).usernames()
+        if nodes is None:
+            self._watching = True
+            self.runtime.presence_watchers.append(self._presence_changed)
+            return self.runtime.exchange.presence.usernames()
+        found = await nodes.watching.join(self._presence_changed)
+        self._watching = True
+        if self.ended:  # it was closed meanwhile
+            self.closed()
+        return found
+
+    def _unwatch(self) -> None:
+        if self.runtime.nodes is None:
+            self.runtime.presence_watchers.remove(self._presence_changed)
+        else:
+            self.runtime.nodes.watching.leave(self._presence_changed)
+
+    def _presence_changed(self, username: str, online: bool) -> None:
+        self.write([event(username, online)])
+
+
+def _name(query: Query) -> str:
+    if not len(query.raw):
+        raise _Refused
+    return msgspec.json.decode(query.raw, type=str)

@@ -1,0 +1,346 @@
+"""Messages to and from other servers (docs/protocol.md, section 8): the table of destinations, and who is let in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from bester.core.drops import Drop
+from bester.core.model import Forward
+from bester.errors import BadAddress, BesterError, Overloaded, ServerUnreachable, SessionEnded
+from bester.net.peers import Remote
+from bester.protocol.addresses import Address, parse_address
+from bester.server.cluster.relay import ForNode, Relay
+from bester.server.federation.destination import Destination
+from bester.server.federation.outbox import Outbox
+from bester.server.federation.peer_route import MAX_DIALS, PeerCapabilities, PeerRoute
+from bester.server.federation.trust import Trust
+from bester.server.rate_limit import Buckets
+from bester.store.ports import account_of
+
+if TYPE_CHECKING:
+    from bester.net.identity import Identities
+    from bester.server.connections.peer import ServerSide
+    from bester.server.runtime import Runtime
+
+log = logging.getLogger("bester.servers")
+
+MAX_DESTINATIONS = 10_000
+"""Destinations with something under way or on disk."""
+START_S = 1.0
+"""Within this time from the start, those with a backlog are tried."""
+TAKE_OVER_S = 0.5
+"""Within this time, nodes try to take over what another one has left."""
+GIVE_UP_AT_ONCE = 1000
+GIVE_UP_EVERY_S = 30.0
+
+
+class Federation:
+    """Sends to other servers, and says which may send here."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.sent = 0
+        self.queued = 0
+        self.skipped = 0
+        self.failed = 0
+        self.trust = Trust(runtime)
+        self.outbox = Outbox(runtime)
+        self.destinations: dict[str, Destination] = {}
+        self.incoming: set[ServerSide] = set()
+        """The links that other servers have opened."""
+        self._kinds = PeerCapabilities()
+        self._dials = asyncio.Semaphore(MAX_DIALS)
+        self._stopping = False
+        self._giving_up: asyncio.Task[None] | None = None
+        self._letting_go: asyncio.Task[None] | None = None
+        federation = runtime.config.federation
+        self._buckets = Buckets(federation.rate, federation.burst)
+
+    # -- from start to stop --------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Begins to send what is on disk; the store is open, and no message has come yet."""
+        for size in await self.runtime.messages.queue_sizes():
+            if account_of(size.destination) is not None or self._is_elsewhere(size.destination):
+                continue
+            destination = self._on_disk(size.destination)
+            if destination is not None:
+                delay_s = random.uniform(0, min(START_S, self.runtime.config.federation.retry_min))
+                destination.begin(size.waiting + size.dead, bool(size.waiting), delay_s)
+        self._giving_up = self.runtime.spawn(self._give_up())
+
+    def stop(self) -> None:
+        """Puts on disk what has no report; each is settled when it is there. Nothing more is sent."""
+        self._stopping = True
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        for destination in list(self.destinations.values()):
+            destination.stop()
+        if self.runtime.nodes is not None:
+            self._letting_go = self.runtime.spawn(self._leave_all())
+
+    async def close(self) -> None:
+        """Stops, and returns when all is on disk; the store is still open."""
+        if not self._stopping:
+            self.stop()
+        await self.outbox.written()
+        if self._letting_go is not None:
+            await asyncio.wait({self._letting_go})
+
+    def reconfigure(self) -> None:
+        """The configuration has changed."""
+        federation = self.runtime.config.federation
+        self._buckets = Buckets(federation.rate, federation.burst)
+        for destination in self.destinations.values():
+            destination.reconsider()
+
+    def judge(self, identities: Identities) -> None:
+        """Goes by new identities, and by the present configuration: links that would not be made as they are end."""
+        doubted = list(self.trust.doubted)
+        self.trust.use(identities)
+        for destination in list(self.destinations.values()):
+            if destination.link is not None:
+                destination.link.judge()
+        for key in doubted:
+            if key in self.destinations:
+                self.destinations[key].hurry()  # it may be put right
+        for connection in list(self.runtime.connections):
+            connection.judge()
+
+    def disconnect(self, server: str) -> int:
+        """Ends the links to and from a server, by its name or address; returns how many there were."""
+        ended = 0
+        for key in self._keys_of(server):
+            destination = self.destinations.get(key)
+            if destination is not None and (link := destination.link) is not None:
+                link.give_back(ServerUnreachable("an operator has ended the link"))
+                ended += 1
+        for connection in list(self.incoming):
+            if connection.goes_by(server):
+                connection.fail(SessionEnded("the link was ended by an operator"))
+                ended += 1
+        return ended
+
+    # -- who is let in -------------------------------------------------------------------------------------------
+
+    def admits(self, remote: Remote) -> bool:
+        """Whether a server from there can be let in at all, before it is known what it calls itself."""
+        return self.trust.may_enter(remote)
+
+    def within_rate(self, remote: Remote, now: float) -> bool:
+        """Whether one more message from that address is within its rate; machine-local and verified ones have none."""
+        return remote.local or bool(remote.names) or self._buckets.take(remote.address, now)
+
+    def connected(self, name: str) -> None:
+        """A server that calls itself by this name is there: what waits for it is tried at once."""
+        nodes = self.runtime.nodes
+        if not name or (not self.destinations and nodes is None):
+            return
+        for key in self._keys_of(name.lower()):
+            destination = self.destinations.get(key)
+            if destination is not None:
+                destination.hurry()
+            if nodes is not None:
+                nodes.relays.hurry(key)
+
+    def _keys_of(self, name: str) -> set[str]:
+        """A server's destinations: its name, and its address in the configuration."""
+        known = self.runtime.config.federation.servers.get(name)
+        return {name, _canonical(known.address) if known is not None else name}
+
+    # -- messages ------------------------------------------------------------------------------------------------
+
+    def send(self, forward: Forward) -> None:
+        """Sends one message, or keeps it; its outcome goes to ``Exchange.settled``."""
+        key = str(forward.address)
+        destination = self.destinations.get(key)
+        if destination is None:
+            if len(self.destinations) >= MAX_DESTINATIONS:
+                self._forget_idle()
+            if len(self.destinations) >= MAX_DESTINATIONS:
+                self.settle(forward, "failed", Overloaded("messages wait for too many servers"))
+                return
+            destination = self._destination(key, forward.address)
+            if self._stopping:
+                destination.stop()
+        destination.send(forward)
+
+    def settle(self, forward: Forward, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
+        """A message has its outcome; ``route`` is what the other server told of its way there."""
+        if isinstance(forward, ForNode):
+            assert self.runtime.nodes is not None
+            self.runtime.nodes.relays.answer(forward, status, error, route)
+            return
+        trail = forward.envelope.trail
+        match status if trail is None or not trail.dry else "":
+            case "":
+                pass  # nothing was sent
+            case "sent":
+                self.sent += 1
+            case "queued":
+                self.queued += 1
+            case "skipped":
+                self.skipped += 1
+            case _:
+                self.failed += 1
+        exchange = self.runtime.exchange
+        exchange.now = self.runtime.clock()
+        exchange.settled(forward.envelope, forward.slot, forward.to, status, error, route)
+        self.runtime.flush_soon()
+
+    def _destination(self, key: str, address: Address) -> Destination:
+        way = PeerRoute(self.runtime, address, self._kinds, self._dials)
+        destination = self.destinations[key] = Destination(self, way)
+        return destination
+
+    def _forget_idle(self) -> None:
+        for key, destination in list(self.destinations.items()):
+            self.let_go(destination)
+            if destination.idle and not destination.stored:
+                del self.destinations[key]
+                if destination.carrier is not None:
+                    destination.carrier.retire()
+
+    # -- what is on disk -----------------------------------------------------------------------------------------
+
+    def _on_disk(self, key: str) -> Destination | None:
+        """A destination of the outbox; None where it cannot be one."""
+        destination = self.destinations.get(key)
+        if destination is not None:
+            return destination
+        try:
+            return self._destination(key, parse_address(key))
+        except BadAddress:
+            log.error("the outbox has messages for %s, which is no address", ascii(key))
+            return None
+
+    async def changed(self, keys: Iterable[str]) -> None:
+        """An operator has changed what is on disk for these destinations."""
+        for key in {key for key in keys if account_of(key) is None}:
+            destination = self._on_disk(key)
+            if destination is not None:
+                destination.look()
+                destination.hurry()
+        await self._recount()
+
+    async def _recount(self) -> None:
+        await self.outbox.written()
+        queues = await self.runtime.messages.queue_sizes()
+        sizes = {size.destination: size for size in queues if account_of(size.destination) is None}
+        for key, destination in self.destinations.items():
+            size = sizes.get(key)
+            elsewhere = self._is_elsewhere(key)
+            destination.recount(size.waiting + size.dead if size is not None and not elsewhere else 0)
+        if self.runtime.nodes is not None:
+            self._begin(key for key, size in sizes.items() if size.waiting and self._is_overlooked(key))
+
+    async def _give_up(self) -> None:
+        """Makes dead letters of what has been tried for too long."""
+        while True:
+            retry_for_s = self.runtime.config.federation.retry_for
+            await asyncio.sleep(min(GIVE_UP_EVERY_S, max(0.1, retry_for_s / 10)))
+            why = f"gave up after {_duration(retry_for_s)}"
+            try:
+                before = self.runtime.steady.now() - retry_for_s
+                for key in self._own():
+                    while count := await self.runtime.messages.give_up_before(before, why, GIVE_UP_AT_ONCE, key):
+                        self.runtime.exchange.counters.drops.count(Drop.OUTGOING_EXPIRED, count)
+                        log.warning("%d messages for other servers are given up", count)
+                await self._recount()
+            except BesterError as error:
+                log.error("the outbox cannot be cleared of what is too old: %s", error.inside)
+            except Exception:
+                log.exception("the outbox cannot be cleared of what is too old")
+            self._forget_idle()
+
+    # -- with other nodes ----------------------------------------------------------------------------------------
+
+    def _own(self) -> list[str | None]:
+        """The destinations whose messages this node alone may give up; None: all."""
+        nodes = self.runtime.nodes
+        if nodes is None:
+            return [None]
+        return [key for key in self.destinations if nodes.holding.has(key)]
+
+    def _is_elsewhere(self, key: str) -> bool:
+        """Whether another node sends there."""
+        nodes = self.runtime.nodes
+        return nodes is not None and nodes.holding.seen.get(key, nodes.name) != nodes.name
+
+    def _is_overlooked(self, key: str) -> bool:
+        destination = self.destinations.get(key)
+        return destination is None or destination.idle or (destination.link is not None and not destination.backlog)
+
+    def let_go(self, destination: Destination) -> None:
+        """Lets other nodes have the lease of a destination that has nothing to do."""
+        if self.runtime.nodes is not None and destination.idle and not isinstance(destination.carrier, Relay):
+            carrier, destination.carrier = destination.carrier, None
+            if carrier is not None:
+                carrier.retire()
+            destination.good_until = 0.0
+            self.runtime.nodes.holding.give_back(destination.key)
+
+    def leave_to_others(self, key: str) -> None:
+        """This node stops, and there is something on disk that another one is to send."""
+        if self.runtime.nodes is not None:
+            self.runtime.nodes.relays.tell_all(key)
+
+    async def _leave_all(self) -> None:
+        """Lets other nodes go on, when all is on disk."""
+        nodes = self.runtime.nodes
+        assert nodes is not None
+        await self.outbox.written()
+        await nodes.holding.give_back_all()
+        for key, destination in self.destinations.items():
+            if destination.backlog or destination.stored:
+                self.leave_to_others(key)
+
+    def look(self, key: str, node: str, stored: int, hurry: bool) -> None:
+        """Another node says that there may be something on disk; or, with ``hurry``, that the server is there."""
+        destination = None if self._stopping else self._on_disk(key)
+        if destination is not None:
+            destination.told(node, stored, hurry)
+
+    async def take_over(self, keys: Iterable[str]) -> None:
+        """The leases of these have ended: what their nodes have left is sent from here, or by another one.
+
+        Raises:
+            BesterError: the outbox cannot be read.
+        """
+        left = [key for key in keys if await self.runtime.messages.list_queue(key, False, 0, 1)]
+        self._begin(left)
+
+    def _begin(self, keys: Iterable[str]) -> None:
+        """Sends what is on disk for destinations, unless other nodes do."""
+        for key in list(keys):
+            if self._stopping or self._is_elsewhere(key):
+                continue
+            destination = self._on_disk(key)
+            if destination is not None:
+                destination.begin(destination.stored, True, random.uniform(0, TAKE_OVER_S))
+
+    def bus_up(self) -> None:
+        """NATS is there again: what could not be done meanwhile is done now."""
+        for destination in list(self.destinations.values()):
+            if destination.carrier is not None or not destination.idle:
+                destination.look()
+                destination.hurry()
+
+
+def _canonical(address: str) -> str:
+    try:
+        return str(parse_address(address))
+    except BadAddress:
+        return address
+
+
+def _duration(seconds: float) -> str:
+    for unit_s, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= unit_s:
+            count = seconds / unit_s
+            return f"{count:g} {unit}" if count == 1 else f"{count:g} {unit}s"
+    return f"{seconds:g} s"

@@ -1,0 +1,352 @@
+"""Starts configured classic handlers, keeps them running, and stops them (docs/protocol.md, section 10).
+
+A handler that something already answers for is left alone. One that ends is started again after a pause that grows
+from 0.2 s to 30 s, and shrinks back once it has run for a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import signal
+import socket
+import stat
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bester.clock import wall_time
+from bester.errors import BadArguments, SessionEnded
+from bester.server import settings
+from bester.server.handlers.guardian import Guardian
+from bester.timeouts import within
+
+if TYPE_CHECKING:
+    from bester.config import HandlerConfig
+    from bester.core.endpoints import AttachedHandler
+    from bester.core.handlers import TypeRoute, TypeRules
+    from bester.server.runtime import Runtime
+
+log = logging.getLogger("bester.supervisor")
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 30.0
+SETTLED_S = 60.0
+STARTING_S = 5.0
+"""How long a message waits for the socket of a handler that has just been started."""
+STOP_S = 3.0
+"""How long a handler may take to end after SIGTERM."""
+MAX_LINE = 4096
+"""The longest line of a handler's output that goes to the log, in bytes; the rest of it is dropped."""
+KEPT_LINES = 500
+"""How many lines of each handler's output are kept to be shown."""
+
+
+class Supervisor:
+    """The handler processes of one server."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._kept: dict[str, _Kept] = {}
+        self._guardian = Guardian()
+        self._held: set[str] = set()
+        """The types that an operator stopped: their classic handlers are not asked, nor started."""
+
+    def state(self, type: str) -> dict[str, object] | None:
+        """What is known of a type's process; None if there is none of ours."""
+        kept = self._kept.get(type)
+        if kept is None:
+            return None
+        return {"pid": kept.pid, "starts": kept.starts, "lastExit": kept.last_exit}
+
+    # -- what operators do (docs/protocol.md, section 5.3) ---------------------------------------------------------
+
+    def rules(self, rules: Mapping[str, TypeRules]) -> dict[str, TypeRules]:
+        """Returns the types' rules with those that are stopped without a handler to ask."""
+        self._held &= rules.keys()
+        return {name: replace(one, classic_socket=None) if name in self._held else one for name, one in rules.items()}
+
+    def is_stopped(self, type: str) -> bool:
+        """Whether an operator stopped the type's classic handler."""
+        return type in self._held
+
+    def is_down(self, type: str) -> bool:
+        """Whether the type's process is ours and to be kept running, but has ended, or cannot be started."""
+        kept = self._kept.get(type)
+        return kept is not None and kept.running and kept.down
+
+    async def start_type(self, type: str) -> dict[str, object]:
+        """Lets a type's classic handler be asked again, and starts it if it is ours.
+
+        Raises:
+            BadArguments: the configuration has no classic handler for the type.
+        """
+        self._check_classic(type)
+        self._held.discard(type)
+        kept = self._kept.get(type)
+        if kept is not None and not kept.running:
+            kept.start()
+            await kept.tried.wait()
+        self._reconfigure()
+        return {"process": self.state(type)}
+
+    async def stop_type(self, type: str) -> dict[str, object]:
+        """Stops asking a type's handlers at once: ends our process, and the connections of those that attached.
+
+        Raises:
+            BadArguments: nobody serves the type.
+        """
+        kind = self._find(type)
+        attached = list(kind.attached)
+        for handler in attached:
+            handler.carrier.fail(SessionEnded("the handler was stopped by an operator"))
+        self._hold(type)
+        kept = self._kept.get(type)
+        if kept is not None:
+            await kept.stop()
+        return {"attached": len(attached), "process": kept is not None}
+
+    def drain_type(self, type: str) -> dict[str, object]:
+        """Gives a type's handlers no new requests; when the outstanding ones are done, they are stopped.
+
+        Raises:
+            BadArguments: nobody serves the type.
+        """
+        kind = self._find(type)
+        attached = list(kind.attached)
+        outstanding = kind.active + sum(len(handler.outstanding) for handler in attached)
+        for handler in attached:
+            self.runtime.exchange.detach(handler)
+        self._hold(type)
+        self.runtime.spawn(self._finish_draining(type, kind, attached))
+        return {"attached": len(attached), "process": type in self._kept, "outstanding": outstanding}
+
+    async def _finish_draining(self, type: str, kind: TypeRoute, attached: list[AttachedHandler]) -> None:
+        # Each request has its time limit, so this ends by itself.
+        await self.runtime.until(lambda: not kind.active and not any(handler.outstanding for handler in attached))
+        for handler in attached:
+            if not handler.closed:
+                handler.carrier.end()
+        kept = self._kept.get(type)
+        if kept is not None and type in self._held:
+            await kept.stop()
+
+    def output(self, type: str, lines: int) -> list[dict[str, object]]:
+        """Returns the last lines that a type's process wrote, oldest first.
+
+        Raises:
+            BadArguments: no process of this type is ours.
+        """
+        kept = self._kept.get(type)
+        if kept is None:
+            raise BadArguments("this server starts no process for this type")
+        found = list(kept.output)[-lines:] if lines else []
+        return [{"time": at, "line": line} for at, line in found]
+
+    def _find(self, type: str) -> TypeRoute:
+        kind = self.runtime.exchange.types.get(type)
+        if kind is None:
+            raise BadArguments("nobody serves this type")
+        return kind
+
+    def _check_classic(self, type: str) -> None:
+        handler = self.runtime.config.served_types().get(type)
+        if handler is None or handler.socket is None:
+            raise BadArguments("the configuration has no classic handler for this type; attached ones start themselves")
+
+    def _hold(self, type: str) -> None:
+        handler = self.runtime.config.served_types().get(type)
+        if handler is not None and handler.socket is not None:
+            self._held.add(type)
+            self._reconfigure()
+        self.runtime.flush_soon()
+
+    def _reconfigure(self) -> None:
+        runtime = self.runtime
+        runtime.exchange.now = runtime.clock()
+        rules = self.rules(settings.type_rules(runtime.config))
+        runtime.exchange.configure(
+            rules, settings.exchange_limits(runtime.config), settings.attached_rules(runtime.config)
+        )
+        runtime.flush_soon()
+
+    # -- processes -----------------------------------------------------------------------------------------------
+
+    def unreachable(self, type: str) -> bool:
+        """A type's socket could not be connected to; true if its handler is just starting, and it is worth a wait."""
+        kept = self._kept.get(type)
+        if kept is None:
+            return False
+        kept.unreachable.set()
+        return kept.pid is not None and self.runtime.clock() < kept.starting_until
+
+    async def apply(self, handlers: dict[str, HandlerConfig]) -> None:
+        """Starts what is new, stops what is gone, restarts what has changed."""
+        wanted = {name: handler for name, handler in handlers.items() if _executable(handler)}
+        gone = [kept for name, kept in self._kept.items() if wanted.get(name) != kept.config]
+        for kept in gone:
+            del self._kept[kept.type]
+        await asyncio.gather(*(kept.stop() for kept in gone))
+        started: list[_Kept] = []
+        for name, handler in wanted.items():
+            if name not in self._kept:
+                kept = self._kept[name] = _Kept(self.runtime, name, handler, self._guardian)
+                if name not in self._held:
+                    started.append(kept)
+                    kept.start()
+        await asyncio.gather(*(kept.tried.wait() for kept in started))
+
+    async def stop(self) -> None:
+        """Stops all of them."""
+        await self.apply({})
+        await self._guardian.close()
+
+
+def _executable(handler: HandlerConfig) -> bool:
+    path = handler.binary
+    return path is not None and handler.socket is not None and os.access(path, os.X_OK) and path.is_file()
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens there; only asked before a start: a simple handler may trip on an empty connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) == 0
+
+
+def _remove_socket(path: str) -> None:
+    """Removes the socket of a handler that is gone, so that a simple one can bind there again."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+
+
+class _Kept:
+    """One handler that is kept running."""
+
+    def __init__(self, runtime: Runtime, type: str, config: HandlerConfig, guardian: Guardian) -> None:
+        self.runtime = runtime
+        self.guardian = guardian
+        self.type = type
+        self.config = config
+        self.pid: int | None = None
+        self.starts = 0
+        self.last_exit: int | None = None
+        self.down = False
+        """Whether it waits to be started again."""
+        self.tried = asyncio.Event()
+        """Set when it has been started, or was found to be running already, or could not be started."""
+        self.unreachable = asyncio.Event()
+        """Set when a message could not be handed over."""
+        self.starting_until = 0.0
+        self.output: deque[tuple[float, str]] = deque(maxlen=KEPT_LINES)
+        """The last lines that it wrote, with their times in seconds since 1970."""
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is kept running, whether it runs just now or not."""
+        return self._task is not None
+
+    def start(self) -> None:
+        self.down = False
+        self.tried.clear()
+        self._task = self.runtime.spawn(self._keep())
+
+    async def stop(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _keep(self) -> None:
+        pause_s = FIRST_PAUSE_S
+        path = str(self.config.socket)
+        while True:
+            if _answers(path):
+                log.info("type %s: something answers on %s already; nothing is started", ascii(self.type), path)
+                self.down = False
+                self.tried.set()
+                self.unreachable.clear()
+                await self.unreachable.wait()
+                continue
+            _remove_socket(path)
+            began = self.runtime.clock()
+            await self._run(path)
+            self.down = True
+            self.tried.set()
+            if self.runtime.clock() - began > SETTLED_S:
+                pause_s = FIRST_PAUSE_S
+            log.warning("type %s: its handler ended with %s; again in %.1f s", self.type, self.last_exit, pause_s)
+            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _run(self, path: str) -> None:
+        """Runs the handler once, until it ends; ends it if this is cancelled."""
+        environment = os.environ | self.config.environment | {"BESTER_TYPE": self.type, "BESTER_SOCKET": path}
+        await self.guardian.be_there()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                str(self.config.binary),
+                cwd=self.runtime.config.base,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                limit=MAX_LINE,
+                start_new_session=True,  # so that its own children end with it, and the terminal's ^C is ours alone
+            )
+        except OSError as error:
+            log.error("type %s: %s cannot be started: %s", self.type, self.config.binary, error)
+            self.last_exit = None
+            return
+        self.guardian.begun(process.pid)
+        self.pid = process.pid
+        self.down = False
+        self.starts += 1
+        self.starting_until = self.runtime.clock() + STARTING_S
+        log.info("type %s: started %s, pid %d", ascii(self.type), self.config.binary, process.pid)
+        assert process.stdout is not None
+        reading = asyncio.get_running_loop().create_task(self._log_output(process.stdout))
+        self.tried.set()
+        try:
+            self.last_exit = await process.wait()
+        finally:
+            await _end(process)
+            self.guardian.ended(process.pid)
+            self.pid = None
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reading
+
+    async def _log_output(self, output: asyncio.StreamReader) -> None:
+        while True:
+            try:
+                line = await output.readline()
+            except ValueError:
+                continue  # longer than the limit: dropped by the reader
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            shown = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+            self.output.append((round(wall_time(), 3), shown))
+            log.info("type %s: %s", ascii(self.type), shown, extra={"type": self.type})
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ends a handler and what it started: SIGTERM, and SIGKILL for what does not listen to that."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        async with within(STOP_S):
+            await process.wait()
+    except TimeoutError:
+        pass
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
