@@ -16,7 +16,7 @@ from struct import pack, unpack_from
 from typing import Any
 
 from bester.config import load
-from bester.core.endpoints import Session
+from bester.core.session import Session
 from bester.server.connections.connection import Connection
 from bester.server.connections.handler import HandlerConnection
 from bester.server.connections.listener import ListenerConnection

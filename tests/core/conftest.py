@@ -8,12 +8,15 @@ from typing import Any, TypeVar
 import pytest
 from msgspec import Raw
 
-from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
+from bester.core.effects import CallClassic, Deposit, Effect, PresenceChanged
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.exchange import Exchange
-from bester.core.handlers import TypeRules
 from bester.core.keeping import Letter
 from bester.core.limits import Limits
-from bester.core.model import CallClassic, Delivery, Deposit, Effect, PresenceChanged
+from bester.core.model import Delivery
+from bester.core.routing import AttachedHandler
+from bester.core.rules import TypeRules
+from bester.core.session import Session
 from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
 
 T = TypeVar("T", bound=Effect)

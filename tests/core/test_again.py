@@ -11,10 +11,10 @@ from tests.core.conftest import Post, World, acking, given, stored
 from bester.core import again, giving, keeping
 from bester.core.again import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
 from bester.core.delivery import UNREAD_S
-from bester.core.endpoints import Phase, Session
+from bester.core.effects import Bury, Deposit, Effect, ReadMailbox, RemoveLetter
 from bester.core.giving import GIVEN_MESSAGES
 from bester.core.keeping import Letter
-from bester.core.model import Bury, Deposit, Effect, ReadMailbox, RemoveLetter
+from bester.core.session import Phase, Session
 
 
 class Store:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.core.conftest import Post, World, acking, given, letters, stored
 
 from bester.core.delivery import CUT_OFF_S, QUEUE_BYTES, SERVER_S, UNREAD_S
-from bester.core.endpoints import Phase
-from bester.core.model import CutOff, Deposit, PresenceChanged, ReadMailbox, RemoveLetter
+from bester.core.effects import CutOff, Deposit, PresenceChanged, ReadMailbox, RemoveLetter
+from bester.core.session import Phase
 
 # -- sessions ---------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from tests.core.conftest import World
 
-from bester.core.drops import Drop
-from bester.core.endpoints import HANDED_BYTES
-from bester.core.handlers import TypeRules
+from bester.core.effects import CallClassic
 from bester.core.limits import Limits
-from bester.core.model import CallClassic
+from bester.core.metrics import Drop
+from bester.core.routing import HANDED_BYTES
+from bester.core.rules import TypeRules
 from bester.errors import BadResponse, HandlerUnavailable, NotAllowed
 
 CLASSIC = TypeRules(classic_socket="/s", classic_concurrency=2, timeout_s=10)

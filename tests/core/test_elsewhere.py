@@ -12,9 +12,12 @@ from msgspec import Raw
 from tests.core.conftest import DONE, World, acking, clients
 
 from bester.core import nodes
-from bester.core.endpoints import NodePeer, RemoteHandler, Session
-from bester.core.model import AskRemote, Delivery, Deposit, Relayed, TellNode
-from bester.core.route import Trail
+from bester.core.effects import AskRemote, Deposit, TellNode
+from bester.core.endpoint import NodePeer
+from bester.core.model import Delivery, Relayed
+from bester.core.routing import RemoteHandler
+from bester.core.session import Session
+from bester.core.trail import Trail
 from bester.errors import Internal
 from bester.protocol import frames
 from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.core.conftest import World
 
-from bester.core.drops import Drop
-from bester.core.handlers import TypeRules
+from bester.core.effects import Deposit
 from bester.core.limits import Limits
-from bester.core.model import Deposit
+from bester.core.metrics import Drop
+from bester.core.rules import TypeRules
 from bester.errors import BadResponse
 
 CLASSIC = TypeRules(classic_socket="/s")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from tests.core.conftest import World, clients
 
-from bester.core.handlers import TypeRules
+from bester.core.effects import Deposit, Forward
 from bester.core.limits import Limits
-from bester.core.model import Deposit, Forward
+from bester.core.rules import TypeRules
 from bester.errors import ServerRefused
 from bester.protocol.addresses import ServerName, TcpAddress, UnixAddress
 

@@ -6,8 +6,8 @@ from msgspec import Raw
 from tests.core.conftest import Post, World, acking, clients, given, stored
 
 from bester.core.delivery import SERVER_S
+from bester.core.effects import Deposit
 from bester.core.giving import GIVEN_MESSAGES
-from bester.core.model import Deposit
 from bester.errors import MailboxFull
 from bester.protocol.messages import Payload
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from bester.core.endpoints import AttachedHandler, Endpoint, Session
-from bester.core.handlers import TypeRoute, TypeRules
+from bester.core.endpoint import Endpoint
 from bester.core.metrics import TypeMetrics
-from bester.core.model import Envelope, Request
+from bester.core.model import Envelope
+from bester.core.routing import AttachedHandler, Request, TypeRoute
+from bester.core.rules import TypeRules
+from bester.core.session import Session
 
 
 def request(handlers: TypeRoute, origin: Endpoint, since: float = 0.0) -> Request:

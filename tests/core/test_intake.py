@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from tests.core.conftest import World
 
-from bester.core.endpoints import AttachedHandler
+from bester.core.effects import CallClassic, Finished, Pause, Resume
 from bester.core.exchange import Exchange
-from bester.core.handlers import Allow, TypeRules
 from bester.core.limits import Limits
-from bester.core.model import CallClassic, Finished, Pause, Resume
+from bester.core.routing import AttachedHandler
+from bester.core.rules import Allow, TypeRules
 
 # -- who may send -----------------------------------------------------------------------------------------------
 

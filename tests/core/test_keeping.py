@@ -6,9 +6,9 @@ from msgspec import Raw
 from tests.core.conftest import Post, World, acking, given, letters, stored
 
 from bester.core.again import ACK_S
-from bester.core.endpoints import Phase
+from bester.core.effects import Deposit, ReadMailbox
 from bester.core.keeping import Letter
-from bester.core.model import Deposit, ReadMailbox
+from bester.core.session import Phase
 from bester.errors import MailboxFull
 
 

@@ -9,11 +9,14 @@ import pytest
 from msgspec import Raw
 from tests.core.conftest import DONE, World, acking, clients, given, stored
 
-from bester.core.endpoints import NodePeer, Phase, RemoteHandler
-from bester.core.handlers import TypeRules
+from bester.core.effects import AskRemote, CallClassic, Deposit, ReadMailbox, Share, TellNode
+from bester.core.endpoint import NodePeer
 from bester.core.limits import Limits
-from bester.core.model import AskRemote, CallClassic, Deposit, ReadMailbox, Relayed, Share, TellNode
-from bester.core.route import Trail
+from bester.core.model import Relayed
+from bester.core.routing import RemoteHandler
+from bester.core.rules import TypeRules
+from bester.core.session import Phase
+from bester.core.trail import Trail
 from bester.protocol import frames
 from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message
 

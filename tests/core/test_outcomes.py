@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.core.conftest import DONE, World, clients
 
+from bester.core.effects import Deposit, Finished
 from bester.core.limits import Limits
-from bester.core.model import Deposit, Finished
 from bester.errors import MailboxFull, UnknownAccount
 
 

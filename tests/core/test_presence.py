@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bester.core.endpoints import Session
 from bester.core.presence import Presence
+from bester.core.session import Session
 
 
 def test_sessions_of_accounts() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from msgspec import Raw
 from tests.core.conftest import DONE, World, clients
 
-from bester.core.endpoints import Endpoint
+from bester.core.effects import Deposit, Finished, Forward, Recall, Remember
+from bester.core.endpoint import Endpoint
 from bester.core.limits import Limits
-from bester.core.model import Deposit, Finished, Forward, Recall, Remember
 from bester.errors import Internal, UnknownAccount
 from bester.protocol.messages import Payload
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from tests.core.conftest import World
 
-from bester.core.model import Envelope, Forward
-from bester.core.route import MAX_TRACED_RECIPIENTS, Trail
-from bester.core.spans import Spans, Traced
+from bester.core.effects import Forward
+from bester.core.model import Envelope
+from bester.core.spans import Traced
 from bester.core.traces import Traces
+from bester.core.trail import MAX_TRACED_RECIPIENTS, Spans, Trail
 
 SPANS = Spans("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 2**63 - 1, 1000.0)
 

@@ -9,9 +9,10 @@ from msgspec import Raw
 from tests.core.conftest import Post, World, clients, given, letters, stored
 
 from bester.core.again import ACK_S
-from bester.core.endpoints import NodePeer, Phase, Session
-from bester.core.model import Deposit, ReadMailbox, RemoveLetter, Share
-from bester.core.route import Trail
+from bester.core.effects import Deposit, ReadMailbox, RemoveLetter, Share
+from bester.core.endpoint import NodePeer
+from bester.core.session import Phase, Session
+from bester.core.trail import Trail
 from bester.protocol.messages import Payload
 
 NONE: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.web.browsers import browsing
 
-from bester.core.drops import CODE, Drop
+from bester.core.metrics import CODE, Drop
 from bester.errors import all_kinds
 from bester.server.admin import node_status as views
 from bester.server.telemetry import logs

@@ -14,7 +14,7 @@ from msgspec import Raw
 from tests.core.conftest import DONE, World
 
 from bester.cluster.items import Claimed, Kind, Replied, pack, read, unpack
-from bester.core.model import Finished, Recall
+from bester.core.effects import Finished, Recall
 from bester.protocol.messages import Payload
 from bester.server.cluster.once_claims import OnceClaims
 

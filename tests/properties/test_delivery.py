@@ -18,10 +18,11 @@ from msgspec import Raw
 
 from bester.core import delivery, giving, keeping
 from bester.core.again import ACK_S
-from bester.core.endpoints import AttachedHandler, Phase, Session
+from bester.core.effects import CutOff, Deposit, ReadMailbox, RemoveLetter
 from bester.core.exchange import Exchange
 from bester.core.keeping import Letter
-from bester.core.model import CutOff, Deposit, ReadMailbox, RemoveLetter
+from bester.core.routing import AttachedHandler
+from bester.core.session import Phase, Session
 from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message
 
 ACCOUNTS = ["g", "h"]

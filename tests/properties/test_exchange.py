@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec import Raw
 
-from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
+from bester.core.effects import CallClassic, Deposit, Finished, Forward, Pause, PresenceChanged, ReadMailbox, Resume
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.exchange import Exchange
-from bester.core.handlers import Allow, TypeRules
 from bester.core.limits import Limits
-from bester.core.model import CallClassic, Deposit, Finished, Forward, Pause, PresenceChanged, ReadMailbox, Resume
+from bester.core.routing import AttachedHandler
+from bester.core.rules import Allow, TypeRules
+from bester.core.session import Session
 from bester.errors import BadResponse, HandlerTimeout, MailboxFull
 from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
 from bester.protocol.names import RESERVED_TYPES

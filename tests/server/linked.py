@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from tests.server.peers import BAD, GOOD, Listening, Stage, Wire
 
-from bester.core.model import Envelope, Forward
+from bester.core.effects import Forward
+from bester.core.model import Envelope
 from bester.errors import BesterError
 from bester.protocol.addresses import parse_address
 

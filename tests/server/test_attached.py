@@ -8,7 +8,7 @@ import pytest
 from tests.server.peers import GOOD, PATIENCE_S, attaching, classic, result, stage, to, until
 
 from bester import Client, Handler, HandlerError, Reply, Request, Response, SendClients
-from bester.core.drops import Drop
+from bester.core.metrics import Drop
 from bester.protocol.framing import frame
 
 DONE = {"type": "done"}

@@ -8,7 +8,7 @@ import pytest
 from tests.server.peers import Stage, Wire, hello, result, result_of, stage, to, until
 
 from bester import Client, Informer
-from bester.core.endpoints import Phase
+from bester.core.session import Phase
 from bester.testing import PASSWORD
 
 

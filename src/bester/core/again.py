@@ -15,12 +15,13 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from bester.core.drops import Drop
-from bester.core.endpoints import Phase, Session
+from bester.core.effects import Bury, RemoveLetter
 from bester.core.giving import size_of
 from bester.core.keeping import Keeping
 from bester.core.limits import Limits
-from bester.core.model import Bury, Delivery, RemoveLetter
+from bester.core.metrics import Drop
+from bester.core.model import Delivery
+from bester.core.session import Phase, Session
 
 ACK_S = 30.0
 """How long a session may leave something unacknowledged; and so the first pause."""

@@ -24,11 +24,13 @@ from typing import NamedTuple
 from msgspec import Raw
 
 from bester.core.again import ACK_S, GivingAgain
-from bester.core.endpoints import Endpoint, Phase, Session
+from bester.core.effects import CutOff, PresenceChanged, Share
+from bester.core.endpoint import Endpoint
 from bester.core.giving import size_of
 from bester.core.limits import Limits
-from bester.core.model import CutOff, Delivery, Envelope, PresenceChanged, Share
+from bester.core.model import Delivery, Envelope
 from bester.core.presence import AccountPresence, takes
+from bester.core.session import Phase, Session
 from bester.errors import InvalidName
 from bester.protocol import frames
 from bester.protocol.names import username

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bester.core.counters import Counters
-from bester.core.endpoints import HANDED_BYTES, AttachedHandler, Endpoint, Order, RemoteHandler
-from bester.core.handlers import OTHERS, TypeRoute, TypeRules
+from bester.core.effects import AskRemote, CallClassic, Effect, Pause, Resume
+from bester.core.endpoint import Endpoint
 from bester.core.limits import Limits
-from bester.core.model import AskRemote, CallClassic, Effect, Envelope, Pause, Relayed, Request, Resume
-from bester.core.route import Trail
+from bester.core.metrics import Counters
+from bester.core.model import Envelope, Relayed
+from bester.core.order import Order
+from bester.core.routing import HANDED_BYTES, AttachedHandler, RemoteHandler, Request, TypeRoute
+from bester.core.rules import OTHERS, TypeRules
 from bester.core.traces import Traces
+from bester.core.trail import Trail
 from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable, NoHandler, NotAllowed
 from bester.protocol import frames
 from bester.protocol.messages import NULL

@@ -33,14 +33,14 @@ The exchange has no clock: the server sets ``now`` before each batch.
 
 from __future__ import annotations
 
-from bester.core.drops import Drop
-from bester.core.endpoints import AttachedHandler, Session
-from bester.core.handlers import TypeRoute
 from bester.core.intake import Intake
 from bester.core.limits import Limits
-from bester.core.model import Envelope, Relayed, Request
+from bester.core.metrics import Drop
+from bester.core.model import Envelope, Relayed
 from bester.core.nodes import ForNodes
-from bester.core.route import Trail
+from bester.core.routing import AttachedHandler, Request, TypeRoute
+from bester.core.session import Session
+from bester.core.trail import Trail
 from bester.errors import BadResponse, BesterError, Overloaded
 from bester.protocol.messages import Command, HandlerMessage, check_status, checked_trace, commands_of
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 from msgspec import Raw
 
 from bester.core.delivery import Delivering, Written
-from bester.core.drops import Drop
-from bester.core.endpoints import Endpoint, Session
-from bester.core.handlers import TypeRoute
-from bester.core.model import Envelope, Forward, Request
+from bester.core.effects import Forward
+from bester.core.endpoint import Endpoint
+from bester.core.metrics import Drop
+from bester.core.model import Envelope
 from bester.core.once import OnceRecord
-from bester.core.route import Trail, place_of
+from bester.core.routing import Request, TypeRoute
+from bester.core.session import Session
+from bester.core.trail import Trail, place_of
 from bester.errors import BadAddress, BadResponse, InvalidName, TooManyHops, UnknownAccount
 from bester.protocol import frames
 from bester.protocol.addresses import parse_address

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from bester.core.endpoints import Session
+from bester.core.effects import RemoveLetter
 from bester.core.limits import Limits
-from bester.core.model import Delivery, Envelope, RemoveLetter
+from bester.core.model import Delivery, Envelope
 from bester.core.outcomes import Outcomes
 from bester.core.presence import Presence
+from bester.core.session import Session
 from bester.errors import BesterError
 from bester.protocol import frames
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import deque
 
-from bester.core.endpoints import Endpoint, Peer, Session
-from bester.core.handlers import Allow, TypeRoute
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.limits import Limits
-from bester.core.model import Envelope, Request, Waiting
-from bester.core.once import OnceRecord
+from bester.core.model import Envelope
+from bester.core.once import OnceRecord, Waiting
 from bester.core.repeats import Repeats
-from bester.core.route import Trail
+from bester.core.routing import Request, TypeRoute
+from bester.core.rules import Allow
+from bester.core.session import Session
+from bester.core.trail import Trail
 from bester.errors import BesterError, NotAllowed, ShuttingDown, TooManyHops
 from bester.protocol.messages import Payload
 

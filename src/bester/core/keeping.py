@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
-from bester.core.drops import Drop
-from bester.core.endpoints import Phase, Session
+from bester.core.effects import Deposit, ReadMailbox, RemoveLetter
 from bester.core.giving import GIVEN_BYTES, GIVEN_MESSAGES, Giving
 from bester.core.limits import Limits
-from bester.core.model import Delivery, Deposit, Late, ReadMailbox, RemoveLetter
+from bester.core.metrics import Drop
+from bester.core.model import Delivery, Late
 from bester.core.presence import takes
+from bester.core.session import Phase, Session
 from bester.errors import BesterError
 
 _MAX_PAGE = 256

@@ -1,18 +1,25 @@
-"""What is counted of a type: how its messages ended, and how long its handlers took.
+"""What is counted: how messages of each type ended and how long its handlers took, what was dropped and why.
 
-Each message costs two steps: one is added to ``good``, and a time is appended to a list by :attr:`TypeMetrics.took`. The
-times are made into sums and a histogram later, many at once, when somebody asks or there are many.
+Each message costs two steps: one is added to ``good``, and a time is appended to a list by
+:attr:`TypeMetrics.took`. The times are made into sums and a histogram later, many at once, when somebody asks or there
+are many.
+
+A message that its sender is told about as a whole is counted by its report. Everything else that is thrown away is
+counted as a :class:`Drop`, and a connection that is ended by :class:`bester.server.counts.Counts`.
 """
 
 from __future__ import annotations
 
+import enum
 from bisect import bisect_right
 from collections.abc import Iterator
 
 MAX_TYPES = 200
 """Types that are counted by name beside those of the configuration: whoever may attach a handler makes them up."""
+
 MAX_TIMES = 1000
 """Beyond so many times, they are folded with the next sweep."""
+
 BOUNDS_S = (
     0.0001,
     0.00025,
@@ -118,3 +125,125 @@ class MetricsByType:
     def sweep(self) -> None:
         for metrics in self:
             metrics.sweep()
+
+
+CODE = "CODE"
+"""Stands for any error's code (docs/protocol.md, section 11)."""
+
+
+class Drop(enum.Enum):
+    """What, and its cause; docs/metrics.md has a row for each."""
+
+    ANSWER_LATE = "answer", "unmatched"
+    COMMAND_ABANDONED = "command", "senderGone"
+    EFFECT_FAILED = "effect", "internal"
+    FRAME_AFTER_END = "frame", "afterEnd"
+    FRAME_INCOMPLETE = "frame", "incomplete"
+    FRAME_UNSENT = "frame", "connectionGone"
+    LETTER_CLEARED = "letter", "accountGone"
+    LETTER_EXPIRED = "letter", "expired"
+    LETTER_OVER_SHARE = "letter", "share"
+    LETTER_NOT_KEPT = "letter", CODE
+    LETTER_UNACKNOWLEDGED = "letter", "unacknowledged"
+    LETTER_TRANSIENT = "letter", "nobodyThere"
+    LINE_UNREAD = "line", "notRead"
+    MESSAGE_REFUSED = "message", CODE
+    MESSAGE_UNFINISHED = "message", "shutdown"
+    NODE_UNREADABLE = "node", "unreadable"
+    NODE_UNSENT = "node", "busDown"
+    OUTGOING_DROPPED = "outgoing", "operator"
+    OUTGOING_EXPIRED = "outgoing", "expired"
+    OUTGOING_REFUSED = "outgoing", CODE
+    RECEIPT_EXPIRED = "receipt", "expired"
+    RECEIPT_OVER_SHARE = "receipt", "share"
+    RECEIPT_UNKEPT = "receipt", "store"
+    RECIPIENT_AWAY = "recipient", "nobodyThere"
+    RECIPIENT_FAILED = "recipient", CODE
+    REPLY_UNWANTED = "reply", "senderGone"
+    REPORT_UNMATCHED = "report", "unmatched"
+    REPORT_UNTOLD = "report", "internal"
+    REPORT_UNWANTED = "report", "senderGone"
+    SPAN_OVER_SHARE = "span", "share"
+    SPAN_UNSENT = "span", "collector"
+
+    @property
+    def what(self) -> str:
+        return str(self.value[0])
+
+    @property
+    def cause(self) -> str:
+        return str(self.value[1])
+
+
+class Drops:
+    """Counts since the start."""
+
+    __slots__ = ("_counted",)
+
+    def __init__(self) -> None:
+        self._counted: dict[tuple[str, str], int] = {}
+
+    def count(self, drop: Drop, number: int = 1, *, code: str = "") -> None:
+        """Counts something that is thrown away; ``code`` is the error's, where the cause is :data:`CODE`."""
+        if number:
+            key = drop.what, code or drop.cause
+            self._counted[key] = self._counted.get(key, 0) + number
+
+    def get(self, drop: Drop, code: str = "") -> int:
+        return self._counted.get((drop.what, code or drop.cause), 0)
+
+    def by_what(self) -> dict[str, dict[str, int]]:
+        """Returns them as operators get them: by what was dropped, then by cause."""
+        found: dict[str, dict[str, int]] = {}
+        for (what, cause), number in sorted(self._counted.items()):
+            found.setdefault(what, {})[cause] = number
+        return found
+
+
+class Counters:
+    """Each counts since the start."""
+
+    __slots__ = (
+        "accepted",
+        "by_type",
+        "deliveries",
+        "drops",
+        "for_nodes",
+        "for_nodes_done",
+        "given_again",
+        "pushes",
+        "repeats",
+    )
+
+    def __init__(self) -> None:
+        self.accepted = 0
+        self.deliveries = 0
+        """Recipients to whose sessions something was written."""
+        self.for_nodes = 0
+        self.for_nodes_done = 0
+        """What other nodes of this server asked for, and how much of it has its outcome."""
+        self.given_again = 0
+        """Messages that were given to a session again, because it did not acknowledge them."""
+        self.pushes = 0
+        self.repeats = 0
+        """``once`` messages that were answered with the first one's report."""
+        self.by_type = MetricsByType()
+        """How messages ended, by type."""
+        self.drops = Drops()
+
+    @property
+    def good(self) -> int:
+        return sum(metrics.good for metrics in self.by_type)
+
+    @property
+    def bad(self) -> dict[str, int]:
+        """By error code."""
+        found: dict[str, int] = {}
+        for metrics in self.by_type:
+            for code, number in metrics.bad.items():
+                found[code] = found.get(code, 0) + number
+        return found
+
+    @property
+    def bad_total(self) -> int:
+        return sum(number for metrics in self.by_type for number in metrics.bad.values())

@@ -1,17 +1,15 @@
-"""What is under way: envelopes, requests, and the effects that the server carries out for the exchange."""
+"""What is under way: envelopes, and their deliveries to accounts."""
 
 from __future__ import annotations
 
 from msgspec import Raw, Struct, field
 
-from bester.core.endpoints import Endpoint, RemoteHandler, Session
-from bester.core.handlers import SenderQueue, TypeRoute
+from bester.core.endpoint import Endpoint
 from bester.core.metrics import TypeMetrics
 from bester.core.once import OnceRecord
-from bester.core.route import Step, Trail
+from bester.core.trail import Trail
 from bester.errors import BesterError
-from bester.protocol.addresses import Address
-from bester.protocol.messages import HandlerMessage, Payload
+from bester.protocol.messages import HandlerMessage
 
 
 class Envelope(Struct, gc=False):
@@ -52,21 +50,6 @@ class Envelope(Struct, gc=False):
     """Whether a handler elsewhere was asked, and what it answers is carried out here; then it is not ``plain``."""
 
 
-class Waiting(Struct):
-    """A message beyond its sender's ``maxInFlight``, until it is taken."""
-
-    payload: Payload
-    size: int
-    """Of its frame, in bytes."""
-    hops: int
-    record: OnceRecord | None
-    """What remembers it, if its sender asked for that."""
-    trace: str
-    """The W3C traceparent that came with it."""
-    trail: Trail | None
-    """Its route, if its sender asked for that."""
-
-
 class Relayed(Envelope, gc=False):
     """Another node's request for a handler here: its answer is carried out here, or goes back as it is."""
 
@@ -81,50 +64,6 @@ class Relayed(Envelope, gc=False):
     """What goes back."""
     carried: bool = False
     """Whether the answer is carried out here."""
-
-
-class Request(Struct, gc=False):
-    """One question to one type's handler."""
-
-    envelope: Envelope
-    handlers: TypeRoute
-    data: Raw
-    hops: int
-    since: float
-    """When it was accepted, then when it was handed over, in seconds of the exchange's clock."""
-    size: int = 0
-    """Bytes that it holds while it waits."""
-    sender_queue: SenderQueue | None = None
-    """The lane that it keeps busy, for a classic handler."""
-    place: str = ""
-    """Where it stands among the requests of a ``once`` message: the same each time that it is handled."""
-    step: Step | None = None
-    """Its step in the route, where that is recorded."""
-    epoch: int = 0
-    """Of its sender's order, while a handler elsewhere is asked whose node may carry out the answer."""
-
-
-class CallClassic(Struct):
-    """Ask a classic handler; answer with ``Exchange.classic_answered`` or ``classic_failed``."""
-
-    request: Request
-
-
-class Forward(Struct):
-    """Send to another server; answer with ``Exchange.settled``."""
-
-    envelope: Envelope
-    slot: int
-    to: str
-    address: Address
-    type: str
-    data: Raw
-    hops: int
-    transient: bool
-    message_id: str
-    """What the other server recognises a repeat by: unique, and for a ``once`` message the same each time."""
-    trace: str = ""
-    """The message's W3C traceparent."""
 
 
 class Delivery(Struct, gc=False):
@@ -167,128 +106,3 @@ class Late(Struct, gc=False):
     """None as soon as it is on disk."""
     due: float = 0.0
     """Before then it is not given again, in seconds of the exchange's clock; 0: it is as soon as it is read."""
-
-
-class Deposit(Struct):
-    """Keep for an account without a session that takes it now; answer with ``Exchange.deposited``."""
-
-    delivery: Delivery
-
-
-class RemoveLetter(Struct):
-    """A letter was delivered: remove it from its mailbox. Not answered."""
-
-    username: str
-    id: str
-
-
-class Bury(Struct):
-    """A letter that its account never acknowledges: make it a dead letter. Not answered."""
-
-    delivery: Delivery
-    tries: int
-
-
-class ReadMailbox(Struct):
-    """Read on in a session's mailbox; answer with ``Exchange.mail``."""
-
-    session: Session
-    after: int
-    """The position behind which to read."""
-    limit: int
-    max_bytes: int
-
-
-class Recall(Struct):
-    """Look on disk for a ``once`` message; answer with ``Exchange.recalled`` or ``not_recalled``."""
-
-    record: OnceRecord
-
-
-class Remember(Struct):
-    """Keep what became of a ``once`` message; answer with ``Exchange.remembered``."""
-
-    record: OnceRecord
-    envelope: Envelope
-    report: bytes
-
-
-class Pause(Struct):
-    """Stop reading from an endpoint: too much of what it sent is waiting."""
-
-    endpoint: Endpoint
-
-
-class Resume(Struct):
-    """Read from an endpoint again."""
-
-    endpoint: Endpoint
-
-
-class CutOff(Struct):
-    """A session leaves too much unread for too long: end its connection."""
-
-    session: Session
-
-
-class Finished(Struct):
-    """A closing endpoint has nothing in flight any more: close it when its last frame is written."""
-
-    endpoint: Endpoint
-
-
-class PresenceChanged(Struct):
-    """An account's first session came, or its last one went."""
-
-    username: str
-    online: bool
-
-
-class AskRemote(Struct):
-    """Let another node ask one of its handlers; answer with ``Exchange.answer`` or ``answer_failed``."""
-
-    handler: RemoteHandler
-    """What stands for that node."""
-    number: int
-    """The request's id."""
-    type: str
-    head: bytes
-    """Its frame between the id and the data."""
-    data: Raw
-    dry: bool
-    order: int = 0
-    """That of the sender, by number, where the answer may be carried out there."""
-    epoch: int = 0
-
-
-class Share(Struct):
-    """Bring a copy to the sessions that an account has on other nodes. Not answered."""
-
-    delivery: Delivery
-
-
-class TellNode(Struct):
-    """What another node asked for has its outcome: tell it."""
-
-    node: str
-    envelope: Envelope
-
-
-Effect = (
-    CallClassic
-    | Forward
-    | Deposit
-    | RemoveLetter
-    | Bury
-    | ReadMailbox
-    | Recall
-    | Remember
-    | Pause
-    | Resume
-    | CutOff
-    | Finished
-    | PresenceChanged
-    | AskRemote
-    | Share
-    | TellNode
-)

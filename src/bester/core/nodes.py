@@ -1,11 +1,11 @@
 """What other nodes of the same server ask for (docs/scale.md): a handler's answer, a message brought to an account.
 
-Both are envelopes whose origin is a :class:`~bester.core.endpoints.NodePeer`. Their outcome is told to that node, which
+Both are envelopes whose origin is a :class:`~bester.core.endpoint.NodePeer`. Their outcome is told to that node, which
 reports to the sender.
 
 A handler's answer is carried out here if it sends to clients alone, and all of them are here and nowhere else; else it
 goes back, and the node that asked carries it out. What goes back must not be overtaken by a later message of its sender
-that is carried out here: :class:`~bester.core.endpoints.Order`.
+that is carried out here: :class:`~bester.core.order.Order`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from msgspec import Raw
 
 from bester.core.again import ACK_S
 from bester.core.delivery import Written
-from bester.core.drops import Drop
-from bester.core.endpoints import NodePeer, Phase, RemoteHandler
+from bester.core.endpoint import NodePeer
 from bester.core.execution import Execution
-from bester.core.handlers import TypeRoute
 from bester.core.limits import Limits
-from bester.core.metrics import TypeMetrics
-from bester.core.model import Delivery, Envelope, Relayed, Request
+from bester.core.metrics import Drop, TypeMetrics
+from bester.core.model import Delivery, Envelope, Relayed
 from bester.core.presence import AccountPresence
-from bester.core.route import Trail
+from bester.core.routing import RemoteHandler, Request, TypeRoute
+from bester.core.session import Phase
+from bester.core.trail import Trail
 from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable
 from bester.protocol import frames
 from bester.protocol.messages import Command, HandlerMessage

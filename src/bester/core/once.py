@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from msgspec import Raw
+from msgspec import Raw, Struct
 
-    from bester.core.endpoints import Endpoint
-    from bester.core.model import Waiting
-    from bester.protocol.messages import Payload
+from bester.core.endpoint import Endpoint
+from bester.core.trail import Trail
+from bester.protocol.messages import Payload
 
 MAX_RECORDS = 100_000
 MAX_BYTES = 64 * 1024 * 1024
@@ -89,6 +87,21 @@ class OnceRecord:
         """
         text = b"\0".join((self.origin, place.encode(), recipient.encode("utf-8", "surrogatepass")))
         return blake2b(text, digest_size=16).hexdigest()
+
+
+class Waiting(Struct):
+    """A message beyond its sender's ``maxInFlight``, until it is taken."""
+
+    payload: Payload
+    size: int
+    """Of its frame, in bytes."""
+    hops: int
+    record: OnceRecord | None
+    """What remembers it, if its sender asked for that."""
+    trace: str
+    """The W3C traceparent that came with it."""
+    trail: Trail | None
+    """Its route, if its sender asked for that."""
 
 
 class OnceMemory:

@@ -1,8 +1,8 @@
 """What becomes of messages: each recipient's outcome, the status report, and room for what waits behind it.
 
-An :class:`~bester.core.model.Envelope` has steps that are pending. With the last one it is finished: its sender gets the
-report, the receipt is kept, and the next message of that sender is let in. Where it only waits for recipients, it no
-longer counts against its sender's ``maxInFlight``.
+An :class:`~bester.core.model.Envelope` has steps that are pending. With the last one it is finished: its sender gets
+the report, the receipt is kept, and the next message of that sender is let in. Where it only waits for recipients, it
+no longer counts against its sender's ``maxInFlight``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections import deque
 from msgspec import Raw
 
 from bester.core.dispatch import Dispatch
-from bester.core.drops import Drop
-from bester.core.endpoints import Endpoint, NodePeer
+from bester.core.effects import Finished, Remember, TellNode
+from bester.core.endpoint import Endpoint, NodePeer
 from bester.core.limits import Limits
-from bester.core.model import Envelope, Finished, Remember, TellNode, Waiting
-from bester.core.once import OnceMemory, OnceRecord
+from bester.core.metrics import Drop
+from bester.core.model import Envelope
+from bester.core.once import OnceMemory, OnceRecord, Waiting
 from bester.core.receipts import MAX_NAMES, MAX_REPORT_BYTES, Entry, Large, Receipts, counts_of
 from bester.errors import BesterError
 from bester.protocol import frames

@@ -6,7 +6,7 @@ known apart: they get replies to what they asked, and nothing else.
 
 from __future__ import annotations
 
-from bester.core.endpoints import Phase, Session
+from bester.core.session import Phase, Session
 from bester.errors import InvalidName
 from bester.protocol import frames
 from bester.protocol.names import username

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bester.core.endpoints import Endpoint
+from bester.core.endpoint import Endpoint
 
 MAX_REPORT_BYTES = 16 * 1024
 """Reports up to this are kept whole until they are taken apart, outside of the event loop."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bester.core.drops import Drop
-from bester.core.endpoints import Endpoint, Peer
+from bester.core.effects import Recall, Remember
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.limits import Limits
-from bester.core.model import Envelope, Recall, Remember, Waiting
-from bester.core.once import OnceRecord, new_record
+from bester.core.metrics import Drop
+from bester.core.model import Envelope
+from bester.core.once import OnceRecord, Waiting, new_record
 from bester.core.outcomes import Outcomes
 from bester.errors import BesterError, IdConflict, Overloaded
 from bester.protocol import frames

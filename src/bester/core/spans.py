@@ -1,37 +1,19 @@
 """The OpenTelemetry spans of messages, as far as the exchange has to know of them (docs/tracing.md).
 
-A traced message has one span of the server's own, and one for each step of its trail. Their ids are a number by chance,
-which the server gives, and what comes after it: a step's *place* is added. So a step's id is known before anything goes
-out with it, and nothing is made for it. The spans themselves are made later, and elsewhere, from what is ``ended``.
+A traced message has one span of the server's own, and one for each step of its trail. Their ids are a random number,
+which the server gives, plus a step's *place*. So a step's id is known before anything goes out with it, and nothing is
+made for it. The spans themselves are made later, and elsewhere, from what is ``ended``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from bester.core.endpoints import Endpoint
-    from bester.core.model import Envelope
-    from bester.core.route import Trail
-    from bester.errors import BesterError
-
-
-class Spans(NamedTuple):
-    """The ids of one message's spans on this server."""
-
-    trace: str
-    """The trace's 32 digits."""
-    parent: str
-    """The 16 digits of the span that it came from, or ``""``."""
-    first: int
-    """The id of the server's own span."""
-    began: float
-    """In seconds of the exchange's clock."""
-
-    def traceparent(self, place: int = 0) -> str:
-        """Returns what goes out with the step of this place; 0: with the message as a whole."""
-        return f"00-{self.trace}-{self.first + place:016x}-01"
+from bester.core.endpoint import Endpoint
+from bester.core.model import Envelope
+from bester.core.trail import Spans, Trail
+from bester.errors import BesterError
 
 
 class Ended(NamedTuple):

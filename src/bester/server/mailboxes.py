@@ -13,9 +13,9 @@ from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from bester.core.drops import Drop
+from bester.core.effects import Bury, Deposit, ReadMailbox, Recall, Remember, RemoveLetter
 from bester.core.keeping import Letter
-from bester.core.model import Bury, Deposit, ReadMailbox, Recall, Remember, RemoveLetter
+from bester.core.metrics import Drop
 from bester.errors import BesterError, Internal, UnknownAccount
 from bester.server.faultpoints import reach
 from bester.store.ports import Letter as StoredLetter

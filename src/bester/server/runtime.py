@@ -16,9 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bester.clock import SteadyClock, elapsed, wall_time
-from bester.core.drops import Drop
-from bester.core.exchange import Exchange
-from bester.core.model import (
+from bester.core.effects import (
     AskRemote,
     Bury,
     CallClassic,
@@ -36,6 +34,8 @@ from bester.core.model import (
     Share,
     TellNode,
 )
+from bester.core.exchange import Exchange
+from bester.core.metrics import Drop
 from bester.core.traces import SHARED_DIGITS, Traces
 from bester.server.connections.connection import Connection, Stop
 from bester.server.counts import Counts

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from bester.bus.connection import Bus
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
-from bester.core.drops import Drop
+from bester.core.metrics import Drop
 from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Identities
 from bester.net.listeners import Listener, UnixListener

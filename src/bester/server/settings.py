@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bester.config import Config, HandlerConfig, ListenerConfig
-from bester.core.handlers import OTHERS, Allow, TypeRules
 from bester.core.limits import Limits
+from bester.core.rules import OTHERS, Allow, TypeRules
 from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
 from bester.protocol.messages import COMMANDS

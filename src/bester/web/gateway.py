@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from bester.core.drops import Drop
+from bester.core.metrics import Drop
 from bester.errors import BadScope, BesterError, Internal, Malformed, ShuttingDown, TooLarge
 from bester.protocol.framing import PREFIX
 from bester.protocol.framing import frame as prefixed

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from bester.server.server import Server
 from tests.certificates import Papers, self_signed
 
 from bester import Client
@@ -20,6 +19,7 @@ from bester.config import parse
 from bester.gadgets.chat.client import Change, ChatClient
 from bester.gadgets.chat.gadget import Chat
 from bester.gadgets.chat.settings import ChatSettings
+from bester.server.server import Server
 from bester.testing import PASSWORD
 
 PATIENCE_S = 20.0

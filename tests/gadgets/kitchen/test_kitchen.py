@@ -12,7 +12,7 @@ import pytest
 from tests.gadgets.kitchen.hands import OVEN, PATIENCE_S, Guest, kitchen
 
 from bester import Client
-from bester.core.drops import Drop
+from bester.core.metrics import Drop
 from bester.gadgets.kitchen.asking import Principal
 from bester.testing import server
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakValueDictionary
 
 from bester.clock import wall_time
-from bester.core.endpoints import Session
+from bester.core.session import Session
 from bester.errors import (
     AccountExists,
     AuthenticationFailed,

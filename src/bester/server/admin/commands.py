@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw, Struct
 
-from bester.core.endpoints import Session
+from bester.core.session import Session
 from bester.errors import (
     BadArguments,
     BesterError,

@@ -8,8 +8,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bester import __version__
-from bester.core.drops import Drop
-from bester.core.endpoints import Peer
+from bester.core.endpoint import Peer
+from bester.core.metrics import Drop
 from bester.logsink import STDERR
 from bester.net.fingerprints import spelled
 from bester.server.admin import problems
@@ -18,7 +18,7 @@ from bester.store.database import Shared
 from bester.store.ports import account_of
 
 if TYPE_CHECKING:
-    from bester.core.handlers import TypeRoute
+    from bester.core.routing import TypeRoute
     from bester.net.fingerprints import Shown
     from bester.server.runtime import Runtime
     from bester.store.ports import Account, MailboxSize, Queued, QueueSize
@@ -248,7 +248,7 @@ async def stored(runtime: Runtime) -> dict[str, int]:
 
 
 def dropped(runtime: Runtime) -> dict[str, dict[str, int]]:
-    """What was thrown away since the start, by what it was and why: :class:`bester.core.drops.Drop`."""
+    """What was thrown away since the start, by what it was and why: :class:`bester.core.metrics.Drop`."""
     receipts, tracing = runtime.receipts, runtime.tracing
     found = runtime.exchange.counters.drops.by_what()
     for drop, number in (

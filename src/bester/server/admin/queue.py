@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from bester.core.drops import Drop
+from bester.core.metrics import Drop
 from bester.errors import BadAddress, BadArguments, InvalidName
 from bester.protocol.addresses import parse_address
 from bester.protocol.names import username

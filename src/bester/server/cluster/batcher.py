@@ -9,7 +9,7 @@ from msgspec import Raw
 from bester.bus.connection import Bus, BusDown
 from bester.cluster.items import Kind, Note, batches, opening, pack
 from bester.cluster.subjects import Subjects
-from bester.core.drops import Drop, Drops
+from bester.core.metrics import Drop, Drops
 
 log = logging.getLogger("bester.nodes")
 

@@ -19,13 +19,14 @@ from msgspec.structs import replace
 from bester import __version__
 from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
 from bester.cluster.items import Hello, Kind
-from bester.core.endpoints import NodePeer, RemoteHandler
+from bester.core.endpoint import NodePeer
+from bester.core.routing import RemoteHandler
 from bester.server.cluster.batcher import Batcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bester.core.handlers import TypeRoute
+    from bester.core.routing import TypeRoute
     from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")

@@ -34,9 +34,10 @@ from bester.cluster.items import (
 )
 from bester.cluster.subjects import Subjects
 from bester.config.cluster import MAX_NODE_CHARACTERS
-from bester.core.drops import Drop
-from bester.core.endpoints import NodePeer
-from bester.core.model import Delivery, Deposit, Envelope, Relayed, TellNode
+from bester.core.effects import Deposit, TellNode
+from bester.core.endpoint import NodePeer
+from bester.core.metrics import Drop
+from bester.core.model import Delivery, Envelope, Relayed
 from bester.errors import BadConfiguration, BesterError
 from bester.server.cluster.batcher import Batcher
 from bester.server.cluster.interest import AccountInterest

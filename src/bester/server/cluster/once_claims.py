@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from bester.cluster.items import Claimed, Kind, Known, Replied, Unreadable, numbers
-from bester.core.model import Recall
+from bester.core.effects import Recall
 from bester.core.once import OnceRecord
 from bester.errors import BesterError, IdConflict, Overloaded
 

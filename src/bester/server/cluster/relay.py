@@ -18,9 +18,10 @@ from msgspec import Raw
 
 from bester.bus.connection import BusDown, BusLost, NoResponders
 from bester.cluster.items import Kind, Look, Settled, ToServer, numbers
-from bester.core.endpoints import NodePeer
-from bester.core.model import Envelope, Forward
-from bester.core.route import MAX_ROUTE_BYTES, Trail
+from bester.core.effects import Forward
+from bester.core.endpoint import NodePeer
+from bester.core.model import Envelope
+from bester.core.trail import MAX_ROUTE_BYTES, Trail
 from bester.errors import BesterError, Overloaded, ServerUnreachable, error_of
 from bester.protocol.addresses import parse_address
 from bester.server.cluster.batcher import Batcher

@@ -21,7 +21,8 @@ from msgspec import Struct
 from bester.bus.connection import BusDown
 from bester.cluster.items import Bring, Kind, numbers, pack
 from bester.core.again import ACK_S
-from bester.core.model import Delivery, Deposit
+from bester.core.effects import Deposit
+from bester.core.model import Delivery
 from bester.errors import BesterError, Internal, Overloaded, error_of
 from bester.server.cluster.batcher import Batcher
 

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from bester.cluster.items import Ask, Done, Failed, Kind, read
-from bester.core.drops import Drop
-from bester.core.endpoints import NodePeer, RemoteHandler
-from bester.core.metrics import TypeMetrics
-from bester.core.model import AskRemote, Relayed, Request
+from bester.core.effects import AskRemote
+from bester.core.endpoint import NodePeer
+from bester.core.metrics import Drop, TypeMetrics
+from bester.core.model import Relayed
+from bester.core.routing import RemoteHandler, Request
 from bester.errors import BesterError, Internal, error_of
 from bester.protocol.frames import answer_body
 from bester.protocol.messages import HandlerMessage, decode_handler_message

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from bester.core.drops import Drop
-from bester.core.endpoints import Endpoint, Session
-from bester.core.route import Trail
+from bester.core.endpoint import Endpoint
+from bester.core.metrics import Drop
+from bester.core.session import Session
+from bester.core.trail import Trail
 from bester.errors import (
     AuthenticationRequired,
     BadArguments,

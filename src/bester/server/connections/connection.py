@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
-from bester.core.drops import Drop
+from bester.core.metrics import Drop
 from bester.errors import BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
 from bester.net.peers import Described, Remote, remote_of
 from bester.protocol import frames

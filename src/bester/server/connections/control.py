@@ -6,7 +6,7 @@ import os
 from collections import deque
 from typing import TYPE_CHECKING
 
-from bester.core.drops import Drop
+from bester.core.metrics import Drop
 from bester.errors import BadScope, Malformed, NotAllowed, Overloaded
 from bester.net.peers import peer_user
 from bester.protocol import frames

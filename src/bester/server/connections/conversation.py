@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bester.accepting import Arrival
-from bester.core.drops import Drop
-from bester.core.endpoints import Endpoint, Peer, Session
+from bester.core.endpoint import Endpoint, Peer
+from bester.core.metrics import Drop
+from bester.core.session import Session
 from bester.errors import BesterError, ShuttingDown
 from bester.protocol import frames
 from bester.server.connections.connection import Connection, Stop

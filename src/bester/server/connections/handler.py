@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from bester.core.drops import Drop
-from bester.core.endpoints import AttachedHandler
+from bester.core.metrics import Drop
+from bester.core.routing import AttachedHandler
 from bester.errors import (
     AuthenticationTimeout,
     BadResponse,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bester.core.drops import Drop
+from bester.core.metrics import Drop
 from bester.errors import BesterError, Overloaded
 from bester.protocol.informer import Query, answer, decode_query, event, failed
 from bester.server.admin import node_status as views

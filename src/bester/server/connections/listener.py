@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bester.accepting import Arrival
-from bester.core.endpoints import Session
+from bester.core.session import Session
 from bester.errors import BadScope, ServerUnverified
 from bester.protocol import link
 from bester.protocol.messages import decode_first, decode_scope

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bester.core.drops import Drop
-from bester.core.endpoints import Peer
-from bester.core.route import Trail
+from bester.core.endpoint import Peer
+from bester.core.metrics import Drop
+from bester.core.trail import Trail
 from bester.errors import Malformed, NotAllowed, ServerUnverified, Throttled
 from bester.net.keepalive import keep_alive
 from bester.protocol import frames, link

@@ -8,8 +8,8 @@ import random
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from bester.core.drops import Drop
-from bester.core.model import Forward
+from bester.core.effects import Forward
+from bester.core.metrics import Drop
 from bester.errors import BadAddress, BesterError, Overloaded, ServerUnreachable, SessionEnded
 from bester.net.peers import Remote
 from bester.protocol.addresses import Address, parse_address

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
-from bester.core.drops import Drop
+from bester.core.metrics import Drop
 from bester.errors import BadScope, BesterError, Malformed, ServerRefused, ServerUnreachable, ServerUnverified, TooLarge
 from bester.protocol import link
 from bester.protocol.framing import PREFIX, Framer

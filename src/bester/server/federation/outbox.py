@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from bester.bus.connection import BusDown
-from bester.core.drops import Drop
-from bester.core.model import Forward
-from bester.core.route import Trail
+from bester.core.effects import Forward
+from bester.core.metrics import Drop
+from bester.core.trail import Trail
 from bester.errors import BesterError, Internal
 from bester.protocol.link import is_traceparent
 from bester.server.faultpoints import reach

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bester.clock import elapsed
-from bester.core.drops import Drop
-from bester.core.model import Forward
+from bester.core.effects import Forward
+from bester.core.metrics import Drop
 from bester.errors import BesterError, Internal, NotAllowed, Overloaded, ServerRefused, ServerUnreachable
 from bester.protocol.link import ServerReport, route_of
 from bester.protocol.names import RESERVED_TYPES

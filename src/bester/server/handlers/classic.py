@@ -11,7 +11,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from bester.core.model import Request
+from bester.core.routing import Request
 from bester.errors import BadResponse, BesterError, HandlerTimeout, HandlerUnavailable, Malformed
 from bester.protocol.framing import Framer, frame
 from bester.protocol.messages import BadAnswer, decode_classic

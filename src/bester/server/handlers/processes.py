@@ -27,8 +27,8 @@ from bester.timeouts import within
 
 if TYPE_CHECKING:
     from bester.config import HandlerConfig
-    from bester.core.endpoints import AttachedHandler
-    from bester.core.handlers import TypeRoute, TypeRules
+    from bester.core.routing import AttachedHandler, TypeRoute
+    from bester.core.rules import TypeRules
     from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.supervisor")

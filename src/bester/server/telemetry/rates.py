@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bester.clock import wall_time
-from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
-from bester.core.model import Request
+from bester.core.endpoint import Endpoint, Peer
+from bester.core.routing import AttachedHandler, Request
+from bester.core.session import Session
 
 if TYPE_CHECKING:
     from bester.core.metrics import TypeMetrics

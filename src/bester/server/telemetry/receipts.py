@@ -11,8 +11,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bester.clock import wall_time
-from bester.core.endpoints import AttachedHandler, Endpoint, Peer, Session
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.receipts import MAX_NAMES, Entry
+from bester.core.routing import AttachedHandler
+from bester.core.session import Session
 from bester.core.traces import Traces
 from bester.errors import BadArguments
 from bester.protocol.frames import encode_text

@@ -22,9 +22,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from bester import __version__
-from bester.core.endpoints import AttachedHandler
-from bester.core.route import Step
+from bester.core.routing import AttachedHandler
 from bester.core.spans import Ended
+from bester.core.trail import Step
 from bester.server.telemetry.receipts import sender_of
 
 log = logging.getLogger("bester.tracing")

@@ -12,10 +12,10 @@ import secrets
 from typing import TYPE_CHECKING
 
 from bester.clock import wall_time
-from bester.core.endpoints import Endpoint
-from bester.core.route import Trail
-from bester.core.spans import Spans, Traced
+from bester.core.endpoint import Endpoint
+from bester.core.spans import Traced
 from bester.core.traces import SHARED_DIGITS, Traces
+from bester.core.trail import Spans, Trail
 from bester.errors import BadConfiguration
 from bester.installation import how_to_add
 from bester.protocol.messages import Payload

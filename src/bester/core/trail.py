@@ -1,4 +1,4 @@
-"""The way of a message, recorded where it was asked for (docs/protocol.md, section 7).
+"""The way of a message, recorded where it was asked for (docs/protocol.md, section 7), and the ids of its spans.
 
 A :class:`Trail` belongs to one envelope. Its steps stand in the order in which they began. What becomes of a recipient
 is in the envelope's results, so a recipient's step only keeps the place there, and is completed when the report is
@@ -9,18 +9,19 @@ written. In a dry run nothing is done: the results are the plan, and are not rep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
-from bester.core.spans import Spans
 from bester.protocol.frames import encode_text
 
 MAX_STEPS = 1000
 """Steps of one message that are recorded on one server; it may have many more recipients."""
+
 MAX_TRACED_RECIPIENTS = 100
 """Steps up to which recipients are added to a trail that is not told."""
+
 MAX_ROUTE_BYTES = 512 * 1024
 """What other servers' routes may add to one message's, in bytes."""
 
@@ -39,6 +40,23 @@ class _Result(Struct):
 
 
 _result = Decoder(_Result)
+
+
+class Spans(NamedTuple):
+    """The ids of one message's spans on this server."""
+
+    trace: str
+    """The trace's 32 digits."""
+    parent: str
+    """The 16 digits of the span that it came from, or ``""``."""
+    first: int
+    """The id of the server's own span."""
+    began: float
+    """In seconds of the exchange's clock."""
+
+    def traceparent(self, place: int = 0) -> str:
+        """Returns what goes out with the step of this place; 0: with the message as a whole."""
+        return f"00-{self.trace}-{self.first + place:016x}-01"
 
 
 class Step:

@@ -1,56 +1,27 @@
 """The handlers of one type, and who waits for them.
 
-A message is handed over at once where a handler has room. Otherwise it waits in the *lane* of its sender; lanes with
-work take turns, so that one busy sender does not keep the others out, and within a lane the order is the order of
-arrival. A classic handler gets one message at a time per lane, which keeps one session's messages in order although
+A message is handed over at once where a handler has room. Otherwise it waits in the *queue of its sender*; senders with
+work take turns, so that one busy sender does not keep the others out, and within a queue the order is the order of
+arrival. A classic handler gets one message at a time per sender, which keeps one session's messages in order although
 each has a connection of its own.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
+from msgspec import Raw, Struct
+
+from bester.core.endpoint import Endpoint
 from bester.core.metrics import TypeMetrics
+from bester.core.model import Envelope
+from bester.core.rules import TypeRules
+from bester.core.trail import Step
 from bester.protocol import frames
-from bester.protocol.messages import COMMANDS
 
-if TYPE_CHECKING:
-    from bester.core.endpoints import AttachedHandler, Endpoint
-    from bester.core.model import Request
-
-
-@dataclass(frozen=True, slots=True)
-class Allow:
-    """Who may send a type (docs/protocol.md, section 10, ``handlers.typeMap.T.allow``)."""
-
-    accounts: bool = True
-    servers: bool = True
-    roles: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
-    """Canonical usernames and servers' names."""
-
-
-@dataclass(frozen=True, slots=True)
-class TypeRules:
-    """What the configuration says of a type."""
-
-    timeout_s: float = 30.0
-    classic_socket: str | None = None
-    """The path of the classic handler's socket."""
-    classic_concurrency: int = 16
-    transient: bool = False
-    """Whether nothing is kept for recipients that are away."""
-    allow: Allow | None = None
-    """None: accounts and servers."""
-    may: Mapping[str, type] = field(default_factory=lambda: COMMANDS)
-    """The commands that its handlers may use, as :func:`bester.protocol.messages.commands_of` takes them."""
-
-
-OTHERS = ""
-"""Stands for the types that the configuration does not name, where rules are given by type; no type has this name."""
+HANDED_BYTES = 256 * 1024
+"""What a handler is handed, at least, before its socket must say whether it takes more."""
 
 
 class SenderQueue:
@@ -65,6 +36,86 @@ class SenderQueue:
         """Whether it stands in the type's ``ready``."""
         self.busy = False
         """Whether a classic handler has a message of this lane."""
+
+
+class Request(Struct, gc=False):
+    """One question to one type's handler."""
+
+    envelope: Envelope
+    handlers: TypeRoute
+    data: Raw
+    hops: int
+    since: float
+    """When it was accepted, then when it was handed over, in seconds of the exchange's clock."""
+    size: int = 0
+    """Bytes that it holds while it waits."""
+    sender_queue: SenderQueue | None = None
+    """The lane that it keeps busy, for a classic handler."""
+    place: str = ""
+    """Where it stands among the requests of a ``once`` message: the same each time that it is handled."""
+    step: Step | None = None
+    """Its step in the route, where that is recorded."""
+    epoch: int = 0
+    """Of its sender's order, while a handler elsewhere is asked whose node may carry out the answer."""
+
+
+class AttachedHandler(Endpoint):
+    """A handler process's connection: requests go to it, answers and pushes come from it."""
+
+    __slots__ = (
+        "blocked",
+        "concurrency",
+        "detached",
+        "dry_types",
+        "full",
+        "name",
+        "outstanding",
+        "room",
+        "since",
+        "types",
+    )
+
+    scope = "handler"
+    elsewhere = False
+    """Whether it stands for another node."""
+
+    def __init__(self, name: str, server: str, concurrency: int, since: float = 0.0, carrier: Any = None) -> None:
+        super().__init__(frames.origin_part("handler", None, server, True), carrier)
+        self.name = name
+        self.concurrency = concurrency
+        self.since = since
+        self.types: tuple[TypeRoute, ...] = ()
+        self.dry_types: frozenset[str] = frozenset()
+        """The types for which it says what it would do, without doing it (section 7.2)."""
+        self.outstanding: dict[str, Request] = {}
+        """By request id, the oldest first."""
+        self.blocked = False
+        """Whether its socket takes no more for now, or is :attr:`full`."""
+        self.full = False
+        """Whether it gets no more before what it was handed is written, and its socket says whether it takes that."""
+        self.room = HANDED_BYTES
+        """How many bytes it may be handed until then."""
+        self.detached = False
+        """Whether it asked for no more requests."""
+
+    @property
+    def free(self) -> bool:
+        """Whether another request may be handed over now."""
+        return len(self.outstanding) < self.concurrency and not self.blocked
+
+
+class RemoteHandler(AttachedHandler):
+    """Stands for another node of this server, and one type that it serves."""
+
+    __slots__ = ("carrying", "node")
+
+    elsewhere = True
+
+    def __init__(self, node: str, server: str, concurrency: int, since: float = 0.0) -> None:
+        super().__init__(node, server, concurrency, since)
+        self.node = node
+        self.carrying: dict[str, Request] = {}
+        """By request id: what was answered there, and is being carried out there."""
 
 
 class TypeRoute:

@@ -1,0 +1,107 @@
+"""One connection, as the exchange sees it: who sends, and what is to be written to it.
+
+The exchange never writes to a socket. It appends whole frames to an endpoint's ``out`` and lists the endpoint once in
+``Batch.dirty``; the server writes what is there at the end of the batch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from bester.core.order import Order
+from bester.protocol import frames
+
+if TYPE_CHECKING:
+    from bester.core.once import Waiting
+
+
+class Endpoint:
+    """One connection, as the exchange sees it."""
+
+    __slots__ = (
+        "acknowledges",
+        "admitting",
+        "backlog",
+        "carrier",
+        "closed",
+        "closing",
+        "held_bytes",
+        "in_flight",
+        "listed",
+        "order",
+        "origin",
+        "out",
+        "paused",
+        "reply_to",
+        "sender",
+        "waiting",
+    )
+
+    scope = ""
+
+    def __init__(self, origin: bytes, carrier: Any = None) -> None:
+        self.origin = origin
+        """The part of a request that says who sent it, as bytes."""
+        self.carrier = carrier
+        """What writes the frames; the exchange does not look at it."""
+        self.acknowledges = False
+        """Whether it acknowledges what it is given (the feature ``ack``)."""
+        self.reply_to = False
+        """Whether it is told which of its messages a reply answers."""
+        self.out: list[bytes] = []
+        self.listed = False
+        """Whether the endpoint stands in ``Exchange.dirty``."""
+        self.closed = False
+        """Whether nothing can be written to it any more."""
+        self.closing = False
+        """Whether it is to be closed as soon as nothing from it is in flight."""
+        self.in_flight = 0
+        """Messages from here that have no report yet, and count against ``maxInFlight``."""
+        self.waiting = 0
+        """Messages from here whose report waits for recipients alone."""
+        self.sender = b""
+        """Who sends, for certain, as ``once`` messages are remembered by; empty where nobody knows."""
+        self.backlog: deque[Waiting] | None = None
+        """Messages beyond ``max_in_flight``, the oldest first."""
+        self.admitting = False
+        """Whether the backlog is being let in just now."""
+        self.held_bytes = 0
+        """Bytes of messages from here that wait for a place."""
+        self.paused = False
+        """Whether the socket is not read because of what is held."""
+        self.order: Order | None = None
+        """What keeps the order of what handlers of other nodes are asked for it; None until the first time."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message from here has no report yet: under way, waiting for recipients, or waiting to be taken."""
+        return bool(self.in_flight or self.waiting or self.backlog)
+
+
+class Peer(Endpoint):
+    """Another server's connection to us."""
+
+    __slots__ = ("name",)
+
+    scope = "server"
+
+    def __init__(self, name: str | None = None, carrier: Any = None) -> None:
+        super().__init__(frames.origin_part("server", None, name, name is not None), carrier)
+        self.sender = name.encode() if name is not None else b""
+        self.name = name
+        """The name that it proved, or None."""
+
+
+class NodePeer(Endpoint):
+    """Another node of this server, as the one that asks for something here."""
+
+    __slots__ = ("left", "node")
+
+    scope = "node"
+
+    def __init__(self, node: str) -> None:
+        super().__init__(b"")
+        self.node = node
+        self.left: dict[int, tuple[int, float]] = {}
+        """By the numbers of its senders: the last epoch of which something was left to it, and when."""

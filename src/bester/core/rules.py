@@ -1,0 +1,39 @@
+"""What the configuration says of a type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bester.protocol.messages import COMMANDS
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """Who may send a type (docs/protocol.md, section 10, ``handlers.typeMap.T.allow``)."""
+
+    accounts: bool = True
+    servers: bool = True
+    roles: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    """Canonical usernames and servers' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRules:
+    """What the configuration says of a type."""
+
+    timeout_s: float = 30.0
+    classic_socket: str | None = None
+    """The path of the classic handler's socket."""
+    classic_concurrency: int = 16
+    transient: bool = False
+    """Whether nothing is kept for recipients that are away."""
+    allow: Allow | None = None
+    """None: accounts and servers."""
+    may: Mapping[str, type] = field(default_factory=lambda: COMMANDS)
+    """The commands that its handlers may use, as :func:`bester.protocol.messages.commands_of` takes them."""
+
+
+OTHERS = ""
+"""Stands for the types that the configuration does not name, where rules are given by type; no type has this name."""
