@@ -47,10 +47,10 @@ faults: $(INSTALLED) ## kill it, cut its power, fill its disk, and count message
 
 clean: ## remove what was made, .venv too
 	rm -rf $(VENV) dist build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src gadgets tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The dev group needs a pip that knows groups, so the virtual environment gets one, whatever the system has.
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml gadgets/pyproject.toml
 	@if [ ! -x $(BIN)/python ]; then \
 		for candidate in "$(PYTHON)" python3.14 python3.13 python3.12 python3.11; do \
 			if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
@@ -62,7 +62,7 @@ $(INSTALLED): pyproject.toml
 		"$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "make: no virtual environment (Debian: apt-get install python3-venv)" >&2; exit 1; }; \
 	fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --editable './gadgets[all]' --group dev
 	@touch $@
 
 $(VENV)/.audit: $(INSTALLED)

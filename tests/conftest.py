@@ -17,9 +17,14 @@ REAL_WORK = {"MEMORY_KIB": passwords.MEMORY_KIB, "PASSES": passwords.PASSES}
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sorts by folder; the order in a folder stays."""
-    here = Path(__file__).parent
+    root = Path(__file__).parents[1]
     order = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path.relative_to(here).parts[0], len(LONG)))
+
+    def place(item: pytest.Item) -> int:
+        top, below, *_ = item.path.relative_to(root).parts
+        return order.get(below if top == "tests" else top, len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,7 +13,7 @@ import yarl
 from tests.web.browsers import browsing
 
 import bester
-from bester.web import files
+from bester.web import files, site
 
 
 @pytest.fixture
@@ -29,7 +29,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "notes.py").write_text("no kind that is served")
     (tmp_path / "secret.txt").write_text("secret")
     (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("<!doctype html><title>page</title>")
+    (tmp_path / "page" / "page.js").write_text("// of the page")
+    (tmp_path / "page" / "link.txt").symlink_to(tmp_path / "secret.txt")
     monkeypatch.setattr(files.Files.__init__, "__defaults__", (folder,))
+    monkeypatch.setattr(site, "find_pages", lambda: {"added": tmp_path / "page"})
     return folder
 
 

@@ -36,6 +36,7 @@ from bester.web.gateway import Gateway
 from bester.web.health import Health
 from bester.web.metrics import Metrics
 from bester.web.origins import is_listed, is_own, is_passed_on, is_rebound, names_of, parse_host
+from bester.web.pages import find_pages
 
 log = logging.getLogger("bester.web")
 
@@ -113,7 +114,7 @@ class Site:
         app.router.add_get("/healthz", self.health.process)
         app.router.add_get("/readyz", self.health.ready)
         self.console.add_to(app.router)
-        app.router.add_get("/{path:.*}", Files().serve)
+        app.router.add_get("/{path:.*}", Files(find_pages()).serve)
         return app
 
     # -- life ------------------------------------------------------------------------------------------------------
