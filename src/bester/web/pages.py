@@ -32,9 +32,7 @@ def find_pages() -> dict[str, Path]:
 def not_found(prefix: str, served: Collection[str]) -> str:
     """Returns the text of a 404 below this prefix; it says so where a ready-made page is not among those served."""
     if prefix in plugins.READY_MADE[plugins.PAGES] and prefix not in served:
-        return (
-            f"the page /{prefix} comes with bester-gadgets, which is not installed at this server (docs/gadgets.md)\n"
-        )
+        return f"the page /{prefix} comes with bester-gadgets, which this server does not have (docs/gadgets.md)\n"
     return "there is nothing here\n"
 
 
