@@ -61,7 +61,7 @@ def two() -> None:
 
 number = 7
 
-def bad(what: dict[str, int]) -> None: pass
+def bad(what: int | str) -> None: pass
 """
 
 
