@@ -1,4 +1,4 @@
-"""What is made of files, and made anew when they change: certificates, authorities, passwords.
+"""Makes things from files, and makes them again when the files change: certificates, authorities, passwords.
 
 A gadget runs for years, and certificates for months: whatever is read from a file is read again when it is needed and
 the file is another one. Nobody need be told.

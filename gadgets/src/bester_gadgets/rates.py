@@ -1,4 +1,4 @@
-"""How much of something is taken from one side."""
+"""Bounds how much is taken from one side."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MAX_FILE_BYTES = 1024 * 1024
 
 
 class Settings(BaseModel):
-    """What the settings of every gadget are made from: keys that are unknown are errors."""
+    """The base of every gadget's settings; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -73,7 +73,7 @@ def read_settings(path: Path, model: type[S]) -> S:
 
 
 def _what(error: ErrorDetails) -> str:
-    """What is wrong, in the words of our validators, or in pydantic's where they are for people."""
+    """Says what is wrong, in the words of our validators, or in pydantic's where they are for people."""
     match error["type"]:
         case "value_error":
             return str(error["ctx"]["error"])

@@ -57,7 +57,7 @@ def parse(text: str, own: str = "") -> Address:
 
 
 def parse_person(text: str, own: str = "") -> Address:
-    """As :func:`parse`, of a person.
+    """Reads the address of a person, as :func:`parse` does.
 
     Raises:
         BadChatAddress: not an address, or a room's.
@@ -69,7 +69,7 @@ def parse_person(text: str, own: str = "") -> Address:
 
 
 def parse_room(text: str, own: str = "") -> Address:
-    """As :func:`parse`, of a room.
+    """Reads the address of a room, as :func:`parse` does.
 
     Raises:
         BadChatAddress: not an address, or a person's.

@@ -1,4 +1,4 @@
-"""Who may see whether somebody is connected, and what they read: whom they wrote to, and who is in a room with them.
+"""Decides who may see a person's presence and read marks: the people they wrote to, and those in a room with them.
 
 Whoever is blocked sees nothing, and a stranger sees nothing by writing to somebody. In which rooms an account is, its
 own home knows by what the account asked for (``talks``), and takes nobody's word for it.

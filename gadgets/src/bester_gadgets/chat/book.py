@@ -38,7 +38,7 @@ MAX_PREVIEW = 120
 
 
 class Refused(Exception):
-    """What was asked is not done; the code is told."""
+    """A request is refused; the sender is told the code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -71,7 +71,7 @@ class Book:
 
     @property
     def first_retry_ms(self) -> int:
-        """How long another server has to confirm before it is sent again."""
+        """Returns how long another server has to confirm before the item is sent again."""
         return int(2000 * self.settings.retry_s)
 
     # -- people -----------------------------------------------------------------------------------------------

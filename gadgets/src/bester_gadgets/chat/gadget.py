@@ -51,7 +51,7 @@ from bester_gadgets.running import serve
 
 log = logging.getLogger("bester.chat")
 MAX_ANSWER_BYTES = 512 * 1024
-"""What one answer carries; the rest is pushed before it."""
+"""How much one answer carries; the rest is pushed before it."""
 HASTEN_EVERY_S = 5.0
 FORGET_EVERY_S = 3600.0
 LOOK_AFTER_SERVERS_S = 60.0

@@ -1,4 +1,4 @@
-"""What accounts of this server ask, and how their home answers (docs/chat.md, section 3)."""
+"""Answers the requests of this server's accounts (docs/chat.md, section 3)."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def _mark(book: Book, user: str, op: MarkOp) -> Answer:
 
 
 def _tell_earlier_marks(book: Book, user: str, who: str) -> None:
-    """Who was a stranger is told, from now on, what became of the messages; of the earlier ones, the newest."""
+    """Tells a former stranger what becomes of messages from now on; of the earlier ones, the newest."""
     talk = book.talk(user, who)
     assert talk is not None
     rows = book.db.execute(

@@ -1,4 +1,4 @@
-"""What a client knows of its account's chat, kept up by what it is told; no I/O.
+"""Keeps a client's view of its account's chat, from the events that it is sent; no I/O.
 
 A conversation is known from its end backwards, without holes: from :attr:`Conversation.floor` on.
 """
@@ -23,7 +23,7 @@ from bester_gadgets.chat.wire import (
 )
 
 Key = tuple[str, str]
-"""Who said it, and its id."""
+"""The sender and the id."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What the chat of another server says, and what comes of it (docs/chat.md, section 4).
+"""Takes the messages of other servers' chats (docs/chat.md, section 4).
 
 The server that a message came from is what this server's besterd knows to be proven. Whatever a message says of who
 said or did something must be of that server; else it is refused whole (:class:`Forged`), and nothing is kept.

@@ -1,4 +1,4 @@
-"""Who is connected, here by the informer and elsewhere by what the chats of other servers tell; all of it in memory.
+"""Keeps in memory who is connected: here by the informer, elsewhere by the other servers' chats.
 
 What is told of is sent once and never kept: a chat that comes back tells all of its people again, and one that cannot
 be reached any more has nobody connected.
@@ -17,14 +17,14 @@ MAX_SEEN = 4 * MAX_ITEMS
 
 @dataclass
 class Moves:
-    """What is to be sent after a change: to accounts here, and to other servers."""
+    """The messages to send after a change: to accounts here, and to other servers."""
 
     told: list[tuple[list[str], PresenceEvent]] = field(default_factory=list)
     passing: list[tuple[str, Presence | Probe]] = field(default_factory=list)
 
 
 class Around:
-    """Who is connected here, and whom of elsewhere they see."""
+    """The people who are connected here, and the people elsewhere whom they see."""
 
     def __init__(self) -> None:
         self.own = ""
@@ -59,7 +59,7 @@ class Around:
         return gone
 
     def retain(self, users: Iterable[str]) -> None:
-        """Who is connected, and nobody else."""
+        """Replaces the set of people who are connected."""
         self._here = set(users)
         self.known = True
 

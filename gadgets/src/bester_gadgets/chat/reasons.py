@@ -1,4 +1,4 @@
-"""Why something was refused, by the codes that servers tell each other, in words."""
+"""Puts the codes of refusals, which servers tell each other, into words."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def send(book: Book, user: str, room: str, op: Send) -> int:
 
 
 def ask(book: Book, user: str, room: str, do: Does, who: str | None, topic: str | None) -> None:
-    """What an account wants of a room, here or elsewhere."""
+    """Does what an account asks of a room, here or elsewhere."""
     talk = book.talk(user, room)
     status = talk["status"] if talk is not None else ""
     if do == "join":
@@ -135,7 +135,7 @@ def restate(book: Book, state: RoomState) -> None:
 
 
 def met(book: Book, room: str, added: set[str]) -> None:
-    """Those who are new in a room may see the others, and the others them."""
+    """Lets new members of a room see the presence of the others, and the others theirs."""
     all_members = members(book, room)
     for member in all_members:
         user = book.local(member)

@@ -12,7 +12,7 @@ from bester_gadgets.settings import Settings
 
 
 class ChatSettings(Settings):
-    """What an operator may decide; keys are spelled in camelCase in the file."""
+    """The settings of the operator; keys are spelled in camelCase in the file."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -34,4 +34,4 @@ class ChatSettings(Settings):
     retry_s: Annotated[float, Field(ge=0.05, le=3600)] = 15.0
     """How often it is looked for what has to be sent again; another server has twice that to confirm."""
     give_up_days: Annotated[int, Field(ge=1, le=28)] = 14
-    """What another server has not confirmed for so long has failed."""
+    """An item that another server has not confirmed for so long has failed."""

@@ -1,4 +1,4 @@
-"""What is done from time to time: sending again, giving up, and forgetting what is too old."""
+"""Does the periodic work: sends again, gives up, and forgets what is too old."""
 
 from __future__ import annotations
 

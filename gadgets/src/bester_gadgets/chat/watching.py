@@ -92,7 +92,7 @@ class Watching:
         await self._tell(user, [who for who in before if who not in after], False)
 
     def meet(self, book: Book) -> None:
-        """Those who may see somebody from now on are told, after what made them meet."""
+        """Tells people whom they may see from now on, after the event that made them meet."""
         met = [(user, others) for user, others in book.met if self.around.certainly(user)]
         if met:
             task = asyncio.get_running_loop().create_task(self._introduce(met))

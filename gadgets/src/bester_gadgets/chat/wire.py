@@ -52,7 +52,7 @@ class BadMessage(ValueError):
 
 
 class ClientBase(Struct, tag_field="op", kw_only=True, omit_defaults=True, rename="camel"):
-    """What every question of an account may have."""
+    """The members that every request of an account may have."""
 
     v: Literal[1] = 1
     ask: Tag = ""
@@ -66,7 +66,7 @@ class Hello(ClientBase, tag="hello"):
 
 
 class Sync(ClientBase, tag="sync"):
-    """What has changed since?"""
+    """A request for all changes since a position."""
 
     since: Natural
 
@@ -158,7 +158,7 @@ class Talk(Struct, kw_only=True, omit_defaults=True):
     reason: str = ""
     """Why it was left, or cannot be joined."""
     by: str = ""
-    """Who invited."""
+    """The person who invited."""
     topic: str = ""
     owner: str = ""
     open: bool = True
@@ -166,14 +166,14 @@ class Talk(Struct, kw_only=True, omit_defaults=True):
 
 
 class Online(Struct, array_like=True):
-    """Whether a person is connected: ``[address, online]``."""
+    """One person's presence: ``[address, online]``."""
 
     who: Address
     online: bool
 
 
 class Problem(Struct):
-    """Why something was not done; the codes are in docs/chat.md."""
+    """The reason of a refusal; the codes are in docs/chat.md."""
 
     code: str
     message: str
@@ -191,7 +191,7 @@ class EntryEvent(Event, tag="entry"):
 
 
 class StatesEvent(Event, tag="states"):
-    """What became of own messages: positions and states."""
+    """The states of own messages, by their positions."""
 
     with_: str = field(name="with")
     items: list[tuple[int, State]]
@@ -210,7 +210,7 @@ class BlockedEvent(Event, tag="blocked"):
 
 
 class NoticeEvent(Event, tag="notice"):
-    """What another server answered to something about a room."""
+    """Another server's answer to a request about a room."""
 
     with_: str = field(name="with")
     problem: Problem
@@ -245,7 +245,7 @@ class ServerBase(Struct, tag_field="op", kw_only=True, omit_defaults=True):
 
 
 class Keyed(ServerBase):
-    """What is sent until the other chat confirms it; a key is never used again."""
+    """An item that is sent until the other chat confirms it; a key is never used again."""
 
     key: Id
 
@@ -323,7 +323,7 @@ class Presence(ServerBase, tag="presence"):
 
 
 class Probe(ServerBase, tag="probe"):
-    """Who of these is connected, as far as ``from`` may know?"""
+    """A question which of these people are connected, as far as ``from`` may know."""
 
     of: Addresses
     sender: Annotated[str, Meta(max_length=MAX_ADDRESS)] = field(name="from", default="")

@@ -1,4 +1,4 @@
-"""Who may see a device, and who may command it."""
+"""Decides who may see a device, and who may command it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be asked of a kitchen, and how it says no; between kitchens, how one asks another (docs/kitchen.md)."""
+"""Reads the requests to a kitchen, of accounts and of other kitchens, and makes refusals (docs/kitchen.md)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_ID = 128
 
 
 class Principal(Struct, frozen=True):
-    """Who asks: an account here, or one that another server's kitchen vouches for."""
+    """The asker: an account here, or one that another server's kitchen vouches for."""
 
     user: str
     server: str = ""
@@ -31,11 +31,11 @@ class Ask(Struct, tag_field="op", forbid_unknown_fields=True, kw_only=True, omit
 
 
 class List(Ask, tag="list"):
-    """Which devices there are."""
+    """A request for the list of devices."""
 
 
 class State(Ask, tag="state"):
-    """What a device said last; without a device: all of them."""
+    """A request for a device's last readings; without a device, for those of all."""
 
     device: str | None = None
 
@@ -56,7 +56,7 @@ class Unsubscribe(Ask, tag="unsubscribe"):
 
 
 class Subscriptions(Ask, tag="subscriptions"):
-    """What the asker has subscribed to."""
+    """A request for the asker's subscriptions."""
 
 
 class Command(Ask, tag="command"):

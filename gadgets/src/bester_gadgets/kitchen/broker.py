@@ -69,7 +69,7 @@ class Broker:
 
     @property
     def connected(self) -> bool:
-        """Whether the broker is there, and we have subscribed."""
+        """Tells whether the broker is there, and we have subscribed."""
         return self._client is not None
 
     async def run(self, filters: list[str], received: Received) -> None:

@@ -1,4 +1,4 @@
-"""What the devices said last: topics and payloads become readings.
+"""Turns topics and payloads into readings, and keeps the last of each device.
 
 Everything that a device sends is bounded here: how many devices and readings, how long and how deep a value is. What is
 beyond is not taken, and counted.
@@ -64,7 +64,7 @@ class Devices:
         self._changed = changed
         self._clock = clock
         self.refused = 0
-        """What was not taken: too large, too deep, no text, or one device or reading too many."""
+        """How much was not taken: too large, too deep, no text, or one device or reading too many."""
         self._devices = {name: Device(name, one) for name, one in settings.devices.items()}
         self._places: dict[str, list[tuple[Device, str | None]]] = {}
         for device in self._devices.values():

@@ -36,7 +36,7 @@ class _Topic:
 
 
 class Retained:
-    """What the broker keeps, by topic.
+    """The retained copies at the broker, by topic.
 
     Args:
         as_published: the flag is the publisher's, on live messages too.

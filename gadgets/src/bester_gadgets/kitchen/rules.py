@@ -44,7 +44,7 @@ class Rule(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
 
 
 class Memory(Struct, frozen=True, omit_defaults=True):
-    """What a rule remembers between two readings."""
+    """The state of a rule between two readings."""
 
     active: bool = False
     told: Scalar | None = None

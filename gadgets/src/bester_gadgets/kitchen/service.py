@@ -308,7 +308,7 @@ def check(what: str, allowed: Allowed, value: object) -> None:
 
 
 def _head(ask: asking.AnyAsk) -> dict[str, Any]:
-    """What every answer begins with."""
+    """Returns the members that every answer begins with."""
     head: dict[str, Any] = {"op": type(ask).__struct_config__.tag}
     return head if ask.id is None else head | {"id": ask.id}
 

@@ -32,7 +32,7 @@ def _device_name(text: str) -> str:
 
 
 def is_device_name(text: str) -> bool:
-    """Whether a device may have this name."""
+    """Tells whether a device may have this name."""
     return bool(_name(text))
 
 
@@ -73,7 +73,7 @@ Value = bool | int | float | str
 
 
 class Broker(Part):
-    """How the broker is reached."""
+    """The settings for reaching the broker."""
 
     host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=1883, ge=1, le=65535)
@@ -95,7 +95,7 @@ class Broker(Part):
 
 
 class Allowed(Part):
-    """What one key of a command may be set to: one of ``values``, a number, or a text."""
+    """The values that one key of a command may have: one of ``values``, a number, or a text."""
 
     values: list[Value] | None = Field(default=None, min_length=1, max_length=64)
     min: float | None = None
@@ -148,7 +148,7 @@ class Discover(Part):
 
 
 class Limits(Part):
-    """What is taken, and kept, from one side."""
+    """The bounds on what is taken, and kept, from one side."""
 
     devices: int = Field(default=256, ge=1, le=10_000)
     readings: int = Field(default=64, ge=1, le=256)
@@ -170,7 +170,7 @@ class KitchenSettings(Part):
     interval: float = Field(default=1.0, ge=0.01, le=3600)
     """Seconds between two pushes of one device's state, and between two alarms of one rule."""
     servers: list[ServerName] = Field(default_factory=list, max_length=1000)
-    """Whose kitchens may ask here, and be asked from here."""
+    """The servers whose kitchens may ask here, and be asked from here."""
     broker: Broker = Broker()
     limits: Limits = Limits()
     devices: dict[DeviceName, DeviceSettings] = Field(default_factory=dict, max_length=10_000)

@@ -58,7 +58,7 @@ SETTINGS = KitchenSettings.model_validate(
         }
     }
 )
-"""What ``--simulate`` runs with: everybody may see and command everything."""
+"""The settings of ``--simulate``: everybody may see and command everything."""
 
 
 def approached(now: float, goal: float, seconds: float, tau_s: float) -> float:

@@ -1,4 +1,4 @@
-"""Where devices are: behind a broker, or simulated."""
+"""Defines the source of devices: a broker, or a simulation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class SourceAway(Exception):
 
 
 class Source(Protocol):
-    """What brings topics and payloads, and takes them."""
+    """A source of topics and payloads, which also takes them."""
 
     @property
     def connected(self) -> bool:
-        """Whether something can come now."""
+        """Tells whether the source is connected."""
         ...
 
     async def run(self, filters: list[str], received: Received) -> None:

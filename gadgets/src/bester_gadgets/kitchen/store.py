@@ -1,4 +1,4 @@
-"""What outlives the process: subscriptions with what their rules remember, and alarms that are still to be told.
+"""Stores what outlives the process: subscriptions with the states of their rules, and alarms that are still to be told.
 
 One SQLite file and one thread, on which everything is written in order; the rest of the kitchen works on memory.
 """
@@ -30,7 +30,7 @@ PRAGMA user_version = {VERSION};
 
 
 class Subscription(Struct, omit_defaults=True):
-    """What an account wants of a device."""
+    """An account's subscription to a device."""
 
     state: bool = True
     rules: list[Rule] = []
@@ -52,7 +52,7 @@ class Alarm(Struct):
 
 
 class Change(Struct):
-    """What is to be written of one subscription."""
+    """One subscription's part of a write."""
 
     who: Principal
     device: str

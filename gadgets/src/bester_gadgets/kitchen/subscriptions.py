@@ -1,4 +1,4 @@
-"""Who subscribed to what, and what the rules make of each reading.
+"""Keeps the subscriptions, and applies their rules to each reading.
 
 The memory is what counts, and is changed at once; :meth:`Subscriptions.run` writes to the store what changed, all that
 is waiting in one transaction. Only then an alarm is told, so that a restart neither forgets nor raises it anew.

@@ -39,7 +39,7 @@ Key = tuple[Principal, str, int]
 
 
 class Push(Protocol):
-    """As :meth:`bester.Handler.push`."""
+    """Pushes as :meth:`bester.Handler.push` does."""
 
     def __call__(self, command: list[Command], *, timeout: float) -> Awaitable[Report]:
         """Pushes; see there."""
@@ -121,7 +121,7 @@ class Messenger:
         return alarm
 
     def wake(self) -> None:
-        """What was added is stored, and may be told."""
+        """Notes that the alarms that were added are stored, and may be told."""
         self._wake.set()
 
     def forget(self, who: Principal, device: str | None = None) -> list[str]:

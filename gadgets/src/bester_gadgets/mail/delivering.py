@@ -23,7 +23,7 @@ log = logging.getLogger("bester.mail")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a mail for one account."""
+    """The outcome of a mail for one account."""
 
     good: bool
     temporary: bool = False

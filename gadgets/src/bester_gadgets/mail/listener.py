@@ -30,7 +30,7 @@ MAX_REFUSED = 20
 """How many recipients of one connection may be unknown: more look for accounts."""
 MAX_COMMANDS = 1000
 MAX_STRAY_BYTES = 1024 * 1024
-"""What is read, beyond a mail of the largest size, without an answer being due."""
+"""How much is read beyond a mail of the largest size without an answer being due."""
 LINES_AT_ONCE = 1000
 STOP_S = 10.0
 
@@ -109,7 +109,7 @@ class Listener:
 
 
 class Door:
-    """What is asked of us in each conversation; aiosmtpd calls the ``handle_`` methods."""
+    """Answers the commands of each conversation; aiosmtpd calls the ``handle_`` methods."""
 
     def __init__(self, settings: Listen, delivering: Delivering) -> None:
         self.settings = settings
@@ -121,7 +121,7 @@ class Door:
         self._rates = Rates(settings.mails_per_minute / 60, max(1.0, settings.mails_per_minute))
 
     def why_not(self, conversation: _Smtp) -> str | None:
-        """Why a new connection is turned away, or None."""
+        """Returns why a new connection is turned away, or None."""
         if self.closing:
             return "421 4.3.2 shutting down"
         same = sum(other.network == conversation.network for other in self.conversations)
@@ -229,7 +229,7 @@ class Door:
         return server.reply(results)
 
     async def handle_exception(self, error: Exception) -> str:
-        """What a conversation that went wrong inside is told."""
+        """Returns the answer to a conversation that failed inside."""
         log.error("a conversation failed", exc_info=error)
         return "451 4.3.0 an error here, try again later"
 
@@ -345,7 +345,7 @@ class _Smtp(SMTP):
 
 
 class _Lmtp(_Smtp, LMTP):
-    """The same with one answer for each recipient (RFC 2033)."""
+    """A conversation with one answer for each recipient (LMTP, RFC 2033)."""
 
     def __init__(self, door: Door, **more: Any) -> None:
         super().__init__(door, **more)

@@ -1,4 +1,4 @@
-"""What the messages of type ``mail`` look like: the data format of docs/mail.md, in both directions."""
+"""Defines the messages of type ``mail``: the data format of docs/mail.md, in both directions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Attachment(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=
 
 
 class ReceivedFrom(Struct, frozen=True, omit_defaults=True, rename="camel"):
-    """Who handed a mail over: facts of ours. Either an account of this server, or a peer of the listener."""
+    """The side that handed a mail over, by our own facts: an account of this server, or a peer of the listener."""
 
     account: str = ""
     address: str = ""
@@ -80,7 +80,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
 
 
 class Mail(Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    """What a client receives. Members that have no value are left out."""
+    """The mail that a client receives. Members that have no value are left out."""
 
     kind: str
     """``mail`` or ``bounce``."""
@@ -107,7 +107,7 @@ To = Annotated[list[str | Address], Meta(max_length=1000)]
 
 
 class Outgoing(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """What a client sends. An address is a string, or as it was received."""
+    """The mail that a client sends. An address is a string, or as it was received."""
 
     to: To = field(default_factory=list)
     cc: To = field(default_factory=list)
@@ -122,7 +122,7 @@ class Outgoing(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, re
 
 
 class Result(Struct, kw_only=True, omit_defaults=True, rename="camel"):
-    """What the session that sent a mail is told, as type ``mail.result``."""
+    """The outcome that the sending session is told, as type ``mail.result``."""
 
     status: str
     """``queued``; a mail that is not has no result, but a report that says why."""
@@ -240,5 +240,5 @@ def local_of(local: str) -> str:
 
 
 def invalid(error: ValidationError) -> Invalid:
-    """What msgspec says of data that has not the form of :class:`Outgoing`."""
+    """Returns msgspec's words for data that has not the form of :class:`Outgoing`."""
     return Invalid(printable(str(error), 300))

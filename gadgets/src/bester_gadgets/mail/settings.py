@@ -26,13 +26,13 @@ def account(name: str) -> str:
 
 
 class Part(Settings):
-    """What all parts of the settings are: their keys are in camel case."""
+    """The base of all parts of the settings; their keys are in camel case."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
 
 class Listen(Part):
-    """Where mail comes in."""
+    """The listener for incoming mail."""
 
     address: str = "127.0.0.1"
     port: Port = 2525
@@ -60,7 +60,7 @@ class Listen(Part):
 
 
 class Smarthost(Part):
-    """Where mail goes out."""
+    """The smarthost for outgoing mail."""
 
     address: str
     port: Annotated[int, Field(ge=1, le=65535)] = 587
@@ -85,7 +85,7 @@ class Smarthost(Part):
 
 
 class Send(Part):
-    """Who may send, and how much."""
+    """The accounts that may send, and the bounds on what they send."""
 
     allow: list[str] | None = None
     mails_per_hour: Annotated[float, Field(gt=0, le=1e6)] = 100
@@ -100,7 +100,7 @@ class Send(Part):
 
 
 class Retry(Part):
-    """When what failed for now is tried again, in seconds."""
+    """The waits before a mail that failed for now is tried again, in seconds."""
 
     first: Seconds = 1
     max: Seconds = 900

@@ -24,12 +24,12 @@ from bester_gadgets.settings import SettingsError, reason
 MAX_TEXT = 500
 QUIT_S = 5.0
 OUR_LOGIN = (530, 534, 535, 538)
-"""What is said of our login, and not of a mail: the operator can put it right, so no mail fails for it."""
+"""Answers about our login, and not about a mail: the operator can put it right, so no mail fails for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What became of a mail for one recipient."""
+    """The smarthost's answer for one recipient."""
 
     good: bool
     permanent: bool = False
@@ -45,7 +45,7 @@ class Unreachable(Exception):
 
 
 class Route:
-    """Where mail goes out, and with which credentials, as they stand in the files when they are needed."""
+    """The way to the smarthost, with the credentials that are in the files when they are needed."""
 
     def __init__(self, settings: Smarthost, hostname: str) -> None:
         """Checks what the settings name.
@@ -71,7 +71,7 @@ class Route:
 
     @property
     def password(self) -> str | None:
-        """What it wants to be told."""
+        """Returns the password, as its file has it now; None where there is none."""
         return self.settings.password if self._password is None else self._password.get()
 
     @property
@@ -165,7 +165,7 @@ class Conversation:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection to send on."""
+        """Tells whether there is a connection to send on."""
         return self._smtp.is_connected
 
 

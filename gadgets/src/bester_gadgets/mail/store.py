@@ -107,7 +107,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What the sender of a mail is to be told."""
+    """An outcome that the sender of a mail is still to be told."""
 
     id: int
     account: str

@@ -1,4 +1,4 @@
-"""What a URL answers, as a handler's response (docs/protocol.md, section 3.2)."""
+"""Reads a URL's answer as a handler's response (docs/protocol.md, section 3.2)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class _Again(Exception):
     def __init__(self, why: str, after_s: float | None = None) -> None:
         super().__init__(why)
         self.after_s = after_s
-        """What the other side asked for."""
+        """The wait that the other side asked for."""
 
 
 class Caller:

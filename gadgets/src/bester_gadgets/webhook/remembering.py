@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a request is answered."""
+    """The answer to a request."""
 
     status: int
     """Of HTTP."""

@@ -72,7 +72,7 @@ def _read_secret_file(name: Path, info: ValidationInfo) -> str:
 
 
 class Signed(Part):
-    """What has secrets: one, or several while one is replaced by another."""
+    """The base of what has secrets: one, or several while one is replaced by another."""
 
     secret: SecretStr | None = None
     secrets: list[SecretStr] = Field(default_factory=list, max_length=8)
@@ -175,7 +175,7 @@ class Push(Signed):
 
 
 class Listen(Part):
-    """Where the endpoint is."""
+    """The address of the endpoint."""
 
     address: str = "127.0.0.1"
     port: int = Field(default=8470, ge=0, le=65535)

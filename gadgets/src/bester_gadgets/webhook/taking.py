@@ -84,7 +84,7 @@ _anything = msgspec.json.Decoder(Raw)
 
 
 class Pushing(Protocol):
-    """As :meth:`bester.Handler.push`."""
+    """Pushes as :meth:`bester.Handler.push` does."""
 
     def __call__(self, command: list[Command], *, type: str, timeout: float) -> Awaitable[Report]:
         """Pushes; see there."""
@@ -236,7 +236,7 @@ class Endpoint:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Whatever goes wrong becomes JSON, without anything of the inside."""
+        """Turns every failure into JSON, without anything of the inside."""
         connection = self._connections.of.get(request.protocol)
         if connection is None:  # it was just ended
             return web.Response(status=503)

@@ -1,4 +1,4 @@
-"""What can be written after a slash."""
+"""Reads the commands that begin with a slash."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Form:
     help: str
     needs: bool = False
     rest: bool = False
-    """What follows is one argument, spaces and all."""
+    """The rest of the line is one argument, spaces and all."""
 
 
 FORMS: dict[str, Form] = {

@@ -1,4 +1,4 @@
-"""Where one writes: grows with the text, and remembers what was written."""
+"""The field for writing: it grows with the text, and remembers the texts that were sent."""
 
 from __future__ import annotations
 

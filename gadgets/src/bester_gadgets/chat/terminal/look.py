@@ -1,4 +1,4 @@
-"""How things look: names, times, marks, themes.
+"""Defines how names, times, marks and themes look.
 
 What people of any server wrote is shown here and in notices only, and all of it goes through :func:`words`: it is
 text, never markup, and nothing in it acts on the terminal or changes the order of what stands beside it.

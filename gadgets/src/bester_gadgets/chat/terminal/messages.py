@@ -18,7 +18,7 @@ from bester_gadgets.chat.terminal import look
 from bester_gadgets.chat.wire import Entry
 
 GROUP_MS = 5 * 60_000
-"""What the same person says within this is shown together."""
+"""Messages of one person within this time are shown together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Divider(Static):
 
 
 Piece = tuple[object, Line | tuple[str, str]]
-"""What stands in the pane: its key, and a message, or a divider's words and kind."""
+"""The lines of the pane: a key, and a message or a divider's words and kind."""
 
 
 def pieces(shown: Sequence[Line], top: str, new_after: int | None, today: date) -> list[Piece]:
@@ -161,7 +161,7 @@ class Pane(VerticalScroll):
         self._changing = False
 
     def _stay(self, height: int) -> None:
-        """What came above pushed everything down."""
+        """Keeps the place where older lines were added above."""
         self.scroll_to(y=self.scroll_y + self.virtual_size.height - height, animate=False, force=True)
         self._changing = False
 
