@@ -206,6 +206,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 @example("Subject: =?utf-8?b?é?=\r\n\r\n".encode())
 @example(b"Content-Type: multipart/mixed; boundary*=a\0b''c\r\n\r\n--c\r\n\r\nx\r\n")
 @example(b"Content-Type: text/plain; charset*=a\0b''c\r\n\r\nx\r\n")
+@example(b"Content-Type: text/plain; charset*\r\n\x80")
 @example(b"\r\n\r\n")
 @example(b"")
 def test_no_mail_makes_the_reader_fail(content: bytes) -> None:
@@ -221,6 +222,11 @@ def test_no_mail_makes_the_reader_fail(content: bytes) -> None:
         assert "/" not in one.name
         assert len(b64decode(one.data)) == one.size
     key_of("t", content, mail)
+
+
+def test_a_line_that_is_no_field_begins_the_body() -> None:
+    mail = parse("Content-Type: text/plain; charset=utf-8\r\nGrüße\r\n\r\nto all\r\n".encode())
+    assert mail.text == "Grüße\n\nto all\n"
 
 
 @patient

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesHeaderParser
 from email.policy import compat32
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -29,8 +29,23 @@ MAX_PARTS = 1000
 MAX_DEPTH = 20
 
 _blank = re.compile(rb"\A\r?\n|\r?\n\r?\n")
-_headers = BytesHeaderParser(policy=compat32)
 _DESCRIBING = ("Content-Type", "Content-Disposition", "Content-ID", "Content-Transfer-Encoding")
+
+
+class _Header(Message):
+    """A header that keeps the text behind its fields as it came, with a character for each byte.
+
+    ``get_payload`` would decode that text by the charset that the mail names, and fails where the name is a wrong one.
+    """
+
+    behind = ""
+
+    def set_payload(self, payload: Any, charset: Any = None) -> None:
+        super().set_payload(payload, charset)
+        self.behind = payload
+
+
+_headers = BytesHeaderParser(_Header, policy=compat32)
 
 
 class Unreadable(Exception):
@@ -152,10 +167,10 @@ class Cutting:
         if content.count(b"\n", start, ends) > MAX_FIELDS:
             raise Unreadable(f"552 5.3.4 a header has more than {MAX_FIELDS} lines")
         header = _headers.parsebytes(content[start:ends] + b"\r\n\r\n" if ends > start else b"")
-        said_body = header.get_payload()
-        if isinstance(said_body, str) and said_body.strip():
+        assert isinstance(header, _Header)
+        if header.behind.strip():
             # A line that is no field ends the header, and is the body's first.
-            body = max(start, ends - len(said_body.removesuffix("\r\n\r\n")))
+            body = max(start, ends - len(header.behind.removesuffix("\r\n\r\n")))
         header.set_payload("")
         _check(header)
         return Part(header, self._view[body:end]), body
