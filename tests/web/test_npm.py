@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.javascript import NODE, NPM, environment
 
 import bester
 
@@ -17,8 +17,6 @@ FOLDER = Path(bester.__file__).parent / "web/static/js"
 LICENSE = Path(__file__).parents[2] / "LICENSE"
 PACKAGE: dict[str, Any] = json.loads((FOLDER / "package.json").read_text(encoding="utf-8"))
 TIMEOUT_S = 60.0
-
-NPM, NODE = shutil.which("npm"), shutil.which("node")
 
 
 def test_the_package_is_this_version() -> None:
@@ -28,17 +26,14 @@ def test_the_package_is_this_version() -> None:
     assert not any(PACKAGE.get(name) for name in ("dependencies", "scripts", "private"))
 
 
-@pytest.mark.skipif(NPM is None or NODE is None, reason="npm or Node is not installed")
+@pytest.mark.skipif(NODE is None or not NPM, reason="there is no Node, or no npm")
 def test_what_npm_packs_is_imported_by_node(tmp_path: Path) -> None:
-    quiet = {
-        "npm_config_offline": "true",
-        "npm_config_cache": str(tmp_path / "cache"),
-        "npm_config_userconfig": os.devnull,
-    }
-    environment = {**os.environ, **quiet, "npm_config_update_notifier": "false"}
-    command = [str(NPM), "pack", "--json", "--pack-destination", str(tmp_path), str(FOLDER)]
+    alone = environment(
+        npm_config_offline="true", npm_config_cache=str(tmp_path / "cache"), npm_config_userconfig=os.devnull
+    )
+    command = [*NPM, "pack", "--json", "--pack-destination", str(tmp_path), str(FOLDER)]
     packed = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert packed.returncode == 0, packed.stderr
     told = json.loads(packed.stdout)

