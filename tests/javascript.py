@@ -11,11 +11,13 @@ it. With ``--write`` it writes ``bester.d.ts``; with ``--install`` it only gets 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,6 +112,30 @@ def _declarations(command: list[str]) -> str | None:
         if not _run(command, "--project", str(SETTINGS / "declarations.json"), "--outDir", folder):
             return None
         return (Path(folder) / DECLARATIONS.name).read_text(encoding="utf-8")
+
+
+def check_programs(programs: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Checks programs that import the package ``bester``, by their file names, strictly; ``tsc`` must not be None."""
+    command = tsc()
+    assert command is not None
+    (folder / "node_modules").mkdir()
+    (folder / "node_modules/bester").symlink_to(DECLARATIONS.parent)
+    for name, text in programs.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    options = {
+        "allowJs": True,
+        "checkJs": True,
+        "noEmit": True,
+        "strict": True,
+        "target": "es2023",
+        "module": "esnext",
+        "moduleResolution": "bundler",
+        "types": [],
+    }
+    (folder / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "files": list(programs)}))
+    return subprocess.run(
+        [*command, "--project", str(folder)], capture_output=True, text=True, timeout=CHECK_TIMEOUT_S, check=False
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -259,6 +259,7 @@ def test_signing_in_and_out(desk: Desk) -> None:
     page = desk.page()
     page.goto(desk.world.s1.web)
     page.get_by_label("Username").fill("admin")
+    expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("wrong password")

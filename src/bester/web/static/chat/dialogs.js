@@ -101,7 +101,8 @@ export function leaveRoom(talk, room) {
  */
 export async function members(talk, room) {
   const { online } = talk.mirror;
-  const row = (/** @type {string} */ one) => h("li", null, one, (online.has(one) || one === talk.you) && h("span.is-here", null, " here"));
+  const row = (/** @type {string} */ one) =>
+    h("li", null, one, (online.has(one) || one === talk.you) && h("span.is-here", null, " here"));
   const rows = (await talk.members(room)).map(row);
   await ask({ title: "Members", body: h("ul.members", null, rows), action: "Close" });
 }

@@ -157,11 +157,7 @@ class Desk {
   /** Shows the desk, in place of the page's content. */
   start() {
     const button = (/** @type {string} */ label, /** @type {(talk: Talk) => Promise<string | undefined>} */ choose) =>
-      h(
-        "button.small",
-        { type: "button", onclick: async () => this.#show(await choose(this.talk)) },
-        label,
-      );
+      h("button.small", { type: "button", onclick: async () => this.#show(await choose(this.talk)) }, label);
     document.body.classList.add("chatting");
     replace(
       byId("main"),

@@ -195,7 +195,8 @@ export class Mirror {
       found.floor ??= entry.pos;
     }
     const known = found.entries.get(keyOf(entry));
-    if (known?.state && entry.state && RANKS[known.state] > RANKS[entry.state]) entry = { ...entry, state: known.state };
+    if (known?.state && entry.state && RANKS[known.state] > RANKS[entry.state])
+      entry = { ...entry, state: known.state };
     if (known || (found.floor !== null && entry.pos >= found.floor)) found.entries.set(keyOf(entry), entry);
   }
 

@@ -185,7 +185,9 @@ function message(entry, mine, room, you) {
     h(
       "p.text",
       null,
-      parts.map((part, at) => (at % 2 ? h("a", { href: part, target: "_blank", rel: "noopener noreferrer" }, part) : part)),
+      parts.map((part, at) =>
+        at % 2 ? h("a", { href: part, target: "_blank", rel: "noopener noreferrer" }, part) : part,
+      ),
     ),
     h("p.meta", null, h("time", null, clock(entry.time)), mine && h("span.mark")),
     h("p.wrong"),

@@ -291,7 +291,7 @@ export class Talk {
   async #greet() {
     const { mirror } = this;
     await this.#ask({ op: "hello" }, (answer) => mirror.greeted(answer));
-    for (let more = true; more; ) {
+    for (let more = true; more;) {
       ({ more = false } = await this.#ask({ op: "sync", since: mirror.cursor }, (answer) => mirror.synced(answer)));
     }
     for (const { talk } of mirror.conversations.values()) {

@@ -136,7 +136,7 @@ export class Live {
     });
     types.sort((a, b) => b.rate - a.rate || (a.name < b.name ? -1 : 1));
     /** @type {ServerItem[]} */
-    const servers = event.servers.map((/** @type {any} */{ name, link, waiting, dead, retryIn }) => ({
+    const servers = event.servers.map((/** @type {any} */ { name, link, waiting, dead, retryIn }) => ({
       name,
       link,
       waiting,
@@ -210,7 +210,10 @@ function toMovements({ from, scope, type, to, outcome }, servers) {
   /** @type {End[]} */
   const ends = to
     .slice(0, 3)
-    .map((/** @type {string} */ name) => ({ kind: servers.has(name) || /[:/]/.test(name) ? "servers" : "clients", name }));
+    .map((/** @type {string} */ name) => ({
+      kind: servers.has(name) || /[:/]/.test(name) ? "servers" : "clients",
+      name,
+    }));
   return (ends.length ? ends : [null]).map((end) => ({ from: begin, types: [type], to: end, good }));
 }
 

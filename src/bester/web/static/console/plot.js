@@ -86,7 +86,9 @@ export function plot({ title, lines, format, least = 1 }) {
     context.fillText("now", width - 2, height - 3);
 
     lines.forEach((line, index) => {
-      const known = points.flatMap(({ time, [line.key]: value }) => (typeof value === "number" ? [{ time, value }] : []));
+      const known = points.flatMap(({ time, [line.key]: value }) =>
+        typeof value === "number" ? [{ time, value }] : [],
+      );
       if (!known.length) return;
       context.beginPath();
       for (const { time, value } of known) context.lineTo(x(time), y(value));

@@ -5,10 +5,10 @@
  *   const report = await client.send("chat", { text: "hello" }, { once: true });
  *   for await (const message of client) console.log(message.type, message.data);
  *
- * The client reopens a lost connection by itself. It then sends `once` messages again with the same id, which the server
- * recognises, until each has a report; any other message without a report fails with `connectionClosed`, and its sender
- * decides. The client acknowledges a received message when the application is done with it, and hands it over once
- * although the server may deliver it twice.
+ * The client reopens a lost connection by itself. It then sends `once` messages again with the same id, which the
+ * server recognises, until each has a report; any other message without a report fails with `connectionClosed`, and
+ * its sender decides. The client acknowledges a received message when the application is done with it, and hands it
+ * over once although the server may deliver it twice.
  *
  * The types below are the source of bester.d.ts, which `make types` writes.
  *

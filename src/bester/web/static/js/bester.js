@@ -5,10 +5,10 @@
  *   const report = await client.send("chat", { text: "hello" }, { once: true });
  *   for await (const message of client) console.log(message.type, message.data);
  *
- * The client reopens a lost connection by itself. It then sends `once` messages again with the same id, which the server
- * recognises, until each has a report; any other message without a report fails with `connectionClosed`, and its sender
- * decides. The client acknowledges a received message when the application is done with it, and hands it over once
- * although the server may deliver it twice.
+ * The client reopens a lost connection by itself. It then sends `once` messages again with the same id, which the
+ * server recognises, until each has a report; any other message without a report fails with `connectionClosed`, and
+ * its sender decides. The client acknowledges a received message when the application is done with it, and hands it
+ * over once although the server may deliver it twice.
  *
  * The types below are the source of bester.d.ts, which `make types` writes.
  *
@@ -586,8 +586,7 @@ export class Client {
       const size = text.length * 3 > this.maxMessage ? new TextEncoder().encode(text).length : 0;
       if (size > this.maxMessage) throw new BesterError("tooLarge", `${size} bytes; ${this.maxMessage} are allowed`);
       if (this.#state === "closed" || (this.#state !== "open" && !once)) throw this.#closedError();
-      const timer =
-        timeout === undefined ? undefined : setTimeout(() => this.#timedOut(id, timeout), timeout * 1000);
+      const timer = timeout === undefined ? undefined : setTimeout(() => this.#timedOut(id, timeout), timeout * 1000);
       this.#pending.set(id, { text, once, resolve, reject, timer });
       if (this.#state === "open") this.#socket?.send(text);
     });
@@ -806,9 +805,7 @@ export class Client {
    */
   #authenticated(socket, report) {
     if (!report.good) {
-      const stale = Boolean(
-        this.token && this.#options.password && report.error?.code === "authenticationFailed",
-      );
+      const stale = Boolean(this.token && this.#options.password && report.error?.code === "authenticationFailed");
       if (stale) this.token = undefined; // it ran out: the next try is with the password
       const { code = "authenticationFailed", message = "refused", temporary = false } = report.error ?? {};
       return this.#lost(socket, message, new BesterError(code, message, { temporary, report }), stale);

@@ -102,7 +102,12 @@ function showDesk() {
         const data = control(form, "data").value;
         wrong.textContent = problemIn(data);
         if (wrong.textContent) return;
-        send(control(form, "type").value, JSON.parse(data), control(form, "once").checked, control(form, "dry").checked);
+        send(
+          control(form, "type").value,
+          JSON.parse(data),
+          control(form, "once").checked,
+          control(form, "dry").checked,
+        );
       },
       onkeydown: (event) => {
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();

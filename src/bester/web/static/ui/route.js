@@ -126,7 +126,8 @@ export function inWords(node) {
     const time = child.viaMs ?? child.ms;
     const status = kindOf(child.status) === "good" ? "" : `, ${child.status}`;
     const inner = inWords(child);
-    const at = child.kind === "handler" ? `${child.label} at ${child.lane}` : `${WORDS[child.kind] ?? ""}${child.label}`;
+    const at =
+      child.kind === "handler" ? `${child.label} at ${child.lane}` : `${WORDS[child.kind] ?? ""}${child.label}`;
     return `${at}${time === null || time === undefined ? "" : ` after ${millis(time)}`}${status}${inner && ` → ${inner}`}`;
   });
   return parts.length > 1 ? parts.map((part) => `(${part})`).join(" and ") : (parts[0] ?? "");

@@ -22,7 +22,8 @@ export function handlers({ page, live }) {
   const list = h("section.card.list", { "aria-label": "Handlers" });
   replace(page, list);
 
-  const failing = (/** @type {any} */ row) => row.answered + row.failed && row.failed / (row.answered + row.failed) > 0.05;
+  const failing = (/** @type {any} */ row) =>
+    row.answered + row.failed && row.failed / (row.answered + row.failed) > 0.05;
 
   /** @param {any[]} rows */
   function show(rows) {
@@ -77,12 +78,20 @@ export function handlers({ page, live }) {
     const parts = row.attached
       .slice(0, 3)
       .map((/** @type {any} */ one) =>
-        h("div.once", null, one.name || "unnamed", " ", h("span.muted", null, `${at(one, "at ", " ")}since ${span(one.seconds)}`)),
+        h(
+          "div.once",
+          null,
+          one.name || "unnamed",
+          " ",
+          h("span.muted", null, `${at(one, "at ", " ")}since ${span(one.seconds)}`),
+        ),
       );
     if (row.attached.length > 3) parts.push(h("div.muted", null, `and ${row.attached.length - 3} more`));
     if (row.process?.pid) {
       const again = row.process.starts > 1 ? `, started ${row.process.starts} times` : "";
-      parts.push(h("div.once", null, `process ${row.process.pid}`, h("span.muted", null, again, at(row.process, " at "))));
+      parts.push(
+        h("div.once", null, `process ${row.process.pid}`, h("span.muted", null, again, at(row.process, " at "))),
+      );
     } else if (row.classic) parts.push(h("div.mono.cut", { title: row.classic }, row.classic.split("/").at(-1)));
     return parts.length ? parts : h("span.muted", null, "–");
   }

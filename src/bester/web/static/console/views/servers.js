@@ -226,8 +226,7 @@ export function servers({ page }) {
   /** @param {any} row */
   function queueActions(row) {
     /** @type {(what: string, onclick: () => unknown) => HTMLElement} */
-    const button = (what, onclick) =>
-      rowButton({ what, about: row.id, label: `${what} message ${row.id}`, onclick });
+    const button = (what, onclick) => rowButton({ what, about: row.id, label: `${what} message ${row.id}`, onclick });
     return h(
       "div.buttons",
       null,
@@ -299,7 +298,12 @@ export function servers({ page }) {
 
   /** @type {(where: Element) => (error: Error) => void} */
   const failed = (where) => (error) => replace(where, empty("This cannot be shown", error.message));
-  const linkPolling = poll(() => Promise.all([command("identity"), command("listServers")]), showLinks, failed(links), 2000);
+  const linkPolling = poll(
+    () => Promise.all([command("identity"), command("listServers")]),
+    showLinks,
+    failed(links),
+    2000,
+  );
   const queuePolling = poll(loadQueue, showQueue, failed(queue), 4000);
   return () => {
     linkPolling.stop();
