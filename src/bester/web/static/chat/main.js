@@ -104,7 +104,7 @@ class Desk {
   #newAfter = null;
   #loading = false;
   /**
-   * Own messages that are on their way, by their conversations.
+   * Your messages that are on their way, by their conversations.
    *
    * @type {Map<string, Entry[]>}
    */

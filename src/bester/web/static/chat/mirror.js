@@ -5,7 +5,7 @@
  */
 
 /**
- * A message. Its state is about the own ones; those of others have none.
+ * A message. Only your own messages have a state.
  *
  * @typedef {object} Entry
  * @property {number} pos its place in the account's history; Infinity while it is on its way

@@ -15,11 +15,7 @@ import { messages } from "./views/messages.js";
 import { now } from "./views/now.js";
 import { servers } from "./views/servers.js";
 
-/**
- * What a view gets: the element that it fills, the element for its tools, the live numbers, and the rest of the hash.
- *
- * @typedef {{page: HTMLElement, tools: HTMLElement, live: Live, rest: string[]}} Place
- */
+/** @import { Place } from "./model.js" */
 
 /** @type {Record<string, {title: string, key: string, view: (place: Place) => (() => void) | null, icon: string}>} */
 const VIEWS = {

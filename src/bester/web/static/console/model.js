@@ -43,6 +43,12 @@ const KEPT_S = 600;
 const ACTIVE_S = 20;
 const MOST_ACTIVE = 60;
 
+/**
+ * What a view gets: the element that it fills, the element for its tools, the live numbers, and the rest of the hash.
+ *
+ * @typedef {{page: HTMLElement, tools: HTMLElement, live: Live, rest: string[]}} Place
+ */
+
 /** Keeps the numbers of the last ten minutes and the newest picture of the server. */
 export class Live {
   constructor() {

@@ -6,7 +6,7 @@ import { command, session } from "../api.js";
 import { attempt, confirm, pager, rowButton } from "./acting.js";
 import { poll } from "./polling.js";
 
-/** @import { Place } from "../main.js" */
+/** @import { Place } from "../model.js" */
 
 const PAGE = 50;
 

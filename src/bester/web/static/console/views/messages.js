@@ -10,8 +10,7 @@ import { poll } from "./polling.js";
 
 /** @import { Report } from "../../js/bester.js" */
 /** @import { Child } from "../../ui/dom.js" */
-/** @import { Place } from "../main.js" */
-/** @import { Live, Receipt } from "../model.js" */
+/** @import { Live, Place, Receipt } from "../model.js" */
 
 const PAGE = 50;
 const MOST = 1000;

@@ -9,8 +9,7 @@ import { plot } from "../plot.js";
 import { poll } from "./polling.js";
 
 /** @import { Child } from "../../ui/dom.js" */
-/** @import { Place } from "../main.js" */
-/** @import { ShownProblem } from "../model.js" */
+/** @import { Place, ShownProblem } from "../model.js" */
 
 /** @param {Pick<Place, "page" | "live">} place */
 export function now({ page, live }) {
