@@ -214,12 +214,10 @@ function toMovements({ from, scope, type, to, outcome }, servers) {
   const origin = ORIGINS[scope];
   const begin = origin && { kind: origin, name: from ?? "" };
   /** @type {End[]} */
-  const ends = to
-    .slice(0, 3)
-    .map((/** @type {string} */ name) => ({
-      kind: servers.has(name) || /[:/]/.test(name) ? "servers" : "clients",
-      name,
-    }));
+  const ends = to.slice(0, 3).map((/** @type {string} */ name) => ({
+    kind: servers.has(name) || /[:/]/.test(name) ? "servers" : "clients",
+    name,
+  }));
   return (ends.length ? ends : [null]).map((end) => ({ from: begin, types: [type], to: end, good }));
 }
 
