@@ -14,8 +14,8 @@ from bester.store import passwords
 
 LONG = "system", "web", "workbench", "faults", "gadgets", "docs", "bench", "properties"
 """The folders whose files can take half a minute: no process is to be left alone with one of them at the end."""
-os.environ["PATH"] = environment()["PATH"]
 REAL_WORK = {"MEMORY_KIB": passwords.MEMORY_KIB, "PASSES": passwords.PASSES}
+os.environ["PATH"] = environment()["PATH"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

