@@ -11,7 +11,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check audit coverage bench faults clean
+.PHONY: help demo test check types audit coverage bench faults clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -22,11 +22,15 @@ demo: $(INSTALLED) ## play two stories on real servers
 test: $(INSTALLED) ## run the tests; skips are listed with their reasons
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -rs $(ARGS)
 
-check: $(INSTALLED) ## lint, format, types, imports
+check: $(INSTALLED) ## lint, format, types of Python and JavaScript, imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.javascript
+
+types: $(INSTALLED) ## write bester.d.ts anew from bester.js
+	$(BIN)/python -m tests.javascript --write
 
 audit: $(VENV)/.audit ## look for published advisories on the packages that are installed
 	@$(BIN)/python .ci/audit
@@ -63,6 +67,7 @@ $(INSTALLED): pyproject.toml gadgets/pyproject.toml
 	fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[all]' --editable './gadgets[all]' --group dev
+	-@$(BIN)/python -m tests.javascript --install
 	@touch $@
 
 $(VENV)/.audit: $(INSTALLED)

@@ -1,11 +1,13 @@
-"""For all tests: what takes long comes first, passwords cost next to nothing, and one NATS server serves all."""
+"""For all tests: long ones come first, passwords cost next to nothing, one NATS serves all, ``PATH`` has ``node``."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.javascript import environment
 from tests.nats import NatsServer
 
 from bester.store import passwords
@@ -13,6 +15,7 @@ from bester.store import passwords
 LONG = "system", "web", "workbench", "faults", "gadgets", "docs", "bench", "properties"
 """The folders whose files can take half a minute: no process is to be left alone with one of them at the end."""
 REAL_WORK = {"MEMORY_KIB": passwords.MEMORY_KIB, "PASSES": passwords.PASSES}
+os.environ["PATH"] = environment()["PATH"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,32 +1,49 @@
-/** What is asked in dialogs: whom to talk to, which room, who is in it. */
+/** The dialogs: a new chat, a new room, inviting, leaving, the members. */
 
-import { ask, check, field, h } from "../ui/dom.js";
+import { ask, check, control, field, h } from "../ui/dom.js";
 import { called, serverOf } from "./mirror.js";
+
+/** @import { Talk } from "./talk.js" */
 
 const PERSON = { required: true, autocapitalize: "none", autocomplete: "off" };
 
-/** What was typed as an address: of the own server where none is named. */
-function whole(typed, talk) {
+/**
+ * Returns what was typed as an address, of your own server where none is named.
+ *
+ * @param {string} typed
+ * @param {Talk} talk
+ */
+function toAddress(typed, talk) {
   const text = typed.trim().toLowerCase();
   return text.includes("@") ? text : `${text}@${serverOf(talk.you)}`;
 }
 
-/** Resolves with the person's address, or undefined. */
+/**
+ * Resolves with the person's address, or undefined.
+ *
+ * @param {Talk} talk
+ */
 export async function newChat(talk) {
+  /** @type {string | undefined} */
   let who;
   await ask({
     title: "New chat",
     action: "Begin",
     body: field("With", { name: "who", ...PERSON }, "user@server"),
     run: async (form) => {
-      who = whole(form.elements.who.value, talk);
+      who = toAddress(control(form, "who").value, talk);
     },
   });
   return who;
 }
 
-/** Makes a room, or joins one; resolves with its address, or undefined. */
+/**
+ * Makes a room, or joins one; resolves with its address, or undefined.
+ *
+ * @param {Talk} talk
+ */
 export async function newRoom(talk) {
+  /** @type {string | undefined} */
   let room;
   await ask({
     title: "Make a room, or join one",
@@ -41,25 +58,33 @@ export async function newRoom(talk) {
       check("Only those who are invited", { name: "closed" }),
     ],
     run: async (form) => {
-      const typed = form.elements.room.value.trim().replace(/^#/, "");
-      const name = `#${whole(typed, talk)}`;
+      const typed = control(form, "room").value.trim().replace(/^#/, "");
+      const name = `#${toAddress(typed, talk)}`;
       if (typed.includes("@")) await talk.room("join", name);
-      else await talk.create(name, form.elements.topic.value, !form.elements.closed.checked);
+      else await talk.create(name, control(form, "topic").value, !control(form, "closed").checked);
       room = name;
     },
   });
   return room;
 }
 
+/**
+ * @param {Talk} talk
+ * @param {string} room
+ */
 export function invite(talk, room) {
   return ask({
     title: `Invite into ${called(room, talk.you)}`,
     action: "Invite",
     body: field("Whom", { name: "who", ...PERSON }, "user@server"),
-    run: (form) => talk.room("invite", room, { who: whole(form.elements.who.value, talk) }),
+    run: (form) => talk.room("invite", room, { who: toAddress(control(form, "who").value, talk) }),
   });
 }
 
+/**
+ * @param {Talk} talk
+ * @param {string} room
+ */
 export function leaveRoom(talk, room) {
   return ask({
     title: `Leave ${called(room, talk.you)}?`,
@@ -70,9 +95,14 @@ export function leaveRoom(talk, room) {
   });
 }
 
+/**
+ * @param {Talk} talk
+ * @param {string} room
+ */
 export async function members(talk, room) {
   const { online } = talk.mirror;
-  const row = (one) => h("li", null, one, (online.has(one) || one === talk.you) && h("span.is-here", null, " here"));
+  const row = (/** @type {string} */ one) =>
+    h("li", null, one, (online.has(one) || one === talk.you) && h("span.is-here", null, " here"));
   const rows = (await talk.members(room)).map(row);
   await ask({ title: "Members", body: h("ul.members", null, rows), action: "Close" });
 }

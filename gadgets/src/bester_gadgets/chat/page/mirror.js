@@ -1,21 +1,73 @@
 /**
- * What this page knows of an account's chat, kept up by what it is told (docs/chat.md, section 3).
+ * Mirrors an account's chat, from its events (docs/chat.md, section 3).
  *
- * A conversation is known from its end backwards, without holes: from its floor on.
+ * The mirror knows the end of each conversation, without gaps: all entries from its `floor` on.
  */
 
+/**
+ * A message. Only your own messages have a state.
+ *
+ * @typedef {object} Entry
+ * @property {number} pos its place in the account's history; Infinity while it is on its way
+ * @property {string} with the conversation
+ * @property {string} from
+ * @property {string} id
+ * @property {number} time milliseconds since 1970
+ * @property {string} text
+ * @property {string} [state]
+ * @property {string} [reason] why it failed
+ */
+
+/**
+ * A conversation as the server lists it.
+ *
+ * @typedef {object} TalkRow
+ * @property {string} with a person's address, or a room's
+ * @property {number} last the last entry's place
+ * @property {number} read
+ * @property {number} unread
+ * @property {string} preview
+ * @property {number} time
+ * @property {string} status
+ * @property {string} topic
+ * @property {number} members
+ * @property {boolean} open
+ * @property {string} [by] whose invitation it is
+ */
+
+/**
+ * @typedef {object} Conversation
+ * @property {TalkRow} talk
+ * @property {Map<string, Entry>} entries
+ * @property {number | null} floor the place of the first known entry
+ * @property {boolean} complete whether all entries are known
+ */
+
+/** @type {Record<string, number>} */
 const RANKS = { sent: 0, arrived: 1, delivered: 2, read: 3, failed: 4 };
 const MAX_PREVIEW = 120;
 
+/** @param {Pick<Entry, "from" | "id">} entry */
 export const keyOf = (entry) => `${entry.from} ${entry.id}`;
+/** @param {string} name */
 export const isRoom = (name) => name.startsWith("#");
+/** @param {string} address */
 export const serverOf = (address) => address.slice(address.lastIndexOf("@") + 1);
 
-/** An address as it is called here: people and rooms of the own server by their names alone. */
+/**
+ * Returns an address as the page shows it: people and rooms of your own server without the server.
+ *
+ * @param {string} address
+ * @param {string} you
+ */
 export function called(address, you) {
   return serverOf(address) === serverOf(you) ? address.slice(0, address.lastIndexOf("@")) : address;
 }
 
+/**
+ * @param {Partial<TalkRow> & {with: string}} talk
+ * @returns {TalkRow}
+ */
 function filled(talk) {
   return { last: 0, read: 0, unread: 0, preview: "", time: 0, status: "", topic: "", members: 0, open: true, ...talk };
 }
@@ -24,11 +76,18 @@ export class Mirror {
   you = "";
   /** The number of the last change that is known. */
   cursor = 0;
+  /** @type {string[]} */
   blocked = [];
+  /** @type {Set<string>} */
   online = new Set();
-  /** By their names: `{talk, entries, floor, complete}`. */
+  /**
+   * By their names.
+   *
+   * @type {Map<string, Conversation>}
+   */
   conversations = new Map();
 
+  /** @param {string} name */
   conversation(name) {
     let found = this.conversations.get(name);
     if (!found) {
@@ -38,21 +97,31 @@ export class Mirror {
     return found;
   }
 
-  /** The conversations, those first where something was said last. */
+  /** Returns the conversations, the latest first. */
   listed() {
     return [...this.conversations.values()].sort(
       (one, other) => other.talk.last - one.talk.last || (one.talk.with < other.talk.with ? -1 : 1),
     );
   }
 
+  /**
+   * Returns the entries of a conversation, in order.
+   *
+   * @param {string} name
+   */
   lines(name) {
     return [...this.conversation(name).entries.values()].sort((one, other) => one.pos - other.pos);
   }
 
+  /**
+   * Takes the answer to `hello`.
+   *
+   * @param {any} answer
+   */
   greeted({ you, seq = 0, talks = [], blocked = [], online = [] }) {
     this.you = you;
     if (this.cursor === 0 || seq < this.cursor) {
-      // The first time; or the database is another one, and nothing that was known holds.
+      // Either this is the first answer, or the server has another database: what was known does not hold.
       this.conversations.clear();
       this.cursor = seq;
     }
@@ -61,6 +130,11 @@ export class Mirror {
     this.online = new Set(online);
   }
 
+  /**
+   * Takes the answer to `sync`.
+   *
+   * @param {any} answer
+   */
   synced({ changes = [], seq = 0 }) {
     for (const change of changes) {
       if (change.op === "entry") this.#entry(change.entry);
@@ -69,6 +143,12 @@ export class Mirror {
     this.cursor = Math.max(this.cursor, seq);
   }
 
+  /**
+   * Takes the answer to `history`.
+   *
+   * @param {string} name
+   * @param {{entries?: Entry[], more?: boolean}} answer
+   */
   loaded(name, { entries = [], more = false }) {
     const found = this.conversation(name);
     for (const entry of entries) {
@@ -79,7 +159,11 @@ export class Mirror {
     found.complete = !more;
   }
 
-  /** Takes over an event; false where something before it was missed, and has to be asked for. */
+  /**
+   * Takes an event; returns false if an event before it was missed, and has to be asked for.
+   *
+   * @param {any} event
+   */
   told(event) {
     if (event.op === "presence") {
       for (const [who, online] of event.people) this.online[online ? "add" : "delete"](who);
@@ -100,6 +184,7 @@ export class Mirror {
     return true;
   }
 
+  /** @param {Entry} entry */
   #entry(entry) {
     const found = this.conversation(entry.with);
     const { talk } = found;
@@ -110,10 +195,12 @@ export class Mirror {
       found.floor ??= entry.pos;
     }
     const known = found.entries.get(keyOf(entry));
-    if (known?.state && RANKS[known.state] > RANKS[entry.state]) entry = { ...entry, state: known.state };
+    if (known?.state && entry.state && RANKS[known.state] > RANKS[entry.state])
+      entry = { ...entry, state: known.state };
     if (known || (found.floor !== null && entry.pos >= found.floor)) found.entries.set(keyOf(entry), entry);
   }
 
+  /** @param {{with: string, items: [number, string][]}} event */
   #states({ with: name, items }) {
     const states = new Map(items);
     for (const [key, entry] of this.conversation(name).entries) {

@@ -1,8 +1,11 @@
-/** The pieces of the page: an item of the list, a message, a day. */
+/** Builds the pieces of the page: an item of the list, a message, a day. */
 
 import { h, setText } from "../ui/dom.js";
 import { called, isRoom, keyOf } from "./mirror.js";
 
+/** @import { Conversation, Entry, Mirror } from "./mirror.js" */
+
+/** @type {Record<string, [string, string]>} */
 const MARKS = {
   sending: ["…", "on its way"],
   sent: ["◦", "your server has it, the other one not yet"],
@@ -11,6 +14,7 @@ const MARKS = {
   read: ["✓✓", "read"],
   failed: ["✗", "not delivered"],
 };
+/** @type {Record<string, string>} */
 const REASONS = {
   unknownAccount: "There is no such account.",
   unknownRoom: "There is no such room.",
@@ -21,10 +25,13 @@ const COLOURS = 6;
 const GROUP_MS = 5 * 60_000;
 const LINK = /(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]}'])/u;
 
+/** @param {number} ms */
 export const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 
+/** @param {number} ms */
 const dayKey = (ms) => new Date(ms).toDateString();
 
+/** @param {number} ms */
 function dayName(ms) {
   const when = new Date(ms);
   const now = new Date();
@@ -35,14 +42,23 @@ function dayName(ms) {
   return when.toLocaleDateString([], { weekday: "long", day: "numeric", month: "long", year });
 }
 
-/** Time as it stands in the list: the hour today, else the day. */
+/**
+ * Returns the time for the list: of today the hour, else the day.
+ *
+ * @param {number} ms
+ */
 export function shortTime(ms) {
   if (!ms) return "";
   if (dayKey(ms) === dayKey(Date.now())) return clock(ms);
   return new Date(ms).toLocaleDateString([], { day: "numeric", month: "short" });
 }
 
-/** What stands below a conversation's name. */
+/**
+ * Returns the text below a conversation's name.
+ *
+ * @param {Conversation} conversation
+ * @param {Mirror} mirror
+ */
 export function below({ talk }, mirror) {
   if (talk.status === "invited") return `${talk.by} invites you`;
   if (talk.status === "asked") return "Waiting for its server";
@@ -51,12 +67,23 @@ export function below({ talk }, mirror) {
   return talk.preview || talk.topic || "Nothing said yet";
 }
 
+/**
+ * @param {string} name
+ * @param {Mirror} mirror
+ */
 export function presence(name, mirror) {
   if (isRoom(name)) return h("span.dot.room", { "aria-hidden": "true" }, "#");
   const here = mirror.online.has(name);
   return h(`span.dot${here ? ".here" : ""}`, null, h("span.hidden", null, here ? "here, " : "away, "));
 }
 
+/**
+ * Builds an item of the list.
+ *
+ * @param {Conversation} conversation
+ * @param {Mirror} mirror
+ * @param {{current: boolean, onclick: () => void}} options
+ */
 export function item(conversation, mirror, { current, onclick }) {
   const { talk } = conversation;
   const name = called(talk.with, mirror.you).replace(/^#/, "");
@@ -76,18 +103,32 @@ export function item(conversation, mirror, { current, onclick }) {
   );
 }
 
-/** The nodes of a conversation, in order; those that are there already are used again. */
+/** Keeps the nodes of a conversation, in order, and uses them again. */
 export class Lines {
+  /** @type {Map<string, HTMLElement>} */
   #nodes = new Map();
 
   clear() {
     this.#nodes.clear();
   }
 
-  /** Shows entries in an element. `entries` may end with some that are on their way, without a state. */
+  /**
+   * Shows entries in an element.
+   *
+   * @param {HTMLElement} element
+   * @param {Entry[]} entries may end with some that are on their way, without a state
+   * @param {object} options
+   * @param {string} options.you
+   * @param {boolean} options.room
+   * @param {boolean} options.complete whether the first entry is the conversation's first
+   * @param {number | null} options.newAfter the place behind which entries are new, or null
+   */
   show(element, entries, { you, room, complete, newAfter }) {
+    /** @type {HTMLElement[]} */
     const wanted = [];
+    /** @type {Map<string, HTMLElement>} */
     const kept = new Map();
+    /** @type {(key: string, make: () => HTMLElement) => HTMLElement} */
     const use = (key, make) => {
       const node = this.#nodes.get(key) ?? make();
       kept.set(key, node);
@@ -95,17 +136,18 @@ export class Lines {
       return node;
     };
     if (complete) use("begin", () => h("p.divider", null, "This is where it begins"));
+    /** @type {Entry | null} */
     let before = null;
-    let news = newAfter === null;
+    let markNew = newAfter !== null;
     for (const entry of entries) {
       const mine = entry.from === you;
       if (!before || dayKey(before.time) !== dayKey(entry.time)) {
         use(`day ${dayKey(entry.time)} ${keyOf(entry)}`, () => h("p.divider", null, dayName(entry.time)));
         before = null;
       }
-      if (!news && entry.pos > newAfter && !mine) {
+      if (markNew && newAfter !== null && entry.pos > newAfter && !mine) {
         use("new", () => h("p.divider.new", null, "New"));
-        news = true;
+        markNew = false;
       }
       const first = !before || before.from !== entry.from || entry.time - before.time > GROUP_MS;
       const node = use(keyOf(entry), () => message(entry, mine, room, you));
@@ -121,14 +163,20 @@ export class Lines {
     }
     while (at) {
       const next = at.nextSibling;
-      at.remove();
+      element.removeChild(at);
       at = next;
     }
   }
 }
 
+/**
+ * @param {Entry} entry
+ * @param {boolean} mine
+ * @param {boolean} room
+ * @param {string} you
+ */
 function message(entry, mine, room, you) {
-  const colour = [...entry.from].reduce((sum, char) => sum + char.codePointAt(0), 0) % COLOURS;
+  const colour = [...entry.from].reduce((sum, char) => sum + (char.codePointAt(0) ?? 0), 0) % COLOURS;
   const parts = entry.text.split(LINK);
   return h(
     `div.message.${mine ? "mine" : "theirs"}`,
@@ -137,22 +185,30 @@ function message(entry, mine, room, you) {
     h(
       "p.text",
       null,
-      parts.map((part, at) => (at % 2 ? h("a", { href: part, target: "_blank", rel: "noopener noreferrer" }, part) : part)),
+      parts.map((part, at) =>
+        at % 2 ? h("a", { href: part, target: "_blank", rel: "noopener noreferrer" }, part) : part,
+      ),
     ),
     h("p.meta", null, h("time", null, clock(entry.time)), mine && h("span.mark")),
     h("p.wrong"),
   );
 }
 
+/**
+ * @param {HTMLElement} node
+ * @param {Entry} entry
+ * @param {boolean} mine
+ */
 function update(node, entry, mine) {
-  if (!mine) return;
+  const mark = /** @type {HTMLElement | null} */ (node.querySelector(".mark"));
+  const wrong = node.querySelector(".wrong");
+  if (!mine || !mark || !wrong) return;
   const state = entry.state ?? "sending";
-  const mark = node.querySelector(".mark");
   if (mark.dataset.state === state) return;
   const [sign, words] = MARKS[state];
   mark.dataset.state = state;
   mark.title = words;
   mark.replaceChildren(h("span", { "aria-hidden": "true" }, sign), h("span.hidden", null, words));
   node.classList.toggle("failed", state === "failed");
-  setText(node.querySelector(".wrong"), state === "failed" ? (REASONS[entry.reason] ?? entry.reason ?? "") : "");
+  setText(wrong, state === "failed" ? (REASONS[entry.reason ?? ""] ?? entry.reason ?? "") : "");
 }

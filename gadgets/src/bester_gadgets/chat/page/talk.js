@@ -1,17 +1,27 @@
-/** A chat's client over bester.js: what people do, and what the page is told of. */
+/** The chat's client over bester.js: sends what people do, and keeps the mirror up to date. */
 
 import { BesterError, Client } from "../js/bester.js";
 import { Mirror } from "./mirror.js";
 
+/** @import { Message, Report } from "../js/bester.js" */
+
+/** @typedef {"talks" | "entries" | "presence" | "state"} Changed what is different */
+/** @typedef {"connecting" | "open" | "waiting" | "noChat" | "closed"} State */
+/** @typedef {{taker?: (answer: any) => void, answer?: any}} Question */
+
 const TYPE = "chat";
+/** @type {Record<string, Changed>} */
+const CHANGED = { presence: "presence", entry: "entries", states: "entries" };
 const RETRY_S = 0.5;
 const MAX_RETRY_S = 10;
 const ASK_TIMEOUT_S = 30;
 
+/** @param {number} seconds */
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/** The chat did not do what was asked; the codes are in docs/chat.md. */
+/** The chat refused a request; the codes are in docs/chat.md. */
 export class NotDone extends Error {
+  /** @param {{reason?: string, message: string}} error */
   constructor({ reason, message }) {
     super(message);
     this.code = reason;
@@ -24,13 +34,17 @@ export class Talk {
    * @param {string} options.username
    * @param {string} [options.password]
    * @param {string} [options.token]
-   * @param {(what: "talks" | "entries" | "presence" | "state") => void} options.onchange something is different
-   * @param {(about: string, message: string) => void} options.onnotice something did not work out
-   * @param {(error: Error | undefined) => void} options.onend the server does not let the account in any more
+   * @param {(what: Changed) => void} options.onchange
+   * @param {(about: string, message: string) => void} options.onnotice a request failed later on
+   * @param {(error: Error | undefined) => void} options.onend the server no longer admits the account
    */
   constructor({ username, password, token, onchange, onnotice, onend }) {
     this.mirror = new Mirror();
-    /** `connecting`, `open`, `waiting` (no connection), `noChat` (the server is there, its chat is not), `closed`. */
+    /**
+     * `waiting`: there is no connection. `noChat`: the server is there, its chat is not.
+     *
+     * @type {State}
+     */
     this.state = "connecting";
     this.client = new Client(undefined, { username, password, token, features: ["token"], mail: [TYPE] });
     this.#onchange = onchange;
@@ -46,9 +60,15 @@ export class Talk {
   #onchange;
   #onnotice;
   #tags = 0;
+  /** @type {Map<string, Question>} */
   #answers = new Map();
   #catching = false;
   #again = false;
+  /**
+   * Up to where conversations are to be marked as delivered.
+   *
+   * @type {Map<string, number>}
+   */
   #delivered = new Map();
   #marking = false;
 
@@ -67,25 +87,42 @@ export class Talk {
 
   // -- what people do -------------------------------------------------------------------------------------------------
 
+  /**
+   * @param {string} to
+   * @param {string} text
+   * @param {string} id
+   */
   send(to, text, id) {
     return this.#change({ op: "send", to, text, id });
   }
 
-  /** Loads what stands before the known part of a conversation. */
+  /**
+   * Loads entries from before the known part of a conversation.
+   *
+   * @param {string} name
+   * @param {number} [limit]
+   */
   async load(name, limit = 50) {
     const found = this.mirror.conversation(name);
     if (found.complete) return;
+    /** @type {{op: string, with: string, limit: number, before?: number}} */
     const question = { op: "history", with: name, limit };
     if (found.floor !== null) question.before = found.floor;
     await this.#ask(question, (answer) => this.mirror.loaded(name, answer));
     this.#onchange("entries");
   }
 
+  /** @param {string} name */
   async read(name) {
     const { talk } = this.mirror.conversation(name);
     if (talk.last > talk.read) await this.#mark(name, "read", talk.last);
   }
 
+  /**
+   * @param {string} name
+   * @param {"delivered" | "read"} state
+   * @param {number} upto
+   */
   async #mark(name, state, upto) {
     for (;;) {
       const answer = await this.#change({ op: "mark", with: name, state, upto });
@@ -93,33 +130,59 @@ export class Talk {
     }
   }
 
+  /**
+   * @param {string} who
+   * @param {boolean} on
+   */
   async block(who, on) {
     const answer = await this.#change({ op: "block", who, on });
     if (answer?.blocked) this.mirror.blocked = answer.blocked;
     this.#onchange("talks");
   }
 
+  /**
+   * @param {string} room
+   * @param {string} topic
+   * @param {boolean} open
+   */
   create(room, topic, open) {
     return this.#change({ op: "create", room, topic, open });
   }
 
+  /**
+   * @param {"join" | "leave" | "invite"} what
+   * @param {string} room
+   * @param {object} [more]
+   */
   room(what, room, more = {}) {
     return this.#change({ op: "room", do: what, room, ...more });
   }
 
+  /**
+   * @param {string} room
+   * @returns {Promise<string[]>}
+   */
   async members(room) {
     return (await this.#ask({ op: "members", room })).members ?? [];
   }
 
   // -- asking ---------------------------------------------------------------------------------------------------------
 
+  /**
+   * Asks once.
+   *
+   * @param {object} question
+   * @param {(answer: any) => void} [taker] called as soon as the answer comes, before later events
+   * @returns {Promise<any>}
+   */
   async #ask(question, taker) {
     const tag = String((this.#tags += 1));
-    this.#answers.set(tag, { taker });
+    /** @type {Question} */
+    const asked = { taker };
+    this.#answers.set(tag, asked);
     try {
       const report = await this.client.send(TYPE, { ...question, ask: tag }, { timeout: ASK_TIMEOUT_S });
-      const { answer } = this.#answers.get(tag);
-      if (answer) return answer;
+      if (asked.answer) return asked.answer;
       check(report);
       throw new NotDone({ reason: "chat.noAnswer", message: "the chat did not answer" });
     } finally {
@@ -127,32 +190,39 @@ export class Talk {
     }
   }
 
-  /** Asks until there is an answer, or the report of one that came over a lost connection. */
+  /**
+   * Asks until there is an answer, or a good report whose answer was lost with a connection.
+   *
+   * @param {object} question
+   * @returns {Promise<any>}
+   */
   async #change(question) {
     const tag = String((this.#tags += 1));
-    this.#answers.set(tag, {});
+    /** @type {Question} */
+    const asked = {};
+    this.#answers.set(tag, asked);
     const data = { ...question, ask: tag };
     let id = crypto.randomUUID?.() ?? `${Date.now()}-${Math.random()}`;
     let wait_s = RETRY_S;
     try {
       for (;;) {
         const report = await this.client.send(TYPE, data, { id, once: true });
-        const { answer } = this.#answers.get(tag);
-        if (answer) return answer;
+        if (asked.answer) return asked.answer;
         if (report.good) return undefined;
         const { code, temporary } = report.error ?? {};
         if (!temporary && code !== "noHandler") check(report);
         await pause(wait_s);
         wait_s = Math.min(2 * wait_s, MAX_RETRY_S);
-        if (!temporary) id = `${id}+`; // its report is remembered
+        if (!temporary) id = `${id}+`; // the server remembers the report on the old id
       }
     } finally {
       this.#answers.delete(tag);
     }
   }
 
-  // -- what comes -----------------------------------------------------------------------------------------------------
+  // -- events ---------------------------------------------------------------------------------------------------------
 
+  /** @param {Message} message */
   #received({ type, data }) {
     if (type !== TYPE || !data || typeof data.op !== "string") return;
     if (data.op === "answer") {
@@ -174,9 +244,13 @@ export class Talk {
     if (data.op === "entry" && data.entry.state === undefined && data.entry.pos > last) {
       this.#wasDelivered(data.entry.with, data.entry.pos);
     }
-    this.#onchange({ presence: "presence", entry: "entries", states: "entries" }[data.op] ?? "talks");
+    this.#onchange(CHANGED[data.op] ?? "talks");
   }
 
+  /**
+   * @param {string} name
+   * @param {number} pos
+   */
   #wasDelivered(name, pos) {
     this.#delivered.set(name, Math.max(pos, this.#delivered.get(name) ?? 0));
     if (!this.#marking) this.#markDelivered();
@@ -184,11 +258,10 @@ export class Talk {
 
   async #markDelivered() {
     this.#marking = true;
-    await Promise.resolve(); // what comes at once is marked at once
-    while (this.#delivered.size) {
-      const [name, pos] = this.#delivered.entries().next().value;
+    await Promise.resolve(); // entries that come together are marked together
+    for (const [name, pos] of this.#delivered) {
       this.#delivered.delete(name);
-      // Where it fails it is marked again after the next connection.
+      // If it fails, the next connection marks it again.
       await this.#mark(name, "delivered", pos).catch(() => {});
     }
     this.#marking = false;
@@ -204,7 +277,7 @@ export class Talk {
       try {
         await this.#greet();
       } catch (error) {
-        if (this.client.state !== "open") break; // the next connection begins it again
+        if (this.client.state !== "open") break; // the next connection begins again
         if (error instanceof BesterError || error instanceof NotDone) this.#become("noChat");
         else console.error(error);
         await pause(wait_s);
@@ -218,16 +291,19 @@ export class Talk {
   async #greet() {
     const { mirror } = this;
     await this.#ask({ op: "hello" }, (answer) => mirror.greeted(answer));
-    for (let more = true; more; ) {
+    for (let more = true; more;) {
       ({ more = false } = await this.#ask({ op: "sync", since: mirror.cursor }, (answer) => mirror.synced(answer)));
     }
     for (const { talk } of mirror.conversations.values()) {
       if (talk.unread) this.#wasDelivered(talk.with, talk.last);
     }
     this.#become("open");
-    for (const what of ["talks", "entries", "presence"]) this.#onchange(what);
+    this.#onchange("talks");
+    this.#onchange("entries");
+    this.#onchange("presence");
   }
 
+  /** @param {State} state */
   #become(state) {
     if (state === this.state || this.state === "closed") return;
     this.state = state;
@@ -235,7 +311,11 @@ export class Talk {
   }
 }
 
-/** Throws what a bad report says: the chat's own reason, or the server's. */
+/**
+ * Throws the error of a bad report: the chat's own, or the server's.
+ *
+ * @param {Report} report
+ */
 function check(report) {
   if (report.error?.reason) throw new NotDone(report.error);
   report.orThrow();
