@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.options import BusOptions
 from bester.errors import AccountExists, BadConfiguration, Internal, UnknownAccount
 from bester.store.jetstream.accounts import JetStreamAccounts
 from bester.store.jetstream.divided import Keeping

@@ -12,7 +12,7 @@ import pytest
 from tests.nats import NatsServer
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.options import BusOptions
 from bester.errors import Internal, Overloaded
 from bester.store.jetstream import asking
 from bester.store.jetstream.asking import Asking
@@ -45,7 +45,7 @@ def answering(bus: Bus, subject: str, answer: Callable[[bytes], bytes | None]) -
         if said is not None:
             bus.publish(reply, said)
 
-    bus.listen(subject, heard)
+    bus.subscribe(subject, heard)
 
 
 def in_turn(bus: Bus, subject: str, *answers: Any) -> list[bytes]:
@@ -70,7 +70,7 @@ def page_of(bus: Bus, stream: str, *data: bytes) -> None:
             bus.publish(reply, one, headers=block.encode())
         bus.publish(reply, b"", headers=b"NATS/1.0 204 EOB\r\n\r\n" if data else b"NATS/1.0 404 Not Found\r\n\r\n")
 
-    bus.listen(f"$JS.API.DIRECT.GET.{stream}", heard)
+    bus.subscribe(f"$JS.API.DIRECT.GET.{stream}", heard)
 
 
 def message(subject: str, position: int) -> dict[str, Any]:
@@ -114,7 +114,7 @@ async def test_a_late_answer_to_an_earlier_question_counts(bus: Bus, monkeypatch
         if len(replies) == 4:
             bus.publish(replies[1], b"second")
 
-    bus.listen("slow", heard)
+    bus.subscribe("slow", heard)
 
     async def ask(timeout_s: float) -> bytes:
         return (await bus.request("slow", b"", timeout_s=timeout_s)).data
@@ -159,7 +159,7 @@ async def test_who_is_away_for_longer_than_an_election_is_not_waited_for(
     async with asyncio.timeout(1.0):
         with pytest.raises(Overloaded):
             await asker.insist(ask, 0.02)
-    bus.listen("late", lambda subject, reply, headers, data: bus.publish(reply, b"here"))
+    bus.subscribe("late", lambda subject, reply, headers, data: bus.publish(reply, b"here"))
     async with asyncio.timeout(PATIENCE_S):
         assert await scout == b"here"
         assert await asker.insist(ask, 0.02) == b"here"

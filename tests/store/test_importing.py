@@ -12,7 +12,7 @@ import pytest
 from tests.nats import NatsServer
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.options import BusOptions
 from bester.errors import BadConfiguration
 from bester.store import importing
 from bester.store.importing import Import, Imported, Source

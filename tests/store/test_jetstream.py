@@ -12,8 +12,8 @@ import pytest
 from tests.nats import NatsServer, free_ports, nats_cluster
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
 from bester.bus.headers import header
+from bester.bus.options import BusOptions
 from bester.clock import SteadyClock
 from bester.errors import BadConfiguration, Internal, MailboxFull, Overloaded, StorageFull
 from bester.store.jetstream import asking, writing

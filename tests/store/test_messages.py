@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.options import BusOptions
 from bester.errors import Internal, MailboxFull
 from bester.store import once
 from bester.store.jetstream.divided import Keeping

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from tests.nats import NatsServer
 
-from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.connection import Bus, Fault
+from bester.bus.options import BusOptions
 from bester.store.jetstream import receipts as jetstream
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.receipts import JetStreamReceipts
@@ -216,13 +216,13 @@ async def test_without_nats_they_are_lost_and_nobody_waits(
     store = JetStreamReceipts(bus, Names(tmp_path.name), "n1", BOUNDS)
     store.add(lambda: [receipt("1")], 1, BOUNDS)
     await store.settle()
-    await bus._disconnected()
+    await bus.fail(Fault.DOWN)
     for number in range(MAX_PENDING + 2):
         store.add(lambda number=number: [receipt(str(number))], 1, BOUNDS)  # type: ignore[misc]
     found = await store.find()
     assert (list(found), found.looked_since is not None, store.lost) == ([], True, MAX_PENDING + 2)
     assert caplog.text.count("receipts are not kept for now") == 1
-    await bus._reconnected()
+    bus.recover()
     store.add(lambda: [receipt("2")], 1, BOUNDS)
     assert await kept(store) == ["2", "1"]
     store.add(lambda: [receipt("3")], 1, Bounds(7, 0, 0))  # none are to be kept

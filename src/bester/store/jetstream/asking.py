@@ -13,7 +13,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown, BusLost, NoResponders
+from bester.bus.requests import Answer
 from bester.errors import Internal, Overloaded
 from bester.protocol.values import decode_text
 
@@ -97,7 +99,7 @@ class Asking:
             try:
                 return await ask(ONCE_S)
             except _SILENCE:
-                if self._bus.up or not await self._bus.comes_back(BACK_S):
+                if self._bus.up or not await self._bus.wait_until_up(BACK_S):
                     self._silent_until = asyncio.get_running_loop().time() + SILENT_S
         raise Overloaded("what this server keeps cannot be reached now")
 
@@ -143,7 +145,7 @@ class Asking:
         asked: set[asyncio.Future[T]] = set()
         try:
             while not self._closed and loop.time() < deadline:
-                if not self._bus.up and not await self._bus.comes_back(BACK_S):
+                if not self._bus.up and not await self._bus.wait_until_up(BACK_S):
                     break
                 asked.add(asyncio.ensure_future(ask(PATIENCE_S)))
                 until = loop.time() + again_s

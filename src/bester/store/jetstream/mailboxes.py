@@ -15,7 +15,8 @@ from hashlib import blake2b
 
 import msgspec
 
-from bester.bus.connection import Bus, BusDown
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown
 from bester.bus.headers import header
 from bester.errors import MailboxFull, Overloaded
 from bester.store.jetstream.divided import Divided, Keeping

@@ -17,8 +17,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.bus.headers import header, header_block
+from bester.bus.requests import Answer
 from bester.errors import BadConfiguration, Internal, Overloaded, StorageFull
 from bester.store.jetstream.asking import AGAIN_S, Asking, Away, heard
 from bester.store.jetstream.writing import Gathering, Put
@@ -306,7 +308,7 @@ class Stream:
         subject, data = f"{API}.DIRECT.GET.{self.name}", json.dumps(asked).encode()
 
         async def ask(timeout_s: float) -> list[Answer]:
-            found = await self.bus.collect(subject, data, timeout_s)
+            found = await self.bus.request_many(subject, data, timeout_s)
             status = found[-1].headers[:12]
             if status not in (b"NATS/1.0 204", b"NATS/1.0 404"):
                 log.error("the stream %s cannot be read: %s", self.name, found[-1].headers[:200])
@@ -349,7 +351,7 @@ class Stream:
         try:
             while count < pending:
                 asked = f"{API}.CONSUMER.MSG.NEXT.{self.name}.{name}"
-                answers = await self.bus.collect(asked, pull, HEADS_S, min(HEADS, pending - count))
+                answers = await self.bus.request_many(asked, pull, HEADS_S, min(HEADS, pending - count))
                 more = [one for one in answers if one.reply]
                 for one in more:
                     yield Stored(one.subject, _position(one.reply), one.headers, b"")

@@ -11,7 +11,8 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
-from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.bus.headers import header_block
 from bester.protocol.values import decode_text
 
@@ -78,7 +79,7 @@ class Gathering:
         """Writes what has gathered while the last was being written, until there is nothing more."""
         try:
             while self._gathered:
-                await self._bus.comes_back(BACK_S)  # from one NATS server to another it takes a moment
+                await self._bus.wait_until_up(BACK_S)  # from one NATS server to another it takes a moment
                 some = self._next()
                 del self._gathered[: len(some)]
                 if len(some) == 1 or not self._pays(len(some)) or not await self._write_together(some):
@@ -122,7 +123,7 @@ class Gathering:
             )
         except (BusDown, BusLost, NoResponders):
             # Those that are there all the same are recognised when they are written alone.
-            await self._bus.comes_back(BACK_S)
+            await self._bus.wait_until_up(BACK_S)
             return False
         if answer.get("count") != last:
             return False  # one of them cannot be written: it is to be found which
