@@ -17,7 +17,7 @@ from bester.errors import Overloaded
 from bester.server.accounts import service as accounts
 from bester.server.cluster import membership as members
 from bester.server.cluster import remote_delivery as bringing
-from bester.store.jetstream.asking import Away
+from bester.store.jetstream.errors import NoLeader
 from bester.store.tokens import token_hash
 from bester.testing import PASSWORD
 
@@ -316,15 +316,15 @@ async def test_what_comes_back_to_its_own_node_waits_for_nobody(
             assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
 
 
-async def without_leader(stage: Stage, type: str = "_accounts") -> None:
+async def without_leader(stage: Stage, type: str = "accounts") -> None:
     """Lets a node find out that a kind of stream does not answer, which it believes for a moment."""
 
     async def nothing(*_: object) -> None:
-        raise Away
+        raise NoLeader
 
     for stream in getattr(stage.runtime.accounts.store, type).streams:
         with pytest.raises(Overloaded):
-            await stream._asking.once(nothing)
+            await stream.api.leader.try_once(nothing)
 
 
 async def test_a_login_that_was_believed_without_a_leader_is_looked_at_again(
@@ -357,7 +357,7 @@ async def test_a_token_that_was_believed_without_a_leader_is_looked_at_again(
         first = await a.connect()
         first.send(hello("g", features=["token"]))
         token = (await first.good("auth_special"))["token"]
-        await without_leader(b, "_tokens")
+        await without_leader(b, "tokens")
         g = await b.connect()
         g.send({"header": {"scope": "client", "authentication": {"username": "g", "token": token}}})
         await g.good("auth_special")

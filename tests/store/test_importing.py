@@ -17,9 +17,9 @@ from bester.errors import BadConfiguration
 from bester.store import importing
 from bester.store.importing import Import, Imported, Source
 from bester.store.jetstream.accounts import JetStreamAccounts
-from bester.store.jetstream.divided import ONE
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
+from bester.store.jetstream.partitions import SINGLE
 from bester.store.messages import SqliteMessages
 from bester.store.opening import Lock
 from bester.store.ports import Letter, MailboxBounds, Outgoing, Remembered
@@ -75,7 +75,7 @@ class Cluster:
 
         source = Source(self.path)
         try:
-            return await Import(source, self.bus, self.names, ONE, progress).run()
+            return await Import(source, self.bus, self.names, SINGLE, progress).run()
         finally:
             source.close()
 
@@ -180,7 +180,7 @@ async def test_a_page_that_was_put_without_its_mark_is_put_once(
         with pytest.raises(KeyboardInterrupt):
             await cluster.move()
     source = Source(cluster.path)
-    run = Import(source, cluster.bus, cluster.names, ONE)
+    run = Import(source, cluster.bus, cluster.names, SINGLE)
     # The first page of each kind, and no mark.
     await run._put_accounts(importing._ACCOUNTS.page(source, importing._ACCOUNTS.first))
     await run._put_letters(importing._LETTERS.page(source, importing._LETTERS.first))

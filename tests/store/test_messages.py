@@ -13,9 +13,9 @@ from bester.bus.connection import Bus
 from bester.bus.options import BusOptions
 from bester.errors import Internal, MailboxFull
 from bester.store import once
-from bester.store.jetstream.divided import Keeping
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
+from bester.store.jetstream.partitions import Layout
 from bester.store.messages import SqliteMessages
 from bester.store.ports import (
     KeptLetter,
@@ -54,7 +54,7 @@ async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         if bus is None:
             made = SqliteMessages(tmp_path / "bester.db")
         else:
-            made = JetStreamMessages(bus, Names(str(tmp_path)), Keeping(partitions=3))
+            made = JetStreamMessages(bus, Names(str(tmp_path)), Layout(partitions=3))
         await made.open()
         stores.append(made)
         return made

@@ -23,10 +23,10 @@ from bester.bus.connection import Bus
 from bester.clock import JUMP_S, Kept, SteadyClock
 from bester.errors import AccountExists, BadConfiguration
 from bester.store.jetstream.accounts import JetStreamAccounts
-from bester.store.jetstream.divided import Keeping
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
-from bester.store.jetstream.stream import Stream, Wanted
+from bester.store.jetstream.partitions import Layout
+from bester.store.jetstream.stream import Stream, StreamConfig
 from bester.store.opening import BUSY_TIMEOUT_S, Lock, problems_of
 from bester.store.ports import Letter, Outgoing, Queued, Remembered
 from bester.store.schema import MIGRATIONS
@@ -215,7 +215,7 @@ class Import:
         source: what is moved.
         bus: the connection to NATS.
         names: of the server's streams.
-        keeping: on how many NATS servers each thing is kept, and in how many streams.
+        layout: on how many NATS servers each message is, and among how many streams they are divided.
         on_progress: told, for each kind of thing, how many rows of how many are done.
     """
 
@@ -224,15 +224,15 @@ class Import:
         source: Source,
         bus: Bus,
         names: Names,
-        keeping: Keeping,
+        layout: Layout,
         on_progress: Callable[[str, int, int], None] = lambda table, done, total: None,
     ) -> None:
         self.result = Imported()
         self._source = source
         self._bus = bus
-        self._accounts = JetStreamAccounts(bus, names, keeping)
-        self._messages = JetStreamMessages(bus, names, keeping)
-        self._marks = Stream(bus, Wanted(names.stream("IMPORTS"), names.subject("import", ">"), keeping.replicas))
+        self._accounts = JetStreamAccounts(bus, names, layout)
+        self._messages = JetStreamMessages(bus, names, layout)
+        self._marks = Stream(bus, StreamConfig(names.stream("IMPORTS"), names.subject("import", ">"), layout.replicas))
         digest = blake2b(str(source.path.resolve()).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         self._subject = names.subject("import", digest)
         self._on_progress = on_progress
@@ -271,7 +271,7 @@ class Import:
 
     async def _move(self, kind: _Kind, put: Callable[[list[Row]], Any]) -> None:
         subject = f"{self._subject}.{kind.table}"
-        mark = await self._marks.last(subject)
+        mark = await self._marks.last_message(subject)
         after = kind.found(self._source, msgspec.json.decode(mark.data)) if mark is not None else None
         total = self._source.count(kind.table)
         done = kind.done(self._source, after) if after is not None else 0
@@ -281,7 +281,7 @@ class Import:
         while page := kind.page(self._source, after):
             await put(page)
             after = page[-1][: len(kind.key)]
-            await self._marks.put(subject, msgspec.json.encode(kind.place(page[-1])))
+            await self._marks.publish(subject, msgspec.json.encode(kind.place(page[-1])))
             done += len(page)
             self._on_progress(kind.table, done, total)
 
