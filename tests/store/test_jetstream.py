@@ -80,7 +80,7 @@ async def test_nodes_share_a_mailbox_and_a_repeat_of_another_node_is_there_once(
     assert await one.deposit([letter("a"), letter("b")], WIDE, NOW) == [None, None]
     assert await other.deposit([letter("a"), letter("c")], WIDE, NOW) == [None, None]
     assert await ids(one) == await ids(other) == ["a", "b", "c"]
-    await one.take_letters([("alice", "b")])
+    await one.remove_letters([("alice", "b")])
     assert await ids(other) == ["a", "c"]
 
 
@@ -108,7 +108,7 @@ async def test_what_other_nodes_put_there_counts(buses: list[Bus], tmp_path: Pat
     await one.deposit([letter("a"), letter("b")], bounds, NOW)
     results = await other.deposit([letter("c"), letter("d")], bounds, NOW)
     assert [type(result) for result in results] == [type(None), MailboxFull]
-    await one.take_letters([("alice", "a")])
+    await one.remove_letters([("alice", "a")])
     assert await other.deposit([letter("d", b"x" * 95)], bounds, NOW) == [None]
     (full,) = await one.deposit([letter("e", b"xx")], MailboxBounds(100, 100, 3600.0), NOW)
     assert isinstance(full, MailboxFull)
@@ -134,7 +134,7 @@ async def test_all_nodes_count_by_the_clock_of_nats(
         with monkeypatch.context() as setting:
             setting.setattr(time, "time", lambda by_s=by_s: real() + by_s)
             clock = SteadyClock()
-            await store.resume_clock(clock)
+            await store.restore_clock(clock)
             now.append(clock.now() - real())
             assert clock.recent_jump() is None
     assert all(abs(one) < 5 for one in now)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bester.server.settings import layout_of, open_bus
-from bester.store.importing import Import, Imported, Source
+from bester.store.import_source import Source
+from bester.store.importing import Import, Imported
 from bester.store.jetstream.names import Names
 
 if TYPE_CHECKING:

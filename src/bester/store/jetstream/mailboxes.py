@@ -24,7 +24,7 @@ from bester.store.jetstream.errors import SubjectTaken
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.partitions import Layout, PartitionedStream
 from bester.store.jetstream.stream import StoredMessage, Stream
-from bester.store.ports import KeptLetter, Letter, MailboxBounds, MailboxSize
+from bester.store.ports import Letter, MailboxBounds, MailboxLetter, MailboxSize
 
 PAGE = 256
 REMOVED_S = 10.0
@@ -91,7 +91,7 @@ class JetStreamMailboxes:
         self._publishing: dict[str, asyncio.Future[None]] = {}
         """The letters that are being published, by subject."""
 
-    # -- into them -----------------------------------------------------------------------------------------------
+    # -- depositing ------------------------------------------------------------------------------------------------
 
     async def deposit(
         self, letters: Sequence[Letter], bounds: MailboxBounds, now: float
@@ -203,7 +203,7 @@ class JetStreamMailboxes:
         if usage is not None:
             usage.remove(subject)
 
-    # -- out of them ---------------------------------------------------------------------------------------------
+    # -- reading and removing --------------------------------------------------------------------------------------
 
     async def has_mail(self, username: str) -> bool:
         """While the stream has no leader, a replica is believed, which may lack the newest letters: ask again later."""
@@ -211,8 +211,8 @@ class JetStreamMailboxes:
 
     async def read_mailbox(
         self, username: str, after: int, limit: int, max_bytes: int, now: float
-    ) -> builtins.list[KeptLetter]:
-        found: list[KeptLetter] = []
+    ) -> builtins.list[MailboxLetter]:
+        found: list[MailboxLetter] = []
         size = 0
         stream, subject = self._stream(username), self._subject(username, "")
         while len(found) < limit:
@@ -231,7 +231,7 @@ class JetStreamMailboxes:
                 break
         return found
 
-    async def take_letters(self, letters: Sequence[tuple[str, str]]) -> None:
+    async def remove_letters(self, letters: Sequence[tuple[str, str]]) -> None:
         await asyncio.gather(*(self._remove_delivered(username, id) for username, id in dict.fromkeys(letters)))
 
     async def _remove_delivered(self, username: str, delivery_id: str) -> None:
@@ -241,9 +241,9 @@ class JetStreamMailboxes:
         if publishing is not None:
             await asyncio.shield(publishing)
         self._note_removed(subject)
-        await self.remove_letter(username, delivery_id)
+        await self.purge_letter(username, delivery_id)
 
-    async def remove_letter(self, username: str, delivery_id: str) -> None:
+    async def purge_letter(self, username: str, delivery_id: str) -> None:
         """Removes a letter that may be deposited again soon."""
         subject = self._subject(username, delivery_id)
         await self._stream(username).purge(subject)
@@ -293,7 +293,7 @@ def _encoded(letter: Letter, expires: float, now: float) -> tuple[bytes, dict[st
     return len(head).to_bytes(4, "little") + head + letter.data, headers
 
 
-def _letter(stored: StoredMessage) -> tuple[KeptLetter, float]:
+def _letter(stored: StoredMessage) -> tuple[MailboxLetter, float]:
     size = int.from_bytes(stored.data[:4], "little")
     head = _head.decode(stored.data[4 : 4 + size])
-    return KeptLetter(stored.sequence, head.delivery_id, head.type, stored.data[4 + size :]), head.expires
+    return MailboxLetter(stored.sequence, head.delivery_id, head.type, stored.data[4 + size :]), head.expires

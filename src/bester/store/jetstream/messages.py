@@ -44,14 +44,14 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
         for stream in self._streams:
             stream.close()
 
-    async def resume_clock(self, clock: SteadyClock) -> None:
+    async def restore_clock(self, clock: SteadyClock) -> None:
         """Starts the clock at NATS's time, whatever this machine's is: so all nodes count by one clock."""
         clock.start_at(await self.outgoing.nats_time())
         off_s = wall_time() - clock.now()
         if abs(off_s) > JUMP_S:
             log.warning("this machine's system clock is %+.0f s off that of NATS; lifetimes go by NATS's", off_s)
 
-    async def keep_clock(self, clock: SteadyClock) -> None:
+    async def save_clock(self, clock: SteadyClock) -> None:
         """Saves nothing: NATS's clock goes on while no node runs."""
         clock.moment()
 
@@ -62,4 +62,4 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
             message = Outgoing(account_queue(letter.username), letter.delivery_id, letter.type, letter.data, 0)
             await self.restore_outbox([Queued(0, message, now, tries, 0.0, why, True)])
         for letter, _ in letters:
-            await self.remove_letter(letter.username, letter.delivery_id)
+            await self.purge_letter(letter.username, letter.delivery_id)
