@@ -10,13 +10,14 @@ from tests.nats import NatsServer
 from tests.nodes.nodes import joined, nodes, others, serves, shared
 from tests.server.peers import Stage, Wire, hello, result, to, until
 
-from bester.bus.connection import NoResponders
+from bester.bus.connection import Fault
+from bester.bus.errors import NoResponders
 from bester.cluster.items import Kind, unpack
 from bester.errors import Overloaded
 from bester.server.accounts import service as accounts
 from bester.server.cluster import membership as members
 from bester.server.cluster import remote_delivery as bringing
-from bester.store.jetstream.asking import Away
+from bester.store.jetstream.errors import NoLeader
 from bester.store.tokens import token_hash
 from bester.testing import PASSWORD
 
@@ -101,7 +102,7 @@ async def test_a_node_that_has_it_no_more_does_not_speak_for_the_others(nats: Na
         talk = await chat(a)
         g = await c.login("g")
         left = joined(b)
-        left.bus.listen(left.post.subjects.account("g"), left._heard)  # as a node whose session has just gone
+        left.bus.subscribe(left.post.subjects.account("g"), left._heard)  # as a node whose session has just gone
         for number in range(20):
             joined(a).bringing._places.clear()
             assert await talk.statuses(await talk.send("g", data=number)) == ["delivered"]
@@ -115,11 +116,11 @@ async def test_what_nobody_took_keeps_its_place_before_what_came_after_it(nats: 
         lost: list[bytes] = []
         bus, subjects = joined(b).bus, joined(b).post.subjects
         await until(lambda: not joined(b).sharing._listening)
-        listening = bus.listen(subjects.account("g"), lambda subject, reply, headers, data: lost.append(data))
+        listening = bus.subscribe(subjects.account("g"), lambda subject, reply, headers, data: lost.append(data))
         await bus.request(subjects.node(joined(b).name), b"")  # NATS has heard it when this is answered
         first = await talk.send("g", data=1)
         await until(lambda: lost)
-        bus.unlisten(listening)
+        bus.unsubscribe(listening)
         await bus.request(subjects.node(joined(b).name), b"")
         later = [await talk.send("g", data=number) for number in (2, 3)]
         for id in (first, *later):
@@ -272,7 +273,7 @@ async def silent_listener(stage: Stage, username: str) -> list[bytes]:
     """Lets somebody listen for an account who answers nothing, as a node that has just died; returns what is heard."""
     heard: list[bytes] = []
     bus = joined(stage).bus
-    bus.listen(joined(stage).post.subjects.account(username), lambda *message: heard.append(message[3]))
+    bus.subscribe(joined(stage).post.subjects.account(username), lambda *message: heard.append(message[3]))
     with pytest.raises(NoResponders):
         await bus.request("nobody", b"")  # NATS knows that it listens
     return heard
@@ -315,15 +316,15 @@ async def test_what_comes_back_to_its_own_node_waits_for_nobody(
             assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
 
 
-async def without_leader(stage: Stage, type: str = "_accounts") -> None:
+async def without_leader(stage: Stage, type: str = "accounts") -> None:
     """Lets a node find out that a kind of stream does not answer, which it believes for a moment."""
 
     async def nothing(*_: object) -> None:
-        raise Away
+        raise NoLeader
 
     for stream in getattr(stage.runtime.accounts.store, type).streams:
         with pytest.raises(Overloaded):
-            await stream._asking.once(nothing)
+            await stream.api.leader.try_once(nothing)
 
 
 async def test_a_login_that_was_believed_without_a_leader_is_looked_at_again(
@@ -356,7 +357,7 @@ async def test_a_token_that_was_believed_without_a_leader_is_looked_at_again(
         first = await a.connect()
         first.send(hello("g", features=["token"]))
         token = (await first.good("auth_special"))["token"]
-        await without_leader(b, "_tokens")
+        await without_leader(b, "tokens")
         g = await b.connect()
         g.send({"header": {"scope": "client", "authentication": {"username": "g", "token": token}}})
         await g.good("auth_special")
@@ -496,9 +497,7 @@ async def test_messages_wait_for_a_silent_node_once_and_not_one_after_another(
         talk = await chat(a)
         g = await b.login("g")
         assert await talk.statuses(await talk.send("g", data=0)) == ["delivered"]
-        client = joined(b).bus._client
-        assert client is not None
-        monkeypatch.setattr(client, "send", lambda *_: None)  # as if it were stopped: NATS knows nothing of it
+        await joined(b).bus.fail(Fault.SILENT)
         brought: list[str] = []
         bring = joined(a).bringing._send
 
@@ -519,7 +518,7 @@ async def test_messages_wait_for_a_silent_node_once_and_not_one_after_another(
         id = await talk.send("g", data=6, transient=True)
         assert await talk.statuses(id) == ["delivered"]
         assert sorted([(await again.get())["payload"]["data"] for _ in range(6)]) == [1, 2, 3, 4, 5, 6]
-        monkeypatch.delattr(client, "send")
+        joined(b).bus.recover()
         await until(lambda: sorted(others(a)) == ["n1", "n2"])
         assert not joined(a).members.some_silent
         del g

@@ -10,6 +10,7 @@ from tests.nats import NatsServer
 from tests.nodes.nodes import joined, node, nodes, others, serves, shared
 from tests.server.peers import Stage, Wire, until
 
+from bester.bus.connection import Fault
 from bester.server.cluster import presence as watching
 
 
@@ -56,7 +57,7 @@ async def test_who_is_not_here_is_unknown_while_nats_is_away(nats: NatsServer) -
         await a.login("t")
         await b.login("g")
         wire = await a.connect("informer")
-        await joined(a).bus._disconnected()
+        await joined(a).bus.fail(Fault.DOWN)
         assert await asked(wire, "isClient", "t") is True
         assert await asked(wire, "isClient", "g") is None
 
@@ -98,10 +99,7 @@ async def test_accounts_of_a_node_that_is_gone_go_offline(nats: NatsServer, monk
             wire, clients = await watch(a)
             assert clients == ["g", "t"]
             # As a crash does: nothing is said, and NATS sees the connection's end.
-            client = joined(b).bus._client
-            assert client is not None
-            joined(b).bus._closed = True
-            await client.close()
+            await joined(b).bus.fail(Fault.CRASHED)
             assert await wire.get() == event("g", False)
             await g.leave()
 
@@ -112,10 +110,10 @@ async def test_what_happened_while_nats_was_away(nats: NatsServer, monkeypatch: 
         g = await b.login("g")
         wire, clients = await watch(a)
         assert clients == ["g"]
-        await joined(a).bus._disconnected()
+        await joined(a).bus.fail(Fault.DOWN)
         await g.leave()
         await until(lambda: not b.runtime.exchange.presence.sessions("g"))
-        await joined(a).bus._reconnected()
+        joined(a).bus.recover()
         assert await wire.get() == event("g", False)
 
 

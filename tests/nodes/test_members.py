@@ -8,6 +8,7 @@ from tests.nodes.nodes import joined, node, nodes, others, serves, turn
 from tests.server.peers import until
 
 from bester import __version__
+from bester.bus.connection import Fault
 from bester.cluster.items import Hello
 from bester.server.admin import problems
 from bester.server.cluster import membership as members
@@ -35,9 +36,7 @@ async def test_what_was_under_way_at_a_node_that_lost_nats_is_not_waited_for(nat
         t = await a.login("t")
         t.ask("work", "1")
         await work.get()
-        client = joined(b).bus._client
-        assert client is not None
-        await client.force_reconnect()
+        await joined(b).bus.fail(Fault.DROPPED)
         assert (await t.report("1"))["error"]["temporary"]
         await until(lambda: list(others(b)) == ["n0"])  # it knows the others again, at once
         await serves(a, "work")
@@ -70,7 +69,7 @@ async def test_a_type_that_nobody_serves_may_get_a_handler_soon_after_a_node_cam
             await turn(a)
         assert await code() == "handlerUnavailable"
         nats.start()
-        assert await joined(a).bus.comes_back(PATIENCE_S)
+        assert await joined(a).bus.wait_until_up(PATIENCE_S)
         assert await code() == "noHandler"
         del chat
 

@@ -15,6 +15,7 @@ from tests.nodes.nodes import joined, node, nodes, others, serves, shared, turn
 from tests.server.peers import Stage, Wire, classic, refused, result, script, stage, to, until
 from typer.testing import CliRunner
 
+from bester.bus.connection import Fault
 from bester.cli.main import app
 from bester.cluster.items import Asked, Kind
 from bester.server.admin.answers import QUESTIONS
@@ -283,12 +284,12 @@ async def test_without_nats_a_node_speaks_for_itself(nats: NatsServer, monkeypat
         await a.login("t")
         wire = await operator(a)
         bus = joined(a).bus
-        await bus._disconnected()
+        await bus.fail(Fault.DOWN)
         status = await result(wire, "status")
         assert [row["node"] for row in status["nodes"]] == ["n0"]
         assert "bus" in [row["what"] for row in status["problems"]]
         assert [row["username"] for row in await result(wire, "listClients")] == ["t"]
-        await bus._reconnected()
+        bus.recover()
         await until(lambda: others(a))
         assert [row["username"] for row in await result(wire, "listClients")] == ["g", "t"]
 

@@ -14,6 +14,8 @@ from tests.web.browsers import Browsing, browsing
 from tests.web.test_console import events
 from tests.web.test_metrics import metrics
 
+from bester.bus.connection import Fault
+
 
 @asynccontextmanager
 async def two(nats: NatsServer, name: str) -> AsyncIterator[tuple[Browsing, Stage]]:
@@ -94,7 +96,7 @@ async def test_metrics_and_probes(nats: NatsServer) -> None:
         assert found["bester_handler_requests_total", "answered chat"] == 1
         assert (joined(b).asking.count, joined(b).bringing.brought) == (1, 0)
         assert await a.json("/readyz") == (200, {"ready": True, "reasons": []})
-        await joined(a).bus._disconnected()
+        await joined(a).bus.fail(Fault.DOWN)
         assert await a.json("/readyz") == (503, {"ready": False, "reasons": ["bus"]})
         assert (await metrics(a))["bester_bus_losses_total", ""] == 1
-        await joined(a).bus._reconnected()
+        joined(a).bus.recover()

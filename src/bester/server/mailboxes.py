@@ -269,7 +269,7 @@ class Mailboxes:
 
     async def _take_all(self, takes: list[tuple[str, str]]) -> None:
         try:
-            await self.store.take_letters(takes)
+            await self.store.remove_letters(takes)
         except Exception as error:
             self._failed(f"{len(takes)} delivered letters stay in their mailboxes", error)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bester.config.cluster import Cluster
     from bester.config.handlers import CommandName
     from bester.store.database import Database
-    from bester.store.jetstream.divided import Keeping
+    from bester.store.jetstream.partitions import Layout
 
 EVERYONE = frozenset({"accounts", "servers"})
 
@@ -112,19 +112,19 @@ def make_stores(
         from bester.store.jetstream.messages import JetStreamMessages
         from bester.store.jetstream.names import Names
 
-        names, keeping = Names(config.server.name), keeping_of(config.cluster)
-        return JetStreamAccounts(bus, names, keeping), JetStreamMessages(bus, names, keeping)
+        names, layout = Names(config.server.name), layout_of(config.cluster)
+        return JetStreamAccounts(bus, names, layout), JetStreamMessages(bus, names, layout)
     from bester.store.messages import SqliteMessages
 
     database = _database(config, on_lost)
     return _accounts(config, database), SqliteMessages(database)
 
 
-def keeping_of(cluster: Cluster) -> Keeping:
-    """Returns how the streams of a cluster keep things, as the configuration says."""
-    from bester.store.jetstream.divided import Keeping
+def layout_of(cluster: Cluster) -> Layout:
+    """Returns how the configuration distributes the streams of a cluster."""
+    from bester.store.jetstream.partitions import Layout
 
-    return Keeping(cluster.replicas, cluster.partitions)
+    return Layout(cluster.replicas, cluster.partitions)
 
 
 def make_leases(config: Config, bus: Bus) -> LeaseStore:

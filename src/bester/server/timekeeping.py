@@ -29,7 +29,7 @@ class Timekeeping:
             Internal: the store cannot be reached.
         """
         clock = self.runtime.steady
-        await self.runtime.messages.resume_clock(clock)
+        await self.runtime.messages.restore_clock(clock)
         if clock.uncounted_s > JUMP_S:
             stopped_days, counted_days = (clock.uncounted_s + MAX_STOP_S) / 86_400, MAX_STOP_S / 86_400
             stopped = f"this server was stopped for {stopped_days:.1f} days, as far as this machine can tell"
@@ -53,7 +53,7 @@ class Timekeeping:
 
     async def _keep(self) -> None:
         try:
-            await self.runtime.messages.keep_clock(self.runtime.steady)
+            await self.runtime.messages.save_clock(self.runtime.steady)
         except BesterError as error:
             log.warning("the time cannot be kept for the next start: %s", error.inside)
         finally:

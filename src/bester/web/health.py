@@ -10,7 +10,7 @@ from aiohttp import web
 
 from bester.errors import BesterError, StorageFull
 from bester.server.telemetry.rates import disk
-from bester.store.database import Shared
+from bester.store.database import SqliteStore
 from bester.timeouts import within
 from bester.web.answers import answer
 
@@ -78,7 +78,7 @@ class Health:
         store = runtime.messages
         try:
             async with within(STORE_S):
-                if isinstance(store, Shared):
+                if isinstance(store, SqliteStore):
                     # It writes nothing, and has the write lock all the same.
                     await store.database.write(lambda connection: None, adds=True)
                 else:
@@ -90,7 +90,7 @@ class Health:
             log.error("the store is not ready: %s", error or "it does not answer")
             found.append("store")
         accounts = runtime.accounts.store
-        if not isinstance(accounts, Shared):  # nobody can log in without it, and no mailbox be written to
+        if not isinstance(accounts, SqliteStore):  # nobody can log in without it, and no mailbox be written to
             try:
                 async with within(STORE_S):
                     await accounts.count()

@@ -25,7 +25,7 @@ from bester.core.metrics import BOUNDS_S, TypeMetrics
 from bester.errors import BesterError
 from bester.server.admin import node_status as views
 from bester.server.telemetry.rates import Totals, disk, served, served_within
-from bester.store.database import COMMIT_BOUNDS_S, Shared
+from bester.store.database import COMMIT_BOUNDS_S, SqliteStore
 from bester.store.ports import QueueSize, account_of
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class Metrics(Collector):
             yield GaugeMetricFamily(
                 "bester_disk_reserve_bytes", "What is left free of it", runtime.config.storage.reserve
             )
-        if isinstance(runtime.messages, Shared):
+        if isinstance(runtime.messages, SqliteStore):
             database = runtime.messages.database
             counts, seconds = list(database.commits), database.commit_seconds
             buckets = _buckets(COMMIT_BOUNDS_S, counts)

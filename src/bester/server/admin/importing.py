@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bester.server.settings import keeping_of, open_bus
-from bester.store.importing import Import, Imported, Source
+from bester.server.settings import layout_of, open_bus
+from bester.store.import_source import Source
+from bester.store.importing import Import, Imported
 from bester.store.jetstream.names import Names
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ async def run_import(
     source = Source(path)
     try:
         async with open_bus(config, "import") as bus:
-            names, keeping = Names(config.server.name), keeping_of(config.cluster)
-            return await Import(source, bus, names, keeping, on_progress).run()
+            names, layout = Names(config.server.name), layout_of(config.cluster)
+            return await Import(source, bus, names, layout, on_progress).run()
     finally:
         source.close()

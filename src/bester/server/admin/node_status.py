@@ -14,7 +14,7 @@ from bester.logsink import STDERR
 from bester.net.fingerprints import spelled
 from bester.server.admin import problems
 from bester.server.telemetry.rates import disk, served
-from bester.store.database import Shared
+from bester.store.database import SqliteStore
 from bester.store.ports import account_of
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ def queues(runtime: Runtime) -> dict[str, int]:
     found["servers"] = sum(len(destination.fresh) for destination in federation.destinations.values())
     found["deposits"] = runtime.mailboxes.waiting
     found["outbox"] = federation.outbox.waiting
-    if isinstance(runtime.messages, Shared):
+    if isinstance(runtime.messages, SqliteStore):
         found["store"] = runtime.messages.database.waiting
     return found
 

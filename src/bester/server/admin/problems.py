@@ -200,7 +200,7 @@ def _disk(runtime: Runtime) -> list[Problem]:
 def _bus(nodes: ClusterNode) -> list[Problem]:
     if nodes.bus.up:
         return []
-    why = f" ({nodes.bus.why})" if nodes.bus.why else ""
+    why = f" ({nodes.bus.last_error})" if nodes.bus.last_error else ""
     detail = f"cannot be reached: nothing is kept, and this node is on its own{why}"
     return [{"what": "bus", "name": "NATS", "detail": detail}]
 

@@ -6,7 +6,8 @@ import logging
 
 from msgspec import Raw
 
-from bester.bus.connection import Bus, BusDown
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown
 from bester.cluster.items import Kind, Note, batches, opening, pack
 from bester.cluster.subjects import Subjects
 from bester.core.metrics import Drop, Drops

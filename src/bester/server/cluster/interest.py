@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bester.bus.connection import BusDown
+from bester.bus.errors import BusDown
 from bester.cluster.items import Kind, Named, Seen, numbers, pack
 from bester.errors import BesterError
 from bester.server.cluster.batcher import Batcher
@@ -28,7 +28,7 @@ from bester.server.cluster.membership import Membership
 from bester.timeouts import within
 
 if TYPE_CHECKING:
-    from bester.bus.wire import Heard, Listening
+    from bester.bus.subscription import MessageCallback, Subscription
     from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
@@ -71,12 +71,12 @@ class AccountInterest:
         heard: called with what comes on the subject of an account.
     """
 
-    def __init__(self, runtime: Runtime, post: Batcher, members: Membership, heard: Heard) -> None:
+    def __init__(self, runtime: Runtime, post: Batcher, members: Membership, heard: MessageCallback) -> None:
         self.runtime = runtime
         self.post = post
         self.members = members
         self._heard = heard
-        self._listening: dict[str, tuple[Listening, int]] = {}
+        self._listening: dict[str, tuple[Subscription, int]] = {}
         """By account, and for how many reasons: it has sessions, or one is being made."""
         self._here: set[str] = set()
         """The accounts with sessions here."""
@@ -98,7 +98,7 @@ class AccountInterest:
 
     def open(self) -> None:
         """Begins to hear where nobody listens."""
-        self.post.bus.listen(f"{self._inbox}.*", self._nobody)
+        self.post.bus.subscribe(f"{self._inbox}.*", self._nobody)
         self.runtime.exchange.presence.begins_shared = True
 
     async def meet(self, username: str) -> None:
@@ -174,7 +174,7 @@ class AccountInterest:
     def _listen(self, username: str) -> None:
         known = self._listening.get(username)
         if known is None:
-            listening = self.post.bus.listen(self.post.subjects.account(username), self._heard)
+            listening = self.post.bus.subscribe(self.post.subjects.account(username), self._heard)
             self._listening[username] = (listening, 1)
         else:
             self._listening[username] = (known[0], known[1] + 1)
@@ -185,7 +185,7 @@ class AccountInterest:
             self._listening[username] = (listening, reasons - 1)
         else:
             del self._listening[username]
-            self.post.bus.unlisten(listening)
+            self.post.bus.unsubscribe(listening)
             self.post.to_account(username, Kind.BYE, Named(username))
             self._elsewhere.pop(username, None)
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from bester import __version__
-from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.cluster.items import Hello, Kind
 from bester.core.endpoint import NodePeer
 from bester.core.routing import RemoteHandler

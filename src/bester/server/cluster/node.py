@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
-from bester.bus.connection import Bus, BusDown
-from bester.bus.entering import BusOptions
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown
+from bester.bus.options import BusOptions
 from bester.cluster.items import (
     Asked,
     Bring,
@@ -154,8 +155,8 @@ class ClusterNode:
         subjects = self.post.subjects
         self.members.unsure()
         self.bringing.open()
-        self.bus.listen(subjects.all, self._heard)
-        self.bus.listen(subjects.node(self.name), self._heard)
+        self.bus.subscribe(subjects.all, self._heard)
+        self.bus.subscribe(subjects.node(self.name), self._heard)
         await self.bus.check_permitted(subjects.node(self.name))  # a ping, which this node answers itself
         self.bus.changed.append(self._bus_changed)
         self.claiming.open()

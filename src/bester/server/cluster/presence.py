@@ -13,11 +13,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bester.bus.connection import BusDown, BusLost, NoResponders
+from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.server.cluster.interest import NO_SESSION
 
 if TYPE_CHECKING:
-    from bester.bus.wire import Heard, Listening
+    from bester.bus.subscription import MessageCallback, Subscription
     from bester.server.cluster.batcher import Batcher
     from bester.server.cluster.membership import Membership
     from bester.server.cluster.queries import ClusterQueries
@@ -48,7 +48,7 @@ class ClusterPresence:
     """
 
     def __init__(
-        self, runtime: Runtime, post: Batcher, members: Membership, gathering: ClusterQueries, heard: Heard
+        self, runtime: Runtime, post: Batcher, members: Membership, gathering: ClusterQueries, heard: MessageCallback
     ) -> None:
         self.runtime = runtime
         self.post = post
@@ -56,7 +56,7 @@ class ClusterPresence:
         self.gathering = gathering
         self._heard = heard
         self._watchers: list[Told] = []
-        self._listening: Listening | None = None
+        self._listening: Subscription | None = None
         self._online: set[str] = set()
         """The accounts that the watchers take for connected."""
         self._opening: asyncio.Lock = asyncio.Lock()
@@ -107,7 +107,7 @@ class ClusterPresence:
         return sorted(self._online)
 
     async def _open(self) -> None:
-        self._listening = self.post.bus.listen(self.post.subjects.presence, self._heard)
+        self._listening = self.post.bus.subscribe(self.post.subjects.presence, self._heard)
         try:
             self._online = set(await self.usernames())
         except BaseException:
@@ -116,7 +116,7 @@ class ClusterPresence:
 
     def _close(self) -> None:
         if self._listening is not None:
-            self.post.bus.unlisten(self._listening)
+            self.post.bus.unsubscribe(self._listening)
             self._listening = None
         self._online.clear()
         self._looks.clear()

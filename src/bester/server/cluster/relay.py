@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
-from bester.bus.connection import BusDown, BusLost, NoResponders
+from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.cluster.items import Kind, Look, Settled, ToServer, numbers
 from bester.core.effects import Forward
 from bester.core.endpoint import NodePeer

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
-from bester.bus.connection import BusDown
+from bester.bus.errors import BusDown
 from bester.cluster.items import Bring, Kind, numbers, pack
 from bester.core.again import ACK_S
 from bester.core.effects import Deposit
@@ -118,7 +118,7 @@ class RemoteDelivery:
 
     def open(self) -> None:
         """Begins to hear where nobody listens."""
-        self.bus.listen(f"{self._inbox}.*", self._nobody)
+        self.bus.subscribe(f"{self._inbox}.*", self._nobody)
 
     # -- out -----------------------------------------------------------------------------------------------------
 

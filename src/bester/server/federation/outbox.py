@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from bester.bus.connection import BusDown
+from bester.bus.errors import BusDown
 from bester.core.effects import Forward
 from bester.core.metrics import Drop
 from bester.core.trail import Trail

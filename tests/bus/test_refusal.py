@@ -1,4 +1,4 @@
-"""A NATS server that lets a node in no longer, or is left for another reason, and lets it in again."""
+"""A NATS server that refuses a node, or that is left for another reason, and takes it again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from tests.nats import NatsServer, nats_cluster
 
-from bester.bus import connection
-from bester.bus.connection import Bus, BusDown, BusLost
-from bester.bus.entering import BusOptions
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown, BusLost, NoResponders
+from bester.bus.options import BusOptions, BusTimes
 
 PATIENCE_S = 20.0
+OFTEN = BusTimes(refused_s=0.3)
 IN = 'authorization: {users: [{user: "bester", password: "sesame"}]}'
 OUT = 'authorization: {users: [{user: "other", password: "sesame"}]}'
 
@@ -42,18 +43,18 @@ class Watched:
                 await self._changed.wait()
         assert tuple(self.changes) == changes
 
-    async def hears(self, subject: str) -> None:
-        """Sees that what was listened to before is heard."""
+    async def receives(self, subject: str) -> None:
+        """Checks that a subscription from before receives messages."""
         assert (await self.bus.request(subject, b"?")).data == subject.encode()
 
     async def refused(self) -> None:
         """Waits until it is known why it is down."""
         async with asyncio.timeout(PATIENCE_S):
-            while "authorization violation" not in self.bus.why.lower():
+            while "authorization violation" not in self.bus.last_error.lower():
                 await asyncio.sleep(0.01)
 
-    def listen(self, subject: str) -> None:
-        self.bus.listen(subject, lambda _, reply, headers, data: self.bus.publish(reply, subject.encode()))
+    def answer(self, subject: str) -> None:
+        self.bus.subscribe(subject, lambda _, reply, headers, data: self.bus.publish(reply, subject.encode()))
 
 
 @asynccontextmanager
@@ -66,16 +67,13 @@ async def watched(*urls: str, **options: Any) -> AsyncIterator[Watched]:
         await bus.close()
 
 
-async def test_who_is_let_in_no_longer_tries_on_and_is_there_when_it_is_let_in_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "REFUSED_S", 0.3)
+async def test_a_refused_node_tries_again_until_it_is_let_in(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", IN)
     try:
-        async with watched(server.url, user="bester", password="sesame") as one:
-            one.listen("before")
-            await one.hears("before")
-            silent = one.bus.listen("silent", lambda *_: None)
+        async with watched(server.url, user="bester", password="sesame", times=OFTEN) as one:
+            one.answer("before")
+            await one.receives("before")
+            silent = one.bus.subscribe("silent", lambda *_: None)
             waiting = one.bus.request("silent", b"", timeout_s=60.0)
             server.configure(OUT)
             await one.until(False)
@@ -84,31 +82,30 @@ async def test_who_is_let_in_no_longer_tries_on_and_is_there_when_it_is_let_in_a
             with pytest.raises(BusDown):
                 one.bus.publish("before", b"")
             await one.refused()
-            one.listen("meanwhile")
-            one.bus.unlisten(silent)
+            one.answer("meanwhile")
+            one.bus.unsubscribe(silent)
             server.configure(IN)
             await one.until(False, True)
-            assert one.bus.why == ""
-            await one.hears("before")
-            await one.hears("meanwhile")
-            with pytest.raises(connection.NoResponders):
+            assert one.bus.last_error == ""
+            await one.receives("before")
+            await one.receives("meanwhile")
+            with pytest.raises(NoResponders):
                 await one.bus.request("silent", b"")
             assert one.bus.losses == 1
             server.configure(OUT)  # what came after it is watched as the first was
             await one.until(False, True, False)
             server.configure(IN)
             await one.until(False, True, False, True)
-            await one.hears("before")
+            await one.receives("before")
     finally:
         server.kill()
 
 
-async def test_who_is_not_let_in_after_a_restart_tries_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "REFUSED_S", 0.3)
+async def test_a_node_refused_after_a_restart_tries_again(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", IN)
     try:
-        async with watched(server.url, user="bester", password="sesame") as one:
-            one.listen("before")
+        async with watched(server.url, user="bester", password="sesame", times=OFTEN) as one:
+            one.answer("before")
             server.kill()
             await one.until(False)
             server.configure(OUT)
@@ -116,12 +113,12 @@ async def test_who_is_not_let_in_after_a_restart_tries_on(tmp_path: Path, monkey
             await one.refused()
             server.configure(IN)
             await one.until(False, True)
-            await one.hears("before")
+            await one.receives("before")
     finally:
         server.kill()
 
 
-async def test_it_ends_while_it_is_not_let_in(tmp_path: Path) -> None:
+async def test_it_closes_while_it_is_refused(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", IN)
     try:
         async with watched(server.url, user="bester", password="sesame") as one:
@@ -136,18 +133,18 @@ async def test_a_server_in_lame_duck_mode_is_left_for_another_one(tmp_path: Path
     servers = nats_cluster(tmp_path, 2, "lame_duck_grace_period: 100ms\nlame_duck_duration: 30s")
     try:
         async with watched(servers[0].url) as one:
-            one.listen("before")
-            await one.hears("before")
+            one.answer("before")
+            await one.receives("before")
             servers[0].process.send_signal(signal.SIGUSR2)
             await one.until(False, True)
-            await one.hears("before")
+            await one.receives("before")
     finally:
         for server in servers:
             server.kill()
 
 
-class Between:
-    """Passes bytes on between a client and a server, or those of one direction no longer."""
+class Proxy:
+    """Passes bytes on proxy a client and a server, or those of one direction no longer."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -185,16 +182,16 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, carr
 async def test_a_connection_that_the_server_finds_stale_is_made_anew(tmp_path: Path) -> None:
     """What the client says does not arrive any more, and what the server says does."""
     server = NatsServer(tmp_path / "nats", "ping_interval: 100ms\nping_max: 1")
-    between = Between(server.port)
+    proxy = Proxy(server.port)
     try:
-        async with watched(await between.open()) as one:
-            one.listen("before")
-            await one.hears("before")
-            between.carries = False
+        async with watched(await proxy.open()) as one:
+            one.answer("before")
+            await one.receives("before")
+            proxy.carries = False
             await one.until(False)
-            between.carries = True
+            proxy.carries = True
             await one.until(False, True)
-            await one.hears("before")
+            await one.receives("before")
     finally:
-        await between.close()
+        await proxy.close()
         server.kill()
