@@ -82,7 +82,7 @@ class Desk:
         self.data = text(64)
         self.joined: list[Counting] = []
         # The steady state of a busy server, which records no more receipts in this second.
-        server.runtime.exchange.receipts.good_left = server.runtime.exchange.receipts.bad_left = 0
+        server.runtime.exchange.reports.receipts.good_left = server.runtime.exchange.reports.receipts.bad_left = 0
         self.runtime = server.runtime
         self._client, self.client = self._taken(ListenerConnection)
         self._handler, self.handler = self._taken(HandlerConnection)
@@ -118,7 +118,7 @@ class Desk:
 
     def fold(self) -> None:
         """Makes of the handlers' times what metrics show of them, which else is done now and then."""
-        for metrics in self.runtime.exchange.counters.by_type:
+        for metrics in self.runtime.exchange.batch.counters.by_type:
             assert metrics.seconds >= 0
 
     def join(self, count: int) -> list[Counting]:
@@ -127,8 +127,8 @@ class Desk:
         for number in range(count):
             connection = ListenerConnection(self.runtime)
             connection.transport = counting = Counting()
-            connection.endpoint = Session(f"c{number}", "j.example", carrier=connection)
-            self.runtime.exchange.add_session(connection.endpoint)
+            connection.endpoint = Session(f"c{number}", "j.example", writer=connection)
+            self.runtime.exchange.deliveries.add_session(connection.endpoint)
             transports.append(counting)
         self.runtime.flush()
         self.joined += transports

@@ -35,11 +35,11 @@ def collections(play: Stage) -> dict[str, int]:
         "calls": len(runtime.classic.open),
         "waiting for servers": sum(not one.idle for one in runtime.federation.destinations.values()),
         "sessions": exchange.presence.session_count + len(runtime.accounts._sessions) + len(runtime.accounts._tokens),
-        "handlers": len(exchange.handlers),
-        "attached types": sum(bool(kind.attached) for kind in exchange.types.values()),
-        "lanes": sum(len(kind.sender_queues) + len(kind.ready) + kind.active for kind in exchange.types.values()),
-        "under way": exchange.under_way,
-        "dirty": len(exchange.dirty) + len(exchange.effects),
+        "handlers": len(exchange.dispatcher.handlers),
+        "attached types": sum(bool(kind.attached) for kind in exchange.dispatcher.types.values()),
+        "lanes": sum(len(kind.queues) + len(kind.ready) + kind.active for kind in exchange.dispatcher.types.values()),
+        "under way": exchange.reports.under_way,
+        "dirty": len(exchange.batch.dirty) + len(exchange.batch.effects),
     }
 
 
@@ -168,7 +168,7 @@ async def test_handlers_that_vanish() -> None:
 
         await visit_often(play, "handlers", says_nothing)
         await visit_often(play, "handlers", attaches, 500)
-        assert not play.runtime.exchange.types
+        assert not play.runtime.exchange.dispatcher.types
 
 
 async def test_handlers_that_vanish_with_requests() -> None:

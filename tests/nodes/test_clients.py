@@ -146,7 +146,7 @@ async def test_an_acknowledging_session_elsewhere_is_waited_for(nats: NatsServer
         g = await b.login("g", features=["ack"])
         id = await talk.send("g", data=1)
         delivery = (await g.get())["payload"]["deliveryId"]
-        await until(lambda: a.runtime.exchange.under_way == 1)
+        await until(lambda: a.runtime.exchange.reports.under_way == 1)
         await acknowledge(g, delivery)
         assert await talk.statuses(id) == ["delivered"]
 

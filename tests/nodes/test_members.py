@@ -62,7 +62,7 @@ async def test_a_type_that_nobody_serves_may_get_a_handler_soon_after_a_node_cam
         joined(b).post.flush()
         await serves(a, "chat", available=False)
         assert await code() == "handlerUnavailable"
-        a.runtime.exchange.unsure_until = 0.0
+        a.runtime.exchange.dispatcher.unsure_until = 0.0
         assert await code() == "noHandler"
         nats.kill()
         monkeypatch.setattr(members, "UNSURE_S", 0.0)

@@ -28,7 +28,7 @@ async def waits(stage: Stage, many: int = 1) -> None:
 
 
 async def at_rest(*stages: Stage) -> None:
-    await until(lambda: not any(stage.runtime.exchange.under_way for stage in stages))
+    await until(lambda: not any(stage.runtime.exchange.reports.under_way for stage in stages))
     for stage in stages:
         found = joined(stage).claiming
         assert not found._open
@@ -55,7 +55,7 @@ async def test_a_repeat_at_another_node_waits_for_what_is_under_way(nats: NatsSe
         handler.answer(request, DONE)
         for wire in (*wires, wires[2]):
             await wire.good("1")
-        assert [stage.runtime.exchange.counters.accepted for stage in stages] == [0, 1, 1]
+        assert [stage.runtime.exchange.batch.counters.accepted for stage in stages] == [0, 1, 1]
         await at_rest(*stages)
 
 
@@ -72,7 +72,7 @@ async def test_a_repeat_at_another_node_gets_a_report_that_touched_no_disk(nats:
             await second.good("1")
         once(second, "1", "another")
         assert await second.bad("1") == "idConflict"
-        assert b.runtime.exchange.counters.accepted == 0
+        assert b.runtime.exchange.batch.counters.accepted == 0
 
 
 async def test_of_nodes_that_get_it_at_once_one_handles_it(nats: NatsServer) -> None:

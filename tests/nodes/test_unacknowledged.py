@@ -8,7 +8,7 @@ from tests.nodes.test_clients import acknowledge, chat
 from tests.server.peers import result, until
 from tests.server.test_mailboxes import ping
 
-from bester.core.again import ACK_S, PAUSE_S, TRIES
+from bester.core.redelivery import ACK_S, PAUSE_S, TRIES
 
 
 async def test_a_message_that_is_never_acknowledged_becomes_a_dead_letter(nats: NatsServer) -> None:
@@ -44,7 +44,7 @@ async def test_the_oldest_unacknowledged_comes_first_at_another_node(nats: NatsS
         talk, g = await chat(a), await b.login("g", features=["ack"])
         data = [f"{number}:" + "x" * 60_000 for number in range(30)]
         sent = [await talk.send("g", data=one) for one in data]
-        await until(lambda: b.runtime.exchange.counters.for_nodes == 30)
+        await until(lambda: b.runtime.exchange.batch.counters.for_nodes == 30)
         await g.leave()
         assert [await talk.statuses(id) for id in sent] == [["stored"]] * 30
         g = await a.login("g", features=["ack"])

@@ -29,7 +29,7 @@ class Node:
         self.node = name
         self.world = World()
         self.exchange = self.world.exchange
-        self.exchange.may_recall = lambda key: True
+        self.exchange.admission.may_recall = lambda key: True
         self.handler = self.world.handler("pay")
         self.senders = [self.world.session("t") for _ in range(2)]
         self.requests: list[str] = []
@@ -72,11 +72,11 @@ class Node:
             self.claiming.replied(node, number, read(note, Replied), body)
 
     def send(self, sender: int) -> None:
-        self.exchange.message(self.senders[sender], Payload("pay", "1", Raw(b"1")), 100, once=True)
+        self.exchange.admission.message(self.senders[sender], Payload("pay", "1", Raw(b"1")), 100, once=True)
 
     def flush(self) -> None:
-        while self.exchange.effects:
-            effects, self.exchange.effects = self.exchange.effects, []
+        while self.exchange.batch.effects:
+            effects, self.exchange.batch.effects = self.exchange.batch.effects, []
             for effect in effects:
                 if isinstance(effect, Recall):
                     self.claiming.recall(effect)
@@ -125,7 +125,7 @@ class Play:
                     node.world.answer(node.handler, id, DONE)
                     self.good += 1
                 else:
-                    node.exchange.remove_handler(node.handler)  # which is a temporary error
+                    node.exchange.dispatcher.remove(node.handler)  # which is a temporary error
                     node.handler = node.world.handler("pay")
                 node.flush()
                 self.check()

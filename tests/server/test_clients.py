@@ -296,7 +296,7 @@ async def test_many_in_flight_and_their_order() -> None:
             *({"payload": {"type": kind, "id": f"{kind}{i}"}} for i in range(count // 2) for kind in ("one", "two"))
         )
         seen: dict[Wire, list[Any]] = {one: [], two: []}
-        limit = play.runtime.exchange.limits.max_in_flight
+        limit = play.runtime.exchange.batch.limits.max_in_flight
         for handler, name in ((one, "one"), (two, "two")):
             for i in range(limit // 2):
                 request = await handler.get()
@@ -361,7 +361,7 @@ async def test_what_a_session_sent_goes_on_after_its_end() -> None:
         await until(lambda: play.runtime.exchange.presence.session_count == 1)
         handler.answer(request, to("g"), {"type": "reply"})
         assert (await g.get())["payload"]["type"] == "chat"
-        await until(lambda: play.runtime.exchange.under_way == 0)
+        await until(lambda: play.runtime.exchange.reports.under_way == 0)
 
 
 async def test_features_that_were_not_granted() -> None:

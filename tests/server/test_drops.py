@@ -156,7 +156,7 @@ async def test_what_the_outbox_gives_up() -> None:
 async def test_receipts_beyond_the_share() -> None:
     async with stage() as play:
         sender = await play.login()
-        play.runtime.exchange.receipts.bad_left = 1
+        play.runtime.exchange.reports.receipts.bad_left = 1
         for id in ("1", "2", "3"):
             sender.ask("nothing", id)
         for id in ("1", "2", "3"):

@@ -58,7 +58,7 @@ async def test_time_in_which_the_server_does_not_read_is_no_delay() -> None:
         wire.send(one, one, one, one)
         (session,) = play.runtime.exchange.presence.sessions("t")
         await until(lambda: session.paused)
-        chat = play.runtime.exchange.types["chat"]
+        chat = play.runtime.exchange.dispatcher.types["chat"]
         chat.rules = replace(chat.rules, timeout_s=1000)
         play.later(100)  # longer than frameTimeout
         for _ in range(4):
@@ -219,8 +219,8 @@ async def test_nothing_behind_a_fatal_frame_is_handled_though_the_connection_is_
         await play.login()
         (connection,) = (one for one in play.runtime.connections if one.kind == "client")
         good, bad = frame(b'{"payload": {"type": "nobody"}}'), frame(b"nonsense")
-        before = play.runtime.exchange.counters.accepted
+        before = play.runtime.exchange.batch.counters.accepted
         connection.data_received(good * 300 + bad + good * 700)
         connection.connection_lost(None)
-        assert play.runtime.exchange.counters.accepted - before == 300
+        assert play.runtime.exchange.batch.counters.accepted - before == 300
         connection.transport.abort()

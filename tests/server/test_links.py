@@ -116,7 +116,7 @@ async def test_two_servers_need_one_link() -> None:
         assert {status for _, status in await sender.outcomes(50)} == {"sent"}
         assert b.runtime.counts.connections == before + 1
         assert len(b.runtime.federation.incoming) == 1
-    assert not a.runtime.exchange.under_way
+    assert not a.runtime.exchange.reports.under_way
 
 
 async def test_a_link_with_nothing_to_carry_is_closed_and_opened_again() -> None:
@@ -517,7 +517,7 @@ async def test_a_stopping_server_reports_what_its_links_brought() -> None:
         wire.send(linked("chat", "m1"))
         request = await handler.get()
         stopping = asyncio.create_task(play.running.daemon.stop())
-        await until(lambda: play.runtime.exchange.draining)
+        await until(lambda: play.runtime.exchange.admission.draining)
         wire.send(linked("chat", "m2"))
         assert await wire.bad("m2") == "shuttingDown"
         handler.answer(request, DONE)

@@ -205,10 +205,10 @@ async def test_a_connection_that_is_gone_takes_nothing() -> None:
         t.ask("chat", "1", 5)
         request = await handler.get()
         (session,) = play.runtime.exchange.presence.sessions("g")
-        (attached,) = play.runtime.exchange.handlers
+        (attached,) = play.runtime.exchange.dispatcher.handlers
         answer = {"header": {"id": request["header"]["id"], "status": "0", "command": to("g")}, "data": 5}
-        session.carrier.transport.abort()  # as if the peer had reset it: the loop has yet to tell
-        attached.carrier.data_received(frame(body_of(answer)))
+        session.writer.transport.abort()  # as if the peer had reset it: the loop has yet to tell
+        attached.writer.data_received(frame(body_of(answer)))
         assert result_of(await t.good("1")) == [("g", "stored", None)]
         assert (await (await play.login("g")).get())["payload"]["data"] == 5
 

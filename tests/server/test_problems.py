@@ -140,7 +140,7 @@ async def test_a_server_that_is_another_one(tmp_path: Path) -> None:
             await here.reload(federation=known(b))
             assert await result(control, "problems") == []
             await until(
-                lambda: here.runtime.exchange.counters.drops.by_what().get("outgoing")
+                lambda: here.runtime.exchange.batch.counters.drops.by_what().get("outgoing")
             )  # it is sent, and refused
             (row,) = await result(control, "listQueue")
             assert row["lastError"].startswith("noHandler: ")
@@ -170,7 +170,7 @@ async def test_a_classic_handler_that_is_not_there() -> None:
         attached = await play.attach("work")
         assert await problem() == ""
         await attached.leave()
-        await until(lambda: not play.runtime.exchange.types["work"].attached)
+        await until(lambda: not play.runtime.exchange.dispatcher.types["work"].attached)
         (play.folder / "work").unlink()
         await play.listen("work")
         assert await problem() == ""

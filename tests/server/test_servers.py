@@ -182,8 +182,8 @@ async def test_a_loop_between_servers_ends() -> None:
         assert report.error is not None
         assert report.error.code == "serverRefused"  # each quotes the one behind it
         for play in plays:
-            assert play.runtime.exchange.under_way == 0
-        assert sum(play.runtime.exchange.counters.bad.get("tooManyHops", 0) for play in plays) == 1
+            assert play.runtime.exchange.reports.under_way == 0
+        assert sum(play.runtime.exchange.batch.counters.bad.get("tooManyHops", 0) for play in plays) == 1
 
 
 async def test_a_message_of_too_many_hops() -> None:
@@ -327,7 +327,7 @@ async def test_one_message_per_connection() -> None:
             handler.answer(await handler.get(), to("nobody"))
             assert result_of(await wire.report("s")) == [("nobody", "failed", "unknownAccount")]
             await wire.closed()
-        assert play.runtime.exchange.counters.accepted == 2
+        assert play.runtime.exchange.batch.counters.accepted == 2
 
 
 async def test_a_server_that_does_not_wait_for_the_report() -> None:

@@ -25,7 +25,7 @@ async def stopping(play: Stage) -> AsyncIterator[asyncio.Task[None]]:
     await result(await play.connect("control"), "drain")
     await play.running.daemon.wait()
     task = asyncio.create_task(play.running.daemon.stop())
-    await until(lambda: play.runtime.exchange.draining)
+    await until(lambda: play.runtime.exchange.admission.draining)
     yield task
     async with asyncio.timeout(PATIENCE_S):
         await task

@@ -271,7 +271,7 @@ async def test_a_collector_that_is_away_disturbs_nobody(caplog: pytest.LogCaptur
         assert [line.split(" to http")[0] for line in lines] == ["spans cannot be sent", "spans are sent"]
         assert "400" in lines[0]
         # Beyond what waits already nothing is kept.
-        play.runtime.exchange.traces.traced.left = 1  # type: ignore[union-attr]
+        play.runtime.exchange.traces.recorder.room = 1  # type: ignore[union-attr]
         await ask()
         assert (found.sent, found.dropped) == (2, 2)
 
@@ -279,9 +279,9 @@ async def test_a_collector_that_is_away_disturbs_nobody(caplog: pytest.LogCaptur
 async def test_what_would_be_too_much_is_not_traced() -> None:
     async with tracing() as (play, collector):
         handler, wire = await play.attach("chat"), await play.login()
-        traced = play.runtime.exchange.traces.traced
+        traced = play.runtime.exchange.traces.recorder
         assert traced is not None
-        traced.left = 0
+        traced.room = 0
         wire.ask("chat", "1")
         request = await handler.get()
         assert request["header"]["traceparent"].endswith("-00")
@@ -289,7 +289,7 @@ async def test_what_would_be_too_much_is_not_traced() -> None:
         await wire.good("1")
         await sent(play)
         assert (collector.spans, traced.dropped) == ([], 1)
-        assert traced.left > 0, "with the next second there is room"
+        assert traced.room > 0, "with the next second there is room"
 
 
 async def test_a_stop_sends_the_last_spans_and_waits_for_no_collector_that_hangs(

@@ -99,7 +99,7 @@ async def test_what_was_dropped_and_what_waits() -> None:
         for id in ("2", "3", "4"):
             sender.ask("chat", id)
         await handler.get()
-        await until(lambda: play.runtime.exchange.under_way == 3)
+        await until(lambda: play.runtime.exchange.reports.under_way == 3)
         found = await metrics(play)
         assert found["bester_dropped_total", "unknownAccount recipient"] == 1
         assert found["bester_queue_length", "handlers"] == found["bester_handler_waiting", "chat"] == 2

@@ -81,7 +81,7 @@ async def test_who_does_not_read_holds_up_nobody() -> None:
         handler = await play.attach("chat")
         reader, writer = await raw_socket(play, "silent")
         (session,) = play.runtime.exchange.presence.sessions("silent")
-        connection = cast(Connection, session.carrier)
+        connection = cast(Connection, session.writer)
         sender = await play.login("sender")
         most = 0
         for number in range(count):

@@ -14,8 +14,8 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bester.core.effects import Bury, Deposit, ReadMailbox, Recall, Remember, RemoveLetter
-from bester.core.keeping import Letter
 from bester.core.metrics import Drop
+from bester.core.replay import Letter
 from bester.errors import BesterError, Internal, UnknownAccount
 from bester.server.faultpoints import reach
 from bester.store.ports import Letter as StoredLetter
@@ -69,7 +69,7 @@ class Mailboxes:
         self._arrivals: dict[str, list[Arrival]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._expiry_due = 0.0
-        runtime.exchange.may_recall = store.may_recall
+        runtime.exchange.admission.may_recall = store.may_recall
 
     @property
     def bounds(self) -> MailboxBounds:
@@ -118,7 +118,7 @@ class Mailboxes:
         while dead := await self.store.list_queue(account_queue(username), limit=_DEAD_PAGE):
             await self.store.remove_sent([row.position for row in dead])
             removed += len(dead)
-        self.runtime.exchange.counters.drops.count(Drop.LETTER_CLEARED, removed)
+        self.runtime.exchange.batch.counters.drops.count(Drop.LETTER_CLEARED, removed)
         return removed
 
     async def put_back(self, rows: Sequence[Queued]) -> int:
@@ -135,13 +135,13 @@ class Mailboxes:
         done = [(row, letter) for row, letter, failure in zip(rows, letters, full, strict=True) if failure is None]
         await self.store.remove_sent([row.position for row, _ in done])
         exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
+        exchange.batch.now = self.runtime.clock()
         stored: dict[str, set[str]] = {}
         for _, letter in done:
             stored.setdefault(letter.username, set()).add(letter.type)
         for username, types in stored.items():
             self.came(username)
-            exchange.mail_came(username, sorted(types))
+            exchange.replay.mail_came(username, sorted(types))
         if self.runtime.nodes is not None:
             self.runtime.nodes.stored(stored)
         self.runtime.flush_soon()
@@ -171,10 +171,10 @@ class Mailboxes:
                     return  # nobody knows what is on disk: nothing is reported
                 reach("mailbox.stored")
                 exchange = self.runtime.exchange
-                exchange.now = self.runtime.clock()
+                exchange.batch.now = self.runtime.clock()
                 for effect, (status, error) in zip(batch, outcomes, strict=True):
                     self._kept(effect.delivery.username)
-                    exchange.deposited(effect.delivery, status, error)
+                    exchange.replay.deposited(effect.delivery, status, error)
                 if self.runtime.nodes is not None:
                     stored: dict[str, set[str]] = {}
                     for effect, (status, _) in zip(batch, outcomes, strict=True):
@@ -316,7 +316,7 @@ class Mailboxes:
                 await self.store.remove_sent([oldest.position])
                 number -= 1
                 size_bytes -= len(oldest.message.data)
-                self.runtime.exchange.counters.drops.count(Drop.LETTER_OVER_SHARE)
+                self.runtime.exchange.batch.counters.drops.count(Drop.LETTER_OVER_SHARE)
 
     def catch_up(self, effect: ReadMailbox) -> None:
         """Reads on in a session's mailbox."""
@@ -333,11 +333,11 @@ class Mailboxes:
             )
         except Exception as error:
             self._failed(f"the mailbox of {session.username!a} cannot be read", error)
-            exchange.mail_failed(session)
+            exchange.replay.failed(session)
             return
-        exchange.now = self.runtime.clock()
+        exchange.batch.now = self.runtime.clock()
         found = [Letter(letter.position, letter.delivery_id, letter.type, letter.data) for letter in letters]
-        exchange.mail(session, found)
+        exchange.replay.page(session, found)
         self.runtime.flush_soon()
 
     # -- once ----------------------------------------------------------------------------------------------------
@@ -352,14 +352,14 @@ class Mailboxes:
         try:
             found = await self.look_up(record.key)
         except BesterError as error:
-            exchange.now = self.runtime.clock()
-            exchange.not_recalled(record, error)
+            exchange.batch.now = self.runtime.clock()
+            exchange.admission.not_recalled(record, error)
         else:
-            exchange.now = self.runtime.clock()
+            exchange.batch.now = self.runtime.clock()
             if found is None:
-                exchange.not_recalled(record)
+                exchange.admission.not_recalled(record)
             else:
-                exchange.recalled(record, found.digest, found.report)
+                exchange.admission.recalled(record, found.digest, found.report)
         self.runtime.flush_soon()
 
     async def look_up(self, key: bytes) -> Remembered | None:
@@ -400,9 +400,9 @@ class Mailboxes:
             return
         reach("once.remembered")
         exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
+        exchange.batch.now = self.runtime.clock()
         for effect in effects:
-            exchange.remembered(effect)
+            exchange.admission.remembered(effect)
         self.runtime.flush_soon()
 
     # -- time ----------------------------------------------------------------------------------------------------
@@ -419,7 +419,7 @@ class Mailboxes:
             removed = _EXPIRY_STEP
             while removed == _EXPIRY_STEP:
                 removed = await self.store.expire_letters(now, _EXPIRY_STEP)
-                self.runtime.exchange.counters.drops.count(Drop.LETTER_EXPIRED, removed)
+                self.runtime.exchange.batch.counters.drops.count(Drop.LETTER_EXPIRED, removed)
             await self.store.forget_before(now - ONCE_DAYS * 86_400, ONCE_RECORDS)
         except BesterError as error:
             log.warning("what has expired cannot be removed: %s", error.inside)

@@ -36,7 +36,7 @@ from bester.core.effects import (
 )
 from bester.core.exchange import Exchange
 from bester.core.metrics import Drop
-from bester.core.traces import SHARED_DIGITS, Traces
+from bester.core.traces import SHARED_DIGITS
 from bester.server.connections.connection import Connection, Stop
 from bester.server.counts import Counts
 from bester.timeouts import within
@@ -89,8 +89,8 @@ class Runtime:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.exchange = Exchange(config.server.name, boot=secrets.token_hex(8))
-        self.exchange.traces = Traces(secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS])
+        digits = secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS]
+        self.exchange = Exchange(config.server.name, boot=secrets.token_hex(8), trace_digits=digits)
         self.tracing: Tracing | None = None
         """Makes spans, where that is configured."""
         self.clock: Callable[[], float] = time.monotonic
@@ -184,25 +184,25 @@ class Runtime:
         """Carries out what the exchange decided, and writes its frames."""
         self._flush_due = False
         exchange = self.exchange
-        while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given or exchange.full:
-            if exchange.effects:
-                effects, exchange.effects = exchange.effects, []
+        batch = exchange.batch
+        while exchange.settle():
+            if batch.effects:
+                effects, batch.effects = batch.effects, []
                 ways = self._ways
                 for effect in effects:
                     try:
                         ways[type(effect)](effect)
                     except Exception:
-                        exchange.counters.drops.count(Drop.EFFECT_FAILED)
+                        batch.counters.drops.count(Drop.EFFECT_FAILED)
                         log.exception("%s could not be carried out", type(effect).__name__)
-            dirty, exchange.dirty = exchange.dirty, []
+            dirty, batch.dirty = batch.dirty, []
             for endpoint in dirty:
                 endpoint.listed = False
                 out = endpoint.out
                 if out:
-                    endpoint.carrier.write(out)
+                    endpoint.writer.write(out)
                     out.clear()
-            if exchange.writing or exchange.plain_given or exchange.full:
-                exchange.written()
+            exchange.written()
         if self.nodes is not None:
             self.nodes.flush()
         for condition, met in self._awaited:
@@ -222,12 +222,12 @@ class Runtime:
             ReadMailbox: self.mailboxes.catch_up,
             Recall: self.mailboxes.recall,
             Remember: self.mailboxes.remember,
-            Pause: lambda effect: effect.endpoint.carrier.stop_reading(Stop.HELD),
-            Resume: lambda effect: effect.endpoint.carrier.resume_reading(Stop.HELD),
+            Pause: lambda effect: effect.endpoint.writer.stop_reading(Stop.HELD),
+            Resume: lambda effect: effect.endpoint.writer.resume_reading(Stop.HELD),
             CutOff: self._cut_off,
             PresenceChanged: self._presence_changed,
             # After the report is written, which is later in this flush.
-            Finished: lambda effect: self._loop.call_soon(effect.endpoint.carrier.finished),
+            Finished: lambda effect: self._loop.call_soon(effect.endpoint.writer.finished),
         }
         if nodes is not None:
             ways |= {
@@ -241,7 +241,7 @@ class Runtime:
 
     def _cut_off(self, effect: CutOff) -> None:
         if not effect.session.closed:
-            effect.session.carrier.cut_off()
+            effect.session.writer.cut_off()
 
     def _presence_changed(self, effect: PresenceChanged) -> None:
         for watcher in list(self.presence_watchers):  # one that does not read leaves the list
@@ -259,7 +259,7 @@ class Runtime:
 
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        now = self.exchange.now = self.clock()
+        now = self.exchange.batch.now = self.clock()
         self.exchange.sweep()
         self.classic.sweep(now)
         self.gate.sweep(now)
@@ -298,7 +298,7 @@ class Runtime:
 
     async def quiet(self, timeout_s: float) -> None:
         """Returns when no message is under way, or after the time."""
-        await self.until(lambda: not self.exchange.under_way, timeout_s)
+        await self.until(lambda: not self.exchange.reports.under_way, timeout_s)
 
     async def all_closed(self, timeout_s: float) -> None:
         """Returns when no connection is open, or after the time."""

@@ -121,7 +121,7 @@ class Server:
         self._make_web = web
         self._web: Web | None = None
         runtime.reloader = self.reload
-        runtime.exchange.configure(type_rules(config), exchange_limits(config), attached_rules(config))
+        runtime.exchange.dispatcher.configure(type_rules(config), exchange_limits(config), attached_rules(config))
         self.listeners: list[Listener] = []
         """Those that the configuration names, in its order."""
         self._local: list[Listener] = []
@@ -265,8 +265,8 @@ class Server:
         set_up_log(new.log.level, new.log.format, self._log_node())
         runtime = self.runtime
         runtime.max_send_queue = new.limits.max_send_queue
-        runtime.exchange.now = runtime.clock()
-        runtime.exchange.configure(rules, limits, attached)
+        runtime.exchange.batch.now = runtime.clock()
+        runtime.exchange.dispatcher.configure(rules, limits, attached)
         runtime.federation.reconfigure()
         runtime.federation.judge(identities)
         for connection in runtime.connections:
@@ -337,23 +337,23 @@ class Server:
         runtime.stopping = True
         for listener in self.listeners:
             listener.close()
-        runtime.exchange.draining = True
+        runtime.exchange.admission.draining = True
         if runtime.nodes is not None:
             runtime.nodes.leave()
-        log.info("stopping: %d messages are under way", runtime.exchange.under_way)
+        log.info("stopping: %d messages are under way", runtime.exchange.reports.under_way)
         timeout_s = self.config.limits.drain_timeout if not runtime.failed else 0.0
         self._notifier.stopping(timeout_s)
         grace_s = min(ACK_GRACE_S, timeout_s)
         await runtime.quiet(grace_s)
-        runtime.exchange.now = runtime.clock()
-        runtime.exchange.give_up_waiting()
+        runtime.exchange.batch.now = runtime.clock()
+        runtime.exchange.deliveries.give_up_waiting()
         runtime.federation.stop()
         runtime.flush()
         await runtime.quiet(timeout_s - grace_s)
-        if runtime.exchange.under_way:
-            log.warning("stopping: %d messages did not finish in time", runtime.exchange.under_way)
+        if runtime.exchange.reports.under_way:
+            log.warning("stopping: %d messages did not finish in time", runtime.exchange.reports.under_way)
         await self._close()
-        runtime.exchange.counters.drops.count(Drop.MESSAGE_UNFINISHED, runtime.exchange.under_way)
+        runtime.exchange.batch.counters.drops.count(Drop.MESSAGE_UNFINISHED, runtime.exchange.reports.under_way)
 
     async def _close(self) -> None:
         runtime = self.runtime

@@ -196,7 +196,7 @@ class Gateway(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends whole frames, each as one message."""
         if self._closing:
-            self._hall.exchange.counters.drops.count(Drop.FRAME_UNSENT)
+            self._hall.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT)
             return
         data = cast(bytes, data)
         end = len(data)

@@ -44,7 +44,7 @@ class Health:
         """Answers 200, or 503 with the reasons: starting, draining, listeners, loop, disk, store, accounts, bus."""
         reasons = []
         runtime = self._hall
-        if runtime.stopping or runtime.exchange.draining or runtime.stop_asked.is_set():
+        if runtime.stopping or runtime.exchange.admission.draining or runtime.stop_asked.is_set():
             reasons.append("draining")
         elif not runtime.started_up:
             reasons.append("starting")

@@ -97,7 +97,7 @@ class Metrics(Collector):
 
     def _messages(self) -> Iterable[Metric]:
         exchange = self._hall.exchange
-        counters = exchange.counters
+        counters = exchange.batch.counters
         yield CounterMetricFamily("bester_messages_accepted", "Messages of clients and servers", counters.accepted)
         done = CounterMetricFamily("bester_messages", "Messages with their report", labels=["type", "outcome"])
         for name, metrics in self._tallies():
@@ -126,7 +126,9 @@ class Metrics(Collector):
         for queue, length in views.queues(self._hall).items():
             queues.add_metric([queue], length)
         yield queues
-        yield GaugeMetricFamily("bester_messages_under_way", "Messages without their report", exchange.under_way)
+        yield GaugeMetricFamily(
+            "bester_messages_under_way", "Messages without their report", exchange.reports.under_way
+        )
 
     def _handlers(self) -> Iterable[Metric]:
         answers = CounterMetricFamily("bester_handler_requests", "Requests to handlers", labels=["type", "outcome"])
@@ -141,17 +143,17 @@ class Metrics(Collector):
             answers.add_metric([name, "failed"], failed)
             spent.add_metric([name], _buckets(BOUNDS_S, served_within(self._hall, metrics)), seconds)
         now: dict[str, list[int]] = {}
-        named = exchange.counters.by_type.named
-        for handler in exchange.handlers:
-            if handler.elsewhere:
+        named = exchange.batch.counters.by_type.named
+        for handler in exchange.dispatcher.handlers:
+            if handler.is_remote:
                 continue  # the node that has the request counts it
             for request in handler.outstanding.values():
-                name = request.handlers.name
+                name = request.route.name
                 now.setdefault(name if name in named else OTHERS, [0, 0, 0])[0] += 1
-        for name, kind in exchange.types.items():
+        for name, kind in exchange.dispatcher.types.items():
             numbers = now.setdefault(name if name in named else OTHERS, [0, 0, 0])
             numbers[0] += kind.active
-            numbers[1] += sum(len(sender_queue.waiting) for sender_queue in kind.sender_queues.values())
+            numbers[1] += sum(len(queue.waiting) for queue in kind.queues.values())
             numbers[2] += len(kind.attached)
         for name, numbers in sorted(now.items()):
             for family, number in zip((outstanding, waiting, attached), numbers, strict=True):
@@ -160,7 +162,7 @@ class Metrics(Collector):
 
     def _tallies(self) -> list[tuple[str, TypeMetrics]]:
         """Those of the types that have one of their own, and that of all others."""
-        by_type = self._hall.exchange.counters.by_type
+        by_type = self._hall.exchange.batch.counters.by_type
         return [(OTHERS, by_type.others), *sorted(by_type.named.items())]
 
     def _clients(self) -> Iterable[Metric]:
@@ -232,7 +234,7 @@ class Metrics(Collector):
         brought = "Messages that sessions on other nodes have taken"
         yield CounterMetricFamily("bester_nodes_brought", brought, nodes.bringing.brought)
         done = "Requests and messages of other nodes that came here"
-        yield CounterMetricFamily("bester_nodes_done_for", done, self._hall.exchange.counters.for_nodes)
+        yield CounterMetricFamily("bester_nodes_done_for", done, self._hall.exchange.batch.counters.for_nodes)
         yield GaugeMetricFamily("bester_bus_up", "Whether NATS can be reached", int(nodes.bus.up))
         yield CounterMetricFamily("bester_bus_losses", "How often the connection to NATS was lost", nodes.bus.losses)
 

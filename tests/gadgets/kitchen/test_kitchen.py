@@ -114,7 +114,7 @@ async def test_alarms_wait_for_those_who_are_away_and_states_do_not() -> None:
             await g.about("subscribe", device="oven", rules=[HOT], state=True)
         hands.say("home/oven", {"temperature": 230})
         await until_stored(found)
-        drops = s.daemon.runtime.exchange.counters.drops
+        drops = s.daemon.runtime.exchange.batch.counters.drops
         await until(lambda: drops.get(Drop.RECIPIENT_AWAY) == 1)  # the state
         async with Guest(s.url("g")) as g:
             assert (await g.told("kitchen.alarm"))["value"] == 230

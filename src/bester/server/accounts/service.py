@@ -242,7 +242,7 @@ class AccountService:
                 continue
             if found is None or found.password_hash != account.password_hash:
                 log.warning("the session of %s ends: its account had changed", ascii(account.username))
-                session.carrier.end_session(SessionEnded("the account was changed before its login"))
+                session.writer.end_session(SessionEnded("the account was changed before its login"))
             else:
                 session.roles = found.roles
             return
@@ -278,7 +278,7 @@ class AccountService:
         """An account's sessions end, and the logins that are being checked."""
         for session in self.runtime.exchange.presence.all_sessions(name):
             if session is not besides:
-                session.carrier.end_session(SessionEnded(why))
+                session.writer.end_session(SessionEnded(why))
         self._end_logins(name, why)
 
     def _end_logins(self, name: str, why: str) -> None:

@@ -48,7 +48,7 @@ def kick(runtime: Runtime, name: str) -> int:
     """Ends an account's sessions at this node, and returns how many there were."""
     sessions = runtime.exchange.presence.all_sessions(username(name))
     for session in sessions:
-        session.carrier.end_session(SessionEnded("the session was ended by an operator"))
+        session.writer.end_session(SessionEnded("the session was ended by an operator"))
     return len(sessions)
 
 

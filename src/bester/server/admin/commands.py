@@ -276,7 +276,7 @@ async def _reload(call: CommandCall, args: Reload) -> object:
 
 
 async def _drain(call: CommandCall, _: NoArgs) -> object:
-    under_way = call.runtime.exchange.under_way
+    under_way = call.runtime.exchange.reports.under_way
     call.runtime.stop_soon()
     return {"underWay": under_way}
 

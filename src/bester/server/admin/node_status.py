@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def types(runtime: Runtime) -> list[str]:
     """The types that have a handler now, sorted."""
-    return sorted(name for name, handlers in runtime.exchange.types.items() if handlers.available)
+    return sorted(name for name, handlers in runtime.exchange.dispatcher.types.items() if handlers.available)
 
 
 def listeners(runtime: Runtime) -> dict[str, dict[str, str]]:
@@ -53,7 +53,7 @@ def clients(runtime: Runtime, after: str = "", limit: int | None = None) -> list
             "username": name,
             "sessions": [
                 {
-                    "address": session.carrier.remote.address,
+                    "address": session.writer.remote.address,
                     "seconds": round(now - session.since, 1),
                     "inFlight": session.in_flight,
                     "features": session.features,
@@ -94,7 +94,7 @@ def handlers(runtime: Runtime) -> list[dict[str, Any]]:
     """The types, who serves them, and how it goes."""
     now = runtime.clock()
     rows: list[dict[str, Any]] = []
-    for name, kind in sorted(runtime.exchange.types.items()):
+    for name, kind in sorted(runtime.exchange.dispatcher.types.items()):
         answered, failed, seconds = served(runtime, kind.metrics)
         rows.append(
             {
@@ -113,7 +113,7 @@ def handlers(runtime: Runtime) -> list[dict[str, Any]]:
                 "stopped": runtime.supervisor.is_stopped(name),
                 "down": runtime.supervisor.is_down(name),
                 "active": kind.active,
-                "waiting": sum(len(sender_queue.waiting) for sender_queue in kind.sender_queues.values()),
+                "waiting": sum(len(queue.waiting) for queue in kind.queues.values()),
                 "answered": answered,
                 "failed": failed,
                 "meanMs": round(1000 * seconds / answered, 3) if answered else None,
@@ -250,7 +250,7 @@ async def stored(runtime: Runtime) -> dict[str, int]:
 def dropped(runtime: Runtime) -> dict[str, dict[str, int]]:
     """What was thrown away since the start, by what it was and why: :class:`bester.core.metrics.Drop`."""
     receipts, tracing = runtime.receipts, runtime.tracing
-    found = runtime.exchange.counters.drops.by_what()
+    found = runtime.exchange.batch.counters.drops.by_what()
     for drop, number in (
         (Drop.LINE_UNREAD, STDERR.dropped),
         (Drop.RECEIPT_OVER_SHARE, receipts.over_share),
@@ -278,16 +278,16 @@ def queues(runtime: Runtime) -> dict[str, int]:
     exchange, federation = runtime.exchange, runtime.federation
     found = dict.fromkeys(("handlers", "backlog", "unacknowledged", "sessions", "servers", "deposits", "outbox"), 0)
     found["handlers"] = sum(
-        len(sender_queue.waiting) for kind in exchange.types.values() for sender_queue in kind.sender_queues.values()
+        len(queue.waiting) for kind in exchange.dispatcher.types.values() for queue in kind.queues.values()
     )
     for username in exchange.presence.all_usernames():
         for session in exchange.presence.all_sessions(username):
-            found["backlog"] += len(session.backlog or ())
-            found["unacknowledged"] += len(session.given)
+            found["backlog"] += session.backlog
+            found["unacknowledged"] += len(session.unacked)
             found["sessions"] += len(session.queue)
     for connection in federation.incoming:
         if connection.endpoint is not None:
-            found["backlog"] += len(connection.endpoint.backlog or ())
+            found["backlog"] += connection.endpoint.backlog
     found["servers"] = sum(len(destination.fresh) for destination in federation.destinations.values())
     found["deposits"] = runtime.mailboxes.waiting
     found["outbox"] = federation.outbox.waiting
@@ -326,13 +326,13 @@ def process(runtime: Runtime) -> dict[str, Any]:
 def numbers(runtime: Runtime) -> dict[str, Any]:
     """What is counted, and can be added up."""
     exchange = runtime.exchange
-    counters = exchange.counters
+    counters = exchange.batch.counters
     return {
         "connections": len(runtime.connections),
         "unauthenticated": len(runtime.gate),
         "accounts": len(exchange.presence.usernames()),
         "sessions": exchange.presence.session_count,
-        "underWay": exchange.under_way,
+        "underWay": exchange.reports.under_way,
         "messages": {
             "accepted": counters.accepted,
             "good": counters.good,

@@ -21,7 +21,7 @@ def glance(runtime: Runtime) -> dict[str, Any]:
     """Returns it, in the form of the console's event ``now`` (docs/web.md)."""
     rates = runtime.rates
     exchange = runtime.exchange
-    counters = exchange.counters
+    counters = exchange.batch.counters
     room = disk(str(runtime.config.storage.path)) if runtime.nodes is None else None
     return {
         "server": {
@@ -30,7 +30,7 @@ def glance(runtime: Runtime) -> dict[str, Any]:
             "pid": os.getpid(),
             "uptime": round(runtime.uptime_s, 1),
             "listeners": runtime.listener_urls,
-            "draining": exchange.draining or runtime.stop_asked.is_set(),
+            "draining": exchange.admission.draining or runtime.stop_asked.is_set(),
         },
         "rates": rates.rates,
         "types": rates.types,
@@ -40,13 +40,11 @@ def glance(runtime: Runtime) -> dict[str, Any]:
             "unauthenticated": len(runtime.gate),
             "sessions": exchange.presence.session_count,
             "online": online(runtime),
-            "handlers": sum(not handler.elsewhere for handler in exchange.handlers),
+            "handlers": sum(not handler.is_remote for handler in exchange.dispatcher.handlers),
             "linksFrom": len(runtime.federation.incoming),
-            "underWay": exchange.under_way,
+            "underWay": exchange.reports.under_way,
             "waiting": sum(
-                len(sender_queue.waiting)
-                for kind in exchange.types.values()
-                for sender_queue in kind.sender_queues.values()
+                len(queue.waiting) for kind in exchange.dispatcher.types.values() for queue in kind.queues.values()
             ),
         },
         "totals": {
@@ -77,10 +75,10 @@ def online(runtime: Runtime) -> int:
 def serving(runtime: Runtime) -> list[dict[str, Any]]:
     """Those that serve types: each attached process, and each type's classic handler."""
     ahead_s = wall_time() - runtime.clock()
-    types = runtime.exchange.types
+    types = runtime.exchange.dispatcher.types
     rows: list[dict[str, Any]] = []
-    for handler in runtime.exchange.handlers:
-        if handler.elsewhere:
+    for handler in runtime.exchange.dispatcher.handlers:
+        if handler.is_remote:
             continue
         kinds = [kind for kind in handler.types if kind.name in types]
         counts = [served(runtime, kind.metrics) for kind in kinds]

@@ -265,10 +265,10 @@ def _handlers(runtime: Runtime) -> list[Problem]:
 
 def _unacknowledged(runtime: Runtime) -> list[Problem]:
     """Accounts whose sessions leave messages unacknowledged that they were given at least twice."""
-    known = runtime.exchange.unacknowledged
+    known = runtime.exchange.redelivery.unacknowledged
     found: dict[str, set[str]] = {}
-    for session in runtime.exchange.late:
-        left = [id for id in (*session.late, *session.given) if id in known and known[id].given > 1]
+    for session in runtime.exchange.redelivery.late:
+        left = [id for id in (*session.late, *session.unacked) if id in known and known[id].given > 1]
         if left and not session.closed:
             found.setdefault(session.username, set()).update(left)
     return [
@@ -283,7 +283,7 @@ def _unacknowledged(runtime: Runtime) -> list[Problem]:
 
 def _dead(runtime: Runtime, handler: HandlerConfig) -> str:
     """Returns why a classic handler that somebody else starts cannot be asked; empty where it can, for all we know."""
-    name, kind = handler.type, runtime.exchange.types.get(handler.type)
+    name, kind = handler.type, runtime.exchange.dispatcher.types.get(handler.type)
     if handler.socket is None or kind is None or kind.attached:
         return ""
     if runtime.supervisor.state(name) is not None or runtime.supervisor.is_stopped(name):

@@ -97,7 +97,7 @@ async def drop(runtime: Runtime, ids: list[int] | None, server: str | None, dead
         known.update(row.position for row in page if ids is not None)
         await runtime.messages.remove_sent([row.position for row in page])
         count += len(page)
-    runtime.exchange.counters.drops.count(Drop.OUTGOING_DROPPED, count)
+    runtime.exchange.batch.counters.drops.count(Drop.OUTGOING_DROPPED, count)
     await runtime.federation.changed(keys)
     return _told(count, ids, known)
 

@@ -159,7 +159,7 @@ class AccountInterest:
             self._here.add(username)
             self._listen(username)
             self._stop_waiting_for(username)
-            now = self.runtime.exchange.now
+            now = self.runtime.exchange.batch.now
             self._uncertain.pop(username, None)
             self._uncertain[username] = now + UNCERTAIN_S
             self.post.to_account(username, Kind.HERE, Named(username))
@@ -202,7 +202,7 @@ class AccountInterest:
             return
         others = self._elsewhere.setdefault(username, set())
         others.add(node)
-        self.runtime.exchange.share(username, True)
+        self.runtime.exchange.deliveries.share(username, True)
         if not note.answer:
             self.post.to_node(node, Kind.HERE, 0, Named(username, True, sorted(others - {node})))
         elif meeting is not None:
@@ -222,7 +222,7 @@ class AccountInterest:
             others.discard(node)
             if not others:
                 del self._elsewhere[username]
-                self.runtime.exchange.share(username, username in self._uncertain)
+                self.runtime.exchange.deliveries.share(username, username in self._uncertain)
 
     def ping_answer(self, subject: str) -> bytes:
         """What is said to an empty message: whether an account has a session here, on its subject."""
@@ -255,7 +255,7 @@ class AccountInterest:
     def bus_down(self) -> None:
         """There are no others, as far as anyone here knows."""
         for username in list(self._elsewhere):
-            self.runtime.exchange.share(username, False)
+            self.runtime.exchange.deliveries.share(username, False)
         self._elsewhere.clear()
         for meeting in self._meetings.values():
             meeting.end()
@@ -267,7 +267,7 @@ class AccountInterest:
         self._look_at_all()
 
     def _look_at_all(self) -> None:
-        now = self.runtime.exchange.now
+        now = self.runtime.exchange.batch.now
         waiting = {username for _, username in self._looks}
         self._looks.extend((now, username) for username in self._here - waiting)
 
@@ -291,7 +291,7 @@ class AccountInterest:
             if now < until:
                 break
             del self._uncertain[username]
-            self.runtime.exchange.share(username, username in self._elsewhere)
+            self.runtime.exchange.deliveries.share(username, username in self._elsewhere)
         names: set[str] = set()
         while self._looks and self._looks[0][0] <= now and len(names) < LOOKS_AT_ONCE:
             names.add(self._looks.popleft()[1])
@@ -307,6 +307,6 @@ class AccountInterest:
             self._looks.append((self.runtime.clock() + LOOK_AGAIN_S, username))
             return
         if has_mail:
-            self.runtime.exchange.now = self.runtime.clock()
-            self.runtime.exchange.mail_came(username)
+            self.runtime.exchange.batch.now = self.runtime.clock()
+            self.runtime.exchange.replay.mail_came(username)
             self.runtime.flush_soon()

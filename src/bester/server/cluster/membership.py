@@ -106,7 +106,7 @@ class Membership:
     def _hello(self, answer: bool = False) -> Hello:
         types: dict[str, int] = {}
         dry: list[str] = []
-        for kind in self.runtime.exchange.types.values():
+        for kind in self.runtime.exchange.dispatcher.types.values():
             if (room := _room(kind)) and len(types) < MAX_TYPES:
                 types[kind.name] = room
                 if any(kind.name in handler.dry_types for handler in kind.attached):
@@ -142,7 +142,7 @@ class Membership:
 
     def unsure(self) -> None:
         """From now on, for a while, a type that is not known here may be served somewhere nevertheless."""
-        self.runtime.exchange.unsure_until = self.runtime.clock() + UNSURE_S if self.bus.up else inf
+        self.runtime.exchange.dispatcher.unsure_until = self.runtime.clock() + UNSURE_S if self.bus.up else inf
 
     def leave(self) -> None:
         """Tells the others that this node stops."""
@@ -160,7 +160,7 @@ class Membership:
         self._silent.discard(node)
         member = self.others.get(node)
         if member is not None:
-            self._hear(member, self.runtime.exchange.now)
+            self._hear(member, self.runtime.exchange.batch.now)
 
     def _hear(self, member: Member, now: float) -> None:
         member.seen = now
@@ -182,7 +182,7 @@ class Membership:
             if len(self.others) >= MAX_NODES or self._leaving:
                 return
             member = self.others[node] = Member(node, hello)
-            member.seen = self.runtime.exchange.now
+            member.seen = self.runtime.exchange.batch.now
             log.info("node %s is there, with release %s", ascii(node), ascii(hello.version))
             if self._lost.pop(node, None) == hello.started:
                 self._back(member)
@@ -198,17 +198,17 @@ class Membership:
         for name, handler in list(member.handlers.items()):
             if name not in types:
                 del member.handlers[name]
-                exchange.detach(handler)
+                exchange.dispatcher.detach(handler)
                 if not handler.outstanding:
-                    exchange.remove_handler(handler)
+                    exchange.dispatcher.remove(handler)
         for name, room in types.items():
             known = member.handlers.get(name)
             if known is None:
                 known = member.handlers[name] = RemoteHandler(
-                    member.node, self.runtime.config.server.name, max(1, room), since=exchange.now
+                    member.node, self.runtime.config.server.name, max(1, room), since=exchange.batch.now
                 )
                 known.dry_types = frozenset({name} if name in member.hello.dry else ())
-                exchange.attach_remote(known, name, self.runtime.config.limits.handler_timeout)
+                exchange.dispatcher.attach_remote(known, name, self.runtime.config.limits.handler_timeout)
             else:
                 known.concurrency = max(1, room)
                 known.dry_types = frozenset({name} if name in member.hello.dry else ())
@@ -274,7 +274,7 @@ class Membership:
 
     def all_heard(self, within_s: float) -> bool:
         """Whether no other node is silent, and all were heard not long ago."""
-        since = self.runtime.exchange.now - max(within_s, 2 * PING_S)
+        since = self.runtime.exchange.batch.now - max(within_s, 2 * PING_S)
         return not self.some_silent and all(member.seen >= since for member in self.others.values())
 
     def _forget(self, member: Member, why: str) -> None:
@@ -287,10 +287,10 @@ class Membership:
         log.log(level, "node %s is taken out: %s", ascii(member.node), why)
         self.unsure()
         exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
-        for handler in [one for one in exchange.handlers if isinstance(one, RemoteHandler)]:
+        exchange.batch.now = self.runtime.clock()
+        for handler in [one for one in exchange.dispatcher.handlers if isinstance(one, RemoteHandler)]:
             if handler.node == member.node:
-                exchange.remove_handler(handler)
+                exchange.dispatcher.remove(handler)
         member.handlers.clear()
         self._gone(member)
         self.runtime.flush_soon()

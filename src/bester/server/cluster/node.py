@@ -104,9 +104,9 @@ class ClusterNode:
         self.runtime = runtime
         self.bus = bus
         self.name = name
-        runtime.exchange.count_from(next(numbers()))
+        runtime.exchange.dispatcher.count_from(next(numbers()))
         subjects = Subjects(runtime.config.server.name)
-        self.post = Batcher(bus, subjects, name, runtime.exchange.counters.drops)
+        self.post = Batcher(bus, subjects, name, runtime.exchange.batch.counters.drops)
         self.members = Membership(runtime, self.post, self._member_gone, self._member_back)
         self.asking = RemoteHandlers(runtime, self.post)
         self.bringing = RemoteDelivery(runtime, self.post, self.members)
@@ -195,8 +195,8 @@ class ClusterNode:
         """Sends what this turn of the loop has for others."""
         self.relays.flush()
         exchange = self.runtime.exchange
-        if exchange.for_nodes:
-            fresh, exchange.for_nodes = exchange.for_nodes, []
+        if exchange.remote.fresh:
+            fresh, exchange.remote.fresh = exchange.remote.fresh, []
             for envelope in fresh:
                 if envelope.pending:
                     self._tell_taken(envelope)
@@ -205,10 +205,10 @@ class ClusterNode:
         self.post.flush()
 
     def _bus_changed(self, up: bool) -> None:
-        self.runtime.exchange.now = self.runtime.clock()
+        self.runtime.exchange.batch.now = self.runtime.clock()
         self.members.unsure()
         if up:
-            self.members.sweep(self.runtime.exchange.now)
+            self.members.sweep(self.runtime.exchange.batch.now)
             self.bringing.bus_up()
             self.claiming.bus_up()
             self.sharing.bus_up()
@@ -298,7 +298,7 @@ class ClusterNode:
                     log.debug("a ping was not answered")
             return
         exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
+        exchange.batch.now = self.runtime.clock()
         try:
             node, items = unpack(data)
         except Unreadable as error:
@@ -343,7 +343,7 @@ class ClusterNode:
             case Kind.MAIL:
                 mail = read(note, Mail)
                 self.runtime.mailboxes.came(mail.username)
-                self.runtime.exchange.mail_came(mail.username, mail.types)
+                self.runtime.exchange.replay.mail_came(mail.username, mail.types)
             case Kind.END:
                 self._ended(read(note, End))
             case Kind.FORWARD:
@@ -369,7 +369,7 @@ class ClusterNode:
             self.watching.look_again()
 
     def _drop(self, drop: Drop) -> None:
-        self.runtime.exchange.counters.drops.count(drop)
+        self.runtime.exchange.batch.counters.drops.count(drop)
 
     def _peer(self, node: str) -> NodePeer:
         member = self.members.others.get(node)
@@ -389,7 +389,7 @@ class ClusterNode:
     def _brought(self, node: str, number: int, note: bytes, body: bytes, alone: bool = False) -> None:
         bring = read(note, Bring)
         username, data = bring.username, Raw(body)
-        here = self.runtime.exchange.bring_here(
+        here = self.runtime.exchange.remote.bring(
             self._peer(node),
             number,
             username,

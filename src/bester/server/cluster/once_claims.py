@@ -93,7 +93,7 @@ class OnceClaims:
         """Asks the disk and all other nodes what became of a message; it is handled if nobody knows it."""
         claim = _Claim(effect.record)
         if not self.post.bus.up:
-            self.runtime.exchange.not_recalled(effect.record, _away())
+            self.runtime.exchange.admission.not_recalled(effect.record, _away())
             return
         self._by_key[claim.record.key] = claim
         self._ask(claim)
@@ -108,7 +108,7 @@ class OnceClaims:
         claim.owners.clear()
         claim.disturbed = False
         claim.looking = True
-        claim.asked_at = self.runtime.exchange.now
+        claim.asked_at = self.runtime.exchange.batch.now
         claim.again_at = claim.asked_at + AGAIN_S
         self.post.to_all(Kind.CLAIM, None, number, record.key, record.digest)
         self.runtime.spawn(self._look(claim, number))
@@ -121,15 +121,15 @@ class OnceClaims:
             found = await self.runtime.mailboxes.look_up(record.key)
         except BesterError as error:
             if self._open.get(number) is claim:
-                exchange.now = self.runtime.clock()
+                exchange.batch.now = self.runtime.clock()
                 self._fail(claim, error)
             return
         if self._open.get(number) is not claim:
             return
-        exchange.now = self.runtime.clock()
+        exchange.batch.now = self.runtime.clock()
         if found is not None:
             self._end(claim)
-            exchange.recalled(record, found.digest, found.report)
+            exchange.admission.recalled(record, found.digest, found.report)
         else:
             claim.looking = False
             self._decide(claim)
@@ -137,13 +137,13 @@ class OnceClaims:
 
     def _decide(self, claim: _Claim) -> None:
         """Looks whether a round is over."""
-        if claim.looking or claim.awaited or claim.owners or self.runtime.exchange.now < self._settled_at:
+        if claim.looking or claim.awaited or claim.owners or self.runtime.exchange.batch.now < self._settled_at:
             return
         if claim.disturbed:
             self._ask(claim)
         else:
             self._end(claim)
-            self.runtime.exchange.not_recalled(claim.record)
+            self.runtime.exchange.admission.not_recalled(claim.record)
 
     def _end(self, claim: _Claim) -> None:
         del self._open[claim.number]
@@ -152,7 +152,7 @@ class OnceClaims:
 
     def _fail(self, claim: _Claim, error: BesterError) -> None:
         self._end(claim)
-        self.runtime.exchange.not_recalled(claim.record, error)
+        self.runtime.exchange.admission.not_recalled(claim.record, error)
         self.runtime.flush_soon()
 
     def answered(self, node: str, number: int, known: int, body: bytes) -> None:
@@ -166,12 +166,12 @@ class OnceClaims:
             if len(body) <= DIGEST_BYTES:
                 raise Unreadable("a report has no frame")
             self._end(claim)
-            exchange.recalled(claim.record, body[:DIGEST_BYTES], body[DIGEST_BYTES:])
+            exchange.admission.recalled(claim.record, body[:DIGEST_BYTES], body[DIGEST_BYTES:])
         elif known == Known.CONFLICT:
             self._fail(claim, IdConflict())
         elif known == Known.UNDER_WAY:
             claim.owners.add(node)
-            exchange.under_way_remotely(claim.record)
+            exchange.admission.under_way_remotely(claim.record)
         else:
             if node in claim.owners:
                 self._owner_gone(claim, node)
@@ -189,7 +189,7 @@ class OnceClaims:
             return
         record = claim.record
         assert record.recalled_for is not None
-        self.runtime.exchange.reply_once(record, record.recalled_for, note.type, Raw(data))
+        self.runtime.exchange.commands.reply_once(record, record.recalled_for, note.type, Raw(data))
 
     # -- a message of another node -------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class OnceClaims:
         if member.hello.claims:
             for claim in self._open.values():
                 claim.awaited.add(member.node)
-                claim.asked_at = self.runtime.exchange.now
+                claim.asked_at = self.runtime.exchange.batch.now
                 self._ask_again(claim, member.node)
 
     def node_gone(self, node: str) -> None:
@@ -263,7 +263,7 @@ class OnceClaims:
 
     def bus_up(self) -> None:
         """NATS is there again; the others may have lost it too."""
-        self._settled_at = self.runtime.exchange.now + JOINING_S
+        self._settled_at = self.runtime.exchange.batch.now + JOINING_S
 
     def bus_down(self) -> None:
         """Nobody can be asked: those who sent the messages may try again."""

@@ -20,9 +20,9 @@ from msgspec import Struct
 
 from bester.bus.connection import BusDown
 from bester.cluster.items import Bring, Kind, numbers, pack
-from bester.core.again import ACK_S
 from bester.core.effects import Deposit
 from bester.core.model import Delivery
+from bester.core.redelivery import ACK_S
 from bester.errors import BesterError, Internal, Overloaded, error_of
 from bester.server.cluster.batcher import Batcher
 
@@ -142,7 +142,7 @@ class RemoteDelivery:
             line = self._lines[delivery.username] = {}
         elif (before := next(reversed(line.values()))).pausing or before.fallen:
             brought.pausing = True
-            brought.deadline = before.deadline if before.pausing else self.runtime.exchange.now + GONE_S
+            brought.deadline = before.deadline if before.pausing else self.runtime.exchange.batch.now + GONE_S
         line[brought.number] = self._under_way[brought.number] = brought
         if not brought.pausing:
             self._send(brought)
@@ -152,7 +152,7 @@ class RemoteDelivery:
         if not self.members.some_silent:
             self._given_up.clear()
             return False
-        return self.runtime.exchange.now < self._given_up.get(username, 0.0) and username not in self._lines
+        return self.runtime.exchange.batch.now < self._given_up.get(username, 0.0) and username not in self._lines
 
     def found(self, username: str) -> None:
         """A node says that it has a session of the account."""
@@ -166,7 +166,7 @@ class RemoteDelivery:
         brought.tries += 1
         brought.takers.clear()
         brought.handed = brought.pausing = False
-        brought.deadline = self.runtime.exchange.now + (TAKE_SILENT_S if self.members.some_silent else TAKE_S)
+        brought.deadline = self.runtime.exchange.batch.now + (TAKE_SILENT_S if self.members.some_silent else TAKE_S)
         self._fresh.setdefault(brought.delivery.username, []).append((brought.number, brought.delivery))
 
     def flush(self) -> None:
@@ -203,7 +203,7 @@ class RemoteDelivery:
     def _nobody(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
         """NATS says that no node has a session of the account."""
         numbers = self._asked.pop(int(subject.rpartition(".")[2]), [])
-        now = self.runtime.exchange.now = self.runtime.clock()
+        now = self.runtime.exchange.batch.now = self.runtime.clock()
         joining = now - self._joined_at < JOINING_S
         for number in numbers:
             brought = self._under_way.get(number)
@@ -234,7 +234,7 @@ class RemoteDelivery:
 
     def _pause(self, brought: _Brought, most_s: float) -> None:
         brought.pausing = True
-        brought.deadline = min(brought.deadline, self.runtime.exchange.now + most_s)
+        brought.deadline = min(brought.deadline, self.runtime.exchange.batch.now + most_s)
 
     def _remove(self, brought: _Brought) -> None:
         del self._under_way[brought.number]
@@ -250,7 +250,7 @@ class RemoteDelivery:
         if brought is not None:
             brought.takers.add(node)
             brought.pausing = False
-            brought.deadline = self.runtime.exchange.now + REPORT_S
+            brought.deadline = self.runtime.exchange.batch.now + REPORT_S
 
     def gone(self, node: str, number: int) -> None:
         """The account's session is not at that node any more."""
@@ -299,7 +299,7 @@ class RemoteDelivery:
             self.brought += 1
         if status == "failed" and error is None:
             error = Internal()
-        self.runtime.exchange.deposited(brought.delivery, status, error)
+        self.runtime.exchange.replay.deposited(brought.delivery, status, error)
         if brought.delivery.username in self._falling:
             self._let_fall(brought.delivery.username)
 
@@ -315,7 +315,7 @@ class RemoteDelivery:
             self.runtime.flush_soon()
         else:
             if not heard and len(self._given_up) < MAX_PLACES:
-                self._given_up[username] = self.runtime.exchange.now + GIVEN_UP_S
+                self._given_up[username] = self.runtime.exchange.batch.now + GIVEN_UP_S
             self._fall_back(brought.number)
 
     def node_leaves(self, node: str) -> None:
@@ -342,7 +342,7 @@ class RemoteDelivery:
 
     def bus_up(self) -> None:
         """NATS is there again; the others may have lost it too."""
-        self._joined_at = self.runtime.exchange.now
+        self._joined_at = self.runtime.exchange.batch.now
 
     def bus_down(self) -> None:
         """Nobody knows what became of what is under way: those who sent it may try again."""
@@ -355,7 +355,7 @@ class RemoteDelivery:
         self._given_up.clear()
         for brought in under_way.values():
             error = Overloaded("this server's nodes cannot reach each other now")
-            self.runtime.exchange.deposited(brought.delivery, "failed", error)
+            self.runtime.exchange.replay.deposited(brought.delivery, "failed", error)
 
     def sweep(self, now: float) -> None:
         """Brings again what nobody took, or reported, in time."""

@@ -56,11 +56,11 @@ class RemoteHandlers:
         exchange = self.runtime.exchange
         handler, request = self._find(number)
         if handler is None or request is None:
-            exchange.counters.drops.count(Drop.ANSWER_LATE)
+            exchange.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
         message = decode_handler_message(body)
         assert isinstance(message, HandlerMessage)
-        metrics = request.handlers.metrics
+        metrics = request.route.metrics
         failed = metrics.failed
         exchange.answer(handler, message)
         if metrics.failed == failed:
@@ -73,16 +73,16 @@ class RemoteHandlers:
         """A handler there answered, and that node carries it out."""
         handler, request = self._find(number)
         if handler is None or request is None:
-            self.runtime.exchange.counters.drops.count(Drop.ANSWER_LATE)
+            self.runtime.exchange.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
         self._took(request)
-        self.runtime.exchange.answered_remotely(handler, str(number))
+        self.runtime.exchange.remote.answered_remotely(handler, str(number))
 
     def done(self, number: int, note: bytes, results: bytes) -> None:
         """That node has carried it out."""
         handler, request = self._find(number)
         if handler is None:
-            self.runtime.exchange.counters.drops.count(Drop.ANSWER_LATE)
+            self.runtime.exchange.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
         if request is not None:
             self._took(request)
@@ -90,7 +90,7 @@ class RemoteHandlers:
         if note:
             done = read(note, Done)
             error = error_of(done.code, done.message, done.reason, done.temporary)
-        self.runtime.exchange.carried_out(handler, str(number), results, error)
+        self.runtime.exchange.remote.carried_out(handler, str(number), results, error)
         self._over(number, handler)
 
     def failed(self, number: int, note: bytes) -> None:
@@ -98,7 +98,7 @@ class RemoteHandlers:
         failed = read(note, Failed)
         handler, request = self._find(number)
         if handler is None or request is None:
-            self.runtime.exchange.counters.drops.count(Drop.ANSWER_LATE)
+            self.runtime.exchange.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
         self._tally(request).failed += 1
         error = error_of(failed.code, failed.message, failed.reason, failed.temporary)
@@ -114,17 +114,17 @@ class RemoteHandlers:
         """Forgets a request; and with the last one what stood for a node that no longer serves the type."""
         self._asked.pop(number, None)
         if handler.detached and not handler.outstanding and not handler.carrying and not handler.closed:
-            self.runtime.exchange.remove_handler(handler)
+            self.runtime.exchange.dispatcher.remove(handler)
 
     def _tally(self, request: Request) -> TypeMetrics:
-        metrics = request.handlers.metrics
+        metrics = request.route.metrics
         other = self.elsewhere.get(metrics)
         if other is None:
             other = self.elsewhere[metrics] = TypeMetrics()
         return other
 
     def _took(self, request: Request) -> None:
-        self._tally(request).took(self.runtime.exchange.now - request.since)
+        self._tally(request).took(self.runtime.exchange.batch.now - request.since)
 
     def sweep(self) -> None:
         """Forgets what failed without an answer; called a few times a second."""
@@ -145,7 +145,7 @@ class RemoteHandlers:
         """Another node asks a handler here."""
         ask = read(note, Ask)
         head, data = body[: ask.head], Raw(body[ask.head :])
-        self.runtime.exchange.ask_here(
+        self.runtime.exchange.remote.ask(
             node, number, ask.type, head, data, dry=ask.dry, order=ask.order, epoch=ask.epoch
         )
 

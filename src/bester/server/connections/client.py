@@ -133,7 +133,7 @@ class ClientSide(Conversation):
             takes=takes,
             created=account.created,
             since=self.runtime.clock(),
-            carrier=self,
+            writer=self,
         )
         if not accounts.session_began(session, token):
             self.refuse(Throttled("too many sessions of this account"), AUTH_ID)
@@ -143,7 +143,7 @@ class ClientSide(Conversation):
         self.runtime.counts.logins += 1
         self.endpoint = session
         exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
+        exchange.batch.now = self.runtime.clock()
         # What its socket does not take shows at once, so that no report says that the client has it.
         self.transport.set_write_buffer_limits(high=1, low=0)
         limits = self.runtime.config.limits
@@ -156,7 +156,7 @@ class ClientSide(Conversation):
             welcome["token"] = token
         # The members are spliced into the report's payload, whose id has been written before them.
         fields = b"," + frames.encode_text(welcome)[1:-1]
-        exchange.add_session(session, has_mail=has_mail)
+        exchange.deliveries.add_session(session, has_mail=has_mail)
         self.write([frames.report(AUTH_ID, data=data, fields=fields)])
         if self.ended:
             return  # the client is gone already
@@ -185,7 +185,7 @@ class ClientSide(Conversation):
             message = decode_ack_or_message(body)
             if isinstance(message, list):
                 assert isinstance(endpoint, Session)
-                self.runtime.exchange.acknowledged(endpoint, message)
+                self.runtime.exchange.deliveries.acknowledged(endpoint, message)
                 return
         else:
             message = decode_message(body)
@@ -194,7 +194,7 @@ class ClientSide(Conversation):
         if header != NO_HEADER or payload.type in RESERVED_TYPES:
             self._handle(endpoint, payload, header, len(body))
         else:
-            self.runtime.exchange.plain_message(endpoint, payload, len(body))
+            self.runtime.exchange.admission.untracked_message(endpoint, payload, len(body))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
         type = payload.type
@@ -203,7 +203,7 @@ class ClientSide(Conversation):
             error = NotAllowed("the session has not asked for the feature route, or was not granted it")
             self.refuse_message(endpoint, payload.id, error)
         elif type == "dummy":
-            self.runtime.exchange.write(endpoint, frames.pong(payload.id))
+            self.runtime.exchange.batch.write(endpoint, frames.pong(payload.id))
         elif type == BUILTIN and header.dry_run:
             self.refuse_message(endpoint, payload.id, NotAllowed("a built-in command has no dry run"))
         elif type == BUILTIN:
@@ -211,7 +211,7 @@ class ClientSide(Conversation):
         else:
             trace = checked_trace(header.traceparent)
             trail = Trail(header.dry_run) if asks else None
-            self.runtime.exchange.message(endpoint, payload, size, once=header.once, trace=trace, trail=trail)
+            self.runtime.exchange.admission.message(endpoint, payload, size, once=header.once, trace=trace, trail=trail)
 
     # -- built-in commands ---------------------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class ClientSide(Conversation):
             if session.closed:
                 return
             session.commands.pop(0)
-            self.runtime.exchange.write(session, report)
+            self.runtime.exchange.batch.write(session, report)
             self.runtime.flush_soon()
             if call.closes:
                 self.end()

@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
             self.runtime.counts.discarded_in += len(data)
             return
         runtime = self.runtime
-        runtime.exchange.now = now = runtime.clock()
+        runtime.exchange.batch.now = now = runtime.clock()
         framer = self.framer
         bodies = framer.feed(data, self._at_most if self._in_line is None else 0)
         if bodies:
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
         """Its turn has come: handles what waited, and goes on with what is buffered, at its next turn if it is much."""
         if self._in_line is None or (self._stops & ~Stop.TURN and not self.ended):
             return  # with another reason it is in line again when that is gone
-        self.runtime.exchange.now = self.runtime.clock()
+        self.runtime.exchange.batch.now = self.runtime.clock()
         self._take_waiting()
         if (self._at_most and self.framer.buffered) or self.framer.failure is not None:
             self.data_received(b"")
@@ -161,14 +161,14 @@ class Connection(asyncio.Protocol):
     def _take_waiting(self) -> None:
         bodies, self._in_line = self._in_line or [], None
         if self.ended:
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies))
         else:
             self.take(bodies)
 
     def _drop_behind(self, body: bytes, bodies: list[bytes]) -> None:
         """What came behind a frame that ends the connection is not looked at."""
         at = next(index for index, one in enumerate(bodies) if one is body)
-        self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
+        self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
 
     def _half_closed(self) -> None:
         """The peer has ended its half."""
@@ -206,11 +206,11 @@ class Connection(asyncio.Protocol):
             runtime.counts.sent[self.kind] += self.sent
             if self.framer.buffered:
                 drop = Drop.FRAME_AFTER_END if self.ended else Drop.FRAME_INCOMPLETE
-                runtime.exchange.counters.drops.count(drop)
+                runtime.exchange.batch.counters.drops.count(drop)
         self.ended = True
         runtime.incomplete.discard(self)
         runtime.lingering.pop(self, None)
-        runtime.exchange.now = runtime.clock()
+        runtime.exchange.batch.now = runtime.clock()
         self.closed()
         runtime.flush_soon()
 
@@ -270,7 +270,7 @@ class Connection(asyncio.Protocol):
     def write(self, out: list[bytes]) -> None:
         """Writes whole frames; cuts off a peer that leaves too much unread."""
         if self.ended:
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT, len(out))
             return
         transport = self.transport
         unsent = self.unsent
@@ -284,7 +284,7 @@ class Connection(asyncio.Protocol):
             self.fell_behind(unread)
         elif transport.is_closing():
             # The peer is gone, and asyncio has yet to say so: what was just written is thrown away.
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT, len(out))
             self.ended = self.lost = True
             self.closed()
 

@@ -47,7 +47,7 @@ class ControlConnection(Connection):
         if payload.type != BUILTIN or message.header.dry_run:
             dry = payload.type == BUILTIN
             why = "a built-in command has no dry run" if dry else "only built-in commands are served here"
-            self.runtime.exchange.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
+            self.runtime.exchange.batch.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
             self.write([frames.report(payload.id, NotAllowed(why))])
             return
         if len(self._waiting) >= MAX_WAITING:
@@ -67,7 +67,7 @@ class ControlConnection(Connection):
             self.end()
 
     def closed(self) -> None:
-        self.runtime.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
+        self.runtime.exchange.batch.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
         self._waiting.clear()
 
     def finish_input(self) -> bool:

@@ -106,12 +106,12 @@ class Conversation(Connection):
         endpoint, self.endpoint = self.endpoint, None
         if isinstance(endpoint, Session):
             self.drop(Drop.COMMAND_ABANDONED, len(endpoint.commands))
-            self.runtime.exchange.remove_session(endpoint)
+            self.runtime.exchange.deliveries.remove_session(endpoint)
             self.runtime.accounts.session_ended(endpoint)
         elif endpoint is not None:
             endpoint.closed = True
             if isinstance(endpoint, Peer):
-                self.runtime.exchange.forget_unproven(endpoint)
+                self.runtime.exchange.admission.forget_unproven(endpoint)
             self.runtime.federation.incoming.discard(self)
 
     def flush_out(self) -> None:
@@ -138,15 +138,15 @@ class Conversation(Connection):
     def output_blocked(self) -> None:
         """The client's socket is full: messages wait; its acknowledgements are still read."""
         if isinstance(self.endpoint, Session):
-            self.runtime.exchange.session_blocked(self.endpoint)
+            self.runtime.exchange.deliveries.session_blocked(self.endpoint)
         else:
             super().output_blocked()
 
     def output_unblocked(self) -> None:
         super().output_unblocked()
         if isinstance(self.endpoint, Session):
-            self.runtime.exchange.now = self.runtime.clock()
-            self.runtime.exchange.session_unblocked(self.endpoint)
+            self.runtime.exchange.batch.now = self.runtime.clock()
+            self.runtime.exchange.deliveries.session_unblocked(self.endpoint)
             self.runtime.flush_soon()
 
     # -- one after the other -------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Conversation(Connection):
         self._at_most = at_most
         self.resume_reading(Stop.CHECKING)
         aside, self._aside = self._aside, []
-        self.runtime.exchange.now = self.runtime.clock()
+        self.runtime.exchange.batch.now = self.runtime.clock()
         self.take(aside)
         if self._at_most and self.framer.buffered:
             self.data_received(b"")
@@ -182,11 +182,11 @@ class Conversation(Connection):
     def refuse_message(self, endpoint: Endpoint, id: str, error: BesterError) -> None:
         """Reports a message bad that the exchange never sees."""
         self.drop(Drop.MESSAGE_REFUSED, code=error.code)
-        self.runtime.exchange.write(endpoint, frames.report(id, error))
+        self.runtime.exchange.batch.write(endpoint, frames.report(id, error))
 
     def drop(self, drop: Drop, number: int = 1, *, code: str = "") -> None:
         """Counts something that is thrown away."""
-        self.runtime.exchange.counters.drops.count(drop, number, code=code)
+        self.runtime.exchange.batch.counters.drops.count(drop, number, code=code)
 
     def ids(self) -> dict[str, str]:
         endpoint = self.endpoint

@@ -48,7 +48,7 @@ class HandlerConnection(Connection):
             unattached[self] = self.runtime.clock() + limits.authentication_timeout
 
     def _is_crowded(self) -> bool:
-        return len(self.runtime.exchange.handlers) >= self.runtime.config.limits.max_handlers
+        return len(self.runtime.exchange.dispatcher.handlers) >= self.runtime.config.limits.max_handlers
 
     def _crowded(self) -> Overloaded:
         return Overloaded(f"at most {self.runtime.config.limits.max_handlers} handlers may be attached")
@@ -74,13 +74,13 @@ class HandlerConnection(Connection):
                 self.runtime.config.server.name,
                 data.concurrency,
                 since=self.runtime.clock(),
-                carrier=self,
+                writer=self,
             )
             if "dryRun" in message.header.features:
                 handler.dry_types = frozenset(types if data.dry_run is None else data.dry_run)
             # The report goes out before the first request.
             handler.out.append(frames.good_report(id))
-            self.runtime.exchange.attach(handler, types, self.runtime.config.limits.handler_timeout)
+            self.runtime.exchange.dispatcher.attach(handler, types, self.runtime.config.limits.handler_timeout)
         except BesterError as error:
             self.runtime.counts.refuse(error.code)
             self.end(frames.report(id, error))
@@ -88,14 +88,14 @@ class HandlerConnection(Connection):
         self.handler = handler
         if not handler.listed:
             handler.listed = True
-            self.runtime.exchange.dirty.append(handler)
+            self.runtime.exchange.batch.dirty.append(handler)
         log.info("handler %s attached for %s", ascii(handler.name), ", ".join(map(ascii, types)), extra=self.ids())
         self.receive = self._from_handler
 
     def _from_handler(self, body: bytes) -> None:
         handler = self.handler
         if handler is None:
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END)
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END)
             return
         exchange = self.runtime.exchange
         try:
@@ -105,8 +105,8 @@ class HandlerConnection(Connection):
             exchange.answer_failed(handler, error.id, BadResponse(error.detail))
             return
         if isinstance(message, str):
-            exchange.detach(handler)
-            exchange.write(handler, frames.good_report(message))
+            exchange.dispatcher.detach(handler)
+            exchange.batch.write(handler, frames.good_report(message))
         else:
             exchange.answer(handler, message)
 
@@ -119,12 +119,12 @@ class HandlerConnection(Connection):
     def output_blocked(self) -> None:
         """The handler does not read: it gets no more requests, but its answers are still welcome."""
         if self.handler is not None:
-            self.runtime.exchange.blocked(self.handler)
+            self.runtime.exchange.dispatcher.blocked(self.handler)
 
     def output_unblocked(self) -> None:
         if self.handler is not None:
-            self.runtime.exchange.now = self.runtime.clock()
-            self.runtime.exchange.unblocked(self.handler)
+            self.runtime.exchange.batch.now = self.runtime.clock()
+            self.runtime.exchange.dispatcher.unblocked(self.handler)
             self.runtime.flush_soon()
 
     def flush_out(self) -> None:
@@ -147,5 +147,5 @@ class HandlerConnection(Connection):
         handler, self.handler = self.handler, None
         if handler is not None:
             log.info("handler %s is gone", ascii(handler.name), extra={"handler": handler.name})
-            self.runtime.exchange.remove_handler(handler)
+            self.runtime.exchange.dispatcher.remove(handler)
             self.runtime.flush_soon()

@@ -48,7 +48,7 @@ class InformerConnection(Connection):
         return bool(self._waiting)
 
     def closed(self) -> None:
-        self.runtime.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
+        self.runtime.exchange.batch.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
         self._waiting.clear()
         if self._watching:
             self._watching = False

@@ -56,7 +56,7 @@ class ServerSide(Conversation):
             return
         if message.header.hops < 0:
             raise Malformed("header.hops must not be negative")
-        peer = Peer(federation.trust.name_of(self.remote, message.header.server), carrier=self)
+        peer = Peer(federation.trust.name_of(self.remote, message.header.server), writer=self)
         federation.connected(peer.name or message.header.server or "")
         if link.LINK in message.header.features:
             self._begin_link(peer, message, size)
@@ -77,7 +77,7 @@ class ServerSide(Conversation):
         else:
             # Ids of a server that proves no name count on this connection alone, which has no other message.
             once = message.header.once and peer.name is not None
-            exchange.message(peer, payload, size, message.header.hops, once)
+            exchange.admission.message(peer, payload, size, message.header.hops, once)
             self.stop_reading(Stop.CHECKING)
 
     def judge(self) -> None:
@@ -144,7 +144,7 @@ class ServerSide(Conversation):
         if header.hops < 0:
             raise Malformed("header.hops must not be negative")
         if payload.type == "dummy":
-            exchange.write(peer, frames.pong(payload.id))
+            exchange.batch.write(peer, frames.pong(payload.id))
         elif payload.type == BUILTIN:
             self.refuse_message(peer, payload.id, NotAllowed("built-in commands are for accounts"))
         elif not self.runtime.federation.within_rate(self.remote, self.runtime.clock()):
@@ -154,4 +154,4 @@ class ServerSide(Conversation):
         else:
             trail = Trail(header.dry_run) if peer.name is not None and (header.route or header.dry_run) else None
             trace = checked_trace(header.traceparent)
-            exchange.message(peer, payload, size, header.hops, header.once, trace, trail)
+            exchange.admission.message(peer, payload, size, header.hops, header.once, trace, trail)

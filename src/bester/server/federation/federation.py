@@ -188,8 +188,8 @@ class Federation:
             case _:
                 self.failed += 1
         exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
-        exchange.settled(forward.envelope, forward.slot, forward.to, status, error, route)
+        exchange.batch.now = self.runtime.clock()
+        exchange.reports.settled(forward.envelope, forward.slot, forward.to, status, error, route)
         self.runtime.flush_soon()
 
     def _destination(self, key: str, address: Address) -> Destination:
@@ -248,7 +248,7 @@ class Federation:
                 before = self.runtime.steady.now() - retry_for_s
                 for key in self._own():
                     while count := await self.runtime.messages.give_up_before(before, why, GIVE_UP_AT_ONCE, key):
-                        self.runtime.exchange.counters.drops.count(Drop.OUTGOING_EXPIRED, count)
+                        self.runtime.exchange.batch.counters.drops.count(Drop.OUTGOING_EXPIRED, count)
                         log.warning("%d messages for other servers are given up", count)
                 await self._recount()
             except BesterError as error:

@@ -164,7 +164,7 @@ class Link(asyncio.Protocol):
         if kind == "statusReport":
             item = self.in_flight.pop(report.payload.id, None)
             if item is None:
-                self._way.runtime.exchange.counters.drops.count(Drop.REPORT_UNMATCHED)
+                self._way.runtime.exchange.batch.counters.drops.count(Drop.REPORT_UNMATCHED)
                 return
             self._bytes -= item.size
             reach("link.reported")

@@ -270,7 +270,7 @@ class Outbox:
             try:
                 done(item, failure)
             except Exception:
-                self.runtime.exchange.counters.drops.count(Drop.REPORT_UNTOLD)
+                self.runtime.exchange.batch.counters.drops.count(Drop.REPORT_UNTOLD)
                 log.exception("a message's outcome could not be told", extra={"message_id": item.message_id})
 
     async def _remove_all(self, positions: list[int]) -> None:

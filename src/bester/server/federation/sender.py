@@ -213,7 +213,7 @@ class Sender(Recovery):
 
     def _give_up(self, item: OutboundMessage, error: BesterError, why: str, route: bytes = b"") -> None:
         if item.position:
-            self.runtime.exchange.counters.drops.count(Drop.OUTGOING_REFUSED, code=error.code)
+            self.runtime.exchange.batch.counters.drops.count(Drop.OUTGOING_REFUSED, code=error.code)
             self.outbox.bury(item.position, why)
         self.settle(item, "failed", error, route)
 

@@ -40,7 +40,7 @@ class ClassicCall:
     def __init__(self, calls: ClassicCalls, request: Request) -> None:
         self.calls = calls
         self.request = request
-        self.deadline = request.since + request.handlers.rules.timeout_s
+        self.deadline = request.since + request.route.rules.timeout_s
         self._framer = Framer(calls.runtime.config.limits.max_message + EXTRA_SIZE)
         self._unsent = frame(bytes(request.data))
         self._socket: socket.socket | None = None
@@ -50,7 +50,7 @@ class ClassicCall:
     def start(self) -> None:
         """Connects and sends; tries again soon where the handler has just been started, or is behind with accepting."""
         self._retry = None
-        handlers = self.request.handlers
+        handlers = self.request.route
         path = handlers.rules.classic_socket
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connected.setblocking(False)
@@ -149,7 +149,7 @@ class ClassicCalls:
         """The handler's frame is there."""
         self._close(call)
         exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
+        exchange.batch.now = self.runtime.clock()
         try:
             exchange.classic_answered(call.request, decode_classic(body))
         except BadAnswer as error:
@@ -162,7 +162,7 @@ class ClassicCalls:
         """The call is over without an answer; nothing if it was over before."""
         if call in self.open:
             self._close(call)
-            self.runtime.exchange.now = self.runtime.clock()
+            self.runtime.exchange.batch.now = self.runtime.clock()
             self.runtime.exchange.classic_failed(call.request, error)
             self.runtime.flush_soon()
 

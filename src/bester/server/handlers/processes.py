@@ -103,7 +103,7 @@ class Supervisor:
         kind = self._find(type)
         attached = list(kind.attached)
         for handler in attached:
-            handler.carrier.fail(SessionEnded("the handler was stopped by an operator"))
+            handler.writer.fail(SessionEnded("the handler was stopped by an operator"))
         self._hold(type)
         kept = self._kept.get(type)
         if kept is not None:
@@ -120,7 +120,7 @@ class Supervisor:
         attached = list(kind.attached)
         outstanding = kind.active + sum(len(handler.outstanding) for handler in attached)
         for handler in attached:
-            self.runtime.exchange.detach(handler)
+            self.runtime.exchange.dispatcher.detach(handler)
         self._hold(type)
         self.runtime.spawn(self._finish_draining(type, kind, attached))
         return {"attached": len(attached), "process": type in self._kept, "outstanding": outstanding}
@@ -130,7 +130,7 @@ class Supervisor:
         await self.runtime.until(lambda: not kind.active and not any(handler.outstanding for handler in attached))
         for handler in attached:
             if not handler.closed:
-                handler.carrier.end()
+                handler.writer.end()
         kept = self._kept.get(type)
         if kept is not None and type in self._held:
             await kept.stop()
@@ -148,7 +148,7 @@ class Supervisor:
         return [{"time": at, "line": line} for at, line in found]
 
     def _find(self, type: str) -> TypeRoute:
-        kind = self.runtime.exchange.types.get(type)
+        kind = self.runtime.exchange.dispatcher.types.get(type)
         if kind is None:
             raise BadArguments("nobody serves this type")
         return kind
@@ -167,9 +167,9 @@ class Supervisor:
 
     def _reconfigure(self) -> None:
         runtime = self.runtime
-        runtime.exchange.now = runtime.clock()
+        runtime.exchange.batch.now = runtime.clock()
         rules = self.rules(settings.type_rules(runtime.config))
-        runtime.exchange.configure(
+        runtime.exchange.dispatcher.configure(
             rules, settings.exchange_limits(runtime.config), settings.attached_rules(runtime.config)
         )
         runtime.flush_soon()

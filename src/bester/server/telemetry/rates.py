@@ -151,10 +151,10 @@ class Rates:
         rates = [self.rates[name] for name in ("good", "bad", "deliveries", "pushes")]
         lag_ms = round(1000 * self.lag_s, 1)
         sessions = exchange.presence.session_count
-        self.history.append([round(wall_time(), 1), *rates, self.mean_ms, lag_ms, sessions, exchange.under_way])
+        self.history.append([round(wall_time(), 1), *rates, self.mean_ms, lag_ms, sessions, exchange.reports.under_way])
 
     def _counted(self) -> dict[str, int]:
-        counters, counts = self.runtime.exchange.counters, self.runtime.counts
+        counters, counts = self.runtime.exchange.batch.counters, self.runtime.counts
         return {
             "accepted": counters.accepted,
             "good": counters.good,
@@ -170,7 +170,9 @@ class Rates:
         }
 
     def _counted_types(self) -> dict[str, tuple[int, int, float]]:
-        return {name: served(self.runtime, kind.metrics) for name, kind in self.runtime.exchange.types.items()}
+        return {
+            name: served(self.runtime, kind.metrics) for name, kind in self.runtime.exchange.dispatcher.types.items()
+        }
 
     # -- movements -----------------------------------------------------------------------------------------------
 
@@ -211,7 +213,7 @@ class Rates:
     def _note(self, request: Request, since: float) -> None:
         if self._movements and self._movements[-1][0] is request:
             return  # an answer that turned out to be a failure is one movement
-        took_s = max(0.0, self.runtime.exchange.now - since)
+        took_s = max(0.0, self.runtime.exchange.batch.now - since)
         self._latencies.append(took_s)
         self._movements.append((request, wall_time(), took_s))
         if len(self._movements) >= MAX_MOVEMENTS:
@@ -308,7 +310,7 @@ def _movement(request: Request, at: float, took_s: float) -> dict[str, Any]:
         "time": round(at, 3),
         "from": _who(envelope.origin),
         "scope": envelope.origin.scope,
-        "type": request.handlers.name,
+        "type": request.route.name,
         "to": results,
         "recipients": len(envelope.results or ()),
         "outcome": outcome,

@@ -115,12 +115,12 @@ class Receipts:
             self._share()
 
     def _share(self) -> None:
-        receipts = self.runtime.exchange.receipts
+        receipts = self.runtime.exchange.reports.receipts
         receipts.good_left, receipts.bad_left = GOOD_PER_S, BAD_PER_S
 
     def flush(self) -> None:
         """Gives what there is to the store's thread, which does the work."""
-        receipts = self.runtime.exchange.receipts
+        receipts = self.runtime.exchange.reports.receipts
         entries, receipts.entries = receipts.entries, []
         if not entries:
             return
@@ -132,7 +132,7 @@ class Receipts:
 
     async def close(self) -> None:
         """Writes what there is; nothing more is recorded."""
-        receipts = self.runtime.exchange.receipts
+        receipts = self.runtime.exchange.reports.receipts
         receipts.good_left = receipts.bad_left = 0
         self.flush()
         await self.store.close()
@@ -146,8 +146,8 @@ class Receipts:
     def over_share(self) -> int:
         """Finished messages since the start that were only counted."""
         exchange = self.runtime.exchange
-        finished = exchange.counters.good + exchange.counters.bad_total
-        return finished - self.recorded - len(exchange.receipts.entries)
+        finished = exchange.batch.counters.good + exchange.batch.counters.bad_total
+        return finished - self.recorded - len(exchange.reports.receipts.entries)
 
     @property
     def unrecorded(self) -> int:

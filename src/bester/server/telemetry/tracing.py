@@ -1,24 +1,20 @@
 """Says which messages are traced, and takes their spans away once in a second (docs/tracing.md).
 
-Without a configured ``tracing`` nothing of this is there. With it, the exchange's ``message`` is covered by one that
-decides first. What is done with becomes spans in the thread of :mod:`bester.server.telemetry.spans`, which alone knows
+Without a configured ``tracing`` nothing of this is there. With it, the exchange asks the recorder of its ``traces`` about
+each message that comes in. What ended becomes spans in the thread of :mod:`bester.server.telemetry.spans`, which alone knows
 OpenTelemetry.
 """
 
 from __future__ import annotations
 
 import random
-import secrets
 from typing import TYPE_CHECKING
 
 from bester.clock import wall_time
-from bester.core.endpoint import Endpoint
-from bester.core.spans import Traced
-from bester.core.traces import SHARED_DIGITS, Traces
-from bester.core.trail import Spans, Trail
+from bester.core.spans import SpanRecorder
+from bester.core.trail import Spans
 from bester.errors import BadConfiguration
 from bester.installation import how_to_add
-from bester.protocol.messages import Payload
 
 if TYPE_CHECKING:
     from bester.config.parts import Tracing as Settings
@@ -49,7 +45,7 @@ class Tracing:
             ) from error
         self.runtime = runtime
         self._sample = settings.sample
-        self._traced = Traced(self._begin)
+        self._recorder = SpanRecorder(self._begin)
         self._due = 0.0
         name = runtime.config.server.name
         self._exporter = Exporter(settings.otlp, settings.headers, settings.service or name, name)
@@ -67,32 +63,11 @@ class Tracing:
     @property
     def dropped(self) -> int:
         """Spans that were too many; of a message that was not traced for that reason, its own."""
-        return self._traced.dropped
+        return self._recorder.dropped
 
     def open(self) -> None:
         """Begins to trace."""
-        exchange = self.runtime.exchange
-        exchange.traces = Traces(secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS], self._traced)
-        take, begin = exchange.message, self._begin
-
-        def message(
-            origin: Endpoint,
-            payload: Payload,
-            size: int,
-            hops: int = 0,
-            once: bool = False,
-            trace: str = "",
-            trail: Trail | None = None,
-        ) -> None:
-            spans = begin(trace, exchange.now)
-            if spans is not None:
-                trail = trail if trail is not None else Trail(told=False)
-                trail.spans = spans
-                trace = spans.traceparent()
-            take(origin, payload, size, hops, once, trace, trail)
-
-        # Instances come before their class. Where all are looked at, there is no shorter way.
-        vars(exchange).update(message=message, plain_message=message)
+        self.runtime.exchange.traces.record(self._recorder)
         self._exporter.start()
         self._share()
 
@@ -105,8 +80,8 @@ class Tracing:
             id, parent = f"{random.getrandbits(128) or 1:032x}", ""
         else:
             return None
-        if self._traced.left <= 0:
-            self._traced.dropped += 1
+        if self._recorder.room <= 0:
+            self._recorder.dropped += 1
             return None
         return Spans(id, parent, random.getrandbits(63) or 1, now)
 
@@ -118,19 +93,18 @@ class Tracing:
 
     def flush(self) -> None:
         """Gives what there is to the thread that sends it."""
-        ended, self._traced.ended = self._traced.ended, []
+        ended, self._recorder.ended = self._recorder.ended, []
         if ended:
             count = sum(one.size for one in ended)
             self._exporter.put(ended, count, wall_time() - self.runtime.clock())
         self._share()
 
     def _share(self) -> None:
-        self._traced.left = MAX_SPANS - self._exporter.waiting
+        self._recorder.room = MAX_SPANS - self._exporter.waiting
 
     async def close(self) -> None:
         """Sends what there is, as far as that is soon done; nothing more is traced."""
-        for name in ("message", "plain_message"):
-            vars(self.runtime.exchange).pop(name, None)
+        self.runtime.exchange.traces.record(None)
         self.flush()
-        self._traced.left = 0
+        self._recorder.room = 0
         await self._exporter.close(FLUSH_S)
