@@ -30,7 +30,6 @@ from bester.protocol.messages import (
     Command,
     HandlerMessage,
     OutgoingPayload,
-    check_status,
     checked_trace,
     commands_of,
 )
@@ -62,26 +61,8 @@ class CommandExecutor:
 
     # -- answers and pushes --------------------------------------------------------------------------------------
 
-    def commands(self, request: Request, message: HandlerMessage) -> list[Command] | None:
-        """Takes a handler's answer, and returns its commands; None if the request has failed by it."""
-        route = request.route
-        now = self.batch.now
-        route.progress = now
-        try:
-            if message.header.status != "0":
-                check_status(message.header)
-            commands = commands_of(message, route.rules.may)
-        except BesterError as error:
-            self.dispatcher.fail(request, error)
-            return None
-        route.metrics.took(now - request.since)
-        return commands
-
-    def answered(self, request: Request, message: HandlerMessage) -> None:
-        """A handler answered a request: executes its commands."""
-        commands = self.commands(request, message)
-        if commands is None:
-            return
+    def carry_out(self, request: Request, commands: list[Command], message: HandlerMessage) -> None:
+        """Executes the commands that a handler answered a request with."""
         envelope = request.envelope
         if envelope.untracked:
             for command in commands:
@@ -90,7 +71,11 @@ class CommandExecutor:
             if request.step is not None:
                 request.step.end(self.batch.now, "good")
             self._execute_tracked(envelope, request.route, request.hops, commands, message, request.place)
-        self.reports.step_done(envelope)
+        if envelope.pending == 1:  # as most are
+            envelope.pending = 0
+            self.reports.finish(envelope)
+        else:
+            self.reports.step_done(envelope)
 
     def pushed(self, handler: AttachedHandler, message: HandlerMessage) -> None:
         """A handler speaks first: its commands are executed like an answer's, and reported to it."""
@@ -282,7 +267,10 @@ class CommandExecutor:
             self.deliveries.reply(origin, type or route.name, data, envelope.id)
         else:
             head = route.received if type is None or type == route.name else frames.received_head(type)
-            self.batch.write(origin, frames.received(head, data))
+            origin.out.append(frames.received(head, data))
+            if not origin.listed:
+                origin.listed = True
+                self.batch.dirty.append(origin)
 
     def reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Raw) -> None:
         """Replies to all that will have the report: those that sent it again, too."""

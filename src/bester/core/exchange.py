@@ -17,8 +17,8 @@ The way of a message through them::
 
     message()                        Admission: it becomes an Envelope
       hand()                         Dispatcher: its handler is asked now, or it waits in its sender's queue
-    answer()                         CommandExecutor: the handler answered
-      execute()                      its commands, in order
+    answer()                         Exchange: the handler answered
+      carry_out(), execute()         CommandExecutor: its commands, in order
         _send_clients()              frames for sessions; Deliveries for accounts that are away or acknowledge
         _send_servers()              each becomes a Forward
         _send_handler()              the next handler is asked, for the same envelope
@@ -53,7 +53,7 @@ from bester.core.routing import AttachedHandler, Request
 from bester.core.traces import Traces
 from bester.core.window import UnackedWindow
 from bester.errors import BesterError
-from bester.protocol.messages import HandlerMessage
+from bester.protocol.messages import HandlerMessage, check_status, commands_of
 
 _DIGITS = "0123456789abcdef" * 3
 
@@ -140,11 +140,20 @@ class Exchange:
         self.dispatcher.classic_done(request)
 
     def _answered(self, request: Request, message: HandlerMessage) -> None:
-        envelope = request.envelope
-        if isinstance(envelope, Relayed):
-            self.remote.answered(envelope, request, message)
+        route = request.route
+        route.progress = now = self.batch.now
+        try:
+            if message.header.status != "0":
+                check_status(message.header)
+            commands = commands_of(message, route.rules.may)
+        except BesterError as error:
+            self.dispatcher.fail(request, error)
+            return
+        route.metrics.took(now - request.since)
+        if isinstance(request.envelope, Relayed):
+            self.remote.answered(request.envelope, request, commands, message)
         else:
-            self.commands.answered(request, message)
+            self.commands.carry_out(request, commands, message)
 
     # -- the batch -----------------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ class AccountPresence:
         self.shared = False
         """Whether it may have sessions on other nodes of this server too."""
         self.direct = True
-        """Whether its sessions take messages of all types at once and acknowledge nothing: a frame for each is enough."""
+        """Whether a frame for each session is enough: all take all types at once, and acknowledge nothing."""
         self.selective = False
         """Whether some session takes messages of some types alone."""
 

@@ -109,11 +109,8 @@ class RemoteRequests:
         else:
             self.dispatcher.hand_on(Request(envelope, route, data, 0, now, len(data) + len(head)))
 
-    def answered(self, envelope: Relayed, request: Request, message: HandlerMessage) -> None:
+    def answered(self, envelope: Relayed, request: Request, commands: list[Command], message: HandlerMessage) -> None:
         """A handler has answered another node's request: carries the answer out, or lets it go back."""
-        commands = self.commands.commands(request, message)
-        if commands is None:
-            return
         if request.step is not None:
             request.step.end(self.batch.now, "good")
         if not envelope.order:

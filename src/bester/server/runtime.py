@@ -185,7 +185,9 @@ class Runtime:
         self._flush_due = False
         exchange = self.exchange
         batch = exchange.batch
-        while exchange.settle():
+        while batch.moved or batch.effects or batch.dirty or batch.unwritten:
+            if batch.moved:
+                exchange.settle()
             if batch.effects:
                 effects, batch.effects = batch.effects, []
                 ways = self._ways
@@ -202,7 +204,8 @@ class Runtime:
                 if out:
                     endpoint.writer.write(out)
                     out.clear()
-            exchange.written()
+            if batch.unwritten:
+                exchange.written()
         if self.nodes is not None:
             self.nodes.flush()
         for condition, met in self._awaited:

@@ -1,8 +1,8 @@
 """Says which messages are traced, and takes their spans away once in a second (docs/tracing.md).
 
-Without a configured ``tracing`` nothing of this is there. With it, the exchange asks the recorder of its ``traces`` about
-each message that comes in. What ended becomes spans in the thread of :mod:`bester.server.telemetry.spans`, which alone knows
-OpenTelemetry.
+Without a configured ``tracing`` nothing of this is there. With it, the exchange asks the recorder of its ``traces``
+about each message that comes in. What ended becomes spans in the thread of :mod:`bester.server.telemetry.spans`, which
+alone knows OpenTelemetry.
 """
 
 from __future__ import annotations
