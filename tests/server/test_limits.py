@@ -136,7 +136,6 @@ async def test_large_frames_of_many_are_handled_in_turns(monkeypatch: pytest.Mon
     async with stage({"limits": {"maxSessionsPerAccount": 50}}) as play:
         wires = [await play.login() for _ in range(4)]
         turns: list[int] = []
-        serve = play.runtime.flush
         served = 0
         for connection in play.runtime.connections:
 
@@ -147,13 +146,12 @@ async def test_large_frames_of_many_are_handled_in_turns(monkeypatch: pytest.Mon
 
             connection.receive = take
 
-        def flush() -> None:
+        def turn_ended() -> None:
             nonlocal served
             turns.append(served)
             served = 0
-            serve()
 
-        monkeypatch.setattr(play.runtime, "flush", flush)
+        play.runtime.at_turn_end(turn_ended)
         monkeypatch.setattr("bester.server.runtime.LINE_S", 0.0)
         large = {"payload": {"type": "none", "id": "1", "data": "x" * 500_000}}
         for wire in wires:

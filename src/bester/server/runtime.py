@@ -1,7 +1,8 @@
-"""Where the rooms meet: what connections bring goes to the exchange, what it decides is carried out.
+"""What every part of a running server needs, whatever services it has: configuration, exchange, time, tasks.
 
-The end of a batch is the end of the event loop's turn: every connection that was read in it has put its frames to the
-exchange, then :meth:`Runtime.flush` carries out the effects and writes once to each endpoint.
+Every event from outside begins with :meth:`Runtime.turn`. The end of a batch is the end of the event loop's turn: every
+connection that was read in it has put its frames to the exchange, and then the callbacks of
+:meth:`Runtime.at_turn_end` carry out what it decided, and write.
 """
 
 from __future__ import annotations
@@ -12,33 +13,13 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bester.clock import SteadyClock, elapsed, wall_time
-from bester.core.effects import (
-    AskRemote,
-    Bury,
-    CallClassic,
-    CutOff,
-    Deposit,
-    Finished,
-    Forward,
-    Pause,
-    PresenceChanged,
-    ReadMailbox,
-    Recall,
-    Remember,
-    RemoveLetter,
-    Resume,
-    Share,
-    TellNode,
-)
 from bester.core.exchange import Exchange
-from bester.core.metrics import Drop
 from bester.core.traces import SHARED_DIGITS, Traces
-from bester.server.connections.connection import Connection, Stop
 from bester.server.counts import Counts
+from bester.server.ports import PresenceWatcher
 from bester.timeouts import within
 
 if TYPE_CHECKING:
@@ -47,6 +28,7 @@ if TYPE_CHECKING:
     from bester.server.accounts.service import AccountService
     from bester.server.admin.problems import Watch
     from bester.server.cluster.node import ClusterNode
+    from bester.server.connections.connection import Connection
     from bester.server.connections.handler import HandlerConnection
     from bester.server.connections.limits import ConnectionLimits
     from bester.server.federation.federation import Federation
@@ -110,7 +92,8 @@ class Runtime:
         self.listener_urls: list[str] = []
         self.more_expiries: list[Expiry] = []
         """Certificates that are used and are no server's identity: the web listener's."""
-        self.presence_watchers: list[Callable[[str, bool], None]] = []
+        self.presence_watchers: list[PresenceWatcher] = []
+        """Are told when an account's first session comes, and when its last one goes."""
         self.started_up = False
         """Whether all its listeners were opened."""
         self.stopping = False
@@ -119,7 +102,11 @@ class Runtime:
         self.failed = False
         """Whether it stops because it cannot go on."""
         self._loop = asyncio.get_running_loop()
-        self._flush_due = False
+        self._turn_ends = False
+        """Whether the end of this turn is in the loop's queue."""
+        self._at_turn_end: list[Callable[[], None]] = []
+        self._sweeps: list[Callable[[float], None]] = []
+        self._on_reload: list[Callable[[], None]] = []
         self._line: OrderedDict[Connection, None] = OrderedDict()
         """Connections that sent more than their share, in the order in which they did."""
         self._line_moves = False
@@ -153,11 +140,42 @@ class Runtime:
 
     # -- the batch -----------------------------------------------------------------------------------------------
 
+    def turn(self) -> Exchange:
+        """Begins what something from outside causes: returns the exchange, which knows the time from now on.
+
+        What it decides is carried out at the end of this turn of the loop.
+        """
+        exchange = self.exchange
+        exchange.now = self.clock()
+        if not self._turn_ends:
+            self._turn_ends = True
+            self._loop.call_soon(self.end_turn)
+        return exchange
+
+    def at_turn_end(self, callback: Callable[[], None]) -> None:
+        """Lets something be called at the end of each turn, after what was registered before it."""
+        self._at_turn_end.append(callback)
+
+    def on_sweep(self, callback: Callable[[float], None]) -> None:
+        """Lets something be called every :data:`SWEEP_S`, with the time, after what was registered before it."""
+        self._sweeps.append(callback)
+
+    def on_reload(self, callback: Callable[[], None]) -> None:
+        """Lets something be called when :attr:`config` was replaced, after what was registered before it."""
+        self._on_reload.append(callback)
+
+    def reconfigure(self, config: Config) -> None:
+        """Replaces the configuration, and tells all that go by it."""
+        self.config = config
+        self.turn()
+        for callback in self._on_reload:
+            callback()
+
     def flush_soon(self) -> None:
-        """Carries everything out at the end of this turn of the loop."""
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self.flush)
+        self.turn()
+
+    def flush(self) -> None:
+        self.end_turn()
 
     def line_up(self, connection: Connection) -> None:
         """Serves a connection when its turn comes, after all that may be read before."""
@@ -180,72 +198,14 @@ class Runtime:
         self._line_moves = False
         self._move_line()
 
-    def flush(self) -> None:
-        """Carries out what the exchange decided, and writes its frames."""
-        self._flush_due = False
-        exchange = self.exchange
-        while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given or exchange.full:
-            if exchange.effects:
-                effects, exchange.effects = exchange.effects, []
-                ways = self._ways
-                for effect in effects:
-                    try:
-                        ways[type(effect)](effect)
-                    except Exception:
-                        exchange.counters.drops.count(Drop.EFFECT_FAILED)
-                        log.exception("%s could not be carried out", type(effect).__name__)
-            dirty, exchange.dirty = exchange.dirty, []
-            for endpoint in dirty:
-                endpoint.listed = False
-                out = endpoint.out
-                if out:
-                    endpoint.carrier.write(out)
-                    out.clear()
-            if exchange.writing or exchange.plain_given or exchange.full:
-                exchange.written()
-        if self.nodes is not None:
-            self.nodes.flush()
+    def end_turn(self) -> None:
+        """Carries out now what was decided."""
+        self._turn_ends = False
+        for callback in self._at_turn_end:
+            callback()
         for condition, met in self._awaited:
             if condition() and not met.done():
                 met.set_result(None)
-
-    @cached_property
-    def _ways(self) -> dict[type[Any], Callable[[Any], object]]:
-        """What carries out each kind of effect."""
-        nodes = self.nodes
-        ways: dict[type[Any], Callable[[Any], object]] = {
-            CallClassic: lambda effect: self.classic.call(effect.request),
-            Forward: lambda effect: self.federation.send(effect),
-            Deposit: self.mailboxes.deposit,
-            RemoveLetter: self.mailboxes.take,
-            Bury: self.mailboxes.bury,
-            ReadMailbox: self.mailboxes.catch_up,
-            Recall: self.mailboxes.recall,
-            Remember: self.mailboxes.remember,
-            Pause: lambda effect: effect.endpoint.carrier.stop_reading(Stop.HELD),
-            Resume: lambda effect: effect.endpoint.carrier.resume_reading(Stop.HELD),
-            CutOff: self._cut_off,
-            PresenceChanged: self._presence_changed,
-            # After the report is written, which is later in this flush.
-            Finished: lambda effect: self._loop.call_soon(effect.endpoint.carrier.finished),
-        }
-        if nodes is not None:
-            ways |= {
-                Deposit: nodes.deposit,
-                Recall: nodes.claiming.recall,
-                AskRemote: nodes.asking.ask,
-                Share: lambda effect: nodes.share(effect.delivery),
-                TellNode: nodes.tell,
-            }
-        return ways
-
-    def _cut_off(self, effect: CutOff) -> None:
-        if not effect.session.closed:
-            effect.session.carrier.cut_off()
-
-    def _presence_changed(self, effect: PresenceChanged) -> None:
-        for watcher in list(self.presence_watchers):  # one that does not read leaves the list
-            watcher(effect.username, effect.online)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -259,17 +219,13 @@ class Runtime:
 
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        now = self.exchange.now = self.clock()
-        self.exchange.sweep()
-        self.classic.sweep(now)
-        self.gate.sweep(now)
-        self.mailboxes.sweep(now)
-        self.receipts.sweep(now)
-        self.timekeeping.sweep()
-        if self.nodes is not None:
-            self.nodes.sweep(now)
-        if self.tracing is not None:
-            self.tracing.sweep(now)
+        exchange = self.turn()
+        exchange.sweep()
+        for sweep in self._sweeps:
+            sweep(exchange.now)
+        self._sweep_connections(exchange.now)
+
+    def _sweep_connections(self, now: float) -> None:
         timeout_s = self.config.limits.frame_timeout
         for connection in list(self.incomplete):
             connection.check_frame_time(now, timeout_s)
@@ -280,7 +236,6 @@ class Runtime:
             if now >= deadline:
                 del self.lingering[connection]
                 connection.let_go()
-        self.flush()
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 

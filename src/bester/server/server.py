@@ -18,6 +18,7 @@ from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Identities
 from bester.net.listeners import Listener, UnixListener
 from bester.server.accounts.service import AccountService
+from bester.server.admin.answers import answer
 from bester.server.admin.problems import Watch
 from bester.server.cluster.node import ClusterNode, bus_options, node_name
 from bester.server.connections.control import ControlConnection
@@ -25,10 +26,12 @@ from bester.server.connections.handler import HandlerConnection
 from bester.server.connections.informer import InformerConnection
 from bester.server.connections.limits import ConnectionLimits
 from bester.server.connections.listener import welcome
+from bester.server.effects import Effects
 from bester.server.federation.federation import Federation
 from bester.server.handlers.classic import ClassicCalls
 from bester.server.handlers.processes import Supervisor
 from bester.server.mailboxes import Mailboxes
+from bester.server.ports import Alone, Cluster
 from bester.server.runtime import Runtime
 from bester.server.settings import (
     attached_rules,
@@ -105,11 +108,14 @@ class Server:
             name = node_name(config.cluster)
             self._bus = Bus(bus_options(config.cluster), f"{config.server.name} {name}")
             runtime.nodes = ClusterNode(runtime, self._bus, name, make_leases(config, self._bus))
+        self._cluster: Cluster = runtime.nodes or Alone(runtime.exchange, runtime.presence_watchers)
+        self._cluster.answer_with(partial(answer, runtime))
         accounts, runtime.messages = make_stores(config, runtime.store_lost, self._bus)
         runtime.accounts = AccountService(runtime, accounts)
         runtime.mailboxes = Mailboxes(runtime, runtime.messages)
         runtime.classic = ClassicCalls(runtime)
         runtime.federation = Federation(runtime)
+        runtime.on_reload(runtime.federation.reconfigure)
         runtime.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
         runtime.supervisor = Supervisor(runtime)
         runtime.timekeeping = Timekeeping(runtime)
@@ -122,6 +128,20 @@ class Server:
         self._web: Web | None = None
         runtime.reloader = self.reload
         runtime.exchange.configure(type_rules(config), exchange_limits(config), attached_rules(config))
+        runtime.at_turn_end(
+            Effects(runtime, runtime.classic, runtime.federation, runtime.mailboxes, self._cluster).flush
+        )
+        for sweep in (
+            runtime.classic.sweep,
+            runtime.gate.sweep,
+            runtime.mailboxes.sweep,
+            runtime.receipts.sweep,
+            runtime.timekeeping.sweep,
+        ):
+            runtime.on_sweep(sweep)
+        if runtime.nodes is not None:
+            runtime.at_turn_end(runtime.nodes.flush)
+            runtime.on_sweep(runtime.nodes.sweep)
         self.listeners: list[Listener] = []
         """Those that the configuration names, in its order."""
         self._local: list[Listener] = []
@@ -177,6 +197,7 @@ class Server:
         if config.tracing is not None:
             runtime.tracing = Tracing(runtime, config.tracing)
             runtime.tracing.open()
+            runtime.on_sweep(runtime.tracing.sweep)
         runtime.federation.trust.use(await asyncio.to_thread(Identities, config))
         await runtime.federation.open()  # before anything can come that would overtake what is on disk
         for address, connection, what in (
@@ -261,19 +282,17 @@ class Server:
         switched = new.model_copy(update={**kept, "handlers": handlers, "siblings": siblings})
         identities = await asyncio.to_thread(Identities, switched)
         renewed = await asyncio.to_thread(self._contexts, switched, identities)
-        self.config = self.runtime.config = switched
+        self.config = switched
         set_up_log(new.log.level, new.log.format, self._log_node())
         runtime = self.runtime
+        runtime.turn().configure(rules, limits, attached)
         runtime.max_send_queue = new.limits.max_send_queue
-        runtime.exchange.now = runtime.clock()
-        runtime.exchange.configure(rules, limits, attached)
-        runtime.federation.reconfigure()
+        runtime.reconfigure(switched)
         runtime.federation.judge(identities)
         for connection in runtime.connections:
             connection.limits_changed()
         for listener, context in renewed:
             listener.renew(context)
-        runtime.flush_soon()
         await runtime.supervisor.apply(self.config.served_types())
         runtime.watch.look_soon()
         for line in new.warnings:

@@ -37,7 +37,7 @@ class Timekeeping:
         self._resumed = True
         await self._keep()
 
-    def sweep(self) -> None:
+    def sweep(self, now: float) -> None:
         """Looks at the system clock, and keeps the time now and then; called a few times a second."""
         clock = self.runtime.steady
         if jumped := clock.look():

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from bester import __version__
-from bester.errors import SessionEnded
+from bester.errors import SessionEnded, UnknownCommand
 from bester.protocol.names import username
 from bester.server.admin import node_status as views
 from bester.server.admin import problems
@@ -134,3 +134,16 @@ QUESTIONS: dict[str, Question] = {
     "receipts": _receipts,
     "reload": _reload,
 }
+
+
+async def answer(runtime: Runtime, name: str, args: dict[str, Any]) -> Any:
+    """Returns this node's answer to a question.
+
+    Raises:
+        UnknownCommand: this release does not know the question.
+        BesterError: as the question says.
+    """
+    question = QUESTIONS.get(name)
+    if question is None:
+        raise UnknownCommand("this node's release does not know the question")
+    return await question(runtime, args)

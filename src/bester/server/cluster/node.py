@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from os import getpid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
@@ -34,9 +36,9 @@ from bester.cluster.items import (
 )
 from bester.cluster.subjects import Subjects
 from bester.config.cluster import MAX_NODE_CHARACTERS
-from bester.core.effects import Deposit, TellNode
+from bester.core.effects import AskRemote, Deposit, Recall, Share, TellNode
 from bester.core.endpoint import NodePeer
-from bester.core.metrics import Drop
+from bester.core.metrics import Drop, TypeMetrics
 from bester.core.model import Delivery, Envelope, Relayed
 from bester.errors import BadConfiguration, BesterError
 from bester.server.cluster.batcher import Batcher
@@ -49,10 +51,9 @@ from bester.server.cluster.queries import ClusterQueries
 from bester.server.cluster.relay import Relays
 from bester.server.cluster.remote_delivery import RemoteDelivery
 from bester.server.cluster.remote_handlers import RemoteHandlers
+from bester.server.ports import Answer, Gathered, NodeFigures, PresenceWatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from bester.config.cluster import Cluster
     from bester.server.runtime import Runtime
     from bester.store.ports import LeaseStore
@@ -237,14 +238,18 @@ class ClusterNode:
 
     # -- what the exchange decided -------------------------------------------------------------------------------
 
-    def deposit(self, effect: Deposit) -> None:
-        """Brings a message to an account's sessions on other nodes, or to its mailbox."""
-        if not self.bringing.bring(effect):
-            self.runtime.mailboxes.deposit(effect)
+    def deposit(self, effect: Deposit) -> bool:
+        return self.bringing.bring(effect)
 
-    def share(self, delivery: Delivery) -> None:
-        """Brings a copy of what this node delivers to the others that have sessions of the account."""
-        self.bringing.share(delivery)
+    def recall(self, effect: Recall) -> bool:
+        self.claiming.recall(effect)
+        return True
+
+    def ask_handler(self, effect: AskRemote) -> None:
+        self.asking.ask(effect)
+
+    def share(self, effect: Share) -> None:
+        self.bringing.share(effect.delivery)
 
     def tell(self, effect: TellNode) -> None:
         """Tells another node what became of what it asked for."""
@@ -286,6 +291,66 @@ class ClusterNode:
         note = End(username, why, list(roles) if roles is not None else None)
         self.post.to_all(Kind.END, note)
         self.runtime.flush_soon()
+
+    # -- what the rest of this node asks for (server/ports.py) ---------------------------------------------------
+
+    async def meet(self, username: str) -> None:
+        await self.sharing.meet(username)
+
+    def arriving(self, username: str) -> AbstractContextManager[None]:
+        return self.sharing.arriving(username)
+
+    def counted_here(self) -> int:
+        return self.sharing.counted_here()
+
+    async def usernames(self) -> list[str]:
+        return await self.watching.usernames()
+
+    async def is_online(self, username: str) -> bool:
+        return await self.watching.is_online(username)
+
+    async def watch(self, watcher: PresenceWatcher) -> list[str]:
+        return await self.watching.join(watcher)
+
+    def unwatch(self, watcher: PresenceWatcher) -> None:
+        self.watching.leave(watcher)
+
+    @property
+    def bus_up(self) -> bool:
+        return self.bus.up
+
+    @property
+    def bus_why(self) -> str:
+        return self.bus.why
+
+    @property
+    def others(self) -> Mapping[str, str]:
+        return {member.node: member.hello.version for member in self.members.others.values()}
+
+    @property
+    def figures(self) -> NodeFigures | None:
+        return NodeFigures(1 + len(self.members.others), self.asking.count, self.bringing.brought, self.bus.losses)
+
+    def answer_with(self, answer: Answer) -> None:
+        self.gathering.answer = answer
+
+    async def ask(
+        self,
+        question: str,
+        args: dict[str, Any] | None = None,
+        nodes: Iterable[str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Gathered:
+        return await self.gathering.ask(question, args, nodes, timeout_s)
+
+    async def recent(self, question: str) -> Gathered:
+        return await self.gathering.recent(question)
+
+    async def holders(self) -> dict[str, str]:
+        return await self.holding.holders()
+
+    def served_elsewhere(self, metrics: TypeMetrics) -> TypeMetrics | None:
+        return self.asking.elsewhere.get(metrics)
 
     # -- what other nodes sent -----------------------------------------------------------------------------------
 

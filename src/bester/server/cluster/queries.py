@@ -1,6 +1,6 @@
 """What all nodes are asked at once, for those who want to see the whole server (docs/scale.md).
 
-A question has a name, which stands in :data:`~bester.server.admin.answers.QUESTIONS`; it is answered from what the
+A question has a name, which stands in :mod:`bester.server.admin.answers`; it is answered from what the
 node that is asked has itself, so no question makes another one. Answers come in parts, for they may be larger than what
 NATS takes as one message. Who does not answer in time is named, and the others' answers count without it.
 """
@@ -17,7 +17,7 @@ import msgspec
 from bester.cluster.items import Asked, Kind, Part, numbers
 from bester.errors import BesterError, Internal, Overloaded, UnknownCommand, error_of
 from bester.protocol.frames import encode_text
-from bester.server.admin.answers import QUESTIONS
+from bester.server.ports import Answer, Gathered
 from bester.timeouts import within
 
 if TYPE_CHECKING:
@@ -35,28 +35,6 @@ MAX_BYTES = 32 * 1024 * 1024
 PART_BYTES = 256 * 1024
 MAX_AT_ONCE = 64
 """How many questions of others are answered at once; what comes beyond is refused."""
-
-
-class Gathered:
-    """What came of a question."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
-        """By node."""
-        self.errors: dict[str, BesterError] = {}
-        """Of the nodes that refused it."""
-        self.missing: list[str] = []
-        """The nodes that did not answer in time, sorted."""
-
-    def value(self) -> list[tuple[str, Any]]:
-        """Returns the answers by their nodes, sorted.
-
-        Raises:
-            BesterError: all that answered refused; then as one of them says.
-        """
-        if self.errors and not self.answers:
-            raise self.errors[min(self.errors)]
-        return sorted(self.answers.items())
 
 
 class _Open:
@@ -86,6 +64,8 @@ class ClusterQueries:
         self._open: dict[int, _Open] = {}
         self._answering = 0
         self._recent: dict[str, tuple[float, asyncio.Future[Gathered]]] = {}
+        self.answer: Answer | None = None
+        """What answers them for this node."""
 
     async def ask(
         self,
@@ -196,11 +176,10 @@ class ClusterQueries:
             self.runtime.flush_soon()
 
     async def _run(self, name: str, said: bytes) -> bytes:
-        question = QUESTIONS.get(name)
-        if question is None:
-            raise UnknownCommand("this node's release does not know the question")
+        if self.answer is None:
+            raise UnknownCommand("this node does not answer questions")
         try:
-            result = await question(self.runtime, msgspec.json.decode(said))
+            result = await self.answer(name, msgspec.json.decode(said))
             made = bytes(encode_text(result))
         except BesterError:
             raise
