@@ -42,14 +42,14 @@ async def test_the_log_is_told_once_of_a_problem_and_once_of_its_end(caplog: pyt
                 handler.answer(await handler.get(), to("away"))
                 await sender.good(id)
             for _ in range(2):
-                play.runtime.rates._totals_at = float("-inf")  # as if ten seconds had passed
+                play.runtime.totals.expire()  # as if ten seconds had passed
                 play.runtime.watch.look_soon()
                 await until(lambda: caplog.messages)
             assert caplog.messages == ["mailbox: away: 2 of at most 2 messages, 0 of 64 MiB"]
             assert told[-1].endswith("is ready, 1 problem: mailbox: away: 2 of at most 2 messages, 0 of 64 MiB")
             assert await result(await play.admin(), "problems") == await problems.find(play.runtime)
             await play.runtime.mailboxes.clear("away")
-            play.runtime.rates._totals_at = float("-inf")  # as if ten seconds had passed
+            play.runtime.totals.expire()  # as if ten seconds had passed
             play.runtime.watch.look_soon()
             await until(lambda: len(caplog.messages) > 1)
             assert caplog.messages[1:] == ["no longer a problem: mailbox: away"]

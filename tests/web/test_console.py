@@ -199,7 +199,7 @@ async def test_events() -> None:
             ("t", "chat", [], "handlerError"),
         ]
         stream.response.close()
-        await until(lambda: "_answered" not in vars(play.runtime.exchange))
+        await until(lambda: not play.runtime.receipts.flushed)
 
 
 async def test_no_more_movements_are_looked_at_than_are_shown() -> None:

@@ -64,7 +64,7 @@ async def test_metrics() -> None:
         await sender.bad("2")
         sender.ask("chat", "3")
         await handler.get()
-        play.runtime.rates._totals_at = float("-inf")  # as if ten seconds had passed
+        play.runtime.totals.expire()  # as if ten seconds had passed
         found = await metrics(play)
         assert found["bester_messages_total", "good chat"] == 1
         assert found["bester_messages_total", "noHandler "] == 1
@@ -293,7 +293,7 @@ async def test_mailboxes_and_queues_that_fill_up_are_problems() -> None:
         servers = {"type": "sendServers", "data": ["127.0.0.1:1"]}
         handler.answer(await handler.get(), to("away"), servers)
         await sender.good("1")
-        play.runtime.rates._totals_at = float("-inf")  # as if ten seconds had passed
+        play.runtime.totals.expire()  # as if ten seconds had passed
         found = {problem["what"]: problem for problem in await problems.find(play.runtime)}
         assert found["mailbox"]["name"] == "away"
         assert found["queue"]["name"] == "127.0.0.1:1"

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from bester.server.handlers.classic import ClassicCalls
     from bester.server.handlers.processes import Supervisor
     from bester.server.mailboxes import Mailboxes
+    from bester.server.telemetry.movements import Movements
     from bester.server.telemetry.rates import Rates
     from bester.server.telemetry.receipts import Receipts
+    from bester.server.telemetry.storage import StoreTotals
     from bester.server.telemetry.tracing import Tracing
     from bester.server.timekeeping import Timekeeping
     from bester.store.ports import MessageStore
@@ -60,6 +62,8 @@ class Runtime:
     messages: MessageStore
     receipts: Receipts
     rates: Rates
+    totals: StoreTotals
+    movements: Movements
     supervisor: Supervisor
     timekeeping: Timekeeping
     nodes: ClusterNode | None = None

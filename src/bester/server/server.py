@@ -43,9 +43,11 @@ from bester.server.settings import (
     type_rules,
 )
 from bester.server.telemetry.logs import set_up_log
+from bester.server.telemetry.movements import Movements
 from bester.server.telemetry.notify import Notifier
 from bester.server.telemetry.rates import Rates
 from bester.server.telemetry.receipts import Receipts
+from bester.server.telemetry.storage import StoreTotals
 from bester.server.telemetry.tracing import Tracing
 from bester.server.timekeeping import Timekeeping
 from bester.tls import server_context
@@ -120,6 +122,8 @@ class Server:
         runtime.supervisor = Supervisor(runtime)
         runtime.timekeeping = Timekeeping(runtime)
         runtime.rates = Rates(runtime)
+        runtime.totals = StoreTotals(runtime)
+        runtime.movements = Movements(runtime.receipts)
         self._read = read
         self._shared = shared
         runtime.watch = Watch(runtime)

@@ -33,13 +33,13 @@ class Feed:
     def join(self) -> None:
         """Somebody watches, until :meth:`leave`."""
         self._watchers += 1
-        self._hall.rates.watch()
+        self._hall.movements.watch()
         if self._watchers == 1:
             self._hall.rates.ticked.append(self._tick)
 
     def leave(self) -> None:
         self._watchers -= 1
-        self._hall.rates.unwatch()
+        self._hall.movements.unwatch()
         if not self._watchers:
             self._hall.rates.ticked.remove(self._tick)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from bester.errors import BesterError, StorageFull
-from bester.server.telemetry.rates import disk
+from bester.server.telemetry.storage import disk_space
 from bester.store.database import Shared
 from bester.timeouts import within
 from bester.web.answers import answer
@@ -71,7 +71,7 @@ class Health:
         if runtime.started_up and not runtime.stopping and (silent := runtime.silent_listeners()):
             log.error("nothing comes through %s any more: it is closed, or its file is gone", ", ".join(silent))
             found.append("listeners")
-        room = disk(str(runtime.config.storage.path))
+        room = disk_space(str(runtime.config.storage.path))
         # The nodes of a cluster keep everything in NATS.
         if runtime.nodes is None and (room is None or room["free"] < runtime.config.storage.reserve):
             found.append("disk")

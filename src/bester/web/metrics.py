@@ -24,7 +24,8 @@ from bester import __version__
 from bester.core.metrics import BOUNDS_S, TypeMetrics
 from bester.errors import BesterError
 from bester.server.admin import node_status as views
-from bester.server.telemetry.rates import Totals, disk, served, served_within
+from bester.server.telemetry.rates import served, served_within
+from bester.server.telemetry.storage import Totals, disk_space
 from bester.store.database import COMMIT_BOUNDS_S, Shared
 from bester.store.ports import QueueSize, account_of
 
@@ -62,7 +63,7 @@ class Metrics(Collector):
         if self._loop.time() - self._looked >= FRESH_S:
             try:
                 self._queues = await self._hall.messages.queue_sizes()
-                self._totals = await self._hall.rates.totals()
+                self._totals = await self._hall.totals.get()
             except BesterError:
                 self._queues, self._totals = [], None  # the others are told all the same
             self._looked = self._loop.time()
@@ -245,7 +246,7 @@ class Metrics(Collector):
             yield GaugeMetricFamily("bester_mailbox_messages", "Messages in mailboxes", totals.mailbox_messages)
             yield GaugeMetricFamily("bester_mailbox_bytes", "Their data", totals.mailbox_bytes)
         yield CounterMetricFamily("bester_mailbox_stored", "Messages put into mailboxes", runtime.mailboxes.stored)
-        room = disk(str(runtime.config.storage.path)) if runtime.nodes is None else None
+        room = disk_space(str(runtime.config.storage.path)) if runtime.nodes is None else None
         if room is not None:
             yield GaugeMetricFamily("bester_disk_free_bytes", "Free room where the store is", room["free"])
             yield GaugeMetricFamily(

@@ -32,7 +32,7 @@ async def now(runtime: Runtime) -> dict[str, Any]:
     rates = found["rates"]
     done = rates.get("good", 0.0) + rates.get("bad", 0.0)
     servers = await whole.servers()
-    totals = await runtime.rates.totals()
+    totals = await runtime.totals.get()
     kept = await problems.kept(runtime)
     own = found.get("problems")
     return found | {
@@ -50,6 +50,6 @@ async def now(runtime: Runtime) -> dict[str, Any]:
         },
         "handlers": found["handlers"][:MAX_ROWS],
         "servers": servers[:MAX_ROWS],
-        "movements": runtime.rates.take_movements(),
+        "movements": runtime.movements.take(),
         "problems": [*(problems.own(runtime) if own is None else own), *kept][: problems.MAX_PROBLEMS],
     }

@@ -21,8 +21,8 @@ from bester.errors import (
 from bester.net.peers import Remote
 from bester.protocol import frames
 from bester.protocol.messages import Payload
+from bester.server.admin import lookup, queue
 from bester.server.admin import node_status as views
-from bester.server.admin import queue
 from bester.server.admin.arguments import (
     AccountName,
     Credentials,
@@ -47,7 +47,6 @@ from bester.server.admin.arguments import (
 from bester.server.admin.queue import server_key
 from bester.server.admin.status import ClusterStatus
 from bester.server.handlers.processes import KEPT_LINES
-from bester.server.telemetry.receipts import check_limit
 
 if TYPE_CHECKING:
     from bester.server.runtime import Runtime
@@ -259,15 +258,17 @@ async def _drop_queue(call: CommandCall, args: Drop) -> object:
 
 
 async def _trace(call: CommandCall, args: Traced) -> object:
-    check_limit(args.limit)
+    lookup.check_limit(args.limit)
     unrecorded = await call.whole.unrecorded()
-    found = await call.runtime.receipts.trace(args.id, args.account, args.type, args.outcome, args.since, args.limit)
+    found = await lookup.trace(
+        call.runtime.receipts.store, args.id, args.account, args.type, args.outcome, args.since, args.limit
+    )
     return found | {"unrecorded": unrecorded}
 
 
 async def _why(call: CommandCall, args: Since) -> object:
     unrecorded = await call.whole.unrecorded()
-    found = await call.runtime.receipts.why(args.since)
+    found = await lookup.why(call.runtime.receipts.store, args.since)
     return found | {"unrecorded": unrecorded, "problems": await call.whole.problems()}
 
 

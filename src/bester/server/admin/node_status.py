@@ -13,7 +13,8 @@ from bester.core.metrics import Drop
 from bester.logsink import STDERR
 from bester.net.fingerprints import spelled
 from bester.server.admin import problems
-from bester.server.telemetry.rates import disk, served
+from bester.server.telemetry.rates import served
+from bester.server.telemetry.storage import disk_space
 from bester.store.database import Shared
 from bester.store.ports import account_of
 
@@ -238,7 +239,7 @@ async def stored(runtime: Runtime) -> dict[str, int]:
     Raises:
         Internal: the store cannot be reached.
     """
-    totals = await runtime.rates.totals()
+    totals = await runtime.totals.get()
     return {
         "accounts": totals.accounts,
         "mailboxes": totals.mailboxes,
@@ -298,7 +299,7 @@ def queues(runtime: Runtime) -> dict[str, int]:
 
 async def status(runtime: Runtime) -> dict[str, Any]:
     """Everything at a glance; the numbers count since the start."""
-    room = disk(str(runtime.config.storage.path))
+    room = disk_space(str(runtime.config.storage.path))
     return {
         **process(runtime),
         **numbers(runtime),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from bester import __version__
 from bester.clock import wall_time
 from bester.server.admin import node_status as views
-from bester.server.telemetry.rates import disk, served
+from bester.server.telemetry.rates import served
+from bester.server.telemetry.storage import disk_space
 
 if TYPE_CHECKING:
     from bester.server.runtime import Runtime
@@ -22,7 +23,7 @@ def glance(runtime: Runtime) -> dict[str, Any]:
     rates = runtime.rates
     exchange = runtime.exchange
     counters = exchange.counters
-    room = disk(str(runtime.config.storage.path)) if runtime.nodes is None else None
+    room = disk_space(str(runtime.config.storage.path)) if runtime.nodes is None else None
     return {
         "server": {
             "name": runtime.config.server.name,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bester import __version__
 from bester.clock import wall_time
 from bester.errors import BesterError
-from bester.server.telemetry.rates import disk
+from bester.server.telemetry.storage import disk_space
 from bester.store.ports import account_of
 from bester.timeouts import within
 
@@ -188,7 +188,7 @@ def _identities(runtime: Runtime) -> list[Problem]:
 
 def _disk(runtime: Runtime) -> list[Problem]:
     storage = runtime.config.storage
-    room = disk(str(storage.path))
+    room = disk_space(str(storage.path))
     if room is None or room["free"] >= DISK_RESERVES * storage.reserve:
         return []
     detail = f"{room['free'] // 2**20} MiB are free, and {storage.reserve // 2**20} MiB are kept in reserve"
@@ -320,7 +320,7 @@ def _queues(runtime: Runtime, sizes: list[QueueSize]) -> list[Problem]:
 async def _mailboxes(runtime: Runtime) -> list[Problem]:
     limits = runtime.config.limits
     found: list[Problem] = []
-    for size in (await runtime.rates.totals()).fullest:
+    for size in (await runtime.totals.get()).fullest:
         detail = (
             f"{size.messages} of at most {limits.mailbox_messages} messages, "
             f"{size.bytes // 2**20} of {limits.mailbox_bytes // 2**20} MiB"

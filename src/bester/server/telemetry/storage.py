@@ -1,0 +1,82 @@
+"""How much is in the store, and how much space is left on its disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from bester.server.runtime import Runtime
+from bester.store.ports import MailboxSize
+
+FRESH_S = 10.0
+"""How old the totals may be."""
+MAX_PAGES = 50
+"""How many pages of mailboxes are added up at most; mailboxes beyond them are not counted."""
+_PAGE = 1000
+
+
+class Totals:
+    """How much is in the store, as of some seconds ago."""
+
+    def __init__(self) -> None:
+        self.accounts = 0
+        self.mailboxes = 0
+        self.mailbox_messages = 0
+        self.mailbox_bytes = 0
+        self.fullest: list[MailboxSize] = []
+        """The mailboxes that are nearly full."""
+
+
+class StoreTotals:
+    """Adds up what is in the store when somebody asks, at most once in :data:`FRESH_S`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._totals = Totals()
+        self._read_at = float("-inf")
+        self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+
+    async def get(self) -> Totals:
+        """Returns the totals, at most :data:`FRESH_S` old.
+
+        Raises:
+            Internal: the store cannot be reached.
+        """
+        async with self._lock:
+            if self._loop.time() - self._read_at >= FRESH_S:
+                self._totals = await self._add_up()
+                self._read_at = self._loop.time()
+        return self._totals
+
+    def expire(self) -> None:
+        """Lets the next call of :meth:`get` read the store."""
+        self._read_at = float("-inf")
+
+    async def _add_up(self) -> Totals:
+        runtime = self.runtime
+        totals = Totals()
+        totals.accounts = await runtime.accounts.store.count()
+        limits = runtime.config.limits
+        after = ""
+        for _ in range(MAX_PAGES):
+            page = await runtime.messages.mailbox_sizes(after, _PAGE)
+            for size in page:
+                totals.mailboxes += 1
+                totals.mailbox_messages += size.messages
+                totals.mailbox_bytes += size.bytes
+                if size.messages > 0.8 * limits.mailbox_messages or size.bytes > 0.8 * limits.mailbox_bytes:
+                    totals.fullest.append(size)
+            if len(page) < _PAGE:
+                break
+            after = page[-1].username
+        return totals
+
+
+def disk_space(path: str) -> dict[str, int] | None:
+    """Returns the ``free`` and ``total`` bytes of the file system that holds a file; None if they are unknown."""
+    try:
+        system = os.statvfs(path)
+    except OSError:
+        return None
+    return {"free": system.f_bavail * system.f_frsize, "total": system.f_blocks * system.f_frsize}
