@@ -31,11 +31,11 @@ from bester.errors import (
     UnknownAccount,
 )
 from bester.net.peers import Remote
+from bester.protocol.builtin import Credentials, read_credentials
 from bester.protocol.messages import Authentication, Payload
 from bester.protocol.names import username
 from bester.server.accounts.attempts import Attempts
 from bester.server.accounts.throttle import Throttle
-from bester.server.admin.arguments import Credentials, read_credentials
 from bester.server.rate_limit import Buckets
 from bester.store.passwords import Passwords
 from bester.store.ports import Account, AccountStore, StoredAccount

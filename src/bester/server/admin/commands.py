@@ -20,10 +20,7 @@ from bester.errors import (
 )
 from bester.net.peers import Remote
 from bester.protocol import frames
-from bester.protocol.messages import Payload
-from bester.server.admin import lookup, queue
-from bester.server.admin import node_status as views
-from bester.server.admin.arguments import (
+from bester.protocol.builtin import (
     AccountName,
     Credentials,
     Drop,
@@ -44,6 +41,9 @@ from bester.server.admin.arguments import (
     Traced,
     read_command,
 )
+from bester.protocol.messages import Payload
+from bester.server.admin import lookup, queue
+from bester.server.admin import node_status as views
 from bester.server.admin.queue import server_key
 from bester.server.admin.status import ClusterStatus
 from bester.server.handlers.processes import KEPT_LINES
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.commands")
 
-BUILTIN = "builtin"
 ADMIN = "admin"
 """The role whose accounts may use the operator's commands."""
 

@@ -22,6 +22,7 @@ from bester.errors import (
     Throttled,
 )
 from bester.protocol import frames, link
+from bester.protocol.builtin import BUILTIN, ends_session, is_opening
 from bester.protocol.messages import (
     NO_HEADER,
     FirstHeader,
@@ -33,8 +34,7 @@ from bester.protocol.messages import (
     decode_message,
 )
 from bester.protocol.names import RESERVED_TYPES
-from bester.server.admin.arguments import ends_session, is_opening
-from bester.server.admin.commands import BUILTIN, CommandCall
+from bester.server.admin.commands import CommandCall
 from bester.server.connections.connection import SHARE_FRAMES
 from bester.server.connections.conversation import Conversation
 from bester.timeouts import within

@@ -10,8 +10,9 @@ from bester.core.metrics import Drop
 from bester.errors import BadScope, Malformed, NotAllowed, Overloaded
 from bester.net.peers import peer_user
 from bester.protocol import frames
+from bester.protocol.builtin import BUILTIN
 from bester.protocol.messages import Payload, decode_first
-from bester.server.admin.commands import BUILTIN, CommandCall
+from bester.server.admin.commands import CommandCall
 from bester.server.connections.connection import Connection
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from bester.core.trail import Trail
 from bester.errors import Malformed, NotAllowed, ServerUnverified, Throttled
 from bester.net.keepalive import keep_alive
 from bester.protocol import frames, link
+from bester.protocol.builtin import BUILTIN
 from bester.protocol.link import LinkHeader
 from bester.protocol.messages import FirstHeader, FirstMessage, Payload, checked_trace
-from bester.server.admin.commands import BUILTIN
 from bester.server.connections.connection import SHARE_FRAMES, Stop
 from bester.server.connections.conversation import Conversation
 
