@@ -13,12 +13,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from bester.clock import wall_time
 from bester.core.endpoint import Endpoint, Peer
 from bester.core.routing import AttachedHandler, Request
 from bester.core.session import Session
+from bester.protocol.reports import decode_result
 
 if TYPE_CHECKING:
     from bester.core.metrics import TypeMetrics
@@ -42,13 +41,6 @@ TOTALS_S = 10.0
 MAX_PAGES = 50
 """How many pages of mailboxes are added up at most; what is beyond is not counted."""
 _PAGE = 1000
-
-
-class _Result(msgspec.Struct):
-    to: str = ""
-
-
-_results = msgspec.json.Decoder(_Result)
 
 
 class Totals:
@@ -303,7 +295,7 @@ def _movement(request: Request, at: float, took_s: float) -> dict[str, Any]:
     outcome = "underWay" if envelope.pending else "good"
     if envelope.error is not None:
         outcome = envelope.error.code
-    results = [_results.decode(result).to for result in (envelope.results or ())[:MAX_RECIPIENTS] if result]
+    results = [decode_result(result).to for result in (envelope.results or ())[:MAX_RECIPIENTS] if result]
     return {
         "time": round(at, 3),
         "from": _who(envelope.origin),

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Raw, Struct
 
 from bester.clock import wall_time
 from bester.core.endpoint import Endpoint, Peer
@@ -19,6 +18,7 @@ from bester.core.traces import Traces
 from bester.errors import BadArguments
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX
+from bester.protocol.reports import ReportError, Result, decode_result, decode_written
 from bester.store.receipts import Bounds, Found, Receipt, ReceiptStore
 
 if TYPE_CHECKING:
@@ -59,32 +59,6 @@ ADVICE = {
 }
 """What to do about a failure, by its code."""
 OTHER_ADVICE = "see the code's row in docs/protocol.md, section 11"
-
-
-class _Error(Struct):
-    code: str
-    message: str = ""
-    reason: str = ""
-
-
-class _Result(Struct):
-    to: str
-    status: str
-    error: _Error | None = None
-
-
-class _Payload(Struct):
-    error: _Error | None = None
-    results: list[_Result] | None = None
-    route: Raw = Raw(b"")
-
-
-class _Report(Struct):
-    payload: _Payload
-
-
-_report = msgspec.json.Decoder(_Report)
-_result = msgspec.json.Decoder(_Result)
 
 
 def bounds_of(config: Config) -> Bounds:
@@ -236,13 +210,12 @@ def _receipt(entry: Entry, traces: Traces, began: float) -> Receipt:
     route = b""
     if entry.large is not None:
         error, counts = entry.large.error, entry.large.counts
-        first: Sequence[_Result] = [_result.decode(result) for result in entry.large.results if result]
+        first: Sequence[Result] = [decode_result(result) for result in entry.large.results if result]
     else:
-        payload = _report.decode(memoryview(entry.report)[PREFIX.size :]).payload
+        payload = decode_written(memoryview(entry.report)[PREFIX.size :])
         error = _explained(payload.error) if payload.error is not None else None
-        results = payload.results or []
-        counts = Counter(result.status for result in results) if results else {}
-        first = results[:MAX_NAMES]
+        counts = Counter(result.status for result in payload.results)
+        first = payload.results[:MAX_NAMES]
         route = bytes(payload.route)
     recipients = b""
     if counts:
@@ -261,11 +234,11 @@ def _receipt(entry: Entry, traces: Traces, began: float) -> Receipt:
     )
 
 
-def _explained(error: _Error) -> tuple[str, str]:
+def _explained(error: ReportError) -> tuple[str, str]:
     return error.code, f"{error.reason}: {error.message}" if error.reason else error.message
 
 
-def _shown_result(result: _Result) -> dict[str, str]:
+def _shown_result(result: Result) -> dict[str, str]:
     told = {"to": result.to, "status": result.status}
     return told if result.error is None else told | {"code": result.error.code}
 
