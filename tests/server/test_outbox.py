@@ -352,7 +352,7 @@ async def test_a_way_that_fails_in_no_way_that_was_foreseen(monkeypatch: pytest.
 
 
 async def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bester.server.federation.outbox.MAX_BATCH_BYTES", 2500)
+    monkeypatch.setattr("bester.server.batching.MAX_BATCH_BYTES", 2500)
     async with stage({"federation": {"retryMin": 3600, "retryMax": 3600}}) as play:
         settled = settled_on(play, monkeypatch)
         batches: list[list[int]] = []

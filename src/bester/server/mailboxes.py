@@ -17,6 +17,7 @@ from bester.core.effects import Bury, Deposit, ReadMailbox, Recall, Remember, Re
 from bester.core.keeping import Letter
 from bester.core.metrics import Drop
 from bester.errors import BesterError, Internal, UnknownAccount
+from bester.server.batching import take_batch
 from bester.server.faultpoints import reach
 from bester.store.ports import Letter as StoredLetter
 from bester.store.ports import MailboxBounds, MessageStore, Queued, Remembered, account_of, account_queue
@@ -29,9 +30,6 @@ log = logging.getLogger("bester.mailboxes")
 
 NEVER_ACKNOWLEDGED = "unacknowledged: given again and again, and never acknowledged"
 """Why a letter was given up, as operators are told."""
-MAX_BATCH = 1024
-MAX_BATCH_BYTES = 8 * 1024 * 1024
-"""Letters, and bytes of them, that are put away with one call."""
 ONCE_DAYS = 7
 ONCE_RECORDS = 200_000
 """How long, and how many, ``once`` messages are remembered on disk."""
@@ -165,7 +163,7 @@ class Mailboxes:
         await asyncio.sleep(0)  # until the batch is over
         try:
             while self._deposits:
-                batch = self._next_batch()
+                batch = take_batch(self._deposits, lambda effect: len(effect.delivery.data))
                 outcomes = await self._outcomes(batch)
                 if self.runtime.failed:
                     return  # nobody knows what is on disk: nothing is reported
@@ -189,16 +187,6 @@ class Mailboxes:
         self._keeping[username] -= 1
         if not self._keeping[username]:
             del self._keeping[username]
-
-    def _next_batch(self) -> list[Deposit]:
-        count = size = 0
-        for effect in self._deposits[:MAX_BATCH]:
-            size += len(effect.delivery.data)
-            if count and size > MAX_BATCH_BYTES:
-                break
-            count += 1
-        batch, self._deposits = self._deposits[:count], self._deposits[count:]
-        return batch
 
     async def finish(self, timeout_s: float) -> None:
         """Returns when all that is to be kept is on disk, or after the time."""

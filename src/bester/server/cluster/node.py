@@ -41,6 +41,7 @@ from bester.core.endpoint import NodePeer
 from bester.core.metrics import Drop, TypeMetrics
 from bester.core.model import Delivery, Envelope, Relayed
 from bester.errors import BadConfiguration, BesterError
+from bester.protocol.frames import result as result_entry
 from bester.server.cluster.batcher import Batcher
 from bester.server.cluster.interest import AccountInterest
 from bester.server.cluster.leases import Leases
@@ -270,7 +271,7 @@ class ClusterNode:
 
     def _tell_outcome(self, node: str, envelope: Envelope) -> None:
         number = int(envelope.id)
-        result = envelope.results[0] if envelope.results else b'{"status":"failed"}'
+        result = envelope.results[0] if envelope.results else result_entry("", "failed")
         if result.endswith(DELIVERED):
             self.post.to_node(node, Kind.OUTCOME, number)
         else:

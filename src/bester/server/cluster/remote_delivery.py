@@ -15,15 +15,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Struct
-
 from bester.bus.connection import BusDown
 from bester.cluster.items import Bring, Kind, numbers, pack
 from bester.core.again import ACK_S
 from bester.core.effects import Deposit
 from bester.core.model import Delivery
 from bester.errors import BesterError, Internal, Overloaded, error_of
+from bester.protocol.reports import decode_result
 from bester.server.cluster.batcher import Batcher
 
 if TYPE_CHECKING:
@@ -51,19 +49,6 @@ AGAIN_S = 0.1
 """When a message is brought again then."""
 MAX_PLACES = 100_000
 """Of how many accounts it is remembered where they were found."""
-
-
-class _Error(Struct):
-    code: str = "internal"
-    message: str = ""
-
-
-class _Result(Struct):
-    status: str
-    error: _Error | None = None
-
-
-_result = msgspec.json.Decoder(_Result)
 
 
 class _Brought:
@@ -284,7 +269,7 @@ class RemoteDelivery:
                 places[brought.delivery.username] = node
             self._settle(brought, "delivered", None)
             return
-        found = _result.decode(result)
+        found = decode_result(result)
         brought.takers.discard(node)
         if found.error is not None:
             brought.error = error_of(found.error.code, found.error.message)

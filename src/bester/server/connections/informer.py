@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bester.core.metrics import Drop
-from bester.errors import BesterError, Overloaded
+from bester.errors import BesterError
 from bester.protocol.informer import Query, answer, decode_query, event, failed
 from bester.server.admin import node_status as views
 from bester.server.admin.status import ClusterStatus
+from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import Connection
 
 if TYPE_CHECKING:
@@ -31,46 +31,41 @@ class InformerConnection(Connection):
     kind = "informer"
 
     def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime, MAX_SIZE, self._received)
-        self._waiting: deque[bytes] = deque()
+        super().__init__(runtime, MAX_SIZE, self._command)
+        self._commands: CommandQueue[bytes] = CommandQueue(self, runtime.spawn, MAX_WAITING)
         self._input_ended = False
+        self._quits = False
         self._watching = False
 
-    def _received(self, body: bytes) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            raise Overloaded(f"more than {MAX_WAITING} commands are waiting")
-        self._waiting.append(body)
-        if len(self._waiting) == 1:
-            self.runtime.spawn(self._run())
+    def _command(self, body: bytes) -> None:
+        self._commands.add(body)
 
     def finish_input(self) -> bool:
         self._input_ended = True
-        return bool(self._waiting)
+        return len(self._commands) > 0
 
     def closed(self) -> None:
-        self.runtime.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
-        self._waiting.clear()
+        self.runtime.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, self._commands.clear())
         if self._watching:
             self._watching = False
             self._unwatch()
 
-    async def _run(self) -> None:
-        while self._waiting and not self.ended:
-            await self._answer(self._waiting[0])
-            if self._waiting:  # else it is closed
-                self._waiting.popleft()
-        if self._input_ended and not self.ended:
-            self.end()
-
-    async def _answer(self, body: bytes) -> None:
+    async def carry_out(self, command: bytes) -> bytes:
         try:
-            query = decode_query(body)
+            query = decode_query(command)
             data = await self._look_up(query)
         except (_Refused, BesterError, msgspec.DecodeError):
-            self.write([failed()])
-            return
-        self.write([answer(data)])
-        if query.type == "quit":
+            return failed()
+        self._quits = query.type == "quit"
+        return answer(data)
+
+    def answer(self, frame: bytes) -> None:
+        self.write([frame])
+        if self._quits:
+            self.end()
+
+    def commands_done(self) -> None:
+        if self._input_ended:
             self.end()
 
     async def _look_up(self, query: Query) -> Any:

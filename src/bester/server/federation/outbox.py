@@ -20,6 +20,7 @@ from bester.core.metrics import Drop
 from bester.core.trail import Trail
 from bester.errors import BesterError, Internal
 from bester.protocol.link import is_traceparent
+from bester.server.batching import take_batch
 from bester.server.faultpoints import reach
 from bester.store.ports import Outgoing, Queued
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bester.outbox")
 
-MAX_BATCH = 1024
-MAX_BATCH_BYTES = 8 * 1024 * 1024
-"""Messages, and bytes of their data, that are put on disk with one call."""
 OVERHEAD = 500
 """What a message takes in memory beside its data, in bytes, about."""
 
@@ -221,7 +219,7 @@ class Outbox:
 
     async def _store_all(self) -> None:
         while self._entries:
-            entries = self._next_batch()
+            entries = take_batch(self._entries, lambda entry: len(entry[1].data))
             await self._store(entries)
             self._stored += len(entries)
             self._moved()
@@ -235,16 +233,6 @@ class Outbox:
     def _moved(self) -> None:
         self._progress.set()
         self._progress.clear()
-
-    def _next_batch(self) -> list[_Entry]:
-        count = size = 0
-        for _, item, _ in self._entries[:MAX_BATCH]:
-            size += len(item.data)
-            if count and size > MAX_BATCH_BYTES:
-                break
-            count += 1
-        batch, self._entries = self._entries[:count], self._entries[count:]
-        return batch
 
     async def _store(self, entries: list[_Entry]) -> None:
         failure: BesterError | None = None

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import signal
 import socket
 import stat
@@ -19,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bester.backoff import Backoff
 from bester.clock import wall_time
 from bester.errors import BadArguments, SessionEnded
 from bester.server import settings
@@ -265,7 +265,7 @@ class _Kept:
                 await task
 
     async def _keep(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, spread=(0.8, 1.2))
         path = str(self.config.socket)
         while True:
             if _answers(path):
@@ -281,10 +281,10 @@ class _Kept:
             self.down = True
             self.tried.set()
             if self.runtime.clock() - began > SETTLED_S:
-                pause_s = FIRST_PAUSE_S
+                backoff.reset()
+            pause_s = backoff.next_s()
             log.warning("type %s: its handler ended with %s; again in %.1f s", self.type, self.last_exit, pause_s)
-            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s)
 
     async def _run(self, path: str) -> None:
         """Runs the handler once, until it ends; ends it if this is cancelled."""

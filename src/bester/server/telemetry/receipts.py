@@ -7,9 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-from msgspec import Raw, Struct
-
 from bester.clock import wall_time
 from bester.core.endpoint import Endpoint, Peer
 from bester.core.receipts import MAX_NAMES, Entry
@@ -18,6 +15,7 @@ from bester.core.session import Session
 from bester.core.traces import Traces
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX
+from bester.protocol.reports import ReportError, Result, decode_result, decode_written
 from bester.store.receipts import Bounds, Receipt, ReceiptStore
 
 if TYPE_CHECKING:
@@ -32,36 +30,6 @@ BAD_PER_S = 1000
 EVERY_S = 1.0
 MAX_ROUTE_BYTES = 64 * 1024
 """A longer route is not stored."""
-
-
-class _Error(Struct):
-    code: str
-    message: str = ""
-    reason: str = ""
-
-    @property
-    def explained(self) -> str:
-        return f"{self.reason}: {self.message}" if self.reason else self.message
-
-
-class _Result(Struct):
-    to: str
-    status: str
-    error: _Error | None = None
-
-
-class _Payload(Struct):
-    error: _Error | None = None
-    results: list[_Result] | None = None
-    route: Raw = Raw(b"")
-
-
-class _Report(Struct):
-    payload: _Payload
-
-
-_report = msgspec.json.Decoder(_Report)
-_result = msgspec.json.Decoder(_Result)
 
 
 def bounds_of(config: Config) -> Bounds:
@@ -143,10 +111,10 @@ class Receipts:
 class Told(NamedTuple):
     """What a finished message's report told its sender."""
 
-    error: _Error | None
+    error: ReportError | None
     counts: Mapping[str, int]
     """The recipients, by status."""
-    first: Sequence[_Result]
+    first: Sequence[Result]
     """The first recipients, at most :data:`~bester.core.receipts.MAX_NAMES`."""
     route: bytes
     """The steps as JSON, where the sender asked for them."""
@@ -156,12 +124,11 @@ def read_entry(entry: Entry) -> Told:
     """Decodes what the exchange kept of a report."""
     large = entry.large
     if large is not None:
-        error = _Error(*large.error) if large.error is not None else None
-        return Told(error, large.counts, [_result.decode(result) for result in large.results if result], b"")
-    payload = _report.decode(memoryview(entry.report)[PREFIX.size :]).payload
-    results = payload.results or []
-    counts = Counter(result.status for result in results)
-    return Told(payload.error, counts, results[:MAX_NAMES], bytes(payload.route))
+        error = ReportError(*large.error) if large.error is not None else None
+        return Told(error, large.counts, [decode_result(result) for result in large.results if result], b"")
+    payload = decode_written(memoryview(entry.report)[PREFIX.size :])
+    counts = Counter(result.status for result in payload.results)
+    return Told(payload.error, counts, payload.results[:MAX_NAMES], bytes(payload.route))
 
 
 def _receipt(entry: Entry, traces: Traces, began: float) -> Receipt:
@@ -176,14 +143,18 @@ def _receipt(entry: Entry, traces: Traces, began: float) -> Receipt:
         entry.type,
         entry.id[:256],
         told.error.code if told.error is not None else "good",
-        told.error.explained[:500] if told.error is not None else "",
+        _explained(told.error)[:500] if told.error is not None else "",
         round((entry.at - entry.since) * 1000, 3),
         recipients.decode(),
         told.route.decode() if len(told.route) <= MAX_ROUTE_BYTES else "",
     )
 
 
-def _shown_result(result: _Result) -> dict[str, str]:
+def _explained(error: ReportError) -> str:
+    return f"{error.reason}: {error.message}" if error.reason else error.message
+
+
+def _shown_result(result: Result) -> dict[str, str]:
     shown = {"to": result.to, "status": result.status}
     return shown if result.error is None else shown | {"code": result.error.code}
 
