@@ -220,7 +220,7 @@ async def test_a_changed_password_ends_sessions_everywhere(nats: NatsServer) -> 
     async with nodes(nats) as (a, b):
         g = await b.login("g")
         await a.login("t")
-        await a.runtime.accounts.set_password("g", "another password")
+        await a.server.accounts.set_password("g", "another password")
         message = await g.get()
         assert message["payload"]["error"]["code"] == "sessionEnded"
         await g.closed()
@@ -229,7 +229,7 @@ async def test_a_changed_password_ends_sessions_everywhere(nats: NatsServer) -> 
 async def test_new_roles_count_at_once_everywhere(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         await b.login("g")
-        await a.runtime.accounts.set_roles("g", ("baker",))
+        await a.server.accounts.set_roles("g", ("baker",))
         await until(lambda: b.runtime.exchange.presence.sessions("g")[0].roles == ("baker",))
 
 
@@ -321,7 +321,7 @@ async def without_leader(stage: Stage, type: str = "_accounts") -> None:
     async def nothing(*_: object) -> None:
         raise Away
 
-    for stream in getattr(stage.runtime.accounts.store, type).streams:
+    for stream in getattr(stage.server.accounts.store, type).streams:
         with pytest.raises(Overloaded):
             await stream._asking.once(nothing)
 
@@ -338,8 +338,8 @@ async def test_a_login_that_was_believed_without_a_leader_is_looked_at_again(
         wrong = await b.connect()
         wrong.send(hello("g", password="wrong"))
         assert (await wrong.report("auth_special"))["error"]["code"] == "overloaded"  # it may be a new one
-        await a.runtime.accounts.store.set_password("g", "$new")  # and nobody has told the other node
-        await a.runtime.accounts.store.set_roles("h", ("cook",))
+        await a.server.accounts.store.set_password("g", "$new")  # and nobody has told the other node
+        await a.server.accounts.store.set_roles("h", ("cook",))
         assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
         (session,) = b.runtime.exchange.presence.sessions("h")
         await until(lambda: session.roles == ("cook",))
@@ -360,7 +360,7 @@ async def test_a_token_that_was_believed_without_a_leader_is_looked_at_again(
         g = await b.connect()
         g.send({"header": {"scope": "client", "authentication": {"username": "g", "token": token}}})
         await g.good("auth_special")
-        await a.runtime.accounts.store.remove_token(token_hash(token))
+        await a.server.accounts.store.remove_token(token_hash(token))
         assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
 
 
@@ -409,7 +409,7 @@ async def test_a_session_that_takes_no_mail_keeps_nothing_from_other_nodes(nats:
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         session = await b.login("g")
         assert (await session.get())["payload"]["data"] == 1
-        await until(lambda: not b.runtime.mailboxes.waiting)
+        await until(lambda: not b.server.mailboxes.waiting)
         id = await talk.send("g", data=2)
         assert (await session.get())["payload"]["data"] == 2
         await talk.statuses(id)

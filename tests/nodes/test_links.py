@@ -67,7 +67,7 @@ async def took(there: Wire, count: int) -> list[Any]:
 async def emptied(stage: Stage) -> None:
     """Waits until nothing is in the outbox."""
     async with asyncio.timeout(PATIENCE_S):
-        while await stage.runtime.messages.queue_sizes():
+        while await stage.server.messages.queue_sizes():
             await turn(stage)
 
 
@@ -86,7 +86,7 @@ async def seen(stage: Stage, to: str, node: str) -> None:
 
 
 def open_destination(stage: Stage, to: str) -> Destination:
-    return stage.runtime.federation.destinations[to]
+    return stage.server.federation.destinations[to]
 
 
 async def until_up(*stages: Stage) -> None:
@@ -125,7 +125,7 @@ async def test_messages_from_all_nodes_go_over_one_link_in_order(nats: NatsServe
         assert await one.outcomes(300) == [(f"a{number}", "sent") for number in range(300)]
         assert await two.outcomes(300) == [(f"b{number}", "sent") for number in range(300)]
         assert len(other.wires) == 1
-        assert (a.runtime.federation.sent, b.runtime.federation.sent) == (301, 300)
+        assert (a.server.federation.sent, b.server.federation.sent) == (301, 300)
         for stage in (a, b):
             rows = await result(await stage.connect("control"), "listServers")
             assert [(row["name"], row["holder"]) for row in rows] == [(to, "n0")]
@@ -520,7 +520,7 @@ async def test_what_the_nodes_before_have_left_goes_first(nats: NatsServer) -> N
     async with nodes(nats, federation=QUICK) as (a, b):
         other, address = await listening(a)
         rows = [Outgoing(address, f"id{number}", "chat", b"%d" % number, 1) for number in range(3)]
-        await a.runtime.messages.enqueue(rows, time.time())
+        await a.server.messages.enqueue(rows, time.time())
         two = await Sender.on(b)
         assert await two.send_and_see(3, to=address) == ["queued"]
         there = await grant(other)
@@ -533,7 +533,7 @@ async def test_nodes_that_start_send_what_is_in_the_outbox(nats: NatsServer) -> 
         name = a.runtime.config.server.name
         other, address = await listening(a)
         rows = [Outgoing(address, f"id{number}", "chat", b"%d" % number, 1) for number in range(3)]
-        await a.runtime.messages.enqueue([*rows, Outgoing("no address:x", "id", "chat", b"1", 1)], time.time())
+        await a.server.messages.enqueue([*rows, Outgoing("no address:x", "id", "chat", b"1", 1)], time.time())
         async with node(nats.url, name, "starts", federation=QUICK):
             assert await took(await grant(other), 3) == list(range(3))
 
@@ -581,7 +581,7 @@ async def test_each_node_gives_up_what_it_sends_itself(nats: NatsServer) -> None
         async with asyncio.timeout(PATIENCE_S):
             while not (await result(control, "listQueue"))[0]["dead"]:
                 await turn(b)
-        assert address not in b.runtime.federation.destinations
+        assert address not in b.server.federation.destinations
 
 
 # -- without NATS ------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again
     async def put(stage: Stage) -> bool:
         """Only where the one copy of the stream is, it can be put into it."""
         try:
-            await stage.runtime.messages.deposit([letter], BOUNDS, time.time())
+            await stage.server.messages.deposit([letter], BOUNDS, time.time())
         except BesterError:
             return False
         joined(stage).stored({"g": {"chat"}})

@@ -98,7 +98,7 @@ async def test_questions_that_a_node_cannot_answer(
         assert (gathered.answers, gathered.errors["n1"].code) == ({"n0": 0}, "overloaded")
         # What comes too late is for nobody.
         joined(b).post.to_node("n0", Kind.COMMAND, 99, Asked("online"), b"{}")
-        b.runtime.flush_soon()
+        b.runtime.turn()
         assert (await ask("online")).answers["n0"] == 0
 
 
@@ -181,7 +181,7 @@ async def test_a_process_is_stopped_and_started_from_another_node(nats: NatsServ
         await serves(a, "chat", available=False)
         started = await result(wire, "startHandler", type="chat")
         assert (started["process"]["starts"], started["nodes"]) == (2, ["n1"])
-        assert b.runtime.supervisor.state("chat")["pid"]  # type: ignore[index]
+        assert b.server.supervisor.state("chat")["pid"]  # type: ignore[index]
         assert await refused(wire, "startHandler", type="mail") == "badArguments"
 
 
@@ -210,7 +210,7 @@ async def test_the_status_adds_up(nats: NatsServer) -> None:
         assert all(row["version"] and row["uptime"] >= 0 and row["pid"] for row in status["nodes"])
         assert [(row["name"], row["link"], row["node"]) for row in status["servers"]] == [("k.example", "down", None)]
         assert [row["name"] for row in await result(await operator(a), "listServers")] == ["k.example"]
-        b.runtime.rates._lags.append(3.0)
+        b.server.rates._lags.append(3.0)
         (problem,) = (await result(await operator(a), "status"))["problems"]
         assert (problem["what"], problem["node"]) == ("loop", "n1")
 
@@ -332,7 +332,7 @@ async def test_the_command_line_says_the_node(nats: NatsServer, monkeypatch: pyt
         assert [line.split()[-1] for line in (await bester(a, "trace")).splitlines() if "noHandler" in line] == ["n1"]
         assert "the chat at n1 (0/64)" in await bester(a, "handler", "list")
         assert await bester(a, "status", "--check") == ""
-        b.runtime.rates._lags.append(3.0)
+        b.server.rates._lags.append(3.0)
         assert (await bester(a, "status", "--check")).startswith("loop: event loop at n1: was late by 3.0 s")
         monkeypatch.setattr(gathering, "ANSWER_S", 0.1)
         monkeypatch.setattr(joined(b).gathering, "asked", lambda *question: None)

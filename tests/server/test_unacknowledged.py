@@ -44,7 +44,7 @@ async def test_one_message_that_is_not_acknowledged_stops_nothing() -> None:
         ack(g, left)
         await ping(g)
         await until(lambda: not play.runtime.exchange.unacknowledged)
-        await until(lambda: not play.runtime.mailboxes._working)
+        await until(lambda: not play.server.mailboxes._working)
         assert await mail(play, "g") == 0
 
 
@@ -104,7 +104,7 @@ async def test_what_is_never_acknowledged_is_a_dead_letter_that_operators_have()
         assert await rows() == []
         ack(g, poison)
         await ping(g)
-        await until(lambda: not play.runtime.mailboxes._working)
+        await until(lambda: not play.server.mailboxes._working)
         assert await mail(play, "g") == 0
 
 

@@ -135,7 +135,7 @@ async def test_half_a_message_is_waited_for_no_longer_than_half_a_frame() -> Non
     async with browsing() as play:
         _, writer = await raw_socket(play, "t")
         writer.write(b"\x01\x81\0\0\0\0{")  # the first part of a message
-        await until(lambda: play.runtime.incomplete)
+        await until(lambda: play.server.connections.incomplete)
         play.later(31)
         await until(lambda: play.runtime.counts.refused.get("frameTimeout"))
         writer.close()

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from bester.server.admin.problems import Watch
     from bester.server.cluster.node import ClusterNode
     from bester.server.connections.connection import Connection
-    from bester.server.connections.handler import HandlerConnection
     from bester.server.connections.limits import ConnectionLimits
     from bester.server.federation.federation import Federation
     from bester.server.handlers.classic import ClassicCalls
@@ -47,8 +45,6 @@ log = logging.getLogger("bester.server")
 
 SWEEP_S = 0.25
 """How often deadlines are looked at."""
-LINE_S = 0.002
-"""How long a turn of the loop serves connections that sent more than their share; at least one is served."""
 
 
 class Runtime:
@@ -56,6 +52,7 @@ class Runtime:
 
     accounts: AccountService
     classic: ClassicCalls
+    connections: set[Connection]
     federation: Federation
     gate: ConnectionLimits
     mailboxes: Mailboxes
@@ -85,14 +82,6 @@ class Runtime:
         self.started = wall_time()
         self._began = elapsed()
         self.counts = Counts()
-        self.connections: set[Connection] = set()
-        self.incomplete: set[Connection] = set()
-        """Those with a frame that has begun."""
-        self.lingering: dict[Connection, float] = {}
-        """Those that are ended, and when they are closed at the latest."""
-        self.unattached: dict[HandlerConnection, float] = {}
-        """Connections to the handler socket that have not said what they serve, and until when they may."""
-        self.max_send_queue = config.limits.max_send_queue
         self.listener_urls: list[str] = []
         self.more_expiries: list[Expiry] = []
         """Certificates that are used and are no server's identity: the web listener's."""
@@ -111,9 +100,7 @@ class Runtime:
         self._at_turn_end: list[Callable[[], None]] = []
         self._sweeps: list[Callable[[float], None]] = []
         self._on_reload: list[Callable[[], None]] = []
-        self._line: OrderedDict[Connection, None] = OrderedDict()
-        """Connections that sent more than their share, in the order in which they did."""
-        self._line_moves = False
+        self._on_problems: list[Callable[[], None]] = []
         self._awaited: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         """What someone waits for, looked at after each batch; only while the server stops."""
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -168,6 +155,15 @@ class Runtime:
         """Lets something be called when :attr:`config` was replaced, after what was registered before it."""
         self._on_reload.append(callback)
 
+    def on_problems(self, callback: Callable[[], None]) -> None:
+        """Lets something be called when there may be something wrong that was not before, or the other way round."""
+        self._on_problems.append(callback)
+
+    def problems_changed(self) -> None:
+        """Something that operators want to know has happened."""
+        for callback in self._on_problems:
+            callback()
+
     def reconfigure(self, config: Config) -> None:
         """Replaces the configuration, and tells all that go by it."""
         self.config = config
@@ -180,27 +176,6 @@ class Runtime:
 
     def flush(self) -> None:
         self.end_turn()
-
-    def line_up(self, connection: Connection) -> None:
-        """Serves a connection when its turn comes, after all that may be read before."""
-        self._line[connection] = None
-        self._move_line()
-
-    def _move_line(self) -> None:
-        if self._line and not self._line_moves:
-            self._line_moves = True
-            self._loop.call_soon(self._serve_line)
-
-    def _serve_line(self) -> None:
-        """Lets those go on that have waited longest; the rest waits until the loop has read from all others."""
-        until = self.clock() + LINE_S
-        while self._line:
-            connection, _ = self._line.popitem(last=False)
-            connection.take_turn()
-            if self.clock() >= until:
-                break
-        self._line_moves = False
-        self._move_line()
 
     def end_turn(self) -> None:
         """Carries out now what was decided."""
@@ -227,19 +202,6 @@ class Runtime:
         exchange.sweep()
         for sweep in self._sweeps:
             sweep(exchange.now)
-        self._sweep_connections(exchange.now)
-
-    def _sweep_connections(self, now: float) -> None:
-        timeout_s = self.config.limits.frame_timeout
-        for connection in list(self.incomplete):
-            connection.check_frame_time(now, timeout_s)
-        for handler, deadline in list(self.unattached.items()):
-            if now >= deadline:
-                handler.timed_out()
-        for connection, deadline in list(self.lingering.items()):
-            if now >= deadline:
-                del self.lingering[connection]
-                connection.let_go()
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 
@@ -258,10 +220,6 @@ class Runtime:
     async def quiet(self, timeout_s: float) -> None:
         """Returns when no message is under way, or after the time."""
         await self.until(lambda: not self.exchange.under_way, timeout_s)
-
-    async def all_closed(self, timeout_s: float) -> None:
-        """Returns when no connection is open, or after the time."""
-        await self.until(lambda: not self.connections, timeout_s)
 
     async def until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
         """Returns when something is so, which is looked at after each batch, or after the time."""

@@ -66,7 +66,7 @@ class Front(asyncio.Protocol):
         self._lent.returned = True
         self.site.leave(self)
         self.socket.write(answer)
-        self._gateway = gateway = Gateway(self.site.runtime, self.socket, self.site.gateways.discard)
+        self._gateway = gateway = Gateway(self.site.services, self.socket, self.site.gateways.discard)
         self.site.gateways.add(gateway)
         gateway.begin()
         # It runs in a task of aiohttp's just now.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from bester.core.metrics import Drop
 from bester.errors import BadScope, BesterError, Internal, Malformed, ShuttingDown, TooLarge
@@ -18,11 +18,9 @@ from bester.protocol.framing import PREFIX
 from bester.protocol.framing import frame as prefixed
 from bester.protocol.messages import FirstMessage
 from bester.server.connections.listener import ListenerConnection
+from bester.server.connections.services import Services
 from bester.web import messages
 from bester.web.messages import Messages
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.web")
 
@@ -41,8 +39,8 @@ BROKEN = PREFIX.pack(0)
 class WebClient(ListenerConnection):
     """The server's end of a WebSocket; other servers do not come this way."""
 
-    def __init__(self, gateway: Gateway, runtime: Runtime) -> None:
-        super().__init__(runtime)
+    def __init__(self, gateway: Gateway, services: Services) -> None:
+        super().__init__(services)
         self._gateway = gateway
 
     @property
@@ -68,14 +66,15 @@ class Gateway(asyncio.Transport):
     """One WebSocket, after its handshake.
 
     Args:
-        runtime: the server.
+        services: those of the server.
         transport: the socket's, whose callbacks are to come here from now on.
         gone: called when the connection is over.
     """
 
-    def __init__(self, runtime: Runtime, transport: asyncio.Transport, gone: Callable[[Gateway], None]) -> None:
+    def __init__(self, services: Services, transport: asyncio.Transport, gone: Callable[[Gateway], None]) -> None:
         super().__init__()
-        self._hall = runtime
+        self._runtime = services.runtime
+        self._incomplete = services.connections.incomplete
         self._raw = transport
         self._gone = gone
         self._closing = False
@@ -85,7 +84,7 @@ class Gateway(asyncio.Transport):
         self._heard = True
         self._ping: bytes | None = None
         """What the last ping said that is not answered yet."""
-        self.client = WebClient(self, runtime)
+        self.client = WebClient(self, services)
         self._messages = Messages(self.client.framer.max_size)
 
     def begin(self) -> None:
@@ -138,15 +137,15 @@ class Gateway(asyncio.Transport):
         if reader.incomplete and not client.ended:
             # The client sees whole frames only, so that it is here that a slow one shows.
             if not client.frame_began or out:
-                client.frame_began = self._hall.clock()
-                self._hall.incomplete.add(client)
+                client.frame_began = self._runtime.clock()
+                self._incomplete.add(client)
         elif client.frame_began and not client.framer.buffered:
             client.frame_began = 0.0
-            self._hall.incomplete.discard(client)
+            self._incomplete.discard(client)
 
     def _discard(self, data: bytes) -> None:
         """Throws away what comes behind the end, so that no reset overtakes what was said, until the peer ends, too."""
-        self._hall.counts.discarded_in += len(data)
+        self._runtime.counts.discarded_in += len(data)
         if any(opcode == messages.CLOSE for opcode, _ in self._messages.feed(data)):
             self._answer_close()
 
@@ -188,7 +187,7 @@ class Gateway(asyncio.Transport):
             self._raw.write(messages.frame(messages.PING, b""))
         else:
             log.info("%s does not answer pings", self.client, extra=self.client.ids())
-            self._hall.counts.refuse("noPong")
+            self._runtime.counts.refuse("noPong")
             self._raw.abort()
 
     # -- the client's side: a transport ------------------------------------------------------------------------------
@@ -196,7 +195,7 @@ class Gateway(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends whole frames, each as one message."""
         if self._closing:
-            self._hall.exchange.counters.drops.count(Drop.FRAME_UNSENT)
+            self._runtime.exchange.counters.drops.count(Drop.FRAME_UNSENT)
             return
         data = cast(bytes, data)
         end = len(data)
@@ -219,7 +218,7 @@ class Gateway(asyncio.Transport):
         """Sends the close frame; the peer answers with its own, and then the socket is closed."""
         if not self._closing:
             self._closing = True
-            code = self._code or (messages.GOING_AWAY if self._hall.stopping else messages.NORMAL)
+            code = self._code or (messages.GOING_AWAY if self._runtime.stopping else messages.NORMAL)
             self._raw.write(messages.close_frame(code))
             if self._messages.failure is not None:
                 # Its own close frame could not be seen: it is to end the connection itself.

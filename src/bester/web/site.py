@@ -26,7 +26,7 @@ from bester.http import Conversations, add_headers
 from bester.net.identity import Expiry, read_certificates
 from bester.net.listeners import Listener, Tcp4Listener
 from bester.net.peers import Remote, remote_of
-from bester.server.runtime import Runtime
+from bester.server.connections.services import Services
 from bester.tls import server_context
 from bester.web.answers import refusal, refused
 from bester.web.console import Console
@@ -81,8 +81,9 @@ class Site:
         OSError, ssl.SSLError: the certificate or its key cannot be used.
     """
 
-    def __init__(self, runtime: Runtime, configured: ListenerConfig) -> None:
-        self.runtime = runtime
+    def __init__(self, services: Services, configured: ListenerConfig) -> None:
+        self.services = services
+        self.runtime = runtime = services.runtime
         self.configured = configured
         tls = None
         if configured.certificate is not None:
@@ -142,7 +143,7 @@ class Site:
             front = Front(self, conversations)
             return front if front.arrive(arrival) else None
 
-        self.listener.open(welcome, handshake_timeout_s=timeout_s, starved=self.runtime.gate.starved)
+        self.listener.open(welcome, handshake_timeout_s=timeout_s, starved=self.services.limits.starved)
         self._ping_later()
 
     def note_certificate(self) -> None:
@@ -187,7 +188,7 @@ class Site:
         if self.runtime.stopping or crowded or len(self._http) >= MAX_HTTP:
             self.runtime.counts.refuse("shuttingDown" if self.runtime.stopping else "overloaded")
             return False
-        if not self.runtime.gate.arrive(front, told=False):
+        if not self.services.limits.arrive(front, told=False):
             return False
         self._http[front] = remote.address
         self._per_address[remote.address] += 1
@@ -195,7 +196,7 @@ class Site:
 
     def leave(self, front: Front) -> None:
         """A connection is closed, or has become a WebSocket, which counts as one of the server's own."""
-        self.runtime.gate.gone(front)
+        self.services.limits.gone(front)
         address = self._http.pop(front, None)
         if address is not None:
             self._per_address[address] -= 1
@@ -214,7 +215,7 @@ class Site:
         """Lets a connection stay once a whole request has come on it: from then on aiohttp's times hold."""
         front = self.fronts.get(request.protocol)
         if front is not None:
-            self.runtime.gate.leave(front)
+            self.services.limits.leave(front)
         return await handler(request)
 
     def is_secure(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bester.server.settings import keeping_of, open_bus
+from bester.server.stores import keeping_of, open_bus
 from bester.store.importing import Import, Imported, Source
 from bester.store.jetstream.names import Names
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from bester.bus.connection import Bus, BusDown
-from bester.bus.entering import BusOptions
 from bester.cluster.items import (
     Asked,
     Bring,
@@ -75,21 +74,6 @@ def node_name(cluster: Cluster) -> str:
     host = socket.gethostname().encode("ascii", "replace").decode().replace(" ", "-") or "node"
     name = f"{host[: MAX_NODE_CHARACTERS - 20]}-{getpid()}-{secrets.token_hex(3)}"
     return "".join(char if char.isprintable() else "-" for char in name)
-
-
-def bus_options(cluster: Cluster) -> BusOptions:
-    """Returns how NATS is reached, as the configuration says."""
-    return BusOptions(
-        cluster.nats,
-        cluster.user,
-        cluster.password,
-        cluster.token,
-        cluster.credentials,
-        cluster.nkey,
-        cluster.ca,
-        cluster.certificate,
-        cluster.key,
-    )
 
 
 class ClusterNode:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from bester.core.metrics import Drop
 from bester.errors import BadScope, Malformed, NotAllowed
@@ -14,9 +13,7 @@ from bester.protocol.messages import Payload, decode_first
 from bester.server.admin.commands import CommandCall
 from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import Connection
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.connections.services import Services
 
 MAX_WAITING = 256
 
@@ -26,8 +23,9 @@ class ControlConnection(Connection):
 
     kind = "control"
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime, runtime.config.limits.max_message, self._command)
+    def __init__(self, services: Services) -> None:
+        runtime = services.runtime
+        super().__init__(runtime, services.connections, runtime.config.limits.max_message, self._command)
         self._commands: CommandQueue[Payload] = CommandQueue(self, runtime.spawn, MAX_WAITING)
         self._input_ended = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -13,9 +13,7 @@ from bester.server.admin import node_status as views
 from bester.server.admin.status import ClusterStatus
 from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import Connection
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.connections.services import Services
 
 MAX_WAITING = 1024
 MAX_SIZE = 64 * 1024
@@ -30,8 +28,11 @@ class InformerConnection(Connection):
 
     kind = "informer"
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime, MAX_SIZE, self._command)
+    def __init__(self, services: Services) -> None:
+        runtime = services.runtime
+        super().__init__(runtime, services.connections, MAX_SIZE, self._command)
+        self._accounts = services.accounts
+        self._presence = services.cluster
         self._commands: CommandQueue[bytes] = CommandQueue(self, runtime.spawn, MAX_WAITING)
         self._input_ended = False
         self._quits = False
@@ -48,7 +49,7 @@ class InformerConnection(Connection):
         self.runtime.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, self._commands.clear())
         if self._watching:
             self._watching = False
-            self._unwatch()
+            self._presence.unwatch(self._presence_changed)
 
     async def carry_out(self, command: bytes) -> bytes:
         try:
@@ -76,9 +77,9 @@ class InformerConnection(Connection):
             case "isClient":
                 return await whole.is_online(_name(query))
             case "isAccount":
-                return await runtime.accounts.exists(_name(query))
+                return await self._accounts.exists(_name(query))
             case "rolesOf":
-                return await runtime.accounts.roles(_name(query))
+                return await self._accounts.roles(_name(query))
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
                 info = await whole.server_info()
@@ -95,24 +96,13 @@ class InformerConnection(Connection):
                 raise _Refused
 
     async def _watch(self) -> list[str]:
-        nodes = self.runtime.nodes
         if self._watching or self.ended:
             return await ClusterStatus(self.runtime).usernames()
-        if nodes is None:
-            self._watching = True
-            self.runtime.presence_watchers.append(self._presence_changed)
-            return self.runtime.exchange.presence.usernames()
-        found = await nodes.watching.join(self._presence_changed)
+        found = await self._presence.watch(self._presence_changed)
         self._watching = True
         if self.ended:  # it was closed meanwhile
             self.closed()
         return found
-
-    def _unwatch(self) -> None:
-        if self.runtime.nodes is None:
-            self.runtime.presence_watchers.remove(self._presence_changed)
-        else:
-            self.runtime.nodes.watching.leave(self._presence_changed)
 
     def _presence_changed(self, username: str, online: bool) -> None:
         self.write([event(username, online)])

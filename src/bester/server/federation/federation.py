@@ -15,6 +15,7 @@ from bester.net.peers import Remote
 from bester.protocol.addresses import Address, parse_address
 from bester.server.cluster.relay import ForNode, Relay
 from bester.server.federation.destination import Destination
+from bester.server.federation.incoming import IncomingLink
 from bester.server.federation.outbox import Outbox
 from bester.server.federation.peer_route import MAX_DIALS, PeerCapabilities, PeerRoute
 from bester.server.federation.trust import Trust
@@ -23,7 +24,6 @@ from bester.store.ports import account_of
 
 if TYPE_CHECKING:
     from bester.net.identity import Identities
-    from bester.server.connections.peer import ServerSide
     from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.servers")
@@ -50,7 +50,7 @@ class Federation:
         self.trust = Trust(runtime)
         self.outbox = Outbox(runtime)
         self.destinations: dict[str, Destination] = {}
-        self.incoming: set[ServerSide] = set()
+        self.incoming: set[IncomingLink] = set()
         """The links that other servers have opened."""
         self._kinds = PeerCapabilities()
         self._dials = asyncio.Semaphore(MAX_DIALS)
@@ -108,8 +108,6 @@ class Federation:
         for key in doubted:
             if key in self.destinations:
                 self.destinations[key].hurry()  # it may be put right
-        for connection in list(self.runtime.connections):
-            connection.judge()
 
     def disconnect(self, server: str) -> int:
         """Ends the links to and from a server, by its name or address; returns how many there were."""

@@ -16,10 +16,10 @@ from bester.core.traces import Traces
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX
 from bester.protocol.reports import ReportError, Result, decode_result, decode_written
-from bester.store.receipts import Bounds, Receipt, ReceiptStore
+from bester.server.settings import receipt_bounds
+from bester.store.receipts import Receipt, ReceiptStore
 
 if TYPE_CHECKING:
-    from bester.config import Config
     from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.receipts")
@@ -30,11 +30,6 @@ BAD_PER_S = 1000
 EVERY_S = 1.0
 MAX_ROUTE_BYTES = 64 * 1024
 """A longer route is not stored."""
-
-
-def bounds_of(config: Config) -> Bounds:
-    """Returns how many receipts are kept, as the configuration says."""
-    return Bounds(config.limits.receipt_days, config.limits.receipt_rows, config.storage.reserve)
 
 
 class Receipts:
@@ -73,7 +68,7 @@ class Receipts:
         if not entries:
             return
         self.recorded += len(entries)
-        bounds = bounds_of(self.runtime.config)
+        bounds = receipt_bounds(self.runtime.config)
         traces = self.runtime.exchange.traces
         began = wall_time() - self.runtime.clock()
         for tell in self.flushed:
