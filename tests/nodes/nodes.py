@@ -49,7 +49,7 @@ def joined(stage: Stage) -> ClusterNode:
 
 
 def others(stage: Stage) -> dict[str, Member]:
-    return joined(stage).members.others
+    return joined(stage).membership.others
 
 
 async def turn(stage: Stage) -> None:

@@ -118,7 +118,7 @@ async def test_what_is_on_disk_is_looked_at_again() -> None:
         there = await granted(other)
         destinations = play.server.federation.destinations
         control = await play.connect("control")
-        await until(lambda: destinations[CONTROL].last_error and not destinations["unix:other"].backlog)
+        await until(lambda: destinations[CONTROL].last_error and not destinations["unix:other"].backlog.active)
         await play.server.federation.outbox.written()
         [dead] = await result(control, "listQueue", dead=True)
         assert (dead["server"], dead["lastError"].partition(":")[0]) == ("unix:other", "notAllowed")

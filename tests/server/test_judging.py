@@ -103,7 +103,7 @@ async def test_a_link_whose_server_does_not_prove_its_name_any_more(tmp_path: Pa
             await known(b)  # and what waited goes
             await result(await here.connect("control"), "retryQueue", all=True)
             echo.answer(await echo.get(), DONE)
-            await until(lambda: destination.link is not None and not destination.stored)
+            await until(lambda: destination.link is not None and not destination.backlog.stored)
             # Elsewhere is another server, even if nobody else has the key.
             here.write(federation={"servers": {"b.example": pin(b, f"localhost:{there.port_of('tls')}")}})
             second = destination.link

@@ -161,7 +161,7 @@ async def test_a_temporary_refusal_is_tried_again_with_the_same_id(code: str) ->
         assert again == message
         good(there, again)
         await sender.send(2, transient=True)
-        await until(lambda: not play.server.federation.destinations["unix:other"].stored)
+        await until(lambda: not play.server.federation.destinations["unix:other"].backlog.stored)
 
 
 async def test_transient_messages_are_tried_once() -> None:
@@ -193,7 +193,7 @@ async def test_a_lost_link_leaves_what_it_carried_to_the_outbox() -> None:
         again = [await there.get() for _ in range(2)]
         assert again == [messages[0], messages[2]]
         good(there, *again)
-        await until(lambda: not play.server.federation.destinations["unix:other"].stored)
+        await until(lambda: not play.server.federation.destinations["unix:other"].backlog.stored)
 
 
 async def test_a_server_that_stops_answering() -> None:
@@ -207,7 +207,7 @@ async def test_a_server_that_stops_answering() -> None:
         there = await grant(other)
         assert await there.get() == message
         good(there, message)
-        await until(lambda: not play.server.federation.destinations["unix:other"].stored)
+        await until(lambda: not play.server.federation.destinations["unix:other"].backlog.stored)
 
 
 @pytest.mark.parametrize("lie", [b"garbage", b"[]", {"header": {"messageType": "statusReport", "status": 5}}])
@@ -282,7 +282,7 @@ async def test_a_server_that_takes_nothing_now_is_not_taken_for_classic() -> Non
 async def test_a_server_that_does_not_answer_is_not_taken_for_classic(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bester.server.federation.peer_route.ANSWER_S", 0.05)
+    monkeypatch.setattr("bester.server.federation.dial.ANSWER_S", 0.05)
     async with stage({"federation": QUICK}) as play:
         other = await play.listen()
         sender = await Sender.on(play)
@@ -356,7 +356,7 @@ async def test_a_message_that_ends_links_is_found_and_holds_up_nobody(code: str)
         [dead] = await play.server.messages.list_queue(dead=True)
         assert dead.message.data == b"1"
         assert dead.last_error == f"serverRefused: the other server ended the link over it: {code}: no"
-        await until(lambda: not destination.backlog)
+        await until(lambda: not destination.backlog.active)
         await sender.send(3, 4)
         good(there, *[await there.get() for _ in range(2)])  # side by side again
         assert await sender.outcomes(2) == [("3", "sent"), ("4", "sent")]
@@ -386,7 +386,7 @@ async def test_those_of_one_id_have_one_outcome(monkeypatch: pytest.MonkeyPatch)
         settled.clear()
         there = await grant(other)
         assert await there.get() == first
-        await until(lambda: not destination.backlog)
+        await until(lambda: not destination.backlog.active)
         federation.send(forwarded("m", to="e"))  # while what is on disk is under way
         good(there, first)
         await until(lambda: settled)

@@ -260,7 +260,7 @@ async def test_a_dead_letter_that_comes_again_is_sent(monkeypatch: pytest.Monkey
         following = await there.get()
         assert following["payload"]["data"] == "next"  # and what is before it has been read
         destination = federation.destinations[DESTINATION]
-        destination.backlog = True
+        destination.backlog.active = True
         federation.send(forwarded("dead", "dead", to="again"))
         await until(lambda: len(settled) == 3)
         assert settled[2] == ("again", "queued", None)
@@ -341,7 +341,7 @@ async def test_a_way_that_fails_in_no_way_that_was_foreseen(monkeypatch: pytest.
         there = await grant(other)
         assert await take(there, 1) == [0]
         await emptied(play)
-        await until(lambda: not play.server.federation.destinations[DESTINATION].backlog)
+        await until(lambda: not play.server.federation.destinations[DESTINATION].backlog.active)
         with monkeypatch.context() as broken:
             broken.setattr("bester.server.federation.link.link.message", fail)
             assert await sender.send_and_see(1) == ["failed"]

@@ -30,6 +30,7 @@ from bester.server.connections.listener import welcome
 from bester.server.connections.services import Services
 from bester.server.effects import Effects
 from bester.server.federation.federation import Federation
+from bester.server.federation.ports import OnlyNode, PeerLeases
 from bester.server.handlers.classic import ClassicCalls
 from bester.server.handlers.processes import Supervisor
 from bester.server.mailboxes import Mailboxes
@@ -112,12 +113,15 @@ class Server:
         self.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
         self.node: ClusterNode | None = None
         self.cluster: Cluster = Alone(runtime.exchange, runtime.presence_watchers)
+        relays: PeerLeases = OnlyNode()
         if self._bus is not None:
-            self.cluster = self.node = ClusterNode(runtime, self._bus, name, make_leases(config, self._bus))
+            leases = make_leases(config, self._bus)
+            self.node = ClusterNode(runtime, self._bus, name, self.messages, leases, self.mailboxes, self.accounts)
+            self.cluster, relays = self.node, self.node.relays
             self.accounts.on_changed(self.node.end_sessions)
             self.mailboxes.on_stored(self.node.stored)
         self.cluster.answer_with(partial(answer, runtime))
-        self.federation = Federation(runtime)
+        self.federation = Federation(runtime, self.messages, relays)
         self.rates = Rates(runtime)
         self.totals = StoreTotals(runtime)
         self.movements = Movements(self.receipts)
@@ -225,7 +229,7 @@ class Server:
         await self.timekeeping.open()
         await self.accounts.open()
         if self.node is not None:
-            await self.node.holding.open()
+            await self.node.leases.open()
         self.receipts.open()
         if config.tracing is not None:
             self.tracing = runtime.tracing = Tracing(runtime, config.tracing)
@@ -424,7 +428,7 @@ class Server:
         await self.timekeeping.close()
         await self.messages.close()
         if self.node is not None:
-            await self.node.holding.close()
+            await self.node.leases.close()
         await self.receipts.close()
         if self.tracing is not None:
             await self.tracing.close()

@@ -227,11 +227,13 @@ class Metrics(Collector):
         nodes = self._hall.nodes
         if nodes is None:
             return
-        yield GaugeMetricFamily("bester_nodes", "Nodes that this one knows, with itself", 1 + len(nodes.members.others))
+        yield GaugeMetricFamily(
+            "bester_nodes", "Nodes that this one knows, with itself", 1 + len(nodes.membership.others)
+        )
         asked = "Requests that handlers of other nodes were asked"
-        yield CounterMetricFamily("bester_nodes_asked", asked, nodes.asking.count)
+        yield CounterMetricFamily("bester_nodes_asked", asked, nodes.remote_handlers.count)
         brought = "Messages that sessions on other nodes have taken"
-        yield CounterMetricFamily("bester_nodes_brought", brought, nodes.bringing.brought)
+        yield CounterMetricFamily("bester_nodes_brought", brought, nodes.remote_delivery.brought)
         done = "Requests and messages of other nodes that came here"
         yield CounterMetricFamily("bester_nodes_done_for", done, self._hall.exchange.counters.for_nodes)
         yield GaugeMetricFamily("bester_bus_up", "Whether NATS can be reached", int(nodes.bus.up))

@@ -190,7 +190,7 @@ def servers_now(runtime: Runtime, queues: list[QueueSize]) -> list[dict[str, Any
             link = destination.link
             if link is not None:
                 row |= {"link": "up", "seconds": round(loop_now - link.since, 1), "verified": link.verified}
-            elif destination.carrier is not None and destination.carrier.classic:
+            elif destination.is_classic:
                 row["link"] = "classic"
         retry_in_s = destination.retry_in_s() if destination is not None else None
         size = sizes.get(name)
@@ -289,7 +289,7 @@ def queues(runtime: Runtime) -> dict[str, int]:
     for connection in federation.incoming:
         if connection.endpoint is not None:
             found["backlog"] += len(connection.endpoint.backlog or ())
-    found["servers"] = sum(len(destination.fresh) for destination in federation.destinations.values())
+    found["servers"] = sum(destination.fresh for destination in federation.destinations.values())
     found["deposits"] = runtime.mailboxes.waiting
     found["outbox"] = federation.outbox.waiting
     if isinstance(runtime.messages, Shared):

@@ -71,7 +71,7 @@ def glance(runtime: Runtime) -> dict[str, Any]:
 def online(runtime: Runtime) -> int:
     """Returns how many accounts have sessions here; in a cluster without those that another node counts."""
     if runtime.nodes is not None:
-        return runtime.nodes.sharing.counted_here()
+        return runtime.nodes.interest.counted_here()
     return len(runtime.exchange.presence.usernames())
 
 

@@ -208,7 +208,7 @@ def _bus(nodes: ClusterNode) -> list[Problem]:
 def _releases(nodes: ClusterNode) -> list[Problem]:
     """Nodes that are newer than this one by more than what can run together; the older one says so."""
     found: dict[str, list[str]] = {}
-    for member in nodes.members.others.values():
+    for member in nodes.membership.others.values():
         if too_new(__version__, member.hello.version):
             found.setdefault(member.hello.version[:MAX_SHOWN], []).append(member.node)
     rule = "only one minor release and the next one can run together"

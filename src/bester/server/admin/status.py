@@ -48,11 +48,11 @@ class ClusterStatus:
     async def _ask(
         self, nodes: ClusterNode, question: str, node: str | None = None, timeout_s: float | None = None, **args: Any
     ) -> list[tuple[str, Any]]:
-        if node is not None and node != nodes.name and node not in nodes.members.others:
-            known = ", ".join(sorted({nodes.name, *nodes.members.others}))
+        if node is not None and node != nodes.name and node not in nodes.membership.others:
+            known = ", ".join(sorted({nodes.name, *nodes.membership.others}))
             raise BadArguments(f"there is no such node; there are {known}")
         wanted = None if node is None else [node]
-        gathered = await nodes.gathering.ask(question, args, wanted, timeout_s)
+        gathered = await nodes.queries.ask(question, args, wanted, timeout_s)
         self.missing.update(gathered.missing)
         # Those of another release, or with too much to do.
         self.missing.update(node for node, error in gathered.errors.items() if isinstance(error, _NO_ANSWERS))
@@ -76,7 +76,7 @@ class ClusterStatus:
         if self.runtime.nodes is None:
             return self.runtime.exchange.presence.find(name) is not None
         try:
-            return await self.runtime.nodes.watching.is_online(username(name))
+            return await self.runtime.nodes.presence.is_online(username(name))
         except InvalidName:
             return False
 
@@ -84,7 +84,7 @@ class ClusterStatus:
         """What anyone who is logged in may know; the listeners are this node's."""
         if self.runtime.nodes is None:
             return views.server_info(self.runtime, len(self.runtime.exchange.presence.usernames()))
-        gathered = await self.runtime.nodes.gathering.recent("online")
+        gathered = await self.runtime.nodes.queries.recent("online")
         self.missing.update(gathered.missing)
         others = {node: count for node, count in gathered.answers.items() if node != self.runtime.nodes.name}
         return views.server_info(self.runtime, sum(others.values()) + online(self.runtime))
@@ -169,7 +169,7 @@ class ClusterStatus:
 
     async def _servers(self, nodes: ClusterNode, told: joining.Told, sizes: list[QueueSize]) -> list[dict[str, Any]]:
         others = [(node, rows) for node, rows in told if node != nodes.name]
-        holders = await nodes.holding.holders()
+        holders = await nodes.leases.holders()
         rows = joining.servers([(nodes.name, views.servers_now(self.runtime, sizes)), *others])
         return [row | {"holder": holders.get(row["name"])} for row in rows]
 
@@ -224,7 +224,7 @@ class ClusterStatus:
     def _not_there(self, nodes: ClusterNode) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for node in sorted(self.missing):
-            member = nodes.members.others.get(node)
+            member = nodes.membership.others.get(node)
             found.append({"node": node, "version": member.hello.version if member else None, "missing": True})
         return found
 
@@ -265,7 +265,7 @@ class ClusterStatus:
         nodes = self.runtime.nodes
         if nodes is None or not all:
             return await self.runtime.reload()
-        gathered = await nodes.gathering.ask("reload", timeout_s=STOP_S)
+        gathered = await nodes.queries.ask("reload", timeout_s=STOP_S)
         self.missing.update(gathered.missing)
         rows: list[dict[str, Any]] = [{"node": node} | one for node, one in gathered.answers.items()]
         for node, error in gathered.errors.items():

@@ -150,7 +150,7 @@ def served(runtime: Runtime, metrics: TypeMetrics) -> tuple[int, int, float]:
 
     What other nodes' handlers answered for this one is counted there.
     """
-    other = runtime.nodes.asking.elsewhere.get(metrics) if runtime.nodes is not None else None
+    other = runtime.nodes.remote_handlers.served_elsewhere.get(metrics) if runtime.nodes is not None else None
     if other is None:
         return metrics.answered, metrics.failed, metrics.seconds
     seconds = max(0.0, metrics.seconds - other.seconds)
@@ -159,7 +159,7 @@ def served(runtime: Runtime, metrics: TypeMetrics) -> tuple[int, int, float]:
 
 def served_within(runtime: Runtime, metrics: TypeMetrics) -> list[int]:
     """Returns how long they took, in the buckets of :attr:`TypeMetrics.buckets`."""
-    other = runtime.nodes.asking.elsewhere.get(metrics) if runtime.nodes is not None else None
+    other = runtime.nodes.remote_handlers.served_elsewhere.get(metrics) if runtime.nodes is not None else None
     if other is None:
         return metrics.buckets
     return [max(0, all - elsewhere) for all, elsewhere in zip(metrics.buckets, other.buckets, strict=True)]
