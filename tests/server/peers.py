@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bester.protocol.framing import frame
+from bester.server.admin.services import Services
 from bester.server.runtime import Runtime
 from bester.testing import PASSWORD, RunningServer, server
 
@@ -175,6 +176,10 @@ class Stage:
     @property
     def runtime(self) -> Runtime:
         return self.running.daemon.runtime
+
+    @property
+    def services(self) -> Services:
+        return self.running.daemon.admin
 
     @property
     def port(self) -> int:

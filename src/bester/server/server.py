@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from bester.bus.connection import Bus
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
@@ -19,7 +18,8 @@ from bester.net.identity import Identities
 from bester.net.listeners import Listener, UnixListener
 from bester.server.accounts.service import AccountService
 from bester.server.admin.answers import answer
-from bester.server.admin.problems import Watch
+from bester.server.admin.services import Services
+from bester.server.admin.watch import Watch
 from bester.server.cluster.node import ClusterNode, bus_options, node_name
 from bester.server.connections.control import ControlConnection
 from bester.server.connections.handler import HandlerConnection
@@ -47,9 +47,10 @@ from bester.server.telemetry.movements import Movements
 from bester.server.telemetry.notify import Notifier
 from bester.server.telemetry.rates import Rates
 from bester.server.telemetry.receipts import Receipts
-from bester.server.telemetry.storage import StoreTotals
+from bester.server.telemetry.storage import Storage
 from bester.server.telemetry.tracing import Tracing
 from bester.server.timekeeping import Timekeeping
+from bester.server.web import MakeWeb, Web, WebServices
 from bester.tls import server_context
 
 log = logging.getLogger("bester.server")
@@ -58,25 +59,6 @@ ACK_GRACE_S = 2.0
 """How long a server that stops waits for acknowledgements, before it puts the messages into the mailboxes."""
 KEEP_S = 2.0
 """How long it waits at the end for what its clients did not have to be on disk."""
-
-
-class Web(Protocol):
-    """What serves the listener ``web``, which this room knows no more of."""
-
-    listener: Listener
-
-    async def open(self) -> None:
-        """Listens and serves.
-
-        Raises:
-            BadConfiguration: it cannot.
-        """
-
-    def note_certificate(self) -> None:
-        """Says when the certificate ends that is in the file now."""
-
-    async def close(self) -> None:
-        """Ends what is still open; the second time it does nothing."""
 
 
 class Server:
@@ -95,7 +77,7 @@ class Server:
     def __init__(
         self,
         config: Config,
-        web: Callable[[Runtime, ListenerConfig], Web] | None = None,
+        web: MakeWeb | None = None,
         notifier: Notifier | None = None,
         read: Callable[[Path], Config] = load,
         shared: bool = False,
@@ -111,26 +93,42 @@ class Server:
             self._bus = Bus(bus_options(config.cluster), f"{config.server.name} {name}")
             runtime.nodes = ClusterNode(runtime, self._bus, name, make_leases(config, self._bus))
         self._cluster: Cluster = runtime.nodes or Alone(runtime.exchange, runtime.presence_watchers)
-        self._cluster.answer_with(partial(answer, runtime))
         accounts, runtime.messages = make_stores(config, runtime.store_lost, self._bus)
         runtime.accounts = AccountService(runtime, accounts)
         runtime.mailboxes = Mailboxes(runtime, runtime.messages)
         runtime.classic = ClassicCalls(runtime)
         runtime.federation = Federation(runtime)
         runtime.on_reload(runtime.federation.reconfigure)
-        runtime.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
+        self.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
         runtime.supervisor = Supervisor(runtime)
         runtime.timekeeping = Timekeeping(runtime)
-        runtime.rates = Rates(runtime)
-        runtime.totals = StoreTotals(runtime)
-        runtime.movements = Movements(runtime.receipts)
+        self.rates = Rates(runtime, runtime.mailboxes, runtime.federation, self._cluster)
+        self.storage = Storage(runtime, accounts, runtime.messages)
+        self.tracing = Tracing(runtime)
+        self.movements = Movements(self.receipts)
         self._read = read
         self._shared = shared
-        runtime.watch = Watch(runtime)
-        runtime.watch.told = self._notifier.status
+        self.admin = runtime.admin = Services(
+            runtime=runtime,
+            cluster=self._cluster,
+            messages=runtime.messages,
+            accounts=runtime.accounts,
+            mailboxes=runtime.mailboxes,
+            federation=runtime.federation,
+            supervisor=runtime.supervisor,
+            classic=runtime.classic,
+            limits=runtime.gate,
+            receipts=self.receipts,
+            rates=self.rates,
+            storage=self.storage,
+            tracing=self.tracing,
+            reload=self.reload,
+        )
+        self._cluster.answer_with(partial(answer, self.admin))
+        runtime.watch = Watch(self.admin)
+        runtime.watch.changed.append(self._notifier.status)
         self._make_web = web
         self._web: Web | None = None
-        runtime.reloader = self.reload
         runtime.exchange.configure(type_rules(config), exchange_limits(config), attached_rules(config))
         runtime.at_turn_end(
             Effects(runtime, runtime.classic, runtime.federation, runtime.mailboxes, self._cluster).flush
@@ -139,7 +137,8 @@ class Server:
             runtime.classic.sweep,
             runtime.gate.sweep,
             runtime.mailboxes.sweep,
-            runtime.receipts.sweep,
+            self.receipts.sweep,
+            self.tracing.sweep,
             runtime.timekeeping.sweep,
         ):
             runtime.on_sweep(sweep)
@@ -152,7 +151,6 @@ class Server:
         """The sockets for handlers, informer, operator."""
         self._reloading = asyncio.Lock()
         self._started = asyncio.Event()
-        runtime.silent_listeners = self._silent_listeners
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -197,11 +195,9 @@ class Server:
         await runtime.accounts.open()
         if runtime.nodes is not None:
             await runtime.nodes.holding.open()
-        runtime.receipts.open()
+        self.receipts.open()
         if config.tracing is not None:
-            runtime.tracing = Tracing(runtime, config.tracing)
-            runtime.tracing.open()
-            runtime.on_sweep(runtime.tracing.sweep)
+            self.tracing.open(config.tracing)
         runtime.federation.trust.use(await asyncio.to_thread(Identities, config))
         await runtime.federation.open()  # before anything can come that would overtake what is on disk
         for address, connection, what in (
@@ -227,7 +223,7 @@ class Server:
             listener.open(partial(welcome, runtime), handshake_timeout_s=timeout_s, starved=runtime.gate.starved)
             runtime.listener_urls.append(listener.url)
             say(f"listening on {listener.url}")
-        runtime.rates.start()
+        self.rates.start()
         runtime.spawn(runtime.watch.run())
         # What is there now stays: the collector need not look at it again.
         gc.collect()
@@ -241,10 +237,19 @@ class Server:
         """Opens the listener ``web``, and returns its URL."""
         if self._make_web is None:
             raise BadConfiguration("network.web: this program cannot serve it; besterd can")
-        self._web = web = self._make_web(self.runtime, configured)
+        runtime = self.runtime
+        services = WebServices(
+            runtime=runtime,
+            admin=self.admin,
+            limits=runtime.gate,
+            movements=self.movements,
+            watch=runtime.watch,
+            silent_listeners=self._silent_listeners,
+        )
+        self._web = web = self._make_web(services, configured)
         self.listeners.append(web.listener)
         await web.open()
-        self.runtime.listener_urls.append(web.listener.url)
+        runtime.listener_urls.append(web.listener.url)
         return web.listener.url
 
     def _silent_listeners(self) -> list[str]:
@@ -387,7 +392,7 @@ class Server:
         await runtime.all_closed(timeout_s=0.5)
         if self._web is not None:
             await self._web.close()
-        runtime.rates.stop()
+        self.rates.stop()
         runtime.stop_sweeping()
         for listener in [*self.listeners, *self._local]:
             listener.close()
@@ -404,9 +409,8 @@ class Server:
         await runtime.messages.close()
         if runtime.nodes is not None:
             await runtime.nodes.holding.close()
-        await runtime.receipts.close()
-        if runtime.tracing is not None:
-            await runtime.tracing.close()
+        await self.receipts.close()
+        await self.tracing.close()
         if self._bus is not None:
             if runtime.nodes is not None:
                 runtime.nodes.left()

@@ -230,7 +230,7 @@ class ClientSide(Conversation):
 
     async def _run_builtins(self, session: Session) -> None:
         while session.commands and not session.closed:
-            call = CommandCall(self.runtime, session, self.remote)
+            call = CommandCall(self.runtime.admin, session, self.remote)
             payload = session.commands[0]
             if ends_session(payload.data):
                 await self._outstanding_done(session)

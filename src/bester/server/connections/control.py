@@ -54,7 +54,7 @@ class ControlConnection(Connection):
         self._commands.add(payload)
 
     async def carry_out(self, command: Payload) -> bytes:
-        return await CommandCall(self.runtime, None, self.remote).run(command)
+        return await CommandCall(self.runtime.admin, None, self.remote).run(command)
 
     def answer(self, frame: bytes) -> None:
         self.write([frame])

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bester.core.metrics import Drop
-from bester.errors import BesterError
+from bester.errors import BesterError, InvalidName
 from bester.protocol.informer import Query, answer, decode_query, event, failed
-from bester.server.admin import node_status as views
-from bester.server.admin.status import ClusterStatus
+from bester.protocol.names import username
+from bester.server.admin.handlers import available_types
+from bester.server.admin.servers import configured_servers
+from bester.server.admin.status import look
 from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import Connection
 
@@ -48,7 +50,7 @@ class InformerConnection(Connection):
         self.runtime.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, self._commands.clear())
         if self._watching:
             self._watching = False
-            self._unwatch()
+            self.runtime.admin.cluster.unwatch(self._presence_changed)
 
     async def carry_out(self, command: bytes) -> bytes:
         try:
@@ -69,24 +71,24 @@ class InformerConnection(Connection):
             self.end()
 
     async def _look_up(self, query: Query) -> Any:
-        runtime, whole = self.runtime, ClusterStatus(self.runtime)
+        services = self.runtime.admin
         match query.type:
             case "listClients":
-                return await whole.usernames()
+                return await services.cluster.usernames()
             case "isClient":
-                return await whole.is_online(_name(query))
+                return await self._is_online(_name(query))
             case "isAccount":
-                return await runtime.accounts.exists(_name(query))
+                return await services.accounts.exists(_name(query))
             case "rolesOf":
-                return await runtime.accounts.roles(_name(query))
+                return await services.accounts.roles(_name(query))
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
-                info = await whole.server_info()
-                return info | {"clientCount": str(info["clientCount"]), "name": runtime.config.server.name}
+                info = await look(services).server_info()
+                return info | {"clientCount": str(info["clientCount"]), "name": self.runtime.config.server.name}
             case "listTypes":
-                return views.types(runtime)
+                return available_types(self.runtime)
             case "listServers":
-                return [server["name"] for server in views.servers(runtime)]
+                return configured_servers(self.runtime)
             case "watchClients":
                 return await self._watch()
             case "quit":
@@ -95,27 +97,23 @@ class InformerConnection(Connection):
                 raise _Refused
 
     async def _watch(self) -> list[str]:
-        nodes = self.runtime.nodes
+        cluster = self.runtime.admin.cluster
         if self._watching or self.ended:
-            return await ClusterStatus(self.runtime).usernames()
-        if nodes is None:
-            self._watching = True
-            self.runtime.presence_watchers.append(self._presence_changed)
-            return self.runtime.exchange.presence.usernames()
-        found = await nodes.watching.join(self._presence_changed)
+            return await cluster.usernames()
+        found = await cluster.watch(self._presence_changed)
         self._watching = True
         if self.ended:  # it was closed meanwhile
             self.closed()
         return found
 
-    def _unwatch(self) -> None:
-        if self.runtime.nodes is None:
-            self.runtime.presence_watchers.remove(self._presence_changed)
-        else:
-            self.runtime.nodes.watching.leave(self._presence_changed)
+    async def _is_online(self, name: str) -> bool:
+        try:
+            return await self.runtime.admin.cluster.is_online(username(name))
+        except InvalidName:
+            return False
 
-    def _presence_changed(self, username: str, online: bool) -> None:
-        self.write([event(username, online)])
+    def _presence_changed(self, name: str, online: bool) -> None:
+        self.write([event(name, online)])
 
 
 def _name(query: Query) -> str:
