@@ -477,7 +477,7 @@ async def test_who_logs_in_at_two_nodes_at_once_has_it_at_both(nats: NatsServer)
         talks = [await chat(stage) for stage in stages]
         for number in range(20):
             name = f"user{number}"
-            await stages[0].runtime.accounts.add(name, PASSWORD, ())
+            await stages[0].server.accounts.add(name, PASSWORD, ())
             sessions = await asyncio.gather(*(stage.login(name) for stage in stages))
             id = await talks[number % 2].send(name, data=number)
             for session in sessions:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bester.protocol.framing import frame
+from bester.server.admin.services import Services
 from bester.server.runtime import Runtime
 from bester.server.server import Server
 from bester.testing import PASSWORD, RunningServer, server
@@ -180,6 +181,10 @@ class Stage:
     @property
     def runtime(self) -> Runtime:
         return self.server.runtime
+
+    @property
+    def services(self) -> Services:
+        return self.running.daemon.admin
 
     @property
     def port(self) -> int:
