@@ -133,10 +133,10 @@ async def test_a_server_that_never_reads_its_report() -> None:
     """It has one message, and so costs one report."""
     async with stage() as play:
         handler = await play.attach("chat")
-        before = len(play.runtime.connections)
+        before = len(play.server.connections.all)
         wire = await unread(play)
         wire.send({"header": {"scope": "server"}, "payload": {"type": "chat", "id": "1"}})
         handler.answer(await handler.get(), {"type": "reply"}, data="x" * 1_000_000)
-        await until(lambda: play.runtime.lingering)
+        await until(lambda: play.server.connections.lingering)
         play.later(3)
-        await until(lambda: len(play.runtime.connections) == before)
+        await until(lambda: len(play.server.connections.all) == before)

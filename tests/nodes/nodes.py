@@ -44,12 +44,12 @@ async def node(url: str, server_name: str, name: str, **overrides: Any) -> Async
 
 def joined(stage: Stage) -> ClusterNode:
     """What joins a node with the others."""
-    assert stage.runtime.nodes is not None
-    return stage.runtime.nodes
+    assert stage.server.node is not None
+    return stage.server.node
 
 
 def others(stage: Stage) -> dict[str, Member]:
-    return joined(stage).members.others
+    return joined(stage).membership.others
 
 
 async def turn(stage: Stage) -> None:

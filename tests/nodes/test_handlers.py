@@ -116,7 +116,7 @@ async def test_what_is_for_clients_beside_the_handler_is_carried_out_there(nats:
         await t.good("3")
         h.send({"header": {"messageType": "ack"}, "payload": {"ids": [delivery]}})
         assert [one["status"] for one in (await t.good("2"))["results"]] == ["delivered", "delivered"]
-        assert joined(a).bringing.brought == joined(b).bringing.brought == 0
+        assert joined(a).remote_delivery.brought == joined(b).remote_delivery.brought == 0
         assert (a.runtime.exchange.reports.under_way, b.runtime.exchange.reports.under_way) == (0, 0)
 
 

@@ -30,13 +30,13 @@ async def test_a_message_that_is_never_acknowledged_becomes_a_dead_letter(nats: 
             await ping(g)
         (row,) = rows
         assert (row["tries"], row["dead"], row["type"]) == (TRIES, True, "chat")
-        assert await a.runtime.messages.read_mailbox("g", 0, 1, 1, 0.0) == []
+        assert await a.server.messages.read_mailbox("g", 0, 1, 1, 0.0) == []
         assert await result(root, "retryQueue", ids=[row["id"]]) == {"messages": 1}  # at another node
         assert await g.get() == poison
         await acknowledge(g, poison["payload"]["deliveryId"])
         await ping(g)
-        await until(lambda: not b.runtime.mailboxes._working)
-        assert not await a.runtime.messages.has_mail("g")
+        await until(lambda: not b.server.mailboxes._working)
+        assert not await a.server.messages.has_mail("g")
 
 
 async def test_the_oldest_unacknowledged_comes_first_at_another_node(nats: NatsServer) -> None:

@@ -36,21 +36,20 @@ class Node:
         self.disk: deque[Coroutine[Any, Any, None]] = deque()
         """Questions to the disk, which is as empty as it was."""
         self.bus = SimpleNamespace(up=True)
-        members = SimpleNamespace(
-            others={other: SimpleNamespace(hello=SimpleNamespace(claims=True)) for other in NAMES if other != name}
-        )
         runtime: Any = SimpleNamespace(
             exchange=self.exchange,
             clock=lambda: 1000.0,
-            mailboxes=SimpleNamespace(look_up=_nothing),
             spawn=self.disk.append,
-            flush_soon=lambda: None,
+            turn=lambda: self.exchange,
         )
-        post: Any = self
-        known: Any = members
-        self.claiming = OnceClaims(runtime, post, known)
+        mailboxes: Any = SimpleNamespace(look_up=_nothing)
+        batcher: Any = self
+        membership: Any = SimpleNamespace(
+            others={other: SimpleNamespace(hello=SimpleNamespace(claims=True)) for other in NAMES if other != name}
+        )
+        self.once_claims = OnceClaims(runtime, mailboxes, batcher, membership)
 
-    # -- what stands for its post --
+    # -- what stands for its batcher --
 
     def to_all(self, kind: Kind, note: Any = None, number: int = 0, *body: bytes) -> None:
         for other in NAMES:
@@ -65,11 +64,11 @@ class Node:
     def hear(self, node: str, item: bytes) -> None:
         _, ((kind, number, note, body),) = unpack(b"\x01\x00" + item)
         if kind == Kind.CLAIM:
-            self.claiming.asked(node, number, body)
+            self.once_claims.asked(node, number, body)
         elif kind == Kind.CLAIMED:
-            self.claiming.answered(node, number, read(note, Claimed).known, body)
+            self.once_claims.answered(node, number, read(note, Claimed).known, body)
         else:
-            self.claiming.replied(node, number, read(note, Replied), body)
+            self.once_claims.replied(node, number, read(note, Replied), body)
 
     def send(self, sender: int) -> None:
         self.exchange.admission.message(self.senders[sender], Payload("pay", "1", Raw(b"1")), 100, once=True)
@@ -79,11 +78,11 @@ class Node:
             effects, self.exchange.batch.effects = self.exchange.batch.effects, []
             for effect in effects:
                 if isinstance(effect, Recall):
-                    self.claiming.recall(effect)
+                    self.once_claims.recall(effect)
                 else:
                     assert isinstance(effect, Finished), effect
         self.requests += [request["header"]["id"] for request in self.world.requests(self.handler)]
-        self.claiming.flush()
+        self.once_claims.flush()
 
 
 class Play:
@@ -170,6 +169,6 @@ def _claims(data: st.DataObject, play: Play) -> None:
     # Everybody has a report in the end, and nothing is waited for.
     assert play.reported == play.sent
     for node in play.nodes.values():
-        assert not node.claiming._open
-        assert not node.claiming._by_key
+        assert not node.once_claims._open
+        assert not node.once_claims._by_key
         assert node.world.at_rest(*node.senders)

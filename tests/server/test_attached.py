@@ -100,9 +100,9 @@ async def test_handlers_are_limited_when_they_attach(caplog: pytest.LogCaptureFi
         wires = [await play.connect("handlers") for _ in range(3)]
         assert await wires[0].fatal() == "overloaded"  # as many may be about to
         await play.attach("chat")
-        await until(lambda: len(play.runtime.unattached) == 1)
+        await until(lambda: len(play.server.connections.unattached) == 1)
         third = await play.connect("handlers")
-        await until(lambda: len(play.runtime.unattached) == 2)
+        await until(lambda: len(play.server.connections.unattached) == 2)
         for wire in (wires[2], third):
             wire.send(attaching("chat"))
         await wires[2].good("a")
@@ -114,7 +114,7 @@ async def test_handlers_are_limited_when_they_attach(caplog: pytest.LogCaptureFi
 async def test_attaching_takes_too_long() -> None:
     async with stage() as play:
         silent, attached = await play.connect("handlers"), await play.attach("chat")
-        await until(lambda: play.runtime.unattached)
+        await until(lambda: play.server.connections.unattached)
         play.later(11)
         assert await silent.fatal() == "authenticationTimeout"
         attached.send({"payload": {"type": "detach", "id": "d"}})

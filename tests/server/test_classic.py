@@ -84,7 +84,7 @@ async def test_recipients() -> None:
     async with stage(classic()) as play:
         listening = await play.listen("classic")
         wire = await play.login()
-        await play.runtime.accounts.add("away", "x")
+        await play.server.accounts.add("away", "x")
         wire.ask("classic", "1")
         names = ("T", "t", "away", "AWAY", "nobody", "nobody", "a b")
         (await listening.accept()).send(good(to(*names), to("away", "nobody", transient=True), to(), DONE))
@@ -105,7 +105,7 @@ async def test_delivery_transient_in_the_configuration() -> None:
     async with stage(classic(delivery="transient")) as play:
         listening = await play.listen("classic")
         wire = await play.login()
-        await play.runtime.accounts.add("away", "x")
+        await play.server.accounts.add("away", "x")
         wire.ask("classic", "1")
         (await listening.accept()).send(good(to("away")))
         assert result_of(await wire.good("1")) == [("away", "skipped", None)]
@@ -199,7 +199,7 @@ async def test_a_handler_that_fails(case: str) -> None:
         chat = play.runtime.exchange.dispatcher.types["classic"]
         assert chat.metrics.failed == (0 if code == "noHandler" else 1)
         assert chat.active == 0
-        assert not play.runtime.classic.open
+        assert not play.server.classic.open
         wire.ask("classic", "3")
         (await listening.accept()).send(good(DONE))
         await wire.good("3")
@@ -360,7 +360,7 @@ async def test_who_may_send() -> None:
         server = await play.connect()
         server.send({"header": {"scope": "server"}, "payload": {"type": "classic", "id": "s"}})
         assert await server.bad("s") == "notAllowed"
-        await play.runtime.accounts.set_roles("t", ("chef",))
+        await play.server.accounts.set_roles("t", ("chef",))
         for wire in (t, g):
             wire.ask("classic", "2")
             (await listening.accept()).send(good(DONE))

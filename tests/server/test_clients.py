@@ -71,8 +71,8 @@ async def test_first_messages_that_are_fatal(where: str) -> None:
             wire.writer.write(data + b"\0" * 300_000)
             assert (name, await wire.fatal()) == (name, code)
             await wire.leave()
-        await until(lambda: len(play.runtime.connections) == 1)
-        assert len(play.runtime.gate) == 0
+        await until(lambda: len(play.server.connections.all) == 1)
+        assert len(play.server.limits) == 0
         assert sum(play.runtime.counts.refused.values()) == len(FIRST)
         beside.ask("dummy", "p")
         assert (await beside.get())["payload"]["id"] == "p"
@@ -111,7 +111,7 @@ BAD: dict[str, tuple[Any, str]] = {
 async def test_first_messages_that_are_refused(case: str) -> None:
     message, code = BAD[case]
     async with stage() as play:
-        await play.runtime.accounts.add("t", PASSWORD)
+        await play.server.accounts.add("t", PASSWORD)
         wire = await play.connect("tcp4")
         wire.send(message, *[{"payload": {"type": "x"}}] * 3)
         wire.writer.write(b"\0" * 300_000)
@@ -199,7 +199,7 @@ async def test_a_frame_that_is_cut_off_by_the_end() -> None:
             later.writer.write(data)
             later.end_input()
             await later.closed()
-        await until(lambda: not play.runtime.connections)
+        await until(lambda: not play.server.connections.all)
 
 
 async def test_split_at_every_byte() -> None:

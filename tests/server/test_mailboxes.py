@@ -41,7 +41,7 @@ async def ping(wire: Wire) -> None:
 
 
 async def mail(play: Stage, user: str) -> int:
-    return (await play.runtime.messages.mailbox_size(user)).messages
+    return (await play.server.messages.mailbox_size(user)).messages
 
 
 async def test_who_is_away_finds_the_messages_on_coming_back() -> None:
@@ -235,7 +235,7 @@ async def test_a_store_that_fails_loses_no_report(monkeypatch: pytest.MonkeyPatc
             raise MemoryError
 
         with monkeypatch.context() as patched:
-            patched.setattr(play.runtime.messages, "deposit", fail)
+            patched.setattr(play.server.messages, "deposit", fail)
             t.ask("chat", "1")
             await pass_on(handler, "g")
             assert result_of(await t.report("1")) == [("g", "failed", "internal")]

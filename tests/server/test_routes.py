@@ -182,7 +182,7 @@ async def test_beyond_their_share_receipts_are_only_counted() -> None:
     async with stage() as play:
         wire = await play.login()
         play.runtime.exchange.reports.receipts.bad_left = 2
-        play.runtime.receipts._due = play.runtime.clock() + 3600
+        play.services.receipts._due = play.runtime.clock() + 3600
         for number in range(5):
             wire.ask("poker", str(number))
             await wire.bad()
@@ -220,7 +220,7 @@ async def test_nothing_is_done_where_a_header_asks_for_a_dry_run(monkeypatch: py
     async with stage() as play:
         # No part in dry runs: a request is one that is done.
         await play.attach("chat")
-        monkeypatch.setattr(play.runtime.federation.trust, "name_of", lambda remote, name: "k.example")
+        monkeypatch.setattr(play.server.federation.trust, "name_of", lambda remote, name: "k.example")
         wire = await play.login(features=["route", "ack"])
         server = await play.connect()
         server.send(hello())

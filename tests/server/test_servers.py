@@ -88,7 +88,7 @@ async def test_every_form_of_address() -> None:
         ]
         payload, _ = await asyncio.gather(forward(a, sender, wire, *addresses, addresses[0]), received())
         assert result_of(payload) == [(address, "sent", None) for address in addresses]
-        assert a.runtime.federation.sent == 7
+        assert a.server.federation.sent == 7
 
 
 async def test_what_is_no_address() -> None:
@@ -269,7 +269,7 @@ async def test_servers_that_cannot_be_reached() -> None:
         addresses = [f"127.0.0.1:{gone.port}", "unix:nobody", "k.example", "unix:besterControl/x"]
         payload = await forward(play, handler, wire, *addresses)
         assert result_of(payload) == [(address, "queued", None) for address in addresses]
-        assert play.runtime.federation.queued == 4
+        assert play.server.federation.queued == 4
         wire.ask("chat", "2")
         handler.answer(await handler.get(), send_on(*addresses, transient=True))
         assert result_of(await wire.good("2")) == [(address, "skipped", None) for address in addresses]

@@ -86,7 +86,7 @@ async def test_those_who_do_not_leave_are_cut_off() -> None:
         wires = [await play.login(f"t{i}", "tcp4") for i in range(5)]
         async with stopping(play):
             pass
-        assert not play.runtime.connections
+        assert not play.server.connections.all
         for wire in wires:
             assert await wire.fatal() == "shuttingDown"
 

@@ -44,7 +44,7 @@ async def test_one_message_that_is_not_acknowledged_stops_nothing() -> None:
         ack(g, left)
         await ping(g)
         await until(lambda: not play.runtime.exchange.redelivery.unacknowledged)
-        await until(lambda: not play.runtime.mailboxes._working)
+        await until(lambda: not play.server.mailboxes._working)
         assert await mail(play, "g") == 0
 
 
@@ -55,11 +55,11 @@ async def test_it_is_told_as_long_as_it_lasts() -> None:
         await sent(play, handler, t, 0)
         left = await g.get()
         for _ in range(2):
-            assert problems._unacknowledged(play.runtime) == []
+            assert problems._unacknowledged(play.services) == []
             play.later(2 * ACK_S)
             assert await g.get() == left
         play.later(ACK_S)
-        await until(lambda: problems._unacknowledged(play.runtime))
+        await until(lambda: problems._unacknowledged(play.services))
         (problem,) = await result(root, "problems")
         assert (problem["what"], problem["name"]) == ("unacknowledged", "g")
         assert (await result(root, "status"))["messages"]["givenAgain"] == 2
@@ -104,7 +104,7 @@ async def test_what_is_never_acknowledged_is_a_dead_letter_that_operators_have()
         assert await rows() == []
         ack(g, poison)
         await ping(g)
-        await until(lambda: not play.runtime.mailboxes._working)
+        await until(lambda: not play.server.mailboxes._working)
         assert await mail(play, "g") == 0
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bester.backoff import Backoff
 from bester.bus.checks import NEEDED, check_release, check_secrets, is_denied, what_to_check
 from bester.bus.entering import BusOptions, CannotEnter, arguments, context_of, enter, shown
 from bester.errors import BadConfiguration, Overloaded
@@ -240,15 +241,15 @@ class Bus:
         from bester.bus.wire import WireClient
 
         assert self._client is not None
-        before, pause_s = self._client, RECONNECT_S
+        before, backoff = self._client, Backoff(RECONNECT_S, REFUSED_S, spread=(1.0, 1.0))
         try:
             await before.close()
         except Exception:
             log.debug("the old connection to NATS is left as it is", exc_info=True)
         while True:
+            pause_s = backoff.next_s()
             log.warning("NATS does not let this node in, which is tried again in %g s: %s", pause_s, self._error)
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, REFUSED_S)
             client = WireClient(partial(context_of, self.options))
             try:
                 await enter(client, self._arguments(), self._refused)

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from bester.core.metrics import Drop
 from bester.core.routing import AttachedHandler
-from bester.errors import (
-    AuthenticationTimeout,
-    BadResponse,
-    BadScope,
-    BesterError,
-    Overloaded,
-    ShuttingDown,
-)
+from bester.errors import BadResponse, BadScope, BesterError, Overloaded, ShuttingDown
 from bester.protocol import frames
 from bester.protocol.messages import BadAnswer, attach_data, decode_attach, decode_handler_message
 from bester.protocol.names import type_name
 from bester.server.connections.connection import Connection
+from bester.server.connections.services import Services
 from bester.server.handlers.classic import EXTRA_SIZE
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.handler")
 
@@ -32,12 +22,13 @@ class HandlerConnection(Connection):
 
     kind = "handler"
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime, runtime.config.limits.max_message + EXTRA_SIZE, self._attach)
+    def __init__(self, services: Services) -> None:
+        runtime = services.runtime
+        super().__init__(runtime, services.connections, runtime.config.limits.max_message + EXTRA_SIZE, self._attach)
         self.handler: AttachedHandler | None = None
 
     def opened(self) -> None:
-        limits, unattached = self.runtime.config.limits, self.runtime.unattached
+        limits, unattached = self.runtime.config.limits, self.connections.unattached
         if self.runtime.stopping:
             self.fail(ShuttingDown())
         elif self._is_crowded():
@@ -53,17 +44,13 @@ class HandlerConnection(Connection):
     def _crowded(self) -> Overloaded:
         return Overloaded(f"at most {self.runtime.config.limits.max_handlers} handlers may be attached")
 
-    def timed_out(self) -> None:
-        """No attach message came in time."""
-        self.fail(AuthenticationTimeout("no attach message came in time"))
-
     def _attach(self, body: bytes) -> None:
         message = decode_attach(body)
         if message.header.scope != "handler":
             raise BadScope('header.scope must be "handler" on this socket')
         if self._is_crowded():  # there was room when it connected
             raise self._crowded()
-        self.runtime.unattached.pop(self, None)
+        self.connections.unattached.pop(self, None)
         payload = message.payload
         id = payload.id if payload is not None else ""
         try:
@@ -123,9 +110,7 @@ class HandlerConnection(Connection):
 
     def output_unblocked(self) -> None:
         if self.handler is not None:
-            self.runtime.exchange.batch.now = self.runtime.clock()
-            self.runtime.exchange.dispatcher.unblocked(self.handler)
-            self.runtime.flush_soon()
+            self.runtime.turn().dispatcher.unblocked(self.handler)
 
     def flush_out(self) -> None:
         handler = self.handler
@@ -143,9 +128,8 @@ class HandlerConnection(Connection):
         self._leave()
 
     def _leave(self) -> None:
-        self.runtime.unattached.pop(self, None)
+        self.connections.unattached.pop(self, None)
         handler, self.handler = self.handler, None
         if handler is not None:
             log.info("handler %s is gone", ascii(handler.name), extra={"handler": handler.name})
-            self.runtime.exchange.dispatcher.remove(handler)
-            self.runtime.flush_soon()
+            self.runtime.turn().dispatcher.remove(handler)
