@@ -11,9 +11,9 @@ from msgspec import Raw
 from bester.core.effects import CallClassic, Deposit, Effect, PresenceChanged
 from bester.core.endpoint import Endpoint, Peer
 from bester.core.exchange import Exchange
-from bester.core.keeping import Letter
 from bester.core.limits import Limits
 from bester.core.model import Delivery
+from bester.core.replay import Letter
 from bester.core.routing import AttachedHandler
 from bester.core.rules import TypeRules
 from bester.core.session import Session
@@ -30,21 +30,21 @@ class World:
 
     def __init__(self) -> None:
         self.exchange = Exchange("j.example")
-        self.exchange.now = 1000.0
+        self.exchange.batch.now = 1000.0
 
     # -- who is there --
 
     def configure(
         self, limits: Limits | None = None, attached: dict[str, TypeRules] | None = None, **types: Any
     ) -> None:
-        self.exchange.configure(types, limits or self.exchange.limits, attached)
+        self.exchange.dispatcher.configure(types, limits or self.exchange.batch.limits, attached)
 
     def session(self, username: str = "t", **more: Any) -> Session:
         has_mail = more.pop("has_mail", False)
         session = Session(username, "j.example", **more)
-        self.exchange.add_session(session, has_mail=has_mail)
-        if self.exchange.effects and isinstance(self.exchange.effects[-1], PresenceChanged):
-            self.exchange.effects.pop()
+        self.exchange.deliveries.add_session(session, has_mail=has_mail)
+        if self.exchange.batch.effects and isinstance(self.exchange.batch.effects[-1], PresenceChanged):
+            self.exchange.batch.effects.pop()
         return session
 
     def peer(self, name: str | None = None) -> Peer:
@@ -55,19 +55,21 @@ class World:
     ) -> AttachedHandler:
         handler = AttachedHandler(types[0], "j.example", concurrency)
         handler.blocked = blocked
-        self.exchange.attach(handler, list(types), timeout_s)
+        self.exchange.dispatcher.attach(handler, list(types), timeout_s)
         return handler
 
     # -- what they send --
 
     def send(self, origin: Endpoint, type: str, data: Any = None, id: str = "", hops: int = 0, size: int = 100) -> None:
-        self.exchange.message(origin, Payload(type, id, Raw(json.dumps(data).encode())), size, hops)
+        self.exchange.admission.message(origin, Payload(type, id, Raw(json.dumps(data).encode())), size, hops)
+        self.exchange.settle()
 
     def answer(self, handler: AttachedHandler, id: str, *commands: dict[str, Any], **more: Any) -> None:
         header = {"id": id, "status": "0", "commands": list(commands), **more.pop("header", {})}
         message = decode_handler_message(json.dumps({"header": header, **more}).encode())
         assert isinstance(message, HandlerMessage)
         self.exchange.answer(handler, message)
+        self.exchange.settle()
 
     def push(self, handler: AttachedHandler, id: str, *commands: dict[str, Any], **more: Any) -> None:
         self.answer(handler, id, *commands, header={"messageType": "push", "status": None}, **more)
@@ -75,16 +77,23 @@ class World:
     def answer_classic(self, call: CallClassic, *commands: dict[str, Any], **more: Any) -> None:
         body = json.dumps({"header": {"status": "0", "commands": list(commands)}, **more}).encode()
         self.exchange.classic_answered(call.request, decode_classic(body))
+        self.exchange.settle()
+
+    def settle(self) -> None:
+        """Ends the batch, as if all sockets took all at once."""
+        self.exchange.settle()
+        self.exchange.written()
+        self.exchange.settle()
 
     # -- what they get --
 
     def got(self, endpoint: Endpoint) -> list[dict[str, Any]]:
         """Everything that was written to an endpoint since the last call."""
-        self.exchange.written()
-        assert endpoint.listed == (endpoint in self.exchange.dirty) == bool(endpoint.out)
-        assert self.exchange.dirty.count(endpoint) <= 1
+        self.settle()
+        assert endpoint.listed == (endpoint in self.exchange.batch.dirty) == bool(endpoint.out)
+        assert self.exchange.batch.dirty.count(endpoint) <= 1
         if endpoint.listed:
-            self.exchange.dirty.remove(endpoint)
+            self.exchange.batch.dirty.remove(endpoint)
             endpoint.listed = False
         frames, endpoint.out = endpoint.out, []
         for frame in frames:
@@ -123,7 +132,8 @@ class World:
         return [(frame["header"]["id"], frame["payload"]["data"]) for frame in self.requests(handler)]
 
     def effects(self) -> list[Effect]:
-        effects, self.exchange.effects = self.exchange.effects, []
+        self.exchange.settle()
+        effects, self.exchange.batch.effects = self.exchange.batch.effects, []
         return effects
 
     def only(self, kind: type[T]) -> T:
@@ -141,12 +151,12 @@ class World:
 
     def at_rest(self, *endpoints: Endpoint) -> bool:
         """Whether nothing is under way, and nothing is left behind."""
-        types = self.exchange.types.values()
+        types = self.exchange.dispatcher.types.values()
         return (
-            self.exchange.under_way == 0
+            self.exchange.reports.under_way == 0
             and all(not endpoint.in_flight and not endpoint.held_bytes for endpoint in endpoints)
-            and all(not handlers.sender_queues and not handlers.ready and not handlers.active for handlers in types)
-            and all(not handler.outstanding for handler in self.exchange.handlers)
+            and all(not handlers.queues and not handlers.ready and not handlers.active for handlers in types)
+            and all(not handler.outstanding for handler in self.exchange.dispatcher.handlers)
         )
 
 
@@ -161,7 +171,7 @@ class Post:
 
     def pass_on(self, data: Any, *names: str, id: str = "", payload: dict[str, Any] | None = None, **more: Any) -> None:
         self.world.send(self.t, "chat", data, id=id)
-        self.world.exchange.go_on_handing()
+        self.world.exchange.dispatcher.written()
         self.asked += 1
         command = {"type": "sendClients", "data": list(names), **more}
         self.world.answer(self.chat, str(self.asked), command, payload={"data": data, **(payload or {})})
@@ -181,7 +191,7 @@ def given(world: World, session: Session) -> list[tuple[str | None, Any]]:
 def stored(world: World, *effects: Deposit) -> list[Delivery]:
     """Says of deposits that they are on disk."""
     for effect in effects:
-        world.exchange.deposited(effect.delivery, "stored")
+        world.exchange.replay.deposited(effect.delivery, "stored")
     return [effect.delivery for effect in effects]
 
 

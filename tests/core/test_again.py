@@ -8,13 +8,13 @@ import pytest
 from msgspec import Raw
 from tests.core.conftest import Post, World, acking, given, stored
 
-from bester.core import again, giving, keeping
-from bester.core.again import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
+from bester.core import redelivery, replay, window
 from bester.core.delivery import UNREAD_S
 from bester.core.effects import Bury, Deposit, Effect, ReadMailbox, RemoveLetter
-from bester.core.giving import GIVEN_MESSAGES
-from bester.core.keeping import Letter
+from bester.core.redelivery import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
+from bester.core.replay import Letter
 from bester.core.session import Phase, Session
+from bester.core.window import WINDOW_MESSAGES
 
 
 class Store:
@@ -36,7 +36,7 @@ class Store:
         if isinstance(effect, Deposit):
             one = effect.delivery
             self.letters.setdefault(one.id, Letter(len(self.letters) + 1, one.id, one.type, bytes(one.data)))
-            self.world.exchange.deposited(one, "stored")
+            self.world.exchange.replay.deposited(one, "stored")
         elif isinstance(effect, RemoveLetter):
             self.letters.pop(effect.id, None)
             self.taken.append(effect.id)
@@ -45,10 +45,10 @@ class Store:
             self.buried.append(effect)
         elif isinstance(effect, ReadMailbox):
             found = [one for one in self.letters.values() if one.position > effect.after]
-            self.world.exchange.mail(effect.session, found[: effect.limit])
+            self.world.exchange.replay.page(effect.session, found[: effect.limit])
 
     def wait(self, seconds: float) -> None:
-        self.world.exchange.now += seconds
+        self.world.exchange.batch.now += seconds
         self.world.exchange.sweep()
         self.work()
 
@@ -64,8 +64,8 @@ def data(world: World, session: Session) -> list[Any]:
 
 def acknowledge(world: World, session: Session, *numbers: int) -> None:
     """Acknowledges messages by their data."""
-    found = [id for id, one in session.given.items() if int(bytes(one.data)) in numbers]
-    world.exchange.acknowledged(session, found)
+    found = [id for id, one in session.unacked.items() if int(bytes(one.data)) in numbers]
+    world.exchange.deliveries.acknowledged(session, found)
 
 
 def test_one_message_that_is_not_acknowledged_is_given_again_and_holds_up_nothing(
@@ -75,23 +75,23 @@ def test_one_message_that_is_not_acknowledged_is_given_again_and_holds_up_nothin
     for number in range(3):
         post.pass_on(number, "g")
     assert data(world, g) == [0, 1, 2]
-    left = next(iter(g.given))
+    left = next(iter(g.unacked))
     acknowledge(world, g, 1, 2)
     store.wait(ACK_S)
     assert given(world, g) == [(left, 0)]
-    assert world.exchange.counters.given_again == 1
+    assert world.exchange.batch.counters.given_again == 1
     post.pass_on(3, "g")
     store.work()
     assert data(world, g) == [3]  # at once
     acknowledge(world, g, 3)
     store.wait(ACK_S)
     assert data(world, g) == []  # the pause grows
-    assert (g.phase, len(g.given)) == (Phase.LIVE, 0)
+    assert (g.phase, len(g.unacked)) == (Phase.LIVE, 0)
     store.wait(ACK_S)
     assert given(world, g) == [(left, 0)]
     acknowledge(world, g, 0)
     store.work()
-    assert store.letters == {} == world.exchange.unacknowledged
+    assert store.letters == {} == world.exchange.redelivery.unacknowledged
     store.wait(PAUSE_S)
     assert data(world, g) == []
     assert world.at_rest(post.t)
@@ -111,12 +111,12 @@ def test_what_is_acknowledged_while_the_mailbox_is_read_is_not_given_again(world
     g = acking(world)
     post.pass_on(0, "g")
     ((id, _),) = given(world, g)
-    world.exchange.now += ACK_S
+    world.exchange.batch.now += ACK_S
     world.exchange.sweep()
     _, catch_up = world.effects()
     assert isinstance(catch_up, ReadMailbox)
-    world.exchange.acknowledged(g, [id or ""])
-    world.exchange.mail(g, [Letter(1, id or "", "chat", b"0")])  # it was read before
+    world.exchange.deliveries.acknowledged(g, [id or ""])
+    world.exchange.replay.page(g, [Letter(1, id or "", "chat", b"0")])  # it was read before
     assert world.got(g) == []
 
 
@@ -126,9 +126,9 @@ def test_a_message_is_acknowledged_while_it_waits_to_be_given_again(world: World
     ((left, _),) = given(world, g)
     store.wait(ACK_S)
     store.wait(ACK_S)
-    assert (list(g.late), list(g.given)) == ([left], [])
+    assert (list(g.late), list(g.unacked)) == ([left], [])
     store.wait(0.25)
-    world.exchange.acknowledged(g, [left or ""])
+    world.exchange.deliveries.acknowledged(g, [left or ""])
     store.work()
     assert (store.taken, store.letters, g.late) == ([left], {}, {})
 
@@ -137,22 +137,22 @@ def test_a_message_is_acknowledged_before_it_is_on_disk(world: World, post: Post
     g = acking(world)
     post.pass_on(1, "g")
     ((left, _),) = given(world, g)
-    world.exchange.now += ACK_S
+    world.exchange.batch.now += ACK_S
     world.exchange.sweep()
-    world.exchange.acknowledged(g, [left or ""])
+    world.exchange.deliveries.acknowledged(g, [left or ""])
     assert post.statuses() == [["delivered"]]
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    world.exchange.deposited(deposit.delivery, "stored")
+    world.exchange.replay.deposited(deposit.delivery, "stored")
     assert RemoveLetter("g", left or "") in world.effects()
 
 
 def test_a_reply_is_acknowledged_before_it_is_on_disk(world: World) -> None:
     g = acking(world)
-    world.exchange.reply(g, "chat", Raw(b"5"), "1")
+    world.exchange.deliveries.reply(g, "chat", Raw(b"5"), "1")
     ((left, _),) = given(world, g)
-    world.exchange.now += ACK_S
+    world.exchange.batch.now += ACK_S
     world.exchange.sweep()
-    world.exchange.acknowledged(g, [left or ""])
+    world.exchange.deliveries.acknowledged(g, [left or ""])
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     stored(world, deposit)
     assert RemoveLetter("g", left or "") in world.effects()  # behind it
@@ -160,16 +160,16 @@ def test_a_reply_is_acknowledged_before_it_is_on_disk(world: World) -> None:
 
 def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, post: Post, store: Store) -> None:
     g = acking(world)
-    for number in range(GIVEN_MESSAGES + 10):
+    for number in range(WINDOW_MESSAGES + 10):
         post.pass_on(number, "g")
-    assert data(world, g) == list(range(GIVEN_MESSAGES))
+    assert data(world, g) == list(range(WINDOW_MESSAGES))
     store.wait(UNREAD_S)  # what is beyond the window need not wait longer for its report
-    assert post.statuses() == [["stored"]] * (GIVEN_MESSAGES + 10)
+    assert post.statuses() == [["stored"]] * (WINDOW_MESSAGES + 10)
     seen: list[int] = []
     for _ in range(4):
         store.wait(ACK_S)
         seen += data(world, g)
-    assert set(range(GIVEN_MESSAGES, GIVEN_MESSAGES + 10)) <= set(seen)
+    assert set(range(WINDOW_MESSAGES, WINDOW_MESSAGES + 10)) <= set(seen)
     other = acking(world, has_mail=True)
     store.work()
     assert data(world, other)[:3] == [0, 1, 2]  # it has had none of them
@@ -178,7 +178,7 @@ def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, p
 def test_what_is_passed_over_becomes_a_dead_letter(world: World, post: Post, store: Store) -> None:
     g = acking(world)
     post.pass_on(0, "g")
-    left = next(iter(g.given))
+    left = next(iter(g.unacked))
     number = 0
     while not store.buried:
         number += 1
@@ -190,11 +190,11 @@ def test_what_is_passed_over_becomes_a_dead_letter(world: World, post: Post, sto
         store.wait(ACK_S)
     (buried,) = store.buried
     assert (buried.delivery.id, buried.delivery.username, buried.tries) == (left, "g", TRIES)
-    assert world.exchange.counters.drops.by_what()["letter"] == {"unacknowledged": 1}
+    assert world.exchange.batch.counters.drops.by_what()["letter"] == {"unacknowledged": 1}
     world.got(g)
     store.wait(PAUSE_S)
     assert data(world, g) == []
-    assert world.exchange.unacknowledged == {}
+    assert world.exchange.redelivery.unacknowledged == {}
 
 
 def test_what_is_given_up_while_the_mailbox_is_read_is_not_given_again(world: World, post: Post, store: Store) -> None:
@@ -204,11 +204,11 @@ def test_what_is_given_up_while_the_mailbox_is_read_is_not_given_again(world: Wo
         store.wait(PAUSE_S)
     given(world, g)
     page = list(store.letters.values())
-    world.exchange.mail_came("g")
+    world.exchange.replay.mail_came("g")
     world.effects()  # the page is read before the letter is given up
     store.wait(ACK_S)
     assert len(store.buried) == 1
-    world.exchange.mail(g, page)
+    world.exchange.replay.page(g, page)
     assert given(world, g) == []
 
 
@@ -230,9 +230,9 @@ def test_what_waits_behind_a_slow_message_is_not_given_up(world: World, post: Po
 def test_a_client_that_is_slow_but_goes_on_loses_nothing(
     world: World, post: Post, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (giving, keeping):
-        monkeypatch.setattr(module, "GIVEN_MESSAGES", 8)
-    monkeypatch.setattr(keeping, "_MIN_PAGE", 2)
+    for module in (window, replay):
+        monkeypatch.setattr(module, "WINDOW_MESSAGES", 8)
+    monkeypatch.setattr(replay, "_MIN_PAGE", 2)
     g = acking(world)
     for number in range(100):
         post.pass_on(number, "g")
@@ -241,7 +241,7 @@ def test_a_client_that_is_slow_but_goes_on_loses_nothing(
         for _ in range(30):  # some minutes for each message
             inbox.update((id or "", None) for id, _ in given(world, g))
             store.wait(13.0)
-        world.exchange.acknowledged(g, [list(inbox)[at]])
+        world.exchange.deliveries.acknowledged(g, [list(inbox)[at]])
         store.work()
     assert (store.buried, store.letters, len(inbox)) == ([], {}, 100)
 
@@ -253,13 +253,13 @@ def test_what_was_given_again_does_not_pass_over_what_came_after_it(world: World
     store.wait(ACK_S / 2)
     post.pass_on(1, "g")
     post.pass_on(2, "g")
-    last = list(g.given)[-1]
+    last = list(g.unacked)[-1]
     store.wait(ACK_S)
     store.wait(ACK_S / 2)
-    assert int(bytes(list(g.given.values())[-1].data)) == 0  # for the third time, after the others
+    assert int(bytes(list(g.unacked.values())[-1].data)) == 0  # for the third time, after the others
     acknowledge(world, g, 0)
     store.wait(ACK_S / 2)
-    known = world.exchange.unacknowledged[last]
+    known = world.exchange.redelivery.unacknowledged[last]
     assert (known.given, known.tries) == (2, 0)
 
 
@@ -268,7 +268,7 @@ def test_a_client_that_connects_again_does_not_begin_anew(world: World, post: Po
     post.pass_on(0, "g")
     for _ in range(TRIES - 1):
         store.wait(PAUSE_S)
-        world.exchange.remove_session(g)
+        world.exchange.deliveries.remove_session(g)
         store.work()
         g = acking(world, has_mail=True)
         store.work()
@@ -280,29 +280,29 @@ def test_a_client_that_connects_again_does_not_begin_anew(world: World, post: Po
 def test_several_sessions_that_acknowledge_nothing_are_one_try_together(world: World, post: Post, store: Store) -> None:
     sessions = [acking(world) for _ in range(TRIES)]
     post.pass_on(0, "g")
-    (id,) = sessions[0].given
+    (id,) = sessions[0].unacked
     for number in range(1, 5):  # 30 s, 60 s, 120 s...
         for _ in range(int(pause_s(number) / ACK_S)):
             store.wait(ACK_S)
-        known = world.exchange.unacknowledged[id]
+        known = world.exchange.redelivery.unacknowledged[id]
         assert (known.given, known.tries, store.buried) == (number, number, [])
-        assert all(id in session.given for session in sessions)
+        assert all(id in session.unacked for session in sessions)
     while not store.buried:
         store.wait(ACK_S)
     assert (len(store.buried), store.buried[0].tries) == (1, TRIES)
-    assert world.exchange.now > 1000.0 + 4 * PAUSE_S
+    assert world.exchange.batch.now > 1000.0 + 4 * PAUSE_S
 
 
 def test_transient_messages_are_not_given_again(world: World, post: Post) -> None:
     g = acking(world)
     post.pass_on(0, "g", transient=True)
     world.got(g)
-    world.exchange.now += ACK_S
+    world.exchange.batch.now += ACK_S
     world.exchange.sweep()
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    world.exchange.deposited(deposit.delivery, "skipped")
-    assert (post.statuses(), g.late, g.given) == ([["skipped"]], {}, {})
-    assert world.exchange.unacknowledged == {}
+    world.exchange.replay.deposited(deposit.delivery, "skipped")
+    assert (post.statuses(), g.late, g.unacked) == ([["skipped"]], {}, {})
+    assert world.exchange.redelivery.unacknowledged == {}
 
 
 @pytest.mark.parametrize("leaves", [False, True])
@@ -313,11 +313,11 @@ def test_a_transient_message_that_one_session_acknowledged_is_not_kept_for_anoth
     post.pass_on(0, "g", transient=True)
     acknowledge(world, one, 0)
     if leaves:
-        world.exchange.remove_session(two)
+        world.exchange.deliveries.remove_session(two)
     else:
-        world.exchange.now += ACK_S
+        world.exchange.batch.now += ACK_S
         world.exchange.sweep()
-    assert (world.effects(), world.exchange.unacknowledged) == ([], {})
+    assert (world.effects(), world.exchange.redelivery.unacknowledged) == ([], {})
     assert post.statuses() == [["delivered"]]
 
 
@@ -329,23 +329,23 @@ def test_a_message_that_could_not_be_kept_is_forgotten(world: World, post: Post,
     store.wait(ACK_S)
     store.wait(ACK_S)
     store.wait(LOOK_S)
-    assert (g.late, g.given, g.phase) == ({}, {}, Phase.LIVE)
+    assert (g.late, g.unacked, g.phase) == ({}, {}, Phase.LIVE)
     store.wait(LOOK_S)
-    assert world.exchange.late == {}
+    assert world.exchange.redelivery.late == {}
 
 
 def test_what_is_remembered_is_bounded(world: World, post: Post, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "MAX_LATE", 3)
+    monkeypatch.setattr(replay, "MAX_LATE", 3)
     g = acking(world)
     for number in range(4):
         post.pass_on(number, "g")
     for _ in range(2):
         store.wait(ACK_S)
-    assert (len(world.exchange.unacknowledged), len(g.late)) == (4, 3)
-    monkeypatch.setattr(again, "MAX_UNACKNOWLEDGED", 4)
+    assert (len(world.exchange.redelivery.unacknowledged), len(g.late)) == (4, 3)
+    monkeypatch.setattr(redelivery, "MAX_UNACKNOWLEDGED", 4)
     post.pass_on(4, "g")
     store.wait(ACK_S)
-    assert len(world.exchange.unacknowledged) == 4
+    assert len(world.exchange.redelivery.unacknowledged) == 4
 
 
 def test_pauses_grow() -> None:

@@ -15,12 +15,12 @@ def test_presence_is_told(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
     other = world.session("t")
     assert world.effects() == []
-    world.exchange.remove_session(other)
+    world.exchange.deliveries.remove_session(other)
     assert world.effects() == []
     world.send(t, "chat")
-    world.exchange.remove_session(t)
+    world.exchange.deliveries.remove_session(t)
     assert world.only(PresenceChanged) == PresenceChanged("t", False)
-    world.exchange.add_session(other)
+    world.exchange.deliveries.add_session(other)
     assert world.only(PresenceChanged) == PresenceChanged("t", True)
     world.answer(chat, "1", {"type": "sendClients", "data": ["t"]})
     assert world.got(t) == []
@@ -30,10 +30,10 @@ def test_presence_is_told(world: World) -> None:
 def test_when_the_server_stops_nothing_is_waited_for(world: World, post: Post) -> None:
     g = acking(world)
     post.pass_on(1, "g")
-    assert world.exchange.under_way == 1
-    world.exchange.give_up_waiting()
+    assert world.exchange.reports.under_way == 1
+    world.exchange.deliveries.give_up_waiting()
     stored(world, *world.all(Deposit))
-    assert world.exchange.under_way == 0
+    assert world.exchange.reports.under_way == 0
     assert g.late
 
 
@@ -47,13 +47,13 @@ def test_another_servers_report_does_not_wait_long(world: World, post: Post) -> 
     world.answer(post.chat, "1", {"type": "sendClients", "data": ["g"]}, payload={"data": 1})
     post.pass_on(2, "g")
     (first, _), (second, _) = given(world, g)
-    world.exchange.now += SERVER_S
+    world.exchange.batch.now += SERVER_S
     world.exchange.sweep()
     (delivery,) = stored(world, *world.all(Deposit))
     assert delivery.id in (first, second)
     assert world.report(peer) == {"id": "7", "results": [{"to": "g", "status": "stored"}]}
     assert post.statuses() == []
-    world.exchange.acknowledged(g, [delivery.id])
+    world.exchange.deliveries.acknowledged(g, [delivery.id])
     assert world.only(RemoveLetter) == RemoveLetter("g", delivery.id)
 
 
@@ -64,7 +64,7 @@ def test_a_reply_holds_up_no_report(world: World) -> None:
     message, report = world.got(g)
     assert message["payload"]["data"] == 2
     assert report["payload"] == {"id": "7"}
-    world.exchange.remove_session(g)
+    world.exchange.deliveries.remove_session(g)
     (late,) = g.late.values()
     assert world.effects()[-1] == Deposit(late.delivery)  # type: ignore[arg-type]
 
@@ -86,35 +86,35 @@ def test_a_reply_comes_before_the_report_whatever_the_session_does(world: World)
 def test_whose_socket_stays_full_finds_the_rest_in_the_mailbox(world: World, post: Post) -> None:
     g = world.session("g")
     post.pass_on(1, "g")
-    world.exchange.session_blocked(g)
+    world.exchange.deliveries.session_blocked(g)
     assert given(world, g) == [(None, 1)]
     post.pass_on(2, "g")
-    world.exchange.now += UNREAD_S
+    world.exchange.batch.now += UNREAD_S
     world.exchange.sweep()
     first, second = stored(world, *world.all(Deposit))
     assert post.statuses() == [["stored"], ["stored"]]
-    world.exchange.session_unblocked(g)
+    world.exchange.deliveries.session_unblocked(g)
     take, catch_up = world.effects()
     assert take == RemoveLetter("g", first.id)  # the socket had it
     assert isinstance(catch_up, ReadMailbox)
-    world.exchange.mail(g, letters(second))
+    world.exchange.replay.page(g, letters(second))
     assert given(world, g) == [(None, 2)]
     world.exchange.written()
     take, catch_up = world.effects()
     assert take == RemoveLetter("g", second.id)
-    world.exchange.mail(g, [])
-    assert world.exchange.presence.find("g").plain  # type: ignore[union-attr]
+    world.exchange.replay.page(g, [])
+    assert world.exchange.presence.find("g").direct  # type: ignore[union-attr]
 
 
 def test_who_never_reads_is_cut_off_at_last(world: World, post: Post) -> None:
     g = world.session("g")
     post.pass_on(1, "g")
-    world.exchange.session_blocked(g)
+    world.exchange.deliveries.session_blocked(g)
     world.got(g)
-    world.exchange.now += UNREAD_S
+    world.exchange.batch.now += UNREAD_S
     world.exchange.sweep()
     stored(world, *world.all(Deposit))
-    world.exchange.now += CUT_OFF_S
+    world.exchange.batch.now += CUT_OFF_S
     world.exchange.sweep()
     assert world.only(CutOff).session is g
 
@@ -122,7 +122,7 @@ def test_who_never_reads_is_cut_off_at_last(world: World, post: Post) -> None:
 def test_the_queue_of_a_full_socket_is_bounded(world: World, post: Post) -> None:
     g = world.session("g")
     post.pass_on(0, "g")
-    world.exchange.session_blocked(g)
+    world.exchange.deliveries.session_blocked(g)
     world.got(g)
     big = "x" * (QUEUE_BYTES // 3)
     for _ in range(2):
@@ -137,7 +137,7 @@ def test_the_queue_of_a_full_socket_is_bounded(world: World, post: Post) -> None
 def test_a_session_that_ends_with_unwritten_frames_loses_nothing(world: World, post: Post) -> None:
     g = world.session("g")
     post.pass_on(1, "G", "t")
-    world.exchange.remove_session(g)
+    world.exchange.deliveries.remove_session(g)
     (effect,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     assert (effect.delivery.to, bytes(effect.delivery.data)) == ("G", b"1")
     stored(world, effect)
@@ -154,7 +154,7 @@ def test_a_session_that_comes_is_given_what_no_other_has(world: World, post: Pos
     post.pass_on(1, "g")
     late = world.session("g")
     post.pass_on(2, "g")
-    world.exchange.remove_session(g)
+    world.exchange.deliveries.remove_session(g)
     stored(world, *world.all(Deposit))
     assert [data for _, data in given(world, late)] == [1, 2]
     assert late.phase is Phase.LIVE
@@ -165,7 +165,7 @@ def test_what_an_account_has_is_not_given_to_a_session_that_comes(world: World, 
     g = acking(world)
     post.pass_on(1, "g")
     ((id, _),) = given(world, g)
-    world.exchange.acknowledged(g, [id or ""])
+    world.exchange.deliveries.acknowledged(g, [id or ""])
     assert given(world, world.session("g")) == []
 
 
@@ -174,7 +174,7 @@ def test_a_session_that_comes_in_the_same_batch_is_not_behind(world: World, post
     post.pass_on(1, "g")
     late = world.session("g")
     post.pass_on(2, "g")
-    world.exchange.remove_session(g)
+    world.exchange.deliveries.remove_session(g)
     stored(world, *world.all(Deposit))
     assert given(world, late) == [(None, 1), (None, 2)]
     assert post.statuses() == [["stored"], ["delivered"]]
@@ -188,7 +188,7 @@ def test_a_session_that_comes_to_a_mailbox_finds_it_there(world: World, post: Po
     assert isinstance(catch_up, ReadMailbox)
     assert isinstance(deposit, Deposit)
     assert given(world, late) == []
-    world.exchange.mail(late, letters(*stored(world, deposit)))
+    world.exchange.replay.page(late, letters(*stored(world, deposit)))
     assert given(world, late) == [(None, 1)]
 
 
@@ -196,8 +196,8 @@ def test_two_sessions_that_end_unwritten_keep_a_message_once(world: World, post:
     sessions = [world.session("g"), world.session("g")]
     post.pass_on(1, "g")
     for session in sessions:
-        world.exchange.remove_session(session)
+        world.exchange.deliveries.remove_session(session)
     (effect,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     stored(world, effect)
     assert post.statuses() == [["stored"]]
-    assert world.exchange.counters.deliveries == 0
+    assert world.exchange.batch.counters.deliveries == 0

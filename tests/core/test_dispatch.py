@@ -68,7 +68,7 @@ def test_one_that_does_not_read_is_not_asked(world: World) -> None:
     world.answer(two, "1")  # its answers are still read
     assert world.code(t) == ""
     assert world.asked(two) == []
-    world.exchange.unblocked(one)
+    world.exchange.dispatcher.unblocked(one)
     assert sorted(data for _, data in world.asked(one)) == ["waits", "waits too"]
 
 
@@ -102,7 +102,7 @@ def test_one_at_a_time_per_session_and_type(world: World) -> None:
     world.send(g, "c", "g2")
     calls = world.all(CallClassic)
     assert [bytes(call.request.data) for call in calls] == [b'"t1"', b'"other type"', b'"g1"']
-    assert world.exchange.types["c"].active == 2
+    assert world.exchange.dispatcher.types["c"].active == 2
     world.answer_classic(calls[0], {"type": "reply"}, data="to t")
     assert world.got(t)[0]["payload"] == {"type": "c", "data": "to t"}
     second = world.only(CallClassic)
@@ -142,7 +142,7 @@ def test_an_attached_handler_wins_while_it_is_there(world: World) -> None:
     world.answer(attached, "1")
     assert world.asked(attached) == [("2", 2)]
     world.send(t, "c", 3)
-    world.exchange.remove_handler(attached)
+    world.exchange.dispatcher.remove(attached)
     assert bytes(world.only(CallClassic).request.data) == b"3"
 
 
@@ -154,7 +154,7 @@ def test_still_one_at_a_time_after_an_attached_handler_went_away(world: World) -
     first = world.only(CallClassic)
     attached = world.handler("c", blocked=True)
     world.send(g, "c", "g")
-    world.exchange.remove_handler(attached)
+    world.exchange.dispatcher.remove(attached)
     assert bytes(world.only(CallClassic).request.data) == b'"g"'  # and nothing of t, whose first is under way
     world.answer_classic(first)
     second = world.only(CallClassic)
@@ -169,18 +169,18 @@ def test_still_one_at_a_time_after_an_attached_handler_went_away(world: World) -
 def test_no_answer_in_time(world: World) -> None:
     chat, t = world.handler("chat", concurrency=1, timeout_s=10), world.session("t")
     world.send(t, "chat")
-    world.exchange.now += 4
+    world.exchange.batch.now += 4
     world.send(t, "chat", "second")
-    world.exchange.now += 5.9
+    world.exchange.batch.now += 5.9
     world.exchange.sweep()
     assert world.got(t) == []
-    world.exchange.now += 0.1
+    world.exchange.batch.now += 0.1
     world.exchange.sweep()
     assert world.code(t) == "handlerTimeout"
     assert [data for _, data in world.asked(chat)] == [None, "second"]  # its time begins now
     world.answer(chat, "1")
-    assert world.exchange.counters.drops.get(Drop.ANSWER_LATE) == 1
-    world.exchange.now += 9
+    assert world.exchange.batch.counters.drops.get(Drop.ANSWER_LATE) == 1
+    world.exchange.batch.now += 9
     world.exchange.sweep()
     assert world.got(t) == []
     world.answer(chat, "2")
@@ -195,16 +195,16 @@ def test_who_waits_does_not_time_out_as_long_as_others_are_answered(world: World
     world.send(t, "chat", 2)
     world.send(g, "chat", 3)
     chat.blocked = False
-    world.exchange.unblocked(chat)
+    world.exchange.dispatcher.unblocked(chat)
     for id in ("1", "2"):
-        world.exchange.now += 9
+        world.exchange.batch.now += 9
         world.answer(chat, id)
         world.exchange.sweep()
     assert world.code(g) == ""
     assert world.code(t) == ""
     chat.blocked = True
     world.answer(chat, "3")
-    world.exchange.now += 10
+    world.exchange.batch.now += 10
     world.exchange.sweep()
     assert world.at_rest(t, g, chat)
 
@@ -215,19 +215,19 @@ def test_who_waits_for_longer_than_the_limit_while_nothing_is_answered(world: Wo
     world.send(t, "c", 1)
     world.send(t, "c", 2)
     world.send(g, "c", 3)
-    world.exchange.now += 5
+    world.exchange.batch.now += 5
     for number in (4, 5):
         world.send(g, "c", number)
     world.send(world.session("late"), "c", 6)
-    world.exchange.now += 5.5
+    world.exchange.batch.now += 5.5
     world.exchange.sweep()
     assert world.code(t) == "handlerTimeout"
     assert world.got(g) == []
-    world.exchange.now += 5
+    world.exchange.batch.now += 5
     world.exchange.sweep()
     assert world.codes(g) == ["handlerTimeout"] * 2
     one, other = (effect for effect in world.effects() if isinstance(effect, CallClassic))
-    assert world.exchange.types["c"].sender_queues.keys() == {t, g}  # each has one under way
+    assert world.exchange.dispatcher.types["c"].queues.keys() == {t, g}  # each has one under way
     world.answer_classic(one)
     world.exchange.classic_failed(other.request, HandlerUnavailable())
     assert world.at_rest(t, g)
@@ -240,26 +240,26 @@ def test_who_waits_for_longer_than_the_limit_while_nothing_is_answered(world: Wo
 def test_the_servers_own_types_are_not_for_handlers(world: World, type: str) -> None:
     with pytest.raises(NotAllowed):
         world.handler("chat", type)
-    assert (world.exchange.types, world.exchange.handlers) == ({}, [])
+    assert (world.exchange.dispatcher.types, world.exchange.dispatcher.handlers) == ({}, [])
 
 
 def test_a_type_named_twice_counts_once(world: World) -> None:
     chat = world.handler("chat", "chat")
-    assert world.exchange.types["chat"].attached == [chat]
-    world.exchange.remove_handler(chat)
-    assert world.exchange.types == {}
+    assert world.exchange.dispatcher.types["chat"].attached == [chat]
+    world.exchange.dispatcher.remove(chat)
+    assert world.exchange.dispatcher.types == {}
 
 
 def test_a_handler_that_goes_away(world: World) -> None:
     chat, t, g = world.handler("chat", concurrency=1), world.session("t"), world.session("g")
     for sender in (t, g, g):
         world.send(sender, "chat")
-    world.exchange.remove_handler(chat)
+    world.exchange.dispatcher.remove(chat)
     assert world.codes(t) == ["handlerUnavailable"]
     assert world.codes(g) == ["handlerUnavailable"] * 2
     world.send(t, "chat")
     assert world.code(t) == "noHandler"
-    assert world.exchange.handlers == []
+    assert world.exchange.dispatcher.handlers == []
     assert world.at_rest(t, g, chat)
 
 
@@ -268,7 +268,7 @@ def test_a_handler_that_goes_away_is_told_nothing_of_its_pushes(world: World) ->
     for id in ("h1", "h2"):
         world.push(chat, id, {"type": "sendHandler", "data": "chat"})
     assert len(world.asked(chat)) == 1
-    world.exchange.remove_handler(chat)
+    world.exchange.dispatcher.remove(chat)
     assert world.got(chat) == []
     assert world.at_rest(chat)
 
@@ -277,7 +277,7 @@ def test_the_other_process_goes_on(world: World) -> None:
     one, two, t = world.handler("chat", concurrency=1), world.handler("chat", concurrency=1), world.session("t")
     for number in range(3):
         world.send(t, "chat", number)
-    world.exchange.remove_handler(one)
+    world.exchange.dispatcher.remove(one)
     assert world.code(t) == "handlerUnavailable"
     world.answer(two, "2")
     assert [data for _, data in world.asked(two)] == [1, 2]
@@ -286,13 +286,13 @@ def test_the_other_process_goes_on(world: World) -> None:
 def test_detach_loses_nothing(world: World) -> None:
     one, two, t = world.handler("chat"), world.handler("chat"), world.session("t")
     world.send(t, "chat")
-    world.exchange.detach(one)
-    world.exchange.detach(one)
+    world.exchange.dispatcher.detach(one)
+    world.exchange.dispatcher.detach(one)
     world.send(t, "chat")
     assert (len(world.asked(one)), len(world.asked(two))) == (1, 1)
     world.answer(one, "1")
     assert world.code(t) == ""
-    world.exchange.remove_handler(one)
+    world.exchange.dispatcher.remove(one)
     world.answer(two, "2")
     assert world.code(t) == ""
 
@@ -300,8 +300,8 @@ def test_detach_loses_nothing(world: World) -> None:
 def test_one_that_detached_still_times_out(world: World) -> None:
     chat, t = world.handler("chat", timeout_s=10), world.session("t")
     world.send(t, "chat")
-    world.exchange.detach(chat)
-    world.exchange.now += 10
+    world.exchange.dispatcher.detach(chat)
+    world.exchange.batch.now += 10
     world.exchange.sweep()
     assert world.code(t) == "handlerTimeout"
 
@@ -311,11 +311,11 @@ def test_detach_from_several_types_asks_nothing_more(world: World) -> None:
     both, t = world.handler("a", "b", concurrency=1), world.session("t")
     world.send(t, "a", 1)
     world.send(t, "a", 2)
-    world.send(t, "b", 3)  # waits behind the others, and is let in when the second fails
+    world.send(t, "b", 3)  # waits behind the others, and is let in when they have failed
     assert len(world.asked(both)) == 1
-    world.exchange.detach(both)
+    world.exchange.dispatcher.detach(both)
     assert world.asked(both) == []
-    assert world.codes(t) == ["handlerUnavailable"] * 2
+    assert world.codes(t) == ["handlerUnavailable", "noHandler"]
     world.answer(both, "1")
     assert world.at_rest(t, both)
 
@@ -325,8 +325,8 @@ def test_a_type_whose_last_handler_goes_while_many_wait(world: World, limits: Li
     chat, t = world.handler("chat", concurrency=1), world.session("t")
     for _ in range(3000):
         world.send(t, "chat")
-    world.exchange.remove_handler(chat)
-    assert world.codes(t) == ["handlerUnavailable"] + ["noHandler"] * 2998 + ["handlerUnavailable"]
+    world.exchange.dispatcher.remove(chat)
+    assert world.codes(t) == ["handlerUnavailable"] * 2 + ["noHandler"] * 2998
     assert world.at_rest(t, chat)
 
 
@@ -341,7 +341,7 @@ def test_a_reload_switches_handlers(world: World) -> None:
     call = world.only(CallClassic)
     world.configure(d=CLASSIC)
     assert world.code(t) == "handlerUnavailable"  # the one that waited
-    assert set(world.exchange.types) == {"d"}
+    assert set(world.exchange.dispatcher.types) == {"d"}
     world.answer_classic(call)
     assert world.code(t) == ""
     world.send(t, "c")
@@ -359,19 +359,19 @@ def test_a_reload_keeps_a_configured_type_without_a_handler(world: World) -> Non
     assert world.code(t) == "handlerUnavailable"
     world.send(t, "c")
     assert world.code(t) == "handlerUnavailable"
-    assert not world.exchange.types["c"].available
+    assert not world.exchange.dispatcher.types["c"].available
 
 
 def test_rules_for_types_that_are_only_attached(world: World) -> None:
     world.configure(attached={"chat": TypeRules(7, transient=True)})
     chat = world.handler("chat", "news", timeout_s=20)
-    types = world.exchange.types
+    types = world.exchange.dispatcher.types
     assert (types["chat"].rules, types["news"].rules) == (TypeRules(7, transient=True), TypeRules(20))
     world.configure(attached={"news": TypeRules(8)})
     assert (types["chat"].rules, types["news"].rules) == (TypeRules(7), TypeRules(8))
     world.configure(chat=TypeRules(9))
     assert types["chat"].configured
-    world.exchange.remove_handler(chat)
+    world.exchange.dispatcher.remove(chat)
     assert set(types) == {"chat"}
 
 
@@ -389,7 +389,7 @@ def test_a_handler_is_handed_no_more_than_its_socket_has_to_take(world: World) -
         world.send(sender, "x", big, size=len(big))
     assert sum(sender.paused for sender in senders) == 8  # who sends more is slowed down
     handed = 0
-    while x.out or world.exchange.full:  # its socket takes all of it, each time
+    while x.out or world.exchange.dispatcher.full:  # its socket takes all of it, each time
         handed += len(world.asked(x))
     assert handed == 24
     assert not x.blocked
@@ -401,17 +401,17 @@ def test_a_handler_whose_socket_did_not_take_it_is_handed_no_more(world: World) 
     big = "x" * HANDED_BYTES
     world.send(t, "x", big)
     assert x.full
-    world.exchange.blocked(x)  # the socket says so when it is written to
+    world.exchange.dispatcher.blocked(x)  # the socket says so when it is written to
     world.send(t, "x", 2)
     assert len(world.asked(x)) == 1
     assert x.blocked
-    world.exchange.unblocked(x)
+    world.exchange.dispatcher.unblocked(x)
     assert [data for _, data in world.asked(x)] == [2]
 
 
 def test_a_handler_that_left_when_it_was_full_is_handed_nothing(world: World) -> None:
     x, t = world.handler("x"), world.session()
     world.send(t, "x", "x" * HANDED_BYTES)
-    world.exchange.remove_handler(x)
+    world.exchange.dispatcher.remove(x)
     assert world.code(t) == "handlerUnavailable"
-    assert world.exchange.full == []
+    assert world.exchange.dispatcher.full == []

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from msgspec import Raw
 from tests.core.conftest import DONE, World, acking, clients
 
-from bester.core import nodes
+from bester.core import remote
 from bester.core.effects import AskRemote, Deposit, TellNode
 from bester.core.endpoint import NodePeer
 from bester.core.model import Delivery, Relayed
@@ -32,7 +32,7 @@ class Two:
         self.a, self.b = World(), World()
         self.chat = self.b.handler("chat")
         self.node = RemoteHandler("b", "j.example", 64)
-        self.a.exchange.attach_remote(self.node, "chat", 30.0)
+        self.a.exchange.dispatcher.attach_remote(self.node, "chat", 30.0)
         self.peer = NodePeer("a")
         self.t = self.a.session("t")
         self.to_b: deque[AskRemote | tuple[int, Delivery]] = deque()
@@ -42,7 +42,9 @@ class Two:
 
     def send(self, number: int, *, traced: bool = False) -> None:
         trail = Trail(told=False) if traced else None
-        self.a.exchange.message(self.t, Payload("chat", str(number), Raw(str(number).encode())), 10, trail=trail)
+        self.a.exchange.admission.message(
+            self.t, Payload("chat", str(number), Raw(str(number).encode())), 10, trail=trail
+        )
         self.gather()
 
     def answer(self, *commands: dict[str, Any]) -> None:
@@ -71,12 +73,12 @@ class Two:
         item = self.to_b.popleft()
         exchange = self.b.exchange
         if isinstance(item, AskRemote):
-            exchange.ask_here(
+            exchange.remote.ask(
                 self.peer, item.number, item.type, item.head, item.data, order=item.order, epoch=item.epoch
             )
         else:
             number, delivery = item
-            assert exchange.bring_here(
+            assert exchange.remote.bring(
                 self.peer, number, delivery.username, delivery.id, delivery.type, delivery.data, to=delivery.to
             )
         self.gather()
@@ -85,10 +87,10 @@ class Two:
         envelope = self.to_a.popleft().envelope
         exchange = self.a.exchange
         if not isinstance(envelope, Relayed):
-            exchange.deposited(self.brought[int(envelope.id)], "delivered", None)
+            exchange.replay.deposited(self.brought[int(envelope.id)], "delivered", None)
         elif envelope.carried:
             results = b",".join(envelope.results or ())
-            exchange.carried_out(self.node, str(envelope.number), results, envelope.error)
+            exchange.remote.carried_out(self.node, str(envelope.number), results, envelope.error)
         else:
             assert envelope.answer is not None
             message = decode_handler_message(frames.answer_body(str(envelope.number), envelope.answer))
@@ -128,9 +130,9 @@ def test_what_is_for_clients_there_is_carried_out_there(two: Two) -> None:
     assert results(two.a, two.t) == [[{"to": "G", "status": "delivered"}, {"to": "h", "status": "delivered"}]]
     assert two.a.at_rest(two.t)
     assert two.b.at_rest(two.peer)
-    assert two.a.exchange.counters.good == 1
-    assert two.b.exchange.counters.deliveries == 2
-    assert two.a.exchange.types["chat"].metrics.answered == 1
+    assert two.a.exchange.batch.counters.good == 1
+    assert two.b.exchange.batch.counters.deliveries == 2
+    assert two.a.exchange.dispatcher.types["chat"].metrics.answered == 1
 
 
 def test_an_answer_that_asks_for_nothing_is_done_there(two: Two) -> None:
@@ -166,7 +168,7 @@ def test_what_is_not_for_clients_there_alone_comes_back(two: Two, commands: list
 
 def test_an_account_that_is_elsewhere_too_is_not_served_there_alone(two: Two) -> None:
     g = two.b.session("g")
-    two.b.exchange.share("g", True)
+    two.b.exchange.deliveries.share("g", True)
     two.send(1)
     two.reach_b()
     two.answer(clients("g"))
@@ -197,13 +199,15 @@ def test_nothing_is_carried_out_there_while_something_comes_back(two: Two) -> No
 
 def test_what_went_back_is_forgotten_in_time(two: Two) -> None:
     for number in range(2):
-        two.b.exchange.now += number * nodes.LEFT_S
+        two.b.exchange.batch.now += number * remote.BACK_S
         two.a.session(f"s{number}")
-        two.a.exchange.message(two.a.exchange.presence.sessions(f"s{number}")[0], Payload("chat", "", Raw(b"1")), 10)
+        two.a.exchange.admission.message(
+            two.a.exchange.presence.sessions(f"s{number}")[0], Payload("chat", "", Raw(b"1")), 10
+        )
         two.gather()
         two.reach_b()
         two.answer({"type": "reply"})
-    assert len(two.peer.left) == 1
+    assert len(two.peer.answered_back) == 1
 
 
 ANSWERS = {
@@ -237,7 +241,7 @@ def test_the_order_of_a_sender_is_kept(does: list[str]) -> None:
     assert two.a.at_rest(two.t)
     assert two.b.at_rest(two.peer)
     order = two.t.order
-    assert order is None or (order.left, order.asked, order.older) == (0, 0, 0)
+    assert order is None or (order.answered_locally, order.asked, order.older) == (0, 0, 0)
 
 
 # -- what takes a while -----------------------------------------------------------------------------------------------
@@ -249,8 +253,8 @@ def under_way(two: Two) -> Session:
     two.send(1)
     two.reach_b()
     two.answer(clients("g"))
-    assert [envelope.pending for envelope in two.b.exchange.for_nodes] == [1]
-    two.a.exchange.answered_remotely(two.node, "1")
+    assert [envelope.pending for envelope in two.b.exchange.remote.fresh] == [1]
+    two.a.exchange.remote.answered_remotely(two.node, "1")
     assert not two.node.outstanding
     assert (two.t.in_flight, two.t.waiting) == (0, 1)
     return g
@@ -258,34 +262,34 @@ def under_way(two: Two) -> Session:
 
 def test_a_recipient_that_takes_its_time_holds_up_nobody(two: Two) -> None:
     g = under_way(two)
-    assert two.a.exchange.types["chat"].metrics.answered == 1
+    assert two.a.exchange.dispatcher.types["chat"].metrics.answered == 1
     (given,) = two.b.got(g)
-    two.b.exchange.acknowledged(g, [given["payload"]["deliveryId"]])
+    two.b.exchange.deliveries.acknowledged(g, [given["payload"]["deliveryId"]])
     two.gather()
     two.reach_a()
     assert results(two.a, two.t) == [[{"to": "g", "status": "delivered"}]]
     assert two.a.at_rest(two.t)
     assert two.t.waiting == 0
-    assert two.a.exchange.types["chat"].metrics.answered == 1
+    assert two.a.exchange.dispatcher.types["chat"].metrics.answered == 1
 
 
 def test_a_node_that_dies_meanwhile_makes_no_false_report(two: Two) -> None:
     under_way(two)
-    two.a.exchange.remove_handler(two.node)
+    two.a.exchange.dispatcher.remove(two.node)
     assert two.a.code(two.t) == "handlerUnavailable"
     assert two.a.at_rest(two.t)
 
 
 def test_a_node_that_never_says_is_not_waited_for(two: Two) -> None:
     under_way(two)
-    two.a.exchange.now += nodes.CARRY_S - 1
+    two.a.exchange.batch.now += remote.CARRY_S - 1
     two.a.exchange.sweep()
     assert two.a.got(two.t) == []
-    two.a.exchange.now += 1
+    two.a.exchange.batch.now += 1
     two.a.exchange.sweep()
     assert two.a.code(two.t) == "handlerTimeout"
-    two.a.exchange.carried_out(two.node, "1", b"", None)
-    two.a.exchange.answered_remotely(two.node, "1")
+    two.a.exchange.remote.carried_out(two.node, "1", b"", None)
+    two.a.exchange.remote.answered_remotely(two.node, "1")
     assert two.a.got(two.t) == []
     assert two.a.at_rest(two.t)
 
@@ -293,7 +297,7 @@ def test_a_node_that_never_says_is_not_waited_for(two: Two) -> None:
 def test_what_went_wrong_there_is_reported(two: Two) -> None:
     two.send(1)
     entries = [frames.result(f"user{number:050}", "delivered") for number in range(100)]
-    two.a.exchange.carried_out(two.node, "1", b",".join(entries), Internal())
+    two.a.exchange.remote.carried_out(two.node, "1", b",".join(entries), Internal())
     report = two.a.report(two.t)
     assert report["error"]["code"] == "internal"
     assert len(report["results"]) == 100
@@ -320,9 +324,9 @@ def test_results_of_several_handlers_stand_together(two: Two) -> None:
 def test_what_came_from_a_node_waits_for_a_handler_here(two: Two) -> None:
     here = two.a.handler("work", concurrency=1)
     free = RemoteHandler("c", "j.example", 64)
-    two.a.exchange.attach_remote(free, "work", 30.0)
+    two.a.exchange.dispatcher.attach_remote(free, "work", 30.0)
     for number in range(3):
-        two.a.exchange.ask_here(NodePeer("b"), number, "work", HEAD, Raw(b"%d" % number))
+        two.a.exchange.remote.ask(NodePeer("b"), number, "work", HEAD, Raw(b"%d" % number))
     assert two.a.effects() == []
     two.a.send(two.t, "work", "mine")  # goes past them, to where there is room
     assert bytes(two.a.only(AskRemote).data) == b'"mine"'

@@ -24,7 +24,7 @@ def test_a_status_other_than_success(world: World) -> None:
     world.send(t, "chat")
     world.answer(chat, "2", header={"status": 0})
     assert world.code(t) == ""
-    kind = world.exchange.types["chat"]
+    kind = world.exchange.dispatcher.types["chat"]
     assert (kind.metrics.answered, kind.metrics.failed) == (1, 1)
 
 
@@ -33,11 +33,11 @@ def test_an_answer_of_the_wrong_form(world: World) -> None:
     world.send(t, "chat")
     world.exchange.answer_failed(chat, "1", BadResponse("for the operator only"))
     assert world.report(t)["error"]["message"] == BadResponse.meaning
-    assert world.exchange.types["chat"].last_error == "badResponse: for the operator only"
+    assert world.exchange.dispatcher.types["chat"].last_error == "badResponse: for the operator only"
     world.exchange.answer_failed(chat, "1", BadResponse("twice"))
     world.answer(chat, "1")
     world.answer(chat, "unknown")
-    assert world.exchange.counters.drops.get(Drop.ANSWER_LATE) == 3
+    assert world.exchange.batch.counters.drops.get(Drop.ANSWER_LATE) == 3
 
 
 def test_only_the_first_failure_of_a_chain_is_told(world: World) -> None:
@@ -51,9 +51,9 @@ def test_only_the_first_failure_of_a_chain_is_told(world: World) -> None:
 def test_times_are_summed(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
     world.send(t, "chat")
-    world.exchange.now += 0.5
+    world.exchange.batch.now += 0.5
     world.answer(chat, "1")
-    assert world.exchange.types["chat"].metrics.seconds == 0.5
+    assert world.exchange.dispatcher.types["chat"].metrics.seconds == 0.5
 
 
 # -- pushes -----------------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def test_a_push(world: World) -> None:
     assert world.report(kitchen) == {"id": "h1", "results": [{"to": "g", "status": "delivered"}]}
     world.push(kitchen, "h2", {"type": "reply"}, payload={"data": 5})
     assert world.report(kitchen) == {"id": "h2", "data": 5}
-    assert world.exchange.counters.pushes == 2
+    assert world.exchange.batch.counters.pushes == 2
     assert world.at_rest(kitchen)
 
 
@@ -99,8 +99,8 @@ def test_too_many_pushes(world: World, limits: Limits) -> None:
     assert world.code(kitchen) == "overloaded"
     deposits = world.all(Deposit)
     assert len(deposits) == 2
-    world.exchange.remove_handler(kitchen)
+    world.exchange.dispatcher.remove(kitchen)
     for deposit in deposits:
-        world.exchange.deposited(deposit.delivery, "stored")
+        world.exchange.replay.deposited(deposit.delivery, "stored")
     assert world.got(kitchen) == []
     assert world.at_rest(kitchen)

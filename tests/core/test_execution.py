@@ -37,7 +37,7 @@ def test_to_every_session_of_each_account(world: World) -> None:
         "id": "7",
         "results": [{"to": "g", "status": "delivered"}, {"to": "t", "status": "delivered"}],
     }
-    assert world.exchange.counters.deliveries == 2
+    assert world.exchange.batch.counters.deliveries == 2
     assert world.at_rest(t, chat)
 
 
@@ -58,10 +58,10 @@ def test_who_is_away_becomes_a_deposit(world: World) -> None:
     assert deposit.transient
     assert world.received(g) == [("x", 5)]
     assert world.got(t) == []
-    assert world.exchange.under_way == t.in_flight == 1
-    world.exchange.deposited(deposit, "skipped")
+    assert world.exchange.reports.under_way == t.in_flight == 1
+    world.exchange.replay.deposited(deposit, "skipped")
     assert world.report(t)["results"] == [{"to": "Away", "status": "skipped"}, {"to": "g", "status": "delivered"}]
-    assert world.exchange.counters.deliveries == 1
+    assert world.exchange.batch.counters.deliveries == 1
     assert world.at_rest(t, chat)
 
 
@@ -138,7 +138,7 @@ def test_each_address_becomes_a_forward(world: World) -> None:
     for forward in reversed(forwards):  # the results' order is the commands', not the outcomes'
         assert world.got(t) == []
         error = ServerRefused("no") if forward.to == "unix:/l" else None
-        world.exchange.settled(forward.envelope, forward.slot, forward.to, "failed" if error else "sent", error)
+        world.exchange.reports.settled(forward.envelope, forward.slot, forward.to, "failed" if error else "sent", error)
     report = world.report(t)
     assert [(result["to"], result["status"]) for result in report["results"]] == [
         ("k.example", "sent"),
@@ -155,7 +155,7 @@ def test_what_is_no_address_fails_and_the_others_are_served(world: World) -> Non
     world.answer(chat, "1", servers("h:0", "k.example", payload={"type": "news"}))
     forward = world.only(Forward)
     assert forward.type == "news"
-    world.exchange.settled(forward.envelope, forward.slot, forward.to, "sent")
+    world.exchange.reports.settled(forward.envelope, forward.slot, forward.to, "sent")
     report = world.report(t)
     assert [(result["to"], result["status"]) for result in report["results"]] == [
         ("h:0", "failed"),
@@ -171,7 +171,7 @@ def test_hops_of_servers(world: World, limits: Limits) -> None:
     world.answer(chat, "1", servers("k.example"))
     forward = world.only(Forward)
     assert forward.hops == 3
-    world.exchange.settled(forward.envelope, forward.slot, forward.to, "sent")
+    world.exchange.reports.settled(forward.envelope, forward.slot, forward.to, "sent")
     assert world.code(k) == ""
     world.send(k, "chat", hops=3)
     world.answer(chat, "2", servers("k.example", "l.example"))
@@ -275,10 +275,10 @@ def test_a_reply_to_a_server_is_in_the_report_and_the_last_one_counts(world: Wor
 def test_a_reply_to_a_session_that_has_ended_is_no_error(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
     world.send(t, "chat")
-    world.exchange.remove_session(t)
+    world.exchange.deliveries.remove_session(t)
     world.answer(chat, "1", {"type": "reply"})
     assert world.got(t) == []
-    assert world.exchange.counters.good == 1
+    assert world.exchange.batch.counters.good == 1
     assert world.at_rest(t, chat)
 
 
@@ -320,5 +320,5 @@ def test_a_list_is_checked_as_a_whole(world: World) -> None:
         report = world.report(t)
         assert report["error"]["code"] == "badResponse"
         assert report["error"]["message"] == "the handler's answer is not of the form that the protocol gives"
-    assert "sendClients" in world.exchange.types["chat"].last_error
-    assert world.exchange.types["chat"].metrics.failed == 3
+    assert "sendClients" in world.exchange.dispatcher.types["chat"].last_error
+    assert world.exchange.dispatcher.types["chat"].metrics.failed == 3

@@ -7,7 +7,7 @@ from tests.core.conftest import Post, World, acking, clients, given, stored
 
 from bester.core.delivery import SERVER_S
 from bester.core.effects import Deposit
-from bester.core.giving import GIVEN_MESSAGES
+from bester.core.window import WINDOW_MESSAGES
 from bester.errors import MailboxFull
 from bester.protocol.messages import Payload
 
@@ -19,22 +19,22 @@ def test_a_report_waits_for_the_acknowledgement(world: World, post: Post) -> Non
     assert id
     assert data == 1
     assert post.statuses() == []
-    world.exchange.acknowledged(g, ["unknown"])
+    world.exchange.deliveries.acknowledged(g, ["unknown"])
     assert post.statuses() == []
-    world.exchange.acknowledged(g, [id])
+    world.exchange.deliveries.acknowledged(g, [id])
     assert post.statuses() == [["delivered"]]
-    world.exchange.acknowledged(g, [id])
+    world.exchange.deliveries.acknowledged(g, [id])
     assert world.effects() == []
-    assert world.exchange.counters.deliveries == 1
+    assert world.exchange.batch.counters.deliveries == 1
     assert world.at_rest(post.t, post.chat)
 
 
 def test_waiting_for_an_acknowledgement_holds_up_nothing_behind_it(world: World, post: Post) -> None:
     g, h = acking(world), world.session("h")
-    for number in range(3 * world.exchange.limits.max_in_flight):
+    for number in range(3 * world.exchange.batch.limits.max_in_flight):
         post.pass_on(number, "g")
         world.got(g)
-        if number > GIVEN_MESSAGES:
+        if number > WINDOW_MESSAGES:
             break
     assert post.t.in_flight == 0
     assert post.t.waiting > 1000
@@ -48,10 +48,10 @@ def test_the_first_of_several_sessions_settles_the_result(world: World, post: Po
     post.pass_on(1, "g")
     ((id, _),) = given(world, one)
     assert given(world, two) == [(id, 1)]
-    world.exchange.acknowledged(two, [id or ""])
+    world.exchange.deliveries.acknowledged(two, [id or ""])
     assert post.statuses() == [["delivered"]]
     # The other one never had it: it finds it in the mailbox when it comes back.
-    world.exchange.remove_session(one)
+    world.exchange.deliveries.remove_session(one)
     (delivery,) = stored(world, *world.all(Deposit))
     assert delivery.id == id
     assert world.effects() == []
@@ -61,12 +61,12 @@ def test_the_first_of_several_sessions_settles_the_result(world: World, post: Po
 def test_a_report_waits_until_the_socket_takes_the_message(world: World, post: Post) -> None:
     g = world.session("g")
     post.pass_on(1, "g")
-    world.exchange.session_blocked(g)  # the server learns of it while it writes
+    world.exchange.deliveries.session_blocked(g)  # the server learns of it while it writes
     assert given(world, g) == [(None, 1)]
     assert post.statuses() == []
     post.pass_on(2, "g")
     assert given(world, g) == []
-    world.exchange.session_unblocked(g)
+    world.exchange.deliveries.session_unblocked(g)
     assert given(world, g) == [(None, 2)]
     assert post.statuses() == [["delivered"], ["delivered"]]
     post.pass_on(3, "g")
@@ -86,16 +86,16 @@ def test_a_message_to_oneself_holds_up_no_report(world: World, post: Post) -> No
 def test_a_message_that_is_given_twice_is_counted_once(world: World) -> None:
     chat, peer, g = world.handler("chat"), world.peer("l.example"), acking(world)
     for number in ("1", "2"):
-        world.exchange.message(peer, Payload("chat", "7", Raw(b"1")), 100, once=True)
+        world.exchange.admission.message(peer, Payload("chat", "7", Raw(b"1")), 100, once=True)
         world.answer(chat, number, clients("g", "carol"), payload={"data": 1})
         (carols,) = world.all(Deposit)
-        world.exchange.deposited(carols.delivery, "failed", MailboxFull())
+        world.exchange.replay.deposited(carols.delivery, "failed", MailboxFull())
         if number == "1":
-            world.exchange.now += SERVER_S
+            world.exchange.batch.now += SERVER_S
             world.exchange.sweep()
             stored(world, *world.all(Deposit))
             assert world.code(peer) == "mailboxFull"  # for now: so it is sent again
     (first, _), (second, _) = given(world, g)
     assert first == second
-    world.exchange.acknowledged(g, [first or ""])
-    assert (g.given, g.given_bytes) == ({}, 0)
+    world.exchange.deliveries.acknowledged(g, [first or ""])
+    assert (g.unacked, g.unacked_bytes) == ({}, 0)

@@ -51,14 +51,14 @@ def test_a_busy_lane_gets_no_turn_from_a_classic_handler() -> None:
         handlers.put(each)
     assert [handlers.take(), handlers.take()] == [requests[0], requests[2]]
     assert not handlers.ready
-    sender_queue = requests[0].sender_queue
-    assert sender_queue is not None
-    handlers.done(sender_queue)
+    queue = requests[0].queue
+    assert queue is not None
+    handlers.done(queue)
     assert handlers.take() is requests[1]
     for each in requests[1:]:
-        assert each.sender_queue is not None
-        handlers.done(each.sender_queue)
-    assert not handlers.sender_queues
+        assert each.queue is not None
+        handlers.done(each.queue)
+    assert not handlers.queues
 
 
 def test_waiting_since() -> None:
@@ -72,7 +72,7 @@ def test_waiting_since() -> None:
     assert handlers.take() is busy
     assert handlers.waiting_since(1) == []
     assert handlers.waiting_since(3) == [later, old, middle]
-    assert handlers.sender_queues.keys() == {t, g}  # g has one under way
+    assert handlers.queues.keys() == {t, g}  # g has one under way
     assert handlers.waiting_since(4) == [new]
-    assert handlers.sender_queues.keys() == {g}
+    assert handlers.queues.keys() == {g}
     assert not handlers.ready

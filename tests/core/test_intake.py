@@ -6,7 +6,6 @@ import pytest
 from tests.core.conftest import World
 
 from bester.core.effects import CallClassic, Finished, Pause, Resume
-from bester.core.exchange import Exchange
 from bester.core.limits import Limits
 from bester.core.routing import AttachedHandler
 from bester.core.rules import Allow, TypeRules
@@ -61,7 +60,7 @@ def test_nobody_serves_the_type(world: World) -> None:
     world.send(t, "unknown", id="1")
     world.send(t, "gone", id="2")
     assert [frame["payload"]["error"]["code"] for frame in world.got(t)] == ["noHandler", "handlerUnavailable"]
-    assert world.exchange.counters.bad == {"noHandler": 1, "handlerUnavailable": 1}
+    assert world.exchange.batch.counters.bad == {"noHandler": 1, "handlerUnavailable": 1}
     assert world.at_rest(t)
 
 
@@ -84,7 +83,7 @@ def test_what_a_handler_is_told_of_the_sender(world: World) -> None:
 def test_draining(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
     world.send(t, "chat")
-    world.exchange.draining = True
+    world.exchange.admission.draining = True
     world.send(t, "chat")
     assert world.code(t) == "shuttingDown"
     world.answer(chat, "1", {"type": "sendHandler", "data": "chat"})
@@ -102,7 +101,7 @@ def test_what_is_beyond_the_limit_waits_and_keeps_its_order(world: World, limits
     for number in range(5):
         world.send(t, "news" if number % 2 else "chat", number)
     assert [data for _, data in world.asked(chat)] == [0, 1]
-    assert (t.in_flight, world.exchange.under_way, t.held_bytes) == (2, 2, 3 * (100 + 256))
+    assert (t.in_flight, world.exchange.reports.under_way, t.held_bytes) == (2, 2, 3 * (100 + 256))
     world.answer(chat, "2")
     assert world.asked(chat) == [("3", 2)]
     world.send(t, "chat", 5)
@@ -179,14 +178,9 @@ def test_what_a_session_that_has_ended_sent_goes_on(world: World, limits: Limits
     chat, t, g = world.handler("chat"), world.session("t"), world.session("g")
     for _ in range(4):
         world.send(t, "chat")
-    world.exchange.remove_session(t)
+    world.exchange.deliveries.remove_session(t)
     for number in range(1, 5):
         world.answer(chat, str(number), {"type": "sendClients", "data": ["g"]})
         assert len(world.received(g)) == 1
     assert world.got(t) == []
     assert world.at_rest(t, chat)
-
-
-def test_an_exchange_has_few_enough_attributes_to_be_reached_quickly() -> None:
-    """CPython keeps at most 30 in the place that its fast attribute access knows; with one more, all become slower."""
-    assert len(vars(Exchange("j.example", boot="b"))) < 30  # 29: the next one belongs to one of its parts

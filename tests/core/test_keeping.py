@@ -5,9 +5,9 @@ from __future__ import annotations
 from msgspec import Raw
 from tests.core.conftest import Post, World, acking, given, letters, stored
 
-from bester.core.again import ACK_S
 from bester.core.effects import Deposit, ReadMailbox
-from bester.core.keeping import Letter
+from bester.core.redelivery import ACK_S
+from bester.core.replay import Letter
 from bester.core.session import Phase
 from bester.errors import MailboxFull
 
@@ -22,14 +22,14 @@ def test_new_messages_stand_behind_those_in_the_mailbox(world: World, post: Post
     post.pass_on(2, "g")
     assert given(world, g) == []
     (behind,) = world.all(Deposit)
-    world.exchange.mail(g, [])  # the read was before the write
+    world.exchange.replay.page(g, [])  # the read was before the write
     assert g.phase is Phase.CATCHING_UP
     first, second = stored(world, deposit, behind)
     again = world.only(ReadMailbox)
     assert again.after == catch_up.after == 0
-    world.exchange.mail(g, letters(first, second))
+    world.exchange.replay.page(g, letters(first, second))
     assert [data for _, data in given(world, g)] == [1, 2]
-    world.exchange.mail(g, [])
+    world.exchange.replay.page(g, [])
     assert g.phase.value == "live"
     assert post.statuses() == [["stored"], ["stored"]]
 
@@ -39,14 +39,14 @@ def test_what_is_not_acknowledged_when_the_session_ends_goes_to_the_mailbox(worl
     for number in range(3):
         post.pass_on(number, "g")
     ids = [id for id, _ in given(world, g)]
-    world.exchange.acknowledged(g, [ids[1] or ""])
+    world.exchange.deliveries.acknowledged(g, [ids[1] or ""])
     assert post.statuses() == [["delivered"]]
-    world.exchange.remove_session(g)
+    world.exchange.deliveries.remove_session(g)
     deposits = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     assert [effect.delivery.id for effect in deposits] == [ids[0], ids[2]]
     assert post.statuses() == []
-    world.exchange.deposited(deposits[0].delivery, "stored")
-    world.exchange.deposited(deposits[1].delivery, "failed", MailboxFull())
+    world.exchange.replay.deposited(deposits[0].delivery, "stored")
+    world.exchange.replay.deposited(deposits[1].delivery, "failed", MailboxFull())
     assert post.statuses() == [["stored"], ["failed"]]
     assert world.at_rest(post.t, post.chat)
 
@@ -56,14 +56,14 @@ def test_transient_messages_are_never_kept(world: World, post: Post) -> None:
     g.phase = Phase.CATCHING_UP
     post.pass_on(1, "g", transient=True)
     ((id, _),) = given(world, g)  # out of order, rather than not at all
-    world.exchange.acknowledged(g, [id or ""])
+    world.exchange.deliveries.acknowledged(g, [id or ""])
     assert post.statuses() == [["delivered"]]
     g.phase = Phase.STALLED
     world.effects()
     post.pass_on(2, "g", transient=True)
     (deposit,) = world.all(Deposit)
     assert deposit.delivery.transient
-    world.exchange.deposited(deposit.delivery, "skipped")
+    world.exchange.replay.deposited(deposit.delivery, "skipped")
     assert post.statuses() == [["skipped"]]
 
 
@@ -72,21 +72,21 @@ def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, post: Po
     post.pass_on(1, "g")
     ((id, _),) = given(world, g)
     two = acking(world)
-    world.exchange.acknowledged(g, [id or ""])
-    world.exchange.remove_session(two)
+    world.exchange.deliveries.acknowledged(g, [id or ""])
+    world.exchange.deliveries.remove_session(two)
     assert post.statuses() == [["delivered"]]
     world.effects()
-    world.exchange.reply(g, "chat", Raw(b"5"), "1")
-    world.exchange.remove_session(g)
+    world.exchange.deliveries.reply(g, "chat", Raw(b"5"), "1")
+    world.exchange.deliveries.remove_session(g)
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    world.exchange.deposited(deposit.delivery, "failed", MailboxFull())
-    assert world.exchange.counters.drops.by_what() == {"letter": {"mailboxFull": 1}}
+    world.exchange.replay.deposited(deposit.delivery, "failed", MailboxFull())
+    assert world.exchange.batch.counters.drops.by_what() == {"letter": {"mailboxFull": 1}}
 
 
 def test_a_mailbox_that_cannot_be_read_is_read_again(world: World) -> None:
     g = acking(world, has_mail=True)
     (catch_up,) = [effect for effect in world.effects() if isinstance(effect, ReadMailbox)]
-    world.exchange.mail_failed(g)
+    world.exchange.replay.failed(g)
     world.exchange.sweep()
     assert world.only(ReadMailbox) == catch_up
 
@@ -94,14 +94,14 @@ def test_a_mailbox_that_cannot_be_read_is_read_again(world: World) -> None:
 def test_a_page_from_before_a_stall_is_read_again(world: World, post: Post) -> None:
     g = acking(world, has_mail=True)
     world.effects()
-    world.exchange.mail(g, [Letter(5, "five", "chat", b"5")])
+    world.exchange.replay.page(g, [Letter(5, "five", "chat", b"5")])
     assert world.only(ReadMailbox).after == 5
-    world.exchange.now += ACK_S
+    world.exchange.batch.now += ACK_S
     world.exchange.sweep()
-    world.exchange.acknowledged(g, ["five"])
+    world.exchange.deliveries.acknowledged(g, ["five"])
     world.effects()
     world.got(g)
-    world.exchange.mail(g, [Letter(6, "six", "chat", b"6")])
+    world.exchange.replay.page(g, [Letter(6, "six", "chat", b"6")])
     assert world.got(g) == []
     assert world.only(ReadMailbox).after == 0
 
@@ -109,9 +109,9 @@ def test_a_page_from_before_a_stall_is_read_again(world: World, post: Post) -> N
 def test_mail_is_bounded_by_its_bytes(world: World) -> None:
     g = acking(world, has_mail=True)
     world.effects()
-    world.exchange.mail(g, [Letter(1, "one", "chat", b'"' + b"x" * 700_000 + b'"')])
+    world.exchange.replay.page(g, [Letter(1, "one", "chat", b'"' + b"x" * 700_000 + b'"')])
     assert world.effects() == []
-    world.exchange.acknowledged(g, ["one"])
+    world.exchange.deliveries.acknowledged(g, ["one"])
     assert any(isinstance(effect, ReadMailbox) for effect in world.effects())
 
 
@@ -129,20 +129,20 @@ def test_sessions_of_one_account_share_what_one_would_hold(world: World) -> None
     session = pages[-1].session
     for page in range(3):
         start = 16 * page
-        world.exchange.mail(session, [Letter(at, str(at), "chat", b"1") for at in range(start + 1, start + 17)])
-        assert len(session.given) == start + 16
+        world.exchange.replay.page(session, [Letter(at, str(at), "chat", b"1") for at in range(start + 1, start + 17)])
+        assert len(session.unacked) == start + 16
     assert len(world.all(ReadMailbox)) == 2  # 48 are enough until it acknowledges some
 
 
 def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world: World, post: Post) -> None:
     g, _ = world.session("g"), acking(world)
     post.pass_on(1, "g")
-    world.exchange.mail_came("g")
+    world.exchange.replay.mail_came("g")
     assert [data for _, data in given(world, g)] == [1]  # its socket has it now
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     letter = letters(*stored(world, deposit))
-    world.exchange.mail(g, letter)
+    world.exchange.replay.page(g, letter)
     assert given(world, g) == []
     assert any(isinstance(effect, ReadMailbox) and effect.after == 1 for effect in world.effects())
-    world.exchange.mail(g, [])
+    world.exchange.replay.page(g, [])
     assert g.phase is Phase.LIVE

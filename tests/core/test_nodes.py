@@ -27,7 +27,7 @@ HEAD = frames.request_head(
 
 def elsewhere(world: World, node: str, type: str, concurrency: int = 64) -> RemoteHandler:
     handler = RemoteHandler(node, "j.example", concurrency)
-    world.exchange.attach_remote(handler, type, 30.0)
+    world.exchange.dispatcher.attach_remote(handler, type, 30.0)
     return handler
 
 
@@ -59,7 +59,7 @@ def test_a_type_that_only_another_node_serves_is_asked_there(world: World) -> No
 
 
 def test_requests_may_be_numbered_from_anywhere_on(world: World) -> None:
-    world.exchange.count_from(10**11 - 1)
+    world.exchange.dispatcher.count_from(10**11 - 1)
     elsewhere(world, "n1", "chat")
     world.send(world.session("t"), "chat", 1, id="1")
     asked = world.only(AskRemote)
@@ -118,9 +118,9 @@ def test_a_node_that_is_gone_fails_what_it_had_and_its_types_go(world: World) ->
     t = world.session("t")
     world.send(t, "chat", 1)
     world.effects()
-    world.exchange.remove_handler(node)
+    world.exchange.dispatcher.remove(node)
     assert world.code(t) == "handlerUnavailable"
-    assert "chat" not in world.exchange.types
+    assert "chat" not in world.exchange.dispatcher.types
     assert world.at_rest(t)
 
 
@@ -128,7 +128,7 @@ def test_a_node_that_takes_too_long_is_not_waited_for(world: World) -> None:
     elsewhere(world, "n1", "chat")
     t = world.session("t")
     world.send(t, "chat", 1)
-    world.exchange.now += 31
+    world.exchange.batch.now += 31
     world.exchange.sweep()
     assert world.code(t) == "handlerTimeout"
 
@@ -136,7 +136,7 @@ def test_a_node_that_takes_too_long_is_not_waited_for(world: World) -> None:
 def test_the_rules_of_a_type_hold_for_other_nodes_too(world: World) -> None:
     world.configure(attached={"chat": TypeRules(timeout_s=1.0)})
     elsewhere(world, "n1", "chat")
-    assert world.exchange.types["chat"].rules.timeout_s == 1.0
+    assert world.exchange.dispatcher.types["chat"].rules.timeout_s == 1.0
 
 
 def test_numbers_that_grow_longer_stay_in_step(world: World) -> None:
@@ -156,7 +156,7 @@ def test_a_dry_run_asks_a_node_that_takes_part(world: World, able: bool) -> None
     if able:
         node.dry_types = frozenset({"chat"})
     t = world.session("t")
-    world.exchange.message(t, Payload("chat", "1", Raw(b"1")), 10, trail=Trail(dry=True))
+    world.exchange.admission.message(t, Payload("chat", "1", Raw(b"1")), 10, trail=Trail(dry=True))
     if able:
         asked = world.only(AskRemote)
         assert asked.dry
@@ -170,12 +170,12 @@ def test_a_dry_run_asks_a_node_that_takes_part(world: World, able: bool) -> None
 
 def test_a_handler_here_answers_another_node(world: World) -> None:
     chat, node = world.handler("chat"), NodePeer("n1")
-    world.exchange.ask_here(node, 77, "chat", HEAD, Raw(b'{"a":1}'))
+    world.exchange.remote.ask(node, 77, "chat", HEAD, Raw(b'{"a":1}'))
     (request,) = world.requests(chat)
     assert request["payload"] == {"type": "chat", "id": "tag", "data": {"a": 1}}
     assert request["header"]["from"]["user"] == "t"
     assert (request["header"]["hops"], request["header"]["more"]) == (3, 1)
-    assert world.exchange.under_way == 1
+    assert world.exchange.reports.under_way == 1
     world.answer(chat, request["header"]["id"], clients("g"), data=[1.0])
     told = world.only(TellNode)
     envelope = told.envelope
@@ -189,14 +189,14 @@ def test_a_handler_here_answers_another_node(world: World) -> None:
     assert again.header.commands is not None
     assert again.header.commands[0].data == ["g"]
     assert world.at_rest(node)
-    assert (world.exchange.counters.accepted, world.exchange.counters.good) == (0, 0)
-    assert world.exchange.receipts.entries == []
+    assert (world.exchange.batch.counters.accepted, world.exchange.batch.counters.good) == (0, 0)
+    assert world.exchange.reports.receipts.entries == []
 
 
 def test_a_classic_handler_here_answers_another_node(world: World) -> None:
     world.configure(classic=TypeRules(classic_socket="aSock"))
     node = NodePeer("n1")
-    world.exchange.ask_here(node, 1, "classic", HEAD, Raw(b"5"))
+    world.exchange.remote.ask(node, 1, "classic", HEAD, Raw(b"5"))
     call = world.only(CallClassic)
     assert bytes(call.request.data) == b"5"
     world.answer_classic(call, DONE)
@@ -205,8 +205,8 @@ def test_a_classic_handler_here_answers_another_node(world: World) -> None:
 
 def test_what_goes_wrong_here_is_told(world: World) -> None:
     chat, node = world.handler("chat"), NodePeer("n1")
-    world.exchange.ask_here(node, 1, "nothing", HEAD, Raw(b"5"))
-    world.exchange.ask_here(node, 2, "chat", HEAD, Raw(b"5"))
+    world.exchange.remote.ask(node, 1, "nothing", HEAD, Raw(b"5"))
+    world.exchange.remote.ask(node, 2, "chat", HEAD, Raw(b"5"))
     world.answer(chat, world.asked(chat)[0][0], header={"status": "1"})
     told = world.all(TellNode)
     assert [one.envelope.error.code for one in told if one.envelope.error] == ["handlerUnavailable", "handlerError"]
@@ -215,14 +215,14 @@ def test_what_goes_wrong_here_is_told(world: World) -> None:
 
 def test_a_node_is_never_sent_on_to_a_third_one(world: World) -> None:
     elsewhere(world, "n2", "chat")
-    world.exchange.ask_here(NodePeer("n1"), 1, "chat", HEAD, Raw(b"5"))
+    world.exchange.remote.ask(NodePeer("n1"), 1, "chat", HEAD, Raw(b"5"))
     assert world.only(TellNode).envelope.error is not None
 
 
 def test_another_nodes_dry_run_is_one_here(world: World) -> None:
     chat, node = world.handler("chat"), NodePeer("n1")
     chat.dry_types = frozenset({"chat"})
-    world.exchange.ask_here(node, 1, "chat", HEAD, Raw(b"5"), dry=True)
+    world.exchange.remote.ask(node, 1, "chat", HEAD, Raw(b"5"), dry=True)
     world.answer(chat, world.asked(chat)[0][0], clients("g"))
     envelope = world.only(TellNode).envelope
     assert isinstance(envelope, Relayed)
@@ -234,7 +234,7 @@ def test_a_node_is_not_paused(world: World, limits: Limits) -> None:
     world.handler("chat", concurrency=1)
     node = NodePeer("n1")
     for number in range(100):
-        world.exchange.ask_here(node, number, "chat", HEAD, Raw(b"x" * 100))
+        world.exchange.remote.ask(node, number, "chat", HEAD, Raw(b"x" * 100))
     assert world.effects() == []
     assert not node.paused
 
@@ -271,7 +271,7 @@ def test_an_answer_goes_back_as_it_was(message: dict[str, Any]) -> None:
 
 def bring(world: World, number: int = 9, data: bytes = b"1", **more: Any) -> NodePeer | None:
     node = NodePeer("n1")
-    here = world.exchange.bring_here(node, number, "g", f"d{number}", "chat", Raw(data), to="G", **more)
+    here = world.exchange.remote.bring(node, number, "g", f"d{number}", "chat", Raw(data), to="G", **more)
     return node if here else None
 
 
@@ -303,11 +303,11 @@ def test_what_is_brought_waits_for_an_acknowledgement_and_is_kept_without_one(wo
     assert node is not None
     assert given(world, g) == [("d9", 1)]
     assert (node.in_flight, node.waiting) == (0, 1)
-    world.exchange.acknowledged(g, ["d9"])
+    world.exchange.deliveries.acknowledged(g, ["d9"])
     assert outcome(world) == {"to": "G", "status": "delivered"}
     assert world.at_rest(node)
     node = bring(world, 10)
-    world.exchange.remove_session(g)
+    world.exchange.deliveries.remove_session(g)
     (deposit, _) = sorted(world.effects(), key=lambda one: not isinstance(one, Deposit))
     assert isinstance(deposit, Deposit)
     stored(world, deposit)
@@ -329,8 +329,8 @@ def test_what_is_brought_and_not_taken_by_the_socket_is_kept_under_its_own_id(wo
     g = world.session("g")
     node = bring(world)
     assert node is not None
-    world.exchange.session_blocked(g)
-    world.exchange.remove_session(g)
+    world.exchange.deliveries.session_blocked(g)
+    world.exchange.deliveries.remove_session(g)
     world.exchange.written()
     (deposit,) = [one for one in world.effects() if isinstance(one, Deposit)]
     assert (deposit.delivery.id, deposit.delivery.to) == ("d9", "G")
@@ -341,7 +341,7 @@ def test_what_is_brought_and_not_taken_by_the_socket_is_kept_under_its_own_id(wo
 
 def test_what_is_brought_under_the_very_name_of_the_account_says_so(world: World) -> None:
     world.session("g")
-    assert world.exchange.bring_here(NodePeer("n1"), 9, "g", "d", "chat", Raw(b"1"))
+    assert world.exchange.remote.bring(NodePeer("n1"), 9, "g", "d", "chat", Raw(b"1"))
     world.exchange.written()
     assert outcome(world) == {"to": "g", "status": "delivered"}
 
@@ -352,10 +352,10 @@ def test_nobody_waits_for_a_copy(world: World) -> None:
     assert node is not None
     assert world.received(g) == [("chat", 1)]
     assert world.effects() == []
-    assert (node.in_flight, world.exchange.under_way) == (0, 0)
+    assert (node.in_flight, world.exchange.reports.under_way) == (0, 0)
     catching_up = world.session("h", has_mail=True)
     world.effects()
-    world.exchange.bring_here(node, 0, "h", "d", "chat", Raw(b"2"), copy=True)
+    world.exchange.remote.bring(node, 0, "h", "d", "chat", Raw(b"2"), copy=True)
     assert world.only(Deposit).delivery.settled
     assert world.received(catching_up) == []
 
@@ -366,15 +366,15 @@ def test_nobody_waits_for_a_copy(world: World) -> None:
 def test_the_others_of_a_shared_account_get_a_copy(world: World) -> None:
     chat = world.handler("chat")
     t, g = world.session("t"), world.session("g")
-    world.exchange.share("g", True)
+    world.exchange.deliveries.share("g", True)
     world.send(t, "chat", 1)
     world.answer(chat, "1", clients("g"), payload={"data": 1})
     assert world.received(g) == [("chat", 1)]
     shared = world.only(Share)
     assert (shared.delivery.username, bytes(shared.delivery.data)) == ("g", b"1")
     assert world.report(t)["results"] == [{"to": "g", "status": "delivered"}]
-    world.exchange.share("g", False)
-    world.exchange.share("nobody", True)
+    world.exchange.deliveries.share("g", False)
+    world.exchange.deliveries.share("nobody", True)
     world.send(t, "chat", 2)
     world.answer(chat, "2", clients("g"), payload={"data": 2})
     assert world.effects() == []
@@ -382,15 +382,15 @@ def test_the_others_of_a_shared_account_get_a_copy(world: World) -> None:
 
 def test_a_session_looks_for_mail_that_came_on_another_node(world: World) -> None:
     world.session("g")
-    world.exchange.mail_came("g")
+    world.exchange.replay.mail_came("g")
     assert world.only(ReadMailbox).session.username == "g"
-    world.exchange.mail_came("g")
-    world.exchange.mail_came("nobody")
+    world.exchange.replay.mail_came("g")
+    world.exchange.replay.mail_came("nobody")
     assert world.effects() == []
     (session,) = world.exchange.presence.sessions("g")
-    world.exchange.mail(session, [])  # which was read before the second time
+    world.exchange.replay.page(session, [])  # which was read before the second time
     assert world.only(ReadMailbox).after == 0
-    world.exchange.mail(session, [])
+    world.exchange.replay.page(session, [])
     assert session.phase is Phase.LIVE
     assert world.effects() == []
 
@@ -400,6 +400,6 @@ def test_what_was_brought_elsewhere_has_its_outcome(world: World) -> None:
     t = world.session("t")
     world.send(t, "chat", 1)
     world.answer(chat, "1", clients("g"))
-    world.exchange.deposited(world.only(Deposit).delivery, "delivered")
+    world.exchange.replay.deposited(world.only(Deposit).delivery, "delivered")
     assert world.report(t)["results"] == [{"to": "g", "status": "delivered"}]
     assert world.at_rest(t)

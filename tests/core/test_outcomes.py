@@ -22,8 +22,8 @@ def test_the_first_error_is_reported(world: World) -> None:
     world.send(t, "chat")
     world.answer(chat, "1", clients("one", "two"))
     one, two = world.all(Deposit)
-    world.exchange.deposited(two.delivery, "failed", UnknownAccount())
-    world.exchange.deposited(one.delivery, "failed", MailboxFull())
+    world.exchange.replay.deposited(two.delivery, "failed", UnknownAccount())
+    world.exchange.replay.deposited(one.delivery, "failed", MailboxFull())
     report = world.report(t)
     assert report["error"]["code"] == "unknownAccount"
     assert [result["error"]["code"] for result in report["results"]] == ["mailboxFull", "unknownAccount"]

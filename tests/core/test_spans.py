@@ -4,7 +4,7 @@ from tests.core.conftest import World
 
 from bester.core.effects import Forward
 from bester.core.model import Envelope
-from bester.core.spans import Traced
+from bester.core.spans import SpanRecorder
 from bester.core.traces import Traces
 from bester.core.trail import MAX_TRACED_RECIPIENTS, Spans, Trail
 
@@ -31,12 +31,13 @@ def test_steps_have_places_of_their_own() -> None:
 
 def test_untraced_messages_are_told_as_such() -> None:
     digits = ("0123456789abcdef" * 3)[:35]
-    traces = Traces(digits, Traced(lambda trace, now: None))
+    traces = Traces(digits)
+    traces.record(SpanRecorder(lambda trace, now: None))
     assert traces.whole("1") == Traces(digits).whole("1")[:-2] + "00"
 
 
 def test_only_so_many_are_kept(world: World) -> None:
-    traced = Traced(lambda trace, now: SPANS)
+    traced = SpanRecorder(lambda trace, now: SPANS)
     envelope = Envelope(world.session(), "i", "chat")
     traced.end(envelope, 1.0)
     envelope.trail = Trail()
@@ -46,16 +47,16 @@ def test_only_so_many_are_kept(world: World) -> None:
     envelope.trail.add("handler", "chat", 0.0)
     traced.end(envelope, 1.0)
     assert (traced.ended, traced.dropped) == ([], 2)
-    traced.left = 3
+    traced.room = 3
     traced.end(envelope, 1.0)
     traced.end(envelope, 1.0)
-    assert ([one.size for one in traced.ended], traced.left, traced.dropped) == ([2], 1, 4)
+    assert ([one.size for one in traced.ended], traced.room, traced.dropped) == ([2], 1, 4)
 
 
 def test_what_goes_out_carries_the_span_of_its_step(world: World) -> None:
-    traced = Traced(lambda trace, now: SPANS)
-    traced.left = 100
-    world.exchange.traces = Traces("0123456789abcdef" * 3, traced)
+    traced = SpanRecorder(lambda trace, now: SPANS)
+    traced.room = 100
+    world.exchange.traces.record(traced)
     handler = world.handler("chat")
     commands = ({"type": "sendHandler", "data": "chat"}, {"type": "sendServers", "data": ["k.example", "l.example"]})
     world.push(handler, "p", *commands)
@@ -63,7 +64,7 @@ def test_what_goes_out_carries_the_span_of_its_step(world: World) -> None:
     forwards = world.all(Forward)
     world.answer(handler, request["header"]["id"], {"type": "done"})
     for forward in forwards:
-        world.exchange.settled(forward.envelope, forward.slot, forward.to, "sent")
+        world.exchange.reports.settled(forward.envelope, forward.slot, forward.to, "sent")
     assert set(world.report(handler)) == {"id", "results"}
     [ended] = traced.ended
     went_out = [request["header"]["traceparent"], *(forward.trace for forward in forwards)]

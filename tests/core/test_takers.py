@@ -8,9 +8,9 @@ import pytest
 from msgspec import Raw
 from tests.core.conftest import Post, World, clients, given, letters, stored
 
-from bester.core.again import ACK_S
 from bester.core.effects import Deposit, ReadMailbox, RemoveLetter, Share
 from bester.core.endpoint import NodePeer
+from bester.core.redelivery import ACK_S
 from bester.core.session import Phase, Session
 from bester.core.trail import Trail
 from bester.protocol.messages import Payload
@@ -33,18 +33,18 @@ def test_a_session_that_takes_no_mail_leaves_its_account_away(world: World, post
     stored(world, *world.all(Deposit))
     assert post.statuses() == [["stored"]]
     post.pass_on(2, "g", transient=True)
-    world.exchange.deposited(world.only(Deposit).delivery, "skipped")
+    world.exchange.replay.deposited(world.only(Deposit).delivery, "skipped")
     # What comes beside it is an ordinary session, and goes again.
     other = world.session("g")
     post.pass_on(3, "g")
     assert (given(world, other), given(world, g)) == ([(None, 3)], [])
-    world.exchange.session_blocked(g)
-    world.exchange.session_unblocked(g)
-    world.exchange.remove_session(other)
+    world.exchange.deliveries.session_blocked(g)
+    world.exchange.deliveries.session_unblocked(g)
+    world.exchange.deliveries.remove_session(other)
     assert presence.all_usernames() == ["g", "t"]
     second = only(world)
-    world.exchange.remove_session(g)
-    world.exchange.remove_session(second)
+    world.exchange.deliveries.remove_session(g)
+    world.exchange.deliveries.remove_session(second)
     assert (presence.all_usernames(), presence.session_count) == (["t"], 1)
 
 
@@ -65,14 +65,14 @@ def test_a_reply_that_it_did_not_acknowledge_is_given_again(world: World, types:
     world.answer(chat, "1", {"type": "reply"}, payload={"type": "answer", "data": 5})
     reply, _ = world.got(t)
     id = reply["payload"]["deliveryId"]
-    world.exchange.now += ACK_S
+    world.exchange.batch.now += ACK_S
     world.exchange.sweep()
     deposit, _ = world.effects()
     assert isinstance(deposit, Deposit)
-    world.exchange.mail(t, letters(*stored(world, deposit)))
+    world.exchange.replay.page(t, letters(*stored(world, deposit)))
     ((again, data),) = given(world, t)
     assert (again, data) == (id, 5)
-    world.exchange.acknowledged(t, [id])
+    world.exchange.deliveries.acknowledged(t, [id])
     assert RemoveLetter("t", id) in world.effects()
 
 
@@ -86,13 +86,13 @@ def test_types_that_nobody_takes_stay_in_the_mailbox(world: World, post: Post, a
     ((id, data),) = given(world, g)
     assert data == 2
     if ack:
-        world.exchange.acknowledged(g, [id or ""])
+        world.exchange.deliveries.acknowledged(g, [id or ""])
     world.exchange.written()
     assert sorted(post.statuses()) == [["delivered"], ["stored"]]
     # Whoever takes everything finds it.
     everything = world.session("g", has_mail=True)
     world.only(ReadMailbox)
-    world.exchange.mail(everything, letters(kept))
+    world.exchange.replay.page(everything, letters(kept))
     assert given(world, everything) == [(None, 1)]
     assert world.effects() == [RemoveLetter("g", kept.id), ReadMailbox(everything, 1, 128, 512 * 1024)]
 
@@ -105,15 +105,15 @@ def test_the_mailbox_is_read_past_what_is_not_taken(world: World, post: Post, ac
     g = only(world, "news", ack=ack, has_mail=True)
     assert isinstance(world.effects()[-1], ReadMailbox)
     first, second = letters(*deliveries)
-    world.exchange.mail(g, [first])  # a page in which there is nothing for it
+    world.exchange.replay.page(g, [first])  # a page in which there is nothing for it
     assert world.only(ReadMailbox).after == first.position
-    world.exchange.mail(g, [second])
+    world.exchange.replay.page(g, [second])
     ((_, data),) = given(world, g)
     assert data == 1
-    world.exchange.acknowledged(g, [second.id])
+    world.exchange.deliveries.acknowledged(g, [second.id])
     taken = [effect for effect in world.effects() if isinstance(effect, RemoveLetter)]
     assert taken == [RemoveLetter("g", second.id)]
-    world.exchange.mail(g, [])
+    world.exchange.replay.page(g, [])
     assert g.phase is Phase.LIVE
 
 
@@ -126,7 +126,7 @@ def test_what_is_not_acknowledged_is_offered_to_whom_it_is_for(world: World, pos
     everything, again = world.session("g"), only(world, "news")
     assert [data for _, data in given(world, everything)] == [1, 2]
     assert [data for _, data in given(world, again)] == [2]
-    world.exchange.remove_session(chat)  # what goes to the mailbox then is nothing to the session for news
+    world.exchange.deliveries.remove_session(chat)  # what goes to the mailbox then is nothing to the session for news
     stored(world, *[effect for effect in world.effects() if isinstance(effect, Deposit)])
     assert (news.phase, again.phase) == (Phase.LIVE, Phase.LIVE)
 
@@ -137,7 +137,7 @@ def test_whoever_comes_gets_what_several_were_given_in_its_order(world: World, o
     for type in ("chat", "news"):
         only(world, type, ack=True)
     for number, type in enumerate(("news", "chat", "news"), 1):
-        world.exchange.message(t, Payload("chat", str(number), Raw(b"0")), 100, once=once)
+        world.exchange.admission.message(t, Payload("chat", str(number), Raw(b"0")), 100, once=once)
         world.answer(chat, str(number), clients("g"), payload={"type": type, "data": number})
     assert [data for _, data in given(world, world.session("g"))] == [1, 2, 3]
 
@@ -145,11 +145,11 @@ def test_whoever_comes_gets_what_several_were_given_in_its_order(world: World, o
 def test_over_several_nodes(world: World, post: Post) -> None:
     g, node = only(world, "news"), NodePeer("b")
     exchange = world.exchange
-    assert not exchange.bring_here(node, 1, "g", "id", "chat", Payload("chat").data)
-    assert exchange.bring_here(node, 2, "g", "id", "news", Payload("news").data)
+    assert not exchange.remote.bring(node, 1, "g", "id", "chat", Payload("chat").data)
+    assert exchange.remote.bring(node, 2, "g", "id", "news", Payload("news").data)
     assert given(world, g) == [(None, None)]
     world.effects()
-    exchange.share("g", True)
+    exchange.deliveries.share("g", True)
     post.pass_on(1, "g", payload={"type": "chat"})
     world.only(Deposit)  # where the others look
     post.pass_on(2, "g", payload={"type": "news"})
@@ -161,7 +161,7 @@ def test_a_dry_run_tells_it(world: World) -> None:
     chat.dry_types = frozenset({"chat"})
     only(world, "news")
     for number, type in enumerate(("chat", "news"), 1):
-        world.exchange.message(t, Payload("chat", str(number)), 100, trail=Trail(dry=True))
+        world.exchange.admission.message(t, Payload("chat", str(number)), 100, trail=Trail(dry=True))
         world.answer(chat, str(number), clients("g"), payload={"type": type})
         (step,) = [one for one in world.report(t)["route"] if one["name"] == "g"]
         assert step["step"] == ("clients" if type == "news" else "mailbox")

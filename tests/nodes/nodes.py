@@ -29,7 +29,7 @@ async def nodes(nats: NatsServer, many: int = 2, **overrides: Any) -> AsyncItera
         for stage in stages:
             while len(others(stage)) < many - 1:
                 await turn(stage)
-            stage.runtime.exchange.unsure_until = 0.0  # as if it had been there for a while
+            stage.runtime.exchange.dispatcher.unsure_until = 0.0  # as if it had been there for a while
         yield stages
 
 
@@ -44,12 +44,12 @@ async def node(url: str, server_name: str, name: str, **overrides: Any) -> Async
 
 def joined(stage: Stage) -> ClusterNode:
     """What joins a node with the others."""
-    assert stage.runtime.nodes is not None
-    return stage.runtime.nodes
+    assert stage.server.node is not None
+    return stage.server.node
 
 
 def others(stage: Stage) -> dict[str, Member]:
-    return joined(stage).members.others
+    return joined(stage).membership.others
 
 
 async def turn(stage: Stage) -> None:
@@ -61,7 +61,9 @@ async def turn(stage: Stage) -> None:
 async def serves(stage: Stage, type: str, available: bool = True) -> None:
     """Waits until a node knows that a type has a handler somewhere, or has none."""
     async with asyncio.timeout(PATIENCE_S):
-        while ((kind := stage.runtime.exchange.types.get(type)) is not None and kind.available) is not available:
+        while (
+            (kind := stage.runtime.exchange.dispatcher.types.get(type)) is not None and kind.available
+        ) is not available:
             await turn(stage)
 
 

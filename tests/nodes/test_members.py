@@ -11,13 +11,13 @@ from bester import __version__
 from bester.bus.connection import Fault
 from bester.cluster.items import Hello
 from bester.server.admin import problems
-from bester.server.cluster import membership as members
+from bester.server.cluster import membership
 
 
 async def test_a_node_that_comes_again_under_its_name_is_another_one(nats: NatsServer) -> None:
     """Its death may not have been seen: what was outstanding there is not waited for."""
     async with nodes(nats) as (a, _):
-        members = joined(a).members
+        members = joined(a).membership
         gone: list[float] = []
         members._gone = lambda member: gone.append(member.hello.started)
         before = others(a)["n1"].hello
@@ -57,14 +57,14 @@ async def test_a_type_that_nobody_serves_may_get_a_handler_soon_after_a_node_cam
             t.ask("chat", "1")
             return str(await t.bad("1"))
 
-        joined(b).members.leave()
-        joined(b).post.flush()
+        joined(b).membership.leave()
+        joined(b).batcher.flush()
         await serves(a, "chat", available=False)
         assert await code() == "handlerUnavailable"
-        a.runtime.exchange.unsure_until = 0.0
+        a.runtime.exchange.dispatcher.unsure_until = 0.0
         assert await code() == "noHandler"
         nats.kill()
-        monkeypatch.setattr(members, "UNSURE_S", 0.0)
+        monkeypatch.setattr(membership, "UNSURE_S", 0.0)
         while joined(a).bus.up:
             await turn(a)
         assert await code() == "handlerUnavailable"
@@ -86,11 +86,11 @@ async def test_nodes_that_are_too_far_apart_are_a_problem_of_the_older_one(nats:
         major, minor = (int(part) for part in __version__.split(".")[:2])
         for version, told in ((f"{major}.{minor + 1}.7", False), (f"{major}.{minor + 2}.0", True)):
             hello = others(a)["n1"].hello
-            joined(a).members.met("n1", Hello(version, hello.started, hello.types))
-            found = [row for row in problems.own(a.runtime) if row["what"] == "release"]
+            joined(a).membership.met("n1", Hello(version, hello.started, hello.types))
+            found = [row for row in problems.of_process(a.services) if row["what"] == "release"]
             assert [row["name"] for row in found] == ([version] if told else [])
         assert f"is that of n1, and this node has {__version__}" in found[0]["detail"]
-        assert problems.own(b.runtime) == []
+        assert problems.of_process(b.services) == []
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from tests.server.peers import Stage, attaching, to, until
 
 from bester.cluster.items import Bring, Kind, numbers, opening, pack
 from bester.errors import BesterError
-from bester.server.cluster import membership as members
+from bester.server.cluster import membership
 from bester.store.ports import Letter, MailboxBounds
 
 BOUNDS = MailboxBounds(100, 100_000, 3600.0)
@@ -23,10 +23,10 @@ BOUNDS = MailboxBounds(100, 100_000, 3600.0)
 
 @pytest.fixture
 async def parting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
-    monkeypatch.setattr(members, "PING_S", 0.1)
-    monkeypatch.setattr(members, "HELLO_S", 0.2)
-    monkeypatch.setattr(members, "QUIET_S", 0.5)
-    monkeypatch.setattr(members, "SILENT_S", 1.0)
+    monkeypatch.setattr(membership, "PING_S", 0.1)
+    monkeypatch.setattr(membership, "HELLO_S", 0.2)
+    monkeypatch.setattr(membership, "QUIET_S", 0.5)
+    monkeypatch.setattr(membership, "SILENT_S", 1.0)
     async with pair(tmp_path) as made:
         yield made
 
@@ -84,7 +84,7 @@ async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again
     async def put(stage: Stage) -> bool:
         """Only where the one copy of the stream is, it can be put into it."""
         try:
-            await stage.runtime.messages.deposit([letter], BOUNDS, time.time())
+            await stage.server.messages.deposit([letter], BOUNDS, time.time())
         except BesterError:
             return False
         joined(stage).stored({"g": {"chat"}})
@@ -103,7 +103,7 @@ async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again
 
 async def test_a_node_that_slept_judges_nobody(nats: NatsServer) -> None:
     async with nodes(nats) as (a, _):
-        known = joined(a).members
+        known = joined(a).membership
         known.sweep(a.runtime.clock() + 100.0)
         assert list(others(a)) == ["n1"]
         assert not known.some_silent
@@ -140,7 +140,7 @@ async def test_nodes_that_never_say_who_they_are_are_forgotten(nats: NatsServer)
         g = await a.login("g")
         for number in range(20):
             item = pack(Kind.BRING, number, Bring("g", f"{number:032}", "chat"), b"1")
-            joined(b).bus.publish(joined(b).post.subjects.node("n0"), opening(f"stranger{number}") + item)
+            joined(b).bus.publish(joined(b).batcher.subjects.node("n0"), opening(f"stranger{number}") + item)
         for _ in range(20):
             await g.get()
-        await until(lambda: not joined(a)._peers)
+        await until(lambda: not joined(a)._incoming._peers)

@@ -33,7 +33,7 @@ async def test_the_console_shows_all_nodes(nats: NatsServer) -> None:
         await serves(a, "chat")
         senders = [await a.login(), await b.login("g")]
         for stage in (a, b):
-            await until(lambda stage=stage: len(stage.runtime.rates.history) > 0)  # type: ignore[misc]
+            await until(lambda stage=stage: len(stage.services.rates.history) > 0)  # type: ignore[misc]
         stream = await events(a)
         name, history = await stream.next()
         assert (name, len(history["rows"][0])) == ("history", len(history["columns"]))
@@ -60,7 +60,7 @@ async def test_who_is_missing_is_said(nats: NatsServer, monkeypatch: pytest.Monk
     monkeypatch.setattr("bester.server.cluster.queries.ANSWER_S", 0.1)
     async with two(nats, "missing.example") as (a, b):
         await a.sign_in()
-        monkeypatch.setattr(joined(b).gathering, "asked", lambda *question: None)
+        monkeypatch.setattr(joined(b).queries, "asked", lambda *question: None)
         _, answer = await a.post("/api/command", {"type": "listClients"})
         assert answer == {"ok": True, "data": [], "missing": ["n1"]}
         stream = await events(a)
@@ -94,7 +94,7 @@ async def test_metrics_and_probes(nats: NatsServer) -> None:
         }
         assert {name: found[name, ""] for name in wanted} == wanted
         assert found["bester_handler_requests_total", "answered chat"] == 1
-        assert (joined(b).asking.count, joined(b).bringing.brought) == (1, 0)
+        assert (joined(b).remote_handlers.count, joined(b).remote_delivery.brought) == (1, 0)
         assert await a.json("/readyz") == (200, {"ready": True, "reasons": []})
         await joined(a).bus.fail(Fault.DOWN)
         assert await a.json("/readyz") == (503, {"ready": False, "reasons": ["bus"]})

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from bester.protocol.framing import frame
+from bester.server.admin.services import Services
 from bester.server.runtime import Runtime
+from bester.server.server import Server
 from bester.testing import PASSWORD, RunningServer, server
 
 PATIENCE_S = 20.0
@@ -173,8 +175,16 @@ class Stage:
         self._ahead_s = 0.0
 
     @property
+    def server(self) -> Server:
+        return self.running.daemon
+
+    @property
     def runtime(self) -> Runtime:
-        return self.running.daemon.runtime
+        return self.server.runtime
+
+    @property
+    def services(self) -> Services:
+        return self.running.daemon.admin
 
     @property
     def port(self) -> int:
@@ -215,7 +225,7 @@ class Stage:
 
     async def admin(self, user: str = "root") -> Wire:
         """Returns the connection of a client of role admin."""
-        await self.runtime.accounts.add(user, PASSWORD, ("admin",))
+        await self.server.accounts.add(user, PASSWORD, ("admin",))
         return await self.login(user)
 
     async def attach(self, *types: str, concurrency: int = 64, name: str = "") -> Wire:

@@ -169,7 +169,7 @@ async def test_the_founding_configuration(short: Path) -> None:
         assert f"listening on tcp4://127.0.0.1:{port}" in said
         assert f"listening on tcp6://[::1]:{port}" in said
         assert said[-1].endswith("is ready")
-        await server.runtime.accounts.add("t", PASSWORD)
+        await server.accounts.add("t", PASSWORD)
         for pair in (
             asyncio.open_unix_connection(short / "besterUNIXSock"),
             asyncio.open_connection("127.0.0.1", int(port)),
@@ -182,7 +182,7 @@ async def test_the_founding_configuration(short: Path) -> None:
             assert (await wire.get())["payload"] == {"type": "type1", "data": {"a": 1}}
             await wire.good("1")
             await wire.leave()
-        state = server.runtime.supervisor.state("type1")
+        state = server.supervisor.state("type1")
         assert state is not None
         assert isinstance(state["pid"], int)
         os.kill(state["pid"], 0)

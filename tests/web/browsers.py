@@ -86,7 +86,7 @@ class Browsing(Stage):
             return response.status, json.loads(await response.text())
 
     async def sign_in(self) -> None:
-        await self.runtime.accounts.add(ADMIN, PASSWORD, ("admin",))
+        await self.server.accounts.add(ADMIN, PASSWORD, ("admin",))
         status, answer = await self.post("/api/login", {"username": ADMIN, "password": PASSWORD})
         assert status == 200, answer
 

@@ -81,7 +81,7 @@ async def test_who_does_not_read_holds_up_nobody() -> None:
         handler = await play.attach("chat")
         reader, writer = await raw_socket(play, "silent")
         (session,) = play.runtime.exchange.presence.sessions("silent")
-        connection = cast(Connection, session.carrier)
+        connection = cast(Connection, session.writer)
         sender = await play.login("sender")
         most = 0
         for number in range(count):
@@ -135,7 +135,7 @@ async def test_half_a_message_is_waited_for_no_longer_than_half_a_frame() -> Non
     async with browsing() as play:
         _, writer = await raw_socket(play, "t")
         writer.write(b"\x01\x81\0\0\0\0{")  # the first part of a message
-        await until(lambda: play.runtime.incomplete)
+        await until(lambda: play.server.connections.incomplete)
         play.later(31)
         await until(lambda: play.runtime.counts.refused.get("frameTimeout"))
         writer.close()
@@ -283,7 +283,7 @@ async def test_pings_that_are_not_read_cost_no_memory() -> None:
         reader, writer = await raw_socket(play, "t")
         site = play.running.daemon._web
         assert isinstance(site, Site)
-        (gateway,) = site.gateways
+        (gateway,) = site.fronts.gateways
         many = sent(PING, b"x" * 125) * 500
         most = 0
         for _ in range(150):  # 10 MB, which is more than the system takes of the answers
@@ -306,7 +306,7 @@ async def test_who_answers_no_ping_is_given_up() -> None:
         reader, writer = await raw_socket(play, "t")
         site = play.running.daemon._web
         assert isinstance(site, Site)
-        (gateway,) = site.gateways
+        (gateway,) = site.fronts.gateways
         gateway.look()
         assert await reader.readexactly(2) == b"\x89\x00"
         gateway.look()

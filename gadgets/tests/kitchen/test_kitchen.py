@@ -114,7 +114,7 @@ async def test_alarms_wait_for_those_who_are_away_and_states_do_not() -> None:
             await g.about("subscribe", device="oven", rules=[HOT], state=True)
         hands.say("home/oven", {"temperature": 230})
         await until_stored(found)
-        drops = s.daemon.runtime.exchange.counters.drops
+        drops = s.daemon.runtime.exchange.batch.counters.drops
         await until(lambda: drops.get(Drop.RECIPIENT_AWAY) == 1)  # the state
         async with Guest(s.url("g")) as g:
             assert (await g.told("kitchen.alarm"))["value"] == 230
@@ -150,7 +150,7 @@ async def test_an_account_that_is_gone_is_not_told_for_ever(what: dict[str, Any]
     async with server() as s, kitchen(s) as (found, hands):
         async with Guest(s.url("g")) as g:
             await g.about("subscribe", device="oven", **what)
-        await s.daemon.runtime.accounts.remove("g")
+        await s.daemon.accounts.remove("g")
         hands.say("home/oven", {"temperature": 300})
         await until(lambda: not found.subscriptions.of(Principal("g")))
         # Whoever makes an account of this name anew has not subscribed.
@@ -179,7 +179,7 @@ async def test_who_may_see_and_command() -> None:
         "safe": {"topic": "home/safe", "see": ["server:k.example"]},
     }
     async with server() as s, kitchen(s, devices=devices) as (found, hands):
-        await s.daemon.runtime.accounts.add("cook", "secret", ("cook",))
+        await s.daemon.accounts.add("cook", "secret", ("cook",))
         # A username may look like something else.
         async with (
             Guest(s.url("cook")) as cook,
@@ -199,7 +199,7 @@ async def test_who_may_see_and_command() -> None:
             assert len(hands.sent) == 1
             await cook.about("subscribe", device="oven", rules=[HOT])
         # Who may not see it any more is not told any more.
-        await s.daemon.runtime.accounts.set_roles("cook", ())
+        await s.daemon.accounts.set_roles("cook", ())
         found.access._roles.clear()
         hands.say("home/oven", {"temperature": 300})
         await until_stored(found)

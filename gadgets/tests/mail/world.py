@@ -136,7 +136,7 @@ class World:
     async def add(self, *accounts: str) -> None:
         """Makes accounts that are away."""
         for account in accounts:
-            await self.running.daemon.runtime.accounts.add(account, "secret")
+            await self.running.daemon.accounts.add(account, "secret")
 
     def client(self, user: str) -> Client:
         """Returns a client to be opened; its account is made then."""

@@ -75,7 +75,7 @@ async def test_who_is_called_does_not_become_the_operator(type: str, code: str) 
         assert not report.good
         assert report.error is not None
         assert report.error.code == code
-        assert not await s.daemon.runtime.accounts.exists("x")
+        assert not await s.daemon.accounts.exists("x")
 
 
 async def test_204_is_done_and_data_can_be_null() -> None:

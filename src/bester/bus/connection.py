@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from bester.backoff import Backoff
 from bester.bus.checks import NEEDED, check_release, check_secrets, is_denied, what_to_check
 from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.bus.options import BusOptions, connect_arguments, current_tls_context, without_password
@@ -242,15 +243,15 @@ class Bus:
         from bester.bus.wire import WireClient
 
         times = self.options.times
-        pause_s = times.reconnect_s
+        backoff = Backoff(times.reconnect_s, times.refused_s, spread=(1.0, 1.0))
         try:
             await before.close()
         except Exception:
             log.debug("the old connection to NATS is left as it is", exc_info=True)
         while True:
+            pause_s = backoff.next_s()
             log.warning("NATS does not let this node in, which is tried again in %g s: %s", pause_s, self._error)
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, times.refused_s)
             client = WireClient(partial(current_tls_context, self.options))
             try:
                 await connect(client, self._arguments(), self._refused, times.connect_s)

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from bester.clock import wall_time
@@ -31,18 +31,17 @@ from bester.errors import (
     UnknownAccount,
 )
 from bester.net.peers import Remote
+from bester.protocol.builtin import Credentials, read_credentials
 from bester.protocol.messages import Authentication, Payload
 from bester.protocol.names import username
 from bester.server.accounts.attempts import Attempts
 from bester.server.accounts.throttle import Throttle
-from bester.server.admin.arguments import Credentials, read_credentials
+from bester.server.mailboxes import Mailboxes
 from bester.server.rate_limit import Buckets
+from bester.server.runtime import Runtime
 from bester.store.passwords import Passwords
 from bester.store.ports import Account, AccountStore, StoredAccount
 from bester.store.tokens import new_token, token_hash
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.accounts")
 
@@ -86,14 +85,26 @@ class Login:
             raise self.ended
 
 
+Changed = Callable[[str, str, tuple[str, ...] | None], None]
+"""Takes the name of an account, and why its sessions have ended; or the roles with which they go on."""
+
+
 class AccountService:
-    """The accounts of this server and their sessions."""
+    """The accounts of this server and their sessions.
+
+    Args:
+        runtime: has the sessions.
+        store: keeps the accounts; opened and closed with this.
+        mailboxes: the accounts' mail, which goes with them.
+    """
 
     features = FEATURES
 
-    def __init__(self, runtime: Runtime, store: AccountStore) -> None:
+    def __init__(self, runtime: Runtime, store: AccountStore, mailboxes: Mailboxes) -> None:
         self.runtime = runtime
         self.store = store
+        self._mailboxes = mailboxes
+        self._on_changed: list[Changed] = []
         self.passwords = Passwords()
         self._throttle = Throttle()
         self._attempts = Attempts(self._throttle, lambda: runtime.clock())
@@ -104,6 +115,10 @@ class AccountService:
         """By account: held by who changes it, there as long as somebody does."""
         self._sessions: dict[str, int] = {}
         self._tokens: dict[Session, bytes] = {}
+
+    def on_changed(self, callback: Changed) -> None:
+        """Lets something be called when a change here was about an account's sessions, wherever they are."""
+        self._on_changed.append(callback)
 
     async def open(self) -> None:
         """Opens the store, and drops tokens that have expired.
@@ -242,7 +257,7 @@ class AccountService:
                 continue
             if found is None or found.password_hash != account.password_hash:
                 log.warning("the session of %s ends: its account had changed", ascii(account.username))
-                session.carrier.end_session(SessionEnded("the account was changed before its login"))
+                session.writer.end_session(SessionEnded("the account was changed before its login"))
             else:
                 session.roles = found.roles
             return
@@ -271,14 +286,14 @@ class AccountService:
     def _end_sessions(self, name: str, why: str, besides: Session | None = None) -> None:
         """Ends an account's sessions, here and on the other nodes."""
         self.sessions_ended(name, why, besides)
-        if self.runtime.nodes is not None:
-            self.runtime.nodes.end_sessions(name, why)
+        for changed in self._on_changed:
+            changed(name, why, None)
 
     def sessions_ended(self, name: str, why: str, besides: Session | None = None) -> None:
         """An account's sessions end, and the logins that are being checked."""
         for session in self.runtime.exchange.presence.all_sessions(name):
             if session is not besides:
-                session.carrier.end_session(SessionEnded(why))
+                session.writer.end_session(SessionEnded(why))
         self._end_logins(name, why)
 
     def _end_logins(self, name: str, why: str) -> None:
@@ -306,7 +321,7 @@ class AccountService:
                 raise AccountExists
             hashed = await self._hash(account.username, password, address)
             # A removal that was cut off, or made while the server did not run, has left its mail.
-            await self.runtime.mailboxes.clear(account.username)
+            await self._mailboxes.clear(account.username)
             await self.store.add(account.username, hashed, roles, account.created)
         log.info("account %s was made", ascii(account.username), extra={"account": account.username})
         return account
@@ -329,7 +344,7 @@ class AccountService:
             except UnknownAccount:
                 known = False
             self._end_sessions(canonical, "the account was removed")
-            if not await self.runtime.mailboxes.clear(canonical) and not known:
+            if not await self._mailboxes.clear(canonical) and not known:
                 raise UnknownAccount
 
     async def set_password(self, name: str, password: str) -> None:
@@ -373,8 +388,8 @@ class AccountService:
         canonical = username(name)
         await self.store.set_roles(canonical, roles)
         self.roles_changed(canonical, roles)
-        if self.runtime.nodes is not None:
-            self.runtime.nodes.end_sessions(canonical, "", roles)
+        for changed in self._on_changed:
+            changed(canonical, "", roles)
 
     def roles_changed(self, name: str, roles: tuple[str, ...]) -> None:
         """An account's sessions go on with other roles."""

@@ -18,18 +18,16 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from bester.bus.errors import BusDown
+from bester.bus.subscription import MessageCallback, Subscription
 from bester.cluster.items import Kind, Named, Seen, numbers, pack
 from bester.errors import BesterError
 from bester.server.cluster.batcher import Batcher
 from bester.server.cluster.membership import Membership
+from bester.server.runtime import Runtime
+from bester.store.ports import MessageStore
 from bester.timeouts import within
-
-if TYPE_CHECKING:
-    from bester.bus.subscription import MessageCallback, Subscription
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
 
@@ -62,19 +60,23 @@ class _Meeting:
 
 
 class AccountInterest:
-    """Those of one node.
+    """The accounts that one node listens for.
 
     Args:
-        runtime: whose sessions they are.
-        post: how the other nodes are reached.
-        members: who they are.
+        runtime: its exchange has the sessions.
+        messages: the mailboxes.
+        batcher: how the other nodes are reached.
+        membership: who they are.
         heard: called with what comes on the subject of an account.
     """
 
-    def __init__(self, runtime: Runtime, post: Batcher, members: Membership, heard: MessageCallback) -> None:
-        self.runtime = runtime
-        self.post = post
-        self.members = members
+    def __init__(
+        self, runtime: Runtime, messages: MessageStore, batcher: Batcher, membership: Membership, heard: MessageCallback
+    ) -> None:
+        self._runtime = runtime
+        self._messages = messages
+        self._batcher = batcher
+        self._membership = membership
         self._heard = heard
         self._listening: dict[str, tuple[Subscription, int]] = {}
         """By account, and for how many reasons: it has sessions, or one is being made."""
@@ -88,7 +90,7 @@ class AccountInterest:
         """Whose sessions were being made, and until when their accounts' subjects are listened to for that."""
         self._arrived: Counter[str] = Counter()
         """How often each of them stands in ``_leaving`` for a session that has not come."""
-        self._inbox = f"{post.bus.inbox}s"
+        self._inbox = f"{batcher.bus.inbox}s"
         self._next = numbers().__next__
         self._meetings: dict[str, _Meeting] = {}
         self._asked: dict[int, _Meeting] = {}
@@ -98,8 +100,8 @@ class AccountInterest:
 
     def open(self) -> None:
         """Begins to hear where nobody listens."""
-        self.post.bus.subscribe(f"{self._inbox}.*", self._nobody)
-        self.runtime.exchange.presence.begins_shared = True
+        self._batcher.bus.subscribe(f"{self._inbox}.*", self._nobody)
+        self._runtime.exchange.presence.begins_shared = True
 
     async def meet(self, username: str) -> None:
         """Before a session is made: returns when the nodes with sessions of the account know that it has one here too.
@@ -113,15 +115,15 @@ class AccountInterest:
             number = self._next()
             item = pack(Kind.HERE, 0, Named(username))
             try:
-                self.post.publish(self.post.subjects.account(username), [item], f"{self._inbox}.{number}")
+                self._batcher.publish(self._batcher.subjects.account(username), [item], f"{self._inbox}.{number}")
             except BusDown:
                 return
             self._tell_all_if_silent(username)
-            self.runtime.flush_soon()
+            self._runtime.turn()
             meeting = self._meetings[username] = self._asked[number] = _Meeting()
             meeting.over.add_done_callback(lambda _: self._met(username, number))
         try:
-            async with within(MEET_SILENT_S if self.members.some_silent else MEET_S):
+            async with within(MEET_SILENT_S if self._membership.some_silent else MEET_S):
                 await asyncio.shield(meeting.over)
         except TimeoutError:
             log.info("not all nodes that have %s answered in time", ascii(username))
@@ -129,8 +131,8 @@ class AccountInterest:
 
     def _tell_all_if_silent(self, username: str) -> None:
         """While a node is silent, others may have given up an account that was there."""
-        if self.members.some_silent:
-            self.post.to_all(Kind.HERE, Named(username))
+        if self._membership.some_silent:
+            self._batcher.to_all(Kind.HERE, Named(username))
 
     def _met(self, username: str, number: int) -> None:
         del self._meetings[username], self._asked[number]
@@ -150,7 +152,7 @@ class AccountInterest:
             yield
         finally:
             # Not at once: the session is announced a moment later, and its account must not be without a listener.
-            self._leaving.append((self.runtime.clock() + LISTEN_ON_S, username))
+            self._leaving.append((self._runtime.clock() + LISTEN_ON_S, username))
             self._arrived[username] += 1
 
     def presence_changed(self, username: str, online: bool) -> None:
@@ -159,22 +161,22 @@ class AccountInterest:
             self._here.add(username)
             self._listen(username)
             self._stop_waiting_for(username)
-            now = self.runtime.exchange.now
+            now = self._runtime.exchange.batch.now
             self._uncertain.pop(username, None)
             self._uncertain[username] = now + UNCERTAIN_S
-            self.post.to_account(username, Kind.HERE, Named(username))
+            self._batcher.to_account(username, Kind.HERE, Named(username))
             self._tell_all_if_silent(username)
             self._looks.append((now + LOOK_AGAIN_S, username))
         elif username in self._here:
             self._here.discard(username)
             self._uncertain.pop(username, None)
             self._unlisten(username)
-        self.post.to_watchers(Seen(username))
+        self._batcher.to_watchers(Seen(username))
 
     def _listen(self, username: str) -> None:
         known = self._listening.get(username)
         if known is None:
-            listening = self.post.bus.subscribe(self.post.subjects.account(username), self._heard)
+            listening = self._batcher.bus.subscribe(self._batcher.subjects.account(username), self._heard)
             self._listening[username] = (listening, 1)
         else:
             self._listening[username] = (known[0], known[1] + 1)
@@ -185,8 +187,8 @@ class AccountInterest:
             self._listening[username] = (listening, reasons - 1)
         else:
             del self._listening[username]
-            self.post.bus.unsubscribe(listening)
-            self.post.to_account(username, Kind.BYE, Named(username))
+            self._batcher.bus.unsubscribe(listening)
+            self._batcher.to_account(username, Kind.BYE, Named(username))
             self._elsewhere.pop(username, None)
 
     def _stop_waiting_for(self, username: str) -> None:
@@ -202,12 +204,12 @@ class AccountInterest:
             return
         others = self._elsewhere.setdefault(username, set())
         others.add(node)
-        self.runtime.exchange.share(username, True)
+        self._runtime.exchange.deliveries.share(username, True)
         if not note.answer:
-            self.post.to_node(node, Kind.HERE, 0, Named(username, True, sorted(others - {node})))
+            self._batcher.to_node(node, Kind.HERE, 0, Named(username, True, sorted(others - {node})))
         elif meeting is not None:
             meeting.answered.add(node)
-            meeting.named |= {one for one in note.also if one != self.post.node and one in self.members.others}
+            meeting.named |= {one for one in note.also if one != self._batcher.node and one in self._membership.others}
             if meeting.named <= meeting.answered:
                 meeting.end()
 
@@ -222,19 +224,19 @@ class AccountInterest:
             others.discard(node)
             if not others:
                 del self._elsewhere[username]
-                self.runtime.exchange.share(username, username in self._uncertain)
+                self._runtime.exchange.deliveries.share(username, username in self._uncertain)
 
     def ping_answer(self, subject: str) -> bytes:
         """What is said to an empty message: whether an account has a session here, on its subject."""
-        prefix = self.post.subjects.account_prefix
+        prefix = self._batcher.subjects.account_prefix
         if not subject.startswith(prefix):
             return b""
         return HAS_SESSION if bytes.fromhex(subject[len(prefix) :]).decode() in self._here else NO_SESSION
 
     def counted_here(self) -> int:
         """How many of the accounts with sessions here are counted by this node: those shared with others by one."""
-        others = sum(min(nodes) < self.post.node for name, nodes in self._elsewhere.items() if name in self._here)
-        return len(self.runtime.exchange.presence.usernames()) - others
+        others = sum(min(nodes) < self._batcher.node for name, nodes in self._elsewhere.items() if name in self._here)
+        return len(self._runtime.exchange.presence.usernames()) - others
 
     def node_gone(self, node: str) -> None:
         """All that it had is gone."""
@@ -249,13 +251,13 @@ class AccountInterest:
         """What one has not heard of the other may be lost: it is said anew, and asked for, and looked for."""
         self.node_gone(node)
         for username in self._here:
-            self.post.to_node(node, Kind.HERE, 0, Named(username))
+            self._batcher.to_node(node, Kind.HERE, 0, Named(username))
         self._look_at_all()
 
     def bus_down(self) -> None:
         """There are no others, as far as anyone here knows."""
         for username in list(self._elsewhere):
-            self.runtime.exchange.share(username, False)
+            self._runtime.exchange.deliveries.share(username, False)
         self._elsewhere.clear()
         for meeting in self._meetings.values():
             meeting.end()
@@ -263,11 +265,11 @@ class AccountInterest:
     def bus_up(self) -> None:
         """The others hear anew who is here, and what came meanwhile is looked for."""
         for username in self._here:
-            self.post.to_account(username, Kind.HERE, Named(username))
+            self._batcher.to_account(username, Kind.HERE, Named(username))
         self._look_at_all()
 
     def _look_at_all(self) -> None:
-        now = self.runtime.exchange.now
+        now = self._runtime.exchange.batch.now
         waiting = {username for _, username in self._looks}
         self._looks.extend((now, username) for username in self._here - waiting)
 
@@ -291,22 +293,20 @@ class AccountInterest:
             if now < until:
                 break
             del self._uncertain[username]
-            self.runtime.exchange.share(username, username in self._elsewhere)
+            self._runtime.exchange.deliveries.share(username, username in self._elsewhere)
         names: set[str] = set()
         while self._looks and self._looks[0][0] <= now and len(names) < LOOKS_AT_ONCE:
             names.add(self._looks.popleft()[1])
         for username in names & self._here:
-            self.runtime.spawn(self._look(username))
+            self._runtime.spawn(self._look(username))
 
     async def _look(self, username: str) -> None:
         try:
             # Read, and not only asked for: while the stream has no leader, that tells what a replica knows.
-            has_mail = bool(await self.runtime.messages.read_mailbox(username, 0, 1, 1, self.runtime.steady.now()))
+            has_mail = bool(await self._messages.read_mailbox(username, 0, 1, 1, self._runtime.steady.now()))
         except BesterError as error:
             log.info("the mailbox of %s was not looked into again: %s", ascii(username), error.inside)
-            self._looks.append((self.runtime.clock() + LOOK_AGAIN_S, username))
+            self._looks.append((self._runtime.clock() + LOOK_AGAIN_S, username))
             return
         if has_mail:
-            self.runtime.exchange.now = self.runtime.clock()
-            self.runtime.exchange.mail_came(username)
-            self.runtime.flush_soon()
+            self._runtime.turn().replay.mail_came(username)

@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from bester.clock import elapsed
 from bester.errors import BesterError, ShuttingDown
+from bester.server.federation.ports import LeaseUser
+from bester.server.runtime import Runtime
 from bester.store.ports import Lease, LeaseStore
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
 
@@ -49,17 +47,18 @@ class _Held:
 
 
 class Leases:
-    """Those of one node.
+    """The leases of one node.
 
     Args:
-        runtime: whose destinations they are for.
+        runtime: runs what must wait for NATS.
         store: where they are kept.
         node: what this node is called.
     """
 
     def __init__(self, runtime: Runtime, store: LeaseStore, node: str) -> None:
-        self.runtime = runtime
         self.store = store
+        self._runtime = runtime
+        self._user: LeaseUser | None = None
         self.node = node
         self.seen: dict[str, str] = {}
         """Which node has which lease, as it was when it was last looked."""
@@ -81,9 +80,13 @@ class Leases:
         await self.look()
 
     async def close(self) -> None:
-        """Lets go; the second time it does nothing."""
+        """Closes the store; the second time it does nothing."""
         self._stopping = True
         await self.store.close()
+
+    def serve(self, user: LeaseUser) -> None:
+        """Tells what sends to other servers which leases are renewed, and which have ended."""
+        self._user = user
 
     # -- having one ----------------------------------------------------------------------------------------------
 
@@ -132,7 +135,7 @@ class Leases:
         held = self._held.pop(name, None)
         if held is not None and name not in self._giving:
             self.seen.pop(name, None)
-            giving = self._giving[name] = self.runtime.spawn(self._give_back(held.lease))
+            giving = self._giving[name] = self._runtime.spawn(self._give_back(held.lease))
             giving.add_done_callback(lambda _: self._giving.pop(name))
 
     async def give_back_all(self) -> None:
@@ -161,10 +164,10 @@ class Leases:
                 self._ended(name, "it could not be renewed in time")
             elif bus_up and not held.renewing and now >= held.asked_at + LEASE_S / RENEWALS:
                 held.renewing = True
-                self.runtime.spawn(self._renew(held))
+                self._runtime.spawn(self._renew(held))
         if bus_up and not self._looking and not self._stopping and now >= self._look_at:
             self._looking = True
-            self.runtime.spawn(self._look_around())
+            self._runtime.spawn(self._look_around())
 
     async def _renew(self, held: _Held) -> None:
         name = held.lease.name
@@ -183,16 +186,14 @@ class Leases:
             self._ended(name, "another node may have it")
         else:
             held.lease, held.asked_at = renewed, asked_at
-            destination = self.runtime.federation.destinations.get(name)
-            if destination is not None:
-                destination.good_until = held.good_until
+            if self._user is not None:
+                self._user.lease_renewed(name, held.good_until)
 
     def _ended(self, name: str, why: str) -> None:
         del self._held[name]
         log.warning("nothing more is sent to %s from here: the lease has ended, for %s", name, why)
-        destination = self.runtime.federation.destinations.get(name)
-        if destination is not None:
-            destination.lease_ended()
+        if self._user is not None:
+            self._user.lease_ended(name)
 
     # -- those of others -----------------------------------------------------------------------------------------
 
@@ -217,8 +218,8 @@ class Leases:
     async def _look_around(self) -> None:
         try:
             ended = await self.look()
-            if ended:
-                await self.runtime.federation.take_over(ended)
+            if ended and self._user is not None:
+                await self._user.take_over(ended)
         except BesterError as error:
             log.info("it is not known which leases there are: %s", error.inside)
         finally:

@@ -11,8 +11,8 @@ then told anew.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -21,14 +21,9 @@ from bester.bus.connection import Bus
 from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.cluster.items import Hello, Kind
 from bester.core.endpoint import NodePeer
-from bester.core.routing import RemoteHandler
+from bester.core.routing import RemoteHandler, TypeRoute
 from bester.server.cluster.batcher import Batcher
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bester.core.routing import TypeRoute
-    from bester.server.runtime import Runtime
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
 
@@ -76,17 +71,17 @@ class Membership:
 
     Args:
         runtime: whose exchange asks them.
-        post: how they are reached.
+        batcher: how they are reached.
         gone: called when one is gone.
         back: called when one is heard again that was silent, or taken for gone.
     """
 
     def __init__(
-        self, runtime: Runtime, post: Batcher, gone: Callable[[Member], None], back: Callable[[Member], None]
+        self, runtime: Runtime, batcher: Batcher, gone: Callable[[Member], None], back: Callable[[Member], None]
     ) -> None:
-        self.runtime = runtime
-        self.post = post
-        self.bus: Bus = post.bus
+        self._runtime = runtime
+        self._batcher = batcher
+        self.bus: Bus = batcher.bus
         self.others: dict[str, Member] = {}
         self._gone = gone
         self._back = back
@@ -107,12 +102,12 @@ class Membership:
     def _hello(self, answer: bool = False) -> Hello:
         types: dict[str, int] = {}
         dry: list[str] = []
-        for kind in self.runtime.exchange.types.values():
+        for kind in self._runtime.exchange.dispatcher.types.values():
             if (room := _room(kind)) and len(types) < MAX_TYPES:
                 types[kind.name] = room
                 if any(kind.name in handler.dry_types for handler in kind.attached):
                     dry.append(kind.name)
-        return Hello(__version__, self.runtime.started, types, dry, answer, True, self.bus.losses)
+        return Hello(__version__, self._runtime.started, types, dry, answer, True, self.bus.losses)
 
     def sweep(self, now: float) -> None:
         """Says what has changed, and looks who is there; called a few times a second."""
@@ -123,13 +118,13 @@ class Membership:
         if now >= self._hello_due or hello != self._said:
             self._hello_due = now + HELLO_S
             self._said = hello
-            self.post.to_all(Kind.HELLO, hello)
+            self._batcher.to_all(Kind.HELLO, hello)
         if now >= self._ping_due:
             self._ping_due = now + PING_S
             for member in list(self.others.values()):
                 if not member.pinging:
                     member.pinging = True
-                    self.runtime.spawn(self._ping(member))
+                    self._runtime.spawn(self._ping(member))
                 if paused:
                     member.seen = now
                 elif now - member.seen > SILENT_S:
@@ -139,20 +134,20 @@ class Membership:
                     member.quiet = True
             for node in self._silent - self._pinging:
                 self._pinging.add(node)
-                self.runtime.spawn(self._ping_silent(node))
+                self._runtime.spawn(self._ping_silent(node))
 
     def unsure(self) -> None:
         """From now on, for a while, a type that is not known here may be served somewhere nevertheless."""
-        self.runtime.exchange.unsure_until = self.runtime.clock() + UNSURE_S if self.bus.up else inf
+        self._runtime.exchange.dispatcher.unsure_until = self._runtime.clock() + UNSURE_S if self.bus.up else inf
 
     def leave(self) -> None:
         """Tells the others that this node stops."""
         self._leaving = True
-        self.post.to_all(Kind.LEAVING)
+        self._batcher.to_all(Kind.LEAVING)
 
     def gone(self) -> None:
         """Tells the others that this node has stopped: nobody need wait for an answer from here."""
-        self.post.to_all(Kind.LEFT)
+        self._batcher.to_all(Kind.LEFT)
 
     # -- what others say -----------------------------------------------------------------------------------------
 
@@ -161,7 +156,7 @@ class Membership:
         self._silent.discard(node)
         member = self.others.get(node)
         if member is not None:
-            self._hear(member, self.runtime.exchange.now)
+            self._hear(member, self._runtime.exchange.batch.now)
 
     def _hear(self, member: Member, now: float) -> None:
         member.seen = now
@@ -183,33 +178,33 @@ class Membership:
             if len(self.others) >= MAX_NODES or self._leaving:
                 return
             member = self.others[node] = Member(node, hello)
-            member.seen = self.runtime.exchange.now
+            member.seen = self._runtime.exchange.batch.now
             log.info("node %s is there, with release %s", ascii(node), ascii(hello.version))
             if self._lost.pop(node, None) == hello.started:
                 self._back(member)
         if not member.handlers and not hello.answer:
-            self.post.to_node(node, Kind.HELLO, 0, self._hello(answer=True))
+            self._batcher.to_node(node, Kind.HELLO, 0, self._hello(answer=True))
         member.hello = hello
         self._serve(member)
 
     def _serve(self, member: Member) -> None:
         """Lets the exchange ask the node for what it serves now."""
-        exchange = self.runtime.exchange
+        exchange = self._runtime.exchange
         types = dict(list(member.hello.types.items())[:MAX_TYPES])
         for name, handler in list(member.handlers.items()):
             if name not in types:
                 del member.handlers[name]
-                exchange.detach(handler)
+                exchange.dispatcher.detach(handler)
                 if not handler.outstanding:
-                    exchange.remove_handler(handler)
+                    exchange.dispatcher.remove(handler)
         for name, room in types.items():
             known = member.handlers.get(name)
             if known is None:
                 known = member.handlers[name] = RemoteHandler(
-                    member.node, self.runtime.config.server.name, max(1, room), since=exchange.now
+                    member.node, self._runtime.config.server.name, max(1, room), since=exchange.batch.now
                 )
                 known.dry_types = frozenset({name} if name in member.hello.dry else ())
-                exchange.attach_remote(known, name, self.runtime.config.limits.handler_timeout)
+                exchange.dispatcher.attach_remote(known, name, self._runtime.config.limits.handler_timeout)
             else:
                 known.concurrency = max(1, room)
                 known.dry_types = frozenset({name} if name in member.hello.dry else ())
@@ -232,7 +227,7 @@ class Membership:
 
     async def _ping(self, member: Member) -> None:
         try:
-            await self.bus.request(self.post.subjects.node(member.node), b"", timeout_s=PING_S * 2)
+            await self.bus.request(self._batcher.subjects.node(member.node), b"", timeout_s=PING_S * 2)
         except NoResponders:
             member.unheard += 1
             if member.unheard >= PINGS:
@@ -240,13 +235,13 @@ class Membership:
         except (BusDown, BusLost):
             pass  # it hangs, or NATS is away: seen elsewhere
         else:
-            self._hear(member, self.runtime.clock())
+            self._hear(member, self._runtime.clock())
         finally:
             member.pinging = False
 
     async def _ping_silent(self, node: str) -> None:
         try:
-            await self.bus.request(self.post.subjects.node(node), b"", timeout_s=PING_S * 2)
+            await self.bus.request(self._batcher.subjects.node(node), b"", timeout_s=PING_S * 2)
         except NoResponders:
             self._silent.discard(node)
         except (BusDown, BusLost):
@@ -275,7 +270,7 @@ class Membership:
 
     def all_heard(self, within_s: float) -> bool:
         """Whether no other node is silent, and all were heard not long ago."""
-        since = self.runtime.exchange.now - max(within_s, 2 * PING_S)
+        since = self._runtime.exchange.batch.now - max(within_s, 2 * PING_S)
         return not self.some_silent and all(member.seen >= since for member in self.others.values())
 
     def _forget(self, member: Member, why: str) -> None:
@@ -287,14 +282,12 @@ class Membership:
         level = logging.INFO if member.stops else logging.WARNING
         log.log(level, "node %s is taken out: %s", ascii(member.node), why)
         self.unsure()
-        exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
-        for handler in [one for one in exchange.handlers if isinstance(one, RemoteHandler)]:
+        exchange = self._runtime.turn()
+        for handler in [one for one in exchange.dispatcher.handlers if isinstance(one, RemoteHandler)]:
             if handler.node == member.node:
-                exchange.remove_handler(handler)
+                exchange.dispatcher.remove(handler)
         member.handlers.clear()
         self._gone(member)
-        self.runtime.flush_soon()
 
 
 def _room(kind: TypeRoute) -> int:

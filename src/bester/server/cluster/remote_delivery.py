@@ -13,22 +13,18 @@ that there is for it. That is a guess, and a wrong one costs time alone: that no
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
-
-import msgspec
-from msgspec import Struct
 
 from bester.bus.errors import BusDown
 from bester.cluster.items import Bring, Kind, numbers, pack
-from bester.core.again import ACK_S
 from bester.core.effects import Deposit
 from bester.core.model import Delivery
+from bester.core.redelivery import ACK_S
 from bester.errors import BesterError, Internal, Overloaded, error_of
+from bester.protocol.reports import decode_result
 from bester.server.cluster.batcher import Batcher
-
-if TYPE_CHECKING:
-    from bester.server.cluster.membership import Membership
-    from bester.server.runtime import Runtime
+from bester.server.cluster.membership import Membership
+from bester.server.mailboxes import Mailboxes
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
 
@@ -51,19 +47,6 @@ AGAIN_S = 0.1
 """When a message is brought again then."""
 MAX_PLACES = 100_000
 """Of how many accounts it is remembered where they were found."""
-
-
-class _Error(Struct):
-    code: str = "internal"
-    message: str = ""
-
-
-class _Result(Struct):
-    status: str
-    error: _Error | None = None
-
-
-_result = msgspec.json.Decoder(_Result)
 
 
 class _Brought:
@@ -90,13 +73,21 @@ class _Brought:
 
 
 class RemoteDelivery:
-    """Those of one node."""
+    """What one node brings to sessions on others.
 
-    def __init__(self, runtime: Runtime, post: Batcher, members: Membership) -> None:
-        self.runtime = runtime
-        self.post = post
-        self.members = members
-        self.bus = post.bus
+    Args:
+        runtime: its exchange is told what became of messages.
+        mailboxes: take what no other node has a session for.
+        batcher: how the other nodes are reached.
+        membership: who they are.
+    """
+
+    def __init__(self, runtime: Runtime, mailboxes: Mailboxes, batcher: Batcher, membership: Membership) -> None:
+        self._runtime = runtime
+        self._mailboxes = mailboxes
+        self._batcher = batcher
+        self._membership = membership
+        self.bus = batcher.bus
         self.brought = 0
         """Messages that other nodes' sessions have, since the start."""
         self._inbox = f"{self.bus.inbox}b"
@@ -125,14 +116,14 @@ class RemoteDelivery:
     def bring(self, effect: Deposit) -> bool:
         """Brings a message to other nodes, before it goes to the mailbox; False if it must go there at once."""
         delivery = effect.delivery
-        runtime = self.runtime
+        runtime = self._runtime
         here = runtime.exchange.presence.find(delivery.username)
         if here is not None and here.shared and not here.takers(delivery.type):
             here = None  # the sessions here take other types alone
         if (
             not self.bus.up
             or here is not None
-            or runtime.mailboxes.keeps(delivery.username)
+            or self._mailboxes.keeps(delivery.username)
             or (self._given_up and self._is_given_up(delivery.username))
         ):
             return False
@@ -142,17 +133,17 @@ class RemoteDelivery:
             line = self._lines[delivery.username] = {}
         elif (before := next(reversed(line.values()))).pausing or before.fallen:
             brought.pausing = True
-            brought.deadline = before.deadline if before.pausing else self.runtime.exchange.now + GONE_S
+            brought.deadline = before.deadline if before.pausing else self._runtime.exchange.batch.now + GONE_S
         line[brought.number] = self._under_way[brought.number] = brought
         if not brought.pausing:
             self._send(brought)
         return True
 
     def _is_given_up(self, username: str) -> bool:
-        if not self.members.some_silent:
+        if not self._membership.some_silent:
             self._given_up.clear()
             return False
-        return self.runtime.exchange.now < self._given_up.get(username, 0.0) and username not in self._lines
+        return self._runtime.exchange.batch.now < self._given_up.get(username, 0.0) and username not in self._lines
 
     def found(self, username: str) -> None:
         """A node says that it has a session of the account."""
@@ -166,7 +157,9 @@ class RemoteDelivery:
         brought.tries += 1
         brought.takers.clear()
         brought.handed = brought.pausing = False
-        brought.deadline = self.runtime.exchange.now + (TAKE_SILENT_S if self.members.some_silent else TAKE_S)
+        brought.deadline = self._runtime.exchange.batch.now + (
+            TAKE_SILENT_S if self._membership.some_silent else TAKE_S
+        )
         self._fresh.setdefault(brought.delivery.username, []).append((brought.number, brought.delivery))
 
     def flush(self) -> None:
@@ -182,7 +175,7 @@ class RemoteDelivery:
                     brought = self._under_way[number]
                     brought.handed = True
                     brought.takers.add(node)  # so that its death is noticed
-                    self.post.to_node(node, Kind.HAND, number, _note(delivery), delivery.data)
+                    self._batcher.to_node(node, Kind.HAND, number, _note(delivery), delivery.data)
                 continue
             items = [
                 pack(Kind.BRING, number, _note(delivery, not number), delivery.data) for number, delivery in entries
@@ -190,7 +183,7 @@ class RemoteDelivery:
             token = self._next()
             reply = f"{self._inbox}.{token}" if numbers else ""
             try:
-                self.post.publish(self.post.subjects.account(username), items, reply)
+                self._batcher.publish(self._batcher.subjects.account(username), items, reply)
             except BusDown:
                 for number in numbers:
                     self._fall_back(number)
@@ -203,7 +196,7 @@ class RemoteDelivery:
     def _nobody(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
         """NATS says that no node has a session of the account."""
         numbers = self._asked.pop(int(subject.rpartition(".")[2]), [])
-        now = self.runtime.exchange.now = self.runtime.clock()
+        now = self._runtime.turn().batch.now
         joining = now - self._joined_at < JOINING_S
         for number in numbers:
             brought = self._under_way.get(number)
@@ -211,7 +204,6 @@ class RemoteDelivery:
                 self._pause(brought, AGAIN_S)
             else:
                 self._fall_back(number)
-        self.runtime.flush_soon()
 
     def _fall_back(self, number: int) -> None:
         """No other node has it: it goes to the mailbox, or to a session that came here meanwhile."""
@@ -226,7 +218,7 @@ class RemoteDelivery:
         for brought in list(self._lines.get(username, {}).values()):
             if brought.fallen:
                 self._remove(brought)
-                self.runtime.mailboxes.deposit(brought.effect)
+                self._mailboxes.deposit(brought.effect)
             elif not brought.takers:
                 self._pause(brought, GONE_S)
                 return
@@ -234,7 +226,7 @@ class RemoteDelivery:
 
     def _pause(self, brought: _Brought, most_s: float) -> None:
         brought.pausing = True
-        brought.deadline = min(brought.deadline, self.runtime.exchange.now + most_s)
+        brought.deadline = min(brought.deadline, self._runtime.exchange.batch.now + most_s)
 
     def _remove(self, brought: _Brought) -> None:
         del self._under_way[brought.number]
@@ -250,7 +242,7 @@ class RemoteDelivery:
         if brought is not None:
             brought.takers.add(node)
             brought.pausing = False
-            brought.deadline = self.runtime.exchange.now + REPORT_S
+            brought.deadline = self._runtime.exchange.batch.now + REPORT_S
 
     def gone(self, node: str, number: int) -> None:
         """The account's session is not at that node any more."""
@@ -284,7 +276,7 @@ class RemoteDelivery:
                 places[brought.delivery.username] = node
             self._settle(brought, "delivered", None)
             return
-        found = _result.decode(result)
+        found = decode_result(result)
         brought.takers.discard(node)
         if found.error is not None:
             brought.error = error_of(found.error.code, found.error.message)
@@ -299,23 +291,23 @@ class RemoteDelivery:
             self.brought += 1
         if status == "failed" and error is None:
             error = Internal()
-        self.runtime.exchange.deposited(brought.delivery, status, error)
+        self._runtime.exchange.replay.deposited(brought.delivery, status, error)
         if brought.delivery.username in self._falling:
             self._let_fall(brought.delivery.username)
 
     def _again(self, brought: _Brought) -> None:
         username = brought.delivery.username
         self._places.pop(username, None)
-        wanted = self.runtime.exchange.presence.find(username) is None  # else it is for the session that came here
+        wanted = self._runtime.exchange.presence.find(username) is None  # else it is for the session that came here
         # What was said of a newer one holds for this one, too: they went the same way. Unless it is not asked for yet.
-        nobody = (username in self._falling and brought.tries > 0) or self.runtime.mailboxes.keeps(username)
-        heard = self.members.all_heard(TAKE_S)
+        nobody = (username in self._falling and brought.tries > 0) or self._mailboxes.keeps(username)
+        heard = self._membership.all_heard(TAKE_S)
         if brought.tries < TRIES and self.bus.up and heard and wanted and not nobody:
             self._send(brought)
-            self.runtime.flush_soon()
+            self._runtime.turn()
         else:
             if not heard and len(self._given_up) < MAX_PLACES:
-                self._given_up[username] = self.runtime.exchange.now + GIVEN_UP_S
+                self._given_up[username] = self._runtime.exchange.batch.now + GIVEN_UP_S
             self._fall_back(brought.number)
 
     def node_leaves(self, node: str) -> None:
@@ -342,7 +334,7 @@ class RemoteDelivery:
 
     def bus_up(self) -> None:
         """NATS is there again; the others may have lost it too."""
-        self._joined_at = self.runtime.exchange.now
+        self._joined_at = self._runtime.exchange.batch.now
 
     def bus_down(self) -> None:
         """Nobody knows what became of what is under way: those who sent it may try again."""
@@ -355,7 +347,7 @@ class RemoteDelivery:
         self._given_up.clear()
         for brought in under_way.values():
             error = Overloaded("this server's nodes cannot reach each other now")
-            self.runtime.exchange.deposited(brought.delivery, "failed", error)
+            self._runtime.exchange.replay.deposited(brought.delivery, "failed", error)
 
     def sweep(self, now: float) -> None:
         """Brings again what nobody took, or reported, in time."""

@@ -16,17 +16,16 @@ import contextlib
 import enum
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from bester.core.metrics import Drop
-from bester.errors import BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
+from bester.errors import AuthenticationTimeout, BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
 from bester.net.peers import Described, Remote, remote_of
 from bester.protocol import frames
 from bester.protocol.framing import Framer
+from bester.server.connections.line import Line
+from bester.server.runtime import Runtime
 from bester.tls import HalfClosing
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.connection")
 
@@ -54,6 +53,52 @@ class Stop(enum.IntFlag):
     """It sent more than its share, and waits in line."""
 
 
+class OpenConnections:
+    """The connections of all sockets, and what is to be done with some of them when it is time.
+
+    Args:
+        runtime: whose time and limits they go by.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.all: set[Connection] = set()
+        self.incomplete: set[Connection] = set()
+        """Those with a frame that has begun."""
+        self.lingering: dict[Connection, float] = {}
+        """Those that are ended, and when they are closed at the latest."""
+        self.unattached: dict[Connection, float] = {}
+        """Those to the handler socket that have not said what they serve, and until when they may."""
+        self.line = Line(lambda: runtime.clock())
+
+    def sweep(self, now: float) -> None:
+        """Ends what has taken too long."""
+        timeout_s = self._runtime.config.limits.frame_timeout
+        for connection in list(self.incomplete):
+            connection.check_frame_time(now, timeout_s)
+        for connection, deadline in list(self.unattached.items()):
+            if now >= deadline:
+                connection.fail(AuthenticationTimeout("no attach message came in time"))
+        for connection, deadline in list(self.lingering.items()):
+            if now >= deadline:
+                del self.lingering[connection]
+                connection.let_go()
+
+    def reconfigure(self) -> None:
+        """The configuration was reloaded."""
+        for connection in self.all:
+            connection.limits_changed()
+
+    def judge(self) -> None:
+        """What proves servers' names has changed: looks again at what the other ends prove."""
+        for connection in list(self.all):
+            connection.judge()
+
+    async def all_closed(self, timeout_s: float) -> None:
+        """Returns when no connection is open, or after the time."""
+        await self._runtime.until(lambda: not self.all, timeout_s)
+
+
 class Connection(asyncio.Protocol):
     """The server's end of one connection."""
 
@@ -62,8 +107,11 @@ class Connection(asyncio.Protocol):
     receive: Callable[[bytes], None]
     """What takes the next whole frame, by the conversation's state; a Fatal that it raises ends the connection."""
 
-    def __init__(self, runtime: Runtime, max_size: int, receive: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, runtime: Runtime, connections: OpenConnections, max_size: int, receive: Callable[[bytes], None]
+    ) -> None:
         self.runtime = runtime
+        self.connections = connections
         self.receive = receive
         self.framer = Framer(max_size)
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -94,7 +142,7 @@ class Connection(asyncio.Protocol):
         if isinstance(tls, HalfClosing):
             tls.on_end = self._half_closed
         self.meet(transport)
-        self.runtime.connections.add(self)
+        self.connections.all.add(self)
         self.opened()
 
     def meet(self, other: Described) -> None:
@@ -105,8 +153,7 @@ class Connection(asyncio.Protocol):
         if self.ended:
             self.runtime.counts.discarded_in += len(data)
             return
-        runtime = self.runtime
-        runtime.exchange.now = now = runtime.clock()
+        exchange = self.runtime.turn()
         framer = self.framer
         bodies = framer.feed(data, self._at_most if self._in_line is None else 0)
         if bodies:
@@ -118,12 +165,11 @@ class Connection(asyncio.Protocol):
             self.fail(framer.failure)
         if framer.buffered:
             if not self.frame_began or framer.whole:
-                self.frame_began = now
-                runtime.incomplete.add(self)
+                self.frame_began = exchange.batch.now
+                self.connections.incomplete.add(self)
         elif self.frame_began:
             self.frame_began = 0.0
-            runtime.incomplete.discard(self)
-        runtime.flush_soon()
+            self.connections.incomplete.discard(self)
 
     def take(self, bodies: list[bytes]) -> None:
         """Handles frames in their order; a fatal one ends the connection."""
@@ -141,13 +187,13 @@ class Connection(asyncio.Protocol):
     def _wait_for_turn(self, bodies: list[bytes]) -> None:
         self._in_line = bodies
         self.stop_reading(Stop.TURN)
-        self.runtime.line_up(self)
+        self.connections.line.line_up(self)
 
     def take_turn(self) -> None:
         """Its turn has come: handles what waited, and goes on with what is buffered, at its next turn if it is much."""
         if self._in_line is None or (self._stops & ~Stop.TURN and not self.ended):
             return  # with another reason it is in line again when that is gone
-        self.runtime.exchange.now = self.runtime.clock()
+        self.runtime.turn()
         self._take_waiting()
         if (self._at_most and self.framer.buffered) or self.framer.failure is not None:
             self.data_received(b"")
@@ -156,19 +202,18 @@ class Connection(asyncio.Protocol):
             if self._end_waits:
                 self._end_waits = False
                 self._half_closed()
-        self.runtime.flush_soon()
 
     def _take_waiting(self) -> None:
         bodies, self._in_line = self._in_line or [], None
         if self.ended:
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies))
         else:
             self.take(bodies)
 
     def _drop_behind(self, body: bytes, bodies: list[bytes]) -> None:
         """What came behind a frame that ends the connection is not looked at."""
         at = next(index for index, one in enumerate(bodies) if one is body)
-        self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
+        self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
 
     def _half_closed(self) -> None:
         """The peer has ended its half."""
@@ -195,24 +240,23 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         runtime = self.runtime
+        exchange = runtime.turn()
         self.lost = True
         while self._in_line is not None:  # what came before the end counts, as where nobody waits
             self._take_waiting()
             if not self.ended and (bodies := self.framer.feed(b"", self._at_most)):
                 self._in_line = bodies
-        if self in runtime.connections:
-            runtime.connections.discard(self)
+        if self in self.connections.all:
+            self.connections.all.discard(self)
             runtime.counts.received[self.kind] += self.framer.taken
             runtime.counts.sent[self.kind] += self.sent
             if self.framer.buffered:
                 drop = Drop.FRAME_AFTER_END if self.ended else Drop.FRAME_INCOMPLETE
-                runtime.exchange.counters.drops.count(drop)
+                exchange.batch.counters.drops.count(drop)
         self.ended = True
-        runtime.incomplete.discard(self)
-        runtime.lingering.pop(self, None)
-        runtime.exchange.now = runtime.clock()
+        self.connections.incomplete.discard(self)
+        self.connections.lingering.pop(self, None)
         self.closed()
-        runtime.flush_soon()
 
     # -- what a subclass says ------------------------------------------------------------------------------------
 
@@ -257,7 +301,7 @@ class Connection(asyncio.Protocol):
         self._stops &= ~reason
         if self._stops or self.lost:
             if self._stops == Stop.TURN:
-                self.runtime.line_up(self)
+                self.connections.line.line_up(self)
             return
         if self.frame_began:
             self.frame_began = self.runtime.clock()  # the time in which it was not read does not count
@@ -270,7 +314,7 @@ class Connection(asyncio.Protocol):
     def write(self, out: list[bytes]) -> None:
         """Writes whole frames; cuts off a peer that leaves too much unread."""
         if self.ended:
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT, len(out))
             return
         transport = self.transport
         unsent = self.unsent
@@ -284,13 +328,13 @@ class Connection(asyncio.Protocol):
             self.fell_behind(unread)
         elif transport.is_closing():
             # The peer is gone, and asyncio has yet to say so: what was just written is thrown away.
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT, len(out))
             self.ended = self.lost = True
             self.closed()
 
     def fell_behind(self, unread: int) -> None:
         """So many bytes wait for the peer to read, which it was known not to do before this write."""
-        if unread - self.behind > self.runtime.max_send_queue:
+        if unread - self.behind > self.runtime.config.limits.max_send_queue:
             self.cut_off()
 
     def cut_off(self) -> None:
@@ -336,8 +380,8 @@ class Connection(asyncio.Protocol):
         if self._stops:
             self._stops = Stop(0)
             self.transport.resume_reading()  # to throw away what comes, and to see the peer's end
-        self.runtime.incomplete.discard(self)
-        self.runtime.lingering[self] = self.runtime.clock() + linger_s
+        self.connections.incomplete.discard(self)
+        self.connections.lingering[self] = self.runtime.clock() + linger_s
 
     def let_go(self) -> None:
         """Closes for good, after the peer has had its time to read the last frame."""
@@ -350,7 +394,7 @@ class Connection(asyncio.Protocol):
     def check_frame_time(self, now: float, timeout_s: float) -> None:
         """Fails a connection whose frame takes too long."""
         if self.frame_began and not self._stops and now - self.frame_began > timeout_s:
-            self.runtime.incomplete.discard(self)
+            self.connections.incomplete.discard(self)
             self.fail(FrameTimeout(f"a frame was not complete after {timeout_s:g} s"))
 
     def ids(self) -> dict[str, str]:

@@ -1,10 +1,14 @@
-"""What the states of a connection to a listener share: how it is read and ended, whoever is at its other end."""
+"""A connection to a listener, whoever is at its other end: how it is admitted, read and ended.
+
+What its messages mean is its :class:`Role`'s, which the first message gives it (``listener.py``).
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import Protocol
 
 from bester.accepting import Arrival
 from bester.core.endpoint import Endpoint, Peer
@@ -13,9 +17,7 @@ from bester.core.session import Session
 from bester.errors import BesterError, ShuttingDown
 from bester.protocol import frames
 from bester.server.connections.connection import Connection, Stop
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.connections.services import Services
 
 log = logging.getLogger("bester.session")
 
@@ -23,29 +25,60 @@ UNREAD_BYTES = 64 * 1024
 """What a client may leave unread before it is not read from either."""
 
 
+class Role(Protocol):
+    """What a connection to a listener is for, from its first message on: a client's, or another server's."""
+
+    scope: str
+    """As the first message calls it."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something that came is under way, so that a connection whose input has ended stays open."""
+
+    def finished(self) -> None:
+        """Nothing of a closing endpoint is in flight any more, and its last report is written."""
+
+    def left(self, endpoint: Endpoint) -> None:
+        """The endpoint's part in the exchange is over."""
+
+    def blocked(self) -> bool:
+        """The peer's socket is full; returns whether it is still read from."""
+
+    def unblocked(self) -> None:
+        """The peer's socket takes more again."""
+
+    def limits_changed(self) -> None:
+        """The configuration was reloaded."""
+
+    def judge(self) -> None:
+        """What the other end proves may have changed."""
+
+
 class Conversation(Connection):
-    """A connection to a listener, and the endpoint that it becomes."""
+    """A connection to a listener, and the endpoint that it becomes.
+
+    Args:
+        services: what it may need.
+        first: takes the first frame, and the first one after a logout.
+    """
 
     kind = "client"
     """Until it says that it is a server."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        limits = runtime.config.limits
+    def __init__(self, services: Services, first: Callable[[bytes], None]) -> None:
+        limits = services.runtime.config.limits
         # Which scope it is shows only in the first message; only where an unproven server is welcome may that be large.
-        super().__init__(runtime, limits.max_first_message, self.first)
+        super().__init__(services.runtime, services.connections, limits.max_first_message, first)
+        self.services = services
+        self.role: Role | None = None
         self.endpoint: Endpoint | None = None
+        self._first = first
         self._at_most = 1
-        self.scope = ""
-        """After a logout: the scope that the connection has already said."""
         self._aside: list[bytes] = []
         """Frames that were cut before it was known that the ones before them must be done first."""
         self.input_ended = False
         self._arrival: Arrival | None = None
         """Set while it was accepted and has no transport yet."""
-
-    def first(self, body: bytes) -> None:
-        """Takes the first frame."""
-        raise AssertionError
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -54,7 +87,7 @@ class Conversation(Connection):
         self._arrival = arrival
         self.meet(arrival)
         arrival.gone = self._never_opened
-        return self.runtime.gate.arrive(self, told=not arrival.tls)
+        return self.services.limits.arrive(self, told=not arrival.tls)
 
     def _never_opened(self) -> None:
         self.ended = self.lost = True
@@ -66,13 +99,14 @@ class Conversation(Connection):
             self.transport.abort()
             return
         self.runtime.counts.connections += 1
-        self.remote = self.runtime.federation.trust.identified(self.remote, self.transport)
-        if self.runtime.federation.admits(self.remote):
+        federation = self.services.federation
+        self.remote = federation.trust.identified(self.remote, self.transport)
+        if federation.admits(self.remote):
             self.framer.max_size = self.runtime.config.limits.max_message
         if self.runtime.stopping:
             self.fail(ShuttingDown())
         else:
-            self.runtime.gate.enter(self)
+            self.services.limits.enter(self)
 
     def fail(self, error: BesterError) -> None:
         if self._arrival is None or self.ended:
@@ -86,17 +120,16 @@ class Conversation(Connection):
     def finish_input(self) -> bool:
         """Stays open for reports that are still to come."""
         self.input_ended = True
-        endpoint = self.endpoint
-        if endpoint is None:
+        if self.endpoint is None:
             return bool(self._stops & Stop.CHECKING)
-        endpoint.closing = True
-        if endpoint.busy or (isinstance(endpoint, Session) and endpoint.commands):
+        self.endpoint.closing = True
+        if self.role is not None and self.role.busy:
             return True
         self.flush_out()
         return False
 
     def closed(self) -> None:
-        self.runtime.gate.gone(self)
+        self.services.limits.gone(self)
         self.leave()
         aside, self._aside = self._aside, []
         self.drop(Drop.FRAME_AFTER_END, len(aside))
@@ -104,15 +137,8 @@ class Conversation(Connection):
     def leave(self) -> None:
         """The endpoint's part in the exchange is over."""
         endpoint, self.endpoint = self.endpoint, None
-        if isinstance(endpoint, Session):
-            self.drop(Drop.COMMAND_ABANDONED, len(endpoint.commands))
-            self.runtime.exchange.remove_session(endpoint)
-            self.runtime.accounts.session_ended(endpoint)
-        elif endpoint is not None:
-            endpoint.closed = True
-            if isinstance(endpoint, Peer):
-                self.runtime.exchange.forget_unproven(endpoint)
-            self.runtime.federation.incoming.discard(self)
+        if endpoint is not None and self.role is not None:
+            self.role.left(endpoint)
 
     def flush_out(self) -> None:
         endpoint = self.endpoint
@@ -125,8 +151,19 @@ class Conversation(Connection):
             return
         self.flush_out()
         super().end(last)
-        self.runtime.gate.leave(self)
+        self.services.limits.leave(self)
         self.leave()
+
+    # -- what the exchange asks of an endpoint's connection ------------------------------------------------------
+
+    def finished(self) -> None:
+        """Nothing of a closing endpoint is in flight any more, and its last report is written."""
+        if self.role is not None:
+            self.role.finished()
+
+    def end_session(self, error: BesterError) -> None:
+        """Ends an authenticated session from the server's side."""
+        self.fail(error)
 
     # -- what the peer takes -------------------------------------------------------------------------------------
 
@@ -136,18 +173,13 @@ class Conversation(Connection):
             self.stop_reading(Stop.UNREAD)
 
     def output_blocked(self) -> None:
-        """The client's socket is full: messages wait; its acknowledgements are still read."""
-        if isinstance(self.endpoint, Session):
-            self.runtime.exchange.session_blocked(self.endpoint)
-        else:
+        if self.role is None or not self.role.blocked():
             super().output_blocked()
 
     def output_unblocked(self) -> None:
         super().output_unblocked()
-        if isinstance(self.endpoint, Session):
-            self.runtime.exchange.now = self.runtime.clock()
-            self.runtime.exchange.session_unblocked(self.endpoint)
-            self.runtime.flush_soon()
+        if self.role is not None:
+            self.role.unblocked()
 
     # -- one after the other -------------------------------------------------------------------------------------
 
@@ -160,17 +192,26 @@ class Conversation(Connection):
     def _set_aside(self, body: bytes) -> None:
         self._aside.append(body)
 
+    def take_only_message(self) -> None:
+        """The message that came is the only one: nothing after it is looked at."""
+        self._at_most = 0
+
     def go_on(self, receive: Callable[[bytes], None], at_most: int) -> None:
         """Takes frames again: those set aside, those buffered, those still to come."""
         self.receive = receive
         self._at_most = at_most
         self.resume_reading(Stop.CHECKING)
         aside, self._aside = self._aside, []
-        self.runtime.exchange.now = self.runtime.clock()
+        self.runtime.turn()
         self.take(aside)
         if self._at_most and self.framer.buffered:
             self.data_received(b"")
-        self.runtime.flush_soon()
+
+    def start_over(self) -> None:
+        """The client has logged out: the next frame is a first one again."""
+        self.framer.max_size = self.runtime.config.limits.max_first_message
+        self.services.limits.enter(self)
+        self.go_on(self._first, 1)
 
     def refuse(self, error: BesterError, id: str) -> None:
         """Answers the first message with a bad report, and closes."""
@@ -182,11 +223,21 @@ class Conversation(Connection):
     def refuse_message(self, endpoint: Endpoint, id: str, error: BesterError) -> None:
         """Reports a message bad that the exchange never sees."""
         self.drop(Drop.MESSAGE_REFUSED, code=error.code)
-        self.runtime.exchange.write(endpoint, frames.report(id, error))
+        self.runtime.exchange.batch.write(endpoint, frames.report(id, error))
 
     def drop(self, drop: Drop, number: int = 1, *, code: str = "") -> None:
         """Counts something that is thrown away."""
-        self.runtime.exchange.counters.drops.count(drop, number, code=code)
+        self.runtime.exchange.batch.counters.drops.count(drop, number, code=code)
+
+    def limits_changed(self) -> None:
+        if self.role is not None:
+            self.role.limits_changed()
+
+    def judge(self) -> None:
+        """Looks again at what the other end proves."""
+        self.remote = self.services.federation.trust.identified(replace(self.remote, names=()), self.transport)
+        if self.role is not None:
+            self.role.judge()
 
     def ids(self) -> dict[str, str]:
         endpoint = self.endpoint

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bester.accepting import Seldom
 from bester.errors import AuthenticationTimeout, BesterError, Overloaded
 from bester.net.descriptors import most_descriptors
 from bester.net.peers import Remote
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.connection")
 
@@ -33,7 +31,7 @@ RECENTLY_S = 60.0
 
 
 class Guest(Protocol):
-    """A connection to a listener, as the gate sees it."""
+    """A connection to a listener, as its limits are kept."""
 
     remote: Remote
 

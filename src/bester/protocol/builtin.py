@@ -1,4 +1,4 @@
-"""The built-in commands' arguments, as a builtin message carries them (docs/protocol.md, section 5)."""
+"""Built-in commands and their arguments, as a builtin message carries them (docs/protocol.md, section 5)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from msgspec import Raw, Struct
 
 from bester.errors import BadArguments, Malformed
 from bester.protocol.messages import NOTHING
+
+BUILTIN = "builtin"
+"""The type of messages that carry a built-in command."""
 
 
 class _Command(Struct):
@@ -137,7 +140,7 @@ def is_opening(data: Raw) -> bool:
 
 
 def ends_session(data: Raw) -> bool:
-    """Whether a builtin's data is a command after which no frame may be looked at before it is done."""
+    """Whether a builtin's data is a command that must be done before the next frame is read."""
     try:
         return read_command(data)[0] in ("logout", "close")
     except BadArguments:

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from bester.core.batch import Batch
 from bester.core.effects import Bury, RemoveLetter
-from bester.core.giving import size_of
-from bester.core.keeping import Keeping
-from bester.core.limits import Limits
 from bester.core.metrics import Drop
 from bester.core.model import Delivery
+from bester.core.presence import Presence
+from bester.core.replay import MailboxReplay
 from bester.core.session import Phase, Session
+from bester.core.window import UnackedWindow, size_of
 
 ACK_S = 30.0
 """How long a session may leave something unacknowledged; and so the first pause."""
@@ -59,34 +60,39 @@ class Look(Struct, gc=False):
     """Not before then."""
 
 
-class GivingAgain(Keeping):
-    """What sessions do not acknowledge."""
+class Redelivery:
+    """Counts how often messages were given, and gives them again."""
 
-    def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
-        super().__init__(server_name, limits, boot)
+    __slots__ = ("batch", "late", "presence", "replay", "unacknowledged", "window")
+
+    def __init__(self, batch: Batch, presence: Presence, window: UnackedWindow, replay: MailboxReplay) -> None:
+        self.batch = batch
+        self.presence = presence
+        self.window = window
+        self.replay = replay
         self.unacknowledged: dict[str, Unacknowledged] = {}
         """By delivery id; it outlives the sessions, so that a client cannot begin anew by connecting again."""
         self.late: dict[Session, Look] = {}
         """Sessions with messages that are to be given again."""
 
-    def note_acknowledged(self, session: Session, ids: Sequence[str]) -> None:
-        """A session acknowledged what it was given under these ids; others are passed over."""
+    def acknowledged(self, session: Session, ids: Sequence[str]) -> None:
+        """A session has the messages that it was given under these ids; others are passed over."""
         unacknowledged = self.unacknowledged
         if session.reading_mail:
-            session.had.update(id for id in ids if id in session.given or id in session.late)
+            session.received_meanwhile.update(id for id in ids if id in session.unacked or id in session.late)
         for id in ids:
-            delivery = session.given.pop(id, None)
+            delivery = session.unacked.pop(id, None)
             if delivery is not None:
-                session.given_bytes -= size_of(delivery)
+                session.unacked_bytes -= size_of(delivery)
                 if delivery.since > session.passed:
                     known = unacknowledged.get(id)
                     session.passed = delivery.since if known is None else max(known.first, session.passed)
-                self.account_has(delivery)
+                self.window.received(delivery)
             elif (late := session.late.pop(id, None)) is not None:
                 if late.delivery is not None:
-                    self.account_has(late.delivery)
+                    self.window.received(late.delivery)
                 else:
-                    self.effects.append(RemoveLetter(session.username, id))
+                    self.batch.effects.append(RemoveLetter(session.username, id))
             if unacknowledged:
                 unacknowledged.pop(id, None)
                 if session.stuck == id:
@@ -94,55 +100,68 @@ class GivingAgain(Keeping):
 
     def let_pass(self, session: Session) -> bool:
         """Takes back what was not acknowledged in time; True if there was any, so that there is room."""
+        now = self.batch.now
         overdue = []
-        for delivery in session.given.values():
-            if self.now - delivery.since < ACK_S:
+        for delivery in session.unacked.values():
+            if now - delivery.since < ACK_S:
                 break
             overdue.append(delivery)
         for delivery in overdue:
             self._not_acknowledged(session, delivery)
-            del session.given[delivery.id]  # only now, so that it is kept before what was given after it
-            session.given_bytes -= size_of(delivery)
+            del session.unacked[delivery.id]  # only now, so that it is kept before what was given after it
+            session.unacked_bytes -= size_of(delivery)
         return bool(overdue)
 
     def _not_acknowledged(self, session: Session, delivery: Delivery) -> None:
         if delivery.transient:
-            self.deposit_again(delivery)
+            self.replay.deposit_again(delivery)
             return
-        id = delivery.id
-        known = self.unacknowledged.get(id)
-        if known is None:
-            if len(self.unacknowledged) >= MAX_UNACKNOWLEDGED:
-                del self.unacknowledged[next(iter(self.unacknowledged))]
-            known = self.unacknowledged[id] = Unacknowledged(delivery.since)
-        if not session.stuck or (session.stuck not in session.late and session.stuck not in session.given):
-            session.stuck = id
-        if delivery.since >= known.counted:  # else another session was given it that time too
-            known.given += 1
-            known.counted = self.now
-            known.tried = False
-        if not known.tried and (session.stuck == id or known.first < session.passed):
-            known.tries += 1
-            known.tried = True
+        known = self._count(session, delivery)
         if known.tries >= TRIES:
-            del self.unacknowledged[id]
-            self.counters.drops.count(Drop.LETTER_UNACKNOWLEDGED)
-            self.effects.append(Bury(delivery, known.given))
-            for reading in self.presence.all_sessions(delivery.username):
-                if reading.reading_mail:
-                    reading.had.add(id)  # the page may still hold it
+            self._give_up(delivery, known.given)
             return
         due = delivery.since + pause_s(known.given)
-        self.let_wait(session, self.deposit_again(delivery), due)
+        self.replay.let_wait(session, self.replay.deposit_again(delivery), due)
         look = self.late.get(session)
         if look is None:
             self.late[session] = Look(due)
         else:
             look.due = min(look.due, due)
 
-    def sweep_late(self) -> None:
-        """Gives again what is due."""
-        now = self.now
+    def _count(self, session: Session, delivery: Delivery) -> Unacknowledged:
+        """Counts that a message was given, and whether that was a try."""
+        id = delivery.id
+        known = self.unacknowledged.get(id)
+        if known is None:
+            if len(self.unacknowledged) >= MAX_UNACKNOWLEDGED:
+                del self.unacknowledged[next(iter(self.unacknowledged))]
+            known = self.unacknowledged[id] = Unacknowledged(delivery.since)
+        if not session.stuck or (session.stuck not in session.late and session.stuck not in session.unacked):
+            session.stuck = id
+        if delivery.since >= known.counted:  # else another session was given it that time too
+            known.given += 1
+            known.counted = self.batch.now
+            known.tried = False
+        if not known.tried and (session.stuck == id or known.first < session.passed):
+            known.tries += 1
+            known.tried = True
+        return known
+
+    def _give_up(self, delivery: Delivery, given: int) -> None:
+        """Makes a dead letter of a message that is never acknowledged."""
+        id = delivery.id
+        del self.unacknowledged[id]
+        self.batch.counters.drops.count(Drop.LETTER_UNACKNOWLEDGED)
+        self.batch.effects.append(Bury(delivery, given))
+        for reading in self.presence.all_sessions(delivery.username):
+            if reading.reading_mail:
+                reading.received_meanwhile.add(id)  # the page may still hold it
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Gives again what is due; called a few times a second."""
+        now = self.batch.now
         for session, look in list(self.late.items()):
             if session.closed or not session.late:
                 del self.late[session]
@@ -158,16 +177,16 @@ class GivingAgain(Keeping):
         """Looks through the mailbox for what is due, from its beginning; returns when the next will be."""
         next_due = float("inf")
         for late in session.late.values():
-            if late.due <= self.now:
+            if late.due <= self.batch.now:
                 late.due = 0.0
             else:
                 next_due = min(next_due, late.due)
         if session.phase is Phase.LIVE:
-            self.queue_to_mailbox(session)
+            self.replay.catch_up(session)
         else:
             session.position = 0
-            if self.wants_mail(session):
-                self.read_mail(session)
+            if self.replay.has_room(session):
+                self.replay.read(session)
         return next_due
 
 

@@ -1,24 +1,14 @@
-"""Messages for other servers, on their way to the node that has the lease of their destination (docs/scale.md).
-
-For who sends, that node is one more way to the other server, beside a link and the classic form: a :class:`Relay`
-takes messages in their order, and tells what became of each. Whatever goes wrong with it is a turn of the destination
-(``server/federation/destination.py``): what is under way goes to the outbox, which all nodes share, and whoever gets
-the lease sends it from there, with the same id, so that the other server recognises what it has already.
-
-Rows of the outbox are never sent over a relay: the node with the lease is told to look for them.
-"""
+"""What one node sends to other servers over the nodes that have their leases, and for other nodes (docs/scale.md)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
 from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.cluster.items import Kind, Look, Settled, ToServer, numbers
-from bester.core.effects import Forward
 from bester.core.endpoint import NodePeer
 from bester.core.model import Envelope
 from bester.core.trail import MAX_ROUTE_BYTES, Trail
@@ -26,105 +16,42 @@ from bester.errors import BesterError, Overloaded, ServerUnreachable, error_of
 from bester.protocol.addresses import parse_address
 from bester.server.cluster.batcher import Batcher
 from bester.server.cluster.leases import Leases
-from bester.server.federation.link import Owner
-from bester.server.federation.outbox import OutboundMessage
-
-if TYPE_CHECKING:
-    from bester.server.cluster.membership import Membership
-    from bester.server.federation.peer_route import PeerRoute
-    from bester.server.runtime import Runtime
+from bester.server.cluster.membership import Membership
+from bester.server.federation.outbound import OutboundMessage
+from bester.server.federation.peer_route import PeerRoute
+from bester.server.federation.ports import LeaseUser
+from bester.server.federation.relay import HolderGone, Relay, RelayedForward
+from bester.server.federation.transport import TransportOwner
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
 
-WINDOW = 1024
-"""Messages without their outcome at one node, for one destination."""
-WINDOW_BYTES = 8 * 1024 * 1024
 REACH_S = 1.0
 """How long a node may take to say that it is there."""
-EXTRA_S = 10.0
-"""How much longer than the other server a node may take to say what became of a message."""
 HELLO_S = 5.0
 """How long a node may be unknown here that has a lease already."""
 MAX_PASSED = 3
 """Over how many nodes a message goes at most, while a lease changes hands."""
 
 
-class HolderGone(ServerUnreachable):
-    """The node that has the lease cannot be reached, and its lease has not ended."""
-
-
-class Relay:
-    """The way of one destination's messages to the node that has its lease."""
-
-    classic = False
-    routes = True
-
-    def __init__(self, relays: Relays, node: str, way: PeerRoute, owner: Owner) -> None:
-        self.node = node
-        self.way = way
-        self.owner = owner
-        self.in_flight: dict[int, OutboundMessage] = {}
-        """In the order in which they were sent."""
-        self.since = asyncio.get_running_loop().time()
-        self.ending = False
-        """Whether nothing more is sent, because that node has the lease no longer."""
-        self._relays = relays
-        self._bytes = 0
-
-    @property
-    def has_room(self) -> bool:
-        return not self.ending and len(self.in_flight) < WINDOW and (self._bytes < WINDOW_BYTES or not self.in_flight)
-
-    def send(self, item: OutboundMessage) -> None:
-        item.deadline = asyncio.get_running_loop().time() + self.way.report_timeout_s + EXTRA_S
-        self._bytes += item.size
-        self.in_flight[self._relays.forward(self, item)] = item
-
-    def look(self, stored: int) -> None:
-        """Lets the node look for what is in the outbox."""
-        self._relays.tell(self.node, self.way.destination, stored)
-
-    def ended(self, number: int) -> OutboundMessage:
-        """A message has its outcome."""
-        item = self.in_flight.pop(number)
-        self._bytes -= item.size
-        return item
-
-    def end_soon(self) -> None:
-        """That node has the lease no longer: ends when what is under way has its outcome."""
-        self.ending = True
-        if not self.in_flight:
-            self.give_back(ServerUnreachable("the node has the lease no longer"))
-
-    def give_back(self, error: BesterError) -> None:
-        items = list(self.in_flight.values())
-        self.retire()
-        self.owner.lost(self, items, error)
-
-    def retire(self) -> None:
-        self.ending = True
-        self._relays.forget(self)
-        self.in_flight.clear()
-
-
-class ForNode(Forward):
-    """Another node's message for another server."""
-
-    node: str = ""
-    number: int = 0
-    """What that node knows it by."""
-    passed: int = 0
-    """How many nodes have passed it on before."""
-
-
 class Relays:
-    """Those of one node, and what it sends for others."""
+    """The relays of one node, and what it sends for others.
 
-    def __init__(self, runtime: Runtime, post: Batcher, members: Membership, holding: Leases) -> None:
-        self.runtime = runtime
-        self.post = post
-        self.members = members
-        self.holding = holding
+    Args:
+        runtime: ends the turns in which something is sent.
+        batcher: how the other nodes are reached.
+        membership: who they are.
+        leases: which of them sends to which other server.
+    """
+
+    shared = True
+
+    def __init__(self, runtime: Runtime, batcher: Batcher, membership: Membership, leases: Leases) -> None:
+        self._runtime = runtime
+        self._batcher = batcher
+        self._membership = membership
+        self._leases = leases
+        self._user: LeaseUser | None = None
         self._open: set[Relay] = set()
         self._next = numbers().__next__
         self._under_way: dict[int, Relay] = {}
@@ -132,26 +59,45 @@ class Relays:
         """Destinations that all nodes are to look for."""
         self._loop = asyncio.get_running_loop()
 
+    # -- what federation asks for (federation/ports.py) ----------------------------------------------------------
+
+    @property
+    def reachable(self) -> bool:
+        return self._batcher.bus.up
+
+    def serve(self, user: LeaseUser) -> None:
+        self._user = user
+        self._leases.serve(user)
+
+    def has(self, key: str) -> bool:
+        return self._leases.has(key)
+
+    def good_until(self, key: str) -> float:
+        return self._leases.good_until(key)
+
+    def is_elsewhere(self, key: str) -> bool:
+        return self._leases.seen.get(key, self._leases.node) != self._leases.node
+
+    def give_back(self, key: str) -> None:
+        self._leases.give_back(key)
+
+    async def give_back_all(self) -> None:
+        await self._leases.give_back_all()
+
     # -- to the node with the lease ------------------------------------------------------------------------------
 
-    async def open(self, way: PeerRoute, owner: Owner) -> Relay | None:
-        """Returns the way to the node that has the lease; None if it is this one, which has taken it where nobody had.
-
-        Raises:
-            HolderGone: that node cannot be reached, and no other one may send yet.
-            BesterError: nobody knows now who has it.
-        """
-        node = await self.holding.take(way.destination)
-        if node == self.holding.node:
+    async def open_relay(self, route: PeerRoute, owner: TransportOwner) -> Relay | None:
+        node = await self._leases.take(route.destination)
+        if node == self._leases.node:
             return None
         gone = HolderGone(f"node {node}, which sends to it, is gone; another one soon takes over")
-        if self.members.is_silent(node):
+        if self._membership.is_silent(node):
             raise gone
         try:
-            await self.post.bus.request(self.post.subjects.node(node), b"", timeout_s=REACH_S)
+            await self._batcher.bus.request(self._batcher.subjects.node(node), b"", timeout_s=REACH_S)
         except (NoResponders, BusLost) as error:
             raise gone from error
-        relay = Relay(self, node, way, owner)
+        relay = Relay(self, node, route, owner)
         self._open.add(relay)
         return relay
 
@@ -166,7 +112,7 @@ class Relays:
         number = self._next()
         forward = item.forward
         note = ToServer(
-            relay.way.destination,
+            relay.destination,
             item.type,
             item.message_id,
             item.classic_id,
@@ -175,11 +121,11 @@ class Relays:
             item.transient,
             item.trail is not None,
             item.dry,
-            forward.passed + 1 if isinstance(forward, ForNode) else 0,
+            forward.passed + 1 if isinstance(forward, RelayedForward) else 0,
         )
-        self.post.to_node(relay.node, Kind.FORWARD, number, note, item.data)
+        self._batcher.to_node(relay.node, Kind.FORWARD, number, note, item.data)
         self._under_way[number] = relay
-        self.runtime.flush_soon()
+        self._runtime.turn()
         return number
 
     def settled(self, node: str, number: int, note: Settled, route: bytes) -> None:
@@ -203,6 +149,11 @@ class Relays:
         for relay in [one for one in self._open if one.node == node]:
             relay.give_back(ServerUnreachable(f"node {node} is gone"))
 
+    def bus_up(self) -> None:
+        """The nodes can be reached again."""
+        if self._user is not None:
+            self._user.bus_up()
+
     def bus_down(self) -> None:
         """No node can be reached."""
         for relay in list(self._open):
@@ -215,7 +166,7 @@ class Relays:
             oldest = next(iter(relay.in_flight.values()), None)
             if oldest is not None and now >= oldest.deadline:
                 relay.give_back(ServerUnreachable(f"node {relay.node} does not say what became of it"))
-            elif relay.node not in self.members.others and now - relay.since > HELLO_S:
+            elif relay.node not in self._membership.others and now - relay.since > HELLO_S:
                 relay.give_back(ServerUnreachable(f"node {relay.node} is gone"))
 
     # -- for other nodes -----------------------------------------------------------------------------------------
@@ -226,7 +177,7 @@ class Relays:
         if note.route or note.dry:
             envelope.trail = Trail(dry=note.dry)
         address = parse_address(note.destination)
-        forward = ForNode(
+        forward = RelayedForward(
             envelope,
             0,
             note.destination,
@@ -241,39 +192,44 @@ class Relays:
             number,
             note.passed,
         )
-        for relay in [one for one in self._open if one.node == node and one.way.destination == note.destination]:
+        for relay in [one for one in self._open if one.node == node and one.destination == note.destination]:
             # Each of the two takes the other one for the node with the lease, and would wait for it.
             relay.give_back(ServerUnreachable(f"node {node} has the lease no longer"))
         if note.passed >= MAX_PASSED:
             self.answer(forward, "failed", Overloaded("the nodes do not agree who sends to this server"), b"")
-        else:
-            self.runtime.federation.send(forward)
+        elif self._user is not None:
+            self._user.send(forward)
 
-    def answer(self, forward: ForNode, status: str, error: BesterError | None, route: bytes) -> None:
+    def answer(self, forward: RelayedForward, status: str, error: BesterError | None, route: bytes) -> None:
         """What another node sent here has its outcome."""
-        moved = not self.holding.has(str(forward.address))
+        moved = not self._leases.has(str(forward.address))
         note = Settled(status, error.code, error.message, moved) if error is not None else Settled(status, moved=moved)
-        if len(route) > min(MAX_ROUTE_BYTES, self.post.bus.max_payload // 2):
+        if len(route) > min(MAX_ROUTE_BYTES, self._batcher.bus.max_payload // 2):
             route = b""
-        self.post.to_node(forward.node, Kind.FORWARDED, forward.number, note, route)
-        self.runtime.flush_soon()
+        self._batcher.to_node(forward.node, Kind.FORWARDED, forward.number, note, route)
+        self._runtime.turn()
 
     # -- what is in the outbox -----------------------------------------------------------------------------------
 
+    def looked_for(self, node: str, note: Look) -> None:
+        """Another node says that there may be something in the outbox, or that the other server is there."""
+        if self._user is not None:
+            self._user.look(note.destination, node, note.stored, note.hurry)
+
     def tell(self, node: str, destination: str, stored: int = 0, *, hurry: bool = False) -> None:
         """Lets another node look for what is in the outbox for a destination."""
-        self.post.to_node(node, Kind.LOOK, 0, Look(destination, stored, hurry))
-        self.runtime.flush_soon()
+        self._batcher.to_node(node, Kind.LOOK, 0, Look(destination, stored, hurry))
+        self._runtime.turn()
 
     def tell_all(self, destination: str) -> None:
         """Lets all others look for it: this node stops."""
         self._to_tell.add(destination)
-        self.runtime.flush_soon()
+        self._runtime.turn()
 
     def hurry(self, destination: str) -> None:
         """Another server is there: the node that sends to it hears of that."""
-        node = self.holding.seen.get(destination)
-        if node is not None and node != self.holding.node:
+        node = self._leases.seen.get(destination)
+        if node is not None and node != self._leases.node:
             self.tell(node, destination, hurry=True)
 
     def flush(self) -> None:
@@ -281,4 +237,4 @@ class Relays:
         if self._to_tell:
             to_tell, self._to_tell = self._to_tell, set()
             for destination in to_tell:
-                self.post.to_all(Kind.LOOK, Look(destination))
+                self._batcher.to_all(Kind.LOOK, Look(destination))
