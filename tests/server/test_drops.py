@@ -8,14 +8,14 @@ from tests.server import linked
 from tests.server.linked import grant, send_on
 from tests.server.peers import Stage, classic, result, result_of, stage, to, until
 
-from bester.server.admin import node_status as views
+from bester.server.admin import numbers
 from bester.server.connections.connection import LINGER_S
 
 ACK = ("ack",)
 
 
 def dropped(play: Stage, what: str) -> dict[str, int]:
-    return views.dropped(play.runtime).get(what, {})
+    return numbers.dropped(play.server.admin).get(what, {})
 
 
 async def test_recipients_that_do_not_get_it() -> None:
@@ -188,14 +188,14 @@ async def test_bytes_by_peer() -> None:
     async with stage() as play:
         await play.attach("chat")
         sender = await play.login()
-        before = views.traffic(play.runtime)
+        before = numbers.traffic(play.server.admin)
         sender.ask("dummy", "p")
         answer = await sender.body()
-        after = views.traffic(play.runtime)
+        after = numbers.traffic(play.server.admin)
         assert after["sent"]["client"] - before["sent"]["client"] == len(answer) + 4
         assert after["received"]["client"] > before["received"]["client"]
         assert after["received"]["handler"] > 50 < after["sent"]["handler"]
         await sender.leave()
         await until(lambda: not play.runtime.exchange.presence.session_count)
         await until(lambda: not any(one.kind == "client" for one in play.server.connections.all))
-        assert views.traffic(play.runtime) == after
+        assert numbers.traffic(play.server.admin) == after

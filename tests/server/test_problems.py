@@ -16,6 +16,7 @@ from tests.server.peers import classic, result, stage, to, until
 from tests.server.reloading import reloading
 
 from bester.server.admin import problems
+from bester.server.admin.watch import LOOK_S
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ async def test_the_log_is_told_once_of_a_problem_and_once_of_its_end(caplog: pyt
     with watched(caplog):
         async with stage({"limits": {"mailboxMessages": 2}}) as play:
             told: list[str] = []
-            play.server.watch.told = told.append
+            play.server.watch.changed.append(told.append)
             handler, sender = await play.attach("chat"), await play.login()
             await play.server.accounts.add("away", "secret")
             for id in ("1", "2"):
@@ -42,14 +43,14 @@ async def test_the_log_is_told_once_of_a_problem_and_once_of_its_end(caplog: pyt
                 handler.answer(await handler.get(), to("away"))
                 await sender.good(id)
             for _ in range(2):
-                play.server.totals.expire()  # as if ten seconds had passed
+                play.server.storage.expire()  # as if ten seconds had passed
                 play.server.watch.look_soon()
                 await until(lambda: caplog.messages)
             assert caplog.messages == ["mailbox: away: 2 of at most 2 messages, 0 of 64 MiB"]
             assert told[-1].endswith("is ready, 1 problem: mailbox: away: 2 of at most 2 messages, 0 of 64 MiB")
-            assert await result(await play.admin(), "problems") == await problems.find(play.runtime)
+            assert await result(await play.admin(), "problems") == await problems.find(play.server.admin)
             await play.server.mailboxes.clear("away")
-            play.server.totals.expire()  # as if ten seconds had passed
+            play.server.storage.expire()  # as if ten seconds had passed
             play.server.watch.look_soon()
             await until(lambda: len(caplog.messages) > 1)
             assert caplog.messages[1:] == ["no longer a problem: mailbox: away"]
@@ -59,7 +60,7 @@ async def test_the_log_is_told_once_of_a_problem_and_once_of_its_end(caplog: pyt
 async def test_what_lasts_is_told_every_day(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bester.server.admin.problems.REMIND_S", 0.0)
+    monkeypatch.setattr("bester.server.admin.watch.REMIND_S", 0.0)
     papers = self_signed(tmp_path, "localhost", 9)
     with watched(caplog):
         async with stage({"network": papers.network}) as play:
@@ -78,12 +79,12 @@ async def test_a_handler_that_ends_again_and_again(tmp_path: Path) -> None:
     kinds = {"work": {"handlerBinary": str(program), "unixDomainSocketPath": "work"}}
     async with stage({"handlers": {"typeMap": kinds}}) as play:
         await until(lambda: play.server.supervisor.is_down("work"))
-        (problem,) = await problems.find(play.runtime)
+        (problem,) = await problems.find(play.server.admin)
         assert problem["what"] == "handler"
         assert problem["name"] == "work"
         assert "ended with 3" in problem["detail"]
         await play.server.supervisor.stop_type("work")
-        assert await problems.find(play.runtime) == []
+        assert await problems.find(play.server.admin) == []
 
 
 async def test_a_look_that_fails_is_not_the_last(
@@ -92,7 +93,7 @@ async def test_a_look_that_fails_is_not_the_last(
     with watched(caplog):
         async with stage() as play:
             told: list[str] = []
-            play.server.watch.told = told.append
+            play.server.watch.changed.append(told.append)
             with monkeypatch.context() as broken:
                 broken.setattr(problems, "_disk", None)
                 play.server.watch.look_soon()
@@ -151,10 +152,10 @@ async def test_a_classic_handler_that_is_not_there() -> None:
         wire = await play.login()
 
         async def problem() -> str:
-            return "; ".join(one["detail"] for one in await problems.find(play.runtime))
+            return "; ".join(one["detail"] for one in await problems.find(play.server.admin))
 
         assert await problem() == ""  # it may be starting, as this server is
-        play.later(problems.LOOK_S + 1)
+        play.later(LOOK_S + 1)
         assert (await problem()).endswith("work: there is no such socket")
         first = await play.listen("work")
         assert await problem() == ""

@@ -35,9 +35,9 @@ async def tracing(**more: Any) -> AsyncIterator[tuple[Stage, Collector]]:
 
 async def sent(play: Stage) -> None:
     """Sends what there is now, and not only in a second."""
-    assert play.server.tracing is not None
     play.server.tracing.flush()
     exporter = play.server.tracing._exporter
+    assert exporter is not None
     await until(lambda: not exporter.waiting)
 
 
@@ -265,7 +265,6 @@ async def test_a_collector_that_is_away_disturbs_nobody(caplog: pytest.LogCaptur
             for collector.status in (400, 404, 200):
                 await ask()
         found = play.server.tracing
-        assert found is not None
         assert (found.sent, found.failed, found.dropped) == (2, 4, 0)
         lines = [record.getMessage() for record in caplog.records if "spans" in record.getMessage()]
         assert [line.split(" to http")[0] for line in lines] == ["spans cannot be sent", "spans are sent"]

@@ -283,7 +283,7 @@ async def test_pings_that_are_not_read_cost_no_memory() -> None:
         reader, writer = await raw_socket(play, "t")
         site = play.running.daemon._web
         assert isinstance(site, Site)
-        (gateway,) = site.gateways
+        (gateway,) = site.fronts.gateways
         many = sent(PING, b"x" * 125) * 500
         most = 0
         for _ in range(150):  # 10 MB, which is more than the system takes of the answers
@@ -306,7 +306,7 @@ async def test_who_answers_no_ping_is_given_up() -> None:
         reader, writer = await raw_socket(play, "t")
         site = play.running.daemon._web
         assert isinstance(site, Site)
-        (gateway,) = site.gateways
+        (gateway,) = site.fronts.gateways
         gateway.look()
         assert await reader.readexactly(2) == b"\x89\x00"
         gateway.look()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from bester.clock import SteadyClock, elapsed, wall_time
@@ -25,20 +25,9 @@ if TYPE_CHECKING:
     from bester.config import Config
     from bester.net.identity import Expiry
     from bester.server.accounts.service import AccountService
-    from bester.server.admin.problems import Watch
     from bester.server.cluster.node import ClusterNode
-    from bester.server.connections.connection import Connection
-    from bester.server.connections.limits import ConnectionLimits
     from bester.server.federation.federation import Federation
-    from bester.server.handlers.classic import ClassicCalls
-    from bester.server.handlers.processes import Supervisor
     from bester.server.mailboxes import Mailboxes
-    from bester.server.telemetry.movements import Movements
-    from bester.server.telemetry.rates import Rates
-    from bester.server.telemetry.receipts import Receipts
-    from bester.server.telemetry.storage import StoreTotals
-    from bester.server.telemetry.tracing import Tracing
-    from bester.server.timekeeping import Timekeeping
     from bester.store.ports import MessageStore
 
 log = logging.getLogger("bester.server")
@@ -51,31 +40,16 @@ class Runtime:
     """What every part of a running server can reach."""
 
     accounts: AccountService
-    classic: ClassicCalls
-    connections: set[Connection]
     federation: Federation
-    gate: ConnectionLimits
     mailboxes: Mailboxes
     messages: MessageStore
-    receipts: Receipts
-    rates: Rates
-    totals: StoreTotals
-    movements: Movements
-    supervisor: Supervisor
-    timekeeping: Timekeeping
     nodes: ClusterNode | None = None
     """The other nodes of this server, where it is a cluster."""
-    watch: Watch
-    reloader: Callable[[], Awaitable[dict[str, object]]]
-    silent_listeners: Callable[[], list[str]]
-    """Says which of the sockets that messages come through are not open any more."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.exchange = Exchange(config.server.name, boot=secrets.token_hex(8))
         self.exchange.traces = Traces(secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS])
-        self.tracing: Tracing | None = None
-        """Makes spans, where that is configured."""
         self.clock: Callable[[], float] = time.monotonic
         self.steady = SteadyClock()
         """By which everything ends that outlives a restart."""
@@ -120,14 +94,6 @@ class Runtime:
         log.critical("the database failed, and the outcome of its last writes is unknown; stopping: %s", error)
         self.failed = True
         self.stop_soon()
-
-    async def reload(self) -> dict[str, object]:
-        """Reads the configuration again, and switches to it.
-
-        Raises:
-            BadConfiguration: it is wrong; nothing has changed.
-        """
-        return await self.reloader()
 
     # -- the batch -----------------------------------------------------------------------------------------------
 

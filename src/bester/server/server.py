@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from bester.bus.connection import Bus
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
@@ -19,7 +18,8 @@ from bester.net.identity import Identities
 from bester.net.listeners import Listener, UnixListener
 from bester.server.accounts.service import AccountService
 from bester.server.admin.answers import answer
-from bester.server.admin.problems import Watch
+from bester.server.admin.services import AdminServices
+from bester.server.admin.watch import Watch
 from bester.server.cluster.node import ClusterNode, node_name
 from bester.server.connections.connection import OpenConnections
 from bester.server.connections.control import ControlConnection
@@ -42,9 +42,10 @@ from bester.server.telemetry.movements import Movements
 from bester.server.telemetry.notify import Notifier
 from bester.server.telemetry.rates import Rates
 from bester.server.telemetry.receipts import Receipts
-from bester.server.telemetry.storage import StoreTotals
+from bester.server.telemetry.storage import Storage
 from bester.server.telemetry.tracing import Tracing
 from bester.server.timekeeping import Timekeeping
+from bester.server.web import MakeWeb, Web, WebServices
 from bester.tls import server_context
 
 log = logging.getLogger("bester.server")
@@ -53,25 +54,6 @@ ACK_GRACE_S = 2.0
 """How long a server that stops waits for acknowledgements, before it puts the messages into the mailboxes."""
 KEEP_S = 2.0
 """How long it waits at the end for what its clients did not have to be on disk."""
-
-
-class Web(Protocol):
-    """What serves the listener ``web``, which this room knows no more of."""
-
-    listener: Listener
-
-    async def open(self) -> None:
-        """Listens and serves.
-
-        Raises:
-            BadConfiguration: it cannot.
-        """
-
-    def note_certificate(self) -> None:
-        """Says when the certificate ends that is in the file now."""
-
-    async def close(self) -> None:
-        """Ends what is still open; the second time it does nothing."""
 
 
 class Server:
@@ -90,7 +72,7 @@ class Server:
     def __init__(
         self,
         config: Config,
-        web: Callable[[Services, ListenerConfig], Web] | None = None,
+        web: MakeWeb | None = None,
         notifier: Notifier | None = None,
         read: Callable[[Path], Config] = load,
         shared: bool = False,
@@ -116,19 +98,43 @@ class Server:
             self.cluster = self.node = ClusterNode(runtime, self._bus, name, make_leases(config, self._bus))
             self.accounts.on_changed(self.node.end_sessions)
             self.mailboxes.on_stored(self.node.stored)
-        self.cluster.answer_with(partial(answer, runtime))
         self.federation = Federation(runtime)
-        self.rates = Rates(runtime)
-        self.totals = StoreTotals(runtime)
+        self.rates = Rates(runtime, self.mailboxes, self.federation, self.cluster)
+        self.storage = Storage(runtime, account_store, self.messages)
         self.movements = Movements(self.receipts)
-        self.tracing: Tracing | None = None
-        self.watch = Watch(runtime)
-        self.watch.told = self._notifier.status
-        runtime.on_problems(self.watch.look_soon)
+        self.tracing = Tracing(runtime)
         self.connections = OpenConnections(runtime)
         self.limits = ConnectionLimits(runtime)
+        self.admin = AdminServices(
+            runtime=runtime,
+            cluster=self.cluster,
+            messages=self.messages,
+            accounts=self.accounts,
+            mailboxes=self.mailboxes,
+            federation=self.federation,
+            supervisor=self.supervisor,
+            classic=self.classic,
+            connections=self.connections,
+            limits=self.limits,
+            receipts=self.receipts,
+            rates=self.rates,
+            storage=self.storage,
+            tracing=self.tracing,
+            reload=self.reload,
+        )
+        self.cluster.answer_with(partial(answer, self.admin))
+        self.watch = Watch(self.admin)
+        self.watch.changed.append(self._notifier.status)
+        runtime.on_problems(self.watch.look_soon)
         self.services = Services(
-            runtime, self.connections, self.limits, self.accounts, self.mailboxes, self.federation, self.cluster
+            runtime=runtime,
+            connections=self.connections,
+            limits=self.limits,
+            accounts=self.accounts,
+            mailboxes=self.mailboxes,
+            federation=self.federation,
+            cluster=self.cluster,
+            admin=self.admin,
         )
         self._effects = Effects(runtime, self.classic, self.federation, self.mailboxes, self.cluster)
         self._read = read
@@ -147,16 +153,7 @@ class Server:
     def _lend(self) -> None:
         runtime = self.runtime
         runtime.messages, runtime.mailboxes, runtime.accounts = self.messages, self.mailboxes, self.accounts
-        runtime.timekeeping, runtime.supervisor, runtime.classic = self.timekeeping, self.supervisor, self.classic
-        runtime.receipts, runtime.nodes, runtime.federation = self.receipts, self.node, self.federation
-        runtime.rates, runtime.totals, runtime.movements, runtime.watch = (
-            self.rates,
-            self.totals,
-            self.movements,
-            self.watch,
-        )
-        runtime.connections, runtime.gate = self.connections.all, self.limits
-        runtime.reloader, runtime.silent_listeners = self.reload, self.silent_listeners
+        runtime.nodes, runtime.federation = self.node, self.federation
 
     def _register(self) -> None:
         """Says what is done when a turn ends, a few times a second, and when the configuration was replaced."""
@@ -167,6 +164,7 @@ class Server:
             self.limits.sweep,
             self.mailboxes.sweep,
             self.receipts.sweep,
+            self.tracing.sweep,
             self.timekeeping.sweep,
             self.connections.sweep,
         ):
@@ -228,9 +226,7 @@ class Server:
             await self.node.holding.open()
         self.receipts.open()
         if config.tracing is not None:
-            self.tracing = runtime.tracing = Tracing(runtime, config.tracing)
-            self.tracing.open()
-            runtime.on_sweep(self.tracing.sweep)
+            self.tracing.open(config.tracing)
         self.federation.trust.use(await asyncio.to_thread(Identities, config))
         await self.federation.open()  # before anything can come that would overtake what is on disk
         for address, connection, what in (
@@ -270,7 +266,15 @@ class Server:
         """Opens the listener ``web``, and returns its URL."""
         if self._make_web is None:
             raise BadConfiguration("network.web: this program cannot serve it; besterd can")
-        self._web = web = self._make_web(self.services, configured)
+        services = WebServices(
+            runtime=self.runtime,
+            connections=self.services,
+            admin=self.admin,
+            movements=self.movements,
+            watch=self.watch,
+            silent_listeners=self.silent_listeners,
+        )
+        self._web = web = self._make_web(services, configured)
         self.listeners.append(web.listener)
         await web.open()
         self.runtime.listener_urls.append(web.listener.url)
@@ -426,8 +430,7 @@ class Server:
         if self.node is not None:
             await self.node.holding.close()
         await self.receipts.close()
-        if self.tracing is not None:
-            await self.tracing.close()
+        await self.tracing.close()
         if self._bus is not None:
             if self.node is not None:
                 self.node.left()

@@ -22,7 +22,7 @@ TYPES = {
     ".txt": "text/plain; charset=utf-8",
     ".woff2": "font/woff2",
 }
-"""The content types, by the names' endings; files of other kinds are not served."""
+"""The content types by file extension; other files are not served."""
 PACKED = frozenset({".css", ".html", ".js", ".json", ".svg", ".ts", ".txt"})
 MIN_PACKED = 1024
 INDEXES = {
@@ -32,7 +32,7 @@ INDEXES = {
     "try": "try/index.html",
 }
 ALIASES = {"bester.js": "js/bester.js", "bester.d.ts": "js/bester.d.ts"}
-"""Other places of files that are not where their addresses say."""
+"""Files that are served under another address as well."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _File:
 
 
 class Files:
-    """Serves what is under a folder; each file is read once, and again when it has changed."""
+    """Serves the files under a folder; each is read once, and again when it has changed."""
 
     def __init__(self, root: Path = ROOT) -> None:
         self._root = root.resolve()

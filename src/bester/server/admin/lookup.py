@@ -1,4 +1,4 @@
-"""What operators may ask of the receipts: where messages went, and why they failed (docs/tracing.md)."""
+"""Looks receipts up for operators: where messages went, and why they failed (docs/tracing.md)."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ async def trace(
     since: float,
     limit: int,
 ) -> dict[str, Any]:
-    """Returns what became of messages, newest first; :func:`check_limit` comes before."""
+    """Returns the receipts of messages, newest first; call :func:`check_limit` first."""
     found = await store.find(id=_trace_id(id), sender=account, type=type, outcome=outcome, since=since, limit=limit)
     return {"receipts": [_shown(receipt) for receipt in found]} | _looked(found)
 
 
 async def why(store: ReceiptStore, since: float | None) -> dict[str, Any]:
-    """Returns the failures since then by their causes; ``since`` is in seconds since 1970, None the last hour."""
+    """Returns the failures by their causes, from ``since`` (seconds since 1970) or of the last hour."""
     since = wall_time() - WHY_S if since is None else since
     found = await store.causes(since)
     causes = [

@@ -271,7 +271,7 @@ class ClientSide:
     async def _run_builtins(self, session: Session) -> None:
         connection, runtime = self._connection, self._runtime
         while session.commands and not session.closed:
-            call = CommandCall(runtime, session, connection.remote)
+            call = CommandCall(self._services.admin, session, connection.remote)
             payload = session.commands[0]
             if ends_session(payload.data):
                 await self._outstanding_done(session)

@@ -27,6 +27,7 @@ class ControlConnection(Connection):
         runtime = services.runtime
         super().__init__(runtime, services.connections, runtime.config.limits.max_message, self._command)
         self._commands: CommandQueue[Payload] = CommandQueue(self, runtime.spawn, MAX_WAITING)
+        self._admin = services.admin
         self._input_ended = False
 
     def opened(self) -> None:
@@ -52,7 +53,7 @@ class ControlConnection(Connection):
         self._commands.add(payload)
 
     async def carry_out(self, command: Payload) -> bytes:
-        return await CommandCall(self.runtime, None, self.remote).run(command)
+        return await CommandCall(self._admin, None, self.remote).run(command)
 
     def answer(self, frame: bytes) -> None:
         self.write([frame])

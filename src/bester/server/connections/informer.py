@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 
 from bester.core.metrics import Drop
-from bester.errors import BesterError
+from bester.errors import BesterError, InvalidName
 from bester.protocol.informer import Query, answer, decode_query, event, failed
-from bester.server.admin import node_status as views
-from bester.server.admin.status import ClusterStatus
+from bester.protocol.names import username
+from bester.server.admin.handlers import available_types
+from bester.server.admin.servers import configured_servers
+from bester.server.admin.status import look
 from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import Connection
 from bester.server.connections.services import Services
@@ -33,6 +35,7 @@ class InformerConnection(Connection):
         super().__init__(runtime, services.connections, MAX_SIZE, self._command)
         self._accounts = services.accounts
         self._presence = services.cluster
+        self._admin = services.admin
         self._commands: CommandQueue[bytes] = CommandQueue(self, runtime.spawn, MAX_WAITING)
         self._input_ended = False
         self._quits = False
@@ -70,24 +73,23 @@ class InformerConnection(Connection):
             self.end()
 
     async def _look_up(self, query: Query) -> Any:
-        runtime, whole = self.runtime, ClusterStatus(self.runtime)
         match query.type:
             case "listClients":
-                return await whole.usernames()
+                return await self._presence.usernames()
             case "isClient":
-                return await whole.is_online(_name(query))
+                return await self._is_online(_name(query))
             case "isAccount":
                 return await self._accounts.exists(_name(query))
             case "rolesOf":
                 return await self._accounts.roles(_name(query))
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
-                info = await whole.server_info()
-                return info | {"clientCount": str(info["clientCount"]), "name": runtime.config.server.name}
+                info = await look(self._admin).server_info()
+                return info | {"clientCount": str(info["clientCount"]), "name": self.runtime.config.server.name}
             case "listTypes":
-                return views.types(runtime)
+                return available_types(self.runtime)
             case "listServers":
-                return [server["name"] for server in views.servers(runtime)]
+                return configured_servers(self.runtime)
             case "watchClients":
                 return await self._watch()
             case "quit":
@@ -97,15 +99,21 @@ class InformerConnection(Connection):
 
     async def _watch(self) -> list[str]:
         if self._watching or self.ended:
-            return await ClusterStatus(self.runtime).usernames()
+            return await self._presence.usernames()
         found = await self._presence.watch(self._presence_changed)
         self._watching = True
         if self.ended:  # it was closed meanwhile
             self.closed()
         return found
 
-    def _presence_changed(self, username: str, online: bool) -> None:
-        self.write([event(username, online)])
+    async def _is_online(self, name: str) -> bool:
+        try:
+            return await self._presence.is_online(username(name))
+        except InvalidName:
+            return False
+
+    def _presence_changed(self, name: str, online: bool) -> None:
+        self.write([event(name, online)])
 
 
 def _name(query: Query) -> str:

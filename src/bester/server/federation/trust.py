@@ -69,12 +69,12 @@ class Trust:
             before = self.doubted.get(destination)
             self.doubted[destination] = Doubt(why, before.since if before is not None else wall_time())
             if before is None:
-                self.runtime.watch.look_soon()
+                self.runtime.problems_changed()
 
     def believe(self, destination: str) -> None:
         """A server that is dialled proves what it must."""
         if self.doubted.pop(destination, None) is not None:
-            self.runtime.watch.look_soon()
+            self.runtime.problems_changed()
 
     def identified(self, remote: Remote, transport: asyncio.BaseTransport) -> Remote:
         """Returns the other end of a new connection with the names that its certificate proves."""
@@ -103,7 +103,7 @@ class Trust:
 
     def _remember(self, name: str, seen: Seen) -> None:
         if self.seen.pop(name, None) != seen:
-            self.runtime.watch.look_soon()
+            self.runtime.problems_changed()
         self.seen[name] = seen
         if len(self.seen) > MAX_SEEN:
             del self.seen[next(iter(self.seen))]

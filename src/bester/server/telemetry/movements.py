@@ -1,4 +1,4 @@
-"""Which messages went from whom to whom just now, for those who watch the console (docs/web.md).
+"""The console's movements: senders and recipients of some of the messages of the last second (docs/web.md).
 
 Nothing is recorded for it: a movement is made from the receipt that the exchange keeps of a finished message, and only
 while somebody watches. The first :data:`MAX_MOVEMENTS` of each second are shown.
@@ -14,7 +14,7 @@ from bester.core.endpoint import Endpoint, Peer
 from bester.core.receipts import Entry
 from bester.core.routing import AttachedHandler
 from bester.core.session import Session
-from bester.server.telemetry.receipts import Receipts, read_entry
+from bester.server.telemetry.receipts import Receipts, outcome_of
 
 MAX_MOVEMENTS = 50
 """The most movements that are shown in a second."""
@@ -29,7 +29,7 @@ class Movements:
         self._receipts = receipts
         self._watchers = 0
         self._seen: list[tuple[Entry, float]] = []
-        """Entries, and when the exchange's clock was 0 (seconds since 1970)."""
+        """Entries, each with the time at which the exchange's clock was 0, in seconds since 1970."""
 
     def watch(self) -> None:
         """Begins to pick movements for one more watcher, until :meth:`unwatch`."""
@@ -55,15 +55,15 @@ class Movements:
 
 
 def _movement(entry: Entry, began: float) -> dict[str, Any]:
-    told = read_entry(entry)
+    outcome = outcome_of(entry)
     return {
         "time": round(entry.at + began, 3),
         "from": _name_of(entry.origin),
         "scope": entry.origin.scope,
         "type": entry.type,
-        "to": [result.to for result in told.first[:MAX_RECIPIENTS]],
-        "recipients": sum(told.counts.values()),
-        "outcome": told.error.code if told.error is not None else "good",
+        "to": [result.to for result in outcome.first[:MAX_RECIPIENTS]],
+        "recipients": sum(outcome.counts.values()),
+        "outcome": outcome.error.code if outcome.error is not None else "good",
         "ms": round(1000 * (entry.at - entry.since), 3),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bester.clock import wall_time
 from bester.core.endpoint import Endpoint, Peer
@@ -16,11 +16,9 @@ from bester.core.traces import Traces
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX
 from bester.protocol.reports import ReportError, Result, decode_result, decode_written
+from bester.server.runtime import Runtime
 from bester.server.settings import receipt_bounds
 from bester.store.receipts import Receipt, ReceiptStore
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.receipts")
 
@@ -71,8 +69,8 @@ class Receipts:
         bounds = receipt_bounds(self.runtime.config)
         traces = self.runtime.exchange.traces
         began = wall_time() - self.runtime.clock()
-        for tell in self.flushed:
-            tell(entries, began)
+        for callback in self.flushed:
+            callback(entries, began)
         self.store.add(lambda: [_receipt(entry, traces, began) for entry in entries], len(entries), bounds)
 
     async def close(self) -> None:
@@ -96,15 +94,15 @@ class Receipts:
 
     @property
     def unrecorded(self) -> int:
-        """Finished messages since the start that were only counted, or could not be kept."""
+        """Finished messages since the start that were only counted, or could not be stored."""
         return self.over_share + self.store.lost
 
 
-# -- taking entries apart: on the store's thread, but for a few that the console shows ----------------------------
+# -- entries, taken apart on the store's thread, and for the console a few on the event loop ---------------------
 
 
-class Told(NamedTuple):
-    """What a finished message's report told its sender."""
+class Outcome(NamedTuple):
+    """The outcome of a finished message, as its sender was told it."""
 
     error: ReportError | None
     counts: Mapping[str, int]
@@ -115,33 +113,35 @@ class Told(NamedTuple):
     """The steps as JSON, where the sender asked for them."""
 
 
-def read_entry(entry: Entry) -> Told:
-    """Decodes what the exchange kept of a report."""
+def outcome_of(entry: Entry) -> Outcome:
+    """Decodes the report in a receipt's entry."""
     large = entry.large
     if large is not None:
         error = ReportError(*large.error) if large.error is not None else None
-        return Told(error, large.counts, [decode_result(result) for result in large.results if result], b"")
+        return Outcome(error, large.counts, [decode_result(result) for result in large.results if result], b"")
     payload = decode_written(memoryview(entry.report)[PREFIX.size :])
     counts = Counter(result.status for result in payload.results)
-    return Told(payload.error, counts, payload.results[:MAX_NAMES], bytes(payload.route))
+    return Outcome(payload.error, counts, payload.results[:MAX_NAMES], bytes(payload.route))
 
 
 def _receipt(entry: Entry, traces: Traces, began: float) -> Receipt:
-    told = read_entry(entry)
+    outcome = outcome_of(entry)
     recipients = b""
-    if told.counts:
-        recipients = encode_text({"counts": told.counts, "first": [_shown_result(result) for result in told.first]})
+    if outcome.counts:
+        recipients = encode_text(
+            {"counts": outcome.counts, "first": [_shown_result(result) for result in outcome.first]}
+        )
     return Receipt(
         entry.at + began,
         traces.whole(entry.trace)[3:35],
         sender_of(entry.origin),
         entry.type,
         entry.id[:256],
-        told.error.code if told.error is not None else "good",
-        _explained(told.error)[:500] if told.error is not None else "",
+        outcome.error.code if outcome.error is not None else "good",
+        _explained(outcome.error)[:500] if outcome.error is not None else "",
         round((entry.at - entry.since) * 1000, 3),
         recipients.decode(),
-        told.route.decode() if len(told.route) <= MAX_ROUTE_BYTES else "",
+        outcome.route.decode() if len(outcome.route) <= MAX_ROUTE_BYTES else "",
     )
 
 
@@ -155,7 +155,7 @@ def _shown_result(result: Result) -> dict[str, str]:
 
 
 def sender_of(origin: Endpoint) -> str:
-    """Returns the proven name of a sender: an account, a server, or ``handler NAME``; empty where it has none."""
+    """Returns the proven name of a sender: an account, a server, or ``handler NAME``; "" if it has none."""
     if isinstance(origin, Session):
         return origin.username
     if isinstance(origin, Peer):

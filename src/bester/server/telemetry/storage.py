@@ -6,7 +6,8 @@ import asyncio
 import os
 
 from bester.server.runtime import Runtime
-from bester.store.ports import MailboxSize
+from bester.store.database import Shared
+from bester.store.ports import AccountStore, MailboxSize, MessageStore
 
 FRESH_S = 10.0
 """How old the totals may be."""
@@ -16,7 +17,7 @@ _PAGE = 1000
 
 
 class Totals:
-    """How much is in the store, as of some seconds ago."""
+    """The store's totals, some seconds old."""
 
     def __init__(self) -> None:
         self.accounts = 0
@@ -27,17 +28,42 @@ class Totals:
         """The mailboxes that are nearly full."""
 
 
-class StoreTotals:
-    """Adds up what is in the store when somebody asks, at most once in :data:`FRESH_S`."""
+class Storage:
+    """Says how much a server stores.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    Args:
+        runtime: whose configuration sets the limits.
+        accounts, messages: the stores.
+    """
+
+    def __init__(self, runtime: Runtime, accounts: AccountStore, messages: MessageStore) -> None:
+        self._runtime = runtime
+        self._accounts = accounts
+        self._messages = messages
         self._totals = Totals()
         self._read_at = float("-inf")
         self._lock = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
 
-    async def get(self) -> Totals:
+    @property
+    def on_disk(self) -> bool:
+        """Whether the messages are in a database on this machine; the nodes of a cluster keep theirs in NATS."""
+        return isinstance(self._messages, Shared)
+
+    @property
+    def place(self) -> str:
+        """Where the messages are, for operators."""
+        return str(self._runtime.config.storage.path) if self.on_disk else "NATS"
+
+    def disk_space(self) -> dict[str, int] | None:
+        """Returns the ``free`` and ``total`` bytes of the database's file system; None if they are unknown."""
+        try:
+            system = os.statvfs(self._runtime.config.storage.path)
+        except OSError:
+            return None
+        return {"free": system.f_bavail * system.f_frsize, "total": system.f_blocks * system.f_frsize}
+
+    async def totals(self) -> Totals:
         """Returns the totals, at most :data:`FRESH_S` old.
 
         Raises:
@@ -50,17 +76,16 @@ class StoreTotals:
         return self._totals
 
     def expire(self) -> None:
-        """Lets the next call of :meth:`get` read the store."""
+        """Lets the next call of :meth:`totals` read the store."""
         self._read_at = float("-inf")
 
     async def _add_up(self) -> Totals:
-        runtime = self.runtime
         totals = Totals()
-        totals.accounts = await runtime.accounts.store.count()
-        limits = runtime.config.limits
+        totals.accounts = await self._accounts.count()
+        limits = self._runtime.config.limits
         after = ""
         for _ in range(MAX_PAGES):
-            page = await runtime.messages.mailbox_sizes(after, _PAGE)
+            page = await self._messages.mailbox_sizes(after, _PAGE)
             for size in page:
                 totals.mailboxes += 1
                 totals.mailbox_messages += size.messages
@@ -71,12 +96,3 @@ class StoreTotals:
                 break
             after = page[-1].username
         return totals
-
-
-def disk_space(path: str) -> dict[str, int] | None:
-    """Returns the ``free`` and ``total`` bytes of the file system that holds a file; None if they are unknown."""
-    try:
-        system = os.statvfs(path)
-    except OSError:
-        return None
-    return {"free": system.f_bavail * system.f_frsize, "total": system.f_blocks * system.f_frsize}

@@ -124,7 +124,7 @@ function toPoint(row) {
 
 /** One dot for each of the first recipients. */
 function toMovements({ from, scope, type, to, outcome }, servers) {
-  const good = outcome === "good";
+  const good = outcome === "good" || outcome === "underWay";
   const origin = { client: "clients", server: "servers" }[scope];
   const begin = origin && { kind: origin, name: from ?? "" };
   const ends = to

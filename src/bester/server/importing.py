@@ -1,28 +1,25 @@
-"""Moving a SQLite server into the cluster that a configuration names."""
+"""Moves a SQLite server into the cluster that a configuration names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bester.config import Config
 from bester.server.stores import keeping_of, open_bus
 from bester.store.importing import Import, Imported, Source
 from bester.store.jetstream.names import Names
-
-if TYPE_CHECKING:
-    from bester.config import Config
 
 
 async def run_import(
     config: Config, path: Path, on_progress: Callable[[str, int, int], None] = lambda table, done, total: None
 ) -> Imported:
-    """Moves what is in a database, as far as no earlier run has; the database is only read.
+    """Moves what a database holds and no earlier run has moved; the database is only read.
 
     Args:
         config: of a node, with its ``cluster``.
         path: the database.
-        on_progress: told the table, how many of its rows are done, and how many it has.
+        on_progress: takes a table, how many of its rows are done, and how many it has.
 
     Raises:
         BadConfiguration: the database cannot be read, or is in use; or NATS cannot be used.
