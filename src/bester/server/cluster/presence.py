@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from bester.bus.connection import BusDown, BusLost, NoResponders
-from bester.bus.wire import Heard, Listening
 from bester.server.cluster.batcher import Batcher
 from bester.server.cluster.interest import NO_SESSION
 from bester.server.cluster.membership import Membership
 from bester.server.cluster.queries import ClusterQueries
 from bester.server.ports import PresenceWatcher
 from bester.server.runtime import Runtime
+
+if TYPE_CHECKING:
+    from bester.bus.wire import Heard, Listening  # with nats-py, which only a cluster has
 
 log = logging.getLogger("bester.nodes")
 
