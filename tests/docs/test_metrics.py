@@ -38,7 +38,7 @@ async def test_every_metric(root: Path) -> None:
 
 async def test_every_queue(root: Path) -> None:
     async with browsing() as play:
-        assert [names[0] for names, _ in rows(root, "Queues")] == list(numbers.queues(play.services))
+        assert [names[0] for names, _ in rows(root, "Queues")] == list(numbers.queues(play.server.admin))
 
 
 def test_every_cause_of_a_drop(root: Path) -> None:

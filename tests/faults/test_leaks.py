@@ -60,8 +60,8 @@ async def warm_up(play: Stage) -> None:
     await wire.bad("1")
     await wire.leave()
     await until(lambda: not play.runtime.exchange.presence.sessions("first"))
-    play.services.receipts.flush()
-    await play.services.receipts.store.find()
+    play.server.receipts.flush()
+    await play.server.receipts.store.find()
     await until(lambda: len(play.runtime._tasks) == 2)  # those that last: reminders, and giving up
 
 

@@ -87,10 +87,10 @@ async def test_nodes_that_are_too_far_apart_are_a_problem_of_the_older_one(nats:
         for version, told in ((f"{major}.{minor + 1}.7", False), (f"{major}.{minor + 2}.0", True)):
             hello = others(a)["n1"].hello
             joined(a).membership.met("n1", Hello(version, hello.started, hello.types))
-            found = [row for row in problems.of_process(a.services) if row["what"] == "release"]
+            found = [row for row in problems.of_process(a.server.admin) if row["what"] == "release"]
             assert [row["name"] for row in found] == ([version] if told else [])
         assert f"is that of n1, and this node has {__version__}" in found[0]["detail"]
-        assert problems.of_process(b.services) == []
+        assert problems.of_process(b.server.admin) == []
 
 
 @pytest.mark.parametrize(

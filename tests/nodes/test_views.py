@@ -210,7 +210,7 @@ async def test_the_status_adds_up(nats: NatsServer) -> None:
         assert all(row["version"] and row["uptime"] >= 0 and row["pid"] for row in status["nodes"])
         assert [(row["name"], row["link"], row["node"]) for row in status["servers"]] == [("k.example", "down", None)]
         assert [row["name"] for row in await result(await operator(a), "listServers")] == ["k.example"]
-        b.services.rates._lags.append(3.0)
+        b.server.rates._lags.append(3.0)
         (problem,) = (await result(await operator(a), "status"))["problems"]
         assert (problem["what"], problem["node"]) == ("loop", "n1")
 
@@ -332,7 +332,7 @@ async def test_the_command_line_says_the_node(nats: NatsServer, monkeypatch: pyt
         assert [line.split()[-1] for line in (await bester(a, "trace")).splitlines() if "noHandler" in line] == ["n1"]
         assert "the chat at n1 (0/64)" in await bester(a, "handler", "list")
         assert await bester(a, "status", "--check") == ""
-        b.services.rates._lags.append(3.0)
+        b.server.rates._lags.append(3.0)
         assert (await bester(a, "status", "--check")).startswith("loop: event loop at n1: was late by 3.0 s")
         monkeypatch.setattr(queries, "ANSWER_S", 0.1)
         monkeypatch.setattr(joined(b).queries, "asked", lambda *question: None)

@@ -33,7 +33,7 @@ async def test_the_console_shows_all_nodes(nats: NatsServer) -> None:
         await serves(a, "chat")
         senders = [await a.login(), await b.login("g")]
         for stage in (a, b):
-            await until(lambda stage=stage: len(stage.services.rates.history) > 0)  # type: ignore[misc]
+            await until(lambda stage=stage: len(stage.server.rates.history) > 0)  # type: ignore[misc]
         stream = await events(a)
         name, history = await stream.next()
         assert (name, len(history["rows"][0])) == ("history", len(history["columns"]))

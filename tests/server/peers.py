@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from bester.protocol.framing import frame
-from bester.server.admin.services import Services
 from bester.server.runtime import Runtime
 from bester.server.server import Server
 from bester.testing import PASSWORD, RunningServer, server
@@ -181,10 +180,6 @@ class Stage:
     @property
     def runtime(self) -> Runtime:
         return self.server.runtime
-
-    @property
-    def services(self) -> Services:
-        return self.running.daemon.admin
 
     @property
     def port(self) -> int:

@@ -199,7 +199,7 @@ async def test_a_long_stop_is_told(system_clock: SystemClock, tmp_path: Path, ca
 
 async def test_receipts_stay_when_the_clock_is_set_forward(system_clock: SystemClock) -> None:
     async with stage() as play:
-        receipts = play.services.receipts
+        receipts = play.server.receipts
         for _ in range(2):
             await store(play)
             receipts.flush()

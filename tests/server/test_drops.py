@@ -15,7 +15,7 @@ ACK = ("ack",)
 
 
 def dropped(play: Stage, what: str) -> dict[str, int]:
-    return numbers.dropped(play.services).get(what, {})
+    return numbers.dropped(play.server.admin).get(what, {})
 
 
 async def test_recipients_that_do_not_get_it() -> None:
@@ -188,14 +188,14 @@ async def test_bytes_by_peer() -> None:
     async with stage() as play:
         await play.attach("chat")
         sender = await play.login()
-        before = numbers.traffic(play.services)
+        before = numbers.traffic(play.server.admin)
         sender.ask("dummy", "p")
         answer = await sender.body()
-        after = numbers.traffic(play.services)
+        after = numbers.traffic(play.server.admin)
         assert after["sent"]["client"] - before["sent"]["client"] == len(answer) + 4
         assert after["received"]["client"] > before["received"]["client"]
         assert after["received"]["handler"] > 50 < after["sent"]["handler"]
         await sender.leave()
         await until(lambda: not play.runtime.exchange.presence.session_count)
         await until(lambda: not any(one.kind == "client" for one in play.server.connections.all))
-        assert numbers.traffic(play.services) == after
+        assert numbers.traffic(play.server.admin) == after

@@ -43,14 +43,14 @@ async def test_the_log_is_told_once_of_a_problem_and_once_of_its_end(caplog: pyt
                 handler.answer(await handler.get(), to("away"))
                 await sender.good(id)
             for _ in range(2):
-                play.services.storage.expire()  # as if ten seconds had passed
+                play.server.storage.expire()  # as if ten seconds had passed
                 play.server.watch.look_soon()
                 await until(lambda: caplog.messages)
             assert caplog.messages == ["mailbox: away: 2 of at most 2 messages, 0 of 64 MiB"]
             assert told[-1].endswith("is ready, 1 problem: mailbox: away: 2 of at most 2 messages, 0 of 64 MiB")
-            assert await result(await play.admin(), "problems") == await problems.find(play.services)
+            assert await result(await play.admin(), "problems") == await problems.find(play.server.admin)
             await play.server.mailboxes.clear("away")
-            play.services.storage.expire()  # as if ten seconds had passed
+            play.server.storage.expire()  # as if ten seconds had passed
             play.server.watch.look_soon()
             await until(lambda: len(caplog.messages) > 1)
             assert caplog.messages[1:] == ["no longer a problem: mailbox: away"]
@@ -79,12 +79,12 @@ async def test_a_handler_that_ends_again_and_again(tmp_path: Path) -> None:
     kinds = {"work": {"handlerBinary": str(program), "unixDomainSocketPath": "work"}}
     async with stage({"handlers": {"typeMap": kinds}}) as play:
         await until(lambda: play.server.supervisor.is_down("work"))
-        (problem,) = await problems.find(play.services)
+        (problem,) = await problems.find(play.server.admin)
         assert problem["what"] == "handler"
         assert problem["name"] == "work"
         assert "ended with 3" in problem["detail"]
         await play.server.supervisor.stop_type("work")
-        assert await problems.find(play.services) == []
+        assert await problems.find(play.server.admin) == []
 
 
 async def test_a_look_that_fails_is_not_the_last(
@@ -152,7 +152,7 @@ async def test_a_classic_handler_that_is_not_there() -> None:
         wire = await play.login()
 
         async def problem() -> str:
-            return "; ".join(one["detail"] for one in await problems.find(play.services))
+            return "; ".join(one["detail"] for one in await problems.find(play.server.admin))
 
         assert await problem() == ""  # it may be starting, as this server is
         play.later(LOOK_S + 1)

@@ -182,7 +182,7 @@ async def test_beyond_their_share_receipts_are_only_counted() -> None:
     async with stage() as play:
         wire = await play.login()
         play.runtime.exchange.reports.receipts.bad_left = 2
-        play.services.receipts._due = play.runtime.clock() + 3600
+        play.server.receipts._due = play.runtime.clock() + 3600
         for number in range(5):
             wire.ask("poker", str(number))
             await wire.bad()

@@ -35,8 +35,8 @@ async def tracing(**more: Any) -> AsyncIterator[tuple[Stage, Collector]]:
 
 async def sent(play: Stage) -> None:
     """Sends what there is now, and not only in a second."""
-    play.services.tracing.flush()
-    exporter = play.services.tracing._exporter
+    play.server.tracing.flush()
+    exporter = play.server.tracing._exporter
     assert exporter is not None
     await until(lambda: not exporter.waiting)
 
@@ -264,7 +264,7 @@ async def test_a_collector_that_is_away_disturbs_nobody(caplog: pytest.LogCaptur
         with caplog.at_level(logging.INFO):
             for collector.status in (400, 404, 200):
                 await ask()
-        found = play.services.tracing
+        found = play.server.tracing
         assert (found.sent, found.failed, found.dropped) == (2, 4, 0)
         lines = [record.getMessage() for record in caplog.records if "spans" in record.getMessage()]
         assert [line.split(" to http")[0] for line in lines] == ["spans cannot be sent", "spans are sent"]

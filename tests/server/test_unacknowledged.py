@@ -55,11 +55,11 @@ async def test_it_is_told_as_long_as_it_lasts() -> None:
         await sent(play, handler, t, 0)
         left = await g.get()
         for _ in range(2):
-            assert problems._unacknowledged(play.services) == []
+            assert problems._unacknowledged(play.server.admin) == []
             play.later(2 * ACK_S)
             assert await g.get() == left
         play.later(ACK_S)
-        await until(lambda: problems._unacknowledged(play.services))
+        await until(lambda: problems._unacknowledged(play.server.admin))
         (problem,) = await result(root, "problems")
         assert (problem["what"], problem["name"]) == ("unacknowledged", "g")
         assert (await result(root, "status"))["messages"]["givenAgain"] == 2

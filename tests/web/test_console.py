@@ -174,7 +174,7 @@ async def test_events() -> None:
     async with browsing() as play:
         await play.sign_in()
         handler, sender = await play.attach("chat", name="the chat"), await play.login()
-        await until(lambda: len(play.services.rates.history) > 0)
+        await until(lambda: len(play.server.rates.history) > 0)
         stream = await events(play)
         name, history = await stream.next()
         assert name == "history"
@@ -199,7 +199,7 @@ async def test_events() -> None:
             ("t", "chat", [], "handlerError"),
         ]
         stream.response.close()
-        await until(lambda: not play.services.receipts.flushed)
+        await until(lambda: not play.server.receipts.flushed)
 
 
 async def test_no_more_movements_are_looked_at_than_are_shown() -> None:

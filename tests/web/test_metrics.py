@@ -44,9 +44,9 @@ async def test_metrics_of_spans() -> None:
         wire = await play.login()
         wire.ask("nothing", "1")
         await wire.bad("1")
-        play.services.tracing.flush()
+        play.server.tracing.flush()
         await collector.until(lambda: collector.spans)
-        await until(lambda: play.services.tracing.sent)
+        await until(lambda: play.server.tracing.sent)
         found = await metrics(play)
         assert [found["bester_spans_total", outcome] for outcome in ("sent", "failed", "dropped")] == [1, 0, 0]
 
@@ -63,7 +63,7 @@ async def test_metrics() -> None:
         await sender.bad("2")
         sender.ask("chat", "3")
         await handler.get()
-        play.services.storage.expire()  # as if ten seconds had passed
+        play.server.storage.expire()  # as if ten seconds had passed
         found = await metrics(play)
         assert found["bester_messages_total", "good chat"] == 1
         assert found["bester_messages_total", "noHandler "] == 1
@@ -212,7 +212,7 @@ async def test_a_disk_without_its_reserve_is_not_ready() -> None:
     async with browsing({"storage": {"reserve": more_than_there_is}}) as play:
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["disk"]})
         assert (await play.json("/healthz"))[0] == 200
-        (problem,) = (await look(play.services).status())["problems"]
+        (problem,) = (await look(play.server.admin).status())["problems"]
         assert problem["what"] == "disk"
 
 
@@ -221,7 +221,7 @@ async def test_a_store_that_is_lost_is_not_ready() -> None:
         await play.server.messages.close()
         await play.server.accounts.close()
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["store"]})
-        assert (await problems.find(play.services))[0]["what"] == "store"
+        assert (await problems.find(play.server.admin))[0]["what"] == "store"
 
 
 @pytest.mark.parametrize("name", ["clients", "besterHandlers"])
@@ -262,10 +262,10 @@ async def test_a_server_that_drains_is_not_ready() -> None:
 
 async def test_a_loop_that_is_late_shows() -> None:
     async with browsing() as play:
-        await until(lambda: play.services.rates.history)
+        await until(lambda: play.server.rates.history)
         time.sleep(2.5)  # the loop itself is held up
-        await until(lambda: play.services.rates.lag_s > 1)
-        (problem,) = await problems.find(play.services)
+        await until(lambda: play.server.rates.lag_s > 1)
+        (problem,) = await problems.find(play.server.admin)
         assert problem["what"] == "loop"
 
 
@@ -276,7 +276,7 @@ async def test_certificates_that_end_are_problems(tmp_path: Path) -> None:
     papers = self_signed(tmp_path, "localhost", days=5)
     web = {"certificate": papers.certificate, "key": papers.key}
     async with browsing(web=web) as play:
-        (problem,) = await problems.find(play.services)
+        (problem,) = await problems.find(play.server.admin)
         assert problem["what"] == "certificate"
         assert problem["name"] == "the certificate localhost.pem of the web listener"
         assert problem["detail"].startswith("ends in 4 days")
@@ -292,8 +292,8 @@ async def test_mailboxes_and_queues_that_fill_up_are_problems() -> None:
         servers = {"type": "sendServers", "data": ["127.0.0.1:1"]}
         handler.answer(await handler.get(), to("away"), servers)
         await sender.good("1")
-        play.services.storage.expire()  # as if ten seconds had passed
-        found = {problem["what"]: problem for problem in await problems.find(play.services)}
+        play.server.storage.expire()  # as if ten seconds had passed
+        found = {problem["what"]: problem for problem in await problems.find(play.server.admin)}
         assert found["mailbox"]["name"] == "away"
         assert found["queue"]["name"] == "127.0.0.1:1"
         assert found["queue"]["since"] > 0

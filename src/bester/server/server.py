@@ -18,7 +18,7 @@ from bester.net.identity import Identities
 from bester.net.listeners import Listener, UnixListener
 from bester.server.accounts.service import AccountService
 from bester.server.admin.answers import answer
-from bester.server.admin.services import Services as AdminServices
+from bester.server.admin.services import AdminServices
 from bester.server.admin.watch import Watch
 from bester.server.cluster.node import ClusterNode, node_name
 from bester.server.connections.connection import OpenConnections
@@ -118,7 +118,7 @@ class Server:
             federation=self.federation,
             supervisor=self.supervisor,
             classic=self.classic,
-            connections=self.connections.all,
+            connections=self.connections,
             limits=self.limits,
             receipts=self.receipts,
             rates=self.rates,

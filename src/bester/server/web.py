@@ -8,9 +8,9 @@ from typing import Protocol
 
 from bester.config import ListenerConfig
 from bester.net.listeners import Listener
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.server.admin.watch import Watch
-from bester.server.connections.services import Services as ConnectionServices
+from bester.server.connections.services import Services
 from bester.server.runtime import Runtime
 from bester.server.telemetry.movements import Movements
 
@@ -20,8 +20,8 @@ class WebServices:
     """What a server gives to its listener ``web``."""
 
     runtime: Runtime
-    admin: Services
-    connections: ConnectionServices
+    connections: Services
+    admin: AdminServices
     movements: Movements
     watch: Watch
     silent_listeners: Callable[[], list[str]]

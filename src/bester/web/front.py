@@ -117,9 +117,9 @@ class Fronts:
     """The connections of one listener ``web``: those that speak HTTP, and those that have become WebSockets."""
 
     def __init__(self, services: Services) -> None:
+        self.services = services
         self.runtime = services.runtime
         self.limits = services.limits
-        self._services = services
         self.by_handler: dict[RequestHandler, Front] = {}
         """The connections that speak HTTP, by aiohttp's handlers."""
         self.gateways: set[Gateway] = set()
@@ -157,7 +157,7 @@ class Fronts:
 
     def open_gateway(self, socket: asyncio.Transport) -> Gateway:
         """Makes a WebSocket of a connection's socket."""
-        gateway = Gateway(self._services, socket, self.gateways.discard)
+        gateway = Gateway(self.services, socket, self.gateways.discard)
         self.gateways.add(gateway)
         return gateway
 

@@ -171,7 +171,9 @@ class Metrics(Collector):
     def _clients(self) -> Iterable[Metric]:
         runtime = self._runtime
         presence = runtime.exchange.presence
-        yield GaugeMetricFamily("bester_connections", "Open connections of all kinds", len(self._services.connections))
+        yield GaugeMetricFamily(
+            "bester_connections", "Open connections of all kinds", len(self._services.connections.all)
+        )
         yield GaugeMetricFamily(
             "bester_unauthenticated", "Connections that have not authenticated", len(self._services.limits)
         )

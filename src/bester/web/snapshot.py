@@ -6,7 +6,7 @@ from typing import Any
 
 from bester.clock import wall_time
 from bester.server.admin import problems
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.server.admin.status import look
 from bester.server.telemetry.rates import HISTORY_COLUMNS, STEP_S
 from bester.server.web import WebServices
@@ -15,7 +15,7 @@ MAX_ROWS = 500
 """The most handlers, and servers, in one snapshot."""
 
 
-async def history(services: Services) -> dict[str, Any]:
+async def history(services: AdminServices) -> dict[str, Any]:
     """Returns the rates of the last ten minutes, the oldest first."""
     return {"step": STEP_S, "columns": HISTORY_COLUMNS, "rows": await look(services).history()}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bester.errors import BadArguments, UnknownAccount
 from bester.server.admin import clients, handlers, numbers, problems, servers
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 
 
 class AloneStatus:
@@ -15,7 +15,7 @@ class AloneStatus:
     Each public method returns the result of a built-in command or a part of the console's events.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: AdminServices) -> None:
         self._services = services
         self.missing: frozenset[str] = frozenset()
         """No node can be missing."""

@@ -11,12 +11,12 @@ from typing import Any
 from bester import __version__
 from bester.errors import UnknownCommand
 from bester.server.admin import clients, handlers, numbers, problems, servers
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 
-Question = Callable[[Services, dict[str, Any]], Awaitable[Any]]
+Question = Callable[[AdminServices, dict[str, Any]], Awaitable[Any]]
 
 
-async def answer(services: Services, name: str, args: dict[str, Any]) -> Any:
+async def answer(services: AdminServices, name: str, args: dict[str, Any]) -> Any:
     """Returns this node's answer to a question.
 
     Raises:
@@ -29,59 +29,59 @@ async def answer(services: Services, name: str, args: dict[str, Any]) -> Any:
     return await question(services, args)
 
 
-async def _usernames(services: Services, args: dict[str, Any]) -> list[str]:
+async def _usernames(services: AdminServices, args: dict[str, Any]) -> list[str]:
     return services.runtime.exchange.presence.usernames()
 
 
-async def _online(services: Services, args: dict[str, Any]) -> int:
+async def _online(services: AdminServices, args: dict[str, Any]) -> int:
     return services.cluster.counted_here()
 
 
-async def _clients(services: Services, args: dict[str, Any]) -> list[dict[str, Any]]:
+async def _clients(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
     return clients.connected(services, args.get("after", ""), args.get("limit"))
 
 
-async def _sessions(services: Services, args: dict[str, Any]) -> dict[str, int]:
+async def _sessions(services: AdminServices, args: dict[str, Any]) -> dict[str, int]:
     return clients.session_counts(services, args["after"], args["last"])
 
 
-async def _kick(services: Services, args: dict[str, Any]) -> int:
+async def _kick(services: AdminServices, args: dict[str, Any]) -> int:
     return clients.kick(services, args["username"])
 
 
-async def _handlers(services: Services, args: dict[str, Any]) -> list[dict[str, Any]]:
+async def _handlers(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
     return handlers.types(services)
 
 
-async def _start_handler(services: Services, args: dict[str, Any]) -> object:
+async def _start_handler(services: AdminServices, args: dict[str, Any]) -> object:
     return await services.supervisor.start_type(args["type"])
 
 
-async def _stop_handler(services: Services, args: dict[str, Any]) -> object:
+async def _stop_handler(services: AdminServices, args: dict[str, Any]) -> object:
     return await services.supervisor.stop_type(args["type"])
 
 
-async def _drain_handler(services: Services, args: dict[str, Any]) -> object:
+async def _drain_handler(services: AdminServices, args: dict[str, Any]) -> object:
     return services.supervisor.drain_type(args["type"])
 
 
-async def _handler_log(services: Services, args: dict[str, Any]) -> object:
+async def _handler_log(services: AdminServices, args: dict[str, Any]) -> object:
     return services.supervisor.output(args["type"], args["lines"])
 
 
-async def _servers(services: Services, args: dict[str, Any]) -> list[dict[str, Any]]:
+async def _servers(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
     return servers.servers(services, [])
 
 
-async def _disconnect_server(services: Services, args: dict[str, Any]) -> int:
+async def _disconnect_server(services: AdminServices, args: dict[str, Any]) -> int:
     return services.federation.disconnect(args["server"])
 
 
-async def _problems(services: Services, args: dict[str, Any]) -> list[dict[str, Any]]:
+async def _problems(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
     return problems.of_process(services)
 
 
-async def _status(services: Services, args: dict[str, Any]) -> dict[str, Any]:
+async def _status(services: AdminServices, args: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": __version__,
         "process": numbers.process(services),
@@ -93,21 +93,21 @@ async def _status(services: Services, args: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _glance(services: Services, args: dict[str, Any]) -> dict[str, Any]:
+async def _glance(services: AdminServices, args: dict[str, Any]) -> dict[str, Any]:
     return numbers.glance(services) | {"problems": problems.of_process(services)}
 
 
-async def _history(services: Services, args: dict[str, Any]) -> list[list[float | None]]:
+async def _history(services: AdminServices, args: dict[str, Any]) -> list[list[float | None]]:
     return list(services.rates.history)
 
 
-async def _receipts(services: Services, args: dict[str, Any]) -> int:
+async def _receipts(services: AdminServices, args: dict[str, Any]) -> int:
     """Returns how many messages have no receipt; the others' can be found now."""
     await services.receipts.settle()
     return services.receipts.unrecorded
 
 
-async def _reload(services: Services, args: dict[str, Any]) -> object:
+async def _reload(services: AdminServices, args: dict[str, Any]) -> object:
     return await services.reload()
 
 

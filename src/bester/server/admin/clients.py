@@ -6,11 +6,11 @@ from typing import Any
 
 from bester.errors import SessionEnded
 from bester.protocol.names import username
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.store.ports import MailboxSize
 
 
-def server_info(services: Services, clients: int) -> dict[str, Any]:
+def server_info(services: AdminServices, clients: int) -> dict[str, Any]:
     """Returns what anyone who is logged in may know of the server (docs/protocol.md, sections 5 and 9)."""
     runtime = services.runtime
     return {
@@ -20,7 +20,7 @@ def server_info(services: Services, clients: int) -> dict[str, Any]:
     }
 
 
-def connected(services: Services, after: str = "", limit: int | None = None) -> list[dict[str, Any]]:
+def connected(services: AdminServices, after: str = "", limit: int | None = None) -> list[dict[str, Any]]:
     """Returns the connected accounts behind the name ``after``, sorted, with their sessions."""
     now = services.runtime.clock()
     presence = services.runtime.exchange.presence
@@ -43,13 +43,13 @@ def connected(services: Services, after: str = "", limit: int | None = None) -> 
     ]
 
 
-def session_counts(services: Services, after: str, last: str) -> dict[str, int]:
+def session_counts(services: AdminServices, after: str, last: str) -> dict[str, int]:
     """Returns the number of sessions of each account behind the name ``after``, up to ``last``."""
     presence = services.runtime.exchange.presence
     return {name: len(presence.all_sessions(name)) for name in presence.all_usernames() if after < name <= last}
 
 
-async def accounts(services: Services, after: str, limit: int) -> list[dict[str, Any]]:
+async def accounts(services: AdminServices, after: str, limit: int) -> list[dict[str, Any]]:
     """Returns a page of the accounts, with the number of their sessions here and the size of their mailboxes."""
     found = await services.accounts.list(after, limit)
     sizes: dict[str, MailboxSize] = {}
@@ -73,7 +73,7 @@ async def accounts(services: Services, after: str, limit: int) -> list[dict[str,
     return rows
 
 
-def kick(services: Services, name: str) -> int:
+def kick(services: AdminServices, name: str) -> int:
     """Ends an account's sessions at this node, and returns how many there were.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bester.errors import BadArguments, BesterError, Internal, Overloaded, UnknownAccount, UnknownCommand
 from bester.server.admin import clients, merge, numbers, problems, servers
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.store.ports import QueueSize
 
 log = logging.getLogger("bester.commands")
@@ -27,7 +27,7 @@ class ClusterStatus:
     Each public method returns the result of a built-in command or a part of the console's events.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: AdminServices) -> None:
         self._services = services
         self._cluster = services.cluster
         self.missing: set[str] = set()

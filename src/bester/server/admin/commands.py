@@ -44,7 +44,7 @@ from bester.protocol.builtin import (
 from bester.protocol.messages import Payload
 from bester.server.admin import handlers, lookup, queue, servers
 from bester.server.admin.queue import server_key
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.server.admin.status import look
 from bester.server.handlers.processes import KEPT_LINES
 
@@ -63,7 +63,7 @@ class CommandCall:
         remote: the caller's end of the connection.
     """
 
-    def __init__(self, services: Services, session: Session | None, remote: Remote) -> None:
+    def __init__(self, services: AdminServices, session: Session | None, remote: Remote) -> None:
         self.services = services
         self.session = session
         self.remote = remote

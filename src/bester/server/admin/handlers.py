@@ -6,7 +6,7 @@ from typing import Any
 
 from bester.clock import wall_time
 from bester.core.routing import AttachedHandler, TypeRoute
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.server.runtime import Runtime
 from bester.server.telemetry.served import served
 
@@ -16,7 +16,7 @@ def available_types(runtime: Runtime) -> list[str]:
     return sorted(name for name, route in runtime.exchange.dispatcher.types.items() if route.available)
 
 
-def types(services: Services) -> list[dict[str, Any]]:
+def types(services: AdminServices) -> list[dict[str, Any]]:
     """Returns each type with its handlers and its numbers, sorted."""
     now = services.runtime.clock()
     supervisor = services.supervisor
@@ -55,7 +55,7 @@ def count_waiting(route: TypeRoute) -> int:
     return sum(len(queue.waiting) for queue in route.queues.values())
 
 
-def _classic_socket(services: Services, route: TypeRoute) -> str | None:
+def _classic_socket(services: AdminServices, route: TypeRoute) -> str | None:
     """Returns where a type's classic handler answers, or would answer if an operator had not stopped it."""
     if services.supervisor.is_stopped(route.name):
         handler = services.runtime.config.served_types().get(route.name)
@@ -64,7 +64,7 @@ def _classic_socket(services: Services, route: TypeRoute) -> str | None:
     return route.rules.classic_socket
 
 
-def handlers(services: Services) -> list[dict[str, Any]]:
+def handlers(services: AdminServices) -> list[dict[str, Any]]:
     """Returns the handlers: each attached process, and the classic handler of each type, sorted by their names."""
     runtime = services.runtime
     ahead_s = wall_time() - runtime.clock()
@@ -77,7 +77,7 @@ def handlers(services: Services) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["name"], row["kind"]))
 
 
-def _attached(services: Services, handler: AttachedHandler, ahead_s: float) -> dict[str, Any]:
+def _attached(services: AdminServices, handler: AttachedHandler, ahead_s: float) -> dict[str, Any]:
     types = services.runtime.exchange.dispatcher.types
     routes = [route for route in handler.types if route.name in types]
     done = [served(services.cluster, route.metrics) for route in routes]
@@ -95,7 +95,7 @@ def _attached(services: Services, handler: AttachedHandler, ahead_s: float) -> d
     }
 
 
-def _classic(services: Services, route: TypeRoute) -> dict[str, Any]:
+def _classic(services: AdminServices, route: TypeRoute) -> dict[str, Any]:
     process = services.supervisor.state(route.name)
     state = "up"
     if services.supervisor.is_stopped(route.name):

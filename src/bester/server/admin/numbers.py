@@ -11,14 +11,14 @@ from bester.core.metrics import Drop
 from bester.logsink import STDERR
 from bester.server.admin.handlers import count_waiting, handlers
 from bester.server.admin.servers import identity
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.store.database import SqliteStore
 
 MAX_ROWS = 500
 """The most handlers in one glance."""
 
 
-def process(services: Services) -> dict[str, Any]:
+def process(services: AdminServices) -> dict[str, Any]:
     """Returns what no other node shares with this process."""
     runtime = services.runtime
     return {
@@ -32,13 +32,13 @@ def process(services: Services) -> dict[str, Any]:
     }
 
 
-def numbers(services: Services) -> dict[str, Any]:
+def numbers(services: AdminServices) -> dict[str, Any]:
     """Returns numbers that can be added up over nodes."""
     runtime, federation, receipts = services.runtime, services.federation, services.receipts
     exchange = runtime.exchange
     counters = exchange.batch.counters
     return {
-        "connections": len(services.connections),
+        "connections": len(services.connections.all),
         "unauthenticated": len(services.limits),
         "accounts": len(exchange.presence.usernames()),
         "sessions": exchange.presence.session_count,
@@ -68,7 +68,7 @@ def numbers(services: Services) -> dict[str, Any]:
     }
 
 
-def glance(services: Services) -> dict[str, Any]:
+def glance(services: AdminServices) -> dict[str, Any]:
     """Returns the numbers that change from second to second, in the form of the console's event ``now`` (docs/web.md).
 
     Nothing in it is read from the store.
@@ -89,7 +89,7 @@ def glance(services: Services) -> dict[str, Any]:
         "types": rates.types,
         "latency": {"meanMs": rates.mean_ms, "p95Ms": rates.p95_ms()},
         "counts": {
-            "connections": len(services.connections),
+            "connections": len(services.connections.all),
             "unauthenticated": len(services.limits),
             "sessions": exchange.presence.session_count,
             "online": services.cluster.counted_here(),
@@ -116,13 +116,13 @@ def glance(services: Services) -> dict[str, Any]:
     }
 
 
-def disk(services: Services) -> dict[str, int] | None:
+def disk(services: AdminServices) -> dict[str, int] | None:
     """Returns how much space is left on the store's disk; None if that is unknown."""
     space = services.storage.disk_space()
     return None if space is None else space | {"reserve": services.runtime.config.storage.reserve}
 
 
-async def stored(services: Services) -> dict[str, int]:
+async def stored(services: AdminServices) -> dict[str, int]:
     """Returns how much the store holds.
 
     Raises:
@@ -137,7 +137,7 @@ async def stored(services: Services) -> dict[str, int]:
     }
 
 
-def dropped(services: Services) -> dict[str, dict[str, int]]:
+def dropped(services: AdminServices) -> dict[str, dict[str, int]]:
     """Returns how much was thrown away since the start, by what it was and why: :class:`bester.core.metrics.Drop`."""
     receipts, tracing = services.receipts, services.tracing
     found = services.runtime.exchange.batch.counters.drops.by_what()
@@ -154,17 +154,17 @@ def dropped(services: Services) -> dict[str, dict[str, int]]:
     return found
 
 
-def traffic(services: Services) -> dict[str, dict[str, int]]:
+def traffic(services: AdminServices) -> dict[str, dict[str, int]]:
     """Returns the bytes of frames since the start, ``received`` and ``sent``, by the kind of connection."""
     counts = services.runtime.counts
     received, sent = Counter(counts.received), Counter(counts.sent)
-    for connection in services.connections:
+    for connection in services.connections.all:
         received[connection.kind] += connection.framer.taken
         sent[connection.kind] += connection.sent
     return {"received": dict(sorted(received.items())), "sent": dict(sorted(sent.items()))}
 
 
-def queues(services: Services) -> dict[str, int]:
+def queues(services: AdminServices) -> dict[str, int]:
     """Returns how many messages, deliveries and writes wait in memory; messages on disk are not among them."""
     exchange, federation = services.runtime.exchange, services.federation
     found = dict.fromkeys(("handlers", "backlog", "unacknowledged", "sessions", "servers", "deposits", "outbox"), 0)

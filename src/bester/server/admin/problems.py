@@ -10,7 +10,7 @@ from bester import __version__
 from bester.clock import wall_time
 from bester.config.handlers import HandlerConfig
 from bester.errors import BesterError
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.server.ports import Nodes
 from bester.store.ports import QueueSize, account_of
 
@@ -51,12 +51,12 @@ Problem = dict[str, Any]
 """``{"what", "name", "detail", "since"?}``, with times in seconds since 1970."""
 
 
-async def find(services: Services) -> list[Problem]:
+async def find(services: AdminServices) -> list[Problem]:
     """Returns the problems of a server without a cluster, at most :data:`MAX_PROBLEMS`."""
     return [*of_process(services), *await of_store(services)][:MAX_PROBLEMS]
 
 
-def of_process(services: Services) -> list[Problem]:
+def of_process(services: AdminServices) -> list[Problem]:
     """Returns the problems of this process and its machine."""
     return (
         _certificates(services)
@@ -72,7 +72,7 @@ def of_process(services: Services) -> list[Problem]:
     )
 
 
-async def of_store(services: Services) -> list[Problem]:
+async def of_store(services: AdminServices) -> list[Problem]:
     """Returns the problems of what the server stores; all nodes of a cluster have the same."""
     try:
         return _queues(services, await services.messages.queue_sizes()) + await _mailboxes(services)
@@ -80,7 +80,7 @@ async def of_store(services: Services) -> list[Problem]:
         return [{"what": "store", "name": services.storage.place, "detail": error.message}]
 
 
-def _certificates(services: Services) -> list[Problem]:
+def _certificates(services: AdminServices) -> list[Problem]:
     now = datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
     found: list[Problem] = []
     for expiry in [*services.federation.trust.expiries(), *services.runtime.more_expiries]:
@@ -92,7 +92,7 @@ def _certificates(services: Services) -> list[Problem]:
     return found
 
 
-def _clock(services: Services) -> list[Problem]:
+def _clock(services: AdminServices) -> list[Problem]:
     """Reports that the system clock was set a while ago: earlier times are shown wrong."""
     jump = services.runtime.steady.recent_jump()
     if jump is None:
@@ -101,7 +101,7 @@ def _clock(services: Services) -> list[Problem]:
     return [{"what": "clock", "name": jump.direction, "detail": str(jump), "since": since}]
 
 
-def _identities(services: Services) -> list[Problem]:
+def _identities(services: AdminServices) -> list[Problem]:
     """Reports servers of the configuration that did not prove their names."""
     return [
         {"what": "identity", "name": destination, "detail": doubt.why, "since": doubt.since}
@@ -109,7 +109,7 @@ def _identities(services: Services) -> list[Problem]:
     ]
 
 
-def _disk(services: Services) -> list[Problem]:
+def _disk(services: AdminServices) -> list[Problem]:
     storage = services.runtime.config.storage
     space = services.storage.disk_space() if services.storage.on_disk else None
     if space is None or space["free"] >= DISK_RESERVES * storage.reserve:
@@ -154,7 +154,7 @@ def too_new(ours: str, other: str) -> bool:
     return other_major > major or (other_major == major and other_minor > minor + 1)
 
 
-def _descriptors(services: Services) -> list[Problem]:
+def _descriptors(services: AdminServices) -> list[Problem]:
     limits = services.limits
     if not limits.is_starved:
         return []
@@ -165,14 +165,14 @@ def _descriptors(services: Services) -> list[Problem]:
     return [{"what": "descriptors", "name": "open files", "detail": detail}]
 
 
-def _loop(services: Services) -> list[Problem]:
+def _loop(services: AdminServices) -> list[Problem]:
     lag_s = services.rates.worst_lag_s
     if lag_s < SLOW_LOOP_S:
         return []
     return [{"what": "loop", "name": "event loop", "detail": f"was late by {lag_s:.1f} s within the last 10 s"}]
 
 
-def _handlers(services: Services) -> list[Problem]:
+def _handlers(services: AdminServices) -> list[Problem]:
     """Reports classic handlers that cannot be asked although nobody stopped them."""
     found: list[Problem] = []
     served = services.runtime.config.served_types()
@@ -186,7 +186,7 @@ def _handlers(services: Services) -> list[Problem]:
     return found
 
 
-def _unacknowledged(services: Services) -> list[Problem]:
+def _unacknowledged(services: AdminServices) -> list[Problem]:
     """Reports accounts whose sessions were given messages at least twice, and did not acknowledge them."""
     known = services.runtime.exchange.redelivery.unacknowledged
     found: dict[str, set[str]] = {}
@@ -204,7 +204,7 @@ def _unacknowledged(services: Services) -> list[Problem]:
     ]
 
 
-def _why_away(services: Services, handler: HandlerConfig) -> str:
+def _why_away(services: AdminServices, handler: HandlerConfig) -> str:
     """Returns why a classic handler that this server does not start cannot be asked; "" if it can, or nobody knows."""
     name, route = handler.type, services.runtime.exchange.dispatcher.types.get(handler.type)
     if handler.socket is None or route is None or route.attached:
@@ -214,7 +214,7 @@ def _why_away(services: Services, handler: HandlerConfig) -> str:
     return services.classic.why_away(str(handler.socket))
 
 
-def _queues(services: Services, sizes: list[QueueSize]) -> list[Problem]:
+def _queues(services: AdminServices, sizes: list[QueueSize]) -> list[Problem]:
     most = services.runtime.config.federation.max_queued
     found: list[Problem] = []
     for size in sizes:
@@ -240,7 +240,7 @@ def _queues(services: Services, sizes: list[QueueSize]) -> list[Problem]:
     return found
 
 
-async def _mailboxes(services: Services) -> list[Problem]:
+async def _mailboxes(services: AdminServices) -> list[Problem]:
     limits = services.runtime.config.limits
     found: list[Problem] = []
     for size in (await services.storage.totals()).fullest:

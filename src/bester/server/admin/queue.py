@@ -9,7 +9,7 @@ from bester.core.metrics import Drop
 from bester.errors import BadAddress, BadArguments, InvalidName
 from bester.protocol.addresses import parse_address
 from bester.protocol.names import username
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.store.ports import Queued, account_of, account_queue
 
 MAX_SHOWN = 64 * 1024
@@ -20,7 +20,7 @@ _MAX_POSITION = 2**63 - 1
 
 
 async def listed(
-    services: Services, server: str | None, dead: bool | None, after: int, limit: int
+    services: AdminServices, server: str | None, dead: bool | None, after: int, limit: int
 ) -> list[dict[str, Any]]:
     """Returns the messages behind an id, oldest first.
 
@@ -33,7 +33,7 @@ async def listed(
     return [_row(services, row) for row in await services.messages.list_queue(key, dead, _id(after), limit)]
 
 
-async def shown(services: Services, id: int) -> dict[str, Any]:
+async def shown(services: AdminServices, id: int) -> dict[str, Any]:
     """Returns one message with its data, as text.
 
     Raises:
@@ -51,7 +51,7 @@ async def shown(services: Services, id: int) -> dict[str, Any]:
     }
 
 
-async def retry(services: Services, ids: list[int] | None, server: str | None, every: bool) -> dict[str, Any]:
+async def retry(services: AdminServices, ids: list[int] | None, server: str | None, every: bool) -> dict[str, Any]:
     """Tries messages now, dead letters too; returns how many were dead or had stepped aside.
 
     Raises:
@@ -76,7 +76,7 @@ async def retry(services: Services, ids: list[int] | None, server: str | None, e
     return _result(count, ids, known)
 
 
-async def drop(services: Services, ids: list[int] | None, server: str | None, dead: bool | None) -> dict[str, Any]:
+async def drop(services: AdminServices, ids: list[int] | None, server: str | None, dead: bool | None) -> dict[str, Any]:
     """Removes messages, and returns how many; a message that is being sent may still arrive.
 
     Raises:
@@ -99,7 +99,7 @@ async def drop(services: Services, ids: list[int] | None, server: str | None, de
     return _result(count, ids, known)
 
 
-def _row(services: Services, row: Queued) -> dict[str, Any]:
+def _row(services: AdminServices, row: Queued) -> dict[str, Any]:
     """Returns one message of the outbox, without its data; failures of its whole server count as its own tries."""
     message, steady = row.message, services.runtime.steady
     destination = services.federation.destinations.get(message.destination) if not row.dead else None
@@ -132,7 +132,7 @@ def _result(count: int, ids: list[int] | None, known: set[int]) -> dict[str, Any
 
 
 async def _pages(
-    services: Services, ids: list[int] | None, server: str | None, dead: bool | None
+    services: AdminServices, ids: list[int] | None, server: str | None, dead: bool | None
 ) -> AsyncIterator[list[Queued]]:
     """Gives the chosen messages, a page at a time."""
     if ids is not None:

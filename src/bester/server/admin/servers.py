@@ -8,7 +8,7 @@ from typing import Any
 
 from bester.core.endpoint import Peer
 from bester.net.fingerprints import Shown, spelled
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.server.runtime import Runtime
 from bester.store.ports import QueueSize, account_of
 
@@ -18,7 +18,7 @@ def configured_servers(runtime: Runtime) -> list[str]:
     return sorted(runtime.config.federation.servers)
 
 
-def identity(services: Services) -> dict[str, Any] | None:
+def identity(services: AdminServices) -> dict[str, Any] | None:
     """Returns the certificate by which other servers and clients know this one; None if it has none."""
     identities = services.federation.trust.identities
     if identities is None or not identities.own:
@@ -35,7 +35,7 @@ def _certificate(shown: Shown) -> dict[str, Any]:
     }
 
 
-def _certificates(services: Services, name: str) -> dict[str, Any]:
+def _certificates(services: AdminServices, name: str) -> dict[str, Any]:
     """Returns the keys that are pinned for a server, and the certificate that it presented last."""
     trust = services.federation.trust
     pins = trust.identities.pins.get(name) if trust.identities is not None else None
@@ -46,7 +46,7 @@ def _certificates(services: Services, name: str) -> dict[str, Any]:
     }
 
 
-def servers(services: Services, queues: list[QueueSize]) -> list[dict[str, Any]]:
+def servers(services: AdminServices, queues: list[QueueSize]) -> list[dict[str, Any]]:
     """Returns the servers of the configuration, and those that have anything under way or waiting.
 
     Args:

@@ -21,6 +21,22 @@ from bester.server.telemetry.tracing import Tracing
 from bester.store.ports import MessageStore
 
 
+class OpenConnection(Protocol):
+    """One connection, of any socket."""
+
+    kind: str
+    framer: Framer
+    sent: int
+
+
+class Connections(Protocol):
+    """The connections of all sockets."""
+
+    @property
+    def all(self) -> Collection[OpenConnection]:
+        """Those that are open."""
+
+
 class Limits(Protocol):
     """The connections of the listeners and their bounds; ``len()`` counts those that have not authenticated."""
 
@@ -38,16 +54,8 @@ class Limits(Protocol):
         """Whether a connection was lately refused for want of a descriptor."""
 
 
-class Connection(Protocol):
-    """An open connection, and how much has come and gone on it."""
-
-    kind: str
-    framer: Framer
-    sent: int
-
-
 @dataclass(frozen=True, slots=True)
-class Services:
+class AdminServices:
     """The parts of a server that its operators see and control."""
 
     runtime: Runtime
@@ -58,7 +66,7 @@ class Services:
     federation: Federation
     supervisor: Supervisor
     classic: ClassicCalls
-    connections: Collection[Connection]
+    connections: Connections
     limits: Limits
     receipts: Receipts
     rates: Rates

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from bester.server.admin.problems import KINDS, MAX_PROBLEMS, Problem, find
-from bester.server.admin.services import Services
+from bester.server.admin.services import AdminServices
 from bester.timeouts import within
 
 log = logging.getLogger("bester.problems")
@@ -26,7 +26,7 @@ REMIND_S = 24 * 60 * 60.0
 class Watch:
     """Looks for problems without being asked, while :meth:`run` runs."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: AdminServices) -> None:
         self._services = services
         self.changed: list[Callable[[str], None]] = []
         """Each is called with all problems in a line, when they have changed."""

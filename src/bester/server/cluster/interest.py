@@ -18,9 +18,9 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from bester.bus.errors import BusDown
-from bester.bus.subscription import MessageCallback, Subscription
 from bester.cluster.items import Kind, Named, Seen, numbers, pack
 from bester.errors import BesterError
 from bester.server.cluster.batcher import Batcher
@@ -28,6 +28,9 @@ from bester.server.cluster.membership import Membership
 from bester.server.runtime import Runtime
 from bester.store.ports import MessageStore
 from bester.timeouts import within
+
+if TYPE_CHECKING:
+    from bester.bus.subscription import MessageCallback
 
 log = logging.getLogger("bester.nodes")
 

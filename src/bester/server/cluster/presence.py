@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from bester.bus.errors import BusDown, BusLost, NoResponders
-from bester.bus.subscription import MessageCallback, Subscription
 from bester.server.cluster.batcher import Batcher
 from bester.server.cluster.interest import NO_SESSION
 from bester.server.cluster.membership import Membership
 from bester.server.cluster.queries import ClusterQueries
 from bester.server.ports import PresenceWatcher
 from bester.server.runtime import Runtime
+
+if TYPE_CHECKING:
+    from bester.bus.subscription import MessageCallback
 
 log = logging.getLogger("bester.nodes")
 
@@ -44,12 +47,7 @@ class ClusterPresence:
     """
 
     def __init__(
-        self,
-        runtime: Runtime,
-        batcher: Batcher,
-        membership: Membership,
-        queries: ClusterQueries,
-        heard: MessageCallback,
+        self, runtime: Runtime, batcher: Batcher, membership: Membership, queries: ClusterQueries, heard: MessageCallback
     ) -> None:
         self._runtime = runtime
         self._batcher = batcher

@@ -26,8 +26,8 @@ class ControlConnection(Connection):
     def __init__(self, services: Services) -> None:
         runtime = services.runtime
         super().__init__(runtime, services.connections, runtime.config.limits.max_message, self._command)
-        self._admin = services.admin
         self._commands: CommandQueue[Payload] = CommandQueue(self, runtime.spawn, MAX_WAITING)
+        self._admin = services.admin
         self._input_ended = False
 
     def opened(self) -> None:

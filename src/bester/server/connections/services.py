@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bester.server.accounts.service import AccountService
-from bester.server.admin.services import Services as AdminServices
+from bester.server.admin.services import AdminServices
 from bester.server.connections.connection import OpenConnections
 from bester.server.connections.limits import ConnectionLimits
 from bester.server.federation.federation import Federation
@@ -26,3 +26,4 @@ class Services:
     federation: Federation
     cluster: Cluster
     admin: AdminServices
+    """What built-in commands and the informer show and change."""
