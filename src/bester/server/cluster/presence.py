@@ -21,7 +21,7 @@ from bester.server.ports import PresenceWatcher
 from bester.server.runtime import Runtime
 
 if TYPE_CHECKING:
-    from bester.bus.subscription import MessageCallback
+    from bester.bus.subscription import MessageCallback, Subscription
 
 log = logging.getLogger("bester.nodes")
 
@@ -47,7 +47,12 @@ class ClusterPresence:
     """
 
     def __init__(
-        self, runtime: Runtime, batcher: Batcher, membership: Membership, queries: ClusterQueries, heard: MessageCallback
+        self,
+        runtime: Runtime,
+        batcher: Batcher,
+        membership: Membership,
+        queries: ClusterQueries,
+        heard: MessageCallback,
     ) -> None:
         self._runtime = runtime
         self._batcher = batcher
