@@ -27,6 +27,7 @@ check: $(INSTALLED) ## lint, format, types, imports
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_house.py
 
 audit: $(VENV)/.audit ## look for published advisories on the packages that are installed
 	@$(BIN)/python .ci/audit
