@@ -55,7 +55,9 @@ async def test_over_tls(tmp_path: Path) -> None:
         socket = await play.socket_of()
         await socket.ask("dummy", "1")
         assert (await socket.get())["payload"]["id"] == "1"
-        assert [one.what for one in play.runtime.more_expiries] == ["the certificate 127.0.0.1.pem of the web listener"]
+        expiry = play.server.admin.web_expiry()
+        assert expiry is not None
+        assert expiry.what == "the certificate 127.0.0.1.pem of the web listener"
         await socket.ws.send_str("x" * 3_000_000)
         assert (await socket.get())["payload"]["error"]["code"] == "tooLarge"
         assert await socket.closed() == 1009

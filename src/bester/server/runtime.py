@@ -18,7 +18,6 @@ from bester.clock import SteadyClock, elapsed, wall_time
 from bester.config import Config
 from bester.core.exchange import Exchange
 from bester.core.traces import SHARED_DIGITS, Traces
-from bester.net.identity import Expiry
 from bester.server.counts import Counts
 from bester.server.ports import PresenceWatcher
 from bester.timeouts import within
@@ -43,8 +42,6 @@ class Runtime:
         self._began = elapsed()
         self.counts = Counts()
         self.listener_urls: list[str] = []
-        self.more_expiries: list[Expiry] = []
-        """Certificates that are used and are no server's identity: the web listener's."""
         self.presence_watchers: list[PresenceWatcher] = []
         """Are told when an account's first session comes, and when its last one goes."""
         self.started_up = False

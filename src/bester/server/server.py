@@ -124,6 +124,7 @@ class Server:
             rates=self.rates,
             storage=self.storage,
             tracing=self.tracing,
+            web_expiry=lambda: self._web.expiry if self._web is not None else None,
             reload=self.reload,
         )
         self.cluster.answer_with(partial(answer, self.admin))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bester.config import ListenerConfig
+from bester.net.identity import Expiry
 from bester.net.listeners import Listener
 from bester.server.admin.services import AdminServices
 from bester.server.admin.watch import Watch
@@ -32,6 +33,8 @@ class Web(Protocol):
     """Serves a configured listener ``web``."""
 
     listener: Listener
+    expiry: Expiry | None
+    """When its certificate ends, as of the last :meth:`note_certificate`."""
 
     async def open(self) -> None:
         """Listens and serves.

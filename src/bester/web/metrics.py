@@ -103,7 +103,7 @@ class Metrics(Collector):
         counters = exchange.counters
         yield CounterMetricFamily("bester_messages_accepted", "Messages of clients and servers", counters.accepted)
         done = CounterMetricFamily("bester_messages", "Messages with their report", labels=["type", "outcome"])
-        for name, metrics in self._tallies():
+        for name, metrics in self._by_type():
             done.add_metric([name, "good"], metrics.good)
             for code, count in sorted(metrics.bad.items()):
                 done.add_metric([name, code], count)
@@ -138,7 +138,7 @@ class Metrics(Collector):
         waiting = GaugeMetricFamily("bester_handler_waiting", "Messages that wait for a handler", labels=["type"])
         attached = GaugeMetricFamily("bester_handlers_attached", "Attached handlers", labels=["type"])
         exchange = self._runtime.exchange
-        for name, metrics in self._tallies():
+        for name, metrics in self._by_type():
             answered, failed, seconds = served(self._services.cluster, metrics)
             answers.add_metric([name, "answered"], answered)
             answers.add_metric([name, "failed"], failed)
@@ -161,7 +161,7 @@ class Metrics(Collector):
                 family.add_metric([name], count)
         return answers, spent, outstanding, waiting, attached
 
-    def _tallies(self) -> list[tuple[str, TypeMetrics]]:
+    def _by_type(self) -> list[tuple[str, TypeMetrics]]:
         """Returns the metrics of the types that are counted by name, and those of all others."""
         by_type = self._runtime.exchange.counters.by_type
         return [(OTHERS, by_type.others), *sorted(by_type.named.items())]

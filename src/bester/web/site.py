@@ -83,7 +83,7 @@ class Site:
         self.listener: Listener = HttpListener(configured.address, configured.port or 0, tls)
         self.fronts = Fronts(services.connections)
         self._guard = Guard(services.runtime, configured)
-        self._expiry: Expiry | None = None
+        self.expiry: Expiry | None = None
         self._pinger: asyncio.TimerHandle | None = None
         self.console = Console(services, self._guard)
         self.health = Health(services)
@@ -139,11 +139,7 @@ class Site:
         path = self.configured.certificate
         if path is not None:
             ends = read_certificates(path)[0].not_valid_after_utc
-            expiry = Expiry(f"the certificate {path.name} of the web listener", ends)
-            self.runtime.more_expiries = [one for one in self.runtime.more_expiries if one is not self._expiry] + [
-                expiry
-            ]
-            self._expiry = expiry
+            self.expiry = Expiry(f"the certificate {path.name} of the web listener", ends)
 
     async def close(self) -> None:
         """Ends what is still open; the second time it does nothing."""

@@ -52,7 +52,7 @@ Problem = dict[str, Any]
 
 
 async def find(services: AdminServices) -> list[Problem]:
-    """Returns the problems of a server without a cluster, at most :data:`MAX_PROBLEMS`."""
+    """Returns the problems that this node can see, at most :data:`MAX_PROBLEMS`."""
     return [*of_process(services), *await of_store(services)][:MAX_PROBLEMS]
 
 
@@ -83,7 +83,8 @@ async def of_store(services: AdminServices) -> list[Problem]:
 def _certificates(services: AdminServices) -> list[Problem]:
     now = datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
     found: list[Problem] = []
-    for expiry in [*services.federation.trust.expiries(), *services.runtime.more_expiries]:
+    web = services.web_expiry()
+    for expiry in [*services.federation.trust.expiries(), *([web] if web is not None else [])]:
         days = (expiry.at - now).days
         if days < EXPIRY_DAYS:
             detail = f"ends in {days} days, on {expiry.at:%Y-%m-%d}" if days >= 0 else f"ended on {expiry.at:%Y-%m-%d}"

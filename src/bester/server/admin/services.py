@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from bester.net.identity import Expiry
 from bester.protocol.framing import Framer
 from bester.server.accounts.service import AccountService
 from bester.server.federation.federation import Federation
@@ -72,5 +73,7 @@ class AdminServices:
     rates: Rates
     storage: Storage
     tracing: Tracing
+    web_expiry: Callable[[], Expiry | None]
+    """Returns when the certificate of the listener ``web`` ends; None without one."""
     reload: Callable[[], Awaitable[dict[str, object]]]
     """Reads the configuration again; raises BadConfiguration if it is wrong, and then changes nothing."""
