@@ -186,7 +186,7 @@ class Stage:
         return self.port_of("tcp4")
 
     def port_of(self, kind: str) -> int:
-        urls = [listener.url for listener in self.running.daemon.listeners if listener.kind == kind]
+        urls = [listener.url for listener in self.running.daemon.sockets.listeners if listener.kind == kind]
         return int(urls[0].rpartition(":")[2])
 
     def later(self, seconds: float) -> None:

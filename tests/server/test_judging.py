@@ -204,10 +204,10 @@ async def test_a_certificate_with_a_key_of_another_kind(tmp_path: Path, kinds: t
     config = parse(json.dumps({"network": {"tcp4": {"port": 0}}}), tmp_path)
     async with reloading(web=Site, **more) as play:
         before = await play.connect("tls", tls=Identities(config).dialling)
-        waiting = [listener.listening for listener in play.running.daemon.listeners]
+        waiting = [listener.listening for listener in play.running.daemon.sockets.listeners]
         make(kinds[1])
         await play.reload(**more)
-        assert [listener.listening for listener in play.running.daemon.listeners] == waiting == [True] * 3
+        assert [listener.listening for listener in play.running.daemon.sockets.listeners] == waiting == [True] * 3
         for kind in ("tls", "web"):
             for curves in ("ECDHE+aRSA:ECDHE+aECDSA", "ECDHE+aECDSA:ECDHE+aRSA"):
                 context = Identities(config).dialling

@@ -100,7 +100,7 @@ async def test_a_server_over_every_kind(network: dict[str, object], trusting: ss
 
 async def test_tls_needs_version_1_2(network: dict[str, object], trusting: ssl.SSLContext) -> None:
     async with stage({"network": network}) as play:
-        tls = next(one for one in play.running.daemon.listeners if one.kind == "tls").tls
+        tls = next(one for one in play.running.daemon.sockets.listeners if one.kind == "tls").tls
         assert tls is not None
         assert tls.minimum_version == ssl.TLSVersion.TLSv1_2
         plain = await play.connect("tls")

@@ -62,7 +62,7 @@ class Browsing(Stage):
     def __init__(self, running: RunningServer, closing: AsyncExitStack, http: aiohttp.ClientSession) -> None:
         super().__init__(running, closing)
         self.http = http
-        self.url = next(one.url for one in running.daemon.listeners if one.kind == "web")
+        self.url = next(one.url for one in running.daemon.sockets.listeners if one.kind == "web")
         self._asker = Asker(self.port_of("web"))
         closing.callback(self._asker.close)
 

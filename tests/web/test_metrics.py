@@ -233,7 +233,7 @@ async def test_a_socket_that_nobody_finds_is_not_ready(name: str) -> None:
 
 async def test_a_listener_that_is_closed_is_not_ready() -> None:
     async with browsing() as play:
-        play.running.daemon.listeners[0].close()
+        play.running.daemon.sockets.listeners[0].close()
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["listeners"]})
 
 

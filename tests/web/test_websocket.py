@@ -283,7 +283,7 @@ async def test_the_servers_end_is_told() -> None:
 async def test_pings_that_are_not_read_cost_no_memory() -> None:
     async with browsing() as play:
         reader, writer = await raw_socket(play, "t")
-        site = play.running.daemon._web
+        site = play.running.daemon.sockets.web
         assert isinstance(site, Site)
         (gateway,) = site.fronts.gateways
         many = sent(PING, b"x" * 125) * 500
@@ -306,7 +306,7 @@ async def test_pings_that_are_not_read_cost_no_memory() -> None:
 async def test_who_answers_no_ping_is_given_up() -> None:
     async with browsing() as play:
         reader, writer = await raw_socket(play, "t")
-        site = play.running.daemon._web
+        site = play.running.daemon.sockets.web
         assert isinstance(site, Site)
         (gateway,) = site.fronts.gateways
         gateway.look()

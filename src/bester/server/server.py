@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,19 +13,14 @@ from bester.bus.connection import Bus
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
 from bester.core.metrics import Drop
 from bester.errors import BadConfiguration, ShuttingDown
-from bester.net.identity import Identities
-from bester.net.listeners import Listener, UnixListener
+from bester.net.identity import Expiry, Identities
 from bester.server.accounts.service import AccountService
 from bester.server.admin.answers import answer
 from bester.server.admin.services import AdminServices
 from bester.server.admin.watch import Watch
 from bester.server.cluster.node import ClusterNode, node_name
 from bester.server.connections.connection import OpenConnections
-from bester.server.connections.control import ControlConnection
-from bester.server.connections.handler import HandlerConnection
-from bester.server.connections.informer import InformerConnection
 from bester.server.connections.limits import ConnectionLimits
-from bester.server.connections.listener import welcome
 from bester.server.connections.services import Services
 from bester.server.effects import Effects
 from bester.server.federation.federation import Federation
@@ -36,7 +30,7 @@ from bester.server.handlers.processes import Supervisor
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import Alone, Cluster
 from bester.server.runtime import Runtime
-from bester.server.settings import make_listener
+from bester.server.sockets import Sockets
 from bester.server.stores import bus_options, make_leases, make_receipts, make_stores
 from bester.server.telemetry.logs import set_up_log
 from bester.server.telemetry.movements import Movements
@@ -47,7 +41,6 @@ from bester.server.telemetry.storage import Storage
 from bester.server.telemetry.tracing import Tracing
 from bester.server.timekeeping import Timekeeping
 from bester.server.web import MakeWeb, Web, WebServices
-from bester.tls import server_context
 
 log = logging.getLogger("bester.server")
 
@@ -124,7 +117,7 @@ class Server:
             rates=self.rates,
             storage=self.storage,
             tracing=self.tracing,
-            web_expiry=lambda: self._web.expiry if self._web is not None else None,
+            web_expiry=self._web_expiry,
             reload=self.reload,
         )
         self.cluster.answer_with(partial(answer, self.admin))
@@ -143,11 +136,7 @@ class Server:
         self._read = read
         self._shared = shared
         self._make_web = web
-        self._web: Web | None = None
-        self.listeners: list[Listener] = []
-        """Those that the configuration names, in its order."""
-        self._local: list[Listener] = []
-        """The sockets for handlers, informer, operator."""
+        self.sockets = Sockets(self.services, shared)
         self._reloading = asyncio.Lock()
         self._started = asyncio.Event()
         self._register()
@@ -228,29 +217,10 @@ class Server:
             self.tracing.open(config.tracing)
         self.federation.trust.use(await asyncio.to_thread(Identities, config))
         await self.federation.open()  # before anything can come that would overtake what is on disk
-        for address, connection, what in (
-            (config.control.address, ControlConnection, "control"),
-            (config.handlers.address, HandlerConnection, "handlers"),
-            (config.informer.address, InformerConnection, "informer"),
-        ):
-            socket = UnixListener(address)
-            self._local.append(socket)
-            socket.open(lambda _, made=connection: made(self.services), starved=self.limits.starved)  # type: ignore[misc]
-            say(f"{what} on {socket.url}")
+        self.sockets.open_local(config, say)
         runtime.start_sweeping()
         await self.supervisor.apply(config.served_types())
-        timeout_s = config.limits.authentication_timeout
-        for configured in config.listeners():
-            if configured.kind == "web":
-                say(f"listening on {await self._open_web(configured)}")
-                continue
-            listener = make_listener(configured, self._shared)
-            self.listeners.append(listener)
-            if listener.tls is not None and self.federation.trust.identities is not None:
-                self.federation.trust.identities.serve(listener.tls)
-            listener.open(partial(welcome, self.services), handshake_timeout_s=timeout_s, starved=self.limits.starved)
-            runtime.listener_urls.append(listener.url)
-            say(f"listening on {listener.url}")
+        await self.sockets.open_listeners(config, self._serve_web, say)
         self.rates.start()
         runtime.spawn(self.watch.run())
         # What is there now stays: the collector need not look at it again.
@@ -261,31 +231,21 @@ class Server:
         say(f"{config.server.name} is ready")
         self._notifier.ready(f"{config.server.name} is ready")
 
-    async def _open_web(self, configured: ListenerConfig) -> str:
-        """Opens the listener ``web``, and returns its URL."""
+    def _serve_web(self, configured: ListenerConfig) -> Web:
         if self._make_web is None:
             raise BadConfiguration("network.web: this program cannot serve it; besterd can")
-        self._web = web = self._make_web(self._web_services(), configured)
-        self.listeners.append(web.listener)
-        await web.open()
-        self.runtime.listener_urls.append(web.listener.url)
-        return web.listener.url
-
-    def _web_services(self) -> WebServices:
-        return WebServices(
+        services = WebServices(
             runtime=self.runtime,
             admin=self.admin,
             connections=self.services,
             movements=self.movements,
             watch=self.watch,
-            silent_listeners=self._silent_listeners,
+            silent_listeners=self.sockets.silent,
         )
+        return self._make_web(services, configured)
 
-    def _silent_listeners(self) -> list[str]:
-        """Those through which nothing can come any more: clients', servers' and handlers'."""
-        handlers = str(self.config.handlers.address)
-        used = [one for one in self._local if isinstance(one, UnixListener) and one.path == handlers]
-        return [one.url for one in [*self.listeners, *used] if not one.listening]
+    def _web_expiry(self) -> Expiry | None:
+        return self.sockets.web.expiry if self.sockets.web is not None else None
 
     async def wait(self) -> None:
         """Returns when the server's end has been asked for."""
@@ -317,7 +277,7 @@ class Server:
         siblings = tuple({*self.config.siblings, *new.siblings})  # as a new address waits for the restart
         switched = new.model_copy(update={**kept, "handlers": handlers, "siblings": siblings})
         identities = await asyncio.to_thread(Identities, switched)
-        renewed = await asyncio.to_thread(self._contexts, switched, identities)
+        renewed = await asyncio.to_thread(self.sockets.contexts, switched, identities)
         self.config = switched
         set_up_log(new.log.level, new.log.format, self._log_node())
         self.runtime.reconfigure(switched)
@@ -337,31 +297,6 @@ class Server:
         """What this node is called in a log that it shares with others."""
         cluster = self.config.cluster
         return (cluster.node or "") if self._shared and cluster is not None else ""
-
-    def _contexts(self, config: Config, identities: Identities) -> list[tuple[Listener, ssl.SSLContext]]:
-        """Returns what new connections of the listeners with TLS are to see: the certificates in the files now.
-
-        Raises:
-            BadConfiguration: one cannot be used.
-        """
-        found = []
-        for configured in config.listeners():
-            for listener in self.listeners:
-                if listener.kind != configured.kind or listener.tls is None:
-                    continue
-                try:
-                    context = server_context(str(configured.certificate), str(configured.key))
-                except (OSError, ssl.SSLError) as error:
-                    raise BadConfiguration(
-                        f"network.{configured.kind}: its certificate cannot be used: {error}"
-                    ) from error
-                if configured.kind == "web":
-                    assert self._web is not None
-                    self._web.note_certificate()
-                else:
-                    identities.serve(context)
-                found.append((listener, context))
-        return found
 
     def reload_soon(self) -> None:
         """Begins to :meth:`try_reload`."""
@@ -385,8 +320,7 @@ class Server:
         """Drains and closes: no new connections or messages; what is under way finishes, for a limited time."""
         runtime = self.runtime
         runtime.stopping = True
-        for listener in self.listeners:
-            listener.close()
+        self.sockets.close_listeners()
         runtime.exchange.admission.draining = True
         if self.node is not None:
             self.node.leave()
@@ -411,12 +345,11 @@ class Server:
         for connection in list(self.connections.all):
             connection.fail(ShuttingDown())
         await self.connections.all_closed(timeout_s=0.5)
-        if self._web is not None:
-            await self._web.close()
+        if self.sockets.web is not None:
+            await self.sockets.web.close()
         self.rates.stop()
         runtime.stop_sweeping()
-        for listener in [*self.listeners, *self._local]:
-            listener.close()
+        self.sockets.close()
         await self.supervisor.stop()
         if not runtime.failed:
             await self.mailboxes.finish(timeout_s=KEEP_S)
