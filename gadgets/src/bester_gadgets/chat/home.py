@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from bester.protocol.names import server_name
-from bester_gadgets.chat import audience, host, rooms
+from bester_gadgets.chat import audience, host, room_requests, rooms
 from bester_gadgets.chat.addresses import Address, parse_person, parse_room
 from bester_gadgets.chat.book import Book, Refused
 from bester_gadgets.chat.wire import (
@@ -158,7 +158,7 @@ def _send(book: Book, user: str, op: Send, exists: bool) -> Answer:
             raise Refused("idConflict", "another message was sent with this id")
         book.tell_again(known["ref"])
         return _entry_answer(book, user, known["ref"])
-    ref = rooms.send(book, user, target, op) if to.room else _send_to_person(book, user, to, op, exists)
+    ref = room_requests.send(book, user, target, op) if to.room else _send_to_person(book, user, to, op, exists)
     return _entry_answer(book, user, ref)
 
 
@@ -287,6 +287,6 @@ def _room(book: Book, user: str, op: RoomOp, exists: bool) -> Answer:
         raise Refused("unknownAccount", f"there is no account {who}")
     if op.do == "topic" and op.topic is None:
         raise Refused("incomplete", "there is no topic")
-    rooms.ask(book, user, room, op.do, who, op.topic)
+    room_requests.ask(book, user, room, op.do, who, op.topic)
     found = book.talks(user, room)
     return Answer(talk=found[0]) if found else Answer()
