@@ -13,7 +13,7 @@ _NAME, _, _COUNT = os.environ.get("BESTER_DIE_AT", "").partition(":")
 _left = int(_COUNT) if _COUNT.isdecimal() else 1
 
 
-def reach(name: str) -> None:
+def hit(name: str) -> None:
     """Says that the work has come to the point of this name."""
     global _left
     if name == _NAME:

@@ -18,7 +18,7 @@ from bester.core.keeping import Letter
 from bester.core.metrics import Drop
 from bester.errors import BesterError, Internal, UnknownAccount
 from bester.server.batching import take_batch
-from bester.server.faultpoints import reach
+from bester.server.faultpoints import hit
 from bester.server.runtime import Runtime
 from bester.store.ports import AccountStore, MailboxBounds, MessageStore, Queued, Remembered, account_of, account_queue
 from bester.store.ports import Letter as StoredLetter
@@ -180,7 +180,7 @@ class Mailboxes:
                 outcomes = await self._outcomes(batch)
                 if self.runtime.failed:
                     return  # nobody knows what is on disk: nothing is reported
-                reach("mailbox.stored")
+                hit("mailbox.stored")
                 exchange = self.runtime.turn()
                 stored: dict[str, set[str]] = {}
                 for effect, (status, error) in zip(batch, outcomes, strict=True):
@@ -233,7 +233,7 @@ class Mailboxes:
         ]
         failures: dict[int, BesterError | None] = {}
         if letters:
-            reach("mailbox.storing")
+            hit("mailbox.storing")
             try:
                 full = await self.store.deposit(letters, self.bounds, self.runtime.steady.now())
                 failures = {id(delivery): one for delivery, one in zip(kept, full, strict=True)}
@@ -261,7 +261,7 @@ class Mailboxes:
     def _take_now(self) -> None:
         takes, self._takes = self._takes, []
         if takes:
-            reach("mailbox.taking")
+            hit("mailbox.taking")
             self._work(self._take_all(takes))
 
     async def _take_all(self, takes: list[tuple[str, str]]) -> None:
@@ -388,7 +388,7 @@ class Mailboxes:
             self._failed(f"{len(records)} messages will not be remembered after a restart", error)
         if self.runtime.failed:
             return
-        reach("once.remembered")
+        hit("once.remembered")
         exchange = self.runtime.turn()
         for effect in effects:
             exchange.remembered(effect)

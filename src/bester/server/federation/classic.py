@@ -20,7 +20,7 @@ from bester.protocol import frames
 from bester.protocol.framing import Framer
 from bester.protocol.link import ServerReport, decode_report
 from bester.server.counts import Counts
-from bester.server.faultpoints import reach
+from bester.server.faultpoints import hit
 from bester.server.federation.link import REPORT_LIMIT
 from bester.server.federation.outbound import OutboundMessage
 from bester.server.federation.peer_route import PeerRoute
@@ -163,7 +163,7 @@ class ClassicTransport:
             except asyncio.CancelledError:
                 sending.close()
                 raise
-            reach("link.written")
+            hit("link.written")
             queue.popleft()
             self._awaiting[item] = self._route.runtime.spawn(self._await_report(item, sending))
         self._serving = None
@@ -209,6 +209,6 @@ class ClassicTransport:
         elif refusal is not None:
             self._owner.refused(item, refusal)
         else:
-            reach("link.reported")
+            hit("link.reported")
             self._owner.reported(item, report)
         self._owner.pump()

@@ -19,7 +19,7 @@ from bester.net.dial_peer import PeerConnection
 from bester.protocol import link
 from bester.protocol.framing import PREFIX, Framer
 from bester.protocol.link import ReportError, ServerReport
-from bester.server.faultpoints import reach
+from bester.server.faultpoints import hit
 from bester.server.federation.outbound import OutboundMessage
 from bester.server.federation.peer_route import PeerRoute
 from bester.server.federation.transport import TransportOwner
@@ -111,7 +111,7 @@ class Link(asyncio.Protocol):
                 self._route.runtime.exchange.counters.drops.count(Drop.REPORT_UNMATCHED)
                 return
             self._bytes -= item.size
-            reach("link.reported")
+            hit("link.reported")
             self._owner.reported(item, report)
         elif kind == "fatal":
             error = report.payload.error
@@ -208,7 +208,7 @@ class Link(asyncio.Protocol):
             data = b"".join(out)
             self._route.runtime.counts.sent["link"] += len(data)
             self._transport.write(data)
-            reach("link.written")
+            hit("link.written")
 
     def _check_overdue(self) -> None:
         """Gives the link up where a report does not come: the other server hangs, or is not there any more."""

@@ -11,7 +11,7 @@ from bester.bus.connection import BusDown
 from bester.core.metrics import Drop
 from bester.errors import BesterError, Internal
 from bester.server.batching import take_batch
-from bester.server.faultpoints import reach
+from bester.server.faultpoints import hit
 from bester.server.federation.outbound import OutboundMessage
 from bester.server.federation.ports import PeerLeases
 from bester.server.runtime import Runtime
@@ -152,7 +152,7 @@ class Outbox:
         if failure is not None and self._runtime.failed:
             return  # nobody knows whether they are on disk, so nothing is reported
         if failure is None:
-            reach("outbox.stored")
+            hit("outbox.stored")
         for position, (_, item, done) in zip(positions, entries, strict=True):
             item.position = position
             try:
@@ -163,7 +163,7 @@ class Outbox:
 
     async def _remove_all(self, positions: list[int]) -> None:
         if await self._tried("removed from", self._store.remove_sent(positions)):
-            reach("outbox.removed")
+            hit("outbox.removed")
 
     async def _bury_all(self, dead: list[tuple[int, str]]) -> None:
         await self._tried("given up in", self._store.bury(dead))
