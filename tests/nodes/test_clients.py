@@ -136,7 +136,7 @@ async def test_who_has_left_the_other_node_costs_no_copies_any_more(nats: NatsSe
         await shared(a, "g")
         await there.leave()
         await shared(a, "g", wanted=False)
-        assert a.runtime.exchange.presence.find("g").plain  # type: ignore[union-attr]
+        assert a.runtime.exchange.presence.find("g").direct  # type: ignore[union-attr]
         await here.leave()
 
 

@@ -49,12 +49,6 @@ class RemoteSessions(Protocol):
     def arriving(self, username: str) -> AbstractContextManager[None]:
         """While a session is being made: other nodes tell this one of the account's mail."""
 
-    def end_sessions(self, username: str, why: str, roles: tuple[str, ...] | None = None) -> None:
-        """Ends the account's sessions on other nodes; with ``roles``, they go on and have these from now on."""
-
-    def stored(self, letters: dict[str, set[str]]) -> None:
-        """Letters were put into mailboxes: their types by account."""
-
     def counted_here(self) -> int:
         """Returns how many accounts have sessions here and are not counted by another node."""
 
@@ -212,12 +206,6 @@ class Alone:
     @contextmanager
     def arriving(self, username: str) -> Iterator[None]:
         yield
-
-    def end_sessions(self, username: str, why: str, roles: tuple[str, ...] | None = None) -> None:
-        """No other node has sessions."""
-
-    def stored(self, letters: dict[str, set[str]]) -> None:
-        """No other node looks into mailboxes."""
 
     def counted_here(self) -> int:
         return len(self._exchange.presence.usernames())
