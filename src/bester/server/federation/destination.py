@@ -18,7 +18,6 @@ In a cluster one node at a time has the destination's lease, and sends. On the o
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 
@@ -39,6 +38,7 @@ from bester.server.federation.relay import HolderGone, Relay
 from bester.server.federation.sender import Sender
 from bester.server.federation.transport import PeerTransport
 from bester.server.federation.worker import Worker
+from bester.server.runtime import Runtime
 from bester.store.ports import MessageStore
 
 log = logging.getLogger("bester.servers")
@@ -51,6 +51,7 @@ class Destination:
     """Sends messages to one address, and keeps the ones that have to wait.
 
     Args:
+        runtime: time, tasks, and the configuration.
         route: how it is reached.
         store: where its messages wait.
         outbox: writes them there.
@@ -59,9 +60,14 @@ class Destination:
     """
 
     def __init__(
-        self, route: PeerRoute, store: MessageStore, outbox: Outbox, leases: PeerLeases, settle: Settle
+        self,
+        runtime: Runtime,
+        route: PeerRoute,
+        store: MessageStore,
+        outbox: Outbox,
+        leases: PeerLeases,
+        settle: Settle,
     ) -> None:
-        runtime = route.runtime
         self.key = route.destination
         self.route = route
         self.worker = Worker(runtime.spawn, self._work)
@@ -69,13 +75,12 @@ class Destination:
         self.backlog = Backlog(runtime, self.key, outbox, leases, settle, self.worker)
         self.recovery = Recovery(runtime, self.pending, self.backlog, outbox, self.worker)
         self.sender = Sender(
-            route, self.pending, self.backlog, self.recovery, outbox, settle, self.worker, self.release_lease
+            runtime, route, self.pending, self.backlog, self.recovery, outbox, settle, self.worker, self.release_lease
         )
         self._backlog_reader = BacklogReader(
             runtime, self.key, store, outbox, self.pending, self.backlog, self.recovery, self.sender, self.worker
         )
         self._leases = leases
-        self._loop = asyncio.get_running_loop()
 
     @property
     def idle(self) -> bool:

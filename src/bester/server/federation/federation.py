@@ -173,7 +173,9 @@ class Federation:
                 destination.stop()
         destination.send(forward)
 
-    def _settle(self, item: OutboundMessage, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
+    def _settle_message(
+        self, item: OutboundMessage, status: str, error: BesterError | None = None, route: bytes = b""
+    ) -> None:
         """Settles a message for another server; ``route`` is the route that the other server told."""
         forward, item.forward = item.forward, None
         if forward is not None:
@@ -203,7 +205,7 @@ class Federation:
 
     def _destination(self, key: str, address: Address) -> Destination:
         route = PeerRoute(self.runtime, address, self.trust, self._capabilities, self._dials)
-        destination = Destination(route, self._store, self.outbox, self._leases, self._settle)
+        destination = Destination(self.runtime, route, self._store, self.outbox, self._leases, self._settle_message)
         self.destinations[key] = destination
         return destination
 

@@ -22,6 +22,7 @@ from bester.server.federation.pending import Pending
 from bester.server.federation.recovery import Recovery
 from bester.server.federation.transport import PeerTransport
 from bester.server.federation.worker import Worker
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.servers")
 
@@ -33,6 +34,7 @@ class Sender:
     """Sends fresh messages in their order; owns the transport.
 
     Args:
+        runtime: counts what is given up.
         route: how the other server is reached.
         pending: the messages in memory.
         backlog: the messages on disk.
@@ -45,6 +47,7 @@ class Sender:
 
     def __init__(
         self,
+        runtime: Runtime,
         route: PeerRoute,
         pending: Pending,
         backlog: Backlog,
@@ -57,6 +60,7 @@ class Sender:
         self.transport: PeerTransport | None = None
         self.usable_until = math.inf
         """Until when the transport may be given anything, by `elapsed`: with other nodes, as long as the lease."""
+        self._drops = runtime.exchange.batch.counters.drops
         self._route = route
         self._pending = pending
         self._backlog = backlog
@@ -246,7 +250,7 @@ class Sender:
 
     def _give_up(self, item: OutboundMessage, error: BesterError, why: str, route: bytes = b"") -> None:
         if item.position:
-            self._route.runtime.exchange.batch.counters.drops.count(Drop.OUTGOING_REFUSED, code=error.code)
+            self._drops.count(Drop.OUTGOING_REFUSED, code=error.code)
             self._outbox.bury(item.position, why)
         self._settle(item, "failed", error, route)
 
