@@ -30,7 +30,7 @@ from bester.store.ports import MessageStore
 from bester.timeouts import within
 
 if TYPE_CHECKING:
-    from bester.bus.subscription import MessageCallback
+    from bester.bus.subscription import MessageCallback, Subscription
 
 log = logging.getLogger("bester.nodes")
 

@@ -16,9 +16,9 @@ import logging
 
 from bester.bus.errors import BusDown
 from bester.cluster.items import Bring, Kind, numbers, pack
-from bester.core.redelivery import ACK_S
 from bester.core.effects import Deposit
 from bester.core.model import Delivery
+from bester.core.redelivery import ACK_S
 from bester.errors import BesterError, Internal, Overloaded, error_of
 from bester.protocol.reports import decode_result
 from bester.server.cluster.batcher import Batcher
@@ -157,7 +157,9 @@ class RemoteDelivery:
         brought.tries += 1
         brought.takers.clear()
         brought.handed = brought.pausing = False
-        brought.deadline = self._runtime.exchange.batch.now + (TAKE_SILENT_S if self._membership.some_silent else TAKE_S)
+        brought.deadline = self._runtime.exchange.batch.now + (
+            TAKE_SILENT_S if self._membership.some_silent else TAKE_S
+        )
         self._fresh.setdefault(brought.delivery.username, []).append((brought.number, brought.delivery))
 
     def flush(self) -> None:
