@@ -11,7 +11,7 @@ from bester.installation import how_to_add
 
 OLDEST = (2, 12)
 """The oldest release of nats-server that nodes can use: the first with atomic batch publishing."""
-NEEDED = "the account that nodes enter needs bester.>, $JS.API.> and _INBOX.>, to publish and to subscribe"
+NEEDED = "the NATS account of the nodes needs bester.>, $JS.API.> and _INBOX.>, to publish and to subscribe"
 _SECRETS = "cluster.user, password, token, nkey or credentials"
 _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 _SEED = re.compile(rb"^S[A-Z2-7]{57}$", re.MULTILINE)

@@ -185,7 +185,7 @@ class Bus:
         if is_denied(self._error) and self._error not in self._denied and len(self._denied) < MAX_DENIED:
             self._denied.append(self._error)
             if not self._checking:
-                log.error("NATS refuses something: %s; %s", self._error, NEEDED)
+                log.error("NATS denies a permission: %s; %s", self._error, NEEDED)
         if "authorization" in self._error.lower():
             self._refused.set()
             if self._client is not None and not self.up:
@@ -218,7 +218,7 @@ class Bus:
         self.up = True
         self._error = ""
         self._refused.clear()
-        log.info("the connection to NATS is there again")
+        log.info("connected to NATS again")
         for event in self._waiting_until_up:
             event.set()
         self._notify()
@@ -247,10 +247,10 @@ class Bus:
         try:
             await before.close()
         except Exception:
-            log.debug("the old connection to NATS is left as it is", exc_info=True)
+            log.debug("the old connection to NATS could not be closed", exc_info=True)
         while True:
             pause_s = backoff.next_s()
-            log.warning("NATS does not let this node in, which is tried again in %g s: %s", pause_s, self._error)
+            log.warning("NATS refuses this node, which tries again in %g s: %s", pause_s, self._error)
             await asyncio.sleep(pause_s)
             client = WireClient(partial(current_tls_context, self.options))
             try:
@@ -258,7 +258,7 @@ class Bus:
             except CannotConnect as error:
                 self._error = str(error)
             except Exception as error:
-                log.exception("NATS cannot be entered")
+                log.exception("the connection to NATS failed")
                 self._error = type(error).__name__
             else:
                 break

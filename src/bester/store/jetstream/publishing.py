@@ -208,7 +208,7 @@ class Publisher:
         if code == _IN_PROCESS:
             raise Overloaded("what this server keeps is being written by others")
         if code in _STORAGE_FULL or "maximum" in text or "insufficient" in text or "no space" in text:
-            log.error("the stream %s takes nothing more: %s", self._api.name, text)
+            log.error("the stream %s is full: %s", self._api.name, text)
             raise StorageFull
         log.error("the stream %s refuses a message: %s", self._api.name, text)
         raise Internal

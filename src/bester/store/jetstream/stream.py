@@ -1,7 +1,7 @@
 """One stream of JetStream.
 
-Whoever needs the newest state asks the stream's leader (:meth:`Stream.last_message`, :meth:`Stream.message_at`). Pages
-are read from any replica, which may lack the newest messages; so it is the leader who says that there are no more.
+The newest state is read from the stream's leader (:meth:`Stream.last_message`, :meth:`Stream.message_at`). Pages are
+read from any replica, which may lack the newest messages; so the leader confirms the end of a subject.
 """
 
 from __future__ import annotations
@@ -118,19 +118,19 @@ class Stream:
                 created = await self.api.call("STREAM.UPDATE", config)
         except Overloaded as error:
             raise BadConfiguration(
-                f"the stream {self.name} cannot be made: JetStream does not answer; is it on (jetstream: {{}} in the "
-                "NATS server's configuration), and are most of the NATS servers there?"
+                f"the stream {self.name} cannot be created: JetStream does not answer; is it on (jetstream: {{}} in "
+                "the NATS server's configuration), and are most of the NATS servers there?"
             ) from error
         if created.get("error", {}).get("err_code") == _SUBJECTS_OVERLAP:
             raise BadConfiguration(
-                f"the stream {self.name} cannot be made: what is kept already is divided among another number of "
-                "streams; cluster.partitions is the same at all nodes, and for good"
+                f"the stream {self.name} cannot be created: there are streams of another number of partitions "
+                "already; cluster.partitions must be the same at all nodes, and cannot be changed later"
             )
         if "error" in created:
             text = created["error"].get("description", "")
-            hint = "cluster.replicas must not be more than the NATS servers, which need room on their disks"
+            hint = "there must be at least cluster.replicas NATS servers, with space on their disks"
             if "not enabled" in text:
-                hint = "JetStream must be on for the account that nodes enter"
+                hint = "JetStream must be enabled for the NATS account of the nodes"
             raise BadConfiguration(f"the stream {self.name} cannot be used: {text}; {hint}")
         self.publisher.atomic = created.get("config", {}).get("allow_atomic") is True
 
