@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 from tests.nats import NatsServer, free_ports
+from tests.waiting import PATIENCE_S, until
 
 from bester.bus import connection, entering
 from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders
 from bester.bus.entering import BusOptions
 from bester.bus.headers import header, header_block
 from bester.errors import BadConfiguration
-
-PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +46,7 @@ def answering(bus: Bus, subject: str, more: bytes = b"") -> None:
 
 async def changed(bus: Bus, wanted: bool) -> None:
     """Waits until the connection is up, or down."""
-    event = asyncio.Event()
-    bus.changed.append(lambda up: event.set() if up is wanted else None)
-    if bus.up is not wanted:
-        async with asyncio.timeout(PATIENCE_S):
-            await event.wait()
+    await until(lambda: bus.up is wanted)
 
 
 async def test_many_requests_under_way_have_their_own_answers(bus: Bus) -> None:

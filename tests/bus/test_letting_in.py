@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from tests.nats import NatsServer, nats_cluster
+from tests.waiting import PATIENCE_S, until
 
 from bester.bus import connection
 from bester.bus.connection import Bus, BusDown, BusLost
 from bester.bus.entering import BusOptions
 
-PATIENCE_S = 20.0
 IN = 'authorization: {users: [{user: "bester", password: "sesame"}]}'
 OUT = 'authorization: {users: [{user: "other", password: "sesame"}]}'
 
@@ -48,9 +48,7 @@ class Watched:
 
     async def refused(self) -> None:
         """Waits until it is known why it is down."""
-        async with asyncio.timeout(PATIENCE_S):
-            while "authorization violation" not in self.bus.why.lower():
-                await asyncio.sleep(0.01)
+        await until(lambda: self.bus.why.lower(), lambda why: "authorization violation" in why)
 
     def listen(self, subject: str) -> None:
         self.bus.listen(subject, lambda _, reply, headers, data: self.bus.publish(reply, subject.encode()))

@@ -10,25 +10,19 @@ import ssl
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import PATIENCE_S
 
 from bester.protocol.framing import frame
 from bester.server.runtime import Runtime
 from bester.testing import PASSWORD, RunningServer, server
 
-PATIENCE_S = 20.0
 GOOD = {"messageType": "statusReport", "status": "good"}
 BAD = {"messageType": "statusReport", "status": "bad"}
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Lets the loop turn until something is so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def result(wire: Wire, name: str, /, **args: Any) -> Any:

@@ -21,7 +21,8 @@ from tests.server.linked import (
     send_on,
     settled_on,
 )
-from tests.server.peers import Stage, Wire, result_of, stage, to, until
+from tests.server.peers import Stage, Wire, result_of, stage, to
+from tests.waiting import until
 
 from bester.net.peers import Remote
 from bester.server.federation.link import WINDOW

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, body_of, hello, result, result_of, stage, to, until
+from tests.server.peers import Stage, Wire, attaching, body_of, hello, result, result_of, stage, to
+from tests.waiting import PATIENCE_S, until
 
 from bester.protocol.framing import frame
 
@@ -154,9 +155,7 @@ async def test_a_client_that_does_not_acknowledge_in_time() -> None:
         third = await g.get()
         ack(g, third)
         await t.good("3")
-        async with asyncio.timeout(PATIENCE_S):
-            while await mail(play, "g"):
-                pass
+        await until(lambda: mail(play, "g"), lambda found: not found)
 
 
 async def test_a_large_mailbox_comes_in_pieces_and_in_order() -> None:

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from tests.collector import CLIENT, CONSUMER, PRODUCER, SERVER, Collector, Span, collecting
-from tests.server.peers import Stage, stage, to, until
+from tests.server.peers import Stage, stage, to
 from tests.server.test_routes import founding
+from tests.waiting import until
 
 from bester.errors import BadConfiguration
 from bester.server.telemetry import tracing as server_tracing

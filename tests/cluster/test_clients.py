@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.cluster.nodes import joined, nodes, others, serves, shared
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, nodes, others, serves, shared
-from tests.server.peers import Stage, Wire, hello, result, to, until
+from tests.server.peers import Stage, Wire, hello, result, to
+from tests.waiting import until
 
 from bester.bus.connection import NoResponders
 from bester.cluster.items import Kind, unpack

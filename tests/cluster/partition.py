@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.nodes import node, others
 from tests.nats import NatsServer, free_ports
-from tests.nodes.nodes import node, others, turn
-from tests.server.peers import PATIENCE_S, Stage
+from tests.server.peers import Stage
+from tests.waiting import until
 
 
 class Routes:
@@ -86,17 +87,11 @@ class Pair:
 
     async def apart(self, *stages: Stage) -> None:
         """Waits until nodes have taken out the others."""
-        await self._until(0, *stages)
+        await until(lambda: not any(map(others, stages)))
 
     async def together(self) -> None:
         """Waits until both know each other."""
-        await self._until(1, self.first, self.second)
-
-    async def _until(self, count: int, *stages: Stage) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            for stage in stages:
-                while len(others(stage)) != count:
-                    await turn(stage)
+        await until(lambda: others(self.first) and others(self.second))
 
 
 @asynccontextmanager

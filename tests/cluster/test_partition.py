@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.cluster.nodes import joined, node, nodes, others, serves, shared
+from tests.cluster.partition import Pair, pair
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, others, serves, shared
-from tests.nodes.parted import Pair, pair
-from tests.server.peers import Stage, attaching, to, until
+from tests.server.peers import Stage, attaching, to
+from tests.waiting import until
 
 from bester.cluster.items import Bring, Kind, numbers, opening, pack
 from bester.errors import BesterError

@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.cluster.nodes import joined, node, nodes, others, serves
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, others, serves, turn
-from tests.server.peers import PATIENCE_S, Stage, Wire, until
+from tests.server.peers import Stage, Wire
+from tests.waiting import until
 
 from bester.cluster.items import Kind
 from bester.server.cluster import membership as members
@@ -272,7 +273,5 @@ async def test_a_node_that_stops_is_not_missed_for_a_second(nats: NatsServer, mo
     monkeypatch.setattr(members, "PING_S", 60.0)
     async with nodes(nats, 1) as (a,):
         async with node(nats.url, a.runtime.config.server.name, "n9"):
-            async with asyncio.timeout(PATIENCE_S):
-                while not others(a):
-                    await turn(a)
+            await until(lambda: others(a))
         await until(lambda: not others(a))

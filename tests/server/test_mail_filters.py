@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.server.peers import Stage, Wire, hello, result, result_of, stage, to, until
+from tests.server.peers import Stage, Wire, hello, result, result_of, stage, to
+from tests.waiting import until
 
 from bester import Client, Informer
 from bester.core.session import Phase
