@@ -2,8 +2,8 @@
 
 What runs is the command's own ``main``, in a process of its own, which begins and ends as the installed script does;
 only the imports are done already, and are not freed at the end: both take most of the time of a short command.
-``python -m tests.system.forking`` is that process: it reads a line of JSON for each command, and writes two, its pid and
-its exit status.
+``python -m tests.system.forking`` is that process: it reads a line of JSON for each command, and writes two, its pid
+and its exit status.
 """
 
 from __future__ import annotations
