@@ -22,6 +22,13 @@ def once(wire: Wire, id: str, data: Any = None, type: str = "pay") -> None:
     wire.send({"header": {"once": True}, "payload": {"type": type, "id": id, "data": data}})
 
 
+async def paying(a: Stage, b: Stage) -> tuple[Wire, Wire, Wire]:
+    """Returns the handler of the first node, which serves both, and a session of one account on each."""
+    handler = await a.attach("pay")
+    await serves(b, "pay")
+    return handler, await a.login("t"), await b.login("t")
+
+
 async def waits(stage: Stage, many: int = 1) -> None:
     """Waits until so many messages at a node wait for what becomes of them at another one."""
     claims = joined(stage).claiming._open
@@ -62,9 +69,7 @@ async def test_a_repeat_at_another_node_waits_for_what_is_under_way(nats: NatsSe
 
 async def test_a_repeat_at_another_node_gets_a_report_that_touched_no_disk(nats: NatsServer) -> None:
     async with nodes(nats, 2) as (a, b):
-        handler = await a.attach("pay")
-        await serves(b, "pay")
-        first, second = await a.login("t"), await b.login("t")
+        handler, first, second = await paying(a, b)
         once(first, "1")
         handler.answer(await handler.get(), DONE)
         await first.good("1")
@@ -150,9 +155,7 @@ async def test_what_the_other_node_forgot_is_handled(nats: NatsServer) -> None:
 
 async def test_another_message_of_that_id_is_a_conflict_wherever_it_comes(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
-        handler = await a.attach("pay")
-        await serves(b, "pay")
-        first, second = await a.login("t"), await b.login("t")
+        handler, first, second = await paying(a, b)
         once(first, "1", "this")
         request = await handler.get()
         once(second, "1", "that")
@@ -201,9 +204,7 @@ async def test_a_node_that_stops_is_asked_until_it_has(nats: NatsServer) -> None
 
 async def test_nothing_is_handled_while_the_others_cannot_be_asked(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
-        handler = await a.attach("pay")
-        await serves(b, "pay")
-        first, second = await a.login("t"), await b.login("t")
+        handler, first, second = await paying(a, b)
         once(first, "1")
         request = await handler.get()
         once(second, "1")
@@ -236,9 +237,7 @@ async def test_a_node_that_answers_nothing_is_not_waited_for_for_ever(
 async def test_what_is_lost_on_the_way_is_asked_again(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claiming, "AGAIN_S", 0.1)
     async with nodes(nats) as (a, b):
-        handler = await a.attach("pay")
-        await serves(b, "pay")
-        first, second = await a.login("t"), await b.login("t")
+        handler, first, second = await paying(a, b)
         once(first, "1")
         request = await handler.get()
         once(second, "1")

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, until
 
 from bester.protocol.framing import frame
 from bester.server.runtime import Runtime
@@ -206,6 +206,15 @@ class Stage:
         wire.send(hello(user, **header))
         await wire.good("auth_special")
         return wire
+
+    async def away(self, user: str) -> None:
+        """Makes an account, which has no session any more."""
+        await (await self.login(user)).leave()
+        await self.gone(user)
+
+    async def gone(self, user: str) -> None:
+        """Waits until an account has no session here."""
+        await until(lambda: not self.runtime.exchange.presence.sessions(user))
 
     async def admin(self, user: str = "root") -> Wire:
         """Returns the connection of a client of role admin."""
