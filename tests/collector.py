@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.waiting import PATIENCE_S
 
-PATIENCE_S = 20.0
 CLIENT, SERVER, PRODUCER, CONSUMER = 3, 2, 4, 5
 
 

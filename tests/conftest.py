@@ -1,4 +1,4 @@
-"""For all tests: long ones come first, passwords cost next to nothing, one NATS serves all, ``PATH`` has ``node``."""
+"""For all tests: long files first, passwords cost next to nothing, one NATS serves all, ``PATH`` has ``node``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import pytest
 from tests.javascript import environment
 from tests.nats import NatsServer
 
+from bester.bus import connection as bus
+from bester.server import runtime
 from bester.store import passwords
 
-LONG = "system", "web", "workbench", "faults", "gadgets", "docs", "bench", "properties"
+LONG = "web", "system", "workbench", "faults", "cluster", "gadgets", "docs", "bench", "properties"
 """The folders whose files can take half a minute: no process is to be left alone with one of them at the end."""
+SWEEP_S = 0.02
 REAL_WORK = {"MEMORY_KIB": passwords.MEMORY_KIB, "PASSES": passwords.PASSES}
 os.environ["PATH"] = environment()["PATH"]
 
@@ -46,6 +49,15 @@ def _little_work() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "MEMORY_KIB", 8)
         patch.setattr(passwords, "PASSES", 1)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_sweeps() -> Iterator[None]:
+    """Lets servers in this process look at deadlines so often that no test waits for the next look."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "SWEEP_S", SWEEP_S)
+        patch.setattr(bus, "SWEEP_S", SWEEP_S)
         yield
 
 

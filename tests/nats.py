@@ -8,14 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-
-PATIENCE_S = 20.0
+from tests.waiting import until_sync
 
 
 def find_nats() -> str:
@@ -103,17 +101,16 @@ class NatsServer:
 
     def wait_ready(self) -> None:
         """Returns when its streams can be used."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/healthz", timeout=1) as answer:
-                    if json.load(answer).get("status") == "ok":
-                        return
-            except (OSError, ValueError):
-                pass
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                raise AssertionError((self.folder / "nats.log").read_text())
-            time.sleep(0.02)
+        log = self.folder / "nats.log"
+        until_sync(lambda: self._healthy() or self.process.poll() is not None, tell=log.read_text)
+        assert self.process.poll() is None, log.read_text()
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/healthz", timeout=1) as answer:
+                return bool(json.load(answer).get("status") == "ok")
+        except (OSError, ValueError):
+            return False
 
     def pause(self) -> None:
         """Lets it hang."""

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 from hypothesis import strategies as st
+from tests.waiting import PATIENCE_S
 
 from bester.http import HEADERS
-
-PATIENCE_S = 10.0
 
 _STATUS = re.compile(rb"HTTP/(1\.[01]) (\d{3}) [ -~]*")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ([ -~]*)")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.nats import NatsServer, free_ports
+from tests.waiting import PATIENCE_S, until
 
 from bester.bus.connection import Bus
 from bester.bus.errors import BusDown, BusLost, NoResponders
@@ -15,8 +16,6 @@ from bester.bus.headers import header, header_block
 from bester.bus.options import BusOptions, BusTimes
 from bester.bus.requests import Answer
 from bester.errors import BadConfiguration
-
-PATIENCE_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +47,7 @@ def answering(bus: Bus, subject: str, more: bytes = b"") -> None:
 
 async def changed(bus: Bus, wanted: bool) -> None:
     """Waits until the connection is up, or down."""
-    event = asyncio.Event()
-    bus.changed.append(lambda up: event.set() if up is wanted else None)
-    if bus.up is not wanted:
-        async with asyncio.timeout(PATIENCE_S):
-            await event.wait()
+    await until(lambda: bus.up is wanted)
 
 
 async def test_many_requests_under_way_have_their_own_answers(bus: Bus) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from tests.nats import NatsServer, nats_cluster
+from tests.waiting import PATIENCE_S, until
 
 from bester.bus.connection import Bus
 from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.bus.options import BusOptions, BusTimes
 
-PATIENCE_S = 20.0
-OFTEN = BusTimes(refused_s=0.3)
 IN = 'authorization: {users: [{user: "bester", password: "sesame"}]}'
+OFTEN = BusTimes(refused_s=0.3)
 OUT = 'authorization: {users: [{user: "other", password: "sesame"}]}'
 
 
@@ -49,9 +49,7 @@ class Watched:
 
     async def refused(self) -> None:
         """Waits until it is known why it is down."""
-        async with asyncio.timeout(PATIENCE_S):
-            while "authorization violation" not in self.bus.last_error.lower():
-                await asyncio.sleep(0.01)
+        await until(lambda: self.bus.last_error.lower(), lambda why: "authorization violation" in why)
 
     def answer(self, subject: str) -> None:
         self.bus.subscribe(subject, lambda _, reply, headers, data: self.bus.publish(reply, subject.encode()))

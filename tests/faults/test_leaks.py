@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import trustme
-from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, descriptors, hello, stage, to, until
+from tests.server.peers import Stage, Wire, attaching, descriptors, hello, stage, to
+from tests.waiting import PATIENCE_S, until
 
 from bester.testing import PASSWORD
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, hello, stage, to, until
+from tests.server.peers import Stage, Wire, attaching, hello, stage, to
+from tests.waiting import PATIENCE_S, until
 
 from bester.server.connections.connection import Connection
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import PATIENCE_S
 
 from bester.protocol.framing import frame
 
-PATIENCE_S = 10.0
 GOOD = {"messageType": "statusReport", "status": "good"}
 BAD = {"messageType": "statusReport", "status": "bad"}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.sdk.conftest import Connection, Peer
+from tests.waiting import PATIENCE_S
 
 from bester import (
     Client,
@@ -25,8 +26,6 @@ from bester import (
 )
 from bester.sync import Client as SyncClient
 from bester.testing import RunningServer, server
-
-PATIENCE_S = 10.0
 
 
 class Slow:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import socket
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 from cryptography import x509
+from tests.waiting import PATIENCE_S, until
 
 from bester import AuthenticationError, Client, ConnectError, ConnectionClosed, ReceivedMessage, Refused
 from bester.errors import TooLarge
@@ -24,20 +24,11 @@ from bester.protocol.framing import frame
 if TYPE_CHECKING:
     from tests.sdk.conftest import Connection, Peer
 
-PATIENCE_S = 10.0
-
 
 async def opened(peer: Peer, welcome: dict[str, Any] | None = None, **options: Any) -> tuple[Client, Connection]:
     client = Client(peer.url, **options)
     _, connection = await asyncio.gather(client.open(), peer.welcome(**(welcome or {})))
     return client, connection
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Lets the loop turn until something is so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 # -- connecting -------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec import Raw
+from tests.waiting import PATIENCE_S
 
 from bester import (
     ConnectionClosed,
@@ -33,8 +34,6 @@ from bester.testing import call, call_async
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Connection, Peer
-
-PATIENCE_S = 10.0
 
 
 def make(peer: Peer, **options: Any) -> Handler:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.waiting import until
 
 from bester import ClientError, ConnectError, ConnectionClosed, Informer, Presence
 
@@ -27,7 +28,7 @@ async def test_questions(peer: Peer) -> None:
     async with informer:
         answering = asyncio.ensure_future(answer())
         first = asyncio.ensure_future(informer.list_clients())
-        await until_connected(informer)
+        await until(lambda: informer._asking._channel is not None)
         rest = await asyncio.gather(
             informer.is_client("g"),
             informer.is_account("h"),
@@ -52,11 +53,6 @@ async def test_questions(peer: Peer) -> None:
             {"type": "isClient", "data": "g"},
             {"type": "isAccount", "data": "h"},
         ]
-
-
-async def until_connected(informer: Informer) -> None:
-    while informer._asking._channel is None:
-        await asyncio.sleep(0)
 
 
 async def test_failures(peer: Peer, folder: Path) -> None:

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from tests.waiting import PATIENCE_S
 
 from bester.logsink import MAX_BYTES, Sink, SinkHandler
 
-PATIENCE_S = 20.0
 LINE = "x" * 1000
 
 

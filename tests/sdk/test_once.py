@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec import Raw
+from tests.waiting import PATIENCE_S, until
 
 from bester import AuthenticationError, Client, ConnectError, ConnectionClosed, Handler, Reply, Request
 from bester.errors import TooLarge
@@ -19,7 +19,6 @@ from bester.testing import server
 if TYPE_CHECKING:
     from tests.sdk.conftest import Connection, Peer
 
-PATIENCE_S = 10.0
 QUICK: dict[str, Any] = {"retry_first_s": 0.001, "retry_max_s": 0.01}
 NO = {"code": "authenticationFailed", "message": "no", "temporary": False}
 
@@ -37,12 +36,6 @@ async def refuse(peer: Peer, error: dict[str, Any]) -> Any:
     connection.report("auth_special", error=error)
     await connection.close()
     return hello["header"]["authentication"]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 # -- sent again -------------------------------------------------------------------------------------------------
@@ -341,7 +334,7 @@ async def test_iteration_goes_on(peer: Peer) -> None:
     reading = asyncio.ensure_future(read())
     for number in range(3):
         connection.deliver("chat", number)
-        await until(lambda number=number: len(numbers) == number + 1)  # type: ignore[misc]
+        await until(lambda number=number: len(numbers) == number + 1)
         asking = asyncio.ensure_future(client.ask("chat"))
         await connection.receive()
         await connection.close()
@@ -404,7 +397,7 @@ async def test_who_does_not_read_does_not_wonder_that_nothing_comes(peer: Peer) 
     await until(lambda: client._session.inbox.paused)
     for _ in range(20):
         timer = client._session.keeper._timer
-        await until(lambda timer=timer: client._session.keeper._timer is not timer)  # type: ignore[misc]
+        await until(lambda timer=timer: client._session.keeper._timer is not timer)
     assert client.connected
     assert (await client.receive(PATIENCE_S)).data == 1
     await client.close()

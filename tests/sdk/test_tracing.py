@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, use_span
 from tests.collector import CONSUMER, collecting
+from tests.waiting import PATIENCE_S
 
 from bester import Client, Done, Handler, Refuse, Request, SendHandler
 from bester.handler.registry import Registry, Runner
@@ -29,7 +30,6 @@ PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 HERE = NonRecordingSpan(
     SpanContext(int(PARENT[3:35], 16), int(PARENT[36:52], 16), is_remote=False, trace_flags=TraceFlags(1))
 )
-PATIENCE_S = 20.0
 
 
 class Traced:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from tests.waiting import PATIENCE_S
 
 from bester import AuthenticationError, Client, Handler, Informer, Presence, Reply, Request, Response, SendClients
 from bester.testing import server
-
-PATIENCE_S = 10.0
 
 
 async def test_everyone_together() -> None:

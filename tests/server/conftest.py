@@ -10,7 +10,18 @@ import pytest
 import uvloop
 
 BOTH = frozenset(
-    {"arrivals", "attached", "classic", "clients", "limits", "links", "listeners", "servers", "shutdown", "supervisor"}
+    {
+        "attached_handlers",
+        "classic_handlers",
+        "clients",
+        "connection_counts",
+        "federation",
+        "handler_processes",
+        "limits",
+        "links",
+        "listeners",
+        "shutdown",
+    }
 )
 """The modules whose tests are about sockets, processes and the end of both."""
 

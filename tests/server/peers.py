@@ -10,26 +10,20 @@ import ssl
 import struct
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import PATIENCE_S, until
 
 from bester.protocol.framing import frame
 from bester.server.runtime import Runtime
 from bester.server.server import Server
 from bester.testing import PASSWORD, RunningServer, server
 
-PATIENCE_S = 20.0
 GOOD = {"messageType": "statusReport", "status": "good"}
 BAD = {"messageType": "statusReport", "status": "bad"}
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Lets the loop turn until something is so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def result(wire: Wire, name: str, /, **args: Any) -> Any:
@@ -217,6 +211,15 @@ class Stage:
         wire.send(hello(user, **header))
         await wire.good("auth_special")
         return wire
+
+    async def away(self, user: str) -> None:
+        """Makes an account, which has no session any more."""
+        await (await self.login(user)).leave()
+        await self.gone(user)
+
+    async def gone(self, user: str) -> None:
+        """Waits until an account has no session here."""
+        await until(lambda: not self.runtime.exchange.presence.sessions(user))
 
     async def admin(self, user: str = "root") -> Wire:
         """Returns the connection of a client of role admin."""

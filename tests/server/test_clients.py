@@ -7,7 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from tests.server.peers import PATIENCE_S, Wire, hello, stage, to, until
+from tests.server.peers import Wire, hello, stage, to
+from tests.waiting import PATIENCE_S, until
 
 from bester import Client, Handler, Request, Response, SendClients
 from bester.protocol.framing import frame

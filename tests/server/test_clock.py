@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from tests.server.linked import Sender
-from tests.server.peers import Stage, hello, result, result_of, stage, to, until
+from tests.server.peers import Stage, hello, result, result_of, stage, to
+from tests.waiting import until
 
 from bester.clock import MAX_STOP_S
 from bester.store.ports import Remembered

@@ -15,7 +15,8 @@ from typing import Any
 import msgspec
 import pytest
 from tests.server.linked import forwarded, settled_on
-from tests.server.peers import GOOD, Listening, Stage, Wire, hello, result, result_of, stage, until
+from tests.server.peers import GOOD, Listening, Stage, Wire, hello, result, result_of, stage
+from tests.waiting import until
 
 from bester.store.ports import Outgoing
 from bester.testing import PASSWORD

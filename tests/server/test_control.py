@@ -7,7 +7,8 @@ import socket
 from typing import Any
 
 import pytest
-from tests.server.peers import GOOD, refused, result, stage, until
+from tests.server.peers import GOOD, refused, result, stage
+from tests.waiting import until
 
 from bester.net.peers import peer_user
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from tests.server import linked
 from tests.server.linked import grant, send_on
-from tests.server.peers import Stage, classic, result, result_of, stage, to, until
+from tests.server.peers import Stage, classic, result, result_of, stage, to
+from tests.waiting import until
 
 from bester.server.admin import numbers
 from bester.server.connections.connection import LINGER_S

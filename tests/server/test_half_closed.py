@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.certificates import self_signed
-from tests.server.peers import hello, stage, until
+from tests.server.peers import hello, stage
+from tests.waiting import until
 
 from bester.protocol.framing import Framer, frame
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import trustme
 from tests.certificates import Papers, issued, self_signed
-from tests.server.peers import Stage, hello, result, result_of, stage, until
+from tests.server.peers import Stage, hello, result, result_of, stage
+from tests.waiting import until
 
 from bester.config import parse
 from bester.net.identity import Identities

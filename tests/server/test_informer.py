@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.server.peers import Wire, result, stage, until
+from tests.server.peers import Wire, result, stage
+from tests.waiting import until
 
 from bester import Informer, Presence
 from bester.protocol.framing import frame

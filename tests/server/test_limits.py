@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.server.peers import hello, stage, until
+from tests.server.peers import hello, stage
+from tests.waiting import until
 
 from bester.net.peers import Remote
 from bester.protocol.framing import frame

@@ -21,7 +21,8 @@ from tests.server.linked import (
     send_on,
     settled_on,
 )
-from tests.server.peers import Stage, Wire, result_of, stage, to, until
+from tests.server.peers import Listening, Stage, Wire, result_of, stage, to
+from tests.waiting import until
 
 from bester.net.peers import Remote
 from bester.server.federation.link import WINDOW
@@ -36,6 +37,15 @@ async def open_link(play: Stage, where: str = "unix", name: str = "k.example") -
     wire.send(hello(name))
     await wire.good("h")
     return wire
+
+
+async def one_sent(play: Stage) -> tuple[Listening, Sender, Wire, Any]:
+    """Returns the other server, who sent it a message, the link on which that came, and the message."""
+    other = await play.listen("other")
+    sender = await Sender.on(play)
+    await sender.send(1)
+    there = await grant(other)
+    return other, sender, there, await there.get()
 
 
 # -- links that are opened here ----------------------------------------------------------------------------------------
@@ -150,11 +160,7 @@ async def test_a_permanent_refusal_fails_that_message_alone() -> None:
 @pytest.mark.parametrize("code", ["overloaded", "handlerUnavailable"])
 async def test_a_temporary_refusal_is_tried_again_with_the_same_id(code: str) -> None:
     async with stage({"federation": QUICK}) as play:
-        other = await play.listen("other")
-        sender = await Sender.on(play)
-        await sender.send(1)
-        there = await grant(other)
-        message = await there.get()
+        _, sender, there, message = await one_sent(play)
         bad(there, message, code, True)
         assert await sender.outcomes(1) == [("1", "queued")]
         again = await there.get()
@@ -198,11 +204,7 @@ async def test_a_lost_link_leaves_what_it_carried_to_the_outbox() -> None:
 
 async def test_a_server_that_stops_answering() -> None:
     async with stage({"federation": {**QUICK, "reportTimeout": 0.1}}) as play:
-        other = await play.listen("other")
-        sender = await Sender.on(play)
-        await sender.send(1)
-        there = await grant(other)
-        message = await there.get()
+        other, sender, there, message = await one_sent(play)
         assert await sender.outcomes(1) == [("1", "queued")]
         there = await grant(other)
         assert await there.get() == message
@@ -213,11 +215,7 @@ async def test_a_server_that_stops_answering() -> None:
 @pytest.mark.parametrize("lie", [b"garbage", b"[]", {"header": {"messageType": "statusReport", "status": 5}}])
 async def test_a_link_that_says_nonsense_is_given_up(lie: Any) -> None:
     async with stage({"federation": QUICK}) as play:
-        other = await play.listen("other")
-        sender = await Sender.on(play)
-        await sender.send(1)
-        there = await grant(other)
-        message = await there.get()
+        other, sender, there, message = await one_sent(play)
         there.send(lie)
         assert await sender.outcomes(1) == [("1", "queued")]
         there = await grant(other)
@@ -226,11 +224,7 @@ async def test_a_link_that_says_nonsense_is_given_up(lie: Any) -> None:
 
 async def test_reports_for_unknown_messages_are_passed_over() -> None:
     async with stage() as play:
-        other = await play.listen("other")
-        sender = await Sender.on(play)
-        await sender.send(1)
-        there = await grant(other)
-        message = await there.get()
+        _, sender, there, message = await one_sent(play)
         good(there, {"payload": {"id": "unknown"}})
         there.send({"header": {"status": "0"}, "payload": {"type": "dummy", "data": None, "id": "x"}})
         good(there, message, message)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 import trustme
-from tests.server.peers import Stage, Wire, hello, script, stage, to, until
+from tests.server.peers import Stage, Wire, hello, script, stage, to
+from tests.waiting import until
 
 from bester.config import load, parse
 from bester.errors import BadConfiguration

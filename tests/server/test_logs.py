@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from tests.server.logged import as_before
-from tests.server.peers import PATIENCE_S, attaching, hello, stage, until
+from tests.server.peers import attaching, hello, stage
+from tests.waiting import PATIENCE_S, until
 
 from bester.logsink import STDERR
 from bester.server.telemetry.logs import MAX_FIELD, MAX_MESSAGE, log_loop_errors, set_up_log

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.peers import PATIENCE_S, Stage, Wire, attaching, body_of, hello, result, result_of, stage, to, until
+from tests.server.peers import Stage, Wire, attaching, body_of, hello, result, result_of, stage, to
+from tests.waiting import PATIENCE_S, until
 
 from bester.protocol.framing import frame
 
@@ -47,8 +48,7 @@ async def mail(play: Stage, user: str) -> int:
 async def test_who_is_away_finds_the_messages_on_coming_back() -> None:
     async with stage() as play:
         handler, t = await play.attach("chat"), await play.login()
-        await (await play.login("g")).leave()
-        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
+        await play.away("g")
         for number in range(5):
             t.ask("chat", str(number), number)
             await pass_on(handler, "g", "nobody")
@@ -99,8 +99,7 @@ async def test_mail_comes_again_until_it_is_acknowledged() -> None:
 async def test_a_mailbox_is_bounded() -> None:
     async with stage({"limits": {"mailboxMessages": 2}}) as play:
         handler, t = await play.attach("chat"), await play.login()
-        await (await play.login("g")).leave()
-        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
+        await play.away("g")
         for number in range(3):
             t.ask("chat", str(number))
             await pass_on(handler, "g")
@@ -114,8 +113,7 @@ async def test_a_mailbox_is_bounded() -> None:
 async def test_the_mailbox_goes_with_its_account() -> None:
     async with stage() as play:
         handler, t, root = await play.attach("chat"), await play.login(), await play.admin()
-        await (await play.login("g")).leave()
-        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
+        await play.away("g")
         t.ask("chat", "1")
         await pass_on(handler, "g")
         await t.good("1")
@@ -129,8 +127,7 @@ async def test_the_mailbox_goes_with_its_account() -> None:
 async def test_a_transient_message_is_not_kept() -> None:
     async with stage() as play:
         handler, t = await play.attach("chat"), await play.login()
-        await (await play.login("g")).leave()
-        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
+        await play.away("g")
         t.ask("chat", "1")
         await pass_on(handler, "g", transient=True)
         assert result_of(await t.good("1")) == [("g", "skipped", None)]
@@ -154,17 +151,14 @@ async def test_a_client_that_does_not_acknowledge_in_time() -> None:
         third = await g.get()
         ack(g, third)
         await t.good("3")
-        async with asyncio.timeout(PATIENCE_S):
-            while await mail(play, "g"):
-                pass
+        await until(lambda: mail(play, "g"), lambda found: not found)
 
 
 async def test_a_large_mailbox_comes_in_pieces_and_in_order() -> None:
     count = 2000
     async with stage() as play:
         handler, t = await play.attach("chat", concurrency=4096), await play.login()
-        await (await play.login("g")).leave()
-        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
+        await play.away("g")
         t.send(*[{"payload": {"type": "chat", "id": str(number), "data": number}} for number in range(count)])
         for _ in range(count):
             await pass_on(handler, "g")
@@ -228,8 +222,7 @@ async def test_a_half_closed_client_gets_the_reports_that_wait_for_others() -> N
 async def test_a_store_that_fails_loses_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage() as play:
         handler, t = await play.attach("chat"), await play.login()
-        await (await play.login("g")).leave()
-        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
+        await play.away("g")
 
         async def fail(*args: Any) -> Any:
             raise MemoryError

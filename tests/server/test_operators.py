@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 import pytest
-from tests.server.peers import hello, refused, result, stage, to, until
+from tests.server.peers import hello, refused, result, stage, to
+from tests.waiting import until
 
 from bester import Client, Refused
 from bester.server.admin.commands import COMMANDS

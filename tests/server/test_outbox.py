@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 from tests.server.linked import QUICK, Sender, bad, forwarded, good, grant, hello, send_on, settled_on
-from tests.server.peers import Listening, Stage, Wire, refused, result, stage, until
+from tests.server.peers import Listening, Stage, Wire, refused, result, stage
+from tests.waiting import until
 
 from bester.config import parse
 from bester.server.server import Server
@@ -24,8 +25,7 @@ DESTINATION = "unix:other"
 
 async def emptied(play: Stage) -> None:
     """Waits until nothing is in the outbox."""
-    while await play.server.messages.queue_sizes():
-        await asyncio.sleep(0)
+    await until(play.server.messages.queue_sizes, lambda sizes: not sizes)
 
 
 async def take(there: Wire, count: int) -> list[Any]:
@@ -181,8 +181,7 @@ async def test_one_that_is_refused_for_good_blocks_nobody() -> None:
         bad(there, messages[2], "noHandler", False)
         good(there, *messages[:2], *messages[3:])
         control = await play.connect("control")
-        while len(rows := await result(control, "listQueue")) != 1 or not rows[0]["dead"]:
-            pass
+        rows = await until(lambda: result(control, "listQueue"), lambda rows: len(rows) == 1 and rows[0]["dead"])
         assert rows[0]["lastError"] == "noHandler: no"
         assert await waiting(play, dead=True) == [2]
         await sender.send("next")
@@ -215,9 +214,7 @@ async def test_one_that_cannot_be_had_now_steps_aside() -> None:
             assert await there.get() == tries[0]
             bad(there, tries[0], "handlerUnavailable", True)
         control = await play.connect("control")
-        while (await result(control, "listQueue"))[0]["tries"] < 3:
-            pass
-        [row] = await result(control, "listQueue")
+        [row] = await until(lambda: result(control, "listQueue"), lambda rows: rows[0]["tries"] >= 3)
         assert row["nextTry"] > 0
         assert row["lastError"] == "handlerUnavailable: no"
         await sender.send("next")  # is not held up
@@ -239,9 +236,8 @@ async def test_what_is_too_large_for_the_other_server_is_given_up() -> None:
         assert await sender.send_and_see("last") == ["queued"]
         there = await grant(await play.listen("other"), maxMessage=1024)
         assert await take(there, 2) == ["first", "last"]
-        while len(rows := await play.server.messages.list_queue()) > 1:
-            pass  # what was taken is being removed
-        row = rows[0]
+        # What was taken is being removed.
+        [row] = await until(play.server.messages.list_queue, lambda rows: len(rows) == 1)
         assert row.dead
         assert row.message.data == b'"' + b"x" * 66_560 + b'"'
         assert row.last_error.startswith("serverRefused: the message takes 66")
@@ -274,8 +270,7 @@ async def test_given_up_after_its_time() -> None:
         sender = await Sender.on(play)
         assert await sender.send_and_see(1) == ["queued"]
         control = await play.connect("control")
-        while not (rows := await result(control, "listQueue"))[0]["dead"]:
-            pass
+        rows = await until(lambda: result(control, "listQueue"), lambda rows: rows[0]["dead"])
         assert rows[0]["lastError"] == "gave up after 1 s"
         await result(control, "retryQueue", ids=[rows[0]["id"]])
         assert await take(await grant(await play.listen("other")), 1) == [1]

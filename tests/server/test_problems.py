@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from tests.certificates import Papers, self_signed
 from tests.server.logged import as_before
-from tests.server.peers import classic, result, stage, to, until
+from tests.server.peers import classic, result, stage, to
 from tests.server.reloading import reloading
+from tests.waiting import until
 
 from bester.server.admin import problems
 from bester.server.admin.watch import LOOK_S

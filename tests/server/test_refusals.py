@@ -11,8 +11,9 @@ import msgspec
 import pydantic
 import pytest
 from tests.server.linked import QUICK, Sender, bad, good, grant, linked
-from tests.server.peers import BAD, PATIENCE_S, Wire, classic, result, stage
+from tests.server.peers import BAD, Wire, classic, result, stage
 from tests.server.test_links import open_link
+from tests.waiting import PATIENCE_S
 
 from bester import Client, Handler, HandlerError, ReceivedMessage, Refuse, Refused, Request, Response
 from bester.protocol.framing import frame

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from tests.server.logged import as_before
-from tests.server.peers import PATIENCE_S, Wire, hello, refused, result, stage, until
+from tests.server.peers import Wire, hello, refused, result, stage
 from tests.server.reloading import Reloading, reloading
+from tests.waiting import PATIENCE_S, until
 
 from bester.logsink import STDERR
 from bester.server.telemetry import logs

@@ -10,8 +10,9 @@ import pytest
 from msgspec.json import encode
 from tests.certificates import self_signed
 from tests.server.linked import hello
-from tests.server.peers import Wire, attaching, result, stage, to, until
+from tests.server.peers import Wire, attaching, result, stage, to
 from tests.server.test_identity import named, pin
+from tests.waiting import until
 
 from bester.protocol.link import decode_message
 from bester.testing import PASSWORD

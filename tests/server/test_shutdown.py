@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.server.peers import PATIENCE_S, Stage, Wire, classic, hello, result, stage, until
+from tests.server.peers import Stage, Wire, classic, hello, result, stage
+from tests.waiting import PATIENCE_S, until
 
 DONE = {"type": "done"}
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 from tests.collector import CLIENT, CONSUMER, PRODUCER, SERVER, Collector, Span, collecting
-from tests.server.peers import Stage, stage, to, until
+from tests.server.peers import Stage, stage, to
 from tests.server.test_routes import founding
+from tests.waiting import until
 
 from bester.errors import BadConfiguration
 from bester.server.telemetry import tracing as server_tracing
@@ -320,7 +321,7 @@ async def test_without_the_packages_a_configured_server_does_not_start(monkeypat
 
 
 def test_without_tracing_nothing_is_imported() -> None:
-    rooms = "bester.server.server, bester.web.site, bester.client.client, bester.handler.handler"
-    program = f"import sys, {rooms}; print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    modules = "bester.server.server, bester.web.site, bester.client.client, bester.handler.handler"
+    program = f"import sys, {modules}; print([name for name in sys.modules if name.startswith('opentelemetry')])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.server.peers import Stage, Wire, refused, result, stage, to, until
+from tests.server.peers import Stage, Wire, refused, result, stage, to
 from tests.server.test_mailboxes import ACK, ack, mail, pass_on, ping
+from tests.waiting import until
 
 from bester.core.redelivery import ACK_S, PAUSE_S, TRIES
 from bester.core.window import WINDOW_MESSAGES

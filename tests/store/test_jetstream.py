@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.nats import NatsServer, free_ports, nats_cluster
+from tests.waiting import until
 
 from bester.bus.connection import Bus
 from bester.bus.headers import header
@@ -118,9 +119,7 @@ async def test_nats_removes_what_has_expired(stores: list[JetStreamMessages]) ->
     store = stores[0]
     await store.deposit([letter("short")], MailboxBounds(100, PLENTY, 1.0), NOW)
     await store.deposit([letter("long")], WIDE, NOW)
-    async with asyncio.timeout(20):
-        while (await store.mailbox_size("alice")).messages > 1:
-            await asyncio.sleep(0.05)
+    await until(lambda: store.mailbox_size("alice"), lambda size: size.messages == 1)
     assert await ids(store) == ["long"]
     assert await store.expire_letters(NOW + 10**9, 100) == 0
 
@@ -186,14 +185,12 @@ async def test_nats_that_goes_away_fails_at_once_and_works_again_when_it_is_back
     await store.open()
     assert await store.deposit([letter("a")], WIDE, NOW) == [None]
     own.kill()
-    while bus.up:
-        await asyncio.sleep(0.005)
+    await until(lambda: not bus.up)
     for failing in (store.deposit([letter("b")], WIDE, NOW), store.has_mail("alice"), store.recall(b"k" * 16)):
         with pytest.raises(Overloaded):
             await failing
     own.start()
-    while not bus.up:
-        await asyncio.sleep(0.005)
+    await until(lambda: bus.up)
     assert await store.deposit([letter("b"), letter("c")], WIDE, NOW) == [None, None]
     assert await ids(store) == ["a", "b", "c"]
     await store.close()

@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 from tests.nats import NatsServer
+from tests.waiting import until
 
 from bester.bus.connection import Bus
 from bester.bus.options import BusOptions
@@ -16,7 +17,6 @@ from bester.store.jetstream.leases import JetStreamLeases
 from bester.store.jetstream.names import Names
 from bester.store.ports import Lease, LeaseStore
 
-PATIENCE_S = 20.0
 LONG_S = 600
 _numbers = count(1)
 
@@ -40,10 +40,7 @@ async def store(bus: Bus) -> AsyncIterator[LeaseStore]:
 
 async def taken(store: LeaseStore, name: str, node: str) -> Lease:
     """Waits until a node gets a lease that another one lets end."""
-    async with asyncio.timeout(PATIENCE_S):
-        while (lease := await store.take(name, node, LONG_S)).node != node:
-            await asyncio.sleep(0.05)
-    return lease
+    return await until(lambda: store.take(name, node, LONG_S), lambda lease: lease.node == node)
 
 
 async def test_who_comes_first_has_it_and_the_others_learn_who(store: LeaseStore) -> None:
@@ -69,9 +66,7 @@ async def test_it_ends_by_itself_and_goes_on_as_long_as_it_is_renewed(store: Lea
 
 async def test_one_that_has_ended_is_not_renewed_before_it_is_taken(store: LeaseStore) -> None:
     lease = await store.take("x", "a", 1)
-    async with asyncio.timeout(PATIENCE_S):
-        while await store.list():
-            await asyncio.sleep(0.05)
+    await until(store.list, lambda leases: not leases)
     assert await store.renew(lease, LONG_S) is None
     assert await store.list() == []
 

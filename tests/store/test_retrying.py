@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.nats import NatsServer
+from tests.waiting import PATIENCE_S, until
 
 from bester.bus.connection import Bus
 from bester.bus.options import BusOptions
@@ -18,7 +19,6 @@ from bester.store.jetstream.errors import WrongLastSequence
 from bester.store.jetstream.retrying import Retrier, RetryTimes
 from bester.store.jetstream.stream import StoredMessage, Stream, StreamConfig
 
-PATIENCE_S = 10.0
 AWAY = {"error": {"code": 503, "err_code": 10008, "description": "JetStream system temporarily unavailable"}}
 NONE = {"error": {"code": 404, "err_code": 10037, "description": "no message found"}}
 
@@ -89,9 +89,7 @@ async def test_one_caller_probes_until_there_is_an_answer(bus: Bus) -> None:
         return it
 
     waiting = [asyncio.ensure_future(retrier.repeat(ask(number))) for number in range(20)]
-    async with asyncio.timeout(PATIENCE_S):
-        while asked.count(0) < 3:
-            await asyncio.sleep(0.005)
+    await until(lambda: asked.count(0) >= 3)
     assert asked[:20] == list(range(20))
     assert set(asked[20:]) == {0}  # the others leave it to the first
     waiting.append(asyncio.ensure_future(retrier.repeat(ask(20))))
@@ -149,8 +147,7 @@ async def test_servers_away_for_longer_than_an_election_are_not_waited_for(bus: 
 
     retrier = Retrier(bus, "it", RetryTimes(election_s=0.05))
     probe = asyncio.ensure_future(retrier.repeat(ask, 0.02))
-    while asked < 8:
-        await asyncio.sleep(0.005)
+    await until(lambda: asked >= 8)
     async with asyncio.timeout(1.0):
         with pytest.raises(Overloaded):
             await retrier.repeat(ask, 0.02)

@@ -66,7 +66,7 @@ def all_numbers(connection: sqlite3.Connection) -> list[int]:
     return [n for (n,) in connection.execute("SELECT n FROM number ORDER BY n")]
 
 
-class ConnectionLimits:
+class HeldThread:
     """Holds the database's thread, so that the jobs behind it gather into one batch."""
 
     def __init__(self, database: Database) -> None:
@@ -80,10 +80,10 @@ class ConnectionLimits:
 
         self._held = database.read(wait)
 
-    async def shut(self) -> None:
+    async def hold(self) -> None:
         await self._entered.wait()
 
-    async def open(self) -> None:
+    async def release(self) -> None:
         self._open.set()
         await self._held
 
@@ -481,10 +481,10 @@ async def test_a_shared_database_closes_with_the_last_of_its_stores(tmp_path: Pa
 async def test_all_that_wait_share_one_commit(numbers: Database) -> None:
     statements: list[str] = []
     await numbers.read(lambda connection: connection.set_trace_callback(statements.append))
-    gate = ConnectionLimits(numbers)
-    await gate.shut()
+    held = HeldThread(numbers)
+    await held.hold()
     writes = [numbers.write(insert(number)) for number in range(500)]
-    await gate.open()
+    await held.release()
     assert await asyncio.gather(*writes) == list(range(500))
     assert sum(statement.startswith("COMMIT") for statement in statements) == 1
     await numbers.read(lambda connection: connection.set_trace_callback(None))
@@ -492,10 +492,10 @@ async def test_all_that_wait_share_one_commit(numbers: Database) -> None:
 
 async def test_no_transaction_holds_more_than_its_share(numbers: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_BATCH", 10)
-    gate = ConnectionLimits(numbers)
-    await gate.shut()
+    held = HeldThread(numbers)
+    await held.hold()
     writes = [numbers.write(insert(number)) for number in range(35)]
-    await gate.open()
+    await held.release()
     assert await asyncio.gather(*writes) == list(range(35))
 
 
@@ -504,8 +504,8 @@ async def test_one_that_fails_in_the_middle_takes_back_only_itself(numbers: Data
         connection.execute("INSERT INTO number VALUES (100)")
         raise AccountExists
 
-    gate = ConnectionLimits(numbers)
-    await gate.shut()
+    held = HeldThread(numbers)
+    await held.hold()
     jobs: list[asyncio.Future[Any]] = [
         numbers.write(insert(1)),
         numbers.write(half),
@@ -514,7 +514,7 @@ async def test_one_that_fails_in_the_middle_takes_back_only_itself(numbers: Data
         numbers.write(insert(2)),
         numbers.read(all_numbers),
     ]
-    await gate.open()
+    await held.release()
     first, halfway, again, nonsense, second, seen = await asyncio.gather(*jobs, return_exceptions=True)
     assert (first, second, seen) == (1, 2, [1, 2])
     assert isinstance(halfway, AccountExists)
@@ -530,10 +530,10 @@ async def test_a_full_disk_refuses_and_goes_on(numbers: Database) -> None:
 
     await numbers.write(insert(1))
     await numbers.read(lambda connection: connection.execute("PRAGMA max_page_count = 20").close())
-    gate = ConnectionLimits(numbers)
-    await gate.shut()
+    held = HeldThread(numbers)
+    await held.hold()
     writes: list[asyncio.Future[Any]] = [numbers.write(insert(2)), numbers.write(fill)]
-    await gate.open()
+    await held.release()
     results = await asyncio.gather(*writes, return_exceptions=True)
     assert isinstance(results[1], StorageFull)
     kept = [1] if isinstance(results[0], StorageFull) else [1, 2]
@@ -552,10 +552,10 @@ async def test_where_sqlite_undoes_the_transaction_nobody_is_told_good(numbers: 
                 raise AccountExists from None
             raise
 
-    gate = ConnectionLimits(numbers)
-    await gate.shut()
+    held = HeldThread(numbers)
+    await held.hold()
     writes: list[asyncio.Future[Any]] = [numbers.write(insert(1)), numbers.write(undo), numbers.write(insert(2))]
-    await gate.open()
+    await held.release()
     results = await asyncio.gather(*writes, return_exceptions=True)
     assert [type(result) for result in results] == [Internal] * 3
     assert await numbers.read(all_numbers) == []
@@ -629,12 +629,12 @@ async def test_closing_loses_nothing_and_ends_the_thread(tmp_path: Path) -> None
     database = Database(tmp_path / "numbers.db", NUMBERS)
     await database.close()  # never opened
     await database.open()
-    gate = ConnectionLimits(database)
-    await gate.shut()
+    held = HeldThread(database)
+    await held.hold()
     writes = [database.write(insert(number)) for number in range(100)]
     closing_twice = [asyncio.ensure_future(database.close()) for _ in range(2)]
     await asyncio.sleep(0)
-    await gate.open()
+    await held.release()
     await asyncio.gather(*closing_twice)
     await database.close()
     assert await asyncio.gather(*writes) == list(range(100))
@@ -645,11 +645,11 @@ async def test_closing_loses_nothing_and_ends_the_thread(tmp_path: Path) -> None
 
 
 async def test_who_gives_up_waiting_disturbs_nobody(numbers: Database) -> None:
-    gate = ConnectionLimits(numbers)
-    await gate.shut()
+    held = HeldThread(numbers)
+    await held.hold()
     given_up, kept = numbers.write(insert(1)), numbers.write(insert(2))
     given_up.cancel()
-    await gate.open()
+    await held.release()
     assert await kept == 2
 
 
@@ -658,9 +658,9 @@ def test_a_program_that_forgets_to_close_still_ends(tmp_path: Path) -> None:
         database = Database(tmp_path / "numbers.db", NUMBERS)
         await database.open()
         await database.write(insert(1))
-        gate = ConnectionLimits(database)
-        await gate.shut()
-        gate._open.set()  # its result comes when the loop is gone
+        held = HeldThread(database)
+        await held.hold()
+        held._open.set()  # its result comes when the loop is gone
         return database
 
     database = asyncio.run(main())

@@ -1,12 +1,14 @@
 """Commands without an interpreter's start for each: a process that has imported everything forks one per command.
 
 What runs is the command's own ``main``, in a process of its own, which begins and ends as the installed script does;
-only the imports, which take most of the time, are done already. ``python -m tests.system.forking`` is that process: it
-reads a line of JSON for each command, and writes two, its pid and its exit status.
+only the imports are done already, and are not freed at the end: both take most of the time of a short command.
+``python -m tests.system.forking`` is that process: it reads a line of JSON for each command, and writes two, its pid
+and its exit status.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import os
@@ -15,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from bester.cli.commands import PLACES
 from bester.config import parse
@@ -125,18 +128,36 @@ def _become(command: list[str], folder: str, environment: dict[str, str], paths:
         os.close(opened)
 
 
-def main() -> int | None:
-    """Serves until the input ends; returns in each command's process too, when the command has ended."""
+def _end(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command, and ends its process as an interpreter does, but for freeing what was imported."""
+    status: object = 1
+    try:
+        status = main()
+    except SystemExit as ended:
+        status = ended.code
+    except BaseException:
+        traceback.print_exc()
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 0)
+
+
+def main() -> None:
+    """Serves until the input ends."""
     commands = {f"bester.cli.{place.partition(':')[0]}" for place in PLACES.values()}
     for name in (*MAINS.values(), *IMPORTED, *commands):
         import_module(name)
     parse('{"network": {"unix": {"address": "socket"}}}', Path())  # models are made at their first use
     gc.freeze()  # or each process would copy all of it when it ends, to collect it
     requests, statuses = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    name = _serve(requests, statuses)
-    status: int | None = import_module(MAINS[name]).main() if name else 0
-    return status
+    if name := _serve(requests, statuses):
+        _end(import_module(MAINS[name]).main)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

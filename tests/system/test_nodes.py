@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.nats import find_nats, free_ports
 from tests.system.conftest import PASSWORD, TIMEOUT_S, Process
+from tests.waiting import until, until_sync
 
 from bester import Client, Handler, SendClients
 from bester.cli.control import Control
@@ -56,12 +57,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-async def until_gone(pids: list[int]) -> None:
-    async with asyncio.timeout(TIMEOUT_S):
-        while any(map(alive, pids)):
-            await asyncio.sleep(0.01)
-
-
 def sockets(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_socket())
 
@@ -101,7 +96,7 @@ async def talk_and_kill(commands: Commands, server: Process) -> None:
             server.wait_for("node 2: a.example is ready")
             await goes_through(first, second, "bob", "to a node that died")
             os.kill(pids["nats"], signal.SIGKILL)
-            await until_gone([pids["nats"]])
+            await until(lambda: not alive(pids["nats"]))
             await goes_through(second, first, "alice", "over a NATS that died")
         # Kept, and acknowledged by what is on disk.
         async with client(folder / "socket.2", "bob") as second:
@@ -168,7 +163,7 @@ def test_nothing_outlives_a_parent_that_is_killed(commands: Commands) -> None:
     pids = children(server.pid)
     assert pids.keys() == {"1", "nats"}
     server.send_signal(signal.SIGKILL)
-    asyncio.run(until_gone(list(pids.values())))
+    until_sync(lambda: not any(map(alive, pids.values())))
     assert sockets(commands.folder) == []
 
 

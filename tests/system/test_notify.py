@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.waiting import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.system.conftest import Commands, Process
-
-PATIENCE_S = 20.0
 
 
 class Manager:

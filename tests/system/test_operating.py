@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from tests.system.conftest import PASSWORD, Commands
 from tests.system.forking import Forking
+from tests.waiting import until_sync
 from typer.testing import CliRunner, Result
 
 from bester.cli import service
@@ -232,11 +233,7 @@ def test_a_log_file_that_is_copied_and_truncated(commands: Commands) -> None:
     server.wait_for("is ready")
     for _ in range(2):
         server.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 20
-        while "has been reloaded" not in log.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        text = log.read_text()
+        text = until_sync(log.read_text, lambda text: "has been reloaded" in text)
         assert text.count("has been reloaded") == 1
         assert "\0" not in text
         os.truncate(log, 0)

@@ -8,25 +8,15 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.system.conftest import BIN, environment
+from tests.waiting import PATIENCE_S, until_sync
 
 if TYPE_CHECKING:
     from tests.system.conftest import Commands
-
-PATIENCE_S = 20.0
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def children(pid: int) -> dict[int, str]:
@@ -51,7 +41,7 @@ def test_a_server_that_waits_for_its_database_can_be_stopped(commands: Commands)
     holding = sqlite3.connect(commands.folder / "bester.db", isolation_level=None)
     holding.execute("BEGIN IMMEDIATE")
     server = commands.start("besterd", str(config))
-    wait_until((commands.folder / "bester.db-lock").exists)
+    until_sync((commands.folder / "bester.db-lock").exists)
     assert server.stop() == 0
     assert "besterd: stopped before it was ready" in server.lines
     assert not (commands.folder / "socket").exists()
@@ -67,7 +57,7 @@ def test_a_reload_that_is_asked_for_at_the_start_comes_when_it_is_ready(commands
     manager.bind(str(commands.folder / "notify"))
     manager.settimeout(PATIENCE_S)
     server = commands.start("besterd", str(config), NOTIFY_SOCKET=str(commands.folder / "notify"))
-    wait_until((commands.folder / "bester.db-lock").exists)
+    until_sync((commands.folder / "bester.db-lock").exists)
     server.send_signal(signal.SIGHUP)
     holding.execute("ROLLBACK")
     told = [manager.recv(4096).decode().split("\n")[0] for _ in range(2)]
@@ -130,7 +120,7 @@ def test_a_killed_server_takes_its_handlers_along(commands: Commands) -> None:
     pids = commands.folder / "pids"
     handler(commands, f"sleep 60 & echo $! > {pids}.new; echo $$ >> {pids}.new; mv {pids}.new {pids}; wait")
     server = commands.start("besterd", "server.conf")
-    wait_until(pids.exists)
+    until_sync(pids.exists)
     server.wait_for("is ready")
     begun = [int(line) for line in pids.read_text().split()]
     assert all(Path(f"/proc/{pid}").exists() for pid in begun)
@@ -142,7 +132,7 @@ def test_a_killed_server_takes_its_handlers_along(commands: Commands) -> None:
         except OSError:
             return True
 
-    wait_until(lambda: all(map(gone, begun)))
+    until_sync(lambda: all(map(gone, begun)))
 
 
 def test_process_1_waits_for_processes_that_lost_their_parents(commands: Commands) -> None:
@@ -163,8 +153,8 @@ def test_process_1_waits_for_processes_that_lost_their_parents(commands: Command
         while b"is ready" not in outside.stdout.readline():
             pass
         (first,) = children(outside.pid)
-        wait_until(lambda: left.exists() and left.read_text() == "\n\n\n")
-        wait_until(lambda: len(children(first)) == 1)  # the server; nothing waits to be reaped
+        until_sync(lambda: left.exists() and left.read_text() == "\n\n\n")
+        until_sync(lambda: len(children(first)) == 1)  # the server; nothing waits to be reaped
         assert "Z" not in children(first).values()
         os.kill(first, signal.SIGHUP)  # is passed on, and ends nothing
         os.kill(first, signal.SIGTERM)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from tests.system.conftest import Commands
+from tests.waiting import PATIENCE_S, until_sync
 
 from bester.protocol.framing import Framer, frame
 
-PATIENCE_S = 20.0
 FEDERATION = {"retryMin": 0.05, "retryMax": 0.2}
 
 
@@ -147,8 +147,7 @@ def test_what_was_reported_good_outlives_a_kill(ready: Commands, other: Callable
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
     ready.serve()
     assert other().wait_for(3) == [0, 1, 2]
-    while rows(ready):
-        pass
+    until_sync(lambda: not rows(ready))
 
 
 @pytest.mark.parametrize("point", ["outbox.stored:2", "link.written:1", "link.reported:1", "outbox.removed:1"])
@@ -170,8 +169,7 @@ def test_a_server_that_dies_at_any_point_loses_nothing(ready: Commands, other: C
         assert doomed.wait() == -signal.SIGKILL
     ready.serve()
     assert there.wait_for(len(expected)) == expected
-    while rows(ready):
-        pass
+    until_sync(lambda: not rows(ready))
 
 
 def test_the_operators_commands(ready: Commands, other: Callable[[], Other]) -> None:
@@ -204,6 +202,5 @@ def test_the_operators_commands(ready: Commands, other: Callable[[], Other]) -> 
     there = other()
     assert ready.bester("queue", "retry", "--all").returncode == 0
     assert there.wait_for(2) == [0, 2]
-    while rows(ready):
-        pass
+    until_sync(lambda: not rows(ready))
     assert json.loads(ready.bester("queue", "drop", "--dead", "--json").stdout) == {"messages": 0}

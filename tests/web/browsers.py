@@ -13,7 +13,8 @@ from typing import Any
 
 import aiohttp
 from tests.rawhttp import Answer, Asker
-from tests.server.peers import PATIENCE_S, Stage, hello
+from tests.server.peers import Stage, hello
+from tests.waiting import PATIENCE_S
 
 from bester.config import parse
 from bester.server.server import Server

@@ -10,7 +10,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.server.peers import PATIENCE_S, refused, to, until
+from tests.server.peers import refused, to
+from tests.waiting import PATIENCE_S, until
 from tests.web.browsers import ADMIN, OWN, Browsing, browsing
 
 from bester.testing import PASSWORD

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from rich.console import Console
-from tests.server.peers import PATIENCE_S
+from tests.waiting import PATIENCE_S
 from tests.web.browsers import browsing
 
 import bester

@@ -14,7 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.certificates import self_signed
 from tests.collector import collecting
-from tests.server.peers import PATIENCE_S, to, until
+from tests.server.peers import to
+from tests.waiting import PATIENCE_S, until
 from tests.web.browsers import Browsing, browsing
 
 from bester import __version__

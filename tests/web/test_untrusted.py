@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from tests import rawhttp
 from tests.rawhttp import BODIES, NAMES, VALUES, Answer, Asker, check
-from tests.server.peers import PATIENCE_S
+from tests.waiting import PATIENCE_S
 from tests.web.browsers import browsing
 
 UPGRADE = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"

@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 import trustme
 from tests.certificates import issued
-from tests.server.peers import PATIENCE_S, hello, to, until
+from tests.server.peers import hello, to
+from tests.waiting import PATIENCE_S, until
 from tests.web.browsers import Browsing, browsing
 from tests.web.frames import sent
 

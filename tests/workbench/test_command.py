@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from tests.waiting import until_sync
 from typer.testing import CliRunner, Result
 
 from bester.cli.handler import handler
@@ -86,8 +87,8 @@ def listening() -> Iterator[Path]:
         path = Path(name) / "socket"
         environment = os.environ | {"BESTER_SOCKET": str(path)}
         process = subprocess.Popen([*CLASSIC.split(), "none"], env=environment)
-        while not is_socket(path):
-            assert process.poll() is None
+        until_sync(lambda: is_socket(path) or process.poll() is not None)
+        assert process.poll() is None
         yield path
         process.kill()
         process.wait()

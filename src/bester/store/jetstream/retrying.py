@@ -83,7 +83,7 @@ class Retrier:
     def __init__(self, bus: Bus, what: str, times: RetryTimes = TIMES) -> None:
         self._bus = bus
         self._what = what
-        self._times = times
+        self.times = times
         self._closed = False
         self._unresponsive_until = 0.0
         self._probe: asyncio.Future[None] | None = None
@@ -109,10 +109,10 @@ class Retrier:
         self.check_open()
         while not self.unresponsive:
             try:
-                return await request(self._times.single_s)
+                return await request(self.times.single_s)
             except _UNANSWERED:
-                if self._bus.up or not await self._bus.wait_until_up(self._times.reconnect_s):
-                    self._unresponsive_until = asyncio.get_running_loop().time() + self._times.unresponsive_s
+                if self._bus.up or not await self._bus.wait_until_up(self.times.reconnect_s):
+                    self._unresponsive_until = asyncio.get_running_loop().time() + self.times.unresponsive_s
         raise unreachable()
 
     async def repeat(self, request: Request[T], pause_s: float | None = None) -> T:
@@ -128,20 +128,20 @@ class Retrier:
         """
         self.check_open()
         clock = asyncio.get_running_loop().time
-        deadline = clock() + self._times.total_s
+        deadline = clock() + self.times.total_s
         while True:
             if self._probe is not None and self._bus.up:
-                if self._unanswered_since is not None and clock() - self._unanswered_since > self._times.election_s:
+                if self._unanswered_since is not None and clock() - self._unanswered_since > self.times.election_s:
                     raise unreachable()
                 await asyncio.wait({self._probe}, timeout=deadline - clock())
                 self.check_open()
                 if clock() >= deadline:
                     raise unreachable()
             try:
-                found = await request(self._times.answer_s)
+                found = await request(self.times.answer_s)
             except _UNANSWERED as error:
                 if self._probe is None:
-                    pause_s = self._times.pause_s if pause_s is None else pause_s
+                    pause_s = self.times.pause_s if pause_s is None else pause_s
                     return await self._repeat_as_probe(request, pause_s, deadline, error)
             else:
                 self._unanswered_since = None
@@ -157,9 +157,9 @@ class Retrier:
         sent: set[asyncio.Future[T]] = set()
         try:
             while not self._closed and loop.time() < deadline:
-                if not self._bus.up and not await self._bus.wait_until_up(self._times.reconnect_s):
+                if not self._bus.up and not await self._bus.wait_until_up(self.times.reconnect_s):
                     break
-                sent.add(asyncio.ensure_future(request(self._times.total_s)))
+                sent.add(asyncio.ensure_future(request(self.times.total_s)))
                 until = loop.time() + pause_s
                 while sent and (remaining_s := until - loop.time()) > 0:
                     answered, sent = await asyncio.wait(sent, timeout=remaining_s, return_when=asyncio.FIRST_COMPLETED)

@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.server.peers import BAD, GOOD, PATIENCE_S, Listening, Stage, Wire, result_of, stage, to
+from tests.server.peers import BAD, GOOD, Listening, Stage, Wire, result_of, stage, to
+from tests.waiting import PATIENCE_S
 
 from bester import Client, Handler, Reply, Request, Response, SendClients, SendServers
 from bester.net.peers import Remote

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from tests.cluster.nodes import node, others
 from tests.nats import NatsServer, free_ports
-from tests.nodes.nodes import node, others, turn
-from tests.server.peers import PATIENCE_S, Stage
+from tests.server.peers import Stage
+from tests.waiting import until
+
+_numbers = count(1)
 
 
 class Routes:
@@ -36,7 +40,12 @@ class Routes:
         self._cut = [first, second]
 
     def heal(self) -> None:
-        self._cut = [False, False]
+        """Lets the servers connect anew: what was held back is lost."""
+        if any(self._cut):
+            self._cut = [False, False]
+            self._abort()
+
+    def _abort(self) -> None:
         writers, self._writers = self._writers, []
         for writer in writers:
             writer.transport.abort()
@@ -44,7 +53,7 @@ class Routes:
     async def close(self) -> None:
         for server in self._servers:
             server.close()
-        self.heal()
+        self._abort()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -86,22 +95,36 @@ class Pair:
 
     async def apart(self, *stages: Stage) -> None:
         """Waits until nodes have taken out the others."""
-        await self._until(0, *stages)
+        await until(lambda: not any(map(others, stages)))
 
     async def together(self) -> None:
         """Waits until both know each other."""
-        await self._until(1, self.first, self.second)
+        await until(lambda: others(self.first) and others(self.second))
 
-    async def _until(self, count: int, *stages: Stage) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            for stage in stages:
-                while len(others(stage)) != count:
-                    await turn(stage)
+
+class Divided:
+    """Two NATS servers that are one cluster, and the routes between them."""
+
+    def __init__(self, routes: Routes, servers: list[NatsServer]) -> None:
+        self.routes = routes
+        self.servers = servers
+
+    @asynccontextmanager
+    async def pair(self) -> AsyncIterator[Pair]:
+        """Runs a node at each of them, of a server whose name no other test has."""
+        first, second = (server.url for server in self.servers)
+        name = f"parted{next(_numbers)}.example"
+        async with node(first, name, "n0") as a, node(second, name, "n1") as b:
+            made = Pair(a, b, self.routes)
+            await made.together()
+            yield made
+            self.routes.heal()  # what they do at their end needs each other's streams
+            await made.together()
 
 
 @asynccontextmanager
-async def pair(folder: Path) -> AsyncIterator[Pair]:
-    """Runs them."""
+async def divided(folder: Path) -> AsyncIterator[Divided]:
+    """Runs the NATS servers."""
     routes = Routes()
     await routes.open()
     ports = routes.ports
@@ -111,13 +134,7 @@ async def pair(folder: Path) -> AsyncIterator[Pair]:
     try:
         for server in servers:
             await asyncio.to_thread(server.wait_ready)
-        name = "parted.example"
-        async with node(servers[0].url, name, "n0") as first, node(servers[1].url, name, "n1") as second:
-            made = Pair(first, second, routes)
-            await made.together()
-            yield made
-            routes.heal()  # what they do at their end needs each other's streams
-            await made.together()
+        yield Divided(routes, servers)
     finally:
         for server in servers:
             server.kill()

@@ -5,29 +5,42 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
+from tests.cluster.nodes import joined, node, nodes, others, serves, shared
+from tests.cluster.partition import Divided, Pair, divided
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, others, serves, shared
-from tests.nodes.parted import Pair, pair
-from tests.server.peers import Stage, attaching, to, until
+from tests.server.peers import Stage, attaching, to
+from tests.waiting import until
 
 from bester.cluster.items import Bring, Kind, numbers, opening, pack
 from bester.errors import BesterError
 from bester.server.cluster import membership
+from bester.store.jetstream.messages import JetStreamMessages
+from bester.store.jetstream.retrying import RetryTimes
 from bester.store.ports import Letter, MailboxBounds
 
 BOUNDS = MailboxBounds(100, 100_000, 3600.0)
 
 
-@pytest.fixture
-async def parting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
+"""The routes between the NATS servers are carried by the loop in which they were made."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def natses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Divided]:
+    async with divided(tmp_path_factory.mktemp("divided")) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def parting(natses: Divided, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
     monkeypatch.setattr(membership, "PING_S", 0.1)
     monkeypatch.setattr(membership, "HELLO_S", 0.2)
     monkeypatch.setattr(membership, "QUIET_S", 0.5)
     monkeypatch.setattr(membership, "SILENT_S", 1.0)
-    async with pair(tmp_path) as made:
+    async with natses.pair() as made:
         yield made
 
 
@@ -42,6 +55,7 @@ async def both_get(play: Pair, data: object) -> None:
     await t.good("1")
 
 
+@in_one_loop
 async def test_sessions_know_of_each_other_again_when_nodes_hear_each_other_again(parting: Pair) -> None:
     sessions = [await stage.login("g") for stage in (parting.first, parting.second)]
     for stage in (parting.first, parting.second):
@@ -58,6 +72,7 @@ async def test_sessions_know_of_each_other_again_when_nodes_hear_each_other_agai
     assert [(await session.get())["payload"]["data"] for session in sessions] == ["again", "again"]
 
 
+@in_one_loop
 @pytest.mark.parametrize("speaker", [0, 1])
 async def test_who_was_not_heard_and_heard_all_knows_of_the_others_again(parting: Pair, speaker: int) -> None:
     stages = (parting.first, parting.second)
@@ -75,8 +90,17 @@ async def test_who_was_not_heard_and_heard_all_knows_of_the_others_again(parting
     assert [(await session.get())["payload"]["data"] for session in sessions] == ["again", "again"]
 
 
-async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again(parting: Pair) -> None:
-    sessions = [await stage.login("g") for stage in (parting.first, parting.second)]
+@in_one_loop
+async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again(
+    parting: Pair,
+) -> None:
+    sessions = []
+    for stage in (parting.first, parting.second):
+        sessions.append(await stage.login("g"))
+        messages = stage.server.messages
+        assert isinstance(messages, JetStreamMessages)
+        for stream in messages.letters.streams:
+            stream.api.publishing.times = RetryTimes(total_s=0.5)
     parting.routes.cut()
     await parting.apart(parting.first, parting.second)
     letter = Letter("g", "1" * 32, "chat", b'"letter"')
@@ -113,7 +137,7 @@ async def test_an_answer_to_a_node_of_the_same_name_before_is_no_answer(nats: Na
     async with nodes(nats) as (a, _):
         name = a.runtime.config.server.name
         handler = await a.attach("chat")
-        async with node(nats.url, name, "twice") as first:
+        async with node(nats.url, name, "twice", limits={"drainTimeout": 0}) as first:
             await serves(first, "chat")
             t = await first.login("t")
             t.ask("chat", "1")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from typing import Any
 
 from tests.nats import NatsServer
-from tests.server.peers import PATIENCE_S, Stage
+from tests.server.peers import Stage
+from tests.waiting import until
 
 from bester.server.cluster.membership import Member
 from bester.server.cluster.node import ClusterNode
@@ -27,8 +27,7 @@ async def nodes(nats: NatsServer, many: int = 2, **overrides: Any) -> AsyncItera
             await stack.enter_async_context(node(nats.url, name, f"n{number}", **overrides)) for number in range(many)
         ]
         for stage in stages:
-            while len(others(stage)) < many - 1:
-                await turn(stage)
+            await until(lambda stage=stage: len(others(stage)) == many - 1)
             stage.runtime.exchange.dispatcher.unsure_until = 0.0  # as if it had been there for a while
         yield stages
 
@@ -52,23 +51,13 @@ def others(stage: Stage) -> dict[str, Member]:
     return joined(stage).membership.others
 
 
-async def turn(stage: Stage) -> None:
-    """Lets some time pass, for what is seen by nobody but the clock."""
-    del stage
-    await asyncio.sleep(0.005)
-
-
 async def serves(stage: Stage, type: str, available: bool = True) -> None:
     """Waits until a node knows that a type has a handler somewhere, or has none."""
-    async with asyncio.timeout(PATIENCE_S):
-        while (
-            (kind := stage.runtime.exchange.dispatcher.types.get(type)) is not None and kind.available
-        ) is not available:
-            await turn(stage)
+    types = stage.runtime.exchange.dispatcher.types
+    await until(lambda: (type in types and types[type].available) is available)
 
 
 async def shared(stage: Stage, username: str, wanted: bool = True) -> None:
     """Waits until a node knows that an account has sessions on other nodes too, or not."""
-    async with asyncio.timeout(PATIENCE_S):
-        while (one := stage.runtime.exchange.presence.find(username)) is None or one.shared is not wanted:
-            await turn(stage)
+    presence = stage.runtime.exchange.presence
+    await until(lambda: presence.find(username), lambda account: account is not None and account.shared is wanted)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from tests.cluster.nodes import nodes
+from tests.cluster.test_clients import acknowledge, chat
 from tests.nats import NatsServer
-from tests.nodes.nodes import nodes
-from tests.nodes.test_clients import acknowledge, chat
-from tests.server.peers import result, until
+from tests.server.peers import result
 from tests.server.test_mailboxes import ping
+from tests.waiting import until
 
 from bester.core.redelivery import ACK_S, PAUSE_S, TRIES
 

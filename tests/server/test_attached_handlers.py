@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.server.peers import GOOD, PATIENCE_S, attaching, classic, result, stage, to, until
+from tests.server.peers import GOOD, attaching, classic, result, stage, to
+from tests.waiting import PATIENCE_S, until
 
 from bester import Client, Handler, HandlerError, Reply, Request, Response, SendClients
 from bester.core.metrics import Drop

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.server.peers import Stage, Wire, hello, result, result_of, stage, to, until
+from tests.server.peers import Stage, Wire, hello, result, result_of, stage, to
+from tests.waiting import until
 
 from bester import Client, Informer
 from bester.core.session import Phase
@@ -26,8 +27,7 @@ async def mail(play: Stage, user: str = "g") -> int:
 async def prepared(play: Stage) -> tuple[Wire, Wire]:
     """Returns a handler and a client, where the account g is away, and one message of each of two types is kept."""
     handler, t = await play.attach("chat"), await play.login()
-    await (await play.login("g")).leave()
-    await until(lambda: not play.runtime.exchange.presence.sessions("g"))
+    await play.away("g")
     for type in ("chat", "news"):
         await keep(play, handler, t, type, type)
     return handler, t
@@ -93,7 +93,7 @@ async def test_some_types() -> None:
         rows = await result(await play.admin(), "listClients")
         assert rows[0]["sessions"][0]["mail"] == ["news"]
         await g.leave()
-        await until(lambda: not play.runtime.exchange.presence.sessions("g"))
+        await play.gone("g")
         assert await mail(play) == 2
         everything = await play.login("g")
         assert [(await everything.get())["payload"]["data"] for _ in range(2)] == ["chat", "more"]
@@ -111,7 +111,7 @@ async def test_a_long_mailbox_is_read_to_its_end() -> None:
             g = await play.login("g", mail=["news"], features=features)
             assert (await g.get())["payload"]["data"] == ("news" if not features else "last")
             await g.leave()
-            await until(lambda: not play.runtime.exchange.presence.sessions("g"))
+            await play.gone("g")
             await keep(play, handler, t, "news", "last")
 
 

@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.cluster.nodes import joined, node, nodes, others, serves
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, others, serves, turn
-from tests.server.peers import PATIENCE_S, Stage, Wire, until
+from tests.server.peers import Stage, Wire
+from tests.waiting import until
 
 from bester.cluster.items import Kind
 from bester.server.cluster import membership, once_claims
@@ -18,6 +19,13 @@ DONE = {"type": "done"}
 
 def once(wire: Wire, id: str, data: Any = None, type: str = "pay") -> None:
     wire.send({"header": {"once": True}, "payload": {"type": type, "id": id, "data": data}})
+
+
+async def paying(a: Stage, b: Stage) -> tuple[Wire, Wire, Wire]:
+    """Returns the handler of the first node, which serves both, and a session of one account on each."""
+    handler = await a.attach("pay")
+    await serves(b, "pay")
+    return handler, await a.login("t"), await b.login("t")
 
 
 async def waits(stage: Stage, many: int = 1) -> None:
@@ -60,9 +68,7 @@ async def test_a_repeat_at_another_node_waits_for_what_is_under_way(nats: NatsSe
 
 async def test_a_repeat_at_another_node_gets_a_report_that_touched_no_disk(nats: NatsServer) -> None:
     async with nodes(nats, 2) as (a, b):
-        handler = await a.attach("pay")
-        await serves(b, "pay")
-        first, second = await a.login("t"), await b.login("t")
+        handler, first, second = await paying(a, b)
         once(first, "1")
         handler.answer(await handler.get(), DONE)
         await first.good("1")
@@ -148,9 +154,7 @@ async def test_what_the_other_node_forgot_is_handled(nats: NatsServer) -> None:
 
 async def test_another_message_of_that_id_is_a_conflict_wherever_it_comes(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
-        handler = await a.attach("pay")
-        await serves(b, "pay")
-        first, second = await a.login("t"), await b.login("t")
+        handler, first, second = await paying(a, b)
         once(first, "1", "this")
         request = await handler.get()
         once(second, "1", "that")
@@ -200,9 +204,7 @@ async def test_a_node_that_stops_is_asked_until_it_has(nats: NatsServer) -> None
 
 async def test_nothing_is_handled_while_the_others_cannot_be_asked(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
-        handler = await a.attach("pay")
-        await serves(b, "pay")
-        first, second = await a.login("t"), await b.login("t")
+        handler, first, second = await paying(a, b)
         once(first, "1")
         request = await handler.get()
         once(second, "1")
@@ -235,9 +237,7 @@ async def test_a_node_that_answers_nothing_is_not_waited_for_for_ever(
 async def test_what_is_lost_on_the_way_is_asked_again(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(once_claims, "AGAIN_S", 0.1)
     async with nodes(nats) as (a, b):
-        handler = await a.attach("pay")
-        await serves(b, "pay")
-        first, second = await a.login("t"), await b.login("t")
+        handler, first, second = await paying(a, b)
         once(first, "1")
         request = await handler.get()
         once(second, "1")
@@ -272,7 +272,5 @@ async def test_a_node_that_stops_is_not_missed_for_a_second(nats: NatsServer, mo
     monkeypatch.setattr(membership, "PING_S", 60.0)
     async with nodes(nats, 1) as (a,):
         async with node(nats.url, a.runtime.config.server.name, "n9"):
-            async with asyncio.timeout(PATIENCE_S):
-                while not others(a):
-                    await turn(a)
+            await until(lambda: others(a))
         await until(lambda: not others(a))

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from tests.certificates import self_signed
-from tests.server.peers import PATIENCE_S, Stage, Wire, hello, result, stage, until
+from tests.server.peers import Stage, Wire, hello, result, stage
+from tests.waiting import PATIENCE_S, until
 
 from bester.accepting import Seldom
 from bester.net.descriptors import most_descriptors, raise_limit

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.peers import PATIENCE_S, Wire, hello, script, until
+from tests.server.peers import Wire, hello, script
+from tests.waiting import until
 
 from bester.config import parse
 from bester.server.server import Server
@@ -165,9 +166,8 @@ async def test_its_children_end_with_it(folder: Path, caplog: pytest.LogCaptureF
         await until(lambda: "child " in caplog.text)
         child = int(caplog.text.split("child ")[1].split()[0])
         assert alive(child)
-    async with asyncio.timeout(PATIENCE_S):
-        while alive(child) and "Z" not in Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rsplit(")")[1]:
-            await asyncio.sleep(0)
+    stat = Path(f"/proc/{child}/stat")
+    await until(lambda: not alive(child) or "Z" in stat.read_text(encoding="utf-8").rsplit(")")[1])
 
 
 async def test_one_that_cannot_be_started(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

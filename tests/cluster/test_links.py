@@ -16,12 +16,13 @@ from typing import Any, cast
 import msgspec
 import pytest
 from tests.certificates import self_signed
+from tests.cluster.nodes import joined, node, nodes, serves
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, serves, turn
 from tests.server.linked import QUICK, Sender, bad, good, grant, hello, send_on
-from tests.server.peers import PATIENCE_S, Listening, Stage, Wire, attaching, result, to
+from tests.server.peers import Listening, Stage, Wire, attaching, result, to
 from tests.server.peers import hello as login
 from tests.server.test_identity import named, pin
+from tests.waiting import PATIENCE_S, until
 
 from bester.server import server as daemon
 from bester.server.cluster import leases, membership, relays
@@ -64,35 +65,21 @@ async def took(there: Wire, count: int) -> list[Any]:
 
 async def emptied(stage: Stage) -> None:
     """Waits until nothing is in the outbox."""
-    async with asyncio.timeout(PATIENCE_S):
-        while await stage.server.messages.queue_sizes():
-            await turn(stage)
+    await until(stage.server.messages.queue_sizes, lambda sizes: not sizes)
 
 
 async def holds(stage: Stage, to: str) -> None:
     """Waits until a node has the lease of another server."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not joined(stage).leases.has(to):
-            await turn(stage)
+    await until(lambda: joined(stage).leases.has(to))
 
 
 async def seen(stage: Stage, to: str, node: str) -> None:
     """Waits until a node has seen who has the lease."""
-    async with asyncio.timeout(PATIENCE_S):
-        while joined(stage).leases.seen.get(to) != node:
-            await turn(stage)
+    await until(lambda: joined(stage).leases.seen.get(to), lambda holder: holder == node)
 
 
 def open_destination(stage: Stage, to: str) -> Destination:
     return stage.server.federation.destinations[to]
-
-
-async def until_up(*stages: Stage) -> None:
-    """Waits until nodes have NATS again."""
-    async with asyncio.timeout(PATIENCE_S):
-        for stage in stages:
-            while not joined(stage).bus.up:
-                await turn(stage)
 
 
 @pytest.fixture
@@ -198,9 +185,7 @@ async def test_a_link_with_nothing_to_carry_lets_others_have_the_lease(nats: Nat
             await took(there, 1)
             assert await sender.outcomes(1) == [("1", "sent")]
             await there.closed()
-            async with asyncio.timeout(PATIENCE_S):
-                while await joined(b).leases.store.list():
-                    await turn(b)
+            await until(joined(b).leases.store.list, lambda leases: not leases)
 
 
 async def test_a_stale_relay_leads_on_to_the_node_with_the_lease(nats: NatsServer) -> None:
@@ -240,9 +225,7 @@ async def test_two_nodes_that_take_each_other_for_the_one_with_the_lease(nats: N
         await took(other.wires[0], 1)
         await two.outcomes(1)
         joined(a).leases.give_back(address)
-        async with asyncio.timeout(PATIENCE_S):
-            while await joined(b).leases.take(address) != "n1":  # beside what it sends over
-                await turn(b)
+        await until(lambda: joined(b).leases.take(address), lambda node: node == "n1")  # beside what it sends over
         open_destination(a, address).sender.end_lease()
         await one.send(3, to=address)
         there = await grant(other)
@@ -504,9 +487,7 @@ async def test_what_comes_while_a_lease_changes_hands_goes_behind_what_is_under_
         relay = open_destination(b, address).sender.transport
         assert isinstance(relay, Relay)
         joined(a).relays.tell_all(address)
-        async with asyncio.timeout(PATIENCE_S):
-            while not relay.ending:
-                await turn(b)
+        await until(lambda: relay.ending)
         await two.send(3, 4, to=address)
         there.reset()  # and so 1 and 2 go to the outbox, of a
         assert await two.outcomes(4) == [(str(id), "queued") for id in range(1, 5)]
@@ -576,9 +557,7 @@ async def test_each_node_gives_up_what_it_sends_itself(nats: NatsServer) -> None
         address = away(a)
         assert await one.send_and_see(1, to=address) == ["queued"]
         control = await b.connect("control")
-        async with asyncio.timeout(PATIENCE_S):
-            while not (await result(control, "listQueue"))[0]["dead"]:
-                await turn(b)
+        await until(lambda: result(control, "listQueue"), lambda rows: rows[0]["dead"])
         assert address not in b.server.federation.destinations
 
 
@@ -607,7 +586,7 @@ async def test_without_nats_a_node_sends_as_long_as_it_has_the_lease(
             [entry] = (await sender.wire.report(str(id)))["results"]
             assert (entry["status"], entry["error"]["code"]) == ("failed", "overloaded")
         own.start()
-        await until_up(a, b)
+        await until(lambda: joined(a).bus.up and joined(b).bus.up)
         await one.send(5, to=address)
         await two.send(6, to=address)
         there = await grant(other)

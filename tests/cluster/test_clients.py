@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.cluster.nodes import joined, nodes, others, serves, shared
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, nodes, others, serves, shared
-from tests.server.peers import Stage, Wire, hello, result, to, until
+from tests.server.peers import Stage, Wire, hello, result, to
+from tests.waiting import until
 
 from bester.bus.connection import Fault
 from bester.bus.errors import NoResponders
@@ -166,8 +167,7 @@ async def test_what_was_not_acknowledged_elsewhere_is_kept_when_the_session_ends
 async def test_nobody_anywhere_is_the_mailbox_and_it_is_found_on_any_node(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         talk = await chat(a)
-        await (await b.login("g")).leave()
-        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
+        await b.away("g")
         for number in range(5):
             assert await talk.statuses(await talk.send("g", data=number)) == ["stored"]
         g = await b.login("g")
@@ -185,7 +185,7 @@ async def test_what_is_transient_reaches_other_nodes_and_is_not_kept(nats: NatsS
         assert (await g.get())["payload"]["data"] == 1
         assert await talk.statuses(id) == ["delivered"]
         await g.leave()
-        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
+        await b.gone("g")
         assert await talk.statuses(await talk.send("g", data=2, transient=True)) == ["skipped"]
 
 
@@ -239,8 +239,7 @@ async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
     monkeypatch.setattr(remote_delivery, "TAKE_S", 0.1)
     async with nodes(nats) as (a, b):
         talk = await chat(a)
-        await (await a.login("g")).leave()
-        await until(lambda: not a.runtime.exchange.presence.sessions("g"))
+        await a.away("g")
         heard = await silent_listener(b, "g")
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         assert len(heard) >= remote_delivery.TRIES
@@ -253,8 +252,7 @@ async def test_who_may_be_on_the_way_back_to_nats_is_waited_for(
     monkeypatch.setattr(remote_delivery, "JOINING_S", 60.0)
     async with nodes(nats) as (a, b):
         talk = await chat(a)
-        await (await b.login("g")).leave()
-        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
+        await b.away("g")
         monkeypatch.setattr(remote_delivery, "TRIES", 1000)
         joined(a).remote_delivery.bus_up()
         id = await talk.send("g", data=1)
@@ -264,7 +262,7 @@ async def test_who_may_be_on_the_way_back_to_nats_is_waited_for(
         assert await talk.statuses(id) == ["delivered"]
         monkeypatch.setattr(remote_delivery, "TRIES", 2)
         await g.leave()
-        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
+        await b.gone("g")
         assert await talk.statuses(await talk.send("g", data=2)) == ["stored"]
 
 
@@ -288,8 +286,7 @@ async def test_what_nobody_has_answered_for_is_brought_again_when_a_node_is_gone
     monkeypatch.setattr(remote_delivery, "TAKE_S", 600.0)
     async with nodes(nats) as (a, b):
         talk = await chat(a)
-        await (await b.login("g")).leave()
-        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
+        await b.away("g")
         heard = await silent_listener(b, "g")
         id = await talk.send("g", data=1)
         await until(lambda: brought(heard) == 1)
@@ -309,8 +306,7 @@ async def test_what_comes_back_to_its_own_node_waits_for_nobody(
     monkeypatch.setattr(remote_delivery, "TAKE_S", 600.0)
     async with nodes(nats) as (a, b):
         talk = await chat(a)
-        await (await b.login("g")).leave()
-        await until(lambda: not b.runtime.exchange.presence.sessions("g"))
+        await b.away("g")
         with joined(a).interest.arriving("g"):
             assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
 

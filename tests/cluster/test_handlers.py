@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.cluster.nodes import joined, node, nodes, serves, shared
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, serves, shared
-from tests.server.peers import to, until
+from tests.server.peers import to
+from tests.waiting import until
 
 from bester import Handler, Refuse, Reply, SendClients
 

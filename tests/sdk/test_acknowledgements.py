@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.waiting import PATIENCE_S, until
 
 from bester import BadNumber, Client, ConnectError, ConnectionClosed, ReceivedMessage
 
 if TYPE_CHECKING:
     from tests.sdk.conftest import Connection, Peer
-
-PATIENCE_S = 10.0
 
 
 async def opened(peer: Peer, **options: Any) -> tuple[Client, Connection]:
@@ -35,12 +33,6 @@ async def acked(connection: Connection) -> list[str]:
     assert message["header"] == {"messageType": "ack"}
     ids: list[str] = message["payload"]["ids"]
     return ids
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_what_is_taken_in_one_turn_is_one_acknowledgement(peer: Peer) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.cluster.nodes import joined, node, nodes, others, serves, shared
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, others, serves, shared, turn
-from tests.server.peers import Stage, Wire, classic, refused, result, script, stage, to, until
+from tests.server.peers import Stage, Wire, classic, refused, result, script, stage, to
+from tests.waiting import until
 from typer.testing import CliRunner
 
 from bester.bus.connection import Fault
@@ -172,8 +173,7 @@ async def test_a_process_is_stopped_and_started_from_another_node(nats: NatsServ
         wire = await operator(a)
         (row,) = await result(wire, "listHandlers")
         assert (row["process"]["node"], row["process"]["starts"], row["stopped"]) == ("n1", 1, False)
-        while not (lines := await result(wire, "handlerLog", type="chat")):
-            await turn(a)
+        lines = await until(lambda: result(wire, "handlerLog", type="chat"))
         assert [(one["line"], one["node"]) for one in lines] == [("listening", "n1")]
         assert await refused(wire, "handlerLog", type="chat", node="n0") == "badArguments"
         stopped = await result(wire, "stopHandler", type="chat")
@@ -269,7 +269,7 @@ async def test_a_node_that_dies_is_not_waited_for(nats: NatsServer, monkeypatch:
     async with nodes(nats) as (a, b):
         monkeypatch.setattr(joined(b).queries, "asked", lambda *question: None)
         asking = asyncio.ensure_future(joined(a).queries.ask("online", timeout_s=60))
-        await turn(a)
+        await asyncio.sleep(0)
         joined(a).membership._forget(others(a)["n1"], "the test says so")
         began = time.monotonic()
         assert (await asking).answers == {"n0": 0}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.nats import PATIENCE_S, NatsServer
-from tests.nodes.nodes import joined, node, nodes, others, serves, turn
-from tests.server.peers import until
+from tests.cluster.nodes import joined, node, nodes, others, serves
+from tests.nats import NatsServer
+from tests.waiting import PATIENCE_S, until
 
 from bester import __version__
 from bester.bus.connection import Fault
@@ -65,8 +65,7 @@ async def test_a_type_that_nobody_serves_may_get_a_handler_soon_after_a_node_cam
         assert await code() == "noHandler"
         nats.kill()
         monkeypatch.setattr(membership, "UNSURE_S", 0.0)
-        while joined(a).bus.up:
-            await turn(a)
+        await until(lambda: not joined(a).bus.up)
         assert await code() == "handlerUnavailable"
         nats.start()
         assert await joined(a).bus.wait_until_up(PATIENCE_S)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trustme
 from tests.certificates import issued
-from tests.server.peers import PATIENCE_S, Wire, until
+from tests.server.peers import Wire
+from tests.waiting import PATIENCE_S, until
 from tests.web.browsers import Browsing, browsing
 
 

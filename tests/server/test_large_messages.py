@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.server.peers import Stage, Wire, stage, to, until
+from tests.server.peers import Stage, Wire, stage, to
+from tests.waiting import until
 
 SENDERS = 24
 LARGE = "x" * 900_000

@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.certificates import Papers, self_signed
 from tests.server.linked import hello, linked
 from tests.server.logged import as_before
-from tests.server.peers import Stage, Wire, refused, result, result_of, until
+from tests.server.peers import Stage, Wire, refused, result, result_of
 from tests.server.peers import hello as client_hello
 from tests.server.reloading import Reloading, reloading
+from tests.waiting import until
 
 from bester.cli.certificate import make_certificate
 from bester.config import parse

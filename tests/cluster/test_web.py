@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.cluster.nodes import joined, node, others, serves, shared
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, others, serves, shared
-from tests.server.peers import Stage, to, until
+from tests.server.peers import Stage, to
+from tests.waiting import until
 from tests.web.browsers import Browsing, browsing
 from tests.web.test_console import events
 from tests.web.test_metrics import metrics
@@ -33,7 +34,7 @@ async def test_the_console_shows_all_nodes(nats: NatsServer) -> None:
         await serves(a, "chat")
         senders = [await a.login(), await b.login("g")]
         for stage in (a, b):
-            await until(lambda stage=stage: len(stage.server.rates.history) > 0)  # type: ignore[misc]
+            await until(lambda stage=stage: len(stage.server.rates.history) > 0)
         stream = await events(a)
         name, history = await stream.next()
         assert (name, len(history["rows"][0])) == ("history", len(history["columns"]))

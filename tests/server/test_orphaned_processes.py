@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.server.peers import PATIENCE_S, until
+from tests.waiting import PATIENCE_S, until
 
 from bester.server.handlers.guardian import Guardian
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.server.peers import Stage, Wire, hello, stage, until
+from tests.server.peers import Stage, Wire, hello, stage
+from tests.waiting import until
 
 from bester.errors import AuthenticationFailed, BesterError, ShuttingDown, Throttled
 from bester.net.peers import Remote

@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.cluster.nodes import joined, node, nodes, others, serves, shared
 from tests.nats import NatsServer
-from tests.nodes.nodes import joined, node, nodes, others, serves, shared
-from tests.server.peers import Stage, Wire, until
+from tests.server.peers import Stage, Wire
+from tests.waiting import until
 
 from bester.bus.connection import Fault
 from bester.server.cluster import presence

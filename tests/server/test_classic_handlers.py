@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from tests.server.peers import Stage, Wire, classic, result_of, stage, to, until
+from tests.server.peers import Stage, Wire, classic, result_of, stage, to
+from tests.waiting import until
 
 from bester.protocol.framing import frame
 

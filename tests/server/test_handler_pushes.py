@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.server.peers import PATIENCE_S, result_of, stage, to
+from tests.server.peers import result_of, stage, to
+from tests.waiting import PATIENCE_S
 
 from bester import Client, Handler, Request, Response, SendClients
 from bester.testing import PASSWORD
