@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.conftest import Post, World, acking, given, letters, stored
+from tests.core.world import Talk, World, acking, given, letters, stored
 
 from bester.core.delivery import CUT_OFF_S, QUEUE_BYTES, SERVER_S, UNREAD_S
 from bester.core.effects import CutOff, Deposit, PresenceChanged, ReadMailbox, RemoveLetter
@@ -27,9 +27,9 @@ def test_presence_is_told(world: World) -> None:
     assert world.received(other)
 
 
-def test_when_the_server_stops_nothing_is_waited_for(world: World, post: Post) -> None:
+def test_when_the_server_stops_nothing_is_waited_for(world: World, talk: Talk) -> None:
     g = acking(world)
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     assert world.exchange.reports.under_way == 1
     world.exchange.deliveries.give_up_waiting()
     stored(world, *world.all(Deposit))
@@ -40,19 +40,19 @@ def test_when_the_server_stops_nothing_is_waited_for(world: World, post: Post) -
 # -- acknowledgements -------------------------------------------------------------------------------------------
 
 
-def test_another_servers_report_does_not_wait_long(world: World, post: Post) -> None:
+def test_another_servers_report_does_not_wait_long(world: World, talk: Talk) -> None:
     g, peer = acking(world), world.peer("l.example")
     world.send(peer, "chat", 1, id="7")
-    post.asked += 1
-    world.answer(post.chat, "1", {"type": "sendClients", "data": ["g"]}, payload={"data": 1})
-    post.pass_on(2, "g")
+    talk.asked += 1
+    world.answer(talk.chat, "1", {"type": "sendClients", "data": ["g"]}, payload={"data": 1})
+    talk.say(2, "g")
     (first, _), (second, _) = given(world, g)
     world.exchange.batch.now += SERVER_S
     world.exchange.sweep()
     (delivery,) = stored(world, *world.all(Deposit))
     assert delivery.id in (first, second)
     assert world.report(peer) == {"id": "7", "results": [{"to": "g", "status": "stored"}]}
-    assert post.statuses() == []
+    assert talk.statuses() == []
     world.exchange.deliveries.acknowledged(g, [delivery.id])
     assert world.only(RemoveLetter) == RemoveLetter("g", delivery.id)
 
@@ -83,16 +83,16 @@ def test_a_reply_comes_before_the_report_whatever_the_session_does(world: World)
 # -- full sockets -----------------------------------------------------------------------------------------------
 
 
-def test_whose_socket_stays_full_finds_the_rest_in_the_mailbox(world: World, post: Post) -> None:
+def test_whose_socket_stays_full_finds_the_rest_in_the_mailbox(world: World, talk: Talk) -> None:
     g = world.session("g")
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     world.exchange.deliveries.session_blocked(g)
     assert given(world, g) == [(None, 1)]
-    post.pass_on(2, "g")
+    talk.say(2, "g")
     world.exchange.batch.now += UNREAD_S
     world.exchange.sweep()
     first, second = stored(world, *world.all(Deposit))
-    assert post.statuses() == [["stored"], ["stored"]]
+    assert talk.statuses() == [["stored"], ["stored"]]
     world.exchange.deliveries.session_unblocked(g)
     take, catch_up = world.effects()
     assert take == RemoveLetter("g", first.id)  # the socket had it
@@ -106,9 +106,9 @@ def test_whose_socket_stays_full_finds_the_rest_in_the_mailbox(world: World, pos
     assert world.exchange.presence.find("g").direct  # type: ignore[union-attr]
 
 
-def test_who_never_reads_is_cut_off_at_last(world: World, post: Post) -> None:
+def test_who_never_reads_is_cut_off_at_last(world: World, talk: Talk) -> None:
     g = world.session("g")
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     world.exchange.deliveries.session_blocked(g)
     world.got(g)
     world.exchange.batch.now += UNREAD_S
@@ -119,29 +119,29 @@ def test_who_never_reads_is_cut_off_at_last(world: World, post: Post) -> None:
     assert world.only(CutOff).session is g
 
 
-def test_the_queue_of_a_full_socket_is_bounded(world: World, post: Post) -> None:
+def test_the_queue_of_a_full_socket_is_bounded(world: World, talk: Talk) -> None:
     g = world.session("g")
-    post.pass_on(0, "g")
+    talk.say(0, "g")
     world.exchange.deliveries.session_blocked(g)
     world.got(g)
     big = "x" * (QUEUE_BYTES // 3)
     for _ in range(2):
-        post.pass_on(big, "g")
+        talk.say(big, "g")
     assert world.effects() == []
-    post.pass_on(big, "g")
+    talk.say(big, "g")
     assert [bytes(one.data)[:1] for one in stored(world, *world.all(Deposit))] == [b"0", b'"', b'"', b'"']
     assert (len(g.queue), g.queue_bytes) == (0, 0)
-    assert post.statuses() == [["stored"]] * 4
+    assert talk.statuses() == [["stored"]] * 4
 
 
-def test_a_session_that_ends_with_unwritten_frames_loses_nothing(world: World, post: Post) -> None:
+def test_a_session_that_ends_with_unwritten_frames_loses_nothing(world: World, talk: Talk) -> None:
     g = world.session("g")
-    post.pass_on(1, "G", "t")
+    talk.say(1, "G", "t")
     world.exchange.deliveries.remove_session(g)
     (effect,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     assert (effect.delivery.to, bytes(effect.delivery.data)) == ("G", b"1")
     stored(world, effect)
-    (message, report) = world.got(post.t)
+    (message, report) = world.got(talk.t)
     assert message["payload"]["data"] == 1
     assert report["payload"]["results"] == [{"to": "G", "status": "stored"}, {"to": "t", "status": "delivered"}]
 
@@ -149,40 +149,40 @@ def test_a_session_that_ends_with_unwritten_frames_loses_nothing(world: World, p
 # -- several sessions -------------------------------------------------------------------------------------------
 
 
-def test_a_session_that_comes_is_given_what_no_other_has(world: World, post: Post) -> None:
+def test_a_session_that_comes_is_given_what_no_other_has(world: World, talk: Talk) -> None:
     g = acking(world)
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     late = world.session("g")
-    post.pass_on(2, "g")
+    talk.say(2, "g")
     world.exchange.deliveries.remove_session(g)
     stored(world, *world.all(Deposit))
     assert [data for _, data in given(world, late)] == [1, 2]
     assert late.phase is Phase.LIVE
-    assert post.statuses() == [["stored"], ["stored"]]
+    assert talk.statuses() == [["stored"], ["stored"]]
 
 
-def test_what_an_account_has_is_not_given_to_a_session_that_comes(world: World, post: Post) -> None:
+def test_what_an_account_has_is_not_given_to_a_session_that_comes(world: World, talk: Talk) -> None:
     g = acking(world)
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     ((id, _),) = given(world, g)
     world.exchange.deliveries.acknowledged(g, [id or ""])
     assert given(world, world.session("g")) == []
 
 
-def test_a_session_that_comes_in_the_same_batch_is_not_behind(world: World, post: Post) -> None:
+def test_a_session_that_comes_in_the_same_batch_is_not_behind(world: World, talk: Talk) -> None:
     g = world.session("g")
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     late = world.session("g")
-    post.pass_on(2, "g")
+    talk.say(2, "g")
     world.exchange.deliveries.remove_session(g)
     stored(world, *world.all(Deposit))
     assert given(world, late) == [(None, 1), (None, 2)]
-    assert post.statuses() == [["stored"], ["delivered"]]
+    assert talk.statuses() == [["stored"], ["delivered"]]
 
 
-def test_a_session_that_comes_to_a_mailbox_finds_it_there(world: World, post: Post) -> None:
+def test_a_session_that_comes_to_a_mailbox_finds_it_there(world: World, talk: Talk) -> None:
     acking(world)
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     late = world.session("g", has_mail=True)
     catch_up, deposit = world.effects()
     assert isinstance(catch_up, ReadMailbox)
@@ -192,12 +192,12 @@ def test_a_session_that_comes_to_a_mailbox_finds_it_there(world: World, post: Po
     assert given(world, late) == [(None, 1)]
 
 
-def test_two_sessions_that_end_unwritten_keep_a_message_once(world: World, post: Post) -> None:
+def test_two_sessions_that_end_unwritten_keep_a_message_once(world: World, talk: Talk) -> None:
     sessions = [world.session("g"), world.session("g")]
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     for session in sessions:
         world.exchange.deliveries.remove_session(session)
     (effect,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     stored(world, effect)
-    assert post.statuses() == [["stored"]]
+    assert talk.statuses() == [["stored"]]
     assert world.exchange.batch.counters.deliveries == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.conftest import World
+from tests.core.world import World
 
 from bester.core.effects import CallClassic
 from bester.core.limits import Limits

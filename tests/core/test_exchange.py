@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.conftest import World
+from tests.core.world import World
 
 from bester.core.effects import Deposit
 from bester.core.limits import Limits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Raw
-from tests.core.conftest import DONE, World, clients
+from tests.core.world import DONE, World, clients
 
 from bester.core.effects import Deposit, Finished, Forward, Recall, Remember
 from bester.core.endpoint import Endpoint

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from tests.core.conftest import World
+from tests.core.world import World
 
 from bester.core.effects import Forward
 from bester.core.model import Envelope

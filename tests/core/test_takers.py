@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from tests.core.conftest import Post, World, clients, given, letters, stored
+from tests.core.world import Talk, World, clients, given, letters, stored
 
 from bester.core.effects import Deposit, ReadMailbox, RemoveLetter, Share
 from bester.core.endpoint import NodePeer
@@ -22,21 +22,21 @@ def only(world: World, *types: str, username: str = "g", ack: bool = False, **mo
     return world.session(username, takes=frozenset(types), features=("ack",) if ack else (), **more)
 
 
-def test_a_session_that_takes_no_mail_leaves_its_account_away(world: World, post: Post) -> None:
+def test_a_session_that_takes_no_mail_leaves_its_account_away(world: World, talk: Talk) -> None:
     g = only(world)
     presence = world.exchange.presence
     assert (presence.usernames(), presence.all_usernames(), presence.session_count) == (["t"], ["g", "t"], 2)
     assert presence.find("g") is None
     assert (presence.sessions("g"), presence.all_sessions("g")) == ([], [g])
     assert world.effects() == []
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     stored(world, *world.all(Deposit))
-    assert post.statuses() == [["stored"]]
-    post.pass_on(2, "g", transient=True)
+    assert talk.statuses() == [["stored"]]
+    talk.say(2, "g", transient=True)
     world.exchange.replay.deposited(world.only(Deposit).delivery, "skipped")
     # What comes beside it is an ordinary session, and goes again.
     other = world.session("g")
-    post.pass_on(3, "g")
+    talk.say(3, "g")
     assert (given(world, other), given(world, g)) == ([(None, 3)], [])
     world.exchange.deliveries.session_blocked(g)
     world.exchange.deliveries.session_unblocked(g)
@@ -77,18 +77,18 @@ def test_a_reply_that_it_did_not_acknowledge_is_given_again(world: World, types:
 
 
 @pytest.mark.parametrize("ack", [False, True])
-def test_types_that_nobody_takes_stay_in_the_mailbox(world: World, post: Post, ack: bool) -> None:
+def test_types_that_nobody_takes_stay_in_the_mailbox(world: World, talk: Talk, ack: bool) -> None:
     g = only(world, "news", ack=ack)
     assert world.exchange.presence.usernames() == ["g", "t"]
-    post.pass_on(1, "g", payload={"type": "chat"})
-    post.pass_on(2, "g", payload={"type": "news"})
+    talk.say(1, "g", payload={"type": "chat"})
+    talk.say(2, "g", payload={"type": "news"})
     (kept,) = stored(world, *world.all(Deposit))
     ((id, data),) = given(world, g)
     assert data == 2
     if ack:
         world.exchange.deliveries.acknowledged(g, [id or ""])
     world.exchange.written()
-    assert sorted(post.statuses()) == [["delivered"], ["stored"]]
+    assert sorted(talk.statuses()) == [["delivered"], ["stored"]]
     # Whoever takes everything finds it.
     everything = world.session("g", has_mail=True)
     world.only(ReadMailbox)
@@ -98,9 +98,9 @@ def test_types_that_nobody_takes_stay_in_the_mailbox(world: World, post: Post, a
 
 
 @pytest.mark.parametrize("ack", [False, True])
-def test_the_mailbox_is_read_past_what_is_not_taken(world: World, post: Post, ack: bool) -> None:
-    post.pass_on(0, "g", payload={"type": "chat"})
-    post.pass_on(1, "g", payload={"type": "news"})
+def test_the_mailbox_is_read_past_what_is_not_taken(world: World, talk: Talk, ack: bool) -> None:
+    talk.say(0, "g", payload={"type": "chat"})
+    talk.say(1, "g", payload={"type": "news"})
     deliveries = stored(world, *world.all(Deposit))
     g = only(world, "news", ack=ack, has_mail=True)
     assert isinstance(world.effects()[-1], ReadMailbox)
@@ -117,10 +117,10 @@ def test_the_mailbox_is_read_past_what_is_not_taken(world: World, post: Post, ac
     assert g.phase is Phase.LIVE
 
 
-def test_what_is_not_acknowledged_is_offered_to_whom_it_is_for(world: World, post: Post) -> None:
+def test_what_is_not_acknowledged_is_offered_to_whom_it_is_for(world: World, talk: Talk) -> None:
     chat, news = only(world, "chat", ack=True), only(world, "news", ack=True)
-    post.pass_on(1, "g", payload={"type": "chat"})
-    post.pass_on(2, "g", payload={"type": "news"})
+    talk.say(1, "g", payload={"type": "chat"})
+    talk.say(2, "g", payload={"type": "news"})
     assert [data for _, data in given(world, chat)] == [1]
     assert [data for _, data in given(world, news)] == [2]
     everything, again = world.session("g"), only(world, "news")
@@ -142,7 +142,7 @@ def test_whoever_comes_gets_what_several_were_given_in_its_order(world: World, o
     assert [data for _, data in given(world, world.session("g"))] == [1, 2, 3]
 
 
-def test_over_several_nodes(world: World, post: Post) -> None:
+def test_over_several_nodes(world: World, talk: Talk) -> None:
     g, node = only(world, "news"), NodePeer("b")
     exchange = world.exchange
     assert not exchange.remote.bring(node, 1, "g", "id", "chat", Payload("chat").data)
@@ -150,9 +150,9 @@ def test_over_several_nodes(world: World, post: Post) -> None:
     assert given(world, g) == [(None, None)]
     world.effects()
     exchange.deliveries.share("g", True)
-    post.pass_on(1, "g", payload={"type": "chat"})
+    talk.say(1, "g", payload={"type": "chat"})
     world.only(Deposit)  # where the others look
-    post.pass_on(2, "g", payload={"type": "news"})
+    talk.say(2, "g", payload={"type": "news"})
     world.only(Share)
 
 

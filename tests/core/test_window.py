@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Raw
-from tests.core.conftest import Post, World, acking, clients, given, stored
+from tests.core.world import Talk, World, acking, clients, given, stored
 
 from bester.core.delivery import SERVER_S
 from bester.core.effects import Deposit
@@ -12,72 +12,72 @@ from bester.errors import MailboxFull
 from bester.protocol.messages import Payload
 
 
-def test_a_report_waits_for_the_acknowledgement(world: World, post: Post) -> None:
+def test_a_report_waits_for_the_acknowledgement(world: World, talk: Talk) -> None:
     g = acking(world)
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     ((id, data),) = given(world, g)
     assert id
     assert data == 1
-    assert post.statuses() == []
+    assert talk.statuses() == []
     world.exchange.deliveries.acknowledged(g, ["unknown"])
-    assert post.statuses() == []
+    assert talk.statuses() == []
     world.exchange.deliveries.acknowledged(g, [id])
-    assert post.statuses() == [["delivered"]]
+    assert talk.statuses() == [["delivered"]]
     world.exchange.deliveries.acknowledged(g, [id])
     assert world.effects() == []
     assert world.exchange.batch.counters.deliveries == 1
-    assert world.at_rest(post.t, post.chat)
+    assert world.at_rest(talk.t, talk.chat)
 
 
-def test_waiting_for_an_acknowledgement_holds_up_nothing_behind_it(world: World, post: Post) -> None:
+def test_waiting_for_an_acknowledgement_holds_up_nothing_behind_it(world: World, talk: Talk) -> None:
     g, h = acking(world), world.session("h")
     for number in range(3 * world.exchange.batch.limits.max_in_flight):
-        post.pass_on(number, "g")
+        talk.say(number, "g")
         world.got(g)
         if number > WINDOW_MESSAGES:
             break
-    assert post.t.in_flight == 0
-    assert post.t.waiting > 1000
-    post.pass_on("on", "h")
+    assert talk.t.in_flight == 0
+    assert talk.t.waiting > 1000
+    talk.say("on", "h")
     assert world.received(h) == [("chat", "on")]
-    assert post.statuses() == [["delivered"]]
+    assert talk.statuses() == [["delivered"]]
 
 
-def test_the_first_of_several_sessions_settles_the_result(world: World, post: Post) -> None:
+def test_the_first_of_several_sessions_settles_the_result(world: World, talk: Talk) -> None:
     one, two = acking(world), acking(world)
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     ((id, _),) = given(world, one)
     assert given(world, two) == [(id, 1)]
     world.exchange.deliveries.acknowledged(two, [id or ""])
-    assert post.statuses() == [["delivered"]]
+    assert talk.statuses() == [["delivered"]]
     # The other one never had it: it finds it in the mailbox when it comes back.
     world.exchange.deliveries.remove_session(one)
     (delivery,) = stored(world, *world.all(Deposit))
     assert delivery.id == id
     assert world.effects() == []
-    assert post.statuses() == []
+    assert talk.statuses() == []
 
 
-def test_a_report_waits_until_the_socket_takes_the_message(world: World, post: Post) -> None:
+def test_a_report_waits_until_the_socket_takes_the_message(world: World, talk: Talk) -> None:
     g = world.session("g")
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     world.exchange.deliveries.session_blocked(g)  # the server learns of it while it writes
     assert given(world, g) == [(None, 1)]
-    assert post.statuses() == []
-    post.pass_on(2, "g")
+    assert talk.statuses() == []
+    talk.say(2, "g")
     assert given(world, g) == []
     world.exchange.deliveries.session_unblocked(g)
     assert given(world, g) == [(None, 2)]
-    assert post.statuses() == [["delivered"], ["delivered"]]
-    post.pass_on(3, "g")
+    assert talk.statuses() == [["delivered"], ["delivered"]]
+    talk.say(3, "g")
     assert given(world, g) == [(None, 3)]
-    assert world.at_rest(post.t, post.chat)
+    assert world.at_rest(talk.t, talk.chat)
 
 
-def test_a_message_to_oneself_holds_up_no_report(world: World, post: Post) -> None:
+def test_a_message_to_oneself_holds_up_no_report(world: World, talk: Talk) -> None:
     t = acking(world, "t")
     world.send(t, "chat", 1)
-    world.answer(post.chat, "1", {"type": "sendClients", "data": ["t"]}, payload={"data": 1})
+    world.answer(talk.chat, "1", {"type": "sendClients", "data": ["t"]}, payload={"data": 1})
     message, report = world.got(t)
     assert "deliveryId" in message["payload"]
     assert report["payload"]["results"] == [{"to": "t", "status": "delivered"}]

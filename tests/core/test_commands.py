@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.conftest import World, clients
+from tests.core.world import World, clients
 
 from bester.core.effects import Deposit, Forward
 from bester.core.limits import Limits

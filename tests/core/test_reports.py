@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.conftest import DONE, World, clients
+from tests.core.world import DONE, World, clients
 
 from bester.core.effects import Deposit, Finished
 from bester.core.limits import Limits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Raw
-from tests.core.conftest import Post, World, acking, given, letters, stored
+from tests.core.world import Talk, World, acking, given, letters, stored
 
 from bester.core.effects import Deposit, ReadMailbox
 from bester.core.redelivery import ACK_S
@@ -12,14 +12,14 @@ from bester.core.session import Phase
 from bester.errors import MailboxFull
 
 
-def test_new_messages_stand_behind_those_in_the_mailbox(world: World, post: Post) -> None:
-    post.pass_on(1, "g")
+def test_new_messages_stand_behind_those_in_the_mailbox(world: World, talk: Talk) -> None:
+    talk.say(1, "g")
     (deposit,) = world.all(Deposit)
     g = acking(world)  # comes while the message is on its way to the mailbox
     assert g.phase is Phase.CATCHING_UP
     _, catch_up = world.effects()
     assert isinstance(catch_up, ReadMailbox)
-    post.pass_on(2, "g")
+    talk.say(2, "g")
     assert given(world, g) == []
     (behind,) = world.all(Deposit)
     world.exchange.replay.page(g, [])  # the read was before the write
@@ -31,50 +31,50 @@ def test_new_messages_stand_behind_those_in_the_mailbox(world: World, post: Post
     assert [data for _, data in given(world, g)] == [1, 2]
     world.exchange.replay.page(g, [])
     assert g.phase.value == "live"
-    assert post.statuses() == [["stored"], ["stored"]]
+    assert talk.statuses() == [["stored"], ["stored"]]
 
 
-def test_what_is_not_acknowledged_when_the_session_ends_goes_to_the_mailbox(world: World, post: Post) -> None:
+def test_what_is_not_acknowledged_when_the_session_ends_goes_to_the_mailbox(world: World, talk: Talk) -> None:
     g = acking(world)
     for number in range(3):
-        post.pass_on(number, "g")
+        talk.say(number, "g")
     ids = [id for id, _ in given(world, g)]
     world.exchange.deliveries.acknowledged(g, [ids[1] or ""])
-    assert post.statuses() == [["delivered"]]
+    assert talk.statuses() == [["delivered"]]
     world.exchange.deliveries.remove_session(g)
     deposits = [effect for effect in world.effects() if isinstance(effect, Deposit)]
     assert [effect.delivery.id for effect in deposits] == [ids[0], ids[2]]
-    assert post.statuses() == []
+    assert talk.statuses() == []
     world.exchange.replay.deposited(deposits[0].delivery, "stored")
     world.exchange.replay.deposited(deposits[1].delivery, "failed", MailboxFull())
-    assert post.statuses() == [["stored"], ["failed"]]
-    assert world.at_rest(post.t, post.chat)
+    assert talk.statuses() == [["stored"], ["failed"]]
+    assert world.at_rest(talk.t, talk.chat)
 
 
-def test_transient_messages_are_never_kept(world: World, post: Post) -> None:
+def test_transient_messages_are_never_kept(world: World, talk: Talk) -> None:
     g = acking(world)
     g.phase = Phase.CATCHING_UP
-    post.pass_on(1, "g", transient=True)
+    talk.say(1, "g", transient=True)
     ((id, _),) = given(world, g)  # out of order, rather than not at all
     world.exchange.deliveries.acknowledged(g, [id or ""])
-    assert post.statuses() == [["delivered"]]
+    assert talk.statuses() == [["delivered"]]
     g.phase = Phase.STALLED
     world.effects()
-    post.pass_on(2, "g", transient=True)
+    talk.say(2, "g", transient=True)
     (deposit,) = world.all(Deposit)
     assert deposit.delivery.transient
     world.exchange.replay.deposited(deposit.delivery, "skipped")
-    assert post.statuses() == [["skipped"]]
+    assert talk.statuses() == [["skipped"]]
 
 
-def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, post: Post) -> None:
+def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, talk: Talk) -> None:
     g = acking(world)
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     ((id, _),) = given(world, g)
     two = acking(world)
     world.exchange.deliveries.acknowledged(g, [id or ""])
     world.exchange.deliveries.remove_session(two)
-    assert post.statuses() == [["delivered"]]
+    assert talk.statuses() == [["delivered"]]
     world.effects()
     world.exchange.deliveries.reply(g, "chat", Raw(b"5"), "1")
     world.exchange.deliveries.remove_session(g)
@@ -91,7 +91,7 @@ def test_a_mailbox_that_cannot_be_read_is_read_again(world: World) -> None:
     assert world.only(ReadMailbox) == catch_up
 
 
-def test_a_page_from_before_a_stall_is_read_again(world: World, post: Post) -> None:
+def test_a_page_from_before_a_stall_is_read_again(world: World, talk: Talk) -> None:
     g = acking(world, has_mail=True)
     world.effects()
     world.exchange.replay.page(g, [Letter(5, "five", "chat", b"5")])
@@ -134,9 +134,9 @@ def test_sessions_of_one_account_share_what_one_would_hold(world: World) -> None
     assert len(world.all(ReadMailbox)) == 2  # 48 are enough until it acknowledges some
 
 
-def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world: World, post: Post) -> None:
+def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world: World, talk: Talk) -> None:
     g, _ = world.session("g"), acking(world)
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     world.exchange.replay.mail_came("g")
     assert [data for _, data in given(world, g)] == [1]  # its socket has it now
     (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from tests.core.conftest import DONE, World, acking, clients, given, stored
+from tests.core.world import DONE, World, acking, clients, given, stored
 
 from bester.core.effects import AskRemote, CallClassic, Deposit, ReadMailbox, Share, TellNode
 from bester.core.endpoint import NodePeer

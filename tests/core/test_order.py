@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 from msgspec import Raw
-from tests.core.conftest import DONE, World, acking, clients
+from tests.core.world import DONE, World, acking, clients
 
 from bester.core import remote
 from bester.core.effects import AskRemote, Deposit, TellNode
