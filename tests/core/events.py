@@ -83,6 +83,11 @@ def Comes(world: World, /, session: Session, *, has_mail: bool = False) -> None:
 
 
 @event
+def Attaches(world: World, /, handler: AttachedHandler, *types: str, timeout_s: float = 30.0) -> None:
+    world.exchange.dispatcher.attach(handler, list(types), timeout_s)
+
+
+@event
 def Leaves(world: World, /, who: Endpoint) -> None:
     """A session ends, or a handler's connection."""
     if isinstance(who, Session):
@@ -130,7 +135,7 @@ def Settled(world: World, /, forward: Any, status: str = "sent", error: BesterEr
 @event
 def Passes(world: World, /, seconds: float) -> None:
     """Time passes, and then the deadlines are looked at."""
-    world.exchange.batch.now += seconds
+    world.wait(seconds)
     world.exchange.sweep()
 
 

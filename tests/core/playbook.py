@@ -113,7 +113,7 @@ def Received(session: Endpoint, type: str, data: Any = None, *, id: Any = None, 
 def Report(origin: Endpoint, status: str, *results: str, data: Any = None, **more: Any) -> Outcome:
     """A sender has its status report: ``good``, or the error's code; then what became of each recipient, in words.
 
-    Of ``id``, ``message`` and ``route`` as well.
+    Of ``id``, ``error`` (whole) and ``route`` as well.
     """
     return Outcome("Report", origin, {"status": status, "results": list(results), "data": data} | more)
 
@@ -138,7 +138,7 @@ def of_frame(endpoint: Endpoint, frame: dict[str, Any]) -> Outcome:
             assert header["status"] == ("bad" if "error" in payload else "good")
             results = [" ".join((one["to"], one["status"], *_code(one))) for one in payload.get("results", ())]
             fields |= {"status": "".join(_code(payload)) or "good", "results": results, "route": payload.get("route")}
-            return Outcome("Report", endpoint, fields | {"message": payload.get("error", {}).get("message")})
+            return Outcome("Report", endpoint, fields | {"error": payload.get("error")})
 
 
 def _code(told: dict[str, Any]) -> list[str]:

@@ -86,6 +86,9 @@ class World:
         self.exchange.written()
         self.exchange.settle()
 
+    def wait(self, seconds: float) -> None:
+        self.exchange.batch.now += seconds
+
     # -- what they get --
 
     def got(self, endpoint: Endpoint) -> list[dict[str, Any]]:
