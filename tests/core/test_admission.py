@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.world import World
+from tests.core.events import Answers, Calls, Leaves, Pushes, Sends
+from tests.core.playbook import Asked, Effect, Playbook, Received, Report
+from tests.core.world import World, clients, send_handler
 
-from bester.core.effects import CallClassic, Finished, Pause, Resume
+from bester.core.effects import CallClassic, Finished, Pause, PresenceChanged, Resume
 from bester.core.limits import Limits
 from bester.core.routing import AttachedHandler
 from bester.core.rules import Allow, TypeRules
@@ -29,7 +31,7 @@ from bester.core.rules import Allow, TypeRules
         ),
     ],
 )
-def test_allow(world: World, allow: Allow | None, codes: list[str]) -> None:
+def test_who_may_send_a_type(world: World, allow: Allow | None, codes: list[str]) -> None:
     world.configure(chat=TypeRules(allow=allow), open=TypeRules())
     chat, opened = world.handler("chat"), world.handler("open")
     senders = [
@@ -54,12 +56,16 @@ def test_allow(world: World, allow: Allow | None, codes: list[str]) -> None:
     assert len(world.asked(chat)) == 1
 
 
-def test_nobody_serves_the_type(world: World) -> None:
+def test_a_type_that_nobody_serves_is_reported(world: World) -> None:
     world.configure(gone=TypeRules())
     t = world.session("t")
-    world.send(t, "unknown", id="1")
-    world.send(t, "gone", id="2")
-    assert [frame["payload"]["error"]["code"] for frame in world.got(t)] == ["noHandler", "handlerUnavailable"]
+    assert (
+        Playbook(world)
+        >> Sends(t, "unknown", id="1")
+        << Report(t, "noHandler", id="1")
+        >> Sends(t, "gone", id="2")
+        << Report(t, "handlerUnavailable", id="2")
+    )
     assert world.exchange.batch.counters.bad == {"noHandler": 1, "handlerUnavailable": 1}
     assert world.at_rest(t)
 
@@ -80,15 +86,20 @@ def test_what_a_handler_is_told_of_the_sender(world: World) -> None:
     ]
 
 
-def test_draining(world: World) -> None:
+def test_a_server_that_stops_takes_no_new_messages_and_finishes_the_others(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
-    world.send(t, "chat")
+    play = Playbook(world)
+    assert play >> Sends(t, "chat") << Asked(chat)
     world.exchange.admission.draining = True
-    world.send(t, "chat")
-    assert world.code(t) == "shuttingDown"
-    world.answer(chat, "1", {"type": "sendHandler", "data": "chat"})
-    world.answer(chat, "2")
-    assert world.code(t) == ""
+    assert (
+        play
+        >> Sends(t, "chat")
+        << Report(t, "shuttingDown")
+        >> Answers(chat, send_handler("chat"))
+        << Asked(chat)
+        >> Answers(chat)
+        << Report(t, "good")
+    )
     assert world.at_rest(t, chat)
 
 
@@ -98,22 +109,27 @@ def test_draining(world: World) -> None:
 def test_what_is_beyond_the_limit_waits_and_keeps_its_order(world: World, limits: Limits) -> None:
     world.configure(limits)
     chat, t = world.handler("chat", "news"), world.session("t")
-    for number in range(5):
-        world.send(t, "news" if number % 2 else "chat", number)
-    assert [data for _, data in world.asked(chat)] == [0, 1]
+    play = (
+        Playbook(world)
+        >> Sends(t, "chat", 0)
+        << Asked(chat, 0)
+        >> Sends(t, "news", 1)
+        << Asked(chat, 1, id="2")
+        >> Sends(t, "chat", 2)
+        >> Sends(t, "news", 3)
+        >> Sends(t, "chat", 4)
+    )
+    assert play
     assert (t.in_flight, world.exchange.reports.under_way, t.held_bytes) == (2, 2, 3 * (100 + 256))
-    world.answer(chat, "2")
-    assert world.asked(chat) == [("3", 2)]
-    world.send(t, "chat", 5)
-    for number in range(3, 7):
-        world.answer(chat, "1" if number == 3 else str(number - 1))
-    assert [data for _, data in world.asked(chat)] == [3, 4, 5]
-    world.answer(chat, "6")
-    assert len(world.got(t)) == 6
+    assert play >> Answers(chat, id="2") << Report(t, "good") << Asked(chat, 2, id="3")
+    play >>= Sends(t, "chat", 5)
+    for data in (3, 4, 5):
+        assert play >> Answers(chat) << Report(t, "good") << Asked(chat, data)
+    assert play >> Answers(chat) << Report(t, "good") >> Answers(chat) << Report(t, "good")
     assert world.at_rest(t, chat)
 
 
-def test_a_backlog_of_messages_that_are_finished_at_once(world: World, limits: Limits) -> None:
+def test_a_backlog_of_messages_that_fail_at_once_is_let_in_without_recursion(world: World, limits: Limits) -> None:
     world.configure(limits)
     chat, t = world.handler("chat"), world.session("t")
     for _ in range(2):
@@ -131,56 +147,86 @@ def test_a_backlog_of_messages_that_are_finished_at_once(world: World, limits: L
     assert world.at_rest(t, chat)
 
 
-def test_reading_stops_and_goes_on(world: World) -> None:
+def test_a_sender_of_whom_too_much_waits_is_not_read(world: World) -> None:
     world.configure(Limits(max_held_bytes=1000))
     chat, t = world.handler("chat", concurrency=1), world.session("t")
-    world.send(t, "chat")
-    world.send(t, "chat", size=500)
-    assert world.effects() == []
-    world.send(t, "chat", size=500)
-    assert world.all(Pause) == [Pause(t)]
-    world.send(t, "chat", size=10)
-    assert world.effects() == []
-    world.answer(chat, "1")
-    assert world.effects() == []
-    world.answer(chat, "2")
-    assert world.all(Resume) == [Resume(t)]
+    play = (
+        Playbook(world)
+        >> Sends(t, "chat", 1)
+        << Asked(chat, 1)
+        >> Sends(t, "chat", 2, size=500)
+        >> Sends(t, "chat", 3, size=500)
+        << Effect(Pause, endpoint=t)
+        >> Sends(t, "chat", 4, size=10)
+        >> Answers(chat)
+        << Report(t, "good")
+        << Asked(chat, 2)
+        >> Answers(chat)
+        << Report(t, "good")
+        << Asked(chat, 3)
+        << Effect(Resume, endpoint=t)
+    )
+    assert play
     assert t.held_bytes == 266
-    world.answer(chat, "3")
-    world.answer(chat, "4")
-    assert world.effects() == []
+    assert play >> Answers(chat) << Report(t, "good") << Asked(chat, 4) >> Answers(chat) << Report(t, "good")
     assert world.at_rest(t, chat)
 
 
 def test_a_handler_is_never_slowed_down_for_its_pushes(world: World) -> None:
     world.configure(Limits(max_held_bytes=100))
     slow, pushing = world.handler("slow", concurrency=1), world.handler("pushing")
-    for number in range(3):
-        world.push(pushing, str(number), {"type": "sendHandler", "data": "slow"})
+    play = (
+        Playbook(world)
+        >> Pushes(pushing, "0", send_handler("slow"))
+        << Asked(slow, tag="0")
+        >> Pushes(pushing, "1", send_handler("slow"))
+        >> Pushes(pushing, "2", send_handler("slow"))
+    )
+    assert play
     assert pushing.held_bytes > 100
-    for id in ("1", "2", "3"):
-        world.answer(slow, id)
-    assert world.effects() == []
+    assert (
+        play
+        >> Answers(slow)
+        << Report(pushing, "good", id="0")
+        << Asked(slow, tag="1")
+        >> Answers(slow)
+        << Report(pushing, "good", id="1")
+        << Asked(slow, tag="2")
+        >> Answers(slow)
+        << Report(pushing, "good", id="2")
+    )
     assert world.at_rest(slow, pushing)
 
 
 def test_a_reload_lets_more_in(world: World) -> None:
-    world.configure(c=TypeRules(classic_socket="/s", classic_concurrency=1))
-    for name in ("t", "g"):
-        world.send(world.session(name), "c")
-    assert len(world.all(CallClassic)) == 1
-    world.configure(c=TypeRules(classic_socket="/s", classic_concurrency=2))
-    assert len(world.all(CallClassic)) == 1
+    one, two = (TypeRules(classic_socket="/s", classic_concurrency=number) for number in (1, 2))
+    world.configure(c=one)
+    assert (
+        Playbook(world)
+        >> Sends(world.session("t"), "c", 1)
+        << Effect(CallClassic, data=1)
+        >> Sends(world.session("g"), "c", 2)
+        >> Calls(world.configure, c=two)
+        << Effect(CallClassic, data=2)
+    )
 
 
 def test_what_a_session_that_has_ended_sent_goes_on(world: World, limits: Limits) -> None:
     world.configure(limits)
     chat, t, g = world.handler("chat"), world.session("t"), world.session("g")
-    for _ in range(4):
-        world.send(t, "chat")
-    world.exchange.deliveries.remove_session(t)
-    for number in range(1, 5):
-        world.answer(chat, str(number), {"type": "sendClients", "data": ["g"]})
-        assert len(world.received(g)) == 1
-    assert world.got(t) == []
+    play = (
+        Playbook(world)
+        >> Sends(t, "chat", 1)
+        << Asked(chat, 1)
+        >> Sends(t, "chat", 2)
+        << Asked(chat, 2)
+        >> Sends(t, "chat", 3)
+        >> Sends(t, "chat", 4)
+        >> Leaves(t)
+        << Effect(PresenceChanged, username="t", online=False)
+    )
+    for let_in in (3, 4):
+        assert play >> Answers(chat, clients("g")) << Received(g, "chat") << Asked(chat, let_in)
+    for _ in range(2):
+        assert play >> Answers(chat, clients("g")) << Received(g, "chat")
     assert world.at_rest(t, chat)

@@ -16,6 +16,7 @@ from bester.core.replay import Letter
 from bester.core.routing import AttachedHandler
 from bester.core.rules import TypeRules
 from bester.core.session import Session
+from bester.core.trail import Trail
 from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
 
 T = TypeVar("T", bound=Effect)
@@ -61,8 +62,20 @@ class World:
 
     # -- what they send --
 
-    def send(self, origin: Endpoint, type: str, data: Any = None, id: str = "", hops: int = 0, size: int = 100) -> None:
-        self.exchange.admission.message(origin, Payload(type, id, Raw(json.dumps(data).encode())), size, hops)
+    def send(
+        self,
+        origin: Endpoint,
+        type: str,
+        data: Any = None,
+        id: str = "",
+        hops: int = 0,
+        size: int = 100,
+        *,
+        once: bool = False,
+        trail: Trail | None = None,
+    ) -> None:
+        payload = Payload(type, id, Raw(json.dumps(data).encode()))
+        self.exchange.admission.message(origin, payload, size, hops, once, trail=trail)
         self.exchange.settle()
 
     def answer(self, handler: AttachedHandler, id: str, *commands: dict[str, Any], **more: Any) -> None:
