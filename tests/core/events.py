@@ -89,12 +89,13 @@ def Attaches(world: World, /, handler: AttachedHandler, *types: str, timeout_s: 
 
 @event
 def Leaves(world: World, /, who: Endpoint) -> None:
-    """A session ends, or a handler's connection."""
+    """A session ends, or a handler's connection; what was not written to it is lost."""
     if isinstance(who, Session):
         world.exchange.deliveries.remove_session(who)
     else:
         assert isinstance(who, AttachedHandler)
         world.exchange.dispatcher.remove(who)
+    world.take(who)
 
 
 @event

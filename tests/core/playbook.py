@@ -221,7 +221,7 @@ def _show(outcome: Outcome, like: Outcome | None = None) -> str:
     """Writes an outcome as in a play, with the fields that another one has, or all that are simple and not empty."""
     names = like.fields if like is not None and like.kind == outcome.kind else outcome.fields.keys() - {"header"}
     fields = {name: _known(one) for name, one in outcome.fields.items() if name in names and one is not ANY}
-    shown = {name: one for name, one in fields.items() if one and isinstance(one, _SIMPLE)}
+    shown = {name: one for name, one in fields.items() if one and name != "it" and isinstance(one, _SIMPLE)}
     return _call(outcome.kind, (outcome.party,) if outcome.party is not None else (), shown)
 
 

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from msgspec import Raw
-from tests.core.world import Talk, World, acking, clients, given, stored
+from tests.core.events import Acknowledges, Answers, Deposited, Leaves, Passes, Says, Sends, SocketDrains, SocketFills
+from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Received, Report
+from tests.core.world import Talk, World, acking, clients
 
 from bester.core.delivery import SERVER_S
 from bester.core.effects import Deposit
 from bester.core.window import WINDOW_MESSAGES
 from bester.errors import MailboxFull
-from bester.protocol.messages import Payload
 
 
 def test_a_report_waits_for_the_acknowledgement(world: World, talk: Talk) -> None:
-    g = acking(world)
-    talk.say(1, "g")
-    ((id, data),) = given(world, g)
-    assert id
-    assert data == 1
-    assert talk.statuses() == []
-    world.exchange.deliveries.acknowledged(g, ["unknown"])
-    assert talk.statuses() == []
-    world.exchange.deliveries.acknowledged(g, [id])
-    assert talk.statuses() == [["delivered"]]
-    world.exchange.deliveries.acknowledged(g, [id])
-    assert world.effects() == []
+    g, id = acking(world), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Acknowledges(g, "unknown")
+        >> Acknowledges(g, id)
+        << Report(talk.t, "good", "g delivered")
+        >> Acknowledges(g, id)
+    )
+    assert id()
     assert world.exchange.batch.counters.deliveries == 1
     assert world.at_rest(talk.t, talk.chat)
 
@@ -45,57 +44,75 @@ def test_waiting_for_an_acknowledgement_holds_up_nothing_behind_it(world: World,
 
 def test_the_first_of_several_sessions_settles_the_result(world: World, talk: Talk) -> None:
     one, two = acking(world), acking(world)
-    talk.say(1, "g")
-    ((id, _),) = given(world, one)
-    assert given(world, two) == [(id, 1)]
-    world.exchange.deliveries.acknowledged(two, [id or ""])
-    assert talk.statuses() == [["delivered"]]
-    # The other one never had it: it finds it in the mailbox when it comes back.
-    world.exchange.deliveries.remove_session(one)
-    (delivery,) = stored(world, *world.all(Deposit))
-    assert delivery.id == id
-    assert world.effects() == []
-    assert talk.statuses() == []
+    id, deposit = Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(one, "chat", 1, id=id)
+        << Received(two, "chat", 1, id=id)
+        >> Acknowledges(two, id)
+        << Report(talk.t, "good", "g delivered")
+        # The other one never had it: it finds it in the mailbox when it comes back.
+        >> Leaves(one)
+        << Effect(Deposit, deposit, id=id)
+        >> Deposited(deposit)
+    )
 
 
 def test_a_report_waits_until_the_socket_takes_the_message(world: World, talk: Talk) -> None:
-    g = world.session("g")
-    talk.say(1, "g")
-    world.exchange.deliveries.session_blocked(g)  # the server learns of it while it writes
-    assert given(world, g) == [(None, 1)]
-    assert talk.statuses() == []
-    talk.say(2, "g")
-    assert given(world, g) == []
-    world.exchange.deliveries.session_unblocked(g)
-    assert given(world, g) == [(None, 2)]
-    assert talk.statuses() == [["delivered"], ["delivered"]]
-    talk.say(3, "g")
-    assert given(world, g) == [(None, 3)]
-    assert world.at_rest(talk.t, talk.chat)
+    g, t = world.session("g"), talk.t
+    assert (
+        Playbook(world)
+        >> SocketFills(g)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1)
+        >> Says(talk, 2, "g")
+        >> SocketDrains(g)
+        << Received(g, "chat", 2)
+        << Report(t, "good", "g delivered")
+        << Report(t, "good", "g delivered")
+        >> Says(talk, 3, "g")
+        << Received(g, "chat", 3)
+        << Report(t, "good", "g delivered")
+    )
+    assert world.at_rest(t, talk.chat)
 
 
-def test_a_message_to_oneself_holds_up_no_report(world: World, talk: Talk) -> None:
-    t = acking(world, "t")
-    world.send(t, "chat", 1)
-    world.answer(talk.chat, "1", {"type": "sendClients", "data": ["t"]}, payload={"data": 1})
-    message, report = world.got(t)
-    assert "deliveryId" in message["payload"]
-    assert report["payload"]["results"] == [{"to": "t", "status": "delivered"}]
+def test_a_message_to_oneself_holds_up_no_report(world: World) -> None:
+    chat, t, id = world.handler("chat"), acking(world, "t"), Placeholder()
+    assert (
+        Playbook(world)
+        >> Sends(t, "chat", 1)
+        << Asked(chat)
+        >> Answers(chat, clients("t"), payload={"data": 1})
+        << Received(t, "chat", 1, id=id)
+        << Report(t, "good", "t delivered")
+    )
+    assert id()
 
 
 def test_a_message_that_is_given_twice_is_counted_once(world: World) -> None:
     chat, peer, g = world.handler("chat"), world.peer("l.example"), acking(world)
-    for number in ("1", "2"):
-        world.exchange.admission.message(peer, Payload("chat", "7", Raw(b"1")), 100, once=True)
-        world.answer(chat, number, clients("g", "carol"), payload={"data": 1})
-        (carols,) = world.all(Deposit)
-        world.exchange.replay.deposited(carols.delivery, "failed", MailboxFull())
-        if number == "1":
-            world.exchange.batch.now += SERVER_S
-            world.exchange.sweep()
-            stored(world, *world.all(Deposit))
-            assert world.code(peer) == "mailboxFull"  # for now: so it is sent again
-    (first, _), (second, _) = given(world, g)
-    assert first == second
-    world.exchange.deliveries.acknowledged(g, [first or ""])
+    id, carols, again, deposit = (Placeholder() for _ in range(4))
+    assert (
+        Playbook(world)
+        >> Sends(peer, "chat", 1, id="7", once=True)
+        << Asked(chat)
+        >> Answers(chat, clients("g", "carol"), payload={"data": 1})
+        << Received(g, "chat", 1, id=id)
+        << Effect(Deposit, carols, to="carol")
+        >> Deposited(carols, "failed", MailboxFull())
+        >> Passes(SERVER_S)
+        << Effect(Deposit, deposit, id=id)
+        >> Deposited(deposit)
+        << Report(peer, "mailboxFull", "g stored", "carol failed mailboxFull")  # for now: so it is sent again
+        >> Sends(peer, "chat", 1, id="7", once=True)
+        << Asked(chat)
+        >> Answers(chat, clients("g", "carol"), payload={"data": 1})
+        << Received(g, "chat", 1, id=id)
+        << Effect(Deposit, again, to="carol")
+        >> Deposited(again, "failed", MailboxFull())
+        >> Acknowledges(g, id)
+        << Report(peer, "mailboxFull", "g delivered", "carol failed mailboxFull")
+    )
     assert (g.unacked, g.unacked_bytes) == ({}, 0)
