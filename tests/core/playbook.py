@@ -219,9 +219,9 @@ def _compare(expected: list[Outcome], actual: list[Outcome]) -> Iterator[str]:
 
 def _show(outcome: Outcome, like: Outcome | None = None) -> str:
     """Writes an outcome as in a play, with the fields that another one has, or all that are simple and not empty."""
-    names = like.fields if like is not None and like.kind == outcome.kind else outcome.fields.keys() - {"header"}
-    fields = {name: _known(one) for name, one in outcome.fields.items() if name in names and one is not ANY}
-    shown = {name: one for name, one in fields.items() if one and name != "it" and isinstance(one, _SIMPLE)}
+    names = like.fields if like is not None and like.kind == outcome.kind else outcome.fields
+    fields = {name: _known(outcome.fields.get(name)) for name in names if name not in ("it", "header")}
+    shown = {name: value for name, value in fields.items() if isinstance(value, _SIMPLE) and value not in ("", [])}
     return _call(outcome.kind, (outcome.party,) if outcome.party is not None else (), shown)
 
 

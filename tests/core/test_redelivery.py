@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from tests.core.world import Talk, World, acking, given, stored
+from tests.core.events import Acknowledges, Calls, Deposited, Leaves, MailboxRead, Passes, Says
+from tests.core.playbook import Effect, Placeholder, Playbook, Received, Report
+from tests.core.world import Talk, World, acking, given
 
-from bester.core import redelivery, replay, window
+from bester.core import effects, redelivery, replay, window
 from bester.core.delivery import UNREAD_S
-from bester.core.effects import Bury, Deposit, Effect, ReadMailbox, RemoveLetter
+from bester.core.effects import Bury, Deposit, ReadMailbox, RemoveLetter
 from bester.core.redelivery import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
 from bester.core.replay import Letter
 from bester.core.session import Phase, Session
@@ -28,11 +30,11 @@ class Store:
 
     def work(self) -> None:
         """Does what the exchange asks for, until that is nothing more."""
-        while effects := self.world.effects():
-            for effect in effects:
+        while todo := self.world.effects():
+            for effect in todo:
                 self._do(effect)
 
-    def _do(self, effect: Effect) -> None:
+    def _do(self, effect: effects.Effect) -> None:
         if isinstance(effect, Deposit):
             one = effect.delivery
             self.letters.setdefault(one.id, Letter(len(self.letters) + 1, one.id, one.type, bytes(one.data)))
@@ -108,16 +110,20 @@ def test_several_are_given_again_in_their_order(world: World, talk: Talk, store:
 
 
 def test_what_is_acknowledged_while_the_mailbox_is_read_is_not_given_again(world: World, talk: Talk) -> None:
-    g = acking(world)
-    talk.say(0, "g")
-    ((id, _),) = given(world, g)
-    world.exchange.batch.now += ACK_S
-    world.exchange.sweep()
-    _, catch_up = world.effects()
-    assert isinstance(catch_up, ReadMailbox)
-    world.exchange.deliveries.acknowledged(g, [id or ""])
-    world.exchange.replay.page(g, [Letter(1, id or "", "chat", b"0")])  # it was read before
-    assert world.got(g) == []
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 0, "g")
+        << Received(g, "chat", 0, id=id)
+        >> Passes(ACK_S)
+        << Effect(Deposit, deposit, id=id)
+        << Effect(ReadMailbox, session=g)
+        >> Acknowledges(g, id)
+        << Report(talk.t, "good", "g delivered")
+        << Effect(RemoveLetter, id=id)
+        >> MailboxRead(g, deposit)  # it was read before
+        << Effect(ReadMailbox, session=g)
+    )
 
 
 def test_a_message_is_acknowledged_while_it_waits_to_be_given_again(world: World, talk: Talk, store: Store) -> None:
@@ -134,28 +140,36 @@ def test_a_message_is_acknowledged_while_it_waits_to_be_given_again(world: World
 
 
 def test_a_message_is_acknowledged_before_it_is_on_disk(world: World, talk: Talk) -> None:
-    g = acking(world)
-    talk.say(1, "g")
-    ((left, _),) = given(world, g)
-    world.exchange.batch.now += ACK_S
-    world.exchange.sweep()
-    world.exchange.deliveries.acknowledged(g, [left or ""])
-    assert talk.statuses() == [["delivered"]]
-    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    world.exchange.replay.deposited(deposit.delivery, "stored")
-    assert RemoveLetter("g", left or "") in world.effects()
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Passes(ACK_S)
+        << Effect(Deposit, deposit)
+        << Effect(ReadMailbox)
+        >> Acknowledges(g, id)
+        << Report(talk.t, "good", "g delivered")
+        << Effect(RemoveLetter, username="g", id=id)
+        >> Deposited(deposit)
+        << Effect(RemoveLetter, username="g", id=id)  # behind it
+    )
 
 
 def test_a_reply_is_acknowledged_before_it_is_on_disk(world: World) -> None:
-    g = acking(world)
-    world.exchange.deliveries.reply(g, "chat", Raw(b"5"), "1")
-    ((left, _),) = given(world, g)
-    world.exchange.batch.now += ACK_S
-    world.exchange.sweep()
-    world.exchange.deliveries.acknowledged(g, [left or ""])
-    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    stored(world, deposit)
-    assert RemoveLetter("g", left or "") in world.effects()  # behind it
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Calls(world.exchange.deliveries.reply, g, "chat", Raw(b"5"), "1")
+        << Received(g, "chat", 5, id=id)
+        >> Passes(ACK_S)
+        << Effect(Deposit, deposit)
+        << Effect(ReadMailbox)
+        >> Acknowledges(g, id)
+        << Effect(RemoveLetter, username="g", id=id)
+        >> Deposited(deposit)
+        << Effect(RemoveLetter, username="g", id=id)  # behind it
+    )
 
 
 def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, talk: Talk, store: Store) -> None:
@@ -294,31 +308,35 @@ def test_several_sessions_that_acknowledge_nothing_are_one_try_together(world: W
 
 
 def test_transient_messages_are_not_given_again(world: World, talk: Talk) -> None:
-    g = acking(world)
-    talk.say(0, "g", transient=True)
-    world.got(g)
-    world.exchange.batch.now += ACK_S
-    world.exchange.sweep()
-    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    world.exchange.replay.deposited(deposit.delivery, "skipped")
-    assert (talk.statuses(), g.late, g.unacked) == ([["skipped"]], {}, {})
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 0, "g", transient=True)
+        << Received(g, "chat", 0, id=id)
+        >> Passes(ACK_S)
+        << Effect(Deposit, deposit, id=id)
+        >> Deposited(deposit, "skipped")
+        << Report(talk.t, "good", "g skipped")
+    )
+    assert (g.late, g.unacked) == ({}, {})
     assert world.exchange.redelivery.unacknowledged == {}
 
 
-@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("event", ["two leaves", "time passes"])
 def test_a_transient_message_that_one_session_acknowledged_is_not_kept_for_another(
-    world: World, talk: Talk, leaves: bool
+    world: World, talk: Talk, event: str
 ) -> None:
-    one, two = acking(world), acking(world)
-    talk.say(0, "g", transient=True)
-    acknowledge(world, one, 0)
-    if leaves:
-        world.exchange.deliveries.remove_session(two)
-    else:
-        world.exchange.batch.now += ACK_S
-        world.exchange.sweep()
-    assert (world.effects(), world.exchange.redelivery.unacknowledged) == ([], {})
-    assert talk.statuses() == [["delivered"]]
+    one, two, id = acking(world), acking(world), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 0, "g", transient=True)
+        << Received(one, "chat", 0, id=id)
+        << Received(two, "chat", 0, id=id)
+        >> Acknowledges(one, id)
+        << Report(talk.t, "good", "g delivered")
+        >> (Leaves(two) if event == "two leaves" else Passes(ACK_S))
+    )
+    assert world.exchange.redelivery.unacknowledged == {}
 
 
 def test_a_message_that_could_not_be_kept_is_forgotten(world: World, talk: Talk, store: Store) -> None:

@@ -3,116 +3,165 @@
 from __future__ import annotations
 
 from msgspec import Raw
-from tests.core.world import Talk, World, acking, given, letters, stored
+from tests.core.events import Acknowledges, Calls, Comes, Deposited, Leaves, MailboxRead, Passes, Says, Together
+from tests.core.playbook import Effect, Placeholder, Playbook, Received, Report
+from tests.core.world import Talk, World, acking
 
-from bester.core.effects import Deposit, ReadMailbox
+from bester.core.effects import Deposit, PresenceChanged, ReadMailbox, RemoveLetter
 from bester.core.redelivery import ACK_S
 from bester.core.replay import Letter
-from bester.core.session import Phase
+from bester.core.session import Phase, Session
 from bester.errors import MailboxFull
 
 
 def test_new_messages_stand_behind_those_in_the_mailbox(world: World, talk: Talk) -> None:
-    talk.say(1, "g")
-    (deposit,) = world.all(Deposit)
-    g = acking(world)  # comes while the message is on its way to the mailbox
+    g, t = Session("g", "j.example", features=("ack",)), talk.t
+    first, second, one, two = (Placeholder() for _ in range(4))
+    play = (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Effect(Deposit, first)
+        >> Comes(g)  # while the message is on its way to the mailbox
+        << Effect(PresenceChanged, username="g", online=True)
+        << Effect(ReadMailbox, session=g, after=0)
+        >> Says(talk, 2, "g")
+        << Effect(Deposit, second)
+        >> MailboxRead(g)  # the read was before the write
+    )
+    assert play
     assert g.phase is Phase.CATCHING_UP
-    _, catch_up = world.effects()
-    assert isinstance(catch_up, ReadMailbox)
-    talk.say(2, "g")
-    assert given(world, g) == []
-    (behind,) = world.all(Deposit)
-    world.exchange.replay.page(g, [])  # the read was before the write
-    assert g.phase is Phase.CATCHING_UP
-    first, second = stored(world, deposit, behind)
-    again = world.only(ReadMailbox)
-    assert again.after == catch_up.after == 0
-    world.exchange.replay.page(g, letters(first, second))
-    assert [data for _, data in given(world, g)] == [1, 2]
-    world.exchange.replay.page(g, [])
+    assert (
+        play
+        >> Deposited(first)
+        << Report(t, "good", "g stored")
+        >> Deposited(second)
+        << Report(t, "good", "g stored")
+        << Effect(ReadMailbox, session=g, after=0)
+        >> MailboxRead(g, first, second)
+        << Received(g, "chat", 1, id=one)
+        << Received(g, "chat", 2, id=two)
+        << Effect(ReadMailbox, session=g, after=2)
+        >> MailboxRead(g)
+    )
+    assert (one(), two()) == (first().delivery.id, second().delivery.id)
     assert g.phase.value == "live"
-    assert talk.statuses() == [["stored"], ["stored"]]
 
 
 def test_what_is_not_acknowledged_when_the_session_ends_goes_to_the_mailbox(world: World, talk: Talk) -> None:
-    g = acking(world)
-    for number in range(3):
-        talk.say(number, "g")
-    ids = [id for id, _ in given(world, g)]
-    world.exchange.deliveries.acknowledged(g, [ids[1] or ""])
-    assert talk.statuses() == [["delivered"]]
-    world.exchange.deliveries.remove_session(g)
-    deposits = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    assert [effect.delivery.id for effect in deposits] == [ids[0], ids[2]]
-    assert talk.statuses() == []
-    world.exchange.replay.deposited(deposits[0].delivery, "stored")
-    world.exchange.replay.deposited(deposits[1].delivery, "failed", MailboxFull())
-    assert talk.statuses() == [["stored"], ["failed"]]
-    assert world.at_rest(talk.t, talk.chat)
+    g, t = acking(world), talk.t
+    zero, one, two, first, last = (Placeholder() for _ in range(5))
+    assert (
+        Playbook(world)
+        >> Says(talk, 0, "g")
+        << Received(g, "chat", 0, id=zero)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=one)
+        >> Says(talk, 2, "g")
+        << Received(g, "chat", 2, id=two)
+        >> Acknowledges(g, one)
+        << Report(t, "good", "g delivered")
+        >> Leaves(g)
+        << Effect(PresenceChanged, username="g", online=False)
+        << Effect(Deposit, first, id=zero)
+        << Effect(Deposit, last, id=two)
+        >> Deposited(first)
+        << Report(t, "good", "g stored")
+        >> Deposited(last, "failed", MailboxFull())
+        << Report(t, "mailboxFull", "g failed mailboxFull")
+    )
+    assert world.at_rest(t, talk.chat)
 
 
 def test_transient_messages_are_never_kept(world: World, talk: Talk) -> None:
-    g = acking(world)
+    g, t = acking(world), talk.t
+    id, deposit = Placeholder(), Placeholder()
+    play = Playbook(world)
     g.phase = Phase.CATCHING_UP
-    talk.say(1, "g", transient=True)
-    ((id, _),) = given(world, g)  # out of order, rather than not at all
-    world.exchange.deliveries.acknowledged(g, [id or ""])
-    assert talk.statuses() == [["delivered"]]
+    assert (
+        play
+        >> Says(talk, 1, "g", transient=True)
+        << Received(g, "chat", 1, id=id)  # out of order, rather than not at all
+        >> Acknowledges(g, id)
+        << Report(t, "good", "g delivered")
+        << Effect(ReadMailbox)
+    )
     g.phase = Phase.STALLED
-    world.effects()
-    talk.say(2, "g", transient=True)
-    (deposit,) = world.all(Deposit)
-    assert deposit.delivery.transient
-    world.exchange.replay.deposited(deposit.delivery, "skipped")
-    assert talk.statuses() == [["skipped"]]
+    assert (
+        play
+        >> Says(talk, 2, "g", transient=True)
+        << Effect(Deposit, deposit, transient=True)
+        >> Deposited(deposit, "skipped")
+        << Report(t, "good", "g skipped")
+    )
 
 
 def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, talk: Talk) -> None:
-    g = acking(world)
-    talk.say(1, "g")
-    ((id, _),) = given(world, g)
-    two = acking(world)
-    world.exchange.deliveries.acknowledged(g, [id or ""])
-    world.exchange.deliveries.remove_session(two)
-    assert talk.statuses() == [["delivered"]]
-    world.effects()
-    world.exchange.deliveries.reply(g, "chat", Raw(b"5"), "1")
-    world.exchange.deliveries.remove_session(g)
-    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    world.exchange.replay.deposited(deposit.delivery, "failed", MailboxFull())
+    g, two = acking(world), Session("g", "j.example", features=("ack",))
+    id, reply, deposit, kept = (Placeholder() for _ in range(4))
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Comes(two)
+        << Received(two, "chat", 1, id=id)
+        >> Acknowledges(g, id)
+        << Report(talk.t, "good", "g delivered")
+        >> Leaves(two)
+        << Effect(Deposit, kept, id=id)
+        >> Calls(world.exchange.deliveries.reply, g, "chat", Raw(b"5"), "1")
+        << Received(g, "chat", 5, id=reply)
+        >> Leaves(g)
+        << Effect(PresenceChanged, online=False)
+        << Effect(Deposit, deposit, id=reply)
+        >> Deposited(deposit, "failed", MailboxFull())
+    )
     assert world.exchange.batch.counters.drops.by_what() == {"letter": {"mailboxFull": 1}}
 
 
 def test_a_mailbox_that_cannot_be_read_is_read_again(world: World) -> None:
-    g = acking(world, has_mail=True)
-    (catch_up,) = [effect for effect in world.effects() if isinstance(effect, ReadMailbox)]
-    world.exchange.replay.failed(g)
-    world.exchange.sweep()
-    assert world.only(ReadMailbox) == catch_up
+    g = Session("g", "j.example")
+    assert (
+        Playbook(world)
+        >> Comes(g, has_mail=True)
+        << Effect(PresenceChanged)
+        << Effect(ReadMailbox, session=g, after=0, limit=256)
+        >> Calls(world.exchange.replay.failed, g)
+        >> Passes(0)
+        << Effect(ReadMailbox, session=g, after=0, limit=256)
+    )
 
 
-def test_a_page_from_before_a_stall_is_read_again(world: World, talk: Talk) -> None:
-    g = acking(world, has_mail=True)
-    world.effects()
-    world.exchange.replay.page(g, [Letter(5, "five", "chat", b"5")])
-    assert world.only(ReadMailbox).after == 5
-    world.exchange.batch.now += ACK_S
-    world.exchange.sweep()
-    world.exchange.deliveries.acknowledged(g, ["five"])
-    world.effects()
-    world.got(g)
-    world.exchange.replay.page(g, [Letter(6, "six", "chat", b"6")])
-    assert world.got(g) == []
-    assert world.only(ReadMailbox).after == 0
+def test_a_page_from_before_a_stall_is_read_again(world: World) -> None:
+    g = Session("g", "j.example", features=("ack",))
+    assert (
+        Playbook(world)
+        >> Comes(g, has_mail=True)
+        << Effect(PresenceChanged)
+        << Effect(ReadMailbox, after=0)
+        >> MailboxRead(g, Letter(5, "five", "chat", b"5"))
+        << Received(g, "chat", 5, id="five")
+        << Effect(ReadMailbox, after=5)
+        >> Passes(ACK_S)
+        >> Acknowledges(g, "five")
+        << Effect(RemoveLetter, id="five")
+        >> MailboxRead(g, Letter(6, "six", "chat", b"6"))
+        << Effect(ReadMailbox, after=0)
+    )
 
 
 def test_mail_is_bounded_by_its_bytes(world: World) -> None:
-    g = acking(world, has_mail=True)
-    world.effects()
-    world.exchange.replay.page(g, [Letter(1, "one", "chat", b'"' + b"x" * 700_000 + b'"')])
-    assert world.effects() == []
-    world.exchange.deliveries.acknowledged(g, ["one"])
-    assert any(isinstance(effect, ReadMailbox) for effect in world.effects())
+    g, big = Session("g", "j.example", features=("ack",)), "x" * 700_000
+    assert (
+        Playbook(world)
+        >> Comes(g, has_mail=True)
+        << Effect(PresenceChanged)
+        << Effect(ReadMailbox)
+        >> MailboxRead(g, Letter(1, "one", "chat", b'"%b"' % big.encode()))
+        << Received(g, "chat", big, id="one")
+        >> Acknowledges(g, "one")
+        << Effect(RemoveLetter, id="one")
+        << Effect(ReadMailbox, after=1)
+    )
 
 
 def test_sessions_of_one_account_share_what_one_would_hold(world: World) -> None:
@@ -135,14 +184,22 @@ def test_sessions_of_one_account_share_what_one_would_hold(world: World) -> None
 
 
 def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world: World, talk: Talk) -> None:
-    g, _ = world.session("g"), acking(world)
-    talk.say(1, "g")
-    world.exchange.replay.mail_came("g")
-    assert [data for _, data in given(world, g)] == [1]  # its socket has it now
-    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    letter = letters(*stored(world, deposit))
-    world.exchange.replay.page(g, letter)
-    assert given(world, g) == []
-    assert any(isinstance(effect, ReadMailbox) and effect.after == 1 for effect in world.effects())
-    world.exchange.replay.page(g, [])
+    g, other = world.session("g"), acking(world)
+    id, deposit = Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Together(Says(talk, 1, "g"), Calls(world.exchange.replay.mail_came, "g"))
+        << Effect(Deposit, deposit)
+        << Effect(ReadMailbox, session=g, after=0)
+        << Effect(ReadMailbox, session=other, after=0)
+        << Received(g, "chat", 1)
+        << Received(other, "chat", 1, id=id)
+        << Effect(RemoveLetter)  # its socket has it now
+        << Report(talk.t, "good", "g delivered")
+        >> Deposited(deposit)
+        << Effect(RemoveLetter)
+        >> MailboxRead(g, deposit)
+        << Effect(ReadMailbox, session=g, after=1)
+        >> MailboxRead(g)
+    )
     assert g.phase is Phase.LIVE
