@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import ANY
+
 import pytest
 from tests.core.events import (
     Acknowledges,
@@ -23,6 +25,7 @@ from tests.core.world import REPLY, Talk, World, acking, clients
 
 from bester.core.delivery import CUT_OFF_S, QUEUE_BYTES, SERVER_S, UNREAD_S
 from bester.core.effects import CutOff, Deposit, PresenceChanged, ReadMailbox, RemoveLetter
+from bester.core.redelivery import ACK_S
 from bester.core.session import Phase, Session
 
 # -- sessions ---------------------------------------------------------------------------------------------------
@@ -169,6 +172,16 @@ def test_a_session_that_never_reads_is_cut_off_at_last(world: World, talk: Talk)
         >> Passes(CUT_OFF_S)
         << Effect(CutOff, session=g)
     )
+
+
+def test_a_session_that_never_reads_is_cut_off_even_while_it_asks(world: World) -> None:
+    echo, g = world.handler("echo"), acking(world)
+    asks = Sends(g, "echo"), Answers(echo, REPLY)
+    gets = Asked(echo), Received(g, "echo", id=ANY), Report(g, "good")
+    play = Playbook(world) >> SocketFills(g) >> asks[0] << gets[0] >> asks[1] << gets[1] << gets[2]
+    assert play >> Passes(ACK_S) << Effect(Deposit)  # it does not read: from now on it has a while
+    assert play >> asks[0] << gets[0] >> asks[1] << gets[1] << gets[2]
+    assert play >> Passes(CUT_OFF_S) << Effect(Deposit) << Effect(CutOff, session=g)
 
 
 def test_the_queue_of_a_full_socket_is_bounded(world: World, talk: Talk) -> None:

@@ -388,5 +388,5 @@ class Deliveries:
         session.change(Change.STOPS_READING)
         self.replay.take_back(session)
         if session.blocked:
-            self._unread[session] = self.batch.now
+            self._unread.setdefault(session, self.batch.now)
         self.presence.refresh(session)
