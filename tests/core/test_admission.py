@@ -11,6 +11,7 @@ from bester.core.effects import CallClassic, Finished, Pause, PresenceChanged, R
 from bester.core.limits import Limits
 from bester.core.routing import AttachedHandler
 from bester.core.rules import Allow, TypeRules
+from bester.errors import BadResponse
 
 # -- who may send -----------------------------------------------------------------------------------------------
 
@@ -129,7 +130,10 @@ def test_what_is_beyond_the_limit_waits_and_keeps_its_order(world: World, limits
     assert world.at_rest(t, chat)
 
 
-def test_a_backlog_of_messages_that_fail_at_once_is_let_in_without_recursion(world: World, limits: Limits) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_backlog_of_messages_that_fail_at_once_is_let_in_without_recursion(
+    world: World, limits: Limits, fails: bool
+) -> None:
     world.configure(limits)
     chat, t = world.handler("chat"), world.session("t")
     for _ in range(2):
@@ -137,14 +141,57 @@ def test_a_backlog_of_messages_that_fail_at_once_is_let_in_without_recursion(wor
     for _ in range(5000):
         world.send(t, "unknown")
     t.closing = True
-    world.effects()
-    world.answer(chat, "1")
-    codes = world.codes(t)
-    assert codes == ["", *["noHandler"] * 5000]
+    assert world.all(Pause) == [Pause(t)]
+    if fails:
+        world.exchange.answer_failed(chat, "1", BadResponse("wrong"))
+    else:
+        world.answer(chat, "1")
+    assert world.codes(t) == ["badResponse" if fails else "", *["noHandler"] * 5000]
     assert world.all(Resume) == [Resume(t)]
     world.answer(chat, "2")
     assert world.all(Finished) == [Finished(t)]
     assert world.at_rest(t, chat)
+
+
+def test_a_backlog_behind_a_handler_that_goes_away_is_let_in_without_recursion(world: World) -> None:
+    world.configure(Limits(max_in_flight=1))
+    chat, senders = world.handler("chat"), [world.session(name) for name in ("t", "g")]
+    for sender in senders:
+        for _ in range(3000):
+            world.send(sender, "chat")
+        sender.closing = True
+    world.effects()
+    world.exchange.dispatcher.remove(chat)  # and with it the type
+    for sender in senders:
+        assert world.codes(sender) == ["handlerUnavailable", *["noHandler"] * 2999]
+    assert [effect for effect in world.effects() if isinstance(effect, Finished)] == [*map(Finished, senders)]
+    assert world.at_rest(*senders, chat)
+
+
+def test_what_is_let_in_may_let_in_what_another_sender_has_waiting(world: World) -> None:
+    world.configure(Limits(max_in_flight=1))
+    chat, t, again = world.handler("chat"), world.session("t"), world.session("t")
+    play = (
+        Playbook(world)
+        >> Sends(t, "chat", 1)
+        << Asked(chat, 1)
+        >> Sends(t, "unknown", id="7", once=True)
+        >> Sends(again, "unknown", id="7", once=True)  # it waits for the report of the one that waits
+        >> Sends(again, "unknown", id="8")
+    )
+    assert play
+    t.closing = again.closing = True
+    assert (
+        play
+        >> Answers(chat)
+        << Report(t, "good")
+        << Report(t, "noHandler", id="7")
+        << Report(again, "noHandler", id="7")
+        << Report(again, "noHandler", id="8")
+        << Effect(Finished, endpoint=t)
+        << Effect(Finished, endpoint=again)
+    )
+    assert world.at_rest(t, again, chat)
 
 
 def test_a_sender_of_whom_too_much_waits_is_not_read(world: World) -> None:
