@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import Raw
 from tests.core.playbook import Event, event, resolve
 from tests.core.world import Talk, World
 
@@ -16,7 +14,6 @@ from bester.core.routing import AttachedHandler
 from bester.core.session import Session
 from bester.core.trail import Trail
 from bester.errors import BesterError
-from bester.protocol.messages import Payload
 
 
 @event
@@ -33,8 +30,7 @@ def Sends(
     once: bool = False,
     trail: Trail | None = None,
 ) -> None:
-    payload = Payload(type, id, Raw(json.dumps(data).encode()))
-    world.exchange.admission.message(origin, payload, size, hops, once, trail=trail)
+    world.take_in(origin, type, data, id, hops, size, once=once, trail=trail)
 
 
 @event

@@ -309,3 +309,66 @@ def test_two_sessions_that_end_unwritten_keep_a_message_once(world: World, talk:
         << Report(talk.t, "good", "g stored")
     )
     assert world.exchange.batch.counters.deliveries == 0
+
+
+# -- what comes late --------------------------------------------------------------------------------------------
+
+
+def test_of_several_recipients_only_the_account_whose_session_ends_is_kept_for(world: World, talk: Talk) -> None:
+    g, h, t, deposit = world.session("g"), world.session("h"), talk.t, Placeholder()
+    assert (
+        Playbook(world)
+        >> Together(Says(talk, 1, "h"), Says(talk, 2, "h", "a b", "H", "G"), Leaves(g))
+        << Effect(PresenceChanged, username="g")
+        << Effect(Deposit, deposit, to="G", data=2)
+        << Received(h, "chat", 1)
+        << Received(h, "chat", 2)
+        << Report(t, "good", "h delivered")
+        >> Deposited(deposit)
+        << Report(t, "unknownAccount", "h delivered", "a b failed unknownAccount", "G stored")
+    )
+
+
+def test_what_a_session_that_has_ended_says_changes_nothing(world: World, talk: Talk) -> None:
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> SocketFills(g)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Leaves(g)
+        << Effect(PresenceChanged)
+        << Effect(Deposit, deposit)
+        >> SocketDrains(g)
+        >> Acknowledges(g, "unknown")
+    )
+
+
+def test_a_session_that_acknowledges_all_while_its_socket_is_full_owes_nothing(world: World, talk: Talk) -> None:
+    g, id = acking(world), Placeholder()
+    assert (
+        Playbook(world)
+        >> SocketFills(g)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Acknowledges(g, id)
+        << Report(talk.t, "good", "g delivered")
+        >> Passes(ACK_S)
+        >> SocketDrains(g)
+    )
+    assert g not in world.exchange.window.owing
+    assert g.phase is Phase.LIVE
+
+
+def test_another_servers_report_waits_for_a_second(world: World, talk: Talk) -> None:
+    g, peer, id = acking(world), world.peer("l.example"), Placeholder()
+    assert (
+        Playbook(world)
+        >> Sends(peer, "chat", 1)
+        << Asked(talk.chat)
+        >> Answers(talk.chat, clients("g"), data=1)
+        << Received(g, "chat", 1, id=id)
+        >> Passes(SERVER_S / 2)
+        >> Acknowledges(g, id)
+        << Report(peer, "good", "g delivered")
+    )

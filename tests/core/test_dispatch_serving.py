@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.core.events import (
-    Answers,
-    Calls,
-    ClassicAnswers,
-    Leaves,
-    Passes,
-    Pushes,
-    Sends,
-)
+from tests.core.events import Answers, Calls, ClassicAnswers, Leaves, Passes, Pushes, Sends
 from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Report
 from tests.core.world import World, send_handler
 
@@ -194,3 +186,13 @@ def test_rules_for_types_that_are_only_attached(world: World) -> None:
     assert types["chat"].configured
     world.exchange.dispatcher.remove(chat)
     assert set(types) == {"chat"}
+
+
+# -- nodes that cannot be reached --------------------------------------------------------------------------------
+
+
+def test_a_type_that_another_node_may_serve_is_temporarily_unavailable(world: World) -> None:
+    t, play = world.session("t"), Playbook(world)
+    world.exchange.dispatcher.unsure_until = world.exchange.batch.now + 10
+    assert play >> Sends(t, "chat") << Report(t, "handlerUnavailable")
+    assert play >> Passes(10) >> Sends(t, "chat") << Report(t, "noHandler")

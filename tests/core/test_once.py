@@ -327,3 +327,82 @@ def test_one_sender_does_not_drive_out_another(monkeypatch: pytest.MonkeyPatch) 
         memory.add(record)
     assert memory.find(b"o") is other
     assert [memory.find(record.key) is record for record in mine] == [False, False, True, True]
+
+
+# -- nodes that have it under way -----------------------------------------------------------------------------------
+
+
+def test_a_message_that_another_node_has_under_way_steps_aside(world: World) -> None:
+    world.configure(Limits(max_in_flight=2))
+    chat, t, again, recall = world.handler("chat"), world.session("t"), world.session("t"), Placeholder()
+    admission = world.exchange.admission
+    admission.may_recall = lambda key: True
+    play = Playbook(world)
+    assert play >> SendsOnce(t, 1) << Effect(Recall, recall) >> Sends(t, "chat", 2) >> Sends(t, "chat", 3)
+    record = recall().record
+    report = frames.good_report("7")
+    assert (
+        play
+        >> Calls(admission.under_way_remotely, record)
+        << Asked(chat, 2)
+        >> Calls(admission.under_way_remotely, record)  # as it is told by each node that has it
+        >> SendsOnce(again, 1)
+        >> Calls(admission.recalled, record, record.digest, report)
+        << Report(t, "good", id="7")
+        << Asked(chat, 3)
+        << Report(again, "good", id="7")
+    )
+    assert (t.in_flight, t.backlog, again.in_flight) == (2, 0, 0)
+
+
+def test_a_message_that_the_other_node_forgot_is_handled_here(world: World) -> None:
+    chat, t, recall = world.handler("chat"), world.session("t"), Placeholder()
+    admission = world.exchange.admission
+    admission.may_recall = lambda key: True
+    play = Playbook(world)
+    assert play >> SendsOnce(t, 1) << Effect(Recall, recall)
+    assert (
+        play
+        >> Calls(admission.under_way_remotely, recall().record)
+        >> Calls(admission.not_recalled, recall().record)
+        << Asked(chat, 1)
+        >> Answers(chat)
+        << Report(t, "good")
+    )
+    assert world.at_rest(t, chat)
+
+
+def test_other_nodes_that_wait_for_a_report_have_the_replies_and_the_end_of_it(world: World) -> None:
+    chat, t, memory = world.handler("chat"), world.session("t"), world.exchange.once
+    play = Playbook(world)
+    assert play >> SendsOnce(t) << Asked(chat)
+    (record,) = memory._records.values()
+    record.nodes["b"] = 5
+    assert play >> Leaves(t) << Effect(PresenceChanged) >> Answers(chat, REPLY, data=6)
+    assert [(one, at, type, bytes(data)) for one, at, type, data in memory.replied] == [(record, 0, "chat", b"6")]
+    assert memory.settled == [record]
+    assert world.exchange.batch.counters.drops.get(Drop.REPLY_UNWANTED) == 0
+    memory.forget(record)
+    assert memory.settled == [record, record]
+
+
+def test_what_an_unproven_server_sent_is_forgotten_with_its_connection(world: World) -> None:
+    chat, one, named = world.handler("chat"), world.peer(), world.peer("k.example")
+    forget = world.exchange.admission.forget_unproven
+    play = Playbook(world) >> SendsOnce(one) << Asked(chat) >> SendsOnce(named) << Asked(chat)
+    assert play
+    assert len(world.exchange.once) == 2
+    assert play >> Calls(forget, one) >> Calls(forget, named) >> Calls(forget, world.peer())
+    assert len(world.exchange.once) == 1
+    assert play >> Answers(chat) << Report(one, "good")
+
+
+def test_what_was_forgotten_is_not_counted_when_it_ends() -> None:
+    memory, record, twin = OnceMemory(), OnceRecord(b"1", b"", b""), OnceRecord(b"1", b"", b"")
+    memory.add(record)
+    memory.forget(record)
+    memory.add(twin)
+    memory.finish(record, b"report")
+    memory.forget(record)
+    assert memory.find(b"1") is twin
+    assert (memory._bytes, len(memory)) == (once._OVERHEAD, 1)

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from msgspec import Raw
-from tests.core.events import Acknowledges, Calls, Comes, Deposited, Leaves, MailboxRead, Passes, Says, Together
+from tests.core.events import (
+    Acknowledges,
+    Calls,
+    Comes,
+    Deposited,
+    Leaves,
+    MailboxRead,
+    Passes,
+    Says,
+    SocketDrains,
+    SocketFills,
+    Together,
+)
 from tests.core.playbook import Effect, Placeholder, Playbook, Received, Report
 from tests.core.world import Talk, World, acking
 
@@ -203,3 +215,101 @@ def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world:
         >> MailboxRead(g)
     )
     assert g.phase is Phase.LIVE
+
+
+def test_what_a_session_was_given_before_goes_into_the_mailbox_before(world: World, talk: Talk) -> None:
+    g, h, t = session_for(world, None), session_for(world, frozenset({"news"})), talk.t
+    one, two, first, second = (Placeholder() for _ in range(4))
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=one)
+        >> Says(talk, 2, "g", payload={"type": "news"})
+        << Received(g, "news", 2, id=two)
+        << Received(h, "news", 2, id=two)
+        >> Leaves(h)
+        << Effect(Deposit, first, id=one)
+        << Effect(Deposit, second, id=two)
+        >> Deposited(first)
+        << Report(t, "good", "g stored")
+        >> Deposited(second)
+        << Report(t, "good", "g stored")
+    )
+
+
+def session_for(world: World, takes: frozenset[str] | None) -> Session:
+    return world.session("g", features=("ack",), takes=takes)
+
+
+def test_mail_of_types_that_a_session_does_not_take_is_not_looked_for(world: World) -> None:
+    news, everything = session_for(world, frozenset({"news"})), session_for(world, None)
+    mail_came = world.exchange.replay.mail_came
+    assert (
+        Playbook(world)
+        >> Calls(mail_came, "g", ["chat"])
+        << Effect(ReadMailbox, session=everything)
+        >> Calls(mail_came, "g", ["chat", "news"])
+        << Effect(ReadMailbox, session=news)
+        >> MailboxRead(everything)
+        << Effect(ReadMailbox, session=everything)  # for what came the second time
+        >> MailboxRead(news)
+    )
+    assert news.phase is Phase.LIVE
+
+
+def test_mail_that_comes_when_a_full_session_does_not_read_is_found_later(world: World) -> None:
+    g = world.session("g", features=("ack",))
+    g.phase, g.blocked = Phase.STALLED, True
+    assert Playbook(world) >> Calls(world.exchange.replay.mail_came, "g") >> SocketDrains(g) << Effect(ReadMailbox)
+
+
+def test_a_page_for_a_session_that_has_ended_is_dropped(world: World) -> None:
+    g = Session("g", "j.example")
+    assert (
+        Playbook(world)
+        >> Comes(g, has_mail=True)
+        << Effect(PresenceChanged, online=True)
+        << Effect(ReadMailbox)
+        >> Leaves(g)
+        << Effect(PresenceChanged, online=False)
+        >> MailboxRead(g, Letter(1, "one", "chat", b"1"))
+    )
+    assert not g.unacked
+
+
+def test_a_session_that_catches_up_leaves_behind_only_what_nobody_has(world: World, talk: Talk) -> None:
+    one, two, t = world.session("g", features=("ack",)), world.session("g", features=("ack",)), talk.t
+    had, transient, missing, deposit = (Placeholder() for _ in range(4))
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(one, "chat", 1, id=had)
+        << Received(two, "chat", 1, id=had)
+        >> Says(talk, 2, "g", transient=True)
+        << Received(one, "chat", 2, id=transient)
+        << Received(two, "chat", 2, id=transient)
+        >> Says(talk, 3, "g")
+        << Received(one, "chat", 3, id=missing)
+        << Received(two, "chat", 3, id=missing)
+        >> Acknowledges(two, had)
+        << Report(t, "good", "g delivered")
+        >> Calls(world.exchange.replay.mail_came, "g")
+        << Effect(Deposit, deposit, id=missing)
+        << Effect(ReadMailbox, session=one)
+        << Effect(ReadMailbox, session=two)
+    )
+
+
+def test_what_a_socket_took_and_another_session_has_is_not_kept_again(world: World, talk: Talk) -> None:
+    g, other = world.session("g"), world.session("g", features=("ack",))
+    id = Placeholder()
+    assert (
+        Playbook(world)
+        >> SocketFills(g)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1)
+        << Received(other, "chat", 1, id=id)
+        >> Acknowledges(other, id)
+        << Report(talk.t, "good", "g delivered")
+        >> Leaves(g)  # it acknowledges nothing, so that it is not known what it has
+    )

@@ -116,3 +116,23 @@ def test_a_message_that_is_given_twice_is_counted_once(world: World) -> None:
         << Report(peer, "mailboxFull", "g delivered", "carol failed mailboxFull")
     )
     assert (g.unacked, g.unacked_bytes) == ({}, 0)
+
+
+def test_a_message_that_a_full_socket_holds_counts_no_longer_against_its_sender(world: World, talk: Talk) -> None:
+    g = world.session("g", takes=frozenset({"chat"}))
+    play = Playbook(world)
+    assert play >> SocketFills(g) >> Says(talk, 1, "g") << Received(g, "chat", 1)
+    assert (talk.t.in_flight, talk.t.waiting) == (0, 1)
+    assert play >> SocketDrains(g) << Report(talk.t, "good", "g delivered")
+    assert (talk.t.in_flight, talk.t.waiting) == (0, 0)
+
+
+def test_a_message_gives_its_place_to_another_once(world: World, talk: Talk) -> None:
+    g, h, one, two = acking(world, "g"), acking(world, "h"), Placeholder(), Placeholder()
+    play = Playbook(world)
+    assert play >> Says(talk, 1, "g", "h") << Received(g, "chat", 1, id=one) << Received(h, "chat", 1, id=two)
+    assert (talk.t.in_flight, talk.t.waiting) == (0, 1)
+    assert play >> Acknowledges(g, one)
+    assert (talk.t.in_flight, talk.t.waiting) == (0, 1)
+    assert play >> Acknowledges(h, two) << Report(talk.t, "good", "g delivered", "h delivered")
+    assert world.at_rest(talk.t)

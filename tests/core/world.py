@@ -62,7 +62,7 @@ class World:
 
     # -- what they send --
 
-    def send(
+    def take_in(
         self,
         origin: Endpoint,
         type: str,
@@ -74,8 +74,16 @@ class World:
         once: bool = False,
         trail: Trail | None = None,
     ) -> None:
+        """A message comes, and goes the shortest way if it can, as the server lets it."""
+        admission = self.exchange.admission
         payload = Payload(type, id, Raw(json.dumps(data).encode()))
-        self.exchange.admission.message(origin, payload, size, hops, once, trail=trail)
+        if isinstance(origin, Session) and not (hops or once or trail):
+            admission.untracked_message(origin, payload, size)
+        else:
+            admission.message(origin, payload, size, hops, once, trail=trail)
+
+    def send(self, origin: Endpoint, type: str, data: Any = None, id: str = "", **more: Any) -> None:
+        self.take_in(origin, type, data, id, **more)
         self.exchange.settle()
 
     def answer(self, handler: AttachedHandler, id: str, *commands: dict[str, Any], **more: Any) -> None:
