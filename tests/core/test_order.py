@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 from msgspec import Raw
-from tests.core.world import DONE, World, acking, clients
+from tests.core.world import DONE, REPLY, World, acking, clients, send_handler
 
 from bester.core import remote
 from bester.core.effects import AskRemote, Deposit, TellNode
@@ -333,3 +333,29 @@ def test_what_came_from_a_node_waits_for_a_handler_here(two: Two) -> None:
     ((id, _),) = two.a.asked(here)
     two.a.answer(here, id, DONE)
     assert [data for _, data in two.a.asked(here)] == [1]
+
+
+def test_a_message_that_comes_back_several_times_is_counted_once(two: Two) -> None:
+    first = two.a.handler("first")
+    two.a.send(two.t, "first", 1)
+    two.a.answer(first, two.a.asked(first)[0][0], *[send_handler("chat")] * 2, data=1)
+    two.gather()
+    for _ in range(2):
+        two.reach_b()
+    for _ in range(2):
+        two.answer(REPLY)
+    two.reach_a()
+    order = two.t.order
+    assert order is not None
+    assert (order.epoch, order.answered_locally, order.older) == (2, 1, 1)
+    two.reach_a()
+    assert [frame["payload"].get("data") for frame in two.a.got(two.t)] == [1, 1, None]
+    assert (order.epoch, order.answered_locally, order.asked, order.older) == (2, 0, 0, 0)
+    assert two.a.at_rest(two.t, first)
+
+
+def test_a_node_that_carries_out_what_it_was_not_asked_to_is_believed(two: Two) -> None:
+    two.send(1, traced=True)
+    two.a.exchange.remote.carried_out(two.node, "1", b"", None)
+    assert two.a.code(two.t) == ""
+    assert two.a.at_rest(two.t)

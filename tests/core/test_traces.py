@@ -9,7 +9,7 @@ from tests.core.world import World
 
 from bester.core.spans import SpanRecorder
 from bester.core.traces import SHARED_DIGITS, Traces
-from bester.core.trail import Spans
+from bester.core.trail import Spans, Trail
 from bester.protocol import frames
 from bester.protocol.messages import checked_trace
 
@@ -93,3 +93,20 @@ def test_numbers_that_grew_longer_are_as_long_after_a_switch(world: World) -> No
         traces.record(recorder)
         assert traces.until == 10_000
         assert traces.whole("1234")[3:35].endswith("0000000001234")
+
+
+def test_a_message_whose_route_is_told_may_be_traced_too(world: World) -> None:
+    chat, t, route = world.handler("chat"), world.session("t"), Placeholder()
+    recorder = SpanRecorder(lambda trace, now: Spans("4bf92f3577b34da6a3ce929d0e0e4736", "", 1, now))
+    recorder.room = 10
+    world.exchange.traces.record(recorder)
+    trail = Trail()
+    assert (
+        Playbook(world)
+        >> Sends(t, "chat", trail=trail)
+        << Asked(chat)
+        >> Answers(chat)
+        << Report(t, "good", route=route)
+    )
+    assert [step["step"] for step in route()] == ["handler"]
+    assert [one.trail for one in recorder.ended] == [trail]

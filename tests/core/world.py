@@ -13,7 +13,7 @@ from bester.core.exchange import Exchange
 from bester.core.limits import Limits
 from bester.core.model import Delivery
 from bester.core.replay import Letter
-from bester.core.routing import AttachedHandler
+from bester.core.routing import AttachedHandler, RemoteHandler
 from bester.core.rules import TypeRules
 from bester.core.session import Session
 from bester.core.trail import Trail
@@ -58,6 +58,12 @@ class World:
         handler = AttachedHandler(types[0], "j.example", concurrency)
         handler.blocked = blocked
         self.exchange.dispatcher.attach(handler, list(types), timeout_s)
+        return handler
+
+    def remote_handler(self, node: str, type: str, concurrency: int = 64) -> RemoteHandler:
+        """Another node of this server, which serves a type."""
+        handler = RemoteHandler(node, "j.example", concurrency)
+        self.exchange.dispatcher.attach_remote(handler, type, 30.0)
         return handler
 
     # -- what they send --
