@@ -64,7 +64,7 @@ def test_only_the_first_failure_of_a_chain_is_told(world: World) -> None:
     )
 
 
-def test_times_are_summed(world: World) -> None:
+def test_the_times_to_the_answers_are_summed(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
     world.send(t, "chat")
     world.exchange.batch.now += 0.5

@@ -30,7 +30,7 @@ def test_times_do_not_pile_up() -> None:
     assert metrics.answered == MAX_TIMES + 1
 
 
-def test_whoever_attaches_cannot_make_counters_without_end() -> None:
+def test_attached_types_cannot_make_counters_without_end() -> None:
     by_type = MetricsByType()
     own = [by_type.of(f"type{number}", configured=False) for number in range(MAX_TYPES)]
     assert len({id(metrics) for metrics in own}) == MAX_TYPES

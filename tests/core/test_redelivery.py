@@ -366,5 +366,5 @@ def test_what_is_remembered_is_bounded(world: World, talk: Talk, store: Store, m
     assert len(world.exchange.redelivery.unacknowledged) == 4
 
 
-def test_pauses_grow() -> None:
+def test_the_pauses_between_givings_grow() -> None:
     assert [pause_s(one) for one in (1, 2, 3, 100)] == [ACK_S, 2 * ACK_S, 4 * ACK_S, PAUSE_S]

@@ -25,7 +25,7 @@ def test_untraced_messages_are_told_as_such() -> None:
     assert traces.whole("1") == Traces(digits).whole("1")[:-2] + "00"
 
 
-def test_only_so_many_are_kept(world: World) -> None:
+def test_only_so_many_spans_are_kept(world: World) -> None:
     traced = SpanRecorder(lambda trace, now: SPANS)
     envelope = Envelope(world.session(), "i", "chat")
     traced.end(envelope, 1.0)
