@@ -1,12 +1,14 @@
+"""Traced messages leave spans, with ids of their own (docs/tracing.md)."""
+
 from __future__ import annotations
 
-from tests.core.conftest import World
+from tests.core.world import World
 
 from bester.core.effects import Forward
 from bester.core.model import Envelope
 from bester.core.spans import SpanRecorder
 from bester.core.traces import Traces
-from bester.core.trail import MAX_TRACED_RECIPIENTS, Spans, Trail
+from bester.core.trail import Spans, Trail
 
 SPANS = Spans("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 2**63 - 1, 1000.0)
 
@@ -16,19 +18,6 @@ def test_a_traceparent_for_each_place() -> None:
     assert SPANS.traceparent(1) == f"00-{SPANS.trace}-8000000000000000-01"
 
 
-def test_steps_have_places_of_their_own() -> None:
-    trail = Trail(told=False)
-    trail.add("handler", "a", 0.0)
-    trail.add_recipients("clients", 0, 2, 0.0)
-    trail.add("handler", "b", 0.0)
-    trail.add_recipients("server", 2, 500, 0.0)
-    places = [step.place for step in trail.steps]
-    assert len(set(places)) == len(places) == MAX_TRACED_RECIPIENTS
-    assert min(places) == 1
-    assert trail.slots == MAX_TRACED_RECIPIENTS - 2
-    assert Trail().slots == 0
-
-
 def test_untraced_messages_are_told_as_such() -> None:
     digits = ("0123456789abcdef" * 3)[:35]
     traces = Traces(digits)
@@ -36,7 +25,7 @@ def test_untraced_messages_are_told_as_such() -> None:
     assert traces.whole("1") == Traces(digits).whole("1")[:-2] + "00"
 
 
-def test_only_so_many_are_kept(world: World) -> None:
+def test_only_so_many_spans_are_kept(world: World) -> None:
     traced = SpanRecorder(lambda trace, now: SPANS)
     envelope = Envelope(world.session(), "i", "chat")
     traced.end(envelope, 1.0)

@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
-from tests.core.conftest import DONE, World
+from tests.core.world import DONE, World
 
 from bester.cluster.items import Claimed, Kind, Replied, pack, read, unpack
 from bester.core.effects import Finished, Recall

@@ -228,16 +228,17 @@ class DeliveryMachine(RuleBasedStateMachine):
     # -- what is always true --
 
     @invariant()
-    def attendance_is_right(self) -> None:
+    def accounts_are_written_to_directly_only_when_every_session_takes_it(self) -> None:
         for name in ACCOUNTS:
-            attendance = self.exchange.presence.find(name)
-            if attendance is not None and attendance.direct:
+            account = self.exchange.presence.find(name)
+            if account is not None and account.direct:
                 assert all(
                     session.phase is Phase.LIVE and not session.blocked and not session.queue
-                    for session in attendance.sessions
+                    for session in account.sessions
                 )
         for end in self.ends:
             session = end.session
+            assert session.phase is Phase.LIVE or not session.queue
             assert session.unacked_bytes == sum(len(one.data) + 256 for one in session.unacked.values())
             assert session.queue_bytes == sum(len(one.data) + 256 for one in session.queue)
 
@@ -248,7 +249,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert missed == sorted(missed)
 
     @invariant()
-    def plain_sessions_get_each_message_once_and_in_order(self) -> None:
+    def sessions_without_ack_get_each_message_once_and_in_order(self) -> None:
         for end in self.ends:
             if not end.session.acknowledges:
                 parts = [[number for number in end.got if number % 2 == one] for one in (0, 1)]

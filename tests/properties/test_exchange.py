@@ -62,7 +62,7 @@ statuses = st.sampled_from(["0", "0", "0", 0, "1", None])
 picks = st.integers(0, 1000)
 
 
-def is_active(pool: str) -> Callable[[T], T]:
+def needs(pool: str) -> Callable[[T], T]:
     """The rule needs one of these."""
 
     def decorate(function: T) -> T:
@@ -201,7 +201,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.add(peer)
         self.senders.append(peer)
 
-    @is_active("sessions")
+    @needs("sessions")
     @rule(pick=picks)
     def disconnect(self, pick: int) -> None:
         session = self.sessions.pop(pick % len(self.sessions))
@@ -210,7 +210,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.close(session)
         self.exchange.deliveries.remove_session(session)
 
-    @is_active("senders")
+    @needs("senders")
     @rule(pick=picks)
     def finish_input(self, pick: int) -> None:
         sender = self.senders.pop(pick % len(self.senders))
@@ -218,7 +218,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         if sender.in_flight:
             self.closing.add(sender)
 
-    @is_active("senders")
+    @needs("senders")
     @rule(pick=picks, type=types, times=st.integers(1, 6), hops=st.integers(0, 4))
     def send(self, pick: int, type: str, times: int, hops: int) -> None:
         sender = self.senders[pick % len(self.senders)]
@@ -237,22 +237,22 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.handlers.append(handler)
         self.exchange.dispatcher.attach(handler, named, TIMEOUT_S)
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks)
     def detach(self, pick: int) -> None:
         handler = self.handlers[pick % len(self.handlers)]
         self.exchange.dispatcher.detach(handler)
         self.write()
-        assert all(handler not in handlers.attached for handlers in self.exchange.dispatcher.types.values())
+        assert all(handler not in route.attached for route in self.exchange.dispatcher.types.values())
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks)
     def kill(self, pick: int) -> None:
         handler = self.handlers.pop(pick % len(self.handlers))
         self.close(handler)
         self.exchange.dispatcher.remove(handler)
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks)
     def block_or_unblock(self, pick: int) -> None:
         handler = self.handlers[pick % len(self.handlers)]
@@ -266,20 +266,20 @@ class ExchangeMachine(RuleBasedStateMachine):
         assert isinstance(message, HandlerMessage)
         self.exchange.answer(handler, message)
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks, which=picks, commands=commands, status=statuses)
     def answer(self, pick: int, which: int, commands: list[dict[str, Any]], status: Any) -> None:
         handler = self.handlers[pick % len(self.handlers)]
         ids = [*handler.outstanding, "unknown"]
         self.tell(handler, {"id": ids[which % len(ids)], "status": status, "commands": commands})
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks)
     def answer_badly(self, pick: int) -> None:
         handler = self.handlers[pick % len(self.handlers)]
         self.exchange.answer_failed(handler, next(iter(handler.outstanding), "unknown"), BadResponse("wrong"))
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks, commands=commands)
     def push(self, pick: int, commands: list[dict[str, Any]]) -> None:
         handler = self.handlers[pick % len(self.handlers)]
@@ -287,19 +287,19 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.sent[handler][str(self.number)] += 1
         self.tell(handler, {"id": str(self.number), "messageType": "push", "commands": commands})
 
-    @is_active("calls")
+    @needs("calls")
     @rule(pick=picks, commands=commands, status=statuses)
     def answer_classic(self, pick: int, commands: list[dict[str, Any]], status: Any) -> None:
         call = self.calls.pop(pick % len(self.calls))
         body = json.dumps({"header": {"status": status, "commands": commands}}).encode()
         self.exchange.classic_answered(call.request, decode_classic(body))
 
-    @is_active("calls")
+    @needs("calls")
     @rule(pick=picks)
     def fail_classic(self, pick: int) -> None:
         self.exchange.classic_failed(self.calls.pop(pick % len(self.calls)).request, HandlerTimeout())
 
-    @is_active("unsettled")
+    @needs("unsettled")
     @rule(pick=picks, good=st.booleans())
     def settle(self, pick: int, good: bool) -> None:
         effect = self.unsettled.pop(pick % len(self.unsettled))
@@ -323,12 +323,12 @@ class ExchangeMachine(RuleBasedStateMachine):
     @invariant()
     def everything_holds(self) -> None:
         self.write()
-        self.nothing_is_written_to_who_is_gone()
+        self.nothing_is_written_to_a_closed_endpoint()
         self.every_message_has_at_most_one_report()
         self.bounds_are_kept()
         self.a_classic_handler_has_one_message_of_each_sender()
 
-    def nothing_is_written_to_who_is_gone(self) -> None:
+    def nothing_is_written_to_a_closed_endpoint(self) -> None:
         for endpoint in self.closed:
             assert endpoint.closed
             assert not endpoint.out
@@ -344,13 +344,13 @@ class ExchangeMachine(RuleBasedStateMachine):
     def bounds_are_kept(self) -> None:
         exchange = self.exchange
         waiting: Counter[Endpoint] = Counter()
-        for handlers in exchange.dispatcher.types.values():
-            assert handlers.active >= 0
-            for origin, queue in handlers.queues.items():
+        for route in exchange.dispatcher.types.values():
+            assert route.active >= 0
+            for origin, queue in route.queues.items():
                 assert queue.waiting or queue.busy
-                assert queue.ready == (queue in handlers.ready)
+                assert queue.ready == (queue in route.ready)
                 waiting[origin] += len(queue.waiting)
-            assert not handlers.ready or handlers.available
+            assert not route.ready or route.available
         for endpoint in self.everybody:
             backlog = endpoint.backlog
             assert endpoint.in_flight >= 0
@@ -368,8 +368,8 @@ class ExchangeMachine(RuleBasedStateMachine):
     def a_classic_handler_has_one_message_of_each_sender(self) -> None:
         active = Counter((call.request.envelope.origin, id(call.request.route)) for call in self.calls)
         assert all(count == 1 for count in active.values())
-        for handlers in self.exchange.dispatcher.types.values():
-            assert handlers.active == sum(call.request.route is handlers for call in self.calls)
+        for route in self.exchange.dispatcher.types.values():
+            assert route.active == sum(call.request.route is route for call in self.calls)
 
     def teardown(self) -> None:
         """Whatever is still under way comes to an end: half of it by time, the rest by handlers that only send on."""
@@ -396,10 +396,10 @@ class ExchangeMachine(RuleBasedStateMachine):
         for endpoint in self.everybody:
             assert (endpoint.in_flight, endpoint.held_bytes, endpoint.paused) == (0, 0, False)
             assert endpoint.closed or self.reported[endpoint] == self.sent[endpoint]
-        for handlers in self.exchange.dispatcher.types.values():
-            assert not handlers.queues
-            assert not handlers.ready
-            assert handlers.active == 0
+        for route in self.exchange.dispatcher.types.values():
+            assert not route.queues
+            assert not route.ready
+            assert route.active == 0
 
 
 TestExchange = ExchangeMachine.TestCase

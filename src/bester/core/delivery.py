@@ -362,7 +362,8 @@ class Deliveries:
             if now - oldest.since >= (ACK_S if session.acknowledges else UNREAD_S):
                 if session.blocked or not session.acknowledges:
                     self._stall(session)
-                elif self.redelivery.let_pass(session):
+                else:
+                    self.redelivery.let_pass(session)
                     self._go_on(session)
             elif session.queue and now - session.queue[0].since >= UNREAD_S:
                 self.replay.catch_up(session)
@@ -388,5 +389,5 @@ class Deliveries:
         session.change(Change.STOPS_READING)
         self.replay.take_back(session)
         if session.blocked:
-            self._unread[session] = self.batch.now
+            self._unread.setdefault(session, self.batch.now)
         self.presence.refresh(session)

@@ -98,8 +98,8 @@ class Redelivery:
                 if session.stuck == id:
                     session.stuck = ""
 
-    def let_pass(self, session: Session) -> bool:
-        """Takes back what was not acknowledged in time; True if there was any, so that there is room."""
+    def let_pass(self, session: Session) -> None:
+        """Takes back what was not acknowledged in time, so that there is room for what is behind it."""
         now = self.batch.now
         overdue = []
         for delivery in session.unacked.values():
@@ -110,7 +110,6 @@ class Redelivery:
             self._not_acknowledged(session, delivery)
             del session.unacked[delivery.id]  # only now, so that it is kept before what was given after it
             session.unacked_bytes -= size_of(delivery)
-        return bool(overdue)
 
     def _not_acknowledged(self, session: Session, delivery: Delivery) -> None:
         if delivery.transient:

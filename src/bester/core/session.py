@@ -44,7 +44,6 @@ class Change(enum.Enum):
 TRANSITIONS: dict[tuple[Phase, Change], Phase] = {
     (Phase.LIVE, Change.MAIL_WAITS): Phase.CATCHING_UP,
     (Phase.LIVE, Change.STOPS_READING): Phase.STALLED,
-    (Phase.CATCHING_UP, Change.MAIL_WAITS): Phase.CATCHING_UP,
     (Phase.CATCHING_UP, Change.MAILBOX_EMPTY): Phase.LIVE,
     (Phase.CATCHING_UP, Change.STOPS_READING): Phase.STALLED,
     (Phase.STALLED, Change.STOPS_READING): Phase.STALLED,

@@ -118,12 +118,11 @@ class UnackedWindow:
 
     def settle(self, delivery: Delivery, status: str, error: BesterError | None = None) -> None:
         """A delivery has its result; the first one counts."""
-        envelope = delivery.envelope
         if delivery.settled:
             return
         delivery.settled = True
-        if envelope is None:
-            return
+        envelope = delivery.envelope
+        assert envelope is not None  # what no report waits for is settled from the beginning
         if status == "delivered":
             self.batch.counters.deliveries += 1
         if delivery.awaits_ack:

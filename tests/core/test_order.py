@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import example, given
 from msgspec import Raw
-from tests.core.conftest import DONE, World, acking, clients
+from tests.core.world import DONE, REPLY, World, acking, clients, send_handler
 
 from bester.core import remote
 from bester.core.effects import AskRemote, Deposit, TellNode
@@ -117,7 +117,7 @@ def results(world: World, session: Session) -> list[Any]:
     return [frame["payload"].get("results") for frame in world.got(session)]
 
 
-def test_what_is_for_clients_there_is_carried_out_there(two: Two) -> None:
+def test_an_answer_for_clients_of_the_other_node_is_carried_out_there(two: Two) -> None:
     g, h = two.b.session("g"), two.b.session("h")
     two.send(1)
     two.reach_b()
@@ -155,7 +155,9 @@ def test_an_answer_that_asks_for_nothing_is_done_there(two: Two) -> None:
         [clients(*["g"] * 10_001)],
     ],
 )
-def test_what_is_not_for_clients_there_alone_comes_back(two: Two, commands: list[dict[str, Any]]) -> None:
+def test_an_answer_that_is_not_for_clients_of_the_other_node_alone_comes_back(
+    two: Two, commands: list[dict[str, Any]]
+) -> None:
     two.b.session("g")
     two.send(1)
     two.reach_b()
@@ -166,7 +168,7 @@ def test_what_is_not_for_clients_there_alone_comes_back(two: Two, commands: list
     assert not told.envelope.carried
 
 
-def test_an_account_that_is_elsewhere_too_is_not_served_there_alone(two: Two) -> None:
+def test_an_account_with_sessions_on_other_nodes_is_not_served_there_alone(two: Two) -> None:
     g = two.b.session("g")
     two.b.exchange.deliveries.share("g", True)
     two.send(1)
@@ -197,7 +199,7 @@ def test_nothing_is_carried_out_there_while_something_comes_back(two: Two) -> No
     assert two.b.received(g) == [("chat", 4)]
 
 
-def test_what_went_back_is_forgotten_in_time(two: Two) -> None:
+def test_that_an_answer_went_back_is_forgotten_in_time(two: Two) -> None:
     for number in range(2):
         two.b.exchange.batch.now += number * remote.BACK_S
         two.a.session(f"s{number}")
@@ -216,17 +218,19 @@ ANSWERS = {
     "reply": [{"type": "reply"}],
     "done": [DONE],
 }
-steps = st.lists(st.sampled_from(["plain", "plain", "traced", *ANSWERS, "to b", "to b", "to a", "to a"]), max_size=60)
+steps = st.lists(
+    st.sampled_from(["message", "message", "traced", *ANSWERS, "to b", "to b", "to a", "to a"]), max_size=60
+)
 
 
 @given(steps)
-@example(["plain", "plain", "to b", "reply", "to a", "plain"])
+@example(["message", "message", "to b", "reply", "to a", "message"])
 def test_the_order_of_a_sender_is_kept(does: list[str]) -> None:
     two = Two()
     g = two.b.session("g")
     sent = 0
     for step in does:
-        if step in ("plain", "traced"):
+        if step in ("message", "traced"):
             two.send(sent, traced=step == "traced")
             sent += 1
         elif step == "to b" and two.to_b:
@@ -333,3 +337,49 @@ def test_what_came_from_a_node_waits_for_a_handler_here(two: Two) -> None:
     ((id, _),) = two.a.asked(here)
     two.a.answer(here, id, DONE)
     assert [data for _, data in two.a.asked(here)] == [1]
+
+
+def asked_twice(two: Two) -> None:
+    """A message that a handler here sends on to the other node's handler twice."""
+    first = two.a.handler("first")
+    two.a.send(two.t, "first", 1)
+    two.a.answer(first, two.a.asked(first)[0][0], *[send_handler("chat")] * 2, data=1)
+    two.gather()
+    for _ in range(2):
+        two.reach_b()
+
+
+def test_a_message_counts_against_its_sender_until_all_of_it_waits_for_recipients(two: Two) -> None:
+    asked_twice(two)
+    g = acking(two.b, "g")
+    for outstanding, in_flight in ((1, 1), (0, 0)):
+        two.answer(clients("g"))
+        two.a.exchange.remote.answered_remotely(two.node, next(iter(two.node.outstanding)))
+        assert (len(two.node.outstanding), two.t.in_flight, two.t.waiting) == (outstanding, in_flight, 1 - in_flight)
+    two.b.exchange.deliveries.acknowledged(g, [frame["payload"]["deliveryId"] for frame in two.b.got(g)])
+    two.gather()
+    for _ in range(2):
+        two.reach_a()
+    assert results(two.a, two.t) == [[{"to": "g", "status": "delivered"}] * 2]
+    assert two.a.at_rest(two.t)
+
+
+def test_a_message_that_comes_back_several_times_is_counted_once(two: Two) -> None:
+    asked_twice(two)
+    for _ in range(2):
+        two.answer(REPLY)
+    two.reach_a()
+    order = two.t.order
+    assert order is not None
+    assert (order.epoch, order.answered_locally, order.older) == (2, 1, 1)
+    two.reach_a()
+    assert [frame["payload"].get("data") for frame in two.a.got(two.t)] == [1, 1, None]
+    assert (order.epoch, order.answered_locally, order.asked, order.older) == (2, 0, 0, 0)
+    assert two.a.at_rest(two.t)
+
+
+def test_a_node_that_carries_out_what_it_was_not_asked_to_is_believed(two: Two) -> None:
+    two.send(1, traced=True)
+    two.a.exchange.remote.carried_out(two.node, "1", b"", None)
+    assert two.a.code(two.t) == ""
+    assert two.a.at_rest(two.t)

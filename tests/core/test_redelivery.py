@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from tests.core.conftest import Post, World, acking, given, stored
+from tests.core.events import Acknowledges, Calls, Deposited, Leaves, MailboxRead, Passes, Says
+from tests.core.playbook import Effect, Placeholder, Playbook, Received, Report
+from tests.core.world import Talk, World, acking, given
 
-from bester.core import redelivery, replay, window
+from bester.core import effects, redelivery, replay, window
 from bester.core.delivery import UNREAD_S
-from bester.core.effects import Bury, Deposit, Effect, ReadMailbox, RemoveLetter
+from bester.core.effects import Bury, Deposit, ReadMailbox, RemoveLetter
 from bester.core.redelivery import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
 from bester.core.replay import Letter
 from bester.core.session import Phase, Session
@@ -28,11 +30,11 @@ class Store:
 
     def work(self) -> None:
         """Does what the exchange asks for, until that is nothing more."""
-        while effects := self.world.effects():
-            for effect in effects:
+        while todo := self.world.effects():
+            for effect in todo:
                 self._do(effect)
 
-    def _do(self, effect: Effect) -> None:
+    def _do(self, effect: effects.Effect) -> None:
         if isinstance(effect, Deposit):
             one = effect.delivery
             self.letters.setdefault(one.id, Letter(len(self.letters) + 1, one.id, one.type, bytes(one.data)))
@@ -69,18 +71,18 @@ def acknowledge(world: World, session: Session, *numbers: int) -> None:
 
 
 def test_one_message_that_is_not_acknowledged_is_given_again_and_holds_up_nothing(
-    world: World, post: Post, store: Store
+    world: World, talk: Talk, store: Store
 ) -> None:
     g = acking(world)
     for number in range(3):
-        post.pass_on(number, "g")
+        talk.say(number, "g")
     assert data(world, g) == [0, 1, 2]
     left = next(iter(g.unacked))
     acknowledge(world, g, 1, 2)
     store.wait(ACK_S)
     assert given(world, g) == [(left, 0)]
     assert world.exchange.batch.counters.given_again == 1
-    post.pass_on(3, "g")
+    talk.say(3, "g")
     store.work()
     assert data(world, g) == [3]  # at once
     acknowledge(world, g, 3)
@@ -94,35 +96,39 @@ def test_one_message_that_is_not_acknowledged_is_given_again_and_holds_up_nothin
     assert store.letters == {} == world.exchange.redelivery.unacknowledged
     store.wait(PAUSE_S)
     assert data(world, g) == []
-    assert world.at_rest(post.t)
+    assert world.at_rest(talk.t)
 
 
-def test_several_are_given_again_in_their_order(world: World, post: Post, store: Store) -> None:
+def test_several_are_given_again_in_their_order(world: World, talk: Talk, store: Store) -> None:
     g = acking(world)
     for number in range(4):
-        post.pass_on(number, "g")
+        talk.say(number, "g")
     world.got(g)
     acknowledge(world, g, 2)
     store.wait(ACK_S)
     assert data(world, g) == [0, 1, 3]
 
 
-def test_what_is_acknowledged_while_the_mailbox_is_read_is_not_given_again(world: World, post: Post) -> None:
-    g = acking(world)
-    post.pass_on(0, "g")
-    ((id, _),) = given(world, g)
-    world.exchange.batch.now += ACK_S
-    world.exchange.sweep()
-    _, catch_up = world.effects()
-    assert isinstance(catch_up, ReadMailbox)
-    world.exchange.deliveries.acknowledged(g, [id or ""])
-    world.exchange.replay.page(g, [Letter(1, id or "", "chat", b"0")])  # it was read before
-    assert world.got(g) == []
+def test_what_is_acknowledged_while_the_mailbox_is_read_is_not_given_again(world: World, talk: Talk) -> None:
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 0, "g")
+        << Received(g, "chat", 0, id=id)
+        >> Passes(ACK_S)
+        << Effect(Deposit, deposit, id=id)
+        << Effect(ReadMailbox, session=g)
+        >> Acknowledges(g, id)
+        << Report(talk.t, "good", "g delivered")
+        << Effect(RemoveLetter, id=id)
+        >> MailboxRead(g, deposit)  # it was read before
+        << Effect(ReadMailbox, session=g)
+    )
 
 
-def test_a_message_is_acknowledged_while_it_waits_to_be_given_again(world: World, post: Post, store: Store) -> None:
+def test_a_message_is_acknowledged_while_it_waits_to_be_given_again(world: World, talk: Talk, store: Store) -> None:
     g = acking(world)
-    post.pass_on(1, "g")
+    talk.say(1, "g")
     ((left, _),) = given(world, g)
     store.wait(ACK_S)
     store.wait(ACK_S)
@@ -133,38 +139,46 @@ def test_a_message_is_acknowledged_while_it_waits_to_be_given_again(world: World
     assert (store.taken, store.letters, g.late) == ([left], {}, {})
 
 
-def test_a_message_is_acknowledged_before_it_is_on_disk(world: World, post: Post) -> None:
-    g = acking(world)
-    post.pass_on(1, "g")
-    ((left, _),) = given(world, g)
-    world.exchange.batch.now += ACK_S
-    world.exchange.sweep()
-    world.exchange.deliveries.acknowledged(g, [left or ""])
-    assert post.statuses() == [["delivered"]]
-    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    world.exchange.replay.deposited(deposit.delivery, "stored")
-    assert RemoveLetter("g", left or "") in world.effects()
+def test_a_message_is_acknowledged_before_it_is_on_disk(world: World, talk: Talk) -> None:
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Passes(ACK_S)
+        << Effect(Deposit, deposit)
+        << Effect(ReadMailbox)
+        >> Acknowledges(g, id)
+        << Report(talk.t, "good", "g delivered")
+        << Effect(RemoveLetter, username="g", id=id)
+        >> Deposited(deposit)
+        << Effect(RemoveLetter, username="g", id=id)  # behind it
+    )
 
 
 def test_a_reply_is_acknowledged_before_it_is_on_disk(world: World) -> None:
-    g = acking(world)
-    world.exchange.deliveries.reply(g, "chat", Raw(b"5"), "1")
-    ((left, _),) = given(world, g)
-    world.exchange.batch.now += ACK_S
-    world.exchange.sweep()
-    world.exchange.deliveries.acknowledged(g, [left or ""])
-    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    stored(world, deposit)
-    assert RemoveLetter("g", left or "") in world.effects()  # behind it
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Calls(world.exchange.deliveries.reply, g, "chat", Raw(b"5"), "1")
+        << Received(g, "chat", 5, id=id)
+        >> Passes(ACK_S)
+        << Effect(Deposit, deposit)
+        << Effect(ReadMailbox)
+        >> Acknowledges(g, id)
+        << Effect(RemoveLetter, username="g", id=id)
+        >> Deposited(deposit)
+        << Effect(RemoveLetter, username="g", id=id)  # behind it
+    )
 
 
-def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, post: Post, store: Store) -> None:
+def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, talk: Talk, store: Store) -> None:
     g = acking(world)
     for number in range(WINDOW_MESSAGES + 10):
-        post.pass_on(number, "g")
+        talk.say(number, "g")
     assert data(world, g) == list(range(WINDOW_MESSAGES))
     store.wait(UNREAD_S)  # what is beyond the window need not wait longer for its report
-    assert post.statuses() == [["stored"]] * (WINDOW_MESSAGES + 10)
+    assert talk.statuses() == [["stored"]] * (WINDOW_MESSAGES + 10)
     seen: list[int] = []
     for _ in range(4):
         store.wait(ACK_S)
@@ -175,15 +189,15 @@ def test_a_session_that_acknowledges_nothing_gets_the_others_too(world: World, p
     assert data(world, other)[:3] == [0, 1, 2]  # it has had none of them
 
 
-def test_what_is_passed_over_becomes_a_dead_letter(world: World, post: Post, store: Store) -> None:
+def test_what_is_passed_over_becomes_a_dead_letter(world: World, talk: Talk, store: Store) -> None:
     g = acking(world)
-    post.pass_on(0, "g")
+    talk.say(0, "g")
     left = next(iter(g.unacked))
     number = 0
     while not store.buried:
         number += 1
         assert number < 1000
-        post.pass_on(number, "g")
+        talk.say(number, "g")
         world.got(g)
         acknowledge(world, g, number)
         store.work()
@@ -197,9 +211,9 @@ def test_what_is_passed_over_becomes_a_dead_letter(world: World, post: Post, sto
     assert world.exchange.redelivery.unacknowledged == {}
 
 
-def test_what_is_given_up_while_the_mailbox_is_read_is_not_given_again(world: World, post: Post, store: Store) -> None:
+def test_what_is_given_up_while_the_mailbox_is_read_is_not_given_again(world: World, talk: Talk, store: Store) -> None:
     g = acking(world)
-    post.pass_on(0, "g")
+    talk.say(0, "g")
     for _ in range(TRIES - 1):
         store.wait(PAUSE_S)
     given(world, g)
@@ -212,10 +226,10 @@ def test_what_is_given_up_while_the_mailbox_is_read_is_not_given_again(world: Wo
     assert given(world, g) == []
 
 
-def test_what_waits_behind_a_slow_message_is_not_given_up(world: World, post: Post, store: Store) -> None:
+def test_what_waits_behind_a_slow_message_is_not_given_up(world: World, talk: Talk, store: Store) -> None:
     acking(world)
     for number in range(3):
-        post.pass_on(number, "g")
+        talk.say(number, "g")
     while not store.buried:
         store.wait(ACK_S)
     assert [bytes(one.delivery.data) for one in store.buried] == [b"0"]
@@ -228,14 +242,14 @@ def test_what_waits_behind_a_slow_message_is_not_given_up(world: World, post: Po
 
 
 def test_a_client_that_is_slow_but_goes_on_loses_nothing(
-    world: World, post: Post, store: Store, monkeypatch: pytest.MonkeyPatch
+    world: World, talk: Talk, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (window, replay):
         monkeypatch.setattr(module, "WINDOW_MESSAGES", 8)
     monkeypatch.setattr(replay, "_MIN_PAGE", 2)
     g = acking(world)
     for number in range(100):
-        post.pass_on(number, "g")
+        talk.say(number, "g")
     inbox: dict[str, None] = {}
     for at in range(100):
         for _ in range(30):  # some minutes for each message
@@ -246,13 +260,13 @@ def test_a_client_that_is_slow_but_goes_on_loses_nothing(
     assert (store.buried, store.letters, len(inbox)) == ([], {}, 100)
 
 
-def test_what_was_given_again_does_not_pass_over_what_came_after_it(world: World, post: Post, store: Store) -> None:
+def test_what_was_given_again_does_not_pass_over_what_came_after_it(world: World, talk: Talk, store: Store) -> None:
     g = acking(world)
-    post.pass_on(0, "g")
+    talk.say(0, "g")
     store.wait(ACK_S)  # it is given again
     store.wait(ACK_S / 2)
-    post.pass_on(1, "g")
-    post.pass_on(2, "g")
+    talk.say(1, "g")
+    talk.say(2, "g")
     last = list(g.unacked)[-1]
     store.wait(ACK_S)
     store.wait(ACK_S / 2)
@@ -263,9 +277,9 @@ def test_what_was_given_again_does_not_pass_over_what_came_after_it(world: World
     assert (known.given, known.tries) == (2, 0)
 
 
-def test_a_client_that_connects_again_does_not_begin_anew(world: World, post: Post, store: Store) -> None:
+def test_a_client_that_connects_again_does_not_begin_anew(world: World, talk: Talk, store: Store) -> None:
     g = acking(world)
-    post.pass_on(0, "g")
+    talk.say(0, "g")
     for _ in range(TRIES - 1):
         store.wait(PAUSE_S)
         world.exchange.deliveries.remove_session(g)
@@ -277,9 +291,9 @@ def test_a_client_that_connects_again_does_not_begin_anew(world: World, post: Po
     assert len(store.buried) == 1
 
 
-def test_several_sessions_that_acknowledge_nothing_are_one_try_together(world: World, post: Post, store: Store) -> None:
+def test_several_sessions_that_acknowledge_nothing_are_one_try_together(world: World, talk: Talk, store: Store) -> None:
     sessions = [acking(world) for _ in range(TRIES)]
-    post.pass_on(0, "g")
+    talk.say(0, "g")
     (id,) = sessions[0].unacked
     for number in range(1, 5):  # 30 s, 60 s, 120 s...
         for _ in range(int(pause_s(number) / ACK_S)):
@@ -293,37 +307,41 @@ def test_several_sessions_that_acknowledge_nothing_are_one_try_together(world: W
     assert world.exchange.batch.now > 1000.0 + 4 * PAUSE_S
 
 
-def test_transient_messages_are_not_given_again(world: World, post: Post) -> None:
-    g = acking(world)
-    post.pass_on(0, "g", transient=True)
-    world.got(g)
-    world.exchange.batch.now += ACK_S
-    world.exchange.sweep()
-    (deposit,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    world.exchange.replay.deposited(deposit.delivery, "skipped")
-    assert (post.statuses(), g.late, g.unacked) == ([["skipped"]], {}, {})
+def test_transient_messages_are_not_given_again(world: World, talk: Talk) -> None:
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 0, "g", transient=True)
+        << Received(g, "chat", 0, id=id)
+        >> Passes(ACK_S)
+        << Effect(Deposit, deposit, id=id)
+        >> Deposited(deposit, "skipped")
+        << Report(talk.t, "good", "g skipped")
+    )
+    assert (g.late, g.unacked) == ({}, {})
     assert world.exchange.redelivery.unacknowledged == {}
 
 
-@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("event", ["two leaves", "time passes"])
 def test_a_transient_message_that_one_session_acknowledged_is_not_kept_for_another(
-    world: World, post: Post, leaves: bool
+    world: World, talk: Talk, event: str
 ) -> None:
-    one, two = acking(world), acking(world)
-    post.pass_on(0, "g", transient=True)
-    acknowledge(world, one, 0)
-    if leaves:
-        world.exchange.deliveries.remove_session(two)
-    else:
-        world.exchange.batch.now += ACK_S
-        world.exchange.sweep()
-    assert (world.effects(), world.exchange.redelivery.unacknowledged) == ([], {})
-    assert post.statuses() == [["delivered"]]
+    one, two, id = acking(world), acking(world), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 0, "g", transient=True)
+        << Received(one, "chat", 0, id=id)
+        << Received(two, "chat", 0, id=id)
+        >> Acknowledges(one, id)
+        << Report(talk.t, "good", "g delivered")
+        >> (Leaves(two) if event == "two leaves" else Passes(ACK_S))
+    )
+    assert world.exchange.redelivery.unacknowledged == {}
 
 
-def test_a_message_that_could_not_be_kept_is_forgotten(world: World, post: Post, store: Store) -> None:
+def test_a_message_that_could_not_be_kept_is_forgotten(world: World, talk: Talk, store: Store) -> None:
     g = acking(world)
-    post.pass_on(0, "g")
+    talk.say(0, "g")
     store.wait(ACK_S)
     store.letters.clear()  # an operator, or its age
     store.wait(ACK_S)
@@ -334,19 +352,19 @@ def test_a_message_that_could_not_be_kept_is_forgotten(world: World, post: Post,
     assert world.exchange.redelivery.late == {}
 
 
-def test_what_is_remembered_is_bounded(world: World, post: Post, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_is_bounded(world: World, talk: Talk, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "MAX_LATE", 3)
     g = acking(world)
     for number in range(4):
-        post.pass_on(number, "g")
+        talk.say(number, "g")
     for _ in range(2):
         store.wait(ACK_S)
     assert (len(world.exchange.redelivery.unacknowledged), len(g.late)) == (4, 3)
     monkeypatch.setattr(redelivery, "MAX_UNACKNOWLEDGED", 4)
-    post.pass_on(4, "g")
+    talk.say(4, "g")
     store.wait(ACK_S)
     assert len(world.exchange.redelivery.unacknowledged) == 4
 
 
-def test_pauses_grow() -> None:
+def test_the_pauses_between_givings_grow() -> None:
     assert [pause_s(one) for one in (1, 2, 3, 100)] == [ACK_S, 2 * ACK_S, 4 * ACK_S, PAUSE_S]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bester.core.metrics import BOUNDS_S, MAX_TIMES, MAX_TYPES, MetricsByType, TypeMetrics
+from bester.core.metrics import BOUNDS_S, MAX_TIMES, MAX_TYPES, Drop, Drops, MetricsByType, TypeMetrics
 
 
 def test_times_become_a_histogram() -> None:
@@ -30,7 +30,7 @@ def test_times_do_not_pile_up() -> None:
     assert metrics.answered == MAX_TIMES + 1
 
 
-def test_whoever_attaches_cannot_make_counters_without_end() -> None:
+def test_attached_types_cannot_make_counters_without_end() -> None:
     by_type = MetricsByType()
     own = [by_type.of(f"type{number}", configured=False) for number in range(MAX_TYPES)]
     assert len({id(metrics) for metrics in own}) == MAX_TYPES
@@ -38,3 +38,14 @@ def test_whoever_attaches_cannot_make_counters_without_end() -> None:
     assert by_type.of("type0", configured=False) is own[0]
     assert by_type.of("configured", configured=True) is not by_type.others
     assert len(list(by_type)) == MAX_TYPES + 2
+
+
+def test_drops_are_counted_by_what_and_cause() -> None:
+    drops = Drops()
+    drops.count(Drop.RECIPIENT_FAILED, 0, code="badResponse")
+    assert drops.by_what() == {}
+    drops.count(Drop.RECIPIENT_FAILED, 2, code="badResponse")
+    drops.count(Drop.RECIPIENT_AWAY)
+    assert drops.by_what() == {"recipient": {"badResponse": 2, "nobodyThere": 1}}
+    assert drops.get(Drop.RECIPIENT_FAILED, "badResponse") == 2
+    assert drops.get(Drop.RECIPIENT_FAILED) == 0
