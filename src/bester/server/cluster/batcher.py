@@ -1,4 +1,4 @@
-"""What one turn of the loop has for other nodes, gathered to one NATS message for each of them."""
+"""Gathers the items of one turn of the loop for other nodes to one NATS message for each of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bester.core.metrics import Drop, Drops
 log = logging.getLogger("bester.nodes")
 
 HEADROOM = 1024
-"""What of the largest message is left for its subjects and headers, in bytes."""
+"""Bytes of the largest message that are left for its subjects and headers."""
 
 
 class Batcher:
@@ -49,7 +49,7 @@ class Batcher:
         self._waiting.setdefault(subject, []).append(item)
 
     def flush(self) -> None:
-        """Sends what there is."""
+        """Sends the items that have gathered."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}

@@ -1,4 +1,4 @@
-"""What other nodes sent: each item goes to the part of this node that it is for."""
+"""Takes the items of other nodes to the parts of this node that they are for."""
 
 from __future__ import annotations
 

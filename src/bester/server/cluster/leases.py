@@ -1,12 +1,12 @@
 """The leases of this node: to which other servers it, and no other node, sends (docs/scale.md).
 
-Who has a destination's lease dials it, and reads and changes what the outbox has for it. NATS ends a lease that was not
-renewed in time. Nothing else takes it away, not even that its node is gone for the others: a node that NATS does not
-see may still have a link, and two that send at once would mix up the order. So its holder stops :data:`MARGIN_S` before
-NATS could end it, by its own clock, from before it asked.
+The node that has a destination's lease dials it, and reads and changes what the outbox has for it. NATS ends a lease
+that was not renewed in time. Nothing else takes it away, not even that its node is gone for the others: a node that
+NATS does not see may still have a link, and two nodes that send at once would mix up the order. So a holder stops
+:data:`MARGIN_S` before NATS could end its lease, by its own clock, from before it asked.
 
-Every few seconds it is looked which leases there are. Where one has ended, its node may have died with messages in the
-outbox, and those who see it try to take it over.
+Every few seconds each node looks which leases there are. Where one has ended, its node may have died with messages in
+the outbox, and the nodes that see it try to take it over.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ RENEWALS = 3
 MARGIN_S = 2.0
 """How long before a lease can end its node sends no more."""
 LOOK_S = 3.0
-"""How often it is looked which leases there are."""
+"""How often this node looks which leases there are."""
 
 
 class _Held:
-    """One of this node's."""
+    """A lease of this node."""
 
     __slots__ = ("asked_at", "lease", "renewing")
 
@@ -52,7 +52,7 @@ class Leases:
     Args:
         runtime: runs what must wait for NATS.
         store: where they are kept.
-        node: what this node is called.
+        node: the name of this node.
     """
 
     def __init__(self, runtime: Runtime, store: LeaseStore, node: str) -> None:
@@ -61,7 +61,7 @@ class Leases:
         self._user: LeaseUser | None = None
         self.node = node
         self.seen: dict[str, str] = {}
-        """Which node has which lease, as it was when it was last looked."""
+        """The node that has each lease, as of the last look."""
         self._loop = asyncio.get_running_loop()
         self._held: dict[str, _Held] = {}
         self._taking: dict[str, asyncio.Task[str]] = {}
@@ -85,7 +85,7 @@ class Leases:
         await self.store.close()
 
     def serve(self, user: LeaseUser) -> None:
-        """Tells what sends to other servers which leases are renewed, and which have ended."""
+        """Sets who is told which leases are renewed, and which have ended."""
         self._user = user
 
     # -- having one ----------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class Leases:
             giving.add_done_callback(lambda _: self._giving.pop(name))
 
     async def give_back_all(self) -> None:
-        """This node stops: returns when the others may take what it had."""
+        """Lets others have all leases, because this node stops; returns when they can take them."""
         self._stopping = True
         if self._taking:
             await asyncio.wait(set(self._taking.values()))
@@ -157,7 +157,7 @@ class Leases:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def sweep(self, bus_up: bool) -> None:
-        """Renews those whose time it is, and stops what could have ended; called a few times a second."""
+        """Renews leases when it is time, and ends those that could have ended; called a few times a second."""
         now = elapsed()
         for name, held in list(self._held.items()):
             if now >= held.good_until:
@@ -198,7 +198,7 @@ class Leases:
     # -- those of others -----------------------------------------------------------------------------------------
 
     async def look(self) -> list[str]:
-        """Looks which leases there are, and returns those that have ended since the last time.
+        """Looks which leases there are, and returns the ones that have ended since the last time.
 
         Raises:
             BesterError: that cannot be known now.
@@ -209,7 +209,7 @@ class Leases:
         return ended
 
     async def holders(self) -> dict[str, str]:
-        """Which node sends to which destination, for operators: now, or as it was when NATS was last there."""
+        """Returns which node sends to which destination: now, or as it was when NATS was last there."""
         try:
             return {lease.name: lease.node for lease in await self.store.list()}
         except BesterError:

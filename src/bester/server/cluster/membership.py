@@ -1,4 +1,4 @@
-"""Who the other nodes are, and what they serve.
+"""Membership: the other nodes of this server, and the types that they serve.
 
 A node says who it is when it comes, when what it serves changes, and every few seconds; one that stops says so. Whether
 one is still there is NATS's knowledge: a ping that nobody listens to any more says that its node is gone.
@@ -30,19 +30,19 @@ HELLO_S = 2.0
 """How often a node says who it is, where nothing changes."""
 PING_S = 0.5
 PINGS = 2
-"""After how many pings that nobody listened to a node is gone: one may fall into a change of NATS's own."""
+"""How many pings without a listener make a node gone: a single one may fall into a change of NATS's own."""
 QUIET_S = 2.0
-"""How long a node may say nothing at all, before it is not relied upon that it hears what it is told."""
+"""How long a node may say nothing at all, before others stop relying on its hearing them."""
 SILENT_S = 4.0
-"""How long, before it is taken for gone."""
+"""How long a node may say nothing, before it is taken for gone."""
 PAUSED_S = 1.0
-"""A node that was not awake itself for so long has heard nobody, and judges nobody."""
+"""After how long a pause of its own a node judges nobody, since it has heard nobody."""
 UNSURE_S = 10.0
 """How long a type that nobody serves may still get a handler, after a node came or went: handlers attach again, and
 nodes say what they serve."""
 MAX_NODES = 1000
 MAX_TYPES = 1000
-"""Of one node."""
+"""The most types of one node that are known."""
 
 
 class Member:
@@ -53,16 +53,16 @@ class Member:
         self.hello = hello
         self.peer = NodePeer(node)
         self.handlers: dict[str, RemoteHandler] = {}
-        """What stands for it in the exchange, by type."""
+        """The handlers that stand for it in the exchange, by type."""
         self.unheard = 0
-        """How many pings nobody listened to, one after the other."""
+        """How many of its last pings nobody listened to."""
         self.seen = 0.0
-        """When something came from it, in seconds of the exchange's clock."""
+        """When it was last heard, in seconds of the exchange's clock."""
         self.pinging = False
         self.quiet = False
         """Whether it has said nothing for a while."""
         self.stops = False
-        """Whether it has said so."""
+        """Whether it has said that it stops."""
 
 
 class Membership:
@@ -85,11 +85,11 @@ class Membership:
         self._gone = gone
         self._back = back
         self._lost: dict[str, float] = {}
-        """Since when those were there that were taken for gone, while NATS was there."""
+        """The start times of nodes that were taken for gone while NATS was there."""
         self._pinging: set[str] = set()
-        """Of those, the ones whose ping has no answer yet."""
+        """Silent nodes whose ping has no answer yet."""
         self._silent: set[str] = set()
-        """Those that were taken out since they answer nothing, while NATS still has what they listen to."""
+        """Nodes that were taken out because they answer nothing, while NATS still has their subscriptions."""
         self._swept = 0.0
         self._said = Hello("", 0.0)
         self._hello_due = 0.0
@@ -109,7 +109,7 @@ class Membership:
         return Hello(__version__, self._runtime.started, types, dry, answer, True, self.bus.losses)
 
     def sweep(self, now: float) -> None:
-        """Says what has changed, and looks who is there; called a few times a second."""
+        """Tells the others what has changed, and pings them; called a few times a second."""
         if self._leaving or not self.bus.up:
             return
         paused, self._swept = now - self._swept > PAUSED_S, now
@@ -136,7 +136,7 @@ class Membership:
                 self._runtime.spawn(self._ping_silent(node))
 
     def unsure(self) -> None:
-        """From now on, for a while, a type that is not known here may be served somewhere nevertheless."""
+        """Takes it for possible, for a while, that other nodes serve types that are not known here."""
         self._runtime.exchange.unsure_until = self._runtime.clock() + UNSURE_S if self.bus.up else inf
 
     def leave(self) -> None:
@@ -145,13 +145,13 @@ class Membership:
         self._batcher.to_all(Kind.LEAVING)
 
     def gone(self) -> None:
-        """Tells the others that this node has stopped: nobody need wait for an answer from here."""
+        """Tells the others that this node has stopped, so that nobody waits for its answers."""
         self._batcher.to_all(Kind.LEFT)
 
     # -- what others say -----------------------------------------------------------------------------------------
 
     def heard(self, node: str) -> None:
-        """Something came from a node."""
+        """Notes that something came from a node."""
         self._silent.discard(node)
         member = self.others.get(node)
         if member is not None:
@@ -165,7 +165,7 @@ class Membership:
             self._back(member)
 
     def met(self, node: str, hello: Hello) -> None:
-        """A node says who it is."""
+        """Takes a node's introduction: who it is, and what it serves."""
         member = self.others.get(node)
         if member is not None and member.hello.started != hello.started:
             self._forget(member, "it was started anew")  # faster than its death was seen
@@ -187,7 +187,7 @@ class Membership:
         self._serve(member)
 
     def _serve(self, member: Member) -> None:
-        """Lets the exchange ask the node for what it serves now."""
+        """Lets the exchange ask the node for the types that it serves now."""
         exchange = self._runtime.exchange
         types = dict(list(member.hello.types.items())[:MAX_TYPES])
         for name, handler in list(member.handlers.items()):
@@ -209,7 +209,7 @@ class Membership:
                 known.dry_types = frozenset({name} if name in member.hello.dry else ())
 
     def left(self, node: str) -> None:
-        """A node says that it stops: it is asked for nothing more, and finishes what it has."""
+        """Asks nothing more of a node that stops; it finishes what it has."""
         member = self.others.get(node)
         if member is not None:
             log.info("node %s stops", ascii(node))
@@ -219,7 +219,7 @@ class Membership:
             self._serve(member)
 
     def stopped(self, node: str) -> None:
-        """A node says that it has stopped."""
+        """Takes out a node that has stopped."""
         member = self.others.get(node)
         if member is not None:
             self._forget(member, "it has stopped")
@@ -251,7 +251,7 @@ class Membership:
             self._pinging.discard(node)
 
     def forget_all(self) -> None:
-        """NATS is away, and with it all others."""
+        """Takes out all other nodes, because NATS is away."""
         for member in list(self.others.values()):
             self._forget(member, "NATS is away")
         self._silent.clear()
@@ -259,11 +259,11 @@ class Membership:
 
     @property
     def some_silent(self) -> bool:
-        """Whether NATS brings to a node what it does not answer."""
+        """Whether there is a node that answers nothing, though NATS still delivers to it."""
         return bool(self._silent) or any(member.quiet for member in self.others.values())
 
     def is_silent(self, node: str) -> bool:
-        """Whether one node is such a one."""
+        """Whether this node answers nothing, though NATS still delivers to it."""
         member = self.others.get(node)
         return node in self._silent or (member is not None and member.quiet)
 
@@ -290,7 +290,7 @@ class Membership:
 
 
 def _room(kind: TypeRoute) -> int:
-    """How many requests of a type this node takes from each of the others."""
+    """Returns how many requests of a type this node takes from each of the others."""
     if kind.attached:
         return sum(handler.concurrency for handler in kind.attached)
     return kind.rules.classic_concurrency if kind.classic else 0

@@ -1,4 +1,4 @@
-"""All that joins this node with the others: what comes from them goes to the exchange, what it decides goes to them."""
+"""This node of the cluster: carries out what concerns other nodes, and knows them for the rest of this node."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ log = logging.getLogger("bester.nodes")
 
 DELIVERED = b'"status":"delivered"}'
 ROOM_BYTES = 128 * 1024
-"""What a NATS message must hold beside the largest message of a client."""
+"""Bytes that a NATS message must hold beside the largest message of a client."""
 MAX_TYPES_CHARS = 1024
-"""How long the names of the types of letters may be together, for other nodes to be told them."""
+"""Up to how many characters the types of an account's letters are told to other nodes."""
 
 
 def node_name(cluster: ClusterConfig) -> str:
-    """Returns what this node is called."""
+    """Returns the name of this node."""
     if cluster.node is not None:
         return cluster.node
     host = socket.gethostname().encode("ascii", "replace").decode().replace(" ", "-") or "node"
@@ -62,7 +62,7 @@ class ClusterNode:
     Args:
         runtime: the exchange, time and tasks.
         bus: the connection to NATS, which is open already at :meth:`open`.
-        name: what this node is called.
+        name: its name.
         messages: where all nodes keep what accounts have not taken.
         mailboxes: those of this node.
         accounts: end sessions here, where another node says so.
@@ -136,20 +136,20 @@ class ClusterNode:
         log.info("this is node %s", ascii(self.name))
 
     def leave(self) -> None:
-        """The server stops: the others ask for nothing more, and bring nothing."""
+        """Tells the others that this node stops: they ask for nothing more, and bring nothing."""
         if self.bus.up:
             self.interest.leave()
             self.membership.leave()
             self.batcher.flush()
 
     def left(self) -> None:
-        """The server has stopped, and soon the bus is closed."""
+        """Tells the others that this node has stopped; the bus is closed soon."""
         if self.bus.up:
             self.membership.gone()
             self.batcher.flush()
 
     def sweep(self, now: float) -> None:
-        """Called a few times a second."""
+        """Does what time demands; called a few times a second."""
         self.membership.sweep(now)
         self.remote_delivery.sweep(now)
         self.once_claims.sweep(now)
@@ -161,7 +161,7 @@ class ClusterNode:
         self._incoming.sweep()
 
     def flush(self) -> None:
-        """Sends what this turn of the loop has for others."""
+        """Sends the items of this turn of the loop for other nodes."""
         self.relays.flush()
         exchange = self._runtime.exchange
         if exchange.for_nodes:
@@ -222,7 +222,7 @@ class ClusterNode:
         self.remote_delivery.share(effect.delivery)
 
     def tell(self, effect: TellNode) -> None:
-        """Tells another node what became of what it asked for."""
+        """Tells another node the outcome of a request or a message of its own."""
         envelope = effect.envelope
         if isinstance(envelope, Relayed):
             self.remote_handlers.tell(effect.node, envelope)
@@ -230,7 +230,7 @@ class ClusterNode:
             self._tell_outcome(effect.node, envelope)
 
     def _tell_taken(self, envelope: Envelope) -> None:
-        """Tells the node that asked for it that its outcome comes later."""
+        """Tells the node that sent it that the outcome comes later."""
         peer = envelope.origin
         assert isinstance(peer, NodePeer)
         if isinstance(envelope, Relayed):
@@ -247,14 +247,14 @@ class ClusterNode:
             self.batcher.to_node(node, Kind.OUTCOME, number, None, result)
 
     def stored(self, letters: dict[str, set[str]]) -> None:
-        """Letters of these types were put into the accounts' mailboxes: sessions on other nodes look into them."""
+        """Lets sessions on other nodes read mailboxes that letters of these types were put into."""
         for username, types in letters.items():
             told = sorted(types) if sum(map(len, types)) <= MAX_TYPES_CHARS else []
             self.batcher.to_account(username, Kind.MAIL, Mail(username, told))
         self._runtime.turn()
 
     def end_sessions(self, username: str, why: str, roles: tuple[str, ...] | None = None) -> None:
-        """An account has changed: its sessions on other nodes end, or go on with their new roles.
+        """Ends an account's sessions on other nodes, or gives them new roles.
 
         All nodes are told: those with sessions that take no messages do not listen to what is for the account.
         """

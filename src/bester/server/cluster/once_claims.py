@@ -28,13 +28,13 @@ from bester.server.runtime import Runtime
 
 KEY_BYTES = DIGEST_BYTES = 16
 AGAIN_S = 2.0
-"""When nodes are asked again that have not said their last word, which may be lost."""
+"""When nodes without a final answer are asked again, because it may be lost."""
 CLAIM_S = 10.0
-"""How long a node may take that is there, and answers nothing."""
+"""How long a node that is there may take to answer."""
 MEETING_S = 0.25
-"""How long after it came a node hears who the others are, before it takes any message for its own."""
+"""How long a new node listens who the others are, before it takes any message for its own."""
 JOINING_S = 1.0
-"""The same after NATS was away: the others may be on their way back to it."""
+"""How long it listens after NATS was away: the others may be on their way back to it."""
 
 
 class _Claim:
@@ -45,23 +45,23 @@ class _Claim:
     def __init__(self, record: OnceRecord) -> None:
         self.record = record
         self.number = 0
-        """What the others know this round by."""
+        """The number of this round, for the others."""
         self.awaited: set[str] = set()
         """The nodes that have not answered."""
         self.owners: set[str] = set()
-        """Those that have it under way."""
+        """The nodes that have the message under way."""
         self.rivals: set[str] = set()
-        """Those that have claimed it too, and come first."""
+        """The nodes that have claimed the message too, and come first."""
         self.looking = False
         """Whether the disk has not answered."""
         self.disturbed = False
-        """Whether something happened meanwhile that makes what was answered before doubtful."""
+        """Whether something happened meanwhile that makes earlier answers doubtful."""
         self.asked_at = 0.0
         self.again_at = 0.0
 
 
 class OnceClaims:
-    """What one node claims, and what others claim.
+    """Claims messages for one node, and answers the claims of others.
 
     Args:
         runtime: its exchange has the messages.
@@ -83,7 +83,7 @@ class OnceClaims:
         """When this node knows who the others are."""
 
     def open(self) -> None:
-        """This node has joined the others."""
+        """Begins to wait until this node knows the others."""
         self._settled_at = self._runtime.clock() + MEETING_S
 
     # -- a message here ------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ class OnceClaims:
         self._runtime.turn().not_recalled(claim.record, error)
 
     def answered(self, node: str, number: int, known: int, body: bytes) -> None:
-        """A node says what it knows of a message, or what has become of it."""
+        """Takes a node's answer: what it knows of a message, or its report."""
         claim = self._open.get(number)
         if claim is None:
             return
@@ -178,7 +178,7 @@ class OnceClaims:
         claim.record.forget_replies()
 
     def replied(self, node: str, number: int, note: Replied, data: bytes) -> None:
-        """A handler has replied to a message that a node has under way."""
+        """Takes a handler's reply to a message that a node has under way."""
         claim = self._open.get(number)
         if claim is None or node not in claim.owners or note.place != len(claim.record.replies):
             return
@@ -189,7 +189,7 @@ class OnceClaims:
     # -- a message of another node -------------------------------------------------------------------------------
 
     def asked(self, node: str, number: int, body: bytes) -> None:
-        """Another node would handle a message."""
+        """Answers a node that would handle a message."""
         if len(body) != KEY_BYTES + DIGEST_BYTES:
             raise Unreadable("a claim has no key and digest")
         key, digest = body[:KEY_BYTES], body[KEY_BYTES:]
@@ -218,7 +218,7 @@ class OnceClaims:
         self._batcher.to_node(node, Kind.CLAIMED, number, Claimed(known), *body)
 
     def flush(self) -> None:
-        """Tells those that wait for it what has become of messages here."""
+        """Tells the nodes that wait for them the outcomes of messages here."""
         exchange = self._runtime.exchange
         once = exchange.once
         if exchange.once.replied:
@@ -238,7 +238,7 @@ class OnceClaims:
     # -- who is there --------------------------------------------------------------------------------------------
 
     def node_came(self, member: Member) -> None:
-        """A node that was not known, or was taken out, is asked too."""
+        """Asks a node that was not known, or was taken out."""
         if member.hello.claims:
             for claim in self._open.values():
                 claim.awaited.add(member.node)
@@ -246,7 +246,7 @@ class OnceClaims:
                 self._ask_again(claim, member.node)
 
     def node_gone(self, node: str) -> None:
-        """A node knows nothing any more; what it has put on disk since that was looked at is looked for."""
+        """Waits for no answer of a node that is gone; looks on disk again for what it may have put there."""
         for claim in list(self._open.values()):
             claim.rivals.discard(node)
             if node in claim.awaited or node in claim.owners:
@@ -257,16 +257,16 @@ class OnceClaims:
                 self._decide(claim)
 
     def bus_up(self) -> None:
-        """NATS is there again; the others may have lost it too."""
+        """Begins to wait until the other nodes are back at NATS, too."""
         self._settled_at = self._runtime.exchange.now + JOINING_S
 
     def bus_down(self) -> None:
-        """Nobody can be asked: those who sent the messages may try again."""
+        """Fails all claims, because no node can be asked; the senders of the messages may try again."""
         for claim in list(self._open.values()):
             self._fail(claim, _away())
 
     def sweep(self, now: float) -> None:
-        """Asks again where answers may be lost, and gives up what nobody answers."""
+        """Asks again where answers may be lost, and fails the claims that nobody answers."""
         for claim in list(self._open.values()):
             if claim.awaited and now - claim.asked_at > CLAIM_S:
                 self._fail(claim, Overloaded(f"{len(claim.awaited)} of this server's nodes do not answer"))

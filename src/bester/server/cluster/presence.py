@@ -1,4 +1,4 @@
-"""Who comes and goes on the whole server, for those who watch it at this node's informer (docs/protocol.md, section 9).
+"""Presence on the whole server, for the watchers at this node's informer (docs/protocol.md, section 9).
 
 A node whose account's first session came, or whose last one of it went, says so on a subject on which only nodes listen
 where somebody watches. What it says is a hint: those who hear it ask NATS whether anybody listens for the account now,
@@ -27,16 +27,16 @@ log = logging.getLogger("bester.nodes")
 
 SOON_S = 0.5
 SETTLE_S = 3.0
-"""After NATS was away: until then the other nodes have come back, too."""
+"""How long after NATS was away the other nodes have come back, too."""
 LOOK_S = 1.0
 LOOK_SILENT_S = 0.25
-"""While a node is silent: it may be the one that does not answer."""
+"""How long it takes at most while a node is silent, which may be the one that does not answer."""
 LOOKS, LOOK_PAUSE_S = 3, 0.05
 LOOKS_AT_ONCE = 200
 
 
 class ClusterPresence:
-    """Watches the whole server, for as long as somebody wants to know.
+    """Watches the whole server, as long as there are watchers.
 
     Args:
         runtime: whose sessions are known without asking.
@@ -57,7 +57,7 @@ class ClusterPresence:
         self._watchers: list[PresenceWatcher] = []
         self._listening: Listening | None = None
         self._online: set[str] = set()
-        """The accounts that the watchers take for connected."""
+        """The accounts that are connected as far as the watchers know."""
         self._opening: asyncio.Lock = asyncio.Lock()
         self._looks: dict[str, None] = {}
         """The accounts that are to be looked at, in the order of their hints."""
@@ -121,13 +121,13 @@ class ClusterPresence:
         self._looks.clear()
 
     def unwatch(self, watcher: PresenceWatcher) -> None:
-        """Tells this one no more."""
+        """Tells a watcher no more."""
         self._watchers.remove(watcher)
         if not self._watchers and not self._opening.locked():
             self._close()
 
     def presence_changed(self, username: str, online: bool) -> None:
-        """An account's first session at this node came, or its last one went."""
+        """Notes that an account's first session at this node came, or its last one went."""
         if self._listening is None:
             return
         if online:
@@ -136,23 +136,23 @@ class ClusterPresence:
             self.changed(username)
 
     def changed(self, username: str) -> None:
-        """A node says that something has changed for an account."""
+        """Takes the hint of a node that something has changed for an account."""
         if self._listening is not None:
             self._looks.pop(username, None)
             self._looks[username] = None
             self._go_on()
 
     def look_again(self) -> None:
-        """Nodes came or went without a hint for each account: soon everything is looked at."""
+        """Looks at all accounts soon, because nodes came or went without a hint for each account."""
         if self._listening is not None and self._again_at is None:
             self._again_at = self._runtime.clock() + SOON_S
 
     def bus_up(self) -> None:
-        """What happened while NATS was away is found out, as soon as the others had the time to come back."""
+        """Looks at all accounts as soon as the other nodes had the time to come back to NATS."""
         self._again_at = self._runtime.clock() + SETTLE_S
 
     def sweep(self, now: float) -> None:
-        """Looks at everything when it is time, and at what could not be looked at before."""
+        """Looks at all accounts when it is time, and at those that could not be looked at before."""
         if self._listening is None:
             return
         if self._again_at is not None and now >= self._again_at and self._batcher.bus.up:

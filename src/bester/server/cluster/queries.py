@@ -1,8 +1,8 @@
-"""What all nodes are asked at once, for those who want to see the whole server (docs/scale.md).
+"""Questions to all nodes at once, for a view of the whole server (docs/scale.md).
 
 A question has a name, which stands in :mod:`bester.server.admin.answers`; it is answered from what the
 node that is asked has itself, so no question makes another one. Answers come in parts, for they may be larger than what
-NATS takes as one message. Who does not answer in time is named, and the others' answers count without it.
+NATS takes as one message. A node that does not answer in time is named, and the others' answers count without it.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ MAX_BYTES = 32 * 1024 * 1024
 """The largest answer of one node."""
 PART_BYTES = 256 * 1024
 MAX_AT_ONCE = 64
-"""How many questions of others are answered at once; what comes beyond is refused."""
+"""How many questions of others are answered at once; more are refused."""
 
 
 class _Open:
-    """A question that others have."""
+    """A question that other nodes were asked."""
 
     def __init__(self, waited_for: set[str]) -> None:
         self.waited_for = waited_for
@@ -49,7 +49,7 @@ class ClusterQueries:
     """Asks the other nodes, and answers them.
 
     Args:
-        runtime: what this node answers from.
+        runtime: ends the turns in which something is sent.
         batcher: how they are reached.
         membership: who they are.
     """
@@ -63,7 +63,7 @@ class ClusterQueries:
         self._answering = 0
         self._recent: dict[str, tuple[float, asyncio.Future[Gathered]]] = {}
         self.answer: Answer | None = None
-        """What answers them for this node."""
+        """Answers for this node."""
 
     async def ask(
         self,
@@ -105,7 +105,7 @@ class ClusterQueries:
         return found.gathered
 
     async def recent(self, name: str) -> Gathered:
-        """As :meth:`ask`, for what anybody may want to know: asked at most once in :data:`RECENT_S`."""
+        """As :meth:`ask`, for questions that come often: asked at most once in :data:`RECENT_S`."""
         known = self._recent.get(name)
         now = self._runtime.clock()
         if known is None or (now - known[0] >= RECENT_S and known[1].done()):
@@ -123,14 +123,14 @@ class ClusterQueries:
             gathered.errors[self._batcher.node] = error
 
     def member_gone(self, node: str) -> None:
-        """Nothing comes from that node any more."""
+        """Waits for no answer of a node that is gone."""
         for one in self._open.values():
             if node in one.waited_for:
                 one.waited_for.discard(node)
                 one.progress.set()
 
     def result(self, node: str, number: int, part: Part, body: bytes) -> None:
-        """A node has answered, or begun to."""
+        """Takes a node's answer, or a part of it."""
         found = self._open.get(number)
         if found is None:
             return
@@ -153,7 +153,7 @@ class ClusterQueries:
     # -- for others ----------------------------------------------------------------------------------------------
 
     def asked(self, node: str, number: int, asked: Asked, body: bytes) -> None:
-        """Another node has a question."""
+        """Answers the question of another node."""
         self._runtime.spawn(self._answer(node, number, asked.name, body))
 
     async def _answer(self, node: str, number: int, name: str, said: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What one node sends to other servers over the nodes that have their leases, and for other nodes (docs/scale.md)."""
+"""Messages to other servers that go over the nodes with their leases, in both directions (docs/scale.md)."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ log = logging.getLogger("bester.nodes")
 REACH_S = 1.0
 """How long a node may take to say that it is there."""
 HELLO_S = 5.0
-"""How long a node may be unknown here that has a lease already."""
+"""How long a node that has a lease already may be unknown here."""
 MAX_PASSED = 3
 """Over how many nodes a message goes at most, while a lease changes hands."""
 
 
 class Relays:
-    """The relays of one node, and what it sends for others.
+    """The relays of one node to others, and the messages that it sends for them.
 
     Args:
         runtime: ends the turns in which something is sent.
@@ -102,13 +102,13 @@ class Relays:
         return relay
 
     def forget(self, relay: Relay) -> None:
-        """Nothing that is under way there is waited for any more."""
+        """Stops waiting for the outcomes of messages that are under way on a relay."""
         self._open.discard(relay)
         for number in relay.in_flight:
             del self._under_way[number]
 
     def forward(self, relay: Relay, item: OutboundMessage) -> int:
-        """Sends a message, and returns what its outcome will be told by."""
+        """Sends a message, and returns the number that its outcome will come with."""
         number = self._next()
         forward = item.forward
         note = ToServer(
@@ -129,7 +129,7 @@ class Relays:
         return number
 
     def settled(self, node: str, number: int, note: Settled, route: bytes) -> None:
-        """The node with the lease tells what became of a message."""
+        """Settles a message whose outcome the node with the lease tells."""
         relay = self._under_way.get(number)
         if relay is None or relay.node != node:
             return
@@ -145,22 +145,22 @@ class Relays:
             relay.owner.pump()
 
     def node_gone(self, node: str) -> None:
-        """What is under way there is for another node."""
+        """Takes back the messages that are under way to a node that is gone."""
         for relay in [one for one in self._open if one.node == node]:
             relay.give_back(ServerUnreachable(f"node {node} is gone"))
 
     def bus_up(self) -> None:
-        """The nodes can be reached again."""
+        """Notes that the other nodes can be reached again."""
         if self._user is not None:
             self._user.bus_up()
 
     def bus_down(self) -> None:
-        """No node can be reached."""
+        """Takes back all messages under way, because no node can be reached."""
         for relay in list(self._open):
             relay.give_back(BusDown())
 
     def sweep(self) -> None:
-        """Takes back what a node does not answer for in time."""
+        """Takes back the messages whose outcome a node does not tell in time."""
         now = self._loop.time()
         for relay in list(self._open):
             oldest = next(iter(relay.in_flight.values()), None)
@@ -172,7 +172,7 @@ class Relays:
     # -- for other nodes -----------------------------------------------------------------------------------------
 
     def asked(self, node: str, number: int, note: ToServer, data: bytes) -> None:
-        """Another node has a message for a destination whose lease it thinks is here."""
+        """Sends a message of another node, which thinks that the destination's lease is here."""
         envelope = Envelope(NodePeer(node), note.classic_id)
         if note.route or note.dry:
             envelope.trail = Trail(dry=note.dry)
@@ -201,7 +201,7 @@ class Relays:
             self._user.send(forward)
 
     def answer(self, forward: RelayedForward, status: str, error: BesterError | None, route: bytes) -> None:
-        """What another node sent here has its outcome."""
+        """Tells another node the outcome of a message that it sent here."""
         moved = not self._leases.has(str(forward.address))
         note = Settled(status, error.code, error.message, moved) if error is not None else Settled(status, moved=moved)
         if len(route) > min(MAX_ROUTE_BYTES, self._batcher.bus.max_payload // 2):
@@ -212,28 +212,28 @@ class Relays:
     # -- what is in the outbox -----------------------------------------------------------------------------------
 
     def looked_for(self, node: str, note: Look) -> None:
-        """Another node says that there may be something in the outbox, or that the other server is there."""
+        """Hears from another node that messages may be in the outbox, or that the other server is there."""
         if self._user is not None:
             self._user.look(note.destination, node, note.stored, note.hurry)
 
     def tell(self, node: str, destination: str, stored: int = 0, *, hurry: bool = False) -> None:
-        """Lets another node look for what is in the outbox for a destination."""
+        """Lets another node look for messages in the outbox for a destination."""
         self._batcher.to_node(node, Kind.LOOK, 0, Look(destination, stored, hurry))
         self._runtime.turn()
 
     def tell_all(self, destination: str) -> None:
-        """Lets all others look for it: this node stops."""
+        """Lets all other nodes look for messages in the outbox, because this node stops."""
         self._to_tell.add(destination)
         self._runtime.turn()
 
     def hurry(self, destination: str) -> None:
-        """Another server is there: the node that sends to it hears of that."""
+        """Tells the node that sends to another server that this server is there."""
         node = self._leases.seen.get(destination)
         if node is not None and node != self._leases.node:
             self.tell(node, destination, hurry=True)
 
     def flush(self) -> None:
-        """Says what this turn of the loop has for all."""
+        """Sends the items of this turn of the loop for all nodes."""
         if self._to_tell:
             to_tell, self._to_tell = self._to_tell, set()
             for destination in to_tell:

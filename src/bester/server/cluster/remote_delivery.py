@@ -3,11 +3,11 @@
 A message for an account without a session here is brought to the account's subject. Where no node listens, NATS says
 so at once, and it goes to the mailbox. Where some do, each says that it has *taken* it, and answers for it from then
 on: it reports that a session has it, or that it put it into the mailbox, or that the session is *gone*. The first that
-has it decides. What nobody took in time, or only nodes that are gone meanwhile, is brought again; a session that has
-it twice then sees the same ``deliveryId``.
+has it decides. A message that nobody took in time, or only nodes that are gone meanwhile, is brought again; a session
+that has it twice then sees the same ``deliveryId``.
 
-Where an account was found last is remembered: what comes next for it is handed to that node, in one message with all
-that there is for it. That is a guess, and a wrong one costs time alone: that node says that the session is gone.
+Where an account was found last is remembered: the next messages for it are *handed* to that node, in one NATS message
+with all other items for it. That is a guess, and a wrong one costs time alone: that node says that the session is gone.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ log = logging.getLogger("bester.nodes")
 TAKE_S = 2.0
 """How long it may take until a node has taken a message."""
 TAKE_SILENT_S = 0.25
-"""The same while a node is silent: it may be the one that has the session."""
+"""How long it may take while a node is silent, which may be the one that has the session."""
 GIVEN_UP_S = 5.0
 """How long the messages of an account that nobody took, while a node was silent, go to the mailbox at once."""
 REPORT_S = ACK_S + 10.0
-"""How long one that has taken it may take to say what became of it."""
+"""How long a node that has taken a message may take to tell its outcome."""
 GONE_S = 0.1
-"""How long others may still take what a node has no session for any more: NATS may bring it to such a node, too."""
+"""How long other nodes may still take a message after a node without a session got it."""
 TRIES = 3
 """How often a message is brought, before it goes to the mailbox; once, where a node that may have its account says
 nothing."""
@@ -46,7 +46,7 @@ JOINING_S = 1.0
 AGAIN_S = 0.1
 """When a message is brought again then."""
 MAX_PLACES = 100_000
-"""Of how many accounts it is remembered where they were found."""
+"""Of how many accounts the place where they were found is remembered."""
 
 
 class _Brought:
@@ -56,7 +56,7 @@ class _Brought:
 
     def __init__(self, number: int, effect: Deposit) -> None:
         self.number = number
-        """What the nodes know it by, at each try."""
+        """Its number for the other nodes, the same at each try."""
         self.effect = effect
         self.delivery: Delivery = effect.delivery
         self.takers: set[str] = set()
@@ -67,17 +67,17 @@ class _Brought:
         self.pausing = False
         """Whether it is brought again at its deadline, and not before."""
         self.fallen = False
-        """Whether it goes to the mailbox, behind what is older."""
+        """Whether it goes to the mailbox, behind older messages."""
         self.deadline = 0.0
         self.error: BesterError | None = None
 
 
 class RemoteDelivery:
-    """What one node brings to sessions on others.
+    """Brings messages to sessions on other nodes.
 
     Args:
-        runtime: its exchange is told what became of messages.
-        mailboxes: take what no other node has a session for.
+        runtime: its exchange is told the outcomes.
+        mailboxes: take the messages that no other node has a session for.
         batcher: how the other nodes are reached.
         membership: who they are.
     """
@@ -94,21 +94,21 @@ class RemoteDelivery:
         self._next = numbers().__next__
         self._under_way: dict[int, _Brought] = {}
         self._lines: dict[str, dict[int, _Brought]] = {}
-        """The same by account, the oldest first: so they come into the mailbox, and so they are brought again."""
+        """By account, the oldest first: the order in which they go to the mailbox, or are brought again."""
         self._falling: set[str] = set()
-        """The accounts of whose messages some have fallen."""
+        """The accounts of which some messages have fallen."""
         self._fresh: dict[str, list[tuple[int, Delivery]]] = {}
-        """By account: what is brought at the end of this turn; copies have the number 0."""
+        """By account: the messages that are brought at the end of this turn; copies have the number 0."""
         self._places: dict[str, str] = {}
         """By account: the node where it was found last."""
         self._given_up: dict[str, float] = {}
         """The accounts whose node is silent, it seems, and until when they are not looked for."""
         self._asked: dict[int, list[int]] = {}
-        """By the number that NATS answers: what was brought in one message, until a node has taken it."""
+        """By the number that comes with NATS's answer: the messages brought in one, until a node has taken them."""
         self._joined_at = -JOINING_S
 
     def open(self) -> None:
-        """Begins to hear where nobody listens."""
+        """Begins to hear from NATS that nobody listens."""
         self.bus.listen(f"{self._inbox}.*", self._nobody)
 
     # -- out -----------------------------------------------------------------------------------------------------
@@ -146,11 +146,11 @@ class RemoteDelivery:
         return self._runtime.exchange.now < self._given_up.get(username, 0.0) and username not in self._lines
 
     def found(self, username: str) -> None:
-        """A node says that it has a session of the account."""
+        """Notes that a node has a session of the account."""
         self._given_up.pop(username, None)
 
     def share(self, delivery: Delivery) -> None:
-        """Brings a copy to an account's sessions on other nodes, which nobody waits for."""
+        """Brings a copy to an account's sessions on other nodes, without an outcome."""
         self._fresh.setdefault(delivery.username, []).append((0, delivery))
 
     def _send(self, brought: _Brought) -> None:
@@ -161,7 +161,7 @@ class RemoteDelivery:
         self._fresh.setdefault(brought.delivery.username, []).append((brought.number, brought.delivery))
 
     def flush(self) -> None:
-        """Sends what there is: a message for each account, or with what else there is for the node where it was."""
+        """Sends what has gathered: one NATS message for each account, or for the node where it was found last."""
         if not self._fresh:
             return
         fresh, self._fresh = self._fresh, {}
@@ -192,7 +192,7 @@ class RemoteDelivery:
     # -- what becomes of it --------------------------------------------------------------------------------------
 
     def _nobody(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
-        """NATS says that no node has a session of the account."""
+        """Hears from NATS that no node has a session of the account."""
         numbers = self._asked.pop(int(subject.rpartition(".")[2]), [])
         now = self._runtime.turn().now
         joining = now - self._joined_at < JOINING_S
@@ -204,7 +204,7 @@ class RemoteDelivery:
                 self._fall_back(number)
 
     def _fall_back(self, number: int) -> None:
-        """No other node has it: it goes to the mailbox, or to a session that came here meanwhile."""
+        """Lets a message go to the mailbox, or to a session that came here meanwhile: no other node has one."""
         brought = self._under_way.get(number)
         if brought is not None:
             brought.fallen = True
@@ -212,7 +212,7 @@ class RemoteDelivery:
             self._let_fall(brought.delivery.username)
 
     def _let_fall(self, username: str) -> None:
-        """Puts what has fallen into the mailbox, behind older messages that nobody has taken: they will not be long."""
+        """Puts fallen messages into the mailbox, behind older ones that nobody has taken; those do not take long."""
         for brought in list(self._lines.get(username, {}).values()):
             if brought.fallen:
                 self._remove(brought)
@@ -235,7 +235,7 @@ class RemoteDelivery:
             del self._lines[username]
 
     def taken(self, node: str, number: int) -> None:
-        """A node answers for it from now on."""
+        """Notes that a node answers for a message from now on."""
         brought = self._under_way.get(number)
         if brought is not None:
             brought.takers.add(node)
@@ -243,7 +243,7 @@ class RemoteDelivery:
             brought.deadline = self._runtime.exchange.now + REPORT_S
 
     def gone(self, node: str, number: int) -> None:
-        """The account's session is not at that node any more."""
+        """Notes that the account's session is not at that node any more."""
         brought = self._under_way.get(number)
         if brought is not None:
             brought.takers.discard(node)
@@ -256,13 +256,13 @@ class RemoteDelivery:
                 self._pause(brought, GONE_S)
 
     def came_back(self, number: int) -> None:
-        """This node listens for the account too by now: its session is here, or just comes."""
+        """Notes that this node listens for the account too by now: its session is here, or just comes."""
         brought = self._under_way.get(number)
         if brought is not None and not brought.takers:
             self._pause(brought, GONE_S)
 
     def outcome(self, node: str, number: int, result: bytes) -> None:
-        """A node says what became of it: an entry of a report's results."""
+        """Settles a message as a node says; ``result`` is an entry of a report's results, or empty: delivered."""
         brought = self._under_way.get(number)
         if brought is None:
             return
@@ -309,11 +309,11 @@ class RemoteDelivery:
             self._fall_back(brought.number)
 
     def node_leaves(self, node: str) -> None:
-        """Nothing more is handed to that node."""
+        """Hands nothing more to that node."""
         self._places = {username: place for username, place in self._places.items() if place != node}
 
     def node_gone(self, node: str, *, silent: bool = False) -> None:
-        """What that node alone answered for is brought again, and soon what nobody answers for yet.
+        """Brings again the messages that this node alone answered for, and soon those that nobody answers for yet.
 
         Args:
             node: which.
@@ -331,11 +331,11 @@ class RemoteDelivery:
                 self._pause(brought, GONE_S)
 
     def bus_up(self) -> None:
-        """NATS is there again; the others may have lost it too."""
+        """Notes that NATS is there again; the others may still be on their way back to it."""
         self._joined_at = self._runtime.exchange.now
 
     def bus_down(self) -> None:
-        """Nobody knows what became of what is under way: those who sent it may try again."""
+        """Fails all messages under way, whose outcome nobody knows; their senders may try again."""
         under_way, self._under_way = self._under_way, {}
         self._lines.clear()
         self._falling.clear()
@@ -348,7 +348,7 @@ class RemoteDelivery:
             self._runtime.exchange.deposited(brought.delivery, "failed", error)
 
     def sweep(self, now: float) -> None:
-        """Brings again what nobody took, or reported, in time."""
+        """Brings messages again that nobody took, or reported, in time."""
         for brought in list(self._under_way.values()):
             if now >= brought.deadline and brought.number in self._under_way:
                 self._again(brought)

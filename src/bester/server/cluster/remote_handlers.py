@@ -26,7 +26,7 @@ SPARE = 1000
 
 
 class RemoteHandlers:
-    """What one node asks handlers of other nodes, and what they ask its own.
+    """Asks handlers of other nodes, and lets other nodes ask the handlers here.
 
     Args:
         runtime: its exchange has the requests.
@@ -39,9 +39,9 @@ class RemoteHandlers:
         self.count = 0
         """Requests that handlers of other nodes were asked, since the start."""
         self.served_elsewhere: dict[TypeMetrics, TypeMetrics] = {}
-        """What other nodes' handlers did for this one, by the tally of the type, which counts it too."""
+        """The requests that other nodes' handlers answered for this one, by the type's own metrics."""
         self._asked: dict[int, RemoteHandler] = {}
-        """By the request's number: what stands for the node that was asked."""
+        """By the request's number: the handler that stands for the node that was asked."""
 
     # -- what others are asked -----------------------------------------------------------------------------------
 
@@ -53,7 +53,7 @@ class RemoteHandlers:
         self._batcher.to_node(effect.handler.node, Kind.ASK, effect.number, note, effect.head, effect.data)
 
     def answer(self, number: int, body: bytes) -> None:
-        """A handler there answered; that is carried out here."""
+        """Carries out the answer of a handler there."""
         exchange = self._runtime.exchange
         handler, request = self._find(number)
         if handler is None or request is None:
@@ -71,7 +71,7 @@ class RemoteHandlers:
         self._over(number, handler)
 
     def answered(self, number: int) -> None:
-        """A handler there answered, and that node carries it out."""
+        """Notes that a handler there answered, and that node carries the answer out."""
         handler, request = self._find(number)
         if handler is None or request is None:
             self._runtime.exchange.counters.drops.count(Drop.ANSWER_LATE)
@@ -80,7 +80,7 @@ class RemoteHandlers:
         self._runtime.exchange.answered_remotely(handler, str(number))
 
     def done(self, number: int, note: bytes, results: bytes) -> None:
-        """That node has carried it out."""
+        """Notes that that node has carried out an answer."""
         handler, request = self._find(number)
         if handler is None:
             self._runtime.exchange.counters.drops.count(Drop.ANSWER_LATE)
@@ -95,7 +95,7 @@ class RemoteHandlers:
         self._over(number, handler)
 
     def failed(self, number: int, note: bytes) -> None:
-        """No handler there answered as it should."""
+        """Notes that no handler there answered as it should."""
         failed = read(note, Failed)
         handler, request = self._find(number)
         if handler is None or request is None:
@@ -107,12 +107,12 @@ class RemoteHandlers:
         self._over(number, handler)
 
     def _find(self, number: int) -> tuple[RemoteHandler | None, Request | None]:
-        """Returns who was asked, and the request, if it waits for an answer."""
+        """Returns the handler that was asked, and the request, if it waits for an answer."""
         handler = self._asked.get(number)
         return handler, handler.outstanding.get(str(number)) if handler is not None else None
 
     def _over(self, number: int, handler: RemoteHandler) -> None:
-        """Forgets a request; and with the last one what stood for a node that no longer serves the type."""
+        """Forgets a request; with the last one, also the handler for a node that no longer serves the type."""
         self._asked.pop(number, None)
         if handler.detached and not handler.outstanding and not handler.carrying and not handler.closed:
             self._runtime.exchange.remove_handler(handler)
@@ -128,7 +128,7 @@ class RemoteHandlers:
         self._tally(request).took(self._runtime.exchange.now - request.since)
 
     def sweep(self) -> None:
-        """Forgets what failed without an answer; called a few times a second."""
+        """Forgets requests that failed without an answer; called a few times a second."""
         for metrics in self.served_elsewhere.values():
             metrics.sweep()
         asked = self._asked
@@ -143,7 +143,7 @@ class RemoteHandlers:
     # -- what others ask -----------------------------------------------------------------------------------------
 
     def asked(self, node: NodePeer, number: int, note: bytes, body: bytes) -> None:
-        """Another node asks a handler here."""
+        """Lets another node ask a handler here."""
         ask = read(note, Ask)
         head, data = body[: ask.head], Raw(body[ask.head :])
         self._runtime.exchange.ask_here(
@@ -151,11 +151,11 @@ class RemoteHandlers:
         )
 
     def tell_answered(self, node: str, envelope: Relayed) -> None:
-        """Tells that node that its request is answered; what became of that comes later."""
+        """Tells that node that its request is answered; the outcome comes later."""
         self._batcher.to_node(node, Kind.ANSWERED, envelope.number)
 
     def tell(self, node: str, envelope: Relayed) -> None:
-        """Tells that node what became of its request."""
+        """Tells that node the outcome of its request."""
         number, error = envelope.number, envelope.error
         if envelope.carried:
             note = Done(*_told(error)) if error is not None else None

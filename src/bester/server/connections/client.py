@@ -34,6 +34,7 @@ from bester.protocol.messages import (
 )
 from bester.protocol.names import RESERVED_TYPES
 from bester.server.admin.commands import CommandCall
+from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import SHARE_FRAMES
 from bester.server.connections.conversation import Conversation
 from bester.timeouts import within
@@ -63,6 +64,11 @@ class ClientSide:
         self._exchange = connection.runtime.exchange
         self._quiet: asyncio.Future[None] | None = None
         """Set while a command waits for the outstanding messages."""
+        self._commands: CommandQueue[Payload] = CommandQueue(self, self._runtime.spawn)
+        self._call: CommandCall | None = None
+        """The command that is carried out, or was the last one."""
+        self._may_end_session = False
+        """Whether that command ends the session, unless it is refused."""
 
     # -- authentication -----------------------------------------------------------------------------------------------
 
@@ -177,7 +183,7 @@ class ClientSide:
     @property
     def busy(self) -> bool:
         session = self._connection.endpoint
-        return isinstance(session, Session) and bool(session.busy or session.commands)
+        return isinstance(session, Session) and bool(session.busy or self._commands)
 
     def finished(self) -> None:
         session = self._connection.endpoint
@@ -190,7 +196,7 @@ class ClientSide:
 
     def left(self, endpoint: Endpoint) -> None:
         assert isinstance(endpoint, Session)
-        self._connection.drop(Drop.COMMAND_ABANDONED, len(endpoint.commands))
+        self._connection.drop(Drop.COMMAND_ABANDONED, self._commands.clear())
         self._exchange.remove_session(endpoint)
         self._services.accounts.session_ended(endpoint)
 
@@ -258,38 +264,45 @@ class ClientSide:
     def _builtin(self, endpoint: Endpoint, payload: Payload) -> None:
         assert isinstance(endpoint, Session)
         limit = self._runtime.config.limits.max_in_flight
-        if len(endpoint.commands) >= limit:
+        if len(self._commands) >= limit:
             error = Throttled(f"at most {limit} built-in commands may be under way")
             self._connection.refuse_message(endpoint, payload.id, error)
             return
-        endpoint.commands.append(payload)
         if ends_session(payload.data):
             self._connection.wait_in_line()
-        if len(endpoint.commands) == 1:
-            self._runtime.spawn(self._run_builtins(endpoint))
+        self._commands.add(payload)
 
-    async def _run_builtins(self, session: Session) -> None:
-        connection, runtime = self._connection, self._runtime
-        while session.commands and not session.closed:
-            call = CommandCall(self._services.admin, session, connection.remote)
-            payload = session.commands[0]
-            if ends_session(payload.data):
-                await self._outstanding_done(session)
-            report = await call.run(payload)
-            if session.closed:
-                return
-            session.commands.pop(0)
-            runtime.turn().write(session, report)
-            if call.closes:
-                connection.end()
-            elif call.logged_out:
-                connection.flush_out()
-                connection.leave()
-                connection.start_over()
-                return
-            elif ends_session(payload.data):
-                connection.go_on(self._from_client, SHARE_FRAMES)  # it was refused
-        if connection.input_ended:
+    @property
+    def ended(self) -> bool:
+        session = self._connection.endpoint
+        return not isinstance(session, Session) or session.closed
+
+    async def carry_out(self, command: Payload) -> bytes:
+        session = self._connection.endpoint
+        assert isinstance(session, Session)
+        self._may_end_session = ends_session(command.data)
+        if self._may_end_session:
+            await self._outstanding_done(session)
+        self._call = CommandCall(self._services.admin, session, self._connection.remote)
+        return await self._call.run(command)
+
+    def answer(self, frame: bytes) -> None:
+        connection, call = self._connection, self._call
+        assert connection.endpoint is not None
+        assert call is not None
+        self._runtime.turn().write(connection.endpoint, frame)
+        if call.closes:
+            connection.end()
+        elif call.logged_out:
+            connection.flush_out()
+            connection.leave()
+            connection.start_over()
+        elif self._may_end_session:
+            connection.go_on(self._from_client, SHARE_FRAMES)  # it was refused
+
+    def commands_done(self) -> None:
+        session = self._connection.endpoint
+        if self._connection.input_ended and isinstance(session, Session):
             self._end_if_quiet(session)
 
     async def _outstanding_done(self, session: Session) -> None:
@@ -302,7 +315,7 @@ class ClientSide:
 
     def _end_if_quiet(self, session: Session) -> None:
         """Ends a closing connection, unless something that came on it is under way."""
-        if not session.busy and not session.commands and not self._connection.is_in_line():
+        if not session.busy and not self._commands and not self._connection.is_in_line():
             self._connection.end()
 
 

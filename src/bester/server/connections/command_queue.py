@@ -26,19 +26,24 @@ class CommandOwner(Protocol[Command]):
         """Writes the answer to a command."""
 
     def commands_done(self) -> None:
-        """Nothing waits any more."""
+        """Goes on, because no command waits any more."""
 
 
 class CommandQueue(Generic[C]):
-    """What waits on one connection; one task, as long as there is anything.
+    """The commands that wait on one connection, with one task, as long as there are any.
 
     Args:
         owner: the connection.
         spawn: runs the task.
-        most: how many commands may wait.
+        most: how many commands may wait; None: the owner sees to it.
     """
 
-    def __init__(self, owner: CommandOwner[C], spawn: Callable[[Coroutine[Any, Any, None]], object], most: int) -> None:
+    def __init__(
+        self,
+        owner: CommandOwner[C],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        most: int | None = None,
+    ) -> None:
         self._owner = owner
         self._spawn = spawn
         self._most = most
@@ -53,7 +58,7 @@ class CommandQueue(Generic[C]):
         Raises:
             Overloaded: too many wait.
         """
-        if len(self._waiting) >= self._most:
+        if self._most is not None and len(self._waiting) >= self._most:
             raise Overloaded(f"more than {self._most} commands are waiting")
         self._waiting.append(command)
         if len(self._waiting) == 1:

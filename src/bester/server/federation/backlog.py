@@ -13,7 +13,7 @@ from bester.server.runtime import Runtime
 
 
 class Backlog:
-    """What is on disk for one destination.
+    """Counts what is on disk for one destination, and puts more there.
 
     Args:
         runtime: has the configuration.
@@ -30,15 +30,15 @@ class Backlog:
         self.active = False
         """Whether new messages go to disk, because something there goes first."""
         self.stored = 0
-        """How many are on disk, or on their way there; with dead letters, about."""
+        """How many messages are on disk, or on their way there; about, because of dead letters."""
         self.writing = 0
-        """How many are on their way to disk."""
+        """How many messages are on their way to disk."""
         self.written = 0
-        """How many ever were."""
+        """How many messages were ever on their way to disk."""
         self.read_to = 0
         """The position behind which the disk is read on."""
         self.missed = False
-        """Whether something waits before that, because it was dead until now, or had stepped aside."""
+        """Whether a message waits before ``read_to``, because it was a dead letter until now, or had stepped aside."""
         self._runtime = runtime
         self._key = key
         self._outbox = outbox
@@ -52,11 +52,11 @@ class Backlog:
         return self._runtime.config.federation.retry_for > 0
 
     def store(self, items: Sequence[OutboundMessage], why: BesterError) -> None:
-        """Puts messages on disk, in their order; those that are not to be kept have their outcome now.
+        """Puts messages on disk, in their order; settles the messages that are not to be kept.
 
         Args:
             items: the messages.
-            why: why they cannot be sent, where they do not say so themselves.
+            why: why they cannot be sent, for the messages that have no error of their own.
         """
         most = self._runtime.config.federation.max_queued
         for item in items:
@@ -97,12 +97,12 @@ class Backlog:
         self._worker.notify()
 
     def sent(self, item: OutboundMessage) -> None:
-        """The other server has a message; it need not be on disk."""
+        """Removes a message that the other server has."""
         if item.position:
             self._outbox.sent(item.position)
             self.stored = max(0, self.stored - 1)  # other nodes may have put it there
 
     def recount(self, stored: int) -> None:
-        """So many are on disk."""
+        """Corrects the count of messages on disk, unless some are on their way there."""
         if not self.writing:
             self.stored = stored

@@ -20,11 +20,11 @@ log = logging.getLogger("bester.servers")
 
 PAGE = 256
 PAGE_BYTES = 4 * 1024 * 1024
-"""What is read from disk at a time."""
+"""Bounds of a page: messages, and bytes of their data."""
 
 
 class BacklogReader:
-    """Reads the backlog of one destination, and gives it to the transport.
+    """Reads the backlog of one destination, and gives it to the transport; called by the task.
 
     Args:
         runtime: the steady clock.
@@ -35,7 +35,7 @@ class BacklogReader:
         backlog: what is on disk.
         recovery: is told that the disk cannot be read.
         sender: has the transport.
-        worker: runs what is here.
+        worker: waits for room on the transport.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class BacklogReader:
         return bool(await self._store.list_queue(self._key, False, 0, 1))
 
     async def send(self) -> None:
-        """Sends what is on disk, from its beginning, until it ends or something goes wrong."""
+        """Sends the messages on disk, from the first, until there are no more or something goes wrong."""
         backlog, pending, sender = self._backlog, self._pending, self._sender
         backlog.read_to = 0
         backlog.missed = False
@@ -115,7 +115,7 @@ class BacklogReader:
                     sender.carry(transport, item)
 
     async def _read_page(self) -> list[Queued] | None:
-        """Returns what comes next on disk; None where it cannot be read."""
+        """Returns the next page; None if the disk cannot be read."""
         now = self._runtime.steady.now()
         try:
             return await self._store.read_outbox(self._key, self._backlog.read_to, PAGE, PAGE_BYTES, now)
@@ -126,7 +126,7 @@ class BacklogReader:
             return None
 
     async def _expect_those_aside(self) -> None:
-        """Finds out when the messages are due that stepped aside."""
+        """Sets a timer for the first of the messages that stepped aside."""
         try:
             aside = await self._store.list_queue(self._key, False, 0, PAGE)
         except BesterError:
@@ -142,7 +142,7 @@ class BacklogReader:
         self._recovery.look()
 
     def stop(self) -> None:
-        """Waits for none that stepped aside."""
+        """Ends the timer for messages that stepped aside."""
         if self._due is not None:
             self._due.cancel()
             self._due = None

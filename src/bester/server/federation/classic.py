@@ -107,7 +107,7 @@ class ClassicTransport:
         self._under_way = 0
         """Messages whose outcome is not known."""
         self._awaiting: dict[OutboundMessage, asyncio.Task[None]] = {}
-        """Those that are written."""
+        """The messages that are written, with the tasks that await their reports."""
         self._serving: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -122,7 +122,7 @@ class ClassicTransport:
             self._serving = self._route.runtime.spawn(self._serve())
 
     def give_back(self, error: BesterError) -> None:
-        """What is written and not reported may be there, and would not be recognised: its outcome is unknown."""
+        """Ends; the outcome of a written message without a report is unknown, as a repeat would not be recognised."""
         waiting = self._end()
         for item in list(self._awaiting):
             self._awaiting.pop(item).cancel()
@@ -157,7 +157,7 @@ class ClassicTransport:
                     log.exception("sending to %s failed", self._route.destination)
                 sending.close()
                 self._serving = None
-                # Those that wait behind it would only find out the same, one time limit after the other.
+                # The messages behind it would only fail likewise, one time limit after the other.
                 self._owner.lost(self, self._end(), error if isinstance(error, BesterError) else Internal())
                 return
             except asyncio.CancelledError:

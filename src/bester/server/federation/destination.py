@@ -18,7 +18,6 @@ In a cluster one node at a time has the destination's lease, and sends. On the o
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 
@@ -39,6 +38,7 @@ from bester.server.federation.relay import HolderGone, Relay
 from bester.server.federation.sender import Sender
 from bester.server.federation.transport import PeerTransport
 from bester.server.federation.worker import Worker
+from bester.server.runtime import Runtime
 from bester.store.ports import MessageStore
 
 log = logging.getLogger("bester.servers")
@@ -48,20 +48,26 @@ TAKE_OVER_S = 0.5
 
 
 class Destination:
-    """What is under way to one address, and what waits for it.
+    """Sends messages to one address, and keeps the ones that have to wait.
 
     Args:
+        runtime: time, tasks, and the configuration.
         route: how it is reached.
         store: where its messages wait.
         outbox: writes them there.
-        leases: says which node sends to it.
+        leases: knows which node sends to it.
         settle: is told what became of a message.
     """
 
     def __init__(
-        self, route: PeerRoute, store: MessageStore, outbox: Outbox, leases: PeerLeases, settle: Settle
+        self,
+        runtime: Runtime,
+        route: PeerRoute,
+        store: MessageStore,
+        outbox: Outbox,
+        leases: PeerLeases,
+        settle: Settle,
     ) -> None:
-        runtime = route.runtime
         self.key = route.destination
         self.route = route
         self.worker = Worker(runtime.spawn, self._work)
@@ -69,13 +75,12 @@ class Destination:
         self.backlog = Backlog(runtime, self.key, outbox, leases, settle, self.worker)
         self.recovery = Recovery(runtime, self.pending, self.backlog, outbox, self.worker)
         self.sender = Sender(
-            route, self.pending, self.backlog, self.recovery, outbox, settle, self.worker, self.release_lease
+            runtime, route, self.pending, self.backlog, self.recovery, outbox, settle, self.worker, self.release_lease
         )
         self._backlog_reader = BacklogReader(
             runtime, self.key, store, outbox, self.pending, self.backlog, self.recovery, self.sender, self.worker
         )
         self._leases = leases
-        self._loop = asyncio.get_running_loop()
 
     @property
     def idle(self) -> bool:
@@ -140,7 +145,7 @@ class Destination:
                 self.recovery.fail_over(error)
 
     async def _step(self) -> bool:
-        """Waits for what comes next, or does it; returns whether there is more."""
+        """Does the next step, or waits until there is one; returns whether there is more to do."""
         backlog, pending, recovery, sender = self.backlog, self.pending, self.recovery, self.sender
         if sender.lease_is_over:
             sender.end_lease()
@@ -196,7 +201,7 @@ class Destination:
         return link if link is not None else ClassicTransport(self.route, self.sender)
 
     async def _hand_over(self, relay: Relay) -> None:
-        """Leaves what is on disk to the node that has the lease."""
+        """Leaves the messages on disk to the node that has the lease."""
         backlog, sender, failovers = self.backlog, self.sender, self.recovery.failovers
         while (backlog.writing or relay.ending) and sender.undisturbed(relay, failovers):
             await self.worker.wait()
@@ -214,22 +219,22 @@ class Destination:
         self.sender.send(forward)
 
     def look(self) -> None:
-        """There may be something on disk that goes first."""
+        """Sends the messages on disk first; somebody may have put some there."""
         self.recovery.look()
 
     def hurry(self) -> None:
-        """The other server is there: it is tried at once, or a second after the last time that this was said."""
+        """Tries the other server at once, because it is there."""
         self.recovery.hurry()
 
     def begin(self, stored: int, waiting: bool, delay_s: float) -> None:
-        """There are messages for this destination on disk, which nobody sends: the server starts, or a node is gone."""
+        """Begins to send messages on disk that nobody sends, because the server starts, or a node is gone."""
         self.backlog.stored = stored
         if waiting:
             self.recovery.delay(delay_s)
             self.recovery.look()
 
     def told(self, node: str, stored: int, hurry: bool) -> None:
-        """Another node has put something on disk, or leaves it; or, with ``hurry``, says that the server is there."""
+        """Hears from another node that it has put messages on disk; or, with ``hurry``, that the server is there."""
         transport = self.sender.transport
         if isinstance(transport, Relay) and transport.node == node:
             transport.end_soon()
@@ -239,14 +244,14 @@ class Destination:
         self.recovery.hurry()
 
     def release_lease(self) -> None:
-        """Lets other nodes have the lease, where there is nothing to do."""
+        """Lets other nodes have the lease, if there is nothing to do."""
         if self._leases.shared and self.idle and not isinstance(self.sender.transport, Relay):
             self.sender.retire()
             self.sender.usable_until = 0.0
             self._leases.give_back(self.key)
 
     def stop(self) -> None:
-        """The server stops: what is under way goes to disk, unless its outcome comes first; nothing more is sent."""
+        """Stops sending, because the server stops; messages under way go to disk, unless their outcome comes first."""
         self._backlog_reader.stop()
         self.worker.stop()
         self.recovery.reason = ShuttingDown()

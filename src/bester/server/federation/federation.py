@@ -1,4 +1,4 @@
-"""Messages to and from other servers (docs/protocol.md, section 8): the table of destinations, and who is let in."""
+"""The destinations of messages to other servers, and which servers are let in (docs/protocol.md, section 8)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Federation:
     # -- from start to stop --------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Begins to send what is on disk; the store is open, and no message has come yet."""
+        """Begins to send the messages on disk; called when the store is open, before any message comes."""
         for size in await self._store.queue_sizes():
             if account_of(size.destination) is not None or self._leases.is_elsewhere(size.destination):
                 continue
@@ -82,7 +82,7 @@ class Federation:
         self._giving_up = self.runtime.spawn(self._give_up())
 
     def stop(self) -> None:
-        """Puts on disk what has no report; each is settled when it is there. Nothing more is sent."""
+        """Puts messages without a report on disk, each of which is settled when it is there; sends no more."""
         self._stopping = True
         if self._giving_up is not None:
             self._giving_up.cancel()
@@ -100,14 +100,14 @@ class Federation:
             await asyncio.wait({self._leaving})
 
     def reconfigure(self) -> None:
-        """The configuration has changed."""
+        """Goes by the new configuration."""
         federation = self.runtime.config.federation
         self._buckets = Buckets(federation.rate, federation.burst)
         for destination in self.destinations.values():
             destination.recovery.reconfigure()
 
     def judge(self, identities: Identities) -> None:
-        """Goes by new identities, and by the present configuration: links that would not be made as they are end."""
+        """Goes by new identities and the present configuration; ends links that they would not make."""
         doubted = list(self.trust.doubted)
         self.trust.use(identities)
         for destination in list(self.destinations.values()):
@@ -134,7 +134,7 @@ class Federation:
     # -- who is let in -------------------------------------------------------------------------------------------
 
     def admits(self, remote: Remote) -> bool:
-        """Whether a server from there can be let in at all, before it is known what it calls itself."""
+        """Whether a server from there can be let in at all, whatever it calls itself."""
         return self.trust.may_enter(remote)
 
     def within_rate(self, remote: Remote, now: float) -> bool:
@@ -142,7 +142,7 @@ class Federation:
         return remote.local or bool(remote.names) or self._buckets.take(remote.address, now)
 
     def connected(self, name: str) -> None:
-        """A server that calls itself by this name is there: what waits for it is tried at once."""
+        """Tries a server at once that has connected under this name."""
         if not name or (not self.destinations and not self._leases.shared):
             return
         for key in self._keys_of(name.lower()):
@@ -173,14 +173,16 @@ class Federation:
                 destination.stop()
         destination.send(forward)
 
-    def _settle(self, item: OutboundMessage, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
-        """A message has its outcome, and the first one counts; ``route`` is what the other server told of its way."""
+    def _settle_message(
+        self, item: OutboundMessage, status: str, error: BesterError | None = None, route: bytes = b""
+    ) -> None:
+        """Settles a message for another server; ``route`` is the route that the other server told."""
         forward, item.forward = item.forward, None
         if forward is not None:
             self.settle(forward, status, error, route)
 
     def settle(self, forward: Forward, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
-        """Tells who sent a message what became of it."""
+        """Tells the sender of a message its outcome."""
         if isinstance(forward, RelayedForward):
             self._leases.answer(forward, status, error, route)
             return
@@ -203,7 +205,7 @@ class Federation:
 
     def _destination(self, key: str, address: Address) -> Destination:
         route = PeerRoute(self.runtime, address, self.trust, self._capabilities, self._dials)
-        destination = Destination(route, self._store, self.outbox, self._leases, self._settle)
+        destination = Destination(self.runtime, route, self._store, self.outbox, self._leases, self._settle_message)
         self.destinations[key] = destination
         return destination
 
@@ -228,7 +230,7 @@ class Federation:
             return None
 
     async def changed(self, keys: Iterable[str]) -> None:
-        """An operator has changed what is on disk for these destinations."""
+        """Looks at the disk, where an operator has changed messages for these destinations."""
         for key in {key for key in keys if account_of(key) is None}:
             destination = self._on_disk(key)
             if destination is not None:
@@ -248,7 +250,7 @@ class Federation:
             self._begin(key for key, size in sizes.items() if size.waiting and self._is_overlooked(key))
 
     async def _give_up(self) -> None:
-        """Makes dead letters of what has been tried for too long."""
+        """Makes dead letters of messages that were tried for too long."""
         while True:
             retry_for_s = self.runtime.config.federation.retry_for
             await asyncio.sleep(min(GIVE_UP_EVERY_S, max(0.1, retry_for_s / 10)))
@@ -281,7 +283,7 @@ class Federation:
         return destination.link is not None and not destination.backlog.active
 
     async def _leave_all(self) -> None:
-        """Lets other nodes go on, when all is on disk."""
+        """Lets other nodes go on, when all messages are on disk."""
         await self.outbox.written()
         await self._leases.give_back_all()
         for key, destination in self.destinations.items():
@@ -308,7 +310,7 @@ class Federation:
         self._begin(left)
 
     def _begin(self, keys: Iterable[str]) -> None:
-        """Sends what is on disk for destinations, unless other nodes do."""
+        """Sends the messages on disk for destinations, unless other nodes do."""
         for key in list(keys):
             if self._stopping or self._leases.is_elsewhere(key):
                 continue

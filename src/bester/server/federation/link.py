@@ -48,10 +48,10 @@ class Link(asyncio.Protocol):
     def __init__(self, route: PeerRoute, owner: TransportOwner) -> None:
         loop = asyncio.get_running_loop()
         self.greeted: asyncio.Future[ServerReport | None] = loop.create_future()
-        """What answered the first message; None if the other server closed instead, or answered what is no report."""
+        """The answer to the first message; None if the other server closed instead, or answered with no report."""
         self.since = loop.time()
         self.connection: PeerConnection[Link] | None = None
-        """As it was made; None until then."""
+        """The connection as it was made; None until then."""
         self.in_flight: dict[str, OutboundMessage] = {}
         """By message id, in the order in which they were sent."""
         self.routes = False
@@ -244,7 +244,7 @@ class Link(asyncio.Protocol):
         self._give_back(error)
 
     def judge(self) -> None:
-        """Ends where it would not be made now, as the configuration is, to who is there."""
+        """Ends the link if the present configuration would not make it to the server that is there."""
         error = self._route.judge(self.connection) if self.connection is not None else None
         if error is None or self.closed:
             return
@@ -280,7 +280,7 @@ class Link(asyncio.Protocol):
 
 
 def quoted(error: ReportError | None) -> str:
-    """Returns what another server said was wrong, fit to be shown."""
+    """Returns the reason that another server gave, safe to be shown."""
     if error is None:
         return "no reason"
     code = f"{error.code}: {error.reason}" if error.reason else error.code

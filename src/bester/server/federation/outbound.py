@@ -14,7 +14,7 @@ from bester.protocol.link import is_traceparent
 from bester.store.ports import Queued
 
 OVERHEAD = 500
-"""What a message takes in memory beside its data, in bytes, about."""
+"""About how many bytes of memory a message takes beside its data."""
 
 
 class OutboundMessage:
@@ -58,18 +58,18 @@ class OutboundMessage:
         self.trace = trace if is_traceparent(trace) else new_trace()
         self.size = len(data) + OVERHEAD
         self.forward: Forward | None = None
-        """Whose outcome somebody waits for; None if it was settled when it went to disk."""
+        """The effect whose outcome the exchange waits for; None if it was settled when the message went to disk."""
         self.position = 0
         """Where it is on disk; 0 if it is not there."""
         self.trail: Trail | None = None
-        """Where somebody asks for its route, what takes it."""
+        """Takes its route, where the sender asks for it."""
         self.repeats: tuple[OutboundMessage, ...] = ()
-        """Others of the same id that came while it was under way: they are not sent, and have its outcome."""
+        """Messages of the same id that came while it was under way: they are not sent, and have its outcome."""
         self.tries = 0
         self.deadline = 0.0
         """When its report is overdue, in the loop's time."""
         self.error: BesterError | None = None
-        """Why it came back."""
+        """The reason why it came back."""
         self.failure = ""
         """``code: text`` where it was the message's own failure, and not that of the route there."""
         self.server_wide = False
@@ -115,7 +115,7 @@ def new_trace() -> str:
 
 
 class Settle(Protocol):
-    """Tells whoever waits for a message what became of it; the first outcome counts."""
+    """Settles a message: tells its sender the outcome; later outcomes of the same message are ignored."""
 
     def __call__(
         self, item: OutboundMessage, status: str, error: BesterError | None = None, route: bytes = b""

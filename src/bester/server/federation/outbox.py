@@ -1,4 +1,4 @@
-"""What is written to the outbox on disk, gathered per turn of the loop (docs/protocol.md, section 4.5)."""
+"""Writes to the outbox on disk, gathered per turn of the loop (docs/protocol.md, section 4.5)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Outbox:
 
     @property
     def away(self) -> BesterError | None:
-        """Why nothing can be put there now, where that is known: in a cluster, it is kept in NATS."""
+        """The reason why nothing can be put there now; in a cluster the outbox is kept in NATS."""
         return None if self._leases.reachable else BusDown()
 
     def enqueue(
@@ -64,17 +64,17 @@ class Outbox:
         self._soon()
 
     def sent(self, position: int) -> None:
-        """The other server has the message, or nobody wants it any more."""
+        """Removes a message that the other server has."""
         self._sent.append(position)
         self._soon()
 
     def bury(self, position: int, why: str) -> None:
-        """The message is given up; operators find it among the dead letters."""
+        """Makes a message a dead letter, for operators to find."""
         self._dead.append((position, why))
         self._soon()
 
     def failed(self, position: int, next_try: float, why: str) -> None:
-        """A try failed; not tried before ``next_try``, seconds since 1970, unless that is 0."""
+        """Notes a failed try of a message, which is not tried before ``next_try``, in seconds since 1970, unless 0."""
         self._failures.append((position, next_try, why))
         self._soon()
 
@@ -84,7 +84,7 @@ class Outbox:
         return self._given - self._stored
 
     async def written(self) -> None:
-        """Returns when all that was said so far is on disk, or has failed."""
+        """Returns when all changes so far are on disk, or have failed."""
         self._flush()
         given = self._given
         if self._writing:

@@ -1,9 +1,9 @@
-"""How another server is reached, and what it turns out to be: one that grants links, or a classic one.
+"""The route to another server, and its capabilities: whether it grants links, or is a classic server.
 
-Who answers the first message of a link (docs/protocol.md, section 8.6) with anything but a link, or closes in order, is
-classic, and is taken for that for some minutes, so that not every message begins with a question. Silence says nothing:
-a server that hangs is silent too, and what is sent to it in the classic form may be lost. A server that has granted a
-link before is not taken for classic because it closes once.
+A server that answers the first message of a link (docs/protocol.md, section 8.6) with anything but a link, or closes in
+order, is taken for a classic one for some minutes, so that not every message begins with a question. Silence says
+nothing: a server that hangs is silent too, and messages to it in the classic form may be lost. A server that has
+granted a link before is not taken for classic because it closes once.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ MAX_DIALS = 256
 
 
 class PeerCapabilities:
-    """What servers have turned out to be, by destination; the oldest are forgotten beyond a number."""
+    """Remembers by destination whether servers grant links; the oldest are forgotten beyond :data:`MAX_KNOWN`."""
 
     def __init__(self) -> None:
         self._classic_until: dict[str, float] = {}
         self._linked: dict[str, None] = {}
 
     def is_classic(self, destination: str, now: float) -> bool:
-        """Whether it need not be asked for a link."""
+        """Whether the server is taken for a classic one now, and need not be asked for a link."""
         return self._classic_until.get(destination, 0.0) > now
 
     def has_linked(self, destination: str) -> bool:
-        """Whether it has granted a link before."""
+        """Whether the server has granted a link before."""
         return destination in self._linked
 
     def classic(self, destination: str, now: float) -> None:
-        """It does not grant links."""
+        """Notes that the server does not grant links."""
         self._classic_until.pop(destination, None)
         self._classic_until[destination] = now + CLASSIC_S
         self._linked.pop(destination, None)
@@ -55,7 +55,7 @@ class PeerCapabilities:
             del self._classic_until[next(iter(self._classic_until))]
 
     def linked(self, destination: str) -> None:
-        """It grants links."""
+        """Notes that the server grants links."""
         self._classic_until.pop(destination, None)
         self._linked.pop(destination, None)
         self._linked[destination] = None
@@ -64,13 +64,13 @@ class PeerCapabilities:
 
 
 class PeerRoute:
-    """How one destination is reached, as the configuration says now.
+    """The route to one destination, as the present configuration says.
 
     Args:
         runtime: has the configuration.
         address: the destination.
         trust: what is known of other servers' identities.
-        capabilities: what other servers have turned out to be.
+        capabilities: whether other servers grant links.
         dials: bounds the connections that are being opened, to all destinations.
     """
 
@@ -92,7 +92,7 @@ class PeerRoute:
         self._refusal: BesterError | None = None
 
     def refusal(self) -> BesterError | None:
-        """Returns why nothing can be sent there, as far as the configuration alone tells."""
+        """Returns why the configuration lets nothing be sent there; None where it does."""
         federation = self.runtime.config.federation
         if self._checked is not federation:
             self._checked, self._refusal = federation, None
@@ -149,12 +149,12 @@ class PeerRoute:
         return connection
 
     def doubt(self, error: BesterError) -> None:
-        """Whoever is there does not prove what must be proven."""
+        """Notes that the server at the other end does not prove its name."""
         name = plan(self.address, self.runtime.config.federation).name
         self.trust.doubt(self.destination, name, error.message)
 
     def judge(self, connection: PeerConnection[P]) -> BesterError | None:
-        """Returns why a connection would not be made now as it is, if there is a reason."""
+        """Returns why the present configuration would not make this connection; None if it would."""
         identities = self.trust.identities
         return connection.judge(self.runtime.config, identities) if identities is not None else None
 

@@ -8,7 +8,7 @@ from bester.server.federation.outbound import OutboundMessage
 
 MAX_FRESH = 10_000
 MAX_FRESH_BYTES = 32 * 1024 * 1024
-"""What waits in memory for the transport; beyond it everything goes to disk, and beyond twice that it fails."""
+"""Bounds of the fresh messages: beyond them all messages go to disk, and beyond twice as many they fail."""
 
 
 class Pending:
@@ -21,14 +21,14 @@ class Pending:
         self.fresh: deque[OutboundMessage] = deque()
         """Messages that were never on disk, and that no transport has yet."""
         self.in_flight = 0
-        """How many messages the transport has."""
+        """How many messages the transport has without an outcome."""
         self.suspects: set[str] = set()
-        """Ids of what was under way when the other server ended the link over something that it was sent; as long as
-        there are any, messages go one at a time."""
+        """Ids of the messages that were under way when the other server ended the link because of one of them; as long
+        as there are any, messages go one at a time."""
         self._fresh_bytes = 0
         self._by_id: dict[str, OutboundMessage] = {}
         self._positions: set[int] = set()
-        """Where those of them are on disk that are there."""
+        """The positions of the pending messages that are also on disk."""
         self._returned: list[OutboundMessage] = []
 
     @property

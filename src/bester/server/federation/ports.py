@@ -17,7 +17,7 @@ from bester.server.federation.transport import TransportOwner
 
 
 class LeaseUser(Protocol):
-    """What sends to other servers, and is told what other nodes do."""
+    """Sends to other servers, and is told what other nodes do."""
 
     def send(self, forward: Forward) -> None:
         """Sends another node's message for a server whose lease that node thinks is here."""
@@ -32,7 +32,7 @@ class LeaseUser(Protocol):
         """Another node may send to a server from now on."""
 
     async def take_over(self, keys: Iterable[str]) -> None:
-        """The leases of these have ended: what their nodes have left is sent from here, or by another one.
+        """Sends what other nodes have left on disk, because their leases have ended.
 
         Raises:
             BesterError: the outbox cannot be read.
@@ -43,7 +43,7 @@ class LeaseUser(Protocol):
 
 
 class PeerLeases(Protocol):
-    """What federation needs to know of the other nodes of this server."""
+    """Knows which node of this server sends to which other server, and reaches the other nodes."""
 
     shared: bool
     """Whether there may be other nodes, which put messages into the same outbox."""
@@ -53,7 +53,7 @@ class PeerLeases(Protocol):
         """Whether the outbox that all nodes share can be reached, as far as that is known."""
 
     def serve(self, user: LeaseUser) -> None:
-        """Tells this one what other nodes do."""
+        """Sets who is told what other nodes do."""
 
     def has(self, key: str) -> bool:
         """Whether this node has the lease of another server now."""
@@ -65,27 +65,27 @@ class PeerLeases(Protocol):
         """Whether another node sends to another server."""
 
     async def open_relay(self, route: PeerRoute, owner: TransportOwner) -> Relay | None:
-        """Returns the way to the node that has the lease; None if it is this one, which has taken it where nobody had.
+        """Returns a relay to the node that has the lease; None if this node has it, or has taken it now.
 
         Raises:
             HolderGone: that node cannot be reached, and no other one may send yet.
-            BesterError: nobody knows now who has it.
+            BesterError: the node with the lease is not known now.
         """
 
     def give_back(self, key: str) -> None:
         """Lets other nodes have a lease."""
 
     async def give_back_all(self) -> None:
-        """This node stops: returns when the others may take what it had."""
+        """Lets other nodes have all leases, because this node stops; returns when they can take them."""
 
     def tell_all(self, key: str) -> None:
-        """Lets all other nodes look for what is on disk: this node stops."""
+        """Lets all other nodes look for what is on disk, because this node stops."""
 
     def hurry(self, key: str) -> None:
-        """Another server is there: the node that sends to it hears of that."""
+        """Tells the node that sends to another server that this server is there."""
 
     def answer(self, forward: RelayedForward, status: str, error: BesterError | None, route: bytes) -> None:
-        """What another node sent here has its outcome."""
+        """Tells another node the outcome of a message that it sent here."""
 
 
 class OnlyNode:

@@ -1,8 +1,8 @@
-"""What is done when sending to another server goes wrong (docs/protocol.md, section 4.5).
+"""Goes on from the disk when sending to another server fails (docs/protocol.md, section 4.5).
 
-Whatever it is, the destination *fails over* to the disk: no more is sent; when all that is under way has its outcome,
-what came back goes to disk in its order, with what is fresh behind it, and the server is tried again after its pause.
-So the order on disk is the order in which the messages came.
+Whatever the failure, the destination *fails over* to the disk: it sends no more; when all that is under way has its
+outcome, the messages that came back go to disk in their order, with the fresh ones behind them, and the server is tried
+again after a pause. So the order on disk is the order in which the messages came.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Recovery:
         self.failing_over = False
         """Whether no more is sent until all that is under way has its outcome."""
         self.failovers = 0
-        """How often something went wrong."""
+        """How often there was one."""
         self.next_try = 0.0
         """When the server may be tried again, in the loop's time."""
         self._runtime = runtime
@@ -56,11 +56,11 @@ class Recovery:
         federation = runtime.config.federation
         self._backoff = Backoff(federation.retry_min, federation.retry_max, spread=(0.75, 1.25))
         self._rescan = False
-        """Whether the disk is looked at then, because somebody else may have put something there."""
+        """Whether the disk is read after the failover, as messages may have been put there."""
         self._may_dial = 0.0
         self._may_hurry = 0.0
         self._hurried = False
-        """Whether somebody has asked for a try since the last dial."""
+        """Whether :meth:`hurry` was called since the last dial."""
 
     # -- something goes wrong ------------------------------------------------------------------------------------
 
@@ -82,12 +82,12 @@ class Recovery:
         self.last_error = f"{error.code}: {error.message}"
 
     def go_on(self) -> None:
-        """A message has its outcome, and perhaps it was the last one that was under way."""
+        """Ends a failover if no message is under way any more."""
         if self.failing_over and not self._pending.in_flight:
             self.recover()
 
     def recover(self) -> None:
-        """All that was under way has its outcome: the rest goes to disk."""
+        """Puts all messages without an outcome on disk; nothing is under way."""
         self.failing_over = False
         backlog, pending = self._backlog, self._pending
         returned = pending.take_returned()
@@ -106,7 +106,7 @@ class Recovery:
         self._worker.start()
 
     def _note_failure(self, item: OutboundMessage) -> None:
-        """A message on disk failed by itself: after some tries in its place, it does not hold up those behind it."""
+        """Notes that a message on disk failed by itself; after some tries it steps aside, to let the others pass."""
         tries = item.tries + 1
         next_try = 0.0
         if tries >= TRIES:
@@ -115,7 +115,7 @@ class Recovery:
         self._outbox.failed(item.position, next_try, item.failure)
 
     def look(self) -> None:
-        """Sends what is on disk first, because somebody else may have put something there."""
+        """Sends the messages on disk first, because another node or an operator may have put some there."""
         if self._worker.stopped:
             return
         if self._backlog.active:
@@ -135,7 +135,7 @@ class Recovery:
         self.next_try = self._loop.time() + self._backoff.next_s()
 
     def succeeded(self) -> None:
-        """The other server has taken a message."""
+        """Notes that the other server has taken a message."""
         self._backoff.reset()
         self.failures = 0
 
@@ -150,12 +150,12 @@ class Recovery:
         return max(self.next_try, self._may_dial) - self._loop.time()
 
     def dials(self) -> None:
-        """The server is dialled now."""
+        """Notes that the server is being dialled."""
         self._may_dial = self._loop.time() + min(DIAL_S, self._runtime.config.federation.retry_min)
         self._hurried = False
 
     def dial_failed(self, error: BesterError, retry_in_s: float | None = None) -> None:
-        """The server could not be reached; it is tried again after its pause, or after a given time."""
+        """Fails over because the server could not be reached; tries it after its pause, or after a given time."""
         self.note_error(error)
         self.fail_over(error, pause=retry_in_s is None)
         if retry_in_s is not None:
@@ -164,7 +164,7 @@ class Recovery:
             self.hurry()
 
     def hurry(self) -> None:
-        """The other server is there: it is tried at once, or a second after the last time that this was said."""
+        """Tries the other server at once, because it is there; at most once in :data:`DIAL_S`."""
         now = self._loop.time()
         self._hurried = True
         at = max(now, self._may_hurry)
@@ -174,11 +174,11 @@ class Recovery:
             self._worker.notify()
 
     def delay(self, seconds: float) -> None:
-        """Tries the server no sooner than then."""
+        """Tries the server no sooner than after some seconds."""
         self.next_try = self._loop.time() + seconds
 
     def reconfigure(self) -> None:
-        """The configuration has changed: what was forbidden may be allowed now."""
+        """Goes by the new configuration: a destination that was forbidden may be allowed now."""
         federation = self._runtime.config.federation
         self._backoff.first_s, self._backoff.longest_s = federation.retry_min, federation.retry_max
         if isinstance(self.reason, NotAllowed):

@@ -35,22 +35,22 @@ class RelayedForward(Forward):
 
     node: str = ""
     number: int = 0
-    """What that node knows it by."""
+    """That node's own number for it."""
     passed: int = 0
     """How many nodes have passed it on before."""
 
 
 class RelayOwner(Protocol):
-    """What reaches the other nodes for relays."""
+    """Reaches the other nodes for relays."""
 
     def forward(self, relay: Relay, item: OutboundMessage) -> int:
-        """Sends a message, and returns the number that its outcome will be told by."""
+        """Sends a message, and returns the number that its outcome will come with."""
 
     def tell(self, node: str, destination: str, stored: int = 0) -> None:
         """Lets another node look for what is in the outbox for a destination."""
 
     def forget(self, relay: Relay) -> None:
-        """Nothing that is under way there is waited for any more."""
+        """Stops waiting for the outcomes of messages that are under way on a relay."""
 
 
 class Relay:
@@ -67,7 +67,7 @@ class Relay:
         """In the order in which they were sent."""
         self.since = asyncio.get_running_loop().time()
         self.ending = False
-        """Whether nothing more is sent, because that node has the lease no longer."""
+        """Whether nothing more is sent, because that node no longer has the lease."""
         self._route = route
         self._relays = relays
         self._bytes = 0
@@ -92,7 +92,7 @@ class Relay:
         return item
 
     def end_soon(self) -> None:
-        """That node has the lease no longer: ends when what is under way has its outcome."""
+        """Ends when all that is under way has its outcome: that node no longer has the lease."""
         self.ending = True
         if not self.in_flight:
             self.give_back(ServerUnreachable("the node has the lease no longer"))

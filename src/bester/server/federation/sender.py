@@ -1,4 +1,4 @@
-"""Messages to another server go to its transport, and what becomes of them (docs/protocol.md, section 8)."""
+"""Gives messages to the transport of another server, and settles them (docs/protocol.md, section 8)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from bester.server.federation.pending import Pending
 from bester.server.federation.recovery import Recovery
 from bester.server.federation.transport import PeerTransport
 from bester.server.federation.worker import Worker
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.servers")
 
@@ -30,21 +31,23 @@ SERVER_WIDE = frozenset({"overloaded", "shuttingDown", "storageFull", "throttled
 
 
 class Sender:
-    """Sends what is fresh, in its order; is the transport's owner.
+    """Sends fresh messages in their order; owns the transport.
 
     Args:
+        runtime: counts what is given up.
         route: how the other server is reached.
         pending: the messages in memory.
         backlog: the messages on disk.
-        recovery: what is done when something goes wrong.
+        recovery: fails over to the disk when something goes wrong.
         outbox: writes to disk.
-        settle: is told what became of a message.
+        settle: tells the sender of a message its outcome.
         worker: does what must wait for something.
         unused: called when the transport is lost, and nothing is left to be sent.
     """
 
     def __init__(
         self,
+        runtime: Runtime,
         route: PeerRoute,
         pending: Pending,
         backlog: Backlog,
@@ -57,6 +60,7 @@ class Sender:
         self.transport: PeerTransport | None = None
         self.usable_until = math.inf
         """Until when the transport may be given anything, by `elapsed`: with other nodes, as long as the lease."""
+        self._drops = runtime.exchange.counters.drops
         self._route = route
         self._pending = pending
         self._backlog = backlog
@@ -78,7 +82,7 @@ class Sender:
         return self.transport is not None and elapsed() >= self.usable_until
 
     def undisturbed(self, transport: PeerTransport, failovers: int) -> bool:
-        """Whether a transport is still used, and nothing went wrong since there were so many failovers."""
+        """Whether a transport is still in use, and there was no failover since the count was taken."""
         return (
             self.transport is transport
             and self._recovery.failovers == failovers
@@ -89,7 +93,7 @@ class Sender:
     # -- messages come -------------------------------------------------------------------------------------------
 
     def send(self, forward: Forward) -> None:
-        """A message for this destination."""
+        """Sends a message, or puts it on disk."""
         self._order += 1
         item = from_forward(forward, self._order)
         if (refusal := self._route.refusal()) is not None:
@@ -112,7 +116,7 @@ class Sender:
             recovery.fail_over(error, pause=False)
 
     def pump(self) -> None:
-        """Gives the transport what it takes."""
+        """Gives the transport as many fresh messages as it has room for."""
         if self._recovery.failing_over or self._worker.stopped or self.lease_is_over:
             return
         transport, pending = self.transport, self._pending
@@ -228,12 +232,12 @@ class Sender:
         self._recovery.look()
 
     def end_lease(self) -> None:
-        """Another node may send from now on."""
+        """Ends the transport, because another node may send from now on."""
         self.usable_until = 0.0
         self.give_back(ServerUnreachable("another node sends to this server from now on"))
 
     def give_back(self, error: BesterError) -> None:
-        """Ends the transport; what has no report goes to disk, unless its outcome is unknown."""
+        """Ends the transport; messages without a report go to disk, unless their outcome is unknown."""
         transport, self.transport = self.transport, None
         if transport is not None:
             transport.give_back(error)
@@ -246,17 +250,17 @@ class Sender:
 
     def _give_up(self, item: OutboundMessage, error: BesterError, why: str, route: bytes = b"") -> None:
         if item.position:
-            self._route.runtime.exchange.counters.drops.count(Drop.OUTGOING_REFUSED, code=error.code)
+            self._drops.count(Drop.OUTGOING_REFUSED, code=error.code)
             self._outbox.bury(item.position, why)
         self._settle(item, "failed", error, route)
 
     def _cleared(self, item: OutboundMessage) -> None:
-        """The other server ends no link over this message."""
+        """Clears a message of the suspicion that the other server ends links because of it."""
         if self._pending.suspects:
             self._pending.suspects.discard(item.message_id)
             self.take_care()
 
     def take_care(self) -> None:
-        """Says to the link whether one message at a time is sent."""
+        """Tells the link whether to send one message at a time."""
         if self.link is not None:
             self.link.careful = bool(self._pending.suspects)

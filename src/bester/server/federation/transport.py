@@ -1,4 +1,4 @@
-"""What carries messages to another server, and who gives them to it."""
+"""The protocols of a transport, which carries messages to another server, and of its owner."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class PeerTransport(Protocol):
 
 
 class TransportOwner(Protocol):
-    """What gives messages to a transport, and is told what becomes of them."""
+    """Gives messages to a transport, and is told their outcomes."""
 
     def reported(self, item: OutboundMessage, report: ServerReport | None) -> None:
         """The other server answered; None: it is a classic one, and closed without a report."""
 
     def refused(self, item: OutboundMessage, error: BesterError) -> None:
-        """The other server answered what cannot be understood, or the message is nothing that it takes."""
+        """The other server's answer cannot be understood, or it does not take such a message."""
 
     def unknown(self, item: OutboundMessage, error: BesterError) -> None:
         """A classic server did not report in time, or the connection was lost; it may have the message, and would not

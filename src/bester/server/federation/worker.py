@@ -33,7 +33,7 @@ class Worker:
         return self._task is not None
 
     def start(self) -> None:
-        """Lets the task do what there is to do."""
+        """Starts the task, unless it runs."""
         if self._task is None and not self.stopped:
             self._task = self._spawn(self._run())
 
@@ -44,11 +44,11 @@ class Worker:
             self._task = None
 
     def notify(self) -> None:
-        """Something has happened that the task may wait for."""
+        """Wakes the task, if it waits."""
         self._news.set()
 
     async def wait(self, timeout_s: float | None = None) -> None:
-        """Returns when something has happened, or after the time; called by the task."""
+        """Returns at the next :meth:`notify`, or after the time; called by the task."""
         self._news.clear()
         try:
             async with within(timeout_s):
@@ -57,7 +57,7 @@ class Worker:
             pass
 
     def stop(self) -> None:
-        """Ends the task; there will be no other one."""
+        """Ends the task, and starts no other one."""
         self.stopped = True
         if self._task is not None:
             self._task.cancel()
