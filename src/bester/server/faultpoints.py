@@ -14,7 +14,7 @@ _left = int(_COUNT) if _COUNT.isdecimal() else 1
 
 
 def hit(name: str) -> None:
-    """Says that the work has come to the point of this name."""
+    """Kills the process if it is to die at the point of this name."""
     global _left
     if name == _NAME:
         _left -= 1

@@ -1,7 +1,7 @@
-"""Messages for accounts that do not take them now, and what is remembered of ``once`` messages, on disk.
+"""Messages on disk for accounts that do not take them now, and the outcomes of ``once`` messages.
 
-docs/protocol.md, section 4. The exchange decides what is kept; here it is brought to the store, in the order of its
-effects and as many at a time as are waiting, because they share one commit.
+docs/protocol.md, section 4. The exchange decides what is stored. This brings it to the store, in the order of the effects
+and as many at a time as wait, because they share one commit.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ ONCE_DAYS = 7
 ONCE_RECORDS = 200_000
 """How long, and how many, ``once`` messages are remembered on disk."""
 EXPIRY_S = 60.0
-"""How often what has expired is removed."""
+"""How often expired letters and outcomes are removed."""
 _EXPIRY_STEP = 1000
 DEAD_LETTERS = 1000
 DEAD_BYTES = 64 * 1024 * 1024
-"""How many dead letters an account has, and of how many bytes; the oldest make room."""
+"""The most dead letters of an account, and their bytes; beyond that the oldest are removed."""
 _DEAD_PAGE = 50
 
 
@@ -48,7 +48,7 @@ class Arrival:
 
 
 Stored = Callable[[dict[str, set[str]]], None]
-"""Takes the types of the letters that were put into mailboxes, by account."""
+"""Takes the types of letters that were put into mailboxes, by account."""
 
 
 class Mailboxes:
@@ -80,12 +80,12 @@ class Mailboxes:
         runtime.exchange.may_recall = store.may_recall
 
     def on_stored(self, callback: Stored) -> None:
-        """Lets something be called when letters were put into mailboxes."""
+        """Registers a callback for when letters were put into mailboxes."""
         self._on_stored.append(callback)
 
     @property
     def bounds(self) -> MailboxBounds:
-        """What the configuration allows one account."""
+        """The bounds of one account's mailbox, as configured."""
         limits = self.runtime.config.limits
         return MailboxBounds(limits.mailbox_messages, limits.mailbox_bytes, limits.mailbox_days * 86_400.0)
 
@@ -98,7 +98,7 @@ class Mailboxes:
 
     @contextmanager
     def arriving(self, username: str) -> Iterator[Arrival]:
-        """While a session is being made: notices what is put into its mailbox after that was looked into."""
+        """Notices mail that comes for an account after its mailbox was looked into, while a session is being made."""
         arrival = Arrival()
         self._arrivals.setdefault(username, []).append(arrival)
         try:
@@ -110,7 +110,7 @@ class Mailboxes:
                 del self._arrivals[username]
 
     def came(self, username: str) -> None:
-        """Something was put into an account's mailbox, here or by another node."""
+        """Notes that a letter was put into an account's mailbox, here or by another node."""
         for arrival in self._arrivals.get(username, ()):
             arrival.has_mail = True
 
@@ -132,7 +132,7 @@ class Mailboxes:
         return removed
 
     async def put_back(self, rows: Sequence[Queued]) -> int:
-        """Puts dead letters of accounts into their mailboxes again; returns how many, where some have no room.
+        """Puts dead letters of accounts into their mailboxes again, as far as they fit; returns how many.
 
         Raises:
             StorageFull, Internal: nothing was changed.
@@ -253,7 +253,7 @@ class Mailboxes:
         return outcomes
 
     def remove_letter(self, effect: RemoveLetter) -> None:
-        """Removes a letter that was delivered; with the others of this batch."""
+        """Removes a delivered letter, together with the others of this batch."""
         self._takes.append((effect.username, effect.id))
         if len(self._takes) == 1:
             asyncio.get_running_loop().call_soon(self._take_now)
@@ -316,7 +316,7 @@ class Mailboxes:
                 self.runtime.exchange.counters.drops.count(Drop.LETTER_OVER_SHARE)
 
     def read_mailbox(self, effect: ReadMailbox) -> None:
-        """Reads on in a session's mailbox."""
+        """Reads the next letters of a session's mailbox."""
         self._take_now()  # or what was delivered would be read again; tasks begin in their order
         self._bury_now()
         self.runtime.spawn(self._read(effect))
@@ -337,7 +337,7 @@ class Mailboxes:
     # -- once ----------------------------------------------------------------------------------------------------
 
     def recall(self, effect: Recall) -> None:
-        """Looks for what became of a ``once`` message."""
+        """Looks up the outcome of a ``once`` message."""
         self.runtime.spawn(self._recall(effect))
 
     async def _recall(self, effect: Recall) -> None:
@@ -353,7 +353,7 @@ class Mailboxes:
             self.runtime.turn().recalled(record, found.digest, found.report)
 
     async def look_up(self, key: bytes) -> Remembered | None:
-        """Returns what became of a ``once`` message, if the disk knows.
+        """Returns the outcome of a ``once`` message, if it is stored.
 
         Raises:
             BesterError: it cannot be looked up now.
@@ -364,7 +364,7 @@ class Mailboxes:
             raise self._failed("what became of a message cannot be looked up", error) from error
 
     def _failed(self, what: str, error: Exception) -> BesterError:
-        """Tells the log, and returns what others are told."""
+        """Logs a failure, and returns the error to report."""
         if isinstance(error, BesterError):
             log.warning("%s: %s", what, error.inside)
             return error
@@ -372,7 +372,7 @@ class Mailboxes:
         return Internal()
 
     def remember(self, effect: Remember) -> None:
-        """Keeps what became of a ``once`` message, with the others of this batch; then it is reported."""
+        """Stores the outcome of a ``once`` message, with the others of this batch; then it is reported."""
         self._remembers.append(effect)
         if len(self._remembers) == 1:
             self._work(self._remember_all())
@@ -396,7 +396,7 @@ class Mailboxes:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
-        """Removes what has expired, now and then."""
+        """Removes expired letters and outcomes from time to time."""
         if now >= self._expiry_due:
             self._expiry_due = now + EXPIRY_S
             self.runtime.spawn(self._expire())

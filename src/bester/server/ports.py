@@ -1,7 +1,7 @@
-"""The protocols by which packages know the nodes of a cluster, which stand above them or are not there.
+"""The protocols by which services know the other nodes of a cluster.
 
-A service takes the small protocol that it needs through its constructor. :class:`Alone` fulfils all of them for a
-server without a cluster, so nobody has to ask whether there is one.
+A service takes the small protocol that it needs through its constructor. :class:`Alone` implements all of them for a
+server without a cluster, so that no service asks whether there is one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class RemoteSessions(Protocol):
         """Lets the other nodes know that a session of the account is about to be made here."""
 
     def arriving(self, username: str) -> AbstractContextManager[None]:
-        """While a session is being made: other nodes tell this one of the account's mail."""
+        """Lets other nodes tell this one of the account's mail, while a session is being made."""
 
     def counted_here(self) -> int:
         """Returns how many accounts have sessions here and are not counted by another node."""
@@ -78,9 +78,9 @@ class Gathered:
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {}
-        """By node."""
+        """The answers, by node."""
         self.errors: dict[str, BesterError] = {}
-        """Of the nodes that refused it."""
+        """The errors of the nodes that refused the question."""
         self.missing: list[str] = []
         """The nodes that did not answer in time, sorted."""
 
@@ -111,7 +111,7 @@ class Nodes(Protocol):
     """The nodes of this server, for operators."""
 
     name: str
-    """This node's; "" for a server without a cluster."""
+    """This node's name; "" for a server without a cluster."""
 
     @property
     def bus_up(self) -> bool:
@@ -119,7 +119,7 @@ class Nodes(Protocol):
 
     @property
     def bus_why(self) -> str:
-        """Why they can't; "" where that is not known."""
+        """Why they can't be reached; "" if that is not known."""
 
     @property
     def others(self) -> Mapping[str, str]:
@@ -159,7 +159,7 @@ class Nodes(Protocol):
 
 
 class Cluster(RemoteEffects, RemoteSessions, ServerPresence, Nodes, Protocol):
-    """All that the rest of a node needs of the others, beside what federation does (``federation/ports.py``)."""
+    """What a node needs of the others; federation has a port of its own (``federation/ports.py``)."""
 
 
 class Alone:
@@ -201,7 +201,7 @@ class Alone:
     # -- sessions ------------------------------------------------------------------------------------------------
 
     async def meet(self, username: str) -> None:
-        """Nobody is there to be met."""
+        """There is no other node."""
 
     @contextmanager
     def arriving(self, username: str) -> Iterator[None]:

@@ -1,8 +1,8 @@
-"""What every part of a running server needs, whatever services it has: configuration, exchange, time, tasks.
+"""What all services of a running server share: configuration, exchange, time, tasks.
 
-Every event from outside begins with :meth:`Runtime.turn`. The end of a batch is the end of the event loop's turn: every
-connection that was read in it has put its frames to the exchange, and then the callbacks of
-:meth:`Runtime.at_turn_end` carry out what it decided, and write.
+Every event from outside begins with :meth:`Runtime.turn`. A batch ends with the event loop's turn: every
+connection that was read in it has given its frames to the exchange, and then the callbacks of
+:meth:`Runtime.at_turn_end` carry out its decisions, and write.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Runtime:
         self.exchange.traces = Traces(secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS])
         self.clock: Callable[[], float] = time.monotonic
         self.steady = SteadyClock()
-        """By which everything ends that outlives a restart."""
+        """The clock for everything that outlives a restart."""
         self.started = wall_time()
         self._began = elapsed()
         self.counts = Counts()
         self.listener_urls: list[str] = []
         self.presence_watchers: list[PresenceWatcher] = []
-        """Are told when an account's first session comes, and when its last one goes."""
+        """Called when an account's first session comes, and when its last one goes."""
         self.started_up = False
         """Whether all its listeners were opened."""
         self.stopping = False
@@ -59,13 +59,13 @@ class Runtime:
         self._on_reload: list[Callable[[], None]] = []
         self._on_problems: list[Callable[[], None]] = []
         self._awaited: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        """What someone waits for, looked at after each batch; only while the server stops."""
+        """Conditions that something waits for, checked at the end of each turn; few, and rarely any."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
 
     @property
     def uptime_s(self) -> float:
-        """For how long this process serves."""
+        """How long this process has been running."""
         return elapsed() - self._began
 
     def stop_soon(self) -> None:
@@ -73,7 +73,7 @@ class Runtime:
         self.stop_asked.set()
 
     def store_lost(self, error: BaseException) -> None:
-        """Nobody knows whether the last writes are on disk: nothing of them is reported, and the server stops."""
+        """Stops the server, because nobody knows whether the last writes are on disk; they are not reported."""
         log.critical("the database failed, and the outcome of its last writes is unknown; stopping: %s", error)
         self.failed = True
         self.stop_soon()
@@ -81,9 +81,9 @@ class Runtime:
     # -- the batch -----------------------------------------------------------------------------------------------
 
     def turn(self) -> Exchange:
-        """Begins what something from outside causes: returns the exchange, which knows the time from now on.
+        """Begins to handle an event from outside: sets the exchange's time, and returns the exchange.
 
-        What it decides is carried out at the end of this turn of the loop.
+        Its decisions are carried out at the end of this turn of the loop.
         """
         exchange = self.exchange
         exchange.now = self.clock()
@@ -93,35 +93,35 @@ class Runtime:
         return exchange
 
     def at_turn_end(self, callback: Callable[[], None]) -> None:
-        """Lets something be called at the end of each turn, after what was registered before it."""
+        """Registers a callback for the end of each turn; they are called in the order of registration."""
         self._at_turn_end.append(callback)
 
     def on_sweep(self, callback: Callable[[float], None]) -> None:
-        """Lets something be called every :data:`SWEEP_S`, with the time, after what was registered before it."""
+        """Registers a callback that takes the time every :data:`SWEEP_S`, to look for deadlines."""
         self._sweeps.append(callback)
 
     def on_reload(self, callback: Callable[[], None]) -> None:
-        """Lets something be called when :attr:`config` was replaced, after what was registered before it."""
+        """Registers a callback for when :attr:`config` was replaced."""
         self._on_reload.append(callback)
 
     def on_problems(self, callback: Callable[[], None]) -> None:
-        """Lets something be called when there may be something wrong that was not before, or the other way round."""
+        """Registers a callback for when a problem may have begun or ended."""
         self._on_problems.append(callback)
 
     def problems_changed(self) -> None:
-        """Something that operators want to know has happened."""
+        """Says that a problem may have begun or ended."""
         for callback in self._on_problems:
             callback()
 
     def reconfigure(self, config: Config) -> None:
-        """Replaces the configuration, and tells all that go by it."""
+        """Replaces the configuration, and tells all services that registered for that."""
         self.config = config
         self.turn()
         for callback in self._on_reload:
             callback()
 
     def end_turn(self) -> None:
-        """Carries out now what was decided."""
+        """Carries out the exchange's decisions now."""
         self._turn_ends = False
         for callback in self._at_turn_end:
             callback()
@@ -149,7 +149,7 @@ class Runtime:
     # -- tasks ---------------------------------------------------------------------------------------------------
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs something beside the loop's callbacks; it is ended with the server."""
+        """Runs a coroutine in a task that ends with the server."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -165,7 +165,7 @@ class Runtime:
         await self.until(lambda: not self.exchange.under_way, timeout_s)
 
     async def until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
-        """Returns when something is so, which is looked at after each batch, or after the time."""
+        """Returns when a condition holds at the end of a turn, or after the time."""
         if condition():
             return
         met: asyncio.Future[None] = self._loop.create_future()
@@ -179,7 +179,7 @@ class Runtime:
             self._awaited.remove((condition, met))
 
     async def end_tasks(self) -> None:
-        """Cancels what is still running, and waits for its end."""
+        """Cancels the tasks that still run, and waits for their ends."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

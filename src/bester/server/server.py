@@ -1,4 +1,4 @@
-"""The life of a server: everything is opened, runs, is reloaded, is drained, is closed."""
+"""A server: builds its services, and opens, reloads, drains and closes them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ log = logging.getLogger("bester.server")
 ACK_GRACE_S = 2.0
 """How long a server that stops waits for acknowledgements, before it puts the messages into the mailboxes."""
 KEEP_S = 2.0
-"""How long it waits at the end for what its clients did not have to be on disk."""
+"""How long a server that stops waits for undelivered messages to be on disk."""
 
 
 class Server:
@@ -56,9 +56,9 @@ class Server:
     :meth:`start`, then :meth:`wait` until someone asks for its end, then :meth:`stop`.
 
     Args:
-        config: what it is to do.
-        web: makes what serves a configured listener ``web``; called only where there is one.
-        notifier: tells the service manager how it goes; closed with the server.
+        config: the configuration.
+        web: makes what serves a configured listener ``web``; called only if there is one.
+        notifier: tells the service manager of the server's state; closed with the server.
         read: reads the configuration again, for a reload.
         shared: whether its TCP ports are those of other nodes on this machine, too.
     """
@@ -142,7 +142,7 @@ class Server:
         self._register()
 
     def _register(self) -> None:
-        """Says what is done when a turn ends, a few times a second, and when the configuration was replaced."""
+        """Registers what services do at the end of a turn, in a sweep, and at a reload."""
         runtime = self.runtime
         runtime.on_problems(self.watch.look_soon)
         effects = Effects(runtime, self.classic, self.federation, self.mailboxes, self.cluster)
@@ -223,7 +223,7 @@ class Server:
         await self.sockets.open_listeners(config, self._serve_web, say)
         self.rates.start()
         runtime.spawn(self.watch.run())
-        # What is there now stays: the collector need not look at it again.
+        # What exists now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         runtime.started_up = True
@@ -294,16 +294,16 @@ class Server:
         return {"restartNeeded": waiting, "warnings": list(new.warnings)}
 
     def _log_node(self) -> str:
-        """What this node is called in a log that it shares with others."""
+        """Returns this node's name for a log that it shares with other nodes."""
         cluster = self.config.cluster
         return (cluster.node or "") if self._shared and cluster is not None else ""
 
     def reload_soon(self) -> None:
-        """Begins to :meth:`try_reload`."""
+        """Starts :meth:`try_reload` in a task."""
         self.runtime.spawn(self.try_reload())
 
     async def try_reload(self) -> None:
-        """Reloads, and tells the log what was wrong; a server that still starts is first waited for."""
+        """Reloads when the server has started, and logs what is wrong with the configuration."""
         await self._started.wait()
         try:
             await self.reload()
@@ -317,7 +317,7 @@ class Server:
     # -- stop ----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Drains and closes: no new connections or messages; what is under way finishes, for a limited time."""
+        """Drains and closes: takes no new connections or messages, and lets what is under way finish, for a limited time."""
         runtime = self.runtime
         runtime.stopping = True
         self.sockets.close_listeners()

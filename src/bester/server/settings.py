@@ -1,4 +1,4 @@
-"""From the configuration to what the exchange and the listeners need."""
+"""Turns the configuration into what the exchange and the listeners need."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ EVERYONE = frozenset({"accounts", "servers"})
 
 
 def exchange_limits(config: Config) -> Limits:
-    """The bounds that the exchange keeps."""
+    """Returns the bounds that the exchange keeps."""
     limits = config.limits
     return Limits(max_hops=limits.max_hops, max_in_flight=limits.max_in_flight, max_recipients=limits.max_recipients)
 
 
 def type_rules(config: Config) -> dict[str, TypeRules]:
-    """What the configuration says of each type that is available."""
+    """Returns the rules of each available type."""
     return {name: _rules(handler) for name, handler in config.served_types().items()}
 
 
 def attached_rules(config: Config) -> dict[str, TypeRules]:
-    """What the configuration says of each type where a handler attaches, whether it is available without or not; and of
-    those that it does not name."""
+    """Returns the rules of each type for attached handlers, of types that are not available too, and of unnamed types."""
     every = config.handlers.model_copy(update={"available_types": None}).served(config.limits.handler_timeout)
     rules = {name: replace(_rules(handler), classic_socket=None) for name, handler in every.items()}
     return rules | {OTHERS: TypeRules(may=_may(config.handlers.may))}
@@ -70,7 +69,7 @@ def _canonical(name: str) -> str:
 
 
 def receipt_bounds(config: Config) -> Bounds:
-    """How many receipts are kept."""
+    """Returns how many receipts are kept."""
     return Bounds(config.limits.receipt_days, config.limits.receipt_rows, config.storage.reserve)
 
 

@@ -13,7 +13,7 @@ log = logging.getLogger("bester.clock")
 
 
 class Timekeeping:
-    """The clock by which everything ends that this server keeps.
+    """The clock for everything that outlives a restart.
 
     Args:
         runtime: has the clock.
@@ -27,7 +27,7 @@ class Timekeeping:
         self._resumed = False
 
     async def open(self) -> None:
-        """Goes on from what the store has; after that things can be dated.
+        """Continues from the time in the store; from then on the clock can be used.
 
         Raises:
             Internal: the store cannot be reached.

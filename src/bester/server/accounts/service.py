@@ -2,9 +2,9 @@
 
 docs/protocol.md, section 5. What it costs to be wrong is the same for a wrong password and an unknown account.
 
-What changes an account ends its sessions, and also the logins that are being checked meanwhile: they may have read
-what was true before. Changes of one account are made one after the other, so that none is made by what another has
-just ended, and no mail is cleared that is a new owner's.
+A change of an account ends its sessions, and also the logins that are being checked: they may have read the account
+before the change. Changes of one account are made one after the other, so that a session that was just ended makes none,
+and a new owner's mail is not cleared.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ REGISTRATIONS_PER_S = 0.2
 REGISTRATIONS_AT_ONCE = 20
 MAX_ROLES = 32
 OPERATOR = "operator"
-"""What stands in place of an address, where operators set passwords."""
+"""Stands for an address where operators set passwords."""
 DOUBT_S = 1.0
-"""How soon, and how often, it is looked again at what was not known for sure."""
+"""How soon, and how often, a doubtful login is looked at again."""
 
 
 class Doubted(NamedTuple):
-    """What was found out about who logs in while nobody could say for sure."""
+    """A login that the store could not be sure of, because a part of it was away."""
 
     account: StoredAccount
     token: str | None
-    """What it was proved with, if not with the password."""
+    """The token that proved it, if not the password."""
 
 
 class Login:
@@ -69,24 +69,24 @@ class Login:
 
     def __init__(self) -> None:
         self.username = ""
-        """The account that it is about, from before that is read on."""
+        """The account, from before it is read on."""
         self.ended: SessionEnded | None = None
         """Why nothing may come of it: the account was changed meanwhile."""
         self.doubted: Doubted | None = None
-        """What is to be looked at again."""
+        """Set if the login is to be looked at again."""
 
     def check(self) -> None:
-        """Does nothing, if what was read of the account still holds.
+        """Refuses the login if its account was changed after it was read.
 
         Raises:
-            SessionEnded: it does not.
+            SessionEnded: it was.
         """
         if self.ended is not None:
             raise self.ended
 
 
 Changed = Callable[[str, str, tuple[str, ...] | None], None]
-"""Takes the name of an account, and why its sessions have ended; or the roles with which they go on."""
+"""Takes the name of an account, and why its sessions have ended; or the roles with which they continue."""
 
 
 class AccountService:
@@ -110,14 +110,14 @@ class AccountService:
         self._attempts = Attempts(self._throttle, lambda: runtime.clock())
         self._registrations = Buckets(REGISTRATIONS_PER_S, REGISTRATIONS_AT_ONCE)
         self._logins: set[Login] = set()
-        """Those that are being checked."""
+        """The logins that are being checked."""
         self._changes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """By account: held by who changes it, there as long as somebody does."""
+        """By account: held while it is changed."""
         self._sessions: dict[str, int] = {}
         self._tokens: dict[Session, bytes] = {}
 
     def on_changed(self, callback: Changed) -> None:
-        """Lets something be called when a change here was about an account's sessions, wherever they are."""
+        """Registers a callback for changes of accounts that were made here."""
         self._on_changed.append(callback)
 
     async def open(self) -> None:
@@ -134,11 +134,11 @@ class AccountService:
         self.passwords.close()
         await self.store.close()
 
-    # -- who is it -----------------------------------------------------------------------------------------------
+    # -- authentication -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def checking(self) -> Iterator[Login]:
-        """While a session is being made: notices what is changed about its account.
+        """Watches for changes of the account while a session is being made.
 
         After the last await :meth:`Login.check` is called, and then the session is there without another.
         """
@@ -290,7 +290,7 @@ class AccountService:
             changed(name, why, None)
 
     def sessions_ended(self, name: str, why: str, besides: Session | None = None) -> None:
-        """An account's sessions end, and the logins that are being checked."""
+        """Ends an account's sessions here, and its logins that are being checked."""
         for session in self.runtime.exchange.presence.all_sessions(name):
             if session is not besides:
                 session.carrier.end_session(SessionEnded(why))
@@ -378,7 +378,7 @@ class AccountService:
             self._end_sessions(name, "the account's password was changed", besides=session)
 
     async def set_roles(self, name: str, roles: tuple[str, ...]) -> None:
-        """Sets an account's roles, also for the sessions that it has.
+        """Sets an account's roles, which its sessions have at once.
 
         Raises:
             UnknownAccount, BadArguments: no such account, not roles.
@@ -392,7 +392,7 @@ class AccountService:
             changed(canonical, "", roles)
 
     def roles_changed(self, name: str, roles: tuple[str, ...]) -> None:
-        """An account's sessions go on with other roles."""
+        """Gives an account's sessions here other roles, and ends its logins that are being checked."""
         for session in self.runtime.exchange.presence.all_sessions(name):
             session.roles = roles
         self._end_logins(name, "the account's roles were changed")

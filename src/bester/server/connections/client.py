@@ -39,16 +39,16 @@ from bester.server.connections.conversation import Conversation
 from bester.timeouts import within
 
 TOKEN_S = 2.0
-"""How long it may take to keep a token; a session does not wait longer for one."""
+"""How long a new session waits for its token to be stored."""
 REPLY_TO = "replyTo"
-"""The feature with which replies say what they answer."""
+"""The feature that makes replies name the messages they answer."""
 MAX_MAIL_TYPES = 256
 AUTH_ID = "auth_special"
 """The id of the report that answers a client's first message."""
 
 
 class ClientSide:
-    """A connection's role of a client: authenticates it, and takes its messages.
+    """The role of a client's connection: authenticates the client, and takes its messages.
 
     Args:
         connection: whose role it is.
@@ -64,10 +64,10 @@ class ClientSide:
         self._quiet: asyncio.Future[None] | None = None
         """Set while a command waits for the outstanding messages."""
 
-    # -- who it is -----------------------------------------------------------------------------------------------
+    # -- authentication -----------------------------------------------------------------------------------------------
 
     def first(self, message: FirstMessage) -> None:
-        """Checks who it is, or lets it open an account."""
+        """Begins to authenticate the client, or to open an account for it."""
         authentication = message.header.authentication
         payload = message.payload
         if authentication is None:
@@ -83,7 +83,7 @@ class ClientSide:
         self._runtime.spawn(self._authenticate(message))
 
     async def _authenticate(self, message: FirstMessage) -> None:
-        """Checks who a client is; reading has stopped meanwhile."""
+        """Authenticates the client and begins its session; meanwhile nothing is read."""
         connection, runtime = self._connection, self._runtime
         accounts, mailboxes, cluster = self._services.accounts, self._services.mailboxes, self._services.cluster
         payload = message.payload
@@ -110,7 +110,7 @@ class ClientSide:
                         async with within(TOKEN_S):
                             token = await accounts.new_token(account.username)
                     except (StorageFull, Overloaded, TimeoutError):
-                        # Rather without a token than not at all: what it takes out of its mailbox makes room.
+                        # A session without a token is better than none: what it takes out of its mailbox frees space.
                         features = tuple(feature for feature in features if feature != "token")
                 has_mail = False
                 if takes is None or takes:
@@ -195,7 +195,7 @@ class ClientSide:
         self._services.accounts.session_ended(endpoint)
 
     def blocked(self) -> bool:
-        """The client's socket is full: messages wait; its acknowledgements are still read."""
+        """Lets messages wait; the client's acknowledgements are still read."""
         session = self._connection.endpoint
         if not isinstance(session, Session):
             return False

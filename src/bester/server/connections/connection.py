@@ -1,7 +1,7 @@
 """One accepted connection that speaks frames, whatever it is for.
 
-What all of them share: cutting frames, one write per batch, when reading stops and goes on, deadlines, and an end that
-lets the peer read its last frame. What a frame means is the subclass's.
+All connections share how frames are cut, one write per batch, when reading stops and resumes, deadlines, and an end
+that lets the peer read its last frame. A subclass says what a frame means.
 
 Reading stops for one of several reasons at once (:class:`Stop`); it goes on when none is left.
 
@@ -32,12 +32,12 @@ log = logging.getLogger("bester.connection")
 LINGER_S = 2.0
 """How long a closed connection's unread input is thrown away, so that no reset overtakes the last frame."""
 TLS_LINGER_S = 0.1
-"""The same over TLS, where the peer learns of the end only when all is closed."""
+"""The time over TLS, where the peer learns of the end only when the socket is closed."""
 
 
 SHARE_BYTES = 128 * 1024
 SHARE_FRAMES = 256
-"""What of a connection is handled at once, as it comes; what is more waits in line."""
+"""How much of one connection is handled at once; the rest waits in line."""
 
 
 class Stop(enum.IntFlag):
@@ -54,21 +54,21 @@ class Stop(enum.IntFlag):
 
 
 class OpenConnections:
-    """The connections of all sockets, and what is to be done with some of them when it is time.
+    """The connections of all sockets, and their deadlines.
 
     Args:
-        runtime: whose time and limits they go by.
+        runtime: has the clock and the limits.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self.all: set[Connection] = set()
         self.incomplete: set[Connection] = set()
-        """Those with a frame that has begun."""
+        """The connections on which a frame has begun."""
         self.lingering: dict[Connection, float] = {}
-        """Those that are ended, and when they are closed at the latest."""
+        """The connections that were ended, and when they are closed at the latest."""
         self.unattached: dict[Connection, float] = {}
-        """Those to the handler socket that have not said what they serve, and until when they may."""
+        """The connections to the handler socket that have not attached, and until when they may."""
         self.line = Line(lambda: runtime.clock())
 
     def sweep(self, now: float) -> None:
@@ -85,12 +85,12 @@ class OpenConnections:
                 connection.let_go()
 
     def reconfigure(self) -> None:
-        """The configuration was reloaded."""
+        """Tells the connections that the configuration was replaced."""
         for connection in self.all:
             connection.limits_changed()
 
     def judge(self) -> None:
-        """What proves servers' names has changed: looks again at what the other ends prove."""
+        """Checks again what the other ends prove, because the configured identities have changed."""
         for connection in list(self.all):
             connection.judge()
 
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
     kind = ""
     """What it is for, as metrics name it."""
     receive: Callable[[bytes], None]
-    """What takes the next whole frame, by the conversation's state; a Fatal that it raises ends the connection."""
+    """Takes the next whole frame, by the conversation's state; a Fatal that it raises ends the connection."""
 
     def __init__(
         self, runtime: Runtime, connections: OpenConnections, max_size: int, receive: Callable[[bytes], None]
@@ -122,17 +122,17 @@ class Connection(asyncio.Protocol):
         self.unsent = False
         """Whether the transport's buffer is above its high-water mark."""
         self.behind = 0
-        """How much waited for the peer when that began; nobody knew before that it does not read."""
+        """How many bytes waited for the peer when it was first seen not to read."""
         self.sent = 0
-        """Bytes that were written, those included that the peer never read."""
+        """Bytes that were written, including bytes that the peer never read."""
         self.frame_began = 0.0
-        """When the frame began that is not complete yet; 0 if there is none."""
+        """When the incomplete frame began; 0 if there is none."""
         self._at_most = SHARE_FRAMES
         self._stops = Stop(0)
         self._in_line: list[bytes] | None = None
-        """Frames that wait for the connection's turn; those behind them stay in the framer."""
+        """Frames that wait for the connection's turn; later frames stay in the framer."""
         self._end_waits = False
-        """Whether the peer has sent all, which is told when what waits has had its turn."""
+        """Whether the peer has ended its half, which is handled after the frames that wait."""
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
         self.opened()
 
     def meet(self, other: Described) -> None:
-        """Looks who is at the other end."""
+        """Notes who is at the other end."""
         self.remote = remote_of(other)
 
     def data_received(self, data: bytes) -> None:
@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
         self.connections.line.line_up(self)
 
     def take_turn(self) -> None:
-        """Its turn has come: handles what waited, and goes on with what is buffered, at its next turn if it is much."""
+        """Handles the frames that waited, and then what is buffered; if that is much, at its next turn."""
         if self._in_line is None or (self._stops & ~Stop.TURN and not self.ended):
             return  # with another reason it is in line again when that is gone
         self.runtime.turn()
@@ -211,12 +211,12 @@ class Connection(asyncio.Protocol):
             self.take(bodies)
 
     def _drop_behind(self, body: bytes, bodies: list[bytes]) -> None:
-        """What came behind a frame that ends the connection is not looked at."""
+        """Counts the frames behind one that ends the connection; they are not handled."""
         at = next(index for index, one in enumerate(bodies) if one is body)
         self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
 
     def _half_closed(self) -> None:
-        """The peer has ended its half."""
+        """Handles the end of the peer's half."""
         if not self.eof_received() and not self.ended:
             self.transport.close()
 
@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
         return not self.ended and (self.is_in_line() or self.finish_input())
 
     def is_in_line(self) -> bool:
-        """Whether frames wait for their turn; then the end of what the peer sends is looked at behind them."""
+        """Whether frames wait for their turn; then the end of the peer's half is handled after them."""
         if self._in_line is None:
             return False
         self._end_waits = True
@@ -261,30 +261,30 @@ class Connection(asyncio.Protocol):
     # -- what a subclass says ------------------------------------------------------------------------------------
 
     def opened(self) -> None:
-        """The connection is there."""
+        """Called when the connection is there."""
 
     def finish_input(self) -> bool:
-        """The peer sends no more; true keeps the connection open for what is still to be written."""
+        """Called when the peer sends no more; True keeps the connection open for what is still to be written."""
         return False
 
     def output_blocked(self) -> None:
-        """The peer does not read; by default it is not read from either."""
+        """Called when the peer does not read; by default nothing more is read from it."""
         self.stop_reading(Stop.UNREAD)
 
     def output_unblocked(self) -> None:
         self.resume_reading(Stop.UNREAD)
 
     def closed(self) -> None:
-        """The connection is gone."""
+        """Called when the connection is gone."""
 
     def limits_changed(self) -> None:
-        """The configuration was reloaded."""
+        """Called when the configuration was reloaded."""
 
     def judge(self) -> None:
-        """What proves a server's name has changed."""
+        """Called when the configured identities have changed."""
 
     def farewell(self, error: BesterError) -> bytes:
-        """The last frame of a connection that is closed for an error."""
+        """Returns the last frame of a connection that is closed for an error."""
         return frames.fatal(error)
 
     # -- reading and writing -------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class Connection(asyncio.Protocol):
         self._stops |= reason
 
     def resume_reading(self, reason: Stop) -> None:
-        """Takes a reason away; with the last one, goes on with what is buffered and then with the socket."""
+        """Removes a reason; without any left, the socket is read again."""
         if not self._stops & reason:
             return
         self._stops &= ~reason
@@ -333,7 +333,7 @@ class Connection(asyncio.Protocol):
             self.closed()
 
     def fell_behind(self, unread: int) -> None:
-        """So many bytes wait for the peer to read, which it was known not to do before this write."""
+        """Called after a write with the number of bytes that a peer has not read."""
         if unread - self.behind > self.runtime.config.limits.max_send_queue:
             self.cut_off()
 
@@ -355,13 +355,13 @@ class Connection(asyncio.Protocol):
         self.runtime.counts.refuse(error.code)
         log.info("%s is closed: %s: %s", self, error.code, error.inside, extra=self.ids())
         if self.lost:
-            self.ended = True  # what came behind it is not looked at
+            self.ended = True  # later frames are not handled
             return
         self.flush_out()
         self.end(self.farewell(error))
 
     def flush_out(self) -> None:
-        """Writes what the exchange has left for this connection; for those that have an endpoint."""
+        """Writes the frames of the connection's endpoint, if it has one."""
 
     def end(self, last: bytes = b"") -> None:
         """Sends a last frame, and closes in a way that lets the peer read it."""
@@ -384,7 +384,7 @@ class Connection(asyncio.Protocol):
         self.connections.lingering[self] = self.runtime.clock() + linger_s
 
     def let_go(self) -> None:
-        """Closes for good, after the peer has had its time to read the last frame."""
+        """Closes the socket, after the peer has had its time to read the last frame."""
         if unread := self.transport.get_write_buffer_size():
             self.runtime.counts.discarded_out += unread
             self.transport.abort()
@@ -398,7 +398,7 @@ class Connection(asyncio.Protocol):
             self.fail(FrameTimeout(f"a frame was not complete after {timeout_s:g} s"))
 
     def ids(self) -> dict[str, str]:
-        """What a line of the log says of it beside its text."""
+        """Returns the fields that a line of the log has beside its text."""
         return {"connection": self.kind, "address": self.remote.address}
 
     def __str__(self) -> str:

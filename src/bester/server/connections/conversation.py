@@ -1,6 +1,6 @@
-"""A connection to a listener, whoever is at its other end: how it is admitted, read and ended.
+"""A connection to a listener: how it is admitted, read and ended, for clients and other servers alike.
 
-What its messages mean is its :class:`Role`'s, which the first message gives it (``listener.py``).
+The first message gives it a :class:`Role` (``listener.py``), which takes its messages.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from bester.server.connections.services import Services
 log = logging.getLogger("bester.session")
 
 UNREAD_BYTES = 64 * 1024
-"""What a client may leave unread before it is not read from either."""
+"""How much a client may leave unread before nothing more is read from it."""
 
 
 class Role(Protocol):
-    """What a connection to a listener is for, from its first message on: a client's, or another server's."""
+    """What a connection to a listener does after its first message: a client's side, or another server's."""
 
     scope: str
-    """As the first message calls it."""
+    """The scope that the first message has named."""
 
     @property
     def busy(self) -> bool:
-        """Whether something that came is under way, so that a connection whose input has ended stays open."""
+        """Whether a connection whose input has ended stays open, because something from it is under way."""
 
     def finished(self) -> None:
-        """Nothing of a closing endpoint is in flight any more, and its last report is written."""
+        """Called when nothing of a closing endpoint is in flight any more, and its last report is written."""
 
     def left(self, endpoint: Endpoint) -> None:
-        """The endpoint's part in the exchange is over."""
+        """Called when the connection has no endpoint any more."""
 
     def blocked(self) -> bool:
-        """The peer's socket is full; returns whether it is still read from."""
+        """Called when the peer's socket is full; returns whether the peer is still read from."""
 
     def unblocked(self) -> None:
-        """The peer's socket takes more again."""
+        """Called when the peer's socket takes more again."""
 
     def limits_changed(self) -> None:
-        """The configuration was reloaded."""
+        """Called when the configuration was reloaded."""
 
     def judge(self) -> None:
-        """What the other end proves may have changed."""
+        """Called when the other end may prove something else than before."""
 
 
 class Conversation(Connection):
-    """A connection to a listener, and the endpoint that it becomes.
+    """A connection to a listener, and its endpoint in the exchange.
 
     Args:
         services: what it may need.
@@ -75,15 +75,15 @@ class Conversation(Connection):
         self._first = first
         self._at_most = 1
         self._aside: list[bytes] = []
-        """Frames that were cut before it was known that the ones before them must be done first."""
+        """Frames that were already cut when it turned out that an earlier one must be done first."""
         self.input_ended = False
         self._arrival: Arrival | None = None
-        """Set while it was accepted and has no transport yet."""
+        """Set while the connection is accepted and has no transport yet."""
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
     def arrive(self, arrival: Arrival) -> bool:
-        """It was accepted; its TLS handshake may be still to come. False closes it at once."""
+        """Counts an accepted connection, whose TLS handshake may be still to come; False closes it at once."""
         self._arrival = arrival
         self.meet(arrival)
         arrival.gone = self._never_opened
@@ -95,7 +95,7 @@ class Conversation(Connection):
 
     def opened(self) -> None:
         self._arrival = None
-        if self.ended:  # at the last moment of its handshake
+        if self.ended:  # in the last moment of its handshake
             self.transport.abort()
             return
         self.runtime.counts.connections += 1
@@ -118,7 +118,7 @@ class Conversation(Connection):
         self._arrival.close()
 
     def finish_input(self) -> bool:
-        """Stays open for reports that are still to come."""
+        """Keeps the connection open for reports that are still to come."""
         self.input_ended = True
         if self.endpoint is None:
             return bool(self._stops & Stop.CHECKING)
@@ -135,7 +135,7 @@ class Conversation(Connection):
         self.drop(Drop.FRAME_AFTER_END, len(aside))
 
     def leave(self) -> None:
-        """The endpoint's part in the exchange is over."""
+        """Takes the endpoint out of the exchange."""
         endpoint, self.endpoint = self.endpoint, None
         if endpoint is not None and self.role is not None:
             self.role.left(endpoint)
@@ -157,7 +157,7 @@ class Conversation(Connection):
     # -- what the exchange asks of an endpoint's connection ------------------------------------------------------
 
     def finished(self) -> None:
-        """Nothing of a closing endpoint is in flight any more, and its last report is written."""
+        """Called when nothing of a closing endpoint is in flight any more, and its last report is written."""
         if self.role is not None:
             self.role.finished()
 
@@ -184,7 +184,7 @@ class Conversation(Connection):
     # -- one after the other -------------------------------------------------------------------------------------
 
     def wait_in_line(self) -> None:
-        """Looks at no further frame until :meth:`go_on`."""
+        """Handles no further frame until :meth:`go_on`."""
         self.stop_reading(Stop.CHECKING)
         self._at_most = 0
         self.receive = self._set_aside
@@ -193,7 +193,7 @@ class Conversation(Connection):
         self._aside.append(body)
 
     def take_only_message(self) -> None:
-        """The message that came is the only one: nothing after it is looked at."""
+        """Handles no frame after the present one."""
         self._at_most = 0
 
     def go_on(self, receive: Callable[[bytes], None], at_most: int) -> None:
@@ -208,7 +208,7 @@ class Conversation(Connection):
             self.data_received(b"")
 
     def start_over(self) -> None:
-        """The client has logged out: the next frame is a first one again."""
+        """Takes the next frame as a first one again, after a logout."""
         self.framer.max_size = self.runtime.config.limits.max_first_message
         self.services.limits.enter(self)
         self.go_on(self._first, 1)
@@ -226,7 +226,7 @@ class Conversation(Connection):
         self.runtime.exchange.write(endpoint, frames.report(id, error))
 
     def drop(self, drop: Drop, number: int = 1, *, code: str = "") -> None:
-        """Counts something that is thrown away."""
+        """Counts something that is dropped."""
         self.runtime.exchange.counters.drops.count(drop, number, code=code)
 
     def limits_changed(self) -> None:
@@ -234,7 +234,7 @@ class Conversation(Connection):
             self.role.limits_changed()
 
     def judge(self) -> None:
-        """Looks again at what the other end proves."""
+        """Checks again what the other end proves."""
         self.remote = self.services.federation.trust.identified(replace(self.remote, names=()), self.transport)
         if self.role is not None:
             self.role.judge()

@@ -104,7 +104,7 @@ class HandlerConnection(Connection):
         self.framer.max_size = self.runtime.config.limits.max_message + EXTRA_SIZE
 
     def output_blocked(self) -> None:
-        """The handler does not read: it gets no more requests, but its answers are still welcome."""
+        """Gives the handler no more requests; its answers are still read."""
         if self.handler is not None:
             self.runtime.exchange.blocked(self.handler)
 

@@ -1,4 +1,4 @@
-"""Where connections wait that sent more than their share of a turn of the loop; few ever do."""
+"""The line of connections that sent more than their share of a turn of the loop; few ever do."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 SERVE_S = 0.002
-"""How long one turn of the loop serves those that wait; at least one is served."""
+"""How long one turn of the loop serves waiting connections; at least one is served."""
 
 
 class TakesTurns(Protocol):
     """A connection that can wait."""
 
     def take_turn(self) -> None:
-        """Handles what waited, or some of it; then the connection may line up again."""
+        """Handles waiting frames, or some of them; then the connection may line up again."""
 
 
 class Line:
@@ -32,7 +32,7 @@ class Line:
         self._moves = False
 
     def line_up(self, connection: TakesTurns) -> None:
-        """Serves a connection when its turn comes, after all that may be read before."""
+        """Serves a connection when its turn comes, after all sockets that may be read."""
         self._waiting[connection] = None
         self._move()
 
@@ -42,7 +42,7 @@ class Line:
             self._loop.call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Serves those that have waited longest; the rest waits until the loop has read from all others."""
+        """Serves the connections that have waited longest; the others wait until the loop has read all sockets."""
         until = self._clock() + SERVE_S
         while self._waiting:
             connection, _ = self._waiting.popitem(last=False)

@@ -18,7 +18,7 @@ from bester.server.connections.conversation import Conversation
 
 
 class ServerSide:
-    """A connection's role of another server: takes the message of a classic one, or those of a link.
+    """The role of another server's connection: takes one message in the classic form, or the messages of a link.
 
     Args:
         connection: whose role it is.
@@ -106,16 +106,16 @@ class ServerSide:
         return False
 
     def unblocked(self) -> None:
-        """It is read again, which is all that had stopped."""
+        """Nothing else has stopped: the connection is read again by itself."""
 
     def limits_changed(self) -> None:
         if self in self._federation.incoming:
             self._connection.framer.max_size = self._runtime.config.limits.max_message + link.EXTRA_SIZE
 
     def judge(self) -> None:
-        """Looks at what the other end proves now: a link ends whose server is another one, or is not let in any more.
+        """Ends the link if its server proves another name than before, or is not let in any more.
 
-        What came on it before is handled as from who it was; where the server is let in, its reports are waited for.
+        Earlier messages are handled as from the earlier name; if the server is let in, their reports come first.
         """
         connection, trust = self._connection, self._federation.trust
         peer = connection.endpoint
@@ -142,7 +142,7 @@ class ServerSide:
     # -- a link --------------------------------------------------------------------------------------------------
 
     def _begin_link(self, peer: Peer, message: FirstMessage, size: int) -> None:
-        """Another server asks for a link: the connection stays, and takes messages."""
+        """Keeps the connection, as the link that another server asks for."""
         connection = self._connection
         connection.endpoint = peer
         self._federation.incoming.add(self)
@@ -151,7 +151,7 @@ class ServerSide:
         limits = self._runtime.config.limits
         self.limits_changed()
         payload = message.payload
-        # Who has not proven a name is not shown what goes on here; and what it asks for as a dry run is refused.
+        # A server that has not proven a name is not shown what goes on here, and its dry runs are refused.
         route = link.ROUTE in message.header.features and peer.name is not None
         fields = link.welcome_fields(
             self._runtime.config.server.name, limits.max_message, limits.max_in_flight, route=route
@@ -160,7 +160,7 @@ class ServerSide:
         if payload is not None and payload.type != "dummy":
             self._handle_linked(peer, payload, message.header, size)
         connection.wait_in_line()
-        # What came with the first message is cut when that one is done with.
+        # Frames that came with the first message are cut when that one is done.
         asyncio.get_running_loop().call_soon(self._go_on_linked)
 
     def _go_on_linked(self) -> None:

@@ -1,4 +1,4 @@
-"""The services that connections bring their peers' wishes to."""
+"""The services that connections use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bester.server.runtime import Runtime
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a connection may need, by its scope."""
+    """The services that connections use, each by its scope."""
 
     runtime: Runtime
     connections: OpenConnections

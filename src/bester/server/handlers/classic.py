@@ -20,12 +20,12 @@ from bester.server.runtime import Runtime
 log = logging.getLogger("bester.handler")
 
 RETRY_S = 0.05
-"""How often a handler is tried that has just been started, or whose queue of connections is full."""
+"""The pause between tries to reach a handler that has just been started, or whose queue of connections is full."""
 GRACE_S = 10.0
-"""How long after the server's start a handler's socket may come without being missed."""
+"""How long after the server's start a handler's socket may be missing without being a problem."""
 READ_SIZE = 64 * 1024
 EXTRA_SIZE = 64 * 1024
-"""By how much a handler's frame may exceed ``maxMessage``, so that what was accepted can be carried on."""
+"""By how much a handler's frame may exceed ``maxMessage``, so that every accepted message fits into it."""
 
 
 class ClassicCall:
@@ -46,7 +46,7 @@ class ClassicCall:
         self._writing = False
 
     def start(self) -> None:
-        """Connects and sends; tries again soon where the handler has just been started, or is behind with accepting."""
+        """Connects and sends; tries again soon if the handler has just been started, or is behind with accepting."""
         self._retry = None
         handlers = self.request.handlers
         path = handlers.rules.classic_socket
@@ -150,7 +150,7 @@ class ClassicCalls:
         call.start()
 
     def answered(self, call: ClassicCall, body: bytes) -> None:
-        """The handler's frame is there."""
+        """Gives the handler's frame to the exchange."""
         self._close(call)
         exchange = self.runtime.turn()
         try:
@@ -161,7 +161,7 @@ class ClassicCalls:
             exchange.classic_failed(call.request, BadResponse(error.message))
 
     def failed(self, call: ClassicCall, error: BesterError) -> None:
-        """The call is over without an answer; nothing if it was over before."""
+        """Ends a call without an answer; nothing happens if it is over already."""
         if call in self.open:
             self._close(call)
             self.runtime.turn().classic_failed(call.request, error)
@@ -175,10 +175,10 @@ class ClassicCalls:
         for call in list(self.open):
             self._close(call)
 
-    # -- who is not there ----------------------------------------------------------------------------------------
+    # -- sockets that nobody answers at ----------------------------------------------------------------------------------------
 
     def missed(self, path: str | None, error: OSError) -> None:
-        """A socket cannot be connected to."""
+        """Notes a socket that cannot be connected to."""
         if path is None or isinstance(error, BlockingIOError):
             return
         if path not in self.away:
@@ -186,14 +186,14 @@ class ClassicCalls:
         self.away[path] = (os.strerror(error.errno) if error.errno else str(error), _file(path))
 
     def there(self, path: str | None) -> None:
-        """A socket can be connected to."""
+        """Notes a socket that can be connected to."""
         if path is not None and self.away.pop(path, None) is not None:
             self.runtime.problems_changed()
 
     def why_away(self, path: str) -> str:
-        """Returns why the handler at a socket cannot be asked; empty where nothing is known against it.
+        """Returns why the handler at a socket cannot be asked; "" if nothing is known against it.
 
-        Nobody is connected to for that: a classic handler takes each connection for a message.
+        This connects to nobody: a classic handler takes each connection for a message.
         """
         found = _file(path)
         if path in self.away:
@@ -212,7 +212,7 @@ class ClassicCalls:
 
 
 def _file(path: str) -> tuple[int, int] | None:
-    """Returns what tells a file from another one of the same name; None where there is none."""
+    """Returns a key that differs between two files of one name; None if there is no file."""
     try:
         found = os.stat(path)
     except OSError:

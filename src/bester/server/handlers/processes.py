@@ -52,7 +52,7 @@ class Supervisor:
         """The types that an operator stopped: their classic handlers are not asked, nor started."""
 
     def state(self, type: str) -> dict[str, object] | None:
-        """What is known of a type's process; None if there is none of ours."""
+        """Returns what is known of a type's process; None if this server runs none for it."""
         kept = self._kept.get(type)
         if kept is None:
             return None
@@ -70,7 +70,7 @@ class Supervisor:
         return kept is not None and kept.running and kept.down
 
     async def start_type(self, type: str) -> dict[str, object]:
-        """Lets a type's classic handler be asked again, and starts it if it is ours.
+        """Lets a type's classic handler be asked again, and starts it if this server runs it.
 
         Raises:
             BadArguments: the configuration has no classic handler for the type.
@@ -85,7 +85,7 @@ class Supervisor:
         return {"process": self.state(type)}
 
     async def stop_type(self, type: str) -> dict[str, object]:
-        """Stops asking a type's handlers at once: ends our process, and the connections of those that attached.
+        """Stops asking a type's handlers at once: ends its process, and the connections of attached handlers.
 
         Raises:
             BadArguments: nobody serves the type.
@@ -167,7 +167,7 @@ class Supervisor:
     # -- processes -----------------------------------------------------------------------------------------------
 
     def unreachable(self, type: str) -> bool:
-        """A type's socket could not be connected to; true if its handler is just starting, and it is worth a wait."""
+        """Notes that a type's socket cannot be connected to; returns whether its handler is starting, and worth a wait."""
         kept = self._kept.get(type)
         if kept is None:
             return False
@@ -175,7 +175,7 @@ class Supervisor:
         return kept.pid is not None and self.runtime.clock() < kept.starting_until
 
     async def apply(self, handlers: dict[str, HandlerConfig]) -> None:
-        """Starts what is new, stops what is gone, restarts what has changed."""
+        """Starts new handlers, stops removed ones, restarts changed ones."""
         wanted = {name: handler for name, handler in handlers.items() if _executable(handler)}
         gone = [kept for name, kept in self._kept.items() if wanted.get(name) != kept.config]
         for kept in gone:
@@ -191,7 +191,7 @@ class Supervisor:
         await asyncio.gather(*(kept.tried.wait() for kept in started))
 
     async def stop(self) -> None:
-        """Stops all of them."""
+        """Stops all handlers."""
         await self.apply({})
         await self._guardian.close()
 
@@ -229,12 +229,12 @@ class _Kept:
         self.down = False
         """Whether it waits to be started again."""
         self.tried = asyncio.Event()
-        """Set when it has been started, or was found to be running already, or could not be started."""
+        """Set when the handler has been started, was found to be running already, or could not be started."""
         self.unreachable = asyncio.Event()
         """Set when a message could not be handed over."""
         self.starting_until = 0.0
         self.output: deque[tuple[float, str]] = deque(maxlen=KEPT_LINES)
-        """The last lines that it wrote, with their times in seconds since 1970."""
+        """The last lines of its output, with their times in seconds since 1970."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -277,7 +277,7 @@ class _Kept:
             await asyncio.sleep(pause_s)
 
     async def _run(self, path: str) -> None:
-        """Runs the handler once, until it ends; ends it if this is cancelled."""
+        """Runs the handler once, until it ends; a cancellation ends the handler."""
         environment = os.environ | self.config.environment | {"BESTER_TYPE": self.type, "BESTER_SOCKET": path}
         await self.guardian.be_there()
         try:
