@@ -1,7 +1,7 @@
 """Messages on disk for accounts that do not take them now, and the outcomes of ``once`` messages.
 
-docs/protocol.md, section 4. The exchange decides what is stored. This brings it to the store, in the order of the effects
-and as many at a time as wait, because they share one commit.
+docs/protocol.md, section 4. The exchange decides what is stored. This brings it to the store, in the order of the
+effects and as many at a time as wait, because they share one commit.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 docs/protocol.md, section 5. What it costs to be wrong is the same for a wrong password and an unknown account.
 
 A change of an account ends its sessions, and also the logins that are being checked: they may have read the account
-before the change. Changes of one account are made one after the other, so that a session that was just ended makes none,
-and a new owner's mail is not cleared.
+before the change. Changes of one account are made one after the other, so that a session that was just ended makes
+none, and a new owner's mail is not cleared.
 """
 
 from __future__ import annotations
