@@ -167,7 +167,7 @@ class Supervisor:
     # -- processes -----------------------------------------------------------------------------------------------
 
     def unreachable(self, type: str) -> bool:
-        """Notes that a type's socket cannot be connected to; returns whether its handler is just starting."""
+        """Notes that a type's socket cannot be connected to; returns whether its handler starts, worth a wait."""
         kept = self._kept.get(type)
         if kept is None:
             return False
