@@ -14,7 +14,6 @@ from typing import Any
 from bester.core.endpoint import Endpoint
 from bester.core.model import Delivery, Late
 from bester.protocol import frames
-from bester.protocol.messages import Payload
 
 
 class Phase(enum.Enum):
@@ -57,7 +56,6 @@ class Session(Endpoint):
 
     __slots__ = (
         "blocked",
-        "commands",
         "features",
         "late",
         "more_mail",
@@ -100,8 +98,6 @@ class Session(Endpoint):
         self.features = features
         self.since = since
         """When it authenticated, in seconds of the exchange's clock."""
-        self.commands: list[Payload] = []
-        """Built-in commands that are to be run, in order; the first is under way."""
         self.acknowledges = "ack" in features
         self.reply_to = "replyTo" in features
         self.takes = takes

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from msgspec import Raw, Struct
-from msgspec.json import Decoder
+from msgspec import Raw
 
 from bester.protocol.frames import encode_text
+from bester.protocol.reports import decode_result
 
 MAX_STEPS = 1000
 """Steps of one message that are recorded on one server; it may have many more recipients."""
@@ -27,19 +27,6 @@ MAX_ROUTE_BYTES = 512 * 1024
 
 _PLACES = {"stored": "mailbox", "queued": "outbox"}
 """Where a recipient's step ended, if not where it began, by what became of it."""
-
-
-class _Error(Struct):
-    code: str = ""
-
-
-class _Result(Struct):
-    to: str
-    status: str
-    error: _Error | None = None
-
-
-_result = Decoder(_Result)
 
 
 class Spans(NamedTuple):
@@ -139,7 +126,7 @@ class Trail:
         """Returns a step's kind, name and status, with what became of it where it is a recipient's."""
         if step.slot < 0:
             return step.kind, step.name, step.status
-        result = _result.decode(results[step.slot])
+        result = decode_result(results[step.slot])
         kind = _PLACES.get(result.status, step.kind)
         status = result.error.code if result.error is not None else result.status
         return kind, result.to, "planned" if self.dry and status in _PLACES else status
