@@ -317,7 +317,7 @@ class Server:
     # -- stop ----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Drains and closes: takes nothing new, and lets what is under way finish, for a limited time."""
+        """Drains and closes: takes no new connections or messages, and lets others finish for a limited time."""
         runtime = self.runtime
         runtime.stopping = True
         self.sockets.close_listeners()

@@ -30,7 +30,7 @@ def type_rules(config: Config) -> dict[str, TypeRules]:
 
 
 def attached_rules(config: Config) -> dict[str, TypeRules]:
-    """Returns the rules of each type for attached handlers, also of unavailable and of unnamed types."""
+    """Returns the rules for attached handlers, by type: also of types that are not available, and of unnamed ones."""
     every = config.handlers.model_copy(update={"available_types": None}).served(config.limits.handler_timeout)
     rules = {name: replace(_rules(handler), classic_socket=None) for name, handler in every.items()}
     return rules | {OTHERS: TypeRules(may=_may(config.handlers.may))}

@@ -175,7 +175,7 @@ class ClassicCalls:
         for call in list(self.open):
             self._close(call)
 
-    # -- sockets that nobody answers at ------------------------------------------------------------------------------
+    # -- sockets that nobody answers at ----------------------------------------------------------------------------
 
     def missed(self, path: str | None, error: OSError) -> None:
         """Notes a socket that cannot be connected to."""
