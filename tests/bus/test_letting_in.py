@@ -64,7 +64,7 @@ async def watched(*urls: str, **options: Any) -> AsyncIterator[Watched]:
         await bus.close()
 
 
-async def test_who_is_let_in_no_longer_tries_on_and_is_there_when_it_is_let_in_again(
+async def test_a_node_that_is_refused_tries_on_until_it_is_let_in_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "REFUSED_S", 0.3)
@@ -101,7 +101,7 @@ async def test_who_is_let_in_no_longer_tries_on_and_is_there_when_it_is_let_in_a
         server.kill()
 
 
-async def test_who_is_not_let_in_after_a_restart_tries_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_node_that_is_refused_after_a_restart_tries_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "REFUSED_S", 0.3)
     server = NatsServer(tmp_path / "nats", IN)
     try:
