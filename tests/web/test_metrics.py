@@ -47,7 +47,7 @@ async def test_metrics_of_spans() -> None:
         await wire.bad("1")
         assert play.runtime.tracing is not None
         play.runtime.tracing.flush()
-        await collector.until(lambda: collector.spans)
+        await until(lambda: collector.spans)
         await until(lambda: play.runtime.tracing is not None and play.runtime.tracing.sent)
         found = await metrics(play)
         assert [found["bester_spans_total", outcome] for outcome in ("sent", "failed", "dropped")] == [1, 0, 0]
