@@ -391,7 +391,7 @@ async def test_nobody_is_asked_who_need_not_be(peer: Peer) -> None:
     await client.close()
 
 
-async def test_who_does_not_read_does_not_wonder_that_nothing_comes(peer: Peer) -> None:
+async def test_a_client_that_does_not_read_stays_connected(peer: Peer) -> None:
     client, connection = await opened(peer, reconnect=True, idle_ping_s=0.003, max_queued=1)
     connection.deliver("chat", 1)
     await until(lambda: client._session.inbox.paused)

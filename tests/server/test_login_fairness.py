@@ -144,7 +144,7 @@ async def test_clients_at_once_over_real_connections() -> None:
         assert codes == {"authenticationFailed": FAILURES, "throttled": 30 - FAILURES}
 
 
-async def test_who_waits_can_give_up_and_is_turned_away_at_the_end() -> None:
+async def test_a_waiting_login_can_give_up_and_is_turned_away_at_the_end() -> None:
     attempts = Attempts(Throttle(), lambda: 0.0)
     holding = asyncio.Event()
     began: list[str] = []
