@@ -11,7 +11,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check audit coverage bench faults clean
+.PHONY: help demo test check types audit coverage bench faults clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -23,11 +23,16 @@ demo: $(INSTALLED) ## play two stories on real servers
 test: $(INSTALLED) ## run the tests; skips are listed with their reasons
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -rs $(ARGS)
 
-check: $(INSTALLED) ## lint, format, types, imports
+check: $(INSTALLED) ## lint, format, types of Python and JavaScript, imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.javascript
+	$(BIN)/pytest -q tests/test_house.py
+
+types: $(INSTALLED) ## write bester.d.ts anew from bester.js
+	$(BIN)/python -m tests.javascript --write
 
 audit: $(VENV)/.audit ## look for published advisories on the packages that are installed
 	@$(BIN)/python .ci/audit
@@ -48,10 +53,10 @@ faults: $(INSTALLED) ## kill it, cut its power, fill its disk, and count message
 
 clean: ## remove what was made, .venv too
 	rm -rf $(VENV) dist build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src gadgets tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The dev group needs a pip that knows groups, so the virtual environment gets one, whatever the system has.
-$(INSTALLED): pyproject.toml
+$(INSTALLED): pyproject.toml gadgets/pyproject.toml
 	@if [ ! -x $(BIN)/python ]; then \
 		for candidate in "$(PYTHON)" python3.14 python3.13 python3.12 python3.11; do \
 			if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
@@ -63,7 +68,8 @@ $(INSTALLED): pyproject.toml
 		"$$found" -m venv $(VENV) || { rm -rf $(VENV); echo "make: no virtual environment (Debian: apt-get install python3-venv)" >&2; exit 1; }; \
 	fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[all]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[all]' --editable './gadgets[all]' --group dev
+	-@$(BIN)/python -m tests.javascript --install
 	@touch $@
 
 $(VENV)/.audit: $(INSTALLED)

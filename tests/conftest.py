@@ -1,11 +1,13 @@
-"""For all tests: long files come first, passwords cost next to nothing, and one NATS server serves all."""
+"""For all tests: long files first, passwords cost next to nothing, one NATS serves all, ``PATH`` has ``node``."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.javascript import environment
 from tests.nats import NatsServer
 
 from bester.bus import connection as bus
@@ -16,13 +18,19 @@ LONG = "web", "system", "workbench", "faults", "cluster", "gadgets", "docs", "be
 """The folders whose files can take half a minute: no process is to be left alone with one of them at the end."""
 SWEEP_S = 0.02
 REAL_WORK = {"MEMORY_KIB": passwords.MEMORY_KIB, "PASSES": passwords.PASSES}
+os.environ["PATH"] = environment()["PATH"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sorts by folder; the order in a folder stays."""
-    here = Path(__file__).parent
+    root = Path(__file__).parents[1]
     order = {name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path.relative_to(here).parts[0], len(LONG)))
+
+    def place(item: pytest.Item) -> int:
+        top, below, *_ = item.path.relative_to(root).parts
+        return order.get(below if top == "tests" else top, len(LONG))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from bester.errors import Internal, Malformed
 
-SOURCE = Path(__file__).resolve().parents[1] / "src" / "bester"
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "bester"
+GADGETS = ROOT / "gadgets" / "src" / "bester_gadgets"
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
@@ -42,8 +44,8 @@ def test_a_chain_of_causes_has_an_end() -> None:
     assert error.inside == "99 (Internal: 98) (Internal: 97) (Internal: 96)"
 
 
-def functions() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    for path in SOURCE.rglob("*.py"):
+def functions(*roots: Path) -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    for path in (path for root in roots for path in root.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield path, node
@@ -62,7 +64,7 @@ def logging_calls(node: ast.AST) -> list[ast.Call]:
 
 
 def test_the_log_is_never_told_only_what_outsiders_are() -> None:
-    for path, function in functions():
+    for path, function in functions(SOURCE):
         if path.relative_to(SOURCE).parts[0] not in ("server", "store", "net", "bus", "web"):
             continue
         for call in logging_calls(function):
@@ -72,7 +74,7 @@ def test_the_log_is_never_told_only_what_outsiders_are() -> None:
 
 
 def test_where_an_error_refers_to_the_log_something_is_logged() -> None:
-    for path, function in functions():
+    for path, function in functions(SOURCE, GADGETS):
         texts = [
             one.value for one in ast.walk(function) if isinstance(one, ast.Constant) and isinstance(one.value, str)
         ]

@@ -14,23 +14,63 @@ from pathlib import Path
 _OF_AN_EXTRA = re.compile(r"""(?P<package>[^;]+?)\s*;\s*extra\s*==\s*['"](?P<extra>[\w-]+)['"]""")
 
 
-def how_to_add(extra: str) -> str:
-    """Returns the shell command that installs the packages of one of Bester's extras beside it.
+def how_to_add(extra: str, to: str = "bester") -> str:
+    """Returns the shell command that installs the packages of one extra of Bester, or of another distribution.
 
-    It names those packages themselves, with the versions that Bester works with, and never ``bester``: that name need
-    not lead to this project in every registry.
+    It names those packages themselves, with the versions that the distribution works with, and never ``bester``: that
+    name need not lead to this project in every registry.
     """
     from importlib.metadata import PackageNotFoundError, requires  # takes a while, and is for errors alone
 
     try:
-        lines = requires("bester") or []
+        lines = requires(to) or []
     except PackageNotFoundError:  # a copy that was not installed
         lines = []
     found = [match for line in lines if (match := _OF_AN_EXTRA.fullmatch(line.strip()))]
     packages = [match["package"] for match in found if match["extra"] == extra]
     if not packages:
         return f"install the packages that pyproject.toml lists for the extra {extra}"
-    return " ".join([shlex.quote(sys.executable), "-m pip install", *map(shlex.quote, packages)])
+    return " ".join([_pip(), *map(shlex.quote, packages)])
+
+
+def how_to_add_gadgets() -> str:
+    """Returns the shell command that installs bester-gadgets, with all that it can use, from where Bester came from."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        bester = distribution("bester")
+    except PackageNotFoundError:  # a copy that was not installed
+        found = "./gadgets[all]"
+    else:
+        wheel = f"bester_gadgets-{bester.version}-py3-none-any.whl"
+        found = _gadgets(bester.read_text("direct_url.json") or "{}", wheel)
+    return f"{_pip()} {shlex.quote(found)}"
+
+
+def _gadgets(origin: str, wheel: str) -> str:
+    """Returns what pip is told to install.
+
+    Args:
+        origin: what pip noted of where Bester came from, as JSON (direct_url.json).
+        wheel: the name of the file, wherever it is.
+    """
+    import json
+    from urllib.parse import unquote, urlsplit
+
+    read = json.loads(origin)  # noqa: TID251 (pip wrote it)
+    url = read.get("url", "")
+    if vcs := read.get("vcs_info"):
+        return f"bester-gadgets[all] @ {vcs['vcs']}+{url}@{vcs['commit_id']}#subdirectory=gadgets"
+    if url.startswith("file:"):
+        path = Path(unquote(urlsplit(url).path))
+        found = path.with_name(wheel) if path.suffix == ".whl" else path / "gadgets"
+        if found.exists():
+            return f"{found}[all]"
+    return f"./{wheel}[all]"
+
+
+def _pip() -> str:
+    return f"{shlex.quote(sys.executable)} -m pip install"
 
 
 def document(name: str) -> str:

@@ -115,7 +115,7 @@ class RunningServer:
 
     def url(self, user: str, password: str = PASSWORD) -> str:
         """Returns a client's URL, over TCP. The account is made by its first login."""
-        listener = next(one for one in self.daemon.listeners if one.kind == "tcp4")
+        listener = next(one for one in self.daemon.sockets.listeners if one.kind == "tcp4")
         return f"bester://{quote(user, safe='')}:{quote(password, safe='')}@{listener.url.removeprefix('tcp4://')}"
 
     def unix_url(self, user: str, password: str = PASSWORD) -> str:

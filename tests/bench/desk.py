@@ -82,20 +82,21 @@ class Desk:
         self.data = text(64)
         self.joined: list[Counting] = []
         # The steady state of a busy server, which records no more receipts in this second.
-        server.runtime.exchange.receipts.good_left = server.runtime.exchange.receipts.bad_left = 0
+        server.runtime.exchange.reports.receipts.good_left = server.runtime.exchange.reports.receipts.bad_left = 0
         self.runtime = server.runtime
+        self._services = server.services
         self._client, self.client = self._taken(ListenerConnection)
         self._handler, self.handler = self._taken(HandlerConnection)
 
     def _taken(self, kind: type[Connection]) -> tuple[Connection, Counting]:
-        connection = next(found for found in self.runtime.connections if isinstance(found, kind))
+        connection = next(found for found in self._services.connections.all if isinstance(found, kind))
         connection.transport = counting = Counting()
         return connection, counting
 
     def ask(self, count: int) -> None:
         """So many messages come in one read, and are handed over."""
         self._client.data_received(framed(MESSAGE % self.data) * count)
-        self.runtime.flush()
+        self.runtime.end_turn()
 
     def answers(self) -> list[bytes]:
         """Returns what the handler answers to each message that it has been asked with."""
@@ -114,23 +115,23 @@ class Desk:
     def answer(self, answers: bytes) -> None:
         """They come in one read too, and are executed and reported."""
         self._handler.data_received(answers)
-        self.runtime.flush()
+        self.runtime.end_turn()
 
     def fold(self) -> None:
         """Makes of the handlers' times what metrics show of them, which else is done now and then."""
-        for metrics in self.runtime.exchange.counters.by_type:
+        for metrics in self.runtime.exchange.batch.counters.by_type:
             assert metrics.seconds >= 0
 
     def join(self, count: int) -> list[Counting]:
         """So many more clients are there."""
         transports = []
         for number in range(count):
-            connection = ListenerConnection(self.runtime)
+            connection = ListenerConnection(self._services)
             connection.transport = counting = Counting()
-            connection.endpoint = Session(f"c{number}", "j.example", carrier=connection)
-            self.runtime.exchange.add_session(connection.endpoint)
+            connection.endpoint = Session(f"c{number}", "j.example", writer=connection)
+            self.runtime.exchange.deliveries.add_session(connection.endpoint)
             transports.append(counting)
-        self.runtime.flush()
+        self.runtime.end_turn()
         self.joined += transports
         return transports
 
@@ -156,7 +157,7 @@ async def opened(folder: Path) -> AsyncIterator[Desk]:
         size = unpack_from("<I", await reader.readexactly(4))[0]
         assert b'"status":"good"' in await reader.readexactly(size)
         writers.append(writer)
-    real = {connection: connection.transport for connection in server.runtime.connections}
+    real = {connection: connection.transport for connection in server.connections.all}
     try:
         yield Desk(server)
     finally:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.nats import NatsServer
 
-from bester.bus import checks, connection, entering
+from bester.bus import checks
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.options import BusOptions, BusTimes
 from bester.errors import BadConfiguration
 
 nkeys = pytest.importorskip("nkeys", reason="nkeys is not installed")
@@ -54,21 +54,20 @@ async def test_a_node_enters_with_an_nkey(tmp_path: Path) -> None:
         server.kill()
 
 
-async def test_no_password_goes_to_a_server_without_the_tls_that_is_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(entering, "CONNECT_S", 0.3)
+async def test_no_password_goes_to_a_server_without_the_tls_that_is_wanted(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", 'authorization: {user: "bester", password: "sesame"}', jetstream=False)
     try:
         url = server.url.replace("nats://", "tls://")
-        assert "the server has no TLS" in await refusal(BusOptions((url,), user="bester", password="sesame"))
+        assert "the server has no TLS" in await refusal(
+            BusOptions((url,), user="bester", password="sesame", times=BusTimes(connect_s=0.3))
+        )
     finally:
         server.kill()
 
 
 async def joins(bus: Bus) -> None:
     await bus.open()
-    bus.listen("bester.node", lambda *_: None)
+    bus.subscribe("bester.node", lambda *_: None)
     await bus.check_permitted("bester.node")
 
 
@@ -81,14 +80,12 @@ async def joins(bus: Bus) -> None:
         ('">"', '["$JS.API.>", "_INBOX.>"]', "bester.node"),
     ],
 )
-async def test_what_nats_forbids_a_node_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, publish: str, subscribe: str, missing: str
-) -> None:
-    monkeypatch.setattr(connection, "PERMITTED_S", 0.3)
+async def test_what_nats_forbids_a_node_is_told(tmp_path: Path, publish: str, subscribe: str, missing: str) -> None:
     permissions = f"{{publish: {publish}, subscribe: {subscribe}}}"
     options = f"authorization: {{users: [{{user: bester, password: x, permissions: {permissions}}}]}}"
     server = NatsServer(tmp_path / "nats", options)
-    bus = Bus(BusOptions((server.url,), user="bester", password="x"), "test")
+    times = BusTimes(permitted_s=0.3)
+    bus = Bus(BusOptions((server.url,), user="bester", password="x", times=times), "test")
     try:
         with pytest.raises(BadConfiguration, match=r"NATS does not permit .*needs bester\.>") as error:
             await joins(bus)

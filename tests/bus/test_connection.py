@@ -10,10 +10,11 @@ import pytest
 from tests.nats import NatsServer, free_ports
 from tests.waiting import PATIENCE_S, until
 
-from bester.bus import connection, entering
-from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders
-from bester.bus.entering import BusOptions
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.bus.headers import header, header_block
+from bester.bus.options import BusOptions, BusTimes
+from bester.bus.requests import Answer
 from bester.errors import BadConfiguration
 
 
@@ -41,7 +42,7 @@ async def bus(shared: NatsServer) -> AsyncIterator[Bus]:
 
 
 def answering(bus: Bus, subject: str, more: bytes = b"") -> None:
-    bus.listen(subject, lambda _, reply, headers, data: bus.publish(reply, more + data, headers=headers))
+    bus.subscribe(subject, lambda _, reply, headers, data: bus.publish(reply, more + data, headers=headers))
 
 
 async def changed(bus: Bus, wanted: bool) -> None:
@@ -67,10 +68,10 @@ async def test_where_nobody_listens_is_known_at_once(bus: Bus) -> None:
     with pytest.raises(NoResponders):
         await bus.request("nobody", b"")
     answering(bus, "somebody")
-    listening = bus.listen("once", lambda _, reply, headers, data: bus.publish(reply, b"once"))
+    listening = bus.subscribe("once", lambda _, reply, headers, data: bus.publish(reply, b"once"))
     assert (await bus.request("once", b"")).data == b"once"
-    bus.unlisten(listening)
-    bus.unlisten(listening)
+    bus.unsubscribe(listening)
+    bus.unsubscribe(listening)
     with pytest.raises(NoResponders):
         await bus.request("once", b"")
 
@@ -87,7 +88,7 @@ async def test_of_a_queue_group_one_is_asked(bus: Bus, shared: NatsServer) -> No
             done.set()
 
     for one in (bus, other):
-        one.listen("group", hear, "g")
+        one.subscribe("group", hear, "g")
     for one in (bus, other):
         with pytest.raises(NoResponders):
             await one.request("nobody", b"")  # now the server knows that it listens
@@ -101,7 +102,7 @@ async def test_of_a_queue_group_one_is_asked(bus: Bus, shared: NatsServer) -> No
 
 
 async def test_no_answer_in_time_means_that_nobody_knows(bus: Bus) -> None:
-    bus.listen("silent", lambda subject, reply, headers, data: None)
+    bus.subscribe("silent", lambda subject, reply, headers, data: None)
     with pytest.raises(BusLost):
         await bus.request("silent", b"", timeout_s=0.01)
 
@@ -110,7 +111,7 @@ async def test_what_is_under_way_when_it_is_lost_has_no_outcome_and_new_things_a
     bus = Bus(BusOptions((own.url,)), "test")
     await bus.open()
     answering(bus, "echo")
-    bus.listen("silent", lambda subject, reply, headers, data: None)
+    bus.subscribe("silent", lambda subject, reply, headers, data: None)
     waiting = bus.request("silent", b"", timeout_s=60.0)
     assert (await bus.request("echo", b"1")).data == b"1"
     own.kill()
@@ -130,9 +131,8 @@ async def test_what_is_under_way_when_it_is_lost_has_no_outcome_and_new_things_a
     await bus.close()
 
 
-async def test_a_server_that_hangs_is_given_up(own: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "PING_S", 0.05)
-    bus = Bus(BusOptions((own.url,)), "test")
+async def test_a_server_that_hangs_is_given_up(own: NatsServer) -> None:
+    bus = Bus(BusOptions((own.url,), times=BusTimes(ping_s=0.05)), "test")
     await bus.open()
     own.pause()
     await changed(bus, False)
@@ -150,20 +150,19 @@ async def test_a_large_message_goes_whole(bus: Bus) -> None:
 
 async def test_ten_thousand_subjects_are_light(bus: Bus) -> None:
     calls: list[str] = []
-    listening = [bus.listen(f"account.{n}", lambda subject, *_: calls.append(subject)) for n in range(10_000)]
+    listening = [bus.subscribe(f"account.{n}", lambda subject, *_: calls.append(subject)) for n in range(10_000)]
     bus.publish("account.7777", b"")
     with pytest.raises(NoResponders):
         await bus.request("account", b"")
     assert calls == ["account.7777"]
     for one in listening:
-        bus.unlisten(one)
+        bus.unsubscribe(one)
 
 
-async def test_a_server_that_is_not_there_is_told_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_is_not_there_is_told_at_the_start() -> None:
     pytest.importorskip("nats")
-    monkeypatch.setattr(entering, "CONNECT_S", 0.3)
     (port,) = free_ports(1)
-    bus = Bus(BusOptions((f"nats://me:secret@127.0.0.1:{port}",)), "test")
+    bus = Bus(BusOptions((f"nats://me:secret@127.0.0.1:{port}",), times=BusTimes(connect_s=0.3)), "test")
     with pytest.raises(
         BadConfiguration, match=rf"nats://127.0.0.1:{port} cannot be used.*check cluster\.nats"
     ) as error:

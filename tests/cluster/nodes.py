@@ -28,7 +28,7 @@ async def nodes(nats: NatsServer, many: int = 2, **overrides: Any) -> AsyncItera
         ]
         for stage in stages:
             await until(lambda stage=stage: len(others(stage)) == many - 1)
-            stage.runtime.exchange.unsure_until = 0.0  # as if it had been there for a while
+            stage.runtime.exchange.dispatcher.unsure_until = 0.0  # as if it had been there for a while
         yield stages
 
 
@@ -43,17 +43,17 @@ async def node(url: str, server_name: str, name: str, **overrides: Any) -> Async
 
 def joined(stage: Stage) -> ClusterNode:
     """What joins a node with the others."""
-    assert stage.runtime.nodes is not None
-    return stage.runtime.nodes
+    assert stage.server.node is not None
+    return stage.server.node
 
 
 def others(stage: Stage) -> dict[str, Member]:
-    return joined(stage).members.others
+    return joined(stage).membership.others
 
 
 async def serves(stage: Stage, type: str, available: bool = True) -> None:
     """Waits until a node knows that a type has a handler somewhere, or has none."""
-    types = stage.runtime.exchange.types
+    types = stage.runtime.exchange.dispatcher.types
     await until(lambda: (type in types and types[type].available) is available)
 
 

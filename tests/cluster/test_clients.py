@@ -11,13 +11,13 @@ from tests.nats import NatsServer
 from tests.server.peers import Stage, Wire, hello, result, to
 from tests.waiting import until
 
-from bester.bus.connection import NoResponders
+from bester.bus.connection import Fault
+from bester.bus.errors import NoResponders
 from bester.cluster.items import Kind, unpack
 from bester.errors import Overloaded
 from bester.server.accounts import service as accounts
-from bester.server.cluster import membership as members
-from bester.server.cluster import remote_delivery as bringing
-from bester.store.jetstream.asking import Away
+from bester.server.cluster import membership, remote_delivery
+from bester.store.jetstream.errors import NoLeader
 from bester.store.tokens import token_hash
 from bester.testing import PASSWORD
 
@@ -77,7 +77,7 @@ async def test_where_an_account_was_found_is_a_guess_that_may_be_wrong(nats: Nat
     async with nodes(nats, 3) as (a, b, c):
         talk = await chat(a)
         first = await b.login("g")
-        places = joined(a).bringing._places
+        places = joined(a).remote_delivery._places
         assert await talk.statuses(await talk.send("g", data=0)) == ["delivered"]
         assert places == {"g": joined(b).name}
         second = await c.login("g")
@@ -102,9 +102,9 @@ async def test_a_node_that_has_it_no_more_does_not_speak_for_the_others(nats: Na
         talk = await chat(a)
         g = await c.login("g")
         left = joined(b)
-        left.bus.listen(left.post.subjects.account("g"), left._heard)  # as a node whose session has just gone
+        left.bus.subscribe(left.batcher.subjects.account("g"), left._heard)  # as a node whose session has just gone
         for number in range(20):
-            joined(a).bringing._places.clear()
+            joined(a).remote_delivery._places.clear()
             assert await talk.statuses(await talk.send("g", data=number)) == ["delivered"]
         assert [(await g.get())["payload"]["data"] for _ in range(20)] == list(range(20))
 
@@ -114,21 +114,21 @@ async def test_what_nobody_took_keeps_its_place_before_what_came_after_it(nats: 
         talk = await chat(a)
         await (await b.login("g")).leave()
         lost: list[bytes] = []
-        bus, subjects = joined(b).bus, joined(b).post.subjects
-        await until(lambda: not joined(b).sharing._listening)
-        listening = bus.listen(subjects.account("g"), lambda subject, reply, headers, data: lost.append(data))
+        bus, subjects = joined(b).bus, joined(b).batcher.subjects
+        await until(lambda: not joined(b).interest._listening)
+        listening = bus.subscribe(subjects.account("g"), lambda subject, reply, headers, data: lost.append(data))
         await bus.request(subjects.node(joined(b).name), b"")  # NATS has heard it when this is answered
         first = await talk.send("g", data=1)
         await until(lambda: lost)
-        bus.unlisten(listening)
+        bus.unsubscribe(listening)
         await bus.request(subjects.node(joined(b).name), b"")
         later = [await talk.send("g", data=number) for number in (2, 3)]
         for id in (first, *later):
             assert await talk.statuses(id) == ["stored"]
         g = await b.login("g")
         assert [(await g.get())["payload"]["data"] for _ in range(3)] == [1, 2, 3]
-        assert joined(a).bringing._lines == {}
-        assert joined(a).bringing._falling == set()
+        assert joined(a).remote_delivery._lines == {}
+        assert joined(a).remote_delivery._falling == set()
 
 
 async def test_an_account_that_left_the_other_node_costs_no_copies(nats: NatsServer) -> None:
@@ -137,7 +137,7 @@ async def test_an_account_that_left_the_other_node_costs_no_copies(nats: NatsSer
         await shared(a, "g")
         await there.leave()
         await shared(a, "g", wanted=False)
-        assert a.runtime.exchange.presence.find("g").plain  # type: ignore[union-attr]
+        assert a.runtime.exchange.presence.find("g").direct  # type: ignore[union-attr]
         await here.leave()
 
 
@@ -147,7 +147,7 @@ async def test_an_acknowledging_session_elsewhere_is_waited_for(nats: NatsServer
         g = await b.login("g", features=["ack"])
         id = await talk.send("g", data=1)
         delivery = (await g.get())["payload"]["deliveryId"]
-        await until(lambda: a.runtime.exchange.under_way == 1)
+        await until(lambda: a.runtime.exchange.reports.under_way == 1)
         await acknowledge(g, delivery)
         assert await talk.statuses(id) == ["delivered"]
 
@@ -220,7 +220,7 @@ async def test_a_changed_password_ends_sessions_everywhere(nats: NatsServer) -> 
     async with nodes(nats) as (a, b):
         g = await b.login("g")
         await a.login("t")
-        await a.runtime.accounts.set_password("g", "another password")
+        await a.server.accounts.set_password("g", "another password")
         message = await g.get()
         assert message["payload"]["error"]["code"] == "sessionEnded"
         await g.closed()
@@ -229,38 +229,38 @@ async def test_a_changed_password_ends_sessions_everywhere(nats: NatsServer) -> 
 async def test_new_roles_count_at_once_everywhere(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         await b.login("g")
-        await a.runtime.accounts.set_roles("g", ("baker",))
+        await a.server.accounts.set_roles("g", ("baker",))
         await until(lambda: b.runtime.exchange.presence.sessions("g")[0].roles == ("baker",))
 
 
 async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bringing, "TAKE_S", 0.1)
+    monkeypatch.setattr(remote_delivery, "TAKE_S", 0.1)
     async with nodes(nats) as (a, b):
         talk = await chat(a)
         await a.away("g")
         heard = await silent_listener(b, "g")
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
-        assert len(heard) >= bringing.TRIES
+        assert len(heard) >= remote_delivery.TRIES
 
 
 async def test_a_node_that_may_come_back_to_nats_is_waited_for(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others may have lost the same NATS server: that nobody listens says little then."""
-    monkeypatch.setattr(bringing, "JOINING_S", 60.0)
+    monkeypatch.setattr(remote_delivery, "JOINING_S", 60.0)
     async with nodes(nats) as (a, b):
         talk = await chat(a)
         await b.away("g")
-        monkeypatch.setattr(bringing, "TRIES", 1000)
-        joined(a).bringing.bus_up()
+        monkeypatch.setattr(remote_delivery, "TRIES", 1000)
+        joined(a).remote_delivery.bus_up()
         id = await talk.send("g", data=1)
-        await until(lambda: [one.tries for one in joined(a).bringing._under_way.values()] > [1])
+        await until(lambda: [one.tries for one in joined(a).remote_delivery._under_way.values()] > [1])
         g = await b.login("g")
         assert (await g.get())["payload"]["data"] == 1
         assert await talk.statuses(id) == ["delivered"]
-        monkeypatch.setattr(bringing, "TRIES", 2)
+        monkeypatch.setattr(remote_delivery, "TRIES", 2)
         await g.leave()
         await b.gone("g")
         assert await talk.statuses(await talk.send("g", data=2)) == ["stored"]
@@ -270,7 +270,7 @@ async def silent_listener(stage: Stage, username: str) -> list[bytes]:
     """Lets somebody listen for an account who answers nothing, as a node that has just died; returns what is heard."""
     heard: list[bytes] = []
     bus = joined(stage).bus
-    bus.listen(joined(stage).post.subjects.account(username), lambda *message: heard.append(message[3]))
+    bus.subscribe(joined(stage).batcher.subjects.account(username), lambda *message: heard.append(message[3]))
     with pytest.raises(NoResponders):
         await bus.request("nobody", b"")  # NATS knows that it listens
     return heard
@@ -283,17 +283,17 @@ def brought(heard: list[bytes]) -> int:
 async def test_what_nobody_has_answered_for_is_brought_again_when_a_node_is_gone(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bringing, "TAKE_S", 600.0)
+    monkeypatch.setattr(remote_delivery, "TAKE_S", 600.0)
     async with nodes(nats) as (a, b):
         talk = await chat(a)
         await b.away("g")
         heard = await silent_listener(b, "g")
         id = await talk.send("g", data=1)
         await until(lambda: brought(heard) == 1)
-        joined(a).bringing.node_gone("n2")
+        joined(a).remote_delivery.node_gone("n2")
         await until(lambda: brought(heard) == 2)
         g = await a.login("g")
-        joined(a).bringing.node_gone("n2")
+        joined(a).remote_delivery.node_gone("n2")
         assert (await g.get())["payload"]["data"] == 1  # from the mailbox, and nobody was asked any more
         assert await talk.statuses(id) == ["stored"]
         assert brought(heard) == 2
@@ -303,23 +303,23 @@ async def test_what_comes_back_to_its_own_node_waits_for_nobody(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node listens for an account itself while its session is being made, so NATS does not say that nobody does."""
-    monkeypatch.setattr(bringing, "TAKE_S", 600.0)
+    monkeypatch.setattr(remote_delivery, "TAKE_S", 600.0)
     async with nodes(nats) as (a, b):
         talk = await chat(a)
         await b.away("g")
-        with joined(a).sharing.arriving("g"):
+        with joined(a).interest.arriving("g"):
             assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
 
 
-async def without_leader(stage: Stage, type: str = "_accounts") -> None:
+async def without_leader(stage: Stage, type: str = "accounts") -> None:
     """Lets a node find out that a kind of stream does not answer, which it believes for a moment."""
 
     async def nothing(*_: object) -> None:
-        raise Away
+        raise NoLeader
 
-    for stream in getattr(stage.runtime.accounts.store, type).streams:
+    for stream in getattr(stage.server.accounts.store, type).streams:
         with pytest.raises(Overloaded):
-            await stream._asking.once(nothing)
+            await stream.api.leader.try_once(nothing)
 
 
 async def test_a_login_that_was_believed_without_a_leader_is_looked_at_again(
@@ -334,8 +334,8 @@ async def test_a_login_that_was_believed_without_a_leader_is_looked_at_again(
         wrong = await b.connect()
         wrong.send(hello("g", password="wrong"))
         assert (await wrong.report("auth_special"))["error"]["code"] == "overloaded"  # it may be a new one
-        await a.runtime.accounts.store.set_password("g", "$new")  # and nobody has told the other node
-        await a.runtime.accounts.store.set_roles("h", ("cook",))
+        await a.server.accounts.store.set_password("g", "$new")  # and nobody has told the other node
+        await a.server.accounts.store.set_roles("h", ("cook",))
         assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
         (session,) = b.runtime.exchange.presence.sessions("h")
         await until(lambda: session.roles == ("cook",))
@@ -352,11 +352,11 @@ async def test_a_token_that_was_believed_without_a_leader_is_looked_at_again(
         first = await a.connect()
         first.send(hello("g", features=["token"]))
         token = (await first.good("auth_special"))["token"]
-        await without_leader(b, "_tokens")
+        await without_leader(b, "tokens")
         g = await b.connect()
         g.send({"header": {"scope": "client", "authentication": {"username": "g", "token": token}}})
         await g.good("auth_special")
-        await a.runtime.accounts.store.remove_token(token_hash(token))
+        await a.server.accounts.store.remove_token(token_hash(token))
         assert (await g.get())["payload"]["error"]["code"] == "sessionEnded"
 
 
@@ -405,7 +405,7 @@ async def test_a_session_that_takes_no_mail_keeps_nothing_from_other_nodes(nats:
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         session = await b.login("g")
         assert (await session.get())["payload"]["data"] == 1
-        await until(lambda: not b.runtime.mailboxes.waiting)
+        await until(lambda: not b.server.mailboxes.waiting)
         id = await talk.send("g", data=2)
         assert (await session.get())["payload"]["data"] == 2
         await talk.statuses(id)
@@ -474,7 +474,7 @@ async def test_a_login_at_two_nodes_at_once_is_known_at_both(nats: NatsServer) -
         talks = [await chat(stage) for stage in stages]
         for number in range(20):
             name = f"user{number}"
-            await stages[0].runtime.accounts.add(name, PASSWORD, ())
+            await stages[0].server.accounts.add(name, PASSWORD, ())
             sessions = await asyncio.gather(*(stage.login(name) for stage in stages))
             id = await talks[number % 2].send(name, data=number)
             for session in sessions:
@@ -486,23 +486,21 @@ async def test_messages_wait_for_a_silent_node_once_and_not_one_after_another(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"PING_S": 0.1, "HELLO_S": 0.2, "QUIET_S": 0.4, "SILENT_S": 0.8}.items():
-        monkeypatch.setattr(members, name, value)
-    monkeypatch.setattr(bringing, "TAKE_S", 0.5)
+        monkeypatch.setattr(membership, name, value)
+    monkeypatch.setattr(remote_delivery, "TAKE_S", 0.5)
     async with nodes(nats, 3) as (a, b, c):
         talk = await chat(a)
         g = await b.login("g")
         assert await talk.statuses(await talk.send("g", data=0)) == ["delivered"]
-        client = joined(b).bus._client
-        assert client is not None
-        monkeypatch.setattr(client, "send", lambda *_: None)  # as if it were stopped: NATS knows nothing of it
+        await joined(b).bus.fail(Fault.SILENT)
         brought: list[str] = []
-        bring = joined(a).bringing._send
+        bring = joined(a).remote_delivery._send
 
         def counting(one: Any) -> None:
             brought.append(one.delivery.id)
             bring(one)
 
-        monkeypatch.setattr(joined(a).bringing, "_send", counting)
+        monkeypatch.setattr(joined(a).remote_delivery, "_send", counting)
         assert await talk.statuses(await talk.send("g", data=1)) == ["stored"]
         assert len(brought) == 1
         await until(lambda: list(others(a)) == ["n2"])
@@ -510,12 +508,12 @@ async def test_messages_wait_for_a_silent_node_once_and_not_one_after_another(
             assert await talk.statuses(await talk.send("g", data=number)) == ["stored"]
         assert len(brought) <= 2
         # Whoever goes on elsewhere is reached there.
-        await until(lambda: joined(c).members.some_silent)
+        await until(lambda: joined(c).membership.some_silent)
         again = await c.login("g")
         id = await talk.send("g", data=6, transient=True)
         assert await talk.statuses(id) == ["delivered"]
         assert sorted([(await again.get())["payload"]["data"] for _ in range(6)]) == [1, 2, 3, 4, 5, 6]
-        monkeypatch.delattr(client, "send")
+        joined(b).bus.recover()
         await until(lambda: sorted(others(a)) == ["n1", "n2"])
-        assert not joined(a).members.some_silent
+        assert not joined(a).membership.some_silent
         del g

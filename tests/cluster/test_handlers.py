@@ -50,7 +50,7 @@ async def test_a_local_handler_is_preferred_and_a_busy_one_helped(nats: NatsServ
         there = await a.attach("work")
         here = await b.attach("work", concurrency=1)
         await serves(a, "work")
-        await until(lambda: b.runtime.exchange.types["work"].elsewhere)
+        await until(lambda: b.runtime.exchange.dispatcher.types["work"].remote)
         t = await b.login("t")
         t.ask("work", "1")
         first = await here.get()
@@ -73,8 +73,8 @@ async def test_a_saturated_handler_makes_senders_on_other_nodes_wait(nats: NatsS
         for number in range(6):
             t.ask("slow", str(number))
         held = [await slow.get(), await slow.get()]
-        kind = b.runtime.exchange.types["slow"]
-        await until(lambda: sum(len(sender_queue.waiting) for sender_queue in kind.sender_queues.values()) == 4)
+        kind = b.runtime.exchange.dispatcher.types["slow"]
+        await until(lambda: sum(len(queue.waiting) for queue in kind.queues.values()) == 4)
         for number in range(6):
             request = held.pop(0)
             assert request["payload"]["id"] == str(number)
@@ -117,8 +117,8 @@ async def test_what_is_for_clients_beside_the_handler_is_carried_out_there(nats:
         await t.good("3")
         h.send({"header": {"messageType": "ack"}, "payload": {"ids": [delivery]}})
         assert [one["status"] for one in (await t.good("2"))["results"]] == ["delivered", "delivered"]
-        assert joined(a).bringing.brought == joined(b).bringing.brought == 0
-        assert (a.runtime.exchange.under_way, b.runtime.exchange.under_way) == (0, 0)
+        assert joined(a).remote_delivery.brought == joined(b).remote_delivery.brought == 0
+        assert (a.runtime.exchange.reports.under_way, b.runtime.exchange.reports.under_way) == (0, 0)
 
 
 @pytest.mark.parametrize(

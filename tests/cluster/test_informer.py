@@ -11,7 +11,8 @@ from tests.nats import NatsServer
 from tests.server.peers import Stage, Wire
 from tests.waiting import until
 
-from bester.server.cluster import presence as watching
+from bester.bus.connection import Fault
+from bester.server.cluster import presence
 
 
 async def asked(wire: Wire, type: str, *data: Any) -> Any:
@@ -57,7 +58,7 @@ async def test_an_account_that_is_not_here_is_unknown_while_nats_is_away(nats: N
         await a.login("t")
         await b.login("g")
         wire = await a.connect("informer")
-        await joined(a).bus._disconnected()
+        await joined(a).bus.fail(Fault.DOWN)
         assert await asked(wire, "isClient", "t") is True
         assert await asked(wire, "isClient", "g") is None
 
@@ -81,15 +82,15 @@ async def test_the_first_session_anywhere_and_the_last(nats: NatsServer) -> None
         for wire in watchers:
             assert await wire.get() == event("k", True)
         assert await asked(watchers[0], "watchClients") == ["k", "t"]
-        assert joined(c).watching._listening is None
+        assert joined(c).presence._listening is None
         watchers[0].reset()
-        await until(lambda: joined(a).watching._listening is None)
+        await until(lambda: joined(a).presence._listening is None)
         await last.leave()
         assert await watchers[1].get() == event("k", False)
 
 
 async def test_accounts_of_a_node_that_is_gone_go_offline(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "SOON_S", 0.05)
+    monkeypatch.setattr(presence, "SOON_S", 0.05)
     name = "informer-gone.example"
     async with node(nats.url, name, "n0") as a:
         await a.login("t")
@@ -99,35 +100,32 @@ async def test_accounts_of_a_node_that_is_gone_go_offline(nats: NatsServer, monk
             wire, clients = await watch(a)
             assert clients == ["g", "t"]
             # As a crash does: nothing is said, and NATS sees the connection's end.
-            client = joined(b).bus._client
-            assert client is not None
-            joined(b).bus._closed = True
-            await client.close()
+            await joined(b).bus.fail(Fault.CRASHED)
             assert await wire.get() == event("g", False)
             await g.leave()
 
 
 async def test_what_happened_while_nats_was_away(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "SETTLE_S", 0.3)
+    monkeypatch.setattr(presence, "SETTLE_S", 0.3)
     async with nodes(nats) as (a, b):
         g = await b.login("g")
         wire, clients = await watch(a)
         assert clients == ["g"]
-        await joined(a).bus._disconnected()
+        await joined(a).bus.fail(Fault.DOWN)
         await g.leave()
         await until(lambda: not b.runtime.exchange.presence.sessions("g"))
-        await joined(a).bus._reconnected()
+        joined(a).bus.recover()
         assert await wire.get() == event("g", False)
 
 
 async def test_a_node_that_comes_with_accounts(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "SOON_S", 0.05)
+    monkeypatch.setattr(presence, "SOON_S", 0.05)
     async with nodes(nats) as (a, b):
         wire, _ = await watch(a)
         # A hint that is lost is found out when the nodes meet again.
-        monkeypatch.setattr(joined(b).post, "to_watchers", lambda note: None)
+        monkeypatch.setattr(joined(b).batcher, "to_watchers", lambda note: None)
         await b.login("g")
-        joined(a).members._forget(others(a)["n1"], "the test says so")
+        joined(a).membership._forget(others(a)["n1"], "the test says so")
         assert await wire.get() == event("g", True)
 
 

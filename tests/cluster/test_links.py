@@ -25,12 +25,10 @@ from tests.server.test_identity import named, pin
 from tests.waiting import PATIENCE_S, until
 
 from bester.server import server as daemon
-from bester.server.cluster import leases as holding
-from bester.server.cluster import membership as members
-from bester.server.cluster import relay as relaying
-from bester.server.cluster.relay import Relay
+from bester.server.cluster import leases, membership, relays
 from bester.server.federation import federation as federation
 from bester.server.federation.destination import Destination
+from bester.server.federation.relay import Relay
 from bester.store.ports import Outgoing
 
 SLOW = {"retryMin": 3600, "retryMax": 3600}
@@ -39,8 +37,8 @@ SLOW = {"retryMin": 3600, "retryMax": 3600}
 @pytest.fixture(autouse=True)
 def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases end, and are looked at, so soon that tests can wait for it."""
-    monkeypatch.setattr(holding, "LEASE_S", 3)
-    monkeypatch.setattr(holding, "LOOK_S", 0.1)
+    monkeypatch.setattr(leases, "LEASE_S", 3)
+    monkeypatch.setattr(leases, "LOOK_S", 0.1)
     monkeypatch.setattr(federation, "TAKE_OVER_S", 0.05)
     monkeypatch.setattr(daemon, "ACK_GRACE_S", 0.05)
 
@@ -67,21 +65,21 @@ async def took(there: Wire, count: int) -> list[Any]:
 
 async def emptied(stage: Stage) -> None:
     """Waits until nothing is in the outbox."""
-    await until(stage.runtime.messages.queue_sizes, lambda sizes: not sizes)
+    await until(stage.server.messages.queue_sizes, lambda sizes: not sizes)
 
 
 async def holds(stage: Stage, to: str) -> None:
     """Waits until a node has the lease of another server."""
-    await until(lambda: joined(stage).holding.has(to))
+    await until(lambda: joined(stage).leases.has(to))
 
 
 async def seen(stage: Stage, to: str, node: str) -> None:
     """Waits until a node has seen who has the lease."""
-    await until(lambda: joined(stage).holding.seen.get(to), lambda holder: holder == node)
+    await until(lambda: joined(stage).leases.seen.get(to), lambda holder: holder == node)
 
 
 def open_destination(stage: Stage, to: str) -> Destination:
-    return stage.runtime.federation.destinations[to]
+    return stage.server.federation.destinations[to]
 
 
 @pytest.fixture
@@ -112,7 +110,7 @@ async def test_messages_from_all_nodes_go_over_one_link_in_order(nats: NatsServe
         assert await one.outcomes(300) == [(f"a{number}", "sent") for number in range(300)]
         assert await two.outcomes(300) == [(f"b{number}", "sent") for number in range(300)]
         assert len(other.wires) == 1
-        assert (a.runtime.federation.sent, b.runtime.federation.sent) == (301, 300)
+        assert (a.server.federation.sent, b.server.federation.sent) == (301, 300)
         for stage in (a, b):
             rows = await result(await stage.connect("control"), "listServers")
             assert [(row["name"], row["holder"]) for row in rows] == [(to, "n0")]
@@ -155,7 +153,7 @@ async def test_a_route_and_a_plan_come_back_from_the_node_with_the_link(nats: Na
                 ("c.example", "handler", "good"),
                 ("c.example", "clients", delivered),
             ]
-        assert joined(a).holding.has("c.example")
+        assert joined(a).leases.has("c.example")
 
 
 async def test_what_the_other_server_refuses_is_told_where_the_sender_is(nats: NatsServer) -> None:
@@ -183,14 +181,14 @@ async def test_a_link_with_nothing_to_carry_lets_others_have_the_lease(nats: Nat
         for sender, play in ((one, a), (two, b), (one, a)):
             await sender.send(1, to=address)
             there = await grant(other)
-            assert joined(play).holding.has(address)
+            assert joined(play).leases.has(address)
             await took(there, 1)
             assert await sender.outcomes(1) == [("1", "sent")]
             await there.closed()
-            await until(joined(b).holding.store.list, lambda leases: not leases)
+            await until(joined(b).leases.store.list, lambda leases: not leases)
 
 
-async def test_a_stale_route_leads_on_to_the_node_with_the_lease(nats: NatsServer) -> None:
+async def test_a_stale_relay_leads_on_to_the_node_with_the_lease(nats: NatsServer) -> None:
     async with nodes(nats, 3) as (a, b, c):
         other, address = await listening(a)
         one, two, three = [await Sender.on(play) for play in (a, b, c)]
@@ -199,8 +197,8 @@ async def test_a_stale_route_leads_on_to_the_node_with_the_lease(nats: NatsServe
         await two.send(2, to=address)
         await took(other.wires[0], 1)
         assert await two.outcomes(1) == [("2", "sent")]
-        joined(a).holding.give_back(address)
-        open_destination(a, address).lease_ended()
+        joined(a).leases.give_back(address)
+        open_destination(a, address).sender.end_lease()
         await three.send(3, to=address)
         there = await grant(other)
         await took(there, 1)
@@ -210,7 +208,7 @@ async def test_a_stale_route_leads_on_to_the_node_with_the_lease(nats: NatsServe
         await two.send(5, to=address)
         await took(there, 1)
         assert await two.outcomes(1) == [("5", "sent")]
-        relay = open_destination(b, address).carrier
+        relay = open_destination(b, address).sender.transport
         assert isinstance(relay, Relay)
         assert relay.node == "n2"
         assert len(other.wires) == 2
@@ -226,16 +224,16 @@ async def test_two_nodes_that_take_each_other_for_the_one_with_the_lease(nats: N
         await two.send(2, to=address)
         await took(other.wires[0], 1)
         await two.outcomes(1)
-        joined(a).holding.give_back(address)
-        await until(lambda: joined(b).holding.take(address), lambda node: node == "n1")  # beside what it sends over
-        open_destination(a, address).lease_ended()
+        joined(a).leases.give_back(address)
+        await until(lambda: joined(b).leases.take(address), lambda node: node == "n1")  # beside what it sends over
+        open_destination(a, address).sender.end_lease()
         await one.send(3, to=address)
         there = await grant(other)
         assert await took(there, 1) == [3]
 
 
 async def test_a_message_that_goes_in_circles_ends(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relaying, "MAX_PASSED", 0)
+    monkeypatch.setattr(relays, "MAX_PASSED", 0)
     async with nodes(nats) as (a, b):
         other, address = await listening(a)
         one, two = await Sender.on(a), await Sender.on(b)
@@ -324,9 +322,9 @@ async def test_a_node_that_stops_leaves_what_it_has_to_another_one(nats: NatsSer
 
 KILLED = """
 from bester.cli.besterd import main
-from bester.server.cluster import leases as holding
+from bester.server.cluster import leases
 
-holding.LEASE_S = 1
+leases.LEASE_S = 1
 main()
 """
 
@@ -416,7 +414,7 @@ async def test_a_node_that_is_killed_loses_nothing_and_its_link_is_taken_over(na
 async def test_a_node_that_hung_sends_nothing_more_over_its_old_link(
     nats: NatsServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(members, "SILENT_S", 1.5)
+    monkeypatch.setattr(membership, "SILENT_S", 1.5)
     async with nodes(nats, federation=QUICK) as (a, _):
         killed = Killed(nats, folder, a.runtime.config.server.name, federation=QUICK)
         try:
@@ -458,12 +456,12 @@ async def test_a_lease_that_was_lost_ends_the_link_and_leads_to_who_has_it(nats:
         await one.outcomes(1)
         await one.send(2, to=address)
         await there.get()
-        store = joined(b).holding.store
+        store = joined(b).leases.store
         async with asyncio.timeout(PATIENCE_S):
-            while not joined(b).holding.has(address):  # it is renewed at any moment
+            while not joined(b).leases.has(address):  # it is renewed at any moment
                 [lease] = await store.list()
                 await store.give_back(lease)
-                await joined(b).holding.take(address)
+                await joined(b).leases.take(address)
         assert await one.outcomes(1) == [("2", "queued")]
         there = await grant(other)
         assert await took(there, 1) == [2]
@@ -472,7 +470,7 @@ async def test_a_lease_that_was_lost_ends_the_link_and_leads_to_who_has_it(nats:
         assert await took(there, 1) == [3]
         await two.send(4, to=address)
         assert await took(there, 1) == [4]
-        assert joined(b).holding.has(address)
+        assert joined(b).leases.has(address)
 
 
 async def test_what_comes_while_a_lease_changes_hands_goes_behind_what_is_under_way(nats: NatsServer) -> None:
@@ -486,7 +484,7 @@ async def test_what_comes_while_a_lease_changes_hands_goes_behind_what_is_under_
         await two.send(1, 2, to=address)
         for _ in range(2):
             await there.get()
-        relay = open_destination(b, address).carrier
+        relay = open_destination(b, address).sender.transport
         assert isinstance(relay, Relay)
         joined(a).relays.tell_all(address)
         await until(lambda: relay.ending)
@@ -501,7 +499,7 @@ async def test_what_the_nodes_before_have_left_goes_first(nats: NatsServer) -> N
     async with nodes(nats, federation=QUICK) as (a, b):
         other, address = await listening(a)
         rows = [Outgoing(address, f"id{number}", "chat", b"%d" % number, 1) for number in range(3)]
-        await a.runtime.messages.enqueue(rows, time.time())
+        await a.server.messages.enqueue(rows, time.time())
         two = await Sender.on(b)
         assert await two.send_and_see(3, to=address) == ["queued"]
         there = await grant(other)
@@ -514,7 +512,7 @@ async def test_nodes_that_start_send_what_is_in_the_outbox(nats: NatsServer) -> 
         name = a.runtime.config.server.name
         other, address = await listening(a)
         rows = [Outgoing(address, f"id{number}", "chat", b"%d" % number, 1) for number in range(3)]
-        await a.runtime.messages.enqueue([*rows, Outgoing("no address:x", "id", "chat", b"1", 1)], time.time())
+        await a.server.messages.enqueue([*rows, Outgoing("no address:x", "id", "chat", b"1", 1)], time.time())
         async with node(nats.url, name, "starts", federation=QUICK):
             assert await took(await grant(other), 3) == list(range(3))
 
@@ -534,7 +532,7 @@ async def test_an_operator_at_any_node_reaches_the_one_that_sends(nats: NatsServ
         await result(control, "retryQueue", ids=[second["id"]])
         assert await took(await grant(other), 1) == [2]
         await emptied(a)
-        assert joined(a).holding.has(address)
+        assert joined(a).leases.has(address)
 
 
 async def test_a_server_that_is_there_again_is_tried_at_once(nats: NatsServer, folder: Path) -> None:
@@ -560,7 +558,7 @@ async def test_each_node_gives_up_what_it_sends_itself(nats: NatsServer) -> None
         assert await one.send_and_see(1, to=address) == ["queued"]
         control = await b.connect("control")
         await until(lambda: result(control, "listQueue"), lambda rows: rows[0]["dead"])
-        assert address not in b.runtime.federation.destinations
+        assert address not in b.server.federation.destinations
 
 
 # -- without NATS ------------------------------------------------------------------------------------------------------
@@ -569,7 +567,7 @@ async def test_each_node_gives_up_what_it_sends_itself(nats: NatsServer) -> None
 async def test_without_nats_a_node_sends_as_long_as_it_has_the_lease(
     own: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "LEASE_S", 1)
+    monkeypatch.setattr(leases, "LEASE_S", 1)
     async with nodes(own, federation=QUICK) as (a, b):
         other, address = await listening(a)
         one, two = await Sender.on(a), await Sender.on(b)

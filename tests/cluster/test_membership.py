@@ -8,15 +8,16 @@ from tests.nats import NatsServer
 from tests.waiting import PATIENCE_S, until
 
 from bester import __version__
+from bester.bus.connection import Fault
 from bester.cluster.items import Hello
 from bester.server.admin import problems
-from bester.server.cluster import membership as members
+from bester.server.cluster import membership
 
 
 async def test_a_node_that_comes_again_under_its_name_is_another_one(nats: NatsServer) -> None:
     """Its death may not have been seen: what was outstanding there is not waited for."""
     async with nodes(nats) as (a, _):
-        members = joined(a).members
+        members = joined(a).membership
         gone: list[float] = []
         members._gone = lambda member: gone.append(member.hello.started)
         before = others(a)["n1"].hello
@@ -35,9 +36,7 @@ async def test_what_was_under_way_at_a_node_that_lost_nats_is_not_waited_for(nat
         t = await a.login("t")
         t.ask("work", "1")
         await work.get()
-        client = joined(b).bus._client
-        assert client is not None
-        await client.force_reconnect()
+        await joined(b).bus.fail(Fault.DROPPED)
         assert (await t.report("1"))["error"]["temporary"]
         await until(lambda: list(others(b)) == ["n0"])  # it knows the others again, at once
         await serves(a, "work")
@@ -58,18 +57,18 @@ async def test_a_type_that_nobody_serves_may_get_a_handler_soon_after_a_node_cam
             t.ask("chat", "1")
             return str(await t.bad("1"))
 
-        joined(b).members.leave()
-        joined(b).post.flush()
+        joined(b).membership.leave()
+        joined(b).batcher.flush()
         await serves(a, "chat", available=False)
         assert await code() == "handlerUnavailable"
-        a.runtime.exchange.unsure_until = 0.0
+        a.runtime.exchange.dispatcher.unsure_until = 0.0
         assert await code() == "noHandler"
         nats.kill()
-        monkeypatch.setattr(members, "UNSURE_S", 0.0)
+        monkeypatch.setattr(membership, "UNSURE_S", 0.0)
         await until(lambda: not joined(a).bus.up)
         assert await code() == "handlerUnavailable"
         nats.start()
-        assert await joined(a).bus.comes_back(PATIENCE_S)
+        assert await joined(a).bus.wait_until_up(PATIENCE_S)
         assert await code() == "noHandler"
         del chat
 
@@ -86,11 +85,11 @@ async def test_nodes_that_are_too_far_apart_are_a_problem_of_the_older_one(nats:
         major, minor = (int(part) for part in __version__.split(".")[:2])
         for version, told in ((f"{major}.{minor + 1}.7", False), (f"{major}.{minor + 2}.0", True)):
             hello = others(a)["n1"].hello
-            joined(a).members.met("n1", Hello(version, hello.started, hello.types))
-            found = [row for row in problems.own(a.runtime) if row["what"] == "release"]
+            joined(a).membership.met("n1", Hello(version, hello.started, hello.types))
+            found = [row for row in problems.of_process(a.server.admin) if row["what"] == "release"]
             assert [row["name"] for row in found] == ([version] if told else [])
         assert f"is that of n1, and this node has {__version__}" in found[0]["detail"]
-        assert problems.own(b.runtime) == []
+        assert problems.of_process(b.server.admin) == []
 
 
 @pytest.mark.parametrize(

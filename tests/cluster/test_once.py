@@ -12,8 +12,7 @@ from tests.server.peers import Stage, Wire
 from tests.waiting import until
 
 from bester.cluster.items import Kind
-from bester.server.cluster import membership as members
-from bester.server.cluster import once_claims as claiming
+from bester.server.cluster import membership, once_claims
 
 DONE = {"type": "done"}
 
@@ -31,14 +30,14 @@ async def paying(a: Stage, b: Stage) -> tuple[Wire, Wire, Wire]:
 
 async def waits(stage: Stage, many: int = 1) -> None:
     """Waits until so many messages at a node wait for what becomes of them at another one."""
-    claims = joined(stage).claiming._open
+    claims = joined(stage).once_claims._open
     await until(lambda: sum(claim.record.aside is not None for claim in claims.values()) == many)
 
 
 async def at_rest(*stages: Stage) -> None:
-    await until(lambda: not any(stage.runtime.exchange.under_way for stage in stages))
+    await until(lambda: not any(stage.runtime.exchange.reports.under_way for stage in stages))
     for stage in stages:
-        found = joined(stage).claiming
+        found = joined(stage).once_claims
         assert not found._open
         assert not found._by_key
 
@@ -63,7 +62,7 @@ async def test_a_repeat_at_another_node_waits_for_what_is_under_way(nats: NatsSe
         handler.answer(request, DONE)
         for wire in (*wires, wires[2]):
             await wire.good("1")
-        assert [stage.runtime.exchange.counters.accepted for stage in stages] == [0, 1, 1]
+        assert [stage.runtime.exchange.batch.counters.accepted for stage in stages] == [0, 1, 1]
         await at_rest(*stages)
 
 
@@ -78,7 +77,7 @@ async def test_a_repeat_at_another_node_gets_a_report_that_touched_no_disk(nats:
             await second.good("1")
         once(second, "1", "another")
         assert await second.bad("1") == "idConflict"
-        assert b.runtime.exchange.counters.accepted == 0
+        assert b.runtime.exchange.batch.counters.accepted == 0
 
 
 async def test_of_nodes_that_get_it_at_once_one_handles_it(nats: NatsServer) -> None:
@@ -176,8 +175,9 @@ async def test_what_a_node_had_that_is_gone_is_handled_again(nats: NatsServer) -
         request = await handler.get()
         once(second, "1")
         await waits(b)
-        there = joined(b).members
-        del joined(a)._takes[Kind.CLAIM]
+        there = joined(b).membership
+        joined(b).once_claims._settled_at = 0.0  # as if it had come long ago
+        del joined(a)._incoming._takes[Kind.CLAIM]
         there._forget(there.others["n0"], "so that it is gone")
         repeated = await other.get()
         assert repeated["payload"] == request["payload"]
@@ -209,7 +209,7 @@ async def test_nothing_is_handled_while_the_others_cannot_be_asked(nats: NatsSer
         request = await handler.get()
         once(second, "1")
         await waits(b)
-        joined(b).claiming.bus_down()
+        joined(b).once_claims.bus_down()
         assert await second.bad("1") == "overloaded"
         handler.answer(request, DONE)
         await first.good("1")
@@ -220,11 +220,11 @@ async def test_nothing_is_handled_while_the_others_cannot_be_asked(nats: NatsSer
 async def test_a_node_that_answers_nothing_is_not_waited_for_for_ever(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claiming, "CLAIM_S", 0.3)
+    monkeypatch.setattr(once_claims, "CLAIM_S", 0.3)
     async with nodes(nats) as (a, b):
         handler = await a.attach("pay")
         first = await a.login("t")
-        del joined(b)._takes[Kind.CLAIM]
+        del joined(b)._incoming._takes[Kind.CLAIM]
         once(first, "1")
         assert await first.bad("1") == "overloaded"
         # A node of an older release does not say that it answers, and is not waited for at all.
@@ -235,7 +235,7 @@ async def test_a_node_that_answers_nothing_is_not_waited_for_for_ever(
 
 
 async def test_what_is_lost_on_the_way_is_asked_again(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claiming, "AGAIN_S", 0.1)
+    monkeypatch.setattr(once_claims, "AGAIN_S", 0.1)
     async with nodes(nats) as (a, b):
         handler, first, second = await paying(a, b)
         once(first, "1")
@@ -257,19 +257,19 @@ async def test_a_node_that_comes_meanwhile_is_asked_too(nats: NatsServer) -> Non
         once(first, "1")
         request = await handler.get()
         here = joined(b)
-        member = here.members.others.pop("n0")
-        here.claiming._settled_at = b.runtime.clock() + 60.0  # as if it had just come
+        member = here.membership.others.pop("n0")
+        here.once_claims._settled_at = b.runtime.clock() + 60.0  # as if it had just come
         once(second, "1")
-        await until(lambda: here.claiming._open)
-        here.members.others["n0"] = member
-        here.claiming.node_came(member)
+        await until(lambda: here.once_claims._open)
+        here.membership.others["n0"] = member
+        here.once_claims.node_came(member)
         await waits(b)
         handler.answer(request, DONE)
         await second.good("1")
 
 
 async def test_a_node_that_stops_is_not_missed_for_a_second(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "PING_S", 60.0)
+    monkeypatch.setattr(membership, "PING_S", 60.0)
     async with nodes(nats, 1) as (a,):
         async with node(nats.url, a.runtime.config.server.name, "n9"):
             await until(lambda: others(a))

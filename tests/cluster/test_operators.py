@@ -16,11 +16,11 @@ from tests.server.peers import Stage, Wire, classic, refused, result, script, st
 from tests.waiting import until
 from typer.testing import CliRunner
 
+from bester.bus.connection import Fault
 from bester.cli.main import app
 from bester.cluster.items import Asked, Kind
 from bester.server.admin.answers import QUESTIONS
-from bester.server.cluster import membership as members
-from bester.server.cluster import queries as gathering
+from bester.server.cluster import membership, queries
 
 
 async def operator(stage: Stage) -> Wire:
@@ -64,17 +64,17 @@ async def test_kick_reaches_all_nodes(nats: NatsServer) -> None:
 async def test_an_answer_may_be_larger_than_a_message_of_nats(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gathering, "PART_BYTES", 1024)
+    monkeypatch.setattr(queries, "PART_BYTES", 1024)
 
     async def many(runtime: Any, args: dict[str, Any]) -> list[int]:
         return list(range(args["to"]))
 
     monkeypatch.setitem(QUESTIONS, "many", many)
     async with nodes(nats) as (a, _):
-        ask = joined(a).gathering.ask
+        ask = joined(a).queries.ask
         gathered = await ask("many", {"to": 20_000})
         assert gathered.answers == {"n0": list(range(20_000)), "n1": list(range(20_000))}
-        monkeypatch.setattr(gathering, "MAX_BYTES", 10_000)
+        monkeypatch.setattr(queries, "MAX_BYTES", 10_000)
         gathered = await ask("many", {"to": 20_000})
         assert {name: error.code for name, error in gathered.errors.items()} == {"n0": "overloaded", "n1": "overloaded"}
 
@@ -87,28 +87,28 @@ async def test_questions_that_a_node_cannot_answer(
 
     monkeypatch.setitem(QUESTIONS, "broken", broken)
     async with nodes(nats) as (a, b):
-        ask = joined(a).gathering.ask
+        ask = joined(a).queries.ask
         assert {error.code for error in (await ask("unheard of")).errors.values()} == {"unknownCommand"}
         assert {error.code for error in (await ask("broken")).errors.values()} == {"internal"}
         assert "a question could not be answered" in caplog.text
-        monkeypatch.setattr(gathering, "MAX_AT_ONCE", 0)
+        monkeypatch.setattr(queries, "MAX_AT_ONCE", 0)
         wire = await operator(a)
         wire.command("listClients")
         assert (await wire.good())["missing"] == ["n1"]
         gathered = await ask("online")
         assert (gathered.answers, gathered.errors["n1"].code) == ({"n0": 0}, "overloaded")
         # What comes too late is for nobody.
-        joined(b).post.to_node("n0", Kind.COMMAND, 99, Asked("online"), b"{}")
-        b.runtime.flush_soon()
+        joined(b).batcher.to_node("n0", Kind.COMMAND, 99, Asked("online"), b"{}")
+        b.runtime.turn()
         assert (await ask("online")).answers["n0"] == 0
 
 
 async def test_a_node_that_does_not_answer_is_named(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "ANSWER_S", 0.2)
+    monkeypatch.setattr(queries, "ANSWER_S", 0.2)
     async with nodes(nats, 3) as (a, b, c):
         for stage in (a, b):
             await stage.login()
-        monkeypatch.setattr(joined(c).gathering, "asked", lambda *question: None)
+        monkeypatch.setattr(joined(c).queries, "asked", lambda *question: None)
         wire = await operator(a)
         wire.command("listClients")
         report = await wire.good()
@@ -181,7 +181,7 @@ async def test_a_process_is_stopped_and_started_from_another_node(nats: NatsServ
         await serves(a, "chat", available=False)
         started = await result(wire, "startHandler", type="chat")
         assert (started["process"]["starts"], started["nodes"]) == (2, ["n1"])
-        assert b.runtime.supervisor.state("chat")["pid"]  # type: ignore[index]
+        assert b.server.supervisor.state("chat")["pid"]  # type: ignore[index]
         assert await refused(wire, "startHandler", type="mail") == "badArguments"
 
 
@@ -210,7 +210,7 @@ async def test_the_status_adds_up(nats: NatsServer) -> None:
         assert all(row["version"] and row["uptime"] >= 0 and row["pid"] for row in status["nodes"])
         assert [(row["name"], row["link"], row["node"]) for row in status["servers"]] == [("k.example", "down", None)]
         assert [row["name"] for row in await result(await operator(a), "listServers")] == ["k.example"]
-        b.runtime.rates._lags.append(3.0)
+        b.server.rates._lags.append(3.0)
         (problem,) = (await result(await operator(a), "status"))["problems"]
         assert (problem["what"], problem["node"]) == ("loop", "n1")
 
@@ -267,28 +267,28 @@ async def test_all_nodes_read_their_configuration_again(nats: NatsServer) -> Non
 
 async def test_a_node_that_dies_is_not_waited_for(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     async with nodes(nats) as (a, b):
-        monkeypatch.setattr(joined(b).gathering, "asked", lambda *question: None)
-        asking = asyncio.ensure_future(joined(a).gathering.ask("online", timeout_s=60))
+        monkeypatch.setattr(joined(b).queries, "asked", lambda *question: None)
+        asking = asyncio.ensure_future(joined(a).queries.ask("online", timeout_s=60))
         await asyncio.sleep(0)
-        joined(a).members._forget(others(a)["n1"], "the test says so")
+        joined(a).membership._forget(others(a)["n1"], "the test says so")
         began = time.monotonic()
         assert (await asking).answers == {"n0": 0}
         assert time.monotonic() - began < 30
 
 
 async def test_without_nats_a_node_speaks_for_itself(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "HELLO_S", 0.1)
+    monkeypatch.setattr(membership, "HELLO_S", 0.1)
     async with nodes(nats) as (a, b):
         await b.login("g")
         await a.login("t")
         wire = await operator(a)
         bus = joined(a).bus
-        await bus._disconnected()
+        await bus.fail(Fault.DOWN)
         status = await result(wire, "status")
         assert [row["node"] for row in status["nodes"]] == ["n0"]
         assert "bus" in [row["what"] for row in status["problems"]]
         assert [row["username"] for row in await result(wire, "listClients")] == ["t"]
-        await bus._reconnected()
+        bus.recover()
         await until(lambda: others(a))
         assert [row["username"] for row in await result(wire, "listClients")] == ["g", "t"]
 
@@ -332,10 +332,10 @@ async def test_the_command_line_says_the_node(nats: NatsServer, monkeypatch: pyt
         assert [line.split()[-1] for line in (await bester(a, "trace")).splitlines() if "noHandler" in line] == ["n1"]
         assert "the chat at n1 (0/64)" in await bester(a, "handler", "list")
         assert await bester(a, "status", "--check") == ""
-        b.runtime.rates._lags.append(3.0)
+        b.server.rates._lags.append(3.0)
         assert (await bester(a, "status", "--check")).startswith("loop: event loop at n1: was late by 3.0 s")
-        monkeypatch.setattr(gathering, "ANSWER_S", 0.1)
-        monkeypatch.setattr(joined(b).gathering, "asked", lambda *question: None)
+        monkeypatch.setattr(queries, "ANSWER_S", 0.1)
+        monkeypatch.setattr(joined(b).queries, "asked", lambda *question: None)
         assert "without n1: no answer in time" in await bester(a, "handler", "list")
         assert "does not answer" in await bester(a, "status")
         monkeypatch.undo()

@@ -16,8 +16,9 @@ from tests.waiting import until
 
 from bester.cluster.items import Bring, Kind, numbers, opening, pack
 from bester.errors import BesterError
-from bester.server.cluster import membership as members
-from bester.store.jetstream import asking
+from bester.server.cluster import membership
+from bester.store.jetstream.messages import JetStreamMessages
+from bester.store.jetstream.retrying import RetryTimes
 from bester.store.ports import Letter, MailboxBounds
 
 BOUNDS = MailboxBounds(100, 100_000, 3600.0)
@@ -35,10 +36,10 @@ async def natses(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Divi
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def parting(natses: Divided, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pair]:
-    monkeypatch.setattr(members, "PING_S", 0.1)
-    monkeypatch.setattr(members, "HELLO_S", 0.2)
-    monkeypatch.setattr(members, "QUIET_S", 0.5)
-    monkeypatch.setattr(members, "SILENT_S", 1.0)
+    monkeypatch.setattr(membership, "PING_S", 0.1)
+    monkeypatch.setattr(membership, "HELLO_S", 0.2)
+    monkeypatch.setattr(membership, "QUIET_S", 0.5)
+    monkeypatch.setattr(membership, "SILENT_S", 1.0)
     async with natses.pair() as made:
         yield made
 
@@ -91,10 +92,15 @@ async def test_a_node_that_was_not_heard_knows_of_the_others_again(parting: Pair
 
 @in_one_loop
 async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again(
-    parting: Pair, monkeypatch: pytest.MonkeyPatch
+    parting: Pair,
 ) -> None:
-    sessions = [await stage.login("g") for stage in (parting.first, parting.second)]
-    monkeypatch.setattr(asking, "PATIENCE_S", 0.5)
+    sessions = []
+    for stage in (parting.first, parting.second):
+        sessions.append(await stage.login("g"))
+        messages = stage.server.messages
+        assert isinstance(messages, JetStreamMessages)
+        for stream in messages.letters.streams:
+            stream.api.publishing.times = RetryTimes(total_s=0.5)
     parting.routes.cut()
     await parting.apart(parting.first, parting.second)
     letter = Letter("g", "1" * 32, "chat", b'"letter"')
@@ -102,7 +108,7 @@ async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again
     async def put(stage: Stage) -> bool:
         """Only where the one copy of the stream is, it can be put into it."""
         try:
-            await stage.runtime.messages.deposit([letter], BOUNDS, time.time())
+            await stage.server.messages.deposit([letter], BOUNDS, time.time())
         except BesterError:
             return False
         joined(stage).stored({"g": {"chat"}})
@@ -121,7 +127,7 @@ async def test_a_letter_that_a_node_was_not_told_of_is_found_when_it_hears_again
 
 async def test_a_node_that_slept_judges_nobody(nats: NatsServer) -> None:
     async with nodes(nats) as (a, _):
-        known = joined(a).members
+        known = joined(a).membership
         known.sweep(a.runtime.clock() + 100.0)
         assert list(others(a)) == ["n1"]
         assert not known.some_silent
@@ -158,7 +164,7 @@ async def test_nodes_that_never_say_who_they_are_are_forgotten(nats: NatsServer)
         g = await a.login("g")
         for number in range(20):
             item = pack(Kind.BRING, number, Bring("g", f"{number:032}", "chat"), b"1")
-            joined(b).bus.publish(joined(b).post.subjects.node("n0"), opening(f"stranger{number}") + item)
+            joined(b).bus.publish(joined(b).batcher.subjects.node("n0"), opening(f"stranger{number}") + item)
         for _ in range(20):
             await g.get()
-        await until(lambda: not joined(a)._peers)
+        await until(lambda: not joined(a)._incoming._peers)

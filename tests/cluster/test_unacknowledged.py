@@ -9,7 +9,7 @@ from tests.server.peers import result
 from tests.server.test_mailboxes import ping
 from tests.waiting import until
 
-from bester.core.again import ACK_S, PAUSE_S, TRIES
+from bester.core.redelivery import ACK_S, PAUSE_S, TRIES
 
 
 async def test_a_message_that_is_never_acknowledged_becomes_a_dead_letter(nats: NatsServer) -> None:
@@ -31,13 +31,13 @@ async def test_a_message_that_is_never_acknowledged_becomes_a_dead_letter(nats: 
             await ping(g)
         (row,) = rows
         assert (row["tries"], row["dead"], row["type"]) == (TRIES, True, "chat")
-        assert await a.runtime.messages.read_mailbox("g", 0, 1, 1, 0.0) == []
+        assert await a.server.messages.read_mailbox("g", 0, 1, 1, 0.0) == []
         assert await result(root, "retryQueue", ids=[row["id"]]) == {"messages": 1}  # at another node
         assert await g.get() == poison
         await acknowledge(g, poison["payload"]["deliveryId"])
         await ping(g)
-        await until(lambda: not b.runtime.mailboxes._working)
-        assert not await a.runtime.messages.has_mail("g")
+        await until(lambda: not b.server.mailboxes._working)
+        assert not await a.server.messages.has_mail("g")
 
 
 async def test_the_oldest_unacknowledged_comes_first_at_another_node(nats: NatsServer) -> None:
@@ -45,7 +45,7 @@ async def test_the_oldest_unacknowledged_comes_first_at_another_node(nats: NatsS
         talk, g = await chat(a), await b.login("g", features=["ack"])
         data = [f"{number}:" + "x" * 60_000 for number in range(30)]
         sent = [await talk.send("g", data=one) for one in data]
-        await until(lambda: b.runtime.exchange.counters.for_nodes == 30)
+        await until(lambda: b.runtime.exchange.batch.counters.for_nodes == 30)
         await g.leave()
         assert [await talk.statuses(id) for id in sent] == [["stored"]] * 30
         g = await a.login("g", features=["ack"])

@@ -15,6 +15,8 @@ from tests.web.browsers import Browsing, browsing
 from tests.web.test_console import events
 from tests.web.test_metrics import metrics
 
+from bester.bus.connection import Fault
+
 
 @asynccontextmanager
 async def two(nats: NatsServer, name: str) -> AsyncIterator[tuple[Browsing, Stage]]:
@@ -32,7 +34,7 @@ async def test_the_console_shows_all_nodes(nats: NatsServer) -> None:
         await serves(a, "chat")
         senders = [await a.login(), await b.login("g")]
         for stage in (a, b):
-            await until(lambda stage=stage: len(stage.runtime.rates.history) > 0)
+            await until(lambda stage=stage: len(stage.server.rates.history) > 0)
         stream = await events(a)
         name, history = await stream.next()
         assert (name, len(history["rows"][0])) == ("history", len(history["columns"]))
@@ -59,7 +61,7 @@ async def test_missing_nodes_are_named(nats: NatsServer, monkeypatch: pytest.Mon
     monkeypatch.setattr("bester.server.cluster.queries.ANSWER_S", 0.1)
     async with two(nats, "missing.example") as (a, b):
         await a.sign_in()
-        monkeypatch.setattr(joined(b).gathering, "asked", lambda *question: None)
+        monkeypatch.setattr(joined(b).queries, "asked", lambda *question: None)
         _, answer = await a.post("/api/command", {"type": "listClients"})
         assert answer == {"ok": True, "data": [], "missing": ["n1"]}
         stream = await events(a)
@@ -93,9 +95,9 @@ async def test_metrics_and_probes(nats: NatsServer) -> None:
         }
         assert {name: found[name, ""] for name in wanted} == wanted
         assert found["bester_handler_requests_total", "answered chat"] == 1
-        assert (joined(b).asking.count, joined(b).bringing.brought) == (1, 0)
+        assert (joined(b).remote_handlers.count, joined(b).remote_delivery.brought) == (1, 0)
         assert await a.json("/readyz") == (200, {"ready": True, "reasons": []})
-        await joined(a).bus._disconnected()
+        await joined(a).bus.fail(Fault.DOWN)
         assert await a.json("/readyz") == (503, {"ready": False, "reasons": ["bus"]})
         assert (await metrics(a))["bester_bus_losses_total", ""] == 1
-        await joined(a).bus._reconnected()
+        joined(a).bus.recover()

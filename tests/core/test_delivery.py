@@ -2,202 +2,373 @@
 
 from __future__ import annotations
 
-from tests.core.conftest import Post, World, acking, given, letters, stored
+from unittest.mock import ANY
+
+import pytest
+from tests.core.events import (
+    Acknowledges,
+    Answers,
+    Calls,
+    Comes,
+    Deposited,
+    Leaves,
+    MailboxRead,
+    Passes,
+    Says,
+    Sends,
+    SocketDrains,
+    SocketFills,
+    Together,
+)
+from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Received, Report
+from tests.core.world import REPLY, Talk, World, acking, clients
 
 from bester.core.delivery import CUT_OFF_S, QUEUE_BYTES, SERVER_S, UNREAD_S
 from bester.core.effects import CutOff, Deposit, PresenceChanged, ReadMailbox, RemoveLetter
-from bester.core.session import Phase
+from bester.core.redelivery import ACK_S
+from bester.core.session import Phase, Session
 
 # -- sessions ---------------------------------------------------------------------------------------------------
 
 
-def test_presence_is_told(world: World) -> None:
+def test_presence_is_told_of_the_first_session_and_the_last(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
-    other = world.session("t")
-    assert world.effects() == []
-    world.exchange.remove_session(other)
-    assert world.effects() == []
-    world.send(t, "chat")
-    world.exchange.remove_session(t)
-    assert world.only(PresenceChanged) == PresenceChanged("t", False)
-    world.exchange.add_session(other)
-    assert world.only(PresenceChanged) == PresenceChanged("t", True)
-    world.answer(chat, "1", {"type": "sendClients", "data": ["t"]})
-    assert world.got(t) == []
-    assert world.received(other)
+    first, other = Session("t", "j.example"), Session("t", "j.example")
+    assert (
+        Playbook(world)
+        >> Comes(other)
+        >> Leaves(other)
+        >> Sends(t, "chat")
+        << Asked(chat)
+        >> Leaves(t)
+        << Effect(PresenceChanged, username="t", online=False)
+        >> Comes(first)
+        << Effect(PresenceChanged, username="t", online=True)
+        >> Answers(chat, clients("t"))
+        << Received(first, "chat")
+    )
 
 
-def test_when_the_server_stops_nothing_is_waited_for(world: World, post: Post) -> None:
-    g = acking(world)
-    post.pass_on(1, "g")
-    assert world.exchange.under_way == 1
-    world.exchange.give_up_waiting()
-    stored(world, *world.all(Deposit))
-    assert world.exchange.under_way == 0
+def test_when_the_server_stops_nothing_is_waited_for(world: World, talk: Talk) -> None:
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    play = Playbook(world)
+    assert play >> Says(talk, 1, "g") << Received(g, "chat", 1, id=id)
+    assert world.exchange.reports.under_way == 1
+    assert (
+        play
+        >> Calls(world.exchange.deliveries.give_up_waiting)
+        << Effect(Deposit, deposit)
+        >> Deposited(deposit)
+        << Report(talk.t, "good", "g stored")
+    )
+    assert world.exchange.reports.under_way == 0
     assert g.late
 
 
 # -- acknowledgements -------------------------------------------------------------------------------------------
 
 
-def test_another_servers_report_does_not_wait_long(world: World, post: Post) -> None:
-    g, peer = acking(world), world.peer("l.example")
-    world.send(peer, "chat", 1, id="7")
-    post.asked += 1
-    world.answer(post.chat, "1", {"type": "sendClients", "data": ["g"]}, payload={"data": 1})
-    post.pass_on(2, "g")
-    (first, _), (second, _) = given(world, g)
-    world.exchange.now += SERVER_S
-    world.exchange.sweep()
-    (delivery,) = stored(world, *world.all(Deposit))
-    assert delivery.id in (first, second)
-    assert world.report(peer) == {"id": "7", "results": [{"to": "g", "status": "stored"}]}
-    assert post.statuses() == []
-    world.exchange.acknowledged(g, [delivery.id])
-    assert world.only(RemoveLetter) == RemoveLetter("g", delivery.id)
+def test_another_servers_report_does_not_wait_long(world: World, talk: Talk) -> None:
+    g, peer, chat = acking(world), world.peer("l.example"), talk.chat
+    first, second, deposit = Placeholder(), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Sends(peer, "chat", 1, id="7")
+        << Asked(chat, 1)
+        >> Answers(chat, clients("g"), payload={"data": 1})
+        << Received(g, "chat", 1, id=first)
+        >> Sends(talk.t, "chat", 2)
+        << Asked(chat, 2)
+        >> Answers(chat, clients("g"), payload={"data": 2})
+        << Received(g, "chat", 2, id=second)
+        >> Passes(SERVER_S)
+        << Effect(Deposit, deposit, id=first)
+        >> Deposited(deposit)
+        << Report(peer, "good", "g stored", id="7")
+        >> Acknowledges(g, first)
+        << Effect(RemoveLetter, username="g", id=first)
+    )
 
 
 def test_a_reply_holds_up_no_report(world: World) -> None:
     echo, g = world.handler("echo"), acking(world)
-    world.send(g, "echo", 1, id="7")
-    world.answer(echo, "1", {"type": "reply"}, payload={"data": 2})
-    message, report = world.got(g)
-    assert message["payload"]["data"] == 2
-    assert report["payload"] == {"id": "7"}
-    world.exchange.remove_session(g)
+    id, deposit = Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Sends(g, "echo", 1, id="7")
+        << Asked(echo)
+        >> Answers(echo, REPLY, payload={"data": 2})
+        << Received(g, "echo", 2, id=id)
+        << Report(g, "good", id="7")
+        >> Leaves(g)
+        << Effect(PresenceChanged, online=False)
+        << Effect(Deposit, deposit, id=id)
+    )
     (late,) = g.late.values()
-    assert world.effects()[-1] == Deposit(late.delivery)  # type: ignore[arg-type]
+    assert late.delivery is deposit().delivery
 
 
-def test_a_reply_comes_before_the_report_whatever_the_session_does(world: World) -> None:
-    echo, g = world.handler("echo"), acking(world)
-    for phase in Phase:
-        g.phase = phase
-        world.send(g, "echo", 1, id="7")
-        world.answer(echo, next(iter(echo.outstanding)), {"type": "reply"}, payload={"data": 2})
-        message, report = world.got(g)
-        assert message["payload"]["data"] == 2
-        assert report["payload"] == {"id": "7"}
+@pytest.mark.parametrize("phase", Phase)
+def test_a_reply_comes_before_the_report_in_whatever_phase_the_session_is(world: World, phase: Phase) -> None:
+    echo, g, id = world.handler("echo"), acking(world), Placeholder()
+    g.phase = phase
+    assert (
+        Playbook(world)
+        >> Sends(g, "echo", 1, id="7")
+        << Asked(echo)
+        >> Answers(echo, REPLY, payload={"data": 2})
+        << Received(g, "echo", 2, id=id)
+        << Report(g, "good", id="7")
+    )
 
 
 # -- full sockets -----------------------------------------------------------------------------------------------
 
 
-def test_whose_socket_stays_full_finds_the_rest_in_the_mailbox(world: World, post: Post) -> None:
+def test_a_session_whose_socket_stays_full_finds_the_rest_in_the_mailbox(world: World, talk: Talk) -> None:
+    g, t = world.session("g"), talk.t
+    first, second = Placeholder(), Placeholder()
+    play = (
+        Playbook(world)
+        >> SocketFills(g)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1)
+        >> Says(talk, 2, "g")
+        >> Passes(UNREAD_S)
+        << Effect(Deposit, first, data=1)
+        << Effect(Deposit, second, data=2)
+        >> Deposited(first)
+        << Report(t, "good", "g stored")
+        >> Deposited(second)
+        << Report(t, "good", "g stored")
+    )
+    assert play
+    one, two = (deposit().delivery.id for deposit in (first, second))
+    assert (
+        play
+        >> SocketDrains(g)
+        << Effect(RemoveLetter, username="g", id=one)  # the socket had it
+        << Effect(ReadMailbox, session=g)
+        >> MailboxRead(g, second)
+        << Received(g, "chat", 2)
+        << Effect(RemoveLetter, username="g", id=two)
+        << Effect(ReadMailbox, session=g)
+        >> MailboxRead(g)
+    )
+    assert world.exchange.presence.find("g").direct  # type: ignore[union-attr]
+
+
+def test_a_session_that_never_reads_is_cut_off_at_last(world: World, talk: Talk) -> None:
+    g, deposit = world.session("g"), Placeholder()
+    assert (
+        Playbook(world)
+        >> SocketFills(g)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1)
+        >> Passes(UNREAD_S)
+        << Effect(Deposit, deposit)
+        >> Deposited(deposit)
+        << Report(talk.t, "good", "g stored")
+        >> Passes(CUT_OFF_S)
+        << Effect(CutOff, session=g)
+    )
+
+
+def test_a_session_that_never_reads_is_cut_off_even_while_it_asks(world: World) -> None:
+    echo, g = world.handler("echo"), acking(world)
+    asks = Sends(g, "echo"), Answers(echo, REPLY)
+    gets = Asked(echo), Received(g, "echo", id=ANY), Report(g, "good")
+    play = Playbook(world) >> SocketFills(g) >> asks[0] << gets[0] >> asks[1] << gets[1] << gets[2]
+    assert play >> Passes(ACK_S) << Effect(Deposit)  # it does not read: from now on it has a while
+    assert play >> asks[0] << gets[0] >> asks[1] << gets[1] << gets[2]
+    assert play >> Passes(CUT_OFF_S) << Effect(Deposit) << Effect(CutOff, session=g)
+
+
+def test_the_queue_of_a_full_socket_is_bounded(world: World, talk: Talk) -> None:
     g = world.session("g")
-    post.pass_on(1, "g")
-    world.exchange.session_blocked(g)
-    assert given(world, g) == [(None, 1)]
-    post.pass_on(2, "g")
-    world.exchange.now += UNREAD_S
-    world.exchange.sweep()
-    first, second = stored(world, *world.all(Deposit))
-    assert post.statuses() == [["stored"], ["stored"]]
-    world.exchange.session_unblocked(g)
-    take, catch_up = world.effects()
-    assert take == RemoveLetter("g", first.id)  # the socket had it
-    assert isinstance(catch_up, ReadMailbox)
-    world.exchange.mail(g, letters(second))
-    assert given(world, g) == [(None, 2)]
-    world.exchange.written()
-    take, catch_up = world.effects()
-    assert take == RemoveLetter("g", second.id)
-    world.exchange.mail(g, [])
-    assert world.exchange.presence.find("g").plain  # type: ignore[union-attr]
-
-
-def test_who_never_reads_is_cut_off_at_last(world: World, post: Post) -> None:
-    g = world.session("g")
-    post.pass_on(1, "g")
-    world.exchange.session_blocked(g)
-    world.got(g)
-    world.exchange.now += UNREAD_S
-    world.exchange.sweep()
-    stored(world, *world.all(Deposit))
-    world.exchange.now += CUT_OFF_S
-    world.exchange.sweep()
-    assert world.only(CutOff).session is g
-
-
-def test_the_queue_of_a_full_socket_is_bounded(world: World, post: Post) -> None:
-    g = world.session("g")
-    post.pass_on(0, "g")
-    world.exchange.session_blocked(g)
-    world.got(g)
+    deposits = [Placeholder() for _ in range(4)]
     big = "x" * (QUEUE_BYTES // 3)
-    for _ in range(2):
-        post.pass_on(big, "g")
-    assert world.effects() == []
-    post.pass_on(big, "g")
-    assert [bytes(one.data)[:1] for one in stored(world, *world.all(Deposit))] == [b"0", b'"', b'"', b'"']
+    play = (
+        Playbook(world)
+        >> SocketFills(g)
+        >> Says(talk, 0, "g")
+        << Received(g, "chat", 0)
+        >> Says(talk, big, "g")
+        >> Says(talk, big, "g")
+        >> Says(talk, big, "g")
+        << Effect(Deposit, deposits[0], data=0)
+        << Effect(Deposit, deposits[1], data=big)
+        << Effect(Deposit, deposits[2], data=big)
+        << Effect(Deposit, deposits[3], data=big)
+    )
+    assert play
     assert (len(g.queue), g.queue_bytes) == (0, 0)
-    assert post.statuses() == [["stored"]] * 4
+    for deposit in deposits:
+        assert play >> Deposited(deposit) << Report(talk.t, "good", "g stored")
 
 
-def test_a_session_that_ends_with_unwritten_frames_loses_nothing(world: World, post: Post) -> None:
-    g = world.session("g")
-    post.pass_on(1, "G", "t")
-    world.exchange.remove_session(g)
-    (effect,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    assert (effect.delivery.to, bytes(effect.delivery.data)) == ("G", b"1")
-    stored(world, effect)
-    (message, report) = world.got(post.t)
-    assert message["payload"]["data"] == 1
-    assert report["payload"]["results"] == [{"to": "G", "status": "stored"}, {"to": "t", "status": "delivered"}]
+def test_a_session_that_ends_with_unwritten_frames_loses_nothing(world: World, talk: Talk) -> None:
+    g, t, deposit = world.session("g"), talk.t, Placeholder()
+    assert (
+        Playbook(world)
+        >> Together(Says(talk, 1, "G", "t"), Leaves(g))
+        << Effect(PresenceChanged, username="g", online=False)
+        << Effect(Deposit, deposit, to="G", data=1)
+        << Received(t, "chat", 1)
+        >> Deposited(deposit)
+        << Report(t, "good", "G stored", "t delivered")
+    )
 
 
 # -- several sessions -------------------------------------------------------------------------------------------
 
 
-def test_a_session_that_comes_is_given_what_no_other_has(world: World, post: Post) -> None:
-    g = acking(world)
-    post.pass_on(1, "g")
-    late = world.session("g")
-    post.pass_on(2, "g")
-    world.exchange.remove_session(g)
-    stored(world, *world.all(Deposit))
-    assert [data for _, data in given(world, late)] == [1, 2]
+def test_a_session_that_comes_is_given_what_no_other_has(world: World, talk: Talk) -> None:
+    g, late, t = acking(world), Session("g", "j.example"), talk.t
+    one, two, first, second = (Placeholder() for _ in range(4))
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=one)
+        >> SocketFills(late)
+        >> Comes(late)
+        << Received(late, "chat", 1)
+        >> Says(talk, 2, "g")
+        << Received(g, "chat", 2, id=two)
+        >> Leaves(g)
+        << Effect(Deposit, first, id=one)
+        << Effect(Deposit, second, id=two)
+        >> Deposited(first)
+        << Report(t, "good", "g stored")
+        >> Deposited(second)
+        << Report(t, "good", "g stored")
+        >> SocketDrains(late)
+        << Effect(RemoveLetter, id=one)
+        << Received(late, "chat", 2)
+        << Effect(RemoveLetter, id=two)
+    )
     assert late.phase is Phase.LIVE
-    assert post.statuses() == [["stored"], ["stored"]]
 
 
-def test_what_an_account_has_is_not_given_to_a_session_that_comes(world: World, post: Post) -> None:
-    g = acking(world)
-    post.pass_on(1, "g")
-    ((id, _),) = given(world, g)
-    world.exchange.acknowledged(g, [id or ""])
-    assert given(world, world.session("g")) == []
+def test_what_an_account_has_is_not_given_to_a_session_that_comes(world: World, talk: Talk) -> None:
+    g, id = acking(world), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Acknowledges(g, id)
+        << Report(talk.t, "good", "g delivered")
+        >> Comes(Session("g", "j.example"))
+    )
 
 
-def test_a_session_that_comes_in_the_same_batch_is_not_behind(world: World, post: Post) -> None:
-    g = world.session("g")
-    post.pass_on(1, "g")
-    late = world.session("g")
-    post.pass_on(2, "g")
-    world.exchange.remove_session(g)
-    stored(world, *world.all(Deposit))
-    assert given(world, late) == [(None, 1), (None, 2)]
-    assert post.statuses() == [["stored"], ["delivered"]]
+def test_a_session_that_comes_in_the_same_batch_is_not_behind(world: World, talk: Talk) -> None:
+    g, late, t = world.session("g"), Session("g", "j.example"), talk.t
+    deposit = Placeholder()
+    assert (
+        Playbook(world)
+        >> Together(Says(talk, 1, "g"), Comes(late), Says(talk, 2, "g"), Leaves(g))
+        << Effect(Deposit, deposit, data=1)
+        << Received(late, "chat", 1)
+        << Received(late, "chat", 2)
+        << Effect(RemoveLetter, username="g")
+        << Report(t, "good", "g delivered")
+        << Report(t, "good", "g delivered")
+        >> Deposited(deposit)
+        << Effect(RemoveLetter, username="g")
+    )
 
 
-def test_a_session_that_comes_to_a_mailbox_finds_it_there(world: World, post: Post) -> None:
-    acking(world)
-    post.pass_on(1, "g")
-    late = world.session("g", has_mail=True)
-    catch_up, deposit = world.effects()
-    assert isinstance(catch_up, ReadMailbox)
-    assert isinstance(deposit, Deposit)
-    assert given(world, late) == []
-    world.exchange.mail(late, letters(*stored(world, deposit)))
-    assert given(world, late) == [(None, 1)]
+def test_a_session_that_comes_to_a_mailbox_finds_what_others_left_there(world: World, talk: Talk) -> None:
+    g, late = acking(world), Session("g", "j.example")
+    id, deposit = Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Comes(late, has_mail=True)
+        << Effect(ReadMailbox, session=late)
+        << Effect(Deposit, deposit, id=id)
+        >> Deposited(deposit)
+        << Report(talk.t, "good", "g stored")
+        >> MailboxRead(late, deposit)
+        << Received(late, "chat", 1)
+        << Effect(RemoveLetter, id=id)
+        << Effect(ReadMailbox, session=late, after=1)
+    )
 
 
-def test_two_sessions_that_end_unwritten_keep_a_message_once(world: World, post: Post) -> None:
-    sessions = [world.session("g"), world.session("g")]
-    post.pass_on(1, "g")
-    for session in sessions:
-        world.exchange.remove_session(session)
-    (effect,) = [effect for effect in world.effects() if isinstance(effect, Deposit)]
-    stored(world, effect)
-    assert post.statuses() == [["stored"]]
-    assert world.exchange.counters.deliveries == 0
+def test_two_sessions_that_end_unwritten_keep_a_message_once(world: World, talk: Talk) -> None:
+    one, two, deposit = world.session("g"), world.session("g"), Placeholder()
+    assert (
+        Playbook(world)
+        >> Together(Says(talk, 1, "g"), Leaves(one), Leaves(two))
+        << Effect(PresenceChanged, username="g", online=False)
+        << Effect(Deposit, deposit, data=1)
+        >> Deposited(deposit)
+        << Report(talk.t, "good", "g stored")
+    )
+    assert world.exchange.batch.counters.deliveries == 0
+
+
+# -- what comes late --------------------------------------------------------------------------------------------
+
+
+def test_of_several_recipients_only_the_account_whose_session_ends_is_kept_for(world: World, talk: Talk) -> None:
+    g, h, t, deposit = world.session("g"), world.session("h"), talk.t, Placeholder()
+    assert (
+        Playbook(world)
+        >> Together(Says(talk, 1, "h"), Says(talk, 2, "h", "a b", "H", "G"), Leaves(g))
+        << Effect(PresenceChanged, username="g")
+        << Effect(Deposit, deposit, to="G", data=2)
+        << Received(h, "chat", 1)
+        << Received(h, "chat", 2)
+        << Report(t, "good", "h delivered")
+        >> Deposited(deposit)
+        << Report(t, "unknownAccount", "h delivered", "a b failed unknownAccount", "G stored")
+    )
+
+
+def test_what_a_session_that_has_ended_says_changes_nothing(world: World, talk: Talk) -> None:
+    g, id, deposit = acking(world), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> SocketFills(g)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Leaves(g)
+        << Effect(PresenceChanged)
+        << Effect(Deposit, deposit)
+        >> SocketDrains(g)
+        >> Acknowledges(g, "unknown")
+    )
+
+
+def test_a_session_that_acknowledges_all_while_its_socket_is_full_owes_nothing(world: World, talk: Talk) -> None:
+    g, id = acking(world), Placeholder()
+    assert (
+        Playbook(world)
+        >> SocketFills(g)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=id)
+        >> Acknowledges(g, id)
+        << Report(talk.t, "good", "g delivered")
+        >> Passes(ACK_S)
+        >> SocketDrains(g)
+    )
+    assert g not in world.exchange.window.owing
+    assert g.phase is Phase.LIVE
+
+
+def test_another_servers_report_waits_for_a_second(world: World, talk: Talk) -> None:
+    g, peer, id = acking(world), world.peer("l.example"), Placeholder()
+    assert (
+        Playbook(world)
+        >> Sends(peer, "chat", 1)
+        << Asked(talk.chat)
+        >> Answers(talk.chat, clients("g"), data=1)
+        << Received(g, "chat", 1, id=id)
+        >> Passes(SERVER_S / 2)
+        >> Acknowledges(g, id)
+        << Report(peer, "good", "g delivered")
+    )

@@ -1,16 +1,28 @@
-"""Handlers come and go; who waits, for how long, in what order (docs/protocol.md, sections 2.7, 3.1, 3.5)."""
+"""Which handler is asked and when, and who waits for it (docs/protocol.md, sections 2.7, 3.1, 3.5)."""
 
 from __future__ import annotations
 
-import pytest
-from tests.core.conftest import World
+from tests.core.events import (
+    Answers,
+    AnswersWrongly,
+    Attaches,
+    Calls,
+    ClassicAnswers,
+    ClassicFails,
+    Leaves,
+    Passes,
+    Sends,
+    SocketDrains,
+    SocketFills,
+)
+from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Received, Report
+from tests.core.world import REPLY, World, send_handler
 
 from bester.core.effects import CallClassic
-from bester.core.limits import Limits
 from bester.core.metrics import Drop
-from bester.core.routing import HANDED_BYTES
+from bester.core.routing import HANDED_BYTES, AttachedHandler
 from bester.core.rules import TypeRules
-from bester.errors import BadResponse, HandlerUnavailable, NotAllowed
+from bester.errors import BadResponse, HandlerUnavailable
 
 CLASSIC = TypeRules(classic_socket="/s", classic_concurrency=2, timeout_s=10)
 
@@ -18,361 +30,300 @@ CLASSIC = TypeRules(classic_socket="/s", classic_concurrency=2, timeout_s=10)
 # -- attached ---------------------------------------------------------------------------------------------------
 
 
-def test_many_are_outstanding_and_answered_in_any_order(world: World) -> None:
+def test_many_requests_are_outstanding_and_answered_in_any_order(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
-    for number in range(3):
-        world.send(t, "chat", number, id=str(number))
-    assert world.asked(chat) == [("1", 0), ("2", 1), ("3", 2)]
-    for id in ("2", "3", "1"):
-        world.answer(chat, id)
-    assert [frame["payload"]["id"] for frame in world.got(t)] == ["1", "2", "0"]
+    first, second, third = Placeholder(), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Sends(t, "chat", 0, id="a")
+        << Asked(chat, 0, id=first)
+        >> Sends(t, "chat", 1, id="b")
+        << Asked(chat, 1, id=second)
+        >> Sends(t, "chat", 2, id="c")
+        << Asked(chat, 2, id=third)
+        >> Answers(chat, id=second)
+        << Report(t, "good", id="b")
+        >> Answers(chat, id=third)
+        << Report(t, "good", id="c")
+        >> Answers(chat, id=first)
+        << Report(t, "good", id="a")
+    )
+    assert (first(), second(), third()) == ("1", "2", "3")
     assert world.at_rest(t, chat)
 
 
-def test_concurrency_and_turns(world: World) -> None:
+def test_a_handler_has_as_many_requests_as_it_takes_and_senders_take_turns(world: World) -> None:
     chat, busy, other = world.handler("chat", concurrency=1), world.session("busy"), world.session("other")
-    for number in range(3):
-        world.send(busy, "chat", f"busy {number}")
-    for number in range(2):
-        world.send(other, "chat", f"other {number}")
-    order = []
-    for _ in range(5):
-        ((id, data),) = world.asked(chat)
-        order.append(data)
+    play = (
+        Playbook(world)
+        >> Sends(busy, "chat", "busy 0")
+        << Asked(chat, "busy 0")
+        >> Sends(busy, "chat", "busy 1")
+        >> Sends(busy, "chat", "busy 2")
+        >> Sends(other, "chat", "other 0")
+        >> Sends(other, "chat", "other 1")
+    )
+    before = busy
+    for sender, data in ((busy, "busy 1"), (other, "other 0"), (busy, "busy 2"), (other, "other 1")):
+        assert play >> Answers(chat) << Report(before, "good") << Asked(chat, data)
         assert len(chat.outstanding) == 1
-        world.answer(chat, id)
-    assert order == ["busy 0", "busy 1", "other 0", "busy 2", "other 1"]
+        before = sender
+    assert play >> Answers(chat) << Report(other, "good")
     assert world.at_rest(busy, other, chat)
 
 
 def test_the_least_busy_process_is_asked(world: World) -> None:
     one, two, t = world.handler("chat", concurrency=3), world.handler("chat", concurrency=2), world.session("t")
-    for _ in range(5):
-        world.send(t, "chat")
+    assert (
+        Playbook(world)
+        >> Sends(t, "chat")
+        << Asked(one)
+        >> Sends(t, "chat")
+        << Asked(two)
+        >> Sends(t, "chat")
+        << Asked(one)
+        >> Sends(t, "chat")
+        << Asked(two)
+        >> Sends(t, "chat")
+        << Asked(one)
+        >> Sends(t, "chat", "waits")
+        >> Answers(two)
+        << Report(t, "good")
+        << Asked(two, "waits", id="6")
+    )
     assert (len(one.outstanding), len(two.outstanding)) == (3, 2)
-    world.send(t, "chat", "waits")
-    assert len(world.asked(one) + world.asked(two)) == 5
-    world.answer(two, "2")
-    assert world.asked(two) == [("6", "waits")]
 
 
-def test_one_that_does_not_read_is_not_asked(world: World) -> None:
+def test_a_handler_that_does_not_read_is_not_asked(world: World) -> None:
     one, two, t = world.handler("chat", "news"), world.handler("chat"), world.session("t")
     one.blocked = True
-    world.send(t, "chat")
-    world.send(t, "news", "waits")
-    assert world.asked(one) == []
-    assert len(world.asked(two)) == 1
-    two.blocked = True
-    world.send(t, "chat", "waits too")
-    world.answer(two, "1")  # its answers are still read
-    assert world.code(t) == ""
-    assert world.asked(two) == []
-    world.exchange.unblocked(one)
-    assert sorted(data for _, data in world.asked(one)) == ["waits", "waits too"]
+    assert (
+        Playbook(world)
+        >> SocketFills(two)
+        >> Sends(t, "chat")
+        << Asked(two)
+        >> Sends(t, "news", "waits")
+        >> Sends(t, "chat", "waits too")
+        >> Answers(two)  # its answers are still read
+        << Report(t, "good")
+        >> SocketDrains(one)
+        << Asked(one, "waits too")
+        << Asked(one, "waits")
+    )
 
 
-def test_an_answer_lets_wait_no_other_type_of_the_handler(world: World) -> None:
+def test_an_answer_makes_room_for_every_type_of_its_handler(world: World) -> None:
     both, t = world.handler("a", "b", concurrency=1), world.session("t")
-    world.send(t, "a", 1)
-    world.send(t, "b", 2)
-    world.send(t, "a", 3)
-    order = []
-    for _ in range(3):
-        ((id, data),) = world.asked(both)
-        order.append(data)
-        if data == 3:
-            world.exchange.answer_failed(both, id, BadResponse("wrong"))
-        else:
-            world.answer(both, id)
-    assert sorted(order) == [1, 2, 3]
+    assert (
+        Playbook(world)
+        >> Sends(t, "a", 1)
+        << Asked(both, 1)
+        >> Sends(t, "b", 2)
+        >> Sends(t, "a", 3)
+        >> Answers(both)
+        << Report(t, "good")
+        << Asked(both, 3)
+        >> AnswersWrongly(both, BadResponse("wrong"))
+        << Report(t, "badResponse")
+        << Asked(both, 2)
+        >> Answers(both)
+        << Report(t, "good")
+    )
     assert world.at_rest(t, both)
 
 
 # -- classic ----------------------------------------------------------------------------------------------------
 
 
-def test_one_at_a_time_per_session_and_type(world: World) -> None:
+def test_a_classic_handler_has_one_message_of_each_session_and_type(world: World) -> None:
     world.configure(c=CLASSIC, d=CLASSIC)
     t, g = world.session("t"), world.session("g")
-    world.send(t, "c", "t1")
-    world.send(t, "c", "t2")
-    world.send(t, "d", "other type")
-    world.send(g, "c", "g1")
-    world.send(g, "c", "g2")
-    calls = world.all(CallClassic)
-    assert [bytes(call.request.data) for call in calls] == [b'"t1"', b'"other type"', b'"g1"']
-    assert world.exchange.types["c"].active == 2
-    world.answer_classic(calls[0], {"type": "reply"}, data="to t")
-    assert world.got(t)[0]["payload"] == {"type": "c", "data": "to t"}
-    second = world.only(CallClassic)
-    assert bytes(second.request.data) == b'"t2"'
-    world.exchange.classic_failed(calls[2].request, HandlerUnavailable())
-    assert world.code(g) == "handlerUnavailable"
-    third = world.only(CallClassic)
-    for call in (calls[1], second, third):
-        world.answer_classic(call)
+    first, other, third, second, last = (Placeholder() for _ in range(5))
+    play = (
+        Playbook(world)
+        >> Sends(t, "c", "t1")
+        << Effect(CallClassic, first, data="t1")
+        >> Sends(t, "c", "t2")
+        >> Sends(t, "d", "other type")
+        << Effect(CallClassic, other, data="other type")
+        >> Sends(g, "c", "g1")
+        << Effect(CallClassic, third, data="g1")
+        >> Sends(g, "c", "g2")
+    )
+    assert play
+    assert world.exchange.dispatcher.types["c"].active == 2
+    assert (
+        play
+        >> ClassicAnswers(first, REPLY, data="to t")
+        << Received(t, "c", "to t")
+        << Report(t, "good")
+        << Effect(CallClassic, second, data="t2")
+        >> ClassicFails(third, HandlerUnavailable())
+        << Report(g, "handlerUnavailable")
+        << Effect(CallClassic, last, data="g2")
+        >> ClassicAnswers(other)
+        << Report(t, "good")
+        >> ClassicAnswers(second)
+        << Report(t, "good")
+        >> ClassicAnswers(last)
+        << Report(g, "good")
+    )
     assert world.at_rest(t, g)
 
 
 def test_a_chain_of_classic_handlers(world: World) -> None:
     world.configure(c=CLASSIC)
     t = world.session("t")
-    world.send(t, "c", 1)
-    world.send(t, "c", 2)
-    world.answer_classic(world.only(CallClassic), {"type": "sendHandler", "data": "c"}, data=3)
-    second = world.only(CallClassic)
-    assert bytes(second.request.data) == b"2"
-    world.answer_classic(second)
-    third = world.only(CallClassic)
-    assert (bytes(third.request.data), third.request.hops) == (b"3", 1)
-    world.answer_classic(third)
+    first, second, chained = Placeholder(), Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Sends(t, "c", 1)
+        << Effect(CallClassic, first, data=1)
+        >> Sends(t, "c", 2)
+        >> ClassicAnswers(first, send_handler("c"), data=3)
+        << Effect(CallClassic, second, data=2, hops=0)
+        >> ClassicAnswers(second)
+        << Report(t, "good")
+        << Effect(CallClassic, chained, data=3, hops=1)
+        >> ClassicAnswers(chained)
+        << Report(t, "good")
+    )
     assert world.at_rest(t)
 
 
-def test_an_attached_handler_wins_while_it_is_there(world: World) -> None:
+def test_an_attached_handler_is_preferred_to_a_classic_one(world: World) -> None:
     world.configure(c=CLASSIC)
-    t = world.session("t")
-    for number in range(3):
-        world.send(t, "c", number)
-    call = world.only(CallClassic)
-    attached = world.handler("c", concurrency=1)
-    assert world.asked(attached) == [("1", 1)]
-    world.answer_classic(call)
-    world.answer(attached, "1")
-    assert world.asked(attached) == [("2", 2)]
-    world.send(t, "c", 3)
-    world.exchange.remove_handler(attached)
-    assert bytes(world.only(CallClassic).request.data) == b"3"
+    t, call = world.session("t"), Placeholder()
+    play = (
+        Playbook(world) >> Sends(t, "c", 0) << Effect(CallClassic, call, data=0) >> Sends(t, "c", 1) >> Sends(t, "c", 2)
+    )
+    assert play
+    attached = AttachedHandler("c", "j.example", 1)
+    assert (
+        play
+        >> Attaches(attached, "c")
+        << Asked(attached, 1)
+        >> ClassicAnswers(call)
+        << Report(t, "good")
+        >> Answers(attached)
+        << Report(t, "good")
+        << Asked(attached, 2)
+        >> Sends(t, "c", 3)
+        >> Leaves(attached)
+        << Report(t, "handlerUnavailable")
+        << Effect(CallClassic, data=3)
+    )
 
 
-def test_still_one_at_a_time_after_an_attached_handler_went_away(world: World) -> None:
+def test_a_classic_handler_still_has_one_message_of_a_session_after_an_attached_one_went_away(world: World) -> None:
     world.configure(c=CLASSIC)
-    t, g = world.session("t"), world.session("g")
-    for number in range(3):
-        world.send(t, "c", number)
-    first = world.only(CallClassic)
-    attached = world.handler("c", blocked=True)
-    world.send(g, "c", "g")
-    world.exchange.remove_handler(attached)
-    assert bytes(world.only(CallClassic).request.data) == b'"g"'  # and nothing of t, whose first is under way
-    world.answer_classic(first)
-    second = world.only(CallClassic)
-    assert bytes(second.request.data) == b"1"
-    world.answer_classic(second)
-    assert bytes(world.only(CallClassic).request.data) == b"2"
+    t, g, attached = world.session("t"), world.session("g"), AttachedHandler("c", "j.example", 64)
+    attached.blocked = True
+    first, second = Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Sends(t, "c", 0)
+        << Effect(CallClassic, first, data=0)
+        >> Sends(t, "c", 1)
+        >> Sends(t, "c", 2)
+        >> Attaches(attached, "c")
+        >> Sends(g, "c", "g")
+        >> Leaves(attached)
+        << Effect(CallClassic, data="g")  # and nothing of t, whose first is under way
+        >> ClassicAnswers(first)
+        << Report(t, "good")
+        << Effect(CallClassic, second, data=1)
+        >> ClassicAnswers(second)
+        << Report(t, "good")
+        << Effect(CallClassic, data=2)
+    )
 
 
 # -- time -------------------------------------------------------------------------------------------------------
 
 
-def test_no_answer_in_time(world: World) -> None:
+def test_a_request_without_an_answer_in_time_fails(world: World) -> None:
     chat, t = world.handler("chat", concurrency=1, timeout_s=10), world.session("t")
-    world.send(t, "chat")
-    world.exchange.now += 4
-    world.send(t, "chat", "second")
-    world.exchange.now += 5.9
-    world.exchange.sweep()
-    assert world.got(t) == []
-    world.exchange.now += 0.1
-    world.exchange.sweep()
-    assert world.code(t) == "handlerTimeout"
-    assert [data for _, data in world.asked(chat)] == [None, "second"]  # its time begins now
-    world.answer(chat, "1")
-    assert world.exchange.counters.drops.get(Drop.ANSWER_LATE) == 1
-    world.exchange.now += 9
-    world.exchange.sweep()
-    assert world.got(t) == []
-    world.answer(chat, "2")
-    assert world.code(t) == ""
+    play = (
+        Playbook(world)
+        >> Sends(t, "chat", "first")
+        << Asked(chat, "first", id="1")
+        >> Passes(4)
+        >> Sends(t, "chat", "second")
+        >> Passes(5.9)
+        >> Passes(0.1)
+        << Report(t, "handlerTimeout")
+        << Asked(chat, "second", id="2")  # its time begins now
+        >> Answers(chat, id="1")
+    )
+    assert play
+    assert world.exchange.batch.counters.drops.get(Drop.ANSWER_LATE) == 1
+    assert play >> Passes(9) >> Answers(chat, id="2") << Report(t, "good")
     assert world.at_rest(t, chat)
 
 
-def test_who_waits_does_not_time_out_as_long_as_others_are_answered(world: World) -> None:
+def test_what_waits_does_not_time_out_as_long_as_others_are_answered(world: World) -> None:
     chat, t, g = world.handler("chat", concurrency=1, timeout_s=10), world.session("t"), world.session("g")
     chat.blocked = True
-    world.send(t, "chat", 1)
-    world.send(t, "chat", 2)
-    world.send(g, "chat", 3)
-    chat.blocked = False
-    world.exchange.unblocked(chat)
-    for id in ("1", "2"):
-        world.exchange.now += 9
-        world.answer(chat, id)
-        world.exchange.sweep()
-    assert world.code(g) == ""
-    assert world.code(t) == ""
-    chat.blocked = True
-    world.answer(chat, "3")
-    world.exchange.now += 10
-    world.exchange.sweep()
+    assert (
+        Playbook(world)
+        >> Sends(t, "chat", 1)
+        >> Sends(t, "chat", 2)
+        >> Sends(g, "chat", 3)
+        >> SocketDrains(chat)
+        << Asked(chat, 1)
+        >> Calls(world.wait, 9)
+        >> Answers(chat)
+        << Report(t, "good")
+        << Asked(chat, 3)
+        >> Passes(0)
+        >> Calls(world.wait, 9)
+        >> Answers(chat)
+        << Report(g, "good")
+        << Asked(chat, 2)
+        >> Passes(0)
+        >> Answers(chat)
+        << Report(t, "good")
+        >> Passes(10)
+    )
     assert world.at_rest(t, g, chat)
 
 
-def test_who_waits_for_longer_than_the_limit_while_nothing_is_answered(world: World) -> None:
+def test_what_waits_for_longer_than_the_limit_while_nothing_is_answered_fails(world: World) -> None:
     world.configure(c=CLASSIC)
-    t, g = world.session("t"), world.session("g")
-    world.send(t, "c", 1)
-    world.send(t, "c", 2)
-    world.send(g, "c", 3)
-    world.exchange.now += 5
-    for number in (4, 5):
-        world.send(g, "c", number)
-    world.send(world.session("late"), "c", 6)
-    world.exchange.now += 5.5
-    world.exchange.sweep()
-    assert world.code(t) == "handlerTimeout"
-    assert world.got(g) == []
-    world.exchange.now += 5
-    world.exchange.sweep()
-    assert world.codes(g) == ["handlerTimeout"] * 2
-    one, other = (effect for effect in world.effects() if isinstance(effect, CallClassic))
-    assert world.exchange.types["c"].sender_queues.keys() == {t, g}  # each has one under way
-    world.answer_classic(one)
-    world.exchange.classic_failed(other.request, HandlerUnavailable())
-    assert world.at_rest(t, g)
+    t, g, late = world.session("t"), world.session("g"), world.session("late")
+    one, other = Placeholder(), Placeholder()
+    play = (
+        Playbook(world)
+        >> Sends(t, "c", 1)
+        << Effect(CallClassic, one, data=1)
+        >> Sends(t, "c", 2)
+        >> Sends(g, "c", 3)
+        << Effect(CallClassic, other, data=3)
+        >> Passes(5)
+        >> Sends(g, "c", 4)
+        >> Sends(g, "c", 5)
+        >> Sends(late, "c", 6)
+        >> Passes(5.5)
+        << Report(t, "handlerTimeout")
+        >> Passes(5)
+        << Report(g, "handlerTimeout")
+        << Report(g, "handlerTimeout")
+        << Report(late, "handlerTimeout")
+    )
+    assert play
+    assert world.exchange.dispatcher.types["c"].queues.keys() == {t, g}  # each has one under way
+    assert (
+        play
+        >> ClassicAnswers(one)
+        << Report(t, "good")
+        >> ClassicFails(other, HandlerUnavailable())
+        << Report(g, "handlerUnavailable")
+    )
+    assert world.at_rest(t, g, late)
 
 
-# -- attach, detach, gone ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("type", ["dummy", "builtin"])
-def test_the_servers_own_types_are_not_for_handlers(world: World, type: str) -> None:
-    with pytest.raises(NotAllowed):
-        world.handler("chat", type)
-    assert (world.exchange.types, world.exchange.handlers) == ({}, [])
-
-
-def test_a_type_named_twice_counts_once(world: World) -> None:
-    chat = world.handler("chat", "chat")
-    assert world.exchange.types["chat"].attached == [chat]
-    world.exchange.remove_handler(chat)
-    assert world.exchange.types == {}
-
-
-def test_a_handler_that_goes_away(world: World) -> None:
-    chat, t, g = world.handler("chat", concurrency=1), world.session("t"), world.session("g")
-    for sender in (t, g, g):
-        world.send(sender, "chat")
-    world.exchange.remove_handler(chat)
-    assert world.codes(t) == ["handlerUnavailable"]
-    assert world.codes(g) == ["handlerUnavailable"] * 2
-    world.send(t, "chat")
-    assert world.code(t) == "noHandler"
-    assert world.exchange.handlers == []
-    assert world.at_rest(t, g, chat)
-
-
-def test_a_handler_that_goes_away_is_told_nothing_of_its_pushes(world: World) -> None:
-    chat = world.handler("chat", concurrency=1)
-    for id in ("h1", "h2"):
-        world.push(chat, id, {"type": "sendHandler", "data": "chat"})
-    assert len(world.asked(chat)) == 1
-    world.exchange.remove_handler(chat)
-    assert world.got(chat) == []
-    assert world.at_rest(chat)
-
-
-def test_the_other_process_goes_on(world: World) -> None:
-    one, two, t = world.handler("chat", concurrency=1), world.handler("chat", concurrency=1), world.session("t")
-    for number in range(3):
-        world.send(t, "chat", number)
-    world.exchange.remove_handler(one)
-    assert world.code(t) == "handlerUnavailable"
-    world.answer(two, "2")
-    assert [data for _, data in world.asked(two)] == [1, 2]
-
-
-def test_detach_loses_nothing(world: World) -> None:
-    one, two, t = world.handler("chat"), world.handler("chat"), world.session("t")
-    world.send(t, "chat")
-    world.exchange.detach(one)
-    world.exchange.detach(one)
-    world.send(t, "chat")
-    assert (len(world.asked(one)), len(world.asked(two))) == (1, 1)
-    world.answer(one, "1")
-    assert world.code(t) == ""
-    world.exchange.remove_handler(one)
-    world.answer(two, "2")
-    assert world.code(t) == ""
-
-
-def test_one_that_detached_still_times_out(world: World) -> None:
-    chat, t = world.handler("chat", timeout_s=10), world.session("t")
-    world.send(t, "chat")
-    world.exchange.detach(chat)
-    world.exchange.now += 10
-    world.exchange.sweep()
-    assert world.code(t) == "handlerTimeout"
-
-
-def test_detach_from_several_types_asks_nothing_more(world: World) -> None:
-    world.configure(Limits(max_in_flight=2))
-    both, t = world.handler("a", "b", concurrency=1), world.session("t")
-    world.send(t, "a", 1)
-    world.send(t, "a", 2)
-    world.send(t, "b", 3)  # waits behind the others, and is let in when the second fails
-    assert len(world.asked(both)) == 1
-    world.exchange.detach(both)
-    assert world.asked(both) == []
-    assert world.codes(t) == ["handlerUnavailable"] * 2
-    world.answer(both, "1")
-    assert world.at_rest(t, both)
-
-
-def test_a_type_whose_last_handler_goes_while_many_wait(world: World, limits: Limits) -> None:
-    world.configure(limits)
-    chat, t = world.handler("chat", concurrency=1), world.session("t")
-    for _ in range(3000):
-        world.send(t, "chat")
-    world.exchange.remove_handler(chat)
-    assert world.codes(t) == ["handlerUnavailable"] + ["noHandler"] * 2998 + ["handlerUnavailable"]
-    assert world.at_rest(t, chat)
-
-
-# -- configuration ----------------------------------------------------------------------------------------------
-
-
-def test_a_reload_switches_handlers(world: World) -> None:
-    world.configure(c=CLASSIC)
-    t = world.session("t")
-    world.send(t, "c", 1)
-    world.send(t, "c", 2)
-    call = world.only(CallClassic)
-    world.configure(d=CLASSIC)
-    assert world.code(t) == "handlerUnavailable"  # the one that waited
-    assert set(world.exchange.types) == {"d"}
-    world.answer_classic(call)
-    assert world.code(t) == ""
-    world.send(t, "c")
-    assert world.code(t) == "noHandler"
-    assert world.at_rest(t)
-
-
-def test_a_reload_keeps_a_configured_type_without_a_handler(world: World) -> None:
-    world.configure(c=CLASSIC)
-    t = world.session("t")
-    for _ in range(2):
-        world.send(t, "c")
-    world.effects()
-    world.configure(c=TypeRules())
-    assert world.code(t) == "handlerUnavailable"
-    world.send(t, "c")
-    assert world.code(t) == "handlerUnavailable"
-    assert not world.exchange.types["c"].available
-
-
-def test_rules_for_types_that_are_only_attached(world: World) -> None:
-    world.configure(attached={"chat": TypeRules(7, transient=True)})
-    chat = world.handler("chat", "news", timeout_s=20)
-    types = world.exchange.types
-    assert (types["chat"].rules, types["news"].rules) == (TypeRules(7, transient=True), TypeRules(20))
-    world.configure(attached={"news": TypeRules(8)})
-    assert (types["chat"].rules, types["news"].rules) == (TypeRules(7), TypeRules(8))
-    world.configure(chat=TypeRules(9))
-    assert types["chat"].configured
-    world.exchange.remove_handler(chat)
-    assert set(types) == {"chat"}
+# -- full sockets -----------------------------------------------------------------------------------------------
 
 
 def test_a_handler_is_handed_no_more_than_its_socket_has_to_take(world: World) -> None:
@@ -389,7 +340,7 @@ def test_a_handler_is_handed_no_more_than_its_socket_has_to_take(world: World) -
         world.send(sender, "x", big, size=len(big))
     assert sum(sender.paused for sender in senders) == 8  # who sends more is slowed down
     handed = 0
-    while x.out or world.exchange.full:  # its socket takes all of it, each time
+    while x.out or world.exchange.dispatcher.full:  # its socket takes all of it, each time
         handed += len(world.asked(x))
     assert handed == 24
     assert not x.blocked
@@ -398,20 +349,16 @@ def test_a_handler_is_handed_no_more_than_its_socket_has_to_take(world: World) -
 
 def test_a_handler_whose_socket_did_not_take_it_is_handed_no_more(world: World) -> None:
     x, t = world.handler("x"), world.session()
-    big = "x" * HANDED_BYTES
-    world.send(t, "x", big)
-    assert x.full
-    world.exchange.blocked(x)  # the socket says so when it is written to
-    world.send(t, "x", 2)
-    assert len(world.asked(x)) == 1
+    play = Playbook(world)
+    assert play >> SocketFills(x) >> Sends(t, "x", "x" * HANDED_BYTES) << Asked(x) >> Sends(t, "x", 2)
     assert x.blocked
-    world.exchange.unblocked(x)
-    assert [data for _, data in world.asked(x)] == [2]
+    assert play >> SocketDrains(x) << Asked(x, 2)
 
 
 def test_a_handler_that_left_when_it_was_full_is_handed_nothing(world: World) -> None:
     x, t = world.handler("x"), world.session()
     world.send(t, "x", "x" * HANDED_BYTES)
-    world.exchange.remove_handler(x)
+    assert x.full
+    world.exchange.dispatcher.remove(x)
     assert world.code(t) == "handlerUnavailable"
-    assert world.exchange.full == []
+    assert world.exchange.dispatcher.full == []

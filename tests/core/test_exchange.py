@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.core.conftest import World
+from tests.core.events import Answers, AnswersWrongly, Deposited, Leaves, Pushes, Sends
+from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Received, Report
+from tests.core.world import REPLY, World, clients, send_handler
 
 from bester.core.effects import Deposit
 from bester.core.limits import Limits
@@ -16,57 +18,74 @@ CLASSIC = TypeRules(classic_socket="/s")
 # -- answers that fail ------------------------------------------------------------------------------------------
 
 
-def test_a_status_other_than_success(world: World) -> None:
+def test_an_answer_with_a_status_other_than_success_fails(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
-    world.send(t, "chat")
-    world.answer(chat, "1", {"type": "sendClients", "data": ["t"]}, header={"status": "1"})
-    assert world.code(t) == "handlerError"
-    world.send(t, "chat")
-    world.answer(chat, "2", header={"status": 0})
-    assert world.code(t) == ""
-    kind = world.exchange.types["chat"]
-    assert (kind.metrics.answered, kind.metrics.failed) == (1, 1)
+    assert (
+        Playbook(world)
+        >> Sends(t, "chat")
+        << Asked(chat)
+        >> Answers(chat, clients("t"), status="1")
+        << Report(t, "handlerError")
+        >> Sends(t, "chat")
+        << Asked(chat)
+        >> Answers(chat, status=0)
+        << Report(t, "good")
+    )
+    metrics = world.exchange.dispatcher.types["chat"].metrics
+    assert (metrics.answered, metrics.failed) == (1, 1)
 
 
-def test_an_answer_of_the_wrong_form(world: World) -> None:
+def test_an_answer_of_the_wrong_form_fails_and_later_ones_are_dropped(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
-    world.send(t, "chat")
-    world.exchange.answer_failed(chat, "1", BadResponse("for the operator only"))
-    assert world.report(t)["error"]["message"] == BadResponse.meaning
-    assert world.exchange.types["chat"].last_error == "badResponse: for the operator only"
-    world.exchange.answer_failed(chat, "1", BadResponse("twice"))
-    world.answer(chat, "1")
-    world.answer(chat, "unknown")
-    assert world.exchange.counters.drops.get(Drop.ANSWER_LATE) == 3
+    assert (
+        Playbook(world)
+        >> Sends(t, "chat")
+        << Asked(chat, id="1")
+        >> AnswersWrongly(chat, BadResponse("for the operator only"))
+        << Report(t, "badResponse", error={"code": "badResponse", "message": BadResponse.meaning, "temporary": False})
+        >> AnswersWrongly(chat, BadResponse("twice"), id="1")
+        >> Answers(chat, id="1")
+        >> Answers(chat, id="unknown")
+    )
+    assert world.exchange.dispatcher.types["chat"].last_error == "badResponse: for the operator only"
+    assert world.exchange.batch.counters.drops.get(Drop.ANSWER_LATE) == 3
 
 
 def test_only_the_first_failure_of_a_chain_is_told(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
-    world.send(t, "chat")
-    world.answer(chat, "1", {"type": "sendHandler", "data": "unknown"}, {"type": "sendHandler", "data": "chat"})
-    world.answer(chat, "2", header={"status": "1"})
-    assert world.code(t) == "noHandler"
+    assert (
+        Playbook(world)
+        >> Sends(t, "chat")
+        << Asked(chat)
+        >> Answers(chat, send_handler("unknown"), send_handler("chat"))
+        << Asked(chat)
+        >> Answers(chat, status="1")
+        << Report(t, "noHandler")
+    )
 
 
-def test_times_are_summed(world: World) -> None:
+def test_the_times_to_the_answers_are_summed(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
     world.send(t, "chat")
-    world.exchange.now += 0.5
+    world.exchange.batch.now += 0.5
     world.answer(chat, "1")
-    assert world.exchange.types["chat"].metrics.seconds == 0.5
+    assert world.exchange.dispatcher.types["chat"].metrics.seconds == 0.5
 
 
 # -- pushes -----------------------------------------------------------------------------------------------------
 
 
-def test_a_push(world: World) -> None:
+def test_a_push_is_carried_out_and_reported_to_its_handler(world: World) -> None:
     kitchen, g = world.handler("kitchen", "x"), world.session("g")
-    world.push(kitchen, "h1", {"type": "sendClients", "data": ["g"]}, payload={"data": {"oven": "hot"}})
-    assert world.received(g) == [("kitchen", {"oven": "hot"})]
-    assert world.report(kitchen) == {"id": "h1", "results": [{"to": "g", "status": "delivered"}]}
-    world.push(kitchen, "h2", {"type": "reply"}, payload={"data": 5})
-    assert world.report(kitchen) == {"id": "h2", "data": 5}
-    assert world.exchange.counters.pushes == 2
+    assert (
+        Playbook(world)
+        >> Pushes(kitchen, "h1", clients("g"), payload={"data": {"oven": "hot"}})
+        << Received(g, "kitchen", {"oven": "hot"})
+        << Report(kitchen, "good", "g delivered", id="h1")
+        >> Pushes(kitchen, "h2", REPLY, payload={"data": 5})
+        << Report(kitchen, "good", id="h2", data=5)
+    )
+    assert world.exchange.batch.counters.pushes == 2
     assert world.at_rest(kitchen)
 
 
@@ -76,31 +95,36 @@ def test_a_push_without_an_id_or_a_status(world: World) -> None:
     assert world.report(kitchen) == {"id": ""}
 
 
-def test_a_push_of_the_wrong_form(world: World) -> None:
+def test_a_push_of_the_wrong_form_is_refused(world: World) -> None:
     kitchen = world.handler("kitchen")
-    world.push(kitchen, "h1", {"type": "unknown"})
-    assert world.code(kitchen) == "badResponse"
+    assert Playbook(world) >> Pushes(kitchen, "h1", {"type": "unknown"}) << Report(kitchen, "badResponse")
 
 
 def test_a_push_through_another_handler(world: World) -> None:
     kitchen, waiter = world.handler("kitchen"), world.handler("waiter")
-    world.push(kitchen, "h1", {"type": "sendHandler", "data": "waiter"}, payload={"data": 1})
-    (request,) = world.requests(waiter)
-    assert (request["header"]["hops"], request["payload"]["id"]) == (1, "h1")
-    world.answer(waiter, request["header"]["id"], {"type": "reply"}, payload={"data": 2})
-    assert world.report(kitchen) == {"id": "h1", "data": 2}
+    assert (
+        Playbook(world)
+        >> Pushes(kitchen, "h1", send_handler("waiter"), payload={"data": 1})
+        << Asked(waiter, 1, hops=1, tag="h1")
+        >> Answers(waiter, REPLY, payload={"data": 2})
+        << Report(kitchen, "good", id="h1", data=2)
+    )
 
 
-def test_too_many_pushes(world: World, limits: Limits) -> None:
+def test_too_many_pushes_without_their_report_are_refused(world: World, limits: Limits) -> None:
     world.configure(limits)
     kitchen = world.handler("kitchen")
-    for number in range(3):
-        world.push(kitchen, str(number), {"type": "sendClients", "data": ["away"]})
-    assert world.code(kitchen) == "overloaded"
-    deposits = world.all(Deposit)
-    assert len(deposits) == 2
-    world.exchange.remove_handler(kitchen)
-    for deposit in deposits:
-        world.exchange.deposited(deposit.delivery, "stored")
-    assert world.got(kitchen) == []
+    one, two = Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Pushes(kitchen, "0", clients("away"))
+        << Effect(Deposit, one)
+        >> Pushes(kitchen, "1", clients("away"))
+        << Effect(Deposit, two)
+        >> Pushes(kitchen, "2", clients("away"))
+        << Report(kitchen, "overloaded")
+        >> Leaves(kitchen)
+        >> Deposited(one)
+        >> Deposited(two)
+    )
     assert world.at_rest(kitchen)

@@ -1,4 +1,4 @@
-"""Who is connected."""
+"""Accounts are present while a session takes their messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bester.core.presence import Presence
 from bester.core.session import Session
 
 
-def test_sessions_of_accounts() -> None:
+def test_an_account_is_present_from_its_first_session_to_its_last() -> None:
     presence = Presence()
     first, second, other = (Session(name, "j.example") for name in ("g", "g", "t"))
     assert [presence.add(session) for session in (first, second, other)] == [True, False, True]
@@ -20,13 +20,13 @@ def test_sessions_of_accounts() -> None:
     assert presence.session_count == 1
 
 
-def test_any_spelling_is_found() -> None:
+def test_an_account_is_found_in_any_spelling() -> None:
     presence = Presence()
     presence.add(Session("gül", "j.example"))
     for name in ("gül", "GÜL", "gu\u0308l"):
-        attendance = presence.find(name)
-        assert attendance is not None
-        assert attendance.username == "gül"
+        account = presence.find(name)
+        assert account is not None
+        assert account.username == "gül"
     for name in ("gul", "", "g ül", "\u202egül"):
         assert presence.find(name) is None
 

@@ -1,12 +1,14 @@
+"""Traced messages leave spans, with ids of their own (docs/tracing.md)."""
+
 from __future__ import annotations
 
-from tests.core.conftest import World
+from tests.core.world import World
 
 from bester.core.effects import Forward
 from bester.core.model import Envelope
-from bester.core.spans import Traced
+from bester.core.spans import SpanRecorder
 from bester.core.traces import Traces
-from bester.core.trail import MAX_TRACED_RECIPIENTS, Spans, Trail
+from bester.core.trail import Spans, Trail
 
 SPANS = Spans("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", 2**63 - 1, 1000.0)
 
@@ -16,27 +18,15 @@ def test_a_traceparent_for_each_place() -> None:
     assert SPANS.traceparent(1) == f"00-{SPANS.trace}-8000000000000000-01"
 
 
-def test_steps_have_places_of_their_own() -> None:
-    trail = Trail(told=False)
-    trail.add("handler", "a", 0.0)
-    trail.add_recipients("clients", 0, 2, 0.0)
-    trail.add("handler", "b", 0.0)
-    trail.add_recipients("server", 2, 500, 0.0)
-    places = [step.place for step in trail.steps]
-    assert len(set(places)) == len(places) == MAX_TRACED_RECIPIENTS
-    assert min(places) == 1
-    assert trail.slots == MAX_TRACED_RECIPIENTS - 2
-    assert Trail().slots == 0
-
-
 def test_untraced_messages_are_told_as_such() -> None:
     digits = ("0123456789abcdef" * 3)[:35]
-    traces = Traces(digits, Traced(lambda trace, now: None))
+    traces = Traces(digits)
+    traces.record(SpanRecorder(lambda trace, now: None))
     assert traces.whole("1") == Traces(digits).whole("1")[:-2] + "00"
 
 
-def test_only_so_many_are_kept(world: World) -> None:
-    traced = Traced(lambda trace, now: SPANS)
+def test_only_so_many_spans_are_kept(world: World) -> None:
+    traced = SpanRecorder(lambda trace, now: SPANS)
     envelope = Envelope(world.session(), "i", "chat")
     traced.end(envelope, 1.0)
     envelope.trail = Trail()
@@ -46,16 +36,16 @@ def test_only_so_many_are_kept(world: World) -> None:
     envelope.trail.add("handler", "chat", 0.0)
     traced.end(envelope, 1.0)
     assert (traced.ended, traced.dropped) == ([], 2)
-    traced.left = 3
+    traced.room = 3
     traced.end(envelope, 1.0)
     traced.end(envelope, 1.0)
-    assert ([one.size for one in traced.ended], traced.left, traced.dropped) == ([2], 1, 4)
+    assert ([one.size for one in traced.ended], traced.room, traced.dropped) == ([2], 1, 4)
 
 
 def test_what_goes_out_carries_the_span_of_its_step(world: World) -> None:
-    traced = Traced(lambda trace, now: SPANS)
-    traced.left = 100
-    world.exchange.traces = Traces("0123456789abcdef" * 3, traced)
+    traced = SpanRecorder(lambda trace, now: SPANS)
+    traced.room = 100
+    world.exchange.traces.record(traced)
     handler = world.handler("chat")
     commands = ({"type": "sendHandler", "data": "chat"}, {"type": "sendServers", "data": ["k.example", "l.example"]})
     world.push(handler, "p", *commands)
@@ -63,7 +53,7 @@ def test_what_goes_out_carries_the_span_of_its_step(world: World) -> None:
     forwards = world.all(Forward)
     world.answer(handler, request["header"]["id"], {"type": "done"})
     for forward in forwards:
-        world.exchange.settled(forward.envelope, forward.slot, forward.to, "sent")
+        world.exchange.reports.settled(forward.envelope, forward.slot, forward.to, "sent")
     assert set(world.report(handler)) == {"id", "results"}
     [ended] = traced.ended
     went_out = [request["header"]["traceparent"], *(forward.trace for forward in forwards)]

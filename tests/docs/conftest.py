@@ -168,7 +168,7 @@ class Reader:
         kind, _, name = what.partition(": ")
         if kind == "file":
             path = self.folder / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         elif kind == "start":
             program = self.programs[name] = Program(text, self.folder, self.environment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bester.workbench.contract import Check
+from bester.workbench.check import Check
 from bester.workbench.runner import CHECKS
 
 DOCUMENT = "docs/check.md"

@@ -10,7 +10,7 @@ from tests.web.browsers import browsing
 
 from bester.core.metrics import CODE, Drop
 from bester.errors import all_kinds
-from bester.server.admin import node_status as views
+from bester.server.admin import numbers
 from bester.server.telemetry import logs
 
 ROW = re.compile(r"^\| (?P<first>`[^|]+) \|(?P<second>[^|]*)\|", re.MULTILINE)
@@ -38,7 +38,7 @@ async def test_every_metric(root: Path) -> None:
 
 async def test_every_queue(root: Path) -> None:
     async with browsing() as play:
-        assert [names[0] for names, _ in rows(root, "Queues")] == list(views.queues(play.runtime))
+        assert [names[0] for names, _ in rows(root, "Queues")] == list(numbers.queues(play.server.admin))
 
 
 def test_every_cause_of_a_drop(root: Path) -> None:

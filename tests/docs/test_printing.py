@@ -11,7 +11,7 @@ import pytest
 
 from bester.cli.screen import Screen, new_grid, new_table
 
-TERMINAL = "gadgets/chat/terminal/"
+TERMINAL = "chat/terminal/"
 ALLOWED = {
     ("rich.console", "Console"): {"cli/screen.py"},
     ("rich.table", "Table"): {"cli/screen.py", "cli/status.py", f"{TERMINAL}help.py"},  # of our own words
@@ -27,11 +27,11 @@ LOGGING = {"logsink.py"}
 
 
 def sources(root: Path) -> Iterator[tuple[str, ast.AST]]:
-    package = root / "src" / "bester"
-    for path in sorted(package.rglob("*.py")):
-        name = path.relative_to(package).as_posix()
-        if not name.startswith(("web/static/", "workbench/templates/")):
-            yield name, ast.parse(path.read_text(encoding="utf-8"))
+    for package in (root / "src" / "bester", root / "gadgets" / "src" / "bester_gadgets"):
+        for path in sorted(package.rglob("*.py")):
+            name = path.relative_to(package).as_posix()
+            if not name.startswith(("web/static/", "workbench/templates/")):
+                yield name, ast.parse(path.read_text(encoding="utf-8"))
 
 
 def test_what_prints_is_imported_where_it_is_made_safe(root: Path) -> None:

@@ -155,7 +155,7 @@ class Stage:
             actor.send({"header": {"scope": "handler"}, "payload": {"type": "attach", "data": data}})
             assert (await actor.get())["header"]["status"] == "good"
         elif account := _ACCOUNT.match(step):
-            await self.server.runtime.accounts.add(account["name"], account["password"])
+            await self.server.accounts.add(account["name"], account["password"])
         elif act := _ACT.match(step):
             await self.act(act["who"], act["what"])
         else:

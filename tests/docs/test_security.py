@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 DOCUMENT = "docs/security.md"
-_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+_TEST = re.compile(r"`((?:gadgets/)?tests/[\w/]+\.py)::(\w+)`")
 
 
 def rows(root: Path) -> list[list[str]]:

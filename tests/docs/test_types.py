@@ -1,4 +1,4 @@
-"""The programs of the documents are well typed, as ``mypy --strict`` sees it: who copies them has good types."""
+"""The programs of the documents are well typed for strict mypy and strict TypeScript, and so are copies of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import pytest
+from tests.javascript import check_programs, tsc
 
 _LOCAL = re.compile(r"^(?:import|from) (\w+)", re.MULTILINE)
 
@@ -40,3 +43,21 @@ def test_the_programs_of_the_documents(root: Path, parts_of: Callable[[str], lis
     environment = os.environ | {"MYPYPATH": f"{root / 'src'}:{tmp_path}"}
     done = subprocess.run(mypy, cwd=root, env=environment, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(tsc() is None, reason="TypeScript is not installed; make check installs it")
+def test_the_javascript_of_the_documents(root: Path, parts_of: Callable[[str], list[Any]], tmp_path: Path) -> None:
+    """The programs that use the client, typed by the declarations of its package."""
+    documents = [f"docs/{path.name}" for path in sorted((root / "docs").glob("*.md"))]
+    programs = {}
+    for document in (*documents, "src/bester/web/static/js/README.md"):
+        for number, part in enumerate(parts_of(document)):
+            if part.language == "html":
+                (text,) = re.findall(r'<script type="module">(.*?)</script>', part.text, re.DOTALL)
+            else:
+                text = part.text if part.language == "js" else ""
+            if "import { Client }" in text:
+                programs[f"{Path(document).stem}{number}.js"] = text.replace('"/bester.js"', '"bester"')
+    assert len(programs) > 1
+    done = check_programs(programs, tmp_path)
+    assert done.returncode == 0, done.stdout

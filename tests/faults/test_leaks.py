@@ -23,24 +23,24 @@ Visit = Callable[[Wire], Awaitable[None]]
 
 def collections(play: Stage) -> dict[str, int]:
     """Returns how much there is in everything that a connection can leave something in."""
-    runtime = play.runtime
+    runtime, server = play.runtime, play.server
     exchange = runtime.exchange
     return {
-        "connections": len(runtime.connections),
-        "incomplete": len(runtime.incomplete),
-        "lingering": len(runtime.lingering),
-        "unattached": len(runtime.unattached),
-        "gate": len(runtime.gate) + len(runtime.gate._per_address),
+        "connections": len(server.connections.all),
+        "incomplete": len(server.connections.incomplete),
+        "lingering": len(server.connections.lingering),
+        "unattached": len(server.connections.unattached),
+        "gate": len(server.limits) + len(server.limits._per_address),
         "watchers": len(runtime.presence_watchers),
         "tasks": len(runtime._tasks),
-        "calls": len(runtime.classic.open),
-        "waiting for servers": sum(not one.idle for one in runtime.federation.destinations.values()),
-        "sessions": exchange.presence.session_count + len(runtime.accounts._sessions) + len(runtime.accounts._tokens),
-        "handlers": len(exchange.handlers),
-        "attached types": sum(bool(kind.attached) for kind in exchange.types.values()),
-        "lanes": sum(len(kind.sender_queues) + len(kind.ready) + kind.active for kind in exchange.types.values()),
-        "under way": exchange.under_way,
-        "dirty": len(exchange.dirty) + len(exchange.effects),
+        "calls": len(server.classic.open),
+        "waiting for servers": sum(not one.idle for one in server.federation.destinations.values()),
+        "sessions": exchange.presence.session_count + len(server.accounts._sessions) + len(server.accounts._tokens),
+        "handlers": len(exchange.dispatcher.handlers),
+        "attached types": sum(bool(kind.attached) for kind in exchange.dispatcher.types.values()),
+        "lanes": sum(len(kind.queues) + len(kind.ready) + kind.active for kind in exchange.dispatcher.types.values()),
+        "under way": exchange.reports.under_way,
+        "dirty": len(exchange.batch.dirty) + len(exchange.batch.effects),
     }
 
 
@@ -61,8 +61,8 @@ async def warm_up(play: Stage) -> None:
     await wire.bad("1")
     await wire.leave()
     await until(lambda: not play.runtime.exchange.presence.sessions("first"))
-    play.runtime.receipts.flush()
-    await play.runtime.receipts.store.find()
+    play.server.receipts.flush()
+    await play.server.receipts.store.find()
     await until(lambda: len(play.runtime._tasks) == 2)  # those that last: reminders, and giving up
 
 
@@ -120,7 +120,7 @@ async def test_vanishing_after_bad_input(data: bytes) -> None:
 
 async def test_vanishing_while_the_password_is_checked() -> None:
     async with stage() as play:
-        await play.runtime.accounts.add("t", PASSWORD)
+        await play.server.accounts.add("t", PASSWORD)
 
         async def visit(wire: Wire) -> None:
             wire.send(hello(payload={"type": "none"}), {"payload": {"type": "none"}})
@@ -131,7 +131,7 @@ async def test_vanishing_while_the_password_is_checked() -> None:
 async def test_vanishing_with_messages_under_way() -> None:
     types = {"handlers": {"typeMap": {"classic": {"unixDomainSocketPath": "classic", "timeout": 0.05}}}}
     async with stage(types) as play:
-        await play.runtime.accounts.add("t", PASSWORD)
+        await play.server.accounts.add("t", PASSWORD)
         await play.listen("classic")
 
         async def visit(wire: Wire) -> None:
@@ -169,7 +169,7 @@ async def test_handlers_that_vanish() -> None:
 
         await visit_often(play, "handlers", says_nothing)
         await visit_often(play, "handlers", attaches, 500)
-        assert not play.runtime.exchange.types
+        assert not play.runtime.exchange.dispatcher.types
 
 
 async def test_handlers_that_vanish_with_requests() -> None:

@@ -25,7 +25,7 @@ async def unread(play: Stage, where: str = "unix") -> Wire:
 def carrier(play: Stage, user: str) -> Connection:
     """Returns the server's end of an account's only session."""
     (session,) = play.runtime.exchange.presence.sessions(user)
-    return cast(Connection, session.carrier)
+    return cast(Connection, session.writer)
 
 
 async def test_what_a_client_does_not_read_goes_to_its_mailbox() -> None:
@@ -82,11 +82,11 @@ async def test_a_handler_that_never_reads_slows_down_its_senders_only() -> None:
         sender.send(*[{"payload": {"type": "slow", "id": str(id), "data": data}} for id in range(count)])
         (session,) = play.runtime.exchange.presence.sessions("t")
         await until(lambda: session.paused)
-        (kind,) = (handler for handler in play.runtime.exchange.handlers if handler.name == "slow")
-        buffered = kind.carrier.transport.get_write_buffer_size()
+        (kind,) = (handler for handler in play.runtime.exchange.dispatcher.handlers if handler.name == "slow")
+        buffered = kind.writer.transport.get_write_buffer_size()
         assert buffered < 1024 * 1024
         assert session.held_bytes < 1024 * 1024
-        assert play.runtime.exchange.under_way < count
+        assert play.runtime.exchange.reports.under_way < count
         for id in range(20):
             other.ask("chat", str(id))
             healthy.answer(await healthy.get(), DONE)
@@ -134,10 +134,10 @@ async def test_a_server_that_never_reads_its_report() -> None:
     """It has one message, and so costs one report."""
     async with stage() as play:
         handler = await play.attach("chat")
-        before = len(play.runtime.connections)
+        before = len(play.server.connections.all)
         wire = await unread(play)
         wire.send({"header": {"scope": "server"}, "payload": {"type": "chat", "id": "1"}})
         handler.answer(await handler.get(), {"type": "reply"}, data="x" * 1_000_000)
-        await until(lambda: play.runtime.lingering)
+        await until(lambda: play.server.connections.lingering)
         play.later(3)
-        await until(lambda: len(play.runtime.connections) == before)
+        await until(lambda: len(play.server.connections.all) == before)

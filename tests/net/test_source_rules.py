@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bester
+import bester_gadgets
 
-SOURCE = Path(bester.__file__).parent
+SOURCES = [Path(str(package.__file__)).parent for package in (bester, bester_gadgets)]
 OWN_SERVERS = {
     "create_server",
     "create_unix_server",
@@ -25,9 +26,10 @@ def calls(tree: ast.AST) -> Iterator[ast.Call]:
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        if "templates" not in path.parts:
-            yield path.relative_to(SOURCE).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
+    for source in SOURCES:
+        for path in sorted(source.rglob("*.py")):
+            if "templates" not in path.parts:
+                yield path.relative_to(source).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
 
 
 def test_all_listeners_accept_in_one_way() -> None:

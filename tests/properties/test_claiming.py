@@ -11,7 +11,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
-from tests.core.conftest import DONE, World
+from tests.core.world import DONE, World
 
 from bester.cluster.items import Claimed, Kind, Replied, pack, read, unpack
 from bester.core.effects import Finished, Recall
@@ -29,28 +29,27 @@ class Node:
         self.node = name
         self.world = World()
         self.exchange = self.world.exchange
-        self.exchange.may_recall = lambda key: True
+        self.exchange.admission.may_recall = lambda key: True
         self.handler = self.world.handler("pay")
         self.senders = [self.world.session("t") for _ in range(2)]
         self.requests: list[str] = []
         self.disk: deque[Coroutine[Any, Any, None]] = deque()
         """Questions to the disk, which is as empty as it was."""
         self.bus = SimpleNamespace(up=True)
-        members = SimpleNamespace(
-            others={other: SimpleNamespace(hello=SimpleNamespace(claims=True)) for other in NAMES if other != name}
-        )
         runtime: Any = SimpleNamespace(
             exchange=self.exchange,
             clock=lambda: 1000.0,
-            mailboxes=SimpleNamespace(look_up=_nothing),
             spawn=self.disk.append,
-            flush_soon=lambda: None,
+            turn=lambda: self.exchange,
         )
-        post: Any = self
-        known: Any = members
-        self.claiming = OnceClaims(runtime, post, known)
+        mailboxes: Any = SimpleNamespace(look_up=_nothing)
+        batcher: Any = self
+        membership: Any = SimpleNamespace(
+            others={other: SimpleNamespace(hello=SimpleNamespace(claims=True)) for other in NAMES if other != name}
+        )
+        self.once_claims = OnceClaims(runtime, mailboxes, batcher, membership)
 
-    # -- what stands for its post --
+    # -- what stands for its batcher --
 
     def to_all(self, kind: Kind, note: Any = None, number: int = 0, *body: bytes) -> None:
         for other in NAMES:
@@ -65,25 +64,25 @@ class Node:
     def hear(self, node: str, item: bytes) -> None:
         _, ((kind, number, note, body),) = unpack(b"\x01\x00" + item)
         if kind == Kind.CLAIM:
-            self.claiming.asked(node, number, body)
+            self.once_claims.asked(node, number, body)
         elif kind == Kind.CLAIMED:
-            self.claiming.answered(node, number, read(note, Claimed).known, body)
+            self.once_claims.answered(node, number, read(note, Claimed).known, body)
         else:
-            self.claiming.replied(node, number, read(note, Replied), body)
+            self.once_claims.replied(node, number, read(note, Replied), body)
 
     def send(self, sender: int) -> None:
-        self.exchange.message(self.senders[sender], Payload("pay", "1", Raw(b"1")), 100, once=True)
+        self.exchange.admission.message(self.senders[sender], Payload("pay", "1", Raw(b"1")), 100, once=True)
 
     def flush(self) -> None:
-        while self.exchange.effects:
-            effects, self.exchange.effects = self.exchange.effects, []
+        while self.exchange.batch.effects:
+            effects, self.exchange.batch.effects = self.exchange.batch.effects, []
             for effect in effects:
                 if isinstance(effect, Recall):
-                    self.claiming.recall(effect)
+                    self.once_claims.recall(effect)
                 else:
                     assert isinstance(effect, Finished), effect
         self.requests += [request["header"]["id"] for request in self.world.requests(self.handler)]
-        self.claiming.flush()
+        self.once_claims.flush()
 
 
 class Play:
@@ -125,7 +124,7 @@ class Play:
                     node.world.answer(node.handler, id, DONE)
                     self.good += 1
                 else:
-                    node.exchange.remove_handler(node.handler)  # which is a temporary error
+                    node.exchange.dispatcher.remove(node.handler)  # which is a temporary error
                     node.handler = node.world.handler("pay")
                 node.flush()
                 self.check()
@@ -170,6 +169,6 @@ def _claims(data: st.DataObject, play: Play) -> None:
     # Everybody has a report in the end, and nothing is waited for.
     assert play.reported == play.sent
     for node in play.nodes.values():
-        assert not node.claiming._open
-        assert not node.claiming._by_key
+        assert not node.once_claims._open
+        assert not node.once_claims._by_key
         assert node.world.at_rest(*node.senders)

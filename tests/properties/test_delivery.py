@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import Raw
 
-from bester.core import delivery, giving, keeping
-from bester.core.again import ACK_S
+from bester.core import delivery, replay, window
 from bester.core.effects import CutOff, Deposit, ReadMailbox, RemoveLetter
 from bester.core.exchange import Exchange
-from bester.core.keeping import Letter
+from bester.core.redelivery import ACK_S
+from bester.core.replay import Letter
 from bester.core.routing import AttachedHandler
 from bester.core.session import Phase, Session
 from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message
@@ -37,9 +37,9 @@ def type_of(number: int) -> str:
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds that a few messages go beyond."""
-    for module in (giving, keeping):
-        monkeypatch.setattr(module, "GIVEN_MESSAGES", 4)
-    monkeypatch.setattr(keeping, "_MIN_PAGE", 1)
+    for module in (window, replay):
+        monkeypatch.setattr(module, "WINDOW_MESSAGES", 4)
+    monkeypatch.setattr(replay, "_MIN_PAGE", 1)
     monkeypatch.setattr(delivery, "QUEUE_MESSAGES", 3)
 
 
@@ -59,11 +59,11 @@ class DeliveryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.exchange = Exchange("j.example")
-        self.exchange.now = 100.0
+        self.exchange.batch.now = 100.0
         self.sender = Session("t", "j.example")
-        self.exchange.add_session(self.sender)
+        self.exchange.deliveries.add_session(self.sender)
         self.handler = AttachedHandler("chat", "j.example", 65_536)
-        self.exchange.attach(self.handler, ["chat"], 1e9)
+        self.exchange.dispatcher.attach(self.handler, ["chat"], 1e9)
         self.ends: list[End] = []
         self.number = 0
         self.request = 0
@@ -84,14 +84,14 @@ class DeliveryMachine(RuleBasedStateMachine):
     def write(self, choke: frozenset[int] = frozenset()) -> None:
         """Writes, with the sockets of some sessions taking nothing of it."""
         exchange = self.exchange
-        while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given:
-            effects, exchange.effects = exchange.effects, []
+        while exchange.settle():
+            effects, exchange.batch.effects = exchange.batch.effects, []
             for effect in effects:
                 if isinstance(effect, Deposit | RemoveLetter | ReadMailbox):
                     self.jobs.append(effect)
                 elif isinstance(effect, CutOff) and not effect.session.closed:
                     self.end(next(end for end in self.ends if end.session is effect.session))
-            dirty, exchange.dirty = exchange.dirty, []
+            dirty, exchange.batch.dirty = exchange.batch.dirty, []
             for endpoint in dirty:
                 endpoint.listed = False
                 frames = [json.loads(frame[4:]) for frame in endpoint.out]
@@ -112,7 +112,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert takes is None or type in takes
             end.socket.append((frame["payload"].get("deliveryId"), frame["payload"]["data"]))
         if choke and end.socket and not end.session.blocked:
-            self.exchange.session_blocked(end.session)
+            self.exchange.deliveries.session_blocked(end.session)
         if not end.session.blocked:
             self.read_socket(end)
 
@@ -139,7 +139,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     def end(self, end: End) -> None:
         self.ends.remove(end)
-        self.exchange.remove_session(end.session)
+        self.exchange.deliveries.remove_session(end.session)
 
     # -- what happens --
 
@@ -155,7 +155,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.choosy = self.choosy or bool(takes)
         session = Session(name, "j.example", features=("ack",) if ack else (), takes=takes)
         self.ends.append(End(session))
-        self.exchange.add_session(session, has_mail=has_mail)
+        self.exchange.deliveries.add_session(session, has_mail=has_mail)
 
     @precondition(lambda self: self.ends)
     @rule(pick=picks)
@@ -167,7 +167,9 @@ class DeliveryMachine(RuleBasedStateMachine):
         for _ in range(times):
             self.number += 1
             self.request += 1
-            self.exchange.message(self.sender, Payload("chat", str(self.number), Raw(b"%d" % self.number)), 10)
+            self.exchange.admission.message(
+                self.sender, Payload("chat", str(self.number), Raw(b"%d" % self.number)), 10
+            )
             header = {"id": str(self.request), "status": "0", "command": {"type": "sendClients", "data": names}}
             payload = {"type": type_of(self.number), "data": self.number}
             answer = decode_handler_message(json.dumps({"header": header, "payload": payload}).encode())
@@ -185,7 +187,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         end = self.ends[pick % len(self.ends)] if self.ends else None
         if end is not None and end.session.blocked:
             self.read_socket(end)
-            self.exchange.session_unblocked(end.session)
+            self.exchange.deliveries.session_unblocked(end.session)
 
     @precondition(lambda self: self.ends)
     @rule(pick=picks, which=st.lists(st.integers(0, 5), max_size=4))
@@ -195,7 +197,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         for id in ids:
             end.unacknowledged.remove(id)
             self.has[end.session.username].add(self.numbers[end.session.username, id])
-        self.exchange.acknowledged(end.session, ids)
+        self.exchange.deliveries.acknowledged(end.session, ids)
 
     @precondition(lambda self: self.jobs)
     @rule(count=st.integers(1, 4))
@@ -207,7 +209,7 @@ class DeliveryMachine(RuleBasedStateMachine):
                 self.position += 1
                 number = json.loads(bytes(entry.data))
                 self.mail[entry.username].setdefault(entry.id, (self.position, number))
-                self.exchange.deposited(entry, "stored")
+                self.exchange.replay.deposited(entry, "stored")
             elif isinstance(job, RemoveLetter):
                 self.mail[job.username].pop(job.id, None)
             else:
@@ -216,27 +218,28 @@ class DeliveryMachine(RuleBasedStateMachine):
                     for id, (position, number) in self.mail[job.session.username].items()
                     if position > job.after
                 ][:2]
-                self.exchange.mail(job.session, found)
+                self.exchange.replay.page(job.session, found)
 
     @rule(seconds=st.sampled_from([0.5, 3.0, 31.0]))
     def time_passes(self, seconds: float) -> None:
-        self.exchange.now += seconds
+        self.exchange.batch.now += seconds
         self.exchange.sweep()
 
     # -- what is always true --
 
     @invariant()
-    def attendance_is_right(self) -> None:
+    def accounts_are_written_to_directly_only_when_every_session_takes_it(self) -> None:
         for name in ACCOUNTS:
-            attendance = self.exchange.presence.find(name)
-            if attendance is not None and attendance.plain:
+            account = self.exchange.presence.find(name)
+            if account is not None and account.direct:
                 assert all(
                     session.phase is Phase.LIVE and not session.blocked and not session.queue
-                    for session in attendance.sessions
+                    for session in account.sessions
                 )
         for end in self.ends:
             session = end.session
-            assert session.given_bytes == sum(len(one.data) + 256 for one in session.given.values())
+            assert session.phase is Phase.LIVE or not session.queue
+            assert session.unacked_bytes == sum(len(one.data) + 256 for one in session.unacked.values())
             assert session.queue_bytes == sum(len(one.data) + 256 for one in session.queue)
 
     @invariant()
@@ -246,7 +249,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             assert missed == sorted(missed)
 
     @invariant()
-    def plain_sessions_get_each_message_once_and_in_order(self) -> None:
+    def sessions_without_ack_get_each_message_once_and_in_order(self) -> None:
         for end in self.ends:
             if not end.session.acknowledges:
                 parts = [[number for number in end.got if number % 2 == one] for one in (0, 1)]
@@ -260,25 +263,25 @@ class DeliveryMachine(RuleBasedStateMachine):
             for end in self.ends:
                 if end.session.blocked:
                     self.read_socket(end)
-                    self.exchange.session_unblocked(end.session)
+                    self.exchange.deliveries.session_unblocked(end.session)
                 if end.unacknowledged:
                     self.acknowledge(self.ends.index(end), list(range(5)))
             if self.jobs:
                 self.store_answers(4)
             elif (
-                not self.exchange.dirty
-                and not self.exchange.effects
+                not self.exchange.batch.dirty
+                and not self.exchange.batch.effects
                 and not any(end.unacknowledged for end in self.ends)
             ):
                 break
-        assert self.exchange.under_way == 0
+        assert self.exchange.reports.under_way == 0
         assert self.reported == set(range(1, self.number + 1))
         for name in ACCOUNTS:
             kept = {number for _, number in self.mail[name].values()}
             for end in self.ends:
                 if end.session.username == name:
                     assert end.session.phase is Phase.LIVE
-                    assert not end.session.given
+                    assert not end.session.unacked
             open = [end.session for end in self.ends if end.session.username == name]
             for number in kept - self.has[name]:
                 assert not any(session.takes is None or type_of(number) in session.takes for session in open)

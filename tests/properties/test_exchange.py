@@ -62,7 +62,7 @@ statuses = st.sampled_from(["0", "0", "0", 0, "1", None])
 picks = st.integers(0, 1000)
 
 
-def is_active(pool: str) -> Callable[[T], T]:
+def needs(pool: str) -> Callable[[T], T]:
     """The rule needs one of these."""
 
     def decorate(function: T) -> T:
@@ -77,7 +77,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.exchange = Exchange("j.example", LIMITS)
-        self.exchange.now = 100.0
+        self.exchange.batch.now = 100.0
         self.sessions: list[Session] = []
         self.senders: list[Session | Peer] = []
         self.handlers: list[AttachedHandler] = []
@@ -108,19 +108,24 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     def write(self) -> None:
         """Carries out what the exchange has decided."""
+        while self.exchange.settle():
+            self.write_once()
+            self.exchange.written()
+
+    def write_once(self) -> None:
         exchange = self.exchange
-        effects, exchange.effects = exchange.effects, []
+        effects, exchange.batch.effects = exchange.batch.effects, []
         for effect in effects:
             match effect:
                 case CallClassic():
                     self.calls.append(effect)
-                    self.hand_over(effect.request.envelope.origin, effect.request.handlers.name, effect.request.data)
+                    self.hand_over(effect.request.envelope.origin, effect.request.route.name, effect.request.data)
                 case Deposit() | Forward():
                     sent = effect.delivery if isinstance(effect, Deposit) else effect
                     assert sent.type not in RESERVED_TYPES
                     self.unsettled.append(effect)
                 case ReadMailbox(session):
-                    exchange.mail(session, [])
+                    exchange.replay.page(session, [])
                 case Pause(endpoint):
                     assert endpoint not in self.paused
                     assert not isinstance(endpoint, AttachedHandler)
@@ -134,7 +139,7 @@ class ExchangeMachine(RuleBasedStateMachine):
                 case PresenceChanged(name, online):
                     assert online == any(session.username == name for session in self.sessions)
         requests: list[tuple[int, AttachedHandler, Any]] = []
-        dirty, exchange.dirty = exchange.dirty, []
+        dirty, exchange.batch.dirty = exchange.batch.dirty, []
         assert len(set(dirty)) == len(dirty)
         for endpoint in dirty:
             assert endpoint.listed
@@ -153,9 +158,6 @@ class ExchangeMachine(RuleBasedStateMachine):
             if request is not None:
                 data = Raw(json.dumps(payload["data"]).encode())
                 self.hand_over(request.envelope.origin, payload["type"], data)
-        if exchange.writing or exchange.plain_given:
-            exchange.written()
-            self.write()
 
     def read(self, endpoint: Endpoint, message: Any) -> None:
         payload = message["payload"]
@@ -182,7 +184,7 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, len(CONFIGURATIONS) - 1))
     def configure(self, number: int) -> None:
-        self.exchange.configure(CONFIGURATIONS[number], LIMITS, {"a": TypeRules(TIMEOUT_S)})
+        self.exchange.dispatcher.configure(CONFIGURATIONS[number], LIMITS, {"a": TypeRules(TIMEOUT_S)})
 
     @rule(name=st.sampled_from(["g", "t"]))
     def connect(self, name: str) -> None:
@@ -190,7 +192,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.add(session)
         self.sessions.append(session)
         self.senders.append(session)
-        self.exchange.add_session(session)
+        self.exchange.deliveries.add_session(session)
         self.write()
 
     @rule()
@@ -199,16 +201,16 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.add(peer)
         self.senders.append(peer)
 
-    @is_active("sessions")
+    @needs("sessions")
     @rule(pick=picks)
     def disconnect(self, pick: int) -> None:
         session = self.sessions.pop(pick % len(self.sessions))
         if session in self.senders:
             self.senders.remove(session)
         self.close(session)
-        self.exchange.remove_session(session)
+        self.exchange.deliveries.remove_session(session)
 
-    @is_active("senders")
+    @needs("senders")
     @rule(pick=picks)
     def finish_input(self, pick: int) -> None:
         sender = self.senders.pop(pick % len(self.senders))
@@ -216,7 +218,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         if sender.in_flight:
             self.closing.add(sender)
 
-    @is_active("senders")
+    @needs("senders")
     @rule(pick=picks, type=types, times=st.integers(1, 6), hops=st.integers(0, 4))
     def send(self, pick: int, type: str, times: int, hops: int) -> None:
         sender = self.senders[pick % len(self.senders)]
@@ -225,7 +227,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             id = str(self.number)
             self.sent[sender][id] += 1
             payload = Payload(type, id, Raw(id.encode()))
-            self.exchange.message(sender, payload, 100, hops if isinstance(sender, Peer) else 0)
+            self.exchange.admission.message(sender, payload, 100, hops if isinstance(sender, Peer) else 0)
 
     @rule(named=st.lists(types, min_size=1, max_size=3), concurrency=st.integers(1, 3), blocked=st.booleans())
     def attach(self, named: list[str], concurrency: int, blocked: bool) -> None:
@@ -233,29 +235,29 @@ class ExchangeMachine(RuleBasedStateMachine):
         handler.blocked = blocked
         self.add(handler)
         self.handlers.append(handler)
-        self.exchange.attach(handler, named, TIMEOUT_S)
+        self.exchange.dispatcher.attach(handler, named, TIMEOUT_S)
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks)
     def detach(self, pick: int) -> None:
         handler = self.handlers[pick % len(self.handlers)]
-        self.exchange.detach(handler)
+        self.exchange.dispatcher.detach(handler)
         self.write()
-        assert all(handler not in handlers.attached for handlers in self.exchange.types.values())
+        assert all(handler not in route.attached for route in self.exchange.dispatcher.types.values())
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks)
     def kill(self, pick: int) -> None:
         handler = self.handlers.pop(pick % len(self.handlers))
         self.close(handler)
-        self.exchange.remove_handler(handler)
+        self.exchange.dispatcher.remove(handler)
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks)
     def block_or_unblock(self, pick: int) -> None:
         handler = self.handlers[pick % len(self.handlers)]
         if handler.blocked:
-            self.exchange.unblocked(handler)
+            self.exchange.dispatcher.unblocked(handler)
         else:
             handler.blocked = True
 
@@ -264,20 +266,20 @@ class ExchangeMachine(RuleBasedStateMachine):
         assert isinstance(message, HandlerMessage)
         self.exchange.answer(handler, message)
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks, which=picks, commands=commands, status=statuses)
     def answer(self, pick: int, which: int, commands: list[dict[str, Any]], status: Any) -> None:
         handler = self.handlers[pick % len(self.handlers)]
         ids = [*handler.outstanding, "unknown"]
         self.tell(handler, {"id": ids[which % len(ids)], "status": status, "commands": commands})
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks)
     def answer_badly(self, pick: int) -> None:
         handler = self.handlers[pick % len(self.handlers)]
         self.exchange.answer_failed(handler, next(iter(handler.outstanding), "unknown"), BadResponse("wrong"))
 
-    @is_active("handlers")
+    @needs("handlers")
     @rule(pick=picks, commands=commands)
     def push(self, pick: int, commands: list[dict[str, Any]]) -> None:
         handler = self.handlers[pick % len(self.handlers)]
@@ -285,48 +287,48 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.sent[handler][str(self.number)] += 1
         self.tell(handler, {"id": str(self.number), "messageType": "push", "commands": commands})
 
-    @is_active("calls")
+    @needs("calls")
     @rule(pick=picks, commands=commands, status=statuses)
     def answer_classic(self, pick: int, commands: list[dict[str, Any]], status: Any) -> None:
         call = self.calls.pop(pick % len(self.calls))
         body = json.dumps({"header": {"status": status, "commands": commands}}).encode()
         self.exchange.classic_answered(call.request, decode_classic(body))
 
-    @is_active("calls")
+    @needs("calls")
     @rule(pick=picks)
     def fail_classic(self, pick: int) -> None:
         self.exchange.classic_failed(self.calls.pop(pick % len(self.calls)).request, HandlerTimeout())
 
-    @is_active("unsettled")
+    @needs("unsettled")
     @rule(pick=picks, good=st.booleans())
     def settle(self, pick: int, good: bool) -> None:
         effect = self.unsettled.pop(pick % len(self.unsettled))
         error = None if good else MailboxFull()
         if isinstance(effect, Deposit):
-            self.exchange.deposited(effect.delivery, "stored" if good else "failed", error)
+            self.exchange.replay.deposited(effect.delivery, "stored" if good else "failed", error)
             return
-        self.exchange.settled(effect.envelope, effect.slot, effect.to, "sent" if good else "failed", error)
+        self.exchange.reports.settled(effect.envelope, effect.slot, effect.to, "sent" if good else "failed", error)
 
     @rule(seconds=st.sampled_from([0.5, TIMEOUT_S / 2, 2 * TIMEOUT_S]))
     def time_passes(self, seconds: float) -> None:
-        self.exchange.now += seconds
+        self.exchange.batch.now += seconds
         self.exchange.sweep()
 
     @rule()
     def drain(self) -> None:
-        self.exchange.draining = not self.exchange.draining
+        self.exchange.admission.draining = not self.exchange.admission.draining
 
     # -- what is always true --
 
     @invariant()
     def everything_holds(self) -> None:
         self.write()
-        self.nothing_is_written_to_who_is_gone()
+        self.nothing_is_written_to_a_closed_endpoint()
         self.every_message_has_at_most_one_report()
         self.bounds_are_kept()
         self.a_classic_handler_has_one_message_of_each_sender()
 
-    def nothing_is_written_to_who_is_gone(self) -> None:
+    def nothing_is_written_to_a_closed_endpoint(self) -> None:
         for endpoint in self.closed:
             assert endpoint.closed
             assert not endpoint.out
@@ -336,24 +338,24 @@ class ExchangeMachine(RuleBasedStateMachine):
         for endpoint, reported in self.reported.items():
             assert reported <= self.sent[endpoint]
             assert endpoint.closed or self.sent[endpoint].total() - reported.total() == (
-                endpoint.in_flight + endpoint.waiting + len(endpoint.backlog or ())
+                endpoint.in_flight + endpoint.waiting + endpoint.backlog
             )
 
     def bounds_are_kept(self) -> None:
         exchange = self.exchange
         waiting: Counter[Endpoint] = Counter()
-        for handlers in exchange.types.values():
-            assert handlers.active >= 0
-            for origin, sender_queue in handlers.sender_queues.items():
-                assert sender_queue.waiting or sender_queue.busy
-                assert sender_queue.ready == (sender_queue in handlers.ready)
-                waiting[origin] += len(sender_queue.waiting)
-            assert not handlers.ready or handlers.available
+        for route in exchange.dispatcher.types.values():
+            assert route.active >= 0
+            for origin, queue in route.queues.items():
+                assert queue.waiting or queue.busy
+                assert queue.ready == (queue in route.ready)
+                waiting[origin] += len(queue.waiting)
+            assert not route.ready or route.available
         for endpoint in self.everybody:
-            backlog = endpoint.backlog or ()
+            backlog = endpoint.backlog
             assert endpoint.in_flight >= 0
-            assert (endpoint.held_bytes > 0) == bool(waiting[endpoint] + len(backlog))
-            assert endpoint.held_bytes >= 256 * (waiting[endpoint] + len(backlog))
+            assert (endpoint.held_bytes > 0) == bool(waiting[endpoint] + backlog)
+            assert endpoint.held_bytes >= 256 * (waiting[endpoint] + backlog)
             assert endpoint.paused == (endpoint in self.paused)
             assert not endpoint.paused or endpoint.held_bytes
             if isinstance(endpoint, AttachedHandler):
@@ -361,13 +363,13 @@ class ExchangeMachine(RuleBasedStateMachine):
             else:
                 assert endpoint.in_flight <= LIMITS.max_in_flight
                 assert not backlog or endpoint.in_flight == LIMITS.max_in_flight
-        assert exchange.under_way == sum(endpoint.in_flight + endpoint.waiting for endpoint in self.everybody)
+        assert exchange.reports.under_way == sum(endpoint.in_flight + endpoint.waiting for endpoint in self.everybody)
 
     def a_classic_handler_has_one_message_of_each_sender(self) -> None:
-        active = Counter((call.request.envelope.origin, id(call.request.handlers)) for call in self.calls)
+        active = Counter((call.request.envelope.origin, id(call.request.route)) for call in self.calls)
         assert all(count == 1 for count in active.values())
-        for handlers in self.exchange.types.values():
-            assert handlers.active == sum(call.request.handlers is handlers for call in self.calls)
+        for route in self.exchange.dispatcher.types.values():
+            assert route.active == sum(call.request.route is route for call in self.calls)
 
     def teardown(self) -> None:
         """Whatever is still under way comes to an end: half of it by time, the rest by handlers that only send on."""
@@ -376,10 +378,10 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.time_passes(2 * TIMEOUT_S)
         on = [{"type": "sendHandler", "data": type} for type in ("a", "classic")]
         for handler in self.handlers:
-            self.exchange.unblocked(handler)
+            self.exchange.dispatcher.unblocked(handler)
         for _ in range(100_000):
             self.write()
-            asked = next((handler for handler in self.exchange.handlers if handler.outstanding), None)
+            asked = next((handler for handler in self.exchange.dispatcher.handlers if handler.outstanding), None)
             if asked is not None:
                 self.tell(asked, {"id": next(iter(asked.outstanding)), "status": "0", "commands": on})
             elif self.calls:
@@ -389,15 +391,15 @@ class ExchangeMachine(RuleBasedStateMachine):
             else:
                 break
         self.everything_holds()
-        assert self.exchange.under_way == 0
+        assert self.exchange.reports.under_way == 0
         assert not self.closing
         for endpoint in self.everybody:
             assert (endpoint.in_flight, endpoint.held_bytes, endpoint.paused) == (0, 0, False)
             assert endpoint.closed or self.reported[endpoint] == self.sent[endpoint]
-        for handlers in self.exchange.types.values():
-            assert not handlers.sender_queues
-            assert not handlers.ready
-            assert handlers.active == 0
+        for route in self.exchange.dispatcher.types.values():
+            assert not route.queues
+            assert not route.ready
+            assert route.active == 0
 
 
 TestExchange = ExchangeMachine.TestCase

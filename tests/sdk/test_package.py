@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import bester
+import bester_gadgets
 
 
 def test_every_name_is_there() -> None:
@@ -35,13 +36,14 @@ def test_the_import_is_light() -> None:
 
 def test_every_client_of_ours_says_what_mail_it_takes() -> None:
     """A client that says nothing empties its account's mailbox, which is rarely what a command or a page is for."""
-    root = Path(bester.__file__).parent
-    python = [path for path in root.rglob("*.py") if path.name != "sync.py" and "templates" not in path.parts]
+    roots = [Path(str(package.__file__)).parent for package in (bester, bester_gadgets)]
+    files = [path for root in roots for path in root.rglob("*") if "templates" not in path.parts]
+    python = [path for path in files if path.suffix == ".py" and path.name != "sync.py"]
     calls = [(path, call) for path in python for call in _clients_made(path)]
     silent = [
         f"{path}:{call.lineno}" for path, call in calls if "mail" not in {keyword.arg for keyword in call.keywords}
     ]
-    pages = [path for path in (root / "web/static").rglob("*.js") if path.name != "bester.js"]
+    pages = [path for path in files if path.suffix == ".js" and path.name != "bester.js"]
     made = [
         (path, text)
         for path in pages

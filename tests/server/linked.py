@@ -73,7 +73,7 @@ def settled_on(play: Stage, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
     def settle(forward: Forward, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
         found.append((forward.to, status, error.code if error is not None else None))
 
-    monkeypatch.setattr(play.runtime.federation, "settle", settle)
+    monkeypatch.setattr(play.server.federation, "settle", settle)
     return found
 
 

@@ -19,6 +19,7 @@ from tests.waiting import PATIENCE_S, until
 
 from bester.protocol.framing import frame
 from bester.server.runtime import Runtime
+from bester.server.server import Server
 from bester.testing import PASSWORD, RunningServer, server
 
 GOOD = {"messageType": "statusReport", "status": "good"}
@@ -167,15 +168,19 @@ class Stage:
         self._ahead_s = 0.0
 
     @property
+    def server(self) -> Server:
+        return self.running.daemon
+
+    @property
     def runtime(self) -> Runtime:
-        return self.running.daemon.runtime
+        return self.server.runtime
 
     @property
     def port(self) -> int:
         return self.port_of("tcp4")
 
     def port_of(self, kind: str) -> int:
-        urls = [listener.url for listener in self.running.daemon.listeners if listener.kind == kind]
+        urls = [listener.url for listener in self.running.daemon.sockets.listeners if listener.kind == kind]
         return int(urls[0].rpartition(":")[2])
 
     def later(self, seconds: float) -> None:
@@ -218,7 +223,7 @@ class Stage:
 
     async def admin(self, user: str = "root") -> Wire:
         """Returns the connection of a client of role admin."""
-        await self.runtime.accounts.add(user, PASSWORD, ("admin",))
+        await self.server.accounts.add(user, PASSWORD, ("admin",))
         return await self.login(user)
 
     async def attach(self, *types: str, concurrency: int = 64, name: str = "") -> Wire:

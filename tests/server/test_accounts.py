@@ -59,7 +59,7 @@ async def test_a_login_does_not_outlive_what_it_was_checked_against(
     change: str, proof: str, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stage() as play:
-        accounts = play.runtime.accounts
+        accounts = play.server.accounts
         admin, t = await play.admin(), await play.connect()
         t.send(hello(features=["token"]))
         first: dict[str, Any] = {
@@ -80,7 +80,7 @@ async def test_a_login_does_not_outlive_what_it_was_checked_against(
             },
         }
         if where == "has_mail":
-            held = Held(monkeypatch, play.runtime.messages, where)
+            held = Held(monkeypatch, play.server.messages, where)
         else:
             held = Held(monkeypatch, accounts.store, "find_token" if proof == "token" else where)
         late, other = await play.connect(), await play.connect()
@@ -101,8 +101,8 @@ async def test_a_login_is_ended_by_changes_of_its_own_account_alone(monkeypatch:
     async with stage() as play:
         admin = await play.admin()
         for name in ("t", "g"):
-            await play.runtime.accounts.add(name, PASSWORD)
-        held = Held(monkeypatch, play.runtime.accounts.store, "find")
+            await play.server.accounts.add(name, PASSWORD)
+        held = Held(monkeypatch, play.server.accounts.store, "find")
         wire = await play.connect()
         wire.send(hello())
         await held.reached.wait()
@@ -114,7 +114,7 @@ async def test_a_login_is_ended_by_changes_of_its_own_account_alone(monkeypatch:
 async def test_a_password_set_by_the_operator_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage() as play:
         admin, t = await play.admin(), await play.login()
-        held = Held(monkeypatch, play.runtime.accounts.passwords, "verify")
+        held = Held(monkeypatch, play.server.accounts.passwords, "verify")
         t.command("changePassword", old=PASSWORD, new="of t")
         await held.reached.wait()
         setting = asyncio.create_task(result(admin, "setPassword", username="t", password="of root"))
@@ -128,7 +128,7 @@ async def test_a_password_set_by_the_operator_stays(monkeypatch: pytest.MonkeyPa
 async def test_a_name_is_given_once() -> None:
     async with stage() as play:
         made = await asyncio.gather(
-            *[play.runtime.accounts.add("g", PASSWORD) for _ in range(5)], return_exceptions=True
+            *[play.server.accounts.add("g", PASSWORD) for _ in range(5)], return_exceptions=True
         )
         assert made[0] == "g"
         assert all(isinstance(one, AccountExists) for one in made[1:])
@@ -172,7 +172,7 @@ async def test_what_an_account_sent_once_is_not_its_successors() -> None:
 async def leave_mail(play: Stage, monkeypatch: pytest.MonkeyPatch) -> Wire:
     """Removes the account ``g`` so that its mail stays, and returns an operator."""
     admin, handler, t = await play.admin(), await play.attach("chat"), await play.login()
-    await play.runtime.accounts.add("g", PASSWORD)
+    await play.server.accounts.add("g", PASSWORD)
     t.ask("chat", "1", "for the first g")
     handler.answer(await handler.get(), to("g"))
     assert result_of(await t.good("1")) == [("g", "stored", None)]
@@ -181,10 +181,10 @@ async def leave_mail(play: Stage, monkeypatch: pytest.MonkeyPatch) -> Wire:
         raise Internal
 
     with monkeypatch.context() as broken:
-        broken.setattr(play.runtime.messages, "clear_mailbox", fail)
+        broken.setattr(play.server.messages, "clear_mailbox", fail)
         assert await refused(admin, "removeAccount", username="g") == "internal"
-    assert not await play.runtime.accounts.exists("g")
-    assert (await play.runtime.messages.mailbox_size("g")).messages == 1
+    assert not await play.server.accounts.exists("g")
+    assert (await play.server.messages.mailbox_size("g")).messages == 1
     return admin
 
 
@@ -203,12 +203,12 @@ async def test_a_new_account_has_no_mail(how: str, monkeypatch: pytest.MonkeyPat
         await g.good("auth_special")
         g.ask("dummy", "p")
         assert (await g.get())["payload"]["type"] == "dummy"
-        assert (await play.runtime.messages.mailbox_size("g")).messages == 0
+        assert (await play.server.messages.mailbox_size("g")).messages == 0
 
 
 async def test_a_removal_that_was_cut_off_is_finished_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage() as play:
         admin = await leave_mail(play, monkeypatch)
         await result(admin, "removeAccount", username="g")
-        assert (await play.runtime.messages.mailbox_size("g")).messages == 0
+        assert (await play.server.messages.mailbox_size("g")).messages == 0
         assert await refused(admin, "removeAccount", username="g") == "unknownAccount"

@@ -35,7 +35,7 @@ async def test_attach_messages_that_are_fatal(case: str) -> None:
         wire = await play.connect("handlers")
         wire.writer.write(data + b"\0" * 100_000)
         assert await wire.fatal() == code
-        assert not play.runtime.exchange.handlers
+        assert not play.runtime.exchange.dispatcher.handlers
 
 
 ATTACH: dict[str, tuple[Any, str]] = {
@@ -71,7 +71,7 @@ async def test_attach_messages_that_are_refused(case: str) -> None:
         wire.send(message)
         assert await wire.bad("a") == code
         await wire.closed()
-        assert not play.runtime.exchange.types
+        assert not play.runtime.exchange.dispatcher.types
 
 
 async def test_attaching() -> None:
@@ -80,7 +80,7 @@ async def test_attaching() -> None:
         wire = await play.connect("handlers")
         wire.send(attaching("b", "a", "b") | {"more": 1})
         await wire.good("a")
-        one, two = play.runtime.exchange.handlers
+        one, two = play.runtime.exchange.dispatcher.handlers
         assert one.name == "n" * 128
         assert (two.name, two.concurrency) == ("b", 64)
         assert [kind.name for kind in two.types] == ["b", "a"]
@@ -92,7 +92,7 @@ async def test_handlers_are_limited() -> None:
         second = await play.connect("handlers")
         assert await second.fatal() == "overloaded"
         await first.leave()
-        await until(lambda: not play.runtime.exchange.handlers)
+        await until(lambda: not play.runtime.exchange.dispatcher.handlers)
         await play.attach("chat")
 
 
@@ -101,21 +101,21 @@ async def test_handlers_are_limited_when_they_attach(caplog: pytest.LogCaptureFi
         wires = [await play.connect("handlers") for _ in range(3)]
         assert await wires[0].fatal() == "overloaded"  # as many may be about to
         await play.attach("chat")
-        await until(lambda: len(play.runtime.unattached) == 1)
+        await until(lambda: len(play.server.connections.unattached) == 1)
         third = await play.connect("handlers")
-        await until(lambda: len(play.runtime.unattached) == 2)
+        await until(lambda: len(play.server.connections.unattached) == 2)
         for wire in (wires[2], third):
             wire.send(attaching("chat"))
         await wires[2].good("a")
         assert await third.fatal() == "overloaded"
-        assert len(play.runtime.exchange.handlers) == 2
+        assert len(play.runtime.exchange.dispatcher.handlers) == 2
     assert all(one.exc_info is None for one in caplog.records)
 
 
 async def test_attaching_takes_too_long() -> None:
     async with stage() as play:
         silent, attached = await play.connect("handlers"), await play.attach("chat")
-        await until(lambda: play.runtime.unattached)
+        await until(lambda: play.server.connections.unattached)
         play.later(11)
         assert await silent.fatal() == "authenticationTimeout"
         attached.send({"payload": {"type": "detach", "id": "d"}})
@@ -241,7 +241,7 @@ async def test_answers_that_are_dropped() -> None:
         handler.send({"header": {"id": "no", "status": "0", "command": 5}})
         await wire.good("2")
         admin = await play.admin()
-        await until(lambda: play.runtime.exchange.counters.drops.get(Drop.ANSWER_LATE) == 4)
+        await until(lambda: play.runtime.exchange.batch.counters.drops.get(Drop.ANSWER_LATE) == 4)
         assert (await result(admin, "status"))["dropped"]["answer"] == {"unmatched": 4}
         wire.ask("dummy", "p")
         assert (await wire.get())["payload"]["id"] == "p"
@@ -290,7 +290,7 @@ async def test_the_one_with_the_fewest_requests_is_asked() -> None:
             wire.ask("chat", id)
         first, second, third = await one.get(), await two.get(), await one.get()
         assert [each["payload"]["id"] for each in (first, second, third)] == ["1", "2", "3"]
-        assert play.runtime.exchange.types["chat"].ready  # the fourth waits
+        assert play.runtime.exchange.dispatcher.types["chat"].ready  # the fourth waits
         two.answer(second, DONE)
         await wire.good("2")
         fourth = await two.get()
@@ -308,9 +308,9 @@ async def test_waiting_senders_take_turns() -> None:
         busy, other = await play.login(), await play.login("g")
         for id in range(10):
             busy.ask("chat", str(id))
-        await until(lambda: play.runtime.exchange.under_way == 10)
+        await until(lambda: play.runtime.exchange.reports.under_way == 10)
         other.ask("chat", "mine")
-        await until(lambda: play.runtime.exchange.under_way == 11)
+        await until(lambda: play.runtime.exchange.reports.under_way == 11)
         seen = []
         for _ in range(11):
             request = await handler.get()
@@ -336,7 +336,7 @@ async def test_plugged_in_and_out() -> None:
             handler.answer(await handler.get(), DONE)
             await wire.good("2")
         await handler.leave()
-        await until(lambda: not play.runtime.exchange.handlers)
+        await until(lambda: not play.runtime.exchange.dispatcher.handlers)
         assert await result(wire, "listTypes") == ["classic"]
         wire.ask("hot", "3")
         assert await wire.bad("3") == "noHandler"
@@ -359,8 +359,8 @@ async def test_a_handler_that_goes_away(how: str) -> None:
         else:
             handler.reset()
         assert {(await wire.report())["id"] for _ in range(2)} == {"1", "2"}
-        assert play.runtime.exchange.counters.bad == {"handlerUnavailable": 2}
-        assert not play.runtime.exchange.types
+        assert play.runtime.exchange.batch.counters.bad == {"handlerUnavailable": 2}
+        assert not play.runtime.exchange.dispatcher.types
 
 
 async def test_what_waits_goes_to_another_process() -> None:

@@ -177,7 +177,7 @@ async def test_change_password() -> None:
     async with stage() as play:
         wire, other = await play.login(), await play.login(features=["token"])
         await play.login("g")
-        token = next(iter(play.runtime.accounts._tokens.values()))
+        token = next(iter(play.server.accounts._tokens.values()))
         assert token
         assert await refused(wire, "changePassword", old="wrong", new="new") == "authenticationFailed"
         assert await refused(wire, "changePassword", old=PASSWORD, new="") == "badArguments"
@@ -195,7 +195,7 @@ async def test_change_password() -> None:
 
 async def test_registration_closed() -> None:
     async with stage({"accounts": {"registration": "closed"}}) as play:
-        await play.runtime.accounts.add("t", PASSWORD)
+        await play.server.accounts.add("t", PASSWORD)
         assert await login_code(play, opening("register", "n")) == "notAllowed"
         assert await login_code(play, hello("n")) == "authenticationFailed"
         assert await login_code(play, opening("login", "n")) == "authenticationFailed"
@@ -229,14 +229,14 @@ async def test_registration_first_use() -> None:
 
 async def test_registrations_from_one_remote_address_are_slowed_down() -> None:
     async with stage({"accounts": {"registration": "open"}}) as play:
-        buckets = play.runtime.accounts._registrations
+        buckets = play.server.accounts._registrations
         now = play.runtime.clock()
         assert [buckets.take(FAR.address, now) for _ in range(21)] == [True] * 20 + [False]
         payload = decode_message(json.dumps(opening("register", "n")).encode()).payload
         with pytest.raises(Throttled):
-            await play.runtime.accounts.open_by_command(payload, FAR, Login())
+            await play.server.accounts.open_by_command(payload, FAR, Login())
         play.later(5.1)
-        account = await play.runtime.accounts.open_by_command(payload, FAR, Login())
+        account = await play.server.accounts.open_by_command(payload, FAR, Login())
         assert account.username == "n"
 
 
@@ -285,7 +285,7 @@ async def test_a_token_ends_with_the_password_and_the_account(how: str) -> None:
 async def test_guessing_is_slowed_down() -> None:
     async with stage({"accounts": {"registration": "closed"}}) as play:
         for name in ("t", "g"):
-            await play.runtime.accounts.add(name, PASSWORD)
+            await play.server.accounts.add(name, PASSWORD)
         for _ in range(5):
             assert await login_code(play, hello(password="wrong"), "tcp4") == "authenticationFailed"
         wire = await play.connect("tcp4")
@@ -303,7 +303,7 @@ async def test_guessing_is_slowed_down() -> None:
 
 async def test_all_built_in_failures_cost_the_same_code() -> None:
     async with stage({"accounts": {"registration": "closed"}}) as play:
-        await play.runtime.accounts.add("t", PASSWORD)
+        await play.server.accounts.add("t", PASSWORD)
         texts = set()
         for message in (hello("t", "wrong"), hello("nobody"), hello("\u202e")):
             wire = await play.connect()

@@ -85,7 +85,7 @@ async def test_recipients() -> None:
     async with stage(classic()) as play:
         listening = await play.listen("classic")
         wire = await play.login()
-        await play.runtime.accounts.add("away", "x")
+        await play.server.accounts.add("away", "x")
         wire.ask("classic", "1")
         names = ("T", "t", "away", "AWAY", "nobody", "nobody", "a b")
         (await listening.accept()).send(good(to(*names), to("away", "nobody", transient=True), to(), DONE))
@@ -106,7 +106,7 @@ async def test_delivery_transient_in_the_configuration() -> None:
     async with stage(classic(delivery="transient")) as play:
         listening = await play.listen("classic")
         wire = await play.login()
-        await play.runtime.accounts.add("away", "x")
+        await play.server.accounts.add("away", "x")
         wire.ask("classic", "1")
         (await listening.accept()).send(good(to("away")))
         assert result_of(await wire.good("1")) == [("away", "skipped", None)]
@@ -197,10 +197,10 @@ async def test_a_handler_that_fails(case: str) -> None:
         assert (await other.get())["payload"]["type"] == "healthy"
         await other.good("2")
         assert await wire.bad("1") == code  # and nothing was delivered
-        chat = play.runtime.exchange.types["classic"]
+        chat = play.runtime.exchange.dispatcher.types["classic"]
         assert chat.metrics.failed == (0 if code == "noHandler" else 1)
         assert chat.active == 0
-        assert not play.runtime.classic.open
+        assert not play.server.classic.open
         wire.ask("classic", "3")
         (await listening.accept()).send(good(DONE))
         await wire.good("3")
@@ -304,12 +304,12 @@ async def test_concurrency() -> None:
         for wire in wires:
             wire.ask("classic", "1", "first")
             wire.ask("classic", "2", "second")
-        await until(lambda: play.runtime.exchange.under_way == 6)
+        await until(lambda: play.runtime.exchange.reports.under_way == 6)
         most = 0
         reports = [asyncio.create_task(wire.good("1")) for wire in wires]
         for asked in range(6):
             handler = await listening.accept()
-            most = max(most, play.runtime.exchange.types["classic"].active)
+            most = max(most, play.runtime.exchange.dispatcher.types["classic"].active)
             if asked < 2:
                 assert await handler.get() == "first"
             handler.send(good(DONE))
@@ -342,7 +342,7 @@ async def test_queued_messages_of_a_hanging_type_fail() -> None:
         await listening.accept()
         play.later(21)
         assert {(await wire.report())["id"] for _ in range(2)} == {"1", "2"}
-        assert play.runtime.exchange.counters.bad == {"handlerTimeout": 2}
+        assert play.runtime.exchange.batch.counters.bad == {"handlerTimeout": 2}
 
 
 async def swept(play: Stage) -> None:
@@ -361,7 +361,7 @@ async def test_who_may_send() -> None:
         server = await play.connect()
         server.send({"header": {"scope": "server"}, "payload": {"type": "classic", "id": "s"}})
         assert await server.bad("s") == "notAllowed"
-        await play.runtime.accounts.set_roles("t", ("chef",))
+        await play.server.accounts.set_roles("t", ("chef",))
         for wire in (t, g):
             wire.ask("classic", "2")
             (await listening.accept()).send(good(DONE))

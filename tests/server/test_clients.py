@@ -72,8 +72,8 @@ async def test_first_messages_that_are_fatal(where: str) -> None:
             wire.writer.write(data + b"\0" * 300_000)
             assert (name, await wire.fatal()) == (name, code)
             await wire.leave()
-        await until(lambda: len(play.runtime.connections) == 1)
-        assert len(play.runtime.gate) == 0
+        await until(lambda: len(play.server.connections.all) == 1)
+        assert len(play.server.limits) == 0
         assert sum(play.runtime.counts.refused.values()) == len(FIRST)
         beside.ask("dummy", "p")
         assert (await beside.get())["payload"]["id"] == "p"
@@ -112,7 +112,7 @@ BAD: dict[str, tuple[Any, str]] = {
 async def test_first_messages_that_are_refused(case: str) -> None:
     message, code = BAD[case]
     async with stage() as play:
-        await play.runtime.accounts.add("t", PASSWORD)
+        await play.server.accounts.add("t", PASSWORD)
         wire = await play.connect("tcp4")
         wire.send(message, *[{"payload": {"type": "x"}}] * 3)
         wire.writer.write(b"\0" * 300_000)
@@ -200,7 +200,7 @@ async def test_a_frame_that_is_cut_off_by_the_end() -> None:
             later.writer.write(data)
             later.end_input()
             await later.closed()
-        await until(lambda: not play.runtime.connections)
+        await until(lambda: not play.server.connections.all)
 
 
 async def test_split_at_every_byte() -> None:
@@ -297,7 +297,7 @@ async def test_many_in_flight_and_their_order() -> None:
             *({"payload": {"type": kind, "id": f"{kind}{i}"}} for i in range(count // 2) for kind in ("one", "two"))
         )
         seen: dict[Wire, list[Any]] = {one: [], two: []}
-        limit = play.runtime.exchange.limits.max_in_flight
+        limit = play.runtime.exchange.batch.limits.max_in_flight
         for handler, name in ((one, "one"), (two, "two")):
             for i in range(limit // 2):
                 request = await handler.get()
@@ -362,7 +362,7 @@ async def test_what_a_session_sent_goes_on_after_its_end() -> None:
         await until(lambda: play.runtime.exchange.presence.session_count == 1)
         handler.answer(request, to("g"), {"type": "reply"})
         assert (await g.get())["payload"]["type"] == "chat"
-        await until(lambda: play.runtime.exchange.under_way == 0)
+        await until(lambda: play.runtime.exchange.reports.under_way == 0)
 
 
 async def test_features_that_were_not_granted() -> None:

@@ -55,8 +55,8 @@ def told(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
 
 async def store(play: Stage, data: str = "hello") -> None:
     """Lets a message be reported ``stored`` for the account g."""
-    if not await play.runtime.accounts.store.exists(["g"]):
-        await play.runtime.accounts.add("g", PASSWORD)
+    if not await play.server.accounts.store.exists(["g"]):
+        await play.server.accounts.add("g", PASSWORD)
     handler, sender = await play.attach("chat"), await play.login()
     sender.ask("chat", "1")
     handler.answer(await handler.get(), to("g"), data=data)
@@ -78,7 +78,7 @@ async def test_mail_stays_when_the_clock_is_set(system_clock: SystemClock, by_s:
     async with stage() as play:
         await store(play)
         system_clock.set(by_s)
-        await play.runtime.mailboxes._expire()
+        await play.server.mailboxes._expire()
         assert await mail_of_g(play) == "hello"
 
 
@@ -93,7 +93,7 @@ async def test_mail_stays_when_the_clock_is_set_while_the_server_is_stopped(
         system_clock.boot()
     system_clock.set(by_s)
     async with stage(kept_in(tmp_path)) as play:
-        await play.runtime.mailboxes._expire()
+        await play.server.mailboxes._expire()
         assert await mail_of_g(play) == "hello"
 
 
@@ -106,11 +106,11 @@ async def test_mail_ends_by_the_time_that_passes(system_clock: SystemClock, tmp_
         system_clock.set(MAX_STOP_S)
         system_clock.boot(f"boot {boot}")
         async with stage(over) as play:
-            left = await play.runtime.messages.mailbox_size("g")
-            await play.runtime.mailboxes._expire()
+            left = await play.server.messages.mailbox_size("g")
+            await play.server.mailboxes._expire()
     assert left.messages == 1
     async with stage(over) as play:
-        assert (await play.runtime.messages.mailbox_size("g")).messages == 0
+        assert (await play.server.messages.mailbox_size("g")).messages == 0
 
 
 @pytest.mark.parametrize("by_s", SETTINGS)
@@ -138,10 +138,10 @@ async def by_token(play: Stage, token: str) -> None:
 async def test_once_messages_stay_known(system_clock: SystemClock, by_s: float) -> None:
     async with stage() as play:
         record = Remembered(b"k" * 16, b"d" * 16, b"report")
-        await play.runtime.messages.remember([record], play.runtime.steady.now())
+        await play.server.messages.remember([record], play.runtime.steady.now())
         system_clock.set(by_s)
-        await play.runtime.mailboxes._expire()
-        assert await play.runtime.messages.recall(record.key) == record
+        await play.server.mailboxes._expire()
+        assert await play.server.messages.recall(record.key) == record
 
 
 @pytest.mark.parametrize("by_s", SETTINGS)
@@ -150,7 +150,7 @@ async def test_what_waits_for_another_server_goes_on_waiting(system_clock: Syste
         assert await (await Sender.on(play)).send_and_see(1) == ["queued"]
         system_clock.set(by_s)
         before = play.runtime.steady.now() - 3600
-        assert await play.runtime.messages.give_up_before(before, "too old", 100) == 0
+        assert await play.server.messages.give_up_before(before, "too old", 100) == 0
         admin = await play.admin()
         (row,) = await result(admin, "listQueue")
         assert abs(row["created"] - time.time()) < 60
@@ -200,7 +200,7 @@ async def test_a_long_stop_is_told(system_clock: SystemClock, tmp_path: Path, ca
 
 async def test_receipts_stay_when_the_clock_is_set_forward(system_clock: SystemClock) -> None:
     async with stage() as play:
-        receipts = play.runtime.receipts
+        receipts = play.server.receipts
         for _ in range(2):
             await store(play)
             receipts.flush()

@@ -71,8 +71,8 @@ async def test_no_handler_sends_a_type_of_the_servers_own(way: str, type: str) -
         await called.body()
         called.send({"header": {"status": "0", "command": command}, "payload": payload})
         assert await wire.bad("3") == "notAllowed"
-        assert not await play.runtime.accounts.exists("x")
-        assert not play.runtime.federation.destinations
+        assert not await play.server.accounts.exists("x")
+        assert not play.server.federation.destinations
 
 
 async def test_a_dry_run_says_so_too() -> None:
@@ -100,8 +100,8 @@ async def test_what_another_node_hands_over_is_looked_at_again(monkeypatch: pyte
         found = settled_on(play, monkeypatch)
         message = forwarded("1", TAKE_OVER, to="a node's")
         message.type = "builtin"
-        play.runtime.federation.send(message)
-        play.runtime.federation.send(forwarded("2", to="good"))
+        play.server.federation.send(message)
+        play.server.federation.send(forwarded("2", to="good"))
         there = await granted(other)
         assert (await there.get())["payload"]["id"] == "2"
         there.send({"header": GOOD, "payload": {"id": "2"}})
@@ -113,18 +113,18 @@ async def test_what_is_on_disk_is_looked_at_again() -> None:
     async with stage() as play:
         data = msgspec.json.encode(TAKE_OVER)
         rows = [Outgoing(address, address, "builtin", data, 1) for address in (CONTROL, "unix:other")]
-        await play.runtime.messages.enqueue(rows, time.time())
+        await play.server.messages.enqueue(rows, time.time())
         other = await play.listen("other")
-        await play.runtime.federation.changed([row.destination for row in rows])
+        await play.server.federation.changed([row.destination for row in rows])
         there = await granted(other)
-        destinations = play.runtime.federation.destinations
+        destinations = play.server.federation.destinations
         control = await play.connect("control")
-        await until(lambda: destinations[CONTROL].last_error and not destinations["unix:other"].backlog)
-        await play.runtime.federation.outbox.written()
+        await until(lambda: destinations[CONTROL].last_error and not destinations["unix:other"].backlog.active)
+        await play.server.federation.outbox.written()
         [dead] = await result(control, "listQueue", dead=True)
         assert (dead["server"], dead["lastError"].partition(":")[0]) == ("unix:other", "notAllowed")
         assert destinations[CONTROL].last_error.startswith("notAllowed: ")
-        assert not await play.runtime.accounts.exists("x")
+        assert not await play.server.accounts.exists("x")
         await there.leave()
 
 
@@ -183,12 +183,12 @@ async def test_the_servers_own_sockets_are_no_destinations(name: str, named: boo
     async with stage(CLASSIC | federation) as play:
         old = await play.listen("old")
         wire, handler = await play.login(), await play.attach("chat")
-        there = len(play.runtime.connections)
+        there = len(play.server.connections.all)
         addresses = spellings(play.folder, name) + (["own.example"] if named else [])
         for _ in range(2):  # the second message comes while the destinations pause
             payload = await sent(play, handler, wire, *addresses, data=TAKE_OVER)
             assert result_of(payload) == [(address, "failed", "notAllowed") for address in addresses]
-        assert (len(play.runtime.connections), old.wires) == (there, [])
+        assert (len(play.server.connections.all), old.wires) == (there, [])
         assert (await result(await play.connect("control"), "listQueue")) == []
 
 
@@ -236,7 +236,7 @@ async def test_one_user_of_the_machine_does_not_slow_down_another(monkeypatch: p
         return error and str(error["code"])
 
     async with stage({"accounts": {"registration": "closed"}}) as play:
-        await play.runtime.accounts.add("t", PASSWORD)
+        await play.server.accounts.add("t", PASSWORD)
         assert [await code("wrong") for _ in range(5)] == ["authenticationFailed"] * 5
         assert await code() == "throttled"
         assert await code(user=1001) is None

@@ -59,7 +59,7 @@ async def test_handshakes_make_room(tmp_path: Path) -> None:
         wires = [await silent(play) for _ in range(5)]
         for wire in wires[:2]:
             await cut(wire)
-        assert len(play.runtime.gate) == len(play.runtime.gate.connections) == 3
+        assert len(play.server.limits) == len(play.server.limits.connections) == 3
         assert play.runtime.counts.refused == {"overloaded": 2}
         member = await play.connect("tls", tls=trusting())
         member.send(hello())
@@ -71,10 +71,10 @@ async def test_handshakes_of_one_address_make_room(tmp_path: Path, monkeypatch: 
     papers = self_signed(tmp_path, "localhost")
     async with stage({"network": papers.network, "limits": {"maxUnauthenticatedPerAddress": 2}}) as play:
         first = await silent(play)
-        await until(lambda: len(play.runtime.gate) == 1)
+        await until(lambda: len(play.server.limits) == 1)
         others = [await silent(play), await silent(play, "tcp4")]
         await cut(first)
-        assert len(play.runtime.gate) == 2
+        assert len(play.server.limits) == 2
         assert all(not wire.reader.at_eof() for wire in others)
 
 
@@ -83,11 +83,11 @@ async def test_a_handshake_takes_too_long(tmp_path: Path) -> None:
     async with stage({"network": papers.network}) as play:
         never, half = await silent(play), await silent(play)
         half.writer.write(b"\x16\x03\x01\x02\x00")
-        await until(lambda: len(play.runtime.gate) == 2)
+        await until(lambda: len(play.server.limits) == 2)
         play.later(11)
         await cut(never)
         await cut(half)
-        assert not play.runtime.gate.connections
+        assert not play.server.limits.connections
         assert play.runtime.counts.refused == {"authenticationTimeout": 2}
 
 
@@ -96,10 +96,10 @@ async def test_a_handshake_that_goes_wrong_leaves_nothing(tmp_path: Path, caplog
     async with stage({"network": papers.network}) as play:
         liar, gone = await silent(play), await silent(play)
         liar.writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        await until(lambda: len(play.runtime.gate.connections) == 2)
+        await until(lambda: len(play.server.limits.connections) == 2)
         gone.reset()
-        await until(lambda: not play.runtime.gate.connections)
-        assert len(play.runtime.gate) == 0
+        await until(lambda: not play.server.limits.connections)
+        assert len(play.server.limits) == 0
     assert [one for one in caplog.records if one.levelno > logging.INFO] == []
 
 
@@ -108,7 +108,7 @@ async def test_connections_are_limited_from_their_handshake(tmp_path: Path, monk
     async with stage({"network": papers.network, "limits": {"maxConnections": 2}}) as play:
         await silent(play)
         await silent(play)
-        await until(lambda: len(play.runtime.gate) == 2)
+        await until(lambda: len(play.server.limits) == 2)
         await cut(await silent(play))
         told = await play.connect("tcp4")
         assert await told.fatal() == "overloaded"
@@ -136,7 +136,7 @@ async def test_a_crowd_is_turned_away_before_it_is_swept(
 
 async def test_some_descriptors_are_not_for_the_listeners(caplog: pytest.LogCaptureFixture) -> None:
     async with stage() as play:
-        gate = play.runtime.gate
+        gate = play.server.limits
         assert gate.room == most_descriptors() - RESERVE - play.runtime.config.limits.max_handlers
         gate.room = 2
         member = await play.login()
@@ -156,7 +156,7 @@ async def test_some_descriptors_are_not_for_the_listeners(caplog: pytest.LogCapt
 
 async def test_no_descriptor_is_left(caplog: pytest.LogCaptureFixture) -> None:
     async with stage() as play:
-        gate = play.runtime.gate
+        gate = play.server.limits
         with socket.create_connection(("127.0.0.1", play.port)) as waiting:
             with descriptors(3):
                 await until(lambda: gate.is_starved)
@@ -180,7 +180,7 @@ def test_half_of_few_descriptors_stays_free() -> None:
 
     async def look() -> None:
         async with stage() as play:
-            asked.append(play.runtime.gate.room)
+            asked.append(play.server.limits.room)
 
     with descriptors(600):
         asyncio.run(look())
@@ -208,5 +208,5 @@ async def test_many_are_accepted_at_once() -> None:
     """More than fit into one turn of the loop."""
     async with stage() as play:
         wires = [await silent(play, "tcp4") for _ in range(200)]
-        await until(lambda: len(play.runtime.gate.connections) == 200)
+        await until(lambda: len(play.server.limits.connections) == 200)
         assert len(wires) < 2 * play.runtime.config.limits.max_unauthenticated + TOLD

@@ -95,7 +95,7 @@ async def test_nothing_that_has_a_scope_is_a_command(scope: str) -> None:
         wire = await play.connect("control")
         wire.send({"header": {"scope": scope}, "payload": {"type": "builtin", "id": "1", "data": command}})
         assert await wire.fatal() == "badScope"
-        assert not await play.runtime.accounts.exists("x")
+        assert not await play.server.accounts.exists("x")
 
 
 async def test_in_order_and_half_closed() -> None:
@@ -121,4 +121,4 @@ async def test_too_many_commands_at_once() -> None:
         assert message["payload"]["error"]["code"] == "overloaded"
         await wire.closed()
         await wire.leave()
-        await until(lambda: not play.runtime.connections)
+        await until(lambda: not play.server.connections.all)

@@ -9,20 +9,20 @@ from tests.server.linked import grant, send_on
 from tests.server.peers import Stage, classic, result, result_of, stage, to
 from tests.waiting import until
 
-from bester.server.admin import node_status as views
+from bester.server.admin import numbers
 from bester.server.connections.connection import LINGER_S
 
 ACK = ("ack",)
 
 
 def dropped(play: Stage, what: str) -> dict[str, int]:
-    return views.dropped(play.runtime).get(what, {})
+    return numbers.dropped(play.server.admin).get(what, {})
 
 
 async def test_recipients_that_do_not_get_it() -> None:
     async with stage({"limits": {"maxRecipients": 3}}) as play:
         handler, sender = await play.attach("chat"), await play.login()
-        await play.runtime.accounts.add("away", "secret")
+        await play.server.accounts.add("away", "secret")
         sender.ask("chat", "1")
         handler.answer(await handler.get(), to("nobody", "\0", "t"), to("away", transient=True), send_on("no address"))
         assert len((await sender.get())["payload"]) == 2
@@ -58,7 +58,7 @@ async def test_letters() -> None:
 async def test_letters_that_expire() -> None:
     async with stage() as play:
         handler, sender = await play.attach("chat"), await play.login()
-        await play.runtime.accounts.add("away", "secret")
+        await play.server.accounts.add("away", "secret")
         sender.ask("chat", "1")
         handler.answer(await handler.get(), to("away"))
         await sender.good("1")
@@ -66,7 +66,7 @@ async def test_letters_that_expire() -> None:
         def expire(connection: Any) -> None:
             connection.execute("UPDATE letter SET expires = 1")
 
-        store: Any = play.runtime.messages
+        store: Any = play.server.messages
         await store.database.write(expire)
         play.later(120)
         await until(lambda: dropped(play, "letter") == {"expired": 1})
@@ -157,7 +157,7 @@ async def test_what_the_outbox_gives_up() -> None:
 async def test_receipts_beyond_the_share() -> None:
     async with stage() as play:
         sender = await play.login()
-        play.runtime.exchange.receipts.bad_left = 1
+        play.runtime.exchange.reports.receipts.bad_left = 1
         for id in ("1", "2", "3"):
             sender.ask("nothing", id)
         for id in ("1", "2", "3"):
@@ -179,7 +179,7 @@ async def test_commands_whose_sender_is_gone() -> None:
         informer = await play.connect("informer")
         informer.send(*({"payload": {"type": "isAccount", "data": "t"}} for _ in range(200)))
         informer.reset()
-        await until(lambda: not any(one.kind == "informer" for one in play.runtime.connections))
+        await until(lambda: not any(one.kind == "informer" for one in play.server.connections.all))
         await play.login()
         told = dropped(play, "command").get("senderGone", 0) + dropped(play, "frame").get("connectionGone", 0)
         assert told > 0
@@ -189,14 +189,14 @@ async def test_bytes_by_peer() -> None:
     async with stage() as play:
         await play.attach("chat")
         sender = await play.login()
-        before = views.traffic(play.runtime)
+        before = numbers.traffic(play.server.admin)
         sender.ask("dummy", "p")
         answer = await sender.body()
-        after = views.traffic(play.runtime)
+        after = numbers.traffic(play.server.admin)
         assert after["sent"]["client"] - before["sent"]["client"] == len(answer) + 4
         assert after["received"]["client"] > before["received"]["client"]
         assert after["received"]["handler"] > 50 < after["sent"]["handler"]
         await sender.leave()
         await until(lambda: not play.runtime.exchange.presence.session_count)
-        await until(lambda: not any(one.kind == "client" for one in play.runtime.connections))
-        assert views.traffic(play.runtime) == after
+        await until(lambda: not any(one.kind == "client" for one in play.server.connections.all))
+        assert numbers.traffic(play.server.admin) == after

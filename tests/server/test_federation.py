@@ -89,7 +89,7 @@ async def test_every_form_of_address() -> None:
         ]
         payload, _ = await asyncio.gather(forward(a, sender, wire, *addresses, addresses[0]), received())
         assert result_of(payload) == [(address, "sent", None) for address in addresses]
-        assert a.runtime.federation.sent == 7
+        assert a.server.federation.sent == 7
 
 
 async def test_what_is_no_address() -> None:
@@ -183,8 +183,8 @@ async def test_a_loop_between_servers_ends() -> None:
         assert report.error is not None
         assert report.error.code == "serverRefused"  # each quotes the one behind it
         for play in plays:
-            assert play.runtime.exchange.under_way == 0
-        assert sum(play.runtime.exchange.counters.bad.get("tooManyHops", 0) for play in plays) == 1
+            assert play.runtime.exchange.reports.under_way == 0
+        assert sum(play.runtime.exchange.batch.counters.bad.get("tooManyHops", 0) for play in plays) == 1
 
 
 async def test_a_message_of_too_many_hops() -> None:
@@ -270,7 +270,7 @@ async def test_servers_that_cannot_be_reached() -> None:
         addresses = [f"127.0.0.1:{gone.port}", "unix:nobody", "k.example", "unix:besterControl/x"]
         payload = await forward(play, handler, wire, *addresses)
         assert result_of(payload) == [(address, "queued", None) for address in addresses]
-        assert play.runtime.federation.queued == 4
+        assert play.server.federation.queued == 4
         wire.ask("chat", "2")
         handler.answer(await handler.get(), send_on(*addresses, transient=True))
         assert result_of(await wire.good("2")) == [(address, "skipped", None) for address in addresses]
@@ -328,7 +328,7 @@ async def test_one_message_per_connection() -> None:
             handler.answer(await handler.get(), to("nobody"))
             assert result_of(await wire.report("s")) == [("nobody", "failed", "unknownAccount")]
             await wire.closed()
-        assert play.runtime.exchange.counters.accepted == 2
+        assert play.runtime.exchange.batch.counters.accepted == 2
 
 
 async def test_a_server_that_does_not_wait_for_the_report() -> None:

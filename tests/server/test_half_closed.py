@@ -80,7 +80,7 @@ async def test_reports_still_come(tmp_path: Path, version: ssl.TLSVersion, caplo
     papers = self_signed(tmp_path, "j.example")
     async with stage({"network": papers.network}) as play:
         handler = await play.attach("chat")
-        listener = next(one for one in play.running.daemon.listeners if one.kind == "tls")
+        listener = next(one for one in play.running.daemon.sockets.listeners if one.kind == "tls")
         client = HalfCloser(version)
         await client.connect(int(listener.url.rpartition(":")[2]))
         await client.send(hello("t"))
@@ -104,7 +104,7 @@ async def test_reports_still_come(tmp_path: Path, version: ssl.TLSVersion, caplo
 async def test_one_that_waits_for_nothing_is_closed(tmp_path: Path) -> None:
     papers = self_signed(tmp_path, "j.example")
     async with stage({"network": papers.network}) as play:
-        listener = next(one for one in play.running.daemon.listeners if one.kind == "tls")
+        listener = next(one for one in play.running.daemon.sockets.listeners if one.kind == "tls")
         client = HalfCloser(ssl.TLSVersion.TLSv1_3)
         await client.connect(int(listener.url.rpartition(":")[2]))
         await client.send(hello("t"))
@@ -119,7 +119,7 @@ async def test_one_that_waits_for_nothing_is_closed(tmp_path: Path) -> None:
 async def test_much_that_comes_at_once_before_the_end_is_all_reported(tmp_path: Path, count: int) -> None:
     papers = self_signed(tmp_path, "j.example")
     async with stage({"network": papers.network}) as play:
-        listener = next(one for one in play.running.daemon.listeners if one.kind == "tls")
+        listener = next(one for one in play.running.daemon.sockets.listeners if one.kind == "tls")
         client = HalfCloser(ssl.TLSVersion.TLSv1_3)
         await client.connect(int(listener.url.rpartition(":")[2]))
         await client.send(hello("t"), *({"payload": {"type": "nobody", "id": str(n)}} for n in range(count)))

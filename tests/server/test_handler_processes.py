@@ -109,11 +109,11 @@ async def test_restarted_after_a_crash(folder: Path, caplog: pytest.LogCaptureFi
         first = await work(wire)
         wire.ask("work", "2", "crash")
         assert await wire.bad("2") == "handlerUnavailable"
-        state = server.runtime.supervisor.state("work")
+        state = server.supervisor.state("work")
         assert state is not None
 
         def starts() -> Any:
-            now = server.runtime.supervisor.state("work")
+            now = server.supervisor.state("work")
             return now and now["starts"]
 
         await until(lambda: starts() == 2)
@@ -132,13 +132,13 @@ async def test_one_that_answers_already_is_left_alone(folder: Path) -> None:
     async with serving(folder) as (server, wire):
         wire.ask("work", "1")
         assert await wire.bad("1") == "handlerUnavailable"
-        assert server.runtime.supervisor.state("work") == {"pid": None, "starts": 0, "lastExit": None}
+        assert server.supervisor.state("work") == {"pid": None, "starts": 0, "lastExit": None}
         answering.close()
         await answering.wait_closed()
         # The next message finds that it is gone, and starts it.
         wire.ask("work", "2")
         assert await wire.bad("2") == "handlerUnavailable"
-        await until(lambda: (server.runtime.supervisor.state("work") or {})["pid"])
+        await until(lambda: (server.supervisor.state("work") or {})["pid"])
         await work(wire)
 
 

@@ -23,7 +23,7 @@ async def test_pushes() -> None:
     async with stage() as play:
         handler = await play.attach("kitchen", "oven")
         wire = await play.login()
-        await play.runtime.accounts.add("away", PASSWORD)
+        await play.server.accounts.add("away", PASSWORD)
         handler.send(push("h1", to("t", "away"), data="hot"), push("h2", to("t"), type="x"), push(None))
         assert (await wire.get())["payload"] == {"type": "kitchen", "data": "hot"}
         assert (await wire.get())["payload"] == {"type": "x", "data": None}

@@ -245,7 +245,7 @@ async def test_nothing_goes_to_a_server_that_does_not_prove_its_name(tmp_path: P
         assert result_of(payload) == [("b.example", "failed", "serverUnverified")]
         assert payload["error"]["message"].startswith("b.example does not prove its name")
         assert payload["error"]["temporary"] is False
-        assert there.runtime.exchange.counters.accepted == 0
+        assert there.runtime.exchange.batch.counters.accepted == 0
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -328,7 +328,7 @@ async def test_a_repeat_on_the_next_connection_is_not_handled_again(tmp_path: Pa
         first.send(server_message("chat", **header))
         request = await handler.get()
         meanwhile.send(server_message("chat", **header))
-        await until(lambda: there.runtime.exchange.counters.repeats == 1)
+        await until(lambda: there.runtime.exchange.batch.counters.repeats == 1)
         handler.answer(request, {"type": "reply", "payload": {"data": "once"}})
         assert [await report(first), await report(meanwhile)] == ["once", "once"]
         after.send(server_message("chat", **header))
@@ -338,7 +338,7 @@ async def test_a_repeat_on_the_next_connection_is_not_handled_again(tmp_path: Pa
         if form == "classic":
             for wire in (first, meanwhile, after, another):
                 await wire.closed()
-        assert there.runtime.exchange.counters.accepted == 1
+        assert there.runtime.exchange.batch.counters.accepted == 1
 
 
 async def test_nothing_is_remembered_of_an_unproven_server_that_has_gone(tmp_path: Path) -> None:

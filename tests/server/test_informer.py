@@ -26,7 +26,7 @@ async def test_every_question() -> None:
         await play.attach("two", "one")
         for user in ("t", "g", "g"):
             await play.login(user)
-        await play.runtime.accounts.add("away", "x", ("cook", "guest"))
+        await play.server.accounts.add("away", "x", ("cook", "guest"))
         wire = await play.connect("informer")
         questions: list[tuple[str, list[Any], Any]] = [
             ("listClients", [], ["g", "t"]),

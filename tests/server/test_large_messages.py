@@ -20,7 +20,7 @@ async def busy(play: Stage, handlers: list[Wire]) -> list[Wire]:
     for number in range(len(handlers)):
         first.ask("big", f"busy{number}")
     senders = [await play.login(f"t{number}") for number in range(SENDERS)]
-    await until(lambda: sum(len(one.outstanding) for one in play.runtime.exchange.handlers) == len(handlers))
+    await until(lambda: sum(len(one.outstanding) for one in play.runtime.exchange.dispatcher.handlers) == len(handlers))
     for sender in senders:
         sender.ask("big", "1", LARGE)
     return senders
@@ -30,12 +30,12 @@ async def busy(play: Stage, handlers: list[Wire]) -> list[Wire]:
 async def test_a_handler_that_was_busy_gets_many_large_messages(count: int) -> None:
     async with stage(SMALL_QUEUE) as play:
         handlers = [await play.attach("big", concurrency=64) for _ in range(count)]
-        for one in play.runtime.exchange.handlers:
+        for one in play.runtime.exchange.dispatcher.handlers:
             one.concurrency = 1  # until all of them wait
         senders = await busy(play, handlers)
-        (kind,) = [one for one in play.runtime.exchange.types.values() if one.name == "big"]
-        await until(lambda: sum(len(sender_queue.waiting) for sender_queue in kind.sender_queues.values()) == SENDERS)
-        for one in play.runtime.exchange.handlers:
+        (kind,) = [one for one in play.runtime.exchange.dispatcher.types.values() if one.name == "big"]
+        await until(lambda: sum(len(queue.waiting) for queue in kind.queues.values()) == SENDERS)
+        for one in play.runtime.exchange.dispatcher.handlers:
             one.concurrency = 64
 
         async def serve(handler: Wire) -> None:
@@ -49,7 +49,7 @@ async def test_a_handler_that_was_busy_gets_many_large_messages(count: int) -> N
         for task in serving:
             task.cancel()
         assert play.runtime.counts.slow_consumers == 0
-        assert len(play.runtime.exchange.handlers) == count
+        assert len(play.runtime.exchange.dispatcher.handlers) == count
 
 
 async def test_a_session_that_reads_gets_more_at_once_than_may_wait_for_it() -> None:

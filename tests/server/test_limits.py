@@ -25,7 +25,7 @@ async def test_authentication_takes_too_long() -> None:
         await out.good()
         play.later(9)
         young = await play.connect()
-        await until(lambda: len(play.runtime.gate) == 4)
+        await until(lambda: len(play.server.limits) == 4)
         play.later(2)
         for wire in (silent, half, out):
             assert await wire.fatal() == "authenticationTimeout"
@@ -40,7 +40,7 @@ async def test_a_frame_takes_too_long() -> None:
         wire, other = await play.login(), await play.login("g")
         wire.writer.write(frame(b'{"payload": {"type": "dummy"}}') + b"\5\0")
         await wire.get()
-        await until(lambda: play.runtime.incomplete)
+        await until(lambda: play.server.connections.incomplete)
         play.later(39)
         wire.writer.write(b"\0")
         other.ask("dummy")
@@ -59,7 +59,7 @@ async def test_time_in_which_the_server_does_not_read_is_no_delay() -> None:
         wire.send(one, one, one, one)
         (session,) = play.runtime.exchange.presence.sessions("t")
         await until(lambda: session.paused)
-        chat = play.runtime.exchange.types["chat"]
+        chat = play.runtime.exchange.dispatcher.types["chat"]
         chat.rules = replace(chat.rules, timeout_s=1000)
         play.later(100)  # longer than frameTimeout
         for _ in range(4):
@@ -83,15 +83,15 @@ async def test_unauthenticated_connections_of_one_address(monkeypatch: pytest.Mo
     far = Remote("203.0.113.5", False)
     monkeypatch.setattr("bester.server.connections.connection.remote_of", lambda transport: far)
     async with stage({"limits": {"maxUnauthenticatedPerAddress": 2}, "accounts": {"registration": "open"}}) as play:
-        await play.runtime.accounts.add("t", PASSWORD)
+        await play.server.accounts.add("t", PASSWORD)
         first, second = await play.connect("tcp4"), await play.connect("tcp4")
-        await until(lambda: len(play.runtime.gate) == 2)
+        await until(lambda: len(play.server.limits) == 2)
         third = await play.connect("tcp4")
         assert await first.fatal() == "overloaded"
         for wire in (second, third):
             wire.send(hello())
             await wire.good("auth_special")
-        assert len(play.runtime.gate) == 0
+        assert len(play.server.limits) == 0
 
 
 async def test_connections_are_limited() -> None:
@@ -102,14 +102,14 @@ async def test_connections_are_limited() -> None:
         assert await third.fatal() == "overloaded"
         await first.leave()
         await third.leave()
-        await until(lambda: len(play.runtime.connections) == 1)
+        await until(lambda: len(play.server.connections.all) == 1)
         await play.login()
 
 
 async def test_nagle_does_not_hold_up_small_frames() -> None:
     async with stage() as play:
         await play.login(where="tcp4")
-        (connection,) = (one for one in play.runtime.connections)
+        (connection,) = (one for one in play.server.connections.all)
         bound = connection.transport.get_extra_info("socket")
         assert bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -120,7 +120,7 @@ PING = frame(b'{"payload":{"type":"dummy","id":"1"}}')
 async def test_a_client_that_sends_a_lot_waits_for_others() -> None:
     async with stage() as play:
         busy, other = await play.login(), await play.login("g")
-        connection = next(one for one in play.runtime.connections if one.ids().get("account") == "t")
+        connection = next(one for one in play.server.connections.all if one.ids().get("account") == "t")
         count = 30_000
         busy.writer.write(PING * count)
         await until(lambda: connection.framer.taken > 100 * len(PING))
@@ -137,9 +137,8 @@ async def test_large_frames_of_many_are_handled_in_turns(monkeypatch: pytest.Mon
     async with stage({"limits": {"maxSessionsPerAccount": 50}}) as play:
         wires = [await play.login() for _ in range(4)]
         turns: list[int] = []
-        serve = play.runtime.flush
         served = 0
-        for connection in play.runtime.connections:
+        for connection in play.server.connections.all:
 
             def take(body: bytes, receive: Callable[[bytes], None] = connection.receive) -> None:
                 nonlocal served
@@ -148,14 +147,13 @@ async def test_large_frames_of_many_are_handled_in_turns(monkeypatch: pytest.Mon
 
             connection.receive = take
 
-        def flush() -> None:
+        def turn_ended() -> None:
             nonlocal served
             turns.append(served)
             served = 0
-            serve()
 
-        monkeypatch.setattr(play.runtime, "flush", flush)
-        monkeypatch.setattr("bester.server.runtime.LINE_S", 0.0)
+        play.runtime.at_turn_end(turn_ended)
+        monkeypatch.setattr("bester.server.connections.line.SERVE_S", 0.0)
         large = {"payload": {"type": "none", "id": "1", "data": "x" * 500_000}}
         for wire in wires:
             wire.send(*[large] * 5)
@@ -218,10 +216,10 @@ async def test_a_server_beyond_its_rate_is_refused_before_its_message_is_decoded
 async def test_nothing_behind_a_fatal_frame_is_handled_though_the_connection_is_lost_meanwhile() -> None:
     async with stage() as play:
         await play.login()
-        (connection,) = (one for one in play.runtime.connections if one.kind == "client")
+        (connection,) = (one for one in play.server.connections.all if one.kind == "client")
         good, bad = frame(b'{"payload": {"type": "nobody"}}'), frame(b"nonsense")
-        before = play.runtime.exchange.counters.accepted
+        before = play.runtime.exchange.batch.counters.accepted
         connection.data_received(good * 300 + bad + good * 700)
         connection.connection_lost(None)
-        assert play.runtime.exchange.counters.accepted - before == 300
+        assert play.runtime.exchange.batch.counters.accepted - before == 300
         connection.transport.abort()

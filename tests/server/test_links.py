@@ -125,8 +125,8 @@ async def test_two_servers_need_one_link() -> None:
         assert [(await g.get())["payload"]["data"] for _ in range(50)] == list(range(50))
         assert {status for _, status in await sender.outcomes(50)} == {"sent"}
         assert b.runtime.counts.connections == before + 1
-        assert len(b.runtime.federation.incoming) == 1
-    assert not a.runtime.exchange.under_way
+        assert len(b.server.federation.incoming) == 1
+    assert not a.runtime.exchange.reports.under_way
 
 
 async def test_a_link_with_nothing_to_carry_is_closed_and_opened_again() -> None:
@@ -154,7 +154,7 @@ async def test_a_permanent_refusal_fails_that_message_alone() -> None:
         assert result_of(payload) == [("unix:other", "failed", "serverRefused")]
         assert payload["error"]["message"] == "the other server reported noHandler: no"
         assert await sender.outcomes(1) == [("2", "sent")]
-        assert await play.runtime.messages.queue_sizes() == []
+        assert await play.server.messages.queue_sizes() == []
 
 
 @pytest.mark.parametrize("code", ["overloaded", "handlerUnavailable"])
@@ -167,7 +167,7 @@ async def test_a_temporary_refusal_is_tried_again_with_the_same_id(code: str) ->
         assert again == message
         good(there, again)
         await sender.send(2, transient=True)
-        await until(lambda: not play.runtime.federation.destinations["unix:other"].stored)
+        await until(lambda: not play.server.federation.destinations["unix:other"].backlog.stored)
 
 
 async def test_transient_messages_are_tried_once() -> None:
@@ -181,7 +181,7 @@ async def test_transient_messages_are_tried_once() -> None:
         await there.get()
         there.reset()
         assert await sender.outcomes(1) == [("2", "skipped")]
-        assert await play.runtime.messages.queue_sizes() == []
+        assert await play.server.messages.queue_sizes() == []
 
 
 async def test_a_lost_link_leaves_what_it_carried_to_the_outbox() -> None:
@@ -199,7 +199,7 @@ async def test_a_lost_link_leaves_what_it_carried_to_the_outbox() -> None:
         again = [await there.get() for _ in range(2)]
         assert again == [messages[0], messages[2]]
         good(there, *again)
-        await until(lambda: not play.runtime.federation.destinations["unix:other"].stored)
+        await until(lambda: not play.server.federation.destinations["unix:other"].backlog.stored)
 
 
 async def test_a_server_that_stops_answering() -> None:
@@ -209,7 +209,7 @@ async def test_a_server_that_stops_answering() -> None:
         there = await grant(other)
         assert await there.get() == message
         good(there, message)
-        await until(lambda: not play.runtime.federation.destinations["unix:other"].stored)
+        await until(lambda: not play.server.federation.destinations["unix:other"].backlog.stored)
 
 
 @pytest.mark.parametrize("lie", [b"garbage", b"[]", {"header": {"messageType": "statusReport", "status": 5}}])
@@ -276,7 +276,7 @@ async def test_a_server_that_takes_nothing_now_is_not_taken_for_classic() -> Non
 async def test_a_server_that_does_not_answer_is_not_taken_for_classic(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bester.server.federation.peer_route.ANSWER_S", 0.05)
+    monkeypatch.setattr("bester.server.federation.dial.ANSWER_S", 0.05)
     async with stage({"federation": QUICK}) as play:
         other = await play.listen()
         sender = await Sender.on(play)
@@ -337,7 +337,7 @@ async def test_a_message_that_ends_links_is_found_and_holds_up_nobody(code: str)
         messages = [await there.get() for _ in range(3)]
         fatal(there, code)
         assert await sender.outcomes(3) == [(str(id), "queued") for id in range(3)]
-        destination = play.runtime.federation.destinations["unix:other"]
+        destination = play.server.federation.destinations["unix:other"]
         there = await grant(other)
         assert await there.get() == messages[0]
         assert destination.in_flight == 1  # one at a time
@@ -347,21 +347,21 @@ async def test_a_message_that_ends_links_is_found_and_holds_up_nobody(code: str)
         there = await grant(other)
         assert await there.get() == messages[2]
         good(there, messages[2])
-        [dead] = await play.runtime.messages.list_queue(dead=True)
+        [dead] = await play.server.messages.list_queue(dead=True)
         assert dead.message.data == b"1"
         assert dead.last_error == f"serverRefused: the other server ended the link over it: {code}: no"
-        await until(lambda: not destination.backlog)
+        await until(lambda: not destination.backlog.active)
         await sender.send(3, 4)
         good(there, *[await there.get() for _ in range(2)])  # side by side again
         assert await sender.outcomes(2) == [("3", "sent"), ("4", "sent")]
-        assert await play.runtime.messages.list_queue(dead=False) == []
+        assert await play.server.messages.list_queue(dead=False) == []
 
 
 async def test_messages_of_one_id_have_one_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage({"federation": QUICK}) as play:
         other = await play.listen("other")
         settled = settled_on(play, monkeypatch)
-        federation = play.runtime.federation
+        federation = play.server.federation
         for to, transient in (("a", False), ("b", True), ("c", False)):
             federation.send(forwarded("m", to=to, transient=transient))
         there = await grant(other)
@@ -380,7 +380,7 @@ async def test_messages_of_one_id_have_one_outcome(monkeypatch: pytest.MonkeyPat
         settled.clear()
         there = await grant(other)
         assert await there.get() == first
-        await until(lambda: not destination.backlog)
+        await until(lambda: not destination.backlog.active)
         federation.send(forwarded("m", to="e"))  # while what is on disk is under way
         good(there, first)
         await until(lambda: settled)
@@ -392,8 +392,8 @@ async def test_messages_of_one_id_have_one_outcome(monkeypatch: pytest.MonkeyPat
         await until(lambda: len(settled) == 3)
         assert settled[1:] == [("f", "failed", "serverRefused"), ("g", "failed", "serverRefused")]
         await until(lambda: destination.in_flight == 0)
-        await play.runtime.federation.outbox.written()
-        assert await play.runtime.messages.queue_sizes() == []
+        await play.server.federation.outbox.written()
+        assert await play.server.messages.queue_sizes() == []
 
 
 # -- links that others open --------------------------------------------------------------------------------------------
@@ -424,7 +424,7 @@ async def test_a_link_from_another_server() -> None:
         assert (await wire.get())["payload"] == {"type": "dummy", "data": None, "id": "p"}
         wire.end_input()
         await wire.closed()
-        await until(lambda: not play.runtime.federation.incoming)
+        await until(lambda: not play.server.federation.incoming)
 
 
 async def test_bad_messages_on_a_link_are_reported() -> None:
@@ -453,7 +453,7 @@ async def test_lies_end_a_link(lie: Any, code: str) -> None:
         wire = await open_link(play)
         wire.send(lie)
         assert await wire.fatal() == code
-        assert not play.runtime.federation.incoming
+        assert not play.server.federation.incoming
 
 
 async def test_a_link_carries_a_little_more_than_a_client_may_send() -> None:
@@ -511,7 +511,7 @@ async def test_a_stopping_server_reports_what_its_links_brought() -> None:
         wire.send(linked("chat", "m1"))
         request = await handler.get()
         stopping = asyncio.create_task(play.running.daemon.stop())
-        await until(lambda: play.runtime.exchange.draining)
+        await until(lambda: play.runtime.exchange.admission.draining)
         wire.send(linked("chat", "m2"))
         assert await wire.bad("m2") == "shuttingDown"
         handler.answer(request, DONE)

@@ -101,7 +101,7 @@ async def test_a_server_over_every_kind(network: dict[str, object], trusting: ss
 
 async def test_tls_needs_version_1_2(network: dict[str, object], trusting: ssl.SSLContext) -> None:
     async with stage({"network": network}) as play:
-        tls = next(one for one in play.running.daemon.listeners if one.kind == "tls").tls
+        tls = next(one for one in play.running.daemon.sockets.listeners if one.kind == "tls").tls
         assert tls is not None
         assert tls.minimum_version == ssl.TLSVersion.TLSv1_2
         plain = await play.connect("tls")
@@ -170,7 +170,7 @@ async def test_the_founding_configuration(short: Path) -> None:
         assert f"listening on tcp4://127.0.0.1:{port}" in said
         assert f"listening on tcp6://[::1]:{port}" in said
         assert said[-1].endswith("is ready")
-        await server.runtime.accounts.add("t", PASSWORD)
+        await server.accounts.add("t", PASSWORD)
         for pair in (
             asyncio.open_unix_connection(short / "besterUNIXSock"),
             asyncio.open_connection("127.0.0.1", int(port)),
@@ -183,7 +183,7 @@ async def test_the_founding_configuration(short: Path) -> None:
             assert (await wire.get())["payload"] == {"type": "type1", "data": {"a": 1}}
             await wire.good("1")
             await wire.leave()
-        state = server.runtime.supervisor.state("type1")
+        state = server.supervisor.state("type1")
         assert state is not None
         assert isinstance(state["pid"], int)
         os.kill(state["pid"], 0)

@@ -29,7 +29,7 @@ def open_stage() -> Any:
 
 def counted(play: Stage, monkeypatch: pytest.MonkeyPatch, begin: asyncio.Event | None = None) -> list[str]:
     """Notes each password that is checked or hashed; nothing is done before it may ``begin``."""
-    passwords = play.runtime.accounts.passwords
+    passwords = play.server.accounts.passwords
     checked: list[str] = []
     verify, hash = passwords.verify, passwords.hash
 
@@ -52,7 +52,7 @@ def counted(play: Stage, monkeypatch: pytest.MonkeyPatch, begin: asyncio.Event |
 
 async def tried(play: Stage, name: str, remote: Remote = FAR, **proof: str) -> str:
     """Proves an account as a first message does; returns what comes of it."""
-    accounts = play.runtime.accounts
+    accounts = play.server.accounts
     with accounts.checking() as login:
         try:
             await accounts.authenticate(Authentication(name, **proof), remote, login)
@@ -64,7 +64,7 @@ async def tried(play: Stage, name: str, remote: Remote = FAR, **proof: str) -> s
 @pytest.mark.parametrize("name", [lambda number: "t", lambda number: f"account{number}"])
 async def test_wrong_passwords_at_once(name: Callable[[int], str], monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_stage() as play:
-        await play.runtime.accounts.add("t", PASSWORD)
+        await play.server.accounts.add("t", PASSWORD)
         checked = counted(play, monkeypatch)
         codes = await asyncio.gather(*(tried(play, name(number), password="wrong") for number in range(200)))
         assert Counter(codes) == {"authenticationFailed": FAILURES, "throttled": 200 - FAILURES}
@@ -77,8 +77,8 @@ async def test_wrong_passwords_at_once(name: Callable[[int], str], monkeypatch: 
 
 async def test_wrong_tokens_at_once() -> None:
     async with open_stage() as play:
-        await play.runtime.accounts.add("t", PASSWORD)
-        token = await play.runtime.accounts.new_token("t")
+        await play.server.accounts.add("t", PASSWORD)
+        token = await play.server.accounts.new_token("t")
         codes = await asyncio.gather(*(tried(play, "t", token="wrong") for _ in range(50)))
         assert Counter(codes) == {"authenticationFailed": FAILURES, "throttled": 50 - FAILURES}
         codes = await asyncio.gather(*(tried(play, "t", NEAR, token=token) for _ in range(100)))
@@ -99,10 +99,10 @@ async def test_wrong_old_passwords_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_nobody_waits_for_the_many_of_another(monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_stage() as play:
         for name in ("t", "g", "h"):
-            await play.runtime.accounts.add(name, f"password of {name}")
+            await play.server.accounts.add(name, f"password of {name}")
         begin = asyncio.Event()
         checked = counted(play, monkeypatch, begin)
-        line = play.runtime.accounts._attempts._costly
+        line = play.server.accounts._attempts._costly
         many = [asyncio.ensure_future(tried(play, "t", password="password of t")) for _ in range(100)]
         await until(lambda: len(line) == len(many) - THREADS)
         others = [
@@ -124,9 +124,9 @@ async def test_registering_takes_turns_too(monkeypatch: pytest.MonkeyPatch) -> N
         for number, wire in enumerate(wires):
             data = {"command": {"type": "register", "args": {"username": f"u{number}", "password": PASSWORD}}}
             wire.send({"header": {"scope": "client"}, "payload": {"type": "builtin", "id": "b", "data": data}})
-        line = play.runtime.accounts._attempts._costly
+        line = play.server.accounts._attempts._costly
         await until(lambda: len(line) == len(wires) - THREADS)
-        adding = asyncio.ensure_future(play.runtime.accounts.add("operators", "their own"))
+        adding = asyncio.ensure_future(play.server.accounts.add("operators", "their own"))
         await until(lambda: len(line) > len(wires) - THREADS)
         begin.set()
         assert await adding == "operators"

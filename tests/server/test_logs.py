@@ -121,7 +121,7 @@ async def test_a_server_logs_no_more_than_it_should(form: str, capfd: pytest.Cap
         sender.send(b'{"payload": {"type": "chat", "data": "' + PAYLOAD.encode())
         assert await sender.fatal() == "malformed"
         await handler.leave()
-        await until(lambda: not play.runtime.exchange.handlers)
+        await until(lambda: not play.runtime.exchange.dispatcher.handlers)
     told = lines(capfd)
     assert len(told) > 8
     assert not any(SECRET in line or PAYLOAD in line for line in told), told

@@ -21,7 +21,7 @@ async def keep(play: Stage, handler: Wire, sender: Wire, type: str, data: Any, s
 
 
 async def mail(play: Stage, user: str = "g") -> int:
-    return (await play.runtime.messages.mailbox_size(user)).messages
+    return (await play.server.messages.mailbox_size(user)).messages
 
 
 async def prepared(play: Stage) -> tuple[Wire, Wire]:

@@ -42,7 +42,7 @@ async def ping(wire: Wire) -> None:
 
 
 async def mail(play: Stage, user: str) -> int:
-    return (await play.runtime.messages.mailbox_size(user)).messages
+    return (await play.server.messages.mailbox_size(user)).messages
 
 
 async def test_an_account_that_was_away_finds_its_messages() -> None:
@@ -199,10 +199,10 @@ async def test_a_connection_that_is_gone_takes_nothing() -> None:
         t.ask("chat", "1", 5)
         request = await handler.get()
         (session,) = play.runtime.exchange.presence.sessions("g")
-        (attached,) = play.runtime.exchange.handlers
+        (attached,) = play.runtime.exchange.dispatcher.handlers
         answer = {"header": {"id": request["header"]["id"], "status": "0", "command": to("g")}, "data": 5}
-        session.carrier.transport.abort()  # as if the peer had reset it: the loop has yet to tell
-        attached.carrier.data_received(frame(body_of(answer)))
+        session.writer.transport.abort()  # as if the peer had reset it: the loop has yet to tell
+        attached.writer.data_received(frame(body_of(answer)))
         assert result_of(await t.good("1")) == [("g", "stored", None)]
         assert (await (await play.login("g")).get())["payload"]["data"] == 5
 
@@ -228,7 +228,7 @@ async def test_a_store_that_fails_loses_no_report(monkeypatch: pytest.MonkeyPatc
             raise MemoryError
 
         with monkeypatch.context() as patched:
-            patched.setattr(play.runtime.messages, "deposit", fail)
+            patched.setattr(play.server.messages, "deposit", fail)
             t.ask("chat", "1")
             await pass_on(handler, "g")
             assert result_of(await t.report("1")) == [("g", "failed", "internal")]

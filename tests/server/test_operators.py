@@ -47,12 +47,12 @@ async def test_kicking_oneself() -> None:
         admin.command("kick", username="root")
         assert await admin.fatal() == "sessionEnded"
         await admin.leave()
-        await until(lambda: not play.runtime.connections)
+        await until(lambda: not play.server.connections.all)
 
 
 async def test_accounts() -> None:
     async with stage() as play, Client(play.running.unix_url("root")) as client:
-        await play.runtime.accounts.set_roles("root", ("admin",))
+        await play.server.accounts.set_roles("root", ("admin",))
         run = client.builtin
         assert await run("addAccount", username="N", password="x") == {"username": "n"}
         assert await run("addAccount", username="boss", password="x", admin=True) == {"username": "boss"}

@@ -25,7 +25,7 @@ DESTINATION = "unix:other"
 
 async def emptied(play: Stage) -> None:
     """Waits until nothing is in the outbox."""
-    await until(play.runtime.messages.queue_sizes, lambda sizes: not sizes)
+    await until(play.server.messages.queue_sizes, lambda sizes: not sizes)
 
 
 async def take(there: Wire, count: int) -> list[Any]:
@@ -159,7 +159,7 @@ async def test_a_classic_server_that_does_not_report_is_not_sent_it_again() -> N
         await there.get()
         await there.leave()
         await (await other.accept()).get()
-        await until(lambda: play.runtime.federation.destinations[DESTINATION].last_error.endswith("within 0.05 s"))
+        await until(lambda: play.server.federation.destinations[DESTINATION].last_error.endswith("within 0.05 s"))
         assert await waiting(play, dead=True) == [1]
         assert len(other.wires) == 2
 
@@ -237,7 +237,7 @@ async def test_a_message_too_large_for_the_other_server_is_given_up() -> None:
         there = await grant(await play.listen("other"), maxMessage=1024)
         assert await take(there, 2) == ["first", "last"]
         # What was taken is being removed.
-        [row] = await until(play.runtime.messages.list_queue, lambda rows: len(rows) == 1)
+        [row] = await until(play.server.messages.list_queue, lambda rows: len(rows) == 1)
         assert row.dead
         assert row.message.data == b'"' + b"x" * 66_560 + b'"'
         assert row.last_error.startswith("serverRefused: the message takes 66")
@@ -246,7 +246,7 @@ async def test_a_message_too_large_for_the_other_server_is_given_up() -> None:
 async def test_a_dead_letter_that_comes_again_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage({"federation": QUICK}) as play:
         settled = settled_on(play, monkeypatch)
-        federation, messages = play.runtime.federation, play.runtime.messages
+        federation, messages = play.server.federation, play.server.messages
         for id in ("dead", "next"):
             federation.send(forwarded(id, id, to=id))
         await until(lambda: len(settled) == 2)
@@ -256,7 +256,7 @@ async def test_a_dead_letter_that_comes_again_is_sent(monkeypatch: pytest.Monkey
         following = await there.get()
         assert following["payload"]["data"] == "next"  # and what is before it has been read
         destination = federation.destinations[DESTINATION]
-        destination.backlog = True
+        destination.backlog.active = True
         federation.send(forwarded("dead", "dead", to="again"))
         await until(lambda: len(settled) == 3)
         assert settled[2] == ("again", "queued", None)
@@ -281,7 +281,7 @@ async def test_nothing_is_kept_where_nothing_is_to_be_tried_again() -> None:
     async with stage({"federation": {**QUICK, "retryFor": 0}}) as play:
         sender = await Sender.on(play)
         assert await sender.send_and_see(1) == ["failed"]
-        assert await play.runtime.messages.queue_sizes() == []
+        assert await play.server.messages.queue_sizes() == []
 
 
 async def test_no_more_than_so_many_wait_for_a_server() -> None:
@@ -307,17 +307,17 @@ async def test_an_unforeseen_failure_of_the_store_is_contained(monkeypatch: pyte
             raise RuntimeError
 
         with monkeypatch.context() as broken:
-            broken.setattr(play.runtime.messages, "enqueue", fail)
+            broken.setattr(play.server.messages, "enqueue", fail)
             assert set(await sender.send_and_see(0, 1)) == {"failed"}
         assert set(await sender.send_and_see(2, 3)) == {"queued"}
         with monkeypatch.context() as broken:
-            broken.setattr(play.runtime.messages, "read_outbox", fail)
+            broken.setattr(play.server.messages, "read_outbox", fail)
             there = await grant(await play.listen("other"))
-            destination = play.runtime.federation.destinations[DESTINATION]
+            destination = play.server.federation.destinations[DESTINATION]
             await until(lambda: destination.last_error.startswith("internal: "))
         assert await take(there, 2) == [2, 3]
         with monkeypatch.context() as broken:
-            broken.setattr(play.runtime.messages, "remove_sent", fail)
+            broken.setattr(play.server.messages, "remove_sent", fail)
             await until(lambda: not destination.in_flight)
         assert await sender.send_and_see(4, to="unix:another") == ["queued"]
 
@@ -336,36 +336,36 @@ async def test_an_unforeseen_failure_of_a_route_is_contained(monkeypatch: pytest
         there = await grant(other)
         assert await take(there, 1) == [0]
         await emptied(play)
-        await until(lambda: not play.runtime.federation.destinations[DESTINATION].backlog)
+        await until(lambda: not play.server.federation.destinations[DESTINATION].backlog.active)
         with monkeypatch.context() as broken:
             broken.setattr("bester.server.federation.link.link.message", fail)
             assert await sender.send_and_see(1) == ["failed"]
         await sender.send(2)
         assert await take(there, 1) == [2]
         assert await sender.outcomes(1) == [("2", "sent")]
-        assert play.runtime.federation.destinations[DESTINATION].in_flight == 0
+        assert play.server.federation.destinations[DESTINATION].in_flight == 0
 
 
 async def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bester.server.federation.outbox.MAX_BATCH_BYTES", 2500)
+    monkeypatch.setattr("bester.server.batching.MAX_BATCH_BYTES", 2500)
     async with stage({"federation": {"retryMin": 3600, "retryMax": 3600}}) as play:
         settled = settled_on(play, monkeypatch)
         batches: list[list[int]] = []
-        enqueue = play.runtime.messages.enqueue
+        enqueue = play.server.messages.enqueue
 
         async def counted(messages: Any, now: float) -> list[int]:
             batches.append([len(one.data) for one in messages])
             return await enqueue(messages, now)
 
-        monkeypatch.setattr(play.runtime.messages, "enqueue", counted)
+        monkeypatch.setattr(play.server.messages, "enqueue", counted)
         for number in range(6):
-            play.runtime.federation.send(forwarded(str(number), "x" * (998 if number != 3 else 9998), to=str(number)))
+            play.server.federation.send(forwarded(str(number), "x" * (998 if number != 3 else 9998), to=str(number)))
         await until(lambda: settled)
-        play.runtime.federation.send(forwarded("last", to="6"))
-        await play.runtime.federation.outbox.written()
+        play.server.federation.send(forwarded("last", to="6"))
+        await play.server.federation.outbox.written()
         assert settled == [(str(number), "queued", None) for number in range(7)]
         assert batches == [[1000, 1000], [1000], [10000], [1000, 1000, 4]]
-        rows = await play.runtime.messages.list_queue()
+        rows = await play.server.messages.list_queue()
         assert [row.message.message_id for row in rows] == [*"012345", "last"]
 
 
@@ -429,7 +429,7 @@ async def test_what_comes_when_the_disk_is_looked_at_goes_behind_what_is_under_w
     async with stage({"federation": QUICK}) as play:
         found = settled_on(play, monkeypatch)
         other = await play.listen("other")
-        federation = play.runtime.federation
+        federation = play.server.federation
         federation.send(forwarded("a", 1, "a"))
         there = await grant(other)
         await there.get()
@@ -445,14 +445,14 @@ async def test_what_is_put_on_disk_while_its_end_is_read_is_sent(monkeypatch: py
     async with stage({"federation": QUICK}) as play:
         sender = await Sender.on(play)
         assert await sender.send_and_see(1) == ["queued"]
-        messages, read = play.runtime.messages, play.runtime.messages.read_outbox
+        messages, read = play.server.messages, play.server.messages.read_outbox
         late = [Outgoing(DESTINATION, "late", "chat", b"2", 1)]
 
         async def read_outbox(*args: Any) -> Any:
             page = await read(*args)
             if not page and late:
                 await messages.enqueue([late.pop()], time.time())
-                play.runtime.federation.destinations[DESTINATION].look()
+                play.server.federation.destinations[DESTINATION].look()
             return page
 
         monkeypatch.setattr(messages, "read_outbox", read_outbox)

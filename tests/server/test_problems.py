@@ -17,6 +17,7 @@ from tests.server.reloading import reloading
 from tests.waiting import until
 
 from bester.server.admin import problems
+from bester.server.admin.watch import LOOK_S
 
 
 @pytest.fixture
@@ -35,23 +36,23 @@ async def test_the_log_is_told_once_of_a_problem_and_once_of_its_end(caplog: pyt
     with watched(caplog):
         async with stage({"limits": {"mailboxMessages": 2}}) as play:
             told: list[str] = []
-            play.runtime.watch.told = told.append
+            play.server.watch.changed.append(told.append)
             handler, sender = await play.attach("chat"), await play.login()
-            await play.runtime.accounts.add("away", "secret")
+            await play.server.accounts.add("away", "secret")
             for id in ("1", "2"):
                 sender.ask("chat", id)
                 handler.answer(await handler.get(), to("away"))
                 await sender.good(id)
             for _ in range(2):
-                play.runtime.rates._totals_at = float("-inf")  # as if ten seconds had passed
-                play.runtime.watch.look_soon()
+                play.server.storage.expire()  # as if ten seconds had passed
+                play.server.watch.look_soon()
                 await until(lambda: caplog.messages)
             assert caplog.messages == ["mailbox: away: 2 of at most 2 messages, 0 of 64 MiB"]
             assert told[-1].endswith("is ready, 1 problem: mailbox: away: 2 of at most 2 messages, 0 of 64 MiB")
-            assert await result(await play.admin(), "problems") == await problems.find(play.runtime)
-            await play.runtime.mailboxes.clear("away")
-            play.runtime.rates._totals_at = float("-inf")  # as if ten seconds had passed
-            play.runtime.watch.look_soon()
+            assert await result(await play.admin(), "problems") == await problems.find(play.server.admin)
+            await play.server.mailboxes.clear("away")
+            play.server.storage.expire()  # as if ten seconds had passed
+            play.server.watch.look_soon()
             await until(lambda: len(caplog.messages) > 1)
             assert caplog.messages[1:] == ["no longer a problem: mailbox: away"]
             assert told[-1].endswith("is ready, no problems")
@@ -60,12 +61,12 @@ async def test_the_log_is_told_once_of_a_problem_and_once_of_its_end(caplog: pyt
 async def test_what_lasts_is_told_every_day(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bester.server.admin.problems.REMIND_S", 0.0)
+    monkeypatch.setattr("bester.server.admin.watch.REMIND_S", 0.0)
     papers = self_signed(tmp_path, "localhost", 9)
     with watched(caplog):
         async with stage({"network": papers.network}) as play:
             await until(lambda: caplog.messages)
-            play.runtime.watch.look_soon()
+            play.server.watch.look_soon()
             await until(lambda: len(caplog.messages) == 2)
             first, second = caplog.messages
             assert first == second
@@ -78,13 +79,13 @@ async def test_a_handler_that_ends_again_and_again(tmp_path: Path) -> None:
     program.chmod(0o755)
     kinds = {"work": {"handlerBinary": str(program), "unixDomainSocketPath": "work"}}
     async with stage({"handlers": {"typeMap": kinds}}) as play:
-        await until(lambda: play.runtime.supervisor.is_down("work"))
-        (problem,) = await problems.find(play.runtime)
+        await until(lambda: play.server.supervisor.is_down("work"))
+        (problem,) = await problems.find(play.server.admin)
         assert problem["what"] == "handler"
         assert problem["name"] == "work"
         assert "ended with 3" in problem["detail"]
-        await play.runtime.supervisor.stop_type("work")
-        assert await problems.find(play.runtime) == []
+        await play.server.supervisor.stop_type("work")
+        assert await problems.find(play.server.admin) == []
 
 
 async def test_a_look_that_fails_is_not_the_last(
@@ -93,14 +94,14 @@ async def test_a_look_that_fails_is_not_the_last(
     with watched(caplog):
         async with stage() as play:
             told: list[str] = []
-            play.runtime.watch.told = told.append
+            play.server.watch.changed.append(told.append)
             with monkeypatch.context() as broken:
                 broken.setattr(problems, "_disk", None)
-                play.runtime.watch.look_soon()
+                play.server.watch.look_soon()
                 await until(lambda: caplog.messages == ["problems could not be looked for"])
-            play.runtime.watch._before = ""
+            play.server.watch._before = ""
             told.clear()
-            play.runtime.watch.look_soon()
+            play.server.watch.look_soon()
             await until(lambda: told)
 
 
@@ -132,7 +133,7 @@ async def test_a_server_that_is_another_one(tmp_path: Path) -> None:
             assert (problem["what"], problem["name"]) == ("identity", "b.example")
             assert "does not prove its name: its certificate has another key" in problem["detail"]
             assert before <= problem["since"] <= time.time()
-            await until(lambda: here.runtime.watch.counts()["identity"] == 1)
+            await until(lambda: here.server.watch.counts()["identity"] == 1)
             assert await sent("2") == "queued"
             (row,) = await result(control, "listQueue")
             assert row["tries"] >= 1
@@ -141,7 +142,7 @@ async def test_a_server_that_is_another_one(tmp_path: Path) -> None:
             await here.reload(federation=known(b))
             assert await result(control, "problems") == []
             await until(
-                lambda: here.runtime.exchange.counters.drops.by_what().get("outgoing")
+                lambda: here.runtime.exchange.batch.counters.drops.by_what().get("outgoing")
             )  # it is sent, and refused
             (row,) = await result(control, "listQueue")
             assert row["lastError"].startswith("noHandler: ")
@@ -152,10 +153,10 @@ async def test_a_classic_handler_that_is_not_there() -> None:
         wire = await play.login()
 
         async def problem() -> str:
-            return "; ".join(one["detail"] for one in await problems.find(play.runtime))
+            return "; ".join(one["detail"] for one in await problems.find(play.server.admin))
 
         assert await problem() == ""  # it may be starting, as this server is
-        play.later(problems.LOOK_S + 1)
+        play.later(LOOK_S + 1)
         assert (await problem()).endswith("work: there is no such socket")
         first = await play.listen("work")
         assert await problem() == ""
@@ -164,14 +165,14 @@ async def test_a_classic_handler_that_is_not_there() -> None:
         wire.ask("work", "1")
         assert await wire.bad("1") == "handlerUnavailable"
         assert (await problem()).endswith("work: Connection refused")
-        await play.runtime.supervisor.stop_type("work")
+        await play.server.supervisor.stop_type("work")
         assert await problem() == ""
-        await play.runtime.supervisor.start_type("work")
+        await play.server.supervisor.start_type("work")
         assert (await problem()).endswith("work: Connection refused")
         attached = await play.attach("work")
         assert await problem() == ""
         await attached.leave()
-        await until(lambda: not play.runtime.exchange.types["work"].attached)
+        await until(lambda: not play.runtime.exchange.dispatcher.types["work"].attached)
         (play.folder / "work").unlink()
         await play.listen("work")
         assert await problem() == ""

@@ -64,7 +64,7 @@ async def test_types(play: Reloading) -> None:
     wire.ask("other", "2")
     second = await other.accept()
     wire.ask("other", "3")
-    await until(lambda: play.runtime.exchange.under_way == 2)
+    await until(lambda: play.runtime.exchange.reports.under_way == 2)
     await play.reload()
     assert await wire.bad("3") == "handlerUnavailable"
     second.send(DONE)
@@ -192,7 +192,7 @@ async def test_what_needs_a_restart(play: Reloading) -> None:
         limits={"maxHops": 3},
     )
     assert set(answer["restartNeeded"]) == {"server.name", "network.unix.address", "network.tcp4", "informer.address"}
-    assert play.runtime.exchange.limits.max_hops == 3
+    assert play.runtime.exchange.batch.limits.max_hops == 3
     assert play.running.daemon.config.server.name == "test.example"
     assert await asked(wire, "x") == "noHandler"
     await play.login("g", "tcp4")
@@ -217,7 +217,7 @@ async def test_a_bad_configuration_changes_nothing(play: Reloading, text: str | 
         (play.folder / "server.conf").write_text(text, encoding="utf-8")
     assert await refused(await play.connect("control"), "reload") == "badConfiguration"
     assert play.runtime.config is before
-    assert play.runtime.exchange.limits.max_hops == 3
+    assert play.runtime.exchange.batch.limits.max_hops == 3
     assert await result(wire, "listTypes") == ["chat"]
     await play.running.daemon.try_reload()  # as for a signal: it goes to the log
     assert play.runtime.config is before

@@ -101,7 +101,7 @@ async def test_the_founding_topology_as_a_route_and_as_a_plan(tmp_path: Path) ->
         assert "results" not in report
         assert without_times(report["route"]) == tree("planned", "planned")
         assert all(request["dryRun"] is True for request in requests)
-        assert [play.runtime.exchange.counters.deliveries for play in plays] == [0, 0, 0]
+        assert [play.runtime.exchange.batch.counters.deliveries for play in plays] == [0, 0, 0]
         report, requests = await play_through(plays, handlers, u1, route=True, traceparent=TRACE)
         assert without_times(report["route"]) == tree("delivered", "sent")
         assert [request["traceparent"] for request in requests] == [TRACE] * 4
@@ -136,7 +136,7 @@ async def test_handlers_that_take_no_part_in_a_dry_run_are_not_asked() -> None:
             ["clients", "\u202e", "unknownAccount"],
             ["outbox", "unix:x", "planned"],
         ]
-        assert play.runtime.exchange.under_way == 0
+        assert play.runtime.exchange.reports.under_way == 0
 
 
 async def test_a_bad_report_has_its_route() -> None:
@@ -182,17 +182,17 @@ async def test_receipts_say_what_failed_and_why() -> None:
 async def test_beyond_their_share_receipts_are_only_counted() -> None:
     async with stage() as play:
         wire = await play.login()
-        play.runtime.exchange.receipts.bad_left = 2
-        play.runtime.receipts._due = play.runtime.clock() + 3600
+        play.runtime.exchange.reports.receipts.bad_left = 2
+        play.server.receipts._due = play.runtime.clock() + 3600
         for number in range(5):
             wire.ask("poker", str(number))
             await wire.bad()
-        assert len(play.runtime.exchange.receipts.entries) == 2
+        assert len(play.runtime.exchange.reports.receipts.entries) == 2
         found = await result(await play.connect("control"), "trace")
         assert [row["id"] for row in found["receipts"]] == ["1", "0"]
         assert found["unrecorded"] == 3
         play.later(7200)
-        await until(lambda: play.runtime.exchange.receipts.bad_left > 2)
+        await until(lambda: play.runtime.exchange.reports.receipts.bad_left > 2)
 
 
 async def test_a_large_report_is_counted_and_not_kept() -> None:
@@ -221,7 +221,7 @@ async def test_nothing_is_done_where_a_header_asks_for_a_dry_run(monkeypatch: py
     async with stage() as play:
         # No part in dry runs: a request is one that is done.
         await play.attach("chat")
-        monkeypatch.setattr(play.runtime.federation.trust, "name_of", lambda remote, name: "k.example")
+        monkeypatch.setattr(play.server.federation.trust, "name_of", lambda remote, name: "k.example")
         wire = await play.login(features=["route", "ack"])
         server = await play.connect()
         server.send(hello())

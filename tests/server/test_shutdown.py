@@ -26,7 +26,7 @@ async def stopping(play: Stage) -> AsyncIterator[asyncio.Task[None]]:
     await result(await play.connect("control"), "drain")
     await play.running.daemon.wait()
     task = asyncio.create_task(play.running.daemon.stop())
-    await until(lambda: play.runtime.exchange.draining)
+    await until(lambda: play.runtime.exchange.admission.draining)
     yield task
     async with asyncio.timeout(PATIENCE_S):
         await task
@@ -87,7 +87,7 @@ async def test_clients_that_do_not_leave_are_cut_off() -> None:
         wires = [await play.login(f"t{i}", "tcp4") for i in range(5)]
         async with stopping(play):
             pass
-        assert not play.runtime.connections
+        assert not play.server.connections.all
         for wire in wires:
             assert await wire.fatal() == "shuttingDown"
 

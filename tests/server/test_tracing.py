@@ -36,9 +36,9 @@ async def tracing(**more: Any) -> AsyncIterator[tuple[Stage, Collector]]:
 
 async def sent(play: Stage) -> None:
     """Sends what there is now, and not only in a second."""
-    assert play.runtime.tracing is not None
-    play.runtime.tracing.flush()
-    exporter = play.runtime.tracing._exporter
+    play.server.tracing.flush()
+    exporter = play.server.tracing._exporter
+    assert exporter is not None
     await until(lambda: not exporter.waiting)
 
 
@@ -149,7 +149,7 @@ async def test_the_founding_topology_is_one_trace(tmp_path: Path) -> None:
 async def test_what_spans_tell() -> None:
     async with tracing(headers={"Authorization": "Bearer x"}, service="the kitchen") as (play, collector):
         handler, wire = await play.attach("chat"), await play.login()
-        await play.runtime.accounts.add("away", "secret")
+        await play.server.accounts.add("away", "secret")
         wire.send({"header": {"traceparent": TRACE}, "payload": {"type": "chat", "id": "r", "data": SECRET}})
         request = await handler.get()
         handler.answer(request, to("t", "away", "nobody"), {"type": "reply"}, data=SECRET)
@@ -265,14 +265,13 @@ async def test_a_collector_that_is_away_disturbs_nobody(caplog: pytest.LogCaptur
         with caplog.at_level(logging.INFO):
             for collector.status in (400, 404, 200):
                 await ask()
-        found = play.runtime.tracing
-        assert found is not None
+        found = play.server.tracing
         assert (found.sent, found.failed, found.dropped) == (2, 4, 0)
         lines = [record.getMessage() for record in caplog.records if "spans" in record.getMessage()]
         assert [line.split(" to http")[0] for line in lines] == ["spans cannot be sent", "spans are sent"]
         assert "400" in lines[0]
         # Beyond what waits already nothing is kept.
-        play.runtime.exchange.traces.traced.left = 1  # type: ignore[union-attr]
+        play.runtime.exchange.traces.recorder.room = 1  # type: ignore[union-attr]
         await ask()
         assert (found.sent, found.dropped) == (2, 2)
 
@@ -280,9 +279,9 @@ async def test_a_collector_that_is_away_disturbs_nobody(caplog: pytest.LogCaptur
 async def test_what_would_be_too_much_is_not_traced() -> None:
     async with tracing() as (play, collector):
         handler, wire = await play.attach("chat"), await play.login()
-        traced = play.runtime.exchange.traces.traced
+        traced = play.runtime.exchange.traces.recorder
         assert traced is not None
-        traced.left = 0
+        traced.room = 0
         wire.ask("chat", "1")
         request = await handler.get()
         assert request["header"]["traceparent"].endswith("-00")
@@ -290,7 +289,7 @@ async def test_what_would_be_too_much_is_not_traced() -> None:
         await wire.good("1")
         await sent(play)
         assert (collector.spans, traced.dropped) == ([], 1)
-        assert traced.left > 0, "with the next second there is room"
+        assert traced.room > 0, "with the next second there is room"
 
 
 async def test_a_stop_sends_the_last_spans_and_waits_for_no_collector_that_hangs(

@@ -78,14 +78,14 @@ async def test_a_link_whose_server_does_not_prove_its_name_any_more(tmp_path: Pa
             async def sent(id: str) -> tuple[str, str | None]:
                 wire.ask("chat", id)
                 handler.answer(await handler.get(), {"type": "sendServers", "data": ["b.example"]})
-                await until(lambda: here.runtime.federation.destinations.get("b.example") is not None)
+                await until(lambda: here.server.federation.destinations.get("b.example") is not None)
                 request = await echo.get()
                 echo.answer(request, DONE)
                 (found,) = result_of(await wire.report(id))
                 return found[1:]
 
             assert await sent("1") == ("sent", None)
-            destination = here.runtime.federation.destinations["b.example"]
+            destination = here.server.federation.destinations["b.example"]
             first = destination.link
             assert first is not None
             assert first.verified == "b.example"
@@ -95,7 +95,7 @@ async def test_a_link_whose_server_does_not_prove_its_name_any_more(tmp_path: Pa
             assert destination.link is first
             await known(other)
             assert destination.link is None
-            await until(lambda: not there.runtime.federation.incoming)
+            await until(lambda: not there.server.federation.incoming)
             wire.ask("chat", "3")
             handler.answer(await handler.get(), {"type": "sendServers", "data": ["b.example"]})
             (found,) = result_of(await wire.report("3"))
@@ -104,7 +104,7 @@ async def test_a_link_whose_server_does_not_prove_its_name_any_more(tmp_path: Pa
             await known(b)  # and what waited goes
             await result(await here.connect("control"), "retryQueue", all=True)
             echo.answer(await echo.get(), DONE)
-            await until(lambda: destination.link is not None and not destination.stored)
+            await until(lambda: destination.link is not None and not destination.backlog.stored)
             # Elsewhere is another server, even if nobody else has the key.
             here.write(federation={"servers": {"b.example": pin(b, f"localhost:{there.port_of('tls')}")}})
             second = destination.link
@@ -128,7 +128,7 @@ async def test_a_server_that_connected(tmp_path: Path) -> None:
         assert await sender_of(there, wire, handler, "2") == "a.example"
         await there.reload(**federation(other))
         assert await wire.fatal() == "serverUnverified"
-        assert not there.runtime.federation.incoming
+        assert not there.server.federation.incoming
 
 
 async def test_a_server_that_is_let_in_all_the_same(tmp_path: Path) -> None:
@@ -184,9 +184,9 @@ async def test_an_operator_ends_a_link_to_a_server() -> None:
                 wire.ask("chat", "1")
                 handler.answer(await handler.get(), {"type": "sendServers", "data": [to]})
                 await wire.report("1")
-            assert len(there.runtime.federation.incoming) == 2
+            assert len(there.server.federation.incoming) == 2
             assert await result(await here.connect("control"), "disconnectServer", server="b.example") == {"links": 2}
-            await until(lambda: not there.runtime.federation.incoming)
+            await until(lambda: not there.server.federation.incoming)
 
 
 @pytest.mark.parametrize("kinds", [("ec", "rsa"), ("rsa", "ec")], ids="->".join)
@@ -205,10 +205,10 @@ async def test_a_certificate_with_a_key_of_another_kind(tmp_path: Path, kinds: t
     config = parse(json.dumps({"network": {"tcp4": {"port": 0}}}), tmp_path)
     async with reloading(web=Site, **more) as play:
         before = await play.connect("tls", tls=Identities(config).dialling)
-        waiting = [listener.listening for listener in play.running.daemon.listeners]
+        waiting = [listener.listening for listener in play.running.daemon.sockets.listeners]
         make(kinds[1])
         await play.reload(**more)
-        assert [listener.listening for listener in play.running.daemon.listeners] == waiting == [True] * 3
+        assert [listener.listening for listener in play.running.daemon.sockets.listeners] == waiting == [True] * 3
         for kind in ("tls", "web"):
             for curves in ("ECDHE+aRSA:ECDHE+aECDSA", "ECDHE+aECDSA:ECDHE+aRSA"):
                 context = Identities(config).dialling
@@ -240,7 +240,7 @@ async def test_a_link_to_where_nothing_is_sent_any_more(kind: str, policy: str) 
 
         await sent("1")
         assert await done("1") == [(address, "sent", None)]
-        link = here.runtime.federation.destinations[address].link
+        link = here.server.federation.destinations[address].link
         assert link is not None
         await sent("under way")
         request = await echo.get()
@@ -248,7 +248,7 @@ async def test_a_link_to_where_nothing_is_sent_any_more(kind: str, policy: str) 
         assert link.closed
         assert result_of(await wire.report("under way")) == [(address, "failed", "notAllowed")]
         echo.answer(request, DONE)
-        await until(lambda: not there.runtime.federation.incoming)
+        await until(lambda: not there.server.federation.incoming)
         await sent("2")
         assert result_of(await wire.report("2")) == [(address, "failed", "notAllowed")]
         await here.reload()

@@ -9,8 +9,8 @@ from tests.server.peers import Stage, Wire, refused, result, stage, to
 from tests.server.test_mailboxes import ACK, ack, mail, pass_on, ping
 from tests.waiting import until
 
-from bester.core.again import ACK_S, PAUSE_S, TRIES
-from bester.core.giving import GIVEN_MESSAGES
+from bester.core.redelivery import ACK_S, PAUSE_S, TRIES
+from bester.core.window import WINDOW_MESSAGES
 from bester.server import mailboxes
 from bester.server.admin import problems
 
@@ -44,8 +44,8 @@ async def test_one_message_that_is_not_acknowledged_stops_nothing() -> None:
         assert await g.get() == left
         ack(g, left)
         await ping(g)
-        await until(lambda: not play.runtime.exchange.unacknowledged)
-        await until(lambda: not play.runtime.mailboxes._working)
+        await until(lambda: not play.runtime.exchange.redelivery.unacknowledged)
+        await until(lambda: not play.server.mailboxes._working)
         assert await mail(play, "g") == 0
 
 
@@ -56,11 +56,11 @@ async def test_it_is_told_as_long_as_it_lasts() -> None:
         await sent(play, handler, t, 0)
         left = await g.get()
         for _ in range(2):
-            assert problems._unacknowledged(play.runtime) == []
+            assert problems._unacknowledged(play.server.admin) == []
             play.later(2 * ACK_S)
             assert await g.get() == left
         play.later(ACK_S)
-        await until(lambda: problems._unacknowledged(play.runtime))
+        await until(lambda: problems._unacknowledged(play.server.admin))
         (problem,) = await result(root, "problems")
         assert (problem["what"], problem["name"]) == ("unacknowledged", "g")
         assert (await result(root, "status"))["messages"]["givenAgain"] == 2
@@ -105,7 +105,7 @@ async def test_what_is_never_acknowledged_is_a_dead_letter_that_operators_have()
         assert await rows() == []
         ack(g, poison)
         await ping(g)
-        await until(lambda: not play.runtime.mailboxes._working)
+        await until(lambda: not play.server.mailboxes._working)
         assert await mail(play, "g") == 0
 
 
@@ -122,7 +122,7 @@ async def test_what_is_given_up_is_not_given_once_more_with_what_is_due_then() -
         due = await g.get()
         play.later(ACK_S)
         assert await g.get() == due
-        assert play.runtime.exchange.counters.drops.by_what()["letter"] == {"unacknowledged": 1}
+        assert play.runtime.exchange.batch.counters.drops.by_what()["letter"] == {"unacknowledged": 1}
 
 
 async def test_dead_letters_are_bounded_and_go_with_their_account(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +145,7 @@ async def test_dead_letters_are_bounded_and_go_with_their_account(monkeypatch: p
         await sent(play, handler, t, "newest")
         ack(g, await g.get())
         play.later(ACK_S)
-        counts = play.runtime.exchange.counters.drops.by_what
+        counts = play.runtime.exchange.batch.counters.drops.by_what
         await until(lambda: counts().get("letter", {}).get("share"))
         assert counts()["letter"] == {"share": 1, "unacknowledged": 3}
         rows = await result(root, "listQueue")
@@ -162,7 +162,7 @@ async def test_the_oldest_unacknowledged_comes_first_after_a_login() -> None:
         data = [f"{number}:" + "x" * 50_000 for number in range(60)]
         await sent(play, handler, t, *data)
         assert (await next_message(g))["data"] == data[0]
-        await until(lambda: not play.runtime.exchange.handlers[0].outstanding)
+        await until(lambda: not play.runtime.exchange.dispatcher.handlers[0].outstanding)
         await g.leave()
         reports = [await t.report() for _ in range(60)]
         assert len(reports) == 60
@@ -179,17 +179,17 @@ async def test_what_waits_behind_a_full_window_is_reported_soon() -> None:
     async with stage() as play:
         handler, t = await play.attach("chat"), await play.login()
         g = await play.login("g", features=ACK)
-        for number in range(GIVEN_MESSAGES + 1):
+        for number in range(WINDOW_MESSAGES + 1):
             handler.send(
                 {
                     "header": {"messageType": "push", "id": str(number), "command": to("g")},
                     "payload": {"data": number},
                 }
             )
-        first = [await g.get() for _ in range(GIVEN_MESSAGES)]
+        first = [await g.get() for _ in range(WINDOW_MESSAGES)]
         play.later(2)
-        for _ in range(GIVEN_MESSAGES + 1):
+        for _ in range(WINDOW_MESSAGES + 1):
             assert (await handler.report())["results"] == [{"to": "g", "status": "stored"}]
         ack(g, *first)
-        assert (await next_message(g))["data"] == GIVEN_MESSAGES
+        assert (await next_message(g))["data"] == WINDOW_MESSAGES
         await ping(t)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.options import BusOptions
 from bester.errors import AccountExists, BadConfiguration, Internal, UnknownAccount
 from bester.store.jetstream.accounts import JetStreamAccounts
-from bester.store.jetstream.divided import Keeping
 from bester.store.jetstream.names import Names
+from bester.store.jetstream.partitions import Layout
 from bester.store.ports import MAX_TOKENS, Account, AccountStore, StoredAccount
 from bester.store.redis import RedisAccounts
 from bester.store.sqlite import SqliteAccounts
@@ -88,7 +88,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     elif request.param == "jetstream":
         bus = Bus(BusOptions((request.getfixturevalue("nats").url,)), "test")
         await bus.open()
-        made = JetStreamAccounts(bus, Names(str(tmp_path)), Keeping(partitions=3))
+        made = JetStreamAccounts(bus, Names(str(tmp_path)), Layout(partitions=3))
     else:
         server: RedisServer = request.getfixturevalue("shared_redis")
         made = RedisAccounts("127.0.0.1", server.port, prefix=f"test:{tmp_path}")

@@ -133,7 +133,7 @@ async def test_what_adds_is_refused_before_the_reserve_and_all_else_goes_on(smal
     assert (await messages.mailbox_size("alice")).messages == kept * 64
 
     for batch in range(kept):  # draining
-        await messages.take_letters([("alice", one.delivery_id) for one in letters(batch)])
+        await messages.remove_letters([("alice", one.delivery_id) for one in letters(batch)])
     assert not await messages.has_mail("alice")
     assert await messages.deposit(letters(0), WIDE, NOW) == [None] * 64
     await accounts.add("bob", "$hash")
@@ -152,7 +152,7 @@ async def test_a_disk_that_others_fill_breaks_nothing(small_disk: Path) -> None:
         await recount(messages)
         other.unlink()
         assert await messages.deposit(letters(kept), WIDE, NOW) == [None] * 64
-        await messages.take_letters([("alice", one.delivery_id) for one in letters(0)])
+        await messages.remove_letters([("alice", one.delivery_id) for one in letters(0)])
         assert (await messages.mailbox_size("alice")).messages == kept * 64
         await recount(messages)
 
@@ -163,7 +163,7 @@ async def test_removals_beside_what_does_not_fit_are_done(small_disk: Path) -> N
         too_much = [Letter("bob", str(n), "text", b"x" * MIB) for n in range(40)]
         taken = [("alice", one.delivery_id) for one in letters(0, 10)]
         results = await asyncio.gather(
-            messages.deposit(too_much, WIDE, NOW), messages.take_letters(taken), return_exceptions=True
+            messages.deposit(too_much, WIDE, NOW), messages.remove_letters(taken), return_exceptions=True
         )
         assert isinstance(results[0], StorageFull)
         assert results[1] is None
@@ -196,7 +196,7 @@ async def write(store, who):
         await store.enqueue([Outgoing(f"host:{who}", str(n), "text", b"{}", 0)], 1.0)
         await store.remember([Remembered(n.to_bytes(8, "big") + who.to_bytes(8, "big"), b"d" * 16, b"r")], 1.0)
         if n % 3 == 2:
-            await store.take_letters([(f"user{who}", f"{n - 1}-{i}") for i in range(20)])
+            await store.remove_letters([(f"user{who}", f"{n - 1}-{i}") for i in range(20)])
         print(who, n, flush=True)
 
 async def main():

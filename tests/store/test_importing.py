@@ -12,14 +12,15 @@ import pytest
 from tests.nats import NatsServer
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.options import BusOptions
 from bester.errors import BadConfiguration
-from bester.store import importing
-from bester.store.importing import Import, Imported, Source
+from bester.store.import_source import Source
+from bester.store.importing import Import, Imported
 from bester.store.jetstream.accounts import JetStreamAccounts
-from bester.store.jetstream.divided import ONE
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
+from bester.store.jetstream.partitions import SINGLE
+from bester.store.jetstream.stream import Stream, StreamConfig
 from bester.store.messages import SqliteMessages
 from bester.store.opening import Lock
 from bester.store.ports import Letter, MailboxBounds, Outgoing, Remembered
@@ -73,9 +74,9 @@ class Cluster:
             if pages == stop_after:
                 raise KeyboardInterrupt
 
-        source = Source(self.path)
+        source = Source(self.path, page_rows=4)
         try:
-            return await Import(source, self.bus, self.names, ONE, progress).run()
+            return await Import(source, self.bus, self.names, SINGLE, progress).run()
         finally:
             source.close()
 
@@ -84,8 +85,7 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cluster]:
-    monkeypatch.setattr(importing, "PAGE", 4)
+async def cluster(nats: NatsServer, tmp_path: Path) -> AsyncIterator[Cluster]:
     await fill(tmp_path / "bester.db")
     bus = Bus(BusOptions((nats.url,)), "test")
     await bus.open()
@@ -158,7 +158,7 @@ async def test_what_breaks_off_goes_on(cluster: Cluster, stop_after: int) -> Non
 
 async def test_what_was_done_in_the_cluster_is_not_undone(cluster: Cluster) -> None:
     await cluster.move()
-    await cluster.messages.take_letters([("user00", "d0")])
+    await cluster.messages.remove_letters([("user00", "d0")])
     await cluster.messages.remove_sent([(await cluster.messages.list_queue())[0].position])
     await cluster.accounts.remove("user11")
     result = await cluster.move()
@@ -169,24 +169,13 @@ async def test_what_was_done_in_the_cluster_is_not_undone(cluster: Cluster) -> N
     assert await cluster.accounts.find("user11") is None
 
 
-async def test_a_page_that_was_put_without_its_mark_is_put_once(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def forgets(self: Import, kind: object, put: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(importing.Import, "_move", forgets)
-        with pytest.raises(KeyboardInterrupt):
-            await cluster.move()
-    source = Source(cluster.path)
-    run = Import(source, cluster.bus, cluster.names, ONE)
-    # The first page of each kind, and no mark.
-    await run._put_accounts(importing._ACCOUNTS.page(source, importing._ACCOUNTS.first))
-    await run._put_letters(importing._LETTERS.page(source, importing._LETTERS.first))
+async def test_a_page_that_was_published_without_its_mark_is_there_once(cluster: Cluster) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        await cluster.move(stop_after=7)  # in the middle of the letters
+    marks = Stream(cluster.bus, StreamConfig(cluster.names.stream("IMPORTS"), cluster.names.subject("import", ">")))
+    assert await marks.purge(cluster.names.subject("import", ">")) == 2
     await cluster.messages.enqueue([Outgoing("b.example", "m1", "chat", b"[1]", 2, "trace")], NOW - 50)
-    source.close()
-    await cluster.move()
+    assert (await cluster.move()).earlier == 0
     assert sorted(row.message.message_id for row in await cluster.messages.list_queue()) == [f"m{n}" for n in range(9)]
     assert {row.message.message_id: row.tries for row in await cluster.messages.list_queue()}["m1"] == 2
     for user in USERS[:3]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,18 @@ from tests.nats import NatsServer, free_ports, nats_cluster
 from tests.waiting import until
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
 from bester.bus.headers import header
+from bester.bus.options import BusOptions
 from bester.clock import SteadyClock
 from bester.errors import BadConfiguration, Internal, MailboxFull, Overloaded, StorageFull
-from bester.store.jetstream import asking, writing
 from bester.store.jetstream.accounts import JetStreamAccounts
-from bester.store.jetstream.divided import Keeping
+from bester.store.jetstream.errors import SubjectTaken
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
-from bester.store.jetstream.stream import Repeated, Stream, Wanted
+from bester.store.jetstream.partitions import Layout
+from bester.store.jetstream.publishing import BatchLimits
+from bester.store.jetstream.retrying import RetryTimes
+from bester.store.jetstream.stream import Stream, StreamConfig
 from bester.store.ports import Letter, MailboxBounds, Outgoing, Remembered
 
 NOW = 1_000_000.0
@@ -78,7 +81,7 @@ async def test_nodes_share_a_mailbox_and_a_repeat_of_another_node_is_there_once(
     assert await one.deposit([letter("a"), letter("b")], WIDE, NOW) == [None, None]
     assert await other.deposit([letter("a"), letter("c")], WIDE, NOW) == [None, None]
     assert await ids(one) == await ids(other) == ["a", "b", "c"]
-    await one.take_letters([("alice", "b")])
+    await one.remove_letters([("alice", "b")])
     assert await ids(other) == ["a", "c"]
 
 
@@ -97,16 +100,16 @@ async def test_two_nodes_that_bring_the_same_at_the_same_time_put_it_once(stores
     assert sorted(await ids(stores[0])) == sorted(f"d{n}" for n in range(50))
 
 
-async def test_what_other_nodes_put_there_counts(
-    stores: list[JetStreamMessages], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bester.store.jetstream.mailboxes.COUNTED_S", 0.0)
-    one, other = stores
+async def test_what_other_nodes_put_there_counts(buses: list[Bus], tmp_path: Path) -> None:
+    hours = count(step=3600)
+    one, other = [JetStreamMessages(bus, Names(str(tmp_path)), clock=lambda: float(next(hours))) for bus in buses]
+    for store in (one, other):
+        await store.open()
     bounds = MailboxBounds(3, 100, 3600.0)
     await one.deposit([letter("a"), letter("b")], bounds, NOW)
     results = await other.deposit([letter("c"), letter("d")], bounds, NOW)
     assert [type(result) for result in results] == [type(None), MailboxFull]
-    await one.take_letters([("alice", "a")])
+    await one.remove_letters([("alice", "a")])
     assert await other.deposit([letter("d", b"x" * 95)], bounds, NOW) == [None]
     (full,) = await one.deposit([letter("e", b"xx")], MailboxBounds(100, 100, 3600.0), NOW)
     assert isinstance(full, MailboxFull)
@@ -130,7 +133,7 @@ async def test_all_nodes_count_by_the_clock_of_nats(
         with monkeypatch.context() as setting:
             setting.setattr(time, "time", lambda by_s=by_s: real() + by_s)
             clock = SteadyClock()
-            await store.resume_clock(clock)
+            await store.restore_clock(clock)
             now.append(clock.now() - real())
             assert clock.recent_jump() is None
     assert all(abs(one) < 5 for one in now)
@@ -211,10 +214,10 @@ async def test_no_room_is_told(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", max_store="1MB")
     bus = await connected(server)
     try:
-        stream = Stream(bus, Wanted("FULL", "full.>"))
+        stream = Stream(bus, StreamConfig("FULL", "full.>"))
         await stream.open()
         results = await asyncio.gather(
-            *(stream.put(f"full.{number}", b"x" * 100_000) for number in range(50)), return_exceptions=True
+            *(stream.publish(f"full.{number}", b"x" * 100_000) for number in range(50)), return_exceptions=True
         )
         assert isinstance(results[0], int)
         assert isinstance(results[-1], StorageFull)
@@ -225,44 +228,45 @@ async def test_no_room_is_told(tmp_path: Path) -> None:
 
 async def test_more_replicas_than_servers_are_refused(buses: list[Bus]) -> None:
     with pytest.raises(BadConfiguration, match=r"cluster\.replicas"):
-        await Stream(buses[0], Wanted("MANY", "many.>", replicas=3)).open()
+        await Stream(buses[0], StreamConfig("MANY", "many.>", replicas=3)).open()
 
 
-async def test_a_nats_without_jetstream_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "PATIENCE_S", 0.1)
+async def test_a_nats_without_jetstream_is_told(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", jetstream=False)
     bus = await connected(server)
     try:
         with pytest.raises(BadConfiguration, match="is it on"):
-            await Stream(bus, Wanted("NONE", "none.>")).open()
+            await Stream(bus, StreamConfig("NONE", "none.>"), RetryTimes(total_s=0.1)).open()
     finally:
         await bus.close()
         server.kill()
 
 
 async def test_a_closed_stream_says_so(buses: list[Bus]) -> None:
-    stream = Stream(buses[0], Wanted("CLOSED", "closed.>", refuse_repeats=True))
+    stream = Stream(buses[0], StreamConfig("CLOSED", "closed.>", refuse_new=True))
     await stream.open()
-    await stream.put("closed.a", b"")
-    with pytest.raises(Repeated):
-        await stream.put("closed.a", b"")
+    await stream.publish("closed.a", b"")
+    with pytest.raises(SubjectTaken):
+        await stream.publish("closed.a", b"")
     stream.close()
     with pytest.raises(Internal, match="closed"):
-        await stream.last("closed.a")
+        await stream.last_message("closed.a")
 
 
 async def test_three_servers_keep_what_two_of_them_have(tmp_path: Path) -> None:
     servers = nats_cluster(tmp_path)
     bus = Bus(BusOptions(tuple(server.url for server in servers)), "test")
     await bus.open()
-    store = JetStreamMessages(bus, Names("three"), Keeping(replicas=3, partitions=2))
-    accounts = JetStreamAccounts(bus, Names("three"), Keeping(replicas=3, partitions=2))
+    store = JetStreamMessages(bus, Names("three"), Layout(replicas=3, partitions=2))
+    accounts = JetStreamAccounts(bus, Names("three"), Layout(replicas=3, partitions=2))
     try:
         await store.open()
         await accounts.open()
         await accounts.add("alice", "$hash")
         assert await store.deposit([letter(f"d{n}") for n in range(50)], WIDE, NOW) == [None] * 50
-        answer = await bus.request(f"$JS.API.STREAM.INFO.{accounts._account('alice').name}", b"{}")
+        answer = await bus.request(
+            f"$JS.API.STREAM.INFO.{accounts.accounts.stream_of(Names.token('alice')).name}", b"{}"
+        )
         leader = json.loads(answer.data)["cluster"]["leader"]
         next(server for server in servers if server.folder.name == leader).kill()
         async with asyncio.timeout(3.5):  # an election takes 4 s at least: nobody who logs in waits for it
@@ -285,23 +289,23 @@ async def test_three_servers_keep_what_two_of_them_have(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("first", "then"), [(1, 4), (4, 1), (4, 8), (8, 4)])
-async def test_nodes_that_divide_otherwise_do_not_start(
+async def test_nodes_with_another_number_of_partitions_do_not_start(
     buses: list[Bus], tmp_path: Path, first: int, then: int
 ) -> None:
     names = Names(str(tmp_path))
-    await JetStreamMessages(buses[0], names, Keeping(partitions=first)).open()
-    await JetStreamMessages(buses[1], names, Keeping(partitions=first)).open()
+    await JetStreamMessages(buses[0], names, Layout(partitions=first)).open()
+    await JetStreamMessages(buses[1], names, Layout(partitions=first)).open()
     with pytest.raises(BadConfiguration, match=r"cluster\.partitions"):
-        await JetStreamMessages(buses[1], names, Keeping(partitions=then)).open()
+        await JetStreamMessages(buses[1], names, Layout(partitions=then)).open()
 
 
-async def test_what_is_divided_is_spread(buses: list[Bus], tmp_path: Path) -> None:
-    store = JetStreamMessages(buses[0], Names(str(tmp_path)), Keeping(partitions=4))
+async def test_partitions_share_the_accounts(buses: list[Bus], tmp_path: Path) -> None:
+    store = JetStreamMessages(buses[0], Names(str(tmp_path)), Layout(partitions=4))
     await store.open()
     names = [f"user{number}" for number in range(40)]
     letters = [Letter(name, "d1", "text", b"{}") for name in names]
     assert await store.deposit(letters, WIDE, NOW) == [None] * 40
-    there = [(await stream.info())["messages"] for stream in store._mail.streams]
+    there = [(await stream.state())["messages"] for stream in store.letters.streams]
     assert sum(there) == 40
     assert min(there) > 0
     assert [one.username for one in await store.mailbox_sizes(limit=100)] == sorted(names)
@@ -313,18 +317,15 @@ async def written(stream: Stream, subject: str) -> list[tuple[str, bool]]:
     return [(one.data.decode(), header(one.headers, "Nats-Batch-Id") is not None) for one in page]
 
 
-async def test_what_gathers_is_written_as_one_where_each_takes_long(
-    buses: list[Bus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_gathers_is_written_as_one_where_each_takes_long(buses: list[Bus], tmp_path: Path) -> None:
     names = Names(str(tmp_path))
-    stream = Stream(buses[0], Wanted(names.stream("MAIL"), names.subject("mail", "*"), refuse_repeats=True, ttl=True))
+    config = StreamConfig(names.stream("MAIL"), names.subject("mail", "*"), refuse_new=True, allow_ttl=True)
+    stream = Stream(buses[0], config, limits=BatchLimits(cost_s=0.0, measured=10**9))
     await stream.open()
-    monkeypatch.setattr(writing, "WORTHWHILE_S", 0.0)
-    monkeypatch.setattr(writing, "MEASURED", 10**9)
-    stream.gathering.each_s = 1.0
+    stream.publisher.message_s = 1.0
 
     def put(name: str, **headers: str) -> asyncio.Future[int]:
-        return stream.put(names.subject("mail", name), name.encode(), headers)
+        return stream.publish(names.subject("mail", name), name.encode(), headers)
 
     alone = put("first")
     await asyncio.sleep(0)  # it is on its way
@@ -335,13 +336,16 @@ async def test_what_gathers_is_written_as_one_where_each_takes_long(
 
     # One of them is there already: the others are written all the same, each once, and in their order.
     results = await asyncio.gather(*(put(name) for name in ("a", "b", "7", "c")), return_exceptions=True)
-    assert [type(result) for result in results] == [int, int, Repeated, int]
+    assert [type(result) for result in results] == [int, int, SubjectTaken, int]
     assert [name for name, _ in await written(stream, names.subject("mail", "*"))][21:] == ["a", "b", "c"]
     # The same one twice, and one whose lifetime is its own.
     repeated = await asyncio.gather(put("x"), put("x"), put("y", **{"Nats-TTL": "60s"}), return_exceptions=True)
-    assert [type(result) for result in repeated] == [int, Repeated, int]
+    assert [type(result) for result in repeated] == [int, SubjectTaken, int]
 
-    monkeypatch.setattr(writing, "TOGETHER_BYTES", 3)
+    stream.close()
+    stream = Stream(buses[0], config, limits=BatchLimits(cost_s=0.0, measured=10**9, bytes=3))
+    await stream.open()
+    stream.publisher.message_s = 1.0
     await asyncio.gather(*(put(f"p{number}") for number in range(5)))
     assert [name for name, _ in await written(stream, names.subject("mail", "*"))][26:] == [f"p{n}" for n in range(5)]
     stream.close()
@@ -349,11 +353,11 @@ async def test_what_gathers_is_written_as_one_where_each_takes_long(
 
 async def test_what_is_written_as_one_fails_as_one_without_nats(own: NatsServer, tmp_path: Path) -> None:
     bus = await connected(own)
-    stream = Stream(bus, Wanted("S", "s.*"))
+    stream = Stream(bus, StreamConfig("S", "s.*"))
     await stream.open()
-    stream.gathering.each_s = 1.0
+    stream.publisher.message_s = 1.0
     own.kill()
-    results = await asyncio.gather(*(stream.put(f"s.{n}", b"") for n in range(100)), return_exceptions=True)
+    results = await asyncio.gather(*(stream.publish(f"s.{n}", b"") for n in range(100)), return_exceptions=True)
     assert all(isinstance(result, Overloaded) for result in results)
     await bus.close()
 
@@ -366,7 +370,7 @@ async def test_a_stream_waits_for_nats_servers_that_have_just_met(tmp_path: Path
         server.wait_ready()
     bus = Bus(BusOptions(tuple(server.url for server in servers)), "test")
     await bus.open()
-    stream = Stream(bus, Wanted("MET", "met.>", replicas=3))
+    stream = Stream(bus, StreamConfig("MET", "met.>", replicas=3))
     try:
         other = json.dumps({"name": "OTHER", "subjects": ["other"], "num_replicas": 3}).encode()
         said = await bus.request("$JS.API.STREAM.CREATE.OTHER", other)

@@ -11,7 +11,7 @@ from tests.nats import NatsServer
 from tests.waiting import until
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.options import BusOptions
 from bester.errors import Internal
 from bester.store.jetstream.leases import JetStreamLeases
 from bester.store.jetstream.names import Names

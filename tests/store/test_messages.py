@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
+from bester.bus.options import BusOptions
 from bester.errors import Internal, MailboxFull
 from bester.store import once
-from bester.store.jetstream.divided import Keeping
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
+from bester.store.jetstream.partitions import Layout
 from bester.store.messages import SqliteMessages
 from bester.store.ports import (
-    KeptLetter,
     Letter,
     MailboxBounds,
+    MailboxLetter,
     MailboxSize,
     MessageStore,
     Outgoing,
@@ -54,7 +54,7 @@ async def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         if bus is None:
             made = SqliteMessages(tmp_path / "bester.db")
         else:
-            made = JetStreamMessages(bus, Names(str(tmp_path)), Keeping(partitions=3))
+            made = JetStreamMessages(bus, Names(str(tmp_path)), Layout(partitions=3))
         await made.open()
         stores.append(made)
         return made
@@ -85,7 +85,7 @@ def letter(username: str, id: str, data: bytes = b"{}", type: str = "text") -> L
     return Letter(username, id, type, data)
 
 
-async def mailbox(store: MessageStore, username: str, now: float = NOW, after: int = 0) -> list[KeptLetter]:
+async def mailbox(store: MessageStore, username: str, now: float = NOW, after: int = 0) -> list[MailboxLetter]:
     return await store.read_mailbox(username, after, 100_000, PLENTY, now)
 
 
@@ -119,8 +119,8 @@ async def test_letters_are_kept_as_they_came_and_in_order(store: MessageStore) -
 async def test_nothing_is_nothing(store: MessageStore) -> None:
     assert await store.deposit([], WIDE, NOW) == []
     assert await store.enqueue([], NOW) == []
-    await store.take_letters([])
-    await store.take_letters([("alice", "d")])
+    await store.remove_letters([])
+    await store.remove_letters([("alice", "d")])
     await store.remove_sent([])
     await store.remove_sent([1])
     await store.remember([], NOW)
@@ -155,7 +155,7 @@ async def test_a_mailbox_holds_so_many(store: MessageStore) -> None:
     assert again is None  # it is there
     (more,) = await store.deposit([letter("alice", "a5")], bounds, NOW)
     assert isinstance(more, MailboxFull)
-    await store.take_letters([("alice", "a0")])
+    await store.remove_letters([("alice", "a0")])
     assert await store.deposit([letter("alice", "a6")], bounds, NOW) == [None]
     assert await ids(store, "alice") == ["a1", "a2", "a6"]
     assert await size(store, "alice") == (3, 6)
@@ -199,12 +199,12 @@ async def test_a_page_is_bounded_by_number_and_bytes(store: MessageStore) -> Non
 
 async def test_what_was_taken_is_gone(store: MessageStore) -> None:
     await store.deposit([letter("alice", f"d{n}", b"x" * n) for n in range(1, 5)] + [letter("bob", "d1")], WIDE, NOW)
-    await store.take_letters([("alice", "d1"), ("alice", "d3"), ("alice", "d3"), ("alice", "?"), ("nobody", "d1")])
+    await store.remove_letters([("alice", "d1"), ("alice", "d3"), ("alice", "d3"), ("alice", "?"), ("nobody", "d1")])
     assert await ids(store, "alice") == ["d2", "d4"]
     assert await size(store, "alice") == (2, 6)
     assert await ids(store, "bob") == ["d1"]
     assert await store.has_mail("alice")
-    await store.take_letters([("alice", "d2"), ("alice", "d4")])
+    await store.remove_letters([("alice", "d2"), ("alice", "d4")])
     assert not await store.has_mail("alice")
     assert await store.mailbox_sizes() == [MailboxSize("bob", 1, 2)]
     assert await store.deposit([letter("alice", "d1")], WIDE, NOW) == [None]
@@ -221,7 +221,7 @@ async def test_positions_never_come_back(reopen: Reopen) -> None:
         assert kept.position > seen
         assert sent > seen
         seen = max(kept.position, sent)
-        await store.take_letters([("alice", "d"), ("bob", "d")])
+        await store.remove_letters([("alice", "d"), ("bob", "d")])
         await store.remove_sent([sent])
         seen = min(kept.position, sent)
         store = await reopen()
@@ -285,7 +285,7 @@ async def test_batches_that_are_asked_for_at_once_take_effect_in_their_order(sto
     results = await asyncio.gather(*(store.deposit(batch, bounds, NOW) for batch in batches))
     assert [one is None for result in results for one in result] == [True] * 1000 + [False] * 500
     assert await ids(store, "alice") == [f"{batch}-{n}" for batch in range(20) for n in range(50)]
-    deposit, taken = store.deposit([letter("bob", "d")], bounds, NOW), store.take_letters([("bob", "d")])
+    deposit, taken = store.deposit([letter("bob", "d")], bounds, NOW), store.remove_letters([("bob", "d")])
     await asyncio.gather(deposit, taken)
     assert not await store.has_mail("bob")
 

@@ -10,17 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.nats import NatsServer
 
-from bester.bus.connection import Bus
-from bester.bus.entering import BusOptions
-from bester.store.jetstream import receipts as jetstream
+from bester.bus.connection import Bus, Fault
+from bester.bus.options import BusOptions
 from bester.store.jetstream.names import Names
-from bester.store.jetstream.receipts import JetStreamReceipts
+from bester.store.jetstream.receipts import JetStreamReceipts, QueryLimits
 from bester.store.receipts import MAX_PENDING, Bounds, Receipt, ReceiptStore, SqliteReceipts
 
 BOUNDS = Bounds(7, 1000, 0)
@@ -155,10 +156,10 @@ async def bus(nats: NatsServer) -> AsyncIterator[Bus]:
     await made.close()
 
 
-async def test_nodes_find_each_others(bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jetstream, "_MIN_WINDOW", 2)
-    monkeypatch.setattr(jetstream, "_PAGE_BYTES", 300)
-    stores = [JetStreamReceipts(bus, Names(tmp_path.name), node, BOUNDS) for node in ("n1", "n2")]
+async def test_nodes_find_each_others(bus: Bus, tmp_path: Path) -> None:
+    limits = QueryLimits(min_window=2, page_bytes=300)
+    names = Names(tmp_path.name)
+    stores = [JetStreamReceipts(bus, names, node, BOUNDS, limits=limits) for node in ("n1", "n2")]
     now = time.time() - 100
     for number in range(30):
         outcome = "good" if number % 10 else "internal"
@@ -174,25 +175,25 @@ async def test_nodes_find_each_others(bus: Bus, tmp_path: Path, monkeypatch: pyt
         assert found.looked_since is None
         assert [one.message_id for one in await store.find(outcome="bad")] == ["20", "10", "0"]
         assert [(one.times, one.last.message_id) for one in await store.causes(0.0)] == [(3, "20")]
-    monkeypatch.setattr(jetstream, "MAX_LOOK_BYTES", 500)
-    found = await stores[0].find(sender="nobody")
+    stores.append(JetStreamReceipts(bus, names, "n3", BOUNDS, limits=replace(limits, bytes=500)))
+    found = await stores[2].find(sender="nobody")
     assert (list(found), found.looked_since is not None and now < found.looked_since < now + 29) == ([], True)
     for store in stores:
         await store.close()
 
 
-async def test_the_stream_is_bounded(bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jetstream, "PRUNE_EVERY_S", 0.0)
-    monkeypatch.setattr(jetstream, "ROW_BYTES", 100)
+async def test_the_stream_is_bounded(bus: Bus, tmp_path: Path) -> None:
     bounds = Bounds(7, 50, 0)
-    store = JetStreamReceipts(bus, Names(tmp_path.name), "n1", bounds)
+    hours = count(step=3600)
+    limits = QueryLimits(row_bytes=100)
+    store = JetStreamReceipts(bus, Names(tmp_path.name), "n1", bounds, limits=limits, clock=lambda: float(next(hours)))
     for number in range(100):
         store.add(lambda number=number: [receipt(str(number))], 1, bounds)  # type: ignore[misc]
         await store.settle()
     names = await kept(store)
     assert 15 < len(names) < 50
     assert names == [str(number) for number in range(99, 99 - len(names), -1)]
-    assert (await store._stream.info())["bytes"] <= 50 * 100
+    assert (await store.stream.state())["bytes"] <= 50 * 100
     await store.close()
 
 
@@ -216,13 +217,13 @@ async def test_without_nats_they_are_lost_and_nobody_waits(
     store = JetStreamReceipts(bus, Names(tmp_path.name), "n1", BOUNDS)
     store.add(lambda: [receipt("1")], 1, BOUNDS)
     await store.settle()
-    await bus._disconnected()
+    await bus.fail(Fault.DOWN)
     for number in range(MAX_PENDING + 2):
         store.add(lambda number=number: [receipt(str(number))], 1, BOUNDS)  # type: ignore[misc]
     found = await store.find()
     assert (list(found), found.looked_since is not None, store.lost) == ([], True, MAX_PENDING + 2)
     assert caplog.text.count("receipts are not kept for now") == 1
-    await bus._reconnected()
+    bus.recover()
     store.add(lambda: [receipt("2")], 1, BOUNDS)
     assert await kept(store) == ["2", "1"]
     store.add(lambda: [receipt("3")], 1, Bounds(7, 0, 0))  # none are to be kept

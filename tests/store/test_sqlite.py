@@ -24,9 +24,9 @@ from bester.store.database import Database
 from bester.store.messages import SqliteMessages
 from bester.store.opening import problems_of
 from bester.store.ports import (
-    KeptLetter,
     Letter,
     MailboxBounds,
+    MailboxLetter,
     MailboxSize,
     Outgoing,
     Queued,
@@ -256,8 +256,8 @@ async def test_messages_of_version_2_are_kept(tmp_path: Path) -> None:
     messages = SqliteMessages(thaw(2, tmp_path))
     await messages.open()
     assert await messages.read_mailbox("alice", 0, 10, 1000, 100.0) == [
-        KeptLetter(3, "d-3", "text", b"{}"),
-        KeptLetter(7, "d-7", "text", b"null"),
+        MailboxLetter(3, "d-3", "text", b"{}"),
+        MailboxLetter(7, "d-7", "text", b"null"),
     ]
     assert await messages.mailbox_size("alice") == MailboxSize("alice", 2, 6)
     waiting = Outgoing("host:1", "m-4", "text", b"{}", 1)
@@ -278,7 +278,7 @@ async def test_the_clock_of_version_3_goes_on(tmp_path: Path) -> None:
     messages = SqliteMessages(thaw(3, tmp_path))
     await messages.open()
     clock = SteadyClock(wall=lambda: 1010.0, elapsed=lambda: 7.0)
-    await messages.resume_clock(clock)
+    await messages.restore_clock(clock)
     assert clock.now() == 50.0
     await messages.close()
 

@@ -28,7 +28,7 @@ from bester.cli.handlers import newer
 from bester.cli.main import app
 from bester.config import load
 from bester.server.admin.commands import COMMANDS
-from bester.server.settings import make_stores
+from bester.server.stores import make_stores
 from bester.store.ports import Letter, MailboxBounds
 
 PACKAGING = Path(__file__).parents[2] / "packaging" / "systemd"

@@ -63,7 +63,7 @@ class Browsing(Stage):
     def __init__(self, running: RunningServer, closing: AsyncExitStack, http: aiohttp.ClientSession) -> None:
         super().__init__(running, closing)
         self.http = http
-        self.url = next(one.url for one in running.daemon.listeners if one.kind == "web")
+        self.url = next(one.url for one in running.daemon.sockets.listeners if one.kind == "web")
         self._asker = Asker(self.port_of("web"))
         closing.callback(self._asker.close)
 
@@ -87,7 +87,7 @@ class Browsing(Stage):
             return response.status, json.loads(await response.text())
 
     async def sign_in(self) -> None:
-        await self.runtime.accounts.add(ADMIN, PASSWORD, ("admin",))
+        await self.server.accounts.add(ADMIN, PASSWORD, ("admin",))
         status, answer = await self.post("/api/login", {"username": ADMIN, "password": PASSWORD})
         assert status == 200, answer
 

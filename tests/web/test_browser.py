@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.certificates import self_signed
+from tests.javascript import NPM, environment
 from tests.web.test_javascript import ENVIRONMENT, PASSWORD, TIMEOUT_S, Daemon, free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -258,6 +259,7 @@ def test_signing_in_and_out(desk: Desk) -> None:
     page = desk.page()
     page.goto(desk.world.s1.web)
     page.get_by_label("Username").fill("admin")
+    expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("wrong password")
@@ -512,12 +514,11 @@ def test_both_colour_schemes(desk: Desk) -> None:
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     if AXE:
         return Path(AXE).read_text()
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("axe-core comes from npm, which is not installed; or give its path in AXE_CORE")
+    if not NPM:
+        pytest.skip("axe-core comes from npm, which is not there; or give its path in AXE_CORE")
     folder = tmp_path_factory.mktemp("axe")
-    command = [npm, "install", "--silent", "--no-save", "--prefix", str(folder), "axe-core@4"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    command = [*NPM, "install", "--no-save", "--prefix", str(folder), "axe-core@4"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100, check=False)
     if done.returncode:
         pytest.skip(f"axe-core could not be installed: {done.stderr[-200:]}")
     return (folder / "node_modules/axe-core/axe.min.js").read_text()

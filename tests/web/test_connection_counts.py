@@ -34,11 +34,11 @@ async def test_https_handshakes_make_room(tmp_path: Path) -> None:
         wires = [await silent(play) for _ in range(5)]
         for wire in wires[:2]:
             await cut(wire)
-        assert len(play.runtime.gate) == len(play.runtime.gate.connections) == 3
+        assert len(play.server.limits) == len(play.server.limits.connections) == 3
         play.later(11)
         for wire in wires[2:]:
             await cut(wire)
-        assert not play.runtime.gate.connections
+        assert not play.server.limits.connections
         assert play.runtime.counts.refused == {"overloaded": 2, "authenticationTimeout": 3}
 
 
@@ -48,7 +48,7 @@ async def test_half_a_request_takes_too_long() -> None:
         half = await silent(play, b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
         asked = await silent(play, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         await asked.reader.readuntil(b"ok")
-        assert len(play.runtime.gate) == 1
+        assert len(play.server.limits) == 1
         play.later(11)
         await cut(half)
         asked.writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -64,4 +64,4 @@ async def test_half_of_the_next_request_takes_too_long(monkeypatch: pytest.Monke
         await wire.reader.readuntil(b"ok")
         async with asyncio.timeout(PATIENCE_S):
             await wire.reader.read()
-        await until(lambda: not play.runtime.gate.connections)
+        await until(lambda: not play.server.limits.connections)

@@ -41,10 +41,10 @@ async def test_signing_in_and_out() -> None:
 
 async def test_only_admins_get_in_and_guessing_is_slowed_down() -> None:
     async with browsing() as play:
-        await play.runtime.accounts.add("plain", PASSWORD)
+        await play.server.accounts.add("plain", PASSWORD)
         status, answer = await play.post("/api/login", {"username": "plain", "password": PASSWORD})
         assert (status, code(answer)) == (403, "notAllowed")
-        await play.runtime.accounts.add(ADMIN, PASSWORD, ("admin",))
+        await play.server.accounts.add(ADMIN, PASSWORD, ("admin",))
         for _ in range(5):
             status, answer = await play.post("/api/login", {"username": ADMIN, "password": "wrong"})
             assert (status, code(answer)) == (401, "authenticationFailed")
@@ -58,7 +58,7 @@ async def test_signing_in_makes_no_account() -> None:
     async with browsing({"accounts": {"registration": "firstUse"}}) as play:
         status, answer = await play.post("/api/login", {"username": "nobody", "password": PASSWORD})
         assert (status, code(answer)) == (401, "authenticationFailed")
-        assert await play.runtime.accounts.store.count() == 0
+        assert await play.server.accounts.store.count() == 0
 
 
 @pytest.mark.parametrize("change", ["password", "roles", "removal"])
@@ -66,11 +66,11 @@ async def test_a_session_ends_with_what_it_was_made_for(change: str) -> None:
     async with browsing() as play:
         await play.sign_in()
         if change == "password":
-            await play.runtime.accounts.set_password(ADMIN, "another one")
+            await play.server.accounts.set_password(ADMIN, "another one")
         elif change == "roles":
-            await play.runtime.accounts.set_roles(ADMIN, ())
+            await play.server.accounts.set_roles(ADMIN, ())
         else:
-            await play.runtime.accounts.remove(ADMIN)
+            await play.server.accounts.remove(ADMIN)
         assert (await play.json("/api/session"))[0] == 401
 
 
@@ -137,7 +137,7 @@ async def test_mailboxes_are_listed_with_their_accounts() -> None:
     async with browsing() as play:
         await play.sign_in()
         for name in ("a", "b", "c"):
-            await play.runtime.accounts.add(name, PASSWORD)
+            await play.server.accounts.add(name, PASSWORD)
         handler, sender = await play.attach("chat"), await play.login()
         sender.ask("chat", "1")
         handler.answer(await handler.get(), to("b", "c"), data="12345678")
@@ -175,7 +175,7 @@ async def test_events() -> None:
     async with browsing() as play:
         await play.sign_in()
         handler, sender = await play.attach("chat", name="the chat"), await play.login()
-        await until(lambda: len(play.runtime.rates.history) > 0)
+        await until(lambda: len(play.server.rates.history) > 0)
         stream = await events(play)
         name, history = await stream.next()
         assert name == "history"
@@ -200,7 +200,7 @@ async def test_events() -> None:
             ("t", "chat", [], "handlerError"),
         ]
         stream.response.close()
-        await until(lambda: "_answered" not in vars(play.runtime.exchange))
+        await until(lambda: not play.server.receipts.flushed)
 
 
 async def test_no_more_movements_are_looked_at_than_are_shown() -> None:
@@ -230,7 +230,7 @@ async def test_a_stream_ends_with_its_session_and_with_the_server() -> None:
     async with browsing() as play:
         await play.sign_in()
         first, second = await events(play), await events(play)
-        await play.runtime.accounts.set_password(ADMIN, "another one")
+        await play.server.accounts.set_password(ADMIN, "another one")
         play.later(11)
         for stream in (first, second):
             while (await stream.next())[0] != "signedOut":
@@ -270,7 +270,7 @@ async def test_handlers_are_started_stopped_and_drained(tmp_path: Path) -> None:
         client = await play.login()
         client.ask("chat", "1")
         await client.good("1")
-        kept = play.runtime.supervisor
+        kept = play.server.supervisor
         await until(lambda: len(kept.output("chat", 10)) == 2)
         log = await play.run("handlerLog", type="chat")
         assert [one["line"] for one in log] == ["listening", "asked"]

@@ -20,7 +20,7 @@ import bester
 from bester.cli.status import tables
 from bester.config import load, parse
 from bester.errors import BadConfiguration
-from bester.server.admin import node_status as views
+from bester.server.admin.status import look
 from bester.server.server import Server
 from bester.web.site import Site
 
@@ -81,7 +81,7 @@ async def test_a_change_waits_for_the_next_start(tmp_path: Path) -> None:
 
 async def test_status_shows_problems() -> None:
     async with browsing({"storage": {"reserve": 1 << 40}}) as play:
-        found = await views.status(play.runtime)
+        found = await look(play.server.admin).status()
     found |= {"rates": dict.fromkeys(("accepted", "good", "bad", "deliveries"), 0.0), "clients": []}
     shown = io.StringIO()
     Console(file=shown, width=200).print(tables(found))

@@ -13,7 +13,7 @@ import yarl
 from tests.web.browsers import browsing
 
 import bester
-from bester.web import files
+from bester.web import files, site
 
 
 @pytest.fixture
@@ -29,13 +29,19 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "notes.py").write_text("no kind that is served")
     (tmp_path / "secret.txt").write_text("secret")
     (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("<!doctype html><title>page</title>")
+    (tmp_path / "page" / "page.js").write_text("// of the page")
+    (tmp_path / "page" / "link.txt").symlink_to(tmp_path / "secret.txt")
     monkeypatch.setattr(files.Files.__init__, "__defaults__", (folder,))
+    monkeypatch.setattr(site, "find_pages", lambda: {"added": tmp_path / "page"})
     return folder
 
 
 async def test_files_are_served_packed_and_not_sent_twice(root: Path) -> None:
     async with browsing() as play:
-        for path, title in (("/", "console"), ("/console/", "console"), ("/try", "try"), ("/try/index.html", "try")):
+        titles = {"/": "console", "/console/": "console", "/try": "try", "/try/index.html": "try", "/added/": "page"}
+        for path, title in titles.items():
             status, text, headers = await play.get(path)
             assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
             assert f"<title>{title}</title>" in text
@@ -61,11 +67,22 @@ async def test_files_are_served_packed_and_not_sent_twice(root: Path) -> None:
         "/console/..%2f..%2fsecret.txt",
         "/%00.js",
         "//x.js",
+        "/added/link.txt",
+        "/added/nothing.js",
+        "/added/..%2fsecret.txt",
     ],
 )
 async def test_nothing_else_is_served(root: Path, path: str) -> None:
     async with browsing() as play, play.http.get(yarl.URL(play.url + path, encoded=True)) as response:
         assert response.status == 404
+
+
+async def test_a_page_is_served_below_its_prefix(root: Path) -> None:
+    async with browsing() as play:
+        assert (await play.get("/added/page.js"))[:2] == (200, "// of the page")
+        assert (await play.get("/page.js"))[0] == 404
+        status, text, _ = await play.get("/chat")
+        assert (status, "comes with bester-gadgets" in text) == (404, True)
 
 
 async def test_every_answer_is_strict(root: Path) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import struct
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from tests.javascript import NODE
 
 import bester
 
@@ -29,7 +29,6 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(bester.__file__).parents[1])
 """Whatever folder a process is in, it finds the package that is tested."""
 
 CLIENT = Path(bester.__file__).parent / "web/static/js/bester.js"
-NODE = shutil.which("node")
 
 
 def _node_version() -> tuple[int, ...]:

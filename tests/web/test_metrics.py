@@ -21,8 +21,8 @@ from tests.web.browsers import Browsing, browsing
 from bester import __version__
 from bester.core import metrics as by_type
 from bester.errors import Internal
-from bester.server.admin import node_status as views
 from bester.server.admin import problems
+from bester.server.admin.status import look
 
 TOKEN = "a-token-of-the-scraper"
 DASHBOARD = Path(__file__).parents[2] / "docs" / "grafana" / "bester.json"
@@ -45,10 +45,9 @@ async def test_metrics_of_spans() -> None:
         wire = await play.login()
         wire.ask("nothing", "1")
         await wire.bad("1")
-        assert play.runtime.tracing is not None
-        play.runtime.tracing.flush()
+        play.server.tracing.flush()
         await until(lambda: collector.spans)
-        await until(lambda: play.runtime.tracing is not None and play.runtime.tracing.sent)
+        await until(lambda: play.server.tracing.sent)
         found = await metrics(play)
         assert [found["bester_spans_total", outcome] for outcome in ("sent", "failed", "dropped")] == [1, 0, 0]
 
@@ -56,7 +55,7 @@ async def test_metrics_of_spans() -> None:
 async def test_metrics() -> None:
     async with browsing() as play:
         handler, sender = await play.attach("chat"), await play.login()
-        await play.runtime.accounts.add("away", "secret")
+        await play.server.accounts.add("away", "secret")
         sender.ask("chat", "1")
         handler.answer(await handler.get(), to("t", "away"))
         await sender.get()
@@ -65,7 +64,7 @@ async def test_metrics() -> None:
         await sender.bad("2")
         sender.ask("chat", "3")
         await handler.get()
-        play.runtime.rates._totals_at = float("-inf")  # as if ten seconds had passed
+        play.server.storage.expire()  # as if ten seconds had passed
         found = await metrics(play)
         assert found["bester_messages_total", "good chat"] == 1
         assert found["bester_messages_total", "noHandler "] == 1
@@ -100,7 +99,7 @@ async def test_what_was_dropped_and_what_waits() -> None:
         for id in ("2", "3", "4"):
             sender.ask("chat", id)
         await handler.get()
-        await until(lambda: play.runtime.exchange.under_way == 3)
+        await until(lambda: play.runtime.exchange.reports.under_way == 3)
         found = await metrics(play)
         assert found["bester_dropped_total", "unknownAccount recipient"] == 1
         assert found["bester_queue_length", "handlers"] == found["bester_handler_waiting", "chat"] == 2
@@ -214,16 +213,16 @@ async def test_a_disk_without_its_reserve_is_not_ready() -> None:
     async with browsing({"storage": {"reserve": more_than_there_is}}) as play:
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["disk"]})
         assert (await play.json("/healthz"))[0] == 200
-        (problem,) = (await views.status(play.runtime))["problems"]
+        (problem,) = (await look(play.server.admin).status())["problems"]
         assert problem["what"] == "disk"
 
 
 async def test_a_store_that_is_lost_is_not_ready() -> None:
     async with browsing() as play:
-        await play.runtime.messages.close()
-        await play.runtime.accounts.close()
+        await play.server.messages.close()
+        await play.server.accounts.close()
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["store"]})
-        assert (await problems.find(play.runtime))[0]["what"] == "store"
+        assert (await problems.find(play.server.admin))[0]["what"] == "store"
 
 
 @pytest.mark.parametrize("name", ["clients", "besterHandlers"])
@@ -235,7 +234,7 @@ async def test_a_socket_that_nobody_finds_is_not_ready(name: str) -> None:
 
 async def test_a_listener_that_is_closed_is_not_ready() -> None:
     async with browsing() as play:
-        play.running.daemon.listeners[0].close()
+        play.running.daemon.sockets.listeners[0].close()
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["listeners"]})
 
 
@@ -245,7 +244,7 @@ async def test_accounts_that_do_not_answer_are_not_ready(monkeypatch: pytest.Mon
             raise Internal("Redis does not answer")
 
     async with browsing() as play:
-        monkeypatch.setattr(play.runtime.accounts, "store", Elsewhere())
+        monkeypatch.setattr(play.server.accounts, "store", Elsewhere())
         assert await play.json("/readyz") == (503, {"ready": False, "reasons": ["accounts"]})
         monkeypatch.undo()
 
@@ -264,10 +263,10 @@ async def test_a_server_that_drains_is_not_ready() -> None:
 
 async def test_a_loop_that_is_late_shows() -> None:
     async with browsing() as play:
-        await until(lambda: play.runtime.rates.history)
+        await until(lambda: play.server.rates.history)
         time.sleep(2.5)  # the loop itself is held up
-        await until(lambda: play.runtime.rates.lag_s > 1)
-        (problem,) = await problems.find(play.runtime)
+        await until(lambda: play.server.rates.lag_s > 1)
+        (problem,) = await problems.find(play.server.admin)
         assert problem["what"] == "loop"
 
 
@@ -278,7 +277,7 @@ async def test_certificates_that_end_are_problems(tmp_path: Path) -> None:
     papers = self_signed(tmp_path, "localhost", days=5)
     web = {"certificate": papers.certificate, "key": papers.key}
     async with browsing(web=web) as play:
-        (problem,) = await problems.find(play.runtime)
+        (problem,) = await problems.find(play.server.admin)
         assert problem["what"] == "certificate"
         assert problem["name"] == "the certificate localhost.pem of the web listener"
         assert problem["detail"].startswith("ends in 4 days")
@@ -289,18 +288,18 @@ async def test_mailboxes_and_queues_that_fill_up_are_problems() -> None:
     federation = {"maxQueued": 1}
     async with browsing({"limits": limits, "federation": federation}) as play:
         handler, sender = await play.attach("chat"), await play.login()
-        await play.runtime.accounts.add("away", "secret")
+        await play.server.accounts.add("away", "secret")
         sender.ask("chat", "1")
         servers = {"type": "sendServers", "data": ["127.0.0.1:1"]}
         handler.answer(await handler.get(), to("away"), servers)
         await sender.good("1")
-        play.runtime.rates._totals_at = float("-inf")  # as if ten seconds had passed
-        found = {problem["what"]: problem for problem in await problems.find(play.runtime)}
+        play.server.storage.expire()  # as if ten seconds had passed
+        found = {problem["what"]: problem for problem in await problems.find(play.server.admin)}
         assert found["mailbox"]["name"] == "away"
         assert found["queue"]["name"] == "127.0.0.1:1"
         assert found["queue"]["since"] > 0
-        play.runtime.watch.look_soon()
-        await until(lambda: play.runtime.watch.counts()["mailbox"])
+        play.server.watch.look_soon()
+        await until(lambda: play.server.watch.counts()["mailbox"])
         gauges = await metrics(play)
         assert gauges["bester_problems", "queue"] == 1
         assert gauges["bester_problems", "disk"] == 0

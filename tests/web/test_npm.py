@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.javascript import NODE, NPM, check_programs, environment, tsc
 
 import bester
 
@@ -18,7 +18,38 @@ LICENSE = Path(__file__).parents[2] / "LICENSE"
 PACKAGE: dict[str, Any] = json.loads((FOLDER / "package.json").read_text(encoding="utf-8"))
 TIMEOUT_S = 60.0
 
-NPM, NODE = shutil.which("npm"), shutil.which("node")
+TYPED = """
+import { BesterError, Client, Message, Report, type Json, type Options, type SendOptions, type State } from "bester";
+
+const options: Options = { username: "t", password: "secret", mail: ["chat"], features: ["ack", "route"] };
+const client: Client = await Client.connect("wss://j.example/ws", options);
+const state: State = client.state;
+const sent: SendOptions = { once: true, timeout: 3 };
+const data: Json = { text: "hello", to: ["g", null, 1.5] };
+const report: Report = (await client.send("chat", data, sent)).orThrow();
+const names: string[] = report.route.flatMap((step) => [step.name, ...(step.route ?? []).map(({ server }) => server)]);
+const reply: Message<{ seconds: number }> = await client.ask<{ seconds: number }>("slow");
+const seconds: number = reply.data.seconds + (await client.ping());
+client.onmessage = async ({ type, replyTo, raw, exact }) => [type, replyTo, raw?.length, exact];
+client.onstate = (now: State, error?: BesterError) => [now, error?.code, error?.report?.error?.reason];
+for await (const message of client) console.log(message.type, message.deliveryId, state, names, seconds);
+
+// @ts-expect-error: a username is required
+await Client.connect(undefined, {});
+// @ts-expect-error: no such feature
+await Client.connect(undefined, { username: "t", features: ["flying"] });
+// @ts-expect-error: no such option
+await client.send("chat", null, { twice: true });
+// @ts-expect-error: only the client changes its state
+client.state = "open";
+// @ts-expect-error: a report is read only
+report.good = false;
+// @ts-expect-error: no such state
+client.onstate = (now: "asleep") => now;
+// @ts-expect-error: the reply has no such member
+reply.data.minutes;
+"""
+"""A program in TypeScript: every type that the package promises, and mistakes that TypeScript must find."""
 
 
 def test_the_package_is_this_version() -> None:
@@ -28,17 +59,14 @@ def test_the_package_is_this_version() -> None:
     assert not any(PACKAGE.get(name) for name in ("dependencies", "scripts", "private"))
 
 
-@pytest.mark.skipif(NPM is None or NODE is None, reason="npm or Node is not installed")
+@pytest.mark.skipif(NODE is None or not NPM, reason="there is no Node, or no npm")
 def test_what_npm_packs_is_imported_by_node(tmp_path: Path) -> None:
-    quiet = {
-        "npm_config_offline": "true",
-        "npm_config_cache": str(tmp_path / "cache"),
-        "npm_config_userconfig": os.devnull,
-    }
-    environment = {**os.environ, **quiet, "npm_config_update_notifier": "false"}
-    command = [str(NPM), "pack", "--json", "--pack-destination", str(tmp_path), str(FOLDER)]
+    alone = environment(
+        npm_config_offline="true", npm_config_cache=str(tmp_path / "cache"), npm_config_userconfig=os.devnull
+    )
+    command = [*NPM, "pack", "--json", "--pack-destination", str(tmp_path), str(FOLDER)]
     packed = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        command, env=alone, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
     assert packed.returncode == 0, packed.stderr
     told = json.loads(packed.stdout)
@@ -64,3 +92,9 @@ def test_what_npm_packs_is_imported_by_node(tmp_path: Path) -> None:
         check=False,
     )
     assert ran.stdout.split() == ["function", "true", bester.__version__], ran.stderr
+
+
+@pytest.mark.skipif(tsc() is None, reason="TypeScript is not installed; make check installs it")
+def test_a_program_in_typescript(tmp_path: Path) -> None:
+    done = check_programs({"program.ts": TYPED}, tmp_path)
+    assert done.returncode == 0, done.stdout

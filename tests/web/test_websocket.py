@@ -56,7 +56,9 @@ async def test_over_tls(tmp_path: Path) -> None:
         socket = await play.socket_of()
         await socket.ask("dummy", "1")
         assert (await socket.get())["payload"]["id"] == "1"
-        assert [one.what for one in play.runtime.more_expiries] == ["the certificate 127.0.0.1.pem of the web listener"]
+        expiry = play.server.admin.web_expiry()
+        assert expiry is not None
+        assert expiry.what == "the certificate 127.0.0.1.pem of the web listener"
         await socket.ws.send_str("x" * 3_000_000)
         assert (await socket.get())["payload"]["error"]["code"] == "tooLarge"
         assert await socket.closed() == 1009
@@ -82,7 +84,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
         handler = await play.attach("chat")
         reader, writer = await raw_socket(play, "silent")
         (session,) = play.runtime.exchange.presence.sessions("silent")
-        connection = cast(Connection, session.carrier)
+        connection = cast(Connection, session.writer)
         sender = await play.login("sender")
         most = 0
         for number in range(count):
@@ -136,7 +138,7 @@ async def test_half_a_message_is_waited_for_no_longer_than_half_a_frame() -> Non
     async with browsing() as play:
         _, writer = await raw_socket(play, "t")
         writer.write(b"\x01\x81\0\0\0\0{")  # the first part of a message
-        await until(lambda: play.runtime.incomplete)
+        await until(lambda: play.server.connections.incomplete)
         play.later(31)
         await until(lambda: play.runtime.counts.refused.get("frameTimeout"))
         writer.close()
@@ -282,9 +284,9 @@ async def test_the_servers_end_is_told() -> None:
 async def test_pings_that_are_not_read_cost_no_memory() -> None:
     async with browsing() as play:
         reader, writer = await raw_socket(play, "t")
-        site = play.running.daemon._web
+        site = play.running.daemon.sockets.web
         assert isinstance(site, Site)
-        (gateway,) = site.gateways
+        (gateway,) = site.fronts.gateways
         many = sent(PING, b"x" * 125) * 500
         most = 0
         for _ in range(150):  # 10 MB, which is more than the system takes of the answers
@@ -305,9 +307,9 @@ async def test_pings_that_are_not_read_cost_no_memory() -> None:
 async def test_a_client_that_answers_no_ping_is_given_up() -> None:
     async with browsing() as play:
         reader, writer = await raw_socket(play, "t")
-        site = play.running.daemon._web
+        site = play.running.daemon.sockets.web
         assert isinstance(site, Site)
-        (gateway,) = site.gateways
+        (gateway,) = site.fronts.gateways
         gateway.look()
         assert await reader.readexactly(2) == b"\x89\x00"
         gateway.look()

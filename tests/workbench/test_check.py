@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bester.workbench.contract import Form, Options, Outcome, Result
+from bester.workbench.check import Outcome, Result
+from bester.workbench.contract import Form, Options
 from bester.workbench.runner import CHECKS, Target, run
 
 HERE = Path(__file__).parent

@@ -1,1 +1,1 @@
-"""The connection to NATS, which the stores and nodes of a cluster share (docs/scale.md)."""
+"""The connection to NATS that the stores and nodes of a cluster share (docs/scale.md)."""

@@ -1,33 +1,30 @@
-"""What is looked at before NATS is entered, and what is said where it cannot be: in one line, with what to do."""
+"""Checks before and after connecting to NATS, whose errors say in one line what is wrong and what to do."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bester.bus.options import BusOptions
 from bester.errors import BadConfiguration
 from bester.installation import how_to_add
 
-if TYPE_CHECKING:
-    from bester.bus.entering import BusOptions
-
 OLDEST = (2, 12)
-"""The release of nats-server that nodes need: streams that take several messages as one."""
-NEEDED = "the account that nodes enter needs bester.>, $JS.API.> and _INBOX.>, to publish and to subscribe"
+"""The oldest release of nats-server that nodes can use: the first with atomic batch publishing."""
+NEEDED = "the NATS account of the nodes needs bester.>, $JS.API.> and _INBOX.>, to publish and to subscribe"
 _SECRETS = "cluster.user, password, token, nkey or credentials"
 _NUMBERS = re.compile(r"(\d+)\.(\d+)")
 _SEED = re.compile(rb"^S[A-Z2-7]{57}$", re.MULTILINE)
 _JWT = re.compile(rb"^[\w-]+\.[\w-]+\.[\w-]+$", re.MULTILINE)
 MAX_BYTES = 64 * 1024
-"""Of a file with a seed."""
+"""How much is read of a file with a seed."""
 
 
 def check_secrets(options: BusOptions) -> None:
-    """Sees that the files by which NATS is entered can be used: nats-py would say it by all kinds of errors.
+    """Checks the files with keys and certificates, for which nats-py would raise all kinds of errors.
 
     Raises:
-        BadConfiguration: one cannot be read, or has something else in it.
+        BadConfiguration: one cannot be read, or does not contain what it should.
     """
     for name in ("ca", "certificate", "key"):
         if (path := getattr(options, name)) is not None:
@@ -65,7 +62,7 @@ def _check_seed(key: str, path: Path, seed: bytes) -> None:
 
 
 def check_release(text: str) -> None:
-    """Sees that a nats-server is new enough.
+    """Checks that a nats-server is new enough.
 
     Raises:
         BadConfiguration: it is not.
@@ -77,11 +74,11 @@ def check_release(text: str) -> None:
 
 
 def what_to_check(text: str, refused: bool) -> str:
-    """Returns what to look at where NATS cannot be entered.
+    """Returns what to check after a failed connection.
 
     Args:
         text: the error.
-        refused: whether a server did not let us in.
+        refused: whether a server refused this node.
     """
     if refused:
         return _SECRETS

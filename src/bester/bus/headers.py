@@ -1,4 +1,4 @@
-"""The headers of NATS messages: a block of lines, as in HTTP."""
+"""Headers of NATS messages: a block of lines, as in HTTP."""
 
 from __future__ import annotations
 

@@ -1,10 +1,27 @@
-"""What nats-py lacks for many subjects and many messages: plain callbacks, and publishing without a coroutine.
+"""A NATS client with plain callbacks, and with publishing that needs no coroutine.
 
-A subscription of nats-py has a queue of its own, and a task where it has a callback; a server with ten thousand
-accounts online has as many subscriptions. A :class:`Listening` is only looked up and called. All that is used of
-nats-py beyond its public interface is in this file: ``_subs`` and what becomes of them after a reconnection and at the
-end, ``_process_msg``, ``_connect_command``, ``_pending`` with its flusher, the task that connects again, and
-the transport.
+A subscription of nats-py has a queue, and a task where it has a callback. A node subscribes to a subject for each
+account that is online, ten thousand of them, and publishes for each batch of messages. So :class:`WireClient` looks up
+a :class:`~bester.bus.subscription.Subscription` and calls it, and appends to the buffer that nats-py flushes.
+
+That uses parts of nats-py beyond its public interface. They may change in any minor release, so ``pyproject.toml`` pins
+the one that this module was written for (2.16), and ``tests/bus/test_nats_py.py`` fails where one of them changes. All
+of them are used in this module, and in :class:`~bester.bus.subscription.Subscription`, and nowhere else:
+
+- ``Client._subs``, ``_sid``: the subscriptions by id, and the last id. After a reconnection nats-py subscribes again to
+  all of ``_subs`` (by ``_subject``, ``_queue``, ``_max_msgs``, ``_received`` of each). When it closes, it cancels what
+  each may have under way (``_wait_for_msgs_task``, ``_message_iterator``, ``_pending_next_msgs_calls``) and clears
+  ``_subs``, which is replaced by a dictionary that survives that: another client can take the subscriptions over.
+- ``Client._process_msg``: called by the reader with each message; overridden to call back without a queue.
+- ``Client._pending``, ``_pending_data_size``, ``_flush_queue``: the commands that wait for the socket, how many bytes
+  they are, and the queue that wakes the task that writes them. Appended to, as nats-py's own ``publish`` does.
+- ``Client._connect_command``: returns the CONNECT command, with the password; overridden to refuse a server without the
+  TLS that is wanted, for nats-py would give it the password.
+- ``Client._server_info``, ``_current_server``: the server's INFO, and its URL.
+- ``Client._reconnection_task``: tells that nats-py has stopped reconnecting.
+- ``Client._transport``: nats-py makes one only where there is none; set to dial as all our dialling does.
+- ``TcpTransport.connect``, ``connect_tls``, and the ``_io_reader``, ``_io_writer``, ``_bare_io_reader`` and
+  ``_bare_io_writer`` that ``connect`` sets: overridden for that dialling, and for certificates that are renewed.
 """
 
 from __future__ import annotations
@@ -19,44 +36,23 @@ from nats.aio.transport import TcpTransport
 from nats.errors import Error
 
 from bester import dialling
+from bester.bus.subscription import MessageCallback, Subscription
 from bester.timeouts import within
 
-Heard = Callable[[str, str, bytes, bytes], None]
-"""Called with subject, subject for replies (or ``""``), header block (or ``b""``) and data."""
 
-
-class Listening:
-    """Interest in one subject; made by :meth:`WireClient.listen`."""
-
-    __slots__ = ("_id", "_queue", "_subject", "callback")
-
-    # What nats-py asks of each subscription.
-    _max_msgs = 0
-    _received = 0
-    _wait_for_msgs_task = None
-    _message_iterator = None
-    _pending_next_msgs_calls = None
-
-    def __init__(self, id: int, subject: str, queue: str, callback: Heard) -> None:
-        self._id = id
-        self._subject = subject
-        self._queue = queue
-        self.callback = callback
-
-
-class _Kept(dict[int, Any]):
-    """Interest that outlives its client, which forgets all when it is closed."""
+class _LastingSubscriptions(dict[int, Any]):
+    """Subscriptions that outlive their client, which clears all when it is closed."""
 
     def clear(self) -> None:
         pass
 
 
-class _Dialled(TcpTransport):
-    """Tries the addresses of a server as all our dialling does, with the certificates that are in the files then."""
+class _Transport(TcpTransport):
+    """Tries a server's addresses as all our dialling does, with the certificates that are on disk at that time."""
 
-    def __init__(self, context: Callable[[], ssl.SSLContext | None]) -> None:
+    def __init__(self, tls_context: Callable[[], ssl.SSLContext | None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._context = context
+        self._tls_context = tls_context
 
     async def connect(self, uri: Any, buffer_size: int, connect_timeout: float) -> None:
         async with within(connect_timeout):
@@ -68,20 +64,23 @@ class _Dialled(TcpTransport):
     async def connect_tls(
         self, uri: Any, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: float
     ) -> None:
-        await super().connect_tls(uri, self._context() or ssl_context, buffer_size, int(connect_timeout))
+        await super().connect_tls(uri, self._tls_context() or ssl_context, buffer_size, int(connect_timeout))
 
 
 class WireClient(Client):
-    """A NATS client whose subscriptions are plain callbacks, called by its reader."""
+    """A NATS client whose subscriptions are plain callbacks, called by its reader.
+
+    Args:
+        tls_context: asked at each connection whose TLS is configured; None: the context from before is used.
+    """
 
     _subs: dict[int, Any]
     _pending: list[bytes]
 
-    def __init__(self, context: Callable[[], ssl.SSLContext | None] = lambda: None) -> None:
-        """Makes one that is not connected; ``context`` is asked at each connection whose TLS is configured."""
+    def __init__(self, tls_context: Callable[[], ssl.SSLContext | None] = lambda: None) -> None:
         super().__init__()
-        self._subs = _Kept()
-        self._transport = _Dialled(context)
+        self._subs = _LastingSubscriptions()
+        self._transport = _Transport(tls_context)
 
     @property
     def gave_up(self) -> bool:
@@ -91,23 +90,23 @@ class WireClient(Client):
         return self.is_closed or (self._reconnection_task is not None and self._reconnection_task.done())
 
     def take_over(self, before: WireClient) -> None:
-        """Listens to all that one listened to that is closed."""
+        """Subscribes to everything that a closed client was subscribed to."""
         self._subs, self._sid = before._subs, before._sid
-        for sid, listening in self._subs.items():
-            self._send(f"SUB {listening._subject} {listening._queue} {sid}\r\n".encode())
+        for sid, subscription in self._subs.items():
+            self._send(f"SUB {subscription._subject} {subscription._queue} {sid}\r\n".encode())
 
-    def listen(self, subject: str, callback: Heard, queue: str = "") -> Listening:
-        """Subscribes; also while the connection is down, and anew after each reconnection."""
+    def add_subscription(self, subject: str, callback: MessageCallback, queue: str = "") -> Subscription:
+        """Subscribes; also while the connection is down, and again after each reconnection."""
         sid = self._sid = self._sid + 1
-        listening = self._subs[sid] = Listening(sid, subject, queue, callback)
+        subscription = self._subs[sid] = Subscription(sid, subject, queue, callback)
         if self.is_connected:
             self._send(f"SUB {subject} {queue} {sid}\r\n".encode())
-        return listening
+        return subscription
 
-    def unlisten(self, listening: Listening) -> None:
-        """Ends it."""
-        if self._subs.pop(listening._id, None) is not None and self.is_connected:
-            self._send(f"UNSUB {listening._id}\r\n".encode())
+    def remove_subscription(self, subscription: Subscription) -> None:
+        """Unsubscribes; the second time it does nothing."""
+        if self._subs.pop(subscription._id, None) is not None and self.is_connected:
+            self._send(f"UNSUB {subscription._id}\r\n".encode())
 
     def send(self, subject: str, data: bytes, reply: str, headers: bytes) -> None:
         """Publishes; written at the end of the loop's turn, with what else there is."""
@@ -127,17 +126,15 @@ class WireClient(Client):
 
     @property
     def release(self) -> str:
-        """That of the NATS server."""
+        """The release of the NATS server."""
         return str(self._server_info.get("version", ""))
 
     @property
     def unsent_bytes(self) -> int:
-        """What waits for the socket."""
+        """How many bytes wait for the socket."""
         return int(self._pending_data_size)
 
     def _connect_command(self) -> bytes:
-        """Sees that a connection is encrypted where that is wanted: nats-py would give the password to any server
-        that says it has no TLS."""
         server = self._current_server
         wanted = self.options.get("tls") is not None or (server is not None and server.uri.scheme == "tls")
         if wanted and not self._server_info.get("tls_required"):
@@ -145,8 +142,8 @@ class WireClient(Client):
         return super()._connect_command()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        listening = self._subs.get(sid)
-        if type(listening) is Listening:
-            listening.callback(subject.decode(), reply.decode(), headers or b"", data)
+        subscription = self._subs.get(sid)
+        if type(subscription) is Subscription:
+            subscription.callback(subject.decode(), reply.decode(), headers or b"", data)
         else:
             await super()._process_msg(sid, subject, reply, data, headers)

@@ -109,7 +109,7 @@ class _Stored:
         self._config = config
 
     def _run(self, work: Callable[[AccountStore], Awaitable[T]]) -> T:
-        from bester.server.settings import open_stores
+        from bester.server.stores import open_stores
 
         async def opened() -> T:
             async with open_stores(self._config, messages=False) as (store, _):
@@ -118,7 +118,7 @@ class _Stored:
         return _finished(opened())
 
     def _run_with_messages(self, work: Callable[[AccountStore, MessageStore], Awaitable[T]]) -> T:
-        from bester.server.settings import open_stores
+        from bester.server.stores import open_stores
 
         async def opened() -> T:
             async with open_stores(self._config) as stores:

@@ -20,8 +20,7 @@ from bester.logsink import STDERR, STDOUT
 
 if TYPE_CHECKING:
     from bester.config import Config, ListenerConfig
-    from bester.server.runtime import Runtime
-    from bester.server.server import Web
+    from bester.server.web import Web, WebServices
 
 USAGE = """\
 Usage: besterd [--nodes N] [CONFIG]
@@ -200,10 +199,10 @@ def _end_with_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) 
     loop.add_reader(0, look)
 
 
-def _web(runtime: Runtime, configured: ListenerConfig) -> Web:
+def _web(services: WebServices, configured: ListenerConfig) -> Web:
     from bester.web.site import Site  # takes a while, so only servers with this listener wait for it
 
-    return Site(runtime, configured)
+    return Site(services, configured)
 
 
 def _say(line: str) -> None:

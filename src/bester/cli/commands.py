@@ -1,14 +1,23 @@
-"""The commands of ``bester``: each is imported and made when it is named, for all of them take longer than most run."""
+"""The commands of ``bester``: each is imported and made when it is named, for all of them take longer than most run.
+
+Some are of this package; other distributions add theirs (docs/gadgets.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_group
+from typer.main import get_command, get_group
+
+from bester import plugins
+from bester.cli.output import USAGE, fail
+from bester.installation import how_to_add_gadgets
+from bester.plugins import Plugin, PluginError
 
 PLACES = {
     "init": "init:init",
@@ -16,7 +25,6 @@ PLACES = {
     "send": "sending:send",
     "ask": "sending:ask",
     "listen": "listening:listen",
-    "chat": "chat:chat",
     "status": "status:status",
     "trace": "trace:trace",
     "why": "why:why",
@@ -40,7 +48,7 @@ PLACES = {
 
 
 class Commands(TyperGroup):
-    """A group of all of them."""
+    """The group ``bester``."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -48,9 +56,14 @@ class Commands(TyperGroup):
 
 
 class _Named(Mapping[str, Any]):
-    """Makes what is asked for."""
+    """Makes the command of a name; one of this package cannot be replaced by another distribution's."""
+
+    def __init__(self) -> None:
+        self._added = Added(plugins.COMMANDS)
 
     def __getitem__(self, name: str) -> Any:
+        if name not in PLACES:
+            return self._added[name]
         module, _, within = PLACES[name].partition(":")
         found = getattr(import_module(f"bester.cli.{module}"), within)
         alone = typer.Typer(rich_markup_mode=None)
@@ -61,7 +74,76 @@ class _Named(Mapping[str, Any]):
         return get_group(alone).commands[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(PLACES)
+        yield from PLACES
+        yield from (name for name in self._added if name not in PLACES)
 
     def __len__(self) -> int:
-        return len(PLACES)
+        return len(list(iter(self)))
+
+
+class Added(Mapping[str, Any]):
+    """Makes the commands that other distributions add to a group; for one that cannot be, a command that says why."""
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+
+    @cached_property
+    def _plugins(self) -> dict[str, Plugin]:
+        return plugins.find(self._group)
+
+    def missing(self) -> list[str]:
+        """Returns the ready-made commands of this group that are not installed, in order."""
+        return sorted(plugins.READY_MADE[self._group] - self._plugins.keys())
+
+    def __getitem__(self, name: str) -> Any:
+        plugin = self._plugins.get(name)
+        if plugin is None:
+            if name in plugins.READY_MADE[self._group]:
+                return _failing(
+                    name, f"{name} comes with bester-gadgets, which is not installed: {how_to_add_gadgets()}"
+                )
+            raise KeyError(name)
+        try:
+            return _command(plugin)
+        except PluginError as error:
+            return _failing(name, str(error))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plugins)
+
+    def __len__(self) -> int:
+        return len(self._plugins)
+
+
+def _command(plugin: Plugin) -> Any:
+    """Returns the command of a function or of a Typer app.
+
+    Raises:
+        PluginError: it cannot be loaded, or is neither.
+    """
+    found = plugin.load()
+    if not isinstance(found, typer.Typer) and callable(found):
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(plugin.name)(found)
+        found = alone
+    if not isinstance(found, typer.Typer):
+        raise PluginError(
+            f"{plugin}: {plugin.value} must be a function or a typer.Typer, and is {type(found).__name__}"
+        )
+    try:
+        made = get_command(found)
+    except Exception as error:  # typer's, of parameters that it cannot make options of
+        raise PluginError(f"{plugin}: no command can be made of {plugin.value}: {error}") from error
+    made.name = plugin.name
+    return made
+
+
+def _failing(name: str, why: str) -> Any:
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    takes_anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+    @alone.command(name, help=why, context_settings=takes_anything)
+    def _fail() -> None:
+        fail(why, USAGE)
+
+    return get_command(alone)

@@ -15,7 +15,8 @@ from bester.protocol.values import decode_text
 
 if TYPE_CHECKING:
     from bester.cli.screen import Screen
-    from bester.workbench.contract import Check, Form, Result
+    from bester.workbench.check import Check, Result
+    from bester.workbench.contract import Form
     from bester.workbench.runner import Target
 
 _STYLES = {"ok": "green", "fail": "bold red", "skip": "yellow"}
@@ -183,7 +184,7 @@ class _Show:
 
     def summary(self, results: list[Result]) -> None:
         """Shows what it comes to."""
-        from bester.workbench.contract import Outcome
+        from bester.workbench.check import Outcome
         from bester.workbench.report import count
 
         unjudged = [one for one in results if not one.judged]

@@ -31,7 +31,7 @@ def import_(
     breaks off is gone on with by running it again; nothing is doubled. Receipts are not moved.
     """
     from bester.errors import BadConfiguration, BesterError
-    from bester.server.admin.importing import run_import
+    from bester.server.importing import run_import
 
     settings = load_config(config)
     if settings.cluster is None:

@@ -111,7 +111,7 @@ class _Parent:
         if not source.exists() or done.exists():
             return
         from bester.config.nodes import private_cluster
-        from bester.server.admin.importing import run_import
+        from bester.server.importing import run_import
 
         cluster = private_cluster(self._nats.access)
         counts = await run_import(self._config.model_copy(update={"cluster": cluster}), source)

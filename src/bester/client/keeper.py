@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable
 from typing import Protocol
 
+from bester.backoff import Backoff
 from bester.protocol.reports import AuthenticationError, ClientError, ConnectError
 
 _log = logging.getLogger("bester.client")
@@ -52,10 +52,8 @@ class Keeper:
 
     def __init__(self, kept: Kept, first_s: float, max_s: float, idle_ping_s: float) -> None:
         self._kept = kept
-        self._first_s = first_s
-        self._max_s = max_s
         self._idle_ping_s = idle_ping_s
-        self._pause_s = first_s
+        self._backoff = Backoff(first_s, max_s)
         self._since = 0.0
         self._silent = 0
         self._task: asyncio.Task[None] | None = None
@@ -86,12 +84,10 @@ class Keeper:
     async def _reconnect(self) -> None:
         loop = asyncio.get_running_loop()
         if loop.time() - self._since > _STABLE_S:
-            self._pause_s = self._first_s
+            self._backoff.reset()
         try:
             while self._kept.needed and not self._kept.connected:
-                # Many clients must not come back all at the same moment.
-                await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))
-                self._pause_s = min(2 * self._pause_s, self._max_s)
+                await asyncio.sleep(self._backoff.next_s())
                 if self._kept.needed:
                     await self._try()
         except AuthenticationError as error:
@@ -106,11 +102,11 @@ class Keeper:
         try:
             await self._kept.connect_again()
         except ConnectError as error:
-            _log.info("%s; trying again in at most %.1f s", error, self._pause_s)
+            _log.info("%s; trying again in at most %.1f s", error, self._backoff.upcoming_s)
         except AuthenticationError as error:
             if not error.temporary:
                 raise
-            _log.info("%s; trying again in at most %.1f s", error, self._pause_s)
+            _log.info("%s; trying again in at most %.1f s", error, self._backoff.upcoming_s)
 
     # -- with one ---------------------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class Session(Talking):
         authenticated: Callable[[Report], None],
         refused: Callable[[AuthenticationError], bool],
     ) -> None:
-        super().__init__(options)
+        super().__init__(options, self._keep_connected)
         self.target = target
         self._hello = hello
         self._authenticated = authenticated
@@ -71,7 +71,7 @@ class Session(Talking):
         """Whether there is to be a connection, without our owner's asking for it."""
         return not self.closing and self.refusal is None and (self.options.reconnect or len(self.waiting) > 0)
 
-    def keep(self) -> None:
+    def _keep_connected(self) -> None:
         if self.connected:
             self.keeper.watch()
         elif not self.connecting:

@@ -51,14 +51,21 @@ class Options:
 
 
 class Talking:
-    """Who waits for what, whatever connection there is."""
+    """Who waits for what, whatever connection there is.
 
-    def __init__(self, options: Options) -> None:
+    Args:
+        options: the owner's.
+        keep_connected: called when something waits for its report: sees to it that the connection lasts, or that
+            there is one.
+    """
+
+    def __init__(self, options: Options, keep_connected: Callable[[], None]) -> None:
         self.channel: Channel | None = None
         """The connection that we were let in on; the last one, where there is none."""
         self.conversation = ClientConversation()
         self.next_id = count(1).__next__
         self.options = options
+        self._keep_connected = keep_connected
         self._on_message = options.on_message
         self.connecting = False
         self.closing = False
@@ -71,10 +78,6 @@ class Talking:
         self.deliveries = Deliveries(options.seen, self._acknowledge, self._not_recorded)
         self.waiting = Waiting()
         self.asking = Asking()
-
-    def keep(self) -> None:
-        """Something waits for its report: sees to it that the connection lasts, or that there is one."""
-        raise AssertionError
 
     def closed_error(self) -> ConnectionClosed:
         """Returns why there is no connection."""
@@ -131,7 +134,7 @@ class Talking:
         future.add_done_callback(partial(self._settled, id))
         if not channel.closed:
             channel.write(frame)
-        self.keep()
+        self._keep_connected()
         return future
 
     def _settled(self, id: str, future: asyncio.Future[Report]) -> None:

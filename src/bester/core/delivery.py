@@ -1,10 +1,10 @@
 """Brings messages to accounts: to their sessions now, or to their mailboxes (docs/protocol.md, section 4).
 
-A *plain* account is one whose sessions all take messages at once and acknowledge nothing: for it a frame is appended
-to each session, and that is all. The frames are written at the end of the batch, and only then reported
-(:meth:`Delivering.written`).
+An account is written to *directly* when its sessions all take messages at once and acknowledge nothing: a frame is
+appended to each session, and that is all. The frames are written at the end of the batch, and only then reported
+(:meth:`Deliveries.written`).
 
-Everybody else has a :class:`~bester.core.model.Delivery` for each message. A session gets it
+For every other account there is a :class:`~bester.core.model.Delivery` for each message. A session gets it
 
 - at once, when it is live and its socket has room. It *has* it when it acknowledged it; without ``ack``, when the
   socket took it;
@@ -23,15 +23,17 @@ from typing import NamedTuple
 
 from msgspec import Raw
 
-from bester.core.again import ACK_S, GivingAgain
+from bester.core.batch import Batch
 from bester.core.effects import CutOff, PresenceChanged, Share
 from bester.core.endpoint import Endpoint
-from bester.core.giving import size_of
-from bester.core.limits import Limits
 from bester.core.model import Delivery, Envelope
-from bester.core.presence import AccountPresence, takes
-from bester.core.session import Phase, Session
-from bester.errors import InvalidName
+from bester.core.presence import AccountPresence, Presence, takes
+from bester.core.redelivery import ACK_S, Redelivery
+from bester.core.replay import MailboxReplay
+from bester.core.reports import Reports
+from bester.core.session import Change, Phase, Session
+from bester.core.window import UnackedWindow, size_of
+from bester.errors import InvalidName, UnknownAccount
 from bester.protocol import frames
 from bester.protocol.names import username
 
@@ -48,12 +50,12 @@ QUEUE_BYTES = 1024 * 1024
 """What waits in memory for a session's room, before it goes to the mailbox."""
 
 
-class Written(NamedTuple):
-    """Frames for plain accounts that are written at the end of the batch; their report follows."""
+class DirectWrite(NamedTuple):
+    """Frames for accounts that are written to directly; the report follows at the end of the batch."""
 
     envelope: Envelope
     names: list[str]
-    """The recipients as the handler wrote them, also those that are no plain accounts."""
+    """The recipients as the handler wrote them, also those that are not written to directly."""
     first: int
     """Where their results begin."""
     type: str
@@ -64,7 +66,7 @@ class Written(NamedTuple):
     """The ``deliveryId``, where another node has given it one."""
 
     def find(self, account: str) -> tuple[int, str] | None:
-        """Returns an account's place in the results, and its name as the handler wrote it."""
+        """Returns an account's index in the results, and its name as the handler wrote it."""
         slot = self.first
         seen: set[str] = set()
         for name in self.names:
@@ -80,12 +82,27 @@ class Written(NamedTuple):
         return None
 
 
-class Delivering(GivingAgain):
-    """What is on its way to accounts."""
+class Deliveries:
+    """Decides which session gets which message, and when."""
 
-    def __init__(self, server_name: str, limits: Limits, boot: str) -> None:
-        super().__init__(server_name, limits, boot)
-        self.writing: list[Written] = []
+    __slots__ = ("_unread", "batch", "direct_writes", "presence", "redelivery", "replay", "reports", "window")
+
+    def __init__(
+        self,
+        batch: Batch,
+        reports: Reports,
+        presence: Presence,
+        window: UnackedWindow,
+        replay: MailboxReplay,
+        redelivery: Redelivery,
+    ) -> None:
+        self.batch = batch
+        self.reports = reports
+        self.presence = presence
+        self.window = window
+        self.replay = replay
+        self.redelivery = redelivery
+        self.direct_writes: list[DirectWrite] = []
         """What is reported when the batch is written."""
         self._unread: dict[Session, float] = {}
         """Sessions that are stalled with a full socket, and since when."""
@@ -98,34 +115,34 @@ class Delivering(GivingAgain):
         if session.takes is not None and not session.takes:
             self.presence.add(session)
             return
-        if has_mail or account in self.depositing:
-            session.phase = Phase.CATCHING_UP
+        if has_mail or account in self.replay.depositing:
+            session.change(Change.MAIL_WAITS)
         awaited = self._awaited(session)
         if self.presence.add(session):
-            self.effects.append(PresenceChanged(account, True))
+            self.batch.effects.append(PresenceChanged(account, True))
         if session.phase is Phase.CATCHING_UP:
-            self.read_mail(session)
+            self.replay.read(session)
         for delivery in awaited:
             self.hand_to_all([session], delivery)
 
     def remove_session(self, session: Session) -> None:
         """A client's session ended. What it sent goes on, its reports are dropped; what it does not have is kept."""
         session.closed = True
-        if session.out and self.writing and len(self.presence.sessions(session.username)) == 1:
+        if session.out and self.direct_writes and len(self.presence.sessions(session.username)) == 1:
             self._follow(session.username)
         if self.presence.remove(session):
-            self.effects.append(PresenceChanged(session.username, False))
-        self.take_back(session)
+            self.batch.effects.append(PresenceChanged(session.username, False))
+        self.replay.take_back(session)
         self._unread.pop(session, None)
 
     def session_blocked(self, session: Session) -> None:
         """The session's socket does not take all that was written just now."""
         session.blocked = True
-        if self.writing:
+        if self.direct_writes:
             self._follow(session.username)
-        for delivery in session.given.values():
-            self.wait_for_recipient(delivery)
-        self.refresh(session)
+        for delivery in session.unacked.values():
+            self.window.wait_for_recipient(delivery)
+        self.presence.refresh(session)
 
     def session_unblocked(self, session: Session) -> None:
         """The session's socket has taken everything."""
@@ -134,34 +151,41 @@ class Delivering(GivingAgain):
         if session.closed:
             return
         if not session.acknowledges:
-            self.session_has_all(session)
+            self.window.received_all(session)
         self._go_on(session)
 
     def give_up_waiting(self) -> None:
         """The server stops: what sessions do not have goes to the mailboxes now, rather than when they end."""
-        for session in list(self.owing):
+        for session in list(self.window.owing):
             self._stall(session)
 
-    # -- plain accounts ------------------------------------------------------------------------------------------
+    def share(self, username: str, shared: bool) -> None:
+        """An account with a session here has sessions on other nodes too, or no longer."""
+        account = self.presence.find(username)
+        if account is not None:
+            account.shared = shared
+            account.refresh()
+
+    # -- direct writes -------------------------------------------------------------------------------------------
 
     def written(self) -> None:
         """All sockets were written to: what they took, their sessions have."""
-        plain, self.plain_given = self.plain_given, []
-        for session in dict.fromkeys(plain):  # once each: what goes on is not written yet
-            if not session.blocked and not session.closed:
-                self.session_has_all(session)
-                self._go_on(session)
-        writing, self.writing = self.writing, []
-        for entry in writing:
-            self.step_done(entry.envelope)
-        if self.full:
-            self.go_on_handing()
+        window = self.window
+        if window.in_sockets:
+            sessions, window.in_sockets = window.in_sockets, []
+            for session in dict.fromkeys(sessions):  # once each: what goes on is not written yet
+                if not session.blocked and not session.closed:
+                    window.received_all(session)
+                    self._go_on(session)
+        writes, self.direct_writes = self.direct_writes, []
+        for entry in writes:
+            self.reports.step_done(entry.envelope)
 
-    def _follow(self, account: str) -> None:
-        """Makes deliveries of what a plain account was written in this batch: not every session may get it."""
-        sessions = self.presence.sessions(account)
-        for entry in self.writing:
-            found = entry.find(account)
+    def _follow(self, username: str) -> None:
+        """Makes deliveries of what an account was written directly in this batch: not every session may get it."""
+        sessions = self.presence.sessions(username)
+        for entry in self.direct_writes:
+            found = entry.find(username)
             envelope = entry.envelope
             # Its sender's own session reads it before the report, on the same connection.
             if found is None or envelope.origin in sessions or not envelope.results or not envelope.results[found[0]]:
@@ -169,67 +193,85 @@ class Delivering(GivingAgain):
             slot, to = found
             envelope.results[slot] = b""
             envelope.pending += 1
-            self.counters.deliveries -= 1  # it is counted when it is settled
-            delivery = self.new_delivery(
-                envelope, slot, to, account, entry.type, entry.data, entry.transient, entry.place
+            self.batch.counters.deliveries -= 1  # it is counted when it is settled
+            delivery = self.window.new_delivery(
+                envelope, slot, to, username, entry.type, entry.data, entry.transient, entry.place
             )
             if entry.id:
                 delivery.id = entry.id
             for session in sessions:
-                self.record_given(session, delivery)
+                self.window.record_given(session, delivery)
 
-    # -- everybody else ------------------------------------------------------------------------------------------
+    # -- deliveries ----------------------------------------------------------------------------------------------
 
     def deliver(
         self,
         envelope: Envelope,
         to: str,
-        attendance: AccountPresence,
+        account: AccountPresence,
         type: str,
         data: Raw,
         transient: bool,
         place: str,
     ) -> None:
-        """Brings a message to an account that is connected."""
-        slot = self.await_result(envelope)
-        delivery = self.new_delivery(envelope, slot, to, attendance.username, type, data, transient, place)
-        takers = attendance.takers(type)
+        """Brings a message to an account that is connected, and is not written to directly."""
+        slot = self.reports.await_result(envelope)
+        delivery = self.window.new_delivery(envelope, slot, to, account.username, type, data, transient, place)
+        takers = account.takers(type)
         if not takers:
-            self.deposit(delivery)
+            self.replay.deposit(delivery)
             return
         self.hand_to_all(takers, delivery)
         origin = envelope.origin
-        if isinstance(origin, Session) and delivery.id in origin.given:
+        if isinstance(origin, Session) and delivery.id in origin.unacked:
             # The sender's own session reads it before the report, on the same connection; and may ask for it only then.
-            self.settle(delivery, "delivered")
-        if attendance.shared:
-            self.effects.append(Share(delivery))
+            self.window.settle(delivery, "delivered")
+        if account.shared:
+            self.batch.effects.append(Share(delivery))
 
-    def keep(
-        self, envelope: Envelope, to: str, username: str, type: str, data: Raw, transient: bool, place: str
+    def recipient_away(
+        self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, place: str, served: set[str]
     ) -> None:
-        """Brings a message to an account that is not connected: to its mailbox, if it exists."""
-        slot = self.await_result(envelope)
-        self.deposit(self.new_delivery(envelope, slot, to, username, type, data, transient, place))
+        """A recipient has no session here: its message goes to its mailbox, if the account exists.
+
+        Args:
+            envelope, type, data, transient, place: the message.
+            name: the recipient, as the handler wrote it.
+            served: the accounts that have the message already; this one is added.
+        """
+        try:
+            account = username(name)
+        except InvalidName:
+            account = name
+            if account not in served:
+                self.reports.add_result(envelope, name, "failed", UnknownAccount())
+        else:
+            if account not in served:
+                slot = self.reports.await_result(envelope)
+                self.replay.deposit(
+                    self.window.new_delivery(envelope, slot, name, account, type, data, transient, place)
+                )
+        served.add(account)
 
     def reply(self, session: Endpoint, type: str, data: Raw, asked: str) -> None:
         """Brings a handler's reply to a session: now, before the report, which does not wait for its acknowledgement.
 
-        ``asked`` is the session's own id of what is answered, which means nothing to other sessions: whoever gets the
-        reply from the mailbox is not told.
+        ``asked`` is the session's own id of what is answered, which means nothing to other sessions: a session that
+        gets the reply from the mailbox is not told.
         """
         assert isinstance(session, Session)
         reply_to = asked if session.reply_to else None
         if session.acknowledges:
-            delivery = Delivery(None, 0, session.username, session.username, self.new_id(), type, data, settled=True)
-            self.give(session, delivery, reply_to)
+            id = self.batch.new_id()
+            delivery = Delivery(None, 0, session.username, session.username, id, type, data, settled=True)
+            self.window.give(session, delivery, reply_to)
         elif reply_to is None:
-            self.write(session, frames.received(frames.received_head(type), data))
+            self.batch.write(session, frames.received(frames.received_head(type), data))
         else:
-            self.write(session, frames.received_reply(frames.received_head(type), data, reply_to))
+            self.batch.write(session, frames.received_reply(frames.received_head(type), data, reply_to))
 
     def _awaited(self, coming: Session) -> list[Delivery]:
-        """What the sessions of an account were given and none of them has, oldest first, as far as it is for another.
+        """Returns what the account's sessions were given and none of them has, oldest first, that this one takes.
 
         A session that comes gets it too, for what others do not take would come to it later, behind newer messages.
         """
@@ -237,12 +279,12 @@ class Delivering(GivingAgain):
         sessions = self.presence.sessions(account)
         if not sessions:
             return []
-        if self.writing:
+        if self.direct_writes:
             self._follow(account)
         # Any that takes all will do: what one was not given is in the mailbox, or on its way there.
         sessions = [session for session in sessions if session.takes is None][:1] or sessions
-        given = {one.id: one for session in sessions for one in (*session.given.values(), *session.queue)}
-        awaited = [one for one in given.values() if not one.settled and not one.kept and takes(coming, one.type)]
+        given = {one.id: one for session in sessions for one in (*session.unacked.values(), *session.queue)}
+        awaited = [one for one in given.values() if not one.settled and not one.in_mailbox and takes(coming, one.type)]
         return sorted(awaited, key=lambda one: one.number)
 
     def hand_to_all(self, sessions: Sequence[Session], delivery: Delivery) -> None:
@@ -254,95 +296,98 @@ class Delivering(GivingAgain):
         if keep and delivery.transient:
             keep = not self._give_out_of_order(sessions, delivery)
         if keep:
-            self.deposit(delivery)
+            self.replay.deposit(delivery)
 
     def _hand(self, session: Session, delivery: Delivery) -> bool:
         """Gives a delivery to a session now or soon; False if it must go through the mailbox."""
         if session.phase is not Phase.LIVE:
             return False
-        if not session.blocked and not session.queue and self.has_room(session):
-            self.give(session, delivery)
+        if not session.blocked and not session.queue and self.window.has_room(session):
+            self.window.give(session, delivery)
             return True
         size = size_of(delivery)
         if len(session.queue) >= QUEUE_MESSAGES or session.queue_bytes + size > QUEUE_BYTES:
-            self.queue_to_mailbox(session)
+            self.replay.catch_up(session)
             return False
-        delivery.since = self.now
+        delivery.since = self.batch.now
         session.queue.append(delivery)
         session.queue_bytes += size
         if len(session.queue) == 1:
-            self.refresh(session)
-        self.owing[session] = None
-        self.wait_for_recipient(delivery)
+            self.presence.refresh(session)
+        self.window.owing[session] = None
+        self.window.wait_for_recipient(delivery)
         return True
 
     def _give_out_of_order(self, sessions: Sequence[Session], delivery: Delivery) -> bool:
         """Gives what is never kept to sessions that still read their mailbox; False if there are none."""
         ready = [one for one in sessions if one.phase is Phase.CATCHING_UP and not one.blocked]
         for session in ready:
-            self.give(session, delivery)
+            self.window.give(session, delivery)
         return bool(ready)
 
     def acknowledged(self, session: Session, ids: Sequence[str]) -> None:
         """A session has what it was given under these ids; others are passed over."""
-        self.note_acknowledged(session, ids)
+        self.redelivery.acknowledged(session, ids)
         self._go_on(session)
 
     def _go_on(self, session: Session) -> None:
         """There may be room again: for the queue, then for the mailbox."""
         if session.closed or session.blocked:
             return
-        while session.queue and self.has_room(session):
+        window = self.window
+        while session.queue and window.has_room(session):
             delivery = session.queue.popleft()
             session.queue_bytes -= size_of(delivery)
-            self.give(session, delivery)
-        if not session.given and not session.queue:
-            self.owing.pop(session, None)
+            window.give(session, delivery)
+        if not session.unacked and not session.queue:
+            window.owing.pop(session, None)
         if session.phase is Phase.STALLED:
-            session.phase = Phase.CATCHING_UP
-            session.position = 0
-        if session.phase is Phase.CATCHING_UP and self.wants_mail(session):
-            self.read_mail(session)
+            session.change(Change.READS_AGAIN)
+        if session.phase is Phase.CATCHING_UP and self.replay.has_room(session):
+            self.replay.read(session)
         if not session.acknowledges:
-            self.refresh(session)
+            self.presence.refresh(session)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        super().sweep()
-        for session in list(self.owing):
-            if not session.given and not session.queue:
-                del self.owing[session]
+        """Looks at the sessions that owe an acknowledgement, or do not read; called a few times a second."""
+        now = self.batch.now
+        owing = self.window.owing
+        for session in list(owing):
+            if not session.unacked and not session.queue:
+                del owing[session]
                 continue
-            oldest = next(iter(session.given.values()), None) or session.queue[0]
-            if self.now - oldest.since >= (ACK_S if session.acknowledges else UNREAD_S):
+            oldest = next(iter(session.unacked.values()), None) or session.queue[0]
+            if now - oldest.since >= (ACK_S if session.acknowledges else UNREAD_S):
                 if session.blocked or not session.acknowledges:
                     self._stall(session)
-                elif self.let_pass(session):
+                else:
+                    self.redelivery.let_pass(session)
                     self._go_on(session)
-            elif session.queue and self.now - session.queue[0].since >= UNREAD_S:
-                self.queue_to_mailbox(session)
+            elif session.queue and now - session.queue[0].since >= UNREAD_S:
+                self.replay.catch_up(session)
             else:
                 self._keep_for_servers(session)
-        self.sweep_late()
-        self.read_failed_mail()
+        self.redelivery.sweep()
+        self.replay.sweep()
         for session, since in list(self._unread.items()):
-            if self.now - since >= CUT_OFF_S:
+            if now - since >= CUT_OFF_S:
                 del self._unread[session]
-                self.effects.append(CutOff(session))
+                self.batch.effects.append(CutOff(session))
 
     def _keep_for_servers(self, session: Session) -> None:
-        for delivery in [*session.given.values(), *session.queue]:
-            if self.now - delivery.since < SERVER_S:
+        for delivery in [*session.unacked.values(), *session.queue]:
+            if self.batch.now - delivery.since < SERVER_S:
                 continue
             envelope = delivery.envelope
             if envelope is not None and not delivery.settled and envelope.origin.scope == "server":
-                self.deposit(delivery)
+                self.replay.deposit(delivery)
 
     def _stall(self, session: Session) -> None:
         """The session does not read: everything goes through the mailbox until it does."""
-        session.phase = Phase.STALLED
-        self.take_back(session)
+        session.change(Change.STOPS_READING)
+        self.replay.take_back(session)
         if session.blocked:
-            self._unread[session] = self.now
-        self.refresh(session)
+            self._unread.setdefault(session, self.batch.now)
+        self.presence.refresh(session)

@@ -6,14 +6,10 @@ The exchange never writes to a socket. It appends whole frames to an endpoint's 
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bester.core.order import Order
 from bester.protocol import frames
-
-if TYPE_CHECKING:
-    from bester.core.once import Waiting
 
 
 class Endpoint:
@@ -21,9 +17,7 @@ class Endpoint:
 
     __slots__ = (
         "acknowledges",
-        "admitting",
         "backlog",
-        "carrier",
         "closed",
         "closing",
         "held_bytes",
@@ -36,22 +30,23 @@ class Endpoint:
         "reply_to",
         "sender",
         "waiting",
+        "writer",
     )
 
     scope = ""
 
-    def __init__(self, origin: bytes, carrier: Any = None) -> None:
+    def __init__(self, origin: bytes, writer: Any = None) -> None:
         self.origin = origin
         """The part of a request that says who sent it, as bytes."""
-        self.carrier = carrier
-        """What writes the frames; the exchange does not look at it."""
+        self.writer = writer
+        """Writes the frames; the exchange does not look at it."""
         self.acknowledges = False
         """Whether it acknowledges what it is given (the feature ``ack``)."""
         self.reply_to = False
         """Whether it is told which of its messages a reply answers."""
         self.out: list[bytes] = []
         self.listed = False
-        """Whether the endpoint stands in ``Exchange.dirty``."""
+        """Whether the endpoint stands in ``Batch.dirty``."""
         self.closed = False
         """Whether nothing can be written to it any more."""
         self.closing = False
@@ -62,16 +57,14 @@ class Endpoint:
         """Messages from here whose report waits for recipients alone."""
         self.sender = b""
         """Who sends, for certain, as ``once`` messages are remembered by; empty where nobody knows."""
-        self.backlog: deque[Waiting] | None = None
-        """Messages beyond ``max_in_flight``, the oldest first."""
-        self.admitting = False
-        """Whether the backlog is being let in just now."""
+        self.backlog = 0
+        """How many messages are beyond ``max_in_flight``, and wait for admission."""
         self.held_bytes = 0
         """Bytes of messages from here that wait for a place."""
         self.paused = False
         """Whether the socket is not read because of what is held."""
         self.order: Order | None = None
-        """What keeps the order of what handlers of other nodes are asked for it; None until the first time."""
+        """Keeps the order of what handlers of other nodes are asked for it; None until the first time."""
 
     @property
     def busy(self) -> bool:
@@ -86,8 +79,8 @@ class Peer(Endpoint):
 
     scope = "server"
 
-    def __init__(self, name: str | None = None, carrier: Any = None) -> None:
-        super().__init__(frames.origin_part("server", None, name, name is not None), carrier)
+    def __init__(self, name: str | None = None, writer: Any = None) -> None:
+        super().__init__(frames.origin_part("server", None, name, name is not None), writer)
         self.sender = name.encode() if name is not None else b""
         self.name = name
         """The name that it proved, or None."""
@@ -96,12 +89,12 @@ class Peer(Endpoint):
 class NodePeer(Endpoint):
     """Another node of this server, as the one that asks for something here."""
 
-    __slots__ = ("left", "node")
+    __slots__ = ("answered_back", "node")
 
     scope = "node"
 
     def __init__(self, node: str) -> None:
         super().__init__(b"")
         self.node = node
-        self.left: dict[int, tuple[int, float]] = {}
-        """By the numbers of its senders: the last epoch of which something was left to it, and when."""
+        self.answered_back: dict[int, tuple[int, float]] = {}
+        """By the numbers of its senders: the last epoch of which an answer went back to it, and when."""

@@ -34,8 +34,9 @@ class Envelope(Struct, gc=False):
     """What a handler replied with, where the report carries it."""
     trace: str = ""
     """The W3C traceparent that came with it; else what its own is made from, once it has one: bester.core.traces."""
-    plain: bool = True
-    """Whether it has neither ``once`` nor a ``trail``, and is not ``left``: one look for all."""
+    untracked: bool = True
+    """Whether it has neither ``once`` nor a ``trail``, is not ``answered_locally`` and not another node's: one look for
+    all."""
     trail: Trail | None = None
     """Its route, if its sender asked for that."""
     once: OnceRecord | None = None
@@ -44,10 +45,10 @@ class Envelope(Struct, gc=False):
     """Whether any of it went to disk."""
     awaiting: int = 0
     """Those of the pending steps that only wait for recipients."""
-    let_go: bool = False
+    slot_released: bool = False
     """Whether it no longer counts against its sender's ``maxInFlight``."""
-    left: bool = False
-    """Whether a handler elsewhere was asked, and what it answers is carried out here; then it is not ``plain``."""
+    answered_locally: bool = False
+    """Whether another node's handler was asked, and this node carries out the answer; then it is not ``untracked``."""
 
 
 class Relayed(Envelope, gc=False):
@@ -87,12 +88,12 @@ class Delivery(Struct, gc=False):
     """Larger than those of the account's messages before it."""
     settled: bool = False
     """Whether its result is known: nobody's report waits for it any more."""
-    kept: bool = False
+    in_mailbox: bool = False
     """Whether it is in the mailbox, or on its way there."""
     stored: bool = False
     """Whether it has got there."""
-    done: bool = False
-    """Whether it may leave the mailbox, or need not get there."""
+    received: bool = False
+    """Whether the account has it: it may leave the mailbox, or need not get there."""
     refused: bool = False
     """Whether the mailbox did not take it."""
     awaits_ack: bool = False

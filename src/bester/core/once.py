@@ -28,7 +28,6 @@ class OnceRecord:
         "answer",
         "aside",
         "digest",
-        "elsewhere",
         "id",
         "key",
         "nodes",
@@ -39,6 +38,7 @@ class OnceRecord:
         "replies",
         "report",
         "sender",
+        "under_way_remotely",
         "waiting",
     )
 
@@ -56,7 +56,7 @@ class OnceRecord:
         """Who sent it first; a repeat may come from another session."""
         self.recalling = False
         """Whether the disk, and the other nodes, are being asked about it; what its sender sent after it waits."""
-        self.elsewhere = False
+        self.under_way_remotely = False
         """Whether another node has it under way: then what its sender sent after it does not wait."""
         self.aside: Waiting | None = None
         """The message, while it waits for that node."""

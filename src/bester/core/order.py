@@ -1,38 +1,39 @@
-"""Keeps one sender's messages in order while handlers of other nodes are asked."""
+"""The order of one sender's messages while handlers of other nodes are asked.
+
+Such a node carries out by itself what an answer says (:mod:`bester.core.remote`), but sends some answers back, and this
+node carries those out *locally*. What is carried out there must not overtake what is answered locally: so nothing is to
+be carried out there while something that is answered locally is under way, or may yet be. What had been asked before
+that was known is recognised by its epoch.
+"""
 
 from __future__ import annotations
 
 
 class Order:
-    """Keeps the order of one sender's messages where handlers of other nodes are asked.
+    """Counts one sender's requests to other nodes, by whether this node or the other carries out the answers."""
 
-    Such a node carries out by itself what an answer says (:mod:`bester.core.nodes`), but leaves some to this one. What
-    is carried out there must not overtake what was left: so nothing is to be carried out there while something that was
-    left is under way, or may yet be left. What had been asked before that was known is recognised by its epoch.
-    """
-
-    __slots__ = ("asked", "epoch", "left", "number", "older")
+    __slots__ = ("answered_locally", "asked", "epoch", "number", "older")
 
     def __init__(self, number: int) -> None:
         self.number = number
-        """What other nodes know the sender by."""
+        """By which other nodes know the sender."""
         self.epoch = 1
-        """Larger each time that something was left unexpectedly."""
-        self.left = 0
+        """Grows each time that an answer came back unexpectedly."""
+        self.answered_locally = 0
         """How many messages are under way that this node carries out."""
         self.asked = 0
         """How many requests are outstanding that may be carried out there."""
         self.older = 0
-        """How many are of an earlier epoch, and so may be left."""
+        """How many are of an earlier epoch, so that their answers may come back."""
 
     def begin(self) -> None:
-        """Something was left unexpectedly: so may be all that is outstanding."""
+        """An answer came back unexpectedly: so may those of all that is outstanding."""
         self.epoch += 1
         self.older += self.asked
         self.asked = 0
 
     def answered(self, epoch: int) -> None:
-        """A request of this epoch has its answer, or will have none."""
+        """Counts off a request of this epoch: it has its answer, or will have none."""
         if epoch == self.epoch:
             self.asked -= 1
         else:

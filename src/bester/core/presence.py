@@ -1,4 +1,4 @@
-"""Who is connected: the sessions of each account on this server.
+"""The accounts that are connected, and their sessions on this server.
 
 An account is present if at least one of its sessions takes its messages. Sessions that take none (``mail`` false) are
 known apart: they get replies to what they asked, and nothing else.
@@ -15,7 +15,7 @@ from bester.protocol.names import username
 class AccountPresence:
     """An account that has at least one session."""
 
-    __slots__ = ("choosy", "delivered", "plain", "sessions", "shared", "username")
+    __slots__ = ("delivered", "direct", "selective", "sessions", "shared", "username")
 
     def __init__(self, name: str) -> None:
         self.username = name
@@ -24,22 +24,22 @@ class AccountPresence:
         """The result for a recipient that is spelled like the account, made once."""
         self.shared = False
         """Whether it may have sessions on other nodes of this server too."""
-        self.plain = True
-        """Whether all sessions take messages of all types at once, and acknowledge nothing."""
-        self.choosy = False
+        self.direct = True
+        """Whether a frame for each session is enough: all take all types at once, and acknowledge nothing."""
+        self.selective = False
         """Whether some session takes messages of some types alone."""
 
     def refresh(self) -> None:
-        """One of the sessions came, went, or changed."""
-        self.choosy = any(session.takes is not None for session in self.sessions)
-        self.plain = (not self.shared and not self.choosy) and all(
+        """Looks at the sessions again, of which one came, went, or changed."""
+        self.selective = any(session.takes is not None for session in self.sessions)
+        self.direct = (not self.shared and not self.selective) and all(
             session.phase is Phase.LIVE and not session.acknowledges and not session.blocked and not session.queue
             for session in self.sessions
         )
 
     def takers(self, type: str) -> list[Session]:
         """Returns the sessions that take messages of a type."""
-        return [session for session in self.sessions if takes(session, type)] if self.choosy else self.sessions
+        return [session for session in self.sessions if takes(session, type)] if self.selective else self.sessions
 
 
 def takes(session: Session, type: str) -> bool:
@@ -49,6 +49,8 @@ def takes(session: Session, type: str) -> bool:
 
 class Presence:
     """The accounts with sessions, by their canonical usernames."""
+
+    __slots__ = ("_apart", "_present", "begins_shared", "session_count")
 
     def __init__(self) -> None:
         self._present: dict[str, AccountPresence] = {}
@@ -64,13 +66,13 @@ class Presence:
         if session.takes is not None and not session.takes:
             self._apart.setdefault(session.username, []).append(session)
             return False
-        attendance = self._present.get(session.username)
-        if attendance is None:
-            attendance = self._present[session.username] = AccountPresence(session.username)
-            attendance.shared = self.begins_shared
-        attendance.sessions.append(session)
-        attendance.refresh()
-        return len(attendance.sessions) == 1
+        account = self._present.get(session.username)
+        if account is None:
+            account = self._present[session.username] = AccountPresence(session.username)
+            account.shared = self.begins_shared
+        account.sessions.append(session)
+        account.refresh()
+        return len(account.sessions) == 1
 
     def remove(self, session: Session) -> bool:
         """Removes a session that was added; True if its account was present and no longer is."""
@@ -81,28 +83,34 @@ class Presence:
             if not apart:
                 del self._apart[session.username]
             return False
-        attendance = self._present[session.username]
-        attendance.sessions.remove(session)
-        if attendance.sessions:
-            attendance.refresh()
+        account = self._present[session.username]
+        account.sessions.remove(session)
+        if account.sessions:
+            account.refresh()
             return False
         del self._present[session.username]
         return True
 
     def find(self, name: str) -> AccountPresence | None:
         """Looks a name up as a handler wrote it, in any spelling of the account's name."""
-        attendance = self._present.get(name)
-        if attendance is not None:
-            return attendance
+        account = self._present.get(name)
+        if account is not None:
+            return account
         try:
             return self._present.get(username(name))
         except InvalidName:
             return None
 
+    def refresh(self, session: Session) -> None:
+        """A session changed: its account may be written to directly, or no longer."""
+        account = self._present.get(session.username)
+        if account is not None:
+            account.refresh()
+
     def sessions(self, name: str) -> list[Session]:
         """Returns a copy of the account's sessions that take messages; empty if it has none."""
-        attendance = self.find(name)
-        return list(attendance.sessions) if attendance else []
+        account = self.find(name)
+        return list(account.sessions) if account else []
 
     def all_sessions(self, name: str) -> list[Session]:
         """Returns all of an account's sessions, also those that take no messages; ``name`` is canonical."""

@@ -9,6 +9,7 @@ each has a connection of its own.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -25,7 +26,7 @@ HANDED_BYTES = 256 * 1024
 
 
 class SenderQueue:
-    """One sender's waiting messages for one type."""
+    """One sender's waiting requests for one type."""
 
     __slots__ = ("busy", "origin", "ready", "waiting")
 
@@ -35,28 +36,28 @@ class SenderQueue:
         self.ready = False
         """Whether it stands in the type's ``ready``."""
         self.busy = False
-        """Whether a classic handler has a message of this lane."""
+        """Whether a classic handler has a message of this sender."""
 
 
 class Request(Struct, gc=False):
     """One question to one type's handler."""
 
     envelope: Envelope
-    handlers: TypeRoute
+    route: TypeRoute
     data: Raw
     hops: int
     since: float
     """When it was accepted, then when it was handed over, in seconds of the exchange's clock."""
     size: int = 0
     """Bytes that it holds while it waits."""
-    sender_queue: SenderQueue | None = None
-    """The lane that it keeps busy, for a classic handler."""
+    queue: SenderQueue | None = None
+    """The queue that it keeps busy, for a classic handler."""
     place: str = ""
     """Where it stands among the requests of a ``once`` message: the same each time that it is handled."""
     step: Step | None = None
     """Its step in the route, where that is recorded."""
     epoch: int = 0
-    """Of its sender's order, while a handler elsewhere is asked whose node may carry out the answer."""
+    """The epoch of its sender's order, while another node is asked that may carry out the answer itself."""
 
 
 class AttachedHandler(Endpoint):
@@ -76,11 +77,11 @@ class AttachedHandler(Endpoint):
     )
 
     scope = "handler"
-    elsewhere = False
+    is_remote = False
     """Whether it stands for another node."""
 
-    def __init__(self, name: str, server: str, concurrency: int, since: float = 0.0, carrier: Any = None) -> None:
-        super().__init__(frames.origin_part("handler", None, server, True), carrier)
+    def __init__(self, name: str, server: str, concurrency: int, since: float = 0.0, writer: Any = None) -> None:
+        super().__init__(frames.origin_part("handler", None, server, True), writer)
         self.name = name
         self.concurrency = concurrency
         self.since = since
@@ -109,7 +110,7 @@ class RemoteHandler(AttachedHandler):
 
     __slots__ = ("carrying", "node")
 
-    elsewhere = True
+    is_remote = True
 
     def __init__(self, node: str, server: str, concurrency: int, since: float = 0.0) -> None:
         super().__init__(node, server, concurrency, since)
@@ -125,16 +126,16 @@ class TypeRoute:
         "active",
         "attached",
         "configured",
-        "elsewhere",
         "last_error",
         "metrics",
         "name",
         "progress",
+        "queues",
         "ready",
         "received",
+        "remote",
         "request",
         "rules",
-        "sender_queues",
     )
 
     def __init__(self, name: str, rules: TypeRules, metrics: TypeMetrics, *, configured: bool) -> None:
@@ -143,11 +144,11 @@ class TypeRoute:
         self.configured = configured
         """Whether the configuration names the type; else it is gone with its last handler."""
         self.attached: list[AttachedHandler] = []
-        self.elsewhere: list[AttachedHandler] = []
+        self.remote: list[RemoteHandler] = []
         """Those that stand for other nodes of this server, which are asked when no attached one has room."""
         self.active = 0
         """Classic connections that are open."""
-        self.sender_queues: dict[Endpoint, SenderQueue] = {}
+        self.queues: dict[Endpoint, SenderQueue] = {}
         self.ready: deque[SenderQueue] = deque()
         self.progress = 0.0
         """When the last answer came: a type that goes on answering does not let those in its queue time out."""
@@ -159,7 +160,7 @@ class TypeRoute:
     @property
     def available(self) -> bool:
         """Whether there is anyone to ask, now or later."""
-        return bool(self.attached) or self.rules.classic_socket is not None or bool(self.elsewhere)
+        return bool(self.attached) or self.rules.classic_socket is not None or bool(self.remote)
 
     @property
     def classic(self) -> bool:
@@ -170,35 +171,35 @@ class TypeRoute:
         """Returns the attached handler with the fewest outstanding requests that has room for one more; where none
         has, another node that has."""
         attached = self.attached
-        if len(attached) == 1 and not self.elsewhere:
+        if len(attached) == 1 and not self.remote:
             handler = attached[0]
             return handler if len(handler.outstanding) < handler.concurrency and not handler.blocked else None
-        return _least_busy(attached) or _least_busy(self.elsewhere)
+        return _least_busy(attached) or _least_busy(self.remote)
 
     def put(self, request: Request) -> None:
-        """Lets a request wait in its sender's lane."""
+        """Lets a request wait in its sender's queue."""
         origin = request.envelope.origin
-        sender_queue = self.sender_queues.get(origin)
-        if sender_queue is None:
-            sender_queue = self.sender_queues[origin] = SenderQueue(origin)
-        sender_queue.waiting.append(request)
-        self.mark_ready(sender_queue)
+        queue = self.queues.get(origin)
+        if queue is None:
+            queue = self.queues[origin] = SenderQueue(origin)
+        queue.waiting.append(request)
+        self.mark_ready(queue)
 
     def take(self) -> Request:
-        """Returns the next request of the lane whose turn it is; there must be one."""
-        sender_queue = self.ready.popleft()
-        request = sender_queue.waiting.popleft()
-        sender_queue.ready = False
+        """Returns the next request of the sender whose turn it is; there must be one."""
+        queue = self.ready.popleft()
+        request = queue.waiting.popleft()
+        queue.ready = False
         if self.classic:
-            sender_queue.busy = True
-            request.sender_queue = sender_queue
+            queue.busy = True
+            request.queue = queue
         else:
-            self.mark_ready(sender_queue)
-            self.forget_if_idle(sender_queue)
+            self.mark_ready(queue)
+            self.forget_if_idle(queue)
         return request
 
     def take_own(self) -> Request | None:
-        """The same for what may go to another node: not what came from one."""
+        """Returns the next request that may go to another node: one that did not come from a node."""
         ready = self.ready
         for _ in range(len(ready)):
             if ready[0].origin.scope != "node":
@@ -206,47 +207,47 @@ class TypeRoute:
             ready.rotate(-1)
         return None
 
-    def done(self, sender_queue: SenderQueue) -> None:
-        """Says that a classic handler is done with a lane's message."""
-        sender_queue.busy = False
-        self.mark_ready(sender_queue)
-        self.forget_if_idle(sender_queue)
+    def done(self, queue: SenderQueue) -> None:
+        """Says that a classic handler is done with a sender's message."""
+        queue.busy = False
+        self.mark_ready(queue)
+        self.forget_if_idle(queue)
 
-    def mark_ready(self, sender_queue: SenderQueue) -> None:
-        """Gives the lane a turn if it has work that may be handed over."""
-        if sender_queue.waiting and not sender_queue.ready and not (sender_queue.busy and self.classic):
-            sender_queue.ready = True
-            self.ready.append(sender_queue)
+    def mark_ready(self, queue: SenderQueue) -> None:
+        """Gives the sender a turn if it has work that may be handed over."""
+        if queue.waiting and not queue.ready and not (queue.busy and self.classic):
+            queue.ready = True
+            self.ready.append(queue)
 
     def mark_all_ready(self) -> None:
-        """Gives turns anew after a change of who serves the type; for a classic handler, not to busy lanes."""
+        """Gives turns anew after a change of who serves the type; for a classic handler, not to busy senders."""
         if self.classic:
-            for sender_queue in [sender_queue for sender_queue in self.ready if sender_queue.busy]:
-                sender_queue.ready = False
-                self.ready.remove(sender_queue)
-        for sender_queue in self.sender_queues.values():
-            self.mark_ready(sender_queue)
+            for queue in [queue for queue in self.ready if queue.busy]:
+                queue.ready = False
+                self.ready.remove(queue)
+        for queue in self.queues.values():
+            self.mark_ready(queue)
 
-    def forget_if_idle(self, sender_queue: SenderQueue) -> None:
-        """Drops a lane that has neither waiting nor outstanding work."""
-        if not sender_queue.waiting and not sender_queue.busy:
-            self.sender_queues.pop(sender_queue.origin, None)
+    def forget_if_idle(self, queue: SenderQueue) -> None:
+        """Drops a queue that has neither waiting nor outstanding work."""
+        if not queue.waiting and not queue.busy:
+            self.queues.pop(queue.origin, None)
 
     def waiting_since(self, before: float) -> list[Request]:
-        """Removes and returns what has been waiting since before that time."""
+        """Removes and returns the requests that have been waiting since before that time."""
         expired: list[Request] = []
-        for sender_queue in list(self.sender_queues.values()):
-            while sender_queue.waiting and sender_queue.waiting[0].since < before:
-                expired.append(sender_queue.waiting.popleft())
-            if not sender_queue.waiting:
-                if sender_queue.ready:
-                    sender_queue.ready = False
-                    self.ready.remove(sender_queue)
-                self.forget_if_idle(sender_queue)
+        for queue in list(self.queues.values()):
+            while queue.waiting and queue.waiting[0].since < before:
+                expired.append(queue.waiting.popleft())
+            if not queue.waiting:
+                if queue.ready:
+                    queue.ready = False
+                    self.ready.remove(queue)
+                self.forget_if_idle(queue)
         return expired
 
 
-def _least_busy(handlers: list[AttachedHandler]) -> AttachedHandler | None:
+def _least_busy(handlers: Sequence[AttachedHandler]) -> AttachedHandler | None:
     best: AttachedHandler | None = None
     for handler in handlers:
         if handler.free and (best is None or len(handler.outstanding) < len(best.outstanding)):

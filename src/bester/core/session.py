@@ -1,4 +1,9 @@
-"""A client's session, and the phases in which messages reach it."""
+"""A client's session, and the phases in which messages reach it.
+
+A session is *live*, or it catches up from its account's mailbox, or it is stalled. :data:`TRANSITIONS` says which
+change leads from which phase to which; nothing else sets a phase. ``bester.core.replay`` reads mailboxes (MAIL_WAITS,
+MAILBOX_EMPTY), ``bester.core.delivery`` watches sockets and time (STOPS_READING, READS_AGAIN).
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,30 @@ class Phase(enum.Enum):
     """Not at all: it does not read. When it does, it catches up."""
 
 
+class Change(enum.Enum):
+    """What changes a session's phase."""
+
+    MAIL_WAITS = "mailWaits"
+    """Something stands in its mailbox that it is to get first."""
+    MAILBOX_EMPTY = "mailboxEmpty"
+    """The last page of the mailbox was empty, and nothing is on its way into it."""
+    STOPS_READING = "stopsReading"
+    """It leaves its socket full, or acknowledges nothing, for too long."""
+    READS_AGAIN = "readsAgain"
+    """Its socket takes more again."""
+
+
+TRANSITIONS: dict[tuple[Phase, Change], Phase] = {
+    (Phase.LIVE, Change.MAIL_WAITS): Phase.CATCHING_UP,
+    (Phase.LIVE, Change.STOPS_READING): Phase.STALLED,
+    (Phase.CATCHING_UP, Change.MAILBOX_EMPTY): Phase.LIVE,
+    (Phase.CATCHING_UP, Change.STOPS_READING): Phase.STALLED,
+    (Phase.STALLED, Change.STOPS_READING): Phase.STALLED,
+    (Phase.STALLED, Change.READS_AGAIN): Phase.CATCHING_UP,
+}
+"""All phases that a session can come to. A pair that is not here is a fault of ours, and raises KeyError."""
+
+
 class Session(Endpoint):
     """One client's attachment; an account may have several."""
 
@@ -30,9 +59,6 @@ class Session(Endpoint):
         "blocked",
         "commands",
         "features",
-        "given",
-        "given_bytes",
-        "had",
         "late",
         "more_mail",
         "passed",
@@ -42,10 +68,13 @@ class Session(Endpoint):
         "queue_bytes",
         "read_from",
         "reading_mail",
+        "received_meanwhile",
         "roles",
         "since",
         "stuck",
         "takes",
+        "unacked",
+        "unacked_bytes",
         "username",
     )
 
@@ -61,9 +90,9 @@ class Session(Endpoint):
         takes: frozenset[str] | None = None,
         created: float = 0.0,
         since: float = 0.0,
-        carrier: Any = None,
+        writer: Any = None,
     ) -> None:
-        super().__init__(frames.origin_part("client", username, server, True), carrier)
+        super().__init__(frames.origin_part("client", username, server, True), writer)
         # When the account was made tells it from an earlier one of its name, whose reports are not its own.
         self.sender = f"{username}@{server}#{created}".encode()
         self.username = username
@@ -80,10 +109,10 @@ class Session(Endpoint):
         self.phase = Phase.LIVE
         self.blocked = False
         """Whether its socket takes no more for now."""
-        self.given: dict[str, Delivery] = {}
+        self.unacked: dict[str, Delivery] = {}
         """By delivery id, oldest first: what was written and is not acknowledged; without ``ack``, what the socket may
         not have taken yet."""
-        self.given_bytes = 0
+        self.unacked_bytes = 0
         self.queue: deque[Delivery] = deque()
         """What is written as soon as there is room."""
         self.queue_bytes = 0
@@ -98,7 +127,13 @@ class Session(Endpoint):
         self.read_from = 0
         """Where the page began that is being read."""
         self.reading_mail = False
-        self.had: set[str] = set()
-        """What it has since the page was asked for that is being read, which may still hold it."""
+        self.received_meanwhile: set[str] = set()
+        """Delivery ids that it received since the page was asked for that is being read, which may still hold them."""
         self.more_mail = False
         """Whether more may have come into its mailbox than the page has that is being read."""
+
+    def change(self, change: Change) -> None:
+        """Changes the phase; whoever calls it refreshes the account's presence."""
+        self.phase = TRANSITIONS[self.phase, change]
+        if self.phase is Phase.CATCHING_UP:
+            self.position = 0  # from the beginning

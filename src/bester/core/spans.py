@@ -36,33 +36,33 @@ class Ended(NamedTuple):
         return 1 + len(self.trail.steps)
 
 
-class Traced:
-    """Those of the last moments, for the server to take away.
+class SpanRecorder:
+    """Chooses the messages that are traced, and keeps what ended in the last moments, for the server to take away.
 
     Args:
-        begin: decides about a message, by the traceparent that it came with (checked, or ``""``) and the time: None
-            leaves it untraced.
+        begin: decides about a message, by the traceparent that it came with (checked, or ``""``) and the time; returns
+            None to leave it untraced.
     """
 
-    __slots__ = ("begin", "dropped", "ended", "left")
+    __slots__ = ("begin", "dropped", "ended", "room")
 
     def __init__(self, begin: Callable[[str, float], Spans | None]) -> None:
         self.begin = begin
         self.ended: list[Ended] = []
-        self.left = 0
+        self.room = 0
         """How many more spans are taken; 0 as long as nobody takes them away."""
         self.dropped = 0
         """Spans that were too many."""
 
     def end(self, envelope: Envelope, now: float) -> None:
-        """A message has its report: its spans are complete, if it is traced."""
+        """Takes the spans of a message that has its report, if it is traced."""
         trail = envelope.trail
         if trail is None or trail.spans is None:
             return
         results = (envelope.results or [])[: trail.slots]
         entry = Ended(now, trail.spans, envelope.origin, envelope.type, envelope.id, envelope.error, trail, results)
-        if entry.size > self.left:
+        if entry.size > self.room:
             self.dropped += entry.size
         else:
-            self.left -= entry.size
+            self.room -= entry.size
             self.ended.append(entry)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
+from bester.backoff import Backoff
 from bester.handler.attached import Attachment
 from bester.handler.classic import ClassicListener
 from bester.handler.export import exporting
@@ -281,11 +281,11 @@ class Handler:
 
     async def _serve_attached(self) -> None:
         assert self._stopping is not None
-        pause_s = self._retry_first_s
+        backoff = Backoff(self._retry_first_s, self._retry_max_s)
         while not self._stopping.is_set():
             try:
                 error: ClientError | None = await self._attach_once()
-                pause_s = self._retry_first_s
+                backoff.reset()
             except ConnectError as refusal:
                 error = refusal
             except Refused as refusal:
@@ -294,10 +294,8 @@ class Handler:
                 error = refusal
             if error is None:
                 return
-            # Many handlers must not come back all at the same moment.
-            wait_s = pause_s * random.uniform(0.5, 1.0)
+            wait_s = backoff.next_s()
             log.warning("%s; trying again in %.1f s", error, wait_s)
-            pause_s = min(pause_s * 2, self._retry_max_s)
             try:
                 async with within(wait_s):
                     await self._stopping.wait()

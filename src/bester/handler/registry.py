@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
+from bester.handler.registered import Registered
 from bester.protocol.commands import KINDS, Response
 from bester.protocol.handler import Request
 from bester.protocol.names import RESERVED_TYPES
@@ -26,17 +26,6 @@ log = logging.getLogger("bester.handler")
 
 HandlerError = Refuse
 """The name that :class:`Refuse` had before it was told to the sender."""
-
-
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """The function of one type."""
-
-    call: Callable[[Request], Any]
-    """Returns a response, or something to await for it."""
-    asynchronous: bool
-    dry_run: bool = True
-    """Whether it is asked in dry runs."""
 
 
 class Registry:

@@ -11,7 +11,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Tracer, use_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from bester.handler.registry import Registered
+from bester.handler.registered import Registered
 from bester.protocol.handler import Request
 
 _FAILED = "handlerError"

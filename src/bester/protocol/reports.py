@@ -7,6 +7,7 @@ told, whose codes may be newer than this library.
 from __future__ import annotations
 
 from msgspec import UNSET, Raw, Struct, field
+from msgspec.json import Decoder
 
 from bester.protocol.values import WithData
 
@@ -190,3 +191,33 @@ class EmptyHeader(Struct, gc=False, rename="camel"):
 
     message_type: str = ""
     status: object = None
+
+
+# -- what this server itself wrote ------------------------------------------------------------------------------
+
+
+class WrittenPayload(Struct):
+    """The payload of a status report that this server wrote, without its ``data``."""
+
+    error: ReportError | None = None
+    results: list[Result] = field(default_factory=list)
+    route: Raw = Raw(b"")
+    """As JSON; empty where nobody asked for it."""
+
+
+class _Written(Struct):
+    payload: WrittenPayload
+
+
+_written = Decoder(_Written)
+_result = Decoder(Result)
+
+
+def decode_written(body: bytes | memoryview) -> WrittenPayload:
+    """Decodes the body of a status report that this server wrote, or another node of it."""
+    return _written.decode(body).payload
+
+
+def decode_result(entry: bytes) -> Result:
+    """Decodes one entry of such a report's results."""
+    return _result.decode(entry)

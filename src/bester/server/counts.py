@@ -1,4 +1,4 @@
-"""Plain numbers about connections; read when somebody asks."""
+"""Counters of connections."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class Counts:
-    """Each counts since the start."""
+    """Counters since the start."""
 
     __slots__ = (
         "connections",

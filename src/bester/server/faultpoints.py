@@ -13,8 +13,8 @@ _NAME, _, _COUNT = os.environ.get("BESTER_DIE_AT", "").partition(":")
 _left = int(_COUNT) if _COUNT.isdecimal() else 1
 
 
-def reach(name: str) -> None:
-    """Says that the work has come to the point of this name."""
+def hit(name: str) -> None:
+    """Kills the process if it is to die at the point of this name."""
     global _left
     if name == _NAME:
         _left -= 1

@@ -1,7 +1,7 @@
-"""Messages for accounts that do not take them now, and what is remembered of ``once`` messages, on disk.
+"""Messages on disk for accounts that do not take them now, and the outcomes of ``once`` messages.
 
-docs/protocol.md, section 4. The exchange decides what is kept; here it is brought to the store, in the order of its
-effects and as many at a time as are waiting, because they share one commit.
+docs/protocol.md, section 4. The exchange decides what is stored. This brings it to the store, in the order of the
+effects and as many at a time as wait, because they share one commit.
 """
 
 from __future__ import annotations
@@ -9,38 +9,34 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from bester.core.effects import Bury, Deposit, ReadMailbox, Recall, Remember, RemoveLetter
-from bester.core.keeping import Letter
 from bester.core.metrics import Drop
+from bester.core.replay import Letter
 from bester.errors import BesterError, Internal, UnknownAccount
-from bester.server.faultpoints import reach
+from bester.server.batching import take_batch
+from bester.server.faultpoints import hit
+from bester.server.runtime import Runtime
+from bester.store.ports import AccountStore, MailboxBounds, MessageStore, Queued, Remembered, account_of, account_queue
 from bester.store.ports import Letter as StoredLetter
-from bester.store.ports import MailboxBounds, MessageStore, Queued, Remembered, account_of, account_queue
 from bester.timeouts import within
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.mailboxes")
 
 NEVER_ACKNOWLEDGED = "unacknowledged: given again and again, and never acknowledged"
 """Why a letter was given up, as operators are told."""
-MAX_BATCH = 1024
-MAX_BATCH_BYTES = 8 * 1024 * 1024
-"""Letters, and bytes of them, that are put away with one call."""
 ONCE_DAYS = 7
 ONCE_RECORDS = 200_000
 """How long, and how many, ``once`` messages are remembered on disk."""
 EXPIRY_S = 60.0
-"""How often what has expired is removed."""
+"""How often expired letters and outcomes are removed."""
 _EXPIRY_STEP = 1000
 DEAD_LETTERS = 1000
 DEAD_BYTES = 64 * 1024 * 1024
-"""How many dead letters an account has, and of how many bytes; the oldest make room."""
+"""The most dead letters of an account, and their bytes; beyond that the oldest are removed."""
 _DEAD_PAGE = 50
 
 
@@ -51,12 +47,24 @@ class Arrival:
         self.has_mail = False
 
 
-class Mailboxes:
-    """The mailboxes of this server's accounts."""
+Stored = Callable[[dict[str, set[str]]], None]
+"""Takes the types of letters that were put into mailboxes, by account."""
 
-    def __init__(self, runtime: Runtime, store: MessageStore) -> None:
+
+class Mailboxes:
+    """The mailboxes of this server's accounts.
+
+    Args:
+        runtime: whose exchange decides what is kept.
+        store: keeps it.
+        accounts: knows which accounts there are.
+    """
+
+    def __init__(self, runtime: Runtime, store: MessageStore, accounts: AccountStore) -> None:
         self.runtime = runtime
         self.store = store
+        self._accounts = accounts
+        self._on_stored: list[Stored] = []
         self.stored = 0
         """Letters that were put into mailboxes since the start."""
         self._deposits: list[Deposit] = []
@@ -69,11 +77,15 @@ class Mailboxes:
         self._arrivals: dict[str, list[Arrival]] = {}
         self._working: set[asyncio.Task[None]] = set()
         self._expiry_due = 0.0
-        runtime.exchange.may_recall = store.may_recall
+        runtime.exchange.admission.may_recall = store.may_recall
+
+    def on_stored(self, callback: Stored) -> None:
+        """Registers a callback for when letters were put into mailboxes."""
+        self._on_stored.append(callback)
 
     @property
     def bounds(self) -> MailboxBounds:
-        """What the configuration allows one account."""
+        """The bounds of one account's mailbox, as configured."""
         limits = self.runtime.config.limits
         return MailboxBounds(limits.mailbox_messages, limits.mailbox_bytes, limits.mailbox_days * 86_400.0)
 
@@ -86,13 +98,11 @@ class Mailboxes:
 
     @contextmanager
     def arriving(self, username: str) -> Iterator[Arrival]:
-        """While a session is being made: notices what is put into its mailbox after that was looked into."""
+        """Notices mail that comes for an account after its mailbox was looked into, while a session is being made."""
         arrival = Arrival()
         self._arrivals.setdefault(username, []).append(arrival)
-        nodes = self.runtime.nodes
         try:
-            with nodes.sharing.arriving(username) if nodes is not None else nullcontext():
-                yield arrival
+            yield arrival
         finally:
             arrivals = self._arrivals[username]
             arrivals.remove(arrival)
@@ -100,7 +110,7 @@ class Mailboxes:
                 del self._arrivals[username]
 
     def came(self, username: str) -> None:
-        """Something was put into an account's mailbox, here or by another node."""
+        """Notes that a letter was put into an account's mailbox, here or by another node."""
         for arrival in self._arrivals.get(username, ()):
             arrival.has_mail = True
 
@@ -118,11 +128,11 @@ class Mailboxes:
         while dead := await self.store.list_queue(account_queue(username), limit=_DEAD_PAGE):
             await self.store.remove_sent([row.position for row in dead])
             removed += len(dead)
-        self.runtime.exchange.counters.drops.count(Drop.LETTER_CLEARED, removed)
+        self.runtime.exchange.batch.counters.drops.count(Drop.LETTER_CLEARED, removed)
         return removed
 
     async def put_back(self, rows: Sequence[Queued]) -> int:
-        """Puts dead letters of accounts into their mailboxes again; returns how many, where some have no room.
+        """Puts dead letters of accounts into their mailboxes again, as far as they fit; returns how many.
 
         Raises:
             StorageFull, Internal: nothing was changed.
@@ -134,18 +144,19 @@ class Mailboxes:
         full = await self.store.deposit(letters, self.bounds, self.runtime.steady.now())
         done = [(row, letter) for row, letter, failure in zip(rows, letters, full, strict=True) if failure is None]
         await self.store.remove_sent([row.position for row, _ in done])
-        exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
+        exchange = self.runtime.turn()
         stored: dict[str, set[str]] = {}
         for _, letter in done:
             stored.setdefault(letter.username, set()).add(letter.type)
         for username, types in stored.items():
             self.came(username)
-            exchange.mail_came(username, sorted(types))
-        if self.runtime.nodes is not None:
-            self.runtime.nodes.stored(stored)
-        self.runtime.flush_soon()
+            exchange.replay.mail_came(username, sorted(types))
+        self._tell_stored(stored)
         return len(done)
+
+    def _tell_stored(self, letters: dict[str, set[str]]) -> None:
+        for callback in self._on_stored:
+            callback(letters)
 
     # -- effects -------------------------------------------------------------------------------------------------
 
@@ -165,23 +176,19 @@ class Mailboxes:
         await asyncio.sleep(0)  # until the batch is over
         try:
             while self._deposits:
-                batch = self._next_batch()
+                batch = take_batch(self._deposits, lambda effect: len(effect.delivery.data))
                 outcomes = await self._outcomes(batch)
                 if self.runtime.failed:
                     return  # nobody knows what is on disk: nothing is reported
-                reach("mailbox.stored")
-                exchange = self.runtime.exchange
-                exchange.now = self.runtime.clock()
+                hit("mailbox.stored")
+                exchange = self.runtime.turn()
+                stored: dict[str, set[str]] = {}
                 for effect, (status, error) in zip(batch, outcomes, strict=True):
                     self._kept(effect.delivery.username)
-                    exchange.deposited(effect.delivery, status, error)
-                if self.runtime.nodes is not None:
-                    stored: dict[str, set[str]] = {}
-                    for effect, (status, _) in zip(batch, outcomes, strict=True):
-                        if status == "stored":
-                            stored.setdefault(effect.delivery.username, set()).add(effect.delivery.type)
-                    self.runtime.nodes.stored(stored)
-                self.runtime.flush_soon()
+                    exchange.replay.deposited(effect.delivery, status, error)
+                    if status == "stored":
+                        stored.setdefault(effect.delivery.username, set()).add(effect.delivery.type)
+                self._tell_stored(stored)
         finally:
             self._depositing = False
 
@@ -190,24 +197,14 @@ class Mailboxes:
         if not self._keeping[username]:
             del self._keeping[username]
 
-    def _next_batch(self) -> list[Deposit]:
-        count = size = 0
-        for effect in self._deposits[:MAX_BATCH]:
-            size += len(effect.delivery.data)
-            if count and size > MAX_BATCH_BYTES:
-                break
-            count += 1
-        batch, self._deposits = self._deposits[:count], self._deposits[count:]
-        return batch
-
     async def finish(self, timeout_s: float) -> None:
         """Returns when all that is to be kept is on disk, or after the time."""
-        self.runtime.flush()
+        self.runtime.end_turn()
         try:
             async with within(timeout_s):
                 while self._working:
                     await asyncio.wait(self._working)
-                    self.runtime.flush()
+                    self.runtime.end_turn()
         except TimeoutError:
             log.warning("stopping: not everything was put into the mailboxes in time")
 
@@ -220,7 +217,7 @@ class Mailboxes:
         """Returns for each what became of it: a status of section 2, and the error where it failed."""
         deliveries = [effect.delivery for effect in batch]
         try:
-            known = await self.runtime.accounts.store.exists(list({delivery.username for delivery in deliveries}))
+            known = await self._accounts.exists(list({delivery.username for delivery in deliveries}))
         except Exception as error:
             return [("failed", self._failed("accounts cannot be looked up", error))] * len(batch)
         kept = [delivery for delivery in deliveries if not delivery.transient and delivery.username in known]
@@ -236,7 +233,7 @@ class Mailboxes:
         ]
         failures: dict[int, BesterError | None] = {}
         if letters:
-            reach("mailbox.storing")
+            hit("mailbox.storing")
             try:
                 full = await self.store.deposit(letters, self.bounds, self.runtime.steady.now())
                 failures = {id(delivery): one for delivery, one in zip(kept, full, strict=True)}
@@ -255,8 +252,8 @@ class Mailboxes:
                 outcomes.append(("stored", None))
         return outcomes
 
-    def take(self, effect: RemoveLetter) -> None:
-        """Removes a letter that was delivered; with the others of this batch."""
+    def remove_letter(self, effect: RemoveLetter) -> None:
+        """Removes a delivered letter, together with the others of this batch."""
         self._takes.append((effect.username, effect.id))
         if len(self._takes) == 1:
             asyncio.get_running_loop().call_soon(self._take_now)
@@ -264,12 +261,12 @@ class Mailboxes:
     def _take_now(self) -> None:
         takes, self._takes = self._takes, []
         if takes:
-            reach("mailbox.taking")
+            hit("mailbox.taking")
             self._work(self._take_all(takes))
 
     async def _take_all(self, takes: list[tuple[str, str]]) -> None:
         try:
-            await self.store.take_letters(takes)
+            await self.store.remove_letters(takes)
         except Exception as error:
             self._failed(f"{len(takes)} delivered letters stay in their mailboxes", error)
 
@@ -316,54 +313,47 @@ class Mailboxes:
                 await self.store.remove_sent([oldest.position])
                 number -= 1
                 size_bytes -= len(oldest.message.data)
-                self.runtime.exchange.counters.drops.count(Drop.LETTER_OVER_SHARE)
+                self.runtime.exchange.batch.counters.drops.count(Drop.LETTER_OVER_SHARE)
 
-    def catch_up(self, effect: ReadMailbox) -> None:
-        """Reads on in a session's mailbox."""
+    def read_mailbox(self, effect: ReadMailbox) -> None:
+        """Reads the next letters of a session's mailbox."""
         self._take_now()  # or what was delivered would be read again; tasks begin in their order
         self._bury_now()
         self.runtime.spawn(self._read(effect))
 
     async def _read(self, effect: ReadMailbox) -> None:
         session = effect.session
-        exchange = self.runtime.exchange
         try:
             letters = await self.store.read_mailbox(
                 session.username, effect.after, effect.limit, effect.max_bytes, self.runtime.steady.now()
             )
         except Exception as error:
             self._failed(f"the mailbox of {session.username!a} cannot be read", error)
-            exchange.mail_failed(session)
+            self.runtime.turn().replay.failed(session)
             return
-        exchange.now = self.runtime.clock()
         found = [Letter(letter.position, letter.delivery_id, letter.type, letter.data) for letter in letters]
-        exchange.mail(session, found)
-        self.runtime.flush_soon()
+        self.runtime.turn().replay.page(session, found)
 
     # -- once ----------------------------------------------------------------------------------------------------
 
     def recall(self, effect: Recall) -> None:
-        """Looks for what became of a ``once`` message."""
+        """Looks up the outcome of a ``once`` message."""
         self.runtime.spawn(self._recall(effect))
 
     async def _recall(self, effect: Recall) -> None:
-        exchange = self.runtime.exchange
         record = effect.record
         try:
             found = await self.look_up(record.key)
         except BesterError as error:
-            exchange.now = self.runtime.clock()
-            exchange.not_recalled(record, error)
+            self.runtime.turn().admission.not_recalled(record, error)
+            return
+        if found is None:
+            self.runtime.turn().admission.not_recalled(record)
         else:
-            exchange.now = self.runtime.clock()
-            if found is None:
-                exchange.not_recalled(record)
-            else:
-                exchange.recalled(record, found.digest, found.report)
-        self.runtime.flush_soon()
+            self.runtime.turn().admission.recalled(record, found.digest, found.report)
 
     async def look_up(self, key: bytes) -> Remembered | None:
-        """Returns what became of a ``once`` message, if the disk knows.
+        """Returns the outcome of a ``once`` message, if it is stored.
 
         Raises:
             BesterError: it cannot be looked up now.
@@ -374,7 +364,7 @@ class Mailboxes:
             raise self._failed("what became of a message cannot be looked up", error) from error
 
     def _failed(self, what: str, error: Exception) -> BesterError:
-        """Tells the log, and returns what others are told."""
+        """Logs a failure, and returns the error to report."""
         if isinstance(error, BesterError):
             log.warning("%s: %s", what, error.inside)
             return error
@@ -382,7 +372,7 @@ class Mailboxes:
         return Internal()
 
     def remember(self, effect: Remember) -> None:
-        """Keeps what became of a ``once`` message, with the others of this batch; then it is reported."""
+        """Stores the outcome of a ``once`` message, with the others of this batch; then it is reported."""
         self._remembers.append(effect)
         if len(self._remembers) == 1:
             self._work(self._remember_all())
@@ -398,17 +388,15 @@ class Mailboxes:
             self._failed(f"{len(records)} messages will not be remembered after a restart", error)
         if self.runtime.failed:
             return
-        reach("once.remembered")
-        exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
+        hit("once.remembered")
+        exchange = self.runtime.turn()
         for effect in effects:
-            exchange.remembered(effect)
-        self.runtime.flush_soon()
+            exchange.admission.remembered(effect)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
-        """Removes what has expired, now and then."""
+        """Removes expired letters and outcomes from time to time."""
         if now >= self._expiry_due:
             self._expiry_due = now + EXPIRY_S
             self.runtime.spawn(self._expire())
@@ -419,7 +407,7 @@ class Mailboxes:
             removed = _EXPIRY_STEP
             while removed == _EXPIRY_STEP:
                 removed = await self.store.expire_letters(now, _EXPIRY_STEP)
-                self.runtime.exchange.counters.drops.count(Drop.LETTER_EXPIRED, removed)
+                self.runtime.exchange.batch.counters.drops.count(Drop.LETTER_EXPIRED, removed)
             await self.store.forget_before(now - ONCE_DAYS * 86_400, ONCE_RECORDS)
         except BesterError as error:
             log.warning("what has expired cannot be removed: %s", error.inside)

@@ -1,7 +1,8 @@
-"""Where the rooms meet: what connections bring goes to the exchange, what it decides is carried out.
+"""What all services of a running server share: configuration, exchange, time, tasks.
 
-The end of a batch is the end of the event loop's turn: every connection that was read in it has put its frames to the
-exchange, then :meth:`Runtime.flush` carries out the effects and writes once to each endpoint.
+Every event from outside begins with :meth:`Runtime.turn`. A batch ends with the event loop's turn: every
+connection that was read in it has given its frames to the exchange, and then the callbacks of
+:meth:`Runtime.at_turn_end` carry out its decisions, and write.
 """
 
 from __future__ import annotations
@@ -10,107 +11,39 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from bester.clock import SteadyClock, elapsed, wall_time
-from bester.core.effects import (
-    AskRemote,
-    Bury,
-    CallClassic,
-    CutOff,
-    Deposit,
-    Finished,
-    Forward,
-    Pause,
-    PresenceChanged,
-    ReadMailbox,
-    Recall,
-    Remember,
-    RemoveLetter,
-    Resume,
-    Share,
-    TellNode,
-)
+from bester.config import Config
 from bester.core.exchange import Exchange
-from bester.core.metrics import Drop
-from bester.core.traces import SHARED_DIGITS, Traces
-from bester.server.connections.connection import Connection, Stop
+from bester.core.traces import SHARED_DIGITS
 from bester.server.counts import Counts
+from bester.server.ports import PresenceWatcher
 from bester.timeouts import within
-
-if TYPE_CHECKING:
-    from bester.config import Config
-    from bester.net.identity import Expiry
-    from bester.server.accounts.service import AccountService
-    from bester.server.admin.problems import Watch
-    from bester.server.cluster.node import ClusterNode
-    from bester.server.connections.handler import HandlerConnection
-    from bester.server.connections.limits import ConnectionLimits
-    from bester.server.federation.federation import Federation
-    from bester.server.handlers.classic import ClassicCalls
-    from bester.server.handlers.processes import Supervisor
-    from bester.server.mailboxes import Mailboxes
-    from bester.server.telemetry.rates import Rates
-    from bester.server.telemetry.receipts import Receipts
-    from bester.server.telemetry.tracing import Tracing
-    from bester.server.timekeeping import Timekeeping
-    from bester.store.ports import MessageStore
 
 log = logging.getLogger("bester.server")
 
 SWEEP_S = 0.25
 """How often deadlines are looked at."""
-LINE_S = 0.002
-"""How long a turn of the loop serves connections that sent more than their share; at least one is served."""
 
 
 class Runtime:
-    """What every part of a running server can reach."""
-
-    accounts: AccountService
-    classic: ClassicCalls
-    federation: Federation
-    gate: ConnectionLimits
-    mailboxes: Mailboxes
-    messages: MessageStore
-    receipts: Receipts
-    rates: Rates
-    supervisor: Supervisor
-    timekeeping: Timekeeping
-    nodes: ClusterNode | None = None
-    """The other nodes of this server, where it is a cluster."""
-    watch: Watch
-    reloader: Callable[[], Awaitable[dict[str, object]]]
-    silent_listeners: Callable[[], list[str]]
-    """Says which of the sockets that messages come through are not open any more."""
+    """The parts of a running server that all services share."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.exchange = Exchange(config.server.name, boot=secrets.token_hex(8))
-        self.exchange.traces = Traces(secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS])
-        self.tracing: Tracing | None = None
-        """Makes spans, where that is configured."""
+        digits = secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS]
+        self.exchange = Exchange(config.server.name, boot=secrets.token_hex(8), trace_digits=digits)
         self.clock: Callable[[], float] = time.monotonic
         self.steady = SteadyClock()
-        """By which everything ends that outlives a restart."""
+        """The clock for everything that outlives a restart."""
         self.started = wall_time()
         self._began = elapsed()
         self.counts = Counts()
-        self.connections: set[Connection] = set()
-        self.incomplete: set[Connection] = set()
-        """Those with a frame that has begun."""
-        self.lingering: dict[Connection, float] = {}
-        """Those that are ended, and when they are closed at the latest."""
-        self.unattached: dict[HandlerConnection, float] = {}
-        """Connections to the handler socket that have not said what they serve, and until when they may."""
-        self.max_send_queue = config.limits.max_send_queue
         self.listener_urls: list[str] = []
-        self.more_expiries: list[Expiry] = []
-        """Certificates that are used and are no server's identity: the web listener's."""
-        self.presence_watchers: list[Callable[[str, bool], None]] = []
+        self.presence_watchers: list[PresenceWatcher] = []
+        """Called when an account's first session comes, and when its last one goes."""
         self.started_up = False
         """Whether all its listeners were opened."""
         self.stopping = False
@@ -119,18 +52,20 @@ class Runtime:
         self.failed = False
         """Whether it stops because it cannot go on."""
         self._loop = asyncio.get_running_loop()
-        self._flush_due = False
-        self._line: OrderedDict[Connection, None] = OrderedDict()
-        """Connections that sent more than their share, in the order in which they did."""
-        self._line_moves = False
+        self._turn_ends = False
+        """Whether the end of this turn is in the loop's queue."""
+        self._at_turn_end: list[Callable[[], None]] = []
+        self._sweeps: list[Callable[[float], None]] = []
+        self._on_reload: list[Callable[[], None]] = []
+        self._on_problems: list[Callable[[], None]] = []
         self._awaited: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        """What someone waits for, looked at after each batch; only while the server stops."""
+        """Conditions that something waits for, checked at the end of each turn; few, and rarely any."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
 
     @property
     def uptime_s(self) -> float:
-        """For how long this process serves."""
+        """How long this process has been running."""
         return elapsed() - self._began
 
     def stop_soon(self) -> None:
@@ -138,114 +73,61 @@ class Runtime:
         self.stop_asked.set()
 
     def store_lost(self, error: BaseException) -> None:
-        """Nobody knows whether the last writes are on disk: nothing of them is reported, and the server stops."""
+        """Stops the server, because nobody knows whether the last writes are on disk; they are not reported."""
         log.critical("the database failed, and the outcome of its last writes is unknown; stopping: %s", error)
         self.failed = True
         self.stop_soon()
 
-    async def reload(self) -> dict[str, object]:
-        """Reads the configuration again, and switches to it.
-
-        Raises:
-            BadConfiguration: it is wrong; nothing has changed.
-        """
-        return await self.reloader()
-
     # -- the batch -----------------------------------------------------------------------------------------------
 
-    def flush_soon(self) -> None:
-        """Carries everything out at the end of this turn of the loop."""
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self.flush)
+    def turn(self) -> Exchange:
+        """Begins to handle an event from outside: sets the exchange's time, and returns the exchange.
 
-    def line_up(self, connection: Connection) -> None:
-        """Serves a connection when its turn comes, after all that may be read before."""
-        self._line[connection] = None
-        self._move_line()
-
-    def _move_line(self) -> None:
-        if self._line and not self._line_moves:
-            self._line_moves = True
-            self._loop.call_soon(self._serve_line)
-
-    def _serve_line(self) -> None:
-        """Lets those go on that have waited longest; the rest waits until the loop has read from all others."""
-        until = self.clock() + LINE_S
-        while self._line:
-            connection, _ = self._line.popitem(last=False)
-            connection.take_turn()
-            if self.clock() >= until:
-                break
-        self._line_moves = False
-        self._move_line()
-
-    def flush(self) -> None:
-        """Carries out what the exchange decided, and writes its frames."""
-        self._flush_due = False
+        Its decisions are carried out at the end of this turn of the loop.
+        """
         exchange = self.exchange
-        while exchange.effects or exchange.dirty or exchange.writing or exchange.plain_given or exchange.full:
-            if exchange.effects:
-                effects, exchange.effects = exchange.effects, []
-                ways = self._ways
-                for effect in effects:
-                    try:
-                        ways[type(effect)](effect)
-                    except Exception:
-                        exchange.counters.drops.count(Drop.EFFECT_FAILED)
-                        log.exception("%s could not be carried out", type(effect).__name__)
-            dirty, exchange.dirty = exchange.dirty, []
-            for endpoint in dirty:
-                endpoint.listed = False
-                out = endpoint.out
-                if out:
-                    endpoint.carrier.write(out)
-                    out.clear()
-            if exchange.writing or exchange.plain_given or exchange.full:
-                exchange.written()
-        if self.nodes is not None:
-            self.nodes.flush()
+        exchange.batch.now = self.clock()
+        if not self._turn_ends:
+            self._turn_ends = True
+            self._loop.call_soon(self.end_turn)
+        return exchange
+
+    def at_turn_end(self, callback: Callable[[], None]) -> None:
+        """Registers a callback for the end of each turn; they are called in the order of registration."""
+        self._at_turn_end.append(callback)
+
+    def on_sweep(self, callback: Callable[[float], None]) -> None:
+        """Registers a callback that takes the time every :data:`SWEEP_S`, to look for deadlines."""
+        self._sweeps.append(callback)
+
+    def on_reload(self, callback: Callable[[], None]) -> None:
+        """Registers a callback for when :attr:`config` was replaced."""
+        self._on_reload.append(callback)
+
+    def on_problems(self, callback: Callable[[], None]) -> None:
+        """Registers a callback for when a problem may have begun or ended."""
+        self._on_problems.append(callback)
+
+    def problems_changed(self) -> None:
+        """Says that a problem may have begun or ended."""
+        for callback in self._on_problems:
+            callback()
+
+    def reconfigure(self, config: Config) -> None:
+        """Replaces the configuration, and tells all services that registered for that."""
+        self.config = config
+        self.turn()
+        for callback in self._on_reload:
+            callback()
+
+    def end_turn(self) -> None:
+        """Carries out the exchange's decisions now."""
+        self._turn_ends = False
+        for callback in self._at_turn_end:
+            callback()
         for condition, met in self._awaited:
             if condition() and not met.done():
                 met.set_result(None)
-
-    @cached_property
-    def _ways(self) -> dict[type[Any], Callable[[Any], object]]:
-        """What carries out each kind of effect."""
-        nodes = self.nodes
-        ways: dict[type[Any], Callable[[Any], object]] = {
-            CallClassic: lambda effect: self.classic.call(effect.request),
-            Forward: lambda effect: self.federation.send(effect),
-            Deposit: self.mailboxes.deposit,
-            RemoveLetter: self.mailboxes.take,
-            Bury: self.mailboxes.bury,
-            ReadMailbox: self.mailboxes.catch_up,
-            Recall: self.mailboxes.recall,
-            Remember: self.mailboxes.remember,
-            Pause: lambda effect: effect.endpoint.carrier.stop_reading(Stop.HELD),
-            Resume: lambda effect: effect.endpoint.carrier.resume_reading(Stop.HELD),
-            CutOff: self._cut_off,
-            PresenceChanged: self._presence_changed,
-            # After the report is written, which is later in this flush.
-            Finished: lambda effect: self._loop.call_soon(effect.endpoint.carrier.finished),
-        }
-        if nodes is not None:
-            ways |= {
-                Deposit: nodes.deposit,
-                Recall: nodes.claiming.recall,
-                AskRemote: nodes.asking.ask,
-                Share: lambda effect: nodes.share(effect.delivery),
-                TellNode: nodes.tell,
-            }
-        return ways
-
-    def _cut_off(self, effect: CutOff) -> None:
-        if not effect.session.closed:
-            effect.session.carrier.cut_off()
-
-    def _presence_changed(self, effect: PresenceChanged) -> None:
-        for watcher in list(self.presence_watchers):  # one that does not read leaves the list
-            watcher(effect.username, effect.online)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
@@ -259,33 +141,15 @@ class Runtime:
 
     def _sweep(self) -> None:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
-        now = self.exchange.now = self.clock()
-        self.exchange.sweep()
-        self.classic.sweep(now)
-        self.gate.sweep(now)
-        self.mailboxes.sweep(now)
-        self.receipts.sweep(now)
-        self.timekeeping.sweep()
-        if self.nodes is not None:
-            self.nodes.sweep(now)
-        if self.tracing is not None:
-            self.tracing.sweep(now)
-        timeout_s = self.config.limits.frame_timeout
-        for connection in list(self.incomplete):
-            connection.check_frame_time(now, timeout_s)
-        for handler, deadline in list(self.unattached.items()):
-            if now >= deadline:
-                handler.timed_out()
-        for connection, deadline in list(self.lingering.items()):
-            if now >= deadline:
-                del self.lingering[connection]
-                connection.let_go()
-        self.flush()
+        exchange = self.turn()
+        exchange.sweep()
+        for sweep in self._sweeps:
+            sweep(exchange.batch.now)
 
     # -- tasks ---------------------------------------------------------------------------------------------------
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs something beside the loop's callbacks; it is ended with the server."""
+        """Runs a coroutine in a task that ends with the server."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
@@ -298,14 +162,10 @@ class Runtime:
 
     async def quiet(self, timeout_s: float) -> None:
         """Returns when no message is under way, or after the time."""
-        await self.until(lambda: not self.exchange.under_way, timeout_s)
-
-    async def all_closed(self, timeout_s: float) -> None:
-        """Returns when no connection is open, or after the time."""
-        await self.until(lambda: not self.connections, timeout_s)
+        await self.until(lambda: not self.exchange.reports.under_way, timeout_s)
 
     async def until(self, condition: Callable[[], bool], timeout_s: float | None = None) -> None:
-        """Returns when something is so, which is looked at after each batch, or after the time."""
+        """Returns when a condition holds at the end of a turn, or after the time."""
         if condition():
             return
         met: asyncio.Future[None] = self._loop.create_future()
@@ -319,7 +179,7 @@ class Runtime:
             self._awaited.remove((condition, met))
 
     async def end_tasks(self) -> None:
-        """Cancels what is still running, and waits for its end."""
+        """Cancels the tasks that still run, and waits for their ends."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

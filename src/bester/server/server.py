@@ -1,77 +1,53 @@
-"""The life of a server: everything is opened, runs, is reloaded, is drained, is closed."""
+"""A server: builds its services, and opens, reloads, drains and closes them."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
-import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from bester.bus.connection import Bus
 from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
 from bester.core.metrics import Drop
 from bester.errors import BadConfiguration, ShuttingDown
-from bester.net.identity import Identities
-from bester.net.listeners import Listener, UnixListener
+from bester.net.identity import Expiry, Identities
 from bester.server.accounts.service import AccountService
-from bester.server.admin.problems import Watch
-from bester.server.cluster.node import ClusterNode, bus_options, node_name
-from bester.server.connections.control import ControlConnection
-from bester.server.connections.handler import HandlerConnection
-from bester.server.connections.informer import InformerConnection
+from bester.server.admin.answers import answer
+from bester.server.admin.services import AdminServices
+from bester.server.admin.watch import Watch
+from bester.server.cluster.node import ClusterNode, node_name
+from bester.server.connections.connection import OpenConnections
 from bester.server.connections.limits import ConnectionLimits
-from bester.server.connections.listener import welcome
+from bester.server.connections.services import Services
+from bester.server.effects import Effects
 from bester.server.federation.federation import Federation
+from bester.server.federation.ports import OnlyNode, PeerLeases
 from bester.server.handlers.classic import ClassicCalls
 from bester.server.handlers.processes import Supervisor
 from bester.server.mailboxes import Mailboxes
+from bester.server.ports import Alone, Cluster
 from bester.server.runtime import Runtime
-from bester.server.settings import (
-    attached_rules,
-    exchange_limits,
-    make_leases,
-    make_listener,
-    make_receipts,
-    make_stores,
-    type_rules,
-)
+from bester.server.sockets import Sockets
+from bester.server.stores import bus_options, make_leases, make_receipts, make_stores
 from bester.server.telemetry.logs import set_up_log
+from bester.server.telemetry.movements import Movements
 from bester.server.telemetry.notify import Notifier
 from bester.server.telemetry.rates import Rates
 from bester.server.telemetry.receipts import Receipts
+from bester.server.telemetry.storage import Storage
 from bester.server.telemetry.tracing import Tracing
 from bester.server.timekeeping import Timekeeping
-from bester.tls import server_context
+from bester.server.web import MakeWeb, Web, WebServices
 
 log = logging.getLogger("bester.server")
 
 ACK_GRACE_S = 2.0
 """How long a server that stops waits for acknowledgements, before it puts the messages into the mailboxes."""
 KEEP_S = 2.0
-"""How long it waits at the end for what its clients did not have to be on disk."""
-
-
-class Web(Protocol):
-    """What serves the listener ``web``, which this room knows no more of."""
-
-    listener: Listener
-
-    async def open(self) -> None:
-        """Listens and serves.
-
-        Raises:
-            BadConfiguration: it cannot.
-        """
-
-    def note_certificate(self) -> None:
-        """Says when the certificate ends that is in the file now."""
-
-    async def close(self) -> None:
-        """Ends what is still open; the second time it does nothing."""
+"""How long a server that stops waits for undelivered messages to be on disk."""
 
 
 class Server:
@@ -80,9 +56,9 @@ class Server:
     :meth:`start`, then :meth:`wait` until someone asks for its end, then :meth:`stop`.
 
     Args:
-        config: what it is to do.
-        web: makes what serves a configured listener ``web``; called only where there is one.
-        notifier: tells the service manager how it goes; closed with the server.
+        config: the configuration.
+        web: makes what serves a configured listener ``web``; called only if there is one.
+        notifier: tells the service manager of the server's state; closed with the server.
         read: reads the configuration again, for a reload.
         shared: whether its TCP ports are those of other nodes on this machine, too.
     """
@@ -90,7 +66,7 @@ class Server:
     def __init__(
         self,
         config: Config,
-        web: Callable[[Runtime, ListenerConfig], Web] | None = None,
+        web: MakeWeb | None = None,
         notifier: Notifier | None = None,
         read: Callable[[Path], Config] = load,
         shared: bool = False,
@@ -98,37 +74,100 @@ class Server:
         self.config = config
         self._notifier = notifier or Notifier()
         self.runtime = runtime = Runtime(config)
-        runtime.gate = ConnectionLimits(runtime)
         self._bus: Bus | None = None
         name = ""
         if config.cluster is not None:
             name = node_name(config.cluster)
             self._bus = Bus(bus_options(config.cluster), f"{config.server.name} {name}")
-            runtime.nodes = ClusterNode(runtime, self._bus, name, make_leases(config, self._bus))
-        accounts, runtime.messages = make_stores(config, runtime.store_lost, self._bus)
-        runtime.accounts = AccountService(runtime, accounts)
-        runtime.mailboxes = Mailboxes(runtime, runtime.messages)
-        runtime.classic = ClassicCalls(runtime)
-        runtime.federation = Federation(runtime)
-        runtime.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
-        runtime.supervisor = Supervisor(runtime)
-        runtime.timekeeping = Timekeeping(runtime)
-        runtime.rates = Rates(runtime)
+        account_store, self.messages = make_stores(config, runtime.store_lost, self._bus)
+        self.mailboxes = Mailboxes(runtime, self.messages, account_store)
+        self.accounts = AccountService(runtime, account_store, self.mailboxes)
+        self.timekeeping = Timekeeping(runtime, self.messages)
+        self.supervisor = Supervisor(runtime)
+        self.classic = ClassicCalls(runtime, self.supervisor)
+        self.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
+        self.node: ClusterNode | None = None
+        self.cluster: Cluster = Alone(runtime.exchange, runtime.presence_watchers)
+        relays: PeerLeases = OnlyNode()
+        if self._bus is not None:
+            leases = make_leases(config, self._bus)
+            self.node = ClusterNode(runtime, self._bus, name, self.messages, leases, self.mailboxes, self.accounts)
+            self.cluster, relays = self.node, self.node.relays
+            self.accounts.on_changed(self.node.end_sessions)
+            self.mailboxes.on_stored(self.node.stored)
+        self.federation = Federation(runtime, self.messages, relays)
+        self.rates = Rates(runtime, self.mailboxes, self.federation, self.cluster)
+        self.storage = Storage(runtime, account_store, self.messages)
+        self.tracing = Tracing(runtime)
+        self.movements = Movements(self.receipts)
+        self.connections = OpenConnections(runtime)
+        self.limits = ConnectionLimits(runtime)
+        self.admin = AdminServices(
+            runtime=runtime,
+            cluster=self.cluster,
+            messages=self.messages,
+            accounts=self.accounts,
+            mailboxes=self.mailboxes,
+            federation=self.federation,
+            supervisor=self.supervisor,
+            classic=self.classic,
+            connections=self.connections,
+            limits=self.limits,
+            receipts=self.receipts,
+            rates=self.rates,
+            storage=self.storage,
+            tracing=self.tracing,
+            web_expiry=self._web_expiry,
+            reload=self.reload,
+        )
+        self.cluster.answer_with(partial(answer, self.admin))
+        self.watch = Watch(self.admin)
+        self.watch.changed.append(self._notifier.status)
+        self.services = Services(
+            runtime=runtime,
+            connections=self.connections,
+            limits=self.limits,
+            accounts=self.accounts,
+            mailboxes=self.mailboxes,
+            federation=self.federation,
+            cluster=self.cluster,
+            admin=self.admin,
+        )
         self._read = read
         self._shared = shared
-        runtime.watch = Watch(runtime)
-        runtime.watch.told = self._notifier.status
         self._make_web = web
-        self._web: Web | None = None
-        runtime.reloader = self.reload
-        runtime.exchange.configure(type_rules(config), exchange_limits(config), attached_rules(config))
-        self.listeners: list[Listener] = []
-        """Those that the configuration names, in its order."""
-        self._local: list[Listener] = []
-        """The sockets for handlers, informer, operator."""
+        self.sockets = Sockets(self.services, shared)
         self._reloading = asyncio.Lock()
         self._started = asyncio.Event()
-        runtime.silent_listeners = self._silent_listeners
+        self._register()
+
+    def _register(self) -> None:
+        """Registers what services do at the end of a turn, in a sweep, and at a reload."""
+        runtime = self.runtime
+        runtime.on_problems(self.watch.look_soon)
+        effects = Effects(runtime, self.classic, self.federation, self.mailboxes, self.cluster)
+        runtime.at_turn_end(effects.flush)
+        for sweep in (
+            self.classic.sweep,
+            self.limits.sweep,
+            self.mailboxes.sweep,
+            self.receipts.sweep,
+            self.tracing.sweep,
+            self.timekeeping.sweep,
+            self.connections.sweep,
+        ):
+            runtime.on_sweep(sweep)
+        if self.node is not None:
+            runtime.at_turn_end(self.node.flush)
+            runtime.on_sweep(self.node.sweep)
+        for reconfigure in (
+            self.supervisor.reconfigure,
+            self.federation.reconfigure,
+            self.connections.reconfigure,
+            self.watch.look_soon,
+        ):
+            runtime.on_reload(reconfigure)
+        self.supervisor.reconfigure()
 
     # -- start ---------------------------------------------------------------------------------------------------
 
@@ -165,46 +204,26 @@ class Server:
     async def _open(self, say: Callable[[str], None]) -> None:
         runtime = self.runtime
         config = self.config
-        if self._bus is not None and runtime.nodes is not None:
+        if self._bus is not None and self.node is not None:
             await self._bus.open()
-            await runtime.nodes.open()
-        await runtime.messages.open()
-        await runtime.timekeeping.open()
-        await runtime.accounts.open()
-        if runtime.nodes is not None:
-            await runtime.nodes.holding.open()
-        runtime.receipts.open()
+            await self.node.open()
+        await self.messages.open()
+        await self.timekeeping.open()
+        await self.accounts.open()
+        if self.node is not None:
+            await self.node.leases.open()
+        self.receipts.open()
         if config.tracing is not None:
-            runtime.tracing = Tracing(runtime, config.tracing)
-            runtime.tracing.open()
-        runtime.federation.trust.use(await asyncio.to_thread(Identities, config))
-        await runtime.federation.open()  # before anything can come that would overtake what is on disk
-        for address, connection, what in (
-            (config.control.address, ControlConnection, "control"),
-            (config.handlers.address, HandlerConnection, "handlers"),
-            (config.informer.address, InformerConnection, "informer"),
-        ):
-            socket = UnixListener(address)
-            self._local.append(socket)
-            socket.open(lambda _, connection=connection: connection(runtime), starved=runtime.gate.starved)  # type: ignore[misc]
-            say(f"{what} on {socket.url}")
+            self.tracing.open(config.tracing)
+        self.federation.trust.use(await asyncio.to_thread(Identities, config))
+        await self.federation.open()  # before anything can come that would overtake what is on disk
+        self.sockets.open_local(config, say)
         runtime.start_sweeping()
-        await runtime.supervisor.apply(config.served_types())
-        timeout_s = config.limits.authentication_timeout
-        for configured in config.listeners():
-            if configured.kind == "web":
-                say(f"listening on {await self._open_web(configured)}")
-                continue
-            listener = make_listener(configured, self._shared)
-            self.listeners.append(listener)
-            if listener.tls is not None and runtime.federation.trust.identities is not None:
-                runtime.federation.trust.identities.serve(listener.tls)
-            listener.open(partial(welcome, runtime), handshake_timeout_s=timeout_s, starved=runtime.gate.starved)
-            runtime.listener_urls.append(listener.url)
-            say(f"listening on {listener.url}")
-        runtime.rates.start()
-        runtime.spawn(runtime.watch.run())
-        # What is there now stays: the collector need not look at it again.
+        await self.supervisor.apply(config.served_types())
+        await self.sockets.open_listeners(config, self._serve_web, say)
+        self.rates.start()
+        runtime.spawn(self.watch.run())
+        # What exists now stays: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         runtime.started_up = True
@@ -212,21 +231,21 @@ class Server:
         say(f"{config.server.name} is ready")
         self._notifier.ready(f"{config.server.name} is ready")
 
-    async def _open_web(self, configured: ListenerConfig) -> str:
-        """Opens the listener ``web``, and returns its URL."""
+    def _serve_web(self, configured: ListenerConfig) -> Web:
         if self._make_web is None:
             raise BadConfiguration("network.web: this program cannot serve it; besterd can")
-        self._web = web = self._make_web(self.runtime, configured)
-        self.listeners.append(web.listener)
-        await web.open()
-        self.runtime.listener_urls.append(web.listener.url)
-        return web.listener.url
+        services = WebServices(
+            runtime=self.runtime,
+            admin=self.admin,
+            connections=self.services,
+            movements=self.movements,
+            watch=self.watch,
+            silent_listeners=self.sockets.silent,
+        )
+        return self._make_web(services, configured)
 
-    def _silent_listeners(self) -> list[str]:
-        """Those through which nothing can come any more: clients', servers' and handlers'."""
-        handlers = str(self.config.handlers.address)
-        used = [one for one in self._local if isinstance(one, UnixListener) and one.path == handlers]
-        return [one.url for one in [*self.listeners, *used] if not one.listening]
+    def _web_expiry(self) -> Expiry | None:
+        return self.sockets.web.expiry if self.sockets.web is not None else None
 
     async def wait(self) -> None:
         """Returns when the server's end has been asked for."""
@@ -252,30 +271,21 @@ class Server:
             raise BadConfiguration("the server was started without a configuration file")
         new = await asyncio.to_thread(self._read, self.config.path)
         waiting = changes_needing_restart(self.config, new)
-        rules, limits, attached = type_rules(new), exchange_limits(new), attached_rules(new)
-        rules = self.runtime.supervisor.rules(rules)
         kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
         kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing", "cluster")}
         handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
         siblings = tuple({*self.config.siblings, *new.siblings})  # as a new address waits for the restart
         switched = new.model_copy(update={**kept, "handlers": handlers, "siblings": siblings})
         identities = await asyncio.to_thread(Identities, switched)
-        renewed = await asyncio.to_thread(self._contexts, switched, identities)
-        self.config = self.runtime.config = switched
+        renewed = await asyncio.to_thread(self.sockets.contexts, switched, identities)
+        self.config = switched
         set_up_log(new.log.level, new.log.format, self._log_node())
-        runtime = self.runtime
-        runtime.max_send_queue = new.limits.max_send_queue
-        runtime.exchange.now = runtime.clock()
-        runtime.exchange.configure(rules, limits, attached)
-        runtime.federation.reconfigure()
-        runtime.federation.judge(identities)
-        for connection in runtime.connections:
-            connection.limits_changed()
+        self.runtime.reconfigure(switched)
+        self.federation.judge(identities)
+        self.connections.judge()
         for listener, context in renewed:
             listener.renew(context)
-        runtime.flush_soon()
-        await runtime.supervisor.apply(self.config.served_types())
-        runtime.watch.look_soon()
+        await self.supervisor.apply(self.config.served_types())
         for line in new.warnings:
             log.warning("configuration: %s", line)
         if waiting:
@@ -284,41 +294,16 @@ class Server:
         return {"restartNeeded": waiting, "warnings": list(new.warnings)}
 
     def _log_node(self) -> str:
-        """What this node is called in a log that it shares with others."""
+        """Returns this node's name for a log that it shares with other nodes."""
         cluster = self.config.cluster
         return (cluster.node or "") if self._shared and cluster is not None else ""
 
-    def _contexts(self, config: Config, identities: Identities) -> list[tuple[Listener, ssl.SSLContext]]:
-        """Returns what new connections of the listeners with TLS are to see: the certificates in the files now.
-
-        Raises:
-            BadConfiguration: one cannot be used.
-        """
-        found = []
-        for configured in config.listeners():
-            for listener in self.listeners:
-                if listener.kind != configured.kind or listener.tls is None:
-                    continue
-                try:
-                    context = server_context(str(configured.certificate), str(configured.key))
-                except (OSError, ssl.SSLError) as error:
-                    raise BadConfiguration(
-                        f"network.{configured.kind}: its certificate cannot be used: {error}"
-                    ) from error
-                if configured.kind == "web":
-                    assert self._web is not None
-                    self._web.note_certificate()
-                else:
-                    identities.serve(context)
-                found.append((listener, context))
-        return found
-
     def reload_soon(self) -> None:
-        """Begins to :meth:`try_reload`."""
+        """Starts :meth:`try_reload` in a task."""
         self.runtime.spawn(self.try_reload())
 
     async def try_reload(self) -> None:
-        """Reloads, and tells the log what was wrong; a server that still starts is first waited for."""
+        """Reloads when the server has started, and logs what is wrong with the configuration."""
         await self._started.wait()
         try:
             await self.reload()
@@ -332,60 +317,56 @@ class Server:
     # -- stop ----------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
-        """Drains and closes: no new connections or messages; what is under way finishes, for a limited time."""
+        """Drains and closes: takes no new connections or messages, and lets others finish for a limited time."""
         runtime = self.runtime
         runtime.stopping = True
-        for listener in self.listeners:
-            listener.close()
-        runtime.exchange.draining = True
-        if runtime.nodes is not None:
-            runtime.nodes.leave()
-        log.info("stopping: %d messages are under way", runtime.exchange.under_way)
+        self.sockets.close_listeners()
+        runtime.exchange.admission.draining = True
+        if self.node is not None:
+            self.node.leave()
+        log.info("stopping: %d messages are under way", runtime.exchange.reports.under_way)
         timeout_s = self.config.limits.drain_timeout if not runtime.failed else 0.0
         self._notifier.stopping(timeout_s)
         grace_s = min(ACK_GRACE_S, timeout_s)
         await runtime.quiet(grace_s)
-        runtime.exchange.now = runtime.clock()
-        runtime.exchange.give_up_waiting()
-        runtime.federation.stop()
-        runtime.flush()
+        runtime.turn().deliveries.give_up_waiting()
+        self.federation.stop()
+        runtime.end_turn()
         await runtime.quiet(timeout_s - grace_s)
-        if runtime.exchange.under_way:
-            log.warning("stopping: %d messages did not finish in time", runtime.exchange.under_way)
+        if runtime.exchange.reports.under_way:
+            log.warning("stopping: %d messages did not finish in time", runtime.exchange.reports.under_way)
         await self._close()
-        runtime.exchange.counters.drops.count(Drop.MESSAGE_UNFINISHED, runtime.exchange.under_way)
+        runtime.exchange.batch.counters.drops.count(Drop.MESSAGE_UNFINISHED, runtime.exchange.reports.under_way)
 
     async def _close(self) -> None:
         runtime = self.runtime
-        await runtime.federation.close()
-        runtime.flush()
-        for connection in list(runtime.connections):
+        await self.federation.close()
+        runtime.end_turn()
+        for connection in list(self.connections.all):
             connection.fail(ShuttingDown())
-        await runtime.all_closed(timeout_s=0.5)
-        if self._web is not None:
-            await self._web.close()
-        runtime.rates.stop()
+        await self.connections.all_closed(timeout_s=0.5)
+        if self.sockets.web is not None:
+            await self.sockets.web.close()
+        self.rates.stop()
         runtime.stop_sweeping()
-        for listener in [*self.listeners, *self._local]:
-            listener.close()
-        await runtime.supervisor.stop()
+        self.sockets.close()
+        await self.supervisor.stop()
         if not runtime.failed:
-            await runtime.mailboxes.finish(timeout_s=KEEP_S)
-        for connection in list(runtime.connections):
+            await self.mailboxes.finish(timeout_s=KEEP_S)
+        for connection in list(self.connections.all):
             connection.transport.abort()
-        runtime.classic.close()
+        self.classic.close()
         await runtime.end_tasks()
-        await runtime.all_closed(timeout_s=1.0)
-        await runtime.accounts.close()
-        await runtime.timekeeping.close()
-        await runtime.messages.close()
-        if runtime.nodes is not None:
-            await runtime.nodes.holding.close()
-        await runtime.receipts.close()
-        if runtime.tracing is not None:
-            await runtime.tracing.close()
+        await self.connections.all_closed(timeout_s=1.0)
+        await self.accounts.close()
+        await self.timekeeping.close()
+        await self.messages.close()
+        if self.node is not None:
+            await self.node.leases.close()
+        await self.receipts.close()
+        await self.tracing.close()
         if self._bus is not None:
-            if runtime.nodes is not None:
-                runtime.nodes.left()
+            if self.node is not None:
+                self.node.left()
             await self._bus.close()
         self._notifier.close()

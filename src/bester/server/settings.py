@@ -1,48 +1,36 @@
-"""From the configuration to what the rooms need."""
+"""Turns the configuration into what the exchange and the listeners need."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bester.config import Config, HandlerConfig, ListenerConfig
+from bester.config.handlers import CommandName
 from bester.core.limits import Limits
 from bester.core.rules import OTHERS, Allow, TypeRules
 from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
 from bester.protocol.messages import COMMANDS
 from bester.protocol.names import username
-from bester.server.telemetry.receipts import bounds_of
-from bester.store.ports import AccountStore, LeaseStore, MessageStore
-from bester.store.receipts import ReceiptStore, SqliteReceipts
+from bester.store.receipts import Bounds
 from bester.tls import server_context
-
-if TYPE_CHECKING:
-    from bester.bus.connection import Bus
-    from bester.config.cluster import Cluster
-    from bester.config.handlers import CommandName
-    from bester.store.database import Database
-    from bester.store.jetstream.divided import Keeping
 
 EVERYONE = frozenset({"accounts", "servers"})
 
 
 def exchange_limits(config: Config) -> Limits:
-    """The bounds that the exchange keeps."""
+    """Returns the bounds that the exchange keeps."""
     limits = config.limits
     return Limits(max_hops=limits.max_hops, max_in_flight=limits.max_in_flight, max_recipients=limits.max_recipients)
 
 
 def type_rules(config: Config) -> dict[str, TypeRules]:
-    """What the configuration says of each type that is available."""
+    """Returns the rules of each available type."""
     return {name: _rules(handler) for name, handler in config.served_types().items()}
 
 
 def attached_rules(config: Config) -> dict[str, TypeRules]:
-    """What the configuration says of each type where a handler attaches, whether it is available without or not; and of
-    those that it does not name."""
+    """Returns the rules for attached handlers, by type: also of types that are not available, and of unnamed ones."""
     every = config.handlers.model_copy(update={"available_types": None}).served(config.limits.handler_timeout)
     rules = {name: replace(_rules(handler), classic_socket=None) for name, handler in every.items()}
     return rules | {OTHERS: TypeRules(may=_may(config.handlers.may))}
@@ -80,6 +68,11 @@ def _canonical(name: str) -> str:
         return name.lower()  # a server's name that cannot be an account's
 
 
+def receipt_bounds(config: Config) -> Bounds:
+    """Returns how many receipts are kept."""
+    return Bounds(config.limits.receipt_days, config.limits.receipt_rows, config.storage.reserve)
+
+
 def make_listener(listener: ListenerConfig, shared: bool = False) -> Listener:
     """Returns the listener of a configured kind, not yet bound; its port may be ``shared`` with other processes."""
     made: Tcp4Listener
@@ -97,115 +90,3 @@ def make_listener(listener: ListenerConfig, shared: bool = False) -> Listener:
             raise AssertionError(listener.kind)
     made.shared = shared
     return made
-
-
-def make_stores(
-    config: Config, on_lost: Callable[[BaseException], None] | None = None, bus: Bus | None = None
-) -> tuple[AccountStore, MessageStore]:
-    """Returns the configured drivers, not yet opened, which share one database where both are embedded.
-
-    Each of them is opened and closed; ``on_lost`` is told when they cannot go on. With a ``bus``, which is open before
-    they are, they are those of a cluster.
-    """
-    if bus is not None and config.cluster is not None:
-        from bester.store.jetstream.accounts import JetStreamAccounts
-        from bester.store.jetstream.messages import JetStreamMessages
-        from bester.store.jetstream.names import Names
-
-        names, keeping = Names(config.server.name), keeping_of(config.cluster)
-        return JetStreamAccounts(bus, names, keeping), JetStreamMessages(bus, names, keeping)
-    from bester.store.messages import SqliteMessages
-
-    database = _database(config, on_lost)
-    return _accounts(config, database), SqliteMessages(database)
-
-
-def keeping_of(cluster: Cluster) -> Keeping:
-    """Returns how the streams of a cluster keep things, as the configuration says."""
-    from bester.store.jetstream.divided import Keeping
-
-    return Keeping(cluster.replicas, cluster.partitions)
-
-
-def make_leases(config: Config, bus: Bus) -> LeaseStore:
-    """Returns the driver for what only one node of a cluster does, not yet opened; ``bus`` is open before it is."""
-    from bester.store.jetstream.leases import JetStreamLeases
-    from bester.store.jetstream.names import Names
-
-    assert config.cluster is not None
-    return JetStreamLeases(bus, Names(config.server.name), config.cluster.replicas)
-
-
-@asynccontextmanager
-async def open_stores(config: Config, messages: bool = True) -> AsyncIterator[tuple[AccountStore, MessageStore]]:
-    """Opens the stores of a server that does not run, on this machine at least; they are closed at the end.
-
-    Where ``messages`` are not wanted, theirs is not opened.
-
-    Raises:
-        BadConfiguration: they cannot be opened.
-    """
-    async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(open_bus(config, "bester")) if config.cluster is not None else None
-        stores = make_stores(config, bus=bus)
-        for store in stores if messages else stores[:1]:
-            stack.push_async_callback(store.close)
-            await store.open()
-        yield stores
-
-
-@asynccontextmanager
-async def open_bus(config: Config, what: str) -> AsyncIterator[Bus]:
-    """Connects to the NATS of the configuration's ``cluster``; ``what`` is shown to its operators.
-
-    Raises:
-        BadConfiguration: it cannot be reached or entered.
-    """
-    from bester.bus.connection import Bus
-    from bester.server.cluster.node import bus_options
-
-    assert config.cluster is not None
-    bus = Bus(bus_options(config.cluster), f"{config.server.name} {what}")
-    await bus.open()
-    try:
-        yield bus
-    finally:
-        await bus.close()
-
-
-def make_receipts(config: Config, now: Callable[[], float], bus: Bus | None = None, node: str = "") -> ReceiptStore:
-    """Returns what keeps receipts, not yet opened: a file of this server's, or a stream that its nodes share.
-
-    ``now`` is the steady clock by which the file's receipts grow old.
-    """
-    if bus is not None and config.cluster is not None:
-        from bester.store.jetstream.names import Names
-        from bester.store.jetstream.receipts import JetStreamReceipts
-
-        names, replicas = Names(config.server.name), config.cluster.replicas
-        return JetStreamReceipts(bus, names, node, bounds_of(config), replicas)
-    return SqliteReceipts(config.storage.receipts, now)
-
-
-def _database(config: Config, on_lost: Callable[[BaseException], None] | None) -> Database:
-    from bester.store.database import Database
-
-    return Database(config.storage.path, on_lost=on_lost, reserve=config.storage.reserve)
-
-
-def _accounts(config: Config, database: Database) -> AccountStore:
-    if config.database.type == "redis":
-        from bester.store.redis import RedisAccounts
-
-        redis = config.database.redis
-        return RedisAccounts(
-            redis.address,
-            redis.port,
-            database=redis.database,
-            username=redis.username,
-            password=redis.password,
-            prefix=redis.prefix,
-        )
-    from bester.store.sqlite import SqliteAccounts
-
-    return SqliteAccounts(database)

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from bester.clock import JUMP_S, MAX_STOP_S
 from bester.errors import BesterError
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.runtime import Runtime
+from bester.store.ports import MessageStore
 
 log = logging.getLogger("bester.clock")
 
 
 class Timekeeping:
-    """The clock by which everything ends that this server keeps."""
+    """The clock for everything that outlives a restart.
 
-    def __init__(self, runtime: Runtime) -> None:
+    Args:
+        runtime: has the clock.
+        store: keeps its time over restarts; opened before this, and closed after it.
+    """
+
+    def __init__(self, runtime: Runtime, store: MessageStore) -> None:
         self.runtime = runtime
+        self._store = store
         self._keeping = False
         self._resumed = False
 
     async def open(self) -> None:
-        """Goes on from what the store has; after that things can be dated.
+        """Continues from the time in the store; from then on the clock can be used.
 
         Raises:
             Internal: the store cannot be reached.
         """
         clock = self.runtime.steady
-        await self.runtime.messages.resume_clock(clock)
+        await self._store.restore_clock(clock)
         if clock.uncounted_s > JUMP_S:
             stopped_days, counted_days = (clock.uncounted_s + MAX_STOP_S) / 86_400, MAX_STOP_S / 86_400
             stopped = f"this server was stopped for {stopped_days:.1f} days, as far as this machine can tell"
@@ -37,11 +41,11 @@ class Timekeeping:
         self._resumed = True
         await self._keep()
 
-    def sweep(self) -> None:
+    def sweep(self, now: float) -> None:
         """Looks at the system clock, and keeps the time now and then; called a few times a second."""
         clock = self.runtime.steady
         if jumped := clock.look():
-            self.runtime.watch.look_soon()
+            self.runtime.problems_changed()
         if (jumped or clock.is_due) and not self._keeping:
             self._keeping = True
             self.runtime.spawn(self._keep())
@@ -53,7 +57,7 @@ class Timekeeping:
 
     async def _keep(self) -> None:
         try:
-            await self.runtime.messages.keep_clock(self.runtime.steady)
+            await self._store.save_clock(self.runtime.steady)
         except BesterError as error:
             log.warning("the time cannot be kept for the next start: %s", error.inside)
         finally:

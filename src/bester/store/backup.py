@@ -17,20 +17,20 @@ PAGES_PER_STEP = 1024
 
 
 class BackedUp(NamedTuple):
-    """What came of it."""
+    """The result of a backup."""
 
     bytes: int
     seconds: float
 
 
 def back_up(source: Path, target: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> BackedUp:
-    """Copies a database as it is at this moment, checks the copy, and puts it on disk in one piece, with mode 0600.
+    """Copies a database as it is at this moment, checks the copy, and puts it in place atomically, with mode 0600.
 
-    Whoever writes to the source goes on; until this returns, its log keeps all that is written meanwhile. A file that
-    is at ``target`` is replaced at the end, or stays as it is. ``on_progress`` is told pages: done, and in all.
+    Writers to the source go on; until this returns, the log grows by all that they write. A file at ``target`` is
+    replaced at the end, or stays as it is. ``on_progress`` is called with pages: done, and in all.
 
     Raises:
-        BadConfiguration: there is no such database, it or the copy is damaged, or the copy cannot be written.
+        BadConfiguration: the database does not exist, it or the copy is damaged, or the copy cannot be written.
     """
     began = time.monotonic()
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -61,14 +61,14 @@ def _copy(source: Path, target: Path, on_progress: Callable[[int, int], None]) -
     with closing(original), closing(sqlite3.connect(target, isolation_level=None)) as copy:
         original.isolation_level = None
         try:
-            # One moment for all steps: SQLite would begin anew whenever another process has written between two.
+            # One snapshot for all steps: SQLite would start again whenever another process has written between two.
             original.execute("BEGIN")
             (tables,) = original.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.Error as error:
             raise BadConfiguration(f"the database {source} cannot be read: {error}") from error
         if not tables:
             raise BadConfiguration(f"the database {source} is empty")
-        copy.execute("PRAGMA synchronous = OFF")  # it is all synced at the end
+        copy.execute("PRAGMA synchronous = OFF")  # the whole file is synced at the end
         try:
             original.backup(
                 copy, pages=PAGES_PER_STEP, progress=lambda _, left, total: on_progress(total - left, total)

@@ -1,15 +1,16 @@
-"""One SQLite file that is owned by one thread.
+"""A SQLite database that one thread owns.
 
-The event loop puts jobs into a queue; the thread takes all that are waiting as one batch, runs them in their order in
-one transaction, commits once (one fsync for all of them), and wakes the loop once with all the results. While it
-commits, the next batch gathers: the busier it is, the less a write costs. Each write has a savepoint of its own, so
-one that fails takes back only itself. Nothing is answered before its transaction is on disk.
+The event loop puts jobs into a queue. The thread takes all waiting jobs as one batch, runs them in order in one
+transaction, commits once (one fsync for all of them), and wakes the loop once with all results. While it commits, the
+next batch collects: the busier it is, the less a write costs. Each write has a savepoint of its own, so a failure
+undoes only that write. No job has a result before its transaction is on disk.
 
-Work that adds is refused while the file system has less than the reserve free; what is left is for removing, which
-needs some room too before it makes any. Should something else fill the disk, a ballast file gives way to it. A commit
-that fails for want of room took nothing into the file. One that fails otherwise (an fsync) has an unknown outcome: then
-nothing more is served, and the owner is told, so that it can stop (docs/protocol.md, section 4). An fsync that fails
-while the log is carried over into the file changes no outcome: the log stays what counts until it has succeeded.
+Work that adds is refused while less than the reserve is free on the file system. The reserve is for removals, which
+need some space before they free any. If something else fills the disk, a ballast file is removed to make space.
+
+A commit that fails because the disk is full changed nothing in the file. A commit that fails otherwise (an fsync) has
+an unknown outcome: then nothing more is served, and the owner is told, so that it can stop (docs/protocol.md, section
+4). An fsync that fails in a checkpoint changes no outcome: the log remains valid until the checkpoint has succeeded.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
 from bester.errors import BesterError, Internal, StorageFull
+from bester.store.disk_space import DiskSpace
 from bester.store.opening import Lock, Migration, connect, disconnect, refusals
-from bester.store.room import Room
 from bester.store.schema import MIGRATIONS
 
 log = logging.getLogger("bester.database")
@@ -42,18 +43,18 @@ COMMIT_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
-"""Runs on the thread, in a transaction if it writes, which it neither begins nor ends. It can be run again after its
-transaction was undone."""
+"""Runs on the thread, in a transaction if it writes, which it neither begins nor ends. It may run again after its
+transaction was rolled back."""
 
 
 class Database:
-    """Runs work on one SQLite file, which several stores can share.
+    """Runs work on one SQLite database, which several stores can share.
 
     Args:
-        path: the file; made with mode 0600 where there is none.
-        migrations: the one at index N leads from version N of the schema to N + 1; only ever appended to.
-        on_lost: called on the loop, before those who wait learn of it, when a commit's outcome is unknown.
-        reserve: how many bytes of the file system are left for what does not add.
+        path: the file; created with mode 0600 if it does not exist.
+        migrations: the one at index N leads from version N of the schema to N + 1; new ones are only appended.
+        on_lost: called on the loop when a commit's outcome is unknown, before its jobs fail.
+        reserve: how many bytes of the file system are kept free for work that does not add.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Database:
         self.path = os.fspath(path)
         self._migrations = migrations
         self._on_lost = on_lost
-        self._room = Room(self.path, reserve)
+        self._space = DiskSpace(self.path, reserve)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._users = 0
@@ -77,7 +78,7 @@ class Database:
         self.commit_seconds = 0.0
 
     async def open(self) -> None:
-        """Starts the thread, and brings the schema up to date; the second user finds it open.
+        """Starts the thread, and migrates the schema; does nothing but count where it is open already.
 
         Raises:
             BadConfiguration: the file cannot be used; the message names it and says what to do.
@@ -98,9 +99,9 @@ class Database:
             raise
 
     async def close(self) -> None:
-        """Where no other user is left, finishes all jobs that were submitted, and ends the thread.
+        """Finishes all submitted jobs and ends the thread, unless other users have it open.
 
-        Once for each :meth:`open`; more does no harm where there is one user.
+        Called once for each :meth:`open`; further calls do nothing where there is one user.
         """
         self._users = max(0, self._users - 1)
         if self._thread is None or self._users:
@@ -109,7 +110,7 @@ class Database:
             self._accepts = False
             self._jobs.put(None)
         await asyncio.shield(self._ended)
-        self._opened.exception()  # known to whoever waited for it; who was cancelled does not mind
+        self._opened.exception()  # the callers of open() have it
         self._thread.join()  # it has nothing left to do
 
     @property
@@ -121,8 +122,8 @@ class Database:
         """Runs work that changes something; the result comes when it is on disk.
 
         Args:
-            work: what is to be done.
-            adds: whether it needs room that it does not free again; refused when there is little.
+            work: a function of the connection.
+            adds: whether it needs space that it does not free again; refused when space is low.
 
         Raises:
             StorageFull: the disk, or the file's largest size, is full; nothing was changed.
@@ -131,7 +132,7 @@ class Database:
         return self._submit(work, True, adds)
 
     def read(self, work: Work[T]) -> asyncio.Future[T]:
-        """Runs work that changes nothing; it sees all that was submitted before it.
+        """Runs work that changes nothing; it sees the effects of all work submitted before it.
 
         Raises:
             Internal: anything that SQLite says, or the database is closed.
@@ -164,7 +165,7 @@ class Database:
         while more:
             batch, more = self._next_batch()
             self._serve(connection, batch)
-        self._room.give_way()
+        self._space.remove_ballast()
         disconnect(connection, clean=self._lost is None)
         lock.release()
         self._deliver([_Outcome(self._ended, None, None)])
@@ -185,8 +186,8 @@ class Database:
         if self._lost is not None:
             self._deliver(self._all_failed(batch, self._lost))
             return
-        if any(job.adds for job in batch) and self._room.is_short(connection):
-            # They are told at once, and not when the others are on disk.
+        if any(job.adds for job in batch) and self._space.is_low(connection):
+            # These fail at once, and not when the others are on disk.
             self._deliver([_Outcome(job.future, None, StorageFull()) for job in batch if job.adds])
             batch = [job for job in batch if not job.adds]
         try:
@@ -195,27 +196,27 @@ class Database:
             if not _is_full(error):
                 self._deliver(self._all_failed(batch, error))
                 return
-            # What adds took the room away from what removes.
+            # Work that adds took the space that removals need.
             self._deliver(self._all_failed([job for job in batch if job.adds], error))
             for job in batch:
                 if not job.adds:
                     self._serve_on_full_disk(connection, job)
 
     def _serve_on_full_disk(self, connection: sqlite3.Connection, job: _Job) -> None:
-        """Does alone what did not fit together, in the room that the log leaves when it is emptied before."""
+        """Runs a job alone that did not fit with others, in the space of the log, which is emptied before."""
         if self._lost is not None:  # with one before it
             self._deliver(self._all_failed([job], self._lost))
             return
         try:
-            self._room.give_way()
-            self._room.carry_over(connection)
+            self._space.remove_ballast()
+            self._space.checkpoint(connection)
             self._deliver(self._transact(connection, [job]))
-            self._room.carry_over(connection)
+            self._space.checkpoint(connection)
         except sqlite3.Error as error:
             self._deliver(self._all_failed([job], error))
 
     def _transact(self, connection: sqlite3.Connection, batch: list[_Job]) -> list[_Outcome]:
-        """Runs jobs and commits. Raises sqlite3.Error if nothing of them has been done."""
+        """Runs jobs and commits. Raises sqlite3.Error if all of them were rolled back."""
         several = sum(job.writes for job in batch) > 1
         try:
             outcomes = [_attempt(connection, job, several, self.path) for job in batch]
@@ -241,7 +242,7 @@ class Database:
 
     def _deliver(self, outcomes: list[_Outcome]) -> None:
         if outcomes:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits
                 self._loop.call_soon_threadsafe(self._resolve, outcomes)
 
     # -- on the loop ---------------------------------------------------------------------------------------------
@@ -259,11 +260,11 @@ class Database:
                 future.set_exception(error)
 
 
-class Shared:
-    """A store over a database that others may share; the parent of the SQLite drivers.
+class SqliteStore:
+    """A store in a database that other stores may share; the base class of the SQLite drivers.
 
     Args:
-        database: one, or the path of its file.
+        database: the database, or the path of its file.
         on_lost: as for :class:`Database`, where a path is given.
     """
 
@@ -302,7 +303,7 @@ class _Outcome(NamedTuple):
 
 
 def _attempt(connection: sqlite3.Connection, job: _Job, several: bool, path: str) -> _Outcome:
-    """Runs one job of a batch. Raises sqlite3.Error if the batch's whole transaction was undone."""
+    """Runs one job of a batch. Raises sqlite3.Error if the batch's whole transaction was rolled back."""
     if job.writes:
         if not connection.in_transaction:
             connection.execute("BEGIN IMMEDIATE")
@@ -312,8 +313,8 @@ def _attempt(connection: sqlite3.Connection, job: _Job, several: bool, path: str
     try:
         value = job.work(connection)
     except Exception as error:
-        # Some failures, such as a full disk, make SQLite undo the whole transaction by itself; and what a full disk
-        # did not let one of several do, it may let them do without that one.
+        # Some failures, such as a full disk, make SQLite roll back the whole transaction by itself. And on a full disk,
+        # the others may succeed without the job that failed.
         if isinstance(error, sqlite3.Error) and _is_full(error):
             raise
         if began and not connection.in_transaction:

@@ -1,50 +1,43 @@
-"""Moving what a SQLite server keeps into a cluster's streams.
+"""Moving the database of a SQLite server into a cluster's streams.
 
-The database is only read, and held meanwhile. Each kind of thing goes over in pages, in its order; when a page is kept,
-how far it went is written beside it, and a run that comes later goes on behind it. So what users have done in the
-cluster meanwhile, such as taking a letter, is not undone. Should a run break between the two, its last page is put once
-more: what is still there is recognised, and a letter that was taken has its old delivery id.
+The database is only read, and locked meanwhile. Each table is moved in pages, in its order. When a page is stored, the
+position of its last row is published (a mark), and a later run continues after it. So changes that users have made in
+the cluster meanwhile, such as reading a letter, are not undone. If a run ends between a page and its mark, the next run
+publishes that page again: rows that still exist are recognised, and a letter that was read has its old delivery id.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bester.bus.connection import Bus
-from bester.clock import JUMP_S, Kept, SteadyClock
+from bester.clock import JUMP_S, SteadyClock
 from bester.errors import AccountExists, BadConfiguration
+from bester.store.import_source import ACCOUNTS, LETTERS, ONCE, OUTGOING, Row, Source, Table
 from bester.store.jetstream.accounts import JetStreamAccounts
-from bester.store.jetstream.divided import Keeping
 from bester.store.jetstream.messages import JetStreamMessages
 from bester.store.jetstream.names import Names
-from bester.store.jetstream.stream import Stream, Wanted
-from bester.store.opening import BUSY_TIMEOUT_S, Lock, problems_of
+from bester.store.jetstream.partitions import Layout
+from bester.store.jetstream.stream import Stream, StreamConfig
 from bester.store.ports import Letter, Outgoing, Queued, Remembered
-from bester.store.schema import MIGRATIONS
 
-PAGE = 250
-PAGE_BYTES = 8 * 1024 * 1024
 MAX_NAMES = 20
-"""How many accounts are named that are others in the cluster."""
-ROOM_BYTES = 64 * 1024
-"""What the streams add to a message, at most."""
+"""How many names of accounts are listed that the cluster has already."""
+OVERHEAD_BYTES = 64 * 1024
+"""How much the streams add to a message, at most."""
 
-Row = tuple[Any, ...]
 _roles = msgspec.json.Decoder(tuple[str, ...])
 
 
 @dataclass(slots=True)
 class Imported:
-    """What was moved, by this run."""
+    """How much was moved by one run."""
 
     accounts: int = 0
     tokens: int = 0
@@ -55,15 +48,15 @@ class Imported:
     expired: int = 0
     """Letters that were too old to be moved."""
     earlier: int = 0
-    """Rows of the database that an earlier run has moved."""
+    """Rows that an earlier run has moved."""
     others: int = 0
-    """Accounts whose name is another account's in the cluster: that one stays."""
+    """Accounts whose name belongs to another account in the cluster, which stays."""
     names: list[str] = field(default_factory=list)
     """The first of them."""
 
     @property
     def rows(self) -> int:
-        """How much was moved, or looked at."""
+        """How many rows were moved, or passed over."""
         return self.accounts + self.letters + self.waiting + self.dead + self.once + self.expired + self.others
 
     def __str__(self) -> str:
@@ -81,142 +74,15 @@ class Imported:
         return text
 
 
-class Source:
-    """The database of a SQLite server that does not run.
-
-    Raises:
-        BadConfiguration: it is in use, cannot be read, is damaged, or is of another release.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not path.is_file():
-            raise BadConfiguration(f"there is no database {path}")
-        try:
-            self._lock = Lock(str(path))
-        except OSError as error:
-            raise BadConfiguration(
-                f"the database {path} cannot be held: {error.strerror}; its folder must be writable"
-            ) from error
-        try:
-            self._connection = self._opened()
-        except BaseException:
-            self._lock.release()
-            raise
-
-    def _opened(self) -> sqlite3.Connection:
-        # Without a log that has to be looked into, nothing has to be made beside the file either.
-        mode = "mode=ro" if self.path.with_name(f"{self.path.name}-wal").exists() else "immutable=1"
-        try:
-            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S)
-        except sqlite3.Error as error:
-            raise BadConfiguration(f"the database {self.path} cannot be read: {error}") from error
-        try:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            problems = problems_of(connection)
-        except sqlite3.Error as error:
-            connection.close()
-            raise BadConfiguration(f"the database {self.path} cannot be read: {error}") from error
-        if version == len(MIGRATIONS) and not problems:
-            return connection
-        connection.close()
-        if problems:
-            raise BadConfiguration(f"the database {self.path} is damaged: {problems[0]}")
-        raise BadConfiguration(
-            f"the database {self.path} is of another release: start and stop a server of this release with it first"
-        )
-
-    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Returns rows, whose last value is the largest: at most a page of them, and not much more than its bytes."""
-        found: list[Row] = []
-        size = 0
-        try:
-            with closing(self._connection.execute(statement, values)) as rows:
-                for row in rows:
-                    found.append(row)
-                    size += len(row[-1]) if isinstance(row[-1], bytes) else 0
-                    if size > PAGE_BYTES or len(found) == PAGE:
-                        break
-        except sqlite3.Error as error:
-            raise BadConfiguration(f"the database {self.path} cannot be read: {error}") from error
-        return found
-
-    def kept_time(self) -> Kept | None:
-        """Returns what its server's clock said at the end."""
-        found = self.rows("SELECT steady, wall, elapsed, boot FROM clock")
-        return Kept(*found[0]) if found else None
-
-    def count(self, table: str) -> int:
-        """Returns how many rows a table has."""
-        return int(self.rows(f"SELECT count(*) FROM {table}")[0][0])
-
-    def close(self) -> None:
-        """Lets others have it."""
-        self._connection.close()
-        self._lock.release()
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """One kind of thing: its pages begin behind the columns of ``key``, and go on in their order."""
-
-    table: str
-    key: tuple[str, ...]
-    first: Row
-    check: tuple[str, ...]
-    """What else has to be the same where an earlier run ended, or it was that of another database."""
-    columns: str
-
-    def page(self, source: Source, after: Row) -> list[Row]:
-        keys = ", ".join(self.key)
-        marks = ", ".join("?" * len(self.key))
-        columns = ", ".join((*self.key, *self.check, self.columns))
-        return source.rows(
-            f"SELECT {columns} FROM {self.table} WHERE ({keys}) > ({marks}) ORDER BY {keys}",
-            after,
-        )
-
-    def place(self, row: Row) -> list[Any]:
-        return [one.hex() if isinstance(one, bytes) else one for one in row[: len(self.key) + len(self.check)]]
-
-    def found(self, source: Source, place: Sequence[Any]) -> Row | None:
-        """Returns the key at which an earlier run ended; None where this database has no such row."""
-        columns = (*self.key, *self.check)
-        if len(place) != len(columns):
-            return None
-        wanted = [bytes.fromhex(one) if name == "key" else one for name, one in zip(columns, place, strict=True)]
-        condition = " AND ".join(f"{name} = ?" for name in columns)
-        there = source.rows(f"SELECT 1 FROM {self.table} WHERE {condition}", wanted)
-        return tuple(wanted[: len(self.key)]) if there else None
-
-    def done(self, source: Source, after: Row) -> int:
-        """Returns how many rows there are up to a key."""
-        keys, marks = ", ".join(self.key), ", ".join("?" * len(self.key))
-        ((count,),) = source.rows(f"SELECT count(*) FROM {self.table} WHERE ({keys}) <= ({marks})", after)
-        return int(count)
-
-
-_ACCOUNTS = _Kind("account", ("username",), ("",), ("created",), "password_hash, roles")
-_LETTERS = _Kind("letter", ("position",), (0,), ("username", "delivery_id"), "expires, type, data")
-_OUTGOING = _Kind(
-    "outgoing",
-    ("position",),
-    (0,),
-    ("destination", "message_id"),
-    "created, dead, tries, next_try, last_error, hops, trace, type, data",
-)
-_ONCE = _Kind("once", ("created", "key"), (float("-inf"), b""), (), "digest, report")
-
-
 class Import:
-    """One run.
+    """One run of an import.
 
     Args:
-        source: what is moved.
+        source: the database.
         bus: the connection to NATS.
         names: of the server's streams.
-        keeping: on how many NATS servers each thing is kept, and in how many streams.
-        on_progress: told, for each kind of thing, how many rows of how many are done.
+        layout: on how many NATS servers each message is, and among how many streams they are divided.
+        on_progress: called with a table, how many of its rows are done, and how many it has.
     """
 
     def __init__(
@@ -224,37 +90,37 @@ class Import:
         source: Source,
         bus: Bus,
         names: Names,
-        keeping: Keeping,
+        layout: Layout,
         on_progress: Callable[[str, int, int], None] = lambda table, done, total: None,
     ) -> None:
         self.result = Imported()
         self._source = source
         self._bus = bus
-        self._accounts = JetStreamAccounts(bus, names, keeping)
-        self._messages = JetStreamMessages(bus, names, keeping)
-        self._marks = Stream(bus, Wanted(names.stream("IMPORTS"), names.subject("import", ">"), keeping.replicas))
+        self._accounts = JetStreamAccounts(bus, names, layout)
+        self._messages = JetStreamMessages(bus, names, layout)
+        self._marks = Stream(bus, StreamConfig(names.stream("IMPORTS"), names.subject("import", ">"), layout.replicas))
         digest = blake2b(str(source.path.resolve()).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         self._subject = names.subject("import", digest)
         self._on_progress = on_progress
         self._now = 0.0
         """By the database's clock."""
         self._shift_s = 0.0
-        """By how much the cluster's clock is ahead of that."""
+        """By how much the cluster's clock is ahead of it."""
 
     async def run(self) -> Imported:
-        """Moves everything that an earlier run has not; what it has moved is kept, should it break.
+        """Moves everything that no earlier run has moved; what is moved stays, if it fails.
 
         Raises:
-            BesterError: NATS is away, or full, or something does not fit; then it can be run again.
+            BesterError: NATS is away, or full, or a message is too large; then it can be run again.
         """
         for store in (self._accounts, self._messages, self._marks):
             await store.open()
         try:
             await self._set_clocks()
-            await self._move(_ACCOUNTS, self._put_accounts)
-            await self._move(_LETTERS, self._put_letters)
-            await self._move(_OUTGOING, self._put_outgoing)
-            await self._move(_ONCE, self._put_once)
+            await self._move(ACCOUNTS, self._put_accounts)
+            await self._move(LETTERS, self._put_letters)
+            await self._move(OUTGOING, self._put_outgoing)
+            await self._move(ONCE, self._put_once)
         finally:
             await self._accounts.close()
             await self._messages.close()
@@ -265,27 +131,27 @@ class Import:
         clock = SteadyClock()
         clock.resume(self._source.kept_time())
         self._now = clock.now()
-        await self._messages.resume_clock(clock)
+        await self._messages.restore_clock(clock)
         shift_s = clock.now() - self._now
         self._shift_s = shift_s if abs(shift_s) > JUMP_S else 0.0
 
-    async def _move(self, kind: _Kind, put: Callable[[list[Row]], Any]) -> None:
-        subject = f"{self._subject}.{kind.table}"
-        mark = await self._marks.last(subject)
-        after = kind.found(self._source, msgspec.json.decode(mark.data)) if mark is not None else None
-        total = self._source.count(kind.table)
-        done = kind.done(self._source, after) if after is not None else 0
+    async def _move(self, table: Table, put: Callable[[list[Row]], Any]) -> None:
+        subject = f"{self._subject}.{table.name}"
+        mark = await self._marks.last_message(subject)
+        after = table.found(self._source, msgspec.json.decode(mark.data)) if mark is not None else None
+        total = self._source.count(table.name)
+        done = table.done(self._source, after) if after is not None else 0
         self.result.earlier += done
-        after = after if after is not None else kind.first
-        self._on_progress(kind.table, done, total)
-        while page := kind.page(self._source, after):
+        after = after if after is not None else table.first
+        self._on_progress(table.name, done, total)
+        while page := table.page(self._source, after):
             await put(page)
-            after = page[-1][: len(kind.key)]
-            await self._marks.put(subject, msgspec.json.encode(kind.place(page[-1])))
+            after = page[-1][: len(table.key)]
+            await self._marks.publish(subject, msgspec.json.encode(table.place(page[-1])))
             done += len(page)
-            self._on_progress(kind.table, done, total)
+            self._on_progress(table.name, done, total)
 
-    # -- one kind after the other --------------------------------------------------------------------------------
+    # -- one table after another ---------------------------------------------------------------------------------
 
     async def _put_accounts(self, page: list[Row]) -> None:
         await asyncio.gather(*(self._put_account(*row) for row in page))
@@ -340,7 +206,7 @@ class Import:
         self.result.once += len(records)
 
     def _check_size(self, size: int) -> None:
-        if size + ROOM_BYTES > self._bus.max_payload:
+        if size + OVERHEAD_BYTES > self._bus.max_payload:
             raise BadConfiguration(
                 f"the database has a message of {size} bytes, and the NATS servers take {self._bus.max_payload}: set "
                 "max_payload in their configuration"

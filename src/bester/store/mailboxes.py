@@ -1,7 +1,7 @@
 """Mailboxes in the embedded database.
 
-``mailbox`` counts what each holds, in the same transaction as what changes it, so that bounds cost one look and not a
-sum. Letters are in the order of their positions, which are given out from a counter, a batch at a time.
+The table ``mailbox`` has the size of each mailbox, which changes in the same transaction as its letters: a limit costs
+one query instead of a sum. Letters are in the order of their positions, which come from a counter, a batch at a time.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from bester.errors import MailboxFull
-from bester.store.database import Shared
-from bester.store.ports import KeptLetter, Letter, MailboxBounds, MailboxSize
+from bester.store.database import SqliteStore
+from bester.store.ports import Letter, MailboxBounds, MailboxLetter, MailboxSize
 
 _POSITIONS = "UPDATE position SET last = last + ? WHERE name = ? RETURNING last"
 _INSERT = """INSERT OR IGNORE INTO letter (position, username, delivery_id, expires, size, type, data)
@@ -23,19 +23,19 @@ _COUNT = """INSERT INTO mailbox (username, messages, bytes) VALUES (?, ?, ?)
 # Left to itself SQLite would go through all letters in the order of their usernames.
 _INSERTED = "SELECT username, count(*), sum(size) FROM letter NOT INDEXED WHERE position > ? GROUP BY username"
 _SIZE = "SELECT messages, bytes FROM mailbox WHERE username = ?"
-_TAKEN_AT_ONCE = 32
+_REMOVED_AT_ONCE = 32
 
 Row = tuple[int, str, str, float, int, str, bytes]
 
 
-def give_positions(connection: sqlite3.Connection, name: str, count: int) -> int:
-    """Takes so many positions, which nobody else gets, and returns the one before the first."""
+def allocate_positions(connection: sqlite3.Connection, name: str, count: int) -> int:
+    """Reserves so many positions, and returns the one before the first."""
     (last,) = connection.execute(_POSITIONS, (count, name)).fetchone()
     return int(last) - count
 
 
-def remove_letters(connection: sqlite3.Connection, letters: Sequence[tuple[str, str]]) -> None:
-    """Removes letters by username and delivery id, and counts them as gone; unknown ones are passed over."""
+def delete_letters(connection: sqlite3.Connection, letters: Sequence[tuple[str, str]]) -> None:
+    """Deletes letters by username and delivery id, with their sizes; ignores unknown ones."""
     removed: dict[str, list[int]] = {}
     for username, delivery_id in letters:
         row = connection.execute(
@@ -48,8 +48,8 @@ def remove_letters(connection: sqlite3.Connection, letters: Sequence[tuple[str, 
     _discount(connection, ((name, count, size) for name, (count, size) in removed.items()))
 
 
-class SqliteMailboxes(Shared):
-    """The part of a message store that is about mailboxes."""
+class SqliteMailboxes(SqliteStore):
+    """The mailboxes of a message store."""
 
     async def deposit(
         self, letters: Sequence[Letter], bounds: MailboxBounds, now: float
@@ -67,30 +67,30 @@ class SqliteMailboxes(Shared):
                 sums[1] += size
 
         def work(connection: sqlite3.Connection) -> builtins.list[MailboxFull | None]:
-            before = give_positions(connection, "letter", len(letters))
-            tight = _tight(connection, needed, bounds)
+            before = allocate_positions(connection, "letter", len(letters))
+            limited = _limited(connection, needed, bounds)
             rows: Iterable[Row] = [
                 (position, letter.username, letter.delivery_id, expires, len(letter.data), letter.type, letter.data)
                 for position, letter in enumerate(letters, before + 1)
             ]
             results: builtins.list[MailboxFull | None] = [None] * len(letters)
             counts: Iterable[tuple[str, int, int]]
-            if not tight:
+            if not limited:
                 inserted = connection.executemany(_INSERT, rows).rowcount
             else:
                 inserted = 0
                 for index, row in enumerate(rows):
-                    fits = tight.get(row[1])
-                    if fits is None or fits.has_room_for(row[4]):
+                    limit = limited.get(row[1])
+                    if limit is None or limit.fits(row[4]):
                         added = connection.execute(_INSERT, row).rowcount
                         inserted += added
-                        if fits is not None and added:
-                            fits.take(row[4])
-                    elif not _is_there(connection, row):
+                        if limit is not None and added:
+                            limit.add(row[4])
+                    elif not _exists(connection, row):
                         results[index] = MailboxFull()
             if inserted == len(letters):
                 counts = [(username, messages, size) for username, (messages, size) in needed.items()]
-            else:  # some were there already, or did not fit
+            else:  # some existed already, or did not fit
                 counts = connection.execute(_INSERTED, (before,)).fetchall()
             connection.executemany(_COUNT, counts)
             return results
@@ -103,35 +103,35 @@ class SqliteMailboxes(Shared):
 
     async def read_mailbox(
         self, username: str, after: int, limit: int, max_bytes: int, now: float
-    ) -> builtins.list[KeptLetter]:
-        def work(connection: sqlite3.Connection) -> builtins.list[KeptLetter]:
+    ) -> builtins.list[MailboxLetter]:
+        def work(connection: sqlite3.Connection) -> builtins.list[MailboxLetter]:
             rows = connection.execute(
                 "SELECT position, delivery_id, type, data FROM letter INDEXED BY letter_by_username"
                 " WHERE username = ? AND position > ? AND expires > ? ORDER BY position LIMIT ?",
                 (username, after, now, limit),
             )
-            found: builtins.list[KeptLetter] = []
-            room = max_bytes
+            found: builtins.list[MailboxLetter] = []
+            remaining = max_bytes
             for position, delivery_id, type, data in rows:
-                room -= len(data)
-                if room < 0 and found:
+                remaining -= len(data)
+                if remaining < 0 and found:
                     break
-                found.append(KeptLetter(position, delivery_id, type, data))
+                found.append(MailboxLetter(position, delivery_id, type, data))
             rows.close()
             return found
 
         return await self.database.read(work)
 
-    async def take_letters(self, letters: Sequence[tuple[str, str]]) -> None:
-        # They share a commit, unless the disk is full: then each of these parts gets by with little room.
-        parts = [letters[start : start + _TAKEN_AT_ONCE] for start in range(0, len(letters), _TAKEN_AT_ONCE)]
-        done = await asyncio.gather(*map(self._take, parts), return_exceptions=True)
+    async def remove_letters(self, letters: Sequence[tuple[str, str]]) -> None:
+        # The parts share a commit, unless the disk is full: then each needs little space.
+        parts = [letters[start : start + _REMOVED_AT_ONCE] for start in range(0, len(letters), _REMOVED_AT_ONCE)]
+        done = await asyncio.gather(*map(self._remove, parts), return_exceptions=True)
         for error in done:
             if error is not None:
                 raise error
 
-    def _take(self, letters: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
-        return self.database.write(lambda connection: remove_letters(connection, letters))
+    def _remove(self, letters: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
+        return self.database.write(lambda connection: delete_letters(connection, letters))
 
     async def clear_mailbox(self, username: str) -> int:
         def work(connection: sqlite3.Connection) -> int:
@@ -170,38 +170,40 @@ class SqliteMailboxes(Shared):
         return MailboxSize(username, *(row or (0, 0)))
 
 
-class _Room:
-    """What still fits into a mailbox that cannot take all that came for it."""
+class _Remaining:
+    """How much still fits into a mailbox that cannot take all of its letters."""
 
     def __init__(self, messages: int, size: int) -> None:
         self._messages = messages
         self._bytes = size
 
-    def has_room_for(self, size: int) -> bool:
+    def fits(self, size: int) -> bool:
         return self._messages > 0 and self._bytes >= size
 
-    def take(self, size: int) -> None:
+    def add(self, size: int) -> None:
         self._messages -= 1
         self._bytes -= size
 
 
-def _tight(connection: sqlite3.Connection, needed: dict[str, list[int]], bounds: MailboxBounds) -> dict[str, _Room]:
-    """Returns the mailboxes that cannot take all that is for them."""
+def _limited(
+    connection: sqlite3.Connection, needed: dict[str, list[int]], bounds: MailboxBounds
+) -> dict[str, _Remaining]:
+    """Returns the mailboxes that cannot take all of their letters."""
     found = {}
     for username, (messages, size) in needed.items():
         held_messages, held_bytes = connection.execute(_SIZE, (username,)).fetchone() or (0, 0)
         if held_messages + messages > bounds.messages or held_bytes + size > bounds.bytes:
-            found[username] = _Room(bounds.messages - held_messages, bounds.bytes - held_bytes)
+            found[username] = _Remaining(bounds.messages - held_messages, bounds.bytes - held_bytes)
     return found
 
 
-def _is_there(connection: sqlite3.Connection, row: Row) -> bool:
+def _exists(connection: sqlite3.Connection, row: Row) -> bool:
     found = connection.execute("SELECT 1 FROM letter WHERE username = ? AND delivery_id = ?", row[1:3])
     return found.fetchone() is not None
 
 
 def _discount(connection: sqlite3.Connection, removed: Iterable[tuple[str, int, int]]) -> None:
-    """Counts letters as gone; mailboxes that are empty then are forgotten."""
+    """Subtracts letters from the sizes of mailboxes, and deletes the rows of empty ones."""
     for username, messages, size in removed:
         connection.execute(
             "UPDATE mailbox SET messages = messages - ?, bytes = bytes - ? WHERE username = ?",

@@ -1,4 +1,4 @@
-"""Mailboxes, the outbox and the memory of ``once`` messages, in the embedded database."""
+"""Mailboxes, the outbox and the records of ``once`` messages, in the embedded database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from bester.clock import SteadyClock, read_kept, write_kept
-from bester.store.mailboxes import SqliteMailboxes, give_positions, remove_letters
+from bester.store.mailboxes import SqliteMailboxes, allocate_positions, delete_letters
 from bester.store.once import SqliteOnce
 from bester.store.outbox import SqliteOutbox
 from bester.store.ports import Letter, account_queue
@@ -17,22 +17,22 @@ _BURY = """INSERT OR IGNORE INTO outgoing
 
 
 class SqliteMessages(SqliteMailboxes, SqliteOutbox, SqliteOnce):
-    """All of a :class:`~bester.store.ports.MessageStore`, in a database of its own or one that is shared."""
+    """A :class:`~bester.store.ports.MessageStore` in a database, which other stores may share."""
 
-    async def resume_clock(self, clock: SteadyClock) -> None:
+    async def restore_clock(self, clock: SteadyClock) -> None:
         clock.resume(await self.database.read(read_kept))
 
-    async def keep_clock(self, clock: SteadyClock) -> None:
+    async def save_clock(self, clock: SteadyClock) -> None:
         moment = clock.moment()
         await self.database.write(lambda connection: write_kept(connection, moment))
 
     async def bury_letters(self, letters: Sequence[tuple[Letter, int]], why: str, now: float) -> None:
         def work(connection: sqlite3.Connection) -> None:
-            before = give_positions(connection, "outgoing", len(letters))
+            before = allocate_positions(connection, "outgoing", len(letters))
             for position, (letter, tries) in enumerate(letters, before + 1):
                 size = len(letter.data)
                 key = (position, account_queue(letter.username), letter.delivery_id, now)
                 connection.execute(_BURY, (*key, tries, why, size, letter.type, letter.data))
-            remove_letters(connection, [(letter.username, letter.delivery_id) for letter, _ in letters])
+            delete_letters(connection, [(letter.username, letter.delivery_id) for letter, _ in letters])
 
         await self.database.write(work, adds=True)

@@ -1,9 +1,9 @@
-"""What is remembered of ``once`` messages, in the embedded database.
+"""Records of ``once`` messages, in the embedded database.
 
-Whether a key may be known is answered from memory, for nearly all messages are new and need not wait for the disk:
-from Bloom filters over the keys, each for so many that were remembered one after the other. What is forgotten is
-always the oldest, so whole filters go when all that they stand for is forgotten. At the start they are filled in
-steps; until that is done, any key may be known.
+Nearly all messages are new, and need not wait for the disk: Bloom filters tell from memory that a key is unknown. Each
+filter has a number of keys that were recorded one after another. The oldest records are removed first, so a filter is
+dropped when all of its records are removed. At the start the filters are filled in steps; until that is done, any key
+may be known.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from bester.errors import BesterError
-from bester.store.database import Shared
+from bester.store.database import SqliteStore
 from bester.store.ports import Remembered
 
 KEYS_PER_FILTER = 1 << 16
 FILTER_BITS = 1 << 20
-"""Sixteen for each key, of which four are set: one in 400 unknown keys is taken for known."""
+"""Sixteen for each key, of which four are set: one in 400 unknown keys seems to be known."""
 STEP = 10_000
-"""How many records are read, or forgotten, in one go."""
+"""How many records are read, or removed, at a time."""
 
 
-class SqliteOnce(Shared):
-    """The part of a message store that is about ``once`` messages."""
+class SqliteOnce(SqliteStore):
+    """The ``once`` records of a message store."""
 
     _filters: Filters | None = None
     _filling: asyncio.Task[None] | None = None
@@ -49,7 +49,7 @@ class SqliteOnce(Shared):
         await super().close()
 
     async def _fill(self) -> None:
-        with suppress(BesterError):  # what cannot be read may all be known
+        with suppress(BesterError):  # any key may then be known
             while await self._fill_step():
                 pass
             self._filling = None
@@ -115,7 +115,7 @@ class SqliteOnce(Shared):
 
 
 class Filters:
-    """Bloom filters in the order of what they stand for."""
+    """Bloom filters, the oldest first."""
 
     def __init__(self) -> None:
         self._all: deque[_Filter] = deque([_Filter()])
@@ -132,7 +132,7 @@ class Filters:
             bits[bit >> 3] |= 1 << (bit & 7)
 
     def drop_before(self, time: float) -> None:
-        """Drops those that stand only for what is older."""
+        """Drops the filters that have only older keys."""
         while self._all[0].until < time:
             if len(self._all) == 1:
                 self._all[0] = _Filter()
@@ -152,9 +152,9 @@ class _Filter:
         self.bits = bytearray(FILTER_BITS // 8)
         self.count = 0
         self.until = float("-inf")
-        """When the newest was remembered."""
+        """When the newest key was recorded."""
 
 
 def _bits(key: bytes) -> Iterable[int]:
-    # The keys are as good as random already.
+    # The keys are hashes.
     return (int.from_bytes(key[start : start + 4]) % FILTER_BITS for start in (0, 4, 8, 12))

@@ -1,10 +1,10 @@
-"""Opening the database's file: one process at a time, checked after a crash, brought up to date.
+"""Opening the database: locked for one process, checked after a crash, and migrated.
 
-The file says in its table ``last_stop`` whether who had it last closed it. After a crash nothing that was answered is
-missing, for SQLite sees to that; but a crash can come from the disk, so the file is looked through before it is used.
+The table ``last_stop`` tells whether the database was closed properly. After a crash nothing is missing that was
+committed, for SQLite guarantees that; but the cause may be the disk, so the whole file is checked before it is used.
 
-Who has it holds a lock on a file beside it. The database itself is never opened for that: closing any descriptor of a
-file drops this process's locks on it, SQLite's too.
+The lock is on a file beside the database. The database itself is never opened for it: closing any descriptor of a file
+drops this process's locks on it, SQLite's too.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from bester.errors import BadConfiguration
 log = logging.getLogger("bester.database")
 
 BUSY_TIMEOUT_S = 5.0
-"""How long another process, such as an operator's sqlite3, can hold the file before jobs fail."""
+"""How long another process, such as an operator's sqlite3, can lock the file before jobs fail."""
 MAX_PROBLEMS = 10
-"""How many problems of a damaged file are looked for."""
+"""How many problems of a damaged file are searched for."""
 CACHE_KIB = 16 * 1024
 WAL_BYTES = 4 * 1024 * 1024
-"""What the log is cut down to when it has grown beyond; about what it holds between two checkpoints."""
+"""The log is truncated to this size; about what it contains between two checkpoints."""
 
 Migration = Sequence[str]
 """The statements that lead from one version of the schema to the next."""
@@ -39,10 +39,10 @@ class Lock:
     """Keeps other processes, and other objects of this one, from using a database at the same time."""
 
     def __init__(self, path: str) -> None:
-        """Takes it.
+        """Locks the database.
 
         Raises:
-            BadConfiguration: another one has it, or could have it under another name.
+            BadConfiguration: another process or object has it, or could have it under another name.
             OSError: the folder cannot be written.
         """
         self.path = os.path.realpath(path) + "-lock"
@@ -63,7 +63,7 @@ class Lock:
             except BaseException:
                 os.close(self._descriptor)
                 raise
-            os.close(self._descriptor)  # its last holder removed it while we waited; there may be a new one
+            os.close(self._descriptor)  # its last holder removed it meanwhile; there may be a new one
         try:
             _refuse_other_names(path)
         except BaseException:
@@ -79,7 +79,7 @@ class Lock:
             return False
 
     def release(self) -> None:
-        """Lets others have it."""
+        """Unlocks the database."""
         try:
             os.unlink(self.path)
         except OSError:
@@ -88,7 +88,7 @@ class Lock:
 
 
 def _refuse_other_names(path: str) -> None:
-    """Refuses a file that has another name: its write-ahead log, and the lock, belong to one name alone."""
+    """Refuses a file with several names: its write-ahead log, and the lock, belong to one name."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -102,7 +102,7 @@ def _refuse_other_names(path: str) -> None:
 
 
 def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    """Opens the file for the thread that calls, made, checked and brought up to date where needed.
+    """Opens the file for the calling thread; creates, checks and migrates it where needed.
 
     Raises:
         BadConfiguration: it cannot be used; the message names the file and says what to do.
@@ -126,12 +126,12 @@ def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
 
 
 def open_file(path: str, *, timeout_s: float, synchronous: Literal["FULL", "NORMAL"]) -> sqlite3.Connection:
-    """Opens a file, made private where there is none, with a write-ahead log; transactions are the caller's.
+    """Opens a file, or creates it with mode 0600, with a write-ahead log; transactions are the caller's.
 
     Args:
         path: the file.
-        timeout_s: how long another one can hold it.
-        synchronous: ``FULL``, where a commit is on disk when it returns.
+        timeout_s: how long another process can lock it.
+        synchronous: with ``FULL`` a commit is on disk when it returns.
 
     Raises:
         sqlite3.Error, OSError: it cannot be opened.
@@ -139,7 +139,7 @@ def open_file(path: str, *, timeout_s: float, synchronous: Literal["FULL", "NORM
     _make_private(path)
     connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, cached_statements=256)
     try:
-        # What a savepoint has to remember stays in memory: nothing needs a temporary file when the disk is full.
+        # Savepoints stay in memory, so that nothing needs a temporary file when the disk is full.
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA journal_mode = WAL").close()
         connection.execute(f"PRAGMA synchronous = {synchronous}")
@@ -151,7 +151,7 @@ def open_file(path: str, *, timeout_s: float, synchronous: Literal["FULL", "NORM
 
 @contextmanager
 def refusals(path: str) -> Iterator[None]:
-    """Turns what goes wrong while a file is opened into ``BadConfiguration``, which names it and says what to do."""
+    """Turns errors of opening a file into ``BadConfiguration``, which names the file and says what to do."""
     try:
         yield
     except OSError as error:
@@ -163,7 +163,7 @@ def refusals(path: str) -> Iterator[None]:
 
 
 def disconnect(connection: sqlite3.Connection, *, clean: bool) -> None:
-    """Closes it; what is committed stays in the log and is found there, should that fail."""
+    """Closes the database; if that fails, everything committed is in the log."""
     try:
         if clean:
             connection.execute("UPDATE last_stop SET clean = 1")
@@ -177,7 +177,7 @@ def disconnect(connection: sqlite3.Connection, *, clean: bool) -> None:
 
 
 def _refuse_without_log(connection: sqlite3.Connection, path: str) -> None:
-    # Where SQLite cannot keep it, for a sync that fails too, it goes on without one.
+    # Where SQLite cannot write a log, also because a sync fails, it goes on without one.
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
         raise BadConfiguration(
@@ -187,7 +187,7 @@ def _refuse_without_log(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _make_private(path: str) -> None:
-    # SQLite would make the file readable for all; its log and index files take the mode of the file.
+    # SQLite would create the file readable for all; its log and index files take the mode of the file.
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -196,7 +196,7 @@ def _make_private(path: str) -> None:
         return
     try:
         if os.geteuid() == 0:
-            # An operator who makes accounts before the first start; SQLite does the same with its other files.
+            # An operator creates accounts before the first start. SQLite does the same with its other files.
             folder = os.stat(os.path.dirname(path) or ".")
             os.fchown(descriptor, folder.st_uid, folder.st_gid)
     finally:
@@ -218,11 +218,11 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _was_closed(connection: sqlite3.Connection) -> bool:
-    """Whether there is nothing in it yet, or who had it last closed it."""
+    """Whether the database is new, or was closed properly."""
     if _version(connection) == 0:
         return True
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'last_stop'").fetchone() is None:
-        return False  # written by a Bester that did not note it
+        return False  # written by a release without this table
     row: tuple[int] | None = connection.execute("SELECT clean FROM last_stop").fetchone()
     return row == (1,)
 
@@ -242,7 +242,7 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
 
 
 def problems_of(connection: sqlite3.Connection) -> list[str]:
-    """Looks through the whole file, which takes about a second for each GB, and returns the first problems."""
+    """Checks the whole file, which takes about a second for each GB, and returns the first problems."""
     with closing(connection.execute(f"PRAGMA quick_check({MAX_PROBLEMS})")) as rows:
         found = [str(text) for (text,) in rows]
     return [] if found == ["ok"] else found

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from bester.store.database import Shared
-from bester.store.mailboxes import give_positions
+from bester.store.database import SqliteStore
+from bester.store.mailboxes import allocate_positions
 from bester.store.ports import Outgoing, Queued, QueueSize
 
 _INSERT = """INSERT OR IGNORE INTO outgoing
@@ -18,15 +18,15 @@ _AGAIN = """UPDATE outgoing SET dead = 0, tries = 0, next_try = 0, last_error = 
 _COLUMNS = "position, destination, message_id, type, data, hops, trace, created, tries, next_try, last_error, dead"
 
 
-class SqliteOutbox(Shared):
-    """The part of a message store that is about messages for other servers."""
+class SqliteOutbox(SqliteStore):
+    """The outbox of a message store."""
 
     async def enqueue(self, messages: Sequence[Outgoing], now: float) -> builtins.list[int]:
         if not messages:
             return []
 
         def work(connection: sqlite3.Connection) -> builtins.list[int]:
-            before = give_positions(connection, "outgoing", len(messages))
+            before = allocate_positions(connection, "outgoing", len(messages))
             inserted = connection.executemany(
                 _INSERT,
                 (
@@ -57,10 +57,10 @@ class SqliteOutbox(Shared):
                 (destination, after, now, limit),
             )
             found: builtins.list[Queued] = []
-            room = max_bytes
+            remaining = max_bytes
             for row in rows:
-                room -= len(row[4])
-                if room < 0 and found:
+                remaining -= len(row[4])
+                if remaining < 0 and found:
                     break
                 found.append(_queued(row))
             rows.close()

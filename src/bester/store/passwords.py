@@ -1,7 +1,7 @@
-"""Passwords as argon2id, off the event loop (docs/protocol.md, section 5).
+"""Password hashes (argon2id), computed off the event loop (docs/protocol.md, section 5).
 
-A check costs about 20 MiB and 20 ms of a processor, on purpose. So it runs on two threads of its own (argon2 lets go
-of the interpreter's lock), and a check that is known to fail costs the same. How many wait is the callers' matter.
+A check costs about 20 MiB and 20 ms of a processor, on purpose. So it runs on two threads of its own (argon2 releases
+the interpreter's lock), and a check that is known to fail costs the same. The callers limit how many wait.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class Passwords:
-    """Makes and checks the stored form of passwords."""
+    """Makes and checks password hashes."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(THREADS, "bester-passwords")
@@ -41,10 +41,10 @@ class Passwords:
         self._nobody = _nobodys_hash()
 
     async def hash(self, password: str) -> str:
-        """Returns the form in which a new password is stored.
+        """Returns the hash of a new password.
 
         Raises:
-            BadArguments: it has not 1 to 1024 bytes of UTF-8.
+            BadArguments: it does not have 1 to 1024 bytes of UTF-8.
             ShuttingDown: closed.
             Internal: there is not enough memory.
         """
@@ -54,11 +54,11 @@ class Passwords:
         return await self._run(lambda: self._make(secret))
 
     async def verify(self, password: str, stored_hash: str | None) -> bool:
-        """Whether the password is the stored one; None, for an unknown account, takes as long as a wrong password.
+        """Whether a password has this hash; None, for an unknown account, takes as long as a wrong password.
 
         Raises:
             ShuttingDown: closed.
-            Internal: what is stored is not a hash, or there is not enough memory.
+            Internal: ``stored_hash`` is not a hash, or there is not enough memory.
         """
         secret = _encoded(password)
         if secret is None or stored_hash is None:
@@ -67,11 +67,11 @@ class Passwords:
         return await self._run(lambda: self._check(secret, stored_hash))
 
     def needs_rehash(self, stored_hash: str) -> bool:
-        """Whether the hash was made with other parameters than today's, and should be made anew at a login."""
+        """Whether the hash was made with other parameters than today's, and should be replaced at a login."""
         return self._hasher.check_needs_rehash(stored_hash)
 
     def close(self) -> None:
-        """Lets the checks that run finish (some 20 ms) and refuses those that wait; more than once does no harm."""
+        """Finishes the checks that run (some 20 ms) and refuses those that wait; the second time it does nothing."""
         self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=True)
 
@@ -83,12 +83,12 @@ class Passwords:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
-                raise ShuttingDown from None  # it is the check that was cancelled, not who waits for it
+                raise ShuttingDown from None  # the check was cancelled, and not its caller
             raise
 
     @cached_property
     def _hasher(self) -> PasswordHasher:
-        # Imported by the first who needs it, so that commands without passwords start fast.
+        # Imported when it is first used, so that commands without passwords start fast.
         from argon2 import PasswordHasher
 
         return PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
@@ -119,7 +119,7 @@ def _encoded(password: str) -> bytes | None:
         return None
     try:
         secret = password.encode()
-    except UnicodeEncodeError:  # half of a character
+    except UnicodeEncodeError:  # a lone surrogate
         return None
     return secret if len(secret) <= MAX_PASSWORD else None
 

@@ -1,8 +1,8 @@
-"""What the server asks of a store; each driver implements it, and passes the same tests.
+"""The interfaces of stores; every driver of one passes the same tests.
 
-Usernames are canonical already (``bester.protocol.names``). Times are seconds of the server's steady clock
-(``bester.clock``); only when an account was created is shown to people, and goes by the system clock. Every method can
-raise ``Internal`` when the store cannot be reached, and a cancelled call may or may not have had its effect.
+Usernames are canonical (``bester.protocol.names``). Times are seconds of the server's steady clock (``bester.clock``);
+only the time at which an account was created is shown to people, and is the system clock's. Every method can raise
+``Internal`` when the store cannot be reached. A cancelled call may or may not have had its effect.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from bester.clock import SteadyClock
 from bester.errors import MailboxFull
 
 MAX_TOKENS = 100
-"""How many tokens an account has; the oldest make room for a new one."""
+"""How many tokens an account has; a new one replaces the oldest."""
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Who somebody is."""
+    """An account, as others may see it."""
 
     username: str
     roles: tuple[str, ...]
@@ -29,34 +29,33 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class StoredAccount(Account, frozen=True):
-    """An account with what its password is checked against."""
+    """An account with the hash of its password."""
 
     password_hash: str
     sure: bool = True
-    """Whether that is the newest, as far as anybody knows; else it is to be looked at again (a cluster without a
-    leader)."""
+    """Whether this is the newest state; if not, as in a cluster without a leader, it must be read again later."""
 
 
 class AccountStore(Protocol):
     """Accounts and their tokens (docs/protocol.md, section 5).
 
-    What a method changed is on disk when it returns, as far as the driver promises that at all.
+    A change is on disk when its method returns, as far as the driver promises that at all.
     """
 
     async def open(self) -> None:
-        """Gets ready; called once, before all others.
+        """Opens the store; called once, before all other methods.
 
         Raises:
             BadConfiguration: the store cannot be used as it is configured.
         """
 
     async def close(self) -> None:
-        """Finishes what was asked for and lets go; the second time it does nothing."""
+        """Finishes all calls under way and closes the store; the second time it does nothing."""
 
     async def add(
         self, username: str, password_hash: str, roles: tuple[str, ...] = (), created: float | None = None
     ) -> None:
-        """Adds an account, created now unless said otherwise.
+        """Adds an account; ``created`` defaults to now.
 
         Raises:
             AccountExists: the name is taken.
@@ -66,27 +65,27 @@ class AccountStore(Protocol):
         """Returns the account of this name."""
 
     async def exists(self, usernames: Sequence[str]) -> set[str]:
-        """Returns those of the names that are accounts, in one query."""
+        """Returns the names of existing accounts among these, with one query."""
 
     async def set_password(self, username: str, password_hash: str) -> None:
         """Replaces the password and ends the account's tokens.
 
         Raises:
-            UnknownAccount: there is none.
+            UnknownAccount: there is no such account.
         """
 
     async def set_roles(self, username: str, roles: tuple[str, ...]) -> None:
         """Replaces the roles.
 
         Raises:
-            UnknownAccount: there is none.
+            UnknownAccount: there is no such account.
         """
 
     async def remove(self, username: str) -> None:
         """Removes the account and ends its tokens.
 
         Raises:
-            UnknownAccount: there is none.
+            UnknownAccount: there is no such account.
         """
 
     async def list(self, after: str = "", limit: int = 1000) -> builtins.list[Account]:
@@ -96,27 +95,27 @@ class AccountStore(Protocol):
         """Returns how many accounts there are."""
 
     async def add_token(self, username: str, token_hash: bytes, expires: float, now: float) -> None:
-        """Adds a token that is good until it expires, and ends the account's oldest beyond :data:`MAX_TOKENS`.
+        """Adds a token, and ends the account's oldest tokens beyond :data:`MAX_TOKENS`.
 
         Raises:
-            UnknownAccount: there is none of this name.
+            UnknownAccount: there is no such account.
         """
 
     async def find_token(self, token_hash: bytes, now: float) -> StoredAccount | None:
-        """Returns the account of a token that is good at this time."""
+        """Returns the account of a token that has not expired."""
 
     async def remove_token(self, token_hash: bytes) -> None:
-        """Ends a token, if there is such."""
+        """Ends a token, if it exists."""
 
     async def purge_tokens(self, now: float) -> None:
-        """Frees the room of the tokens that have expired."""
+        """Removes tokens that have expired."""
 
 
 # -- messages ---------------------------------------------------------------------------------------------------
 
 
 class Letter(msgspec.Struct, frozen=True, gc=False):
-    """A message for an account that is away."""
+    """A message that is to wait in an account's mailbox."""
 
     username: str
     delivery_id: str
@@ -125,28 +124,28 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     """JSON, as it came."""
 
 
-class KeptLetter(msgspec.Struct, frozen=True, gc=False):
+class MailboxLetter(msgspec.Struct, frozen=True, gc=False):
     """A letter in a mailbox."""
 
     position: int
-    """Grows with each letter of the store; a mailbox is read in its order."""
+    """Grows with each letter of the store; a mailbox is read in this order."""
     delivery_id: str
     type: str
     data: bytes
 
 
 class MailboxBounds(msgspec.Struct, frozen=True):
-    """What one account's mailbox holds at most."""
+    """The limits of one account's mailbox."""
 
     messages: int
     bytes: int
-    """Of their data."""
+    """Of the letters' data."""
     lifetime_s: float
-    """How long a letter is kept."""
+    """After this time a letter expires."""
 
 
 class MailboxSize(msgspec.Struct, frozen=True):
-    """What is in an account's mailbox."""
+    """How much an account's mailbox holds."""
 
     username: str
     messages: int
@@ -154,22 +153,23 @@ class MailboxSize(msgspec.Struct, frozen=True):
 
 
 def account_queue(username: str) -> str:
-    """Returns where an account's dead letters stand among the queues of other servers: under no server's address."""
+    """Returns the destination under which the outbox has an account's dead letters; no server has such an address."""
     return f"@{username}"
 
 
 def account_of(destination: str) -> str | None:
-    """Returns the account whose dead letters stand there; None for another server."""
+    """Returns the account whose dead letters have this destination; None where the destination is a server."""
     return destination[1:] if destination.startswith("@") else None
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """A message for another server that could not be sent yet."""
+    """A message for another server, which could not be sent yet."""
 
     destination: str
-    """The canonical text of its address (``str(Address)``); of a letter that was given up, :func:`account_queue`."""
+    """The canonical text of the server's address (``str(Address)``); for a dead letter of an account,
+    :func:`account_queue`."""
     message_id: str
-    """What the other server recognises a repeat by; with the destination it is unique."""
+    """By this the other server recognises a repeat; unique for each destination."""
     type: str
     data: bytes
     hops: int
@@ -181,76 +181,77 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     """A message in the outbox, or a dead letter."""
 
     position: int
-    """Its id for operators; grows with each message of the store."""
+    """The id for operators; grows with each message of the store."""
     message: Outgoing
     created: float
     tries: int
     next_try: float
-    """Not tried alone before then; 0 for one that has not stepped aside."""
+    """Not tried alone before then; 0 for a message that has not stepped aside."""
     last_error: str
     """``code: text`` of the last try; empty before the first."""
     dead: bool
-    """Whether it was given up."""
+    """Whether it was given up: a dead letter."""
 
 
 class QueueSize(msgspec.Struct, frozen=True):
-    """What waits for one destination."""
+    """How many messages one destination has."""
 
     destination: str
     waiting: int
     dead: int
     bytes: int
     oldest: float
-    """When the oldest that waits was created; 0 if none waits."""
+    """When the oldest waiting message was created; 0 if none waits."""
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """What became of a ``once`` message (docs/protocol.md, section 4)."""
+    """The outcome of a ``once`` message (docs/protocol.md, section 4)."""
 
     key: bytes
-    """16 bytes that stand for the sender and its id."""
+    """A hash of the sender and the message's id, of 16 bytes."""
     digest: bytes
-    """16 bytes that stand for the type and the data."""
+    """A hash of the type and the data, of 16 bytes."""
     report: bytes
-    """The report's whole frame."""
+    """The whole frame of the report."""
 
 
 class MessageStore(Protocol):
-    """Mailboxes, the outbox, and what is remembered of ``once`` messages (docs/protocol.md, section 4).
+    """Mailboxes, the outbox, and the records of ``once`` messages (docs/protocol.md, section 4).
 
-    What a method changed is on disk when it returns. Methods for several things at once take and return them in order;
-    they may be called again before the last call has returned, and take effect in the order of the calls. Beside what
-    is said, each can raise ``StorageFull`` (nothing was changed; only those that add) and ``Internal``.
+    A change is on disk when its method returns. Methods for several items take and return them in order. They may be
+    called again before an earlier call has returned, and take effect in the order of the calls. In addition to the
+    errors named below, each method that adds can raise ``StorageFull`` (then nothing was changed), and each can raise
+    ``Internal``.
     """
 
     async def open(self) -> None:
-        """Gets ready; called once, before all others.
+        """Opens the store; called once, before all other methods.
 
         Raises:
             BadConfiguration: the store cannot be used as it is configured.
         """
 
     async def close(self) -> None:
-        """Finishes what was asked for and lets go; the second time it does nothing."""
+        """Finishes all calls under way and closes the store; the second time it does nothing."""
 
     # time
 
-    async def resume_clock(self, clock: SteadyClock) -> None:
-        """Lets the clock that lifetimes are counted by go on from where it was; called once, after :meth:`open`."""
+    async def restore_clock(self, clock: SteadyClock) -> None:
+        """Sets the clock, by which lifetimes are counted, to where it stopped; called once, after :meth:`open`."""
 
-    async def keep_clock(self, clock: SteadyClock) -> None:
-        """Keeps what the clock says, for the next start."""
+    async def save_clock(self, clock: SteadyClock) -> None:
+        """Saves the clock's time for the next start."""
 
     # mailboxes
 
     async def deposit(
         self, letters: Sequence[Letter], bounds: MailboxBounds, now: float
     ) -> builtins.list[MailboxFull | None]:
-        """Puts letters into mailboxes, and says for each whether its mailbox was full.
+        """Puts letters into mailboxes, and returns for each whether its mailbox was full.
 
-        A letter whose delivery id is in that mailbox already is there once, as it came first, and counts as put. One
-        that does not fit does not keep out those behind it that do. What has expired takes room until
-        :meth:`expire_letters` has removed it.
+        A letter whose delivery id is in the mailbox already is not added again: the first one stays, and there is no
+        error. A letter that does not fit does not exclude later ones that do. Letters that have expired count until
+        :meth:`expire_letters` has removed them.
         """
 
     async def has_mail(self, username: str) -> bool:
@@ -258,20 +259,22 @@ class MessageStore(Protocol):
 
     async def read_mailbox(
         self, username: str, after: int, limit: int, max_bytes: int, now: float
-    ) -> builtins.list[KeptLetter]:
-        """Returns letters behind a position, oldest first: at most ``limit``, and of at most ``max_bytes`` together,
-        but at least one if there is one. Letters that have expired are passed over."""
+    ) -> builtins.list[MailboxLetter]:
+        """Returns letters after a position, oldest first, without those that have expired.
 
-    async def take_letters(self, letters: Sequence[tuple[str, str]]) -> None:
-        """Removes letters that were delivered: pairs of username and delivery id; unknown ones are passed over."""
+        At most ``limit`` letters, with at most ``max_bytes`` of data together, but at least one if there is one.
+        """
+
+    async def remove_letters(self, letters: Sequence[tuple[str, str]]) -> None:
+        """Removes letters that were delivered, by username and delivery id; ignores unknown ones."""
 
     async def bury_letters(self, letters: Sequence[tuple[Letter, int]], why: str, now: float) -> None:
-        """Takes letters out of their mailboxes, and makes them dead letters of their accounts (:func:`account_queue`).
+        """Removes letters from their mailboxes, and makes them dead letters of their accounts (:func:`account_queue`).
 
         Args:
-            letters: each with the number of its tries; one that is in no mailbox becomes a dead letter too.
-            why: the ``last_error`` of all.
-            now: when they are ``created``.
+            letters: each with the number of its tries; a letter that is in no mailbox becomes a dead letter too.
+            why: their ``last_error``.
+            now: their ``created``.
         """
 
     async def clear_mailbox(self, username: str) -> int:
@@ -281,51 +284,60 @@ class MessageStore(Protocol):
         """Removes up to ``limit`` letters that have expired, and returns how many."""
 
     async def mailbox_sizes(self, after: str = "", limit: int = 1000) -> builtins.list[MailboxSize]:
-        """Returns the mailboxes that hold something, of accounts that sort after a name."""
+        """Returns the sizes of mailboxes that are not empty, of accounts that sort after a name."""
 
     async def mailbox_size(self, username: str) -> MailboxSize:
-        """Returns what one mailbox holds."""
+        """Returns the size of one mailbox."""
 
     # the outbox
 
     async def enqueue(self, messages: Sequence[Outgoing], now: float) -> builtins.list[int]:
         """Puts messages into the outbox, and returns their positions.
 
-        One that waits there already stays as it is, and keeps its position. A dead letter, too, keeps its position and
-        its data, but waits again as if new, as after :meth:`revive`: its sender has just sent it once more.
+        A message that waits there already stays as it is, with its position. A dead letter keeps its position and its
+        data too, but waits again as if new, as after :meth:`revive`: its sender has just sent it again.
         """
 
     async def read_outbox(
         self, destination: str, after: int, limit: int, max_bytes: int, now: float
     ) -> builtins.list[Queued]:
-        """Returns what waits for a destination behind a position, oldest first, dead letters and those whose
-        ``next_try`` is later than ``now`` left out; bounded as :meth:`read_mailbox`."""
+        """Returns waiting messages for a destination after a position, oldest first.
+
+        Dead letters, and messages whose ``next_try`` is later than ``now``, are left out. Limited as
+        :meth:`read_mailbox` is.
+        """
 
     async def remove_sent(self, positions: Sequence[int]) -> None:
-        """Removes messages that the other server has, or that are dropped; unknown ones are passed over."""
+        """Removes messages that the other server has, or that are dropped; ignores unknown ones."""
 
     async def note_failures(self, failures: Sequence[tuple[int, float, str]]) -> None:
-        """Notes tries that failed: position, ``next_try`` (0: it does not step aside) and ``last_error``."""
+        """Records failed tries: position, ``next_try`` (0: it does not step aside) and ``last_error``."""
 
     async def bury(self, letters: Sequence[tuple[int, str]]) -> None:
-        """Makes dead letters: position and why, which becomes ``last_error``. It counts no try; those that are dead or
-        unknown are passed over."""
+        """Makes messages dead letters, by position, with their ``last_error``; counts no try.
+
+        Messages that are dead or unknown are ignored.
+        """
 
     async def give_up_before(self, created: float, why: str, limit: int, destination: str | None = None) -> int:
-        """Makes dead letters of up to ``limit`` waiting messages from before a time, the oldest first, and returns how
-        many; of one destination or all."""
+        """Makes up to ``limit`` waiting messages from before a time dead letters, the oldest first; returns how many.
+
+        Of all destinations, unless one is given.
+        """
 
     async def revive(self, positions: Sequence[int], now: float) -> int:
-        """Lets dead letters, and those that stepped aside, be tried again now, as if new (``created`` is now, without
-        tries or error); returns how many. They keep their places in the order."""
+        """Lets dead letters, and messages that stepped aside, be tried again now; returns how many.
+
+        They are as if new (``created`` is now, without tries or error), but keep their places in the order.
+        """
 
     async def queue_sizes(self) -> builtins.list[QueueSize]:
-        """Returns the destinations that have messages, sorted."""
+        """Returns the sizes of all destinations that have messages, sorted by destination."""
 
     async def list_queue(
         self, destination: str | None = None, dead: bool | None = None, after: int = 0, limit: int = 100
     ) -> builtins.list[Queued]:
-        """Returns messages behind a position for the operator: of one destination or all, waiting or dead or both."""
+        """Returns messages after a position, for operators: of one destination or all, waiting or dead or both."""
 
     async def find_queued(self, position: int) -> Queued | None:
         """Returns one message of the outbox."""
@@ -333,60 +345,62 @@ class MessageStore(Protocol):
     # once
 
     def may_recall(self, key: bytes) -> bool:
-        """Whether a ``once`` message may be remembered; when False, it is surely not. Without waiting for anything: a
-        key counts as soon as :meth:`remember` was called with it, before that has returned."""
+        """Whether there may be a record of a ``once`` message; when False, there is none.
+
+        Waits for nothing: a key counts as soon as :meth:`remember` was called with it, before that has returned.
+        """
 
     async def recall(self, key: bytes) -> Remembered | None:
-        """Returns what is remembered."""
+        """Returns the record of a ``once`` message."""
 
     async def remember(self, records: Sequence[Remembered], now: float) -> None:
-        """Remembers what became of ``once`` messages; a key that is known already keeps its first record."""
+        """Records the outcomes of ``once`` messages; a key that has a record keeps it."""
 
     async def forget_before(self, time: float, at_most: int) -> None:
-        """Forgets records from before a time, and the oldest beyond a number; in steps, between which others go on."""
+        """Removes records from before a time, and the oldest beyond a number; in steps, so that others run."""
 
 
 # -- leases -----------------------------------------------------------------------------------------------------
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """What one node of a server does alone, for a time."""
+    """The right of one node of a server to do something alone, for a time."""
 
     name: str
     node: str
-    """Who has it."""
+    """The holder."""
     version: int
-    """Grows each time that it is taken or renewed."""
+    """Grows each time that the lease is taken or renewed."""
 
 
 class LeaseStore(Protocol):
-    """Who does what only one node of a server may do (docs/scale.md).
+    """Leases on what only one node of a server may do at a time (docs/scale.md).
 
-    A lease ends by itself when its lifetime is over, on the store's clock. Its holder must count from before it asked,
+    A lease ends by itself when its lifetime is over on the store's clock. Its holder must count from before it asked,
     by a clock that never goes back, and stop somewhat earlier.
     """
 
     async def open(self) -> None:
-        """Gets ready; called once, before all others.
+        """Opens the store; called once, before all other methods.
 
         Raises:
             BadConfiguration: the store cannot be used as it is configured.
         """
 
     async def close(self) -> None:
-        """Lets go; leases stay until they end. The second time it does nothing."""
+        """Closes the store; leases last until they end. The second time it does nothing."""
 
     async def take(self, name: str, node: str, lifetime_s: int) -> Lease:
-        """Takes a lease for whole seconds, at least one, and returns it; or that of the other node that has it.
+        """Takes a lease for whole seconds, at least one, and returns it; or returns the lease of another holder.
 
-        A node that has it already, from before it was started anew, has it again.
+        A node that holds it already, from before a restart, gets it again.
         """
 
     async def renew(self, lease: Lease, lifetime_s: int) -> Lease | None:
-        """Lets a lease go on, and returns it as it is now; None if it has ended, whoever has it since."""
+        """Extends a lease, and returns its new state; None if it has ended, whoever holds it now."""
 
     async def give_back(self, lease: Lease) -> None:
-        """Ends a lease. Where it was renewed or has ended since, nothing is done."""
+        """Ends a lease; does nothing where it was renewed or has ended since."""
 
     async def list(self) -> builtins.list[Lease]:
         """Returns all leases, sorted by name."""

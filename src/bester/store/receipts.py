@@ -1,8 +1,8 @@
-"""What became of messages, for those who ask later: a file of its own, which may be lost without harm.
+"""Receipts: the outcomes of messages, in a file of their own, which may be lost without harm.
 
-It is written by one thread, a batch at a time, without an fsync for each: receipts are no messages. A file that is
-damaged, or that a newer Bester wrote, is moved aside, and a new one begun. There is nothing here that could stop a
-server; what cannot be kept is dropped and counted.
+One thread writes them, a batch at a time, without an fsync for each: receipts are not messages. A file that is damaged,
+or that a newer release wrote, is moved aside, and a new one is begun. Nothing here can stop a server; receipts that
+cannot be stored are dropped and counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("bester.receipts")
 
 VERSION = 2
 MAX_PENDING = 5
-"""Batches that may wait for the disk; what comes beyond is dropped."""
+"""How many batches may wait for the disk; further ones are dropped."""
 PRUNE_EVERY_S = 60.0
 _PRUNE_STEP = 5000
 _SCHEMA = """
@@ -40,11 +40,11 @@ CREATE TABLE receipts (
     ms REAL NOT NULL,
     recipients TEXT NOT NULL,
     route TEXT NOT NULL,
-    steady REAL NOT NULL DEFAULT 0 -- when it was kept, by the clock that says how long
+    steady REAL NOT NULL DEFAULT 0 -- when it was stored, by the clock that counts lifetimes
 )
 """
 _FROM_1 = ("ALTER TABLE receipts ADD COLUMN steady REAL NOT NULL DEFAULT 0", "UPDATE receipts SET steady = at")
-# No index: each would cost as much as the row, for all of them; those who ask can wait the moment that a look takes.
+# No index: each would cost as much as the row itself, and a query may take the moment that a scan takes.
 
 T = TypeVar("T")
 
@@ -55,30 +55,30 @@ class Receipt(NamedTuple):
     at: float
     """When it was finished, in seconds since 1970."""
     trace: str
-    """The 32 digits of its trace, the same on all servers that it went through."""
+    """The 32 digits of its trace, which all servers on its way share."""
     sender: str
-    """The account, or the other server's name; ``""`` for one that proved none."""
+    """The account, or the other server's name; ``""`` for a server that did not prove its name."""
     type: str
     message_id: str
-    """The sender's own."""
+    """The id that the sender gave it."""
     outcome: str
     """``good``, or the error's code."""
     error: str
-    """The error's text, as the sender was told."""
+    """The error's text, as the sender got it."""
     ms: float
     recipients: str
-    """How many by status, and the first of them by name, as JSON; ``""`` if there were none."""
+    """The number of recipients by status, and the names of the first ones, as JSON; ``""`` if there were none."""
     route: str
-    """Its steps as JSON, where they were recorded; else ``""``."""
+    """Its steps as JSON, if they were recorded; else ``""``."""
     node: str = ""
-    """Which node of a cluster had it; a file is one server's alone, and does not say so."""
+    """The node of a cluster that had it; empty in a file, which belongs to one server."""
 
 
 _COLUMNS = Receipt._fields[:-1]
 
 
 class Cause(NamedTuple):
-    """Failures that are alike."""
+    """Failures with the same code and type."""
 
     code: str
     type: str
@@ -87,48 +87,48 @@ class Cause(NamedTuple):
 
 
 class Found(list[T]):
-    """What was found."""
+    """The result of a query."""
 
     looked_since: float | None = None
-    """Back to when (seconds since 1970) it was looked, where that was not as far as asked; None: everywhere."""
+    """Where the query did not read everything that was asked for: since when it did, in seconds since 1970."""
 
 
 class Bounds(NamedTuple):
-    """How much is kept."""
+    """How many receipts are stored."""
 
     days: float
     rows: int
     reserve: int
-    """How many bytes of the file system are left for messages."""
+    """How many bytes of the file system are kept free for messages."""
 
 
 MIN_DIGITS = 8
-"""Of a trace's id that is not told whole."""
+"""How many digits of a trace's id are enough to search for it."""
 _TRACE_DIGITS = 32
 _digits = re.compile(r"[0-9a-f]+").fullmatch
 
 
 def told_digits(id: str) -> int:
-    """Returns with how many digits, at either end of a trace's id, ``id`` is to be compared."""
+    """Returns how many digits, at either end of a trace's id, are compared with ``id``."""
     return len(id) if MIN_DIGITS <= len(id) < _TRACE_DIGITS and _digits(id) else _TRACE_DIGITS
 
 
 class ReceiptStore(Protocol):
-    """Keeps receipts. No method raises because of what is on disk."""
+    """Stores receipts. No method raises because of the state of the disk."""
 
     lost: int
-    """Receipts that could not be kept, since the start."""
+    """How many receipts could not be stored, since the start."""
     expired: int
-    """Receipts that were removed because there were too many, or they were too old, since the start."""
+    """How many receipts were removed, for their number or their age, since the start."""
 
     def open(self) -> None:
-        """Begins; nothing is waited for."""
+        """Begins to open the store, without waiting."""
 
     def add(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
-        """Keeps receipts, which ``make`` makes on the store's thread; ``count`` of them."""
+        """Stores ``count`` receipts, which ``make`` makes on the store's thread."""
 
     async def settle(self) -> None:
-        """Returns when all that was given is kept, or lost."""
+        """Returns when all receipts that were added are stored, or lost."""
 
     async def find(
         self,
@@ -144,25 +144,25 @@ class ReceiptStore(Protocol):
 
         Args:
             id: a trace's, its first or last digits (:data:`MIN_DIGITS` at least), or the sender's own.
-            sender, type: those of this one alone.
+            sender, type: only receipts of this sender, or type.
             outcome: ``good``, ``bad``, or a code.
-            since: seconds since 1970.
-            limit: at most so many.
+            since: in seconds since 1970.
+            limit: the most receipts.
         """
 
     async def causes(self, since: float) -> Found[Cause]:
-        """Returns the failures since then by code and type, the most frequent first."""
+        """Returns the failures since a time by code and type, the most frequent first."""
 
     async def close(self) -> None:
-        """Writes what was given, and ends."""
+        """Stores all receipts that were added, and closes the store."""
 
 
 class SqliteReceipts:
-    """Keeps them in an SQLite file.
+    """A :class:`ReceiptStore` in an SQLite file.
 
     Args:
         path: the file.
-        now: the server's steady clock, which says what is too old.
+        now: the server's steady clock, by which receipts grow old.
     """
 
     def __init__(self, path: str | os.PathLike[str], now: Callable[[], float]) -> None:
@@ -250,7 +250,7 @@ class SqliteReceipts:
                     self._move_aside(str(error))
                     self._connection = self._connect()
             except (sqlite3.Error, OSError) as error:
-                self._complain(error)
+                self._warn(error)
         return self._connection
 
     def _connect(self) -> sqlite3.Connection:
@@ -293,10 +293,10 @@ class SqliteReceipts:
     def _write(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
         try:
             receipts = make()
-            self._check_room(bounds.reserve)
+            self._check_space(bounds.reserve)
         except Exception as error:
             self.lost += count
-            self._complain(error)
+            self._warn(error)
             return
         if self._tried(lambda connection: self._insert(connection, receipts, bounds)):
             self._failing = False
@@ -321,7 +321,7 @@ class SqliteReceipts:
         return [True]
 
     def _prune(self, connection: sqlite3.Connection, before: float) -> None:
-        # They were written in the order of their times; the positions are what can be searched quickly.
+        # Receipts are in the order of their times, and only the position can be searched quickly.
         removed = _PRUNE_STEP
         while removed == _PRUNE_STEP:
             removed = connection.execute(
@@ -332,7 +332,7 @@ class SqliteReceipts:
             self.expired += removed
 
     def _tried(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
-        """Returns what the work found; nothing where the file cannot be used."""
+        """Returns the result of the work; an empty list if the file cannot be used."""
         connection = self._opened()
         if connection is None:
             return []
@@ -345,15 +345,15 @@ class SqliteReceipts:
             if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
                 with suppress(OSError):
                     self._move_aside(str(error))
-            self._complain(error)
+            self._warn(error)
             return []
 
-    def _check_room(self, reserve: int) -> None:
+    def _check_space(self, reserve: int) -> None:
         disk = os.statvfs(os.path.dirname(os.path.abspath(self.path)))
         if disk.f_bavail * disk.f_frsize < reserve:
             raise OSError("the disk is almost full, and what is left is for messages")
 
-    def _complain(self, error: Exception) -> None:
+    def _warn(self, error: Exception) -> None:
         if not self._failing:
             self._failing = True
             log.warning("receipts are not kept for now: %s", error)
@@ -369,7 +369,7 @@ class SqliteReceipts:
 
 
 class _Damaged(sqlite3.DatabaseError):
-    """The file can be opened, and not be used."""
+    """The file can be opened, but not used."""
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

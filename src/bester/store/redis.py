@@ -1,11 +1,11 @@
-"""Accounts in Redis, as the founding documents' configuration has them.
+"""Accounts in Redis (``database.type: redis``).
 
 An account is a hash ``PREFIX:account:NAME``, and its name a member of the sorted set ``PREFIX:accounts`` (all with
-score 0, so in the order of their code points). A token is a hash ``PREFIX:token:HASH`` that Redis lets expire; it
-names its account's generation, which a new password changes, so all tokens of an account end in one step without
-being looked for. The list ``PREFIX:tokens:NAME`` has the hashes of an account's newest tokens. Everything is one
-command or one script, hence atomic and one round trip. The scripts build keys from values, so this is for one Redis,
-with replicas if wanted, and not for a sharded one.
+score 0, so they sort by their code points). A token is a hash ``PREFIX:token:HASH`` that Redis lets expire. It names
+its account's generation, which a new password changes: so all tokens of an account end in one step, without a search.
+The list ``PREFIX:tokens:NAME`` has the hashes of an account's newest tokens. Each call is one command or one script,
+hence atomic and one round trip. The scripts build keys from values, so this works with one Redis, with replicas if
+wanted, and not with a sharded one.
 
 How safe an account is on disk is up to Redis: ``appendonly yes`` with ``appendfsync always`` keeps all of them.
 """
@@ -26,7 +26,7 @@ from bester.store.ports import MAX_TOKENS, Account, StoredAccount
 from bester.timeouts import within
 
 TIMEOUT_S = 5.0
-"""For any call as a whole, with waiting for a connection and making it."""
+"""The time limit of a call, including a new connection."""
 MAX_CONNECTIONS = 16
 
 _ADD = """
@@ -198,7 +198,7 @@ class RedisAccounts:
         await self._run(_REMOVE_TOKEN, (self._token + name,), self._tokens, name)
 
     async def purge_tokens(self, now: float) -> None:
-        """Does nothing: Redis drops them by itself."""
+        """Does nothing: Redis removes tokens that have expired."""
 
     async def _run(self, script: str, keys: tuple[str, ...], *values: str | int) -> Any:
         return await self._do("EVAL", script, len(keys), *keys, *values)

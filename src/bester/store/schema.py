@@ -21,23 +21,23 @@ MIGRATIONS = (
         "CREATE INDEX token_by_expires ON token (expires)",
     ),
     (
-        # Tokens are numbered within their account, so that the oldest can make room.
+        # Tokens are numbered within their account, so that the oldest can be replaced.
         "ALTER TABLE token ADD COLUMN number INTEGER NOT NULL DEFAULT 0",
         """UPDATE token SET number = n FROM (
             SELECT token_hash AS hash, row_number() OVER (PARTITION BY username ORDER BY expires) AS n FROM token
         ) WHERE token_hash = hash""",
         "DROP INDEX token_by_username",
         "CREATE INDEX token_by_username ON token (username, number)",
-        # Positions never come back, also when what was last is removed.
+        # Positions are never used again, even if the last row is removed.
         "CREATE TABLE position (name TEXT PRIMARY KEY NOT NULL, last INTEGER NOT NULL) WITHOUT ROWID",
         "INSERT INTO position VALUES ('letter', 0), ('outgoing', 0)",
-        # What each mailbox holds; none that is empty. Its account may be elsewhere.
+        # The sizes of mailboxes that are not empty. The accounts may be in another store.
         """CREATE TABLE mailbox (
             username TEXT PRIMARY KEY NOT NULL,
             messages INTEGER NOT NULL,
             bytes INTEGER NOT NULL
         ) WITHOUT ROWID""",
-        # The data are last, so that nothing else has to be looked for behind them.
+        # The data is the last column, so that no other column has to be searched for behind it.
         """CREATE TABLE letter (
             position INTEGER PRIMARY KEY NOT NULL,
             username TEXT NOT NULL,
@@ -66,7 +66,7 @@ MIGRATIONS = (
             data BLOB NOT NULL
         )""",
         "CREATE UNIQUE INDEX outgoing_by_message_id ON outgoing (destination, message_id)",
-        # Answers what waits for each destination, and how much, without the messages.
+        # Answers how much waits for each destination without reading the messages.
         "CREATE INDEX outgoing_by_destination ON outgoing (destination, dead, position, created, size)",
         "CREATE INDEX outgoing_by_created ON outgoing (created) WHERE dead = 0",
         "CREATE INDEX outgoing_dead ON outgoing (position) WHERE dead = 1",
@@ -78,7 +78,7 @@ MIGRATIONS = (
         ) WITHOUT ROWID""",
         "CREATE INDEX once_by_created ON once (created)",
     ),
-    # What ends goes by a steady clock, which begins where the system clock is at the first start with this version.
+    # Lifetimes go by a steady clock, which begins at the system time of the first start with this version.
     (KEPT_SCHEMA,),
 )
-"""Only ever appended to: files of every earlier version are out there, and each is tested."""
+"""New ones are only appended: there are files of every earlier version, each of which is tested."""

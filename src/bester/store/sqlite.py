@@ -11,7 +11,7 @@ import msgspec
 
 from bester.clock import wall_time
 from bester.errors import AccountExists, UnknownAccount
-from bester.store.database import Shared
+from bester.store.database import SqliteStore
 from bester.store.ports import MAX_TOKENS, Account, StoredAccount
 
 _ADD_TOKEN = """INSERT OR REPLACE INTO token (token_hash, username, expires, number)
@@ -22,8 +22,8 @@ _DROP_OLDEST = """DELETE FROM token WHERE username = ? AND number <= (
 _roles = msgspec.json.Decoder(tuple[str, ...])
 
 
-class SqliteAccounts(Shared):
-    """Accounts and their tokens, in a database of their own or one that is shared."""
+class SqliteAccounts(SqliteStore):
+    """Accounts and their tokens, in a database, which other stores may share."""
 
     async def add(
         self, username: str, password_hash: str, roles: tuple[str, ...] = (), created: float | None = None

@@ -15,5 +15,5 @@ def new_token() -> tuple[str, bytes]:
 
 
 def token_hash(text: str) -> bytes:
-    """Returns what a token is stored and found by; a plain hash is enough, as a token cannot be guessed."""
+    """Returns the hash by which a token is stored and found; a fast hash is enough, as a token cannot be guessed."""
     return sha256(text.encode(errors="surrogatepass")).digest()

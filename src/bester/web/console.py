@@ -1,14 +1,15 @@
-"""The console's back end: signing in, the operator's commands, what happens just now.
+"""The console's back end: signing in, the operator's commands, a stream of events.
 
-Only accounts of role ``admin`` get in. The session's cookie goes to no other site's requests (``SameSite=Strict``); and
-what changes anything is a POST with the header ``X-Bester: 1``, which no other site's page can send unasked.
+Only accounts of role ``admin`` get in. Browsers do not send the session's cookie with other sites' requests
+(``SameSite=Strict``), and every request that changes anything is a POST with the header ``X-Bester: 1``, which another
+site's page cannot send without asking first.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -28,14 +29,13 @@ from bester.errors import (
 from bester.protocol.messages import Authentication
 from bester.protocol.strictjson import decode
 from bester.server.admin.commands import ADMIN, CommandCall
+from bester.server.web import WebServices
 from bester.timeouts import within
 from bester.web import snapshot
 from bester.web.answers import answer, refused
 from bester.web.feed import Feed, event
+from bester.web.guard import Guard
 from bester.web.sessions import LIFETIME_S, Sessions
-
-if TYPE_CHECKING:
-    from bester.web.site import Site
 
 log = logging.getLogger("bester.web")
 T = TypeVar("T", bound=Struct)
@@ -44,14 +44,14 @@ MAX_WATCHERS = 50
 READ_S = 10.0
 """How long a request's body may take."""
 WRITE_S = 30.0
-"""How long an event may take until the watcher has room for more."""
+"""How long a watcher may take to read an event."""
 LOOK_EVERY_S = 10.0
-"""How often a stream of events looks whether its session is still good."""
+"""How often a stream of events checks that its session is still valid."""
 
 
 MAX_SIGN_IN = 16 * 1024
 MAX_COMMAND = 256 * 1024
-"""The largest bodies, in bytes: anybody can try to sign in."""
+"""The largest bodies, in bytes; anyone can try to sign in."""
 _NOT_OWN = (
     "requests need the header X-Bester: 1, and no other site's Origin; "
     "if this is the server's own page, a proxy before it must pass Host on, "
@@ -60,14 +60,14 @@ _NOT_OWN = (
 
 
 class Credentials(Struct):
-    """What somebody signs in with."""
+    """The body of a sign-in."""
 
     username: str
     password: str
 
 
 class Command(Struct):
-    """What is to be run."""
+    """The body that names a built-in command."""
 
     type: str
     args: Raw = Raw(b"{}")
@@ -78,13 +78,14 @@ _command = msgspec.json.Decoder(Command)
 
 
 class Console:
-    """What is under ``/api/``."""
+    """Serves ``/api/``."""
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._hall = site.runtime
-        self.sessions = Sessions(lambda: site.runtime.clock())
-        self.feed = Feed(site.runtime)
+    def __init__(self, services: WebServices, guard: Guard) -> None:
+        self._services = services
+        self._runtime = services.runtime
+        self._guard = guard
+        self.sessions = Sessions(lambda: services.runtime.clock())
+        self.feed = Feed(services)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
         """Adds the routes."""
@@ -100,39 +101,44 @@ class Console:
     def _from_own_pages(
         self, serve: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Lets only this server's own pages, and programs, send a request."""
+        """Returns ``serve`` for requests of this server's own pages and of programs alone."""
 
         async def check(request: web.Request) -> web.Response:
-            if request.headers.get("X-Bester") != "1" or not self._site.is_own(request):
+            if request.headers.get("X-Bester") != "1" or not self._guard.is_own(request):
                 return refused(NotAllowed(_NOT_OWN))
             return await serve(request)
 
         return check
 
-    # -- who is it -------------------------------------------------------------------------------------------------
+    # -- signing in ------------------------------------------------------------------------------------------------
 
     @property
     def _cookie(self) -> str:
-        return "__Host-bester" if self._site.is_secure() else "bester"
+        return "__Host-bester" if self._guard.secure else "bester"
 
     async def signed_in(self, request: web.Request, *, used: bool = True) -> str | None:
-        """Returns who sent a request, if that is an admin who is signed in."""
+        """Returns the admin that a request's session belongs to; None if there is no such session.
+
+        Args:
+            request: whose cookie names the session.
+            used: whether the request puts off the session's end for want of use.
+        """
         token = request.cookies.get(self._cookie)
         session = self.sessions.find(token, used=used) if token else None
         if session is None:
             return None
         assert token is not None
-        stored = await self._hall.accounts.store.find(session.username)
+        stored = await self._services.admin.accounts.store.find(session.username)
         if stored is None or ADMIN not in stored.roles or stored.password_hash != session.password_hash:
             self.sessions.end(token)
             return None
         return session.username
 
     async def _admin(self, request: web.Request) -> str:
-        """Returns who sent a request.
+        """Returns the admin that a request's session belongs to.
 
         Raises:
-            AuthenticationRequired: nobody is signed in.
+            AuthenticationRequired: the request has no valid session.
         """
         username = await self.signed_in(request)
         if username is None:
@@ -141,13 +147,13 @@ class Console:
 
     async def _login(self, request: web.Request) -> web.Response:
         credentials = await _read(request, _credentials, MAX_SIGN_IN)
-        remote = self._site.remote(request)
-        runtime = self._hall
+        remote = self._guard.remote(request)
+        runtime, accounts = self._runtime, self._services.admin.accounts
         try:
             claim = Authentication(credentials.username, password=credentials.password)
-            with runtime.accounts.checking() as login:
-                account = await runtime.accounts.authenticate(claim, remote, login, opens=False)
-                stored = await runtime.accounts.store.find(account.username)
+            with accounts.checking() as login:
+                account = await accounts.authenticate(claim, remote, login, opens=False)
+                stored = await accounts.store.find(account.username)
                 login.check()
             if stored is None or ADMIN not in stored.roles:
                 raise NotAllowed("the console is for accounts of role admin")
@@ -166,7 +172,7 @@ class Console:
             path="/",
             httponly=True,
             samesite="Strict",
-            secure=self._site.is_secure(),
+            secure=self._guard.secure,
         )
         return response
 
@@ -175,7 +181,7 @@ class Console:
         if token:
             self.sessions.end(token)
         response = answer({"ok": True})
-        response.del_cookie(self._cookie, path="/", httponly=True, samesite="Strict", secure=self._site.is_secure())
+        response.del_cookie(self._cookie, path="/", httponly=True, samesite="Strict", secure=self._guard.secure)
         return response
 
     async def _session(self, request: web.Request) -> web.Response:
@@ -187,8 +193,8 @@ class Console:
         username = await self._admin(request)
         command = await _read(request, _command, MAX_COMMAND)
         log.info("%s runs %s from the console", ascii(username), ascii(command.type[:64]), extra={"account": username})
-        # As the operator: what only sessions have, such as logout, is not for the console.
-        call = CommandCall(self._hall, None, self._site.remote(request))
+        # As the local operator: commands of sessions alone, such as logout, are not for the console.
+        call = CommandCall(self._services.admin, None, self._guard.remote(request))
         try:
             data = await call.result(Raw(msgspec.json.encode({"command": command})))
         except BesterError as error:
@@ -198,10 +204,10 @@ class Console:
         except Exception:
             log.exception("a built-in command failed")
             return refused(Internal(), 200)
-        missing = {"missing": sorted(call.whole.missing)} if call.whole.missing else {}
+        missing = {"missing": sorted(call.status.missing)} if call.status.missing else {}
         return answer({"ok": True, "data": data} | missing)
 
-    # -- what happens ------------------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------------------------
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         await self._admin(request)
@@ -212,18 +218,18 @@ class Console:
         self.feed.join()
         try:
             await response.prepare(request)
-            await _write(response, b"retry: 2000\n\n" + event("history", await snapshot.history(self._hall)))
-            looked = self._hall.clock()
+            await _write(response, b"retry: 2000\n\n" + event("history", await snapshot.history(self._services.admin)))
+            looked = self._runtime.clock()
             while made := await self.feed.next():
-                if self._hall.clock() - looked >= LOOK_EVERY_S:
-                    looked = self._hall.clock()
+                if self._runtime.clock() - looked >= LOOK_EVERY_S:
+                    looked = self._runtime.clock()
                     if await self.signed_in(request, used=False) is None:
                         await _write(response, event("signedOut", {}))
                         break
                 await _write(response, made)
         except TimeoutError:
             log.info("a watcher of the console's events does not read them")
-            self._hall.counts.refuse(SlowConsumer.code)
+            self._runtime.counts.refuse(SlowConsumer.code)
             if request.transport is not None:
                 request.transport.abort()
         finally:
@@ -235,7 +241,7 @@ async def _write(response: web.StreamResponse, made: bytes) -> None:
     """Writes an event, and returns when there is room for the next one.
 
     Raises:
-        TimeoutError: the watcher does not read.
+        TimeoutError: the watcher has not read within :data:`WRITE_S`.
     """
     async with within(WRITE_S):
         await response.write(made)
@@ -245,8 +251,8 @@ async def _read(request: web.Request, decoder: msgspec.json.Decoder[T], most: in
     """Returns a request's body.
 
     Raises:
-        BadArguments: not of the right form, or not there in time.
-        HTTPRequestEntityTooLarge: more than so many bytes.
+        BadArguments: the body is not of the right form, or took longer than :data:`READ_S`.
+        HTTPRequestEntityTooLarge: it has more than ``most`` bytes.
     """
     body = bytearray()
     try:

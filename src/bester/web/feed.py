@@ -1,26 +1,25 @@
-"""Server-sent events: one snapshot per second, made once for all who watch, and not at all where nobody does."""
+"""Server-sent events: a snapshot per second, made once for all watchers, and only while there are any."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bester.errors import BesterError
 from bester.protocol.frames import encode_text
+from bester.server.web import WebServices
 from bester.web import snapshot
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.web")
 
 
 class Feed:
-    """What those who watch are sent."""
+    """Makes the events, which all watchers wait for with :meth:`next`."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._hall = runtime
+    def __init__(self, services: WebServices) -> None:
+        self._services = services
+        self._rates = services.admin.rates
         self._watchers = 0
         self._making = False
         self._next: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -31,36 +30,36 @@ class Feed:
         return self._watchers
 
     def join(self) -> None:
-        """Somebody watches, until :meth:`leave`."""
+        """Counts one more watcher, until :meth:`leave`."""
         self._watchers += 1
-        self._hall.rates.watch()
+        self._services.movements.watch()
         if self._watchers == 1:
-            self._hall.rates.ticked.append(self._tick)
+            self._rates.ticked.append(self._tick)
 
     def leave(self) -> None:
         self._watchers -= 1
-        self._hall.rates.unwatch()
+        self._services.movements.unwatch()
         if not self._watchers:
-            self._hall.rates.ticked.remove(self._tick)
+            self._rates.ticked.remove(self._tick)
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Ends the stream of every watcher."""
         self._closed = True
         if not self._next.done():
             self._next.set_result(b"")
 
     async def next(self) -> bytes:
-        """Returns the next event; empty at the end. Who comes too late for one gets the one after it."""
+        """Returns the next event; empty at the end. A watcher that is slower than a second misses events."""
         return b"" if self._closed else await asyncio.shield(self._next)
 
     def _tick(self) -> None:
         if not self._making and not self._closed:
             self._making = True
-            self._hall.spawn(self._make())
+            self._services.runtime.spawn(self._make())
 
     async def _make(self) -> None:
         try:
-            made = event("now", await snapshot.now(self._hall))
+            made = event("now", await snapshot.now(self._services))
         except BesterError as error:
             log.warning("the console's snapshot cannot be made: %s", error.inside)
             made = event("trouble", {"error": {"code": error.code, "message": error.message}})

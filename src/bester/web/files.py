@@ -1,13 +1,16 @@
-"""The static files of the console and of the browser's client, from the package itself."""
+"""The static files: of the console and of the browser's client, which are ours, and of pages that were added."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+
+from bester.web.pages import not_found
 
 ROOT = Path(__file__).parent / "static"
 TYPES = {
@@ -22,17 +25,16 @@ TYPES = {
     ".txt": "text/plain; charset=utf-8",
     ".woff2": "font/woff2",
 }
-"""The content types, by the names' endings; files of other kinds are not served."""
+"""The content types by file extension; other files are not served."""
 PACKED = frozenset({".css", ".html", ".js", ".json", ".svg", ".ts", ".txt"})
 MIN_PACKED = 1024
 INDEXES = {
     "": "console/index.html",
-    "chat": "chat/index.html",
     "console": "console/index.html",
     "try": "try/index.html",
 }
 ALIASES = {"bester.js": "js/bester.js", "bester.d.ts": "js/bester.d.ts"}
-"""Other places of files that are not where their addresses say."""
+"""Files that are served under another address as well."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,22 @@ class _File:
 
 
 class Files:
-    """Serves what is under a folder; each file is read once, and again when it has changed."""
+    """Serves the files under a folder, and each page below its prefix.
 
-    def __init__(self, root: Path = ROOT) -> None:
+    Each file is read once, and again when it has changed.
+    """
+
+    def __init__(self, pages: Mapping[str, Path], root: Path = ROOT) -> None:
         self._root = root.resolve()
+        self._pages = {prefix: folder.resolve() for prefix, folder in pages.items()}
         self._files: dict[str, _File] = {}
 
     async def serve(self, request: web.Request) -> web.Response:
         """Answers GET and HEAD of a file."""
-        found = self._find(request.match_info["path"])
+        path = request.match_info["path"]
+        found = self._find(path)
         if found is None:
-            raise web.HTTPNotFound(text="there is nothing here\n")
+            raise web.HTTPNotFound(text=not_found(path.partition("/")[0], self._pages))
         headers = {"ETag": found.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         if found.etag in [
             tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")
@@ -72,17 +79,21 @@ class Files:
         path = INDEXES.get(path, path)
         if any(part in ("", ".", "..") or part.startswith(".") for part in path.split("/")) or "\0" in path:
             return None
-        return self._load(path) or (self._load(ALIASES[path]) if path in ALIASES else None)
+        prefix, _, below = path.partition("/")
+        if prefix in self._pages:
+            return self._load(path, self._pages[prefix], below or "index.html")
+        found = self._load(path, self._root, path)
+        return self._load(path, self._root, ALIASES[path]) if found is None and path in ALIASES else found
 
-    def _load(self, path: str) -> _File | None:
-        file = self._root / path
+    def _load(self, path: str, root: Path, within: str) -> _File | None:
+        file = root / within
         type = TYPES.get(file.suffix)
         if type is None:
             return None
         try:
             file = file.resolve(strict=True)
             state = file.stat()
-            if not file.is_relative_to(self._root) or not file.is_file():
+            if not file.is_relative_to(root) or not file.is_file():
                 return None
             version = (state.st_mtime_ns, state.st_size)
             known = self._files.get(path)

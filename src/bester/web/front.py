@@ -1,32 +1,36 @@
-"""One connection to the listener ``web``: HTTP by aiohttp, until it becomes a WebSocket.
+"""Connections to the listener ``web``: HTTP by aiohttp, until one becomes a WebSocket.
 
-The front is the socket's protocol for the connection's whole life, and passes everything on to whom it belongs to:
-first to aiohttp's handler, which sees the socket through a :class:`_Lent` transport, and after an upgrade to a
+A front is the socket's protocol for the connection's whole life. It passes everything on: first to aiohttp's handler,
+which sees the socket through a :class:`_Lent` transport, and after an upgrade to a
 :class:`~bester.web.gateway.Gateway`, which has the socket to itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from aiohttp.web_protocol import RequestHandler
 
 from bester.accepting import Arrival
 from bester.errors import BesterError
 from bester.net.peers import Remote, remote_of
+from bester.server.connections.services import Services
 from bester.web.gateway import Gateway
 
-if TYPE_CHECKING:
-    from bester.web.site import Site
+MAX_HTTP = 2000
+"""The most connections that are not WebSockets."""
+MAX_HTTP_PER_ADDRESS = 100
+"""The most of them from one address; this machine's are exempt, because a proxy's come from there."""
 
 
 class Front(asyncio.Protocol):
     """One accepted connection."""
 
-    def __init__(self, site: Site, make_handler: Callable[[], RequestHandler]) -> None:
-        self.site = site
+    def __init__(self, fronts: Fronts, make_handler: Callable[[], RequestHandler]) -> None:
+        self._fronts = fronts
         self._make_handler = make_handler
         self.http: RequestHandler | None = None
         self.socket: asyncio.Transport | None = None
@@ -36,15 +40,15 @@ class Front(asyncio.Protocol):
         self.remote = Remote("unknown", False)
 
     def arrive(self, arrival: Arrival) -> bool:
-        """It was accepted; its TLS handshake may be still to come. False closes it at once."""
+        """Takes what was accepted, perhaps before its TLS handshake; False closes it at once."""
         self._arrival = arrival
         self.remote = remote_of(arrival)
-        arrival.gone = lambda: self.site.leave(self)
-        return self.site.arrive(self)
+        arrival.gone = lambda: self._fronts.leave(self)
+        return self._fronts.arrive(self)
 
     def fail(self, error: BesterError) -> None:
         """Ends a connection on which no whole request has come."""
-        self.site.runtime.counts.refuse(error.code)
+        self._fronts.runtime.counts.refuse(error.code)
         if self.socket is not None:
             self.socket.abort()
         elif self._arrival is not None:
@@ -54,26 +58,25 @@ class Front(asyncio.Protocol):
         self.socket = cast(asyncio.Transport, transport)
         self.http = self._make_handler()
         self._lent = _Lent(self.socket)
-        self.site.fronts[self.http] = self
+        self._fronts.by_handler[self.http] = self
         self.http.connection_made(self._lent)
 
     def upgrade(self, answer: bytes) -> None:
-        """Sends the handshake's answer; what comes from now on is WebSocket messages. aiohttp's part is over."""
+        """Sends the handshake's answer, and ends aiohttp's part: from now on WebSocket messages come."""
         assert self.socket is not None
         assert self._lent is not None
         http, self.http = self.http, None
         assert http is not None
         self._lent.returned = True
-        self.site.leave(self)
+        self._fronts.leave(self)
         self.socket.write(answer)
-        self._gateway = gateway = Gateway(self.site.runtime, self.socket, self.site.gateways.discard)
-        self.site.gateways.add(gateway)
-        gateway.begin()
+        self._gateway = self._fronts.open_gateway(self.socket)
+        self._gateway.begin()
         # It runs in a task of aiohttp's just now.
         asyncio.get_running_loop().call_soon(self._let_go, http)
 
     def _let_go(self, http: RequestHandler) -> None:
-        self.site.fronts.pop(http, None)
+        self._fronts.by_handler.pop(http, None)
         http.connection_lost(None)
 
     def data_received(self, data: bytes) -> None:
@@ -102,12 +105,74 @@ class Front(asyncio.Protocol):
             self.http.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.site.leave(self)
+        self._fronts.leave(self)
         if self._gateway is not None:
             self._gateway.connection_lost(exc)
         elif self.http is not None:
-            self.site.fronts.pop(self.http, None)
+            self._fronts.by_handler.pop(self.http, None)
             self.http.connection_lost(exc)
+
+
+class Fronts:
+    """The connections of one listener ``web``: those that speak HTTP, and those that have become WebSockets."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.runtime = services.runtime
+        self.limits = services.limits
+        self.by_handler: dict[RequestHandler, Front] = {}
+        """The connections that speak HTTP, by aiohttp's handlers."""
+        self.gateways: set[Gateway] = set()
+        self._http: dict[Front, str] = {}
+        """The connections that speak HTTP, with the addresses that they are counted for."""
+        self._per_address: Counter[str] = Counter()
+
+    def arrive(self, front: Front) -> bool:
+        """Counts a connection that was accepted; False if there are too many, or the server stops."""
+        remote, stopping = front.remote, self.runtime.stopping
+        crowded = not remote.local and self._per_address[remote.address] >= MAX_HTTP_PER_ADDRESS
+        if stopping or crowded or len(self._http) >= MAX_HTTP:
+            self.runtime.counts.refuse("shuttingDown" if stopping else "overloaded")
+            return False
+        if not self.limits.arrive(front, told=False):
+            return False
+        self._http[front] = remote.address
+        self._per_address[remote.address] += 1
+        return True
+
+    def leave(self, front: Front) -> None:
+        """Forgets a connection that is closed, or has become a WebSocket, which counts as one of the server's own."""
+        self.limits.gone(front)
+        address = self._http.pop(front, None)
+        if address is not None:
+            self._per_address[address] -= 1
+            if not self._per_address[address]:
+                del self._per_address[address]
+
+    def stay(self, handler: RequestHandler) -> None:
+        """Lets a connection stay on which a whole request has come: from then on aiohttp's times hold."""
+        front = self.by_handler.get(handler)
+        if front is not None:
+            self.limits.leave(front)
+
+    def open_gateway(self, socket: asyncio.Transport) -> Gateway:
+        """Makes a WebSocket of a connection's socket."""
+        gateway = Gateway(self.services, socket, self.gateways.discard)
+        self.gateways.add(gateway)
+        return gateway
+
+    def look(self) -> None:
+        """Pings silent WebSockets, and gives up those that have not answered."""
+        for gateway in list(self.gateways):
+            gateway.look()
+
+    def abort(self) -> None:
+        """Closes all connections at once."""
+        for gateway in list(self.gateways):
+            gateway.abort()
+        for front in list(self._http):
+            if front.socket is not None:
+                front.socket.abort()
 
 
 class _Lent(asyncio.Transport):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from bester.core.metrics import Drop
 from bester.errors import BadScope, BesterError, Internal, Malformed, ShuttingDown, TooLarge
@@ -18,11 +18,9 @@ from bester.protocol.framing import PREFIX
 from bester.protocol.framing import frame as prefixed
 from bester.protocol.messages import FirstMessage
 from bester.server.connections.listener import ListenerConnection
+from bester.server.connections.services import Services
 from bester.web import messages
 from bester.web.messages import Messages
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.web")
 
@@ -35,19 +33,19 @@ CODES = {
 """What a connection is closed with, by the error that ends it; the others are :data:`~bester.web.messages.POLICY`."""
 
 BROKEN = PREFIX.pack(0)
-"""What the client gets in place of what is no message: a length that no frame has, which is reached in its turn."""
+"""What the client gets in place of bytes that are no message: a length that no frame has, reached in its turn."""
 
 
 class WebClient(ListenerConnection):
     """The server's end of a WebSocket; other servers do not come this way."""
 
-    def __init__(self, gateway: Gateway, runtime: Runtime) -> None:
-        super().__init__(runtime)
+    def __init__(self, gateway: Gateway, services: Services) -> None:
+        super().__init__(services)
         self._gateway = gateway
 
     @property
     def takes(self) -> int:
-        """How many messages may be cut before what the first one says is known; -1: any number, which wait in line."""
+        """How many messages may be cut before the first one is understood; -1: any number, which wait in line."""
         return self._at_most if self._at_most < 2 else -1
 
     def fail(self, error: BesterError) -> None:
@@ -68,32 +66,33 @@ class Gateway(asyncio.Transport):
     """One WebSocket, after its handshake.
 
     Args:
-        runtime: the server.
+        services: those of the server.
         transport: the socket's, whose callbacks are to come here from now on.
         gone: called when the connection is over.
     """
 
-    def __init__(self, runtime: Runtime, transport: asyncio.Transport, gone: Callable[[Gateway], None]) -> None:
+    def __init__(self, services: Services, transport: asyncio.Transport, gone: Callable[[Gateway], None]) -> None:
         super().__init__()
-        self._hall = runtime
+        self._runtime = services.runtime
+        self._incomplete = services.connections.incomplete
         self._raw = transport
         self._gone = gone
         self._closing = False
-        """Whether our close frame was sent, after which there is nothing more to say."""
+        """Whether our close frame was sent, after which nothing may be sent."""
         self._code: int | None = None
-        """What it says, if that is known already."""
+        """The close frame's code, if it is known already."""
         self._heard = True
         self._ping: bytes | None = None
-        """What the last ping said that is not answered yet."""
-        self.client = WebClient(self, runtime)
+        """The data of the last ping that is not answered yet."""
+        self.client = WebClient(self, services)
         self._messages = Messages(self.client.framer.max_size)
 
     def begin(self) -> None:
-        """The handshake is done."""
+        """Begins the conversation, after the handshake."""
         self.client.connection_made(self)
 
     def ends_for(self, error: BesterError) -> BesterError:
-        """The client is about to be ended; returns what it is told."""
+        """Returns the error that the client is told at its end, and notes the close frame's code for it."""
         broken = self._messages.failure
         if broken is not None and error is self.client.framer.failure:
             self._code = broken.code
@@ -103,7 +102,7 @@ class Gateway(asyncio.Transport):
         return error
 
     def go_on(self) -> None:
-        """The client takes messages again: those that are here already come first."""
+        """Gives the client what is here already, when it takes messages again."""
         if self._messages.incomplete and not self.client.ended:
             self.data_received(b"")
 
@@ -136,28 +135,28 @@ class Gateway(asyncio.Transport):
             return
         self._answer_ping()
         if reader.incomplete and not client.ended:
-            # The client sees whole frames only, so that it is here that a slow one shows.
+            # The client sees whole frames only, so a slow frame shows here.
             if not client.frame_began or out:
-                client.frame_began = self._hall.clock()
-                self._hall.incomplete.add(client)
+                client.frame_began = self._runtime.clock()
+                self._incomplete.add(client)
         elif client.frame_began and not client.framer.buffered:
             client.frame_began = 0.0
-            self._hall.incomplete.discard(client)
+            self._incomplete.discard(client)
 
     def _discard(self, data: bytes) -> None:
-        """Throws away what comes behind the end, so that no reset overtakes what was said, until the peer ends, too."""
-        self._hall.counts.discarded_in += len(data)
+        """Discards input after the end, until the peer ends too, so that no reset overtakes what was sent."""
+        self._runtime.counts.discarded_in += len(data)
         if any(opcode == messages.CLOSE for opcode, _ in self._messages.feed(data)):
             self._answer_close()
 
     def _answer_ping(self) -> None:
-        """Answers the last ping, once the peer has read what was written before: pings cost no memory here."""
+        """Answers the last ping, once the peer has read what was written before: pings take no memory here."""
         if self._ping is not None and not self._closing and not self.client.unsent:
             ping, self._ping = self._ping, None
             self._raw.write(messages.frame(messages.PONG, ping))
 
     def _answer_close(self) -> None:
-        """The peer is done, which on a WebSocket means that it wants nothing more either."""
+        """Closes because the peer has, which on a WebSocket means that it wants nothing more either."""
         if not self._closing:
             self._closing = True
             self._raw.write(messages.close_frame(messages.NORMAL))
@@ -180,7 +179,7 @@ class Gateway(asyncio.Transport):
     # -- time ------------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Pings a peer that was silent since the last look, and gives up one that was so for two."""
+        """Pings a peer that was silent since the last look, and gives up one that was silent for two."""
         if self._closing or self.client.stopped:
             return
         if self._heard:
@@ -188,7 +187,7 @@ class Gateway(asyncio.Transport):
             self._raw.write(messages.frame(messages.PING, b""))
         else:
             log.info("%s does not answer pings", self.client, extra=self.client.ids())
-            self._hall.counts.refuse("noPong")
+            self._runtime.counts.refuse("noPong")
             self._raw.abort()
 
     # -- the client's side: a transport ------------------------------------------------------------------------------
@@ -196,7 +195,7 @@ class Gateway(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Sends whole frames, each as one message."""
         if self._closing:
-            self._hall.exchange.counters.drops.count(Drop.FRAME_UNSENT)
+            self._runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT)
             return
         data = cast(bytes, data)
         end = len(data)
@@ -219,10 +218,10 @@ class Gateway(asyncio.Transport):
         """Sends the close frame; the peer answers with its own, and then the socket is closed."""
         if not self._closing:
             self._closing = True
-            code = self._code or (messages.GOING_AWAY if self._hall.stopping else messages.NORMAL)
+            code = self._code or (messages.GOING_AWAY if self._runtime.stopping else messages.NORMAL)
             self._raw.write(messages.close_frame(code))
             if self._messages.failure is not None:
-                # Its own close frame could not be seen: it is to end the connection itself.
+                # The peer's close frame could not be read: the peer must end the connection itself.
                 if self._raw.can_write_eof() and not self._raw.is_closing():
                     self._raw.write_eof()
             elif self._messages.incomplete:

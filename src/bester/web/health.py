@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from bester.errors import BesterError, StorageFull
-from bester.server.telemetry.rates import disk
-from bester.store.database import Shared
+from bester.server.web import WebServices
+from bester.store.database import SqliteStore
 from bester.timeouts import within
 from bester.web.answers import answer
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.web")
 
 FRESH_S = 1.0
-"""How old the look at the store, the disk and the listeners may be."""
+"""How old the result of a look at the store, the disk and the listeners may be."""
 STORE_S = 2.0
 """How long the store may take."""
 MAX_LAG_S = 5.0
 
 
 class Health:
-    """Says how the server is, to anybody: codes alone, without details."""
+    """Answers anyone with codes alone; the details are in the log."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._hall = runtime
+    def __init__(self, services: WebServices) -> None:
+        self._services = services
+        self._admin = services.admin
         self._loop = asyncio.get_running_loop()
         self._looked = float("-inf")
         self._found: list[str] = []
@@ -43,15 +40,15 @@ class Health:
     async def ready(self, request: web.Request) -> web.Response:
         """Answers 200, or 503 with the reasons: starting, draining, listeners, loop, disk, store, accounts, bus."""
         reasons = []
-        runtime = self._hall
-        if runtime.stopping or runtime.exchange.draining or runtime.stop_asked.is_set():
+        runtime = self._services.runtime
+        if runtime.stopping or runtime.exchange.admission.draining or runtime.stop_asked.is_set():
             reasons.append("draining")
         elif not runtime.started_up:
             reasons.append("starting")
-        if runtime.rates.lag_s >= MAX_LAG_S:
+        if self._admin.rates.lag_s >= MAX_LAG_S:
             reasons.append("loop")
-        if runtime.nodes is not None and not runtime.nodes.bus.up:
-            # Nothing can be kept, no login checked, no other node reached: clients are better off at another node.
+        if not self._admin.cluster.bus_up:
+            # Nothing can be stored, no login checked, no node reached: clients are better off at another node.
             reasons.append("bus")
         else:
             reasons += await self._more()
@@ -61,25 +58,25 @@ class Health:
         if self._loop.time() - self._looked >= FRESH_S:
             if self._looking is None:
                 self._looking = self._loop.create_task(self._look())
-            # Whoever asks while somebody looks waits for the same look, which a lost connection does not end.
+            # Requests that come during a look wait for it; a lost connection does not end it.
             return await asyncio.shield(self._looking)
         return self._found
 
     async def _look(self) -> list[str]:
         found = []
-        runtime = self._hall
-        if runtime.started_up and not runtime.stopping and (silent := runtime.silent_listeners()):
+        runtime, storage = self._services.runtime, self._admin.storage
+        if runtime.started_up and not runtime.stopping and (silent := self._services.silent_listeners()):
             log.error("nothing comes through %s any more: it is closed, or its file is gone", ", ".join(silent))
             found.append("listeners")
-        room = disk(str(runtime.config.storage.path))
-        # The nodes of a cluster keep everything in NATS.
-        if runtime.nodes is None and (room is None or room["free"] < runtime.config.storage.reserve):
-            found.append("disk")
-        store = runtime.messages
+        if storage.on_disk:
+            space = storage.disk_space()
+            if space is None or space["free"] < runtime.config.storage.reserve:
+                found.append("disk")
+        store = self._admin.messages
         try:
             async with within(STORE_S):
-                if isinstance(store, Shared):
-                    # It writes nothing, and has the write lock all the same.
+                if isinstance(store, SqliteStore):
+                    # It writes nothing, but takes the write lock.
                     await store.database.write(lambda connection: None, adds=True)
                 else:
                     await store.queue_sizes()
@@ -89,8 +86,8 @@ class Health:
         except (BesterError, TimeoutError) as error:
             log.error("the store is not ready: %s", error or "it does not answer")
             found.append("store")
-        accounts = runtime.accounts.store
-        if not isinstance(accounts, Shared):  # nobody can log in without it, and no mailbox be written to
+        accounts = self._admin.accounts.store
+        if not isinstance(accounts, SqliteStore):  # nobody can log in without it, and no mailbox be written to
             try:
                 async with within(STORE_S):
                     await accounts.count()

@@ -55,7 +55,7 @@ class Messages:
         self.failure: Broken | None = None
         self._buffer = bytearray()
         self._missing = 2
-        """How many bytes there must be before it is worth a look."""
+        """How many bytes the buffer must have before a frame can be whole."""
         self._parts: list[bytes] = []
         self._size = 0
         self._within = False
@@ -125,7 +125,7 @@ class Messages:
             raise Broken(TOO_BIG, f"a message of more than {self.max_size} bytes")
 
     def _join(self, is_last: bool, payload: bytes) -> bytes | None:
-        """Adds a part; returns the message with its last one."""
+        """Adds a part, and returns the message if it was the last one."""
         if is_last and not self._within:
             return payload
         self._parts.append(payload)
@@ -142,7 +142,7 @@ class Messages:
 
 
 def _check_close(payload: bytes) -> None:
-    """Checks what a close frame says: nothing, or a code and a reason in UTF-8."""
+    """Checks a close frame's data: none, or a code and a reason in UTF-8."""
     code = int.from_bytes(payload[:2], "big")
     if payload and (len(payload) == 1 or not (1000 <= code < 5000) or code in (1004, 1005, 1006, 1015)):
         raise Broken(PROTOCOL_ERROR, "a close frame without a code that may be sent")
@@ -153,7 +153,7 @@ def _check_close(payload: bytes) -> None:
 
 
 def unmasked(mask: bytes, data: bytes) -> bytes:
-    """Returns data with its mask of 4 bytes taken off, or put on."""
+    """Returns data with a mask of 4 bytes applied, which takes it off as well."""
     size = len(data)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(data, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")

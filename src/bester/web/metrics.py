@@ -6,7 +6,6 @@ import asyncio
 import hmac
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -23,25 +22,27 @@ from prometheus_client.registry import Collector
 from bester import __version__
 from bester.core.metrics import BOUNDS_S, TypeMetrics
 from bester.errors import BesterError
-from bester.server.admin import node_status as views
-from bester.server.telemetry.rates import Totals, disk, served, served_within
-from bester.store.database import COMMIT_BOUNDS_S, Shared
+from bester.server.admin import numbers
+from bester.server.admin.handlers import count_waiting
+from bester.server.telemetry.served import served, served_within
+from bester.server.telemetry.storage import Totals
+from bester.server.web import WebServices
+from bester.store.database import COMMIT_BOUNDS_S, SqliteStore
 from bester.store.ports import QueueSize, account_of
 
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
-
 OTHERS = ""
-"""The type, as it is shown, of those that are counted together: no type has this name."""
+"""The label of the types that are counted together: no type has this name."""
 FRESH_S = 5.0
 """How old the sizes of the queues may be."""
 
 
 class Metrics(Collector):
-    """Collects from the server. What only the store knows is read before, and kept for :data:`FRESH_S`."""
+    """Collects from the server; what must be read from the store is kept for :data:`FRESH_S`."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._hall = runtime
+    def __init__(self, services: WebServices) -> None:
+        self._services = services.admin
+        self._runtime = services.runtime
+        self._watch = services.watch
         self._loop = asyncio.get_running_loop()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -61,46 +62,48 @@ class Metrics(Collector):
         """Answers with all metrics, in the format that the scraper prefers."""
         if self._loop.time() - self._looked >= FRESH_S:
             try:
-                self._queues = await self._hall.messages.queue_sizes()
-                self._totals = await self._hall.rates.totals()
+                self._queues = await self._services.messages.queue_sizes()
+                self._totals = await self._services.storage.totals()
             except BesterError:
-                self._queues, self._totals = [], None  # the others are told all the same
+                self._queues, self._totals = [], None  # the other metrics do not need them
             self._looked = self._loop.time()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
         return web.Response(body=encode(self._registry), headers=headers)
 
     def collect(self) -> Iterable[Metric]:
-        """Gives the metrics; called by the registry."""
-        yield InfoMetricFamily("bester", "The server", {"version": __version__, "name": self._hall.config.server.name})
+        """Yields the metrics, for the registry."""
+        yield InfoMetricFamily(
+            "bester", "The server", {"version": __version__, "name": self._runtime.config.server.name}
+        )
         yield from self._messages()
         yield from self._handlers()
         yield from self._clients()
         yield from self._servers()
         yield from self._storage()
         yield from self._nodes()
-        tracing = self._hall.tracing
-        if tracing is not None:
+        tracing = self._services.tracing
+        if tracing.on:
             spans = CounterMetricFamily("bester_spans", "OpenTelemetry spans", labels=["outcome"])
             for outcome, count in (("sent", tracing.sent), ("failed", tracing.failed), ("dropped", tracing.dropped)):
                 spans.add_metric([outcome], count)
             yield spans
-        rates = self._hall.rates
+        rates = self._services.rates
         yield GaugeMetricFamily("bester_loop_lag_seconds", "How late the event loop was", rates.lag_s)
         worst = "How late the event loop was at most within 10 s"
         yield GaugeMetricFamily("bester_loop_lag_worst_seconds", worst, rates.worst_lag_s)
         problems = GaugeMetricFamily("bester_problems", "What is wrong or about to be", labels=["what"])
-        for what, count in self._hall.watch.counts().items():
+        for what, count in self._watch.counts().items():
             problems.add_metric([what], count)
         yield problems
-        yield GaugeMetricFamily("bester_start_time_seconds", "When the server started", self._hall.started)
+        yield GaugeMetricFamily("bester_start_time_seconds", "When the server started", self._runtime.started)
 
     def _messages(self) -> Iterable[Metric]:
-        exchange = self._hall.exchange
-        counters = exchange.counters
+        exchange = self._runtime.exchange
+        counters = exchange.batch.counters
         yield CounterMetricFamily("bester_messages_accepted", "Messages of clients and servers", counters.accepted)
         done = CounterMetricFamily("bester_messages", "Messages with their report", labels=["type", "outcome"])
-        for name, metrics in self._tallies():
+        for name, metrics in self._by_type():
             done.add_metric([name, "good"], metrics.good)
             for code, count in sorted(metrics.bad.items()):
                 done.add_metric([name, code], count)
@@ -114,19 +117,21 @@ class Metrics(Collector):
             counters.given_again,
         )
         dropped = CounterMetricFamily("bester_dropped", "What was thrown away", labels=["what", "cause"])
-        for what, causes in views.dropped(self._hall).items():
+        for what, causes in numbers.dropped(self._services).items():
             for cause, count in causes.items():
                 dropped.add_metric([what, cause], count)
         yield dropped
         receipts = CounterMetricFamily("bester_receipts", "Finished messages, for bester trace", labels=["outcome"])
-        receipts.add_metric(["recorded"], self._hall.receipts.recorded)
-        receipts.add_metric(["unrecorded"], self._hall.receipts.unrecorded)
+        receipts.add_metric(["recorded"], self._services.receipts.recorded)
+        receipts.add_metric(["unrecorded"], self._services.receipts.unrecorded)
         yield receipts
         queues = GaugeMetricFamily("bester_queue_length", "What waits in memory", labels=["queue"])
-        for queue, length in views.queues(self._hall).items():
+        for queue, length in numbers.queues(self._services).items():
             queues.add_metric([queue], length)
         yield queues
-        yield GaugeMetricFamily("bester_messages_under_way", "Messages without their report", exchange.under_way)
+        yield GaugeMetricFamily(
+            "bester_messages_under_way", "Messages without their report", exchange.reports.under_way
+        )
 
     def _handlers(self) -> Iterable[Metric]:
         answers = CounterMetricFamily("bester_handler_requests", "Requests to handlers", labels=["type", "outcome"])
@@ -134,40 +139,44 @@ class Metrics(Collector):
         outstanding = GaugeMetricFamily("bester_handler_outstanding", "Requests without an answer", labels=["type"])
         waiting = GaugeMetricFamily("bester_handler_waiting", "Messages that wait for a handler", labels=["type"])
         attached = GaugeMetricFamily("bester_handlers_attached", "Attached handlers", labels=["type"])
-        exchange = self._hall.exchange
-        for name, metrics in self._tallies():
-            answered, failed, seconds = served(self._hall, metrics)
+        exchange = self._runtime.exchange
+        for name, metrics in self._by_type():
+            answered, failed, seconds = served(self._services.cluster, metrics)
             answers.add_metric([name, "answered"], answered)
             answers.add_metric([name, "failed"], failed)
-            spent.add_metric([name], _buckets(BOUNDS_S, served_within(self._hall, metrics)), seconds)
+            spent.add_metric([name], _buckets(BOUNDS_S, served_within(self._services.cluster, metrics)), seconds)
         now: dict[str, list[int]] = {}
-        named = exchange.counters.by_type.named
-        for handler in exchange.handlers:
-            if handler.elsewhere:
+        named = exchange.batch.counters.by_type.named
+        for handler in exchange.dispatcher.handlers:
+            if handler.is_remote:
                 continue  # the node that has the request counts it
             for request in handler.outstanding.values():
-                name = request.handlers.name
+                name = request.route.name
                 now.setdefault(name if name in named else OTHERS, [0, 0, 0])[0] += 1
-        for name, kind in exchange.types.items():
-            numbers = now.setdefault(name if name in named else OTHERS, [0, 0, 0])
-            numbers[0] += kind.active
-            numbers[1] += sum(len(sender_queue.waiting) for sender_queue in kind.sender_queues.values())
-            numbers[2] += len(kind.attached)
-        for name, numbers in sorted(now.items()):
-            for family, number in zip((outstanding, waiting, attached), numbers, strict=True):
-                family.add_metric([name], number)
+        for name, kind in exchange.dispatcher.types.items():
+            counts = now.setdefault(name if name in named else OTHERS, [0, 0, 0])
+            counts[0] += kind.active
+            counts[1] += count_waiting(kind)
+            counts[2] += len(kind.attached)
+        for name, counts in sorted(now.items()):
+            for family, count in zip((outstanding, waiting, attached), counts, strict=True):
+                family.add_metric([name], count)
         return answers, spent, outstanding, waiting, attached
 
-    def _tallies(self) -> list[tuple[str, TypeMetrics]]:
-        """Those of the types that have one of their own, and that of all others."""
-        by_type = self._hall.exchange.counters.by_type
+    def _by_type(self) -> list[tuple[str, TypeMetrics]]:
+        """Returns the metrics of the types that are counted by name, and those of all others."""
+        by_type = self._runtime.exchange.batch.counters.by_type
         return [(OTHERS, by_type.others), *sorted(by_type.named.items())]
 
     def _clients(self) -> Iterable[Metric]:
-        runtime = self._hall
+        runtime = self._runtime
         presence = runtime.exchange.presence
-        yield GaugeMetricFamily("bester_connections", "Open connections of all kinds", len(runtime.connections))
-        yield GaugeMetricFamily("bester_unauthenticated", "Connections that have not authenticated", len(runtime.gate))
+        yield GaugeMetricFamily(
+            "bester_connections", "Open connections of all kinds", len(self._services.connections.all)
+        )
+        yield GaugeMetricFamily(
+            "bester_unauthenticated", "Connections that have not authenticated", len(self._services.limits)
+        )
         yield GaugeMetricFamily("bester_sessions", "Sessions of clients", presence.session_count)
         yield GaugeMetricFamily(
             "bester_accounts_online", "Accounts with a session that takes their messages", len(presence.usernames())
@@ -182,7 +191,7 @@ class Metrics(Collector):
             refused.add_metric([code], count)
         yield refused
         wire = CounterMetricFamily("bester_bytes", "Bytes of frames", labels=["direction", "peer"])
-        for direction, peers in views.traffic(runtime).items():
+        for direction, peers in numbers.traffic(self._services).items():
             for peer, count in peers.items():
                 wire.add_metric([direction, peer], count)
         yield wire
@@ -194,7 +203,7 @@ class Metrics(Collector):
         yield CounterMetricFamily("bester_slow_consumers", slow, runtime.counts.slow_consumers)
 
     def _servers(self) -> Iterable[Metric]:
-        federation = self._hall.federation
+        federation = self._services.federation
         links = GaugeMetricFamily("bester_links", "Links that are up", labels=["direction"])
         up = sum(destination.link is not None for destination in federation.destinations.values())
         links.add_metric(["out"], up)
@@ -216,43 +225,47 @@ class Metrics(Collector):
             queue.add_metric([one.destination, "dead"], one.dead)
             size.add_metric([one.destination], one.bytes)
             if one.oldest:
-                oldest.add_metric([one.destination], self._hall.steady.now() - one.oldest)
+                oldest.add_metric([one.destination], self._runtime.steady.now() - one.oldest)
         yield from (queue, size, oldest)
         yield GaugeMetricFamily(
             "bester_mailbox_dead_letters", "Messages that no session acknowledged, given up", unacknowledged
         )
 
     def _nodes(self) -> Iterable[Metric]:
-        nodes = self._hall.nodes
-        if nodes is None:
+        cluster = self._services.cluster
+        figures = cluster.figures
+        if figures is None:
             return
-        yield GaugeMetricFamily("bester_nodes", "Nodes that this one knows, with itself", 1 + len(nodes.members.others))
+        yield GaugeMetricFamily("bester_nodes", "Nodes that this one knows, with itself", figures.nodes)
         asked = "Requests that handlers of other nodes were asked"
-        yield CounterMetricFamily("bester_nodes_asked", asked, nodes.asking.count)
+        yield CounterMetricFamily("bester_nodes_asked", asked, figures.asked)
         brought = "Messages that sessions on other nodes have taken"
-        yield CounterMetricFamily("bester_nodes_brought", brought, nodes.bringing.brought)
+        yield CounterMetricFamily("bester_nodes_brought", brought, figures.brought)
         done = "Requests and messages of other nodes that came here"
-        yield CounterMetricFamily("bester_nodes_done_for", done, self._hall.exchange.counters.for_nodes)
-        yield GaugeMetricFamily("bester_bus_up", "Whether NATS can be reached", int(nodes.bus.up))
-        yield CounterMetricFamily("bester_bus_losses", "How often the connection to NATS was lost", nodes.bus.losses)
+        yield CounterMetricFamily("bester_nodes_done_for", done, self._runtime.exchange.batch.counters.for_nodes)
+        yield GaugeMetricFamily("bester_bus_up", "Whether NATS can be reached", int(cluster.bus_up))
+        yield CounterMetricFamily("bester_bus_losses", "How often the connection to NATS was lost", figures.bus_losses)
 
     def _storage(self) -> Iterable[Metric]:
-        runtime = self._hall
+        runtime = self._runtime
         totals = self._totals
         if totals is not None:
             yield GaugeMetricFamily("bester_accounts", "Accounts", totals.accounts)
             yield GaugeMetricFamily("bester_mailboxes", "Mailboxes that hold something", totals.mailboxes)
             yield GaugeMetricFamily("bester_mailbox_messages", "Messages in mailboxes", totals.mailbox_messages)
             yield GaugeMetricFamily("bester_mailbox_bytes", "Their data", totals.mailbox_bytes)
-        yield CounterMetricFamily("bester_mailbox_stored", "Messages put into mailboxes", runtime.mailboxes.stored)
-        room = disk(str(runtime.config.storage.path)) if runtime.nodes is None else None
-        if room is not None:
-            yield GaugeMetricFamily("bester_disk_free_bytes", "Free room where the store is", room["free"])
+        yield CounterMetricFamily(
+            "bester_mailbox_stored", "Messages put into mailboxes", self._services.mailboxes.stored
+        )
+        storage = self._services.storage
+        space = storage.disk_space() if storage.on_disk else None
+        if space is not None:
+            yield GaugeMetricFamily("bester_disk_free_bytes", "Free room where the store is", space["free"])
             yield GaugeMetricFamily(
                 "bester_disk_reserve_bytes", "What is left free of it", runtime.config.storage.reserve
             )
-        if isinstance(runtime.messages, Shared):
-            database = runtime.messages.database
+        if isinstance(self._services.messages, SqliteStore):
+            database = self._services.messages.database
             counts, seconds = list(database.commits), database.commit_seconds
             buckets = _buckets(COMMIT_BOUNDS_S, counts)
             name = "bester_store_commit_seconds"

@@ -1,4 +1,4 @@
-"""Whom a request is for, and which page it is from: what ``Host`` and ``Origin`` say, and when that is believed.
+"""Which server a request is for and which page it is from, by its ``Host`` and ``Origin``, and when to believe them.
 
 Browsers say in ``Origin`` where a page is from. A page is this server's own if that is what the request calls the
 server. But the page of anyone whose name leads to 127.0.0.1 says so as well (DNS rebinding). So over loopback, and
@@ -26,16 +26,16 @@ class Host:
     """In lower case; an address without brackets."""
     port: int | None
     number: IPv4Address | IPv6Address | None
-    """The address that the name is."""
+    """The address, if the name is one."""
 
     @property
     def is_this_machine(self) -> bool:
-        """Whether it is ``localhost`` or a number of loopback, and not just something that may lead there."""
+        """Whether it is ``localhost`` or a loopback address, and not a name that may lead there."""
         return self.name == "localhost" if self.number is None else self.number.is_loopback
 
 
 def parse_host(text: str) -> Host | None:
-    """Returns what a ``Host`` says; None if that is not ``NAME``, ``1.2.3.4`` or ``[1::2]``, with a port or without."""
+    """Parses a ``Host``; returns None if it is not ``NAME``, ``1.2.3.4`` or ``[1::2]``, with a port or without."""
     match = _HOST.fullmatch(text)
     if match is None:
         return None
@@ -68,12 +68,12 @@ def is_own(headers: Mapping[str, str]) -> bool:
 
 
 def is_rebound(headers: Mapping[str, str], known: Iterable[str]) -> bool:
-    """Whether a page's request over loopback may be of another site, whose name leads here.
+    """Whether a page's request over loopback may be another site's, whose name leads here.
 
     A page can say that a proxy has passed its request on, but not where it opens a WebSocket.
     """
     if "Origin" not in headers and "Sec-Fetch-Site" not in headers:
-        return False  # no browser's
+        return False  # not a browser
     host = parse_host(headers.get("Host", ""))
     if host is None:
         return True
@@ -83,7 +83,7 @@ def is_rebound(headers: Mapping[str, str], known: Iterable[str]) -> bool:
 
 
 def is_passed_on(headers: Mapping[str, str]) -> bool:
-    """Whether a request bears a proxy's mark."""
+    """Whether a proxy has marked a request."""
     return any(name in headers for name in _PASSED_ON)
 
 

@@ -1,4 +1,4 @@
-"""Who is signed in to the console: in memory, under the hashes of what the browsers hold."""
+"""The console's sessions, in memory, under the hashes of the tokens that the browsers hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bester.clock import elapsed
 LIFETIME_S = 12 * 3600.0
 IDLE_S = 3600.0
 MAX_SESSIONS = 1000
-"""The most at a time; the one that was used longest ago makes room."""
+"""The most sessions at a time; the one that was used longest ago makes room."""
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class SignedIn:
 
     username: str
     password_hash: str
-    """What the account's password was checked against: another password ends the session."""
+    """The hash that the password was checked against: another password ends the session."""
     ends: float
     idle_ends: float
 
@@ -41,7 +41,7 @@ class Sessions:
         return len(self._sessions)
 
     def begin(self, username: str, password_hash: str) -> str:
-        """Returns what the browser is to keep: 256 random bits."""
+        """Begins a session, and returns the token for the browser, 256 random bits."""
         now = self._clock()
         for key in [key for key, one in self._sessions.items() if now >= min(one.ends, one.idle_ends)]:
             del self._sessions[key]
@@ -52,7 +52,7 @@ class Sessions:
         return token
 
     def find(self, token: str, *, used: bool = True) -> SignedIn | None:
-        """Returns the session of this token, if it has not ended; ``used`` puts off its end for want of use."""
+        """Returns a token's session if it has not ended; ``used`` puts off its end for want of use."""
         key = _hash(token)
         session = self._sessions.get(key)
         now = self._clock()
@@ -67,7 +67,7 @@ class Sessions:
         return session
 
     def end(self, token: str) -> None:
-        """Ends a session, if there is such."""
+        """Ends a token's session, if it has one."""
         self._sessions.pop(_hash(token), None)
 
 

@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bester.clock import wall_time
 from bester.server.admin import problems
-from bester.server.admin.status import ClusterStatus
+from bester.server.admin.services import AdminServices
+from bester.server.admin.status import look
 from bester.server.telemetry.rates import HISTORY_COLUMNS, STEP_S
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.web import WebServices
 
 MAX_ROWS = 500
 """The most handlers, and servers, in one snapshot."""
 
 
-async def history(runtime: Runtime) -> dict[str, Any]:
-    """The rates of the last ten minutes, the oldest first."""
-    return {"step": STEP_S, "columns": HISTORY_COLUMNS, "rows": await ClusterStatus(runtime).history()}
+async def history(services: AdminServices) -> dict[str, Any]:
+    """Returns the rates of the last ten minutes, the oldest first."""
+    return {"step": STEP_S, "columns": HISTORY_COLUMNS, "rows": await look(services).history()}
 
 
-async def now(runtime: Runtime) -> dict[str, Any]:
-    """Everything that the console shows at once.
+async def now(services: WebServices) -> dict[str, Any]:
+    """Returns everything that the console shows.
 
     Raises:
         Internal: the store cannot be reached.
     """
-    whole = ClusterStatus(runtime)
-    found = await whole.glance()
+    admin = services.admin
+    status = look(admin)
+    found = await status.glance()
     rates = found["rates"]
     done = rates.get("good", 0.0) + rates.get("bad", 0.0)
-    servers = await whole.servers()
-    totals = await runtime.rates.totals()
-    kept = await problems.kept(runtime)
-    own = found.get("problems")
+    servers = await status.servers()
+    totals = await admin.storage.totals()
+    of_store = await problems.of_store(admin)
     return found | {
         "time": round(wall_time(), 3),
         "errorRate": round(rates.get("bad", 0.0) / done, 4) if done else 0.0,
@@ -50,6 +49,6 @@ async def now(runtime: Runtime) -> dict[str, Any]:
         },
         "handlers": found["handlers"][:MAX_ROWS],
         "servers": servers[:MAX_ROWS],
-        "movements": runtime.rates.take_movements(),
-        "problems": [*(problems.own(runtime) if own is None else own), *kept][: problems.MAX_PROBLEMS],
+        "movements": services.movements.take(),
+        "problems": [*found["problems"], *of_store][: problems.MAX_PROBLEMS],
     }

@@ -9,9 +9,10 @@ from bester.protocol.framing import frame
 from bester.timeouts import within
 from bester.workbench.attached import AttachedBench
 from bester.workbench.bench import Bench
+from bester.workbench.check import check
 from bester.workbench.checks import COMMON
 from bester.workbench.connection import request
-from bester.workbench.contract import Failed, Form, Skipped, check
+from bester.workbench.contract import Failed, Form, Skipped
 
 AWAY_S = 0.3
 """How long the server is gone."""

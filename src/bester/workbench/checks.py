@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from bester.protocol.framing import PREFIX, frame
 from bester.workbench.answers import same_bytes, same_numbers
 from bester.workbench.bench import Bench
-from bester.workbench.contract import MAX_MESSAGE, check
+from bester.workbench.check import check
+from bester.workbench.contract import MAX_MESSAGE
 
 _DEPTH = 128
 """Levels that a client's message may have; two of them are around its data."""

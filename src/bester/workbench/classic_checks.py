@@ -7,9 +7,10 @@ import os
 
 from bester.timeouts import within
 from bester.workbench.bench import Bench
+from bester.workbench.check import check
 from bester.workbench.checks import COMMON
 from bester.workbench.classic import ClassicBench
-from bester.workbench.contract import Failed, Form, Skipped, check
+from bester.workbench.contract import Failed, Form, Skipped
 
 _MESSAGES = 48
 """How many connections are made to see whether the handler keeps any of them."""

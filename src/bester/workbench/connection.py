@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bester.errors import BesterError, Malformed
 from bester.protocol import frames
@@ -14,10 +14,8 @@ from bester.protocol.messages import AttachData, AttachMessage, BadAnswer, attac
 from bester.protocol.names import RESERVED_TYPES, type_name
 from bester.timeouts import within
 from bester.workbench.answers import Answer, attached_message, judge
-from bester.workbench.contract import MAX_FRAME, Failed, Gone
-
-if TYPE_CHECKING:
-    from bester.workbench.attached import AttachedBench
+from bester.workbench.contract import MAX_FRAME, Failed, Gone, Options
+from bester.workbench.transcript import Transcript
 
 READ_BYTES = 64 * 1024
 _SLOW_READ_BYTES = 2 * 1024
@@ -47,10 +45,30 @@ def request(
     )
 
 
+class Owner(Protocol):
+    """The bench that a connection belongs to."""
+
+    options: Options
+    transcript: Transcript
+    reading: asyncio.Event
+    """Set while what the handler writes is read."""
+    slow: bool
+    """Whether it is read slowly."""
+
+    async def write(self, writer: asyncio.StreamWriter, data: bytes, piece: int = 0) -> None:
+        """Writes to the handler, in pieces of so many bytes if that is not 0."""
+
+    def came(self, connection: Connection) -> None:
+        """The connection is attached."""
+
+    def went_wrong(self, failure: Failed) -> None:
+        """Something came that the contract forbids."""
+
+
 class Connection:
     """One connection of the handler; it is attached when :attr:`hello` is there."""
 
-    def __init__(self, bench: AttachedBench, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, bench: Owner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.bench = bench
         self.writer = writer
         self.hello: AttachMessage | None = None

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from bester.workbench.contract import Form, Outcome, Result
+from bester.workbench.check import Outcome, Result
+from bester.workbench.contract import Form
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 

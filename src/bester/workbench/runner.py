@@ -19,9 +19,10 @@ from bester.timeouts import within
 from bester.workbench.attached import AttachedBench
 from bester.workbench.attached_checks import ATTACHED
 from bester.workbench.bench import Bench
+from bester.workbench.check import Check, Outcome, Result
 from bester.workbench.classic import ClassicBench, is_socket
 from bester.workbench.classic_checks import CLASSIC
-from bester.workbench.contract import Check, Failed, Form, Gone, Options, Outcome, Result, Skipped
+from bester.workbench.contract import Failed, Form, Gone, Options, Skipped
 from bester.workbench.process import Process
 
 CHECKS = {Form.ATTACHED: ATTACHED, Form.CLASSIC: CLASSIC}

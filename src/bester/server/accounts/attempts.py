@@ -18,10 +18,10 @@ from bester.server.accounts.throttle import Throttle
 from bester.store.passwords import THREADS
 
 MAX_WAITING = 1024
-"""How many attempts may wait; beyond that, those who have most in the line are turned away."""
+"""How many attempts may wait; beyond that, the addresses with the most in the line are turned away."""
 
 MAX_TOKENS_WAITING = 20_000
-"""The same for tokens, whose checks are short: all clients of a server that was started again may come at once."""
+"""How many checks of tokens may wait. They are short: all clients may come at once after a restart."""
 
 
 class _Waiting(NamedTuple):
@@ -42,14 +42,14 @@ class Attempts:
         self._throttle = throttle
         self._clock = clock
         self._costly: FairQueue[_Waiting] = FairQueue(MAX_WAITING)
-        """For a thread that hashes a password."""
+        """Attempts that wait for a thread to hash a password."""
         self._cheap: FairQueue[_Waiting] = FairQueue(MAX_TOKENS_WAITING)
-        """For what costs no more than a look into the store: tokens."""
+        """Attempts that cost no more than a look into the store: tokens."""
         self._hashing = 0
         self._closed = False
 
     def check(self, address: str, account: str) -> None:
-        """Does nothing, if there is no pause.
+        """Refuses an attempt during a pause.
 
         Raises:
             Throttled: there is.
@@ -91,7 +91,7 @@ class Attempts:
             self._ended(waiting, cheap)
 
     def close(self) -> None:
-        """Turns away those who wait."""
+        """Turns away all attempts that wait."""
         self._closed = True
         for line in (self._costly, self._cheap):
             while (waiting := line.take(lambda address, account: True)) is not None:
@@ -104,7 +104,7 @@ class Attempts:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Lets those begin who may."""
+        """Lets attempts begin that may."""
         while self._hashing < THREADS and (one := self._costly.take(self._is_ready)) is not None:
             if self._begin(one):
                 self._hashing += 1

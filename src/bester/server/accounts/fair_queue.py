@@ -1,6 +1,6 @@
-"""A line in which nobody waits for what others brought in numbers: addresses take turns, and so do the accounts of one.
+"""A bounded queue in which addresses take turns, and so do the accounts of one address.
 
-It is bounded. Where it is full, the newest of those who have most in it makes room for one who has less.
+When it is full, an address with fewer items displaces the newest item of the address with the most.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class FairQueue(Generic[T]):
     def __init__(self, most: int) -> None:
         self._most = most
         self._addresses: dict[str, dict[str, deque[T]]] = {}
-        """Those whose turn is next come first."""
+        """In the order of their turns."""
         self._sizes: Counter[str] = Counter()
         self._size = 0
 
@@ -30,7 +30,7 @@ class FairQueue(Generic[T]):
         return self._size
 
     def put(self, address: str, account: str, item: T) -> T | None:
-        """Lets an item wait; returns what has no room for it any more: itself, or another one."""
+        """Adds an item; returns the one that does not fit any more: the item itself, or another one."""
         out: T | None = None
         if self._size >= self._most:
             where = max(self._sizes, key=self._sizes.__getitem__)

@@ -2,18 +2,18 @@
 
 docs/protocol.md, section 5. What it costs to be wrong is the same for a wrong password and an unknown account.
 
-What changes an account ends its sessions, and also the logins that are being checked meanwhile: they may have read
-what was true before. Changes of one account are made one after the other, so that none is made by what another has
-just ended, and no mail is cleared that is a new owner's.
+A change of an account ends its sessions, and also the logins that are being checked: they may have read the account
+before the change. Changes of one account are made one after the other, so that a session that was just ended makes
+none, and a new owner's mail is not cleared.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from bester.clock import wall_time
@@ -31,18 +31,17 @@ from bester.errors import (
     UnknownAccount,
 )
 from bester.net.peers import Remote
+from bester.protocol.builtin import Credentials, read_credentials
 from bester.protocol.messages import Authentication, Payload
 from bester.protocol.names import username
 from bester.server.accounts.attempts import Attempts
 from bester.server.accounts.throttle import Throttle
-from bester.server.admin.arguments import Credentials, read_credentials
+from bester.server.mailboxes import Mailboxes
 from bester.server.rate_limit import Buckets
+from bester.server.runtime import Runtime
 from bester.store.passwords import Passwords
 from bester.store.ports import Account, AccountStore, StoredAccount
 from bester.store.tokens import new_token, token_hash
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.accounts")
 
@@ -52,17 +51,17 @@ REGISTRATIONS_PER_S = 0.2
 REGISTRATIONS_AT_ONCE = 20
 MAX_ROLES = 32
 OPERATOR = "operator"
-"""What stands in place of an address, where operators set passwords."""
+"""Stands for an address where operators set passwords."""
 DOUBT_S = 1.0
-"""How soon, and how often, it is looked again at what was not known for sure."""
+"""How soon, and how often, a doubtful login is looked at again."""
 
 
 class Doubted(NamedTuple):
-    """What was found out about who logs in while nobody could say for sure."""
+    """A login that the store could not be sure of, because a part of it was away."""
 
     account: StoredAccount
     token: str | None
-    """What it was proved with, if not with the password."""
+    """The token that proved it, if not the password."""
 
 
 class Login:
@@ -70,40 +69,56 @@ class Login:
 
     def __init__(self) -> None:
         self.username = ""
-        """The account that it is about, from before that is read on."""
+        """The account, from before it is read on."""
         self.ended: SessionEnded | None = None
         """Why nothing may come of it: the account was changed meanwhile."""
         self.doubted: Doubted | None = None
-        """What is to be looked at again."""
+        """Set if the login is to be looked at again."""
 
     def check(self) -> None:
-        """Does nothing, if what was read of the account still holds.
+        """Refuses the login if its account was changed after it was read.
 
         Raises:
-            SessionEnded: it does not.
+            SessionEnded: it was.
         """
         if self.ended is not None:
             raise self.ended
 
 
+Changed = Callable[[str, str, tuple[str, ...] | None], None]
+"""Takes the name of an account, and why its sessions have ended; or the roles with which they continue."""
+
+
 class AccountService:
-    """The accounts of this server and their sessions."""
+    """The accounts of this server and their sessions.
+
+    Args:
+        runtime: has the sessions.
+        store: keeps the accounts; opened and closed with this.
+        mailboxes: the accounts' mail, which goes with them.
+    """
 
     features = FEATURES
 
-    def __init__(self, runtime: Runtime, store: AccountStore) -> None:
+    def __init__(self, runtime: Runtime, store: AccountStore, mailboxes: Mailboxes) -> None:
         self.runtime = runtime
         self.store = store
+        self._mailboxes = mailboxes
+        self._on_changed: list[Changed] = []
         self.passwords = Passwords()
         self._throttle = Throttle()
         self._attempts = Attempts(self._throttle, lambda: runtime.clock())
         self._registrations = Buckets(REGISTRATIONS_PER_S, REGISTRATIONS_AT_ONCE)
         self._logins: set[Login] = set()
-        """Those that are being checked."""
+        """The logins that are being checked."""
         self._changes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """By account: held by who changes it, there as long as somebody does."""
+        """By account: held while it is changed."""
         self._sessions: dict[str, int] = {}
         self._tokens: dict[Session, bytes] = {}
+
+    def on_changed(self, callback: Changed) -> None:
+        """Registers a callback for changes of accounts that were made here."""
+        self._on_changed.append(callback)
 
     async def open(self) -> None:
         """Opens the store, and drops tokens that have expired.
@@ -119,11 +134,11 @@ class AccountService:
         self.passwords.close()
         await self.store.close()
 
-    # -- who is it -----------------------------------------------------------------------------------------------
+    # -- authentication -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def checking(self) -> Iterator[Login]:
-        """While a session is being made: notices what is changed about its account.
+        """Watches for changes of the account while a session is being made.
 
         After the last await :meth:`Login.check` is called, and then the session is there without another.
         """
@@ -242,7 +257,7 @@ class AccountService:
                 continue
             if found is None or found.password_hash != account.password_hash:
                 log.warning("the session of %s ends: its account had changed", ascii(account.username))
-                session.carrier.end_session(SessionEnded("the account was changed before its login"))
+                session.writer.end_session(SessionEnded("the account was changed before its login"))
             else:
                 session.roles = found.roles
             return
@@ -271,14 +286,14 @@ class AccountService:
     def _end_sessions(self, name: str, why: str, besides: Session | None = None) -> None:
         """Ends an account's sessions, here and on the other nodes."""
         self.sessions_ended(name, why, besides)
-        if self.runtime.nodes is not None:
-            self.runtime.nodes.end_sessions(name, why)
+        for changed in self._on_changed:
+            changed(name, why, None)
 
     def sessions_ended(self, name: str, why: str, besides: Session | None = None) -> None:
-        """An account's sessions end, and the logins that are being checked."""
+        """Ends an account's sessions here, and its logins that are being checked."""
         for session in self.runtime.exchange.presence.all_sessions(name):
             if session is not besides:
-                session.carrier.end_session(SessionEnded(why))
+                session.writer.end_session(SessionEnded(why))
         self._end_logins(name, why)
 
     def _end_logins(self, name: str, why: str) -> None:
@@ -306,7 +321,7 @@ class AccountService:
                 raise AccountExists
             hashed = await self._hash(account.username, password, address)
             # A removal that was cut off, or made while the server did not run, has left its mail.
-            await self.runtime.mailboxes.clear(account.username)
+            await self._mailboxes.clear(account.username)
             await self.store.add(account.username, hashed, roles, account.created)
         log.info("account %s was made", ascii(account.username), extra={"account": account.username})
         return account
@@ -329,7 +344,7 @@ class AccountService:
             except UnknownAccount:
                 known = False
             self._end_sessions(canonical, "the account was removed")
-            if not await self.runtime.mailboxes.clear(canonical) and not known:
+            if not await self._mailboxes.clear(canonical) and not known:
                 raise UnknownAccount
 
     async def set_password(self, name: str, password: str) -> None:
@@ -363,7 +378,7 @@ class AccountService:
             self._end_sessions(name, "the account's password was changed", besides=session)
 
     async def set_roles(self, name: str, roles: tuple[str, ...]) -> None:
-        """Sets an account's roles, also for the sessions that it has.
+        """Sets an account's roles, which its sessions have at once.
 
         Raises:
             UnknownAccount, BadArguments: no such account, not roles.
@@ -373,11 +388,11 @@ class AccountService:
         canonical = username(name)
         await self.store.set_roles(canonical, roles)
         self.roles_changed(canonical, roles)
-        if self.runtime.nodes is not None:
-            self.runtime.nodes.end_sessions(canonical, "", roles)
+        for changed in self._on_changed:
+            changed(canonical, "", roles)
 
     def roles_changed(self, name: str, roles: tuple[str, ...]) -> None:
-        """An account's sessions go on with other roles."""
+        """Gives an account's sessions here other roles, and ends its logins that are being checked."""
         for session in self.runtime.exchange.presence.all_sessions(name):
             session.roles = roles
         self._end_logins(name, "the account's roles were changed")

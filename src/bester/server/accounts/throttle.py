@@ -1,8 +1,8 @@
-"""Slows down who guesses passwords, without locking anybody else out (docs/protocol.md, section 5).
+"""Slows down guesses of passwords, without locking anybody else out (docs/protocol.md, section 5).
 
 Failures are counted twice: for the address, and for the account as tried from this address. Nothing is counted for
 an account alone, so nobody can keep its owner out. Five failures within 30 s begin a pause, each further one doubles
-it, and who keeps quiet for 30 s after the pause is forgotten. A success clears the account's count and not the
+it, and 30 s without a failure after the pause end the count. A success clears the account's count and not the
 address's, else an attacker's own account would be a way to start again.
 
 Tries that are under way count as if they were to fail: no more begin than there may be failures until a pause, and
@@ -55,12 +55,12 @@ class Throttle:
         return True
 
     def began(self, address: str, account: str) -> None:
-        """A try is under way, until :meth:`ended`."""
+        """Counts a try as under way, until :meth:`ended`."""
         self._under_way[address] += 1
         self._under_way[address, account] += 1
 
     def ended(self, address: str, account: str) -> None:
-        """It is over; if it has failed, that was told before."""
+        """Ends a try; a failure was counted before."""
         for key in (address, (address, account)):
             self._under_way[key] -= 1
             if not self._under_way[key]:

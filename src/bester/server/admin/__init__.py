@@ -1,1 +1,1 @@
-"""What operators ask and do: commands, status, problems, the queues."""
+"""For operators: built-in commands, status, problems, the queues."""

@@ -1,117 +1,114 @@
-"""What a node may be asked by another: each question is answered from what this node has itself.
+"""One node's answers to the questions of the others: each is answered from this node alone.
 
-Whoever can reach NATS as a node may ask all of them, as it may do everything else that nodes do to each other.
+Anyone who can reach NATS as a node can ask all of them; nodes trust each other with everything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bester import __version__
-from bester.errors import SessionEnded
-from bester.protocol.names import username
-from bester.server.admin import node_status as views
-from bester.server.admin import problems
-from bester.server.admin.overview import glance, online
+from bester.errors import UnknownCommand
+from bester.server.admin import clients, handlers, numbers, problems, servers
+from bester.server.admin.services import AdminServices
 
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
-
-Question = Callable[["Runtime", dict[str, Any]], Awaitable[Any]]
+Question = Callable[[AdminServices, dict[str, Any]], Awaitable[Any]]
 
 
-async def _usernames(runtime: Runtime, args: dict[str, Any]) -> list[str]:
-    return runtime.exchange.presence.usernames()
+async def answer(services: AdminServices, name: str, args: dict[str, Any]) -> Any:
+    """Returns this node's answer to a question.
+
+    Raises:
+        UnknownCommand: this release does not know the question.
+        BesterError: as the question says.
+    """
+    question = QUESTIONS.get(name)
+    if question is None:
+        raise UnknownCommand("this node's release does not know the question")
+    return await question(services, args)
 
 
-async def _online(runtime: Runtime, args: dict[str, Any]) -> int:
-    return online(runtime)
+async def _usernames(services: AdminServices, args: dict[str, Any]) -> list[str]:
+    return services.runtime.exchange.presence.usernames()
 
 
-async def _clients(runtime: Runtime, args: dict[str, Any]) -> list[dict[str, Any]]:
-    return views.clients(runtime, args.get("after", ""), args.get("limit"))
+async def _online(services: AdminServices, args: dict[str, Any]) -> int:
+    return services.cluster.counted_here()
 
 
-async def _sessions(runtime: Runtime, args: dict[str, Any]) -> dict[str, int]:
-    """How many sessions the accounts have whose names are between two."""
-    after, last = args["after"], args["last"]
-    presence = runtime.exchange.presence
-    return {name: len(presence.all_sessions(name)) for name in presence.all_usernames() if after < name <= last}
+async def _clients(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
+    return clients.connected(services, args.get("after", ""), args.get("limit"))
 
 
-async def _kick(runtime: Runtime, args: dict[str, Any]) -> int:
-    return kick(runtime, args["username"])
+async def _sessions(services: AdminServices, args: dict[str, Any]) -> dict[str, int]:
+    return clients.session_counts(services, args["after"], args["last"])
 
 
-def kick(runtime: Runtime, name: str) -> int:
-    """Ends an account's sessions at this node, and returns how many there were."""
-    sessions = runtime.exchange.presence.all_sessions(username(name))
-    for session in sessions:
-        session.carrier.end_session(SessionEnded("the session was ended by an operator"))
-    return len(sessions)
+async def _kick(services: AdminServices, args: dict[str, Any]) -> int:
+    return clients.kick(services, args["username"])
 
 
-async def _handlers(runtime: Runtime, args: dict[str, Any]) -> list[dict[str, Any]]:
-    return views.handlers(runtime)
+async def _handlers(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
+    return handlers.types(services)
 
 
-async def _start_handler(runtime: Runtime, args: dict[str, Any]) -> object:
-    return await runtime.supervisor.start_type(args["type"])
+async def _start_handler(services: AdminServices, args: dict[str, Any]) -> object:
+    return await services.supervisor.start_type(args["type"])
 
 
-async def _stop_handler(runtime: Runtime, args: dict[str, Any]) -> object:
-    return await runtime.supervisor.stop_type(args["type"])
+async def _stop_handler(services: AdminServices, args: dict[str, Any]) -> object:
+    return await services.supervisor.stop_type(args["type"])
 
 
-async def _drain_handler(runtime: Runtime, args: dict[str, Any]) -> object:
-    return runtime.supervisor.drain_type(args["type"])
+async def _drain_handler(services: AdminServices, args: dict[str, Any]) -> object:
+    return services.supervisor.drain_type(args["type"])
 
 
-async def _handler_log(runtime: Runtime, args: dict[str, Any]) -> object:
-    return runtime.supervisor.output(args["type"], args["lines"])
+async def _handler_log(services: AdminServices, args: dict[str, Any]) -> object:
+    return services.supervisor.output(args["type"], args["lines"])
 
 
-async def _servers(runtime: Runtime, args: dict[str, Any]) -> list[dict[str, Any]]:
-    return views.servers_now(runtime, [])
+async def _servers(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
+    return servers.servers(services, [])
 
 
-async def _disconnect_server(runtime: Runtime, args: dict[str, Any]) -> int:
-    return runtime.federation.disconnect(args["server"])
+async def _disconnect_server(services: AdminServices, args: dict[str, Any]) -> int:
+    return services.federation.disconnect(args["server"])
 
 
-async def _problems(runtime: Runtime, args: dict[str, Any]) -> list[dict[str, Any]]:
-    return problems.own(runtime)
+async def _problems(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
+    return problems.of_process(services)
 
 
-async def _status(runtime: Runtime, args: dict[str, Any]) -> dict[str, Any]:
+async def _status(services: AdminServices, args: dict[str, Any]) -> dict[str, Any]:
     return {
         "version": __version__,
-        "process": views.process(runtime),
-        "numbers": views.numbers(runtime) | {"accounts": online(runtime)},
-        "accounts": len(runtime.exchange.presence.usernames()),
-        "handlers": views.handlers(runtime),
-        "servers": views.servers_now(runtime, []),
-        "problems": problems.own(runtime),
+        "process": numbers.process(services),
+        "numbers": numbers.numbers(services) | {"accounts": services.cluster.counted_here()},
+        "accounts": len(services.runtime.exchange.presence.usernames()),
+        "handlers": handlers.types(services),
+        "servers": servers.servers(services, []),
+        "problems": problems.of_process(services),
     }
 
 
-async def _glance(runtime: Runtime, args: dict[str, Any]) -> dict[str, Any]:
-    return glance(runtime) | {"problems": problems.own(runtime)}
+async def _glance(services: AdminServices, args: dict[str, Any]) -> dict[str, Any]:
+    return numbers.glance(services) | {"problems": problems.of_process(services)}
 
 
-async def _history(runtime: Runtime, args: dict[str, Any]) -> list[list[float | None]]:
-    return list(runtime.rates.history)
+async def _history(services: AdminServices, args: dict[str, Any]) -> list[list[float | None]]:
+    return list(services.rates.history)
 
 
-async def _receipts(runtime: Runtime, args: dict[str, Any]) -> int:
-    """Lets go of the receipts of the last second, and says how many messages have none."""
-    await runtime.receipts.settle()
-    return runtime.receipts.unrecorded
+async def _receipts(services: AdminServices, args: dict[str, Any]) -> int:
+    """Returns how many messages have no receipt; the others' can be found now."""
+    await services.receipts.settle()
+    return services.receipts.unrecorded
 
 
-async def _reload(runtime: Runtime, args: dict[str, Any]) -> object:
-    return await runtime.reload()
+async def _reload(services: AdminServices, args: dict[str, Any]) -> object:
+    return await services.reload()
 
 
 QUESTIONS: dict[str, Question] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
@@ -20,10 +20,7 @@ from bester.errors import (
 )
 from bester.net.peers import Remote
 from bester.protocol import frames
-from bester.protocol.messages import Payload
-from bester.server.admin import node_status as views
-from bester.server.admin import queue
-from bester.server.admin.arguments import (
+from bester.protocol.builtin import (
     AccountName,
     Credentials,
     Drop,
@@ -44,40 +41,44 @@ from bester.server.admin.arguments import (
     Traced,
     read_command,
 )
+from bester.protocol.messages import Payload
+from bester.server.admin import handlers, lookup, queue, servers
 from bester.server.admin.queue import server_key
-from bester.server.admin.status import ClusterStatus
+from bester.server.admin.services import AdminServices
+from bester.server.admin.status import look
 from bester.server.handlers.processes import KEPT_LINES
-from bester.server.telemetry.receipts import check_limit
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.commands")
 
-BUILTIN = "builtin"
 ADMIN = "admin"
 """The role whose accounts may use the operator's commands."""
 
 
 class CommandCall:
-    """One command of one caller; ``session`` is None for the local operator."""
+    """One command of one caller.
 
-    def __init__(self, runtime: Runtime, session: Session | None, remote: Remote) -> None:
-        self.runtime = runtime
+    Args:
+        services: what the command acts on.
+        session: the caller's; None for the local operator.
+        remote: the caller's end of the connection.
+    """
+
+    def __init__(self, services: AdminServices, session: Session | None, remote: Remote) -> None:
+        self.services = services
         self.session = session
         self.remote = remote
         self.closes = False
         """Whether the connection is to be closed after the report."""
         self.logged_out = False
-        self.whole = ClusterStatus(runtime)
+        self.status = look(services)
 
     async def run(self, payload: Payload) -> bytes:
-        """Runs what a builtin message asks for, and returns the report's frame."""
+        """Runs the command of a builtin message, and returns the report's frame."""
         error: BesterError
         try:
             result = await self.result(payload.data)
             data = frames.encode_text(result) if result is not None else None
-            missing = self.whole.missing
+            missing = self.status.missing
             fields = b',"missing":' + bytes(frames.encode_text(sorted(missing))) if missing else b""
             return frames.report(payload.id, data=data, fields=fields)
         except BesterError as refusal:
@@ -90,7 +91,7 @@ class CommandCall:
         return frames.report(payload.id, error)
 
     async def result(self, data: Raw) -> object:
-        """Runs what a builtin message's data asks for, and returns what comes of it.
+        """Runs the command in a builtin message's data, and returns its result.
 
         Raises:
             BesterError: as the command says.
@@ -147,21 +148,21 @@ async def _login(call: CommandCall, _: Struct) -> None:
 
 
 async def _logout(call: CommandCall, _: NoArgs) -> None:
-    await call.runtime.accounts.end_token(call.its_session)
+    await call.services.accounts.end_token(call.its_session)
     call.logged_out = True
 
 
 async def _change_password(call: CommandCall, args: PasswordChange) -> None:
     session = call.its_session
-    await call.runtime.accounts.change_password(session, args.old, args.new, call.remote)
+    await call.services.accounts.change_password(session, args.old, args.new, call.remote)
 
 
 async def _list_types(call: CommandCall, _: NoArgs) -> object:
-    return views.types(call.runtime)
+    return handlers.available_types(call.services.runtime)
 
 
 async def _server_info(call: CommandCall, _: NoArgs) -> object:
-    return await call.whole.server_info()
+    return await call.status.server_info()
 
 
 # -- for operators ----------------------------------------------------------------------------------------------
@@ -170,114 +171,116 @@ async def _server_info(call: CommandCall, _: NoArgs) -> object:
 async def _list_clients(call: CommandCall, args: SomeClients) -> object:
     if args.limit is not None and args.limit < 1:
         raise BadArguments("limit must be at least 1")
-    return await call.whole.clients(args.after, args.limit)
+    return await call.status.clients(args.after, args.limit)
 
 
 async def _kick(call: CommandCall, args: AccountName) -> object:
-    return {"sessions": await call.whole.kick(args.username)}
+    return {"sessions": await call.status.kick(args.username)}
 
 
 async def _add_account(call: CommandCall, args: NewAccount) -> object:
-    name = await call.runtime.accounts.add(args.username, args.password, (ADMIN,) if args.admin else ())
+    name = await call.services.accounts.add(args.username, args.password, (ADMIN,) if args.admin else ())
     return {"username": name}
 
 
 async def _remove_account(call: CommandCall, args: AccountName) -> None:
-    await call.runtime.accounts.remove(args.username)
+    await call.services.accounts.remove(args.username)
 
 
 async def _set_password(call: CommandCall, args: Credentials) -> None:
-    await call.runtime.accounts.set_password(args.username, args.password)
+    await call.services.accounts.set_password(args.username, args.password)
 
 
 async def _set_roles(call: CommandCall, args: Roles) -> None:
-    await call.runtime.accounts.set_roles(args.username, tuple(args.roles))
+    await call.services.accounts.set_roles(args.username, tuple(args.roles))
 
 
 async def _list_accounts(call: CommandCall, args: Page) -> object:
     if not 1 <= args.limit <= 10_000:
         raise BadArguments("limit must be from 1 to 10000")
-    return await call.whole.accounts(args.after, args.limit)
+    return await call.status.accounts(args.after, args.limit)
 
 
 async def _list_handlers(call: CommandCall, _: NoArgs) -> object:
-    return await call.whole.handlers()
+    return await call.status.handlers()
 
 
 async def _start_handler(call: CommandCall, args: HandledType) -> object:
-    return await call.whole.start_handler(args.type, args.node)
+    return await call.status.start_handler(args.type, args.node)
 
 
 async def _stop_handler(call: CommandCall, args: HandledType) -> object:
-    return await call.whole.stop_handler(args.type, args.node)
+    return await call.status.stop_handler(args.type, args.node)
 
 
 async def _drain_handler(call: CommandCall, args: HandledType) -> object:
-    return await call.whole.drain_handler(args.type, args.node)
+    return await call.status.drain_handler(args.type, args.node)
 
 
 async def _handler_log(call: CommandCall, args: HandlerOutput) -> object:
     if not 0 <= args.lines <= KEPT_LINES:
         raise BadArguments(f"lines must be from 0 to {KEPT_LINES}")
-    return await call.whole.handler_log(args.type, args.lines, args.node)
+    return await call.status.handler_log(args.type, args.lines, args.node)
 
 
 async def _identity(call: CommandCall, _: NoArgs) -> object:
-    return views.identity(call.runtime)
+    return servers.identity(call.services)
 
 
 async def _list_servers(call: CommandCall, _: NoArgs) -> object:
-    return await call.whole.servers()
+    return await call.status.servers()
 
 
 async def _disconnect_server(call: CommandCall, args: OneServer) -> object:
-    return {"links": await call.whole.disconnect_server(server_key(args.server))}
+    return {"links": await call.status.disconnect_server(server_key(args.server))}
 
 
 async def _status(call: CommandCall, _: NoArgs) -> object:
-    return await call.whole.status()
+    return await call.status.status()
 
 
 async def _problems(call: CommandCall, _: NoArgs) -> object:
-    return await call.whole.problems()
+    return await call.status.problems()
 
 
 async def _list_queue(call: CommandCall, args: QueuePage) -> object:
-    return await queue.listed(call.runtime, args.server, args.dead, args.after, args.limit)
+    return await queue.listed(call.services, args.server, args.dead, args.after, args.limit)
 
 
 async def _show_queue(call: CommandCall, args: QueueEntry) -> object:
-    return await queue.shown(call.runtime, args.id)
+    return await queue.shown(call.services, args.id)
 
 
 async def _retry_queue(call: CommandCall, args: Retry) -> object:
-    return await queue.retry(call.runtime, args.ids, args.server, args.all)
+    return await queue.retry(call.services, args.ids, args.server, args.all)
 
 
 async def _drop_queue(call: CommandCall, args: Drop) -> object:
-    return await queue.drop(call.runtime, args.ids, args.server, args.dead)
+    return await queue.drop(call.services, args.ids, args.server, args.dead)
 
 
 async def _trace(call: CommandCall, args: Traced) -> object:
-    check_limit(args.limit)
-    unrecorded = await call.whole.unrecorded()
-    found = await call.runtime.receipts.trace(args.id, args.account, args.type, args.outcome, args.since, args.limit)
+    lookup.check_limit(args.limit)
+    unrecorded = await call.status.unrecorded()
+    found = await lookup.trace(
+        call.services.receipts.store, args.id, args.account, args.type, args.outcome, args.since, args.limit
+    )
     return found | {"unrecorded": unrecorded}
 
 
 async def _why(call: CommandCall, args: Since) -> object:
-    unrecorded = await call.whole.unrecorded()
-    found = await call.runtime.receipts.why(args.since)
-    return found | {"unrecorded": unrecorded, "problems": await call.whole.problems()}
+    unrecorded = await call.status.unrecorded()
+    found = await lookup.why(call.services.receipts.store, args.since)
+    return found | {"unrecorded": unrecorded, "problems": await call.status.problems()}
 
 
 async def _reload(call: CommandCall, args: Reload) -> object:
-    return await call.whole.reload(args.nodes)
+    return await call.status.reload(args.nodes)
 
 
 async def _drain(call: CommandCall, _: NoArgs) -> object:
-    under_way = call.runtime.exchange.under_way
-    call.runtime.stop_soon()
+    under_way = call.services.runtime.exchange.reports.under_way
+    call.services.runtime.stop_soon()
     return {"underWay": under_way}
 
 

@@ -1,7 +1,7 @@
-"""From what each node tells to what the whole server is: rows of the same thing become one, which say their nodes.
+"""Merges the answers of a cluster's nodes: rows about one thing become one row, which says its nodes.
 
-Numbers are added up, of times the mean counts as often as there were answers, and of what only one can be right about
-the first is taken that knows something.
+Numbers are added up, and mean times are weighted by the number of answers. Where only one node can know a value, the
+first answer that has it counts.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 Row = dict[str, Any]
-Told = Sequence[tuple[str, Any]]
-"""What nodes said, each with its name, sorted by that."""
+Answers = Sequence[tuple[str, Any]]
+"""Nodes' names with their answers, sorted."""
 
 
 def added(values: Iterable[Any]) -> Any:
-    """Adds up numbers, and objects of them member by member."""
+    """Adds up numbers, and objects of numbers member by member."""
     found: Any = None
     for value in values:
         if found is None:
@@ -28,20 +28,20 @@ def added(values: Iterable[Any]) -> Any:
     return found
 
 
-def clients(told: Told, limit: int | None) -> list[Row]:
-    """One row for each account; its sessions say where they are."""
+def clients(answers: Answers, limit: int | None) -> list[Row]:
+    """Returns a row for each account; its sessions say their nodes."""
     found: dict[str, list[Row]] = {}
-    for node, rows in told:
+    for node, rows in answers:
         for row in rows:
             sessions = [session | {"node": node} for session in row["sessions"]]
             found.setdefault(row["username"], []).extend(sessions)
     return [{"username": name, "sessions": found[name]} for name in sorted(found)[:limit]]
 
 
-def handlers(told: Told) -> list[Row]:
-    """One row for each type; ``nodes`` has those that serve it, with their own numbers."""
+def handlers(answers: Answers) -> list[Row]:
+    """Returns a row for each type; ``nodes`` has the nodes that serve it, with their own numbers."""
     found: dict[str, list[tuple[str, Row]]] = {}
-    for node, rows in told:
+    for node, rows in answers:
         for row in rows:
             found.setdefault(row["type"], []).append((node, row))
     return [_handler(name, rows) for name, rows in sorted(found.items())]
@@ -65,10 +65,10 @@ def _handler(name: str, rows: list[tuple[str, Row]]) -> Row:
     }
 
 
-def servers(told: Told) -> list[Row]:
-    """One row for each other server; ``node`` has the link to it, or nobody has."""
+def servers(answers: Answers) -> list[Row]:
+    """Returns a row for each other server; ``node`` has the link to it, and is None if no node has."""
     found: dict[str, list[tuple[str, Row]]] = {}
-    for node, rows in told:
+    for node, rows in answers:
         for row in rows:
             found.setdefault(row["name"], []).append((node, row))
     return [_server(rows) for _, rows in sorted(found.items())]
@@ -82,7 +82,7 @@ def _server(rows: list[tuple[str, Row]]) -> Row:
         "node": node if best["link"] in rank else None,
         "incoming": sum(row["incoming"] for _, row in rows),
         "inFlight": sum(row["inFlight"] for _, row in rows),
-        # What is kept, all nodes have together: who looked into the store knows.
+        # Only the row of the node that read the store has these: all nodes share the outbox.
         "waiting": max(row["waiting"] for _, row in rows),
         "dead": max(row["dead"] for _, row in rows),
         "retryIn": min(retries) if retries else None,
@@ -90,20 +90,20 @@ def _server(rows: list[tuple[str, Row]]) -> Row:
     }
 
 
-def problems(told: Told) -> list[Row]:
-    """All of them, with their nodes."""
-    return [row | {"node": node} for node, rows in told for row in rows]
+def problems(answers: Answers) -> list[Row]:
+    """Returns the problems of all nodes, each with its node."""
+    return [row | {"node": node} for node, rows in answers for row in rows]
 
 
-def outputs(told: Told, lines: int) -> list[Row]:
-    """The last lines of all, by their times."""
-    rows = [row | {"node": node} for node, found in told for row in found]
+def outputs(answers: Answers, lines: int) -> list[Row]:
+    """Returns the last lines of all nodes by their times."""
+    rows = [row | {"node": node} for node, found in answers for row in found]
     rows.sort(key=lambda row: float(row["time"]))
     return rows[-lines:] if lines else []
 
 
 def histories(own: list[list[Any]], others: Iterable[list[list[Any]]]) -> list[list[Any]]:
-    """Adds other nodes' rows (``sampling.HISTORY_COLUMNS``) to those of the same seconds."""
+    """Adds other nodes' rows (:data:`~bester.server.telemetry.rates.HISTORY_COLUMNS`) to those of the same seconds."""
     found = {round(row[0]): list(row) for row in own}
     for rows in others:
         for row in rows:
@@ -116,9 +116,9 @@ def histories(own: list[list[Any]], others: Iterable[list[list[Any]]]) -> list[l
     return list(found.values())
 
 
-def glances(told: Told) -> Row:
-    """What all nodes show just now (:func:`bester.server.admin.overview.glance`), in one."""
-    all = [one for _, one in told]
+def glances(answers: Answers) -> Row:
+    """Returns one glance (:func:`bester.server.admin.numbers.glance`) for those of all nodes."""
+    all = [one for _, one in answers]
     kinds: dict[str, list[Row]] = {}
     for one in all:
         for name, kind in one["types"].items():
@@ -142,7 +142,7 @@ def glances(told: Told) -> Row:
         "counts": added(one["counts"] for one in all),
         "totals": added(one["totals"] for one in all),
         "loop": {key: max(one["loop"][key] for one in all) for key in ("lagMs", "worstLagMs")},
-        "handlers": [row | {"node": node} for node, one in told for row in one["handlers"]],
+        "handlers": [row | {"node": node} for node, one in answers for row in one["handlers"]],
         "nodes": [
             {
                 "node": node,
@@ -157,24 +157,42 @@ def glances(told: Told) -> Row:
                 "lagMs": one["loop"]["worstLagMs"],
                 "problems": len(one["problems"]),
             }
-            for node, one in told
+            for node, one in answers
         ],
     }
 
 
-def starts(told: Told) -> Row:
-    """What came of ``startHandler``."""
-    process = _first(one["process"] and one["process"] | {"node": node} for node, one in told)
-    return {"process": process, "nodes": [node for node, _ in told]}
+def node(name: str, answer: Row) -> Row:
+    """Returns the row of one node in ``status``, from its answer."""
+    numbers, process = answer["numbers"], answer["process"]
+    return {
+        "node": name,
+        "version": answer["version"],
+        "uptime": process["uptime"],
+        "pid": process["pid"],
+        "listeners": process["listeners"],
+        "connections": numbers["connections"],
+        "accounts": answer["accounts"],
+        "sessions": numbers["sessions"],
+        "underWay": numbers["underWay"],
+        "messages": numbers["messages"],
+        "problems": len(answer["problems"]),
+    }
 
 
-def stops(told: Told) -> Row:
-    """What came of ``stopHandler`` or ``drainHandler``."""
+def starts(answers: Answers) -> Row:
+    """Returns the result of ``startHandler``."""
+    process = _first(one["process"] and one["process"] | {"node": node} for node, one in answers)
+    return {"process": process, "nodes": [node for node, _ in answers]}
+
+
+def stops(answers: Answers) -> Row:
+    """Returns the result of ``stopHandler`` or ``drainHandler``."""
     total: Counter[str] = Counter()
-    for _, one in told:
+    for _, one in answers:
         total.update({key: value for key, value in one.items() if key != "process"})
-    serving = [node for node, one in told if one["attached"] or one["process"] or one.get("outstanding")]
-    return {**total, "process": any(one["process"] for _, one in told), "nodes": serving}
+    serving = [node for node, one in answers if one["attached"] or one["process"] or one.get("outstanding")]
+    return {**total, "process": any(one["process"] for _, one in answers), "nodes": serving}
 
 
 def _first(values: Iterable[Any]) -> Any:

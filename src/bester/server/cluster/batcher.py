@@ -1,4 +1,4 @@
-"""What one turn of the loop has for other nodes, gathered to one NATS message for each of them."""
+"""Gathers the items of one turn of the loop for other nodes to one NATS message for each of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import logging
 
 from msgspec import Raw
 
-from bester.bus.connection import Bus, BusDown
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown
 from bester.cluster.items import Kind, Note, batches, opening, pack
 from bester.cluster.subjects import Subjects
 from bester.core.metrics import Drop, Drops
@@ -14,7 +15,7 @@ from bester.core.metrics import Drop, Drops
 log = logging.getLogger("bester.nodes")
 
 HEADROOM = 1024
-"""What of the largest message is left for its subjects and headers, in bytes."""
+"""Bytes of the largest message that are left for its subjects and headers."""
 
 
 class Batcher:
@@ -49,7 +50,7 @@ class Batcher:
         self._waiting.setdefault(subject, []).append(item)
 
     def flush(self) -> None:
-        """Sends what there is."""
+        """Sends the items that have gathered."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, {}

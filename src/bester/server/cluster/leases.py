@@ -1,26 +1,24 @@
 """The leases of this node: to which other servers it, and no other node, sends (docs/scale.md).
 
-Who has a destination's lease dials it, and reads and changes what the outbox has for it. NATS ends a lease that was not
-renewed in time. Nothing else takes it away, not even that its node is gone for the others: a node that NATS does not
-see may still have a link, and two that send at once would mix up the order. So its holder stops :data:`MARGIN_S` before
-NATS could end it, by its own clock, from before it asked.
+The node that has a destination's lease dials it, and reads and changes what the outbox has for it. NATS ends a lease
+that was not renewed in time. Nothing else takes it away, not even that its node is gone for the others: a node that
+NATS does not see may still have a link, and two nodes that send at once would mix up the order. So a holder stops
+:data:`MARGIN_S` before NATS could end its lease, by its own clock, from before it asked.
 
-Every few seconds it is looked which leases there are. Where one has ended, its node may have died with messages in the
-outbox, and those who see it try to take it over.
+Every few seconds each node looks which leases there are. Where one has ended, its node may have died with messages in
+the outbox, and the nodes that see it try to take it over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from bester.clock import elapsed
 from bester.errors import BesterError, ShuttingDown
+from bester.server.federation.ports import LeaseUser
+from bester.server.runtime import Runtime
 from bester.store.ports import Lease, LeaseStore
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
 
@@ -30,11 +28,11 @@ RENEWALS = 3
 MARGIN_S = 2.0
 """How long before a lease can end its node sends no more."""
 LOOK_S = 3.0
-"""How often it is looked which leases there are."""
+"""How often this node looks which leases there are."""
 
 
 class _Held:
-    """One of this node's."""
+    """A lease of this node."""
 
     __slots__ = ("asked_at", "lease", "renewing")
 
@@ -49,20 +47,21 @@ class _Held:
 
 
 class Leases:
-    """Those of one node.
+    """The leases of one node.
 
     Args:
-        runtime: whose destinations they are for.
+        runtime: runs what must wait for NATS.
         store: where they are kept.
-        node: what this node is called.
+        node: the name of this node.
     """
 
     def __init__(self, runtime: Runtime, store: LeaseStore, node: str) -> None:
-        self.runtime = runtime
         self.store = store
+        self._runtime = runtime
+        self._user: LeaseUser | None = None
         self.node = node
         self.seen: dict[str, str] = {}
-        """Which node has which lease, as it was when it was last looked."""
+        """The node that has each lease, as of the last look."""
         self._loop = asyncio.get_running_loop()
         self._held: dict[str, _Held] = {}
         self._taking: dict[str, asyncio.Task[str]] = {}
@@ -81,9 +80,13 @@ class Leases:
         await self.look()
 
     async def close(self) -> None:
-        """Lets go; the second time it does nothing."""
+        """Closes the store; the second time it does nothing."""
         self._stopping = True
         await self.store.close()
+
+    def serve(self, user: LeaseUser) -> None:
+        """Sets who is told which leases are renewed, and which have ended."""
+        self._user = user
 
     # -- having one ----------------------------------------------------------------------------------------------
 
@@ -132,11 +135,11 @@ class Leases:
         held = self._held.pop(name, None)
         if held is not None and name not in self._giving:
             self.seen.pop(name, None)
-            giving = self._giving[name] = self.runtime.spawn(self._give_back(held.lease))
+            giving = self._giving[name] = self._runtime.spawn(self._give_back(held.lease))
             giving.add_done_callback(lambda _: self._giving.pop(name))
 
     async def give_back_all(self) -> None:
-        """This node stops: returns when the others may take what it had."""
+        """Lets others have all leases, because this node stops; returns when they can take them."""
         self._stopping = True
         if self._taking:
             await asyncio.wait(set(self._taking.values()))
@@ -154,17 +157,17 @@ class Leases:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def sweep(self, bus_up: bool) -> None:
-        """Renews those whose time it is, and stops what could have ended; called a few times a second."""
+        """Renews leases when it is time, and ends those that could have ended; called a few times a second."""
         now = elapsed()
         for name, held in list(self._held.items()):
             if now >= held.good_until:
                 self._ended(name, "it could not be renewed in time")
             elif bus_up and not held.renewing and now >= held.asked_at + LEASE_S / RENEWALS:
                 held.renewing = True
-                self.runtime.spawn(self._renew(held))
+                self._runtime.spawn(self._renew(held))
         if bus_up and not self._looking and not self._stopping and now >= self._look_at:
             self._looking = True
-            self.runtime.spawn(self._look_around())
+            self._runtime.spawn(self._look_around())
 
     async def _renew(self, held: _Held) -> None:
         name = held.lease.name
@@ -183,21 +186,19 @@ class Leases:
             self._ended(name, "another node may have it")
         else:
             held.lease, held.asked_at = renewed, asked_at
-            destination = self.runtime.federation.destinations.get(name)
-            if destination is not None:
-                destination.good_until = held.good_until
+            if self._user is not None:
+                self._user.lease_renewed(name, held.good_until)
 
     def _ended(self, name: str, why: str) -> None:
         del self._held[name]
         log.warning("nothing more is sent to %s from here: the lease has ended, for %s", name, why)
-        destination = self.runtime.federation.destinations.get(name)
-        if destination is not None:
-            destination.lease_ended()
+        if self._user is not None:
+            self._user.lease_ended(name)
 
     # -- those of others -----------------------------------------------------------------------------------------
 
     async def look(self) -> list[str]:
-        """Looks which leases there are, and returns those that have ended since the last time.
+        """Looks which leases there are, and returns the ones that have ended since the last time.
 
         Raises:
             BesterError: that cannot be known now.
@@ -208,7 +209,7 @@ class Leases:
         return ended
 
     async def holders(self) -> dict[str, str]:
-        """Which node sends to which destination, for operators: now, or as it was when NATS was last there."""
+        """Returns which node sends to which destination: now, or as it was when NATS was last there."""
         try:
             return {lease.name: lease.node for lease in await self.store.list()}
         except BesterError:
@@ -217,8 +218,8 @@ class Leases:
     async def _look_around(self) -> None:
         try:
             ended = await self.look()
-            if ended:
-                await self.runtime.federation.take_over(ended)
+            if ended and self._user is not None:
+                await self._user.take_over(ended)
         except BesterError as error:
             log.info("it is not known which leases there are: %s", error.inside)
         finally:

@@ -1,4 +1,4 @@
-"""Who the other nodes are, and what they serve.
+"""Membership: the other nodes of this server, and the types that they serve.
 
 A node says who it is when it comes, when what it serves changes, and every few seconds; one that stops says so. Whether
 one is still there is NATS's knowledge: a ping that nobody listens to any more says that its node is gone.
@@ -11,23 +11,19 @@ then told anew.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
 from bester import __version__
-from bester.bus.connection import Bus, BusDown, BusLost, NoResponders
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown, BusLost, NoResponders
 from bester.cluster.items import Hello, Kind
 from bester.core.endpoint import NodePeer
-from bester.core.routing import RemoteHandler
+from bester.core.routing import RemoteHandler, TypeRoute
 from bester.server.cluster.batcher import Batcher
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bester.core.routing import TypeRoute
-    from bester.server.runtime import Runtime
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
 
@@ -35,19 +31,19 @@ HELLO_S = 2.0
 """How often a node says who it is, where nothing changes."""
 PING_S = 0.5
 PINGS = 2
-"""After how many pings that nobody listened to a node is gone: one may fall into a change of NATS's own."""
+"""How many pings without a listener make a node gone: a single one may fall into a change of NATS's own."""
 QUIET_S = 2.0
-"""How long a node may say nothing at all, before it is not relied upon that it hears what it is told."""
+"""How long a node may say nothing at all, before others stop relying on its hearing them."""
 SILENT_S = 4.0
-"""How long, before it is taken for gone."""
+"""How long a node may say nothing, before it is taken for gone."""
 PAUSED_S = 1.0
-"""A node that was not awake itself for so long has heard nobody, and judges nobody."""
+"""After how long a pause of its own a node judges nobody, since it has heard nobody."""
 UNSURE_S = 10.0
 """How long a type that nobody serves may still get a handler, after a node came or went: handlers attach again, and
 nodes say what they serve."""
 MAX_NODES = 1000
 MAX_TYPES = 1000
-"""Of one node."""
+"""The most types of one node that are known."""
 
 
 class Member:
@@ -58,16 +54,16 @@ class Member:
         self.hello = hello
         self.peer = NodePeer(node)
         self.handlers: dict[str, RemoteHandler] = {}
-        """What stands for it in the exchange, by type."""
+        """The handlers that stand for it in the exchange, by type."""
         self.unheard = 0
-        """How many pings nobody listened to, one after the other."""
+        """How many of its last pings nobody listened to."""
         self.seen = 0.0
-        """When something came from it, in seconds of the exchange's clock."""
+        """When it was last heard, in seconds of the exchange's clock."""
         self.pinging = False
         self.quiet = False
         """Whether it has said nothing for a while."""
         self.stops = False
-        """Whether it has said so."""
+        """Whether it has said that it stops."""
 
 
 class Membership:
@@ -75,26 +71,26 @@ class Membership:
 
     Args:
         runtime: whose exchange asks them.
-        post: how they are reached.
+        batcher: how they are reached.
         gone: called when one is gone.
         back: called when one is heard again that was silent, or taken for gone.
     """
 
     def __init__(
-        self, runtime: Runtime, post: Batcher, gone: Callable[[Member], None], back: Callable[[Member], None]
+        self, runtime: Runtime, batcher: Batcher, gone: Callable[[Member], None], back: Callable[[Member], None]
     ) -> None:
-        self.runtime = runtime
-        self.post = post
-        self.bus: Bus = post.bus
+        self._runtime = runtime
+        self._batcher = batcher
+        self.bus: Bus = batcher.bus
         self.others: dict[str, Member] = {}
         self._gone = gone
         self._back = back
         self._lost: dict[str, float] = {}
-        """Since when those were there that were taken for gone, while NATS was there."""
+        """The start times of nodes that were taken for gone while NATS was there."""
         self._pinging: set[str] = set()
-        """Of those, the ones whose ping has no answer yet."""
+        """Silent nodes whose ping has no answer yet."""
         self._silent: set[str] = set()
-        """Those that were taken out since they answer nothing, while NATS still has what they listen to."""
+        """Nodes that were taken out because they answer nothing, while NATS still has their subscriptions."""
         self._swept = 0.0
         self._said = Hello("", 0.0)
         self._hello_due = 0.0
@@ -106,15 +102,15 @@ class Membership:
     def _hello(self, answer: bool = False) -> Hello:
         types: dict[str, int] = {}
         dry: list[str] = []
-        for kind in self.runtime.exchange.types.values():
+        for kind in self._runtime.exchange.dispatcher.types.values():
             if (room := _room(kind)) and len(types) < MAX_TYPES:
                 types[kind.name] = room
                 if any(kind.name in handler.dry_types for handler in kind.attached):
                     dry.append(kind.name)
-        return Hello(__version__, self.runtime.started, types, dry, answer, True, self.bus.losses)
+        return Hello(__version__, self._runtime.started, types, dry, answer, True, self.bus.losses)
 
     def sweep(self, now: float) -> None:
-        """Says what has changed, and looks who is there; called a few times a second."""
+        """Tells the others what has changed, and pings them; called a few times a second."""
         if self._leaving or not self.bus.up:
             return
         paused, self._swept = now - self._swept > PAUSED_S, now
@@ -122,13 +118,13 @@ class Membership:
         if now >= self._hello_due or hello != self._said:
             self._hello_due = now + HELLO_S
             self._said = hello
-            self.post.to_all(Kind.HELLO, hello)
+            self._batcher.to_all(Kind.HELLO, hello)
         if now >= self._ping_due:
             self._ping_due = now + PING_S
             for member in list(self.others.values()):
                 if not member.pinging:
                     member.pinging = True
-                    self.runtime.spawn(self._ping(member))
+                    self._runtime.spawn(self._ping(member))
                 if paused:
                     member.seen = now
                 elif now - member.seen > SILENT_S:
@@ -138,29 +134,29 @@ class Membership:
                     member.quiet = True
             for node in self._silent - self._pinging:
                 self._pinging.add(node)
-                self.runtime.spawn(self._ping_silent(node))
+                self._runtime.spawn(self._ping_silent(node))
 
     def unsure(self) -> None:
-        """From now on, for a while, a type that is not known here may be served somewhere nevertheless."""
-        self.runtime.exchange.unsure_until = self.runtime.clock() + UNSURE_S if self.bus.up else inf
+        """Takes it for possible, for a while, that other nodes serve types that are not known here."""
+        self._runtime.exchange.dispatcher.unsure_until = self._runtime.clock() + UNSURE_S if self.bus.up else inf
 
     def leave(self) -> None:
         """Tells the others that this node stops."""
         self._leaving = True
-        self.post.to_all(Kind.LEAVING)
+        self._batcher.to_all(Kind.LEAVING)
 
     def gone(self) -> None:
-        """Tells the others that this node has stopped: nobody need wait for an answer from here."""
-        self.post.to_all(Kind.LEFT)
+        """Tells the others that this node has stopped, so that nobody waits for its answers."""
+        self._batcher.to_all(Kind.LEFT)
 
     # -- what others say -----------------------------------------------------------------------------------------
 
     def heard(self, node: str) -> None:
-        """Something came from a node."""
+        """Notes that something came from a node."""
         self._silent.discard(node)
         member = self.others.get(node)
         if member is not None:
-            self._hear(member, self.runtime.exchange.now)
+            self._hear(member, self._runtime.exchange.batch.now)
 
     def _hear(self, member: Member, now: float) -> None:
         member.seen = now
@@ -170,7 +166,7 @@ class Membership:
             self._back(member)
 
     def met(self, node: str, hello: Hello) -> None:
-        """A node says who it is."""
+        """Takes a node's introduction: who it is, and what it serves."""
         member = self.others.get(node)
         if member is not None and member.hello.started != hello.started:
             self._forget(member, "it was started anew")  # faster than its death was seen
@@ -182,39 +178,39 @@ class Membership:
             if len(self.others) >= MAX_NODES or self._leaving:
                 return
             member = self.others[node] = Member(node, hello)
-            member.seen = self.runtime.exchange.now
+            member.seen = self._runtime.exchange.batch.now
             log.info("node %s is there, with release %s", ascii(node), ascii(hello.version))
             if self._lost.pop(node, None) == hello.started:
                 self._back(member)
         if not member.handlers and not hello.answer:
-            self.post.to_node(node, Kind.HELLO, 0, self._hello(answer=True))
+            self._batcher.to_node(node, Kind.HELLO, 0, self._hello(answer=True))
         member.hello = hello
         self._serve(member)
 
     def _serve(self, member: Member) -> None:
-        """Lets the exchange ask the node for what it serves now."""
-        exchange = self.runtime.exchange
+        """Lets the exchange ask the node for the types that it serves now."""
+        exchange = self._runtime.exchange
         types = dict(list(member.hello.types.items())[:MAX_TYPES])
         for name, handler in list(member.handlers.items()):
             if name not in types:
                 del member.handlers[name]
-                exchange.detach(handler)
+                exchange.dispatcher.detach(handler)
                 if not handler.outstanding:
-                    exchange.remove_handler(handler)
+                    exchange.dispatcher.remove(handler)
         for name, room in types.items():
             known = member.handlers.get(name)
             if known is None:
                 known = member.handlers[name] = RemoteHandler(
-                    member.node, self.runtime.config.server.name, max(1, room), since=exchange.now
+                    member.node, self._runtime.config.server.name, max(1, room), since=exchange.batch.now
                 )
                 known.dry_types = frozenset({name} if name in member.hello.dry else ())
-                exchange.attach_remote(known, name, self.runtime.config.limits.handler_timeout)
+                exchange.dispatcher.attach_remote(known, name, self._runtime.config.limits.handler_timeout)
             else:
                 known.concurrency = max(1, room)
                 known.dry_types = frozenset({name} if name in member.hello.dry else ())
 
     def left(self, node: str) -> None:
-        """A node says that it stops: it is asked for nothing more, and finishes what it has."""
+        """Asks nothing more of a node that stops; it finishes what it has."""
         member = self.others.get(node)
         if member is not None:
             log.info("node %s stops", ascii(node))
@@ -224,14 +220,14 @@ class Membership:
             self._serve(member)
 
     def stopped(self, node: str) -> None:
-        """A node says that it has stopped."""
+        """Takes out a node that has stopped."""
         member = self.others.get(node)
         if member is not None:
             self._forget(member, "it has stopped")
 
     async def _ping(self, member: Member) -> None:
         try:
-            await self.bus.request(self.post.subjects.node(member.node), b"", timeout_s=PING_S * 2)
+            await self.bus.request(self._batcher.subjects.node(member.node), b"", timeout_s=PING_S * 2)
         except NoResponders:
             member.unheard += 1
             if member.unheard >= PINGS:
@@ -239,13 +235,13 @@ class Membership:
         except (BusDown, BusLost):
             pass  # it hangs, or NATS is away: seen elsewhere
         else:
-            self._hear(member, self.runtime.clock())
+            self._hear(member, self._runtime.clock())
         finally:
             member.pinging = False
 
     async def _ping_silent(self, node: str) -> None:
         try:
-            await self.bus.request(self.post.subjects.node(node), b"", timeout_s=PING_S * 2)
+            await self.bus.request(self._batcher.subjects.node(node), b"", timeout_s=PING_S * 2)
         except NoResponders:
             self._silent.discard(node)
         except (BusDown, BusLost):
@@ -256,7 +252,7 @@ class Membership:
             self._pinging.discard(node)
 
     def forget_all(self) -> None:
-        """NATS is away, and with it all others."""
+        """Takes out all other nodes, because NATS is away."""
         for member in list(self.others.values()):
             self._forget(member, "NATS is away")
         self._silent.clear()
@@ -264,17 +260,17 @@ class Membership:
 
     @property
     def some_silent(self) -> bool:
-        """Whether NATS brings to a node what it does not answer."""
+        """Whether there is a node that answers nothing, though NATS still delivers to it."""
         return bool(self._silent) or any(member.quiet for member in self.others.values())
 
     def is_silent(self, node: str) -> bool:
-        """Whether one node is such a one."""
+        """Whether this node answers nothing, though NATS still delivers to it."""
         member = self.others.get(node)
         return node in self._silent or (member is not None and member.quiet)
 
     def all_heard(self, within_s: float) -> bool:
         """Whether no other node is silent, and all were heard not long ago."""
-        since = self.runtime.exchange.now - max(within_s, 2 * PING_S)
+        since = self._runtime.exchange.batch.now - max(within_s, 2 * PING_S)
         return not self.some_silent and all(member.seen >= since for member in self.others.values())
 
     def _forget(self, member: Member, why: str) -> None:
@@ -286,18 +282,16 @@ class Membership:
         level = logging.INFO if member.stops else logging.WARNING
         log.log(level, "node %s is taken out: %s", ascii(member.node), why)
         self.unsure()
-        exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
-        for handler in [one for one in exchange.handlers if isinstance(one, RemoteHandler)]:
+        exchange = self._runtime.turn()
+        for handler in [one for one in exchange.dispatcher.handlers if isinstance(one, RemoteHandler)]:
             if handler.node == member.node:
-                exchange.remove_handler(handler)
+                exchange.dispatcher.remove(handler)
         member.handlers.clear()
         self._gone(member)
-        self.runtime.flush_soon()
 
 
 def _room(kind: TypeRoute) -> int:
-    """How many requests of a type this node takes from each of the others."""
+    """Returns how many requests of a type this node takes from each of the others."""
     if kind.attached:
         return sum(handler.concurrency for handler in kind.attached)
     return kind.rules.classic_concurrency if kind.classic else 0

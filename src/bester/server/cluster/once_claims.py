@@ -15,29 +15,26 @@ A node that is gone knows nothing, as far as the others can tell. What it kept o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from msgspec import Raw
 
 from bester.cluster.items import Claimed, Kind, Known, Replied, Unreadable, numbers
 from bester.core.effects import Recall
 from bester.core.once import OnceRecord
 from bester.errors import BesterError, IdConflict, Overloaded
-
-if TYPE_CHECKING:
-    from bester.server.cluster.batcher import Batcher
-    from bester.server.cluster.membership import Member, Membership
-    from bester.server.runtime import Runtime
+from bester.server.cluster.batcher import Batcher
+from bester.server.cluster.membership import Member, Membership
+from bester.server.mailboxes import Mailboxes
+from bester.server.runtime import Runtime
 
 KEY_BYTES = DIGEST_BYTES = 16
 AGAIN_S = 2.0
-"""When nodes are asked again that have not said their last word, which may be lost."""
+"""When nodes without a final answer are asked again, because it may be lost."""
 CLAIM_S = 10.0
-"""How long a node may take that is there, and answers nothing."""
+"""How long a node that is there may take to answer."""
 MEETING_S = 0.25
-"""How long after it came a node hears who the others are, before it takes any message for its own."""
+"""How long a new node listens who the others are, before it takes any message for its own."""
 JOINING_S = 1.0
-"""The same after NATS was away: the others may be on their way back to it."""
+"""How long it listens after NATS was away: the others may be on their way back to it."""
 
 
 class _Claim:
@@ -48,34 +45,36 @@ class _Claim:
     def __init__(self, record: OnceRecord) -> None:
         self.record = record
         self.number = 0
-        """What the others know this round by."""
+        """The number of this round, for the others."""
         self.awaited: set[str] = set()
         """The nodes that have not answered."""
         self.owners: set[str] = set()
-        """Those that have it under way."""
+        """The nodes that have the message under way."""
         self.rivals: set[str] = set()
-        """Those that have claimed it too, and come first."""
+        """The nodes that have claimed the message too, and come first."""
         self.looking = False
         """Whether the disk has not answered."""
         self.disturbed = False
-        """Whether something happened meanwhile that makes what was answered before doubtful."""
+        """Whether something happened meanwhile that makes earlier answers doubtful."""
         self.asked_at = 0.0
         self.again_at = 0.0
 
 
 class OnceClaims:
-    """Those of one node, and what others claim.
+    """Claims messages for one node, and answers the claims of others.
 
     Args:
-        runtime: whose exchange has the messages.
-        post: how the others are reached.
-        members: who they are.
+        runtime: its exchange has the messages.
+        mailboxes: knows what is on disk.
+        batcher: how the others are reached.
+        membership: who they are.
     """
 
-    def __init__(self, runtime: Runtime, post: Batcher, members: Membership) -> None:
-        self.runtime = runtime
-        self.post = post
-        self.members = members
+    def __init__(self, runtime: Runtime, mailboxes: Mailboxes, batcher: Batcher, membership: Membership) -> None:
+        self._runtime = runtime
+        self._mailboxes = mailboxes
+        self._batcher = batcher
+        self._membership = membership
         self._next = numbers().__next__
         self._open: dict[int, _Claim] = {}
         """By the number of their round."""
@@ -84,16 +83,16 @@ class OnceClaims:
         """When this node knows who the others are."""
 
     def open(self) -> None:
-        """This node has joined the others."""
-        self._settled_at = self.runtime.clock() + MEETING_S
+        """Begins to wait until this node knows the others."""
+        self._settled_at = self._runtime.clock() + MEETING_S
 
     # -- a message here ------------------------------------------------------------------------------------------
 
     def recall(self, effect: Recall) -> None:
         """Asks the disk and all other nodes what became of a message; it is handled if nobody knows it."""
         claim = _Claim(effect.record)
-        if not self.post.bus.up:
-            self.runtime.exchange.not_recalled(effect.record, _away())
+        if not self._batcher.bus.up:
+            self._runtime.exchange.admission.not_recalled(effect.record, _away())
             return
         self._by_key[claim.record.key] = claim
         self._ask(claim)
@@ -104,46 +103,43 @@ class OnceClaims:
         record, number = claim.record, self._next()
         claim.number = number
         self._open[number] = claim
-        claim.awaited = {node for node, member in self.members.others.items() if member.hello.claims} | claim.rivals
+        claim.awaited = {node for node, member in self._membership.others.items() if member.hello.claims} | claim.rivals
         claim.owners.clear()
         claim.disturbed = False
         claim.looking = True
-        claim.asked_at = self.runtime.exchange.now
+        claim.asked_at = self._runtime.exchange.batch.now
         claim.again_at = claim.asked_at + AGAIN_S
-        self.post.to_all(Kind.CLAIM, None, number, record.key, record.digest)
-        self.runtime.spawn(self._look(claim, number))
-        self.runtime.flush_soon()
+        self._batcher.to_all(Kind.CLAIM, None, number, record.key, record.digest)
+        self._runtime.spawn(self._look(claim, number))
+        self._runtime.turn()
 
     async def _look(self, claim: _Claim, number: int) -> None:
-        exchange = self.runtime.exchange
         record = claim.record
         try:
-            found = await self.runtime.mailboxes.look_up(record.key)
+            found = await self._mailboxes.look_up(record.key)
         except BesterError as error:
             if self._open.get(number) is claim:
-                exchange.now = self.runtime.clock()
                 self._fail(claim, error)
             return
         if self._open.get(number) is not claim:
             return
-        exchange.now = self.runtime.clock()
+        exchange = self._runtime.turn()
         if found is not None:
             self._end(claim)
-            exchange.recalled(record, found.digest, found.report)
+            exchange.admission.recalled(record, found.digest, found.report)
         else:
             claim.looking = False
             self._decide(claim)
-        self.runtime.flush_soon()
 
     def _decide(self, claim: _Claim) -> None:
         """Looks whether a round is over."""
-        if claim.looking or claim.awaited or claim.owners or self.runtime.exchange.now < self._settled_at:
+        if claim.looking or claim.awaited or claim.owners or self._runtime.exchange.batch.now < self._settled_at:
             return
         if claim.disturbed:
             self._ask(claim)
         else:
             self._end(claim)
-            self.runtime.exchange.not_recalled(claim.record)
+            self._runtime.exchange.admission.not_recalled(claim.record)
 
     def _end(self, claim: _Claim) -> None:
         del self._open[claim.number]
@@ -152,26 +148,25 @@ class OnceClaims:
 
     def _fail(self, claim: _Claim, error: BesterError) -> None:
         self._end(claim)
-        self.runtime.exchange.not_recalled(claim.record, error)
-        self.runtime.flush_soon()
+        self._runtime.turn().admission.not_recalled(claim.record, error)
 
     def answered(self, node: str, number: int, known: int, body: bytes) -> None:
-        """A node says what it knows of a message, or what has become of it."""
+        """Takes a node's answer: what it knows of a message, or its report."""
         claim = self._open.get(number)
         if claim is None:
             return
-        exchange = self.runtime.exchange
+        exchange = self._runtime.exchange
         claim.awaited.discard(node)
         if known == Known.REPORT:
             if len(body) <= DIGEST_BYTES:
                 raise Unreadable("a report has no frame")
             self._end(claim)
-            exchange.recalled(claim.record, body[:DIGEST_BYTES], body[DIGEST_BYTES:])
+            exchange.admission.recalled(claim.record, body[:DIGEST_BYTES], body[DIGEST_BYTES:])
         elif known == Known.CONFLICT:
             self._fail(claim, IdConflict())
         elif known == Known.UNDER_WAY:
             claim.owners.add(node)
-            exchange.under_way_remotely(claim.record)
+            exchange.admission.under_way_remotely(claim.record)
         else:
             if node in claim.owners:
                 self._owner_gone(claim, node)
@@ -183,27 +178,27 @@ class OnceClaims:
         claim.record.forget_replies()
 
     def replied(self, node: str, number: int, note: Replied, data: bytes) -> None:
-        """A handler has replied to a message that a node has under way."""
+        """Takes a handler's reply to a message that a node has under way."""
         claim = self._open.get(number)
         if claim is None or node not in claim.owners or note.place != len(claim.record.replies):
             return
         record = claim.record
         assert record.recalled_for is not None
-        self.runtime.exchange.reply_once(record, record.recalled_for, note.type, Raw(data))
+        self._runtime.exchange.commands.reply_once(record, record.recalled_for, note.type, Raw(data))
 
     # -- a message of another node -------------------------------------------------------------------------------
 
     def asked(self, node: str, number: int, body: bytes) -> None:
-        """Another node would handle a message."""
+        """Answers a node that would handle a message."""
         if len(body) != KEY_BYTES + DIGEST_BYTES:
             raise Unreadable("a claim has no key and digest")
         key, digest = body[:KEY_BYTES], body[KEY_BYTES:]
-        record = self.runtime.exchange.once.find(key)
+        record = self._runtime.exchange.once.find(key)
         if record is None:
             self._answer(node, number, Known.NOTHING)
         elif record.report is not None:
             self._answer(node, number, Known.REPORT, record)
-        elif (claim := self._by_key.get(key)) is not None and node < self.post.node:
+        elif (claim := self._by_key.get(key)) is not None and node < self._batcher.node:
             self._answer(node, number, Known.NOTHING)
             claim.rivals.add(node)
             self._ask(claim)
@@ -216,15 +211,15 @@ class OnceClaims:
                 self._reply(node, number, place, type, data)
 
     def _reply(self, node: str, number: int, place: int, type: str, data: Raw) -> None:
-        self.post.to_node(node, Kind.REPLIED, number, Replied(type, place), data)
+        self._batcher.to_node(node, Kind.REPLIED, number, Replied(type, place), data)
 
     def _answer(self, node: str, number: int, known: Known, record: OnceRecord | None = None) -> None:
         body = (record.digest, record.report) if record is not None and record.report is not None else ()
-        self.post.to_node(node, Kind.CLAIMED, number, Claimed(known), *body)
+        self._batcher.to_node(node, Kind.CLAIMED, number, Claimed(known), *body)
 
     def flush(self) -> None:
-        """Tells those that wait for it what has become of messages here."""
-        exchange = self.runtime.exchange
+        """Tells the nodes that wait for them the outcomes of messages here."""
+        exchange = self._runtime.exchange
         once = exchange.once
         if exchange.once.replied:
             replied, exchange.once.replied = exchange.once.replied, []
@@ -243,15 +238,15 @@ class OnceClaims:
     # -- who is there --------------------------------------------------------------------------------------------
 
     def node_came(self, member: Member) -> None:
-        """A node that was not known, or was taken out, is asked too."""
+        """Asks a node that was not known, or was taken out."""
         if member.hello.claims:
             for claim in self._open.values():
                 claim.awaited.add(member.node)
-                claim.asked_at = self.runtime.exchange.now
+                claim.asked_at = self._runtime.exchange.batch.now
                 self._ask_again(claim, member.node)
 
     def node_gone(self, node: str) -> None:
-        """A node knows nothing any more; what it has put on disk since that was looked at is looked for."""
+        """Waits for no answer of a node that is gone; looks on disk again for what it may have put there."""
         for claim in list(self._open.values()):
             claim.rivals.discard(node)
             if node in claim.awaited or node in claim.owners:
@@ -262,16 +257,16 @@ class OnceClaims:
                 self._decide(claim)
 
     def bus_up(self) -> None:
-        """NATS is there again; the others may have lost it too."""
-        self._settled_at = self.runtime.exchange.now + JOINING_S
+        """Begins to wait until the other nodes are back at NATS, too."""
+        self._settled_at = self._runtime.exchange.batch.now + JOINING_S
 
     def bus_down(self) -> None:
-        """Nobody can be asked: those who sent the messages may try again."""
+        """Fails all claims, because no node can be asked; the senders of the messages may try again."""
         for claim in list(self._open.values()):
             self._fail(claim, _away())
 
     def sweep(self, now: float) -> None:
-        """Asks again where answers may be lost, and gives up what nobody answers."""
+        """Asks again where answers may be lost, and fails the claims that nobody answers."""
         for claim in list(self._open.values()):
             if claim.awaited and now - claim.asked_at > CLAIM_S:
                 self._fail(claim, Overloaded(f"{len(claim.awaited)} of this server's nodes do not answer"))
@@ -284,7 +279,7 @@ class OnceClaims:
                 self._decide(claim)
 
     def _ask_again(self, claim: _Claim, node: str) -> None:
-        self.post.to_node(node, Kind.CLAIM, claim.number, None, claim.record.key, claim.record.digest)
+        self._batcher.to_node(node, Kind.CLAIM, claim.number, None, claim.record.key, claim.record.digest)
 
 
 def _away() -> BesterError:

@@ -1,8 +1,8 @@
-"""What all nodes are asked at once, for those who want to see the whole server (docs/scale.md).
+"""Questions to all nodes at once, for a view of the whole server (docs/scale.md).
 
-A question has a name, which stands in :data:`~bester.server.admin.answers.QUESTIONS`; it is answered from what the
+A question has a name, which stands in :mod:`bester.server.admin.answers`; it is answered from what the
 node that is asked has itself, so no question makes another one. Answers come in parts, for they may be larger than what
-NATS takes as one message. Who does not answer in time is named, and the others' answers count without it.
+NATS takes as one message. A node that does not answer in time is named, and the others' answers count without it.
 """
 
 from __future__ import annotations
@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from bester.cluster.items import Asked, Kind, Part, numbers
 from bester.errors import BesterError, Internal, Overloaded, UnknownCommand, error_of
 from bester.protocol.frames import encode_text
-from bester.server.admin.answers import QUESTIONS
+from bester.server.cluster.batcher import Batcher
+from bester.server.cluster.membership import Membership
+from bester.server.ports import Answer, Gathered
+from bester.server.runtime import Runtime
 from bester.timeouts import within
-
-if TYPE_CHECKING:
-    from bester.server.cluster.batcher import Batcher
-    from bester.server.cluster.membership import Membership
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
 
@@ -34,33 +32,11 @@ MAX_BYTES = 32 * 1024 * 1024
 """The largest answer of one node."""
 PART_BYTES = 256 * 1024
 MAX_AT_ONCE = 64
-"""How many questions of others are answered at once; what comes beyond is refused."""
-
-
-class Gathered:
-    """What came of a question."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Any] = {}
-        """By node."""
-        self.errors: dict[str, BesterError] = {}
-        """Of the nodes that refused it."""
-        self.missing: list[str] = []
-        """The nodes that did not answer in time, sorted."""
-
-    def value(self) -> list[tuple[str, Any]]:
-        """Returns the answers by their nodes, sorted.
-
-        Raises:
-            BesterError: all that answered refused; then as one of them says.
-        """
-        if self.errors and not self.answers:
-            raise self.errors[min(self.errors)]
-        return sorted(self.answers.items())
+"""How many questions of others are answered at once; more are refused."""
 
 
 class _Open:
-    """A question that others have."""
+    """A question that other nodes were asked."""
 
     def __init__(self, waited_for: set[str]) -> None:
         self.waited_for = waited_for
@@ -73,19 +49,21 @@ class ClusterQueries:
     """Asks the other nodes, and answers them.
 
     Args:
-        runtime: what this node answers from.
-        post: how they are reached.
-        members: who they are.
+        runtime: ends the turns in which something is sent.
+        batcher: how they are reached.
+        membership: who they are.
     """
 
-    def __init__(self, runtime: Runtime, post: Batcher, members: Membership) -> None:
-        self.runtime = runtime
-        self.post = post
-        self.members = members
+    def __init__(self, runtime: Runtime, batcher: Batcher, membership: Membership) -> None:
+        self._runtime = runtime
+        self._batcher = batcher
+        self._membership = membership
         self._next = numbers().__next__
         self._open: dict[int, _Open] = {}
         self._answering = 0
         self._recent: dict[str, tuple[float, asyncio.Future[Gathered]]] = {}
+        self.answer: Answer | None = None
+        """Answers for this node."""
 
     async def ask(
         self,
@@ -102,18 +80,18 @@ class ClusterQueries:
             nodes: which ones; None: all.
             timeout_s: how long they may say nothing; None: as long as usual.
         """
-        asked = {*self.members.others, self.post.node} if nodes is None else set(nodes)
+        asked = {*self._membership.others, self._batcher.node} if nodes is None else set(nodes)
         said = bytes(encode_text(args or {}))
         number = self._next()
-        found = self._open[number] = _Open(asked - {self.post.node})
+        found = self._open[number] = _Open(asked - {self._batcher.node})
         if nodes is None:
-            self.post.to_all(Kind.COMMAND, Asked(name), number, said)
+            self._batcher.to_all(Kind.COMMAND, Asked(name), number, said)
         else:
             for node in found.waited_for:
-                self.post.to_node(node, Kind.COMMAND, number, Asked(name), said)
-        self.runtime.flush_soon()
+                self._batcher.to_node(node, Kind.COMMAND, number, Asked(name), said)
+        self._runtime.turn()
         try:
-            if self.post.node in asked:
+            if self._batcher.node in asked:
                 await self._answer_here(found.gathered, name, said)
             while found.waited_for:
                 found.progress.clear()
@@ -127,12 +105,12 @@ class ClusterQueries:
         return found.gathered
 
     async def recent(self, name: str) -> Gathered:
-        """As :meth:`ask`, for what anybody may want to know: asked at most once in :data:`RECENT_S`."""
+        """As :meth:`ask`, for questions that come often: asked at most once in :data:`RECENT_S`."""
         known = self._recent.get(name)
-        now = self.runtime.clock()
+        now = self._runtime.clock()
         if known is None or (now - known[0] >= RECENT_S and known[1].done()):
             known = self._recent[name] = (now, asyncio.get_running_loop().create_future())
-            self.runtime.spawn(self._ask_for(name, known[1]))
+            self._runtime.spawn(self._ask_for(name, known[1]))
         return await asyncio.shield(known[1])
 
     async def _ask_for(self, name: str, all: asyncio.Future[Gathered]) -> None:
@@ -140,19 +118,19 @@ class ClusterQueries:
 
     async def _answer_here(self, gathered: Gathered, name: str, said: bytes) -> None:
         try:
-            gathered.answers[self.post.node] = msgspec.json.decode(await self._run(name, said))
+            gathered.answers[self._batcher.node] = msgspec.json.decode(await self._run(name, said))
         except BesterError as error:
-            gathered.errors[self.post.node] = error
+            gathered.errors[self._batcher.node] = error
 
     def member_gone(self, node: str) -> None:
-        """Nothing comes from that node any more."""
+        """Waits for no answer of a node that is gone."""
         for one in self._open.values():
             if node in one.waited_for:
                 one.waited_for.discard(node)
                 one.progress.set()
 
     def result(self, node: str, number: int, part: Part, body: bytes) -> None:
-        """A node has answered, or begun to."""
+        """Takes a node's answer, or a part of it."""
         found = self._open.get(number)
         if found is None:
             return
@@ -175,8 +153,8 @@ class ClusterQueries:
     # -- for others ----------------------------------------------------------------------------------------------
 
     def asked(self, node: str, number: int, asked: Asked, body: bytes) -> None:
-        """Another node has a question."""
-        self.runtime.spawn(self._answer(node, number, asked.name, body))
+        """Answers the question of another node."""
+        self._runtime.spawn(self._answer(node, number, asked.name, body))
 
     async def _answer(self, node: str, number: int, name: str, said: bytes) -> None:
         self._answering += 1
@@ -185,22 +163,21 @@ class ClusterQueries:
                 raise Overloaded("too many questions of other nodes")
             result = await self._run(name, said)
         except BesterError as error:
-            self.post.to_node(node, Kind.RESULT, number, Part(code=error.code, message=error.message))
+            self._batcher.to_node(node, Kind.RESULT, number, Part(code=error.code, message=error.message))
         else:
-            size = min(PART_BYTES, max(1024, self.post.bus.max_payload // 2))
+            size = min(PART_BYTES, max(1024, self._batcher.bus.max_payload // 2))
             for begin in range(0, len(result), size):
                 end = begin + size
-                self.post.to_node(node, Kind.RESULT, number, Part(last=end >= len(result)), result[begin:end])
+                self._batcher.to_node(node, Kind.RESULT, number, Part(last=end >= len(result)), result[begin:end])
         finally:
             self._answering -= 1
-            self.runtime.flush_soon()
+            self._runtime.turn()
 
     async def _run(self, name: str, said: bytes) -> bytes:
-        question = QUESTIONS.get(name)
-        if question is None:
-            raise UnknownCommand("this node's release does not know the question")
+        if self.answer is None:
+            raise UnknownCommand("this node does not answer questions")
         try:
-            result = await question(self.runtime, msgspec.json.decode(said))
+            result = await self.answer(name, msgspec.json.decode(said))
             made = bytes(encode_text(result))
         except BesterError:
             raise

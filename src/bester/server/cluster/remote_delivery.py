@@ -3,45 +3,41 @@
 A message for an account without a session here is brought to the account's subject. Where no node listens, NATS says
 so at once, and it goes to the mailbox. Where some do, each says that it has *taken* it, and answers for it from then
 on: it reports that a session has it, or that it put it into the mailbox, or that the session is *gone*. The first that
-has it decides. What nobody took in time, or only nodes that are gone meanwhile, is brought again; a session that has
-it twice then sees the same ``deliveryId``.
+has it decides. A message that nobody took in time, or only nodes that are gone meanwhile, is brought again; a session
+that has it twice then sees the same ``deliveryId``.
 
-Where an account was found last is remembered: what comes next for it is handed to that node, in one message with all
-that there is for it. That is a guess, and a wrong one costs time alone: that node says that the session is gone.
+Where an account was found last is remembered: the next messages for it are *handed* to that node, in one NATS message
+with all other items for it. That is a guess, and a wrong one costs time alone: that node says that the session is gone.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Struct
-
-from bester.bus.connection import BusDown
+from bester.bus.errors import BusDown
 from bester.cluster.items import Bring, Kind, numbers, pack
-from bester.core.again import ACK_S
 from bester.core.effects import Deposit
 from bester.core.model import Delivery
+from bester.core.redelivery import ACK_S
 from bester.errors import BesterError, Internal, Overloaded, error_of
+from bester.protocol.reports import decode_result
 from bester.server.cluster.batcher import Batcher
-
-if TYPE_CHECKING:
-    from bester.server.cluster.membership import Membership
-    from bester.server.runtime import Runtime
+from bester.server.cluster.membership import Membership
+from bester.server.mailboxes import Mailboxes
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.nodes")
 
 TAKE_S = 2.0
 """How long it may take until a node has taken a message."""
 TAKE_SILENT_S = 0.25
-"""The same while a node is silent: it may be the one that has the session."""
+"""How long it may take while a node is silent, which may be the one that has the session."""
 GIVEN_UP_S = 5.0
 """How long the messages of an account that nobody took, while a node was silent, go to the mailbox at once."""
 REPORT_S = ACK_S + 10.0
-"""How long one that has taken it may take to say what became of it."""
+"""How long a node that has taken a message may take to tell its outcome."""
 GONE_S = 0.1
-"""How long others may still take what a node has no session for any more: NATS may bring it to such a node, too."""
+"""How long other nodes may still take a message after a node without a session got it."""
 TRIES = 3
 """How often a message is brought, before it goes to the mailbox; once, where a node that may have its account says
 nothing."""
@@ -50,20 +46,7 @@ JOINING_S = 1.0
 AGAIN_S = 0.1
 """When a message is brought again then."""
 MAX_PLACES = 100_000
-"""Of how many accounts it is remembered where they were found."""
-
-
-class _Error(Struct):
-    code: str = "internal"
-    message: str = ""
-
-
-class _Result(Struct):
-    status: str
-    error: _Error | None = None
-
-
-_result = msgspec.json.Decoder(_Result)
+"""Of how many accounts the place where they were found is remembered."""
 
 
 class _Brought:
@@ -73,7 +56,7 @@ class _Brought:
 
     def __init__(self, number: int, effect: Deposit) -> None:
         self.number = number
-        """What the nodes know it by, at each try."""
+        """Its number for the other nodes, the same at each try."""
         self.effect = effect
         self.delivery: Delivery = effect.delivery
         self.takers: set[str] = set()
@@ -84,55 +67,63 @@ class _Brought:
         self.pausing = False
         """Whether it is brought again at its deadline, and not before."""
         self.fallen = False
-        """Whether it goes to the mailbox, behind what is older."""
+        """Whether it goes to the mailbox, behind older messages."""
         self.deadline = 0.0
         self.error: BesterError | None = None
 
 
 class RemoteDelivery:
-    """Those of one node."""
+    """Brings messages to sessions on other nodes.
 
-    def __init__(self, runtime: Runtime, post: Batcher, members: Membership) -> None:
-        self.runtime = runtime
-        self.post = post
-        self.members = members
-        self.bus = post.bus
+    Args:
+        runtime: its exchange is told the outcomes.
+        mailboxes: take the messages that no other node has a session for.
+        batcher: how the other nodes are reached.
+        membership: who they are.
+    """
+
+    def __init__(self, runtime: Runtime, mailboxes: Mailboxes, batcher: Batcher, membership: Membership) -> None:
+        self._runtime = runtime
+        self._mailboxes = mailboxes
+        self._batcher = batcher
+        self._membership = membership
+        self.bus = batcher.bus
         self.brought = 0
         """Messages that other nodes' sessions have, since the start."""
         self._inbox = f"{self.bus.inbox}b"
         self._next = numbers().__next__
         self._under_way: dict[int, _Brought] = {}
         self._lines: dict[str, dict[int, _Brought]] = {}
-        """The same by account, the oldest first: so they come into the mailbox, and so they are brought again."""
+        """By account, the oldest first: the order in which they go to the mailbox, or are brought again."""
         self._falling: set[str] = set()
-        """The accounts of whose messages some have fallen."""
+        """The accounts of which some messages have fallen."""
         self._fresh: dict[str, list[tuple[int, Delivery]]] = {}
-        """By account: what is brought at the end of this turn; copies have the number 0."""
+        """By account: the messages that are brought at the end of this turn; copies have the number 0."""
         self._places: dict[str, str] = {}
         """By account: the node where it was found last."""
         self._given_up: dict[str, float] = {}
         """The accounts whose node is silent, it seems, and until when they are not looked for."""
         self._asked: dict[int, list[int]] = {}
-        """By the number that NATS answers: what was brought in one message, until a node has taken it."""
+        """By the number that comes with NATS's answer: the messages brought in one, until a node has taken them."""
         self._joined_at = -JOINING_S
 
     def open(self) -> None:
-        """Begins to hear where nobody listens."""
-        self.bus.listen(f"{self._inbox}.*", self._nobody)
+        """Begins to hear from NATS that nobody listens."""
+        self.bus.subscribe(f"{self._inbox}.*", self._nobody)
 
     # -- out -----------------------------------------------------------------------------------------------------
 
     def bring(self, effect: Deposit) -> bool:
         """Brings a message to other nodes, before it goes to the mailbox; False if it must go there at once."""
         delivery = effect.delivery
-        runtime = self.runtime
+        runtime = self._runtime
         here = runtime.exchange.presence.find(delivery.username)
         if here is not None and here.shared and not here.takers(delivery.type):
             here = None  # the sessions here take other types alone
         if (
             not self.bus.up
             or here is not None
-            or runtime.mailboxes.keeps(delivery.username)
+            or self._mailboxes.keeps(delivery.username)
             or (self._given_up and self._is_given_up(delivery.username))
         ):
             return False
@@ -142,35 +133,37 @@ class RemoteDelivery:
             line = self._lines[delivery.username] = {}
         elif (before := next(reversed(line.values()))).pausing or before.fallen:
             brought.pausing = True
-            brought.deadline = before.deadline if before.pausing else self.runtime.exchange.now + GONE_S
+            brought.deadline = before.deadline if before.pausing else self._runtime.exchange.batch.now + GONE_S
         line[brought.number] = self._under_way[brought.number] = brought
         if not brought.pausing:
             self._send(brought)
         return True
 
     def _is_given_up(self, username: str) -> bool:
-        if not self.members.some_silent:
+        if not self._membership.some_silent:
             self._given_up.clear()
             return False
-        return self.runtime.exchange.now < self._given_up.get(username, 0.0) and username not in self._lines
+        return self._runtime.exchange.batch.now < self._given_up.get(username, 0.0) and username not in self._lines
 
     def found(self, username: str) -> None:
-        """A node says that it has a session of the account."""
+        """Notes that a node has a session of the account."""
         self._given_up.pop(username, None)
 
     def share(self, delivery: Delivery) -> None:
-        """Brings a copy to an account's sessions on other nodes, which nobody waits for."""
+        """Brings a copy to an account's sessions on other nodes, without an outcome."""
         self._fresh.setdefault(delivery.username, []).append((0, delivery))
 
     def _send(self, brought: _Brought) -> None:
         brought.tries += 1
         brought.takers.clear()
         brought.handed = brought.pausing = False
-        brought.deadline = self.runtime.exchange.now + (TAKE_SILENT_S if self.members.some_silent else TAKE_S)
+        brought.deadline = self._runtime.exchange.batch.now + (
+            TAKE_SILENT_S if self._membership.some_silent else TAKE_S
+        )
         self._fresh.setdefault(brought.delivery.username, []).append((brought.number, brought.delivery))
 
     def flush(self) -> None:
-        """Sends what there is: a message for each account, or with what else there is for the node where it was."""
+        """Sends what has gathered: one NATS message for each account, or for the node where it was found last."""
         if not self._fresh:
             return
         fresh, self._fresh = self._fresh, {}
@@ -182,7 +175,7 @@ class RemoteDelivery:
                     brought = self._under_way[number]
                     brought.handed = True
                     brought.takers.add(node)  # so that its death is noticed
-                    self.post.to_node(node, Kind.HAND, number, _note(delivery), delivery.data)
+                    self._batcher.to_node(node, Kind.HAND, number, _note(delivery), delivery.data)
                 continue
             items = [
                 pack(Kind.BRING, number, _note(delivery, not number), delivery.data) for number, delivery in entries
@@ -190,7 +183,7 @@ class RemoteDelivery:
             token = self._next()
             reply = f"{self._inbox}.{token}" if numbers else ""
             try:
-                self.post.publish(self.post.subjects.account(username), items, reply)
+                self._batcher.publish(self._batcher.subjects.account(username), items, reply)
             except BusDown:
                 for number in numbers:
                     self._fall_back(number)
@@ -201,9 +194,9 @@ class RemoteDelivery:
     # -- what becomes of it --------------------------------------------------------------------------------------
 
     def _nobody(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
-        """NATS says that no node has a session of the account."""
+        """Hears from NATS that no node has a session of the account."""
         numbers = self._asked.pop(int(subject.rpartition(".")[2]), [])
-        now = self.runtime.exchange.now = self.runtime.clock()
+        now = self._runtime.turn().batch.now
         joining = now - self._joined_at < JOINING_S
         for number in numbers:
             brought = self._under_way.get(number)
@@ -211,10 +204,9 @@ class RemoteDelivery:
                 self._pause(brought, AGAIN_S)
             else:
                 self._fall_back(number)
-        self.runtime.flush_soon()
 
     def _fall_back(self, number: int) -> None:
-        """No other node has it: it goes to the mailbox, or to a session that came here meanwhile."""
+        """Lets a message go to the mailbox, or to a session that came here meanwhile: no other node has one."""
         brought = self._under_way.get(number)
         if brought is not None:
             brought.fallen = True
@@ -222,11 +214,11 @@ class RemoteDelivery:
             self._let_fall(brought.delivery.username)
 
     def _let_fall(self, username: str) -> None:
-        """Puts what has fallen into the mailbox, behind older messages that nobody has taken: they will not be long."""
+        """Puts fallen messages into the mailbox, behind older ones that nobody has taken; those do not take long."""
         for brought in list(self._lines.get(username, {}).values()):
             if brought.fallen:
                 self._remove(brought)
-                self.runtime.mailboxes.deposit(brought.effect)
+                self._mailboxes.deposit(brought.effect)
             elif not brought.takers:
                 self._pause(brought, GONE_S)
                 return
@@ -234,7 +226,7 @@ class RemoteDelivery:
 
     def _pause(self, brought: _Brought, most_s: float) -> None:
         brought.pausing = True
-        brought.deadline = min(brought.deadline, self.runtime.exchange.now + most_s)
+        brought.deadline = min(brought.deadline, self._runtime.exchange.batch.now + most_s)
 
     def _remove(self, brought: _Brought) -> None:
         del self._under_way[brought.number]
@@ -245,15 +237,15 @@ class RemoteDelivery:
             del self._lines[username]
 
     def taken(self, node: str, number: int) -> None:
-        """A node answers for it from now on."""
+        """Notes that a node answers for a message from now on."""
         brought = self._under_way.get(number)
         if brought is not None:
             brought.takers.add(node)
             brought.pausing = False
-            brought.deadline = self.runtime.exchange.now + REPORT_S
+            brought.deadline = self._runtime.exchange.batch.now + REPORT_S
 
     def gone(self, node: str, number: int) -> None:
-        """The account's session is not at that node any more."""
+        """Notes that the account's session is not at that node any more."""
         brought = self._under_way.get(number)
         if brought is not None:
             brought.takers.discard(node)
@@ -266,13 +258,13 @@ class RemoteDelivery:
                 self._pause(brought, GONE_S)
 
     def came_back(self, number: int) -> None:
-        """This node listens for the account too by now: its session is here, or just comes."""
+        """Notes that this node listens for the account too by now: its session is here, or just comes."""
         brought = self._under_way.get(number)
         if brought is not None and not brought.takers:
             self._pause(brought, GONE_S)
 
     def outcome(self, node: str, number: int, result: bytes) -> None:
-        """A node says what became of it: an entry of a report's results."""
+        """Settles a message as a node says; ``result`` is an entry of a report's results, or empty: delivered."""
         brought = self._under_way.get(number)
         if brought is None:
             return
@@ -284,7 +276,7 @@ class RemoteDelivery:
                 places[brought.delivery.username] = node
             self._settle(brought, "delivered", None)
             return
-        found = _result.decode(result)
+        found = decode_result(result)
         brought.takers.discard(node)
         if found.error is not None:
             brought.error = error_of(found.error.code, found.error.message)
@@ -299,31 +291,31 @@ class RemoteDelivery:
             self.brought += 1
         if status == "failed" and error is None:
             error = Internal()
-        self.runtime.exchange.deposited(brought.delivery, status, error)
+        self._runtime.exchange.replay.deposited(brought.delivery, status, error)
         if brought.delivery.username in self._falling:
             self._let_fall(brought.delivery.username)
 
     def _again(self, brought: _Brought) -> None:
         username = brought.delivery.username
         self._places.pop(username, None)
-        wanted = self.runtime.exchange.presence.find(username) is None  # else it is for the session that came here
+        wanted = self._runtime.exchange.presence.find(username) is None  # else it is for the session that came here
         # What was said of a newer one holds for this one, too: they went the same way. Unless it is not asked for yet.
-        nobody = (username in self._falling and brought.tries > 0) or self.runtime.mailboxes.keeps(username)
-        heard = self.members.all_heard(TAKE_S)
+        nobody = (username in self._falling and brought.tries > 0) or self._mailboxes.keeps(username)
+        heard = self._membership.all_heard(TAKE_S)
         if brought.tries < TRIES and self.bus.up and heard and wanted and not nobody:
             self._send(brought)
-            self.runtime.flush_soon()
+            self._runtime.turn()
         else:
             if not heard and len(self._given_up) < MAX_PLACES:
-                self._given_up[username] = self.runtime.exchange.now + GIVEN_UP_S
+                self._given_up[username] = self._runtime.exchange.batch.now + GIVEN_UP_S
             self._fall_back(brought.number)
 
     def node_leaves(self, node: str) -> None:
-        """Nothing more is handed to that node."""
+        """Hands nothing more to that node."""
         self._places = {username: place for username, place in self._places.items() if place != node}
 
     def node_gone(self, node: str, *, silent: bool = False) -> None:
-        """What that node alone answered for is brought again, and soon what nobody answers for yet.
+        """Brings again the messages that this node alone answered for, and soon those that nobody answers for yet.
 
         Args:
             node: which.
@@ -341,11 +333,11 @@ class RemoteDelivery:
                 self._pause(brought, GONE_S)
 
     def bus_up(self) -> None:
-        """NATS is there again; the others may have lost it too."""
-        self._joined_at = self.runtime.exchange.now
+        """Notes that NATS is there again; the others may still be on their way back to it."""
+        self._joined_at = self._runtime.exchange.batch.now
 
     def bus_down(self) -> None:
-        """Nobody knows what became of what is under way: those who sent it may try again."""
+        """Fails all messages under way, whose outcome nobody knows; their senders may try again."""
         under_way, self._under_way = self._under_way, {}
         self._lines.clear()
         self._falling.clear()
@@ -355,10 +347,10 @@ class RemoteDelivery:
         self._given_up.clear()
         for brought in under_way.values():
             error = Overloaded("this server's nodes cannot reach each other now")
-            self.runtime.exchange.deposited(brought.delivery, "failed", error)
+            self._runtime.exchange.replay.deposited(brought.delivery, "failed", error)
 
     def sweep(self, now: float) -> None:
-        """Brings again what nobody took, or reported, in time."""
+        """Brings messages again that nobody took, or reported, in time."""
         for brought in list(self._under_way.values()):
             if now >= brought.deadline and brought.number in self._under_way:
                 self._again(brought)

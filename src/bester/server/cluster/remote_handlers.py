@@ -7,8 +7,6 @@ first. Otherwise the *answer* comes back as it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from msgspec import Raw
 
 from bester.cluster.items import Ask, Done, Failed, Kind, read
@@ -21,26 +19,29 @@ from bester.errors import BesterError, Internal, error_of
 from bester.protocol.frames import answer_body
 from bester.protocol.messages import HandlerMessage, decode_handler_message
 from bester.server.cluster.batcher import Batcher
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.runtime import Runtime
 
 SPARE = 1000
 """How many requests may be known beyond those that are under way, before the others are forgotten."""
 
 
 class RemoteHandlers:
-    """Those of one node."""
+    """Asks handlers of other nodes, and lets other nodes ask the handlers here.
 
-    def __init__(self, runtime: Runtime, post: Batcher) -> None:
-        self.runtime = runtime
-        self.post = post
+    Args:
+        runtime: its exchange has the requests.
+        batcher: how the other nodes are reached.
+    """
+
+    def __init__(self, runtime: Runtime, batcher: Batcher) -> None:
+        self._runtime = runtime
+        self._batcher = batcher
         self.count = 0
         """Requests that handlers of other nodes were asked, since the start."""
-        self.elsewhere: dict[TypeMetrics, TypeMetrics] = {}
-        """What other nodes' handlers did for this one, by the tally of the type, which counts it too."""
+        self.served_elsewhere: dict[TypeMetrics, TypeMetrics] = {}
+        """The requests that other nodes' handlers answered for this one, by the type's own metrics."""
         self._asked: dict[int, RemoteHandler] = {}
-        """By the request's number: what stands for the node that was asked."""
+        """By the request's number: the handler that stands for the node that was asked."""
 
     # -- what others are asked -----------------------------------------------------------------------------------
 
@@ -49,18 +50,18 @@ class RemoteHandlers:
         self.count += 1
         self._asked[effect.number] = effect.handler
         note = Ask(effect.type, len(effect.head), effect.dry, effect.order, effect.epoch)
-        self.post.to_node(effect.handler.node, Kind.ASK, effect.number, note, effect.head, effect.data)
+        self._batcher.to_node(effect.handler.node, Kind.ASK, effect.number, note, effect.head, effect.data)
 
     def answer(self, number: int, body: bytes) -> None:
-        """A handler there answered; that is carried out here."""
-        exchange = self.runtime.exchange
+        """Carries out the answer of a handler there."""
+        exchange = self._runtime.exchange
         handler, request = self._find(number)
         if handler is None or request is None:
-            exchange.counters.drops.count(Drop.ANSWER_LATE)
+            exchange.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
         message = decode_handler_message(body)
         assert isinstance(message, HandlerMessage)
-        metrics = request.handlers.metrics
+        metrics = request.route.metrics
         failed = metrics.failed
         exchange.answer(handler, message)
         if metrics.failed == failed:
@@ -70,19 +71,19 @@ class RemoteHandlers:
         self._over(number, handler)
 
     def answered(self, number: int) -> None:
-        """A handler there answered, and that node carries it out."""
+        """Notes that a handler there answered, and that node carries the answer out."""
         handler, request = self._find(number)
         if handler is None or request is None:
-            self.runtime.exchange.counters.drops.count(Drop.ANSWER_LATE)
+            self._runtime.exchange.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
         self._took(request)
-        self.runtime.exchange.answered_remotely(handler, str(number))
+        self._runtime.exchange.remote.answered_remotely(handler, str(number))
 
     def done(self, number: int, note: bytes, results: bytes) -> None:
-        """That node has carried it out."""
+        """Notes that that node has carried out an answer."""
         handler, request = self._find(number)
         if handler is None:
-            self.runtime.exchange.counters.drops.count(Drop.ANSWER_LATE)
+            self._runtime.exchange.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
         if request is not None:
             self._took(request)
@@ -90,45 +91,45 @@ class RemoteHandlers:
         if note:
             done = read(note, Done)
             error = error_of(done.code, done.message, done.reason, done.temporary)
-        self.runtime.exchange.carried_out(handler, str(number), results, error)
+        self._runtime.exchange.remote.carried_out(handler, str(number), results, error)
         self._over(number, handler)
 
     def failed(self, number: int, note: bytes) -> None:
-        """No handler there answered as it should."""
+        """Notes that no handler there answered as it should."""
         failed = read(note, Failed)
         handler, request = self._find(number)
         if handler is None or request is None:
-            self.runtime.exchange.counters.drops.count(Drop.ANSWER_LATE)
+            self._runtime.exchange.batch.counters.drops.count(Drop.ANSWER_LATE)
             return
         self._tally(request).failed += 1
         error = error_of(failed.code, failed.message, failed.reason, failed.temporary)
-        self.runtime.exchange.answer_failed(handler, str(number), error)
+        self._runtime.exchange.answer_failed(handler, str(number), error)
         self._over(number, handler)
 
     def _find(self, number: int) -> tuple[RemoteHandler | None, Request | None]:
-        """Returns who was asked, and the request, if it waits for an answer."""
+        """Returns the handler that was asked, and the request, if it waits for an answer."""
         handler = self._asked.get(number)
         return handler, handler.outstanding.get(str(number)) if handler is not None else None
 
     def _over(self, number: int, handler: RemoteHandler) -> None:
-        """Forgets a request; and with the last one what stood for a node that no longer serves the type."""
+        """Forgets a request; with the last one, also the handler for a node that no longer serves the type."""
         self._asked.pop(number, None)
         if handler.detached and not handler.outstanding and not handler.carrying and not handler.closed:
-            self.runtime.exchange.remove_handler(handler)
+            self._runtime.exchange.dispatcher.remove(handler)
 
     def _tally(self, request: Request) -> TypeMetrics:
-        metrics = request.handlers.metrics
-        other = self.elsewhere.get(metrics)
+        metrics = request.route.metrics
+        other = self.served_elsewhere.get(metrics)
         if other is None:
-            other = self.elsewhere[metrics] = TypeMetrics()
+            other = self.served_elsewhere[metrics] = TypeMetrics()
         return other
 
     def _took(self, request: Request) -> None:
-        self._tally(request).took(self.runtime.exchange.now - request.since)
+        self._tally(request).took(self._runtime.exchange.batch.now - request.since)
 
     def sweep(self) -> None:
-        """Forgets what failed without an answer; called a few times a second."""
-        for metrics in self.elsewhere.values():
+        """Forgets requests that failed without an answer; called a few times a second."""
+        for metrics in self.served_elsewhere.values():
             metrics.sweep()
         asked = self._asked
         under_way = sum(len(handler.outstanding) + len(handler.carrying) for handler in set(asked.values()))
@@ -142,28 +143,28 @@ class RemoteHandlers:
     # -- what others ask -----------------------------------------------------------------------------------------
 
     def asked(self, node: NodePeer, number: int, note: bytes, body: bytes) -> None:
-        """Another node asks a handler here."""
+        """Lets another node ask a handler here."""
         ask = read(note, Ask)
         head, data = body[: ask.head], Raw(body[ask.head :])
-        self.runtime.exchange.ask_here(
+        self._runtime.exchange.remote.ask(
             node, number, ask.type, head, data, dry=ask.dry, order=ask.order, epoch=ask.epoch
         )
 
     def tell_answered(self, node: str, envelope: Relayed) -> None:
-        """Tells that node that its request is answered; what became of that comes later."""
-        self.post.to_node(node, Kind.ANSWERED, envelope.number)
+        """Tells that node that its request is answered; the outcome comes later."""
+        self._batcher.to_node(node, Kind.ANSWERED, envelope.number)
 
     def tell(self, node: str, envelope: Relayed) -> None:
-        """Tells that node what became of its request."""
+        """Tells that node the outcome of its request."""
         number, error = envelope.number, envelope.error
         if envelope.carried:
             note = Done(*_told(error)) if error is not None else None
-            self.post.to_node(node, Kind.DONE, number, note, b",".join(envelope.results or ()))
+            self._batcher.to_node(node, Kind.DONE, number, note, b",".join(envelope.results or ()))
         elif envelope.answer is not None:
-            self.post.to_node(node, Kind.ANSWER, number, None, answer_body(str(number), envelope.answer))
+            self._batcher.to_node(node, Kind.ANSWER, number, None, answer_body(str(number), envelope.answer))
         else:
             error = error or Internal()
-            self.post.to_node(node, Kind.FAILED, number, Failed(*_told(error)))
+            self._batcher.to_node(node, Kind.FAILED, number, Failed(*_told(error)))
 
 
 def _told(error: BesterError) -> tuple[str, str, str, bool]:

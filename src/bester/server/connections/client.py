@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from bester.core.endpoint import Endpoint
 from bester.core.metrics import Drop
@@ -22,6 +21,7 @@ from bester.errors import (
     Throttled,
 )
 from bester.protocol import frames, link
+from bester.protocol.builtin import BUILTIN, ends_session, is_opening
 from bester.protocol.messages import (
     NO_HEADER,
     FirstHeader,
@@ -33,66 +33,77 @@ from bester.protocol.messages import (
     decode_message,
 )
 from bester.protocol.names import RESERVED_TYPES
-from bester.server.admin.arguments import ends_session, is_opening
-from bester.server.admin.commands import BUILTIN, CommandCall
+from bester.server.admin.commands import CommandCall
+from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import SHARE_FRAMES
 from bester.server.connections.conversation import Conversation
 from bester.timeouts import within
 
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
-
 TOKEN_S = 2.0
-"""How long it may take to keep a token; a session does not wait longer for one."""
+"""How long a new session waits for its token to be stored."""
 REPLY_TO = "replyTo"
-"""The feature with which replies say what they answer."""
+"""The feature that makes replies name the messages they answer."""
 MAX_MAIL_TYPES = 256
 AUTH_ID = "auth_special"
 """The id of the report that answers a client's first message."""
 
 
-class ClientSide(Conversation):
-    """Authenticates a client, and takes its messages."""
+class ClientSide:
+    """The role of a client's connection: authenticates the client, and takes its messages.
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime)
-        self.quiet: asyncio.Future[None] | None = None
+    Args:
+        connection: whose role it is.
+    """
+
+    scope = "client"
+
+    def __init__(self, connection: Conversation) -> None:
+        self._connection = connection
+        self._services = connection.services
+        self._runtime = connection.runtime
+        self._exchange = connection.runtime.exchange
+        self._quiet: asyncio.Future[None] | None = None
         """Set while a command waits for the outstanding messages."""
+        self._commands: CommandQueue[Payload] = CommandQueue(self, self._runtime.spawn)
+        self._call: CommandCall | None = None
+        """The command that is carried out, or was the last one."""
+        self._may_end_session = False
+        """Whether that command ends the session, unless it is refused."""
 
-    # -- who it is -----------------------------------------------------------------------------------------------
+    # -- authentication -----------------------------------------------------------------------------------------------
 
-    def first_of_client(self, message: FirstMessage) -> None:
-        """Checks who it is, or lets it open an account."""
+    def first(self, message: FirstMessage) -> None:
+        """Begins to authenticate the client, or to open an account for it."""
         authentication = message.header.authentication
         payload = message.payload
         if authentication is None:
             opening = payload is not None and payload.type == BUILTIN and is_opening(payload.data)
             if not opening:
-                self.refuse(AuthenticationRequired(), AUTH_ID)
+                self._connection.refuse(AuthenticationRequired(), AUTH_ID)
                 return
             if message.header.dry_run:
-                self.refuse(NotAllowed("a built-in command has no dry run"), AUTH_ID)
+                self._connection.refuse(NotAllowed("a built-in command has no dry run"), AUTH_ID)
                 return
-        self.runtime.gate.leave(self)
-        self.wait_in_line()
-        self.runtime.spawn(self._authenticate(message))
+        self._services.limits.leave(self._connection)
+        self._connection.wait_in_line()
+        self._runtime.spawn(self._authenticate(message))
 
     async def _authenticate(self, message: FirstMessage) -> None:
-        """Checks who a client is; reading has stopped meanwhile."""
-        accounts = self.runtime.accounts
+        """Authenticates the client and begins its session; meanwhile nothing is read."""
+        connection, runtime = self._connection, self._runtime
+        accounts, mailboxes, cluster = self._services.accounts, self._services.mailboxes, self._services.cluster
         payload = message.payload
-        data: bytes | None = None
         try:
             with accounts.checking() as login:
                 if message.header.authentication is not None:
-                    account = await accounts.authenticate(message.header.authentication, self.remote, login)
+                    account = await accounts.authenticate(message.header.authentication, connection.remote, login)
                 else:
                     assert payload is not None
-                    account = await accounts.open_by_command(payload, self.remote, login)
+                    account = await accounts.open_by_command(payload, connection.remote, login)
                     payload = None
-                if self.ended:
+                if connection.ended:
                     return
-                if self.runtime.stopping:
+                if runtime.stopping:
                     raise ShuttingDown
                 takes = _takes(message.header)
                 known = {*accounts.features, link.ROUTE, REPLY_TO}
@@ -105,50 +116,48 @@ class ClientSide(Conversation):
                         async with within(TOKEN_S):
                             token = await accounts.new_token(account.username)
                     except (StorageFull, Overloaded, TimeoutError):
-                        # Rather without a token than not at all: what it takes out of its mailbox makes room.
+                        # A session without a token is better than none: what it takes out of its mailbox frees space.
                         features = tuple(feature for feature in features if feature != "token")
                 has_mail = False
                 if takes is None or takes:
-                    if self.runtime.nodes is not None:
-                        await self.runtime.nodes.sharing.meet(account.username)
-                    with self.runtime.mailboxes.arriving(account.username) as arrival:
-                        has_mail = await self.runtime.mailboxes.has_mail(account.username)
+                    await cluster.meet(account.username)
+                    with mailboxes.arriving(account.username) as arrival, cluster.arriving(account.username):
+                        has_mail = await mailboxes.has_mail(account.username)
                         # From here on there is no other await until the session is there.
                         has_mail = has_mail or arrival.has_mail
                 login.check()
         except (Malformed, SessionEnded) as error:
-            self.fail(error)
+            connection.fail(error)
             return
         except BesterError as error:
-            self.runtime.counts.logins_failed += 1
-            self.refuse(error, AUTH_ID)
+            runtime.counts.logins_failed += 1
+            connection.refuse(error, AUTH_ID)
             return
-        if self.ended:
+        if connection.ended:
             return
         session = Session(
             account.username,
-            self.runtime.config.server.name,
+            runtime.config.server.name,
             roles=account.roles,
             features=features,
             takes=takes,
             created=account.created,
-            since=self.runtime.clock(),
-            carrier=self,
+            since=runtime.clock(),
+            writer=connection,
         )
         if not accounts.session_began(session, token):
-            self.refuse(Throttled("too many sessions of this account"), AUTH_ID)
+            connection.refuse(Throttled("too many sessions of this account"), AUTH_ID)
             return
         if login.doubted is not None:
-            self.runtime.spawn(accounts.look_again(session, login.doubted))
-        self.runtime.counts.logins += 1
-        self.endpoint = session
-        exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
+            runtime.spawn(accounts.look_again(session, login.doubted))
+        runtime.counts.logins += 1
+        connection.endpoint = session
+        exchange = runtime.turn()
         # What its socket does not take shows at once, so that no report says that the client has it.
-        self.transport.set_write_buffer_limits(high=1, low=0)
-        limits = self.runtime.config.limits
+        connection.transport.set_write_buffer_limits(high=1, low=0)
+        limits = runtime.config.limits
         welcome = {
-            "server": self.runtime.config.server.name,
+            "server": runtime.config.server.name,
             "features": features,
             "limits": {"maxMessage": limits.max_message, "maxInFlight": limits.max_in_flight},
         }
@@ -156,36 +165,73 @@ class ClientSide(Conversation):
             welcome["token"] = token
         # The members are spliced into the report's payload, whose id has been written before them.
         fields = b"," + frames.encode_text(welcome)[1:-1]
-        exchange.add_session(session, has_mail=has_mail)
-        self.write([frames.report(AUTH_ID, data=data, fields=fields)])
-        if self.ended:
+        exchange.deliveries.add_session(session, has_mail=has_mail)
+        connection.write([frames.report(AUTH_ID, fields=fields)])
+        if connection.ended:
             return  # the client is gone already
-        self.framer.max_size = limits.max_message
+        connection.framer.max_size = limits.max_message
         if payload is not None and payload.type != "dummy":
             self._handle(session, payload, message.header, len(payload.data))
         if payload is None or payload.type != BUILTIN or not ends_session(payload.data):
-            self.go_on(self._from_client, SHARE_FRAMES)
-        self.runtime.flush_soon()
-        if self.input_ended and self.endpoint is session:
+            connection.go_on(self._from_client, SHARE_FRAMES)
+        if connection.input_ended and connection.endpoint is session:
             session.closing = True
-            self.end_if_quiet(session)
+            self._end_if_quiet(session)
 
-    def end_session(self, error: BesterError) -> None:
-        """Ends an authenticated session from the server's side."""
-        self.fail(error)
+    # -- what becomes of it (Role) -------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        session = self._connection.endpoint
+        return isinstance(session, Session) and bool(session.busy or self._commands)
+
+    def finished(self) -> None:
+        session = self._connection.endpoint
+        if self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
+        elif isinstance(session, Session):
+            self._end_if_quiet(session)
+        else:
+            self._connection.end()
+
+    def left(self, endpoint: Endpoint) -> None:
+        assert isinstance(endpoint, Session)
+        self._connection.drop(Drop.COMMAND_ABANDONED, self._commands.clear())
+        self._exchange.deliveries.remove_session(endpoint)
+        self._services.accounts.session_ended(endpoint)
+
+    def blocked(self) -> bool:
+        """Lets messages wait; the client's acknowledgements are still read."""
+        session = self._connection.endpoint
+        if not isinstance(session, Session):
+            return False
+        self._exchange.deliveries.session_blocked(session)
+        return True
+
+    def unblocked(self) -> None:
+        session = self._connection.endpoint
+        if isinstance(session, Session):
+            self._runtime.turn().deliveries.session_unblocked(session)
+
+    def limits_changed(self) -> None:
+        if self._connection.endpoint is not None:
+            self._connection.framer.max_size = self._runtime.config.limits.max_message
+
+    def judge(self) -> None:
+        """A client proves its account, not the name of a server."""
 
     # -- its messages --------------------------------------------------------------------------------------------
 
     def _from_client(self, body: bytes) -> None:
-        endpoint = self.endpoint
+        endpoint = self._connection.endpoint
         if endpoint is None:
-            self.drop(Drop.FRAME_AFTER_END)  # the session has just ended; nothing after that is looked at
+            self._connection.drop(Drop.FRAME_AFTER_END)  # the session has just ended; nothing after that is looked at
             return
         if endpoint.acknowledges:
             message = decode_ack_or_message(body)
             if isinstance(message, list):
                 assert isinstance(endpoint, Session)
-                self.runtime.exchange.acknowledged(endpoint, message)
+                self._exchange.deliveries.acknowledged(endpoint, message)
                 return
         else:
             message = decode_message(body)
@@ -194,79 +240,83 @@ class ClientSide(Conversation):
         if header != NO_HEADER or payload.type in RESERVED_TYPES:
             self._handle(endpoint, payload, header, len(body))
         else:
-            self.runtime.exchange.plain_message(endpoint, payload, len(body))
+            self._exchange.admission.untracked_message(endpoint, payload, len(body))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
         type = payload.type
         asks = header.route or header.dry_run
         if asks and not (isinstance(endpoint, Session) and link.ROUTE in endpoint.features):
             error = NotAllowed("the session has not asked for the feature route, or was not granted it")
-            self.refuse_message(endpoint, payload.id, error)
+            self._connection.refuse_message(endpoint, payload.id, error)
         elif type == "dummy":
-            self.runtime.exchange.write(endpoint, frames.pong(payload.id))
+            self._exchange.batch.write(endpoint, frames.pong(payload.id))
         elif type == BUILTIN and header.dry_run:
-            self.refuse_message(endpoint, payload.id, NotAllowed("a built-in command has no dry run"))
+            self._connection.refuse_message(endpoint, payload.id, NotAllowed("a built-in command has no dry run"))
         elif type == BUILTIN:
             self._builtin(endpoint, payload)
         else:
             trace = checked_trace(header.traceparent)
             trail = Trail(header.dry_run) if asks else None
-            self.runtime.exchange.message(endpoint, payload, size, once=header.once, trace=trace, trail=trail)
+            self._exchange.admission.message(endpoint, payload, size, once=header.once, trace=trace, trail=trail)
 
     # -- built-in commands ---------------------------------------------------------------------------------------
 
     def _builtin(self, endpoint: Endpoint, payload: Payload) -> None:
         assert isinstance(endpoint, Session)
-        limit = self.runtime.config.limits.max_in_flight
-        if len(endpoint.commands) >= limit:
+        limit = self._runtime.config.limits.max_in_flight
+        if len(self._commands) >= limit:
             error = Throttled(f"at most {limit} built-in commands may be under way")
-            self.refuse_message(endpoint, payload.id, error)
+            self._connection.refuse_message(endpoint, payload.id, error)
             return
-        endpoint.commands.append(payload)
         if ends_session(payload.data):
-            self.wait_in_line()
-        if len(endpoint.commands) == 1:
-            self.runtime.spawn(self._run_builtins(endpoint))
+            self._connection.wait_in_line()
+        self._commands.add(payload)
 
-    async def _run_builtins(self, session: Session) -> None:
-        while session.commands and not session.closed:
-            call = CommandCall(self.runtime, session, self.remote)
-            payload = session.commands[0]
-            if ends_session(payload.data):
-                await self._outstanding_done(session)
-            report = await call.run(payload)
-            if session.closed:
-                return
-            session.commands.pop(0)
-            self.runtime.exchange.write(session, report)
-            self.runtime.flush_soon()
-            if call.closes:
-                self.end()
-            elif call.logged_out:
-                self.flush_out()
-                self.leave()
-                self.scope = "client"
-                self.framer.max_size = self.runtime.config.limits.max_first_message
-                self.runtime.gate.enter(self)
-                self.go_on(self.first, 1)
-                return
-            elif ends_session(payload.data):
-                self.go_on(self._from_client, SHARE_FRAMES)  # it was refused
-        if self.input_ended:
-            self.end_if_quiet(session)
+    @property
+    def ended(self) -> bool:
+        session = self._connection.endpoint
+        return not isinstance(session, Session) or session.closed
+
+    async def carry_out(self, command: Payload) -> bytes:
+        session = self._connection.endpoint
+        assert isinstance(session, Session)
+        self._may_end_session = ends_session(command.data)
+        if self._may_end_session:
+            await self._outstanding_done(session)
+        self._call = CommandCall(self._services.admin, session, self._connection.remote)
+        return await self._call.run(command)
+
+    def answer(self, frame: bytes) -> None:
+        connection, call = self._connection, self._call
+        assert connection.endpoint is not None
+        assert call is not None
+        self._runtime.turn().batch.write(connection.endpoint, frame)
+        if call.closes:
+            connection.end()
+        elif call.logged_out:
+            connection.flush_out()
+            connection.leave()
+            connection.start_over()
+        elif self._may_end_session:
+            connection.go_on(self._from_client, SHARE_FRAMES)  # it was refused
+
+    def commands_done(self) -> None:
+        session = self._connection.endpoint
+        if self._connection.input_ended and isinstance(session, Session):
+            self._end_if_quiet(session)
 
     async def _outstanding_done(self, session: Session) -> None:
         """Waits until all that the session sent before has its report."""
         if session.busy:
-            self.quiet = asyncio.get_running_loop().create_future()
+            self._quiet = asyncio.get_running_loop().create_future()
             session.closing = True
-            await self.quiet
-            session.closing = self.input_ended
+            await self._quiet
+            session.closing = self._connection.input_ended
 
-    def end_if_quiet(self, session: Session) -> None:
+    def _end_if_quiet(self, session: Session) -> None:
         """Ends a closing connection, unless something that came on it is under way."""
-        if not session.busy and not session.commands and not self.is_in_line():
-            self.end()
+        if not session.busy and not self._commands and not self._connection.is_in_line():
+            self._connection.end()
 
 
 def _takes(header: FirstHeader) -> frozenset[str] | None:

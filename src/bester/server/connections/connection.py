@@ -1,12 +1,12 @@
 """One accepted connection that speaks frames, whatever it is for.
 
-What all of them share: cutting frames, one write per batch, when reading stops and goes on, deadlines, and an end that
-lets the peer read its last frame. What a frame means is the subclass's.
+All connections share how frames are cut, one write per batch, when reading stops and resumes, deadlines, and an end
+that lets the peer read its last frame. A subclass says what a frame means.
 
 Reading stops for one of several reasons at once (:class:`Stop`); it goes on when none is left.
 
-Nobody gets more than a share of the loop's turn: who sends more at once than :data:`SHARE_BYTES` or
-:data:`SHARE_FRAMES` is not read, and waits in line until its turn comes; few ever do.
+No connection gets more than its share of the loop's turn: one that sends more at once than :data:`SHARE_BYTES` or
+:data:`SHARE_FRAMES` is not read, and waits in line.
 """
 
 from __future__ import annotations
@@ -16,29 +16,28 @@ import contextlib
 import enum
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from bester.core.metrics import Drop
-from bester.errors import BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
+from bester.errors import AuthenticationTimeout, BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
 from bester.net.peers import Described, Remote, remote_of
 from bester.protocol import frames
 from bester.protocol.framing import Framer
+from bester.server.connections.line import Line
+from bester.server.runtime import Runtime
 from bester.tls import HalfClosing
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.connection")
 
 LINGER_S = 2.0
 """How long a closed connection's unread input is thrown away, so that no reset overtakes the last frame."""
 TLS_LINGER_S = 0.1
-"""The same over TLS, where the peer learns of the end only when all is closed."""
+"""The time over TLS, where the peer learns of the end only when the socket is closed."""
 
 
 SHARE_BYTES = 128 * 1024
 SHARE_FRAMES = 256
-"""What of a connection is handled at once, as it comes; what is more waits in line."""
+"""How much of one connection is handled at once; the rest waits in line."""
 
 
 class Stop(enum.IntFlag):
@@ -54,16 +53,65 @@ class Stop(enum.IntFlag):
     """It sent more than its share, and waits in line."""
 
 
+class OpenConnections:
+    """The connections of all sockets, and their deadlines.
+
+    Args:
+        runtime: has the clock and the limits.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.all: set[Connection] = set()
+        self.incomplete: set[Connection] = set()
+        """The connections on which a frame has begun."""
+        self.lingering: dict[Connection, float] = {}
+        """The connections that were ended, and when they are closed at the latest."""
+        self.unattached: dict[Connection, float] = {}
+        """The connections to the handler socket that have not attached, and until when they may."""
+        self.line = Line(lambda: runtime.clock())
+
+    def sweep(self, now: float) -> None:
+        """Ends what has taken too long."""
+        timeout_s = self._runtime.config.limits.frame_timeout
+        for connection in list(self.incomplete):
+            connection.check_frame_time(now, timeout_s)
+        for connection, deadline in list(self.unattached.items()):
+            if now >= deadline:
+                connection.fail(AuthenticationTimeout("no attach message came in time"))
+        for connection, deadline in list(self.lingering.items()):
+            if now >= deadline:
+                del self.lingering[connection]
+                connection.let_go()
+
+    def reconfigure(self) -> None:
+        """Tells the connections that the configuration was replaced."""
+        for connection in self.all:
+            connection.limits_changed()
+
+    def judge(self) -> None:
+        """Checks again what the other ends prove, because the configured identities have changed."""
+        for connection in list(self.all):
+            connection.judge()
+
+    async def all_closed(self, timeout_s: float) -> None:
+        """Returns when no connection is open, or after the time."""
+        await self._runtime.until(lambda: not self.all, timeout_s)
+
+
 class Connection(asyncio.Protocol):
     """The server's end of one connection."""
 
     kind = ""
     """What it is for, as metrics name it."""
     receive: Callable[[bytes], None]
-    """What takes the next whole frame, by the conversation's state; a Fatal that it raises ends the connection."""
+    """Takes the next whole frame, by the conversation's state; a Fatal that it raises ends the connection."""
 
-    def __init__(self, runtime: Runtime, max_size: int, receive: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, runtime: Runtime, connections: OpenConnections, max_size: int, receive: Callable[[bytes], None]
+    ) -> None:
         self.runtime = runtime
+        self.connections = connections
         self.receive = receive
         self.framer = Framer(max_size)
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
@@ -74,17 +122,17 @@ class Connection(asyncio.Protocol):
         self.unsent = False
         """Whether the transport's buffer is above its high-water mark."""
         self.behind = 0
-        """How much waited for the peer when that began; nobody knew before that it does not read."""
+        """How many bytes waited for the peer when it was first seen not to read."""
         self.sent = 0
-        """Bytes that were written, those included that the peer never read."""
+        """Bytes that were written, including bytes that the peer never read."""
         self.frame_began = 0.0
-        """When the frame began that is not complete yet; 0 if there is none."""
+        """When the incomplete frame began; 0 if there is none."""
         self._at_most = SHARE_FRAMES
         self._stops = Stop(0)
         self._in_line: list[bytes] | None = None
-        """Frames that wait for the connection's turn; those behind them stay in the framer."""
+        """Frames that wait for the connection's turn; later frames stay in the framer."""
         self._end_waits = False
-        """Whether the peer has sent all, which is told when what waits has had its turn."""
+        """Whether the peer has ended its half, which is handled after the frames that wait."""
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
@@ -94,19 +142,18 @@ class Connection(asyncio.Protocol):
         if isinstance(tls, HalfClosing):
             tls.on_end = self._half_closed
         self.meet(transport)
-        self.runtime.connections.add(self)
+        self.connections.all.add(self)
         self.opened()
 
     def meet(self, other: Described) -> None:
-        """Looks who is at the other end."""
+        """Notes who is at the other end."""
         self.remote = remote_of(other)
 
     def data_received(self, data: bytes) -> None:
         if self.ended:
             self.runtime.counts.discarded_in += len(data)
             return
-        runtime = self.runtime
-        runtime.exchange.now = now = runtime.clock()
+        exchange = self.runtime.turn()
         framer = self.framer
         bodies = framer.feed(data, self._at_most if self._in_line is None else 0)
         if bodies:
@@ -118,12 +165,11 @@ class Connection(asyncio.Protocol):
             self.fail(framer.failure)
         if framer.buffered:
             if not self.frame_began or framer.whole:
-                self.frame_began = now
-                runtime.incomplete.add(self)
+                self.frame_began = exchange.batch.now
+                self.connections.incomplete.add(self)
         elif self.frame_began:
             self.frame_began = 0.0
-            runtime.incomplete.discard(self)
-        runtime.flush_soon()
+            self.connections.incomplete.discard(self)
 
     def take(self, bodies: list[bytes]) -> None:
         """Handles frames in their order; a fatal one ends the connection."""
@@ -141,13 +187,13 @@ class Connection(asyncio.Protocol):
     def _wait_for_turn(self, bodies: list[bytes]) -> None:
         self._in_line = bodies
         self.stop_reading(Stop.TURN)
-        self.runtime.line_up(self)
+        self.connections.line.line_up(self)
 
     def take_turn(self) -> None:
-        """Its turn has come: handles what waited, and goes on with what is buffered, at its next turn if it is much."""
+        """Handles the frames that waited, and then what is buffered; if that is much, at its next turn."""
         if self._in_line is None or (self._stops & ~Stop.TURN and not self.ended):
             return  # with another reason it is in line again when that is gone
-        self.runtime.exchange.now = self.runtime.clock()
+        self.runtime.turn()
         self._take_waiting()
         if (self._at_most and self.framer.buffered) or self.framer.failure is not None:
             self.data_received(b"")
@@ -156,22 +202,21 @@ class Connection(asyncio.Protocol):
             if self._end_waits:
                 self._end_waits = False
                 self._half_closed()
-        self.runtime.flush_soon()
 
     def _take_waiting(self) -> None:
         bodies, self._in_line = self._in_line or [], None
         if self.ended:
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies))
         else:
             self.take(bodies)
 
     def _drop_behind(self, body: bytes, bodies: list[bytes]) -> None:
-        """What came behind a frame that ends the connection is not looked at."""
+        """Counts the frames behind one that ends the connection; they are not handled."""
         at = next(index for index, one in enumerate(bodies) if one is body)
-        self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
+        self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END, len(bodies) - at - 1)
 
     def _half_closed(self) -> None:
-        """The peer has ended its half."""
+        """Handles the end of the peer's half."""
         if not self.eof_received() and not self.ended:
             self.transport.close()
 
@@ -179,7 +224,7 @@ class Connection(asyncio.Protocol):
         return not self.ended and (self.is_in_line() or self.finish_input())
 
     def is_in_line(self) -> bool:
-        """Whether frames wait for their turn; then the end of what the peer sends is looked at behind them."""
+        """Whether frames wait for their turn; then the end of the peer's half is handled after them."""
         if self._in_line is None:
             return False
         self._end_waits = True
@@ -195,52 +240,51 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         runtime = self.runtime
+        exchange = runtime.turn()
         self.lost = True
         while self._in_line is not None:  # what came before the end counts, as where nobody waits
             self._take_waiting()
             if not self.ended and (bodies := self.framer.feed(b"", self._at_most)):
                 self._in_line = bodies
-        if self in runtime.connections:
-            runtime.connections.discard(self)
+        if self in self.connections.all:
+            self.connections.all.discard(self)
             runtime.counts.received[self.kind] += self.framer.taken
             runtime.counts.sent[self.kind] += self.sent
             if self.framer.buffered:
                 drop = Drop.FRAME_AFTER_END if self.ended else Drop.FRAME_INCOMPLETE
-                runtime.exchange.counters.drops.count(drop)
+                exchange.batch.counters.drops.count(drop)
         self.ended = True
-        runtime.incomplete.discard(self)
-        runtime.lingering.pop(self, None)
-        runtime.exchange.now = runtime.clock()
+        self.connections.incomplete.discard(self)
+        self.connections.lingering.pop(self, None)
         self.closed()
-        runtime.flush_soon()
 
     # -- what a subclass says ------------------------------------------------------------------------------------
 
     def opened(self) -> None:
-        """The connection is there."""
+        """Called when the connection is there."""
 
     def finish_input(self) -> bool:
-        """The peer sends no more; true keeps the connection open for what is still to be written."""
+        """Called when the peer sends no more; True keeps the connection open for what is still to be written."""
         return False
 
     def output_blocked(self) -> None:
-        """The peer does not read; by default it is not read from either."""
+        """Called when the peer does not read; by default nothing more is read from it."""
         self.stop_reading(Stop.UNREAD)
 
     def output_unblocked(self) -> None:
         self.resume_reading(Stop.UNREAD)
 
     def closed(self) -> None:
-        """The connection is gone."""
+        """Called when the connection is gone."""
 
     def limits_changed(self) -> None:
-        """The configuration was reloaded."""
+        """Called when the configuration was reloaded."""
 
     def judge(self) -> None:
-        """What proves a server's name has changed."""
+        """Called when the configured identities have changed."""
 
     def farewell(self, error: BesterError) -> bytes:
-        """The last frame of a connection that is closed for an error."""
+        """Returns the last frame of a connection that is closed for an error."""
         return frames.fatal(error)
 
     # -- reading and writing -------------------------------------------------------------------------------------
@@ -251,13 +295,13 @@ class Connection(asyncio.Protocol):
         self._stops |= reason
 
     def resume_reading(self, reason: Stop) -> None:
-        """Takes a reason away; with the last one, goes on with what is buffered and then with the socket."""
+        """Removes a reason; without any left, the socket is read again."""
         if not self._stops & reason:
             return
         self._stops &= ~reason
         if self._stops or self.lost:
             if self._stops == Stop.TURN:
-                self.runtime.line_up(self)
+                self.connections.line.line_up(self)
             return
         if self.frame_began:
             self.frame_began = self.runtime.clock()  # the time in which it was not read does not count
@@ -270,7 +314,7 @@ class Connection(asyncio.Protocol):
     def write(self, out: list[bytes]) -> None:
         """Writes whole frames; cuts off a peer that leaves too much unread."""
         if self.ended:
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT, len(out))
             return
         transport = self.transport
         unsent = self.unsent
@@ -284,13 +328,13 @@ class Connection(asyncio.Protocol):
             self.fell_behind(unread)
         elif transport.is_closing():
             # The peer is gone, and asyncio has yet to say so: what was just written is thrown away.
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_UNSENT, len(out))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT, len(out))
             self.ended = self.lost = True
             self.closed()
 
     def fell_behind(self, unread: int) -> None:
-        """So many bytes wait for the peer to read, which it was known not to do before this write."""
-        if unread - self.behind > self.runtime.max_send_queue:
+        """Called after a write with the number of bytes that a peer has not read."""
+        if unread - self.behind > self.runtime.config.limits.max_send_queue:
             self.cut_off()
 
     def cut_off(self) -> None:
@@ -311,13 +355,13 @@ class Connection(asyncio.Protocol):
         self.runtime.counts.refuse(error.code)
         log.info("%s is closed: %s: %s", self, error.code, error.inside, extra=self.ids())
         if self.lost:
-            self.ended = True  # what came behind it is not looked at
+            self.ended = True  # later frames are not handled
             return
         self.flush_out()
         self.end(self.farewell(error))
 
     def flush_out(self) -> None:
-        """Writes what the exchange has left for this connection; for those that have an endpoint."""
+        """Writes the frames of the connection's endpoint, if it has one."""
 
     def end(self, last: bytes = b"") -> None:
         """Sends a last frame, and closes in a way that lets the peer read it."""
@@ -336,11 +380,11 @@ class Connection(asyncio.Protocol):
         if self._stops:
             self._stops = Stop(0)
             self.transport.resume_reading()  # to throw away what comes, and to see the peer's end
-        self.runtime.incomplete.discard(self)
-        self.runtime.lingering[self] = self.runtime.clock() + linger_s
+        self.connections.incomplete.discard(self)
+        self.connections.lingering[self] = self.runtime.clock() + linger_s
 
     def let_go(self) -> None:
-        """Closes for good, after the peer has had its time to read the last frame."""
+        """Closes the socket, after the peer has had its time to read the last frame."""
         if unread := self.transport.get_write_buffer_size():
             self.runtime.counts.discarded_out += unread
             self.transport.abort()
@@ -350,11 +394,11 @@ class Connection(asyncio.Protocol):
     def check_frame_time(self, now: float, timeout_s: float) -> None:
         """Fails a connection whose frame takes too long."""
         if self.frame_began and not self._stops and now - self.frame_began > timeout_s:
-            self.runtime.incomplete.discard(self)
+            self.connections.incomplete.discard(self)
             self.fail(FrameTimeout(f"a frame was not complete after {timeout_s:g} s"))
 
     def ids(self) -> dict[str, str]:
-        """What a line of the log says of it beside its text."""
+        """Returns the fields that a line of the log has beside its text."""
         return {"connection": self.kind, "address": self.remote.address}
 
     def __str__(self) -> str:

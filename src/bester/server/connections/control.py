@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from typing import TYPE_CHECKING
 
 from bester.core.metrics import Drop
-from bester.errors import BadScope, Malformed, NotAllowed, Overloaded
+from bester.errors import BadScope, Malformed, NotAllowed
 from bester.net.peers import peer_user
 from bester.protocol import frames
+from bester.protocol.builtin import BUILTIN
 from bester.protocol.messages import Payload, decode_first
-from bester.server.admin.commands import BUILTIN, CommandCall
+from bester.server.admin.commands import CommandCall
+from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import Connection
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.connections.services import Services
 
 MAX_WAITING = 256
 
@@ -25,9 +23,11 @@ class ControlConnection(Connection):
 
     kind = "control"
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime, runtime.config.limits.max_message, self._command)
-        self._waiting: deque[Payload] = deque()
+    def __init__(self, services: Services) -> None:
+        runtime = services.runtime
+        super().__init__(runtime, services.connections, runtime.config.limits.max_message, self._command)
+        self._commands: CommandQueue[Payload] = CommandQueue(self, runtime.spawn, MAX_WAITING)
+        self._admin = services.admin
         self._input_ended = False
 
     def opened(self) -> None:
@@ -47,29 +47,24 @@ class ControlConnection(Connection):
         if payload.type != BUILTIN or message.header.dry_run:
             dry = payload.type == BUILTIN
             why = "a built-in command has no dry run" if dry else "only built-in commands are served here"
-            self.runtime.exchange.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
+            self.runtime.exchange.batch.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
             self.write([frames.report(payload.id, NotAllowed(why))])
             return
-        if len(self._waiting) >= MAX_WAITING:
-            raise Overloaded(f"more than {MAX_WAITING} commands are waiting")
-        self._waiting.append(payload)
-        if len(self._waiting) == 1:
-            self.runtime.spawn(self._run())
+        self._commands.add(payload)
 
-    async def _run(self) -> None:
-        while self._waiting and not self.ended:
-            report = await CommandCall(self.runtime, None, self.remote).run(self._waiting[0])
-            if self._waiting:  # else it is closed
-                self._waiting.popleft()
-            if not self.ended:
-                self.write([report])
+    async def carry_out(self, command: Payload) -> bytes:
+        return await CommandCall(self._admin, None, self.remote).run(command)
+
+    def answer(self, frame: bytes) -> None:
+        self.write([frame])
+
+    def commands_done(self) -> None:
         if self._input_ended:
             self.end()
 
     def closed(self) -> None:
-        self.runtime.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
-        self._waiting.clear()
+        self.runtime.exchange.batch.counters.drops.count(Drop.COMMAND_ABANDONED, self._commands.clear())
 
     def finish_input(self) -> bool:
         self._input_ended = True
-        return bool(self._waiting)
+        return len(self._commands) > 0

@@ -1,10 +1,14 @@
-"""What the states of a connection to a listener share: how it is read and ended, whoever is at its other end."""
+"""A connection to a listener: how it is admitted, read and ended, for clients and other servers alike.
+
+The first message gives it a :class:`Role` (``listener.py``), which takes its messages.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import Protocol
 
 from bester.accepting import Arrival
 from bester.core.endpoint import Endpoint, Peer
@@ -13,48 +17,77 @@ from bester.core.session import Session
 from bester.errors import BesterError, ShuttingDown
 from bester.protocol import frames
 from bester.server.connections.connection import Connection, Stop
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.connections.services import Services
 
 log = logging.getLogger("bester.session")
 
 UNREAD_BYTES = 64 * 1024
-"""What a client may leave unread before it is not read from either."""
+"""How much a client may leave unread before nothing more is read from it."""
+
+
+class Role(Protocol):
+    """What a connection to a listener does after its first message: a client's side, or another server's."""
+
+    scope: str
+    """The scope that the first message has named."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection whose input has ended stays open, because something from it is under way."""
+
+    def finished(self) -> None:
+        """Called when nothing of a closing endpoint is in flight any more, and its last report is written."""
+
+    def left(self, endpoint: Endpoint) -> None:
+        """Called when the connection has no endpoint any more."""
+
+    def blocked(self) -> bool:
+        """Called when the peer's socket is full; returns whether the peer is still read from."""
+
+    def unblocked(self) -> None:
+        """Called when the peer's socket takes more again."""
+
+    def limits_changed(self) -> None:
+        """Called when the configuration was reloaded."""
+
+    def judge(self) -> None:
+        """Called when the other end may prove something else than before."""
 
 
 class Conversation(Connection):
-    """A connection to a listener, and the endpoint that it becomes."""
+    """A connection to a listener, and its endpoint in the exchange.
+
+    Args:
+        services: what it may need.
+        first: takes the first frame, and the first one after a logout.
+    """
 
     kind = "client"
     """Until it says that it is a server."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        limits = runtime.config.limits
+    def __init__(self, services: Services, first: Callable[[bytes], None]) -> None:
+        limits = services.runtime.config.limits
         # Which scope it is shows only in the first message; only where an unproven server is welcome may that be large.
-        super().__init__(runtime, limits.max_first_message, self.first)
+        super().__init__(services.runtime, services.connections, limits.max_first_message, first)
+        self.services = services
+        self.role: Role | None = None
         self.endpoint: Endpoint | None = None
+        self._first = first
         self._at_most = 1
-        self.scope = ""
-        """After a logout: the scope that the connection has already said."""
         self._aside: list[bytes] = []
-        """Frames that were cut before it was known that the ones before them must be done first."""
+        """Frames that were already cut when it turned out that an earlier one must be done first."""
         self.input_ended = False
         self._arrival: Arrival | None = None
-        """Set while it was accepted and has no transport yet."""
-
-    def first(self, body: bytes) -> None:
-        """Takes the first frame."""
-        raise AssertionError
+        """Set while the connection is accepted and has no transport yet."""
 
     # -- asyncio's side ------------------------------------------------------------------------------------------
 
     def arrive(self, arrival: Arrival) -> bool:
-        """It was accepted; its TLS handshake may be still to come. False closes it at once."""
+        """Counts an accepted connection, whose TLS handshake may be still to come; False closes it at once."""
         self._arrival = arrival
         self.meet(arrival)
         arrival.gone = self._never_opened
-        return self.runtime.gate.arrive(self, told=not arrival.tls)
+        return self.services.limits.arrive(self, told=not arrival.tls)
 
     def _never_opened(self) -> None:
         self.ended = self.lost = True
@@ -62,17 +95,18 @@ class Conversation(Connection):
 
     def opened(self) -> None:
         self._arrival = None
-        if self.ended:  # at the last moment of its handshake
+        if self.ended:  # in the last moment of its handshake
             self.transport.abort()
             return
         self.runtime.counts.connections += 1
-        self.remote = self.runtime.federation.trust.identified(self.remote, self.transport)
-        if self.runtime.federation.admits(self.remote):
+        federation = self.services.federation
+        self.remote = federation.trust.identified(self.remote, self.transport)
+        if federation.admits(self.remote):
             self.framer.max_size = self.runtime.config.limits.max_message
         if self.runtime.stopping:
             self.fail(ShuttingDown())
         else:
-            self.runtime.gate.enter(self)
+            self.services.limits.enter(self)
 
     def fail(self, error: BesterError) -> None:
         if self._arrival is None or self.ended:
@@ -84,35 +118,27 @@ class Conversation(Connection):
         self._arrival.close()
 
     def finish_input(self) -> bool:
-        """Stays open for reports that are still to come."""
+        """Keeps the connection open for reports that are still to come."""
         self.input_ended = True
-        endpoint = self.endpoint
-        if endpoint is None:
+        if self.endpoint is None:
             return bool(self._stops & Stop.CHECKING)
-        endpoint.closing = True
-        if endpoint.busy or (isinstance(endpoint, Session) and endpoint.commands):
+        self.endpoint.closing = True
+        if self.role is not None and self.role.busy:
             return True
         self.flush_out()
         return False
 
     def closed(self) -> None:
-        self.runtime.gate.gone(self)
+        self.services.limits.gone(self)
         self.leave()
         aside, self._aside = self._aside, []
         self.drop(Drop.FRAME_AFTER_END, len(aside))
 
     def leave(self) -> None:
-        """The endpoint's part in the exchange is over."""
+        """Takes the endpoint out of the exchange."""
         endpoint, self.endpoint = self.endpoint, None
-        if isinstance(endpoint, Session):
-            self.drop(Drop.COMMAND_ABANDONED, len(endpoint.commands))
-            self.runtime.exchange.remove_session(endpoint)
-            self.runtime.accounts.session_ended(endpoint)
-        elif endpoint is not None:
-            endpoint.closed = True
-            if isinstance(endpoint, Peer):
-                self.runtime.exchange.forget_unproven(endpoint)
-            self.runtime.federation.incoming.discard(self)
+        if endpoint is not None and self.role is not None:
+            self.role.left(endpoint)
 
     def flush_out(self) -> None:
         endpoint = self.endpoint
@@ -125,8 +151,19 @@ class Conversation(Connection):
             return
         self.flush_out()
         super().end(last)
-        self.runtime.gate.leave(self)
+        self.services.limits.leave(self)
         self.leave()
+
+    # -- what the exchange asks of an endpoint's connection ------------------------------------------------------
+
+    def finished(self) -> None:
+        """Called when nothing of a closing endpoint is in flight any more, and its last report is written."""
+        if self.role is not None:
+            self.role.finished()
+
+    def end_session(self, error: BesterError) -> None:
+        """Ends an authenticated session from the server's side."""
+        self.fail(error)
 
     # -- what the peer takes -------------------------------------------------------------------------------------
 
@@ -136,23 +173,18 @@ class Conversation(Connection):
             self.stop_reading(Stop.UNREAD)
 
     def output_blocked(self) -> None:
-        """The client's socket is full: messages wait; its acknowledgements are still read."""
-        if isinstance(self.endpoint, Session):
-            self.runtime.exchange.session_blocked(self.endpoint)
-        else:
+        if self.role is None or not self.role.blocked():
             super().output_blocked()
 
     def output_unblocked(self) -> None:
         super().output_unblocked()
-        if isinstance(self.endpoint, Session):
-            self.runtime.exchange.now = self.runtime.clock()
-            self.runtime.exchange.session_unblocked(self.endpoint)
-            self.runtime.flush_soon()
+        if self.role is not None:
+            self.role.unblocked()
 
     # -- one after the other -------------------------------------------------------------------------------------
 
     def wait_in_line(self) -> None:
-        """Looks at no further frame until :meth:`go_on`."""
+        """Handles no further frame until :meth:`go_on`."""
         self.stop_reading(Stop.CHECKING)
         self._at_most = 0
         self.receive = self._set_aside
@@ -160,17 +192,26 @@ class Conversation(Connection):
     def _set_aside(self, body: bytes) -> None:
         self._aside.append(body)
 
+    def take_only_message(self) -> None:
+        """Handles no frame after the present one."""
+        self._at_most = 0
+
     def go_on(self, receive: Callable[[bytes], None], at_most: int) -> None:
         """Takes frames again: those set aside, those buffered, those still to come."""
         self.receive = receive
         self._at_most = at_most
         self.resume_reading(Stop.CHECKING)
         aside, self._aside = self._aside, []
-        self.runtime.exchange.now = self.runtime.clock()
+        self.runtime.turn()
         self.take(aside)
         if self._at_most and self.framer.buffered:
             self.data_received(b"")
-        self.runtime.flush_soon()
+
+    def start_over(self) -> None:
+        """Takes the next frame as a first one again, after a logout."""
+        self.framer.max_size = self.runtime.config.limits.max_first_message
+        self.services.limits.enter(self)
+        self.go_on(self._first, 1)
 
     def refuse(self, error: BesterError, id: str) -> None:
         """Answers the first message with a bad report, and closes."""
@@ -182,11 +223,21 @@ class Conversation(Connection):
     def refuse_message(self, endpoint: Endpoint, id: str, error: BesterError) -> None:
         """Reports a message bad that the exchange never sees."""
         self.drop(Drop.MESSAGE_REFUSED, code=error.code)
-        self.runtime.exchange.write(endpoint, frames.report(id, error))
+        self.runtime.exchange.batch.write(endpoint, frames.report(id, error))
 
     def drop(self, drop: Drop, number: int = 1, *, code: str = "") -> None:
-        """Counts something that is thrown away."""
-        self.runtime.exchange.counters.drops.count(drop, number, code=code)
+        """Counts something that is dropped."""
+        self.runtime.exchange.batch.counters.drops.count(drop, number, code=code)
+
+    def limits_changed(self) -> None:
+        if self.role is not None:
+            self.role.limits_changed()
+
+    def judge(self) -> None:
+        """Checks again what the other end proves."""
+        self.remote = self.services.federation.trust.identified(replace(self.remote, names=()), self.transport)
+        if self.role is not None:
+            self.role.judge()
 
     def ids(self) -> dict[str, str]:
         endpoint = self.endpoint

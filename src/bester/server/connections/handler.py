@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from bester.core.metrics import Drop
 from bester.core.routing import AttachedHandler
-from bester.errors import (
-    AuthenticationTimeout,
-    BadResponse,
-    BadScope,
-    BesterError,
-    Overloaded,
-    ShuttingDown,
-)
+from bester.errors import BadResponse, BadScope, BesterError, Overloaded, ShuttingDown
 from bester.protocol import frames
 from bester.protocol.messages import BadAnswer, attach_data, decode_attach, decode_handler_message
 from bester.protocol.names import type_name
 from bester.server.connections.connection import Connection
+from bester.server.connections.services import Services
 from bester.server.handlers.classic import EXTRA_SIZE
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.handler")
 
@@ -32,12 +22,13 @@ class HandlerConnection(Connection):
 
     kind = "handler"
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime, runtime.config.limits.max_message + EXTRA_SIZE, self._attach)
+    def __init__(self, services: Services) -> None:
+        runtime = services.runtime
+        super().__init__(runtime, services.connections, runtime.config.limits.max_message + EXTRA_SIZE, self._attach)
         self.handler: AttachedHandler | None = None
 
     def opened(self) -> None:
-        limits, unattached = self.runtime.config.limits, self.runtime.unattached
+        limits, unattached = self.runtime.config.limits, self.connections.unattached
         if self.runtime.stopping:
             self.fail(ShuttingDown())
         elif self._is_crowded():
@@ -48,14 +39,10 @@ class HandlerConnection(Connection):
             unattached[self] = self.runtime.clock() + limits.authentication_timeout
 
     def _is_crowded(self) -> bool:
-        return len(self.runtime.exchange.handlers) >= self.runtime.config.limits.max_handlers
+        return len(self.runtime.exchange.dispatcher.handlers) >= self.runtime.config.limits.max_handlers
 
     def _crowded(self) -> Overloaded:
         return Overloaded(f"at most {self.runtime.config.limits.max_handlers} handlers may be attached")
-
-    def timed_out(self) -> None:
-        """No attach message came in time."""
-        self.fail(AuthenticationTimeout("no attach message came in time"))
 
     def _attach(self, body: bytes) -> None:
         message = decode_attach(body)
@@ -63,7 +50,7 @@ class HandlerConnection(Connection):
             raise BadScope('header.scope must be "handler" on this socket')
         if self._is_crowded():  # there was room when it connected
             raise self._crowded()
-        self.runtime.unattached.pop(self, None)
+        self.connections.unattached.pop(self, None)
         payload = message.payload
         id = payload.id if payload is not None else ""
         try:
@@ -74,13 +61,13 @@ class HandlerConnection(Connection):
                 self.runtime.config.server.name,
                 data.concurrency,
                 since=self.runtime.clock(),
-                carrier=self,
+                writer=self,
             )
             if "dryRun" in message.header.features:
                 handler.dry_types = frozenset(types if data.dry_run is None else data.dry_run)
             # The report goes out before the first request.
             handler.out.append(frames.good_report(id))
-            self.runtime.exchange.attach(handler, types, self.runtime.config.limits.handler_timeout)
+            self.runtime.exchange.dispatcher.attach(handler, types, self.runtime.config.limits.handler_timeout)
         except BesterError as error:
             self.runtime.counts.refuse(error.code)
             self.end(frames.report(id, error))
@@ -88,14 +75,14 @@ class HandlerConnection(Connection):
         self.handler = handler
         if not handler.listed:
             handler.listed = True
-            self.runtime.exchange.dirty.append(handler)
+            self.runtime.exchange.batch.dirty.append(handler)
         log.info("handler %s attached for %s", ascii(handler.name), ", ".join(map(ascii, types)), extra=self.ids())
         self.receive = self._from_handler
 
     def _from_handler(self, body: bytes) -> None:
         handler = self.handler
         if handler is None:
-            self.runtime.exchange.counters.drops.count(Drop.FRAME_AFTER_END)
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END)
             return
         exchange = self.runtime.exchange
         try:
@@ -105,8 +92,8 @@ class HandlerConnection(Connection):
             exchange.answer_failed(handler, error.id, BadResponse(error.detail))
             return
         if isinstance(message, str):
-            exchange.detach(handler)
-            exchange.write(handler, frames.good_report(message))
+            exchange.dispatcher.detach(handler)
+            exchange.batch.write(handler, frames.good_report(message))
         else:
             exchange.answer(handler, message)
 
@@ -117,15 +104,13 @@ class HandlerConnection(Connection):
         self.framer.max_size = self.runtime.config.limits.max_message + EXTRA_SIZE
 
     def output_blocked(self) -> None:
-        """The handler does not read: it gets no more requests, but its answers are still welcome."""
+        """Gives the handler no more requests; its answers are still read."""
         if self.handler is not None:
-            self.runtime.exchange.blocked(self.handler)
+            self.runtime.exchange.dispatcher.blocked(self.handler)
 
     def output_unblocked(self) -> None:
         if self.handler is not None:
-            self.runtime.exchange.now = self.runtime.clock()
-            self.runtime.exchange.unblocked(self.handler)
-            self.runtime.flush_soon()
+            self.runtime.turn().dispatcher.unblocked(self.handler)
 
     def flush_out(self) -> None:
         handler = self.handler
@@ -143,9 +128,8 @@ class HandlerConnection(Connection):
         self._leave()
 
     def _leave(self) -> None:
-        self.runtime.unattached.pop(self, None)
+        self.connections.unattached.pop(self, None)
         handler, self.handler = self.handler, None
         if handler is not None:
             log.info("handler %s is gone", ascii(handler.name), extra={"handler": handler.name})
-            self.runtime.exchange.remove_handler(handler)
-            self.runtime.flush_soon()
+            self.runtime.turn().dispatcher.remove(handler)

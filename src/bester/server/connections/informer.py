@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from bester.core.metrics import Drop
-from bester.errors import BesterError, Overloaded
+from bester.errors import BesterError, InvalidName
 from bester.protocol.informer import Query, answer, decode_query, event, failed
-from bester.server.admin import node_status as views
-from bester.server.admin.status import ClusterStatus
+from bester.protocol.names import username
+from bester.server.admin.handlers import available_types
+from bester.server.admin.servers import configured_servers
+from bester.server.admin.status import look
+from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import Connection
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.connections.services import Services
 
 MAX_WAITING = 1024
 MAX_SIZE = 64 * 1024
@@ -30,68 +30,66 @@ class InformerConnection(Connection):
 
     kind = "informer"
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime, MAX_SIZE, self._received)
-        self._waiting: deque[bytes] = deque()
+    def __init__(self, services: Services) -> None:
+        runtime = services.runtime
+        super().__init__(runtime, services.connections, MAX_SIZE, self._command)
+        self._accounts = services.accounts
+        self._presence = services.cluster
+        self._admin = services.admin
+        self._commands: CommandQueue[bytes] = CommandQueue(self, runtime.spawn, MAX_WAITING)
         self._input_ended = False
+        self._quits = False
         self._watching = False
 
-    def _received(self, body: bytes) -> None:
-        if len(self._waiting) >= MAX_WAITING:
-            raise Overloaded(f"more than {MAX_WAITING} commands are waiting")
-        self._waiting.append(body)
-        if len(self._waiting) == 1:
-            self.runtime.spawn(self._run())
+    def _command(self, body: bytes) -> None:
+        self._commands.add(body)
 
     def finish_input(self) -> bool:
         self._input_ended = True
-        return bool(self._waiting)
+        return len(self._commands) > 0
 
     def closed(self) -> None:
-        self.runtime.exchange.counters.drops.count(Drop.COMMAND_ABANDONED, len(self._waiting))
-        self._waiting.clear()
+        self.runtime.exchange.batch.counters.drops.count(Drop.COMMAND_ABANDONED, self._commands.clear())
         if self._watching:
             self._watching = False
-            self._unwatch()
+            self._presence.unwatch(self._presence_changed)
 
-    async def _run(self) -> None:
-        while self._waiting and not self.ended:
-            await self._answer(self._waiting[0])
-            if self._waiting:  # else it is closed
-                self._waiting.popleft()
-        if self._input_ended and not self.ended:
-            self.end()
-
-    async def _answer(self, body: bytes) -> None:
+    async def carry_out(self, command: bytes) -> bytes:
         try:
-            query = decode_query(body)
+            query = decode_query(command)
             data = await self._look_up(query)
         except (_Refused, BesterError, msgspec.DecodeError):
-            self.write([failed()])
-            return
-        self.write([answer(data)])
-        if query.type == "quit":
+            return failed()
+        self._quits = query.type == "quit"
+        return answer(data)
+
+    def answer(self, frame: bytes) -> None:
+        self.write([frame])
+        if self._quits:
+            self.end()
+
+    def commands_done(self) -> None:
+        if self._input_ended:
             self.end()
 
     async def _look_up(self, query: Query) -> Any:
-        runtime, whole = self.runtime, ClusterStatus(self.runtime)
         match query.type:
             case "listClients":
-                return await whole.usernames()
+                return await self._presence.usernames()
             case "isClient":
-                return await whole.is_online(_name(query))
+                return await self._is_online(_name(query))
             case "isAccount":
-                return await runtime.accounts.exists(_name(query))
+                return await self._accounts.exists(_name(query))
             case "rolesOf":
-                return await runtime.accounts.roles(_name(query))
+                return await self._accounts.roles(_name(query))
             case "serverInfo":
                 # COMPAT: the reference daemon's count is a string.
-                info = await whole.server_info()
-                return info | {"clientCount": str(info["clientCount"]), "name": runtime.config.server.name}
+                info = await look(self._admin).server_info()
+                return info | {"clientCount": str(info["clientCount"]), "name": self.runtime.config.server.name}
             case "listTypes":
-                return views.types(runtime)
+                return available_types(self.runtime)
             case "listServers":
-                return [server["name"] for server in views.servers(runtime)]
+                return configured_servers(self.runtime)
             case "watchClients":
                 return await self._watch()
             case "quit":
@@ -100,27 +98,22 @@ class InformerConnection(Connection):
                 raise _Refused
 
     async def _watch(self) -> list[str]:
-        nodes = self.runtime.nodes
         if self._watching or self.ended:
-            return await ClusterStatus(self.runtime).usernames()
-        if nodes is None:
-            self._watching = True
-            self.runtime.presence_watchers.append(self._presence_changed)
-            return self.runtime.exchange.presence.usernames()
-        found = await nodes.watching.join(self._presence_changed)
+            return await self._presence.usernames()
+        found = await self._presence.watch(self._presence_changed)
         self._watching = True
         if self.ended:  # it was closed meanwhile
             self.closed()
         return found
 
-    def _unwatch(self) -> None:
-        if self.runtime.nodes is None:
-            self.runtime.presence_watchers.remove(self._presence_changed)
-        else:
-            self.runtime.nodes.watching.leave(self._presence_changed)
+    async def _is_online(self, name: str) -> bool:
+        try:
+            return await self._presence.is_online(username(name))
+        except InvalidName:
+            return False
 
-    def _presence_changed(self, username: str, online: bool) -> None:
-        self.write([event(username, online)])
+    def _presence_changed(self, name: str, online: bool) -> None:
+        self.write([event(name, online)])
 
 
 def _name(query: Query) -> str:

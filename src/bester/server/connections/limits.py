@@ -1,39 +1,36 @@
-"""Who may be connected, and stay so before saying who it is (docs/protocol.md, section 2).
+"""How many connections there may be, and for how long without authentication (docs/protocol.md, section 2).
 
-A connection counts from when it is accepted, before any TLS handshake, to when it is closed. There are at most so many
-in all, and no more than the process has descriptors for: some stay free for handlers, operators, files and other
-servers. Of those that have not authenticated there are so many per address and in all, where the oldest makes room. A
-connection whose first message is being checked is not among those that make room: it is bounded by the queue of the
-checks, and it is not its fault that they take time.
+A connection counts from when it is accepted, before any TLS handshake, to when it is closed. The number of connections
+is bounded, also by the process's descriptors: some stay free for handlers, operators, files and other servers. Of those
+that have not authenticated, the number is bounded for each address and in all; beyond it the oldest is closed. A
+connection whose first message is being checked is not closed for that: the queue of the checks is bounded itself.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bester.accepting import Seldom
 from bester.errors import AuthenticationTimeout, BesterError, Overloaded
 from bester.net.descriptors import most_descriptors
 from bester.net.peers import Remote
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.connection")
 
 GRACE_S = 0.25
-"""How old a connection is at least before it makes room: its first message may be on its way."""
+"""The least age at which a connection is closed for others: its first message may be on its way."""
 TOLD = 64
-"""How many more than the most there may be for a moment, so that they can be told why they are refused."""
+"""How many connections beyond the bound are accepted for a moment, to be told why they are refused."""
 RESERVE = 256
-"""Descriptors that the listeners leave free, beside one for each handler; of a small limit, half stays free."""
+"""Descriptors that the listeners leave free, beside one for each handler; at most half of the process's limit."""
 RECENTLY_S = 60.0
 
 
 class Guest(Protocol):
-    """A connection to a listener, as the gate sees it."""
+    """A connection to a listener."""
 
     remote: Remote
 
@@ -42,16 +39,16 @@ class Guest(Protocol):
 
 
 class ConnectionLimits:
-    """The connections of the listeners, and which of them have not said who they are, oldest first."""
+    """The connections of the listeners, and which of them have not authenticated, oldest first."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.connections: set[Guest] = set()
-        """Those of the listeners, whether they have authenticated or not."""
+        """All connections of the listeners."""
         self._crowded: set[Guest] = set()
-        """Those among them that are to be told that there are too many."""
+        """The connections that are to be told that there are too many."""
         self._waiting: dict[Guest, tuple[float, str]] = {}
-        """When they came, and from which address."""
+        """The connections that have not authenticated: when they came, and from which address."""
         self._per_address: Counter[str] = Counter()
         self._starved_until = 0.0
         self._seldom = Seldom()
@@ -64,7 +61,7 @@ class ConnectionLimits:
 
     @property
     def most(self) -> int:
-        """How many connections there may be."""
+        """The most connections that there may be."""
         return min(self.runtime.config.limits.max_connections, self.room)
 
     @property
@@ -73,13 +70,13 @@ class ConnectionLimits:
         return self.runtime.clock() < self._starved_until
 
     def starved(self) -> None:
-        """There was no descriptor for a connection."""
+        """Notes that there was no descriptor for a connection."""
         self._starved_until = self.runtime.clock() + RECENTLY_S
 
     # -- who comes and goes ----------------------------------------------------------------------------------------
 
     def arrive(self, guest: Guest, *, told: bool) -> bool:
-        """A connection was accepted; false closes it at once.
+        """Counts an accepted connection; False closes it at once.
 
         Args:
             told: whether it will :meth:`enter` without delay, and can then be told that there are too many. One that
@@ -108,7 +105,7 @@ class ConnectionLimits:
             log.warning("%d connections were refused since the last such line: %s", count, why)
 
     def enter(self, guest: Guest) -> None:
-        """A connection can be spoken with now, or has logged out."""
+        """Lets a connection's time to authenticate begin: it is open now, or has logged out."""
         if guest in self._crowded:
             guest.fail(Overloaded(f"at most {self.most} connections are allowed"))
         elif guest not in self._waiting:
@@ -127,7 +124,7 @@ class ConnectionLimits:
         self._per_address[address] += 1
 
     def leave(self, guest: Guest) -> None:
-        """A connection has said who it is, is being checked, or is gone."""
+        """Ends a connection's time to authenticate: it has done so, is being checked, or is gone."""
         _, address = self._waiting.pop(guest, (0.0, None))
         if address is None:
             return
@@ -136,13 +133,13 @@ class ConnectionLimits:
             del self._per_address[address]
 
     def gone(self, guest: Guest) -> None:
-        """A connection is closed."""
+        """Forgets a closed connection."""
         self.connections.discard(guest)
         self._crowded.discard(guest)
         self.leave(guest)
 
     def sweep(self, now: float) -> None:
-        """Ends those that took too long, and those that must make room."""
+        """Closes connections that did not authenticate in time, and the oldest of too many."""
         limits = self.runtime.config.limits
         excess = len(self._waiting) - limits.max_unauthenticated
         for guest, (came, _) in list(self._waiting.items()):

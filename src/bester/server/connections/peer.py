@@ -3,155 +3,193 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from bester.core.endpoint import Peer
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.metrics import Drop
 from bester.core.trail import Trail
-from bester.errors import Malformed, NotAllowed, ServerUnverified, Throttled
+from bester.errors import BesterError, Malformed, NotAllowed, ServerUnverified, Throttled
 from bester.net.keepalive import keep_alive
 from bester.protocol import frames, link
+from bester.protocol.builtin import BUILTIN
 from bester.protocol.link import LinkHeader
 from bester.protocol.messages import FirstHeader, FirstMessage, Payload, checked_trace
-from bester.server.admin.commands import BUILTIN
 from bester.server.connections.connection import SHARE_FRAMES, Stop
 from bester.server.connections.conversation import Conversation
 
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
 
+class ServerSide:
+    """The role of another server's connection: takes one message in the classic form, or the messages of a link.
 
-class ServerSide(Conversation):
-    """Takes a classic server's message, or those of a link."""
+    Args:
+        connection: whose role it is.
+    """
 
-    def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime)
-        self.linked_since = 0.0
-        """When it became a link, in seconds of the server's clock."""
+    scope = "server"
+
+    def __init__(self, connection: Conversation) -> None:
+        self._connection = connection
+        self._federation = connection.services.federation
+        self._runtime = connection.runtime
+        self._exchange = connection.runtime.exchange
         self._claimed = ""
         """What the server calls itself."""
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        return self._connection.endpoint
+
     def within_rate(self, id: str) -> bool:
         """Whether a server may say its first message now; if not, it is refused."""
-        if self.runtime.federation.within_rate(self.remote, self.runtime.clock()):
+        connection = self._connection
+        if self._federation.within_rate(connection.remote, self._runtime.clock()):
             return True
-        self.kind = "server"
-        self.runtime.gate.leave(self)
-        self.refuse(Throttled("too many messages from this server's address"), id)
+        connection.kind = "server"
+        connection.services.limits.leave(connection)
+        connection.refuse(Throttled("too many messages from this server's address"), id)
         return False
 
-    def first_of_server(self, message: FirstMessage, size: int, *, asked: bool) -> None:
+    def first(self, message: FirstMessage, size: int, *, asked: bool) -> None:
         """Takes its one message, or begins a link; ``asked``: whether it is known to be within its rate."""
-        self.kind = "server"
-        federation = self.runtime.federation
-        self.runtime.gate.leave(self)
+        connection, federation = self._connection, self._federation
+        connection.kind = "server"
+        connection.services.limits.leave(connection)
         payload = message.payload
         id = payload.id if payload is not None else ""
         self._claimed = message.header.server or ""
-        if not federation.trust.lets_in(self.remote, message.header.server):
-            self.refuse(ServerUnverified(), "")
+        if not federation.trust.lets_in(connection.remote, message.header.server):
+            connection.refuse(ServerUnverified(), "")
             return
         if not asked and not self.within_rate(id):
             return
         if message.header.hops < 0:
             raise Malformed("header.hops must not be negative")
-        peer = Peer(federation.trust.name_of(self.remote, message.header.server), carrier=self)
+        peer = Peer(federation.trust.name_of(connection.remote, message.header.server), writer=connection)
         federation.connected(peer.name or message.header.server or "")
         if link.LINK in message.header.features:
             self._begin_link(peer, message, size)
             return
         # COMPAT: a server that knows no links sends one message, and may close without waiting for the report.
         peer.closing = True
-        self.endpoint = peer
-        self._at_most = 0
-        exchange = self.runtime.exchange
+        connection.endpoint = peer
+        connection.take_only_message()
         if payload is None or payload.type == "dummy":
-            self.end(frames.good_report(id) if payload is None else frames.pong(id))
+            connection.end(frames.good_report(id) if payload is None else frames.pong(id))
         elif payload.type == BUILTIN:
-            self.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
-            self.end(frames.report(id, NotAllowed("built-in commands are for accounts")))
+            connection.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
+            connection.end(frames.report(id, NotAllowed("built-in commands are for accounts")))
         elif message.header.dry_run:
-            self.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
-            self.end(frames.report(id, NotAllowed("a dry run needs a link")))
+            connection.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
+            connection.end(frames.report(id, NotAllowed("a dry run needs a link")))
         else:
             # Ids of a server that proves no name count on this connection alone, which has no other message.
             once = message.header.once and peer.name is not None
-            exchange.message(peer, payload, size, message.header.hops, once)
-            self.stop_reading(Stop.CHECKING)
+            self._exchange.admission.message(peer, payload, size, message.header.hops, once)
+            connection.stop_reading(Stop.CHECKING)
+
+    # -- what becomes of it (Role) -------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        peer = self._connection.endpoint
+        return peer is not None and peer.busy
+
+    def finished(self) -> None:
+        self._connection.end()
+
+    def left(self, endpoint: Endpoint) -> None:
+        endpoint.closed = True
+        if isinstance(endpoint, Peer):
+            self._exchange.admission.forget_unproven(endpoint)
+        self._federation.incoming.discard(self)
+
+    def blocked(self) -> bool:
+        return False
+
+    def unblocked(self) -> None:
+        """Nothing else has stopped: the connection is read again by itself."""
+
+    def limits_changed(self) -> None:
+        if self in self._federation.incoming:
+            self._connection.framer.max_size = self._runtime.config.limits.max_message + link.EXTRA_SIZE
 
     def judge(self) -> None:
-        """Looks again at what the other end proves: a link ends whose server is another one now, or is not let in.
+        """Ends the link if its server proves another name than before, or is not let in any more.
 
-        What came on it before is handled as from who it was; where the server is let in, its reports are waited for.
+        Earlier messages are handled as from the earlier name; if the server is let in, their reports come first.
         """
-        trust = self.runtime.federation.trust
-        self.remote = trust.identified(replace(self.remote, names=()), self.transport)
-        peer = self.endpoint
-        if not isinstance(peer, Peer) or self not in self.runtime.federation.incoming:
+        connection, trust = self._connection, self._federation.trust
+        peer = connection.endpoint
+        if not isinstance(peer, Peer) or self not in self._federation.incoming:
             return
-        if not trust.lets_in(self.remote, self._claimed):
-            self.fail(ServerUnverified())
-        elif trust.name_of(self.remote, self._claimed) != peer.name:
-            self.wait_in_line()
+        if not trust.lets_in(connection.remote, self._claimed):
+            connection.fail(ServerUnverified())
+        elif trust.name_of(connection.remote, self._claimed) != peer.name:
+            connection.wait_in_line()
             peer.closing = True
             if not peer.busy:
-                self.end()
+                connection.end()
 
     def goes_by(self, name: str) -> bool:
         """Whether this is the link of a server of that name, proven or not."""
-        proven = self.endpoint.name if isinstance(self.endpoint, Peer) else None
+        peer = self._connection.endpoint
+        proven = peer.name if isinstance(peer, Peer) else None
         return (proven or self._claimed).lower().removesuffix(".") == name
+
+    def fail(self, error: BesterError) -> None:
+        """Ends the link, and says why."""
+        self._connection.fail(error)
 
     # -- a link --------------------------------------------------------------------------------------------------
 
     def _begin_link(self, peer: Peer, message: FirstMessage, size: int) -> None:
-        """Another server asks for a link: the connection stays, and takes messages."""
-        self.endpoint = peer
-        self.linked_since = self.runtime.clock()
-        self.runtime.federation.incoming.add(self)
-        if (connected := self.transport.get_extra_info("socket")) is not None:
+        """Keeps the connection, as the link that another server asks for."""
+        connection = self._connection
+        connection.endpoint = peer
+        self._federation.incoming.add(self)
+        if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
-        limits = self.runtime.config.limits
+        limits = self._runtime.config.limits
         self.limits_changed()
         payload = message.payload
-        # Who has not proven a name is not shown what goes on here; and what it asks for as a dry run is refused.
+        # A server that has not proven a name is not shown what goes on here, and its dry runs are refused.
         route = link.ROUTE in message.header.features and peer.name is not None
         fields = link.welcome_fields(
-            self.runtime.config.server.name, limits.max_message, limits.max_in_flight, route=route
+            self._runtime.config.server.name, limits.max_message, limits.max_in_flight, route=route
         )
-        self.write([frames.report(payload.id if payload is not None else "", fields=fields)])
+        connection.write([frames.report(payload.id if payload is not None else "", fields=fields)])
         if payload is not None and payload.type != "dummy":
             self._handle_linked(peer, payload, message.header, size)
-        self.wait_in_line()
-        # What came with the first message is cut when that one is done with.
+        connection.wait_in_line()
+        # Frames that came with the first message are cut when that one is done.
         asyncio.get_running_loop().call_soon(self._go_on_linked)
 
     def _go_on_linked(self) -> None:
-        if not self.ended:
-            self.go_on(self._from_link, SHARE_FRAMES)
+        if not self._connection.ended:
+            self._connection.go_on(self._from_link, SHARE_FRAMES)
 
     def _from_link(self, body: bytes) -> None:
-        endpoint = self.endpoint
+        endpoint = self._connection.endpoint
         if isinstance(endpoint, Peer):
             message = link.decode_message(body)
             self._handle_linked(endpoint, message.payload, message.header, len(body))
         else:
-            self.drop(Drop.FRAME_AFTER_END)
+            self._connection.drop(Drop.FRAME_AFTER_END)
 
     def _handle_linked(self, peer: Peer, payload: Payload, header: LinkHeader | FirstHeader, size: int) -> None:
-        exchange = self.runtime.exchange
+        exchange = self._exchange
         if header.hops < 0:
             raise Malformed("header.hops must not be negative")
         if payload.type == "dummy":
-            exchange.write(peer, frames.pong(payload.id))
+            exchange.batch.write(peer, frames.pong(payload.id))
         elif payload.type == BUILTIN:
-            self.refuse_message(peer, payload.id, NotAllowed("built-in commands are for accounts"))
-        elif not self.runtime.federation.within_rate(self.remote, self.runtime.clock()):
-            self.refuse_message(peer, payload.id, Throttled("too many messages from this server's address"))
+            self._connection.refuse_message(peer, payload.id, NotAllowed("built-in commands are for accounts"))
+        elif not self._federation.within_rate(self._connection.remote, self._runtime.clock()):
+            self._connection.refuse_message(peer, payload.id, Throttled("too many messages from this server's address"))
         elif header.dry_run and peer.name is None:
-            self.refuse_message(peer, payload.id, NotAllowed("a dry run is for servers that prove who they are"))
+            self._connection.refuse_message(
+                peer, payload.id, NotAllowed("a dry run is for servers that prove who they are")
+            )
         else:
             trail = Trail(header.dry_run) if peer.name is not None and (header.route or header.dry_run) else None
             trace = checked_trace(header.traceparent)
-            exchange.message(peer, payload, size, header.hops, header.once, trace, trail)
+            exchange.admission.message(peer, payload, size, header.hops, header.once, trace, trail)

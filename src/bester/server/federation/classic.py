@@ -20,10 +20,11 @@ from bester.protocol import frames
 from bester.protocol.framing import Framer
 from bester.protocol.link import ServerReport, decode_report
 from bester.server.counts import Counts
-from bester.server.faultpoints import reach
-from bester.server.federation.link import REPORT_LIMIT, Owner
-from bester.server.federation.outbox import OutboundMessage
+from bester.server.faultpoints import hit
+from bester.server.federation.link import REPORT_LIMIT
+from bester.server.federation.outbound import OutboundMessage
 from bester.server.federation.peer_route import PeerRoute
+from bester.server.federation.transport import TransportOwner
 from bester.timeouts import within
 
 log = logging.getLogger("bester.servers")
@@ -99,14 +100,14 @@ class ClassicTransport:
     classic = True
     routes = False
 
-    def __init__(self, way: PeerRoute, owner: Owner) -> None:
-        self._way = way
+    def __init__(self, route: PeerRoute, owner: TransportOwner) -> None:
+        self._route = route
         self._owner = owner
         self._queue: deque[OutboundMessage] = deque()
         self._under_way = 0
         """Messages whose outcome is not known."""
         self._awaiting: dict[OutboundMessage, asyncio.Task[None]] = {}
-        """Those that are written."""
+        """The messages that are written, with the tasks that await their reports."""
         self._serving: asyncio.Task[None] | None = None
         self._ended = False
 
@@ -118,10 +119,10 @@ class ClassicTransport:
         self._under_way += 1
         self._queue.append(item)
         if self._serving is None:
-            self._serving = self._way.runtime.spawn(self._serve())
+            self._serving = self._route.runtime.spawn(self._serve())
 
     def give_back(self, error: BesterError) -> None:
-        """What is written and not reported may be there, and would not be recognised: its outcome is unknown."""
+        """Ends; the outcome of a written message without a report is unknown, as a repeat would not be recognised."""
         waiting = self._end()
         for item in list(self._awaiting):
             self._awaiting.pop(item).cancel()
@@ -148,23 +149,23 @@ class ClassicTransport:
         while queue:
             item = queue[0]
             frame = frames.to_server(item.type, item.classic_id, item.data, item.hops)
-            sending = _Sending(frame, self._way.runtime.counts)
+            sending = _Sending(frame, self._route.runtime.counts)
             try:
                 await self._write(sending)
             except Exception as error:
                 if not isinstance(error, BesterError):
-                    log.exception("sending to %s failed", self._way.destination)
+                    log.exception("sending to %s failed", self._route.destination)
                 sending.close()
                 self._serving = None
-                # Those that wait behind it would only find out the same, one time limit after the other.
+                # The messages behind it would only fail likewise, one time limit after the other.
                 self._owner.lost(self, self._end(), error if isinstance(error, BesterError) else Internal())
                 return
             except asyncio.CancelledError:
                 sending.close()
                 raise
-            reach("link.written")
+            hit("link.written")
             queue.popleft()
-            self._awaiting[item] = self._way.runtime.spawn(self._await_report(item, sending))
+            self._awaiting[item] = self._route.runtime.spawn(self._await_report(item, sending))
         self._serving = None
 
     async def _write(self, sending: _Sending) -> None:
@@ -173,8 +174,8 @@ class ClassicTransport:
         Raises:
             ServerUnreachable: no connection, or the other server does not read.
         """
-        await self._way.connect(sending)
-        timeout_s = self._way.runtime.config.federation.connect_timeout
+        await self._route.connect(sending)
+        timeout_s = self._route.runtime.config.federation.connect_timeout
         try:
             async with within(timeout_s):
                 await sending.written
@@ -185,7 +186,7 @@ class ClassicTransport:
             raise ServerUnreachable("the connection was lost before the message was written")
 
     async def _await_report(self, item: OutboundMessage, sending: _Sending) -> None:
-        timeout_s = self._way.report_timeout_s
+        timeout_s = self._route.report_timeout_s
         report: ServerReport | None = None
         refusal: BesterError | None = None
         unknown: BesterError | None = None
@@ -208,6 +209,6 @@ class ClassicTransport:
         elif refusal is not None:
             self._owner.refused(item, refusal)
         else:
-            reach("link.reported")
+            hit("link.reported")
             self._owner.reported(item, report)
         self._owner.pump()

@@ -1,4 +1,4 @@
-"""Messages to and from other servers (docs/protocol.md, section 8): the table of destinations, and who is let in."""
+"""The destinations of messages to other servers, and which servers are let in (docs/protocol.md, section 8)."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import asyncio
 import logging
 import random
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from bester.core.effects import Forward
 from bester.core.metrics import Drop
 from bester.errors import BadAddress, BesterError, Overloaded, ServerUnreachable, SessionEnded
+from bester.net.identity import Identities
 from bester.net.peers import Remote
 from bester.protocol.addresses import Address, parse_address
-from bester.server.cluster.relay import ForNode, Relay
 from bester.server.federation.destination import Destination
+from bester.server.federation.incoming import IncomingLink
+from bester.server.federation.outbound import OutboundMessage
 from bester.server.federation.outbox import Outbox
 from bester.server.federation.peer_route import MAX_DIALS, PeerCapabilities, PeerRoute
+from bester.server.federation.ports import PeerLeases
+from bester.server.federation.relay import RelayedForward
 from bester.server.federation.trust import Trust
 from bester.server.rate_limit import Buckets
-from bester.store.ports import account_of
-
-if TYPE_CHECKING:
-    from bester.net.identity import Identities
-    from bester.server.connections.peer import ServerSide
-    from bester.server.runtime import Runtime
+from bester.server.runtime import Runtime
+from bester.store.ports import MessageStore, account_of
 
 log = logging.getLogger("bester.servers")
 
@@ -39,33 +38,42 @@ GIVE_UP_EVERY_S = 30.0
 
 
 class Federation:
-    """Sends to other servers, and says which may send here."""
+    """Sends to other servers, and says which may send here.
 
-    def __init__(self, runtime: Runtime) -> None:
+    Args:
+        runtime: the configuration, and the exchange that is told what became of messages.
+        store: where messages wait for servers that cannot be reached.
+        leases: which of this server's nodes sends to which other server.
+    """
+
+    def __init__(self, runtime: Runtime, store: MessageStore, leases: PeerLeases) -> None:
         self.runtime = runtime
         self.sent = 0
         self.queued = 0
         self.skipped = 0
         self.failed = 0
         self.trust = Trust(runtime)
-        self.outbox = Outbox(runtime)
+        self.outbox = Outbox(runtime, store, leases)
         self.destinations: dict[str, Destination] = {}
-        self.incoming: set[ServerSide] = set()
+        self.incoming: set[IncomingLink] = set()
         """The links that other servers have opened."""
-        self._kinds = PeerCapabilities()
+        self._store = store
+        self._leases = leases
+        self._capabilities = PeerCapabilities()
         self._dials = asyncio.Semaphore(MAX_DIALS)
         self._stopping = False
         self._giving_up: asyncio.Task[None] | None = None
-        self._letting_go: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         federation = runtime.config.federation
         self._buckets = Buckets(federation.rate, federation.burst)
+        leases.serve(self)
 
     # -- from start to stop --------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Begins to send what is on disk; the store is open, and no message has come yet."""
-        for size in await self.runtime.messages.queue_sizes():
-            if account_of(size.destination) is not None or self._is_elsewhere(size.destination):
+        """Begins to send the messages on disk; called when the store is open, before any message comes."""
+        for size in await self._store.queue_sizes():
+            if account_of(size.destination) is not None or self._leases.is_elsewhere(size.destination):
                 continue
             destination = self._on_disk(size.destination)
             if destination is not None:
@@ -74,32 +82,32 @@ class Federation:
         self._giving_up = self.runtime.spawn(self._give_up())
 
     def stop(self) -> None:
-        """Puts on disk what has no report; each is settled when it is there. Nothing more is sent."""
+        """Puts messages without a report on disk, each of which is settled when it is there; sends no more."""
         self._stopping = True
         if self._giving_up is not None:
             self._giving_up.cancel()
         for destination in list(self.destinations.values()):
             destination.stop()
-        if self.runtime.nodes is not None:
-            self._letting_go = self.runtime.spawn(self._leave_all())
+        if self._leases.shared:
+            self._leaving = self.runtime.spawn(self._leave_all())
 
     async def close(self) -> None:
         """Stops, and returns when all is on disk; the store is still open."""
         if not self._stopping:
             self.stop()
         await self.outbox.written()
-        if self._letting_go is not None:
-            await asyncio.wait({self._letting_go})
+        if self._leaving is not None:
+            await asyncio.wait({self._leaving})
 
     def reconfigure(self) -> None:
-        """The configuration has changed."""
+        """Goes by the new configuration."""
         federation = self.runtime.config.federation
         self._buckets = Buckets(federation.rate, federation.burst)
         for destination in self.destinations.values():
-            destination.reconsider()
+            destination.recovery.reconfigure()
 
     def judge(self, identities: Identities) -> None:
-        """Goes by new identities, and by the present configuration: links that would not be made as they are end."""
+        """Goes by new identities and the present configuration; ends links that they would not make."""
         doubted = list(self.trust.doubted)
         self.trust.use(identities)
         for destination in list(self.destinations.values()):
@@ -108,8 +116,6 @@ class Federation:
         for key in doubted:
             if key in self.destinations:
                 self.destinations[key].hurry()  # it may be put right
-        for connection in list(self.runtime.connections):
-            connection.judge()
 
     def disconnect(self, server: str) -> int:
         """Ends the links to and from a server, by its name or address; returns how many there were."""
@@ -128,7 +134,7 @@ class Federation:
     # -- who is let in -------------------------------------------------------------------------------------------
 
     def admits(self, remote: Remote) -> bool:
-        """Whether a server from there can be let in at all, before it is known what it calls itself."""
+        """Whether a server from there can be let in at all, whatever it calls itself."""
         return self.trust.may_enter(remote)
 
     def within_rate(self, remote: Remote, now: float) -> bool:
@@ -136,16 +142,14 @@ class Federation:
         return remote.local or bool(remote.names) or self._buckets.take(remote.address, now)
 
     def connected(self, name: str) -> None:
-        """A server that calls itself by this name is there: what waits for it is tried at once."""
-        nodes = self.runtime.nodes
-        if not name or (not self.destinations and nodes is None):
+        """Tries a server at once that has connected under this name."""
+        if not name or (not self.destinations and not self._leases.shared):
             return
         for key in self._keys_of(name.lower()):
             destination = self.destinations.get(key)
             if destination is not None:
                 destination.hurry()
-            if nodes is not None:
-                nodes.relays.hurry(key)
+            self._leases.hurry(key)
 
     def _keys_of(self, name: str) -> set[str]:
         """A server's destinations: its name, and its address in the configuration."""
@@ -169,16 +173,27 @@ class Federation:
                 destination.stop()
         destination.send(forward)
 
+    def _settle_message(
+        self, item: OutboundMessage, status: str, error: BesterError | None = None, route: bytes = b""
+    ) -> None:
+        """Settles a message for another server; ``route`` is the route that the other server told."""
+        forward, item.forward = item.forward, None
+        if forward is not None:
+            self.settle(forward, status, error, route)
+
     def settle(self, forward: Forward, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
-        """A message has its outcome; ``route`` is what the other server told of its way there."""
-        if isinstance(forward, ForNode):
-            assert self.runtime.nodes is not None
-            self.runtime.nodes.relays.answer(forward, status, error, route)
+        """Tells the sender of a message its outcome."""
+        if isinstance(forward, RelayedForward):
+            self._leases.answer(forward, status, error, route)
             return
         trail = forward.envelope.trail
-        match status if trail is None or not trail.dry else "":
-            case "":
-                pass  # nothing was sent
+        if trail is None or not trail.dry:  # of a dry run nothing was sent
+            self._count(status)
+        exchange = self.runtime.turn()
+        exchange.reports.settled(forward.envelope, forward.slot, forward.to, status, error, route)
+
+    def _count(self, status: str) -> None:
+        match status:
             case "sent":
                 self.sent += 1
             case "queued":
@@ -187,23 +202,19 @@ class Federation:
                 self.skipped += 1
             case _:
                 self.failed += 1
-        exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
-        exchange.settled(forward.envelope, forward.slot, forward.to, status, error, route)
-        self.runtime.flush_soon()
 
     def _destination(self, key: str, address: Address) -> Destination:
-        way = PeerRoute(self.runtime, address, self._kinds, self._dials)
-        destination = self.destinations[key] = Destination(self, way)
+        route = PeerRoute(self.runtime, address, self.trust, self._capabilities, self._dials)
+        destination = Destination(self.runtime, route, self._store, self.outbox, self._leases, self._settle_message)
+        self.destinations[key] = destination
         return destination
 
     def _forget_idle(self) -> None:
         for key, destination in list(self.destinations.items()):
-            self.let_go(destination)
-            if destination.idle and not destination.stored:
+            destination.release_lease()
+            if destination.idle and not destination.backlog.stored:
                 del self.destinations[key]
-                if destination.carrier is not None:
-                    destination.carrier.retire()
+                destination.sender.retire()
 
     # -- what is on disk -----------------------------------------------------------------------------------------
 
@@ -219,7 +230,7 @@ class Federation:
             return None
 
     async def changed(self, keys: Iterable[str]) -> None:
-        """An operator has changed what is on disk for these destinations."""
+        """Looks at the disk, where an operator has changed messages for these destinations."""
         for key in {key for key in keys if account_of(key) is None}:
             destination = self._on_disk(key)
             if destination is not None:
@@ -229,17 +240,17 @@ class Federation:
 
     async def _recount(self) -> None:
         await self.outbox.written()
-        queues = await self.runtime.messages.queue_sizes()
+        queues = await self._store.queue_sizes()
         sizes = {size.destination: size for size in queues if account_of(size.destination) is None}
         for key, destination in self.destinations.items():
             size = sizes.get(key)
-            elsewhere = self._is_elsewhere(key)
-            destination.recount(size.waiting + size.dead if size is not None and not elsewhere else 0)
-        if self.runtime.nodes is not None:
+            elsewhere = self._leases.is_elsewhere(key)
+            destination.backlog.recount(size.waiting + size.dead if size is not None and not elsewhere else 0)
+        if self._leases.shared:
             self._begin(key for key, size in sizes.items() if size.waiting and self._is_overlooked(key))
 
     async def _give_up(self) -> None:
-        """Makes dead letters of what has been tried for too long."""
+        """Makes dead letters of messages that were tried for too long."""
         while True:
             retry_for_s = self.runtime.config.federation.retry_for
             await asyncio.sleep(min(GIVE_UP_EVERY_S, max(0.1, retry_for_s / 10)))
@@ -247,8 +258,8 @@ class Federation:
             try:
                 before = self.runtime.steady.now() - retry_for_s
                 for key in self._own():
-                    while count := await self.runtime.messages.give_up_before(before, why, GIVE_UP_AT_ONCE, key):
-                        self.runtime.exchange.counters.drops.count(Drop.OUTGOING_EXPIRED, count)
+                    while count := await self._store.give_up_before(before, why, GIVE_UP_AT_ONCE, key):
+                        self.runtime.exchange.batch.counters.drops.count(Drop.OUTGOING_EXPIRED, count)
                         log.warning("%d messages for other servers are given up", count)
                 await self._recount()
             except BesterError as error:
@@ -261,72 +272,55 @@ class Federation:
 
     def _own(self) -> list[str | None]:
         """The destinations whose messages this node alone may give up; None: all."""
-        nodes = self.runtime.nodes
-        if nodes is None:
+        if not self._leases.shared:
             return [None]
-        return [key for key in self.destinations if nodes.holding.has(key)]
-
-    def _is_elsewhere(self, key: str) -> bool:
-        """Whether another node sends there."""
-        nodes = self.runtime.nodes
-        return nodes is not None and nodes.holding.seen.get(key, nodes.name) != nodes.name
+        return [key for key in self.destinations if self._leases.has(key)]
 
     def _is_overlooked(self, key: str) -> bool:
         destination = self.destinations.get(key)
-        return destination is None or destination.idle or (destination.link is not None and not destination.backlog)
-
-    def let_go(self, destination: Destination) -> None:
-        """Lets other nodes have the lease of a destination that has nothing to do."""
-        if self.runtime.nodes is not None and destination.idle and not isinstance(destination.carrier, Relay):
-            carrier, destination.carrier = destination.carrier, None
-            if carrier is not None:
-                carrier.retire()
-            destination.good_until = 0.0
-            self.runtime.nodes.holding.give_back(destination.key)
-
-    def leave_to_others(self, key: str) -> None:
-        """This node stops, and there is something on disk that another one is to send."""
-        if self.runtime.nodes is not None:
-            self.runtime.nodes.relays.tell_all(key)
+        if destination is None or destination.idle:
+            return True
+        return destination.link is not None and not destination.backlog.active
 
     async def _leave_all(self) -> None:
-        """Lets other nodes go on, when all is on disk."""
-        nodes = self.runtime.nodes
-        assert nodes is not None
+        """Lets other nodes go on, when all messages are on disk."""
         await self.outbox.written()
-        await nodes.holding.give_back_all()
+        await self._leases.give_back_all()
         for key, destination in self.destinations.items():
-            if destination.backlog or destination.stored:
-                self.leave_to_others(key)
+            if destination.backlog.active or destination.backlog.stored:
+                self._leases.tell_all(key)
 
     def look(self, key: str, node: str, stored: int, hurry: bool) -> None:
-        """Another node says that there may be something on disk; or, with ``hurry``, that the server is there."""
         destination = None if self._stopping else self._on_disk(key)
         if destination is not None:
             destination.told(node, stored, hurry)
 
-    async def take_over(self, keys: Iterable[str]) -> None:
-        """The leases of these have ended: what their nodes have left is sent from here, or by another one.
+    def lease_renewed(self, key: str, good_until: float) -> None:
+        destination = self.destinations.get(key)
+        if destination is not None:
+            destination.sender.usable_until = good_until
 
-        Raises:
-            BesterError: the outbox cannot be read.
-        """
-        left = [key for key in keys if await self.runtime.messages.list_queue(key, False, 0, 1)]
+    def lease_ended(self, key: str) -> None:
+        destination = self.destinations.get(key)
+        if destination is not None:
+            destination.sender.end_lease()
+
+    async def take_over(self, keys: Iterable[str]) -> None:
+        left = [key for key in keys if await self._store.list_queue(key, False, 0, 1)]
         self._begin(left)
 
     def _begin(self, keys: Iterable[str]) -> None:
-        """Sends what is on disk for destinations, unless other nodes do."""
+        """Sends the messages on disk for destinations, unless other nodes do."""
         for key in list(keys):
-            if self._stopping or self._is_elsewhere(key):
+            if self._stopping or self._leases.is_elsewhere(key):
                 continue
             destination = self._on_disk(key)
             if destination is not None:
-                destination.begin(destination.stored, True, random.uniform(0, TAKE_OVER_S))
+                destination.begin(destination.backlog.stored, True, random.uniform(0, TAKE_OVER_S))
 
     def bus_up(self) -> None:
-        """NATS is there again: what could not be done meanwhile is done now."""
         for destination in list(self.destinations.values()):
-            if destination.carrier is not None or not destination.idle:
+            if destination.sender.transport is not None or not destination.idle:
                 destination.look()
                 destination.hurry()
 

@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import cast
 
 from bester.core.metrics import Drop
 from bester.errors import BadScope, BesterError, Malformed, ServerRefused, ServerUnreachable, ServerUnverified, TooLarge
+from bester.net.dial_peer import PeerConnection
 from bester.protocol import link
 from bester.protocol.framing import PREFIX, Framer
 from bester.protocol.link import ReportError, ServerReport
-from bester.server.faultpoints import reach
-from bester.server.federation.outbox import OutboundMessage
+from bester.server.faultpoints import hit
+from bester.server.federation.outbound import OutboundMessage
+from bester.server.federation.peer_route import PeerRoute
+from bester.server.federation.transport import TransportOwner
 from bester.timeouts import within
-
-if TYPE_CHECKING:
-    from bester.net.dial_peer import PeerConnection
-    from bester.server.federation.peer_route import PeerRoute
 
 log = logging.getLogger("bester.servers")
 
@@ -42,72 +40,18 @@ OFFENCES = frozenset({BadScope.code, Malformed.code, TooLarge.code})
 """Fatal errors that are about what was sent."""
 
 
-class PeerTransport(Protocol):
-    """A way to the other server that is open: a link, the classic form, or another node of this server."""
-
-    @property
-    def classic(self) -> bool:
-        """Whether it is the classic form."""
-
-    @property
-    def routes(self) -> bool:
-        """Whether the other server tells routes, and answers dry runs."""
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more message may be given to it."""
-
-    def send(self, item: OutboundMessage) -> None:
-        """Sends a message after those before it; its owner is told what becomes of it, maybe before this returns.
-
-        No other message of the same id is under way on it.
-        """
-
-    def give_back(self, error: BesterError) -> None:
-        """Ends now; what has no report goes back to the owner, before this returns. ``error`` says why it ends."""
-
-    def retire(self) -> None:
-        """Ends, with nothing under way."""
-
-
-class Owner(Protocol):
-    """Who sends on a carrier."""
-
-    def reported(self, item: OutboundMessage, report: ServerReport | None) -> None:
-        """The other server answered; None: it is a classic one, and closed without a report."""
-
-    def refused(self, item: OutboundMessage, error: BesterError) -> None:
-        """The other server answered what cannot be understood, or the message is nothing that it takes."""
-
-    def unknown(self, item: OutboundMessage, error: BesterError) -> None:
-        """A classic server did not report in time, or the connection was lost; it may have the message, and would not
-        recognise a repeat."""
-
-    def settled(self, item: OutboundMessage, status: str, error: BesterError | None, route: bytes) -> None:
-        """Another node has done with it what was to be done, and tells its outcome."""
-
-    def lost(self, carrier: PeerTransport, items: Sequence[OutboundMessage], error: BesterError) -> None:
-        """The carrier is gone; these have no report, in the order in which they were sent."""
-
-    def pump(self) -> None:
-        """The carrier may take more."""
-
-    def look(self) -> None:
-        """There may be something on disk that goes first."""
-
-
 class Link(asyncio.Protocol):
     """The end of a link that sends messages."""
 
     classic = False
 
-    def __init__(self, way: PeerRoute, owner: Owner) -> None:
+    def __init__(self, route: PeerRoute, owner: TransportOwner) -> None:
         loop = asyncio.get_running_loop()
         self.greeted: asyncio.Future[ServerReport | None] = loop.create_future()
-        """What answered the first message; None if the other server closed instead, or answered what is no report."""
+        """The answer to the first message; None if the other server closed instead, or answered with no report."""
         self.since = loop.time()
         self.connection: PeerConnection[Link] | None = None
-        """As it was made; None until then."""
+        """The connection as it was made; None until then."""
         self.in_flight: dict[str, OutboundMessage] = {}
         """By message id, in the order in which they were sent."""
         self.routes = False
@@ -120,7 +64,7 @@ class Link(asyncio.Protocol):
         self.offence = ""
         """``code: text`` where the other server ended the link over something that was sent."""
         self._loop = loop
-        self._way = way
+        self._route = route
         self._owner = owner
         self._framer = Framer(REPORT_LIMIT)
         self._transport: asyncio.Transport | None = None
@@ -140,7 +84,7 @@ class Link(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=UNSENT_BYTES)
 
     def data_received(self, data: bytes) -> None:
-        self._way.runtime.counts.received["link"] += len(data)
+        self._route.runtime.counts.received["link"] += len(data)
         bodies = self._framer.feed(data)
         for body in bodies:
             if self.closed:
@@ -164,10 +108,10 @@ class Link(asyncio.Protocol):
         if kind == "statusReport":
             item = self.in_flight.pop(report.payload.id, None)
             if item is None:
-                self._way.runtime.exchange.counters.drops.count(Drop.REPORT_UNMATCHED)
+                self._route.runtime.exchange.batch.counters.drops.count(Drop.REPORT_UNMATCHED)
                 return
             self._bytes -= item.size
-            reach("link.reported")
+            hit("link.reported")
             self._owner.reported(item, report)
         elif kind == "fatal":
             error = report.payload.error
@@ -207,8 +151,8 @@ class Link(asyncio.Protocol):
             ServerUnreachable: the connection was lost, and not closed by the other server.
         """
         assert self._transport is not None
-        hello = link.hello(self._way.name)
-        self._way.runtime.counts.sent["link"] += len(hello)
+        hello = link.hello(self._route.name)
+        self._route.runtime.counts.sent["link"] += len(hello)
         self._transport.write(hello)
         async with within(timeout_s):
             return await self.greeted
@@ -223,7 +167,7 @@ class Link(asyncio.Protocol):
             self._max_frame = min(self._max_frame, limits.max_message + link.EXTRA_SIZE)
         self.up = True
         self.since = self._busy_at = self._loop.time()
-        self._idle = self._loop.call_later(self._way.idle_timeout_s, self._check_idle)
+        self._idle = self._loop.call_later(self._route.idle_timeout_s, self._check_idle)
 
     @property
     def has_room(self) -> bool:
@@ -249,7 +193,7 @@ class Link(asyncio.Protocol):
             return
         now = self._loop.time()
         self._busy_at = now
-        item.deadline = now + self._way.report_timeout_s
+        item.deadline = now + self._route.report_timeout_s
         self.in_flight[item.message_id] = item
         self._bytes += item.size
         if not self._out:
@@ -262,9 +206,9 @@ class Link(asyncio.Protocol):
         out, self._out = self._out, []
         if out and not self.closed and self._transport is not None:
             data = b"".join(out)
-            self._way.runtime.counts.sent["link"] += len(data)
+            self._route.runtime.counts.sent["link"] += len(data)
             self._transport.write(data)
-            reach("link.written")
+            hit("link.written")
 
     def _check_overdue(self) -> None:
         """Gives the link up where a report does not come: the other server hangs, or is not there any more."""
@@ -274,24 +218,24 @@ class Link(asyncio.Protocol):
             if item.deadline > now:
                 self._overdue = self._loop.call_at(item.deadline, self._check_overdue)
                 return
-            item.failure = f"{ServerUnreachable.code}: no report within {self._way.report_timeout_s:g} s"
+            item.failure = f"{ServerUnreachable.code}: no report within {self._route.report_timeout_s:g} s"
             break
         else:
             return
-        self._fail(f"no report within {self._way.report_timeout_s:g} s")
+        self._fail(f"no report within {self._route.report_timeout_s:g} s")
 
     def _check_idle(self) -> None:
         if self.closed:
             return
-        quiet_at = self._busy_at + self._way.idle_timeout_s
+        quiet_at = self._busy_at + self._route.idle_timeout_s
         now = self._loop.time()
         if self.in_flight or now < quiet_at:
-            self._idle = self._loop.call_at(max(quiet_at, now + self._way.idle_timeout_s / 2), self._check_idle)
+            self._idle = self._loop.call_at(max(quiet_at, now + self._route.idle_timeout_s / 2), self._check_idle)
         else:
             self._give_back(ServerUnreachable("the link was idle"))
 
     def _fail(self, text: str) -> None:
-        log.info("the link to %s fails: %s", self._way.destination, text, extra={"server": self._way.destination})
+        log.info("the link to %s fails: %s", self._route.destination, text, extra={"server": self._route.destination})
         if not self.greeted.done():
             self.greeted.set_result(None)
         self._give_back(ServerUnreachable(text))
@@ -300,13 +244,13 @@ class Link(asyncio.Protocol):
         self._give_back(error)
 
     def judge(self) -> None:
-        """Ends where it would not be made now, as the configuration is, to who is there."""
-        error = self._way.judge(self.connection) if self.connection is not None else None
+        """Ends the link if the present configuration would not make it to the server that is there."""
+        error = self._route.judge(self.connection) if self.connection is not None else None
         if error is None or self.closed:
             return
-        log.info("the link to %s ends: %s", self._way.destination, error.inside)
+        log.info("the link to %s ends: %s", self._route.destination, error.inside)
         if isinstance(error, ServerUnverified):
-            self._way.doubt(error)
+            self._route.doubt(error)
         self._give_back(error)
 
     def retire(self) -> None:
@@ -336,7 +280,7 @@ class Link(asyncio.Protocol):
 
 
 def quoted(error: ReportError | None) -> str:
-    """Returns what another server said was wrong, fit to be shown."""
+    """Returns the reason that another server gave, safe to be shown."""
     if error is None:
         return "no reason"
     code = f"{error.code}: {error.reason}" if error.reason else error.code

@@ -1,219 +1,188 @@
-"""What is done when sending to another server goes wrong (docs/protocol.md, section 4.5).
+"""Goes on from the disk when sending to another server fails (docs/protocol.md, section 4.5).
 
-Whatever it is, it is a *turn*: no more is sent; when all that is under way has its outcome, what came back goes to disk
-in its order, with what is fresh behind it, and the server is tried again after its pause. So the order on disk is the
-order in which the messages came.
+Whatever the failure, the destination *fails over* to the disk: it sends no more; when all that is under way has its
+outcome, the messages that came back go to disk in their order, with the fresh ones behind them, and the server is tried
+again after a pause. So the order on disk is the order in which the messages came.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
-import random
-from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from bester.errors import BesterError, NotAllowed, ServerRefused, ServerUnreachable, StorageFull
-from bester.server.federation.link import PeerTransport
-from bester.server.federation.outbox import OutboundMessage
-from bester.server.federation.peer_route import PeerRoute
-
-if TYPE_CHECKING:
-    from bester.server.federation.federation import Federation
+from bester.backoff import Backoff, pause_after
+from bester.errors import BesterError, NotAllowed, ServerUnreachable
+from bester.server.federation.backlog import Backlog
+from bester.server.federation.outbound import OutboundMessage
+from bester.server.federation.outbox import Outbox
+from bester.server.federation.pending import Pending
+from bester.server.federation.worker import Worker
+from bester.server.runtime import Runtime
 
 TRIES = 3
 """How often a message is tried in its place before it steps aside."""
+DIAL_S = 1.0
+"""No more than one dial in this time."""
 
 
 class Recovery:
-    """What is under way to one address, and how it gets to disk."""
+    """How it went with one other server lately, and when it is tried again.
 
-    def __init__(self, federation: Federation, way: PeerRoute) -> None:
-        self.federation = federation
-        self.runtime = federation.runtime
-        self.outbox = federation.outbox
-        self.way = way
-        self.key = way.destination
-        self.carrier: PeerTransport | None = None
-        self.backlog = False
-        """Whether new messages go to disk, because something there goes first."""
-        self.in_flight = 0
-        """Messages that a carrier has, without their outcome."""
-        self.stored = 0
-        """How many are on disk, or on their way there; with dead letters, about."""
+    Args:
+        runtime: has the configuration.
+        pending: the messages in memory.
+        backlog: the messages on disk.
+        outbox: is told which messages on disk failed by themselves.
+        worker: tries the server again.
+    """
+
+    def __init__(self, runtime: Runtime, pending: Pending, backlog: Backlog, outbox: Outbox, worker: Worker) -> None:
+        self.reason: BesterError = ServerUnreachable()
+        """Why messages go to disk."""
         self.last_error = ""
         self.failures = 0
         """How often the server was tried in vain since it last took a message."""
+        self.failing_over = False
+        """Whether no more is sent until all that is under way has its outcome."""
+        self.failovers = 0
+        """How often there was one."""
         self.next_try = 0.0
-        """When it may be dialled again, in the loop's time."""
-        self.good_until = math.inf if self.runtime.nodes is None else 0.0
-        """Until when the carrier may be given anything, by `elapsed`: with other nodes, as long as the lease."""
-        self.loop = asyncio.get_running_loop()
-        self.fresh: deque[OutboundMessage] = deque()
-        self.fresh_bytes = 0
-        self.by_id: dict[str, OutboundMessage] = {}
-        """What is fresh or under way; another one of the same id waits for its outcome."""
-        self.suspects: set[str] = set()
-        """Ids of what was under way when the other server ended the link over something that it was sent; as long as
-        there are any, messages go one at a time."""
-        self.rows: set[int] = set()
-        """The positions of those under way that are on disk."""
-        self.returned: list[OutboundMessage] = []
-        self.turning = False
-        self.turns = 0
-        """How often something went wrong."""
-        self.why: BesterError = ServerUnreachable()
-        self.spilling = 0
-        """How many are on their way to disk."""
-        self.spilled = 0
-        """How many ever were."""
-        self.read_to = 0
-        """The position behind which the backlog is read on."""
-        self.behind = False
-        """Whether something waits before that, because it was dead until now, or had stepped aside."""
-        self.rescan = False
-        """Whether the disk is looked at after this turn, because somebody else may have put something there."""
-        self.pause_s = 0.0
-        self.event = asyncio.Event()
-        """Set where something has happened that the task may wait for."""
-        self.task: asyncio.Task[None] | None = None
-        """What does all that must wait, as long as there is any."""
-        self.stopping = False
+        """When the server may be tried again, in the loop's time."""
+        self._runtime = runtime
+        self._pending = pending
+        self._backlog = backlog
+        self._outbox = outbox
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        federation = runtime.config.federation
+        self._backoff = Backoff(federation.retry_min, federation.retry_max, spread=(0.75, 1.25))
+        self._rescan = False
+        """Whether the disk is read after the failover, as messages may have been put there."""
+        self._may_dial = 0.0
+        self._may_hurry = 0.0
+        self._hurried = False
+        """Whether :meth:`hurry` was called since the last dial."""
 
-    def work(self) -> None:
-        """Sees to it that the task does what must wait for something."""
-        raise AssertionError
+    # -- something goes wrong ------------------------------------------------------------------------------------
 
-    # -- outcomes ------------------------------------------------------------------------------------------------
-
-    def settle(self, item: OutboundMessage, status: str, error: BesterError | None = None, route: bytes = b"") -> None:
-        """A message has its outcome; the first one counts."""
-        forward, item.forward = item.forward, None
-        if forward is not None:
-            self.federation.settle(forward, status, error, route)
-
-    def released(self, item: OutboundMessage) -> tuple[OutboundMessage, ...]:
-        """A message is neither fresh nor under way any more; returns it with its repeats."""
-        del self.by_id[item.message_id]
-        found, item.repeats = (item, *item.repeats), ()
-        for one in found:
-            self.rows.discard(one.position)
-        return found
-
-    def go_on(self) -> None:
-        """Perhaps all that was under way has its outcome."""
-        if self.turning and not self.in_flight:
-            self.turned()
-
-    @property
-    def retries(self) -> bool:
-        """Whether messages are kept for another try."""
-        return self.runtime.config.federation.retry_for > 0
-
-    # -- what goes wrong -----------------------------------------------------------------------------------------
-
-    def turn(self, error: BesterError, *, pause: bool = True) -> None:
+    def fail_over(self, error: BesterError, *, pause: bool = True) -> None:
         """Sends no more until all that is under way has its outcome; then goes on from the disk."""
-        self.why = error
-        if not self.turning:
-            self.turning = True
-            self.turns += 1
+        self.reason = error
+        if not self.failing_over:
+            self.failing_over = True
+            self.failovers += 1
             if pause:
                 self.failures += 1
                 self.pause()
-        self.event.set()
+        self._worker.notify()
         self.go_on()
-        self.work()
+        self._worker.start()
 
-    def went_well(self) -> None:
-        """The other server has taken a message."""
-        self.pause_s = 0.0
-        self.failures = 0
+    def note_error(self, error: BesterError) -> None:
+        """Remembers an error, for operators."""
+        self.last_error = f"{error.code}: {error.message}"
 
-    def pause(self) -> None:
-        """Sets the time of the next try; each time twice as far away."""
-        federation = self.runtime.config.federation
-        self.pause_s = min(max(2 * self.pause_s, federation.retry_min), federation.retry_max)
-        self.next_try = self.loop.time() + self.pause_s * random.uniform(0.75, 1.25)
+    def go_on(self) -> None:
+        """Ends a failover if no message is under way any more."""
+        if self.failing_over and not self._pending.in_flight:
+            self.recover()
 
-    def reconsider(self) -> None:
-        """The configuration has changed: what was forbidden may be allowed now."""
-        if isinstance(self.why, NotAllowed):
-            self.why = ServerUnreachable()
-            self.next_try = self.pause_s = 0.0
-            self.event.set()
-
-    def turned(self) -> None:
-        """All that was under way has its outcome: the rest goes to disk."""
-        self.turning = False
-        returned, self.returned = self.returned, []
-        returned.sort(key=lambda item: item.order)
+    def recover(self) -> None:
+        """Puts all messages without an outcome on disk; nothing is under way."""
+        self.failing_over = False
+        backlog, pending = self._backlog, self._pending
+        returned = pending.take_returned()
         for item in returned:
             if item.position:
-                self.backlog = True
-                if item.failure and not item.whole:
-                    self._note(item)
-        fresh = [one for item in self.fresh for one in self.released(item)]
-        self.fresh.clear()
-        self.fresh_bytes = 0
-        self.spill([*(item for item in returned if not item.position), *fresh], self.why)
-        if self.stored or self.rescan:
-            self.backlog = True
-        self.rescan = False
-        if not self.backlog:
-            self.suspects.clear()  # all have their outcome
-        self.event.set()
-        self.work()
+                backlog.active = True
+                if item.failure and not item.server_wide:
+                    self._note_failure(item)
+        backlog.store([*(item for item in returned if not item.position), *pending.take_fresh()], self.reason)
+        if backlog.stored or self._rescan:
+            backlog.active = True
+        self._rescan = False
+        if not backlog.active:
+            pending.suspects.clear()  # all have their outcome
+        self._worker.notify()
+        self._worker.start()
 
-    def _note(self, item: OutboundMessage) -> None:
-        """A message on disk failed by itself: after some tries in its place, it does not hold up those behind it."""
+    def _note_failure(self, item: OutboundMessage) -> None:
+        """Notes that a message on disk failed by itself; after some tries it steps aside, to let the others pass."""
         tries = item.tries + 1
         next_try = 0.0
         if tries >= TRIES:
-            federation = self.runtime.config.federation
-            pause_s = min(federation.retry_max, federation.retry_min * 2 ** min(tries, 30))
-            next_try = self.runtime.steady.now() + pause_s * random.uniform(0.75, 1.25)
-        self.outbox.failed(item.position, next_try, item.failure)
+            federation = self._runtime.config.federation
+            next_try = self._runtime.steady.now() + pause_after(tries, federation.retry_min, federation.retry_max)
+        self._outbox.failed(item.position, next_try, item.failure)
 
-    # -- to disk -------------------------------------------------------------------------------------------------
-
-    def spill(self, items: Sequence[OutboundMessage], why: BesterError) -> None:
-        """Puts messages on disk, in their order; those that are not to be kept have their outcome now."""
-        most = self.runtime.config.federation.max_queued
-        for item in items:
-            error = item.error or why
-            if isinstance(error, NotAllowed):
-                self.settle(item, "failed", error)  # another try would end in the same way
-            elif item.transient:
-                refused = isinstance(item.error, ServerRefused)
-                kept = item.dry and self.retries and item.forward is not None and not item.forward.transient
-                status = "failed" if refused else "queued" if kept else "skipped"
-                self.settle(item, status, item.error if refused else None)
-            elif not self.retries:
-                self.settle(item, "failed", error)
-            elif (away := self.outbox.away) is not None:
-                self.settle(item, "failed", away)
-            elif self.stored >= most:
-                self.settle(item, "failed", StorageFull(f"{most} messages wait for this server, and no more may"))
-            else:
-                self.stored += 1
-                self.spilling += 1
-                self.spilled += 1
-                self.backlog = True
-                self.outbox.enqueue(self.key, item, self._on_disk)
-
-    def _on_disk(self, item: OutboundMessage, error: BesterError | None) -> None:
-        self.spilling -= 1
-        if error is None:
-            if item.forward is not None:
-                item.forward.envelope.durable = True
-            if item.position <= self.read_to:
-                self.behind = True
-            self.settle(item, "queued")
-            if self.stopping:
-                self.federation.leave_to_others(self.key)
+    def look(self) -> None:
+        """Sends the messages on disk first, because another node or an operator may have put some there."""
+        if self._worker.stopped:
+            return
+        if self._backlog.active:
+            self._backlog.missed = True
+        elif self._pending.any_never_stored:
+            # What comes from now on goes to disk, behind what is there: nothing may come back later and go behind it.
+            self._rescan = True
+            self.fail_over(ServerUnreachable("other messages for this server wait on disk"), pause=False)
         else:
-            self.stored -= 1
-            self.settle(item, "failed", error)
-        self.event.set()
+            self._backlog.active = True
+        self._worker.start()
+
+    # -- the next try --------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Sets the time of the next try; each time twice as far away."""
+        self.next_try = self._loop.time() + self._backoff.next_s()
+
+    def succeeded(self) -> None:
+        """Notes that the other server has taken a message."""
+        self._backoff.reset()
+        self.failures = 0
+
+    @property
+    def retry_in_s(self) -> float:
+        """Seconds until the server may be tried again; not above 0 where it may be now."""
+        return self.next_try - self._loop.time()
+
+    @property
+    def dial_in_s(self) -> float:
+        """Seconds until the server may be dialled; not above 0 where it may be now."""
+        return max(self.next_try, self._may_dial) - self._loop.time()
+
+    def dials(self) -> None:
+        """Notes that the server is being dialled."""
+        self._may_dial = self._loop.time() + min(DIAL_S, self._runtime.config.federation.retry_min)
+        self._hurried = False
+
+    def dial_failed(self, error: BesterError, retry_in_s: float | None = None) -> None:
+        """Fails over because the server could not be reached; tries it after its pause, or after a given time."""
+        self.note_error(error)
+        self.fail_over(error, pause=retry_in_s is None)
+        if retry_in_s is not None:
+            self.next_try = self._loop.time() + retry_in_s
+        elif self._hurried:
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Tries the other server at once, because it is there; at most once in :data:`DIAL_S`."""
+        now = self._loop.time()
+        self._hurried = True
+        at = max(now, self._may_hurry)
+        if (self._backlog.active or self._pending.fresh) and self.next_try > at:
+            self._may_hurry = at + DIAL_S
+            self._may_dial = self.next_try = at
+            self._worker.notify()
+
+    def delay(self, seconds: float) -> None:
+        """Tries the server no sooner than after some seconds."""
+        self.next_try = self._loop.time() + seconds
+
+    def reconfigure(self) -> None:
+        """Goes by the new configuration: a destination that was forbidden may be allowed now."""
+        federation = self._runtime.config.federation
+        self._backoff.first_s, self._backoff.longest_s = federation.retry_min, federation.retry_max
+        if isinstance(self.reason, NotAllowed):
+            self.reason = ServerUnreachable()
+            self._backoff.reset()
+            self.next_try = 0.0
+            self._worker.notify()

@@ -1,4 +1,4 @@
-"""Which servers are let in, and by what name they go (docs/protocol.md, sections 8.3 and 8.5).
+"""Trust: which servers are let in, and under which name (docs/protocol.md, sections 8.3 and 8.5).
 
 A server that has proven a name is let in, under every policy, and is known by that name, whatever it calls itself. One
 that has proven nothing has no name; what it calls itself only chooses the policy that it meets: that of the server of
@@ -10,21 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from bester.clock import wall_time
+from bester.config.peers import Policy
 from bester.net.fingerprints import Shown, shown
 from bester.net.identity import Expiry, Identities, presented
 from bester.net.peers import Remote
-
-if TYPE_CHECKING:
-    from bester.config.peers import Policy
-    from bester.server.runtime import Runtime
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.servers")
 
 MAX_SEEN = 1000
-"""Of how many servers it is known what they showed last."""
+"""How many servers' last certificates are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Why a server is not taken for who it should be."""
+    """The reason why a server does not prove its name."""
 
     why: str
     since: float
@@ -46,35 +43,35 @@ class Doubt:
 
 
 class Trust:
-    """What the running server knows of other servers' identities."""
+    """Knows the identities of other servers."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.identities: Identities | None = None
-        """Those of the present configuration; None until the server has opened."""
+        """The identities of the present configuration; None until the server has opened."""
         self.seen: dict[str, Seen] = {}
-        """What servers showed last, by name or address: those that connected only if they proved a name."""
+        """What servers showed last, by name or address; only those that proved a name, of servers that connected."""
         self.doubted: dict[str, Doubt] = {}
         """The configuration's servers that did not prove their names when they were last connected to."""
 
     def use(self, identities: Identities) -> None:
-        """Goes by these from now on; :meth:`Federation.judge` looks at the links that there are."""
+        """Goes by new identities from now on; :meth:`Federation.judge` checks the present links."""
         self.identities = identities
         self.seen.clear()
         self.doubted.clear()
 
     def doubt(self, destination: str, name: str | None, why: str) -> None:
-        """A server that is dialled does not prove its name; it is a problem where the configuration knows it."""
+        """Notes that a dialled server does not prove its name; a problem if the configuration has that server."""
         if name in self.runtime.config.federation.servers:
             before = self.doubted.get(destination)
             self.doubted[destination] = Doubt(why, before.since if before is not None else wall_time())
             if before is None:
-                self.runtime.watch.look_soon()
+                self.runtime.problems_changed()
 
     def believe(self, destination: str) -> None:
-        """A server that is dialled proves what it must."""
+        """Notes that a dialled server proves its name."""
         if self.doubted.pop(destination, None) is not None:
-            self.runtime.watch.look_soon()
+            self.runtime.problems_changed()
 
     def identified(self, remote: Remote, transport: asyncio.BaseTransport) -> Remote:
         """Returns the other end of a new connection with the names that its certificate proves."""
@@ -92,7 +89,7 @@ class Trust:
         return replace(remote, names=proof.names)
 
     def saw(self, name: str, certificate: bytes, proven: bool) -> None:
-        """A server that was dialled shows this certificate, in DER."""
+        """Notes the certificate that a dialled server shows, in DER."""
         from cryptography import x509
 
         try:
@@ -103,13 +100,13 @@ class Trust:
 
     def _remember(self, name: str, seen: Seen) -> None:
         if self.seen.pop(name, None) != seen:
-            self.runtime.watch.look_soon()
+            self.runtime.problems_changed()
         self.seen[name] = seen
         if len(self.seen) > MAX_SEEN:
             del self.seen[next(iter(self.seen))]
 
     def may_enter(self, remote: Remote) -> bool:
-        """Whether a server from there can be let in at all, before it is known what it calls itself."""
+        """Whether a server from there can be let in at all, whatever it calls itself."""
         if remote.names:
             return True
         federation = self.runtime.config.federation
@@ -117,7 +114,7 @@ class Trust:
         return any(_welcomes(policy, remote) for policy in policies)
 
     def lets_in(self, remote: Remote, claimed: str | None) -> bool:
-        """Whether a server is let in that calls itself so."""
+        """Whether a server is let in under the name that it claims."""
         return bool(remote.names) or _welcomes(self._policy_for(claimed), remote)
 
     def _policy_for(self, claimed: str | None) -> Policy:
@@ -133,7 +130,7 @@ class Trust:
     # -- certificates that end -------------------------------------------------------------------------------------
 
     def expiries(self) -> list[Expiry]:
-        """Returns when which certificates end: our own, the pinned ones, the authorities, those that prove names."""
+        """Returns the ends of all certificates in use: our own, pinned ones, authorities, those of other servers."""
         own = self.identities.expiries if self.identities is not None else []
         pinned = {(one.what, one.at) for one in own}
         seen = [

@@ -9,25 +9,23 @@ import asyncio
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING
 
 from bester.core.routing import Request
 from bester.errors import BadResponse, BesterError, HandlerTimeout, HandlerUnavailable, Malformed
 from bester.protocol.framing import Framer, frame
 from bester.protocol.messages import BadAnswer, decode_classic
-
-if TYPE_CHECKING:
-    from bester.server.runtime import Runtime
+from bester.server.handlers.processes import Supervisor
+from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.handler")
 
 RETRY_S = 0.05
-"""How often a handler is tried that has just been started, or whose queue of connections is full."""
+"""The pause between tries to reach a handler that has just been started, or whose queue of connections is full."""
 GRACE_S = 10.0
-"""How long after the server's start a handler's socket may come without being missed."""
+"""How long after the server's start a handler's socket may be missing without being a problem."""
 READ_SIZE = 64 * 1024
 EXTRA_SIZE = 64 * 1024
-"""By how much a handler's frame may exceed ``maxMessage``, so that what was accepted can be carried on."""
+"""By how much a handler's frame may exceed ``maxMessage``, so that every accepted message fits into it."""
 
 
 class ClassicCall:
@@ -40,7 +38,7 @@ class ClassicCall:
     def __init__(self, calls: ClassicCalls, request: Request) -> None:
         self.calls = calls
         self.request = request
-        self.deadline = request.since + request.handlers.rules.timeout_s
+        self.deadline = request.since + request.route.rules.timeout_s
         self._framer = Framer(calls.runtime.config.limits.max_message + EXTRA_SIZE)
         self._unsent = frame(bytes(request.data))
         self._socket: socket.socket | None = None
@@ -48,9 +46,9 @@ class ClassicCall:
         self._writing = False
 
     def start(self) -> None:
-        """Connects and sends; tries again soon where the handler has just been started, or is behind with accepting."""
+        """Connects and sends; tries again soon if the handler has just been started, or is behind with accepting."""
         self._retry = None
-        handlers = self.request.handlers
+        handlers = self.request.route
         path = handlers.rules.classic_socket
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connected.setblocking(False)
@@ -63,7 +61,7 @@ class ClassicCall:
             self.calls.missed(path, error)
             log.debug("type %s: cannot connect to %s: %s", ascii(handlers.name), path, error)
             behind = isinstance(error, BlockingIOError)  # its queue of connections is full
-            if behind or self.calls.runtime.supervisor.unreachable(handlers.name):
+            if behind or self.calls.supervisor.unreachable(handlers.name):
                 self._retry = self.calls.loop.call_later(RETRY_S, self.start)
             else:
                 self.calls.failed(self, HandlerUnavailable("the handler cannot be reached"))
@@ -129,10 +127,16 @@ class ClassicCall:
 
 
 class ClassicCalls:
-    """The calls that are open."""
+    """The calls that are open.
 
-    def __init__(self, runtime: Runtime) -> None:
+    Args:
+        runtime: whose exchange has the requests.
+        supervisor: starts the handlers that are ours.
+    """
+
+    def __init__(self, runtime: Runtime, supervisor: Supervisor) -> None:
         self.runtime = runtime
+        self.supervisor = supervisor
         self.loop = asyncio.get_running_loop()
         self.open: set[ClassicCall] = set()
         self.away: dict[str, tuple[str, object]] = {}
@@ -146,25 +150,21 @@ class ClassicCalls:
         call.start()
 
     def answered(self, call: ClassicCall, body: bytes) -> None:
-        """The handler's frame is there."""
+        """Gives the handler's frame to the exchange."""
         self._close(call)
-        exchange = self.runtime.exchange
-        exchange.now = self.runtime.clock()
+        exchange = self.runtime.turn()
         try:
             exchange.classic_answered(call.request, decode_classic(body))
         except BadAnswer as error:
             exchange.classic_failed(call.request, BadResponse(error.detail))
         except Malformed as error:
             exchange.classic_failed(call.request, BadResponse(error.message))
-        self.runtime.flush_soon()
 
     def failed(self, call: ClassicCall, error: BesterError) -> None:
-        """The call is over without an answer; nothing if it was over before."""
+        """Ends a call without an answer; nothing happens if it is over already."""
         if call in self.open:
             self._close(call)
-            self.runtime.exchange.now = self.runtime.clock()
-            self.runtime.exchange.classic_failed(call.request, error)
-            self.runtime.flush_soon()
+            self.runtime.turn().classic_failed(call.request, error)
 
     def _close(self, call: ClassicCall) -> None:
         self.open.discard(call)
@@ -175,25 +175,25 @@ class ClassicCalls:
         for call in list(self.open):
             self._close(call)
 
-    # -- who is not there ----------------------------------------------------------------------------------------
+    # -- sockets that nobody answers at ----------------------------------------------------------------------------
 
     def missed(self, path: str | None, error: OSError) -> None:
-        """A socket cannot be connected to."""
+        """Notes a socket that cannot be connected to."""
         if path is None or isinstance(error, BlockingIOError):
             return
         if path not in self.away:
-            self.runtime.watch.look_soon()
+            self.runtime.problems_changed()
         self.away[path] = (os.strerror(error.errno) if error.errno else str(error), _file(path))
 
     def there(self, path: str | None) -> None:
-        """A socket can be connected to."""
+        """Notes a socket that can be connected to."""
         if path is not None and self.away.pop(path, None) is not None:
-            self.runtime.watch.look_soon()
+            self.runtime.problems_changed()
 
     def why_away(self, path: str) -> str:
-        """Returns why the handler at a socket cannot be asked; empty where nothing is known against it.
+        """Returns why the handler at a socket cannot be asked; "" if nothing is known against it.
 
-        Nobody is connected to for that: a classic handler takes each connection for a message.
+        This connects to nobody: a classic handler takes each connection for a message.
         """
         found = _file(path)
         if path in self.away:
@@ -212,7 +212,7 @@ class ClassicCalls:
 
 
 def _file(path: str) -> tuple[int, int] | None:
-    """Returns what tells a file from another one of the same name; None where there is none."""
+    """Returns a key that differs between two files of one name; None if there is no file."""
     try:
         found = os.stat(path)
     except OSError:

@@ -38,23 +38,23 @@ class Guardian:
         self._starting = asyncio.Lock()
 
     async def be_there(self) -> None:
-        """Starts the shell, if there is none: before a group begins."""
+        """Starts the shell, if there is none; called before a group begins."""
         async with self._starting:
             if self._shell is None or self._shell.returncode is not None:
                 await self._start()
 
     def begun(self, group: int) -> None:
-        """A process group is there that is to end with this process."""
+        """Adds a process group that is to end with this process."""
         self._groups.add(group)
         self._tell(f"begun {group}")
 
     def ended(self, group: int) -> None:
-        """Its processes have ended; the number may soon be another group's."""
+        """Removes a group whose processes have ended; its number may soon be another group's."""
         self._groups.discard(group)
         self._tell(f"ended {group}")
 
     async def close(self) -> None:
-        """Lets the shell go; the processes that are left are not ended."""
+        """Lets the shell end without ending any process group."""
         for group in list(self._groups):
             self.ended(group)
         shell, self._shell = self._shell, None

@@ -10,26 +10,21 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import signal
 import socket
 import stat
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from bester.backoff import Backoff
 from bester.clock import wall_time
+from bester.config import HandlerConfig
+from bester.core.routing import AttachedHandler, TypeRoute
 from bester.errors import BadArguments, SessionEnded
-from bester.server import settings
 from bester.server.handlers.guardian import Guardian
+from bester.server.runtime import Runtime
+from bester.server.settings import attached_rules, exchange_limits, type_rules
 from bester.timeouts import within
-
-if TYPE_CHECKING:
-    from bester.config import HandlerConfig
-    from bester.core.routing import AttachedHandler, TypeRoute
-    from bester.core.rules import TypeRules
-    from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.supervisor")
 
@@ -57,18 +52,13 @@ class Supervisor:
         """The types that an operator stopped: their classic handlers are not asked, nor started."""
 
     def state(self, type: str) -> dict[str, object] | None:
-        """What is known of a type's process; None if there is none of ours."""
+        """Returns what is known of a type's process; None if this server runs none for it."""
         kept = self._kept.get(type)
         if kept is None:
             return None
         return {"pid": kept.pid, "starts": kept.starts, "lastExit": kept.last_exit}
 
     # -- what operators do (docs/protocol.md, section 5.3) ---------------------------------------------------------
-
-    def rules(self, rules: Mapping[str, TypeRules]) -> dict[str, TypeRules]:
-        """Returns the types' rules with those that are stopped without a handler to ask."""
-        self._held &= rules.keys()
-        return {name: replace(one, classic_socket=None) if name in self._held else one for name, one in rules.items()}
 
     def is_stopped(self, type: str) -> bool:
         """Whether an operator stopped the type's classic handler."""
@@ -80,7 +70,7 @@ class Supervisor:
         return kept is not None and kept.running and kept.down
 
     async def start_type(self, type: str) -> dict[str, object]:
-        """Lets a type's classic handler be asked again, and starts it if it is ours.
+        """Lets a type's classic handler be asked again, and starts it if this server runs it.
 
         Raises:
             BadArguments: the configuration has no classic handler for the type.
@@ -91,19 +81,20 @@ class Supervisor:
         if kept is not None and not kept.running:
             kept.start()
             await kept.tried.wait()
-        self._reconfigure()
+        self.reconfigure()
         return {"process": self.state(type)}
 
     async def stop_type(self, type: str) -> dict[str, object]:
-        """Stops asking a type's handlers at once: ends our process, and the connections of those that attached.
+        """Stops asking a type's handlers at once: ends its process, and the connections of attached handlers.
 
         Raises:
             BadArguments: nobody serves the type.
         """
         kind = self._find(type)
         attached = list(kind.attached)
+        self.runtime.turn()
         for handler in attached:
-            handler.carrier.fail(SessionEnded("the handler was stopped by an operator"))
+            handler.writer.fail(SessionEnded("the handler was stopped by an operator"))
         self._hold(type)
         kept = self._kept.get(type)
         if kept is not None:
@@ -119,8 +110,9 @@ class Supervisor:
         kind = self._find(type)
         attached = list(kind.attached)
         outstanding = kind.active + sum(len(handler.outstanding) for handler in attached)
+        exchange = self.runtime.turn()
         for handler in attached:
-            self.runtime.exchange.detach(handler)
+            exchange.dispatcher.detach(handler)
         self._hold(type)
         self.runtime.spawn(self._finish_draining(type, kind, attached))
         return {"attached": len(attached), "process": type in self._kept, "outstanding": outstanding}
@@ -130,7 +122,7 @@ class Supervisor:
         await self.runtime.until(lambda: not kind.active and not any(handler.outstanding for handler in attached))
         for handler in attached:
             if not handler.closed:
-                handler.carrier.end()
+                handler.writer.end()
         kept = self._kept.get(type)
         if kept is not None and type in self._held:
             await kept.stop()
@@ -148,7 +140,7 @@ class Supervisor:
         return [{"time": at, "line": line} for at, line in found]
 
     def _find(self, type: str) -> TypeRoute:
-        kind = self.runtime.exchange.types.get(type)
+        kind = self.runtime.exchange.dispatcher.types.get(type)
         if kind is None:
             raise BadArguments("nobody serves this type")
         return kind
@@ -162,22 +154,20 @@ class Supervisor:
         handler = self.runtime.config.served_types().get(type)
         if handler is not None and handler.socket is not None:
             self._held.add(type)
-            self._reconfigure()
-        self.runtime.flush_soon()
+            self.reconfigure()
 
-    def _reconfigure(self) -> None:
-        runtime = self.runtime
-        runtime.exchange.now = runtime.clock()
-        rules = self.rules(settings.type_rules(runtime.config))
-        runtime.exchange.configure(
-            rules, settings.exchange_limits(runtime.config), settings.attached_rules(runtime.config)
-        )
-        runtime.flush_soon()
+    def reconfigure(self) -> None:
+        """Tells the exchange the rules of the configuration, but for the types that are stopped."""
+        config = self.runtime.config
+        rules = type_rules(config)
+        self._held &= rules.keys()
+        rules |= {name: replace(rules[name], classic_socket=None) for name in self._held}
+        self.runtime.turn().dispatcher.configure(rules, exchange_limits(config), attached_rules(config))
 
     # -- processes -----------------------------------------------------------------------------------------------
 
     def unreachable(self, type: str) -> bool:
-        """A type's socket could not be connected to; true if its handler is just starting, and it is worth a wait."""
+        """Notes that a type's socket cannot be connected to; returns whether its handler starts, worth a wait."""
         kept = self._kept.get(type)
         if kept is None:
             return False
@@ -185,7 +175,7 @@ class Supervisor:
         return kept.pid is not None and self.runtime.clock() < kept.starting_until
 
     async def apply(self, handlers: dict[str, HandlerConfig]) -> None:
-        """Starts what is new, stops what is gone, restarts what has changed."""
+        """Starts new handlers, stops removed ones, restarts changed ones."""
         wanted = {name: handler for name, handler in handlers.items() if _executable(handler)}
         gone = [kept for name, kept in self._kept.items() if wanted.get(name) != kept.config]
         for kept in gone:
@@ -201,7 +191,7 @@ class Supervisor:
         await asyncio.gather(*(kept.tried.wait() for kept in started))
 
     async def stop(self) -> None:
-        """Stops all of them."""
+        """Stops all handlers."""
         await self.apply({})
         await self._guardian.close()
 
@@ -239,12 +229,12 @@ class _Kept:
         self.down = False
         """Whether it waits to be started again."""
         self.tried = asyncio.Event()
-        """Set when it has been started, or was found to be running already, or could not be started."""
+        """Set when the handler has been started, was found to be running already, or could not be started."""
         self.unreachable = asyncio.Event()
         """Set when a message could not be handed over."""
         self.starting_until = 0.0
         self.output: deque[tuple[float, str]] = deque(maxlen=KEPT_LINES)
-        """The last lines that it wrote, with their times in seconds since 1970."""
+        """The last lines of its output, with their times in seconds since 1970."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -265,7 +255,7 @@ class _Kept:
                 await task
 
     async def _keep(self) -> None:
-        pause_s = FIRST_PAUSE_S
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, spread=(0.8, 1.2))
         path = str(self.config.socket)
         while True:
             if _answers(path):
@@ -281,13 +271,13 @@ class _Kept:
             self.down = True
             self.tried.set()
             if self.runtime.clock() - began > SETTLED_S:
-                pause_s = FIRST_PAUSE_S
+                backoff.reset()
+            pause_s = backoff.next_s()
             log.warning("type %s: its handler ended with %s; again in %.1f s", self.type, self.last_exit, pause_s)
-            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            await asyncio.sleep(pause_s)
 
     async def _run(self, path: str) -> None:
-        """Runs the handler once, until it ends; ends it if this is cancelled."""
+        """Runs the handler once, until it ends; a cancellation ends the handler."""
         environment = os.environ | self.config.environment | {"BESTER_TYPE": self.type, "BESTER_SOCKET": path}
         await self.guardian.be_there()
         try:

@@ -1,1 +1,1 @@
-"""What a server tells about itself: rates, receipts, spans, logs."""
+"""A server's numbers, receipts, spans and log, and its reports to the service manager."""

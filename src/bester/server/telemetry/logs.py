@@ -1,8 +1,8 @@
 """The server's own log: one line per event, on standard error, as text or as JSON.
 
-Whatever is told, a line is a line: what cannot be shown is escaped, and what is long is cut, for much of it was made up
-by others. What an event is about is said once more in fields of its own (``extra``): :data:`FIELDS`. No payloads and no
-secrets: that is the callers' part.
+Strangers make up much of what is logged, so each event stays one line: control characters are escaped, and long texts
+cut. An event's connection, account and so on stand in fields of their own as well (``extra``): :data:`FIELDS`. Callers
+log no payloads and no secrets.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from bester.logsink import SinkHandler
 from bester.shown import one_line
 
 FIELDS = ("connection", "address", "account", "server", "handler", "type", "message_id", "trace")
-"""Which connection, account, server, handler, type or message an event is about, where it is about one."""
+"""The fields that name an event's connection, account, server, handler, type or message."""
 MAX_MESSAGE = 2000
 MAX_FIELD = 300
 MAX_EXCEPTION = 16_000
-"""Characters, before those are escaped that must be; of a traceback the end is kept, which says what happened."""
+"""Characters, before any is escaped; of a longer traceback the end is kept, which says what happened."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 root = logging.getLogger("bester")
 _log = logging.getLogger("bester.server")
 LOGGERS = {"bester": None, "asyncio": logging.WARNING, "aiohttp": logging.WARNING}
-"""Those whose lines are ours, with their levels; None: the configured one."""
+"""The loggers whose lines the server writes, with their levels; None: the configured level."""
 
 
 class _Formatter(logging.Formatter):
-    """What both forms share."""
+    """The part that text and JSON share."""
 
     def __init__(self, node: str) -> None:
         super().__init__()
@@ -59,8 +59,8 @@ class _Text(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
         message = self.message(record)
-        who = f"{self.node} " if self.node else ""
-        line = f"{at}.{int(record.msecs):03d}Z {who}{record.levelname:<7} {record.name}: {message}"
+        node = f"{self.node} " if self.node else ""
+        line = f"{at}.{int(record.msecs):03d}Z {node}{record.levelname:<7} {record.name}: {message}"
         for name, value in self.fields(record).items():
             if value not in message:
                 line += f" {name}={value if ' ' not in value else json.dumps(value, ensure_ascii=False)}"
@@ -84,7 +84,7 @@ class _Json(_Formatter):
 
 
 def set_up_log(level: str, format: str, node: str = "") -> None:
-    """Sets level and format; may be called again. Where several nodes write to one log, each line has its ``node``."""
+    """Sets level and format, at the start and at a reload; ``node`` is for nodes that write to one log."""
     handler = SinkHandler()
     handler.setFormatter(_Json(node) if format == "json" else _Text(node))
     for name, fixed in LOGGERS.items():
@@ -95,11 +95,11 @@ def set_up_log(level: str, format: str, node: str = "") -> None:
 
 
 def log_loop_errors(loop: asyncio.AbstractEventLoop) -> None:
-    """Lets the log tell what went wrong in the loop's callbacks; without their arguments, which can be data."""
+    """Logs errors in the loop's callbacks, without their arguments, which can be data."""
 
-    def tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # What follows that word is the callback, shown with its arguments.
+    def log_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        # What follows that word is the callback with its arguments.
         what = str(context.get("message")).partition(" callback ")[0]
         _log.error("in the event loop: %s", what, exc_info=context.get("exception"))
 
-    loop.set_exception_handler(tell)
+    loop.set_exception_handler(log_error)

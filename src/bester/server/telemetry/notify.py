@@ -1,4 +1,4 @@
-"""What a service manager is told: ready, reloading, stopping, still alive (the protocol of ``sd_notify``, systemd).
+"""Reports to the service manager: ready, reloading, stopping, still alive (systemd's protocol ``sd_notify``).
 
 A message is one datagram of lines ``NAME=value`` to the socket that ``NOTIFY_SOCKET`` names. Without that nothing is
 sent.
@@ -14,17 +14,17 @@ import time
 from collections.abc import Iterator, MutableMapping
 
 WAIT_S = 1.0
-"""How long a change of state may wait for a manager that does not read; other messages do not wait."""
+"""How long a change of state waits for a manager that does not read; other messages do not wait."""
 EXTRA_S = 15.0
-"""How much longer than the server's own limits its end may take, before the manager loses its patience."""
+"""How much longer than its own limits the server may take to stop, before the manager kills it."""
 
 
 class Notifier:
-    """The way to the service manager.
+    """Sends the server's state to the service manager.
 
     Args:
         address: a socket's path, ``@NAME`` for an abstract one; None: there is no manager.
-        watchdog_s: in which time the manager wants a sign of life; None: it wants none.
+        watchdog_s: the time in which the manager wants a sign of life; None: it wants none.
     """
 
     def __init__(self, address: str | None = None, watchdog_s: float | None = None) -> None:
@@ -34,13 +34,13 @@ class Notifier:
         self._address: str | bytes = ""
         if address is None:
             return
-        # A datagram's socket outlives the manager's: a manager that is started anew listens at the same address.
+        # A datagram socket outlives the manager's: a restarted manager listens at the same address.
         self._address = b"\0" + os.fsencode(address[1:]) if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     @classmethod
     def from_environment(cls, environment: MutableMapping[str, str] = os.environ) -> Notifier:
-        """Takes what the manager says out of the environment, so that no child speaks in this process's name."""
+        """Takes the manager's variables out of the environment, so that no child speaks in this process's name."""
         address = environment.pop("NOTIFY_SOCKET", None)
         period, pid = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
         if address is None or not address.startswith(("/", "@")) or len(address) < 2:
@@ -49,18 +49,18 @@ class Notifier:
         return cls(address, int(period) / 1e6 if watched else None)
 
     def ready(self, status: str) -> None:
-        """A message can pass; from now on the running loop gives a sign of life, twice in the wanted time."""
+        """Reports that messages can pass; from now on the running loop gives two signs of life per ``watchdog_s``."""
         self._send("READY=1", f"STATUS={_line(status)}", wait_s=WAIT_S)
         if self._watchdog_s is not None and self._timer is None:
             self._alive(self._watchdog_s / 2)
 
     def status(self, status: str) -> None:
-        """How it goes, in a line."""
+        """Reports the server's state in a line."""
         self._send(f"STATUS={_line(status)}")
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """As long as the configuration is read again, whatever comes of it."""
+        """Reports a reload while the block runs, whether it succeeds or not."""
         self._send(
             "RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}", wait_s=WAIT_S
         )
@@ -70,12 +70,12 @@ class Notifier:
             self._send("READY=1", wait_s=WAIT_S)
 
     def stopping(self, limit_s: float) -> None:
-        """It ends, in about that time at most."""
+        """Reports that the server stops, within about ``limit_s``."""
         microseconds = int((limit_s + EXTRA_S) * 1e6)
         self._send("STOPPING=1", "STATUS=stopping", f"EXTEND_TIMEOUT_USEC={microseconds}", wait_s=WAIT_S)
 
     def close(self) -> None:
-        """Nothing more is told."""
+        """Ends the reports."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -84,7 +84,7 @@ class Notifier:
             self._socket = None
 
     def _alive(self, every_s: float) -> None:
-        # In the loop itself: a loop that hangs gives no sign, and the manager starts the server anew.
+        # In the loop itself: a loop that hangs gives no sign, and the manager restarts the server.
         self._send("WATCHDOG=1")
         self._timer = asyncio.get_running_loop().call_later(every_s, self._alive, every_s)
 

@@ -1,4 +1,4 @@
-"""Makes OpenTelemetry spans of traced messages and sends them over OTLP, in a thread of its own.
+"""Makes OpenTelemetry spans of traced messages, and sends them over OTLP in a thread of its own.
 
 Only this module of the server knows OpenTelemetry; it is imported where ``tracing`` is configured. The spans are made
 here, and not by OpenTelemetry's tracer, because their ids were decided when the message was on its way, and what they
@@ -30,9 +30,9 @@ from bester.server.telemetry.receipts import sender_of
 log = logging.getLogger("bester.tracing")
 
 BATCH = 512
-"""Spans that are sent with one request."""
+"""Spans in one request."""
 TIMEOUT_S = 5.0
-"""How long the collector may take for a request, with the tries that follow a failed one."""
+"""How long a request may take, repeated tries included."""
 MAX_TEXT = 256
 
 _STEPS = {
@@ -42,14 +42,14 @@ _STEPS = {
     "server": ("forward", SpanKind.PRODUCER),
     "outbox": ("queue", SpanKind.PRODUCER),
 }
-"""What a step of a trail is called, and its kind."""
+"""The operation's name and the span's kind, by the kind of a trail's step."""
 _GOOD = frozenset({"", "good", "delivered", "stored", "sent", "queued", "skipped", "planned", "notAsked"})
 _FLAGS = TraceFlags(TraceFlags.SAMPLED)
 _SCOPE = InstrumentationScope("bester", __version__)
 
 
 class _Given(NamedTuple):
-    """What the loop gave to the thread."""
+    """A job of the thread."""
 
     ended: Sequence[Ended]
     spans: int
@@ -72,18 +72,18 @@ class Exporter:
         self.failed = 0
         self._url = url
         self._exporter = trace_exporter.OTLPSpanExporter(url, headers=dict(headers) or None, timeout=TIMEOUT_S)
-        told = {"service.name": service, "service.instance.id": name, "service.version": __version__}
-        self._resource = Resource.create(told)
+        attributes = {"service.name": service, "service.instance.id": name, "service.version": __version__}
+        self._resource = Resource.create(attributes)
         self._queue: SimpleQueue[_Given | None] = SimpleQueue()
         self._given = 0
         self._done = 0
-        """Of those that were given; each of the two numbers is changed by one thread alone."""
+        """Spans that were given and are sent or lost; each of the two numbers has one thread that changes it."""
         self._away = False
         """Whether the last request failed."""
         self._closed = False
-        """Whether nobody waits for it any more: then it says no more either."""
+        """Whether nobody waits for the thread any more: then it no longer logs."""
         self._ended = threading.Event()
-        # A daemon, because nobody waits longer than a moment for a collector that hangs.
+        # A daemon, so that a collector that hangs does not keep the process alive.
         self._thread = threading.Thread(target=self._run, name="bester-tracing", daemon=True)
 
     @property
@@ -95,12 +95,12 @@ class Exporter:
         self._thread.start()
 
     def put(self, ended: Sequence[Ended], count: int, began: float) -> None:
-        """Gives messages that make so many spans."""
+        """Hands messages to the thread; ``count`` is the number of their spans."""
         self._given += count
         self._queue.put(_Given(ended, count, began))
 
     async def close(self, timeout_s: float) -> None:
-        """Returns when all is sent, or after the time; at once where the collector has been away."""
+        """Returns when all spans are sent, or after the time; at once if the last request failed."""
         if not self._thread.is_alive():
             return
         self._queue.put(None)
@@ -191,7 +191,7 @@ class Exporter:
             "messaging.destination.name": name[:MAX_TEXT],
             "bester.outcome": status or "good",
         }
-        # A span's name must not be one of too many: accounts are told in the attributes alone.
+        # There must not be too many names of spans: accounts stand in the attributes alone.
         title = operation if kind in ("clients", "mailbox") else f"{operation} {name[:MAX_TEXT]}"
         code = "" if status in _GOOD else status
         return self._span(title, context, own, span_kind, about, (step.began, step.ended), began, code)
@@ -228,13 +228,13 @@ class Exporter:
 
 
 class _Quiet(logging.Filter):
-    """Keeps what the exporter logs in this thread from the log, where an outage must be one line and not many."""
+    """Keeps the exporter's lines of this thread from the log, where an outage is one line and not many."""
 
     def __init__(self, thread: int) -> None:
         super().__init__()
         self._thread = thread
         self.said = ""
-        """The first of it since this was empty: what comes after it is only that it was tried again in vain."""
+        """The first line since this was emptied; the later ones only say that more tries failed."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.thread != self._thread:

@@ -1,100 +1,86 @@
-"""Says which messages are traced, and takes their spans away once in a second (docs/tracing.md).
+"""Decides which messages are traced, and hands their spans to the exporter once a second (docs/tracing.md).
 
-Without a configured ``tracing`` nothing of this is there. With it, the exchange's ``message`` is covered by one that
-decides first. What is done with becomes spans in the thread of :mod:`bester.server.telemetry.spans`, which alone knows
-OpenTelemetry.
+Without a configured ``tracing`` nothing of this is there. With it, the exchange asks the recorder of its ``traces``
+about each message that comes in. What ended becomes spans in the thread of :mod:`bester.server.telemetry.spans`, which
+alone knows OpenTelemetry.
 """
 
 from __future__ import annotations
 
 import random
-import secrets
 from typing import TYPE_CHECKING
 
 from bester.clock import wall_time
-from bester.core.endpoint import Endpoint
-from bester.core.spans import Traced
-from bester.core.traces import SHARED_DIGITS, Traces
-from bester.core.trail import Spans, Trail
+from bester.config.parts import Tracing as Settings
+from bester.core.spans import SpanRecorder
+from bester.core.trail import Spans
 from bester.errors import BadConfiguration
 from bester.installation import how_to_add
-from bester.protocol.messages import Payload
+from bester.server.runtime import Runtime
 
 if TYPE_CHECKING:
-    from bester.config.parts import Tracing as Settings
-    from bester.server.runtime import Runtime
+    from bester.server.telemetry.spans import Exporter
 
 EVERY_S = 1.0
 MAX_SPANS = 2048
-"""Spans that wait to be sent, and so the most in a second, which is what the thread that sends them can do beside the
-loop; when there are so many, further messages are not traced."""
+"""The most spans that wait to be sent, and so the most in a second, which is what the exporter's thread can do beside
+the loop; beyond them, messages are not traced."""
 FLUSH_S = 2.0
-"""How long a server that stops waits until its last spans are sent."""
+"""How long a stopping server waits for its last spans to be sent."""
 _SAMPLED = 0x01
 
 
 class Tracing:
-    """The spans of one server, until they are sent.
+    """The spans of one server, from the exchange to the exporter.
 
-    Raises:
-        BadConfiguration: OpenTelemetry is not installed.
+    It does nothing until :meth:`open`, which is called only where ``tracing`` is configured.
     """
 
-    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._sample = 0.0
+        self._recorder = SpanRecorder(self._begin)
+        self._due = 0.0
+        self._exporter: Exporter | None = None
+
+    @property
+    def on(self) -> bool:
+        """Whether tracing is configured."""
+        return self._exporter is not None
+
+    @property
+    def sent(self) -> int:
+        """Spans that the collector has taken since the start."""
+        return self._exporter.sent if self._exporter is not None else 0
+
+    @property
+    def failed(self) -> int:
+        """Spans that the collector did not take, or that did not reach it."""
+        return self._exporter.failed if self._exporter is not None else 0
+
+    @property
+    def dropped(self) -> int:
+        """Spans beyond :data:`MAX_SPANS`; a message that was not traced for that reason counts as one."""
+        return self._recorder.dropped
+
+    def open(self, settings: Settings) -> None:
+        """Begins to trace.
+
+        Raises:
+            BadConfiguration: OpenTelemetry is not installed.
+        """
         try:
             from bester.server.telemetry.spans import Exporter
         except ImportError as error:
             raise BadConfiguration(
                 f"tracing is configured, and the packages for it are missing: {how_to_add('otel')}"
             ) from error
-        self.runtime = runtime
         self._sample = settings.sample
-        self._traced = Traced(self._begin)
-        self._due = 0.0
-        name = runtime.config.server.name
-        self._exporter = Exporter(settings.otlp, settings.headers, settings.service or name, name)
-
-    @property
-    def sent(self) -> int:
-        """Spans that the collector has taken, since the start."""
-        return self._exporter.sent
-
-    @property
-    def failed(self) -> int:
-        """Spans that it could not be given, or did not take."""
-        return self._exporter.failed
-
-    @property
-    def dropped(self) -> int:
-        """Spans that were too many; of a message that was not traced for that reason, its own."""
-        return self._traced.dropped
-
-    def open(self) -> None:
-        """Begins to trace."""
-        exchange = self.runtime.exchange
-        exchange.traces = Traces(secrets.token_hex(SHARED_DIGITS)[:SHARED_DIGITS], self._traced)
-        take, begin = exchange.message, self._begin
-
-        def message(
-            origin: Endpoint,
-            payload: Payload,
-            size: int,
-            hops: int = 0,
-            once: bool = False,
-            trace: str = "",
-            trail: Trail | None = None,
-        ) -> None:
-            spans = begin(trace, exchange.now)
-            if spans is not None:
-                trail = trail if trail is not None else Trail(told=False)
-                trail.spans = spans
-                trace = spans.traceparent()
-            take(origin, payload, size, hops, once, trace, trail)
-
-        # Instances come before their class. Where all are looked at, there is no shorter way.
-        vars(exchange).update(message=message, plain_message=message)
-        self._exporter.start()
-        self._share()
+        name = self.runtime.config.server.name
+        self._exporter = exporter = Exporter(settings.otlp, settings.headers, settings.service or name, name)
+        self.runtime.exchange.traces.record(self._recorder)
+        exporter.start()
+        self._share(exporter)
 
     def _begin(self, trace: str, now: float) -> Spans | None:
         if trace:
@@ -105,32 +91,37 @@ class Tracing:
             id, parent = f"{random.getrandbits(128) or 1:032x}", ""
         else:
             return None
-        if self._traced.left <= 0:
-            self._traced.dropped += 1
+        if self._recorder.room <= 0:
+            self._recorder.dropped += 1
             return None
         return Spans(id, parent, random.getrandbits(63) or 1, now)
 
     def sweep(self, now: float) -> None:
-        """Takes away what there is; called a few times a second."""
+        """Flushes once in :data:`EVERY_S`."""
         if now >= self._due:
             self._due = now + EVERY_S
             self.flush()
 
     def flush(self) -> None:
-        """Gives what there is to the thread that sends it."""
-        ended, self._traced.ended = self._traced.ended, []
+        """Gives the spans of finished messages to the exporter."""
+        exporter = self._exporter
+        if exporter is None:
+            return
+        ended, self._recorder.ended = self._recorder.ended, []
         if ended:
             count = sum(one.size for one in ended)
-            self._exporter.put(ended, count, wall_time() - self.runtime.clock())
-        self._share()
+            exporter.put(ended, count, wall_time() - self.runtime.clock())
+        self._share(exporter)
 
-    def _share(self) -> None:
-        self._traced.left = MAX_SPANS - self._exporter.waiting
+    def _share(self, exporter: Exporter) -> None:
+        self._recorder.room = MAX_SPANS - exporter.waiting
 
     async def close(self) -> None:
-        """Sends what there is, as far as that is soon done; nothing more is traced."""
-        for name in ("message", "plain_message"):
-            vars(self.runtime.exchange).pop(name, None)
+        """Stops tracing, and sends the last spans within :data:`FLUSH_S`."""
+        exporter = self._exporter
+        if exporter is None:
+            return
+        self.runtime.exchange.traces.record(None)
         self.flush()
-        self._traced.left = 0
-        await self._exporter.close(FLUSH_S)
+        self._recorder.room = 0
+        await exporter.close(FLUSH_S)

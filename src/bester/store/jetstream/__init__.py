@@ -1,1 +1,1 @@
-"""The stores of a cluster: streams of NATS JetStream, which all of its nodes share (docs/scale.md)."""
+"""Stores in streams of NATS JetStream, which all nodes of a cluster share (docs/scale.md)."""

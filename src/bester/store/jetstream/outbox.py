@@ -1,8 +1,8 @@
-"""The outbox in JetStream: a message is the one message of its own subject, which its destination and its id give.
+"""The outbox in JetStream: a message is the only one of its subject, which consists of its destination and its id.
 
-What changes with each try stands in a stream of its own, at a subject with the message's position: whoever holds the
-destination's lease writes it, and nobody else. Without an entry a message has never been tried, and an account's is
-a dead letter from the first.
+The state that changes with each try is in a stream of its own, at a subject with the message's sequence; only the
+holder of the destination's lease publishes it. A message without a state has never been tried; an account's message
+without one is a dead letter.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import msgspec
 
 from bester.bus.connection import Bus
 from bester.bus.headers import header
+from bester.store.jetstream.errors import SubjectTaken
 from bester.store.jetstream.names import Names
-from bester.store.jetstream.stream import Repeated, Stored, Stream, Wanted
+from bester.store.jetstream.stream import StoredMessage, Stream, StreamConfig
 from bester.store.ports import Outgoing, Queued, QueueSize, account_of
 
 PAGE = 256
 PAGE_BYTES = 4 * 1024 * 1024
 _BYTES, _CREATED = "Bester-Bytes", "Bester-Created"
 _OVERHEAD = 1024
-"""What the stream counts of a message beside its data, in bytes, at most about."""
+"""About how many bytes the stream counts of a message beside its data, at most."""
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -49,32 +50,33 @@ _state = msgspec.json.Decoder(_State)
 
 
 class JetStreamOutbox:
-    """The outbox's half of a message store."""
+    """The outbox of a message store."""
 
     def __init__(self, bus: Bus, names: Names, replicas: int) -> None:
-        self._out_names = names
-        self._out = Stream(
-            bus, Wanted(names.stream("OUTBOX"), names.subject("out", ">"), replicas, refuse_repeats=True)
+        self._names = names
+        self.outgoing = Stream(
+            bus, StreamConfig(names.stream("OUTBOX"), names.subject("out", ">"), replicas, refuse_new=True)
         )
-        self._tried = Stream(bus, Wanted(names.stream("TRIES"), names.subject("tries", "*"), replicas))
-        self._out_turn = asyncio.Lock()
+        self.tries = Stream(bus, StreamConfig(names.stream("TRIES"), names.subject("tries", "*"), replicas))
+        self._enqueue_lock = asyncio.Lock()
+        """Messages are published in the order of the calls."""
 
     # -- into it -------------------------------------------------------------------------------------------------
 
     async def enqueue(self, messages: Sequence[Outgoing], now: float) -> builtins.list[int]:
-        writing: dict[str, asyncio.Future[int]] = {}
+        publishing: dict[str, asyncio.Future[int]] = {}
         subjects: list[str] = []
-        async with self._out_turn:
+        async with self._enqueue_lock:
             for message in messages:
                 subject = self._out_subject(message.destination, message.message_id)
                 subjects.append(subject)
-                if subject not in writing:
-                    writing[subject] = asyncio.ensure_future(self._out.put(subject, *_written(message, now)))
-        results = dict(zip(writing, await asyncio.gather(*writing.values(), return_exceptions=True), strict=True))
+                if subject not in publishing:
+                    publishing[subject] = asyncio.ensure_future(self.outgoing.publish(subject, *_encoded(message, now)))
+        results = dict(zip(publishing, await asyncio.gather(*publishing.values(), return_exceptions=True), strict=True))
         found: dict[str, int] = {}
         for subject, result in results.items():
-            if isinstance(result, Repeated):
-                found[subject] = await self._again(subject, now)
+            if isinstance(result, SubjectTaken):
+                found[subject] = await self._enqueued_again(subject, now)
             elif isinstance(result, BaseException):
                 raise result
             else:
@@ -82,34 +84,34 @@ class JetStreamOutbox:
         return [found[subject] for subject in subjects]
 
     async def restore_outbox(self, rows: Sequence[Queued]) -> None:
-        """Puts messages of another store in, in their order, with all that is known of their tries. Those that are
-        there already stay as they are."""
+        """Adds messages of another store, in their order, with their tries. Messages that the stream has already stay
+        as they are."""
         subjects = [self._out_subject(row.message.destination, row.message.message_id) for row in rows]
         pairs = zip(subjects, rows, strict=True)
-        writing = [self._out.put(subject, *_written(row.message, row.created)) for subject, row in pairs]
-        results = await asyncio.gather(*writing, return_exceptions=True)
+        publishing = [self.outgoing.publish(subject, *_encoded(row.message, row.created)) for subject, row in pairs]
+        results = await asyncio.gather(*publishing, return_exceptions=True)
         for subject, row, result in zip(subjects, rows, results, strict=True):
-            if isinstance(result, BaseException) and not isinstance(result, Repeated):
+            if isinstance(result, BaseException) and not isinstance(result, SubjectTaken):
                 raise result
             state = _State(row.created, row.tries, row.next_try, row.last_error, row.dead)
             if state == _State(row.created):
                 continue
             if isinstance(result, int):
-                await self._write_state(result, state)
+                await self._publish_state(result, state)
                 continue
-            # It may have been put by a run that ended before it could say more of it.
-            there = await self._out.last(subject)
-            if there is not None and await self._tried.last(self._tried_subject(there.position)) is None:
-                await self._write_state(there.position, state)
+            # An earlier run may have published it, and ended before it could publish its state.
+            stored = await self.outgoing.last_message(subject)
+            if stored is not None and await self.tries.last_message(self._tries_subject(stored.sequence)) is None:
+                await self._publish_state(stored.sequence, state)
 
-    async def _again(self, subject: str, now: float) -> int:
-        """Returns the position of a message that is there already; a dead letter waits again."""
-        stored = await self._out.last(subject)
+    async def _enqueued_again(self, subject: str, now: float) -> int:
+        """Returns the position of a message that the stream has already; a dead letter waits again."""
+        stored = await self.outgoing.last_message(subject)
         if stored is None:
-            return 0  # it was sent at this very moment
+            return 0  # it was sent at this moment
         (row,) = await self._rows([stored])
         if row.dead:
-            await self._write_state(row.position, _State(now))
+            await self._publish_state(row.position, _State(now))
         return row.position
 
     # -- out of it -----------------------------------------------------------------------------------------------
@@ -131,21 +133,21 @@ class JetStreamOutbox:
         return found
 
     async def remove_sent(self, positions: Sequence[int]) -> None:
-        await asyncio.gather(*(self._out.delete(position) for position in positions))
-        await asyncio.gather(*(self._tried.purge(self._tried_subject(position)) for position in positions))
+        await asyncio.gather(*(self.outgoing.delete(position) for position in positions))
+        await asyncio.gather(*(self.tries.purge(self._tries_subject(position)) for position in positions))
 
     async def note_failures(self, failures: Sequence[tuple[int, float, str]]) -> None:
         for position, next_try, last_error in failures:
             row = await self.find_queued(position)
             if row is not None:
                 state = _State(row.created, row.tries + 1, next_try, last_error, row.dead)
-                await self._write_state(position, state)
+                await self._publish_state(position, state)
 
     async def bury(self, letters: Sequence[tuple[int, str]]) -> None:
         for position, why in letters:
             row = await self.find_queued(position)
             if row is not None and not row.dead:
-                await self._write_state(position, _State(row.created, row.tries, 0.0, why, True))
+                await self._publish_state(position, _State(row.created, row.tries, 0.0, why, True))
 
     async def give_up_before(self, created: float, why: str, limit: int, destination: str | None = None) -> int:
         old: list[tuple[int, str]] = []
@@ -162,7 +164,7 @@ class JetStreamOutbox:
         for position in positions:
             row = await self.find_queued(position)
             if row is not None and (row.dead or row.next_try):
-                await self._write_state(position, _State(now))
+                await self._publish_state(position, _State(now))
                 count += 1
         return count
 
@@ -170,18 +172,18 @@ class JetStreamOutbox:
 
     async def queue_sizes(self) -> builtins.list[QueueSize]:
         """Reads no message's data."""
-        if not (await self._out.info())["messages"]:
+        if not (await self.outgoing.state())["messages"]:
             return []
         states: dict[int, _State] = {}
         after = 0
-        while page := await self._tried.page(self._out_names.subject("tries", "*"), after, PAGE):
-            after = page[-1].position
+        while page := await self.tries.page(self._names.subject("tries", "*"), after, PAGE):
+            after = page[-1].sequence
             states.update((int(one.subject.rpartition(".")[2]), _state.decode(one.data)) for one in page)
-        root = self._out_names.subject("out") + "."
+        root = self._names.subject("out") + "."
         found: dict[str, QueueSize] = {}
-        async for one in self._out.heads(f"{root}>"):
-            destination = bytes.fromhex(one.subject[len(root) :].partition(".")[0]).decode("utf-8", "surrogatepass")
-            state = states.get(one.position) or _first_state(destination, float(header(one.headers, _CREATED) or 0))
+        async for one in self.outgoing.headers(f"{root}>"):
+            destination = Names.text(one.subject[len(root) :].partition(".")[0])
+            state = states.get(one.sequence) or _first_state(destination, float(header(one.headers, _CREATED) or 0))
             size = found.get(destination) or QueueSize(destination, 0, 0, 0, 0.0)
             oldest = size.oldest if state.dead else min(size.oldest or state.created, state.created)
             found[destination] = QueueSize(
@@ -205,43 +207,43 @@ class JetStreamOutbox:
         return found
 
     async def find_queued(self, position: int) -> Queued | None:
-        stored = await self._out.get(position)
+        stored = await self.outgoing.message_at(position)
         return (await self._rows([stored]))[0] if stored is not None else None
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
     async def _walk(self, subject: str, after: int, max_bytes: int = PAGE_BYTES) -> AsyncIterator[Queued]:
-        """Reads what is in the outbox behind a position, page by page."""
-        while page := await self._out.page(subject, after, PAGE, min(max_bytes, PAGE_BYTES)):
-            after = page[-1].position
+        """Yields the messages after a position, page by page."""
+        while page := await self.outgoing.page(subject, after, PAGE, min(max_bytes, PAGE_BYTES)):
+            after = page[-1].sequence
             for row in await self._rows(page):
                 yield row
 
-    async def _rows(self, page: Iterable[Stored]) -> builtins.list[Queued]:
+    async def _rows(self, page: Iterable[StoredMessage]) -> builtins.list[Queued]:
         stored = list(page)
         states = {
             one.subject: _state.decode(one.data)
-            for one in await self._tried.lasts([self._tried_subject(one.position) for one in stored])
+            for one in await self.tries.last_messages([self._tries_subject(one.sequence) for one in stored])
         }
-        return [_row(one, states.get(self._tried_subject(one.position))) for one in stored]
+        return [_row(one, states.get(self._tries_subject(one.sequence))) for one in stored]
 
-    async def _write_state(self, position: int, state: _State) -> None:
-        await self._tried.put(self._tried_subject(position), msgspec.json.encode(state))
+    async def _publish_state(self, position: int, state: _State) -> None:
+        await self.tries.publish(self._tries_subject(position), msgspec.json.encode(state))
 
-    def _tried_subject(self, position: int) -> str:
-        return self._out_names.subject("tries", str(position))
+    def _tries_subject(self, position: int) -> str:
+        return self._names.subject("tries", str(position))
 
     def _out_subject_of(self, destination: str | None) -> str:
-        """All messages for one destination, or for all."""
-        return self._out_subject(destination, "") if destination is not None else self._out_names.subject("out", ">")
+        """Returns the pattern of all messages for one destination, or for all."""
+        return self._out_subject(destination, "") if destination is not None else self._names.subject("out", ">")
 
     def _out_subject(self, destination: str, message_id: str) -> str:
         digest = blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-        return self._out_names.subject("out", self._out_names.token(destination), digest if message_id else "*")
+        return self._names.subject("out", self._names.token(destination), digest if message_id else "*")
 
 
-def _written(message: Outgoing, created: float) -> tuple[bytes, dict[str, str]]:
-    """Returns what the stream keeps of a message, and its headers: what it counts for."""
+def _encoded(message: Outgoing, created: float) -> tuple[bytes, dict[str, str]]:
+    """Returns a message as that of the stream: its data and its headers."""
     head = msgspec.json.encode(
         _Head(message.destination, message.message_id, message.type, message.hops, message.trace, created)
     )
@@ -253,9 +255,9 @@ def _first_state(destination: str, created: float) -> _State:
     return _State(created, dead=account_of(destination) is not None)
 
 
-def _row(stored: Stored, state: _State | None) -> Queued:
+def _row(stored: StoredMessage, state: _State | None) -> Queued:
     size = int.from_bytes(stored.data[:4], "little")
     head = _head.decode(stored.data[4 : 4 + size])
     message = Outgoing(head.destination, head.message_id, head.type, stored.data[4 + size :], head.hops, head.trace)
     state = state or _first_state(head.destination, head.created)
-    return Queued(stored.position, message, state.created, state.tries, state.next_try, state.last_error, state.dead)
+    return Queued(stored.sequence, message, state.created, state.tries, state.next_try, state.last_error, state.dead)

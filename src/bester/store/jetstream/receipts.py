@@ -1,8 +1,8 @@
-"""Receipts of all nodes of a server, in JetStream: each message of the stream is a batch of one node.
+"""Receipts of all nodes of a server, in JetStream: each message of the stream is a batch of receipts of one node.
 
-Those of good messages and of bad ones have a subject each, since most who ask want to know of the few bad ones.
-There is no index: whoever asks looks through the stream from its end backwards, and says how far that was where it was
-not all (:data:`MAX_LOOK_S`, :data:`MAX_LOOK_BYTES`). As in a file, what cannot be kept is dropped and counted.
+Receipts of good messages and of bad ones have a subject each, since most queries are about the few bad ones. There is
+no index: a query reads the stream backwards from its end, and tells how far it came where it did not read everything
+(:class:`QueryLimits`). As in a file, receipts that cannot be stored are dropped and counted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import msgspec
 from msgspec import Struct
@@ -21,24 +22,34 @@ from bester.bus.connection import Bus
 from bester.clock import wall_time
 from bester.errors import BesterError
 from bester.store.jetstream.names import Names
-from bester.store.jetstream.stream import Stored, Stream, Wanted
+from bester.store.jetstream.stream import StoredMessage, Stream, StreamConfig
 from bester.store.receipts import MAX_PENDING, PRUNE_EVERY_S, Bounds, Cause, Found, Receipt, told_digits
 
 log = logging.getLogger("bester.receipts")
 
-MAX_LOOK_S = 5.0
-MAX_LOOK_BYTES = 256 * 1024 * 1024
-"""How long somebody who asks looks at most, and at how much."""
-ROW_BYTES = 512
-"""How much of the stream one receipt may take, on the average."""
 SKEW_S = 10.0
-"""How much later than its messages a batch may be written, and how much nodes' clocks may differ."""
-KEEP = 0.9
-"""How much of what may be there is left when something is removed."""
+"""How much later than its messages a batch may be published, and how much the nodes' clocks may differ."""
+PRUNED_TO = 0.9
+"""The part of the allowed bytes that remains when the oldest batches are removed."""
 CLOSE_S = 2.0
 MAX_CAUSES = 100
-_MIN_WINDOW, _MAX_WINDOW = 16, 4096
-_PAGE_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """How much of the stream a query reads, and how much of it there is."""
+
+    seconds: float = 5.0
+    bytes: int = 256 * 1024 * 1024
+    min_window: int = 16
+    """How many messages are read first; the number doubles as long as they are small."""
+    max_window: int = 4096
+    page_bytes: int = 4 * 1024 * 1024
+    row_bytes: int = 512
+    """How many bytes of the stream a receipt may take, on average."""
+
+
+LIMITS = QueryLimits()
 
 
 class _Batch(Struct, array_like=True):
@@ -51,45 +62,53 @@ _decode = msgspec.msgpack.Decoder(_Batch).decode
 
 
 class JetStreamReceipts:
-    """Keeps the receipts of a node beside those of the others.
+    """A :class:`~bester.store.receipts.ReceiptStore` for a cluster.
 
     Args:
         bus: the connection, which is open before this is.
         names: of this server's streams.
-        node: what this node is called.
-        bounds: how much is kept.
-        replicas: on how many NATS servers each batch is kept.
+        node: this node's name.
+        bounds: how much is stored.
+        replicas: on how many NATS servers each batch is.
+        limits: how much a query reads.
+        clock: never goes back; counts when the oldest batches are looked for.
     """
 
-    def __init__(self, bus: Bus, names: Names, node: str, bounds: Bounds, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        names: Names,
+        node: str,
+        bounds: Bounds,
+        replicas: int = 1,
+        limits: QueryLimits = LIMITS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.lost = 0
         self.expired = 0  # NATS removes them, and does not say how many
         self._bus = bus
         self._node = node
         self._bounds = bounds
         self._replicas = replicas
+        self._limits = limits
+        self._clock = clock
         self._name = names.stream("RECEIPTS")
         self._subjects = {good: names.subject("receipts", "good" if good else "bad") for good in (True, False)}
         self._all = names.subject("receipts", "*")
-        self._stream = self._wanted(bounds)
+        self.stream = self._stream_for(bounds)
         self._opened = False
         self._batches = 0
         self._boot = secrets.token_hex(8)
-        self._writing = asyncio.Lock()
+        self._publish_lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failing = False
         self._closed = False
-        self._pruned = time.monotonic()
+        self._pruned = clock()
 
-    def _wanted(self, bounds: Bounds) -> Stream:
-        wanted = Wanted(
-            self._name,
-            self._all,
-            self._replicas,
-            max_age_s=bounds.days * 86_400,
-            many=True,
-        )
-        return Stream(self._bus, wanted)
+    def _stream_for(self, bounds: Bounds) -> Stream:
+        max_age_s = bounds.days * 86_400
+        config = StreamConfig(self._name, self._all, self._replicas, max_age_s=max_age_s, one_per_subject=False)
+        return Stream(self._bus, config)
 
     def open(self) -> None:
         self._spawn(list, 0, self._bounds)
@@ -101,14 +120,14 @@ class JetStreamReceipts:
             self._spawn(make, count, bounds)
 
     def _spawn(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
-        task = asyncio.get_running_loop().create_task(self._write(make, count, bounds))
+        task = asyncio.get_running_loop().create_task(self._publish(make, count, bounds))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _write(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
-        kept = False
+    async def _publish(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
+        stored = False
         try:
-            async with self._writing:
+            async with self._publish_lock:
                 await self._open(bounds)
                 if not bounds.rows:
                     make = list
@@ -116,10 +135,10 @@ class JetStreamReceipts:
                 batches = await asyncio.to_thread(lambda: list(_batches(make(), self._node, most)))
                 for good, data in batches:
                     self._batches += 1
-                    # Asked twice, NATS still keeps it once.
+                    # Published twice, it is still stored once.
                     id = {"Nats-Msg-Id": f"{self._boot}-{self._batches}"}
-                    await self._stream.put(self._subjects[good], data, id)
-                kept = True
+                    await self.stream.publish(self._subjects[good], data, id)
+                stored = True
                 self._failing = False
                 await self._prune()
         except Exception as error:
@@ -127,27 +146,27 @@ class JetStreamReceipts:
                 self._failing = True
                 log.warning("receipts are not kept for now: %s", error)
         finally:
-            if not kept:
+            if not stored:
                 self.lost += count
 
     async def _open(self, bounds: Bounds) -> None:
         if not self._opened or bounds != self._bounds:
-            self._stream = self._wanted(bounds)
+            self.stream = self._stream_for(bounds)
             self._bounds = bounds
             self._opened = False
-            await self._stream.open()
+            await self.stream.open()
             self._opened = True
 
     async def _prune(self) -> None:
-        """Removes the oldest batches where there are too many; NATS would set aside room for a bound of its own."""
-        now = time.monotonic()
+        """Removes the oldest batches where there are too many; for a limit of its own, NATS would reserve space."""
+        now = self._clock()
         if now < self._pruned + PRUNE_EVERY_S:
             return
         self._pruned = now
-        state = await self._stream.info()
-        most = self._bounds.rows * ROW_BYTES
+        state = await self.stream.state()
+        most = self._bounds.rows * self._limits.row_bytes
         if state["bytes"] > most:
-            await self._stream.keep(int(state["messages"] * most / state["bytes"] * KEEP))
+            await self.stream.purge_to_newest(int(state["messages"] * most / state["bytes"] * PRUNED_TO))
 
     async def settle(self) -> None:
         if self._tasks:
@@ -161,9 +180,9 @@ class JetStreamReceipts:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        self._stream.close()
+        self.stream.close()
 
-    # -- those who ask -------------------------------------------------------------------------------------------
+    # -- queries -------------------------------------------------------------------------------------------------
 
     async def find(
         self,
@@ -187,12 +206,12 @@ class JetStreamReceipts:
 
         good = None if outcome is None else outcome == "good"
         found: Found[Receipt] = Found()
-        async with aclosing(self._look(good, since, wanted, found)) as looking:
-            async for receipts in looking:
+        async with aclosing(self._read(good, since, wanted, found)) as reading:
+            async for receipts in reading:
                 found += receipts
                 if len(found) >= limit:
                     break
-        # Nodes write theirs a second's worth at a time: what they had meanwhile belongs in between.
+        # Nodes publish a second's worth at a time, so batches of two nodes overlap.
         found.sort(key=lambda one: one.at, reverse=True)
         del found[limit:]
         return found
@@ -201,7 +220,7 @@ class JetStreamReceipts:
         found: Found[Cause] = Found()
         times: dict[tuple[str, str], int] = {}
         last: dict[tuple[str, str], Receipt] = {}
-        async for receipts in self._look(False, since, lambda one: True, found):
+        async for receipts in self._read(False, since, lambda one: True, found):
             for one in receipts:
                 key = (one.outcome, one.type)
                 times[key] = times.get(key, 0) + 1
@@ -211,51 +230,58 @@ class JetStreamReceipts:
         found += [Cause(*key, times[key], last[key]) for key in order[:MAX_CAUSES]]
         return found
 
-    async def _look(
+    async def _read(
         self, good: bool | None, since: float, wanted: Callable[[Receipt], bool], found: Found[Receipt] | Found[Cause]
     ) -> AsyncGenerator[list[Receipt]]:
-        """Gives what is wanted, the newest first, a window at a time; ``found`` is told where it ends too early."""
+        """Yields the receipts that are wanted, the newest first, a window of the stream at a time.
+
+        Where it ends early, it sets ``found.looked_since``.
+        """
         if self._closed:
             return
         await self.settle()
         since = max(since, wall_time() - self._bounds.days * 86_400)
         subject = self._all if good is None else self._subjects[good]
-        until = asyncio.get_running_loop().time() + MAX_LOOK_S
-        rows, size, window, oldest = 0, 0, _MIN_WINDOW, wall_time()
+        limits = self._limits
+        until = asyncio.get_running_loop().time() + limits.seconds
+        rows, size, window, oldest = 0, 0, limits.min_window, wall_time()
         try:
             if not self._opened:
                 await self._open(self._bounds)
-            info = await self._stream.info()
+            info = await self.stream.state()
             end, begin = int(info["last_seq"]), int(info["first_seq"])
             while end >= begin and rows < self._bounds.rows:
-                if size > MAX_LOOK_BYTES or asyncio.get_running_loop().time() > until:
+                if size > limits.bytes or asyncio.get_running_loop().time() > until:
                     found.looked_since = oldest
                     return
                 first = max(begin, end - window + 1)
                 messages = await self._between(subject, first, end)
                 read = sum(len(one.data) for one in messages)
-                kept = await asyncio.to_thread(_read, messages, self._bounds.rows - rows)
-                rows += len(kept)
-                yield [one for one in kept if one.at >= since and wanted(one)]
-                if kept:
-                    oldest = min(oldest, min(one.at for one in kept))
-                    if max(one.at for one in kept) < since - SKEW_S:
+                receipts = await asyncio.to_thread(_decoded, messages, self._bounds.rows - rows)
+                rows += len(receipts)
+                yield [one for one in receipts if one.at >= since and wanted(one)]
+                if receipts:
+                    oldest = min(oldest, min(one.at for one in receipts))
+                    if max(one.at for one in receipts) < since - SKEW_S:
                         return
                 size += read
                 end = first - 1
-                window = min(2 * window, _MAX_WINDOW) if read < _PAGE_BYTES // 4 else max(window // 2, _MIN_WINDOW)
+                if read < limits.page_bytes // 4:
+                    window = min(2 * window, limits.max_window)
+                else:
+                    window = max(window // 2, limits.min_window)
         except BesterError as error:
             log.warning("receipts cannot be read now: %s", error.inside)
             found.looked_since = oldest
 
-    async def _between(self, subject: str, first: int, last: int) -> list[Stored]:
-        found: list[Stored] = []
+    async def _between(self, subject: str, first: int, last: int) -> list[StoredMessage]:
+        found: list[StoredMessage] = []
         while first <= last:
-            page = await self._stream.between(subject, first, last, last - first + 1, _PAGE_BYTES)
+            page = await self.stream.messages_between(subject, first, last, last - first + 1, self._limits.page_bytes)
             if not page:
                 break
             found += page
-            first = page[-1].position + 1
+            first = page[-1].sequence + 1
         return found
 
 
@@ -270,7 +296,7 @@ def _batches(receipts: Sequence[Receipt], node: str, most: int) -> Iterator[tupl
 
 
 def _split(receipts: Sequence[Receipt], node: str, most: int) -> Iterator[bytes]:
-    """Encodes receipts, in as many parts as NATS needs; a route that is too large for it is left out."""
+    """Encodes receipts in as few messages as NATS takes; a route that is too large by itself is left out."""
     if not receipts:
         return
     data = _encode(_Batch(node, list(receipts)))
@@ -284,8 +310,8 @@ def _split(receipts: Sequence[Receipt], node: str, most: int) -> Iterator[bytes]
         yield from _split([receipts[0]._replace(route="")], node, most)
 
 
-def _read(messages: Iterable[Stored], most: int) -> list[Receipt]:
-    """Decodes the newest so many receipts of batches, the newest first."""
+def _decoded(messages: Iterable[StoredMessage], most: int) -> list[Receipt]:
+    """Decodes batches, and returns their newest receipts, the newest first."""
     found: list[Receipt] = []
     for message in reversed(list(messages)):
         try:

@@ -1,9 +1,7 @@
-"""One stream of JetStream: what its server is asked, and what is done while it does not answer.
+"""One stream of JetStream.
 
-What was asked when the connection or the stream's leader was lost has an outcome that nobody knows, so it is asked
-again, for a while (``asking.py``): everything here can be done twice. Who is asked about the newest state is the
-stream's leader (:meth:`Stream.last`, :meth:`Stream.get`); pages are read from any replica, which may be behind, and so
-it is the leader who says that there is nothing more.
+The newest state is read from the stream's leader (:meth:`Stream.last_message`, :meth:`Stream.message_at`). Pages are
+read from any replica, which may lack the newest messages; so the leader confirms the end of a subject.
 """
 
 from __future__ import annotations
@@ -17,318 +15,267 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from bester.bus.connection import Answer, Bus, BusDown, BusLost, NoResponders
-from bester.bus.headers import header, header_block
-from bester.errors import BadConfiguration, Internal, Overloaded, StorageFull
-from bester.store.jetstream.asking import AGAIN_S, Asking, Away, heard
-from bester.store.jetstream.writing import Gathering, Put
+from bester.bus.connection import Bus
+from bester.bus.errors import BusDown, BusLost, NoResponders
+from bester.bus.headers import header
+from bester.errors import BadConfiguration, Overloaded
+from bester.store.jetstream.api import API, StreamApi
+from bester.store.jetstream.publishing import LIMITS, BatchLimits, Publisher
+from bester.store.jetstream.retrying import TIMES, RetryTimes, unreachable
 
 log = logging.getLogger("bester.jetstream")
 
-API = "$JS.API"
-HEADS = 1000
-"""Messages without their data that are read at once."""
-HEADS_S = 1.0
+HEADERS_BATCH = 1000
+"""How many messages without their data are read at once."""
+HEADERS_S = 1.0
 CONSUMER_S = 10.0
-"""How long NATS keeps what reads them, should nobody end it."""
-READ_AGAIN_S = 0.5
-"""How often it is asked again for many messages."""
-MULTI = 512
-"""Subjects that are asked for at once."""
-IN_PROCESS_S = 0.05
-IN_PROCESS_TRIES = 100
-"""How long it is waited for another write to the same subject, which is not done yet, and how often."""
+"""How long NATS keeps the consumer that reads them, if nobody deletes it."""
+LAST_MESSAGES_BATCH = 512
+"""How many subjects are asked for at once."""
 PEERS_S = 10.0
 """How long NATS servers are given to find enough of each other for a stream's replicas."""
-SLOWLY_S = 2.0
-"""How often it is asked again for what takes NATS long."""
+PEERS_PAUSE_S = 0.25
+SLOW_PAUSE_S = 2.0
+"""The pause between repeated requests that take NATS long."""
 
-_PER_SUBJECT_FULL = "maximum messages per subject exceeded"
-_WRONG_SEQUENCE = 10071
 _NAME_IN_USE = 10058
-_OVERLAPS = 10065
-_IN_PROCESS = 10164
+_SUBJECTS_OVERLAP = 10065
 _NO_PEERS = 10005
-_NO_ROOM = frozenset({10023, 10047})
 
 
-class Repeated(Exception):
-    """There is a message of that subject already."""
-
-
-class Conflict(Exception):
-    """The subject's last message is not the one that was expected."""
-
-
-class Stored(NamedTuple):
+class StoredMessage(NamedTuple):
     """A message of a stream."""
 
     subject: str
-    position: int
-    """Its sequence: grows with each message of the stream, and never comes back."""
+    sequence: int
+    """Grows with each message of the stream, and is never used again."""
     headers: bytes
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """How a stream is to be."""
+class StreamConfig:
+    """How a stream is to be configured."""
 
     name: str
     subjects: str
     replicas: int = 1
     max_age_s: float = 0.0
     max_messages: int = -1
-    ttl: bool = False
-    """Whether messages may have lifetimes of their own."""
-    many: bool = False
-    """Whether a subject has many messages; else a new one takes the place of the old one."""
-    refuse_repeats: bool = False
-    """Whether instead of that the new one is refused."""
+    allow_ttl: bool = False
+    """Whether messages may have lifetimes of their own (``Nats-TTL``)."""
+    one_per_subject: bool = True
+    """Whether a subject has one message, which a new one replaces."""
+    refuse_new: bool = False
+    """Whether the new one is refused instead."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the configuration as JetStream takes it."""
+        return {
+            "name": self.name,
+            "subjects": [self.subjects],
+            "storage": "file",
+            "retention": "limits",
+            "num_replicas": self.replicas,
+            "max_msgs_per_subject": 1 if self.one_per_subject else -1,
+            "max_age": int(self.max_age_s * 1e9),
+            "max_msgs": self.max_messages,
+            "discard": "new" if self.refuse_new else "old",
+            "discard_new_per_subject": self.refuse_new,
+            "allow_direct": True,
+            "allow_msg_ttl": self.allow_ttl,
+            "allow_atomic": True,
+        }
 
 
 class Stream:
-    """A stream; made, if it is not there, by :meth:`open`."""
+    """A stream; created, if it does not exist, by :meth:`open`.
 
-    def __init__(self, bus: Bus, wanted: Wanted) -> None:
-        self.bus = bus
-        self.wanted = wanted
-        self.name = wanted.name
-        self._writing = Asking(bus, f"the stream {self.name}, which is written to,")
-        self._asking = Asking(bus, f"the stream {self.name}")
-        self._making = Asking(bus, f"JetStream, for the stream {self.name},")
-        self._reading = Asking(bus, f"the stream {self.name}, any replica of it,")
-        self.gathering = Gathering(bus, self._write_alone)
+    Args:
+        bus: the connection, which is open before this is.
+        config: how it is to be configured.
+        times: how long its servers are waited for.
+        limits: when messages are published in batches.
+    """
+
+    def __init__(self, bus: Bus, config: StreamConfig, times: RetryTimes = TIMES, limits: BatchLimits = LIMITS) -> None:
+        self.config = config
+        self.name = config.name
+        self.api = StreamApi(bus, config.name, times)
+        self.publisher = Publisher(bus, self.api, limits)
+        self._bus = bus
 
     async def open(self) -> None:
-        """Makes it, or sees that it is as it should be.
+        """Creates the stream, or checks that it is configured as it should be.
 
         Raises:
-            BadConfiguration: it cannot be made, or be as wanted.
+            BadConfiguration: it cannot be.
         """
-        wanted = self.wanted
-        config: dict[str, Any] = {
-            "name": wanted.name,
-            "subjects": [wanted.subjects],
-            "storage": "file",
-            "retention": "limits",
-            "num_replicas": wanted.replicas,
-            "max_msgs_per_subject": -1 if wanted.many else 1,
-            "max_age": int(wanted.max_age_s * 1e9),
-            "max_msgs": wanted.max_messages,
-            "discard": "new" if wanted.refuse_repeats else "old",
-            "discard_new_per_subject": wanted.refuse_repeats,
-            "allow_direct": True,
-            "allow_msg_ttl": wanted.ttl,
-            "allow_atomic": True,
-        }
+        config = self.config.as_json()
         try:
-            made = await self._create(config)
-            if made.get("error", {}).get("err_code") == _NAME_IN_USE:
-                made = await self._api("STREAM.UPDATE", config)
+            created = await self._create(config)
+            if created.get("error", {}).get("err_code") == _NAME_IN_USE:
+                created = await self.api.call("STREAM.UPDATE", config)
         except Overloaded as error:
             raise BadConfiguration(
-                f"the stream {self.name} cannot be made: JetStream does not answer; is it on (jetstream: {{}} in the "
-                "NATS server's configuration), and are most of the NATS servers there?"
+                f"the stream {self.name} cannot be created: JetStream does not answer; is it on (jetstream: {{}} in "
+                "the NATS server's configuration), and are most of the NATS servers there?"
             ) from error
-        if made.get("error", {}).get("err_code") == _OVERLAPS:
+        if created.get("error", {}).get("err_code") == _SUBJECTS_OVERLAP:
             raise BadConfiguration(
-                f"the stream {self.name} cannot be made: what is kept already is divided among another number of "
-                "streams; cluster.partitions is the same at all nodes, and for good"
+                f"the stream {self.name} cannot be created: there are streams of another number of partitions "
+                "already; cluster.partitions must be the same at all nodes, and cannot be changed later"
             )
-        if "error" in made:
-            text = made["error"].get("description", "")
-            hint = "cluster.replicas must not be more than the NATS servers, which need room on their disks"
+        if "error" in created:
+            text = created["error"].get("description", "")
+            hint = "there must be at least cluster.replicas NATS servers, with space on their disks"
             if "not enabled" in text:
-                hint = "JetStream must be on for the account that nodes enter"
+                hint = "JetStream must be enabled for the NATS account of the nodes"
             raise BadConfiguration(f"the stream {self.name} cannot be used: {text}; {hint}")
-        self.gathering.atomic = made.get("config", {}).get("allow_atomic") is True
+        self.publisher.atomic = created.get("config", {}).get("allow_atomic") is True
 
     async def _create(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Asks for the stream; waits a while for NATS servers that have only just met, and do not know all yet."""
+        """Waits a while for NATS servers that have only just met, and do not know all others yet."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + PEERS_S
         while True:
-            made = await self._api("STREAM.CREATE", config)
-            if made.get("error", {}).get("err_code") != _NO_PEERS or clock() >= deadline:
-                return made
-            await asyncio.sleep(AGAIN_S)
+            created = await self.api.call("STREAM.CREATE", config)
+            if created.get("error", {}).get("err_code") != _NO_PEERS or clock() >= deadline:
+                return created
+            await asyncio.sleep(PEERS_PAUSE_S)
 
     def close(self) -> None:
-        """Nothing more is asked."""
-        for asking in (self._writing, self._asking, self._making, self._reading):
-            asking.close()
+        """Fails all requests, from now on."""
+        self.api.close()
+
+    @property
+    def unresponsive(self) -> bool:
+        """Whether the stream's leader did not answer a moment ago."""
+        return self.api.unresponsive
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def put(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> asyncio.Future[int]:
-        """Begins to write a message, after those that were begun before; returns what waits for its position.
+    def publish(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> asyncio.Future[int]:
+        """Publishes a message after those before it; returns the future of its sequence.
 
         Raises (when awaited):
-            Repeated, Conflict: as the stream, or the headers, say.
+            SubjectTaken, WrongLastSequence: the stream, or the headers, exclude the message.
             StorageFull: NATS has no room for it.
-            Overloaded: NATS does not answer; it may be there or not.
+            Overloaded: NATS does not answer; the stream may have it or not.
         """
-        self._writing.check_open()
-        put = Put(subject, data, headers or {}, asyncio.get_running_loop().create_future())
-        self.gathering.add(put)
-        return put.done
+        return self.publisher.publish(subject, data, headers or {})
 
-    async def _write_alone(self, put: Put) -> int:
-        block = header_block(put.headers) if put.headers else b""
-
-        async def ask(timeout_s: float) -> dict[str, Any]:
-            said = heard(await self.bus.request(put.subject, put.data, block, timeout_s))
-            if said.get("error", {}).get("description") == _PER_SUBJECT_FULL and await self.last(put.subject) is None:
-                # Our own first try stands in the way, at a leader that is cut off and will never keep it.
-                raise Away
-            return said
-
-        answer = await self._writing.insist(ask)
-        for _ in range(IN_PROCESS_TRIES):  # it may be our own, whose answer was lost
-            if answer.get("error", {}).get("err_code") != _IN_PROCESS:
-                break
-            await asyncio.sleep(IN_PROCESS_S)
-            answer = await self._writing.insist(ask)
-        error = answer.get("error")
-        if error is not None:
-            self._refuse(error)
-        return int(answer["seq"])
-
-    def _refuse(self, error: dict[str, Any]) -> None:
-        text, code = str(error.get("description", "")), error.get("err_code")
-        if code == _WRONG_SEQUENCE:
-            raise Conflict
-        if text == _PER_SUBJECT_FULL:
-            raise Repeated
-        if code == _IN_PROCESS:
-            raise Overloaded("what this server keeps is being written by others")
-        if code in _NO_ROOM or "maximum" in text or "insufficient" in text or "no space" in text:
-            log.error("the stream %s takes nothing more: %s", self.name, text)
-            raise StorageFull
-        log.error("the stream %s refuses a message: %s", self.name, text)
-        raise Internal
-
-    async def delete(self, position: int) -> bool:
-        """Removes one message; False if it was not there."""
-        answer = await self._api("STREAM.MSG.DELETE", {"seq": position, "no_erase": True})
+    async def delete(self, sequence: int) -> bool:
+        """Deletes one message; False if there was none."""
+        answer = await self.api.call("STREAM.MSG.DELETE", {"seq": sequence, "no_erase": True})
         return "error" not in answer
 
     async def purge(self, subject: str) -> int:
         """Removes all messages of a subject, and returns how many there were."""
-        answer = self._checked(await self._api("STREAM.PURGE", {"filter": subject}))
+        answer = await self.api.call_checked("STREAM.PURGE", {"filter": subject})
         return int(answer.get("purged", 0))
 
-    async def keep(self, messages: int) -> None:
+    async def purge_to_newest(self, messages: int) -> None:
         """Removes the oldest messages beyond a number."""
-        self._checked(await self._api("STREAM.PURGE", {"keep": messages} if messages else {}))
+        await self.api.call_checked("STREAM.PURGE", {"keep": messages} if messages else {})
 
-    async def purge_up_to(self, position: int) -> None:
-        """Removes all messages up to a position."""
-        self._checked(await self._api("STREAM.PURGE", {"seq": position + 1}))
+    async def purge_up_to(self, sequence: int) -> None:
+        """Removes all messages up to a sequence."""
+        await self.api.call_checked("STREAM.PURGE", {"seq": sequence + 1})
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    async def last(self, subject: str) -> Stored | None:
-        """Returns the last message of a subject, as the stream's leader knows it."""
-        return self._stored(await self._api("STREAM.MSG.GET", {"last_by_subj": subject}))
+    async def last_message(self, subject: str) -> StoredMessage | None:
+        """Returns the last message of a subject, from the stream's leader."""
+        return self._message(await self.api.call("STREAM.MSG.GET", {"last_by_subj": subject}))
 
-    @property
-    def silent(self) -> bool:
-        """Whether its leader did not answer a moment ago."""
-        return self._asking.silent or self._writing.silent
+    async def last_known_message(self, subject: str) -> tuple[StoredMessage | None, bool]:
+        """Returns the last message of a subject, and whether it comes from the leader.
 
-    async def last_known(self, subject: str) -> tuple[Stored | None, bool]:
-        """Returns the last message of a subject, and whether that is sure: while there is no leader, a replica is
-        believed that has one."""
+        While there is no leader, a replica is believed that has one.
+        """
         try:
-            answer = await self._api("STREAM.MSG.GET", {"last_by_subj": subject}, once=True)
+            answer = await self.api.call("STREAM.MSG.GET", {"last_by_subj": subject}, retry=False)
         except Overloaded:
-            found = await self.lasts([subject])
-            return (found[0], False) if found else (await self.last(subject), True)
-        return self._stored(answer), True
+            found = await self.last_messages([subject])
+            return (found[0], False) if found else (await self.last_message(subject), True)
+        return self._message(answer), True
 
-    async def get(self, position: int) -> Stored | None:
-        """Returns the message at a position, as the stream's leader knows it."""
-        return self._stored(await self._api("STREAM.MSG.GET", {"seq": position}))
+    async def message_at(self, sequence: int) -> StoredMessage | None:
+        """Returns the message with a sequence, from the stream's leader."""
+        return self._message(await self.api.call("STREAM.MSG.GET", {"seq": sequence}))
 
-    def _stored(self, answer: dict[str, Any]) -> Stored | None:
+    def _message(self, answer: dict[str, Any]) -> StoredMessage | None:
         message = answer.get("message")
         if message is None:
             if answer.get("error", {}).get("code") == 404:
                 return None
-            self._checked(answer)
+            self.api.checked(answer)
             return None
         headers = base64.b64decode(message.get("hdrs") or "")
-        return Stored(message["subject"], int(message["seq"]), headers, base64.b64decode(message.get("data") or ""))
+        data = base64.b64decode(message.get("data") or "")
+        return StoredMessage(message["subject"], int(message["seq"]), headers, data)
 
     async def page(
-        self, subject: str, after: int, limit: int, max_bytes: int = 0, *, sure: bool = True
-    ) -> list[Stored]:
-        """Returns messages of a subject (``*`` and ``>`` stand for many) behind a position, in their order.
+        self, subject: str, after: int, limit: int, max_bytes: int = 0, *, from_leader: bool = True
+    ) -> list[StoredMessage]:
+        """Returns the messages of a subject (``*`` and ``>`` match many) after a sequence, in their order.
 
         Args:
-            subject: which.
-            after: the position.
-            limit: how many at most.
-            max_bytes: about how much at most, but at least one message; 0: as much as there is.
-            sure: whether it is waited for a leader, who knows if there is nothing more; else a replica is believed.
+            subject: which messages.
+            after: the sequence.
+            limit: the most messages.
+            max_bytes: about the most bytes, but at least one message; 0: no limit.
+            from_leader: whether an empty page is waited for until the leader confirms it; else a replica is believed.
         """
-        asked: dict[str, Any] = {"next_by_subj": subject, "seq": after + 1, "batch": limit}
+        wanted: dict[str, Any] = {"next_by_subj": subject, "seq": after + 1, "batch": limit}
         if max_bytes:
-            asked["max_bytes"] = max_bytes
-        found = await self._direct(asked)
-        if found or self.wanted.replicas == 1:
+            wanted["max_bytes"] = max_bytes
+        found = await self._direct_get(wanted)
+        if found or self.config.replicas == 1:
             return found
         try:
-            answer = await self._api("STREAM.MSG.GET", {"next_by_subj": subject, "seq": after + 1}, once=not sure)
+            answer = await self.api.call(
+                "STREAM.MSG.GET", {"next_by_subj": subject, "seq": after + 1}, retry=from_leader
+            )
         except Overloaded:
-            if sure:
+            if from_leader:
                 raise
             return []
-        first = self._stored(answer)
+        first = self._message(answer)
         return [first] if first is not None else []
 
-    async def between(self, subject: str, first: int, last: int, limit: int, max_bytes: int) -> list[Stored]:
-        """Returns what a replica has of a subject from one position to another, as :meth:`page` does, once."""
-        asked = {"next_by_subj": subject, "seq": first, "batch": limit, "max_bytes": max_bytes}
-        return [one for one in await self._direct(asked) if one.position <= last]
+    async def messages_between(
+        self, subject: str, first: int, last: int, limit: int, max_bytes: int
+    ) -> list[StoredMessage]:
+        """Returns what a replica has of a subject from one sequence to another, limited as :meth:`page` is."""
+        wanted = {"next_by_subj": subject, "seq": first, "batch": limit, "max_bytes": max_bytes}
+        return [one for one in await self._direct_get(wanted) if one.sequence <= last]
 
-    async def lasts(self, subjects: Sequence[str]) -> list[Stored]:
-        """Returns the last messages of many subjects, where they have any, in the stream's order."""
-        found: list[Stored] = []
-        for begin in range(0, len(subjects), MULTI):
-            some = list(subjects[begin : begin + MULTI])
-            found += await self._direct({"multi_last": some, "batch": len(some)})
+    async def last_messages(self, subjects: Sequence[str]) -> list[StoredMessage]:
+        """Returns the last messages of many subjects, where they have any, in the stream's order, from any replica."""
+        found: list[StoredMessage] = []
+        for begin in range(0, len(subjects), LAST_MESSAGES_BATCH):
+            some = list(subjects[begin : begin + LAST_MESSAGES_BATCH])
+            found += await self._direct_get({"multi_last": some, "batch": len(some)})
         return found
 
-    async def _direct(self, asked: dict[str, Any]) -> list[Stored]:
-        subject, data = f"{API}.DIRECT.GET.{self.name}", json.dumps(asked).encode()
-
-        async def ask(timeout_s: float) -> list[Answer]:
-            found = await self.bus.collect(subject, data, timeout_s)
-            status = found[-1].headers[:12]
-            if status not in (b"NATS/1.0 204", b"NATS/1.0 404"):
-                log.error("the stream %s cannot be read: %s", self.name, found[-1].headers[:200])
-                raise Internal
-            return found
-
-        answers = await self._reading.insist(ask, READ_AGAIN_S)
+    async def _direct_get(self, wanted: dict[str, Any]) -> list[StoredMessage]:
         return [
-            Stored(
+            StoredMessage(
                 header(answer.headers, "Nats-Subject") or "",
                 int(header(answer.headers, "Nats-Sequence") or 0),
                 answer.headers,
                 answer.data,
             )
-            for answer in answers[:-1]
+            for answer in await self.api.direct_get(wanted)
         ]
 
-    async def heads(self, subject: str, *, once: bool = False) -> AsyncIterator[Stored]:
-        """Yields the messages of a subject without their data, in their order, as the stream's leader has them.
+    async def headers(self, subject: str, *, retry: bool = True) -> AsyncIterator[StoredMessage]:
+        """Yields the messages of a subject without their data, in their order, from the stream's leader.
 
         Raises:
-            Overloaded: it cannot be asked now; with ``once`` it is asked once.
+            Overloaded: it does not answer; without ``retry`` there is one request.
         """
         consumer = {
             "stream_name": self.name,
@@ -342,80 +289,60 @@ class Stream:
                 "inactive_threshold": int(CONSUMER_S * 1e9),
             },
         }
-        made = self._checked(await self._api("CONSUMER.CREATE", consumer, once=once))
-        name, pending = made["name"], int(made["num_pending"])
+        created = await self.api.call_checked("CONSUMER.CREATE", consumer, retry=retry)
+        name, pending = created["name"], int(created["num_pending"])
         count = 0
-        pull = json.dumps({"batch": HEADS, "no_wait": True}).encode()
+        pull = json.dumps({"batch": HEADERS_BATCH, "no_wait": True}).encode()
+        next_messages = f"{API}.CONSUMER.MSG.NEXT.{self.name}.{name}"
         try:
             while count < pending:
-                asked = f"{API}.CONSUMER.MSG.NEXT.{self.name}.{name}"
-                answers = await self.bus.collect(asked, pull, HEADS_S, min(HEADS, pending - count))
-                more = [one for one in answers if one.reply]
-                for one in more:
-                    yield Stored(one.subject, _position(one.reply), one.headers, b"")
-                if not more:
+                most = min(HEADERS_BATCH, pending - count)
+                answers = await self._bus.request_many(next_messages, pull, HEADERS_S, most)
+                messages = [one for one in answers if one.reply]
+                for one in messages:
+                    yield StoredMessage(one.subject, _sequence(one.reply), one.headers, b"")
+                if not messages:
                     break
-                count += len(more)
+                count += len(messages)
         except (BusLost, NoResponders) as error:
-            raise Overloaded("what this server keeps cannot be reached now") from error
+            raise unreachable() from error
         finally:
-            self._drop(name)
+            self._delete_consumer(name)
 
-    def _drop(self, consumer: str) -> None:
+    def _delete_consumer(self, name: str) -> None:
         try:
-            self.bus.publish(f"{API}.CONSUMER.DELETE.{self.name}.{consumer}", b"")
+            self._bus.publish(f"{API}.CONSUMER.DELETE.{self.name}.{name}", b"")
         except BusDown:
-            log.debug("the consumer %s is left to NATS", consumer)
+            log.debug("NATS deletes the consumer %s", name)
 
-    async def subjects(self, subject: str, *, once: bool = False) -> dict[str, int]:
-        """Returns the subjects that match, with how many messages each has.
+    async def subjects(self, pattern: str, *, retry: bool = True) -> dict[str, int]:
+        """Returns the subjects that match a pattern, with the number of messages of each.
 
         Raises:
-            Overloaded: that cannot be known now; with ``once`` it is asked once.
+            Overloaded: the leader does not answer; without ``retry`` there is one request.
         """
         found: dict[str, int] = {}
         while True:
-            asked = {"subjects_filter": subject, "offset": len(found)}
-            answer = self._checked(await self._api("STREAM.INFO", asked, once=once, again_s=SLOWLY_S))
+            wanted = {"subjects_filter": pattern, "offset": len(found)}
+            answer = await self.api.call_checked("STREAM.INFO", wanted, retry=retry, pause_s=SLOW_PAUSE_S)
             more = answer["state"].get("subjects") or {}
             found.update(more)
             if not more or len(found) >= int(answer.get("total", 0)):
                 return found
 
     async def nats_time(self) -> float:
-        """Returns what time it is where NATS expires messages, in seconds since 1970."""
-        told = str(self._checked(await self._api("STREAM.INFO", {}))["ts"])
-        return datetime.datetime.fromisoformat(told).timestamp()
+        """Returns the time by which NATS expires messages, in seconds since 1970."""
+        text = str((await self.api.call_checked("STREAM.INFO", {}))["ts"])
+        return datetime.datetime.fromisoformat(text).timestamp()
 
-    async def info(self) -> dict[str, Any]:
+    async def state(self) -> dict[str, Any]:
         """Returns the stream's state: ``messages``, ``bytes``, ``first_seq``, ``last_seq``, ``num_subjects``, ..."""
-        state: dict[str, Any] = self._checked(await self._api("STREAM.INFO", {}))["state"]
+        state: dict[str, Any] = (await self.api.call_checked("STREAM.INFO", {}))["state"]
         return state
 
-    # -- asking --------------------------------------------------------------------------------------------------
 
-    async def _api(
-        self, what: str, body: dict[str, Any], *, once: bool = False, again_s: float = AGAIN_S
-    ) -> dict[str, Any]:
-        """Asks the stream's leader; what is made, NATS's own leader of all streams makes."""
-        subject, data = f"{API}.{what}.{self.name}", json.dumps(body).encode()
-
-        async def ask(timeout_s: float) -> dict[str, Any]:
-            return heard(await self.bus.request(subject, data, timeout_s=timeout_s))
-
-        asking = self._making if what.endswith(("CREATE", "UPDATE")) else self._asking
-        return await (asking.once(ask) if once else asking.insist(ask, again_s))
-
-    def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
-        error = answer.get("error")
-        if error is not None:
-            log.error("the stream %s: %s", self.name, error.get("description"))
-            raise Internal
-        return answer
-
-
-def _position(reply: str) -> int:
-    """Returns a message's sequence, which stands in what a consumer's reader would acknowledge to.
+def _sequence(reply: str) -> int:
+    """Returns a message's sequence, which is part of the subject that a consumer's reader would acknowledge to.
 
     ``$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>. ...``, with two parts more before the stream where there are
     domains or accounts.

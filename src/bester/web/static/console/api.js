@@ -1,18 +1,29 @@
 /**
- * Talking to the server: commands over HTTP with the session's cookie, the live numbers over server-sent events, and
- * messages over the WebSocket.
+ * Talks to the server: commands over HTTP with the session's cookie, the live numbers over server-sent events, messages
+ * over the WebSocket.
  */
 
 import { BesterError, Client } from "../js/bester.js";
 
 const TOKEN_KEY = "bester:token";
 
-/** Called when the server no longer knows this session. */
-export const session = { user: null, server: null, onended: () => {} };
+/** Who is signed in; `onended` is called when the server no longer knows the session. */
+export const session = {
+  /** @type {string | null} */
+  user: null,
+  /** @type {() => unknown} */
+  onended: () => {},
+};
 
+/** @type {Client | null} */
 let client = null;
+/** @type {string | null} */
 let password = null;
 
+/**
+ * @param {string} path
+ * @param {object} body
+ */
 async function post(path, body) {
   let response;
   try {
@@ -37,11 +48,21 @@ async function post(path, body) {
   throw new BesterError(code, message, { temporary });
 }
 
-/** Runs one of the operator's commands and returns its result. */
+/**
+ * Runs one of the operator's commands and returns its result.
+ *
+ * @param {string} type
+ * @param {object} [args]
+ * @returns {Promise<any>}
+ */
 export async function command(type, args = {}) {
   return (await post("/api/command", { type, args })).data;
 }
 
+/**
+ * @param {string} username
+ * @param {string} secret
+ */
 export async function login(username, secret) {
   const answer = await post("/api/login", { username, password: secret });
   await forget();
@@ -56,7 +77,7 @@ export async function logout() {
   await post("/api/logout", {});
 }
 
-/** Goes on with the session that the cookie tells of, after a reload. */
+/** Continues the cookie's session, after a reload. */
 export async function resume() {
   const response = await fetch("/api/session", { credentials: "same-origin" });
   const answer = await response.json();
@@ -66,32 +87,33 @@ export async function resume() {
 
 // -- sending over the WebSocket -------------------------------------------------------------------------------------
 
-/** Whether messages can be sent without asking for the password again, which no reload outlives. */
+/** Whether messages can be sent without asking for the password, which is forgotten when the page is loaded again. */
 export function canSend() {
-  return Boolean(client || password || keep(TOKEN_KEY));
+  return Boolean(client || password || kept());
 }
 
+/** @param {string} secret */
 export function givePassword(secret) {
   password = secret;
 }
 
-/** An open client of the account that is signed in. */
+/** Returns an open client of the account that is signed in. */
 export async function sender() {
   if (client?.state === "open") return client;
   client?.close();
-  const credentials = { username: session.user, password: password ?? undefined, token: keep(TOKEN_KEY) ?? undefined };
+  const credentials = { username: session.user ?? "", password: password ?? undefined, token: kept() ?? undefined };
   try {
     client = await Client.connect(undefined, { ...credentials, features: ["route", "token"], mail: false });
   } catch (error) {
     client = null;
     if (error.code === "authenticationFailed") {
-      drop(TOKEN_KEY);
+      drop();
       password = null;
     }
     throw error;
   }
-  client.onmessage = () => {}; // answers are looked at on the page for trying things out
-  if (client.token) keep(TOKEN_KEY, client.token);
+  client.onmessage = () => {}; // the page for trying things out shows answers
+  if (client.token) keep(client.token);
   return client;
 }
 
@@ -99,7 +121,7 @@ async function forget() {
   const old = client;
   client = null;
   password = null;
-  drop(TOKEN_KEY);
+  drop();
   try {
     await old?.logout();
   } catch {
@@ -107,18 +129,27 @@ async function forget() {
   }
 }
 
-function keep(key, value) {
+/** Returns the token that is kept over a reload. */
+function kept() {
   try {
-    if (value !== undefined) sessionStorage.setItem(key, value);
-    return sessionStorage.getItem(key);
+    return sessionStorage.getItem(TOKEN_KEY);
   } catch {
     return null;
   }
 }
 
-function drop(key) {
+/** @param {string} token */
+function keep(token) {
   try {
-    sessionStorage.removeItem(key);
+    sessionStorage.setItem(TOKEN_KEY, token);
+  } catch {
+    // Without a storage the password is asked for again.
+  }
+}
+
+function drop() {
+  try {
+    sessionStorage.removeItem(TOKEN_KEY);
   } catch {
     // Nothing was kept.
   }
@@ -126,9 +157,18 @@ function drop(key) {
 
 // -- live -----------------------------------------------------------------------------------------------------------
 
-/** Follows `/api/events`; the browser opens a lost stream again by itself. */
+/**
+ * Follows `/api/events`; the browser reopens a lost stream by itself. Returns a function that ends this.
+ *
+ * @param {object} options
+ * @param {(event: any) => void} options.onhistory
+ * @param {(event: any) => void} options.onnow
+ * @param {(connected: boolean) => void} options.onstate
+ */
 export function follow({ onhistory, onnow, onstate }) {
+  /** @type {EventSource} */
   let source;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   const open = () => {
     source = new EventSource("/api/events");

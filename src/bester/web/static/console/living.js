@@ -1,15 +1,24 @@
 /**
- * The living picture: clients, types and other servers, and the messages between them as dots.
+ * Draws the living picture: clients, types and other servers, and the messages between them as dots.
  *
- * What is there is an SVG, rebuilt only when something comes or goes; the dots are a canvas above it, one path lookup per
- * dot and frame. At most fifty dots start in a second and at most two hundred are under way: it is a picture of
- * what goes on, not a count.
+ * The boxes are an SVG, rebuilt only when something comes or goes; the dots are a canvas above it. At most fifty dots
+ * start in a second and at most two hundred are under way: the picture shows the traffic, and does not count it.
  */
 
 import { h, replace, s, setText } from "../ui/dom.js";
 import { count, millis, rate, short } from "../ui/format.js";
 import { colour, onchange, still } from "../ui/theme.js";
 
+/** @import { ClientItem, End, Kind, Movement, ServerItem, TypeItem } from "./model.js" */
+
+/** @typedef {{clients: ClientItem[], types: TypeItem[], servers: ServerItem[], clientCount: number}} Data */
+/** @typedef {ClientItem | TypeItem | ServerItem} Item */
+/** @typedef {{x: number, y: number}} Spot */
+/** @typedef {{a: Spot, b: Spot}} Leg from a to b */
+
+/** @type {Kind[]} */
+const KINDS = ["clients", "types", "servers"];
+const TITLES = { clients: "CLIENTS", types: "TYPES", servers: "OTHER SERVERS" };
 const ROWS = { clients: 9, types: 8, servers: 8 };
 const ROW = 44;
 const BOX = 34;
@@ -23,13 +32,21 @@ export function living() {
   const canvas = h("canvas", { "aria-hidden": "true" });
   const stage = h("div.stage", null, svg, canvas);
   let size = { width: 0, height: 0 };
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  /** @type {Data} */
   let data = { clients: [], types: [], servers: [], clientCount: 0 };
   let drawn = "";
+  /** @type {Map<string, {left: Spot, right: Spot} | null>} */
   let spots = new Map();
+  /** @type {Map<string, {kind: Kind, name: string, sub: Element, letters: number}>} */
   let labels = new Map();
+  let moreClients = s("text");
   let wires = s("g");
+  /** @type {Set<string>} */
   const wired = new Set();
-  let shown = {};
+  /** @type {Partial<Record<Kind, string[]>>} */
+  const shown = {};
+  /** @type {{legs: Leg[], bad: boolean, begun: number}[]} */
   let dots = [];
   let running = false;
 
@@ -44,7 +61,13 @@ export function living() {
   observer.observe(stage);
   const unwatch = onchange(() => (dots.length ? undefined : frame(performance.now())));
 
-  /** Who is in the picture: those that were there stay, so that nothing jumps about; the busy ones take free places. */
+  /**
+   * Chooses the items of the picture: those in it stay, so that nothing jumps about; busy ones take the free places.
+   *
+   * @template {Item} One
+   * @param {Kind} kind
+   * @param {One[]} items
+   */
   function choose(kind, items) {
     const most = ROWS[kind];
     const before = new Set(shown[kind] ?? []);
@@ -77,15 +100,14 @@ export function living() {
       drawn = key;
       draw(columns, totals);
     }
-    for (const [name, [sub, text]] of labels) setText(sub, text(find(name)));
-    setText(labels.more, `and ${count(Math.max(0, totals.clients - columns.clients.length))} more`);
+    for (const { kind, name, sub, letters } of labels.values()) setText(sub, short(subtitle(kind, name), letters));
+    setText(moreClients, `and ${count(Math.max(0, totals.clients - columns.clients.length))} more`);
   }
 
-  function find(key) {
-    const [kind, name] = [key.slice(0, key.indexOf(":")), key.slice(key.indexOf(":") + 1)];
-    return data[kind].find((item) => item.name === name) ?? {};
-  }
-
+  /**
+   * @param {Record<Kind, Item[]>} columns
+   * @param {Record<Kind, number>} totals
+   */
   function draw(columns, totals) {
     const { width } = size;
     const pad = width < 560 ? 10 : 20;
@@ -93,28 +115,28 @@ export function living() {
     const xs = { clients: pad, types: (width - box) / 2, servers: width - pad - box };
     const rows = Math.max(
       5,
-      ...Object.entries(columns).map(([kind, list]) => list.length + (totals[kind] > list.length ? 1 : 0)),
+      ...KINDS.map((kind) => columns[kind].length + (totals[kind] > columns[kind].length ? 1 : 0)),
     );
     const height = TOP + rows * ROW + 18;
     stage.style.height = `${height}px`;
     const letters = Math.max(6, Math.floor((box - 20) / 8.2));
     spots = new Map();
     labels = new Map();
-    labels.more = s("text");
+    moreClients = s("text");
     wires = s("g");
     const nodes = s("g");
-    const titles = { clients: "CLIENTS", types: "TYPES", servers: "OTHER SERVERS" };
-    for (const [kind, list] of Object.entries(columns)) {
+    for (const kind of KINDS) {
+      const list = columns[kind];
       const over = totals[kind] > list.length;
       const start = TOP + ((rows - list.length - (over ? 1 : 0)) * ROW) / 2;
       nodes.append(
-        s("text.heading", { x: xs[kind], y: 34 }, box < 110 && kind === "servers" ? "SERVERS" : titles[kind]),
+        s("text.heading", { x: xs[kind], y: 34 }, box < 110 && kind === "servers" ? "SERVERS" : TITLES[kind]),
       );
       list.forEach((item, row) => {
         const y = start + row * ROW;
         const key = `${kind}:${item.name}`;
         const sub = s("text.sub", { x: 12, y: 28 });
-        const down = kind !== "clients" && item.up === false;
+        const down = "up" in item && !item.up;
         nodes.append(
           s(
             "g",
@@ -125,14 +147,14 @@ export function living() {
             sub,
           ),
         );
-        labels.set(key, [sub, (now) => short(subtitle(kind, now), Math.floor((box - 16) / 6.2))]);
+        labels.set(key, { kind, name: item.name, sub, letters: Math.floor((box - 16) / 6.2) });
         spots.set(key, { left: { x: xs[kind], y: y + 18 }, right: { x: xs[kind] + box, y: y + 18 } });
       });
       const y = start + list.length * ROW;
       if (over) {
-        const more = kind === "clients" ? labels.more : s("text", null, `and ${totals[kind] - list.length} more`);
+        const more = kind === "clients" ? moreClients : s("text", null, `and ${totals[kind] - list.length} more`);
         for (const [name, value] of Object.entries({ class: "more", x: xs[kind] + 12, y: y + 22 }))
-          more.setAttribute(name, value);
+          more.setAttribute(name, String(value));
         nodes.append(more);
       }
       const other = { x: xs[kind] + 12, y: y + 18 };
@@ -148,7 +170,11 @@ export function living() {
     dots = [];
   }
 
-  /** Draws a line where messages went; false if an end of it has left the picture. */
+  /**
+   * Draws a line where messages went; returns false if an end of it has left the picture.
+   *
+   * @param {string} key
+   */
   function wire(key) {
     const [from, to] = key.split("\n");
     const [a, b] = [spots.get(from)?.right, spots.get(to)?.left];
@@ -158,32 +184,51 @@ export function living() {
     return true;
   }
 
+  /**
+   * @param {string} from
+   * @param {string} to
+   */
   function wireUp(from, to) {
     const key = `${from}\n${to}`;
     if (!wired.has(key) && wire(key)) wired.add(key);
   }
 
-  function subtitle(kind, item) {
-    if (kind === "clients")
-      return item.sessions > 1 ? `${item.sessions} sessions` : item.rate ? `${rate(item.rate)}/s` : "connected";
-    if (kind === "types") return item.up === false ? "no handler" : `${rate(item.rate ?? 0)}/s · ${millis(item.ms)}`;
-    return item.waiting
-      ? `${count(item.waiting)} waiting`
-      : item.up === false
-        ? "down"
-        : item.link === "up"
-          ? "linked"
-          : item.link === "classic"
-            ? "classic"
-            : "idle";
+  /**
+   * @param {Kind} kind
+   * @param {string} name
+   */
+  function subtitle(kind, name) {
+    if (kind === "clients") {
+      const { sessions = 0, rate: perSecond } = data.clients.find((item) => item.name === name) ?? {};
+      if (sessions > 1) return `${sessions} sessions`;
+      return perSecond ? `${rate(perSecond)}/s` : "connected";
+    }
+    if (kind === "types") {
+      const item = data.types.find((one) => one.name === name);
+      return item?.up === false ? "no handler" : `${rate(item?.rate ?? 0)}/s · ${millis(item?.ms)}`;
+    }
+    const item = data.servers.find((one) => one.name === name);
+    if (item?.waiting) return `${count(item.waiting)} waiting`;
+    if (item?.up === false) return "down";
+    if (item?.link === "up") return "linked";
+    return item?.link === "classic" ? "classic" : "idle";
   }
 
   // -- dots -----------------------------------------------------------------------------------------------------------
 
-  /** Who is not in the picture is among "and more". */
+  /**
+   * Returns the key of an item's spot; an item that is not in the picture is among "and more".
+   *
+   * @param {Kind} kind
+   * @param {string} name
+   */
   const keyOf = (kind, name) => (spots.get(`${kind}:${name}`) ? `${kind}:${name}` : `${kind}:`);
 
-  /** Starts the movements of the last second, spread over the next one. */
+  /**
+   * Starts the movements of the last second, spread over the next one.
+   *
+   * @param {Movement[]} movements
+   */
   function move(movements) {
     if (still() || document.hidden || !spots.size) return;
     const begun = performance.now();
@@ -202,24 +247,31 @@ export function living() {
     }
   }
 
+  /** @param {Movement} movement */
   function legsOf({ from, types, to }) {
-    const ends = [from, ...types.map((name) => ({ kind: "types", name })), to].filter(Boolean);
-    const way = ends.map(({ kind, name }) => ({ kind, key: keyOf(kind, name) })).filter(({ key }) => spots.get(key));
-    const order = { clients: 0, types: 1, servers: 2 };
+    /** @type {(End | null | undefined)[]} */
+    const ends = [from, ...types.map((name) => ({ kind: /** @type {Kind} */ ("types"), name })), to];
+    const route = ends.flatMap((end) => {
+      const key = end ? keyOf(end.kind, end.name) : "";
+      const spot = spots.get(key);
+      return end && spot ? [{ kind: end.kind, key, spot }] : [];
+    });
+    /** @type {Leg[]} */
     const legs = [];
-    for (let at = 1; at < way.length; at += 1) {
-      const [from, to] = [way[at - 1], way[at]];
-      const [a, b] = [spots.get(from.key), spots.get(to.key)];
-      const forward = order[from.kind] < order[to.kind];
+    for (let at = 1; at < route.length; at += 1) {
+      const [from, to] = [route[at - 1], route[at]];
+      const [a, b] = [from.spot, to.spot];
+      const forward = KINDS.indexOf(from.kind) < KINDS.indexOf(to.kind);
       if (from.kind === to.kind) continue;
-      wireUp(...(forward ? [from.key, to.key] : [to.key, from.key]));
+      if (forward) wireUp(from.key, to.key);
+      else wireUp(to.key, from.key);
       legs.push({ a: forward ? a.right : a.left, b: forward ? b.left : b.right });
     }
     return legs;
   }
 
+  /** @param {number} now */
   function frame(now) {
-    const context = canvas.getContext("2d");
     const scale = devicePixelRatio || 1;
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, size.width, size.height);
@@ -259,6 +311,7 @@ export function living() {
 
   return {
     element: stage,
+    /** @param {Data & {movements: Movement[]}} next */
     show(next) {
       data = next;
       svg.setAttribute(

@@ -1,9 +1,11 @@
 /**
- * The console: signing in, the frame with its views, the keys. A view is a function that gets the page's element and
- * what is behind the `#`, and returns what stops it.
+ * The console: signing in, the views, the keys. A view is a function that fills an element, and returns a function that
+ * stops it.
  */
 
-import { ask, h, replace, s, setText } from "../ui/dom.js";
+import { ask, byId, h, replace, s, setText } from "../ui/dom.js";
+import { Header, headerButton } from "../ui/header.js";
+import { askWho } from "../ui/sign-in.js";
 import * as theme from "../ui/theme.js";
 import { follow, login, logout, resume, session } from "./api.js";
 import { Live } from "./model.js";
@@ -13,6 +15,9 @@ import { messages } from "./views/messages.js";
 import { now } from "./views/now.js";
 import { servers } from "./views/servers.js";
 
+/** @import { Place } from "./model.js" */
+
+/** @type {Record<string, {title: string, key: string, view: (place: Place) => (() => void) | null, icon: string}>} */
 const VIEWS = {
   now: { title: "Now", key: "n", view: now, icon: "M3 12h4l3-8 4 16 3-8h4" },
   messages: { title: "Messages", key: "m", view: messages, icon: "M4 5h16v11H9l-5 4z" },
@@ -26,67 +31,44 @@ const VIEWS = {
   },
 };
 
-const app = document.getElementById("app");
+const KEYS = "M3 6h18v12H3zM7 10h.01M12 10h.01M17 10h.01M8 14h8";
+
+const main = byId("main");
 const live = new Live();
+const header = new Header({ title: "Bester", isHeading: false, onSignOut: signOut });
+/** @type {HTMLAnchorElement[]} */
+let links = [];
+/** @type {(() => void) | null} */
 let stopView = null;
+/** @type {(() => void) | null} */
 let stopLive = null;
-let frame = null;
+
+const isSignedIn = () => stopLive !== null;
 
 // -- signing in -----------------------------------------------------------------------------------------------------
 
 function showSignIn(reason = "") {
   stopView?.();
   stopLive?.();
-  stopView = stopLive = frame = null;
+  stopView = stopLive = null;
   document.title = "Sign in – Bester";
-  const wrong = h("p.wrong", { role: "alert" }, reason);
-  const go = h("button.primary", { type: "submit" }, "Sign in");
-  const username = h("input", {
-    id: "username",
-    name: "username",
-    autocomplete: "username",
-    required: true,
-    value: session.user ?? "",
-  });
-  const secret = h("input", {
-    id: "password",
-    name: "password",
-    type: "password",
-    autocomplete: "current-password",
-    required: true,
-  });
-  const form = h(
-    "form.card",
-    {
-      onsubmit: async (event) => {
-        event.preventDefault();
-        go.disabled = true;
-        wrong.textContent = "";
-        try {
-          await login(username.value, secret.value);
-          showFrame(true);
-        } catch (error) {
-          wrong.textContent = error.message;
-          go.disabled = false;
-          secret.select();
-        }
-      },
+  document.body.classList.remove("framed");
+  header.signedOut();
+  askWho({
+    hint: "With an account of the role admin.",
+    reason,
+    username: session.user ?? "",
+    signIn: async (username, password) => {
+      await login(username, password);
+      showDesk(true);
     },
-    h("img", { src: "/ui/icon.svg", alt: "" }),
-    h("div", null, h("h1", null, "Bester"), h("p.muted", null, "Sign in with an account of the role admin.")),
-    h("div.field", null, h("label", { for: "username" }, "Username"), username),
-    h("div.field", null, h("label", { for: "password" }, "Password"), secret),
-    wrong,
-    go,
-  );
-  replace(app, h("main.sign-in", { id: "main", tabindex: -1 }, form));
-  (username.value ? secret : username).focus();
+  });
 }
 
-// -- the frame --------------------------------------------------------------------------------------------------------
+// -- the desk -------------------------------------------------------------------------------------------------------
 
-function showFrame(focus = false) {
-  const links = Object.entries(VIEWS).map(([name, { title, icon }]) =>
+function showDesk(focus = false) {
+  links = Object.entries(VIEWS).map(([name, { title, icon }]) =>
     h(
       "a",
       { href: `#/${name}`, dataset: { name } },
@@ -94,59 +76,28 @@ function showFrame(focus = false) {
       title,
     ),
   );
-  const server = h("span.server");
-  const main = h("main", { id: "main", tabindex: -1 });
-  const button = (mark, label, onclick, name) =>
-    h(
-      "button.quiet",
-      { type: "button", onclick, "aria-label": name },
-      s("svg", { viewBox: "0 0 24 24", "aria-hidden": "true" }, s("path", { d: mark })),
-      h("span.label", null, label),
-    );
-  frame = { links, main, server };
-  replace(
-    app,
-    h(
-      "div.frame",
-      null,
-      h(
-        "header.side",
-        null,
-        h(
-          "div.brand",
-          null,
-          h("img", { src: "/ui/icon.svg", alt: "" }),
-          h("div", null, h("b", null, "Bester"), server),
-        ),
-        h("nav", { "aria-label": "Views" }, links),
-        h(
-          "div.foot",
-          null,
-          h("p.who", null, `Signed in as ${session.user}`),
-          button(
-            "M12 3a9 9 0 1 0 0 18zM12 3a9 9 0 0 1 0 18",
-            "Theme",
-            theme.toggle,
-            "Theme: switch between dark and light",
-          ),
-          button("M3 6h18v12H3zM7 10h.01M12 10h.01M17 10h.01M8 14h8", "Keys", showKeys, "Keys: the keyboard shortcuts"),
-          button("M14 4h5v16h-5M3 12h11M10 8l4 4-4 4", "Sign out", signOut, "Sign out"),
-        ),
-      ),
-      main,
-    ),
-  );
-  stopLive = follow({
+  document.body.classList.add("framed");
+  header.say("");
+  header.signedIn({
+    middle: [h("nav", { "aria-label": "Views" }, links)],
+    more: [
+      h("p.who", null, `Signed in as ${session.user}`),
+      headerButton(KEYS, "Keys", "Keys: the keyboard shortcuts", showKeys),
+    ],
+  });
+  const stopEvents = follow({
     onhistory: (event) => live.history(event),
     onnow: (event) => live.take(event),
     onstate: (connected) => live.state(connected),
   });
-  live.listen(
-    () =>
-      frame &&
-      live.now &&
-      setText(frame.server, live.now.server.draining ? `${live.now.server.name} is draining` : live.now.server.name),
-  );
+  const unlisten = live.listen(() => {
+    const server = live.now?.server;
+    if (server) header.say(server.draining ? `${server.name} is draining` : server.name);
+  });
+  stopLive = () => {
+    unlisten();
+    stopEvents();
+  };
   showView(focus);
 }
 
@@ -161,13 +112,13 @@ async function signOut() {
 }
 
 function showView(focus = true) {
-  if (!frame) return;
+  if (!isSignedIn()) return;
   const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decode);
   const chosen = VIEWS[name] ? name : "now";
   const { title, view } = VIEWS[chosen];
   stopView?.();
   document.title = `${title} – Bester`;
-  for (const link of frame.links) {
+  for (const link of links) {
     if (link.dataset.name === chosen) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
@@ -176,7 +127,7 @@ function showView(focus = true) {
   const pulse = h("span.pulse", { "aria-hidden": "true" });
   const tools = h("div.buttons");
   replace(
-    frame.main,
+    main,
     h(
       "div.head",
       null,
@@ -186,21 +137,22 @@ function showView(focus = true) {
     ),
     page,
   );
-  const tell = () => {
+  const showState = () => {
     pulse.classList.toggle("off", !live.connected);
     setText(status, live.connected ? "live" : "no connection; trying again");
   };
-  tell();
-  const unlisten = live.listen(tell);
+  showState();
+  const unlisten = live.listen(showState);
   const stop = view({ page, tools, live, rest });
   stopView = () => {
     unlisten();
     stop?.();
   };
   scrollTo(0, 0);
-  if (focus) frame.main.focus({ preventScroll: true });
+  if (focus) main.focus({ preventScroll: true });
 }
 
+/** @param {string} part */
 function decode(part) {
   try {
     return decodeURIComponent(part);
@@ -229,36 +181,34 @@ function showKeys() {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (!frame || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  if (event.target.closest?.("input:not([type=checkbox]), textarea, select")) return;
+  if (!isSignedIn() || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.target instanceof Element && event.target.closest("input:not([type=checkbox]), textarea, select")) return;
   const view = Object.entries(VIEWS).find(([, { key }]) => key === event.key);
   if (view) location.hash = `#/${view[0]}`;
   else if (event.key === "?") showKeys();
   else if (event.key === "t") theme.toggle();
   else if (event.key === "c") location.hash = "#/messages/send";
-  else if (event.key === "/") frame.main.querySelector("[data-search]")?.focus();
+  else if (event.key === "/") focusSearch();
   else return;
   event.preventDefault();
 });
 
-document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the hash is the router's
-  document.getElementById("main")?.focus();
-});
+function focusSearch() {
+  const search = /** @type {HTMLElement | null} */ (main.querySelector("[data-search]"));
+  search?.focus();
+}
 
 addEventListener("hashchange", () => {
-  if (!document.querySelector("dialog[open]")) return showView();
-  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
-  return showView();
+  for (const dialog of document.querySelectorAll("dialog")) if (dialog.open) dialog.close();
+  showView();
 });
 
 // -- the start ----------------------------------------------------------------------------------------------------------
 
-session.onended = () => frame && showSignIn("Your session has ended. Sign in again.");
-theme.start();
+session.onended = () => isSignedIn() && showSignIn("Your session has ended. Sign in again.");
 try {
   await resume();
-  showFrame();
+  showDesk();
 } catch {
   showSignIn();
 }

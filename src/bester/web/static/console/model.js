@@ -1,29 +1,86 @@
+/** Turns the server's events (docs/web.md) into what the views show. */
+
+/** @import { RouteStep } from "../ui/route.js" */
+
 /**
- * What the server says, in the form that the pages use (docs/web.md describes the other side).
+ * One second of the last ten minutes.
+ *
+ * @typedef {object} Point
+ * @property {number} time
+ * @property {number} messages
+ * @property {number} deliveries
+ * @property {number} sessions
+ * @property {number} errors percent
+ * @property {number | null} mean milliseconds
+ * @property {number | null} p95 milliseconds
+ */
+
+/** @typedef {"clients" | "types" | "servers"} Kind */
+/** @typedef {{kind: Kind, name: string}} End one end of a movement; the name is "" where it is not known */
+/** @typedef {{from: End | undefined, types: string[], to: End | null, good: boolean}} Movement */
+/** @typedef {{name: string, sessions?: number, rate?: number}} ClientItem */
+/** @typedef {{name: string, up: boolean, rate: number, failed: number, ms: number | null}} TypeItem */
+/** @typedef {{name: string, link: string, waiting: number, dead: number, up: boolean}} ServerItem */
+/** @typedef {{error: boolean, text: string, view: string | null}} ShownProblem */
+
+/**
+ * The newest picture of the server.
+ *
+ * @typedef {object} Now
+ * @property {any} server
+ * @property {any} counts
+ * @property {any} totals
+ * @property {number} clientCount
+ * @property {ClientItem[]} clients
+ * @property {TypeItem[]} types
+ * @property {ServerItem[]} servers
+ * @property {any[]} nodes
+ * @property {Movement[]} movements
+ * @property {ShownProblem[]} problems
  */
 
 const KEPT_S = 600;
 const ACTIVE_S = 20;
 const MOST_ACTIVE = 60;
 
-/** The numbers of the last ten minutes and the newest picture of the server. */
+/**
+ * What a view gets: the element that it fills, the element for its tools, the live numbers, and the rest of the hash.
+ *
+ * @typedef {{page: HTMLElement, tools: HTMLElement, live: Live, rest: string[]}} Place
+ */
+
+/** Keeps the numbers of the last ten minutes and the newest picture of the server. */
 export class Live {
   constructor() {
-    /** @type {{time: number, messages: number, deliveries: number, errors: number, mean: number|null, p95: number|null}[]} */
+    /** @type {Point[]} */
     this.points = [];
+    /** @type {Now | null} */
     this.now = null;
     this.connected = false;
+    /** @type {Set<(fresh: boolean) => void>} */
     this.listeners = new Set();
+    /**
+     * When each account that sends or receives was last seen.
+     *
+     * @type {Map<string, number>}
+     */
     this.active = new Map();
+    /**
+     * How many sessions some of the accounts have.
+     *
+     * @type {Map<string, number>}
+     */
     this.met = new Map();
   }
 
+  /** @param {{columns: string[], rows: any[][]}} event */
   history({ columns, rows }) {
     this.points = rows.map((row) => toPoint(Object.fromEntries(columns.map((name, at) => [name, row[at]]))));
     this.#trim();
     this.#tell();
   }
 
+  /** @param {any} event */
   take(event) {
     this.now = this.#toNow(event);
     this.points.push(toPoint({ time: event.time, ...event.rates, ...event.latency, sessions: event.counts.sessions }));
@@ -31,18 +88,27 @@ export class Live {
     this.#tell(true);
   }
 
+  /** @param {boolean} connected */
   state(connected) {
     if (this.connected === connected) return;
     this.connected = connected;
     this.#tell();
   }
 
-  /** Some of those that are connected, from `listClients`: they stay in the picture although they do nothing. */
+  /**
+   * Takes some of the connected accounts, from `listClients`: they stay in the picture although they do nothing.
+   *
+   * @param {{username: string, sessions: any[]}[]} clients
+   */
   meet(clients) {
     this.met = new Map(clients.map(({ username, sessions }) => [username, sessions.length]));
   }
 
-  /** Calls a listener with whether there is a new picture; returns how to stop that. */
+  /**
+   * Calls a listener at each change, with whether there is a new picture; returns a function that ends this.
+   *
+   * @param {(fresh: boolean) => void} listener
+   */
   listen(listener) {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
@@ -50,7 +116,7 @@ export class Live {
 
   #trim() {
     const end = this.points.at(-1)?.time ?? 0;
-    // What lies ahead was told before the server's clock was set back.
+    // Points in the future were made before the server's clock was set back.
     const first = this.points.findIndex(({ time }) => time >= end - KEPT_S && time <= end);
     if (first > 0) this.points.splice(0, first);
   }
@@ -59,7 +125,12 @@ export class Live {
     for (const listener of this.listeners) listener(fresh);
   }
 
+  /**
+   * @param {any} event
+   * @returns {Now}
+   */
   #toNow(event) {
+    /** @type {Map<string, boolean>} */
     const serving = new Map();
     for (const { types, state } of event.handlers) {
       for (const type of types) serving.set(type, serving.get(type) || state === "up" || state === "draining");
@@ -70,7 +141,8 @@ export class Live {
       return { name, up: Boolean(serving.get(name)), rate: answered + failed, failed, ms: meanMs };
     });
     types.sort((a, b) => b.rate - a.rate || (a.name < b.name ? -1 : 1));
-    const servers = event.servers.map(({ name, link, waiting, dead, retryIn }) => ({
+    /** @type {ServerItem[]} */
+    const servers = event.servers.map((/** @type {any} */ { name, link, waiting, dead, retryIn }) => ({
       name,
       link,
       waiting,
@@ -78,7 +150,8 @@ export class Live {
       up: link !== "down" || !(waiting || retryIn),
     }));
     const servernames = new Set(servers.map(({ name }) => name));
-    const movements = event.movements.flatMap((movement) => toMovements(movement, servernames));
+    /** @type {Movement[]} */
+    const movements = event.movements.flatMap((/** @type {any} */ movement) => toMovements(movement, servernames));
     for (const { from, to } of movements) {
       for (const end of [from, to]) {
         if (end?.kind !== "clients" || !end.name) continue;
@@ -108,6 +181,10 @@ export class Live {
   }
 }
 
+/**
+ * @param {any} row
+ * @returns {Point}
+ */
 function toPoint(row) {
   const { time, good = 0, bad = 0, deliveries = 0, meanMs = null, p95Ms = null, sessions = 0 } = row;
   const messages = good + bad;
@@ -122,17 +199,33 @@ function toPoint(row) {
   };
 }
 
-/** One dot for each of the first recipients. */
+/** @type {Record<string, Kind>} */
+const ORIGINS = { client: "clients", server: "servers" };
+
+/**
+ * Makes a movement for each of the first recipients.
+ *
+ * @param {any} movement
+ * @param {Set<string>} servers
+ * @returns {Movement[]}
+ */
 function toMovements({ from, scope, type, to, outcome }, servers) {
   const good = outcome === "good" || outcome === "underWay";
-  const origin = { client: "clients", server: "servers" }[scope];
+  const origin = ORIGINS[scope];
   const begin = origin && { kind: origin, name: from ?? "" };
-  const ends = to
-    .slice(0, 3)
-    .map((name) => ({ kind: servers.has(name) || /[:/]/.test(name) ? "servers" : "clients", name }));
+  /** @type {End[]} */
+  const ends = to.slice(0, 3).map((/** @type {string} */ name) => ({
+    kind: servers.has(name) || /[:/]/.test(name) ? "servers" : "clients",
+    name,
+  }));
   return (ends.length ? ends : [null]).map((end) => ({ from: begin, types: [type], to: end, good }));
 }
 
+/**
+ * The words before each kind of problem, and the view that shows more.
+ *
+ * @type {Record<string, [string, string | null]>}
+ */
 const PROBLEMS = {
   certificate: ["Certificate:", "servers"],
   clock: ["The system clock was", null],
@@ -149,6 +242,10 @@ const PROBLEMS = {
   release: ["The release", null],
 };
 
+/**
+ * @param {any} problem
+ * @returns {ShownProblem}
+ */
 function toProblem({ what, name, detail, since, node }) {
   const [words, view] = PROBLEMS[what] ?? [what, null];
   const error =
@@ -161,33 +258,60 @@ function toProblem({ what, name, detail, since, node }) {
 
 // -- receipts -------------------------------------------------------------------------------------------------------
 
-/** One receipt of the command `trace`. */
+/**
+ * A receipt of the command `trace`, as the views show it.
+ *
+ * @typedef {object} Receipt
+ * @property {string} trace
+ * @property {number} at
+ * @property {string} from
+ * @property {string} type
+ * @property {string} to
+ * @property {string} outcome
+ * @property {boolean} good
+ * @property {number} ms
+ * @property {string} id
+ * @property {string} [node]
+ * @property {string} [message]
+ * @property {any[]} results of the first recipients
+ * @property {number} recipients how many there were
+ * @property {RouteStep[]} [route]
+ * @property {RouteStep[]} steps the route, or what is known of it
+ */
+
+/**
+ * @param {any} row
+ * @returns {Receipt}
+ */
 export function toReceipt(row) {
-  const good = row.outcome === "good";
+  /** @type {{counts?: Record<string, number>, first?: any[]}} */
   const { counts = {}, first = [] } = row.recipients ?? {};
   const recipients = Object.values(counts).reduce((sum, number) => sum + number, 0);
   const more = recipients - Math.min(3, first.length);
-  const receipt = {
+  const names = first.slice(0, 3).map(({ to }) => to);
+  return {
     ...row,
-    good,
+    good: row.outcome === "good",
     from: row.from ?? "somebody unproven",
-    message: row.message,
     results: first,
     recipients,
-    to:
-      first
-        .slice(0, 3)
-        .map(({ to }) => to)
-        .join(", ") + (more > 0 ? ` and ${more} more` : ""),
+    to: names.join(", ") + (more > 0 ? ` and ${more} more` : ""),
+    steps: row.route?.length ? row.route : stepsOf(row, first),
   };
-  receipt.steps = row.route?.length ? row.route : stepsOf(receipt);
-  return receipt;
 }
 
-/** What a receipt tells of the way where nobody asked for the route: the handler, and the recipients. */
-function stepsOf({ type, ms, outcome, good, results }) {
-  const failed = !good && !results.length;
-  const places = { stored: "mailbox", queued: "outbox", sent: "server" };
+/** @type {Record<string, string>} */
+const PLACES = { stored: "mailbox", queued: "outbox", sent: "server" };
+
+/**
+ * Returns the part of the route that a receipt knows if nobody asked for the route: the handler, and the recipients.
+ *
+ * @param {any} row
+ * @param {any[]} results
+ * @returns {RouteStep[]}
+ */
+function stepsOf({ type, ms, outcome }, results) {
+  const failed = outcome !== "good" && !results.length;
   return [
     { server: "", step: "handler", name: type, ms, status: failed ? outcome : "good" },
     ...results.map(({ to, status, code }) => ({
@@ -195,7 +319,7 @@ function stepsOf({ type, ms, outcome, good, results }) {
       name: to,
       ms: null,
       status: code ?? status,
-      step: places[status] ?? (/[:/]/.test(to) ? "server" : "clients"),
+      step: PLACES[status] ?? (/[:/]/.test(to) ? "server" : "clients"),
     })),
   ];
 }

@@ -1,23 +1,29 @@
-/** A small line plot on a canvas: the last ten minutes, the newest at the right, a value under the pointer. */
+/** Draws a small line plot on a canvas: the last ten minutes, the newest at the right, a value under the pointer. */
 
 import { h } from "../ui/dom.js";
 import { clock } from "../ui/format.js";
 import { colour } from "../ui/theme.js";
+
+/** @import { Point } from "./model.js" */
 
 const SPAN_S = 600;
 
 /**
  * @param {object} options
  * @param {string} options.title
- * @param {{key: string, label: string, colour: string}[]} options.lines `colour` is a custom property
- * @param {(value: number) => string} options.format
+ * @param {{key: "messages" | "deliveries" | "errors" | "mean" | "p95", label: string, colour: string}[]} options.lines
+ *   `colour` is a custom property
+ * @param {(value: number | null | undefined) => string} options.format
  * @param {number} [options.least] the smallest top of the scale
  */
 export function plot({ title, lines, format, least = 1 }) {
   const canvas = h("canvas", { role: "img", "aria-label": `${title}: no numbers yet` });
   const now = h("span");
   const element = h("figure.card.plot", null, h("figcaption", null, h("b", null, title), now), canvas);
+  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  /** @type {Point[]} */
   let points = [];
+  /** @type {number | null} */
   let pointer = null;
   let size = { width: 0, height: 0 };
   let asked = false;
@@ -50,7 +56,6 @@ export function plot({ title, lines, format, least = 1 }) {
 
   function draw() {
     const { width, height } = size;
-    const context = canvas.getContext("2d");
     const scale = devicePixelRatio || 1;
     context.setTransform(scale, 0, 0, scale, 0, 0);
     context.clearRect(0, 0, width, height);
@@ -60,8 +65,8 @@ export function plot({ title, lines, format, least = 1 }) {
     let most = least;
     for (const point of points) for (const { key } of lines) most = Math.max(most, point[key] ?? 0);
     most = nice(most);
-    const x = (time) => width - ((end - time) / SPAN_S) * width;
-    const y = (value) => bottom - (value / most) * (bottom - top);
+    const x = (/** @type {number} */ time) => width - ((end - time) / SPAN_S) * width;
+    const y = (/** @type {number} */ value) => bottom - (value / most) * (bottom - top);
 
     context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     context.strokeStyle = colour("line");
@@ -81,10 +86,12 @@ export function plot({ title, lines, format, least = 1 }) {
     context.fillText("now", width - 2, height - 3);
 
     lines.forEach((line, index) => {
-      const known = points.filter((point) => point[line.key] !== null && point[line.key] !== undefined);
+      const known = points.flatMap(({ time, [line.key]: value }) =>
+        typeof value === "number" ? [{ time, value }] : [],
+      );
       if (!known.length) return;
       context.beginPath();
-      for (const point of known) context.lineTo(x(point.time), y(point[line.key]));
+      for (const { time, value } of known) context.lineTo(x(time), y(value));
       context.strokeStyle = colour(line.colour);
       context.lineWidth = 1.8;
       context.lineJoin = "round";
@@ -92,7 +99,7 @@ export function plot({ title, lines, format, least = 1 }) {
       context.stroke();
       context.setLineDash([]);
       if (index) return;
-      context.lineTo(x(known.at(-1).time), bottom);
+      context.lineTo(x(known[known.length - 1].time), bottom);
       context.lineTo(x(known[0].time), bottom);
       context.globalAlpha = 0.1;
       context.fillStyle = colour(line.colour);
@@ -125,10 +132,11 @@ export function plot({ title, lines, format, least = 1 }) {
 
   return {
     element,
+    /** @param {Point[]} next */
     show(next) {
       points = next;
-      const last = points.at(-1) ?? {};
-      const text = lines.map(({ key, label }) => `${label} ${format(last[key])}`).join(" · ");
+      const last = points.at(-1);
+      const text = lines.map(({ key, label }) => `${label} ${format(last?.[key])}`).join(" · ");
       now.textContent = text;
       canvas.setAttribute("aria-label", `${title} over the last ten minutes; now ${text}`);
       ask();
@@ -138,7 +146,11 @@ export function plot({ title, lines, format, least = 1 }) {
   };
 }
 
-/** The next number of the kind 1, 2, 5. */
+/**
+ * Returns the next number of the series 1, 2, 5, 10, 20.
+ *
+ * @param {number} value
+ */
 function nice(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   for (const factor of [1, 2, 5, 10]) if (factor * power >= value * 0.999) return factor * power;

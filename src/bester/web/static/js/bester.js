@@ -5,11 +5,79 @@
  *   const report = await client.send("chat", { text: "hello" }, { once: true });
  *   for await (const message of client) console.log(message.type, message.data);
  *
- * A lost connection is opened again by itself. What was sent with `once` is then sent again with the same id, which the
- * server recognises, until there is a report on it; anything else that had no report fails with `connectionClosed`, and
- * its sender decides. Received messages are acknowledged when the application is done with them, and given out once
- * although they may be delivered twice.
+ * The client reopens a lost connection by itself. It then sends `once` messages again with the same id, which the
+ * server recognises, until each has a report; any other message without a report fails with `connectionClosed`, and
+ * its sender decides. The client acknowledges a received message when the application is done with it, and hands it
+ * over once although the server may deliver it twice.
+ *
+ * The types below are the source of bester.d.ts, which `make types` writes.
+ *
+ * @module
  */
+
+/** @typedef {null | boolean | number | string | Json[] | { [name: string]: Json }} Json */
+
+/**
+ * The server's codes (docs/protocol.md, section 11), and the client's own.
+ *
+ * @typedef {"connectFailed" | "connectionClosed" | "timeout" | "alreadyOpen" | "badId" | "tooLarge" | "slowConsumer"
+ *   | "noReply" | "unsupported" | "badNumber" | (string & {})} Code
+ */
+
+/**
+ * @typedef {object} ReportError
+ * @property {string} code
+ * @property {string} message
+ * @property {boolean} temporary whether the same message can succeed later
+ * @property {string} [reason] with the code `handlerError`: the handler's own code, where it gave one
+ */
+
+/**
+ * @typedef {object} Result
+ * @property {string} to the username, or the server's address, as the handler wrote it
+ * @property {"delivered" | "stored" | "sent" | "queued" | "skipped" | "failed"} status
+ * @property {ReportError} [error]
+ */
+
+/**
+ * One step of a message's route; nested where the message went to another server.
+ *
+ * @typedef {object} Step
+ * @property {string} server
+ * @property {"handler" | "clients" | "server" | "mailbox" | "outbox"} step
+ * @property {string} name
+ * @property {number} ms
+ * @property {string} status
+ * @property {Step[]} [route]
+ */
+
+/**
+ * @typedef {object} Options
+ * @property {string} username
+ * @property {string} [password]
+ * @property {string} [token] an earlier session's `token`, in place of the password
+ * @property {("ack" | "route" | "token" | "replyTo")[]} [features] what to ask of the server (`ack`, `route`, `token`);
+ *   `replyTo` is always asked for
+ * @property {boolean | string[]} [mail] whether to take the account's messages (true), or messages of which types; the
+ *   others stay where they are. A program that only sends and asks gives false, and is sent nothing but replies.
+ * @property {boolean} [reconnect] whether the client reopens a lost connection (true)
+ * @property {Pick<Storage, "getItem" | "setItem">} [storage] such as `localStorage`: remembers over a reload which
+ *   deliveries the application is done with
+ * @property {number} [maxQueued] how many received messages may wait to be taken, without `ack` (10,000)
+ * @property {number} [connectTimeout] seconds, for connecting and authenticating (10)
+ * @property {new (url: string) => WebSocket} [WebSocket] another implementation
+ */
+
+/**
+ * @typedef {object} SendOptions
+ * @property {string} [id] an id of your own, different from those that have no report yet
+ * @property {boolean} [once] send again over reconnections until there is a report; never handled twice
+ * @property {boolean} [route] the report tells the route that the message took
+ * @property {boolean} [dryRun] deliver nothing; the report tells the route that the message would take
+ * @property {number} [timeout] seconds; after them it is not known what became of the message
+ */
+
+/** @typedef {"connecting" | "open" | "waiting" | "closed"} State */
 
 const AUTHENTICATION_ID = "auth_special";
 const PAUSE_MIN_S = 0.1;
@@ -19,10 +87,34 @@ const GIVEN_UP_S = 30;
 const REMEMBERED = 10_000;
 const STORED = 2_000;
 
-/** Everything that goes wrong. `code` is the server's, or one of the client's own, which docs/javascript.md lists. */
+/** Every error of the client. `code` is the server's, or one of the client's own, which docs/javascript.md lists. */
 export class BesterError extends Error {
+  /** @readonly @type {Code} */
+  code;
   /**
-   * @param {string} code stable, for programs
+   * Whether the same can succeed later without a change.
+   *
+   * @readonly
+   * @type {boolean}
+   */
+  temporary;
+  /**
+   * Where the server reported a message bad.
+   *
+   * @readonly
+   * @type {Report | undefined}
+   */
+  report;
+  /**
+   * With the code `handlerError`: the handler's own code, where it gave one; else `""`.
+   *
+   * @readonly
+   * @type {string}
+   */
+  reason;
+
+  /**
+   * @param {Code} code stable, for programs
    * @param {string} message for people
    * @param {{temporary?: boolean, report?: Report, reason?: string}} [more]
    */
@@ -32,7 +124,6 @@ export class BesterError extends Error {
     this.code = code;
     this.temporary = temporary;
     this.report = report;
-    /** With the code `handlerError`: the handler's own code, where it gave one. */
     this.reason = reason;
   }
 }
@@ -41,11 +132,28 @@ export class BesterError extends Error {
 const TOKENS = /"(?:[^"\\]+|\\.)*"|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)/g;
 const ROUNDED = 15; // digits that a number keeps in any case
 
-/** What came with `data`: the value as JSON.parse makes it, and how it stood in the frame. */
+/**
+ * Holds the `data` of a frame: the value as JSON.parse makes it, and its text.
+ *
+ * @template [Data=any]
+ */
 class WithData {
+  /**
+   * As JSON.parse makes it, which rounds numbers.
+   *
+   * @readonly
+   * @type {Data}
+   */
+  data;
+  /** @type {string | undefined} */
   #text;
+  /** @type {string | undefined} */
   #raw;
 
+  /**
+   * @param {Data} data
+   * @param {string} [text] the frame
+   */
   constructor(data, text) {
     this.data = data;
     this.#text = text;
@@ -60,13 +168,14 @@ class WithData {
     return this.#raw;
   }
 
-  /** Whether each number of `data` is the one that was sent; one beyond 2^53 or 1.8e308 may not be. See `raw`. */
+  /** Whether each number of `data` equals the number that was sent; beyond 2^53 or 1.8e308 it may not. See `raw`. */
   get exact() {
     for (const [, number] of (this.raw ?? "").matchAll(TOKENS)) if (number && !isExact(number)) return false;
     return true;
   }
 }
 
+/** @param {string} text a number in JSON */
 function isExact(text) {
   const value = Number(text);
   if (!Number.isFinite(value)) return false;
@@ -75,13 +184,24 @@ function isExact(text) {
   return digits.length <= ROUNDED && (value !== 0 || digits === "");
 }
 
-/** JSON does not have infinities, and JSON.stringify would write null for them. */
+/**
+ * Refuses infinities and NaN, which JSON does not have: JSON.stringify would write null.
+ *
+ * @param {string} key
+ * @param {unknown} value
+ */
 function refuseNotFinite(key, value) {
   if (typeof value !== "number" || Number.isFinite(value)) return value;
   throw new BesterError("badNumber", `JSON does not have the number ${value}${key && `, which ${key} is`}`);
 }
 
-/** Returns the text of a member of an object's JSON that JSON.parse has taken; of a repeated key that of the last. */
+/**
+ * Returns the text of a member of an object, from JSON that JSON.parse accepts; of a repeated key, the last one's.
+ *
+ * @param {string} text
+ * @param {string} name
+ * @returns {string | undefined}
+ */
 function member(text, name) {
   let depth = 0;
   let key;
@@ -105,8 +225,29 @@ function member(text, name) {
   return found;
 }
 
-/** A message that a handler sent to this client. */
+/**
+ * A message that a handler sent to this client.
+ *
+ * @template [Data=any]
+ * @extends {WithData<Data>}
+ */
 export class Message extends WithData {
+  /** @readonly @type {string} */
+  type;
+  /** @readonly @type {string | undefined} */
+  deliveryId;
+  /**
+   * The id of your own message that a handler replies to.
+   *
+   * @readonly
+   * @type {string | undefined}
+   */
+  replyTo;
+
+  /**
+   * @param {{type: string, data?: any, deliveryId?: string, replyTo?: string}} payload
+   * @param {string} text the frame
+   */
   constructor({ type, data = null, deliveryId, replyTo }, text) {
     super(data, text);
     this.type = type;
@@ -115,8 +256,26 @@ export class Message extends WithData {
   }
 }
 
-/** What the server tells of one message. */
+/** The server's status report on one message. */
 export class Report extends WithData {
+  /** @readonly @type {string} */
+  id;
+  /**
+   * Whether every recipient has the message, or it is on disk at a server that goes on trying.
+   *
+   * @readonly
+   * @type {boolean}
+   */
+  good;
+  /** @readonly @type {ReportError | undefined} */
+  error;
+  /** @readonly @type {Result[]} */
+  results;
+  /** @readonly @type {Step[]} */
+  route;
+  /** @readonly @type {{[name: string]: any}} */
+  payload;
+
   /**
    * @param {{header?: any, payload?: any}} frame a status report as it came
    * @param {string} [text] its JSON
@@ -124,7 +283,6 @@ export class Report extends WithData {
   constructor({ header, payload }, text) {
     super(payload?.data, text);
     this.id = payload?.id ?? "";
-    /** Whether every recipient has the message, or it is on disk at a server that goes on trying. */
     this.good = header.status === "good";
     this.error = payload?.error;
     this.results = payload?.results ?? [];
@@ -140,24 +298,33 @@ export class Report extends WithData {
   }
 }
 
-/** The delivery ids that are done with: the newest ten thousand in memory, the newest two thousand in a storage. */
+/**
+ * Remembers the ids of deliveries that the application is done with: the newest ten thousand in memory, the newest two
+ * thousand in a storage.
+ */
 class Done {
+  /**
+   * @param {Options["storage"]} storage
+   * @param {string} key
+   */
   constructor(storage, key) {
     this.storage = storage;
     this.key = key;
+    /** @type {Set<string>} */
     this.ids = new Set();
-    this.saving = false;
     try {
       for (const id of JSON.parse(storage?.getItem(key) ?? "[]")) this.ids.add(id);
     } catch {
-      // What cannot be read is as if it had not been kept.
+      // An entry that cannot be read counts as none.
     }
   }
 
+  /** @param {string} id */
   has(id) {
     return this.ids.has(id);
   }
 
+  /** @param {string[]} ids */
   add(ids) {
     for (const id of ids) this.ids.add(id);
     for (const id of this.ids) {
@@ -172,66 +339,99 @@ class Done {
   }
 }
 
+/** @implements {AsyncIterable<Message>} */
 export class Client {
   #url;
   #options;
+  /** @type {WebSocket | null} */
   #socket = null;
+  /** @type {State} */
   #state = "closed";
+  /** @type {BesterError | null} */
   #error = null;
+  /** @type {{resolve: (report: Report) => void, reject: (error: Error) => void} | null} */
   #opening = null;
+  /**
+   * Messages that have no report yet, by their ids.
+   *
+   * @type {Map<string, {text: string, once: boolean, resolve: (report: any) => void, reject: (error: Error) => void,
+   *   timer: ReturnType<typeof setTimeout> | undefined}>}
+   */
   #pending = new Map();
+  /** @type {Map<string, (reply: any) => void>} */
   #asked = new Map();
+  /** @type {Message[]} */
   #inbox = [];
+  /** @type {{resolve: (message: Message | undefined) => void, reject: (error: Error) => void}[]} */
   #readers = [];
+  /** @type {string[]} */
   #handed = [];
+  /** @type {Set<string>} */
   #holding = new Set();
+  /** @type {string[]} */
   #acks = [];
   #done;
+  /** @type {((message: Message) => unknown) | null} */
   #onmessage = null;
+  /** @type {string[]} */
+  #features = [];
+  /** @type {string | undefined} */
+  #server;
+  #maxMessage = 1024 * 1024;
   #nextId = 1;
   #prefix = (globalThis.crypto?.randomUUID?.() ?? `${Date.now()}${Math.random()}`).replace(/\W/g, "");
   #tries = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #retryTimer;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #silenceTimer;
   #heard = 0;
   #pinged = 0;
 
   /**
-   * @param {string} [url] `ws:` or `wss:`; in a browser, where it is left out, `/ws` of the page's server
-   * @param {object} [options]
-   * @param {string} options.username
-   * @param {string} [options.password]
-   * @param {string} [options.token] from an earlier session's `token`, in place of the password
-   * @param {string[]} [options.features] what to ask of the server: `ack`, `route`, `token`; `replyTo` always is
-   * @param {boolean | string[]} [options.mail] whether to take the account's messages (true), or of which types; the
-   *   others stay where they are. Whoever only sends and asks gives false, and is sent nothing but replies.
-   * @param {boolean} [options.reconnect] whether a lost connection is opened again (true)
-   * @param {Storage} [options.storage] such as `localStorage`: remembers over a reload which deliveries are done with
-   * @param {number} [options.maxQueued] received messages that wait to be taken, without `ack` (10,000)
-   * @param {number} [options.connectTimeout] seconds, for connecting and authenticating (10)
-   * @param {typeof WebSocket} [options.WebSocket] another implementation
+   * @param {string | undefined} url `ws:` or `wss:`; in a browser, where it is undefined, `/ws` of the page's server
+   * @param {Options} options
    */
-  constructor(url = defaultUrl(), options = {}) {
-    const defaults = { features: ["ack", "route", "token"], mail: true, reconnect: true, maxQueued: 10_000, connectTimeout: 10 };
-    this.#url = url;
-    this.#options = { ...defaults, WebSocket: globalThis.WebSocket, ...options };
+  constructor(url, options) {
+    this.#url = url ?? defaultUrl();
+    this.#options = {
+      features: ["ack", "route", "token"],
+      /** @type {boolean | string[]} */
+      mail: true,
+      reconnect: true,
+      maxQueued: 10_000,
+      connectTimeout: 10,
+      WebSocket: globalThis.WebSocket,
+      ...options,
+    };
     if (!this.#options.WebSocket) throw new TypeError("there is no WebSocket here; give one as options.WebSocket");
-    this.#done = new Done(this.#options.storage, `bester:${url}:${options.username}`);
-    /** With the feature `token`: what stands in place of the password. Keep it secret. */
-    this.token = options.token;
-    /** The features that the server granted. */
-    this.features = [];
-    /** The server's name, if it told. */
-    this.server = undefined;
-    /** The largest message in bytes that the server takes. */
-    this.maxMessage = 1024 * 1024;
-    /** Called with each new state, `connecting`, `open`, `waiting` or `closed`, and the error that led there. */
+    this.#done = new Done(this.#options.storage, `bester:${this.#url}:${this.#options.username}`);
+    /**
+     * With the feature `token`: stands in for the password. Keep it secret.
+     *
+     * @type {string | undefined}
+     */
+    this.token = this.#options.token;
+    /**
+     * Called with each new state, and the error that led there.
+     *
+     * @type {((state: State, error?: BesterError) => void) | null}
+     */
     this.onstate = null;
-    /** Called with what `onmessage` threw; the message is delivered again some time. */
+    /**
+     * Called with what `onmessage` threw; the message is delivered again later.
+     *
+     * @type {((error: unknown) => void) | null}
+     */
     this.onerror = (error) => console.error("bester: onmessage failed", error);
   }
 
-  /** Returns an open client; the arguments are those of the class. */
+  /**
+   * Returns an open client; the arguments are those of the class.
+   *
+   * @param {string | undefined} url
+   * @param {Options} options
+   */
   static async connect(url, options) {
     const client = new Client(url, options);
     await client.open();
@@ -242,9 +442,26 @@ export class Client {
     return this.#state;
   }
 
+  /** The features that the server granted. */
+  get features() {
+    return this.#features;
+  }
+
+  /** The server's name, if it told. */
+  get server() {
+    return this.#server;
+  }
+
+  /** The largest message in bytes that the server takes. */
+  get maxMessage() {
+    return this.#maxMessage;
+  }
+
   /**
-   * Connects and authenticates. Rejects where the server cannot be reached or does not want this account; it is only
-   * after a first success that a lost connection is opened again by itself.
+   * Connects and authenticates. Rejects where the server cannot be reached or does not admit this account; only after
+   * a first success does the client reopen a lost connection.
+   *
+   * @returns {Promise<Report>}
    */
   open() {
     if (this.#state !== "closed") return Promise.reject(new BesterError("alreadyOpen", "the client is open already"));
@@ -256,7 +473,10 @@ export class Client {
     });
   }
 
-  /** Ends the connection for good; what has no report fails. Messages that were given out count as done with. */
+  /**
+   * Ends the connection and does not reopen it; messages without a report fail. Messages that were handed over count as
+   * done with.
+   */
   close() {
     this.#settleHanded();
     this.#flushAcks();
@@ -270,15 +490,11 @@ export class Client {
    *
    * @param {string} type names the handler
    * @param {any} [data] any JSON value
-   * @param {object} [options]
-   * @param {string} [options.id] an own one, different from those that have no report yet
-   * @param {boolean} [options.once] sent again over reconnections until there is a report; never handled twice
-   * @param {boolean} [options.route] the report tells the way that the message took
-   * @param {boolean} [options.dryRun] nothing is delivered, the report tells the way that it would take
-   * @param {number} [options.timeout] seconds; after them it is not known what became of the message
+   * @param {SendOptions} [options]
    * @returns {Promise<Report>}
    */
   send(type, data = null, { id, once = false, route = false, dryRun = false, timeout } = {}) {
+    /** @type {{once?: boolean, route?: boolean, dryRun?: boolean}} */
     const header = {};
     if (once) header.once = true;
     if (route) header.route = true;
@@ -288,23 +504,24 @@ export class Client {
   }
 
   /**
-   * Sends a message and resolves with what a handler replies to it, `{type, data, deliveryId, replyTo}`; any number at
-   * once. The first reply counts, also where something else that the message led to fails; it is not received
-   * otherwise, and further replies, or one that comes after the timeout, are dropped.
+   * Sends a message and resolves with a handler's reply; any number at once. The first reply counts, even if something
+   * else that the message caused fails; it does not come out of `receive`. Further replies, and a reply after the
+   * timeout, are dropped.
    *
-   * Rejects with the server's code where the message is reported bad, or with `noReply`, and nobody replied.
+   * Without a reply it rejects: with the server's code where the message is reported bad, or with `noReply`.
    *
+   * @template [Data=any]
    * @param {string} type names the handler
    * @param {any} [data] any JSON value
-   * @param {object} [options]
-   * @param {number} [options.timeout] seconds; after them it is not known what became of the message
-   * @returns {Promise<{type: string, data: any, deliveryId?: string, replyTo: string}>}
+   * @param {{timeout?: number}} [options] seconds; after them it is not known what became of the message
+   * @returns {Promise<Message<Data>>}
    */
   async ask(type, data = null, { timeout } = {}) {
     if (this.#state === "open" && !this.features.includes("replyTo")) {
       throw new BesterError("unsupported", "the server does not say what a reply answers (the feature replyTo)");
     }
     const id = `${this.#askedPrefix}${this.#nextId++}`;
+    /** @type {Promise<Message<Data>>} */
     const answer = new Promise((resolve) => this.#asked.set(id, resolve));
     const reported = this.#ask({ header: {}, payload: { type, id, data } }, { timeout }).then((report) => {
       // Every reply comes before the report.
@@ -320,30 +537,46 @@ export class Client {
   }
 
   get #askedPrefix() {
-    return `${this.#prefix}-a`; // so of this client, over all of its connections
+    return `${this.#prefix}-a`; // one for this client, over all of its connections
   }
 
-  /** Runs a built-in command and resolves with its result; rejects with the server's code. */
+  /**
+   * Runs a built-in command and resolves with its result; rejects with the server's code.
+   *
+   * @param {string} command
+   * @param {{[name: string]: any}} [args]
+   * @param {{timeout?: number}} [options] seconds
+   * @returns {Promise<any>}
+   */
   async builtin(command, args = {}, { timeout } = {}) {
     const data = { command: { type: command, args } };
     const message = { header: {}, payload: { type: "builtin", id: String(this.#nextId++), data } };
     return (await this.#ask(message, { timeout })).orThrow().data;
   }
 
-  /** Asks whether the server is there; resolves with the seconds that the answer took. */
+  /**
+   * Asks whether the server is there; resolves with the seconds that the answer took.
+   *
+   * @param {{timeout?: number}} [options] seconds
+   */
   async ping({ timeout = SILENT_S } = {}) {
     const begun = performance.now();
     await this.#ask({ header: {}, payload: { type: "dummy", id: `ping-${this.#nextId++}` } }, { timeout });
     return (performance.now() - begun) / 1000;
   }
 
-  /** Ends the session with the token that it got, and the connection. */
+  /** Ends the session with its token, and the connection. */
   async logout() {
     await this.builtin("logout");
     this.token = undefined;
     this.close();
   }
 
+  /**
+   * @param {{header: object, payload: {type: string, id: string, data?: any}}} message
+   * @param {{once?: boolean, timeout?: number}} [options]
+   * @returns {Promise<Report>}
+   */
   #ask(message, { once = false, timeout } = {}) {
     return new Promise((resolve, reject) => {
       const { id } = message.payload;
@@ -353,18 +586,22 @@ export class Client {
       const size = text.length * 3 > this.maxMessage ? new TextEncoder().encode(text).length : 0;
       if (size > this.maxMessage) throw new BesterError("tooLarge", `${size} bytes; ${this.maxMessage} are allowed`);
       if (this.#state === "closed" || (this.#state !== "open" && !once)) throw this.#closedError();
-      const entry = { text, once, resolve, reject, timer: undefined };
-      if (timeout !== undefined) entry.timer = setTimeout(() => this.#timedOut(id, timeout), timeout * 1000);
-      this.#pending.set(id, entry);
-      if (this.#state === "open") this.#socket.send(text);
+      const timer = timeout === undefined ? undefined : setTimeout(() => this.#timedOut(id, timeout), timeout * 1000);
+      this.#pending.set(id, { text, once, resolve, reject, timer });
+      if (this.#state === "open") this.#socket?.send(text);
     });
   }
 
+  /**
+   * @param {string} id
+   * @param {number} timeout
+   */
   #timedOut(id, timeout) {
     const text = `no report within ${timeout} s; it is not known what became of the message`;
     this.#take(id)?.reject(new BesterError("timeout", text, { temporary: true }));
   }
 
+  /** @param {string} id */
   #take(id) {
     const entry = this.#pending.get(id);
     if (!entry) return undefined;
@@ -376,8 +613,8 @@ export class Client {
   // -- receiving ----------------------------------------------------------------------------------------------------
 
   /**
-   * Called with each received message, a `Message`. It is acknowledged when what the function returns has
-   * resolved; where it throws or rejects, the message is not acknowledged, and delivered again some time.
+   * Called with each received message. The message is acknowledged when the function's promise has resolved; if the
+   * function throws or rejects, the message is not acknowledged, and is delivered again later.
    */
   get onmessage() {
     return this.#onmessage;
@@ -389,8 +626,10 @@ export class Client {
   }
 
   /**
-   * Resolves with the next message, and acknowledges the one before; undefined when the client was closed and all is
-   * taken. There must be one reader, and no `onmessage`.
+   * Resolves with the next message, and acknowledges the one before; with undefined when the client was closed and all
+   * messages are taken. There must be one reader, and no `onmessage`.
+   *
+   * @returns {Promise<Message | undefined>}
    */
   receive() {
     this.#settleHanded();
@@ -408,6 +647,7 @@ export class Client {
     });
   }
 
+  /** @returns {AsyncGenerator<Message, void, undefined>} */
   async *[Symbol.asyncIterator]() {
     for (;;) {
       const message = await this.receive();
@@ -416,6 +656,10 @@ export class Client {
     }
   }
 
+  /**
+   * @param {Message} message
+   * @param {(message: Message) => void} resolve
+   */
   #handOut(message, resolve) {
     if (message.deliveryId !== undefined) this.#handed.push(message.deliveryId);
     resolve(message);
@@ -425,6 +669,10 @@ export class Client {
     if (this.#handed.length) this.#acknowledge(this.#handed.splice(0));
   }
 
+  /**
+   * @param {{type: string, data?: any, deliveryId?: string, replyTo?: string}} payload
+   * @param {string} text
+   */
   #received(payload, text) {
     const { deliveryId, replyTo } = payload;
     if (deliveryId !== undefined) {
@@ -448,16 +696,19 @@ export class Client {
     return undefined;
   }
 
+  /** @param {Message} message */
   async #call(message) {
+    const { deliveryId } = message;
     try {
-      await this.#onmessage(message);
-      if (message.deliveryId !== undefined) this.#acknowledge([message.deliveryId]);
+      await this.#onmessage?.(message);
+      if (deliveryId !== undefined) this.#acknowledge([deliveryId]);
     } catch (error) {
-      this.#holding.delete(message.deliveryId);
+      if (deliveryId !== undefined) this.#holding.delete(deliveryId);
       this.onerror?.(error);
     }
   }
 
+  /** @param {string[]} ids */
   #acknowledge(ids) {
     for (const id of ids) this.#holding.delete(id);
     if (!this.#acks.length) queueMicrotask(() => this.#flushAcks());
@@ -468,14 +719,18 @@ export class Client {
     if (!this.#acks.length) return;
     const ids = this.#acks.splice(0);
     this.#done.add(ids);
-    // Without a connection nothing is lost: the server delivers them again, and finds them done with.
+    // Without a connection nothing is lost: the server delivers the messages again, and the client drops them.
     if (this.#state === "open") {
-      this.#socket.send(JSON.stringify({ header: { messageType: "ack" }, payload: { ids } }));
+      this.#socket?.send(JSON.stringify({ header: { messageType: "ack" }, payload: { ids } }));
     }
   }
 
   // -- the connection -----------------------------------------------------------------------------------------------
 
+  /**
+   * @param {State} state
+   * @param {BesterError} [error]
+   */
   #become(state, error) {
     this.#state = state;
     this.onstate?.(state, error);
@@ -501,7 +756,7 @@ export class Client {
         console.error("bester: a message of the server was not understood", error);
       }
     };
-    const gone = (reason) => {
+    const gone = (/** @type {string} */ reason) => {
       clearTimeout(timer);
       this.#lost(socket, reason);
     };
@@ -510,15 +765,23 @@ export class Client {
     return undefined;
   }
 
+  /** The message that authenticates. */
   #hello() {
     const { username, password, mail } = this.#options;
     const features = [...new Set([...this.#options.features, "replyTo"])];
     const authentication = this.token ? { username, token: this.token } : { username, password };
+    /** @type {{scope: string, features: string[], authentication: object, mail?: boolean | string[]}} */
     const header = { scope: "client", features, authentication };
     if (mail !== true) header.mail = mail;
     return { header, payload: { type: "dummy" } };
   }
 
+  /**
+   * @param {WebSocket} socket
+   * @param {{header?: any, payload?: any}} frame
+   * @param {string} text
+   * @param {ReturnType<typeof setTimeout>} timer
+   */
   #dispatch(socket, frame, text, timer) {
     const { header = {}, payload = {} } = frame;
     if (header.messageType === "statusReport") {
@@ -536,17 +799,21 @@ export class Client {
     return undefined;
   }
 
+  /**
+   * @param {WebSocket} socket
+   * @param {Report} report
+   */
   #authenticated(socket, report) {
     if (!report.good) {
-      const stale = this.token && this.#options.password && report.error?.code === "authenticationFailed";
+      const stale = Boolean(this.token && this.#options.password && report.error?.code === "authenticationFailed");
       if (stale) this.token = undefined; // it ran out: the next try is with the password
       const { code = "authenticationFailed", message = "refused", temporary = false } = report.error ?? {};
       return this.#lost(socket, message, new BesterError(code, message, { temporary, report }), stale);
     }
     const { server, features = [], limits, token } = report.payload;
-    this.server = server;
-    this.features = features;
-    this.maxMessage = limits?.maxMessage ?? this.maxMessage;
+    this.#server = server;
+    this.#features = features;
+    this.#maxMessage = limits?.maxMessage ?? this.#maxMessage;
     this.token = token ?? this.token;
     this.#tries = 0;
     this.#pinged = 0;
@@ -558,6 +825,7 @@ export class Client {
     return undefined;
   }
 
+  /** @param {WebSocket} socket */
   #watchSilence(socket) {
     clearTimeout(this.#silenceTimer);
     this.#silenceTimer = setTimeout(() => {
@@ -574,7 +842,14 @@ export class Client {
     }, 1000);
   }
 
-  /** A connection is gone; `again` says that another try is worth it, whatever the error. */
+  /**
+   * Handles the loss of a connection.
+   *
+   * @param {WebSocket} socket
+   * @param {string} reason
+   * @param {BesterError} [error] the server's
+   * @param {boolean} [again] whether to connect again at once, whatever the error
+   */
   #lost(socket, reason, error = undefined, again = false) {
     if (this.#socket !== socket) return;
     this.#drop();
@@ -583,7 +858,7 @@ export class Client {
     if (again) return void this.#connect();
     if (this.#opening || !this.#options.reconnect || !why.temporary) return void this.#end(first);
     for (const [id, entry] of [...this.#pending]) {
-      if (!entry.once) this.#take(id).reject(this.#unknownError(why));
+      if (!entry.once) this.#take(id)?.reject(this.#unknownError(why));
     }
     const most = Math.min(PAUSE_MAX_S, PAUSE_MIN_S * 2 ** this.#tries++);
     this.#retryTimer = setTimeout(
@@ -600,18 +875,27 @@ export class Client {
     socket?.close();
   }
 
-  /** Nothing more will happen until `open()`; `error` is null where the application wanted it so. */
+  /**
+   * Stops everything until `open()`.
+   *
+   * @param {BesterError | null} error null where the application closed the client
+   */
   #end(error) {
     clearTimeout(this.#retryTimer);
     this.#drop();
     this.#error = error;
     this.#become("closed", error ?? undefined);
-    for (const id of [...this.#pending.keys()]) this.#take(id).reject(this.#unknownError(error));
+    for (const id of [...this.#pending.keys()]) this.#take(id)?.reject(this.#unknownError(error));
     for (const reader of this.#readers.splice(0)) error ? reader.reject(error) : reader.resolve(undefined);
     this.#opening?.reject(error ?? this.#closedError());
     this.#opening = null;
   }
 
+  /**
+   * The error of a message of which it is not known what became.
+   *
+   * @param {BesterError | null} cause
+   */
   #unknownError(cause) {
     const error = new BesterError("connectionClosed", cause?.message ?? "the client was closed", { temporary: true });
     error.cause = cause ?? undefined;

@@ -1,80 +1,89 @@
-/** The page for trying things out: sign in, send, and see what comes of it. It is bester.js and little more. */
+/** The page for trying things out: sign in, send, and see the reports and replies. It is bester.js and little more. */
 
 import { Client } from "../js/bester.js";
-import { askWho, startBar } from "../ui/desk.js";
-import { badge, check, empty, field, h, replace, setText, toast } from "../ui/dom.js";
+import { badge, byId, check, control, empty, field, h, replace, setText, toast } from "../ui/dom.js";
 import { clock, millis } from "../ui/format.js";
+import { Header } from "../ui/header.js";
 import { kindOf, picture } from "../ui/route.js";
+import { askWho } from "../ui/sign-in.js";
+
+/** @import { Message, Report } from "../js/bester.js" */
+/** @import { Child } from "../ui/dom.js" */
 
 const MOST_ENTRIES = 100;
 const MOST_TEXT = 20_000;
-const main = document.getElementById("main");
-const state = document.getElementById("state");
-const leave = document.getElementById("leave");
+const HINT = "With any account of this server, as which messages are sent. You see what handlers reply to them.";
 
+const main = byId("main");
+const header = new Header({ title: "Try Bester", onSignOut: signOut });
 /** @type {Client | null} */
 let client = null;
 let user = "";
+/** @type {HTMLElement | null} */
 let log = null;
+/** @type {{element: HTMLElement, shown: () => void}[]} */
 const waiting = [];
 
-startBar();
-leave.addEventListener("click", async () => {
+showSignIn();
+
+function showSignIn(reason = "") {
+  header.signedOut();
+  const more = check("Take the account's other messages too: out of its mailbox, and away from its other programs", {
+    name: "mail",
+  });
+  askWho({ hint: HINT, reason, more, signIn });
+}
+
+async function signOut() {
   const old = client;
   client = null;
   await old?.logout().catch(() => old.close());
   showSignIn();
-});
-showSignIn();
-
-function showSignIn(reason = "") {
-  leave.hidden = true;
-  setText(state, "not signed in");
-  askWho(
-    "With any account of this server, as which messages are sent. You see what handlers reply to them.",
-    reason,
-    signIn,
-    check("Take the account's other messages too: out of its mailbox, and away from its other programs", {
-      name: "mail",
-    }),
-  );
 }
 
+/**
+ * @param {string} username
+ * @param {string} password
+ * @param {HTMLFormElement} form
+ */
 async function signIn(username, password, form) {
-  const next = new Client(undefined, { username, password, mail: form.elements.mail.checked });
-  next.onmessage = (message) => add(received(message)); // and so it is acknowledged when it is shown
+  const next = new Client(undefined, { username, password, mail: control(form, "mail").checked });
+  const here = () => `${username} at ${next.server ?? "this server"}`;
+  next.onmessage = (message) => add(received(message)); // so it is acknowledged when it is shown
   next.onstate = (now, error) => {
     if (client !== next) return;
     const words = {
-      open: `${username} at ${next.server ?? "this server"}`,
+      open: here(),
       connecting: "connecting…",
       waiting: "no connection; trying again",
       closed: "signed out",
     };
-    setText(state, words[now]);
+    header.say(words[now]);
     if (now === "closed" && error) {
       client = null;
       showSignIn(error.message);
     }
   };
-  await next.open(); // what waits in the mailbox comes after it
-  showDesk();
+  await next.open(); // the messages in the mailbox come after it
+  const desk = showDesk();
   client = next;
   user = username;
-  leave.hidden = false;
-  setText(state, `${username} at ${next.server ?? "this server"}`);
+  header.signedIn();
+  header.say(here());
+  /** @type {string[]} */
   const names = await next.builtin("listTypes").catch(() => []);
   replace(
-    document.getElementById("types"),
+    byId("types"),
     names.slice(0, 200).map((name) => h("option", { value: name })),
   );
-  const type = main.querySelector('[name="type"]');
+  const type = control(desk, "type");
   if (!type.value && names.length) type.value = names[0];
   type.focus();
 }
 
 // -- the desk -------------------------------------------------------------------------------------------------------
 
+/** Shows the form for sending, which it returns, and the log. */
 function showDesk() {
   const wrong = h("p.wrong", { role: "alert" });
   const go = h("button.primary", { type: "submit" }, "Send");
@@ -82,16 +91,23 @@ function showDesk() {
     "form.card",
     {
       oninput: () => {
-        const error = problemIn(form.elements.data.value);
-        form.elements.data.setAttribute("aria-invalid", error ? "true" : "false");
+        const data = control(form, "data");
+        const error = problemIn(data.value);
+        data.setAttribute("aria-invalid", error ? "true" : "false");
         wrong.textContent = error;
-        setText(go, form.elements.dry.checked ? "Show what would happen" : "Send");
+        setText(go, control(form, "dry").checked ? "Show what would happen" : "Send");
       },
       onsubmit: (event) => {
         event.preventDefault();
-        const { type, data, once, dry } = form.elements;
-        wrong.textContent = problemIn(data.value);
-        if (!wrong.textContent) send(type.value, JSON.parse(data.value), once.checked, dry.checked);
+        const data = control(form, "data").value;
+        wrong.textContent = problemIn(data);
+        if (wrong.textContent) return;
+        send(
+          control(form, "type").value,
+          JSON.parse(data),
+          control(form, "once").checked,
+          control(form, "dry").checked,
+        );
       },
       onkeydown: (event) => {
         if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
@@ -125,8 +141,10 @@ function showDesk() {
     ),
   );
   replace(main, form, log);
+  return form;
 }
 
+/** @param {string} text */
 function problemIn(text) {
   try {
     JSON.parse(text);
@@ -136,7 +154,14 @@ function problemIn(text) {
   }
 }
 
+/**
+ * @param {string} type
+ * @param {any} data
+ * @param {boolean} once
+ * @param {boolean} dry
+ */
 async function send(type, data, once, dry) {
+  if (!client) return undefined;
   const told = client.features.includes("route");
   if (dry && !told) return toast("This server does not grant dry runs.", "bad");
   const begun = performance.now();
@@ -151,6 +176,11 @@ async function send(type, data, once, dry) {
   return undefined;
 }
 
+/**
+ * @param {Report} report
+ * @param {number} ms
+ * @param {boolean} dry
+ */
 function reported(report, ms, dry) {
   return h(
     "div.stack",
@@ -178,23 +208,33 @@ function reported(report, ms, dry) {
   );
 }
 
+/** @param {Message} message */
 function received({ type, data }) {
   return entry("got", [badge("received", "accent"), h("b", null, type)], h("pre", null, shownJson(data)));
 }
 
+/** @param {any} data */
 function shownJson(data) {
   const text = JSON.stringify(data, null, 2);
   return text.length > MOST_TEXT ? `${text.slice(0, MOST_TEXT)}\n…` : text;
 }
 
+/**
+ * @param {"sent" | "got"} kind
+ * @param {Child} line
+ * @param {Child} body
+ */
 function entry(kind, line, body) {
   const time = Date.now() / 1000;
   return h(`article.card.entry.${kind}`, null, h("div.line", null, line, h("time", null, clock(time))), body);
 }
 
 /**
- * Shows the newest first; however many come, the page is touched once a frame, and keeps a hundred. Resolves when the
- * element is shown; the server sends only so many that are not acknowledged before that.
+ * Adds an entry to the log, the newest first. However many come, the page changes once a frame, and keeps a hundred.
+ * Resolves when the entry is shown; until then the message is not acknowledged, which bounds how many the server sends.
+ *
+ * @param {HTMLElement} element
+ * @returns {Promise<void>}
  */
 function add(element) {
   return new Promise((shown) => {
@@ -205,9 +245,11 @@ function add(element) {
 
 function show() {
   const entries = waiting.splice(0, MOST_ENTRIES).reverse();
-  log?.querySelector(".none")?.remove();
-  log?.prepend(...entries.map((one) => one.element));
-  while (log?.children.length > MOST_ENTRIES) log.lastChild.remove();
+  if (log) {
+    log.querySelector(".none")?.remove();
+    log.prepend(...entries.map((one) => one.element));
+    while (log.children.length > MOST_ENTRIES) log.lastElementChild?.remove();
+  }
   for (const one of entries) one.shown();
   if (waiting.length) requestAnimationFrame(show);
 }

@@ -1,13 +1,49 @@
 /**
- * The way of one message as a picture: a lane for each server, the time on each edge, failures in red.
+ * Draws the route of one message: a lane for each server, the time on each edge, failures in red.
  *
- * A route is the list of steps of a status report (docs/protocol.md, section 7). A step that is no handler's was done by
- * the last handler before it; so was the next handler, by `sendHandler`.
+ * A route is the list of steps of a status report (docs/protocol.md, section 7). The last handler before a step caused
+ * it; a step that is a handler was caused by `sendHandler`.
  */
 
 import { h, s } from "./dom.js";
 import { millis, short } from "./format.js";
 import { still } from "./theme.js";
+
+/** @import { Maybe } from "./format.js" */
+
+/**
+ * A step as reports and receipts tell it; nested where it is another server's.
+ *
+ * @typedef {object} RouteStep
+ * @property {string} step
+ * @property {string} name
+ * @property {string} [server]
+ * @property {string} status
+ * @property {Maybe} [ms]
+ * @property {any} [error]
+ * @property {RouteStep[]} [route]
+ */
+
+/**
+ * A step in the tree that begins at the sender; `via...` is about the other server whose inside this is.
+ *
+ * @typedef {object} Branch
+ * @property {string} kind
+ * @property {string} label
+ * @property {string} lane the server
+ * @property {string} status
+ * @property {Maybe} ms
+ * @property {any} [error]
+ * @property {Branch[]} children
+ * @property {Maybe} [viaMs]
+ * @property {string} [via]
+ * @property {string} [viaStatus]
+ * @property {boolean} [many] stands for several steps
+ */
+
+/** @typedef {Branch & {row: number, column: number, x: number, y: number}} Placed */
+/** @typedef {{from: Placed, to: Placed}} Edge */
+/** @typedef {{name: string, taken: Set<string>, rows: number, top: number, height: number}} Lane */
 
 const COLUMN = 196;
 const ROW = 62;
@@ -16,39 +52,54 @@ const LANE = { left: 24, top: 34, bottom: 16, gap: 14 };
 const MOST_SIBLINGS = 6;
 const SMALLEST = 0.66;
 const GOOD = new Set(["good", "delivered", "sent", "0", "ok", ""]);
+/** @type {Record<string, string>} */
+const WORDS = { clients: "account ", mailbox: "mailbox of ", outbox: "outbox for ", server: "server " };
 const WAITING = new Set(["stored", "queued", "skipped", "planned", "would", "notAsked", "notasked"]);
 
-/** `good`, `waiting` or `bad`: which colour a step's status has. */
+/**
+ * Returns the colour of a step's status.
+ *
+ * @param {string | undefined} status
+ */
 export function kindOf(status) {
-  if (GOOD.has(status ?? "")) return "good";
-  return WAITING.has(status) || /^would|plan|skip|not/i.test(status) ? "waiting" : "bad";
+  const known = status ?? "";
+  if (GOOD.has(known)) return "good";
+  return WAITING.has(known) || /^would|plan|skip|not/i.test(known) ? "waiting" : "bad";
 }
 
 /**
  * Turns a route into a tree that begins at the sender.
  *
- * @param {any[]} steps
- * @param {{user?: string, server?: string}} from
+ * @param {RouteStep[]} steps
+ * @param {{user?: string | null, server?: string}} from
+ * @returns {Branch}
  */
 export function toTree(steps, from) {
   const server = from.server ?? steps[0]?.server ?? "";
+  /** @type {Branch} */
   const root = { kind: "from", label: from.user ?? "sender", lane: server, status: "good", ms: null, children: [] };
   grow(root, steps, server);
   return root;
 }
 
+/**
+ * @param {Branch} parent
+ * @param {RouteStep[]} steps
+ * @param {string} home
+ */
 function grow(parent, steps, home) {
   let last = parent;
   for (const step of steps) {
     const lane = step.server || home;
     if (step.step === "server" && step.route?.length) {
-      // The inside of the other server stands for the step: its first handler is reached over this edge.
+      // The other server's own route replaces the step: this edge leads to its first handler.
       const before = last.children.length;
       grow(last, step.route, step.route[0].server || step.name);
       const reached = last.children[before];
       if (reached) Object.assign(reached, { viaMs: step.ms, via: step.name, viaStatus: step.status });
       continue;
     }
+    /** @type {Branch} */
     const node = {
       kind: step.step,
       label: step.name,
@@ -64,19 +115,29 @@ function grow(parent, steps, home) {
   }
 }
 
-/** The same in words, for those who do not see the picture. */
+/**
+ * Returns the route in words, for people who do not see the picture.
+ *
+ * @param {Branch} node
+ * @returns {string}
+ */
 export function inWords(node) {
   const parts = node.children.map((child) => {
     const time = child.viaMs ?? child.ms;
     const status = kindOf(child.status) === "good" ? "" : `, ${child.status}`;
     const inner = inWords(child);
-    const name = { clients: "account ", mailbox: "mailbox of ", outbox: "outbox for ", server: "server " }[child.kind];
-    const at = child.kind === "handler" ? `${child.label} at ${child.lane}` : `${name ?? ""}${child.label}`;
+    const at =
+      child.kind === "handler" ? `${child.label} at ${child.lane}` : `${WORDS[child.kind] ?? ""}${child.label}`;
     return `${at}${time === null || time === undefined ? "" : ` after ${millis(time)}`}${status}${inner && ` → ${inner}`}`;
   });
   return parts.length > 1 ? parts.map((part) => `(${part})`).join(" and ") : (parts[0] ?? "");
 }
 
+/**
+ * Replaces many good leaves of one step by one that counts them.
+ *
+ * @param {Branch} node
+ */
 function collapse(node) {
   if (node.children.length > MOST_SIBLINGS) {
     const leaves = node.children.filter((child) => !child.children.length && kindOf(child.status) !== "bad");
@@ -91,21 +152,30 @@ function collapse(node) {
   node.children.forEach(collapse);
 }
 
+/** @param {Branch} root */
 function place(root) {
+  /** @type {Map<string, Lane>} */
   const lanes = new Map();
+  /** @type {Placed[]} */
   const nodes = [];
+  /** @type {Edge[]} */
   const edges = [];
-  const visit = (node, column, parent) => {
-    if (!lanes.has(node.lane)) lanes.set(node.lane, { name: node.lane, taken: new Set(), rows: 1 });
-    const lane = lanes.get(node.lane);
-    let row = parent && parent.lane === node.lane ? parent.row : 0;
+  const laneOf = (/** @type {Branch} */ { lane: name }) => {
+    const lane = lanes.get(name) ?? { name, taken: new Set(), rows: 1, top: 0, height: 0 };
+    lanes.set(name, lane);
+    return lane;
+  };
+  /** @type {(branch: Branch, column: number, parent: Placed | null) => void} */
+  const visit = (branch, column, parent) => {
+    const lane = laneOf(branch);
+    let row = parent && parent.lane === branch.lane ? parent.row : 0;
     while (lane.taken.has(`${row}:${column}`)) row += 1;
     lane.taken.add(`${row}:${column}`);
     lane.rows = Math.max(lane.rows, row + 1);
-    Object.assign(node, { row, column });
+    const node = { ...branch, row, column, x: LANE.left + column * COLUMN, y: 0 };
     nodes.push(node);
     if (parent) edges.push({ from: parent, to: node });
-    for (const child of node.children) visit(child, column + 1, node);
+    for (const child of branch.children) visit(child, column + 1, node);
   };
   visit(root, 0, null);
   let top = 0;
@@ -114,14 +184,12 @@ function place(root) {
     lane.height = LANE.top + lane.rows * ROW - (ROW - BOX.height) + LANE.bottom;
     top += lane.height + LANE.gap;
   }
-  for (const node of nodes) {
-    node.x = LANE.left + node.column * COLUMN;
-    node.y = lanes.get(node.lane).top + LANE.top + node.row * ROW;
-  }
+  for (const node of nodes) node.y = laneOf(node).top + LANE.top + node.row * ROW;
   const width = LANE.left * 2 + Math.max(...nodes.map((node) => node.column)) * COLUMN + BOX.width;
   return { lanes: [...lanes.values()], nodes, edges, width, height: top - LANE.gap };
 }
 
+/** @type {Record<string, string>} */
 const ICONS = {
   from: "M0-6a3 3 0 1 1 0 6a3 3 0 1 1 0-6M-6 7c0-4 3-6 6-6s6 2 6 6z",
   clients: "M0-6a3 3 0 1 1 0 6a3 3 0 1 1 0-6M-6 7c0-4 3-6 6-6s6 2 6 6z",
@@ -134,9 +202,8 @@ const ICONS = {
 /**
  * Draws a route.
  *
- * @param {any[]} steps
- * @param {{user?: string, server?: string}} from
- * @returns {HTMLElement}
+ * @param {RouteStep[]} steps
+ * @param {{user?: string | null, server?: string}} [from]
  */
 export function picture(steps, from = {}) {
   const root = toTree(structuredClone(steps), from);
@@ -150,7 +217,7 @@ export function picture(steps, from = {}) {
     role: "img",
     "aria-label": `The way of the message: ${words}`,
   });
-  // Shrinks a little to fit, and scrolls beyond that.
+  // The picture shrinks a little to fit, and scrolls beyond that.
   svg.style.maxWidth = `${width}px`;
   svg.style.minWidth = `${Math.round(Math.min(width, Math.max(560, width * SMALLEST)))}px`;
   for (const lane of lanes) {
@@ -162,7 +229,7 @@ export function picture(steps, from = {}) {
   const paths = edges.map((edge) => {
     const { path, middle, end, across } = curve(edge);
     const kind = kindOf(edge.to.viaStatus ?? edge.to.status);
-    const line = s("path", { d: path, class: `edge ${kind}` });
+    const line = /** @type {SVGPathElement} */ (s("path", { d: path, class: `edge ${kind}` }));
     svg.append(line, s("path", { d: `M${end.x} ${end.y}l-8-4.5v9z`, class: `arrow ${kind}` }));
     const time = edge.to.viaMs ?? edge.to.ms;
     if (time) {
@@ -183,6 +250,7 @@ export function picture(steps, from = {}) {
   return h("figure.route-figure", null, frame, h("figcaption.words", null, words));
 }
 
+/** @param {Placed} node */
 function drawNode(node) {
   const group = s("g", {
     class: `node ${node.kind} ${kindOf(node.status)}`,
@@ -203,6 +271,7 @@ function drawNode(node) {
   return group;
 }
 
+/** @param {Edge} edge */
 function curve({ from, to }) {
   const a = { x: from.x + BOX.width, y: from.y + BOX.height / 2 };
   const b = { x: to.x, y: to.y + BOX.height / 2 };
@@ -212,12 +281,20 @@ function curve({ from, to }) {
   return { path, across, end: b, middle: { x: (a.x + b.x) / 2, y: (a.y + b.y) / 2 } };
 }
 
-/** A dot goes the whole way once, for as long as the picture is in the page. */
+/**
+ * Moves a dot along the whole route once, as long as the picture is in the page.
+ *
+ * @param {HTMLElement} frame
+ * @param {SVGElement} dot
+ * @param {SVGPathElement[]} paths
+ */
 function travel(frame, dot, paths) {
+  /** @type {number[]} */
   const lengths = [];
   let at = 0;
+  /** @type {number | null} */
   let begun = null;
-  const step = (now) => {
+  const step = (/** @type {number} */ now) => {
     if (!frame.isConnected) {
       if (begun === null) requestAnimationFrame(step);
       return;
@@ -232,8 +309,8 @@ function travel(frame, dot, paths) {
     } else {
       const eased = part < 0.5 ? 2 * part * part : 1 - 2 * (1 - part) ** 2;
       const point = paths[at].getPointAtLength(lengths[at] * eased);
-      dot.setAttribute("cx", point.x);
-      dot.setAttribute("cy", point.y);
+      dot.setAttribute("cx", String(point.x));
+      dot.setAttribute("cy", String(point.y));
     }
     requestAnimationFrame(step);
   };

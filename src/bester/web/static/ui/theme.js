@@ -1,8 +1,10 @@
-/** Dark, light, or what the system says; and the colours of the style sheet for pictures. */
+/** The theme: dark, light, or the system's; and the colours of the style sheet, for pictures. */
 
 const KEY = "bester:theme";
+/** @type {Set<() => void>} */
 const listeners = new Set();
-let cache = new Map();
+/** @type {Map<string, string>} */
+const colours = new Map();
 
 export function current() {
   const chosen = document.documentElement.dataset.theme;
@@ -10,7 +12,7 @@ export function current() {
 }
 
 function changed() {
-  cache = new Map();
+  colours.clear();
   for (const listener of listeners) listener();
 }
 
@@ -30,26 +32,38 @@ export function toggle() {
   try {
     localStorage.setItem(KEY, next);
   } catch {
-    // It lasts as long as the page.
+    // The choice lasts as long as the page.
   }
   changed();
 }
 
+/**
+ * Calls a listener when the theme changes; returns a function that ends this.
+ *
+ * @param {() => void} listener
+ */
 export function onchange(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
 
-/** A custom property of the style sheet, as a canvas takes it. */
+/**
+ * Returns a custom property of the style sheet, as a canvas takes it.
+ *
+ * @param {string} name
+ */
 export function colour(name) {
-  if (!cache.has(name)) {
+  let found = colours.get(name);
+  if (found === undefined) {
     const probe = document.createElement("span");
     probe.style.color = `var(--${name})`;
     document.body.append(probe);
-    cache.set(name, getComputedStyle(probe).color);
+    found = getComputedStyle(probe).color;
+    colours.set(name, found);
     probe.remove();
   }
-  return cache.get(name);
+  return found;
 }
 
+/** Whether the user wants no animations. */
 export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -1,17 +1,22 @@
-/** Accounts: a page of them at a time, found by how their names begin. */
+/** The view of accounts: a page of them at a time, found by the beginning of their names. */
 
-import { ask, badge, check, empty, field, h, replace, table, toast } from "../../ui/dom.js";
+import { ask, badge, check, control, empty, field, h, replace, table, toast } from "../../ui/dom.js";
 import { bytes, count, day, span } from "../../ui/format.js";
 import { command, session } from "../api.js";
 import { attempt, confirm, pager, rowButton } from "./acting.js";
 import { poll } from "./polling.js";
 
+/** @import { Place } from "../model.js" */
+
 const PAGE = 50;
 
+/** @param {Pick<Place, "page" | "tools">} place */
 export function accounts({ page, tools }) {
   const pages = [""];
   let more = false;
   let prefix = "";
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
   const list = h("section.card.list", { "aria-label": "Accounts" });
   const search = h("input", {
     type: "search",
@@ -21,22 +26,24 @@ export function accounts({ page, tools }) {
     oninput: () => {
       prefix = search.value;
       pages.length = 1;
-      clearTimeout(search.timer);
-      search.timer = setTimeout(polling.now, 200);
+      clearTimeout(timer);
+      timer = setTimeout(() => polling.now(), 200);
     },
   });
   replace(tools, search, h("button.primary", { type: "button", onclick: add }, "Add account"));
   replace(page, list);
 
   async function load() {
-    // The names are sorted: what begins with a text stands behind it, and itself.
+    // The names are sorted: those with this prefix come directly behind it.
     const after = pages.at(-1) || before(prefix);
+    /** @type {any[]} */
     const rows = await command("listAccounts", { after, limit: PAGE + 1 });
     const wanted = rows.filter((row) => row.username.startsWith(prefix.toLowerCase()));
     more = wanted.length > PAGE;
     return wanted.slice(0, PAGE);
   }
 
+  /** @param {any[]} rows */
   function show(rows) {
     if (!rows.length && pages.length === 1) {
       const text = prefix
@@ -63,7 +70,7 @@ export function accounts({ page, tools }) {
             label: "Roles",
             cell: (row) =>
               row.roles.length
-                ? row.roles.map((role) => [badge(role, role === "admin" ? "accent" : ""), " "])
+                ? row.roles.map((/** @type {string} */ role) => [badge(role, role === "admin" ? "accent" : ""), " "])
                 : h("span.muted", null, "–"),
           },
           { label: "Sessions", kind: "number", cell: (row) => count(row.sessions) },
@@ -82,18 +89,21 @@ export function accounts({ page, tools }) {
       pager({
         shown: `Page ${pages.length}`,
         back: pages.length > 1 && (() => turn(() => pages.pop())),
-        on: more && (() => turn(() => pages.push(rows.at(-1).username))),
+        on: more && (() => turn(() => pages.push(rows[rows.length - 1].username))),
       }),
     );
   }
 
+  /** @param {() => void} change */
   function turn(change) {
     change();
     polling.now();
   }
 
+  /** @param {any} row */
   function actions(row) {
     const name = row.username;
+    /** @type {(label: string, what: string, act: (row: any) => unknown, disabled?: boolean) => HTMLElement} */
     const button = (label, what, act, disabled = false) =>
       rowButton({ what, about: name, label: `${label} ${name}`, disabled, onclick: () => act(row) });
     return h(
@@ -106,13 +116,12 @@ export function accounts({ page, tools }) {
     );
   }
 
-  const done = (text) => {
+  const done = (/** @type {string} */ text) => {
     toast(text);
     polling.now();
   };
 
   async function add() {
-    let name = "";
     await ask({
       title: "Add an account",
       action: "Add account",
@@ -129,18 +138,19 @@ export function accounts({ page, tools }) {
         field("Password", { name: "password", type: "password", required: true, autocomplete: "new-password" }),
         check("Administrator: may use this console", { name: "admin" }),
       ),
-      run: async ({ elements }) => {
+      run: async (form) => {
         const args = {
-          username: elements.username.value,
-          password: elements.password.value,
-          admin: elements.admin.checked,
+          username: control(form, "username").value,
+          password: control(form, "password").value,
+          admin: control(form, "admin").checked,
         };
-        name = (await command("addAccount", args))?.username ?? args.username;
+        const name = (await command("addAccount", args))?.username ?? args.username;
         done(`${name} was added.`);
       },
     });
   }
 
+  /** @param {any} row */
   function setPassword({ username }) {
     ask({
       title: `A new password for ${username}`,
@@ -151,13 +161,14 @@ export function accounts({ page, tools }) {
         h("p", null, "Its sessions and tokens end."),
         field("New password", { name: "password", type: "password", required: true, autocomplete: "new-password" }),
       ),
-      run: async ({ elements }) => {
-        await command("setPassword", { username, password: elements.password.value });
+      run: async (form) => {
+        await command("setPassword", { username, password: control(form, "password").value });
         done(`${username} has a new password.`);
       },
     });
   }
 
+  /** @param {any} row */
   function roles({ username, roles: have }) {
     ask({
       title: `Roles of ${username}`,
@@ -167,9 +178,9 @@ export function accounts({ page, tools }) {
         { name: "roles", value: have.join(", "), autocomplete: "off" },
         "Separated by commas. The role admin may use this console; handlers may be kept for others.",
       ),
-      run: async ({ elements }) => {
-        const wanted = elements.roles.value
-          .split(",")
+      run: async (form) => {
+        const wanted = control(form, "roles")
+          .value.split(",")
           .map((role) => role.trim())
           .filter(Boolean);
         await command("setRoles", { username, roles: wanted });
@@ -178,12 +189,13 @@ export function accounts({ page, tools }) {
     });
   }
 
+  /** @param {any} row */
   function remove({ username, mailbox }) {
     const lost = mailbox?.messages ? ` The ${count(mailbox.messages)} messages in its mailbox go with it.` : "";
     confirm({
       title: `Remove ${username}?`,
       action: "Remove account",
-      body: `Its sessions end, and it cannot sign in any more.${lost} There is no way back.`,
+      body: `Its sessions end, and it cannot sign in any more.${lost} This cannot be undone.`,
       run: async () => {
         await command("removeAccount", { username });
         done(`${username} was removed.`);
@@ -191,10 +203,14 @@ export function accounts({ page, tools }) {
     });
   }
 
+  /** @param {any} row */
   async function sessions({ username }) {
     const all = await attempt(() => command("listClients", { after: before(username), limit: 2 }));
     if (!all) return;
-    const found = all.find((client) => client.username === username)?.sessions ?? [];
+    /** @type {any[]} */
+    const found = all.find((/** @type {any} */ client) => client.username === username)?.sessions ?? [];
+    /** @type {{label: string, cell: (row: any) => string}[]} */
+    const inCluster = found.some((row) => row.node) ? [{ label: "Node", cell: (row) => row.node }] : [];
     const most = 20;
     const body = h(
       "div.stack",
@@ -204,7 +220,7 @@ export function accounts({ page, tools }) {
         rows: found.slice(0, most),
         columns: [
           { label: "From", cell: (row) => row.address || "local" },
-          ...(found.some((row) => row.node) ? [{ label: "Node", cell: (row) => row.node }] : []),
+          ...inCluster,
           { label: "Connected for", cell: (row) => span(row.seconds) },
           { label: "In flight", kind: "number", cell: (row) => count(row.inFlight) },
           { label: "Features", cell: (row) => [...row.features].join(", ") || "none" },
@@ -231,15 +247,19 @@ export function accounts({ page, tools }) {
     5000,
   );
   return () => {
-    clearTimeout(search.timer);
+    clearTimeout(timer);
     polling.stop();
   };
 }
 
-/** A text that stands right before this one in the order of names, or as near as needed. */
+/**
+ * Returns a text that comes directly before this one in the order of names, or nearly.
+ *
+ * @param {string} text
+ */
 function before(text) {
   const name = text.toLowerCase();
   if (!name) return "";
-  const last = name.codePointAt(name.length - 1);
+  const last = name.codePointAt(name.length - 1) ?? 0;
   return last > 0x21 ? `${name.slice(0, -1)}${String.fromCodePoint(last - 1)}\u{10ffff}` : name.slice(0, -1);
 }

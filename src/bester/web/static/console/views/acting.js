@@ -1,8 +1,17 @@
-/** What the views' rows and lists can do: their buttons, pages of them, and questions before what has no way back. */
+/** The buttons of rows, the pages of lists, and the questions before what cannot be undone. */
 
 import { ask, h, toast } from "../../ui/dom.js";
 
-/** A button of a row; `about` is whose, `label` what a screen reader says. */
+/**
+ * Makes a button of a row.
+ *
+ * @param {object} options
+ * @param {string} options.what the text
+ * @param {string} options.about the row's name
+ * @param {string} [options.label] for screen readers
+ * @param {boolean} [options.disabled]
+ * @param {() => unknown} options.onclick
+ */
 export function rowButton({ what, about, label = `${what} ${about}`, disabled = false, onclick }) {
   return h(
     "button.small.quiet",
@@ -11,19 +20,39 @@ export function rowButton({ what, about, label = `${what} ${about}`, disabled = 
   );
 }
 
-/** Below a list of which a page is shown: which one, and the ways to the others. */
+/** @import { Child } from "../../ui/dom.js" */
+
+/**
+ * Makes the line below a list that is shown page by page.
+ *
+ * @param {object} options
+ * @param {Child} options.shown says which page is shown
+ * @param {(() => unknown) | false} options.back false where there is no page before
+ * @param {(() => unknown) | false} options.on false where there is no page behind
+ * @param {[string, string]} [options.names]
+ */
 export function pager({ shown, back, on, names = ["Back", "More"] }) {
+  /** @type {(focus: string, turn: (() => unknown) | false, text: string) => HTMLElement} */
   const button = (focus, turn, text) =>
-    h("button.small", { type: "button", disabled: !turn, dataset: { focus }, onclick: turn }, text);
+    h("button.small", { type: "button", disabled: !turn, dataset: { focus }, onclick: turn || undefined }, text);
   return h("div.pager", null, button("back", back, names[0]), h("span", null, shown), button("on", on, names[1]));
 }
 
-/** Asks whether something is to be done that has no way back; then does it. */
+/**
+ * Asks whether to do something that cannot be undone; then does it.
+ *
+ * @param {{title: string, action: string, body: Child, run: (form: HTMLFormElement) => Promise<unknown>}} options
+ */
 export function confirm({ title, action, body, run }) {
   return ask({ title, danger: true, action, body, run });
 }
 
-/** Does something at once, and says so where that fails. */
+/**
+ * Does something at once; if it fails, shows the error and returns undefined.
+ *
+ * @template Result
+ * @param {() => Promise<Result>} run
+ */
 export async function attempt(run) {
   try {
     return await run();

@@ -1,4 +1,4 @@
-/** Handlers: who serves each type, since when, how fast, and what went wrong last. */
+/** The view of handlers: which handlers serve each type, since when, how fast, and what failed last. */
 
 import { ask, badge, empty, h, replace, table, toast } from "../../ui/dom.js";
 import { clock, count, millis, rate, span } from "../../ui/format.js";
@@ -6,17 +6,26 @@ import { command } from "../api.js";
 import { attempt, confirm, rowButton } from "./acting.js";
 import { poll } from "./polling.js";
 
+/** @import { Place } from "../model.js" */
+
 const MOST = 100;
 
-/** Where something is, where there are several nodes. */
+/**
+ * Returns the node, if there are several.
+ *
+ * @param {{node?: string}} row
+ */
 const at = ({ node }, before = "at ", after = "") => (node ? `${before}${node}${after}` : "");
 
+/** @param {Place} place */
 export function handlers({ page, live }) {
   const list = h("section.card.list", { "aria-label": "Handlers" });
   replace(page, list);
 
-  const failing = (row) => row.answered + row.failed && row.failed / (row.answered + row.failed) > 0.05;
+  const failing = (/** @type {any} */ row) =>
+    row.answered + row.failed && row.failed / (row.answered + row.failed) > 0.05;
 
+  /** @param {any[]} rows */
   function show(rows) {
     if (!rows.length) {
       const text =
@@ -56,6 +65,7 @@ export function handlers({ page, live }) {
     );
   }
 
+  /** @param {any} row */
   function state(row) {
     if (row.stopped) return badge("stopped", "waiting");
     if (row.attached.length) return badge("attached", "good");
@@ -63,29 +73,43 @@ export function handlers({ page, live }) {
     return row.classic ? badge("classic", "accent") : badge("nobody", "bad");
   }
 
+  /** @param {any} row */
   function servedBy(row) {
     const parts = row.attached
       .slice(0, 3)
-      .map((one) =>
-        h("div.once", null, one.name || "unnamed", " ", h("span.muted", null, `${at(one, "at ", " ")}since ${span(one.seconds)}`)),
+      .map((/** @type {any} */ one) =>
+        h(
+          "div.once",
+          null,
+          one.name || "unnamed",
+          " ",
+          h("span.muted", null, `${at(one, "at ", " ")}since ${span(one.seconds)}`),
+        ),
       );
     if (row.attached.length > 3) parts.push(h("div.muted", null, `and ${row.attached.length - 3} more`));
     if (row.process?.pid) {
       const again = row.process.starts > 1 ? `, started ${row.process.starts} times` : "";
-      parts.push(h("div.once", null, `process ${row.process.pid}`, h("span.muted", null, again, at(row.process, " at "))));
+      parts.push(
+        h("div.once", null, `process ${row.process.pid}`, h("span.muted", null, again, at(row.process, " at "))),
+      );
     } else if (row.classic) parts.push(h("div.mono.cut", { title: row.classic }, row.classic.split("/").at(-1)));
     return parts.length ? parts : h("span.muted", null, "–");
   }
 
+  /** @param {any} row */
   function outstanding(row) {
-    const busy = row.active + row.attached.reduce((sum, one) => sum + one.outstanding, 0);
-    const room = row.attached.reduce((sum, one) => sum + one.concurrency, 0);
+    /** @type {{outstanding: number, concurrency: number}[]} */
+    const attached = row.attached;
+    const busy = row.active + attached.reduce((sum, one) => sum + one.outstanding, 0);
+    const room = attached.reduce((sum, one) => sum + one.concurrency, 0);
     const text = room ? `${count(busy)} of ${count(room)}` : count(busy);
     return row.waiting ? [text, " ", badge(`${count(row.waiting)} wait`, "waiting")] : text;
   }
 
+  /** @param {any} row */
   function actions(row) {
     const { type } = row;
+    /** @type {(what: string, act: (row: any) => unknown) => HTMLElement} */
     const button = (what, act) => rowButton({ what, about: type, onclick: () => act(row) });
     const can = [];
     if (row.process) can.push(button("Log", log));
@@ -95,6 +119,7 @@ export function handlers({ page, live }) {
     return h("div.buttons", null, can);
   }
 
+  /** @param {{type: string}} row */
   async function start({ type }) {
     await attempt(async () => {
       await command("startHandler", { type });
@@ -103,6 +128,7 @@ export function handlers({ page, live }) {
     polling.now();
   }
 
+  /** @param {{type: string}} row */
   function drain({ type }) {
     confirm({
       title: `Drain ${type}?`,
@@ -116,6 +142,7 @@ export function handlers({ page, live }) {
     });
   }
 
+  /** @param {{type: string}} row */
   function stop({ type }) {
     confirm({
       title: `Stop ${type} now?`,
@@ -129,8 +156,10 @@ export function handlers({ page, live }) {
     });
   }
 
+  /** @param {{type: string}} row */
   async function log({ type }) {
     await attempt(async () => {
+      /** @type {{time: number, line: string, node?: string}[]} */
       const lines = await command("handlerLog", { type, lines: 200 });
       const text = lines.map(({ time, line, node }) => `${clock(time)}  ${node ? `${node}  ` : ""}${line}`).join("\n");
       const body = text

@@ -1,6 +1,6 @@
-/** Messages: the receipts of those that are done with, the way of one as a picture, and sending one. */
+/** The view of messages: the receipts, the route of one message as a picture, and the form for sending one. */
 
-import { ask, badge, check, empty, field, h, replace, table, toast } from "../../ui/dom.js";
+import { ask, badge, check, control, empty, field, h, replace, table, toast } from "../../ui/dom.js";
 import { clock, count, millis } from "../../ui/format.js";
 import { kindOf, picture } from "../../ui/route.js";
 import { canSend, command, givePassword, sender, session } from "../api.js";
@@ -8,27 +8,35 @@ import { toReceipt } from "../model.js";
 import { pager } from "./acting.js";
 import { poll } from "./polling.js";
 
+/** @import { Report } from "../../js/bester.js" */
+/** @import { Child } from "../../ui/dom.js" */
+/** @import { Live, Place, Receipt } from "../model.js" */
+
 const PAGE = 50;
 const MOST = 1000;
 
-export function messages({ page, tools, rest, live }) {
-  if (rest[0] === "send") return compose({ page, tools, live });
-  if (rest[0] === "of") return single({ page, tools, rest, live });
-  return stream({ page, tools, live });
+/** @param {Place} place */
+export function messages(place) {
+  if (place.rest[0] === "send") return compose(place);
+  if (place.rest[0] === "of") return single(place);
+  return stream(place);
 }
 
 // -- the stream -----------------------------------------------------------------------------------------------------
 
+/** @param {Place} place */
 function stream({ page, tools }) {
   let turned = 0;
   let more = false;
   let unrecorded = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
   const list = h("section.card.list", { "aria-label": "Receipts" });
   const causes = h("div");
   const changed = () => {
     turned = 0;
-    clearTimeout(form.timer);
-    form.timer = setTimeout(polling.now, 250);
+    clearTimeout(timer);
+    timer = setTimeout(() => polling.now(), 250);
   };
   const form = h(
     "form.card.filters",
@@ -41,10 +49,11 @@ function stream({ page, tools }) {
   replace(tools, h("a.button.primary", { href: "#/messages/send" }, "Send a message"));
   replace(page, form, list, causes);
 
+  /** The filter, by the names of its fields. */
   const chosen = () =>
     Object.fromEntries(
       ["account", "type", "outcome", "id"]
-        .map((name) => [name, form.elements[name].value.trim()])
+        .map((name) => [name, control(form, name).value.trim()])
         .filter(([, value]) => value),
     );
 
@@ -56,6 +65,7 @@ function stream({ page, tools }) {
     return found.receipts.slice(from, from + PAGE).map(toReceipt);
   }
 
+  /** @param {Receipt[]} rows */
   function show(rows) {
     if (!rows.length) {
       const filtered = Object.keys(chosen()).length > 0;
@@ -72,7 +82,7 @@ function stream({ page, tools }) {
       );
       return;
     }
-    const turn = (change) => () => {
+    const turn = (/** @type {() => void} */ change) => () => {
       change();
       polling.now();
     };
@@ -116,6 +126,7 @@ function stream({ page, tools }) {
     );
   }
 
+  /** @param {{causes: any[]}} found */
   function showCauses(found) {
     if (!found.causes.length) return replace(causes);
     return replace(
@@ -164,7 +175,7 @@ function stream({ page, tools }) {
     10_000,
   );
   return () => {
-    clearTimeout(form.timer);
+    clearTimeout(timer);
     polling.stop();
     why.stop();
   };
@@ -172,14 +183,15 @@ function stream({ page, tools }) {
 
 // -- one message ----------------------------------------------------------------------------------------------------
 
+/** @param {Place} place */
 function single({ page, tools, rest: [, id, at], live }) {
   replace(tools, h("a.button", { href: "#/messages" }, "All messages"));
   let stopped = false;
   command("trace", { id, limit: 20 }).then(
     ({ receipts }) => {
       if (stopped) return;
-      const found = receipts.find((one) => String(one.at) === at) ?? receipts[0];
-      if (found) replace(page, ...told(toReceipt(found), live));
+      const found = receipts.find((/** @type {any} */ one) => String(one.at) === at) ?? receipts[0];
+      if (found) replace(page, ...describe(toReceipt(found), live));
       else
         replace(
           page,
@@ -197,7 +209,12 @@ function single({ page, tools, rest: [, id, at], live }) {
   };
 }
 
-function told(receipt, live) {
+/**
+ * @param {Receipt} receipt
+ * @param {Live} live
+ */
+function describe(receipt, live) {
+  /** @type {[string, Child][]} */
   const facts = [
     ["From", receipt.from],
     ["Type", receipt.type],
@@ -205,7 +222,7 @@ function told(receipt, live) {
     ["Took", millis(receipt.ms)],
     ["Id", receipt.id],
     ["Trace", receipt.trace],
-    ...(receipt.node ? [["Node", receipt.node]] : []),
+    ["Node", receipt.node],
   ];
   return [
     h(
@@ -214,7 +231,7 @@ function told(receipt, live) {
       h("h2", { id: "way" }, "The way of this message"),
       receipt.route?.length
         ? null
-        : h("p.hint", null, "Nobody asked for the route of this message: this is what its receipt tells."),
+        : h("p.hint", null, "Nobody asked for the route of this message: this is all that its receipt tells."),
       picture(receipt.steps, { user: receipt.from, server: live.now?.server.name ?? "" }),
     ),
     h(
@@ -246,6 +263,10 @@ function told(receipt, live) {
   ];
 }
 
+/**
+ * @param {any[]} results of the first recipients
+ * @param {number} [recipients] how many there are
+ */
 function resultList(results, recipients = results.length) {
   if (!results.length) return h("p.muted", null, "It had no recipients.");
   const most = 20;
@@ -264,11 +285,12 @@ function resultList(results, recipients = results.length) {
 
 // -- sending --------------------------------------------------------------------------------------------------------
 
+/** @param {Place} place */
 function compose({ page, tools, live }) {
   replace(tools, h("a.button", { href: "#/messages" }, "All messages"));
   const types = h("datalist", { id: "types" });
   command("listTypes").then(
-    (names) =>
+    (/** @type {string[]} */ names) =>
       replace(
         types,
         names.slice(0, 200).map((name) => h("option", { value: name })),
@@ -287,23 +309,26 @@ function compose({ page, tools, live }) {
     "form.card",
     {
       oninput: () => {
-        const error = problemIn(form.elements.data.value);
-        form.elements.data.setAttribute("aria-invalid", error ? "true" : "false");
+        const data = control(form, "data");
+        const error = problemIn(data.value);
+        data.setAttribute("aria-invalid", error ? "true" : "false");
         wrong.textContent = error;
-        go.textContent = form.elements.dry.checked ? "Show what would happen" : "Send";
+        go.textContent = control(form, "dry").checked ? "Show what would happen" : "Send";
       },
       onsubmit: async (event) => {
         event.preventDefault();
-        const { type, data: text, dry } = form.elements;
-        wrong.textContent = problemIn(text.value);
+        const type = control(form, "type").value;
+        const text = control(form, "data").value;
+        const dry = control(form, "dry").checked;
+        wrong.textContent = problemIn(text);
         if (wrong.textContent || (!canSend() && !(await askPassword()))) return;
         go.disabled = true;
         try {
           const client = await sender();
-          const asked = { route: !dry.checked, dryRun: dry.checked, timeout: 60 };
+          const asked = { route: !dry, dryRun: dry, timeout: 60 };
           const granted = client.features.includes("route");
-          const report = await client.send(type.value, JSON.parse(text.value), granted ? asked : { timeout: 60 });
-          replace(answer, ...reported(report, dry.checked, granted, live));
+          const report = await client.send(type, JSON.parse(text), granted ? asked : { timeout: 60 });
+          replace(answer, ...reported(report, dry, granted, live));
         } catch (error) {
           wrong.textContent = error.message;
           if (!canSend()) toast("Give your password again to send.", "bad");
@@ -319,10 +344,11 @@ function compose({ page, tools, live }) {
     h("div.buttons", null, go),
   );
   replace(page, h("h2.hidden", null, "Send a message"), form, answer);
-  form.elements.type.focus({ preventScroll: true });
+  control(form, "type").focus({ preventScroll: true });
   return null;
 }
 
+/** @param {string} text */
 function problemIn(text) {
   try {
     JSON.parse(text);
@@ -341,10 +367,16 @@ function askPassword() {
       { name: "password", type: "password", required: true, autocomplete: "current-password" },
       "It is not kept when the page is loaded again.",
     ),
-    run: async ({ elements }) => givePassword(elements.password.value),
+    run: async (form) => givePassword(control(form, "password").value),
   });
 }
 
+/**
+ * @param {Report} report
+ * @param {boolean} dry
+ * @param {boolean} granted whether the server tells routes
+ * @param {Live} live
+ */
 function reported(report, dry, granted, live) {
   return [
     h(

@@ -1,4 +1,4 @@
-/** Now: a living picture of this server, its numbers over the last ten minutes, and what is wrong. */
+/** The view Now: a living picture of this server, its numbers over the last ten minutes, and its problems. */
 
 import { badge, empty, h, replace, setText, table } from "../../ui/dom.js";
 import { count, millis, rate, span } from "../../ui/format.js";
@@ -8,7 +8,12 @@ import { living } from "../living.js";
 import { plot } from "../plot.js";
 import { poll } from "./polling.js";
 
+/** @import { Child } from "../../ui/dom.js" */
+/** @import { Place, ShownProblem } from "../model.js" */
+
+/** @param {Pick<Place, "page" | "live">} place */
 export function now({ page, live }) {
+  /** @type {Record<string, [string, HTMLElement]>} */
   const numbers = {
     accounts: ["accounts online", h("dd")],
     sessions: ["sessions", h("dd")],
@@ -76,7 +81,7 @@ export function now({ page, live }) {
   );
 
   let told = "";
-  const show = (fresh) => {
+  const show = (/** @type {boolean} */ fresh) => {
     const last = live.points.at(-1);
     const state = live.now;
     if (!state || !last) return;
@@ -123,8 +128,13 @@ export function now({ page, live }) {
   return () => stops.forEach((stop) => stop());
 }
 
-/** The processes that together are this server. */
+/**
+ * Lists the processes that together are this server.
+ *
+ * @param {any[]} rows
+ */
 function nodeTable(rows) {
+  /** @type {(show: (row: any) => Child) => (row: any) => Child} */
   const told = (show) => (row) => (row.missing ? "–" : show(row));
   return table({
     caption: "Nodes of this server",
@@ -146,17 +156,23 @@ function nodeTable(rows) {
   });
 }
 
+/** @param {any} row */
 function nodeState({ missing, draining }) {
   if (missing) return badge("no answer", "bad");
   return draining ? badge("draining", "waiting") : badge("up", "good");
 }
 
-/** Messages, and recipients, that went without what was sent; frames, reports and receipts are not among them. */
+/**
+ * Counts the messages and recipients that were dropped; frames, reports and receipts do not count.
+ *
+ * @param {Record<string, Record<string, number>>} dropped
+ */
 function lost(dropped) {
   const messages = ["message", "recipient", "letter", "outgoing"].map((what) => Object.values(dropped[what] ?? {}));
   return messages.flat().reduce((sum, number) => sum + number, 0);
 }
 
+/** @param {ShownProblem[]} problems */
 function list(problems) {
   return h(
     "ul.problems",

@@ -1,13 +1,15 @@
-/** Asks the server again and again while somebody looks. */
-
 /**
- * @param {() => Promise<any>} load
- * @param {(result: any) => void} show called only with what differs from the last
+ * Asks the server again and again, while the page is visible.
+ *
+ * @template Result
+ * @param {() => Promise<Result>} load
+ * @param {(result: Result) => void} show called only with a result that differs from the last
  * @param {(error: Error) => void} failed
- * @param {number} everyMs
+ * @param {number} [everyMs]
  */
 export function poll(load, show, failed, everyMs = 3000) {
   let stopped = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   let last = "";
   let turn = 0;

@@ -1,4 +1,4 @@
-/** Servers: the links to the others, what waits for them, and what was given up. */
+/** The view of servers: the links to other servers, the messages that wait for them, and the dead letters. */
 
 import { ask, badge, empty, h, replace, table, toast } from "../../ui/dom.js";
 import { bytes, clock, count, day, span } from "../../ui/format.js";
@@ -6,8 +6,11 @@ import { command } from "../api.js";
 import { attempt, confirm, pager, rowButton } from "./acting.js";
 import { poll } from "./polling.js";
 
+/** @import { Place } from "../model.js" */
+
 const PAGE = 50;
 
+/** @param {Place} place */
 export function servers({ page }) {
   const links = h("section.card.list", { "aria-labelledby": "links" });
   const queue = h("section.card.list", { "aria-labelledby": "queue" });
@@ -15,6 +18,7 @@ export function servers({ page }) {
   let dead = true;
   replace(page, links, queue);
 
+  /** @param {[any, any[]]} found this server's identity, and the other servers */
   function showLinks([own, rows]) {
     const title = [h("h2", { id: "links" }, "Links"), ownIdentity(own)];
     if (!rows.length) {
@@ -58,6 +62,7 @@ export function servers({ page }) {
     );
   }
 
+  /** @param {any} row */
   function state(row) {
     if (row.link === "up") {
       const since = row.seconds === undefined ? "" : ` for ${span(row.seconds)}`;
@@ -68,7 +73,11 @@ export function servers({ page }) {
     return badge(row.incoming ? "incoming" : "idle");
   }
 
-  /** The certificate by which others know this server: what its operator tells theirs. */
+  /**
+   * Shows the certificate by which other servers know this one, for their operators.
+   *
+   * @param {any} own
+   */
   function ownIdentity(own) {
     if (!own) return h("p.muted", null, "This server has no certificate, and proves its name to nobody.");
     return h(
@@ -85,6 +94,7 @@ export function servers({ page }) {
     );
   }
 
+  /** @param {any} row */
   function identity(row) {
     const shown = row.presented;
     const wrong = shown && row.pinned && !shown.proven;
@@ -97,17 +107,22 @@ export function servers({ page }) {
           : h("span.muted.once", null, "not met yet");
     return [
       known,
-      ...(row.pinned ?? []).map((pin) => fingerprint("pinned", pin)),
+      ...(row.pinned ?? []).map((/** @type {string} */ pin) => fingerprint("pinned", pin)),
       shown && fingerprint("key", shown.key),
       shown && fingerprint("certificate", shown.certificate),
       shown && h("div.muted.note", null, `ends ${day(shown.expires)}`),
     ];
   }
 
+  /**
+   * @param {string} what
+   * @param {string} digits
+   */
   function fingerprint(what, digits) {
     return h("div.cut.muted.note", { title: `${what} ${digits}` }, `${what} `, h("span.mono", null, digits));
   }
 
+  /** @param {any} row */
   function linkActions(row) {
     if (!row.waiting && !row.dead) return null;
     return h(
@@ -126,13 +141,17 @@ export function servers({ page }) {
 
   let more = false;
 
+  /** @returns {Promise<[any[], boolean, number]>} */
   async function loadQueue() {
+    /** @type {any[]} */
     const rows = await command("listQueue", { dead, after: pages.at(-1), limit: PAGE + 1 });
     more = rows.length > PAGE;
     return [rows.slice(0, PAGE), dead, pages.length];
   }
 
+  /** @param {[any[], ...unknown[]]} found */
   function showQueue([rows]) {
+    /** @type {(value: boolean, text: string) => HTMLElement} */
     const choose = (value, text) =>
       h(
         "button.small",
@@ -193,19 +212,21 @@ export function servers({ page }) {
       pager({
         shown: `Page ${pages.length}`,
         back: pages.length > 1 && (() => turn(() => pages.pop())),
-        on: more && (() => turn(() => pages.push(rows.at(-1).id))),
+        on: more && (() => turn(() => pages.push(rows[rows.length - 1].id))),
       }),
     );
   }
 
+  /** @param {() => void} change */
   function turn(change) {
     change();
     queuePolling.now();
   }
 
+  /** @param {any} row */
   function queueActions(row) {
-    const button = (what, onclick) =>
-      rowButton({ what, about: row.id, label: `${what} message ${row.id}`, onclick });
+    /** @type {(what: string, onclick: () => unknown) => HTMLElement} */
+    const button = (what, onclick) => rowButton({ what, about: row.id, label: `${what} message ${row.id}`, onclick });
     return h(
       "div.buttons",
       null,
@@ -215,6 +236,7 @@ export function servers({ page }) {
     );
   }
 
+  /** @param {any} row */
   async function look({ id }) {
     await attempt(async () => {
       const found = await command("showQueue", { id });
@@ -246,6 +268,10 @@ export function servers({ page }) {
     });
   }
 
+  /**
+   * @param {object} args
+   * @param {string} what
+   */
   async function retry(args, what) {
     await attempt(async () => {
       await command("retryQueue", args);
@@ -255,11 +281,12 @@ export function servers({ page }) {
     linkPolling.now();
   }
 
+  /** @param {any} row */
   function drop({ id, server }) {
     confirm({
       title: `Drop message ${id}?`,
       action: "Drop message",
-      body: `${server} will not get it. There is no way back.`,
+      body: `${server} will not get it. This cannot be undone.`,
       run: async () => {
         await command("dropQueue", { ids: [id] });
         toast(`Message ${id} was dropped.`);
@@ -269,8 +296,14 @@ export function servers({ page }) {
     });
   }
 
+  /** @type {(where: Element) => (error: Error) => void} */
   const failed = (where) => (error) => replace(where, empty("This cannot be shown", error.message));
-  const linkPolling = poll(() => Promise.all([command("identity"), command("listServers")]), showLinks, failed(links), 2000);
+  const linkPolling = poll(
+    () => Promise.all([command("identity"), command("listServers")]),
+    showLinks,
+    failed(links),
+    2000,
+  );
   const queuePolling = poll(loadQueue, showQueue, failed(queue), 4000);
   return () => {
     linkPolling.stop();
@@ -278,7 +311,11 @@ export function servers({ page }) {
   };
 }
 
-/** JSON with its lines broken, where it is JSON. */
+/**
+ * Breaks the lines of JSON; any other text stays.
+ *
+ * @param {string} text
+ */
 function pretty(text) {
   try {
     return JSON.stringify(JSON.parse(text), null, 2);

@@ -1,0 +1,309 @@
+"""Admission: messages come in from clients and other servers, as many of each as ``maxInFlight`` says.
+
+A message becomes an :class:`~bester.core.model.Envelope`, and its type's handler is asked. What is beyond the limit
+waits in its sender's backlog, in its order, until fewer of the sender's messages are under way.
+
+A ``once`` message (docs/protocol.md, section 4) leaves a record (:mod:`bester.core.once`), and is not handled again.
+Where the disk may know one of an earlier time, it is asked first, and so are the other nodes of this server; what its
+sender sent behind it waits. A repeat gets the first one's report, when there is one. Where another node has the first
+one under way, the repeat steps aside until that node has the report, or has forgotten the message.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from bester.core.batch import Batch
+from bester.core.delivery import Deliveries
+from bester.core.dispatch import Dispatcher
+from bester.core.effects import Finished, Recall, Remember
+from bester.core.endpoint import Endpoint, Peer
+from bester.core.metrics import Drop
+from bester.core.model import Envelope
+from bester.core.once import OnceMemory, OnceRecord, Waiting, new_record
+from bester.core.reports import Reports
+from bester.core.routing import Request, TypeRoute
+from bester.core.rules import Allow
+from bester.core.session import Session
+from bester.core.traces import Traces
+from bester.core.trail import Trail
+from bester.errors import BesterError, IdConflict, NotAllowed, Overloaded, ShuttingDown, TooManyHops
+from bester.protocol import frames
+from bester.protocol.messages import Payload
+
+
+class Admission:
+    """Decides which messages are taken, and when."""
+
+    __slots__ = (
+        "_backlogs",
+        "batch",
+        "deliveries",
+        "dispatcher",
+        "draining",
+        "may_recall",
+        "once",
+        "reports",
+        "traces",
+    )
+
+    def __init__(
+        self,
+        batch: Batch,
+        reports: Reports,
+        dispatcher: Dispatcher,
+        deliveries: Deliveries,
+        traces: Traces,
+        once: OnceMemory,
+    ) -> None:
+        self.batch = batch
+        self.reports = reports
+        self.dispatcher = dispatcher
+        self.deliveries = deliveries
+        self.traces = traces
+        self.once = once
+        self.draining = False
+        """Whether new messages are refused because the server is stopping."""
+        self.may_recall: Callable[[bytes], bool] = _never
+        """Says of a ``once`` message's key whether there may be something on disk."""
+        self._backlogs: dict[Endpoint, deque[Waiting]] = {}
+        """Messages beyond ``max_in_flight``, by sender, the oldest first."""
+
+    # -- messages come -------------------------------------------------------------------------------------------
+
+    def message(
+        self,
+        origin: Endpoint,
+        payload: Payload,
+        size: int,
+        hops: int = 0,
+        once: bool = False,
+        trace: str = "",
+        trail: Trail | None = None,
+    ) -> None:
+        """A client or another server sent a message, of ``size`` bytes, for a type that is not the server's own.
+
+        Args:
+            origin: its sender.
+            payload: what is sent.
+            size: of its frame, in bytes.
+            hops: how many handlers and servers it went through.
+            once: it is not handled again where it was before.
+            trace: the W3C traceparent that came with it, checked.
+            trail: takes its route; where that is ``dry``, nothing is done.
+        """
+        if self.traces.on:
+            trace, trail = self.traces.begin(trace, trail, self.batch.now)
+        message = Waiting(payload, size, hops, None, trace, trail)
+        if once and (trail is None or not trail.dry):
+            record = message.record = self._begin_once(origin, payload)
+            if record is None:
+                self.batch.fewer_under_way(origin)  # a classic server's connection has no other message
+                return
+            if record.recalling:
+                self._wait(origin, message)
+                return
+        if origin.in_flight < self.batch.limits.max_in_flight and not origin.backlog:
+            self._take(origin, message)
+        else:
+            self._wait(origin, message)
+
+    def untracked_message(self, origin: Endpoint, payload: Payload, size: int) -> None:
+        """A client sent a message that asks for nothing more; most do, and go the shortest way."""
+        batch = self.batch
+        route = self.dispatcher.types.get(payload.type)
+        if (
+            route is None
+            or route.rules.allow is not None
+            or origin.in_flight >= batch.limits.max_in_flight
+            or origin.backlog
+            or self.draining
+            or self.traces.on
+        ):
+            self.message(origin, payload, size)
+            return
+        origin.in_flight += 1
+        batch.counters.accepted += 1
+        now = batch.now
+        envelope = Envelope(origin, payload.id, payload.type, now, route.metrics)
+        self.dispatcher.hand(Request(envelope, route, payload.data, 0, now, size))
+
+    def _take(self, origin: Endpoint, message: Waiting) -> None:
+        """Makes an envelope of a message, and has its handler asked, or reports why not."""
+        batch = self.batch
+        payload, trail = message.payload, message.trail
+        origin.in_flight += 1
+        batch.counters.accepted += 1
+        route = self.dispatcher.types.get(payload.type)
+        metrics = batch.counters.by_type.others if route is None else route.metrics
+        envelope = Envelope(origin, payload.id, payload.type, batch.now, metrics)
+        envelope.once = message.record
+        envelope.trace = message.trace
+        envelope.trail = trail
+        envelope.untracked = message.record is None and trail is None
+        error = self._refusal(origin, route, message.hops)
+        if error is None:
+            assert route is not None
+            self.dispatcher.hand_on(Request(envelope, route, payload.data, message.hops, batch.now, message.size))
+        else:
+            envelope.error = error
+            self.reports.step_done(envelope)
+
+    def _refusal(self, origin: Endpoint, route: TypeRoute | None, hops: int) -> BesterError | None:
+        if route is None:
+            return self.dispatcher.no_handler()
+        if route.rules.allow is not None and not _allowed(route.rules.allow, origin):
+            return NotAllowed("this sender may not send this type")
+        if self.draining:
+            return ShuttingDown()
+        return TooManyHops() if hops > self.batch.limits.max_hops else None
+
+    # -- the backlog ---------------------------------------------------------------------------------------------
+
+    def _wait(self, origin: Endpoint, message: Waiting) -> None:
+        """Puts a message behind those of its sender that cannot be taken now."""
+        backlog = self._backlogs.get(origin)
+        if backlog is None:
+            backlog = self._backlogs[origin] = deque()
+        backlog.append(message)
+        origin.backlog += 1
+        self.batch.hold(origin, message.size)
+
+    def drain(self) -> None:
+        """Lets in what waits behind messages that are done, and closes what has nothing under way any more."""
+        batch = self.batch
+        while batch.moved:
+            origins, batch.moved = batch.moved, {}
+            for origin in origins:
+                backlog = self._backlogs.get(origin)
+                if backlog is not None:
+                    self._admit(origin, backlog)
+                if origin.closing and not origin.busy and origin not in batch.moved:
+                    batch.effects.append(Finished(origin))
+
+    def _admit(self, origin: Endpoint, backlog: deque[Waiting]) -> None:
+        """Lets in what waits, in its order, while there is room."""
+        while backlog and origin.in_flight < self.batch.limits.max_in_flight:
+            record = backlog[0].record
+            if record is None or not record.recalling:
+                self._let_in(origin, self._next(origin, backlog))
+            elif record.under_way_remotely:
+                record.aside = self._next(origin, backlog)
+                origin.in_flight += 1
+            else:
+                break
+        if not backlog:
+            self._backlogs.pop(origin, None)
+
+    def _next(self, origin: Endpoint, backlog: deque[Waiting]) -> Waiting:
+        origin.backlog -= 1
+        return backlog.popleft()
+
+    def _let_in(self, origin: Endpoint, message: Waiting) -> None:
+        """Takes a message that waited, or answers it with what became of it at an earlier time."""
+        self.batch.release(origin, message.size)
+        record = message.record
+        if record is not None and record.answer:
+            self.batch.tell(origin, record.answer)
+        else:
+            self._take(origin, message)
+
+    # -- once ----------------------------------------------------------------------------------------------------
+
+    def _begin_once(self, origin: Endpoint, payload: Payload) -> OnceRecord | None:
+        """Returns what remembers a ``once`` message that comes in; None for a repeat, which needs no more.
+
+        While it is ``recalling`` the message waits, and then what is its ``answer``, if it has one, is all there is.
+        """
+        unproven = isinstance(origin, Peer) and origin.name is None
+        if unproven and not origin.sender:  # its ids count on this connection alone
+            origin.sender = self.batch.new_id().encode()
+        record = new_record(origin.sender, payload)
+        known = self.once.find(record.key)
+        if known is not None:
+            self._repeated(origin, payload.id, known, record.digest)
+            return None
+        self.once.add(record)
+        if not unproven and self.may_recall(record.key):
+            record.recalling = True
+            record.recalled_for = origin
+            self.batch.effects.append(Recall(record))
+        return record
+
+    def forget_unproven(self, peer: Peer) -> None:
+        """A server's connection has ended: if it proved no name, nobody can repeat what it sent."""
+        if peer.name is None and peer.sender:
+            self.once.forget_sender(peer.sender)
+
+    def recalled(self, record: OnceRecord, digest: bytes, report: bytes) -> None:
+        """A Recall found what became of the message."""
+        conflict = digest != record.digest
+        record.answer = report if not conflict else frames.report(record.id, IdConflict())
+        record.digest = digest
+        self.once.finish(record, report)
+        self._recall_ended(record)
+
+    def not_recalled(self, record: OnceRecord, error: BesterError | None = None) -> None:
+        """A Recall found nothing; or could not look, and then nobody knows whether the message was handled."""
+        if error is not None:
+            self.once.forget(record)
+            record.answer = frames.report(record.id, error)
+        self._recall_ended(record)
+
+    def under_way_remotely(self, record: OnceRecord) -> None:
+        """A Recall found that another node has the message under way: it steps aside until that is over."""
+        if not record.under_way_remotely:
+            record.under_way_remotely = True
+            assert record.recalled_for is not None
+            self.batch.fewer_under_way(record.recalled_for)
+
+    def _recall_ended(self, record: OnceRecord) -> None:
+        record.recalling = False
+        if record.answer:
+            self.reports.tell_repeats(record, record.answer)
+        origin, message = record.recalled_for, record.aside
+        assert origin is not None
+        if message is not None:
+            record.aside = None
+            origin.in_flight -= 1
+            self._let_in(origin, message)
+        self.batch.fewer_under_way(origin)
+
+    def _repeated(self, origin: Endpoint, id: str, known: OnceRecord, digest: bytes) -> None:
+        """Answers a repeat with the first one's report, now or when there is one."""
+        if known.digest != digest:
+            self._refuse_repeat(origin, id, IdConflict())
+            return
+        batch = self.batch
+        batch.counters.repeats += 1
+        report = known.report
+        if report is None and origin.in_flight < batch.limits.max_in_flight:
+            origin.in_flight += 1
+            known.waiting.append(origin)
+            if known.replies and origin not in known.replied:
+                known.replied.append(origin)
+                for type, data in known.replies:
+                    self.deliveries.reply(origin, type, data, id)
+        elif report is not None and self.once.may_repeat(len(report), batch.now):
+            batch.tell(origin, report)
+        else:
+            self._refuse_repeat(origin, id, Overloaded("too many repeats at once"))
+
+    def _refuse_repeat(self, origin: Endpoint, id: str, error: BesterError) -> None:
+        self.batch.counters.drops.count(Drop.MESSAGE_REFUSED, code=error.code)
+        self.batch.tell(origin, frames.report(id, error))
+
+    def remembered(self, remember: Remember) -> None:
+        """What became of a ``once`` message is on disk, or cannot be put there: its sender may know."""
+        self.reports.finish_once(remember.record, remember.envelope, remember.report)
+
+
+def _allowed(allow: Allow, origin: Endpoint) -> bool:
+    if isinstance(origin, Session):
+        return allow.accounts or origin.username in allow.names or not allow.roles.isdisjoint(origin.roles)
+    return allow.servers or (isinstance(origin, Peer) and origin.name in allow.names)
+
+
+def _never(key: bytes) -> bool:
+    return False

@@ -1,0 +1,251 @@
+"""Reports: each recipient's result, the status report to the sender, and the receipt (docs/protocol.md, sections 2, 7).
+
+An :class:`~bester.core.model.Envelope` has steps that are pending. With the last one it is finished: its sender gets
+the report, the receipt is kept, and the sender may have another message under way. An envelope that only waits for
+recipients no longer counts against its sender's ``maxInFlight``.
+"""
+
+from __future__ import annotations
+
+from bester.core.batch import Batch
+from bester.core.effects import Remember, TellNode
+from bester.core.endpoint import NodePeer
+from bester.core.metrics import Drop
+from bester.core.model import Envelope
+from bester.core.once import OnceMemory, OnceRecord
+from bester.core.receipts import MAX_NAMES, MAX_REPORT_BYTES, Entry, Large, Receipts, counts_of
+from bester.core.traces import Traces
+from bester.errors import BesterError
+from bester.protocol import frames
+
+
+class Reports:
+    """Knows which messages are under way, and how they end.
+
+    Args:
+        batch: what the reports are written to.
+        server_name: stands in the routes that are reported.
+        traces: gives messages their traceparents.
+        once: remembers the reports of ``once`` messages.
+    """
+
+    __slots__ = ("batch", "once", "receipts", "server_name", "traces")
+
+    def __init__(self, batch: Batch, server_name: str, traces: Traces, once: OnceMemory) -> None:
+        self.batch = batch
+        self.server_name = server_name
+        self.traces = traces
+        self.once = once
+        self.receipts = Receipts()
+
+    @property
+    def under_way(self) -> int:
+        """How many messages and pushes have no report yet, with those that other nodes wait for."""
+        counters = self.batch.counters
+        own = counters.accepted + counters.pushes - counters.good - counters.bad_total
+        return own + counters.for_nodes - counters.for_nodes_done
+
+    # -- recipients ----------------------------------------------------------------------------------------------
+
+    def note(self, envelope: Envelope, error: BesterError) -> None:
+        """Notes that something went wrong with an envelope; the first error is the one that is reported."""
+        if envelope.error is None:
+            envelope.error = error
+
+    def await_result(self, envelope: Envelope) -> int:
+        """Makes place for one recipient's result, and returns its index."""
+        envelope.pending += 1
+        if envelope.results is None:
+            envelope.results = []
+        envelope.results.append(b"")
+        return len(envelope.results) - 1
+
+    def add_result(self, envelope: Envelope, to: str, status: str, error: BesterError) -> None:
+        """Adds one more recipient, whose result is known at once."""
+        if envelope.results is None:
+            envelope.results = []
+        envelope.results.append(frames.result(to, status, error))
+        self.note(envelope, error)
+        self.count_lost(envelope, error)
+
+    def settled(
+        self,
+        envelope: Envelope,
+        slot: int,
+        to: str,
+        status: str,
+        error: BesterError | None = None,
+        route: bytes = b"",
+    ) -> None:
+        """One recipient has its result: one of the statuses of section 2.
+
+        Args:
+            envelope, slot, to, status, error: which recipient, and what became of it.
+            route: the other server's steps as JSON, checked, where it told them.
+        """
+        assert envelope.results is not None
+        if envelope.trail is not None:
+            envelope.trail.settled(slot, self.batch.now, route)
+        envelope.results[slot] = frames.result(to, status, error)
+        if status in ("stored", "queued"):
+            envelope.durable = True
+        if error is not None:
+            self.note(envelope, error)
+            self.count_lost(envelope, error)
+        elif status == "skipped":
+            self.count_lost(envelope, None)
+        self.step_done(envelope)
+
+    def count_lost(self, envelope: Envelope, error: BesterError | None, number: int = 1) -> None:
+        """Counts recipients that do not get the message, and of whom the report says so; without an error: away."""
+        trail = envelope.trail
+        if trail is None or not trail.dry:
+            drop = Drop.RECIPIENT_AWAY if error is None else Drop.RECIPIENT_FAILED
+            self.batch.counters.drops.count(drop, number, code=error.code if error is not None else "")
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def step_done(self, envelope: Envelope) -> None:
+        """One of an envelope's steps is finished; the last one leads to the report."""
+        pending = envelope.pending = envelope.pending - 1
+        if not pending:
+            self.finish(envelope)
+        elif pending == envelope.awaiting:
+            self.release_slot(envelope)
+
+    def release_slot(self, envelope: Envelope) -> None:
+        """Nothing of an envelope is left to be done but to wait for recipients: another message may be under way."""
+        if not envelope.slot_released:
+            envelope.slot_released = True
+            origin = envelope.origin
+            origin.waiting += 1
+            origin.in_flight -= 1
+            self.batch.fewer_under_way(origin)
+
+    # -- the report ----------------------------------------------------------------------------------------------
+
+    def finish(self, envelope: Envelope) -> None:
+        """Everything is done: writes the status report."""
+        if not envelope.untracked:
+            self._finish_tracked(envelope)
+            return
+        error = envelope.error
+        if error is None and not envelope.results and envelope.data is None:
+            frame = frames.good_report(envelope.id)
+        else:
+            frame = frames.report(envelope.id, error, envelope.results, envelope.data)
+        origin = envelope.origin
+        if not origin.closed:
+            origin.out.append(frame)
+            if not origin.listed:
+                origin.listed = True
+                self.batch.dirty.append(origin)
+        else:
+            self.batch.counters.drops.count(Drop.REPORT_UNWANTED)
+        self._close(envelope, frame)
+
+    def _finish_tracked(self, envelope: Envelope) -> None:
+        """Finishes an envelope that is remembered, traced, another node's, or whose route is reported."""
+        if isinstance(envelope.origin, NodePeer):
+            self._finish_for_node(envelope.origin, envelope)
+            return
+        error, results, trail = envelope.error, envelope.results, envelope.trail
+        if envelope.answered_locally:
+            assert envelope.origin.order is not None
+            envelope.origin.order.answered_locally -= 1
+        fields = b""
+        if trail is not None and trail.told:
+            fields = b',"route":' + trail.as_json(self.server_name, results)
+            if trail.dry:
+                results = None
+        frame = frames.report(envelope.id, error, results, envelope.data, fields)
+        record = envelope.once
+        if record is None:
+            self.batch.tell(envelope.origin, frame)
+            self._close_traced(envelope, frame)
+        elif envelope.durable and (error is None or not error.temporary):
+            self.batch.effects.append(Remember(record, envelope, frame))
+        else:
+            self.finish_once(record, envelope, frame)
+
+    def _finish_for_node(self, node: NodePeer, envelope: Envelope) -> None:
+        """Tells the node that asked; it writes the report and the receipt, and counts the message."""
+        self.batch.counters.for_nodes_done += 1
+        if envelope.slot_released:
+            node.waiting -= 1
+        else:
+            node.in_flight -= 1
+        self.batch.effects.append(TellNode(node.node, envelope))
+
+    # -- once ----------------------------------------------------------------------------------------------------
+
+    def finish_once(self, record: OnceRecord, envelope: Envelope, report: bytes) -> None:
+        """Tells the sender of a ``once`` message what became of it, and all others that sent it too."""
+        error = envelope.error
+        if error is not None and error.temporary:
+            self.once.forget(record)
+        else:
+            self.once.finish(record, report)
+        self.batch.tell(envelope.origin, report)
+        self.tell_repeats(record, report)
+        self._close_traced(envelope, report)
+
+    def tell_repeats(self, record: OnceRecord, report: bytes) -> None:
+        """Reports to all that sent a ``once`` message again before its report was known."""
+        waiting, record.waiting = record.waiting, []
+        for origin in waiting:
+            origin.in_flight -= 1
+            self.batch.tell(origin, report)
+            self.batch.fewer_under_way(origin)
+
+    # -- after the report ----------------------------------------------------------------------------------------
+
+    def _close_traced(self, envelope: Envelope, report: bytes) -> None:
+        if self.traces.recorder is not None:
+            self.traces.recorder.end(envelope, self.batch.now)
+        self._close(envelope, report)
+
+    def _close(self, envelope: Envelope, report: bytes) -> None:
+        """Counts a message whose report is written, keeps its receipt, and gives its place to another."""
+        receipts = self.receipts
+        if envelope.error is None:
+            envelope.metrics.good += 1
+            if receipts.good_left:
+                receipts.good_left -= 1
+                self._keep_receipt(envelope, report)
+        else:
+            bad = envelope.metrics.bad
+            bad[envelope.error.code] = bad.get(envelope.error.code, 0) + 1
+            if receipts.bad_left:
+                receipts.bad_left -= 1
+                self._keep_receipt(envelope, report)
+        origin = envelope.origin
+        if envelope.slot_released:
+            origin.waiting -= 1
+        else:
+            origin.in_flight -= 1
+        if origin.backlog or origin.closing:
+            self.batch.fewer_under_way(origin)
+
+    def _keep_receipt(self, envelope: Envelope, report: bytes) -> None:
+        """Appends what is known; it is taken apart outside of the event loop, so that this costs next to nothing."""
+        large: Large | None = None
+        if len(report) > MAX_REPORT_BYTES:
+            error = envelope.error
+            told = (error.code, error.explained) if error is not None else None
+            large = Large(told, counts_of(report), (envelope.results or [])[:MAX_NAMES])
+            report = b""
+        if not envelope.trace:
+            envelope.trace = self.traces.new()
+        self.receipts.entries.append(
+            Entry(
+                self.batch.now,
+                envelope.since,
+                envelope.origin,
+                envelope.type,
+                envelope.id,
+                envelope.trace,
+                report,
+                large,
+            )
+        )

@@ -1,0 +1,20 @@
+"""The function that handles a type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bester.protocol.handler import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The function of one type."""
+
+    call: Callable[[Request], Any]
+    """Returns a response, or something to await for it."""
+    asynchronous: bool
+    dry_run: bool = True
+    """Whether it is asked in dry runs."""

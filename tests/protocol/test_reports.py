@@ -1,0 +1,30 @@
+"""What this server reads of the reports that it wrote."""
+
+from __future__ import annotations
+
+from bester.errors import HandlerFailed, UnknownAccount
+from bester.protocol import frames
+from bester.protocol.framing import PREFIX
+from bester.protocol.reports import Result, decode_result, decode_written
+
+
+def test_a_written_report_is_read_as_it_was_meant() -> None:
+    results = [frames.result("ann", "delivered"), frames.result("b\u00e9b", "failed", UnknownAccount())]
+    report = frames.report("1", HandlerFailed("no"), results, b'{"a":[1]}', b',"route":[{"step":"handler"}]')
+    payload = decode_written(memoryview(report)[PREFIX.size :])
+    assert payload.error is not None
+    assert (payload.error.code, payload.error.message) == ("handlerError", "no")
+    assert [result.to for result in payload.results] == ["ann", "b\u00e9b"]
+    assert bytes(payload.route) == b'[{"step":"handler"}]'
+
+
+def test_a_report_may_have_nothing_but_its_id() -> None:
+    payload = decode_written(frames.report("1")[PREFIX.size :])
+    assert (payload.error, payload.results, bytes(payload.route)) == (None, [], b"")
+
+
+def test_an_entry_of_the_results_is_read_alone() -> None:
+    assert decode_result(frames.result("ann", "stored")) == Result("ann", "stored")
+    failed = decode_result(frames.result("ann", "failed", UnknownAccount()))
+    assert failed.error is not None
+    assert failed.error.code == "unknownAccount"
