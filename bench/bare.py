@@ -33,15 +33,24 @@ PIECES = (
     # What an envelope carries for them.
     ('    type: str = ""\n    """What it was sent to."""\n', ""),
     ('    since: float = 0.0\n    """When it was accepted, in seconds of the exchange\'s clock."""\n', ""),
-    ("    tally: Tally = field(default_factory=Tally)\n", ""),
+    ("    metrics: TypeMetrics = field(default_factory=TypeMetrics)\n", ""),
     ('    trace: str = ""\n    """The W3C traceparent that came', '    """The W3C traceparent that came'),
     ('    trail: Trail | None = None\n    """Its route,', '    """Its route,'),
     ("    step: Step | None = None\n", ""),
-    ("Envelope(origin, payload.id, payload.type, now, handlers.tally)", "Envelope(origin, payload.id)"),
-    ("Envelope(origin, payload.id, payload.type, self.now, tally)", "Envelope(origin, payload.id)"),
-    ('Envelope(handler, message.header.id or "", type, self.now, tally)', 'Envelope(handler, message.header.id or "")'),
+    ("Envelope(origin, payload.id, payload.type, now, route.metrics)", "Envelope(origin, payload.id)"),
+    ("Envelope(origin, payload.id, payload.type, batch.now, metrics)", "Envelope(origin, payload.id)"),
+    (
+        'Envelope(handler, message.header.id or "", route.name, batch.now, route.metrics)',
+        'Envelope(handler, message.header.id or "")',
+    ),
     # The traceparent of a request.
-    ("        traces = self.traces\n        if number >= traces.until:\n            traces.widen(number)\n", ""),
+    (
+        "        traces = self.traces\n        number = self._last_request = self._last_request + 1\n"
+        "        if number >= traces.until:\n            traces.widen(number)\n        id = str(number)\n"
+        "        request.since = batch.now\n",
+        "        number = self._last_request = self._last_request + 1\n        id = str(number)\n"
+        "        request.since = batch.now\n",
+    ),
     (
         "        if not envelope.trace:\n            envelope.trace = id\n            frame = frames.traced_request(",
         "        if True:\n            frame = frames.request(",
@@ -50,13 +59,16 @@ PIECES = (
     ('        b"%d" % hops,\n            more,', '        b"%d" % hops if hops else b"0",\n            more,'),
     ("        self._trace_push(envelope, message.header.traceparent)\n", ""),
     # What is counted. How many messages are under way must be known in any case, for the stop.
-    ("        handlers.tally.took(now - request.since)\n", ""),
-    ("            given += 1\n", "            given = 1\n"),
-    ("            self.counters.deliveries += given\n", ""),
     (
-        "            envelope.tally.good += 1\n            if self.receipts.good_left:\n"
-        "                self.receipts.good_left -= 1\n                self._keep_receipt(envelope, report)\n",
-        "            self.counters.accepted -= 1\n",
+        "        route.metrics.took(now - request.since)\n        envelope = request.envelope\n",
+        "        envelope = request.envelope\n",
+    ),
+    ("            given += 1\n", "            given = 1\n"),
+    ("            self.batch.counters.deliveries += given\n", ""),
+    (
+        "            envelope.metrics.good += 1\n            if receipts.good_left:\n"
+        "                receipts.good_left -= 1\n                self._keep_receipt(envelope, report)\n",
+        "            self.batch.counters.accepted -= 1\n",
     ),
     ("        self.taken += position\n", ""),
     ("        self.sent += len(data)\n        transport.write(data)\n", "        transport.write(data)\n"),

@@ -46,6 +46,7 @@ class Admission:
         "once",
         "reports",
         "traces",
+        "types",
     )
 
     def __init__(
@@ -60,6 +61,7 @@ class Admission:
         self.batch = batch
         self.reports = reports
         self.dispatcher = dispatcher
+        self.types = dispatcher.types
         self.deliveries = deliveries
         self.traces = traces
         self.once = once
@@ -112,7 +114,7 @@ class Admission:
     def untracked_message(self, origin: Endpoint, payload: Payload, size: int) -> None:
         """A client sent a message that asks for nothing more; most do, and go the shortest way."""
         batch = self.batch
-        route = self.dispatcher.types.get(payload.type)
+        route = self.types.get(payload.type)
         if (
             route is None
             or route.rules.allow is not None
@@ -135,7 +137,7 @@ class Admission:
         payload, trail = message.payload, message.trail
         origin.in_flight += 1
         batch.counters.accepted += 1
-        route = self.dispatcher.types.get(payload.type)
+        route = self.types.get(payload.type)
         metrics = batch.counters.by_type.others if route is None else route.metrics
         envelope = Envelope(origin, payload.id, payload.type, batch.now, metrics)
         envelope.once = message.record

@@ -183,13 +183,14 @@ class CommandExecutor:
         if envelope.results is None:
             envelope.results = []
         results = envelope.results
-        find = self.presence.find
+        presence = self.presence
+        accounts = presence.accounts
         dirty = self.batch.dirty
         served: set[str] = set()
         first = len(results)
         given = 0
         for name in names:
-            account = find(name)
+            account = accounts.get(name) or presence.find(name)
             if account is None:
                 self.deliveries.recipient_away(envelope, name, type or route.name, data, transient, place, served)
                 continue

@@ -150,10 +150,11 @@ class Exchange:
             self.dispatcher.fail(request, error)
             return
         route.metrics.took(now - request.since)
-        if isinstance(request.envelope, Relayed):
-            self.remote.answered(request.envelope, request, commands, message)
-        else:
+        envelope = request.envelope
+        if envelope.untracked or not isinstance(envelope, Relayed):
             self.commands.carry_out(request, commands, message)
+        else:
+            self.remote.answered(envelope, request, commands, message)
 
     # -- the batch -----------------------------------------------------------------------------------------------
 

@@ -50,10 +50,11 @@ def takes(session: Session, type: str) -> bool:
 class Presence:
     """The accounts with sessions, by their canonical usernames."""
 
-    __slots__ = ("_apart", "_present", "begins_shared", "session_count")
+    __slots__ = ("_apart", "accounts", "begins_shared", "session_count")
 
     def __init__(self) -> None:
-        self._present: dict[str, AccountPresence] = {}
+        self.accounts: dict[str, AccountPresence] = {}
+        """By canonical username."""
         self._apart: dict[str, list[Session]] = {}
         """The sessions that take no messages, by account."""
         self.session_count = 0
@@ -66,9 +67,9 @@ class Presence:
         if session.takes is not None and not session.takes:
             self._apart.setdefault(session.username, []).append(session)
             return False
-        account = self._present.get(session.username)
+        account = self.accounts.get(session.username)
         if account is None:
-            account = self._present[session.username] = AccountPresence(session.username)
+            account = self.accounts[session.username] = AccountPresence(session.username)
             account.shared = self.begins_shared
         account.sessions.append(session)
         account.refresh()
@@ -83,27 +84,27 @@ class Presence:
             if not apart:
                 del self._apart[session.username]
             return False
-        account = self._present[session.username]
+        account = self.accounts[session.username]
         account.sessions.remove(session)
         if account.sessions:
             account.refresh()
             return False
-        del self._present[session.username]
+        del self.accounts[session.username]
         return True
 
     def find(self, name: str) -> AccountPresence | None:
         """Looks a name up as a handler wrote it, in any spelling of the account's name."""
-        account = self._present.get(name)
+        account = self.accounts.get(name)
         if account is not None:
             return account
         try:
-            return self._present.get(username(name))
+            return self.accounts.get(username(name))
         except InvalidName:
             return None
 
     def refresh(self, session: Session) -> None:
         """A session changed: its account may be written to directly, or no longer."""
-        account = self._present.get(session.username)
+        account = self.accounts.get(session.username)
         if account is not None:
             account.refresh()
 
@@ -118,8 +119,8 @@ class Presence:
 
     def usernames(self) -> list[str]:
         """Returns the accounts that are present, sorted."""
-        return sorted(self._present)
+        return sorted(self.accounts)
 
     def all_usernames(self) -> list[str]:
         """Returns the accounts that have any session, sorted."""
-        return sorted({*self._present, *self._apart})
+        return sorted({*self.accounts, *self._apart})

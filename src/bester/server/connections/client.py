@@ -62,6 +62,7 @@ class ClientSide:
         self._services = connection.services
         self._runtime = connection.runtime
         self._exchange = connection.runtime.exchange
+        self._admission = self._exchange.admission
         self._quiet: asyncio.Future[None] | None = None
         """Set while a command waits for the outstanding messages."""
         self._commands: CommandQueue[Payload] = CommandQueue(self, self._runtime.spawn)
@@ -240,7 +241,7 @@ class ClientSide:
         if header != NO_HEADER or payload.type in RESERVED_TYPES:
             self._handle(endpoint, payload, header, len(body))
         else:
-            self._exchange.admission.untracked_message(endpoint, payload, len(body))
+            self._admission.untracked_message(endpoint, payload, len(body))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
         type = payload.type
@@ -257,7 +258,7 @@ class ClientSide:
         else:
             trace = checked_trace(header.traceparent)
             trail = Trail(header.dry_run) if asks else None
-            self._exchange.admission.message(endpoint, payload, size, once=header.once, trace=trace, trail=trail)
+            self._admission.message(endpoint, payload, size, once=header.once, trace=trace, trail=trail)
 
     # -- built-in commands ---------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class HandlerConnection(Connection):
     def __init__(self, services: Services) -> None:
         runtime = services.runtime
         super().__init__(runtime, services.connections, runtime.config.limits.max_message + EXTRA_SIZE, self._attach)
+        self.exchange = runtime.exchange
         self.handler: AttachedHandler | None = None
 
     def opened(self) -> None:
@@ -39,7 +40,7 @@ class HandlerConnection(Connection):
             unattached[self] = self.runtime.clock() + limits.authentication_timeout
 
     def _is_crowded(self) -> bool:
-        return len(self.runtime.exchange.dispatcher.handlers) >= self.runtime.config.limits.max_handlers
+        return len(self.exchange.dispatcher.handlers) >= self.runtime.config.limits.max_handlers
 
     def _crowded(self) -> Overloaded:
         return Overloaded(f"at most {self.runtime.config.limits.max_handlers} handlers may be attached")
@@ -67,7 +68,7 @@ class HandlerConnection(Connection):
                 handler.dry_types = frozenset(types if data.dry_run is None else data.dry_run)
             # The report goes out before the first request.
             handler.out.append(frames.good_report(id))
-            self.runtime.exchange.dispatcher.attach(handler, types, self.runtime.config.limits.handler_timeout)
+            self.exchange.dispatcher.attach(handler, types, self.runtime.config.limits.handler_timeout)
         except BesterError as error:
             self.runtime.counts.refuse(error.code)
             self.end(frames.report(id, error))
@@ -75,16 +76,16 @@ class HandlerConnection(Connection):
         self.handler = handler
         if not handler.listed:
             handler.listed = True
-            self.runtime.exchange.batch.dirty.append(handler)
+            self.exchange.batch.dirty.append(handler)
         log.info("handler %s attached for %s", ascii(handler.name), ", ".join(map(ascii, types)), extra=self.ids())
         self.receive = self._from_handler
 
     def _from_handler(self, body: bytes) -> None:
         handler = self.handler
         if handler is None:
-            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END)
+            self.exchange.batch.counters.drops.count(Drop.FRAME_AFTER_END)
             return
-        exchange = self.runtime.exchange
+        exchange = self.exchange
         try:
             message = decode_handler_message(body)
         except BadAnswer as error:
@@ -106,7 +107,7 @@ class HandlerConnection(Connection):
     def output_blocked(self) -> None:
         """Gives the handler no more requests; its answers are still read."""
         if self.handler is not None:
-            self.runtime.exchange.dispatcher.blocked(self.handler)
+            self.exchange.dispatcher.blocked(self.handler)
 
     def output_unblocked(self) -> None:
         if self.handler is not None:

@@ -210,7 +210,7 @@ const ORIGINS = { client: "clients", server: "servers" };
  * @returns {Movement[]}
  */
 function toMovements({ from, scope, type, to, outcome }, servers) {
-  const good = outcome === "good" || outcome === "underWay";
+  const good = outcome === "good";
   const origin = ORIGINS[scope];
   const begin = origin && { kind: origin, name: from ?? "" };
   /** @type {End[]} */
