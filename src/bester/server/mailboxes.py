@@ -402,6 +402,7 @@ class Mailboxes:
             self.runtime.spawn(self.expire())
 
     async def expire(self) -> None:
+        """Removes the letters and outcomes whose time is over."""
         now = self.runtime.steady.now()
         try:
             removed = _EXPIRY_STEP
