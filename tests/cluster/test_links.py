@@ -188,7 +188,7 @@ async def test_a_link_with_nothing_to_carry_lets_others_have_the_lease(nats: Nat
             await until(joined(b).leases.store.list, lambda leases: not leases)
 
 
-async def test_a_stale_route_leads_on_to_the_node_with_the_lease(nats: NatsServer) -> None:
+async def test_a_stale_relay_leads_on_to_the_node_with_the_lease(nats: NatsServer) -> None:
     async with nodes(nats, 3) as (a, b, c):
         other, address = await listening(a)
         one, two, three = [await Sender.on(play) for play in (a, b, c)]

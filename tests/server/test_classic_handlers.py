@@ -347,8 +347,9 @@ async def test_queued_messages_of_a_hanging_type_fail() -> None:
 
 async def swept(play: Stage) -> None:
     """Returns after the server has looked at its deadlines."""
-    before = play.runtime._sweeper
-    await until(lambda: play.runtime._sweeper is not before)
+    looked: list[float] = []
+    play.runtime.on_sweep(looked.append)
+    await until(lambda: looked)
 
 
 async def test_who_may_send() -> None:

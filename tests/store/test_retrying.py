@@ -137,9 +137,7 @@ async def test_it_is_given_up_at_last_and_when_it_is_closed(bus: Bus) -> None:
     assert [type(result) for result in results] == [Internal] * 3
 
 
-async def test_a_stream_away_for_longer_than_an_election_is_not_waited_for(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_servers_away_for_longer_than_an_election_are_not_waited_for(bus: Bus) -> None:
     asked = 0
 
     async def ask(timeout_s: float) -> bytes:
