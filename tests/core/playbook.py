@@ -54,6 +54,10 @@ def resolve(value: Any) -> Any:
     return value() if isinstance(value, Placeholder) else value
 
 
+def _known(value: Any) -> Any:
+    return "?" if isinstance(value, Placeholder) and value.value is _UNSET else resolve(value)
+
+
 # -- events -------------------------------------------------------------------------------------------------------
 
 
@@ -182,9 +186,14 @@ class Playbook:
         self.unasserted.pop(self, None)
         script, self._script = self._script, []
         for event, expected in script:
-            self._played.append(f"  >> {_call(event.function.__name__, event.args, event.more)}")
-            event.happen(self.world)
-            lines = list(_compare(expected, list(self._outcomes())))
+            self._played.append(f"  >> {self._call(event.function.__name__, event.args, event.more)}")
+            try:
+                event.happen(self.world)
+                actual = list(self._outcomes())
+            except Exception as error:
+                error.add_note("\n".join(("the play so far:", *self._played)))
+                raise
+            lines = list(self._compare(expected, actual))
             self._played += lines
             if any(line[0] != " " for line in lines):
                 raise AssertionError("\n".join(("the play goes otherwise (- expected, + came):", *self._played)))
@@ -202,43 +211,37 @@ class Playbook:
                 world.written_to(endpoint)
             exchange.written()
 
+    # -- what is told where it goes otherwise --
 
-def _compare(expected: list[Outcome], actual: list[Outcome]) -> Iterator[str]:
-    """Compares outcomes for each endpoint, and tells how they differ."""
-    for party in dict.fromkeys(one.party for one in (*expected, *actual)):
-        of_party = ([one for one in outcomes if one.party is party] for outcomes in (expected, actual))
-        for one, other in zip_longest(*of_party):
-            if one is not None and other is not None and one.matches(other):
-                yield f"  << {_show(one)}"
-                continue
-            if one is not None:
-                yield f"- << {_show(one)}"
-            if other is not None:
-                yield f"+ << {_show(other, one)}"
+    def _compare(self, expected: list[Outcome], actual: list[Outcome]) -> Iterator[str]:
+        """Compares outcomes for each endpoint, and tells how they differ."""
+        for party in dict.fromkeys(one.party for one in (*expected, *actual)):
+            of_party = ([one for one in outcomes if one.party is party] for outcomes in (expected, actual))
+            for one, other in zip_longest(*of_party):
+                if one is not None and other is not None and one.matches(other):
+                    yield f"  << {self._show(one)}"
+                    continue
+                if one is not None:
+                    yield f"- << {self._show(one)}"
+                if other is not None:
+                    yield f"+ << {self._show(other, one)}"
 
+    def _show(self, outcome: Outcome, like: Outcome | None = None) -> str:
+        """Writes an outcome as in a play, with the fields that another one has; only what is simple and not empty."""
+        names = like.fields if like is not None and like.kind == outcome.kind else outcome.fields
+        fields = {name: _known(outcome.fields.get(name)) for name in names if name not in ("it", "header")}
+        shown = {name: value for name, value in fields.items() if isinstance(value, _SIMPLE) and value not in ("", [])}
+        return self._call(outcome.kind, (outcome.party,) if outcome.party is not None else (), shown)
 
-def _show(outcome: Outcome, like: Outcome | None = None) -> str:
-    """Writes an outcome as in a play, with the fields that another one has, or all that are simple and not empty."""
-    names = like.fields if like is not None and like.kind == outcome.kind else outcome.fields
-    fields = {name: _known(outcome.fields.get(name)) for name in names if name not in ("it", "header")}
-    shown = {name: value for name, value in fields.items() if isinstance(value, _SIMPLE) and value not in ("", [])}
-    return _call(outcome.kind, (outcome.party,) if outcome.party is not None else (), shown)
+    def _call(self, name: str, args: tuple[Any, ...], more: dict[str, Any]) -> str:
+        shown = [self._value(one) for one in args] + [f"{key}={self._value(value)}" for key, value in more.items()]
+        return f"{name}({', '.join(shown)})"
 
-
-def _known(value: Any) -> Any:
-    return "?" if isinstance(value, Placeholder) and value.value is _UNSET else resolve(value)
-
-
-def _call(name: str, args: tuple[Any, ...], more: dict[str, Any]) -> str:
-    shown = [_value(one) for one in args] + [f"{key}={_value(value)}" for key, value in more.items()]
-    return f"{name}({', '.join(shown)})"
-
-
-def _value(value: Any) -> str:
-    value = _known(value)
-    if isinstance(value, Endpoint):
-        return str(getattr(value, "username", None) or getattr(value, "name", None) or value.scope)
-    if isinstance(value, Event):
-        return _call(value.function.__name__, value.args, value.more)
-    text = repr(value) if isinstance(value, _SIMPLE) else getattr(value, "__name__", "...")
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    def _value(self, value: Any) -> str:
+        value = _known(value)
+        if isinstance(value, Endpoint):
+            return self.world.name_of(value)
+        if isinstance(value, Event):
+            return self._call(value.function.__name__, value.args, value.more)
+        text = repr(value) if isinstance(value, _SIMPLE) else getattr(value, "__name__", type(value).__name__)
+        return text if len(text) <= 80 else f"{text[:77]}..."

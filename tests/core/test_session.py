@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,3 +92,10 @@ def test_events_lead_through_the_whole_table(world: World, talk: Talk) -> None:
         << Effect(ReadMailbox, session=g, after=0)
     )
     assert set(g.seen) == set(TRANSITIONS)
+
+
+def test_the_diagram_in_the_documentation_is_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text()
+    diagram = page.partition("```mermaid\nstateDiagram-v2\n")[2].partition("```")[0]
+    drawn = [f"{before.value} --> {after.value}: {change.value}" for (before, change), after in TRANSITIONS.items()]
+    assert [line.strip() for line in diagram.splitlines()] == ["[*] --> live", *drawn]

@@ -31,6 +31,7 @@ class World:
     def __init__(self) -> None:
         self.exchange = Exchange("j.example")
         self.exchange.batch.now = 1000.0
+        self._named: dict[Endpoint, str] = {}
         self.full_sockets: list[Endpoint] = []
         """Endpoints whose sockets do not take what is written next."""
 
@@ -65,6 +66,16 @@ class World:
         handler = RemoteHandler(node, "j.example", concurrency)
         self.exchange.dispatcher.attach_remote(handler, type, 30.0)
         return handler
+
+    def name_of(self, endpoint: Endpoint) -> str:
+        """Returns what tells an endpoint from the others: of two sessions of g, one is g and the other g'."""
+        name = self._named.get(endpoint)
+        if name is None:
+            name = next(filter(None, (getattr(endpoint, at, "") for at in ("username", "name", "scope"))))
+            while name in self._named.values():
+                name += "'"
+            self._named[endpoint] = name
+        return name
 
     # -- what they send --
 
