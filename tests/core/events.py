@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.core.playbook import Event, event, resolve
+from tests.core.playbook import Event, event
 from tests.core.world import Talk, World
 
 from bester.core.endpoint import Endpoint
@@ -70,7 +70,7 @@ def Says(world: World, /, talk: Talk, data: Any, *names: str, **more: Any) -> No
 
 @event
 def Acknowledges(world: World, /, session: Session, *ids: Any) -> None:
-    world.exchange.deliveries.acknowledged(session, [resolve(id) for id in ids])
+    world.exchange.deliveries.acknowledged(session, ids)
 
 
 @event
@@ -139,7 +139,7 @@ def Passes(world: World, /, seconds: float) -> None:
 @event
 def Calls(world: World, /, function: Callable[..., object], *args: Any, **more: Any) -> None:
     """Anything else."""
-    function(*map(resolve, args), **more)
+    function(*args, **more)
 
 
 @event
