@@ -17,7 +17,7 @@ others. It is played, and compared, when it is asserted; it may go on after that
         )
 
 Each event is a batch of its own, and all that it leads to is carried out and written before the next one. Outcomes for
-one endpoint must come in the order that is written, and so must effects; between endpoints there is no order.
+one endpoint must come in the order that is written down, and so must effects; between endpoints there is no order.
 """
 
 from __future__ import annotations
@@ -114,12 +114,10 @@ def Received(session: Endpoint, type: str, data: Any = None, *, id: Any = None, 
     return Outcome("Received", session, {"type": type, "data": data, "id": id, "reply_to": reply_to})
 
 
-def Report(origin: Endpoint, status: str, *results: str, data: Any = None, **more: Any) -> Outcome:
-    """A sender has its status report: ``good``, or the error's code; then what became of each recipient, in words.
-
-    Of ``id``, ``error`` (whole) and ``route`` as well.
-    """
-    return Outcome("Report", origin, {"status": status, "results": list(results), "data": data} | more)
+def Report(origin: Endpoint, status: str, *results: str, data: Any = None, route: Any = None, **more: Any) -> Outcome:
+    """A sender has its report: ``good``, or the error's code; then, in words, the recipients; also ``id``, ``error``."""
+    fields = {"status": status, "results": list(results), "data": data, "route": route}
+    return Outcome("Report", origin, fields | more)
 
 
 def Effect(kind: type[effects.Effect], it: Any = ANY, /, **more: Any) -> Outcome:
@@ -135,11 +133,13 @@ def of_frame(endpoint: Endpoint, frame: dict[str, Any]) -> Outcome:
             fields |= {"id": header["id"], "tag": payload.get("id"), "hops": header.get("hops", 0)}
             return Outcome("Asked", endpoint, fields)
         case "receivedMessage":
+            assert header == {"messageType": "receivedMessage"}
+            assert payload.keys() <= {"type", "data", "deliveryId", "replyTo"}
             fields |= {"id": payload.get("deliveryId"), "reply_to": payload.get("replyTo")}
             return Outcome("Received", endpoint, fields)
-        case kind:
-            assert kind == "statusReport"
-            assert header["status"] == ("bad" if "error" in payload else "good")
+        case _:
+            assert header == {"messageType": "statusReport", "status": "bad" if "error" in payload else "good"}
+            assert payload.keys() <= {"id", "results", "error", "data", "route"}
             results = [" ".join((one["to"], one["status"], *_code(one))) for one in payload.get("results", ())]
             fields |= {"status": "".join(_code(payload)) or "good", "results": results, "route": payload.get("route")}
             return Outcome("Report", endpoint, fields | {"error": payload.get("error")})
