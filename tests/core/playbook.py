@@ -29,7 +29,7 @@ from itertools import zip_longest
 from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec
 from unittest.mock import ANY
 
-from tests.core.world import World
+from tests.core.world import Store, World
 
 from bester.core import effects
 from bester.core.endpoint import Endpoint
@@ -115,7 +115,7 @@ def Received(session: Endpoint, type: str, data: Any = None, *, id: Any = None, 
 
 
 def Report(origin: Endpoint, status: str, *results: str, data: Any = None, route: Any = None, **more: Any) -> Outcome:
-    """A sender has its report: ``good``, or the error's code; then, in words, the recipients; also ``id``, ``error``."""
+    """A sender has its report: ``good`` or the error's code, then the recipients in words; also ``id``, ``error``."""
     fields = {"status": status, "results": list(results), "data": data, "route": route}
     return Outcome("Report", origin, fields | more)
 
@@ -167,8 +167,10 @@ class Playbook:
     unasserted: ClassVar[dict[Playbook, None]] = {}
     """Plays that nobody asserted since they were written."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, store: Store | None = None) -> None:
         self.world = world
+        self.store = store
+        """Does at once what it is for; then the play does not tell of that."""
         self._script: list[tuple[Event, list[Outcome]]] = []
         self._played: list[str] = []
 
@@ -205,7 +207,7 @@ class Playbook:
         exchange = world.exchange
         while exchange.settle():
             todo, exchange.batch.effects = exchange.batch.effects, []
-            yield from map(of_effect, todo)
+            yield from (of_effect(effect) for effect in todo if self.store is None or not self.store.does(effect))
             for endpoint in list(exchange.batch.dirty):
                 yield from (of_frame(endpoint, frame) for frame in world.take(endpoint))
                 world.written_to(endpoint)
