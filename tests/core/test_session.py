@@ -35,7 +35,7 @@ def test_a_change_leads_where_the_table_says_or_is_a_fault(pair: tuple[Phase, Ch
 
 def test_every_phase_can_be_left_and_come_back_to() -> None:
     for phase in Phase:
-        assert {to for (_, _), to in TRANSITIONS.items()} >= {phase}
+        assert phase in TRANSITIONS.values()
         assert any(before is phase and to is not phase for (before, _), to in TRANSITIONS.items())
 
 
