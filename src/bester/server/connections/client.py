@@ -197,7 +197,7 @@ class ClientSide:
     def left(self, endpoint: Endpoint) -> None:
         assert isinstance(endpoint, Session)
         self._connection.drop(Drop.COMMAND_ABANDONED, self._commands.clear())
-        self._exchange.remove_session(endpoint)
+        self._runtime.turn().remove_session(endpoint)
         self._services.accounts.session_ended(endpoint)
 
     def blocked(self) -> bool:
