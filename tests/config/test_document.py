@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bester.config import ConfigError, parse
-from bester.config.document import ERRORS_JSON, ERRORS_TOLD, FOUNDING_JSON, FOUNDING_TOML, document
+from bester.config.document import ERRORS_JSON, ERRORS_REPORTED, FOUNDING_JSON, FOUNDING_TOML, document
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -33,7 +33,7 @@ def test_both_examples_say_the_same() -> None:
 def test_the_errors_are_told_as_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         parse(ERRORS_JSON, Path("/base"))
-    assert str(caught.value) == ERRORS_TOLD.rstrip("\n")
+    assert str(caught.value) == ERRORS_REPORTED.rstrip("\n")
 
 
 @pytest.mark.parametrize("module", ["typer", "rich", "cryptography", "msgspec", "asyncio", "ssl", "difflib"])

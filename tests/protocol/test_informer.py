@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bester.errors import Malformed
-from bester.protocol.informer import Answer, Presence, answer, decode_query, decode_told, event, failed, query
+from bester.protocol.informer import Answer, Presence, answer, decode_answer, decode_query, event, failed, query
 
 
 def body(frame: bytes) -> bytes:
@@ -21,23 +21,23 @@ def test_queries() -> None:
 
 
 def test_answers() -> None:
-    told = decode_told(body(answer(["g", "t"])))
+    told = decode_answer(body(answer(["g", "t"])))
     assert isinstance(told, Answer)
     assert (told.good, told.data) == (True, ["g", "t"])
-    told = decode_told(body(answer()))
+    told = decode_answer(body(answer()))
     assert isinstance(told, Answer)
     assert (told.good, told.data) == (True, None)
-    told = decode_told(body(failed()))
+    told = decode_answer(body(failed()))
     assert isinstance(told, Answer)
     assert not told.good
-    told = decode_told(b'{"status":0,"data":1}')
+    told = decode_answer(b'{"status":0,"data":1}')
     assert isinstance(told, Answer)
     assert told.good
 
 
 def test_events() -> None:
-    assert decode_told(body(event("g", True))) == Presence("g", True)
-    assert decode_told(body(event("g", False))) == Presence("g", False)
+    assert decode_answer(body(event("g", True))) == Presence("g", True)
+    assert decode_answer(body(event("g", False))) == Presence("g", False)
 
 
 @pytest.mark.parametrize("wrong", [b"{}", b"[]", b'{"command":{}}', b'{"command":{"type":1}}'])
@@ -49,4 +49,4 @@ def test_wrong_queries(wrong: bytes) -> None:
 @pytest.mark.parametrize("wrong", [b"{}", b"[]", b'{"event":"asleep","user":"g"}'])
 def test_wrong_answers(wrong: bytes) -> None:
     with pytest.raises(Malformed):
-        decode_told(wrong)
+        decode_answer(wrong)

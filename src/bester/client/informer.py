@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from bester.errors import Malformed
 from bester.net.channel import Channel
-from bester.protocol.informer import Answer, Presence, decode_told, query
+from bester.protocol.informer import Answer, Presence, decode_answer, query
 from bester.protocol.reports import ClientError, ConnectError, ConnectionClosed
 
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -58,7 +58,7 @@ class _Asking:
 
     def _received(self, bodies: list[bytes]) -> None:
         for body in bodies:
-            told = decode_told(body)
+            told = decode_answer(body)
             if isinstance(told, Presence):
                 self.events.put_nowait(told)
             elif not self._pending:

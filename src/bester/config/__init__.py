@@ -1,7 +1,7 @@
-"""The configuration: its file, its models, and everything that can be wrong with it, told at once.
+"""The configuration: its file, its models and its checks, which report all errors at once.
 
 :func:`load` reads a file, :func:`parse` a text; both return a frozen :class:`Config` or raise one
-:class:`ConfigError` with every :class:`Problem`. What is odd but does not stop the start is in ``Config.warnings``.
+:class:`ConfigError` with every :class:`Problem`. ``Config.warnings`` holds oddities that do not prevent a start.
 The keys are those of docs/protocol.md, section 10; docs/configuration.md is generated from the models.
 """
 

@@ -1,4 +1,4 @@
-"""What no single value can show: how the values of a configuration go together."""
+"""Checks how the values of a configuration fit together, which no single value can show."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WILDCARDS = {"0.0.0.0", "::"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem before it is told: ``also`` are the other places that it came from."""
+    """A problem before it is reported; ``also`` holds the other places that cause it."""
 
     path: KeyPath
     found: str
@@ -28,28 +28,28 @@ class Finding:
     also: tuple[KeyPath, ...] = ()
 
     def problem(self) -> Problem:
-        """Returns it as it is told."""
+        """Returns the problem to report."""
         return Problem(dotted(self.path), self.found, self.allowed)
 
 
 def cross_checks(config: Config) -> Iterator[Finding]:
-    """Finds everything that is wrong between the values of a configuration."""
+    """Yields every contradiction between the values of a configuration."""
     yield from _listeners(config)
     yield from _handlers(config)
     yield from _sockets(config)
-    yield from _rest(config)
+    yield from _other_blocks(config)
 
 
-def oddities(config: Config) -> Iterator[str]:
-    """Finds what is odd between the values, but does not stop the start."""
+def value_warnings(config: Config) -> Iterator[str]:
+    """Yields a warning for each oddity between the values that does not prevent a start."""
     for index, name in enumerate(config.handlers.available_types or ()):
         if name not in config.handlers.type_map:
             place = dotted(("handlers", "availableTypes", index))
             yield f"{place}: {shown(name)} has no entry in handlers.typeMap; served only while a handler is attached"
-    yield from _odd_servers(config)
+    yield from _server_warnings(config)
 
 
-def _odd_servers(config: Config) -> Iterator[str]:
+def _server_warnings(config: Config) -> Iterator[str]:
     pinned: dict[str, str] = {}
     own = {os.path.realpath(path): dotted(key) for key, path in socket_paths(config)}
     for name, peer in config.federation.servers.items():
@@ -119,7 +119,7 @@ def _sockets(config: Config) -> Iterator[Finding]:
 
 
 def socket_paths(config: Config) -> list[tuple[KeyPath, Path]]:
-    """Returns the paths of all Unix sockets that are used, with their places."""
+    """Returns the paths of all Unix sockets in use, with their places in the configuration."""
     found: list[tuple[KeyPath, Path]] = [
         (("network", "unix", "address"), Path(listener.address))
         for listener in config.listeners()
@@ -138,7 +138,7 @@ def socket_paths(config: Config) -> list[tuple[KeyPath, Path]]:
     return found
 
 
-def _rest(config: Config) -> Iterator[Finding]:
+def _other_blocks(config: Config) -> Iterator[Finding]:
     limits = config.limits
     if limits.max_send_queue < limits.max_message:
         allowed = f"a whole number of bytes, at least limits.maxMessage ({limits.max_message})"

@@ -29,18 +29,18 @@ def _nats_url(text: str) -> str:
     url = urlsplit(text)
     if url.scheme not in ("nats", "tls") or not url.hostname or url.path not in ("", "/") or url.query or url.fragment:
         raise ValueError
-    _ = url.port  # which is a ValueError where it is none
+    _ = url.port  # raises a ValueError if it is invalid
     return text
 
 
 NatsUrl = Annotated[Text, AfterValidator(_nats_url)]
-"""Not ``ws://``: nodes speak NATS's own protocol."""
+"""Excludes ``ws://``: nodes speak NATS's own protocol."""
 NodeName = Annotated[Text, AfterValidator(_node)]
 Replicas = Annotated[int, AfterValidator(_replicas)]
 
 
 class Cluster(Block):
-    """How a node reaches the others: over NATS with JetStream, 2.12 or later."""
+    """The NATS servers (2.12 or later, with JetStream) that connect a node to the others."""
 
     nats: Annotated[tuple[NatsUrl, ...], Field(strict=False)] = field(
         ...,
@@ -51,24 +51,24 @@ class Cluster(Block):
     )
     node: NodeName | None = field(
         None,
-        "What this node is called; no two have the same name.",
+        "This node's name; each node needs its own.",
         f"a text of at most {MAX_NODE_CHARACTERS} printable ASCII characters, without spaces",
-        default_text="the host's name, the process's number and some digits by chance",
+        default_text="the host's name, the process id and some random digits",
     )
     replicas: Replicas = field(
-        1, "On how many NATS servers each message and account is kept; 3 for a NATS cluster.", "1, 3 or 5"
+        1, "How many NATS servers store each message and account; 3 for a NATS cluster.", "1, 3 or 5"
     )
     partitions: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)] = field(
         1,
-        "Among how many streams accounts, mailboxes and the memory of `once` messages are divided; the same at all "
-        "nodes, and for good.",
+        "How many streams accounts, mailboxes and the memory of `once` messages are divided among; must be equal on "
+        "all nodes, and must never change.",
         f"an integer from 1 to {MAX_PARTITIONS}",
     )
-    user: Text | None = field(None, "Who enters NATS.", "a text of at least one character")
-    password: Text | None = field(None, "With which password.", "a text of at least one character", secret=True)
-    token: Text | None = field(None, "Or with which token.", "a text of at least one character", secret=True)
-    credentials: FilePath | None = path(None, "Or with which file of credentials (JWT and key).")
-    nkey: FilePath | None = path(None, "Or with which file with an NKey's seed.")
-    ca: FilePath | None = path(None, "The authorities that prove the NATS servers' names, where not the system's.")
-    certificate: FilePath | None = path(None, "The certificate by which this node proves itself to NATS.")
+    user: Text | None = field(None, "The user for NATS.", "a text of at least one character")
+    password: Text | None = field(None, "The user's password.", "a text of at least one character", secret=True)
+    token: Text | None = field(None, "A token, instead of `user`.", "a text of at least one character", secret=True)
+    credentials: FilePath | None = path(None, "A credentials file (JWT and key), instead of `user`.")
+    nkey: FilePath | None = path(None, "A file with an NKey's seed, instead of `user`.")
+    ca: FilePath | None = path(None, "The authorities that prove the NATS servers' names, instead of the system's.")
+    certificate: FilePath | None = path(None, "The certificate that this node presents to NATS.")
     key: FilePath | None = path(None, "That certificate's private key, without a passphrase.")

@@ -52,7 +52,7 @@ ERRORS_JSON = """\
  "limits": {"handlerTimeout": "long"}}
 """
 
-ERRORS_TOLD = """\
+ERRORS_REPORTED = """\
 network.tcp4.port: found "99999", allowed: a port number from 0 to 65535
 limits.handlerTimeout: found "long", allowed: a number of seconds from 0.01 to 86400
 network.tls: found nothing, allowed: an object: network.types names this listener
@@ -63,7 +63,7 @@ _INTRODUCTION = f"""\
 
 <!-- Generated from the models: python -m bester.config.document > docs/configuration.md -->
 
-A configuration is a JSON file, or with the same keys a TOML file, where its name ends with `.toml`:
+A configuration is a JSON file, or, if its name ends with `.toml`, a TOML file with the same keys:
 
 ```json
 {FOUNDING_JSON}```
@@ -74,15 +74,16 @@ A configuration is a JSON file, or with the same keys a TOML file, where its nam
 Only a listener is needed; everything else has a default. The smallest configuration is
 `{{"network": {{"tcp4": {{"port": 2223}}}}}}`.
 
-- Ports are numbers or texts. Durations are seconds, whole or not; sizes are bytes. `true` and `false` are no numbers.
+- Ports are numbers or texts. Durations are seconds and may have fractions; sizes are bytes. `true` and `false` are not
+  numbers.
 - Relative paths are relative to the configuration file's folder. The path of a Unix socket has at most 107 bytes
   (103 on macOS), counted from the root, and no two sockets share one.
 - Of a repeated key in JSON the last value counts; `NaN` and `Infinity` are refused.
-- A key that is not known is ignored with a warning, which names the nearest one that is.
+- An unknown key is ignored with a warning, which names the most similar known key.
 
 ## Errors
 
-All errors of a file are told at once, a line for each: its key, what was found, and what is allowed. From
+All errors of a file are reported at once, one per line: the key, the value found, and the values allowed. From
 
 ```json
 {ERRORS_JSON}```
@@ -90,10 +91,10 @@ All errors of a file are told at once, a line for each: its key, what was found,
 comes
 
 ```text
-{ERRORS_TOLD}```
+{ERRORS_REPORTED}```
 
-Secrets are never shown. A server with a wrong configuration does not start; one that is told to reload a wrong
-configuration changes nothing.
+Secrets are never shown. A server with a wrong configuration does not start; a reload of a wrong configuration changes
+nothing.
 
 ## Reload
 
@@ -108,7 +109,7 @@ A change of one of these waits for the next start, and the reload names it.
 
 
 def document() -> str:
-    """Returns the whole page, with every key of a configuration."""
+    """Returns the page, with every key of a configuration."""
     text = _INTRODUCTION
     text += "".join(f"- `{'.'.join(path)}`{_all_of(path)}\n" for path in NEEDS_RESTART)
     text += _AFTER_RELOAD

@@ -1,4 +1,4 @@
-"""The files that a configuration names: certificates, keys, executables."""
+"""Checks the files that a configuration names: certificates, keys, executables."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _KEY = "a PEM file with the certificate's private key, without a passphrase"
 
 
 def check_files(config: Config) -> list[Problem]:
-    """Checks the files that the server cannot start without; the same as :func:`load` does.
+    """Returns the problems of the files that the server cannot start without, as :func:`load` does.
 
-    A certificate must parse, and its key belong to it. Both are read again when the server starts.
+    A certificate must parse, and its key must match it. The server reads both again when it starts.
     """
     return [finding.problem() for finding in file_findings(config)]
 
 
 def file_findings(config: Config) -> Iterator[Finding]:
-    """Finds everything that is wrong with certificates and keys that are used."""
+    """Yields every problem of the certificates and keys in use."""
     for listener in config.listeners():
         if listener.certificate is not None and listener.key is not None:
             yield from _check_pair(("network", listener.kind), listener.certificate, listener.key)
@@ -38,17 +38,17 @@ def file_findings(config: Config) -> Iterator[Finding]:
             yield from _check_certificates(("federation", "servers", name, "certificate"), peer.certificate)
 
 
-def file_oddities(config: Config) -> Iterator[str]:
-    """Finds certificates whose time is not now, and executables that cannot be started.
+def file_warnings(config: Config) -> Iterator[str]:
+    """Yields a warning for each certificate that is not valid now, and each executable that cannot be started.
 
-    Neither stops the start: those who have pinned a certificate's key look at no time, and another program may
-    answer on a handler's socket.
+    Neither prevents a start: peers that have pinned a certificate's key ignore its validity period, and another
+    program may answer on a handler's socket.
     """
     for listener in config.listeners():
         if listener.certificate is not None:
-            yield from _out_of_time(("network", listener.kind, "certificate"), listener.certificate)
+            yield from _validity_warnings(("network", listener.kind, "certificate"), listener.certificate)
     if config.federation.certificate is not None:
-        yield from _out_of_time(("federation", "certificate"), config.federation.certificate)
+        yield from _validity_warnings(("federation", "certificate"), config.federation.certificate)
     for name, handler in config.served_types().items():
         if handler.binary is None:
             continue
@@ -59,14 +59,14 @@ def file_oddities(config: Config) -> Iterator[str]:
             yield f"{place}: {shown(str(handler.binary))} is not executable; nothing is started for this type"
 
 
-def _out_of_time(path: KeyPath, file: Path) -> Iterator[str]:
+def _validity_warnings(path: KeyPath, file: Path) -> Iterator[str]:
     import datetime
 
-    from cryptography import x509  # here, so that a server without TLS starts without it
+    from cryptography import x509  # imported here, so that a server without TLS does not load it
 
     try:
         found = x509.load_pem_x509_certificate(file.read_bytes())
-    except (OSError, ValueError):  # told where the server cannot start without it
+    except (OSError, ValueError):  # file_findings() reports it if the server cannot start without the file
         return
     now = datetime.datetime.fromtimestamp(wall_time(), datetime.UTC)
     if found.not_valid_after_utc <= now:
@@ -76,7 +76,7 @@ def _out_of_time(path: KeyPath, file: Path) -> Iterator[str]:
 
 
 def _check_pair(path: KeyPath, certificate: Path, key: Path) -> Iterator[Finding]:
-    import ssl  # here, so that a server without TLS starts without it
+    import ssl  # imported here, so that a server without TLS does not load it
 
     findings = list(_check_certificates((*path, "certificate"), certificate))
     unreadable = _unreadable(key)
@@ -86,7 +86,7 @@ def _check_pair(path: KeyPath, certificate: Path, key: Path) -> Iterator[Finding
     if findings:
         return
     try:
-        # Without a password given, OpenSSL would ask for it on the terminal.
+        # Without a password callback, OpenSSL would ask for a passphrase on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_passphrase)
     except ssl.SSLError as error:
         other = error.reason == "KEY_VALUES_MISMATCH"

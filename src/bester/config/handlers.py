@@ -1,4 +1,4 @@
-"""The handlers (docs/protocol.md, sections 3, 6 and 10)."""
+"""The ``handlers`` block of a configuration (docs/protocol.md, sections 3, 6 and 10)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from bester.config.values import (
+    AllowedSender,
     Block,
     FilePath,
     TypeName,
     VariableName,
     VariableValue,
-    Who,
     count,
     field,
     path,
@@ -25,7 +25,7 @@ from bester.config.values import (
 Delivery = Literal["durable", "transient"]
 CommandName = Literal["reply", "sendClients", "sendHandler", "sendServers"]
 COMMAND_NAMES: tuple[CommandName, ...] = get_args(CommandName)
-"""What handlers may be allowed to use; ``done`` is nobody's to forbid."""
+"""The commands that a configuration may allow; ``done`` is always allowed."""
 
 _SOCKET = "a path that a Unix socket can have"
 _COMMANDS = "a list of commands"
@@ -35,9 +35,9 @@ _TYPE = 'a type\'s name of 1 to 128 characters without control characters, not "
 
 @dataclass(frozen=True, slots=True)
 class HandlerConfig:
-    """One type that is served, with every default filled in.
+    """One served type, with every default filled in.
 
-    ``socket`` is None for a type that can only be attached; ``binary`` is None where nothing is to be started.
+    ``socket`` is None for a type without a classic handler; ``binary`` is None if the server starts no handler.
     """
 
     type: str
@@ -52,43 +52,43 @@ class HandlerConfig:
 
 
 class HandlerType(Block):
-    """What is said of one type."""
+    """An entry of ``typeMap``: the settings of one type."""
 
     handler_binary: FilePath | None = path(
         None,
-        "An executable, started and supervised, unless something answers on the socket already.",
+        "An executable that the server starts and supervises, unless a program already answers on the socket.",
     )
     unix_domain_socket_path: FilePath | None = path(
         None,
-        "The socket of the handler in its classic form. Absent: the type is served while a handler is attached.",
+        "The socket of a classic handler. If absent, the type is served only while a handler is attached.",
         _SOCKET,
     )
     timeout: float | None = seconds(
         None, 0.01, 86400, "How long a message may take.", default_text="`limits.handlerTimeout`"
     )
-    concurrency: int = count(16, 1, 1024, "connections", "How many classic connections there are at once.")
+    concurrency: int = count(16, 1, 1024, "connections", "How many classic connections may be open at once.")
     delivery: Delivery = field(
         "durable",
-        "Whether messages for accounts that are away are kept in their mailboxes.",
+        "Whether messages for offline accounts are stored in their mailboxes.",
         'one of "durable", "transient"',
     )
     environment: dict[VariableName, VariableValue] = field(
         {},
-        "Variables that the started handler gets besides the server's own. Never shown.",
+        "Environment variables for the started handler, in addition to the server's. Never shown.",
         "an object with texts",
         key="a variable's name: at least one character, without = and NUL",
         item="a text without NUL",
         secret=True,
     )
-    allow: Annotated[tuple[Who, ...], Field(strict=False)] = field(
+    allow: Annotated[tuple[AllowedSender, ...], Field(strict=False)] = field(
         ("accounts", "servers"),
-        "Who may send this type; others get `notAllowed`. Empty: nobody.",
+        "The senders that may send this type; others get `notAllowed`. An empty list allows no one.",
         "a list of senders",
         item='"accounts", "servers", "role:NAME", a username or a server\'s name',
     )
     may: Annotated[tuple[CommandName, ...] | None, Field(strict=False)] = field(
         None,
-        "The commands that this type's handlers may use in answers and pushes; another one is `notAllowed`.",
+        "The commands that this type's handlers may use in answers and pushes; others get `notAllowed`.",
         _COMMANDS,
         item=_COMMAND,
         default_text="`handlers.may`",
@@ -105,14 +105,14 @@ class Handlers(Block):
     )
     available_types: Annotated[tuple[TypeName, ...] | None, Field(strict=False)] = field(
         None,
-        "The types of `typeMap` that are served. Absent: all of them.",
+        "The types of `typeMap` that are served; if absent, all of them.",
         "a list of types' names",
         item=_TYPE,
         default_text="all of `typeMap`",
     )
     may: Annotated[tuple[CommandName, ...], Field(strict=False)] = field(
         COMMAND_NAMES,
-        "The commands that handlers may use where nothing is said of their type, or it has no entry in `typeMap`.",
+        "The commands that handlers may use if their type has no `may`, or no entry in `typeMap`.",
         _COMMANDS,
         item=_COMMAND,
     )
@@ -121,7 +121,7 @@ class Handlers(Block):
     )
 
     def served(self, timeout_s: float) -> dict[str, HandlerConfig]:
-        """Returns the served types of ``typeMap``, in its order; ``timeout_s`` is for those that say none."""
+        """Returns the served types of ``typeMap``, in its order; ``timeout_s`` is the default timeout."""
         names = self.type_map if self.available_types is None else set(self.available_types)
         return {
             name: HandlerConfig(

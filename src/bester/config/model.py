@@ -1,4 +1,4 @@
-"""The whole configuration as one frozen object."""
+"""The configuration as one frozen object."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ from bester.config.values import Block, block, field, optional_block
 class Config(Block):
     """A checked configuration: every path is absolute, every default filled in (docs/protocol.md, section 10).
 
-    ``base`` is the folder that relative paths were relative to, and ``path`` the file, where there was one.
-    ``warnings`` are lines for the operator: oddities that do not stop the start. ``siblings`` are the Unix sockets of
-    all nodes on this machine and of their handlers, where ``besterd --nodes`` has started them.
+    ``base`` is the folder at which relative paths start, and ``path`` the file, if there is one. ``warnings`` are lines
+    for the operator about oddities that do not prevent a start. ``siblings`` are the Unix sockets of all nodes on this
+    machine and of their handlers, if ``besterd --nodes`` started them.
     """
 
-    server: Server = block("What this server is called.")
-    network: Network = block("Where the server listens. At least one listener is needed.")
+    server: Server = block("The server's name.")
+    network: Network = block("The listeners. At least one is required.")
     handlers: Handlers = block("The types and their handlers.")
     informer: Informer = block("The informer.")
     control: Control = block("The operator's socket.")
     storage: Storage = block("The embedded store.")
-    database: Database = block("Where accounts are kept.")
-    accounts: Accounts = block("How accounts come about.")
+    database: Database = block("The database of accounts.")
+    accounts: Accounts = block("How accounts are created.")
     federation: Federation = block("The other servers.")
     limits: Limits = block("Sizes in bytes, durations in seconds or days, counts.")
-    admin: Admin = block("What the server tells of its administrator.")
+    admin: Admin = block("Information about the server's administrator.")
     log: Log = block("The log.")
-    tracing: Tracing | None = optional_block("OpenTelemetry spans; they need the packages of the extra `otel`.")
+    tracing: Tracing | None = optional_block("OpenTelemetry spans; requires the packages of the extra `otel`.")
     cluster: Cluster | None = optional_block("Several nodes that are one server ([scale.md](scale.md)).")
 
     base: Path = field(Path(), "The configuration's folder.", "", internal=True)
     path: Path | None = field(None, "The configuration file.", "", internal=True)
-    warnings: tuple[str, ...] = field((), "What is odd, but does not stop the start.", "", internal=True)
-    siblings: tuple[Path, ...] = field((), "All nodes' sockets, where there are several.", "", internal=True)
+    warnings: tuple[str, ...] = field((), "Oddities that do not prevent a start.", "", internal=True)
+    siblings: tuple[Path, ...] = field((), "The sockets of all nodes, if there are several.", "", internal=True)
 
     def listeners(self) -> list[ListenerConfig]:
         """Returns the listeners to start, in the order of ``network.types``."""
         return self.network.listeners()
 
     def served_types(self) -> dict[str, HandlerConfig]:
-        """Returns the types of ``handlers.typeMap`` that ``availableTypes`` lets be served, with their timeouts."""
+        """Returns the types of ``handlers.typeMap`` that ``availableTypes`` admits, with their timeouts."""
         return self.handlers.served(self.limits.handler_timeout)

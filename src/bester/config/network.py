@@ -1,4 +1,4 @@
-"""The listeners (docs/protocol.md, sections 1 and 10)."""
+"""The ``network`` block of a configuration: the listeners (docs/protocol.md, sections 1 and 10)."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def _token(text: str) -> str:
 
 
 Origin = Annotated[str, AfterValidator(_origin)]
-"""``*``, or an origin as browsers send it."""
+"""``*``, or an origin in the form that browsers send."""
 Token = Annotated[str, AfterValidator(_token)]
 
 
 @dataclass(frozen=True, slots=True)
 class ListenerConfig:
-    """One listener that is to be started.
+    """One listener to start.
 
-    ``address`` is a numeric address, or the absolute path of a Unix socket; only that one has no ``port``. ``tls`` has
-    ``certificate`` and ``key``, ``web`` has both of them or none; the rest is of ``web`` alone.
+    ``address`` is a numeric address, or the absolute path of a Unix socket, which alone has no ``port``. ``tls`` has
+    ``certificate`` and ``key``, ``web`` has both or neither; only ``web`` has the other attributes.
     """
 
     kind: Kind
@@ -69,10 +69,10 @@ class Tcp4Listener(Block):
 
 
 class Tcp6Listener(Block):
-    """A TCP socket over IPv6 alone, so that ``tcp4`` can have the same port."""
+    """A TCP socket over IPv6 only, so that ``tcp4`` can have the same port."""
 
     port: Port = port(..., _PORT)
-    address: V6 = field("::", "The address to listen on, over IPv6 alone.", "an IPv6 address in numbers")
+    address: V6 = field("::", "The address to listen on, over IPv6 only.", "an IPv6 address in numbers")
 
 
 class TlsListener(Block):
@@ -91,13 +91,13 @@ class TlsListener(Block):
 
 
 class WebListener(Block):
-    """WebSocket clients, the console, metrics and health."""
+    """An HTTP listener for WebSocket clients, the console, metrics and health."""
 
     port: Port = port(..., _PORT)
     address: V4OrV6 = field("127.0.0.1", "The address to listen on.", "an IPv4 or IPv6 address in numbers")
     certificate: FilePath | None = path(
         None,
-        "The certificate and its chain, for everything over TLS.",
+        "The certificate and its chain; with it, the listener uses TLS for everything.",
         "the path of a PEM file with certificates",
     )
     key: FilePath | None = path(
@@ -107,24 +107,24 @@ class WebListener(Block):
     )
     origins: Annotated[tuple[Origin, ...], Field(strict=False)] = field(
         (),
-        "The other sites whose pages may open WebSockets here, or `*` for all. This server's own pages always may.",
+        "The other sites whose pages may open WebSockets here, or `*` for all. The server's own pages always may.",
         "a list of origins",
         item='"*", or "http://" or "https://" with a host and perhaps a port',
     )
     metrics_token: Token | None = field(
         None,
-        "What a scraper of `/metrics` from elsewhere sends as its bearer token. Never shown.",
+        "The bearer token with which a scraper on another machine reads `/metrics`. Never shown.",
         "a text of 16 to 1024 printable ASCII characters without spaces",
         secret=True,
     )
 
 
 class Network(Block):
-    """Where the server listens."""
+    """The server's listeners."""
 
     types: Annotated[tuple[Kind, ...] | None, Field(strict=False)] = field(
         None,
-        "The listeners to start, in this order. Absent: all that have a block.",
+        "The listeners to start, in this order; if absent, all that have a block.",
         "a list of listeners' kinds",
         item="one of " + ", ".join(f'"{kind}"' for kind in KINDS),
         default_text="all that have a block",
@@ -136,7 +136,7 @@ class Network(Block):
     web: WebListener | None = optional_block("WebSocket clients, console and metrics, over HTTP or HTTPS.")
 
     def wanted(self) -> list[Kind]:
-        """Returns the kinds that ``types`` names, once each and in its order, or those that have a block."""
+        """Returns the kinds that ``types`` names, once each and in its order, or else all kinds that have a block."""
         if self.types is not None:
             return list(dict.fromkeys(self.types))
         return [kind for kind in KINDS if getattr(self, kind) is not None]

@@ -1,7 +1,7 @@
-"""What ``besterd --nodes N`` makes of a configuration: each node's part of it (docs/scale.md).
+"""Derives each node's configuration from the one given to ``besterd --nodes N`` (docs/scale.md).
 
-The nodes share their TCP ports. Of what only one process can have, node 1 has what the configuration names, and the
-others have it with their number behind its name. Handlers that are started, and the listener ``web``, are node 1's.
+The nodes share their TCP ports. If only one process can own a file or socket, node 1 has the configured path, and the
+other nodes append their numbers to it. Only node 1 starts handlers and has the listener ``web``.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ SUFFIX = ".nodes"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How the nodes enter the NATS server that their parent started."""
+    """The address and token of the NATS server that the nodes' parent process started."""
 
     url: str
     token: str
 
 
 def nodes_folder(config: Config) -> Path:
-    """Returns the folder of the private NATS: its configuration, its log, and all that the server keeps."""
+    """Returns the folder of the private NATS server: its configuration, its log, and all stored data."""
     return config.storage.path.with_name(config.storage.path.name + SUFFIX)
 
 
 def has_private_nats(config: Config) -> bool:
-    """Whether what this configuration's server keeps is in a NATS of its own: it was started with ``--nodes``."""
+    """Returns whether a private NATS server stores this server's data, because it was started with ``--nodes``."""
     return config.cluster is None and (nodes_folder(config) / "jetstream").is_dir()
 
 
 def write_access(config: Config, access: Access) -> None:
-    """Tells the nodes how NATS is entered; for this user alone."""
+    """Writes the access to NATS to a file that only this user can read."""
     path = nodes_folder(config) / "access.json"
     partial = path.with_name("access.json.partial")
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
@@ -52,7 +52,7 @@ def write_access(config: Config, access: Access) -> None:
 
 
 def read_access(config: Config) -> Access | None:
-    """Returns how the private NATS is entered, or was the last time; None where there is none."""
+    """Returns the current or last access to the private NATS server; None if there is none."""
     try:
         found: dict[str, str] = decode_text((nodes_folder(config) / "access.json").read_bytes())
         return Access(found["url"], found["token"])
@@ -61,31 +61,31 @@ def read_access(config: Config) -> Access | None:
 
 
 def private_cluster(access: Access) -> Cluster:
-    """Returns what a configuration would say of the private NATS."""
+    """Returns the ``cluster`` block that describes the private NATS server."""
     return Cluster(nats=(access.url,), token=access.token)
 
 
 def name_of_node(config: Config, number: int) -> str:
-    """Returns a name that no other process has, with the node's number in it."""
+    """Returns a unique name with the node's number in it."""
     given = config.cluster.node if config.cluster is not None else None
     base = given or socket.gethostname().encode("ascii", "replace").decode() or "node"
     readable = "".join(char if char.isprintable() and char != " " else "-" for char in base)
     return f"{readable[: MAX_NODE_CHARACTERS - 10]}-{number}-{secrets.token_hex(2)}"
 
 
-def for_node(config: Config, number: int, name: str, cluster: Cluster, most: int) -> Config:
+def for_node(config: Config, number: int, name: str, cluster: Cluster, max_nodes: int) -> Config:
     """Returns the configuration of one node.
 
     Args:
-        config: of all of them.
-        number: the node's, from 1.
-        name: what it is called.
-        cluster: where NATS is.
-        most: how many nodes there may be.
+        config: the configuration of all nodes.
+        number: the node's number, from 1.
+        name: the node's name.
+        cluster: the NATS server.
+        max_nodes: how many nodes there may be.
     """
     update: dict[str, Any] = {
         "cluster": cluster.model_copy(update={"node": name}),
-        "siblings": tuple(_sockets_of_all(config, most)),
+        "siblings": tuple(_sockets_of_all(config, max_nodes)),
     }
     if number > 1:
         for block in ("informer", "control", "handlers"):
@@ -101,16 +101,16 @@ def for_node(config: Config, number: int, name: str, cluster: Cluster, most: int
     return config.model_copy(update=update)
 
 
-def _sockets_of_all(config: Config, most: int) -> Iterator[Path]:
-    """Gives the paths of the Unix sockets that so many nodes and their handlers have."""
+def _sockets_of_all(config: Config, max_nodes: int) -> Iterator[Path]:
+    """Yields the paths of the Unix sockets of so many nodes and their handlers."""
     for key, path in socket_paths(config):
         yield path
         if key[-1] == "address":
-            yield from (_numbered(path, number) for number in range(2, most + 1))
+            yield from (_numbered(path, number) for number in range(2, max_nodes + 1))
 
 
 def _not_started(config: Config) -> dict[str, Any]:
-    """The types without the handlers that the server starts: another node asks those."""
+    """Returns the types without the handlers that the server starts, which only node 1 does."""
     nothing = {"handler_binary": None, "unix_domain_socket_path": None}
     return {
         name: entry.model_copy(update=nothing) if entry.handler_binary is not None else entry
@@ -119,7 +119,7 @@ def _not_started(config: Config) -> dict[str, Any]:
 
 
 def nodes_problems(config: Config, count: int) -> Iterator[Problem]:
-    """Finds what keeps a configuration from being that of several nodes on one machine."""
+    """Yields the problems that prevent this configuration from serving several nodes on one machine."""
     listeners = [one for one in config.listeners() if one.kind != "web"]
     if not listeners:
         yield Problem(

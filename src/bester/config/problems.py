@@ -1,4 +1,4 @@
-"""How an error in a configuration is told: its key path, what was found, what is allowed."""
+"""The errors of a configuration: key path, value found, values allowed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from bester.errors import BadConfiguration
 
 KeyPath = tuple[str | int, ...]
-"""Where a value stands in the file: names of keys, and positions in lists."""
+"""A value's place in the file: names of keys, and positions in lists."""
 
 MISSING = object()
-"""Stands for a value that the file does not have."""
+"""Represents a value that the file does not have."""
 
 _MAX_SHOWN = 60
 _PLAIN = re.compile(r"[\w-]+\Z")
@@ -24,8 +24,8 @@ _CREDENTIALS = re.compile(r"://[^/\s]*@")
 class Problem:
     """One error of a configuration.
 
-    ``key`` is dotted and spelled as in the file (``network.tcp4.port``, ``network.types[0]``), or the file's path, or a
-    place in it, where the error is the file's own. ``found`` never shows a secret.
+    ``key`` is dotted and spelled as in the file (``network.tcp4.port``, ``network.types[0]``); for an error of the file
+    itself it is the file's path, or a place in it. ``found`` never shows a secret.
     """
 
     key: str
@@ -37,10 +37,10 @@ class Problem:
 
 
 class ConfigError(BadConfiguration):
-    """A configuration is wrong; ``problems`` has every error of it.
+    """A wrong configuration; ``problems`` holds all its errors.
 
-    ``warnings`` has what is odd besides, such as a misspelled key, which may be why another one is missing.
-    ``str(error)`` has a line for each of both.
+    ``warnings`` holds oddities, such as a misspelled key, which may be the reason why another key is missing.
+    ``str(error)`` has a line for each problem and each warning.
     """
 
     def __init__(self, problems: Iterable[Problem] = (), warnings: Iterable[str] = ()) -> None:
@@ -51,7 +51,7 @@ class ConfigError(BadConfiguration):
 
 
 def dotted(path: KeyPath) -> str:
-    """Returns a key path as a text; names that would be ambiguous in it are quoted."""
+    """Returns a key path as text; ambiguous names in it are quoted."""
     text = ""
     for part in path:
         if isinstance(part, int):
@@ -62,13 +62,13 @@ def dotted(path: KeyPath) -> str:
 
 
 def printable(text: str) -> str:
-    """Returns a text quoted, on one line, with everything escaped that a terminal might act on."""
+    """Returns a text quoted, on one line, with every character escaped that a terminal might interpret."""
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in quoted)
 
 
 def shown(value: object, secret: bool = False) -> str:
-    """Returns what was found, in at most about 60 characters; containers and secrets only by their kind."""
+    """Returns a found value in at most about 60 characters; containers and secrets show only their kind."""
     if value is MISSING:
         return "nothing"
     if isinstance(value, dict):
@@ -84,6 +84,6 @@ def shown(value: object, secret: bool = False) -> str:
         return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 4] + '..."'
     try:
         text = str(value)
-    except ValueError:  # a whole number of thousands of digits, which TOML can spell in hexadecimal
+    except ValueError:  # an integer of thousands of digits, which TOML can spell in hexadecimal
         return "a very large number"
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."

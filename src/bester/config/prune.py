@@ -1,4 +1,4 @@
-"""Takes out of a configuration what is unknown or wrong, so that all the rest can still be checked."""
+"""Removes unknown keys and invalid values from a configuration, so that the rest can still be checked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bester.config.values import Block
 
 
 def known_only(tree: dict[str, Any], model: type[Block], path: KeyPath = ()) -> tuple[dict[str, Any], list[str]]:
-    """Returns a copy without the keys that the models do not have, and a warning for each of them."""
+    """Returns a copy without the keys that the models do not have, and a warning for each such key."""
     known = keys(model)
-    kept: dict[str, Any] = {}
+    copy: dict[str, Any] = {}
     warnings: list[str] = []
     for key, value in tree.items():
         field = known.get(key)
@@ -21,22 +21,22 @@ def known_only(tree: dict[str, Any], model: type[Block], path: KeyPath = ()) -> 
             warnings.append(f"{dotted((*path, key))}: unknown key, ignored{_suggestion(key, known)}")
             continue
         inner, entries = block_of(field.annotation), entries_of(field.annotation)
-        kept[key] = value
+        copy[key] = value
         if inner is not None and isinstance(value, dict):
-            kept[key], found = known_only(value, inner, (*path, key))
+            copy[key], found = known_only(value, inner, (*path, key))
             warnings += found
         elif entries is not None and isinstance(value, dict):
-            kept[key] = dict(value)
+            copy[key] = dict(value)
             for name, entry in value.items():
                 if isinstance(entry, dict):
-                    kept[key][name], found = known_only(entry, entries, (*path, key, name))
+                    copy[key][name], found = known_only(entry, entries, (*path, key, name))
                     warnings += found
         elif isinstance(value, (dict, list)):
-            kept[key] = value.copy()
-    return kept, warnings
+            copy[key] = value.copy()
+    return copy, warnings
 
 
-def at(tree: Any, path: KeyPath) -> Any:
+def value_at(tree: Any, path: KeyPath) -> Any:
     """Returns the value at a place, or :data:`MISSING`."""
     for part in path:
         try:
@@ -47,22 +47,22 @@ def at(tree: Any, path: KeyPath) -> Any:
 
 
 def removed(tree: dict[str, Any], paths: Iterable[KeyPath]) -> dict[str, Any]:
-    """Takes the values at these places out of a tree, in place, and returns it."""
-    # From the back, so that the positions in a list that are still to come stay right.
+    """Removes the values at these places from a tree, in place, and returns the tree."""
+    # In reverse order, so that the remaining positions in a list stay valid.
     for path in sorted(set(paths), reverse=True):
-        parent = at(tree, path[:-1])
-        if at(parent, path[-1:]) is not MISSING:
+        parent = value_at(tree, path[:-1])
+        if value_at(parent, path[-1:]) is not MISSING:
             del parent[path[-1]]
     return tree
 
 
-def touches(path: KeyPath, others: Iterable[KeyPath]) -> bool:
-    """Tells whether a place is in, at or above one of the others."""
+def overlaps(path: KeyPath, others: Iterable[KeyPath]) -> bool:
+    """Returns whether a place is in, at or above one of the others."""
     return any(path[: len(other)] == other[: len(path)] for other in others)
 
 
 def _suggestion(key: str, known: Iterable[str]) -> str:
-    import difflib  # only where something is misspelled: the daemon starts without it
+    import difflib  # imported only for a misspelled key, which the daemon rarely meets
 
     plain = {name.lower(): name for name in known}
     near = difflib.get_close_matches(key.replace("_", "").replace("-", "").lower(), plain, n=1, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""What a reload can change, and what it cannot."""
+"""Finds the changes of a configuration that a reload cannot apply."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ NEEDS_RESTART: tuple[tuple[str, ...], ...] = (
     ("cluster",),
     ("tracing",),
 )
-"""What only a start reads; everything else is switched by a reload."""
+"""The keys that only a start reads; a reload applies all others."""
 
 
 def changes_needing_restart(old: Config, new: Config) -> list[str]:
     """Returns the key paths that differ and that a reload cannot apply.
 
-    Of listeners only those that are started count: writing out a default, or a block that ``types`` does not name, is
-    no change.
+    Only started listeners count: spelling out a default, or adding a block that ``types`` does not name, is no change.
     """
     return [dotted(path) for path in _differences(_fixed(old), _fixed(new), ())]
 

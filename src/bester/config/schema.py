@@ -1,4 +1,4 @@
-"""Reads the models as a tree of keys: for unknown keys, for the words of an error, and for the documentation."""
+"""Reads the models as a tree of keys, to find unknown keys, describe allowed values, and write the documentation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bester.config.problems import KeyPath
 from bester.config.values import Block
 
 KEY_MARK = "[key]"
-"""What pydantic adds to the place of an error in a name, and not in the value under it."""
+"""pydantic appends this to an error's place if the error is in a name, not in the value under it."""
 
 
 def words(field: FieldInfo) -> dict[str, Any]:
-    """Returns a field's further words (:func:`bester.config.values.field`)."""
+    """Returns a field's metadata (see :func:`bester.config.values.field`)."""
     return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
 
 
@@ -27,13 +27,13 @@ def keys(model: type[Block]) -> dict[str, FieldInfo]:
 
 
 def block_of(annotation: Any) -> type[Block] | None:
-    """Returns the block that a field holds, or None where it holds something else."""
+    """Returns the block that a field holds, or None if it holds something else."""
     kinds = [kind for kind in _alternatives(annotation) if isinstance(kind, type) and issubclass(kind, Block)]
     return kinds[0] if kinds else None
 
 
 def entries_of(annotation: Any) -> type[Block] | None:
-    """Returns the block of which a field holds several by name, or None where it holds something else."""
+    """Returns the block of a field that holds several blocks by name, or None if it holds something else."""
     for kind in _alternatives(annotation):
         if get_origin(kind) is dict:
             return block_of(get_args(kind)[1])
@@ -41,7 +41,7 @@ def entries_of(annotation: Any) -> type[Block] | None:
 
 
 def describe(model: type[Block], path: KeyPath) -> tuple[str, bool]:
-    """Returns what is allowed at a place, in words, and whether what stands there is secret."""
+    """Returns a description of the values allowed at a place, and whether its value is secret."""
     current: type[Block] | None = model
     allowed, secret = "an object", False
     rest = path

@@ -1,4 +1,4 @@
-"""From a file's bytes to plain values: JSON or TOML, and nothing that JSON could not say."""
+"""Reads a file as JSON or TOML, and finds values that JSON does not have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Format = Literal["json", "toml"]
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 128
-"""As in messages (docs/protocol.md, section 1), so that ``admin.info`` can be told in one."""
+"""Equal to the limit of messages (docs/protocol.md, section 1), so that a message can carry ``admin.info``."""
 
 _TOML_PLACE = re.compile(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)\Z", re.DOTALL)
 
@@ -25,7 +25,7 @@ def read_file(path: Path) -> str:
     """Returns a file's text.
 
     Raises:
-        ConfigError: it cannot be read, is larger than 16 MiB, or is not UTF-8.
+        ConfigError: the file cannot be read, is larger than 16 MiB, or is not UTF-8.
     """
     try:
         with path.open("rb") as file:
@@ -43,10 +43,10 @@ def read_file(path: Path) -> str:
 
 
 def read_text(text: str, format: Format) -> dict[str, Any]:
-    """Returns the top level of a text; of a repeated key in JSON the last value counts.
+    """Returns the top level of a text; if JSON repeats a key, its last value counts.
 
     Raises:
-        ConfigError: the text is not of its format, or its top level is not an object.
+        ConfigError: the text does not have the format, or its top level is not an object.
     """
     try:
         tree: object = json.loads(text) if format == "json" else tomllib.loads(text)
@@ -57,7 +57,7 @@ def read_text(text: str, format: Format) -> dict[str, Any]:
         reason, line, column = _toml_place(str(error), text)
         rest = text.split("\n")[line - 1][column - 1 :]
         raise _syntax_error(format, shown(rest[0]) if rest else "the end of the line", reason, line, column) from error
-    except (RecursionError, ValueError) as error:  # nested too deep for the parser; a number of thousands of digits
+    except (RecursionError, ValueError) as error:  # nested too deep, or a number of thousands of digits
         deep = isinstance(error, RecursionError)
         found = "a very deep nesting" if deep else "a value that cannot be read"
         allowed = f"a nesting of at most {MAX_DEPTH} levels" if deep else f"values that {format.upper()} can hold"
@@ -67,8 +67,8 @@ def read_text(text: str, format: Format) -> dict[str, Any]:
     return tree
 
 
-def unsound(tree: dict[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:
-    """Finds values that JSON could not say, or that are no Unicode: their places, what was found, what is allowed."""
+def non_json_values(tree: dict[str, Any]) -> Iterator[tuple[KeyPath, str, str]]:
+    """Yields place, value found and values allowed for each value that JSON does not have or that is not Unicode."""
     pending: list[tuple[KeyPath, Any]] = [((), tree)]
     while pending:
         path, value = pending.pop()

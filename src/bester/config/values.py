@@ -1,7 +1,7 @@
-"""The kinds of values in a configuration, and the makers of its fields.
+"""The types of values in a configuration, and functions that create its fields.
 
-Each field carries its meaning and, in words, what it allows: error messages and docs/configuration.md are both made
-from these, so neither can disagree with what is checked.
+Each field carries its meaning and a description of the allowed values. Error messages and docs/configuration.md are
+both made from these, so neither can contradict the checks.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _BIDIRECTIONAL = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u20
 
 
 class Block(BaseModel):
-    """One object of the file: frozen, strict about kinds, camelCase in the file and snake_case here.
+    """One object of the file: frozen, strict about types, camelCase in the file and snake_case in Python.
 
-    Keys that are not known never reach it: they are taken out before, with a warning.
+    Unknown keys never reach it: they are removed before, with a warning.
     """
 
     model_config = ConfigDict(
@@ -53,24 +53,24 @@ class Block(BaseModel):
 
 
 def field(default: object, meaning: str, allowed: str, **more: Any) -> Any:
-    """Makes a field; ``...`` as its default means that it is required.
+    """Creates a field; ``...`` as its default means that it is required.
 
-    Further words may be given: ``item`` and ``key`` (what a list's or an object's entries and names may be),
-    ``name`` (what stands for an entry's name in the documentation), ``default_text`` (what the documentation says
-    instead of the default), ``secret`` (the value is never shown), ``internal`` (not a key of the file).
+    Optional metadata: ``item`` and ``key`` (the allowed entries of a list and names of an object), ``name`` (the
+    placeholder for an entry's name in the documentation), ``default_text`` (replaces the default in the
+    documentation), ``secret`` (the value is never shown), ``internal`` (not a key of the file).
     """
     extra: dict[str, Any] = {"allowed": allowed, **more}
     return Field(default, description=meaning, json_schema_extra=extra, repr=not extra.get("secret", False))
 
 
 def block(meaning: str) -> Any:
-    """Makes a field for an object that has all its defaults where the file does not have it."""
-    # A dict and not the block itself: only what is validated gets its paths resolved.
+    """Creates a field for an object that has all its defaults if the file does not have it."""
+    # A dict and not the block itself: only validated values get their paths resolved.
     return Field(default_factory=dict, description=meaning, json_schema_extra={"allowed": "an object"})
 
 
 def optional_block(meaning: str) -> Any:
-    """Makes a field for an object that is None where the file does not have it."""
+    """Creates a field for an object that is None if the file does not have it."""
     return field(None, meaning, "an object")
 
 
@@ -80,54 +80,54 @@ def _number(default: float | None, low: float, high: float, meaning: str, allowe
 
 
 def seconds(default: float | None, low: float, high: float, meaning: str, **more: Any) -> Any:
-    """Makes a field for a duration in seconds, whole or not."""
+    """Creates a field for a duration in seconds, which may have a fraction."""
     return _number(default, low, high, meaning, f"a number of seconds from {low} to {high}", **more)
 
 
 def count(default: int, low: int, high: int, things: str, meaning: str) -> Any:
-    """Makes a field for a whole number of ``things``."""
+    """Creates a field for a whole number of ``things``."""
     of = f" of {things}" if things else ""
     extra: dict[str, Any] = {"allowed": f"a whole number{of} from {low} to {high}"}
     return Field(default, ge=low, le=high, description=meaning, json_schema_extra=extra)
 
 
 def rate(default: float, low: float, high: float, things: str, meaning: str) -> Any:
-    """Makes a field for a number of ``things``, whole or not."""
+    """Creates a field for a number of ``things``, which may have a fraction."""
     return _number(default, low, high, meaning, f"a number of {things} from {low} to {high}")
 
 
 def share(default: float, meaning: str) -> Any:
-    """Makes a field for a share of the whole, which is 1."""
+    """Creates a field for a share, from 0 to 1."""
     return _number(default, 0, 1, meaning, "a number from 0 to 1")
 
 
 def size(default: int, low: int, high: int, meaning: str) -> Any:
-    """Makes a field for a whole number of bytes."""
+    """Creates a field for a whole number of bytes."""
     allowed = f"a whole number of bytes from {low}{binary(low)} to {high}{binary(high)}"
     extra: dict[str, Any] = {"allowed": allowed, "default_text": f"`{default}`{binary(default)}"}
     return Field(default, ge=low, le=high, description=meaning, json_schema_extra=extra)
 
 
 def port(default: object, meaning: str, low: int = 0) -> Any:
-    """Makes a field for a port, to be annotated with :data:`Port`."""
+    """Creates a field for a port, to be annotated with :data:`Port`."""
     extra: dict[str, Any] = {"allowed": f"a port number from {low} to 65535"}
     return Field(default, ge=low, le=65535, description=meaning, json_schema_extra=extra)
 
 
 def path(default: object, meaning: str, allowed: str = "a path of at least one character") -> Any:
-    """Makes a field for a path, to be annotated with :data:`FilePath`."""
+    """Creates a field for a path, to be annotated with :data:`FilePath`."""
     return field(default, meaning, allowed)
 
 
 def binary(number: int) -> str:
-    """Returns a number of bytes in its largest whole unit, in brackets, or nothing where it has none."""
+    """Returns a number of bytes in its largest binary unit, in brackets, or ``""`` if it is no multiple of one."""
     for unit, name in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if number and number % unit == 0:
             return f" ({number // unit} {name})"
     return ""
 
 
-# -- kinds --------------------------------------------------------------------------------------------------------
+# -- types --------------------------------------------------------------------------------------------------------
 
 
 def _resolved(value: object, info: ValidationInfo) -> object:
@@ -147,7 +147,7 @@ def _port_number(value: object) -> object:
 
 
 def is_server_name(text: str) -> bool:
-    """Tells whether a lower-case text can be a server's name."""
+    """Returns whether a lower-case text can be a server's name."""
     return _HOST.match(text) is not None
 
 
@@ -158,18 +158,18 @@ def _server_name(text: str) -> str:
 
 
 def _type_name(text: str) -> str:
-    if not 0 < len(text) <= 128 or text in RESERVED_TYPES or not is_plain(text):
+    if not 0 < len(text) <= 128 or text in RESERVED_TYPES or not is_safe_text(text):
         raise ValueError
     return text
 
 
-def is_plain(text: str) -> bool:
-    """Tells whether a text has neither control characters nor those that change the direction of writing."""
+def is_safe_text(text: str) -> bool:
+    """Returns whether a text has neither control characters nor characters that change the direction of writing."""
     return not any(unicodedata.category(char) == "Cc" or char in _BIDIRECTIONAL for char in text)
 
 
 def _some_text(text: str) -> str:
-    if not text or not is_plain(text):
+    if not text or not is_safe_text(text):
         raise ValueError
     return text
 
@@ -186,8 +186,8 @@ def _variable(text: str) -> str:
     return text
 
 
-def _who(text: str) -> str:
-    if not text.removeprefix("role:") or not is_plain(text):
+def _allowed_sender(text: str) -> str:
+    if not text.removeprefix("role:") or not is_safe_text(text):
         raise ValueError
     return text
 
@@ -209,9 +209,9 @@ def _peer_address(text: str) -> str:
 
 def _http_url(text: str) -> str:
     url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or not is_plain(text):
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or not is_safe_text(text):
         raise ValueError
-    _ = url.port  # which is a ValueError where it is none
+    _ = url.port  # raises a ValueError if it is invalid
     return text
 
 
@@ -252,7 +252,7 @@ def _v4_or_v6(text: str) -> str:
 
 
 FilePath = Annotated[Path, BeforeValidator(_resolved)]
-"""A path, absolute after a load: relative ones are relative to the configuration file's folder."""
+"""A path, absolute after a load: a relative path starts at the configuration file's folder."""
 Port = Annotated[int, BeforeValidator(_port_number)]
 ServerName = Annotated[str, AfterValidator(_server_name)]
 """A server's name, in lower case."""
@@ -260,9 +260,9 @@ TypeName = Annotated[str, AfterValidator(_type_name)]
 Text = Annotated[str, AfterValidator(_some_text)]
 VariableName = Annotated[str, AfterValidator(_variable)]
 VariableValue = Annotated[str, AfterValidator(_no_nul)]
-Who = Annotated[str, AfterValidator(_who)]
+AllowedSender = Annotated[str, AfterValidator(_allowed_sender)]
 Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
-"""A SHA-256 fingerprint as 64 lower-case hexadecimal digits, whatever its spelling in the file."""
+"""A SHA-256 fingerprint as 64 lower-case hexadecimal digits, for any spelling in the file."""
 PeerAddress = Annotated[str, AfterValidator(_peer_address)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]

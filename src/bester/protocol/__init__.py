@@ -1,1 +1,1 @@
-"""What goes over the wire: frames, messages, names and addresses. No I/O, no clock, no globals."""
+"""The wire protocol: frames, messages, names and addresses. No I/O, no clock, no globals."""

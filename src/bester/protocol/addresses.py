@@ -17,7 +17,7 @@ _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress:
-    """A host, by name or by number, and a port."""
+    """A host (a name or an IP address) and a port."""
 
     host: str
     port: int
@@ -28,7 +28,7 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True)
 class UnixAddress:
-    """The path of a Unix stream socket; relative ones are relative to the configuration's folder."""
+    """The path of a Unix stream socket; a relative path starts at the configuration's folder."""
 
     path: str
 
@@ -38,7 +38,7 @@ class UnixAddress:
 
 @dataclass(frozen=True, slots=True)
 class ServerName:
-    """A server's name, still to be resolved."""
+    """A server's name that has not been resolved yet."""
 
     name: str
 
@@ -53,7 +53,7 @@ def parse_address(text: str) -> Address:
     """Reads ``host:port``, ``[v6]:port``, ``unix:/path`` or a server's name.
 
     Raises:
-        BadAddress: none of these forms.
+        BadAddress: the text has none of these forms.
     """
     if len(text) > MAX_ADDRESS or not text.isprintable():
         raise BadAddress

@@ -120,7 +120,7 @@ def read_command(data: Raw) -> tuple[str, Raw]:
     """Returns a builtin message's command and its arguments, an object.
 
     Raises:
-        BadArguments: not of section 5's form.
+        BadArguments: the data does not have the form of section 5.
     """
     try:
         command = msgspec.json.decode(data, type=_Data).command
@@ -132,7 +132,7 @@ def read_command(data: Raw) -> tuple[str, Raw]:
 
 
 def is_opening(data: Raw) -> bool:
-    """Whether a builtin's data is a command that may stand in a connection's first message."""
+    """Returns whether a builtin's data holds a command that a connection's first message may carry."""
     try:
         return read_command(data)[0] in ("login", "register")
     except BadArguments:
@@ -140,7 +140,7 @@ def is_opening(data: Raw) -> bool:
 
 
 def ends_session(data: Raw) -> bool:
-    """Whether a builtin's data is a command that must be done before the next frame is read."""
+    """Returns whether a builtin's data holds a command that must finish before the next frame is read."""
     try:
         return read_command(data)[0] in ("logout", "close")
     except BadArguments:
@@ -151,8 +151,8 @@ def read_credentials(data: Raw) -> tuple[str, Credentials]:
     """Returns ``login`` or ``register`` with its arguments.
 
     Raises:
-        BadArguments: not of section 5's form.
-        Malformed: a username or password that is no string.
+        BadArguments: the data does not have the form of section 5.
+        Malformed: the username or the password is not a string.
     """
     name, args = read_command(data)
     try:

@@ -1,10 +1,10 @@
 """The client's end of its conversation with a server (docs/protocol.md, sections 2, 4, 5).
 
-Frames to be sent come out of the methods that are named for them; each body that was received goes into
-:meth:`ClientConversation.receive`, and comes out as an event. The first frame is :meth:`~ClientConversation.hello`;
-nothing else may be sent before its report (the id is :data:`AUTHENTICATION_ID`) was received.
+The methods named after frames return the frames to send; :meth:`ClientConversation.receive` turns each received body
+into an event. The first frame is :meth:`~ClientConversation.hello`; the caller must send nothing else until it has
+received the report on it (with the id :data:`AUTHENTICATION_ID`).
 
-Which report belongs to which message is the caller's to know, by the id.
+The caller matches reports to messages by their ids.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
 from bester.protocol.values import WithData, decode_quickly, encode_data
 
 AUTHENTICATION_ID = "auth_special"
-"""The id of the report on whatever authenticates a session."""
+"""The id of the report on the message that authenticates a session."""
 DEFAULT_MAX_MESSAGE = 1024 * 1024
-"""The largest body in bytes, where the server does not say."""
+"""The largest body in bytes if the server states no limit."""
 
 _MAX_HEADS = 1000
 _MAX_DEPTH = MAX_DEPTH + EXTRA_DEPTH
@@ -38,9 +38,9 @@ class ReceivedMessage(WithData, eq=False):
 
     type: str
     delivery_id: str | None = None
-    """The same when the message is delivered again; only with the feature ``ack``."""
+    """Identifies the delivery, and stays the same when the message is delivered again; needs the feature ``ack``."""
     reply_to: str | None = None
-    """The id of the own message that a handler replies to; None for everything else."""
+    """The id of this client's message that a handler replies to; None if this is not a reply."""
 
 
 class Pong(Struct, frozen=True):
@@ -70,14 +70,14 @@ class _Received(Struct, gc=False):
 
 _server_message = Decoder(_ServerMessage)
 _received = Decoder(_Received)
-# How our server writes the two messages of which there are many; whatever looks otherwise is read all the same.
+# How Bester's server writes the two most frequent messages; other spellings are decoded too, only more slowly.
 _RECEIVED = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":'
 _GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"'
 _GOOD_SIZE = len(_GOOD)
 
 
 class ClientConversation:
-    """One connection's conversation; see the module's text."""
+    """The state of one connection; the module's docstring gives the order of calls."""
 
     __slots__ = ("_heads", "authenticated", "closed", "features", "max_message", "server")
 
@@ -85,11 +85,11 @@ class ClientConversation:
         self.authenticated = False
         """Whether messages may be sent; false again after a :meth:`logged_out`."""
         self.closed = False
-        """Whether the server said that it closes the connection."""
+        """Whether the server announced that it closes the connection."""
         self.features: tuple[str, ...] = ()
-        """Those that the server granted."""
+        """The features that the server granted."""
         self.server: str | None = None
-        """The server's name, if it told."""
+        """The server's name, if it sent one."""
         self.max_message = DEFAULT_MAX_MESSAGE
         self._heads: dict[str, bytes] = {}
 
@@ -106,18 +106,18 @@ class ClientConversation:
         register: bool = False,
         again: bool = False,
     ) -> bytes:
-        """The first frame: who we are.
+        """Returns the first frame, which authenticates the session.
 
         Args:
             username: the account.
-            password: or else ``token``.
+            password: required unless ``token`` is given.
             token: from an earlier session's report, with the feature ``token``.
-            features: those that the session asks for.
-            mail: whether it takes the account's messages, or of which types.
-            register: make the account first, where the server allows that to anyone; needs the password.
-            again: it is not the connection's first, but follows a logout; needs the password.
+            features: the features that the session asks for.
+            mail: whether the session receives the account's messages, or the types that it receives.
+            register: create the account first, if the server lets anyone do that; needs the password.
+            again: the session follows a logout on the same connection; needs the password.
         """
-        who = {"username": username} | ({"token": token} if token is not None else {"password": password or ""})
+        credentials = {"username": username} | ({"token": token} if token is not None else {"password": password or ""})
         header: dict[str, object] = {"scope": "client"}
         asked = list(features)
         if asked:
@@ -126,9 +126,9 @@ class ClientConversation:
             header["mail"] = mail if mail is False else list(mail)
         payload: dict[str, object] = {"type": "dummy", "id": "", "data": None}
         if register or again:
-            payload = _command("register" if register else "login", AUTHENTICATION_ID, who)
+            payload = _command("register" if register else "login", AUTHENTICATION_ID, credentials)
         else:
-            header["authentication"] = who
+            header["authentication"] = credentials
         return frame(encode_text({"header": header, "payload": payload}))
 
     def message(
@@ -142,19 +142,19 @@ class ClientConversation:
         dry_run: bool = False,
         traceparent: str = "",
     ) -> bytes:
-        """A message; answered by a :class:`Report` with its id.
+        """Returns the frame of a message; the server answers it with a :class:`Report` with the same id.
 
         Args:
             type: names the handler.
-            id: the sender's own; to be told apart it must differ from the others that have no report yet.
+            id: chosen by the sender; must differ from the ids of all messages that have no report yet.
             data: a JSON value, or :class:`msgspec.Raw`.
             once: a resend with the same id and data is not handled twice (section 4).
-            route: the report tells the way (section 7; needs the feature ``route``).
-            dry_run: nothing is delivered, the report tells the way it would take.
-            traceparent: the W3C trace that the message belongs to; ``""``: the server begins one.
+            route: the report contains the message's route (section 7; needs the feature ``route``).
+            dry_run: nothing is delivered; the report contains the route that the message would take.
+            traceparent: the W3C trace that the message belongs to; ``""`` lets the server start one.
 
         Raises:
-            TooLarge: more than the server takes; it would end the connection.
+            TooLarge: the frame exceeds the server's limit; the server would end the connection.
             TypeError: ``data`` has no JSON form.
         """
         if once or route or dry_run or traceparent:
@@ -170,34 +170,34 @@ class ClientConversation:
         return _pack(size) + body
 
     def _head(self, type: str) -> bytes:
-        # COMPAT: the header may be left out, but the reference daemon wants one.
+        # COMPAT: the header is optional, but the reference daemon requires one.
         head = b'{"header":{},"payload":{"type":' + encode_text(type) + b',"id":'
         if len(self._heads) < _MAX_HEADS:
             self._heads[type] = head
         return head
 
     def builtin(self, command: str, id: str, args: Mapping[str, Any]) -> bytes:
-        """A built-in command (section 5); its result is the report's ``data``."""
+        """Returns the frame of a built-in command (section 5); the report's ``data`` holds its result."""
         return frame(encode_text({"header": {}, "payload": _command(command, id, args)}))
 
     def ping(self, id: str) -> bytes:
-        """Answered at once, by a :class:`Pong` with this id."""
+        """Returns the frame of a ping; the server answers at once with a :class:`Pong` with this id."""
         return frame(encode_text({"header": {}, "payload": {"type": "dummy", "id": id, "data": None}}))
 
     def ack(self, ids: list[str]) -> bytes:
-        """Says that the messages with these delivery ids were taken over (section 4); not answered."""
+        """Returns the frame that acknowledges these delivery ids (section 4); the server does not answer it."""
         return frame(encode_text({"header": {"messageType": "ack"}, "payload": {"ids": ids}}))
 
     # -- from the server --------------------------------------------------------------------------------------
 
     def receive(self, body: bytes) -> Event:
-        """Returns what a frame's body says.
+        """Decodes a frame's body into an event.
 
         Raises:
-            Malformed: nothing that a server says to a client; the connection is of no more use.
+            Malformed: a server never sends this to a client; the caller must close the connection.
         """
         if body.startswith(_GOOD):
-            id = body[_GOOD_SIZE:-3]  # of the shortest report of all, by far the most frequent, or else of many things
+            id = body[_GOOD_SIZE:-3]  # only if this is the shortest report, by far the most frequent; checked next
             if id.isalnum() and body.endswith(b'"}}'):
                 return Report(id=id.decode(), good=True)
         elif body.startswith(_RECEIVED):

@@ -1,6 +1,6 @@
-"""What a handler may answer, as typed values, and how that is written (docs/protocol.md, section 3).
+"""The commands that a handler may answer, and how they are encoded (docs/protocol.md, section 3).
 
-A command without ``data`` carries the data of the message that it answers, byte for byte; one without ``type``
+A command without ``data`` carries the data of the message that it answers, byte for byte; a command without ``type``
 carries the type of the handler that answers.
 """
 
@@ -20,28 +20,28 @@ class Command(Struct, frozen=True):
 
 
 class SendClients(Command, frozen=True):
-    """To every session of each of these accounts on this server; stored for those that are away."""
+    """Sends to every session of each of these accounts on this server; the server stores it for offline accounts."""
 
     to: Sequence[str]
     data: Any = UNSET
     type: str | None = None
     transient: bool = False
-    """Only to those who are connected; nothing is stored."""
+    """Sends only to connected accounts; the server stores nothing."""
 
 
 class SendServers(Command, frozen=True):
-    """To each of these other servers, for its handler of the same type."""
+    """Sends to each of these other servers, for its handler of the same type."""
 
     to: Sequence[str]
     """``host:port``, ``[v6]:port``, ``unix:/path`` or a server's name."""
     data: Any = UNSET
     type: str | None = None
     transient: bool = False
-    """One try; nothing is kept for a server that cannot be reached."""
+    """Tries once; nothing is queued for an unreachable server."""
 
 
 class SendHandler(Command, frozen=True):
-    """To the handler of another type on this server; what that answers is executed in turn."""
+    """Sends to the handler of another type on this server; the server then executes that handler's answer."""
 
     to: str
     """The type."""
@@ -49,25 +49,25 @@ class SendHandler(Command, frozen=True):
 
 
 class Reply(Command, frozen=True):
-    """To the session that asked, only; for a server, in its status report."""
+    """Replies only to the session that sent the message, or to another server in its status report."""
 
     data: Any = UNSET
     type: str | None = None
 
 
 class Done(Command, frozen=True):
-    """Nothing is to be sent. The same as answering nothing."""
+    """Sends nothing; equivalent to an empty answer."""
 
 
 Response = Command | Sequence[Command] | None
-"""What a handler may answer: a command, several (executed in order), or nothing."""
+"""A handler's answer: a command, several commands (executed in order), or nothing."""
 
 
 def commands_in(response: Response) -> list[Command]:
-    """Returns a response's commands; their recipients are checked when they are written.
+    """Returns a response's commands; their recipients are checked when they are encoded.
 
     Raises:
-        TypeError: it, or something in it, is no command.
+        TypeError: the response, or an item in it, is not a command.
     """
     if response is None:
         return []
@@ -120,7 +120,7 @@ _WRITERS: dict[type[Command], Callable[[Any], bytes]] = {
     Reply: _reply,
     Done: _done,
 }
-"""What a command says without what it carries, as the members of a JSON object."""
+"""Encodes a command without its payload, as members of a JSON object."""
 _NOTHING_TO_DO = b'"command":{"type":"done"}'
 _REPLY = b'"command":{"type":"reply"}'
 KINDS = frozenset(_WRITERS)
@@ -131,10 +131,10 @@ class Written(Struct, gc=False):
     """A response as JSON, in parts."""
 
     what: bytes
-    """The header's members that say what is to be done."""
+    """The header's members that hold the commands."""
     type: str | None
     data: Raw | bytes
-    """What all commands carry that say nothing else; no bytes if there are none."""
+    """The data of all commands without data of their own; empty if there are none."""
 
     def payload(self) -> bytes:
         """Returns the response's ``payload``."""
@@ -142,12 +142,12 @@ class Written(Struct, gc=False):
 
 
 def encode_response(response: Response, own: Raw | bytes, default_type: str | None = None) -> Written:
-    """Writes a response.
+    """Encodes a response.
 
     Args:
         response: the commands.
-        own: what a command without data carries: the data of the message that is answered.
-        default_type: what a command without a type carries; None leaves it to the server.
+        own: the data of the message being answered, for commands without data.
+        default_type: the type for commands without a type; None lets the server choose.
 
     Raises:
         TypeError: see :func:`commands_in`; or some data has no JSON form.
@@ -156,7 +156,7 @@ def encode_response(response: Response, own: Raw | bytes, default_type: str | No
     if write is None:
         commands = commands_in(response)
         if len(commands) > 1:
-            # Whatever says nothing else carries the message's own data, which is then written only once.
+            # All commands without data share the message's data, which is written only once.
             inner = b",".join([_member(command, default_type) for command in commands])
             shares = any(getattr(command, "data", None) is UNSET for command in commands)
             return Written(b'"commands":[' + inner + b"]", default_type, own if shares else b"")
@@ -172,7 +172,7 @@ def encode_response(response: Response, own: Raw | bytes, default_type: str | No
 
 
 def _member(command: Command, default_type: str | None) -> bytes:
-    """One of several commands; what it carries is written into it only where it differs from what all carry."""
+    """Encodes one of several commands, with a payload only if it differs from the shared one."""
     data = getattr(command, "data", UNSET)
     type_name = getattr(command, "type", None)
     own = b""

@@ -1,7 +1,7 @@
 """The frames that a server sends (docs/protocol.md, sections 2, 3, 6, 8).
 
-The constant parts are bytes already; ``data`` is copied in as it came. Every function returns a whole frame, with
-its length, but those that are named for a part.
+The constant parts are precomputed bytes; ``data`` is copied in unchanged. Functions return a complete frame with its
+length prefix, except those named after a part of a frame.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from bester.protocol.messages import NOTHING, Command, HandlerMessage, OutgoingP
 
 _pack = PREFIX.pack
 _FEW_RESULTS = 4096
-"""In bytes."""
+"""Joined results up to this size, in bytes, are not split."""
 _decode_list = Decoder(list[Raw]).decode
 encode_text = Encoder().encode
-"""A Python value as compact JSON."""
+"""Encodes a Python value as compact JSON."""
 
 _GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":'
 _GOOD_SIZE = len(_GOOD) + 2
@@ -32,14 +32,14 @@ def report(
     data: Raw | bytes | None = None,
     fields: bytes = b"",
 ) -> bytes:
-    """A status report (section 2); bad if there is an ``error``.
+    """Returns a status report (section 2), which is bad if there is an ``error``.
 
     Args:
-        id: the id of the message that is reported.
-        error: why it is bad.
-        results: made by :func:`result`.
+        id: the id of the message that the report is about.
+        error: why the report is bad.
+        results: entries made by :func:`result`.
         data: the ``payload.data``, as JSON.
-        fields: more of the payload, as JSON members, each with a comma before it.
+        fields: further JSON members of the payload, each with a comma before it.
     """
     parts: list[Raw | bytes] = [_GOOD if error is None else _BAD, encode_text(id)]
     if error is not None:
@@ -54,21 +54,21 @@ def report(
 
 
 def good_report(id: str) -> bytes:
-    """The shortest status report: good, with nothing more to say."""
+    """Returns the shortest status report: good, without further members."""
     shown = encode_text(id)
     return b"".join((_pack(_GOOD_SIZE + len(shown)), _GOOD, shown, b"}}"))
 
 
 def error_part(error: BesterError) -> bytes:
-    """An error as JSON; without its cause, which stays inside."""
-    told: dict[str, str | bool] = {"code": error.code, "message": error.message, "temporary": error.temporary}
+    """Returns an error as JSON, without its cause, which stays inside the server."""
+    members: dict[str, str | bool] = {"code": error.code, "message": error.message, "temporary": error.temporary}
     if error.reason:
-        told["reason"] = error.reason
-    return encode_text(told)
+        members["reason"] = error.reason
+    return encode_text(members)
 
 
 def result(to: str, status: str, error: BesterError | None = None) -> bytes:
-    """One recipient's outcome as JSON, an entry of a report's results (section 2)."""
+    """Returns one recipient's outcome as JSON, for a report's ``results`` (section 2)."""
     if error is None:
         return b'{"to":' + encode_text(to) + b',"status":"' + status.encode() + b'"}'
     return b"".join(
@@ -77,70 +77,73 @@ def result(to: str, status: str, error: BesterError | None = None) -> bytes:
 
 
 def results_of(joined: bytes) -> list[bytes]:
-    """Results as a list again; few enough may stay together, since nobody but a report takes them."""
+    """Splits joined results into a list; a short string stays in one piece, since only a report takes it."""
     return [joined] if len(joined) <= _FEW_RESULTS else [bytes(one) for one in _decode_list(b"[%b]" % joined)]
 
 
 def fatal(error: BesterError) -> bytes:
-    """The last frame before a connection is closed for an error (section 2)."""
+    """Returns the last frame that is sent before an error closes a connection (section 2)."""
     body = b'{"header":{"messageType":"fatal","status":"bad"},"payload":{"error":' + error_part(error) + b"}}"
     return _pack(len(body)) + body
 
 
 def pong(id: str) -> bytes:
-    """The answer to a message of type dummy (section 2)."""
+    """Returns the answer to a message of type ``dummy`` (section 2)."""
     body = b'{"header":{"status":"0"},"payload":{"type":"dummy","data":null,"id":' + encode_text(id) + b"}}"
     return _pack(len(body)) + body
 
 
 def received_head(type: str) -> bytes:
-    """All of a received message's body before its data (section 2); :func:`received` adds the rest."""
+    """Returns a received message's body up to its data (section 2); :func:`received` adds the rest."""
     return b'{"header":{"messageType":"receivedMessage"},"payload":{"type":' + encode_text(type) + b',"data":'
 
 
 def received(head: bytes, data: Raw | bytes) -> bytes:
-    """A handler's message for a client."""
+    """Returns a handler's message to a client."""
     body = b"".join((head, data, b"}}"))
     return _pack(len(body)) + body
 
 
 def received_once(head: bytes, data: Raw | bytes, delivery_id: str, reply_to: str | None = None) -> bytes:
-    """The same for a session that acknowledges it (section 4); ``reply_to``: as for :func:`received_reply`."""
-    told = b"" if reply_to is None else b',"replyTo":' + encode_text(reply_to)
-    body = b"".join((head, data, b',"deliveryId":', encode_text(delivery_id), told, b"}}"))
+    """Returns a handler's message to a session that acknowledges messages (section 4).
+
+    ``reply_to`` has the meaning that it has in :func:`received_reply`.
+    """
+    reply = b"" if reply_to is None else b',"replyTo":' + encode_text(reply_to)
+    body = b"".join((head, data, b',"deliveryId":', encode_text(delivery_id), reply, b"}}"))
     return _pack(len(body)) + body
 
 
 def received_reply(head: bytes, data: Raw | bytes, reply_to: str) -> bytes:
-    """A handler's reply, for a session that is told which of its messages it answers (section 2.4)."""
+    """Returns a handler's reply that names the message of the session that it answers (section 2.4)."""
     body = b"".join((head, data, b',"replyTo":', encode_text(reply_to), b"}}"))
     return _pack(len(body)) + body
 
 
 def origin_part(scope: str, user: str | None, server: str | None, verified: bool) -> bytes:
-    """The part of a request that says who sent it (section 6), the same for all messages of a session."""
-    who = encode_text({"user": user, "server": server, "verified": verified})
-    return b'","scope":"' + scope.encode() + b'","from":' + who + b',"hops":'
+    """Returns the part of a request that names the sender (section 6); all messages of a session share it."""
+    sender = encode_text({"user": user, "server": server, "verified": verified})
+    return b'","scope":"' + scope.encode() + b'","from":' + sender + b',"hops":'
 
 
 def type_part(type: str) -> bytes:
-    """The part of a request that says its type, the same for all messages of a type."""
+    """Returns the part of a request that names its type; all messages of a type share it."""
     return b'},"payload":{"type":' + encode_text(type) + b',"id":'
 
 
 def request(
     id: str, origin: bytes, hops: int, type: bytes, client_id: str, data: Raw | bytes, more: bytes = b""
 ) -> bytes:
-    """A request to an attached handler (section 6).
+    """Returns a request to an attached handler (section 6).
 
     Args:
-        id: what the answer is matched by: digits only.
+        id: matches the answer to the request; digits only.
         origin: made by :func:`origin_part`.
-        hops: how many handlers and servers the message went through.
+        hops: the number of handlers and servers that the message went through.
         type: made by :func:`type_part`.
-        client_id: the sender's own id of the message.
-        data: as it came.
-        more: of the header, made by :func:`request_part`.
+        client_id: the id that the sender gave the message.
+        data: copied unchanged.
+        more: further members of the header, made by :func:`request_part`.
     """
     body = b"".join(
         (
@@ -160,27 +163,27 @@ def request(
 
 
 def request_head(origin: bytes, hops: int, type: bytes, client_id: str, more: bytes) -> bytes:
-    """The part of a request between its id and its data, for another node: made of what :func:`request` takes."""
+    """Returns the part of a request between its id and its data, for another node; see :func:`request`."""
     return b"".join((origin, b"%d" % hops, more, type, encode_text(client_id), b',"data":'))
 
 
 def relayed_request(id: str, head: bytes, data: Raw | bytes) -> bytes:
-    """A request to an attached handler, whose ``head`` another node has made by :func:`request_head`."""
+    """Returns a request to an attached handler, with a ``head`` that another node made with :func:`request_head`."""
     body = b"".join((b'{"header":{"messageType":"request","id":"', id.encode(), head, data, b"}}"))
     return _pack(len(body)) + body
 
 
 def request_part(trace: str, dry_run: bool = False) -> bytes:
-    """What a request's header says beside the usual: its traceparent, and whether it is a dry run."""
+    """Returns the optional members of a request's header: its traceparent, and whether it is a dry run."""
     return b',"traceparent":' + encode_text(trace) + (b',"dryRun":true' if dry_run else b"")
 
 
 def traced_request(
     id: str, origin: bytes, hops: int, head: bytes, tail: bytes, type: bytes, client_id: str, data: Raw | bytes
 ) -> bytes:
-    """The same as :func:`request`, where the traceparent is made from the request's own id.
+    """Returns a request, as :func:`request` does, with a traceparent that ends in the request's own id.
 
-    Every message comes this way, so nothing is formatted: the id stands in the frame a second time.
+    Every message takes this path, so nothing is formatted: the id is copied into the frame twice.
 
     Args:
         id, origin, hops, type, client_id, data: as for :func:`request`.
@@ -207,63 +210,63 @@ def traced_request(
 
 
 def trace_head(start: str) -> bytes:
-    """All of a request before the id that ends the trace's; ``start``: of the traceparent, up to there."""
+    """Returns a request's body up to the id within the traceparent; ``start`` is the traceparent up to that id."""
     return b'{"header":{"messageType":"request","traceparent":"' + start.encode()
 
 
 def trace_part_head(start: str) -> bytes:
-    """What :func:`request_part` says, up to the id that ends the trace's; ``start``: as for :func:`trace_head`."""
+    """Returns the start of a :func:`request_part`, up to the id; ``start`` is as for :func:`trace_head`."""
     return b',"traceparent":"' + start.encode()
 
 
 def trace_part_tail(end: str) -> bytes:
-    """What it says behind that id; ``end``: as for :func:`trace_tail`."""
+    """Returns the rest of a :func:`request_part`, after the id; ``end`` is as for :func:`trace_tail`."""
     return end.encode() + b'"'
 
 
 def trace_tail(end: str) -> bytes:
-    """What stands between the two ids; ``end``: of the traceparent, from there."""
+    """Returns a request's bytes between its two ids; ``end`` is the traceparent after the first id."""
     return end.encode() + b'","id":"'
 
 
 def answer_body(id: str, message: HandlerMessage) -> bytes:
-    """A handler's answer as it came, with another id, for the node that asked; without a length."""
+    """Returns the body of a handler's answer with another id, for the node that asked; without a length prefix."""
     header = message.header
-    told: dict[str, object] = {"id": id, "status": header.status}
+    members: dict[str, object] = {"id": id, "status": header.status}
     if header.command is not None:
-        told["command"] = _command(header.command)
+        members["command"] = _command(header.command)
     if header.commands is not None:
-        told["commands"] = [_command(command) for command in header.commands]
-    whole: dict[str, object] = {"header": told}
+        members["commands"] = [_command(command) for command in header.commands]
+    answer: dict[str, object] = {"header": members}
     if message.payload is not None:
-        whole["payload"] = _outgoing(message.payload)
+        answer["payload"] = _outgoing(message.payload)
     if message.data is not NOTHING:
-        whole["data"] = message.data
-    return encode_text(whole)
+        answer["data"] = message.data
+    return encode_text(answer)
 
 
 def _command(command: Command) -> dict[str, object]:
-    told: dict[str, object] = {"type": command.type, "data": command.data}
+    members: dict[str, object] = {"type": command.type, "data": command.data}
     if command.payload is not None:
-        told["payload"] = _outgoing(command.payload)
+        members["payload"] = _outgoing(command.payload)
     if command.transient:
-        told["transient"] = True
-    return told
+        members["transient"] = True
+    return members
 
 
 def _outgoing(payload: OutgoingPayload) -> dict[str, object]:
-    told: dict[str, object] = {}
+    members: dict[str, object] = {}
     if payload.type is not None:
-        told["type"] = payload.type
+        members["type"] = payload.type
     if payload.data is not NOTHING:
-        told["data"] = payload.data
-    return told
+        members["data"] = payload.data
+    return members
 
 
 def to_server(type: str, id: str, data: Raw | bytes, hops: int) -> bytes:
-    """A message for another server in its classic form (section 8).
+    """Returns a message to another server in its classic form (section 8).
 
-    COMPAT: the id is always there, because the reference daemon drops a message without one; ``hops`` is an
+    COMPAT: the id is always present, because the reference daemon drops a message without one; ``hops`` is an
     extension that it ignores.
     """
     body = b"".join(

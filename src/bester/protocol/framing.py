@@ -1,7 +1,7 @@
 """Cuts a byte stream into frames (docs/protocol.md, section 1).
 
-A frame is its body's length as 4 bytes unsigned little endian, then the body. The length is checked before any of
-the body is kept.
+A frame is its body's length as 4 bytes unsigned little endian, then the body. The length is checked before any part
+of the body is buffered.
 """
 
 from __future__ import annotations
@@ -15,39 +15,39 @@ _unpack = PREFIX.unpack_from
 
 
 def frame(body: bytes) -> bytes:
-    """Returns ``body`` with its length before it."""
+    """Returns ``body`` with its length prefix."""
     return PREFIX.pack(len(body)) + body
 
 
 class Framer:
-    """Bytes in, frame bodies out.
+    """Takes bytes and returns frame bodies.
 
-    ``failure`` is set when the stream cannot be read on; the bodies before it are still returned, so that how the
-    bytes were split never changes what is seen. After a failure everything fed is thrown away.
+    ``failure`` is set when the stream is invalid. The bodies before the fault are still returned, so the result does
+    not depend on how the bytes were split. After a failure, all further input is discarded.
     """
 
     __slots__ = ("_missing", "_rest", "buffered", "failure", "looked_at", "max_size", "taken", "whole")
 
     def __init__(self, max_size: int) -> None:
         self.max_size = max_size
-        """The largest body in bytes; may be changed between calls."""
+        """The largest body allowed, in bytes; may change between calls."""
         self.buffered = 0
-        """Bytes kept of what is not yet a whole frame (or was not yet asked for)."""
+        """Bytes buffered of frames that are incomplete or beyond ``at_most``."""
         self.failure: Fatal | None = None
         self.whole = 0
-        """How many bodies the last call returned."""
+        """The number of bodies that the last call returned."""
         self.taken = 0
-        """Bytes of all frames that were returned, their lengths included."""
+        """Bytes of all frames returned so far, including their length prefixes."""
         self.looked_at = 0
-        """How many bytes the last call that could return something had before it, those buffered included."""
+        """Bytes that the last call that could return a body examined, including buffered bytes."""
         self._rest = bytearray()
         self._missing = 0
 
     def feed(self, data: bytes, at_most: int = -1) -> list[bytes]:
-        """Takes what was read and returns the bodies that are now whole, in order.
+        """Takes bytes as they were read and returns the bodies that are now complete, in order.
 
-        With ``at_most`` not negative, the bodies beyond that number stay buffered until the next call, which may
-        feed ``b""``; their length is judged by the ``max_size`` of then.
+        If ``at_most`` is not negative, bodies beyond that number stay buffered until the next call, which may feed
+        ``b""``; their length is checked against the ``max_size`` at that time.
         """
         if self.failure is not None:
             self.whole = 0
@@ -102,7 +102,7 @@ _TLS_RECORDS = range(0x14, 0x18)
 
 
 def _likely_cause(size: int, max_size: int) -> str:
-    """Says what the 4 bytes of an impossible length look like, for the author of what sent them."""
+    """Returns a hint about an impossible length, for the author of the program that sent it."""
     first = PREFIX.pack(size)
     if first[0] in _TLS_RECORDS and first[1] == 3:
         return f" (0x{size:08x}: the other end speaks TLS; this end does not)"

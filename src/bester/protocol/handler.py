@@ -1,11 +1,11 @@
 """The handler's end of its conversation with a server, attached and classic (docs/protocol.md, sections 3 and 6).
 
-An attached handler's first frame is :meth:`HandlerConversation.attach`, answered by a report with the id
-:data:`ATTACH_ID`. From then on bodies become :class:`Request` events, each to be answered once, in any order, with
-:meth:`~HandlerConversation.answer` or :meth:`~HandlerConversation.fail`. After :meth:`~HandlerConversation.detach`
-and its report there are no further requests.
+An attached handler sends :meth:`HandlerConversation.attach` first; the server answers with a report with the id
+:data:`ATTACH_ID`. From then on bodies become :class:`Request` events. The handler answers each of them once, in any
+order, with :meth:`~HandlerConversation.answer` or :meth:`~HandlerConversation.fail`. No requests come after the
+report on :meth:`~HandlerConversation.detach`.
 
-A classic handler has no conversation: one body in (:func:`classic_request`), one frame out
+A classic handler has no conversation: it reads one body (:func:`classic_request`) and writes one frame
 (:func:`classic_answer` or :func:`classic_failure`).
 """
 
@@ -38,30 +38,31 @@ _pack = PREFIX.pack
 
 
 class Sender(Struct, frozen=True, gc=False):
-    """Who sent a message, as the server knows it; never taken from the message itself."""
+    """The sender of a message as the server knows it; never taken from the message itself."""
 
     user: str | None = None
-    """The authenticated account; None for what other servers and handlers send."""
+    """The authenticated account; None for messages from other servers and from handlers."""
     server: str | None = None
-    """The server that the message came from; the account's own, or the other one."""
+    """The server that the message came from: the account's own server, or another one."""
     verified: bool = False
-    """Whether that was proven: by a password or a token, or by the other server's certificate."""
+    """Whether the sender's identity was proven: by a password or a token, or by the other server's certificate."""
     told: bool = True
-    """Whether the server said anything of it; False in a classic handler, which is not told."""
+    """Whether the server named the sender at all; False in a classic handler."""
 
 
 UNTOLD = Sender(told=False)
 
 
 class Asked(WithData, kw_only=True, eq=False):
-    """A message whose reader refuses it where the data is not what it should be."""
+    """A message whose data, if invalid, raises :class:`Refuse` when it is read, so that its sender learns why."""
 
     @property
     def data(self) -> Any:
         """The data as a Python value, decoded when it is first asked for.
 
         Raises:
-            Refuse: it cannot be held, or (possible only in a classic handler) is no JSON; the sender is told so.
+            Refuse: Python cannot hold the data, or (only in a classic handler) it is not JSON. If uncaught, it is
+                reported to the sender.
         """
         value = self._value
         if value is UNSET:
@@ -72,11 +73,11 @@ class Asked(WithData, kw_only=True, eq=False):
         return value
 
     def read(self, kind: type[T]) -> T:
-        """As :meth:`ReceivedMessage.read`.
+        """Returns the data as this type, as :meth:`ReceivedMessage.read` does.
 
         Raises:
-            Refuse: the data is not of this type: uncaught, the sender is told so, with the reason ``badPayload`` and
-                the place. It is a msgspec.ValidationError too.
+            Refuse: the data is not of this type. If uncaught, it is reported to the sender with the reason
+                ``badPayload`` and the place. It is also a msgspec.ValidationError.
         """
         try:
             return super().read(kind)
@@ -85,23 +86,23 @@ class Asked(WithData, kw_only=True, eq=False):
 
 
 class Request(Asked, eq=False):
-    """A message that a handler is asked to handle."""
+    """A message that the server sends to a handler."""
 
     type: str
     id: str = ""
-    """The sender's own tag of the message; not unique."""
+    """The id that the sender gave the message; not unique."""
     sender: Sender = UNTOLD
-    """What is not known of it is None; in a classic handler that is everything."""
+    """The sender; unknown attributes are None, which in a classic handler are all of them."""
     scope: str = "client"
-    """``client`` or ``server``: who speaks at the other end."""
+    """The kind of sender: ``client`` or ``server``."""
     hops: int = 0
-    """How many handlers and servers the message went through before."""
+    """The number of handlers and servers that the message went through before."""
     dry_run: bool = False
-    """Only asked what would be done: there must be no effects beside the answer."""
+    """Whether this is a dry run: the handler must have no effects other than its answer."""
     traceparent: str = ""
-    """The W3C trace that the message belongs to; a server passes it on with what the answer leads to."""
+    """The W3C trace that the message belongs to; the server passes it on with every message that the answer causes."""
     request_id: str = ""
-    """What the answer is matched by; of no meaning to handlers."""
+    """Matches the answer to the request; has no meaning for handlers."""
 
 
 Event = Request | Report | FatalError
@@ -134,7 +135,7 @@ class _ReportMessage(Struct):
 
 
 _REQUEST = b'{"header":{"messageType":"request"'
-"""How our server writes the begin of a request."""
+"""The start of a request as Bester's server writes it."""
 _HEAD = b'{"header":{"id":'
 _STATUS = b',"status":"0",'
 _request = Decoder(_RequestMessage)
@@ -142,17 +143,17 @@ _report = Decoder(_ReportMessage)
 
 
 class HandlerConversation:
-    """One attached connection's conversation; see the module's text."""
+    """The state of one attached connection; the module's docstring gives the order of calls."""
 
     __slots__ = ("attached", "closed", "detached")
 
     def __init__(self) -> None:
         self.attached = False
-        """Whether the server reported the attachment good."""
+        """Whether the server accepted the attachment."""
         self.detached = False
         """Whether the server reported the detachment: no further requests come."""
         self.closed = False
-        """Whether the server said that it closes the connection."""
+        """Whether the server announced that it closes the connection."""
 
     # -- to the server ----------------------------------------------------------------------------------------
 
@@ -164,14 +165,14 @@ class HandlerConversation:
         features: Iterable[str] = (),
         dry_types: Sequence[str] | None = None,
     ) -> bytes:
-        """The first frame: what we serve.
+        """Returns the first frame, which attaches the handler.
 
         Args:
-            types: at least one.
-            name: for the operator's eyes.
+            types: the types that the handler serves; at least one.
+            name: shown to operators.
             concurrency: how many requests may be outstanding at once.
-            features: ``dryRun``, if the handler can say what it would do without doing it (section 6).
-            dry_types: the types for which it can; None: all.
+            features: ``dryRun`` if the handler supports dry runs (section 6).
+            dry_types: the types that support dry runs; None means all.
         """
         header: dict[str, object] = {"scope": "handler"}
         asked = list(features)
@@ -183,14 +184,14 @@ class HandlerConversation:
         return frame(encode_text({"header": header, "payload": {"type": "attach", "id": ATTACH_ID, "data": data}}))
 
     def detach(self) -> bytes:
-        """Asks for no new requests; answered by a report. The outstanding ones are still to be answered."""
+        """Returns the frame that ends new requests; answered by a report. Outstanding requests still need answers."""
         return frame(encode_text({"header": {}, "payload": {"type": "detach", "id": DETACH_ID}}))
 
     def answer(self, request: Request, response: Response) -> bytes:
-        """Answers a request.
+        """Returns the frame that answers a request.
 
         Raises:
-            TypeError: the response has no form on the wire; the request is still to be answered.
+            TypeError: the response cannot be encoded; the request still needs an answer.
         """
         written = encode_response(response, request.raw)
         id = encode_text(request.request_id)
@@ -201,20 +202,20 @@ class HandlerConversation:
         return _pack(len(body)) + body
 
     def fail(self, request: Request, why: Refuse | None = None) -> bytes:
-        """Answers that the message could not be handled; its sender is reported ``handlerError``, and why."""
+        """Returns the frame that answers a request with a failure; the report says ``handlerError``, and why."""
         return frame(b'{"header":{"id":' + encode_text(request.request_id) + b"," + _failure(why) + b"}}")
 
     def push(self, id: str, response: Response, type: str | None = None, traceparent: str = "") -> bytes:
-        """Speaks first; answered by a report with this id.
+        """Returns a push, commands that answer no request; the server answers it with a report with this id.
 
         Args:
-            id: ours, different from the pushes that have no report yet.
-            response: the commands; one without data carries null.
-            type: of what is sent, where a command does not say; None: the first attached one.
-            traceparent: the W3C trace that it belongs to; ``""``: the server begins one.
+            id: chosen by the handler; must differ from the ids of all pushes that have no report yet.
+            response: the commands; a command without data carries null.
+            type: the type for commands without a type; None means the first attached type.
+            traceparent: the W3C trace that the push belongs to; ``""`` lets the server start one.
 
         Raises:
-            TypeError: the commands have no form on the wire.
+            TypeError: the commands cannot be encoded.
         """
         written = encode_response(response, NULL, type)
         head = b'{"header":{"messageType":"push","id":' + encode_text(id) + b","
@@ -225,12 +226,12 @@ class HandlerConversation:
     # -- from the server --------------------------------------------------------------------------------------
 
     def receive(self, body: bytes) -> Event:
-        """Returns what a frame's body says.
+        """Decodes a frame's body into an event.
 
         Raises:
-            Malformed: nothing that a server says to a handler; the connection is of no more use.
+            Malformed: a server never sends this to a handler; the caller must close the connection.
         """
-        if body.startswith(_REQUEST) or b'"request"' in body:  # in the header, or else somewhere in a report
+        if body.startswith(_REQUEST) or b'"request"' in body:  # which may also occur within a report
             message = decode_quickly(_request, body, _MAX_DEPTH)
             header = message.header
             if header.message_type == "request":
@@ -246,13 +247,13 @@ class HandlerConversation:
                     header.id,
                     raw=payload.data,
                 )
-        told = decode(_report, body, _MAX_DEPTH)
-        kind = told.header.message_type
+        report = decode(_report, body, _MAX_DEPTH)
+        kind = report.header.message_type
         if kind == "statusReport":
-            return self._reported(told.payload.report(told.header.status == "good"))
+            return self._reported(report.payload.report(report.header.status == "good"))
         if kind == "fatal":
             self.closed = True
-            return FatalError(told.payload.error or ReportError())
+            return FatalError(report.payload.error or ReportError())
         raise Malformed(f"the server sent a message of an unknown kind, {kind!r}")
 
     def _reported(self, report: Report) -> Report:
@@ -267,18 +268,18 @@ class HandlerConversation:
 
 
 def classic_request(type: str, body: bytes) -> Request:
-    """Returns what a classic handler is asked; nobody checked that ``body`` is JSON."""
+    """Returns the request to a classic handler; ``body`` may not be JSON, since no one checked it."""
     return Request(type, raw=Raw(body))
 
 
 def classic_answer(request: Request, response: Response) -> bytes:
-    """A classic handler's only frame.
+    """Returns a classic handler's only frame.
 
-    COMPAT: the data stands at the top level, where the reference daemon looks for it, and in the payload as well only
-    where there is more to say than the data.
+    COMPAT: the data is at the top level, where the reference daemon expects it; it is also in the payload, but only
+    if the payload has a type.
 
     Raises:
-        TypeError: the response has no form on the wire.
+        TypeError: the response cannot be encoded.
     """
     written = encode_response(response, request.raw)
     data = written.data if len(written.data) else b"null"
@@ -287,7 +288,7 @@ def classic_answer(request: Request, response: Response) -> bytes:
 
 
 def classic_failure(why: Refuse | None = None) -> bytes:
-    """A classic handler's only frame where it could not handle the message."""
+    """Returns a classic handler's only frame if it could not handle the message."""
     return frame(b'{"header":{' + _failure(why) + b'},"data":null}')
 
 

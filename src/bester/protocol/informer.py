@@ -1,8 +1,8 @@
 """Both ends of the informer's conversation (docs/protocol.md, section 9).
 
-Who asks writes :func:`query` and reads with :func:`decode_told`; the daemon reads with :func:`decode_query` and
-writes :func:`answer`, :func:`failed` and, after a ``watchClients``, :func:`event`. Answers come in the order of the
-queries; events may stand between them.
+A program that queries the informer writes :func:`query` and reads with :func:`decode_answer`; the daemon reads with
+:func:`decode_query` and writes :func:`answer`, :func:`failed` and, after a ``watchClients``, :func:`event`. Answers
+come in the order of the queries; events may come between them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bester.protocol.values import WithData, encode_data
 
 
 class Query(WithData, eq=False):
-    """What somebody asks; ``raw`` has no bytes where no data was given."""
+    """A query to the informer; ``raw`` is empty if the query has no data."""
 
     type: str
 
@@ -39,74 +39,74 @@ _query = Decoder(_QueryMessage)
 
 
 def decode_query(body: bytes) -> Query:
-    """Returns a query; whether there is such a command is the caller's to know.
+    """Decodes a query; the caller must check whether its command exists.
 
     Raises:
-        Malformed: not of the form ``{"command": {"type", "data"?}}``.
+        Malformed: the body does not have the form ``{"command": {"type", "data"?}}``.
     """
     command = decode(_query, body).command
     return Query(command.type, raw=command.data)
 
 
 def answer(data: object = None) -> bytes:
-    """The frame that answers a query; ``data`` is a JSON value, or :class:`msgspec.Raw`."""
+    """Returns the frame that answers a query; ``data`` is a JSON value, or :class:`msgspec.Raw`."""
     return frame(b"".join((b'{"status":"0","data":', encode_data(data), b"}")))
 
 
 def failed() -> bytes:
-    """The frame that answers a query that failed, or is not known."""
+    """Returns the frame that answers a failed or unknown query."""
     return frame(b'{"status":"1","data":null}')
 
 
 def event(user: str, online: bool) -> bytes:
-    """The frame that tells of the first session of an account, or of the end of its last."""
+    """Returns the frame that reports the start of an account's first session, or the end of its last session."""
     return frame(encode_text({"event": "online" if online else "offline", "user": user}))
 
 
-# -- the end of those who ask -----------------------------------------------------------------------------------
+# -- the end of a program that queries it -----------------------------------------------------------------------
 
 
 class Answer(WithData, eq=False):
-    """The answer to the oldest query that has none."""
+    """The answer to the oldest query without an answer."""
 
     good: bool
 
 
 class Presence(Struct, frozen=True):
-    """An account came, with its first session, or went, with its last."""
+    """An event: an account's first session started, or its last session ended."""
 
     user: str
     online: bool
 
 
-class _Told(Struct):
+class _Reply(Struct):
     status: object = None
     data: Raw = NULL
     event: str | None = None
     user: str = ""
 
 
-_told = Decoder(_Told)
+_reply = Decoder(_Reply)
 
 
 def query(type: str, data: object = UNSET) -> bytes:
-    """The frame that asks; ``data`` is a JSON value, and left out where it is not given."""
+    """Returns the frame of a query; ``data`` is a JSON value, and omitted if not given."""
     if data is UNSET:
         return frame(b'{"command":{"type":' + encode_text(type) + b"}}")
     return frame(b"".join((b'{"command":{"type":', encode_text(type), b',"data":', encode_data(data), b"}}")))
 
 
-def decode_told(body: bytes) -> Answer | Presence:
-    """Returns what the informer says.
+def decode_answer(body: bytes) -> Answer | Presence:
+    """Decodes a body that the informer sent.
 
     Raises:
-        Malformed: neither an answer nor an event.
+        Malformed: the body is neither an answer nor an event.
     """
-    told = decode(_told, body)
-    if told.event is not None:
-        if told.event not in ("online", "offline"):
-            raise Malformed(f"the informer told of an unknown event, {told.event!r}")
-        return Presence(told.user, told.event == "online")
-    if told.status is None:
+    reply = decode(_reply, body)
+    if reply.event is not None:
+        if reply.event not in ("online", "offline"):
+            raise Malformed(f"the informer told of an unknown event, {reply.event!r}")
+        return Presence(reply.user, reply.event == "online")
+    if reply.status is None:
         raise Malformed("the informer sent neither a status nor an event")
-    return Answer(told.status == "0" or told.status == 0, raw=told.data)
+    return Answer(reply.status == "0" or reply.status == 0, raw=reply.data)

@@ -1,4 +1,4 @@
-"""What servers say to each other on links, and what they report (docs/protocol.md, section 8)."""
+"""The messages and reports that servers exchange on links (docs/protocol.md, section 8)."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
 LINK = "link"
 """The feature that makes a connection between servers a link."""
 ROUTE = "route"
-"""The feature of a link on which routes and dry runs may be asked for (section 7)."""
+"""The feature of a link that supports routes and dry runs (section 7)."""
 HELLO_ID = "link"
 """The id of the first message on a link."""
 EXTRA_SIZE = 64 * 1024
-"""By how much a frame on a link may exceed ``maxMessage``, so that what was accepted can be carried on."""
+"""How many bytes a frame on a link may exceed ``maxMessage`` by, so that any accepted message can be forwarded."""
 MAX_ROUTE_BYTES = 256 * 1024
 MAX_ROUTE_DEPTH = 20
-"""What is taken of another server's route: bytes, and servers that are nested in it."""
+"""The limits on another server's route: its bytes, and the depth of servers nested in it."""
 _DEPTH = MAX_DEPTH + EXTRA_DEPTH
 _TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
-# -- what is sent -----------------------------------------------------------------------------------------------
+# -- outgoing frames --------------------------------------------------------------------------------------------
 
 
 def hello(server: str) -> bytes:
-    """Returns the frame that asks for a link; a server that knows none takes it for a ping."""
+    """Returns the frame that asks for a link; a server that does not know links takes it for a ping."""
     header = {"scope": "server", "server": server, "features": [LINK, ROUTE]}
     return frame(encode_text({"header": header, "payload": {"type": "dummy", "id": HELLO_ID}}))
 
 
 def welcome_fields(server: str, max_message: int, max_in_flight: int, *, route: bool = False) -> bytes:
-    """Returns what the report that grants a link says beside its id, as JSON members with a comma before them."""
+    """Returns the payload of the report that grants a link, without its id: JSON members with a comma before them."""
     limits = {"maxMessage": max_message, "maxInFlight": max_in_flight}
     features = [LINK, ROUTE] if route else [LINK]
     return b"," + encode_text({"server": server, "features": features, "limits": limits})[1:-1]
@@ -46,7 +46,7 @@ def welcome_fields(server: str, max_message: int, max_in_flight: int, *, route: 
 def message(
     type: str, id: str, data: Raw | bytes, hops: int, trace: str, *, route: bool = False, dry_run: bool = False
 ) -> bytes:
-    """Returns a message's frame on a link; a dry run is not remembered, since nothing is done."""
+    """Returns a message's frame on a link; a dry run is not sent with ``once``, since it has no effects."""
     body = b"".join(
         (
             b'{"header":{"dryRun":true,"hops":%d,' % hops if dry_run else b'{"header":{"once":true,"hops":%d,' % hops,
@@ -64,11 +64,11 @@ def message(
     return PREFIX.pack(len(body)) + body
 
 
-# -- what the other server says ---------------------------------------------------------------------------------
+# -- reports of the other server --------------------------------------------------------------------------------
 
 
 class ReportHeader(Struct, rename="camel"):
-    """The header of a report, or of anything else that answers a message."""
+    """The header of a report or of any other answer to a message."""
 
     message_type: str = ""
     status: str = ""
@@ -84,7 +84,7 @@ class ReportError(Struct):
 
 
 class PeerLimits(Struct, rename="camel"):
-    """What the other server takes on this link; 0 where it does not say."""
+    """The limits of the other server on this link; 0 if it states none."""
 
     max_message: int = 0
     max_in_flight: int = 0
@@ -100,19 +100,19 @@ class ReportPayload(Struct):
 
 
 class ServerReport(Struct):
-    """What another server answered to a message."""
+    """Another server's answer to a message."""
 
     header: ReportHeader = msgspec.field(default_factory=ReportHeader)
     payload: ReportPayload = msgspec.field(default_factory=ReportPayload)
 
     @property
     def good(self) -> bool:
-        """Whether the other server has the message; classic servers say so with ``"0"``."""
+        """Whether the other server accepted the message; classic servers report that as ``"0"``."""
         return self.header.status in ("good", "0")
 
     @property
     def grants_link(self) -> bool:
-        """Whether this answers a first message with a link."""
+        """Whether this report on a first message grants a link."""
         return self.header.message_type == "statusReport" and self.good and LINK in self.payload.features
 
 
@@ -121,16 +121,16 @@ _route = msgspec.json.Decoder(list[Step])
 
 
 def decode_report(body: bytes) -> ServerReport:
-    """Decodes a report; unknown members are passed over.
+    """Decodes a report; unknown members are ignored.
 
     Raises:
-        Malformed: not JSON, or not of a report's form.
+        Malformed: the body is not JSON, or does not have a report's form.
     """
     return decode(_report, body, _DEPTH)
 
 
 def route_of(report: ServerReport) -> bytes:
-    """Returns the route that another server told, fit to be passed on; empty where it told none, or too much."""
+    """Returns another server's route as JSON that may be passed on; empty if it has none or exceeds the limits."""
     raw = report.payload.route
     if not 0 < len(raw) <= MAX_ROUTE_BYTES:
         return b""
@@ -153,7 +153,7 @@ def _depth(steps: list[Step]) -> int:
     return 1 + max((_depth(step.route) for step in steps), default=0)
 
 
-# -- what comes in ----------------------------------------------------------------------------------------------
+# -- incoming messages ------------------------------------------------------------------------------------------
 
 
 class LinkHeader(Struct, gc=False, frozen=True, rename="camel"):
@@ -177,7 +177,7 @@ _message = msgspec.json.Decoder(LinkMessage)
 
 
 def decode_message(body: bytes) -> LinkMessage:
-    """Decodes a message that another server sent on a link; a ``traceparent`` that is none counts as absent.
+    """Decodes a message that another server sent on a link; an invalid ``traceparent`` counts as absent.
 
     Raises:
         Malformed: sections 1 and 8.
@@ -190,5 +190,5 @@ def decode_message(body: bytes) -> LinkMessage:
 
 
 def is_traceparent(text: str) -> bool:
-    """Whether this is a W3C traceparent, of 55 characters."""
+    """Returns whether the text is a W3C traceparent, which has 55 characters."""
     return len(text) == 55 and _TRACEPARENT.fullmatch(text) is not None

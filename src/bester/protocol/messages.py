@@ -1,6 +1,6 @@
 """The messages that a server receives, as typed values (docs/protocol.md, sections 2, 3, 6, 8).
 
-Only what the server itself needs is decoded; ``data`` stays :class:`msgspec.Raw`, a view of the bytes that came in.
+Only the members that the server needs are decoded; ``data`` stays :class:`msgspec.Raw`, a view of the received bytes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, decode_ot
 
 NULL = Raw(b"null")
 NOTHING = Raw(b"")
-"""Stands for data that was not given at all; JSON's null is data."""
+"""Stands for absent data; JSON's null is data."""
 
 # -- from clients and servers -----------------------------------------------------------------------------------
 
 
 class Payload(Struct, gc=False):
-    """What a client or a server sends to a type."""
+    """The payload of a message from a client or a server."""
 
     type: str
     id: str = ""
@@ -33,7 +33,7 @@ class Payload(Struct, gc=False):
 
 
 class Authentication(Struct, gc=False):
-    """Who a client says that it is; a token can stand in place of the password."""
+    """A client's credentials; a token can replace the password."""
 
     username: str
     password: str | None = None
@@ -53,7 +53,7 @@ class FirstHeader(Struct, gc=False, frozen=True, rename="camel"):
     dry_run: bool = False
     traceparent: str = ""
     mail: bool | tuple[str, ...] = True
-    """Whether a client takes its account's messages, or of which types."""
+    """Whether a client receives its account's messages, or the types that it receives."""
 
 
 class FirstMessage(Struct, gc=False):
@@ -91,7 +91,7 @@ _first = msgspec.json.Decoder(FirstMessage)
 _message = msgspec.json.Decoder(Message)
 _decode_message = _message.decode
 _SHORT = 2 * MAX_DEPTH
-"""Bodies up to this, in bytes, need no look at their depth, nor a call to find that out."""
+"""Bodies up to this size, in bytes, cannot be too deep; comparing the size here saves a call."""
 
 
 def decode_first(body: bytes) -> FirstMessage:
@@ -104,7 +104,7 @@ def decode_first(body: bytes) -> FirstMessage:
 
 
 def decode_scope(body: bytes) -> str:
-    """Decodes nothing of a connection's first message but its scope; ``""`` if it has none.
+    """Decodes only the scope of a connection's first message; ``""`` if it has none.
 
     Raises:
         Malformed: sections 1 and 12.
@@ -131,7 +131,7 @@ class _AckHeader(Header, gc=False, frozen=True, rename="camel"):
 
 
 class _AckPayload(Struct, gc=False):
-    """What an ``ack`` or a message carries, whatever it is; which of them it is shows in the header."""
+    """The payload of an ``ack`` or a message, undecoded; the header tells the two apart."""
 
     type: Raw = NOTHING
     id: Raw = NOTHING
@@ -150,7 +150,7 @@ _text = msgspec.json.Decoder(str)
 
 
 def decode_ack_or_message(body: bytes) -> list[str] | Message:
-    """Decodes what a session that acknowledges sends: the delivery ids of an ``ack`` (section 4), or a message.
+    """Decodes a body from a session that acknowledges: the delivery ids of an ``ack`` (section 4), or a message.
 
     Raises:
         Malformed: an ack without ids, or sections 1 and 12.
@@ -174,14 +174,14 @@ def decode_ack_or_message(body: bytes) -> list[str] | Message:
 
 
 class OutgoingPayload(Struct, gc=False):
-    """What a handler's command carries; each part may be left to the response or to the handler's type."""
+    """The payload of a handler's command; a missing part comes from the response or the handler's type."""
 
     type: str | None = None
     data: Raw = NOTHING
 
 
 class Command(Struct, gc=False):
-    """One thing that a handler wants done (section 3)."""
+    """One command in a handler's answer (section 3)."""
 
     type: str
     data: list[str] | str | None = None
@@ -193,16 +193,16 @@ class HandlerHeader(Struct, gc=False, rename="camel"):
     id: str | None = None
     status: Any = None
     error: Any = None
-    """Why the status is not 0, in the handler's own words; of any form."""
+    """Why the status is not 0, in the handler's words; any JSON value."""
     command: Command | None = None
     commands: list[Command] | None = None
     message_type: str | None = None
     traceparent: Any = ""
-    """Of a push, the trace that it belongs to; what is none counts as absent."""
+    """The trace that a push belongs to; an invalid traceparent counts as absent."""
 
 
 class HandlerMessage(Struct, gc=False):
-    """A handler's answer, classic or attached, or what it pushes."""
+    """A handler's answer, classic or attached, or its push."""
 
     header: HandlerHeader
     payload: OutgoingPayload | None = None
@@ -219,7 +219,7 @@ class _Tagged(Struct):
 
 
 MAX_TYPES = 256
-"""Types that one handler may attach for."""
+"""The number of types that one handler may attach for."""
 MAX_CONCURRENCY = 65_536
 
 
@@ -228,14 +228,14 @@ class AttachData(Struct, gc=False, rename="camel"):
     name: str = ""
     concurrency: int = 64
     dry_run: list[str] | None = None
-    """The types that take part in dry runs; None: all, if the feature is there."""
+    """The types that support dry runs; None means all, if the handler has the feature."""
 
 
 class AttachPayload(Struct, gc=False):
     type: str
     id: str = ""
     data: Raw = NOTHING
-    """Is understood apart, by :func:`attach_data`: what is wrong with it is told in a report."""
+    """Decoded separately, by :func:`attach_data`, so that a report can say what is wrong with it."""
 
 
 class AttachHeader(Struct, gc=False, frozen=True):
@@ -250,15 +250,15 @@ class AttachMessage(Struct, gc=False):
     payload: AttachPayload | None = None
 
 
-class _PlainPayload(Struct, gc=False):
+class _DetachPayload(Struct, gc=False):
     type: str
     id: str = ""
 
 
-class _PlainMessage(Struct, gc=False):
-    """What an attached handler sends besides answers and pushes: ``detach``."""
+class _DetachMessage(Struct, gc=False):
+    """A message of an attached handler that is neither an answer nor a push: ``detach``."""
 
-    payload: _PlainPayload
+    payload: _DetachPayload
 
 
 _handler_message = msgspec.json.Decoder(HandlerMessage)
@@ -266,18 +266,18 @@ _decode_handler_message = _handler_message.decode
 _tagged = msgspec.json.Decoder(_Tagged)
 _attach = msgspec.json.Decoder(AttachMessage)
 _attach_data = msgspec.json.Decoder(AttachData)
-_plain = msgspec.json.Decoder(_PlainMessage)
+_detach = msgspec.json.Decoder(_DetachMessage)
 _HANDLER_DEPTH = MAX_DEPTH + EXTRA_DEPTH
 
 
 class BadAnswer(BadResponse):
-    """A message whose header is good enough to say which request it answers, and nothing more."""
+    """An invalid answer whose header still names the request that it answers."""
 
     def __init__(self, id: str, detail: str) -> None:
         super().__init__()
         self.id = id
         self.detail = detail
-        """What is wrong, for the log of the server; the requester is not shown it."""
+        """What is wrong, for the server's log; not shown to the requester."""
 
 
 def decode_attach(body: bytes) -> AttachMessage:
@@ -290,10 +290,10 @@ def decode_attach(body: bytes) -> AttachMessage:
 
 
 def attach_data(payload: AttachPayload | None) -> AttachData:
-    """Returns what a handler attaches as; its types' names are not looked at.
+    """Returns the data of an attach message; does not check the names of its types.
 
     Raises:
-        BadArguments: it is another message, or its data is not of the form that section 6.1 gives.
+        BadArguments: the message is not an attach, or its data does not have the form of section 6.1.
     """
     if payload is None or payload.type != "attach" or not len(payload.data):
         raise BadArguments("the first message must be of type attach, and its data must name the types")
@@ -309,11 +309,11 @@ def attach_data(payload: AttachPayload | None) -> AttachData:
 
 
 def decode_handler_message(body: bytes) -> HandlerMessage | str:
-    """Decodes what an attached handler sends; a string is the id of a ``detach``.
+    """Decodes a message of an attached handler; returns a string, its id, for a ``detach``.
 
     Raises:
-        BadAnswer: the message names the request that it answers, but is not of the right form: only that fails.
-        Malformed: anything else; the connection ends.
+        BadAnswer: the message is invalid, but names the request that it answers: only that request fails.
+        Malformed: the message is invalid otherwise; the connection ends.
     """
     try:
         if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
@@ -337,7 +337,7 @@ def _without_answer(body: bytes, error: Malformed) -> str:
     if tag.id is not None:
         raise BadAnswer(tag.id, error.message) from error
     try:
-        payload = decode(_plain, body, _HANDLER_DEPTH, partly=True).payload
+        payload = decode(_detach, body, _HANDLER_DEPTH, partly=True).payload
     except Malformed:
         raise error from None
     if payload.type != "detach":
@@ -349,7 +349,7 @@ def decode_classic(body: bytes) -> HandlerMessage:
     """Decodes a classic handler's answer.
 
     Raises:
-        BadAnswer: with an empty id.
+        BadAnswer: the answer is invalid; the error's id is empty.
     """
     try:
         return decode(_handler_message, body, _HANDLER_DEPTH)
@@ -364,19 +364,19 @@ COMMANDS: dict[str, type] = {
     "reply": object,
     "done": object,
 }
-"""What handlers command, with the kind of each one's ``data``."""
+"""The commands of handlers, with the type of each command's ``data``."""
 
 
 def commands_of(message: HandlerMessage, may: Mapping[str, type] = COMMANDS) -> list[Command]:
-    """Returns the commands of an answer or a push, checked as a whole; the status is not looked at.
+    """Returns the commands of an answer or a push, all checked; ignores the status.
 
     Args:
-        message: the answer, or the push.
-        may: those of :data:`COMMANDS` that the handler may use.
+        message: the answer or the push.
+        may: the subset of :data:`COMMANDS` that the handler may use.
 
     Raises:
-        BadResponse: no command, both forms, an unknown command, data of the wrong kind.
-        NotAllowed: a command that the handler may not use, or one of the server's own types.
+        BadResponse: there is no command, or both forms, an unknown command, or data of the wrong type.
+        NotAllowed: the handler may not use a command, or names one of the server's own types.
     """
     header = message.header
     payload = message.payload
@@ -414,7 +414,8 @@ def check_status(header: HandlerHeader) -> None:
     """Accepts the success status of a handler: ``"0"``, or the number 0.
 
     Raises:
-        HandlerFailed: any other status; with the handler's own ``error``, as far as it has the form of section 3.2.
+        HandlerFailed: the status is another one; holds the parts of the handler's ``error`` that have the form of
+            section 3.2.
     """
     status = header.status
     if status != "0" and (status != 0 or isinstance(status, bool)):
@@ -427,5 +428,5 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a
 
 
 def checked_trace(traceparent: str) -> str:
-    """Returns a W3C traceparent as it came, or ``""`` where it is none: then the trace begins here."""
+    """Returns a W3C traceparent unchanged, or ``""`` if it is invalid: then the trace starts here."""
     return traceparent if _TRACEPARENT.fullmatch(traceparent) else ""

@@ -1,6 +1,6 @@
 """The names of accounts, servers and types, in the one form in which they are stored and compared.
 
-Every function takes a name as somebody spelled it and returns its canonical form; that form is returned unchanged.
+Every function takes a name in any spelling and returns its canonical form; it returns a canonical name unchanged.
 (docs/protocol.md, sections 1, 5 and 8.)
 """
 
@@ -22,10 +22,10 @@ MAX_TYPE = 128
 RESERVED_TYPES = frozenset({"builtin", "dummy"})
 """The types that a server serves itself (docs/protocol.md, section 2.5): no handler serves or sends them."""
 
-# What would change how the text around a name is shown: controls, line ends, bidirectional controls, half characters.
+# Characters that change how the text around a name is shown: controls, line ends, bidirectional controls, surrogates.
 _UNSHOWABLE = "\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _unshowable = re.compile(f"[{_UNSHOWABLE}]").search
-# All printable ASCII without the space is in the profile as it is, so such names need no tables.
+# The profile allows all printable ASCII except the space unchanged, so such names need no tables.
 _ascii_username = re.compile(rf"[!-~]{{1,{MAX_USERNAME}}}\Z").match
 _label = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _server_name = re.compile(rf"{_label}(?:\.{_label})*\Z").match
@@ -41,10 +41,11 @@ _WHY = {
 def username(text: str) -> str:
     """Returns a username in its PRECIS UsernameCaseMapped form (RFC 8265; docs/protocol.md, section 5).
 
-    1 to 64 characters, before and after. Names in all scripts are allowed, in one direction of writing each.
+    A username has 1 to 64 characters, before and after mapping. All scripts are allowed; a name must not mix writing
+    directions.
 
     Raises:
-        InvalidName: not a username; the message says why, and is safe to show.
+        InvalidName: the text is not a username; the message says why, and is safe to show.
     """
     if _ascii_username(text):
         return text.lower()
@@ -59,7 +60,7 @@ def server_name(text: str) -> str:
     1 to 253 characters, 1 to 63 in a label; one label is enough.
 
     Raises:
-        InvalidName: not a server's name.
+        InvalidName: the text is not a server's name.
     """
     if len(text) <= MAX_SERVER_NAME and text.isascii():
         name = text.lower()
@@ -71,10 +72,10 @@ def server_name(text: str) -> str:
 
 
 def type_name(text: str) -> str:
-    """Returns the name of a message type as it is: 1 to 128 characters without control characters.
+    """Returns the name of a message type unchanged: 1 to 128 characters without control characters.
 
     Raises:
-        InvalidName: not a type's name.
+        InvalidName: the text is not a type's name.
     """
     if not _type_name(text):
         raise InvalidName(f"{_shown(text)} is not a type's name: 1 to {MAX_TYPE} characters, no control characters")
@@ -98,7 +99,7 @@ def _mapped(text: str) -> str:
 
 @cache
 def _profile() -> Profile:
-    # Imported when the first name needs it, because most servers start and run on ASCII names.
+    # Imported only when a name needs it, because most servers only ever see ASCII names.
     from precis_i18n import get_profile
 
     return get_profile("UsernameCaseMapped")

@@ -1,7 +1,7 @@
-"""Why a handler refused a message, in its own words: ``header.error`` of its answer (docs/protocol.md, section 3.2).
+"""A handler's reason for refusing a message: ``header.error`` of its answer (docs/protocol.md, section 3.2).
 
-The words are a handler's, and go to whoever sent the message: so they are bounded, and stand beside the server's own
-code, never in its place.
+The handler writes the text, and the sender of the message receives it: so it is bounded, and it accompanies the
+server's own code but never replaces it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import msgspec
 from bester.errors import HandlerFailed
 
 MAX_REASON = 64
-"""Characters of a handler's own code."""
+"""The most characters of a handler's own code."""
 MAX_TEXT = 1000
-"""Characters of its text; beyond them it is cut."""
+"""The most characters of its text; a longer text is cut."""
 _reason = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_REASON}}}").fullmatch
 
 
 class Refuse(Exception):
-    """Raised by a handler that does not take a message; its sender is told why.
+    """Raised by a handler to refuse a message; the server reports the reason to the sender.
 
     ::
 
@@ -29,12 +29,12 @@ class Refuse(Exception):
     The report on the message has the code ``handlerError``, this text as its message, and ``code`` as its ``reason``.
 
     Args:
-        message: for people, at most 1,000 characters; ``""``: the server's own words.
-        code: for programs, of 64 of ``A-Z a-z 0-9 . _ -`` at most; best with a prefix of your own.
-        temporary: whether the same message can succeed later without a change. A server that sent it tries again.
+        message: for people, at most 1,000 characters; ``""`` leaves the text to the server.
+        code: for programs, at most 64 characters of ``A-Z a-z 0-9 . _ -``; best with a prefix of your own.
+        temporary: whether the unchanged message can succeed later. If a server sent it, that server tries again.
 
     Raises:
-        ValueError: there can be no such code.
+        ValueError: the code is invalid.
     """
 
     def __init__(self, message: str = "", *, code: str = "", temporary: bool = False) -> None:
@@ -46,21 +46,21 @@ class Refuse(Exception):
         self.temporary = temporary
 
     def as_error(self) -> dict[str, str | bool]:
-        """Returns it as it stands in an answer's header."""
-        told: dict[str, str | bool] = {}
+        """Returns the ``error`` of an answer's header."""
+        members: dict[str, str | bool] = {}
         if self.code:
-            told["code"] = self.code
+            members["code"] = self.code
         if self.message:
-            told["message"] = _printable(self.message)
+            members["message"] = _printable(self.message)
         if self.temporary:
-            told["temporary"] = True
-        return told
+            members["temporary"] = True
+        return members
 
 
 class BadPayload(Refuse, msgspec.ValidationError, ValueError):
-    """The data of a request is not what its handler reads it as: the sender is told so, with the place.
+    """The data of a request is not of the type that its handler reads; the server reports that and the place.
 
-    It is what else the reading of data raises, too, so that a handler can catch it as that.
+    It also derives from the errors that reading data raises elsewhere, so a handler can catch it as one of them.
     """
 
     def __init__(self, message: str) -> None:
@@ -68,7 +68,7 @@ class BadPayload(Refuse, msgspec.ValidationError, ValueError):
 
 
 def refusal_of(error: object) -> HandlerFailed:
-    """Returns what a message's sender is told of a handler's ``error``; what has not the form is passed over."""
+    """Returns the error to report for a handler's ``error``; parts that do not have the right form are ignored."""
     if not isinstance(error, dict):
         return HandlerFailed()
     code, text = error.get("code"), error.get("message")
@@ -78,7 +78,7 @@ def refusal_of(error: object) -> HandlerFailed:
 
 
 def fault_of(error: object) -> str:
-    """Returns what in a handler's ``error`` is passed over, and why; ``""`` if nothing is."""
+    """Returns which part of a handler's ``error`` is ignored, and why; ``""`` if all of it is used."""
     if not isinstance(error, dict):
         return "it is no object"
     code, text, temporary = error.get("code"), error.get("message"), error.get("temporary")

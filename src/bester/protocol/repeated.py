@@ -1,8 +1,8 @@
-"""Finds each repeated key's last value, where an earlier one does not fit its type (docs/protocol.md, section 1.2).
+"""Finds the last value of each repeated key if an earlier value has the wrong type (docs/protocol.md, section 1.2).
 
-msgspec checks each value of a repeated key against the field's type, and fails at the first that does not fit. So the
-known members are read a second time with no type at all, the last of each is kept, and what is left is decoded again.
-All of it is msgspec's work but a step per struct that the message's type names.
+msgspec checks each value of a repeated key against the field's type, and fails at the first mismatch. So this module
+decodes the known members again without types, which keeps the last value of each, and encodes them for another try.
+msgspec does all the work except one step per struct that the message's type names.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Member(NamedTuple):
-    """A member of a struct that holds structs."""
+    """A member whose value is a struct or a list of structs."""
 
     name: str
     kind: type[Struct]
     many: bool
-    """Whether it holds a list of them."""
+    """Whether the value is a list."""
 
 
 @functools.cache
 def members(kind: type[Struct]) -> list[Member]:
-    """Returns which members of a struct hold structs."""
+    """Returns the members of a struct that hold structs."""
     found = []
     for field in msgspec.structs.fields(kind):
         options = get_args(field.type) if get_origin(field.type) in (Union, UnionType) else (field.type,)
         for option in options:
             many = get_origin(option) is list
             inner = get_args(option)[0] if many else option
-            if _is_plain(inner):
+            if _is_untagged(inner):
                 found.append(Member(field.name, inner, many))
     return found
 
 
-def _is_plain(kind: object) -> bool:
-    """Whether it is a struct that passes over what it does not know, and whose type does not depend on a value."""
+def _is_untagged(kind: object) -> bool:
+    """Returns whether this is a struct type without a tag that ignores unknown members."""
     if not (isinstance(kind, type) and issubclass(kind, Struct)):
         return False
     return kind.__struct_config__.tag is None and not kind.__struct_config__.forbid_unknown_fields
@@ -50,7 +50,7 @@ def _is_plain(kind: object) -> bool:
 
 @functools.cache
 def _loose(kind: type[Struct]) -> tuple[Decoder[Any], Decoder[Any]]:
-    """Decodes a struct's known members, or a list of such structs, whatever the members' values are."""
+    """Returns decoders for the struct and for a list of such structs that accept any values of the known members."""
     fields = msgspec.structs.fields(kind)
     names = {field.name: field.encode_name for field in fields}
     loose = msgspec.defstruct(kind.__name__, [(name, Raw, UNSET) for name in names], rename=names, gc=False)
@@ -58,12 +58,12 @@ def _loose(kind: type[Struct]) -> tuple[Decoder[Any], Decoder[Any]]:
 
 
 def last_values(kind: type[Struct], body: bytes) -> bytes:
-    """Returns a message of this type with its known members alone, each once.
+    """Returns a message of this type with only its known members, each once.
 
     Raises:
-        msgspec.DecodeError: it is no such message, whatever is kept of it.
+        msgspec.DecodeError: the body is not such a message, whichever values count.
     """
-    if not _is_plain(kind):
+    if not _is_untagged(kind):
         raise msgspec.DecodeError("there is nothing to be looked for")
     top = _loose(kind)[0].decode(body)
     _keep_last(kind, [top])

@@ -1,7 +1,7 @@
-"""What a server tells of a message, and the exceptions of the client libraries (docs/protocol.md, section 2).
+"""A server's reports on messages, and the exceptions of the client libraries (docs/protocol.md, section 2).
 
-These exceptions are not :class:`bester.errors.BesterError`: those say what happens here, these what another process
-told, whose codes may be newer than this library.
+These exceptions do not derive from :class:`bester.errors.BesterError`: a BesterError describes a failure in this
+process; these describe what another process reported, whose codes may be newer than this library.
 """
 
 from __future__ import annotations
@@ -13,29 +13,29 @@ from bester.protocol.values import WithData
 
 
 class ReportError(Struct, frozen=True):
-    """Why something is bad."""
+    """The error of a report or a result."""
 
     code: str = "internal"
-    """One of docs/protocol.md, section 11, or a newer one."""
+    """A code from docs/protocol.md, section 11, or a newer one."""
     message: str = ""
     temporary: bool = False
-    """Whether the same message can succeed later without a change."""
+    """Whether the unchanged message can succeed later."""
     reason: str = ""
-    """With the code ``handlerError``: the handler's own code for why it refused the message, where it gave one."""
+    """The handler's own code for its refusal, if it gave one; only with the code ``handlerError``."""
 
     @property
     def explained(self) -> str:
-        """The message with its codes, as people are told it."""
+        """The message with its codes, for people."""
         return f"{self.message} ({self.code}: {self.reason})" if self.reason else f"{self.message} ({self.code})"
 
     def as_json(self) -> dict[str, str | bool]:
-        """Returns it as it stands in a report."""
-        told: dict[str, str | bool] = {"code": self.code, "message": self.message, "temporary": self.temporary}
-        return told | {"reason": self.reason} if self.reason else told
+        """Returns the error's members in a report."""
+        members: dict[str, str | bool] = {"code": self.code, "message": self.message, "temporary": self.temporary}
+        return members | {"reason": self.reason} if self.reason else members
 
 
 class Result(Struct, frozen=True):
-    """What became of a message for one recipient."""
+    """The outcome of a message for one recipient."""
 
     to: str
     """The username, or the server's address, as the handler wrote it."""
@@ -44,9 +44,9 @@ class Result(Struct, frozen=True):
     error: ReportError | None = None
 
     def as_json(self) -> dict[str, object]:
-        """Returns it as it stands in a report."""
-        told: dict[str, object] = {"to": self.to, "status": self.status}
-        return told | {"error": self.error.as_json()} if self.error is not None else told
+        """Returns the result's members in a report."""
+        members: dict[str, object] = {"to": self.to, "status": self.status}
+        return members | {"error": self.error.as_json()} if self.error is not None else members
 
 
 class Step(Struct, frozen=True):
@@ -59,33 +59,33 @@ class Step(Struct, frozen=True):
     ms: float | None = None
     status: str = ""
     route: list[Step] = field(default_factory=list)
-    """What went on at the other server, where this step went to one."""
+    """The steps at the other server, if this step led to one."""
 
 
 class Limits(Struct, frozen=True, rename="camel"):
-    """What the server takes from one connection."""
+    """The server's limits for one connection."""
 
     max_message: int | None = None
-    """Bytes of one frame's body."""
+    """The most bytes of a frame's body."""
     max_in_flight: int | None = None
-    """Messages without a report; the server does not read on beyond them."""
+    """The most messages without a report; the server stops reading at that number."""
 
 
 class Report(WithData, kw_only=True, eq=False):
     """The status report on one message.
 
-    ``data`` and ``raw`` are the result of a built-in command, or what the handler of another server replied.
+    ``data`` and ``raw`` hold the result of a built-in command, or the reply of another server's handler.
     """
 
     id: str
     good: bool
-    """Every recipient has the message, or it is on disk at a server that goes on trying (section 4)."""
+    """Whether every recipient has the message, or it is on disk at a server that keeps trying (section 4)."""
     error: ReportError | None = None
-    """Why it is bad."""
+    """Why the report is bad."""
     results: list[Result] = field(default_factory=list)
-    """One for each recipient."""
+    """One result for each recipient."""
     route: list[Step] = field(default_factory=list)
-    """The way that the message took, where that was asked for."""
+    """The route that the message took, if the sender asked for it."""
     token: str | None = None
     features: tuple[str, ...] = ()
     server: str | None = None
@@ -95,7 +95,7 @@ class Report(WithData, kw_only=True, eq=False):
         """Returns the report itself if it is good.
 
         Raises:
-            Refused: it is bad.
+            Refused: the report is bad.
         """
         if not self.good:
             raise Refused(self)
@@ -103,34 +103,34 @@ class Report(WithData, kw_only=True, eq=False):
 
 
 class ClientError(Exception):
-    """The root of what the client libraries raise. ``str(error)`` is the message with its code."""
+    """The base of all exceptions of the client libraries. ``str(error)`` is the message with its code."""
 
     def __init__(self, message: str, code: str = "", temporary: bool = False, reason: str = "") -> None:
-        told = f"{code}: {reason}" if reason else code
-        super().__init__(f"{message} ({told})" if told else message)
+        codes = f"{code}: {reason}" if reason else code
+        super().__init__(f"{message} ({codes})" if codes else message)
         self.message = message
         self.code = code
-        """The server's code, or "" where no server said anything."""
+        """The server's code, or "" if the error does not come from a server."""
         self.temporary = temporary
-        """Whether the same can succeed later without a change."""
+        """Whether the unchanged call can succeed later."""
         self.reason = reason
-        """With the code ``handlerError``: the handler's own code, where it gave one."""
+        """The handler's own code, if it gave one; only with the code ``handlerError``."""
 
 
 class ConnectError(ClientError):
-    """There is no connection to the server: it cannot be reached, proves another identity, or turns us away."""
+    """There is no connection to the server: it is unreachable, proves another identity, or refuses the connection."""
 
 
 class AuthenticationError(ClientError):
-    """The server does not let this account in; with the code ``throttled``, not now."""
+    """The server refuses to authenticate this account; with the code ``throttled``, only for now."""
 
 
 class ConnectionClosed(ClientError):
-    """The connection ended, and with it what was under way; what became of that is not known."""
+    """The connection ended; the outcome of everything in flight is unknown."""
 
 
 class Refused(ClientError):
-    """A message was reported bad; ``report`` says what became of it for each recipient."""
+    """The report on a message is bad; ``report`` holds the outcome for each recipient."""
 
     def __init__(self, report: Report) -> None:
         error = report.error or ReportError(message="reported bad, without a reason")
@@ -139,7 +139,7 @@ class Refused(ClientError):
 
 
 class NoReply(ClientError):
-    """A message that asked for an answer was reported good, and nothing was replied to it; ``report`` is the report."""
+    """The report on a message that asked for a reply is good, but no handler replied; ``report`` holds the report."""
 
     def __init__(self, report: Report) -> None:
         super().__init__("the message was handled, and no handler replied to it")
@@ -147,7 +147,7 @@ class NoReply(ClientError):
 
 
 class ReportPayload(Struct, rename="camel"):
-    """The payload of anything that a server sends to a client; each kind uses some of it."""
+    """The payload of every message from a server to a client; each kind of message uses some of the members."""
 
     type: str = ""
     id: str = ""
@@ -164,7 +164,7 @@ class ReportPayload(Struct, rename="camel"):
     missing: tuple[str, ...] = ()
 
     def report(self, good: bool) -> Report:
-        """Returns this as a report."""
+        """Returns the report that this payload describes."""
         return Report(
             id=self.id,
             good=good,
@@ -181,19 +181,19 @@ class ReportPayload(Struct, rename="camel"):
 
 
 class FatalError(Struct, frozen=True):
-    """The last thing that a server says before it closes the connection."""
+    """The last message of a server before it closes the connection."""
 
     error: ReportError
 
 
 class EmptyHeader(Struct, gc=False, rename="camel"):
-    """The header of anything that a server sends to a client."""
+    """The header of every message from a server to a client."""
 
     message_type: str = ""
     status: object = None
 
 
-# -- what this server itself wrote ------------------------------------------------------------------------------
+# -- reports that this server wrote -----------------------------------------------------------------------------
 
 
 class WrittenPayload(Struct):
@@ -202,7 +202,7 @@ class WrittenPayload(Struct):
     error: ReportError | None = None
     results: list[Result] = field(default_factory=list)
     route: Raw = Raw(b"")
-    """As JSON; empty where nobody asked for it."""
+    """JSON; empty if the sender did not ask for it."""
 
 
 class _Written(Struct):
@@ -214,7 +214,7 @@ _result = Decoder(Result)
 
 
 def decode_written(body: bytes | memoryview) -> WrittenPayload:
-    """Decodes the body of a status report that this server wrote, or another node of it."""
+    """Decodes the body of a status report that this server, or another of its nodes, wrote."""
     return _written.decode(body).payload
 
 

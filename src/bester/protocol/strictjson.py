@@ -1,15 +1,15 @@
-"""Decodes one frame's JSON as strictly as docs/protocol.md, section 1, asks, and leaves ``data`` as it came.
+"""Decodes one frame's JSON as strictly as docs/protocol.md, section 1, requires, and leaves ``data`` unchanged.
 
-msgspec does the work; what it does not do is added around it:
+msgspec does most of the work; this module adds the rest:
 
 - ``msgspec.Raw`` takes invalid UTF-8, so the whole body is checked first;
 - nesting is bounded by our own limit, before the decoder recurses;
 - a lone surrogate escape (``"\\ud800"``) is refused by msgspec everywhere, but allowed inside ``data``: on this rare
   path its backslash becomes a byte that UTF-8 does not have, and the backslash is put back in ``data``;
-- a repeated key's last value counts, also where an earlier one has the wrong type (see ``repeated.py``).
+- a repeated key's last value counts, even if an earlier one has the wrong type (see ``repeated.py``).
 
-Anyone can send anything, so every step takes time that is linear in the body and is work of C functions: Python's own
-steps are per struct of the message's type, never per character, bracket, string or escape.
+Input is untrusted, so every step takes time linear in the body and runs in C functions: Python code runs once per
+struct of the message's type, never per character, bracket, string or escape.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bester.protocol.repeated import last_values, members
 
 MAX_DEPTH = 128
 EXTRA_DEPTH = 8
-"""How much deeper frames from handlers and on links may be, since they wrap what a client sent."""
+"""How much deeper frames from handlers and on links may be, since they wrap a client's data."""
 
 T = TypeVar("T")
 
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _BITS = bytes.maketrans(b"[]{}", b"1010")
 _BIT = (128, 64, 32, 16, 8, 4, 2, 1)
-# Of each 8 brackets, written as bits: how much deeper it is behind them, and at the deepest place within.
+# For each 8 brackets, written as bits: the change in depth after them, and the greatest rise within them.
 _STEPS = [[1 if byte & bit else -1 for bit in _BIT] for byte in range(256)]
 _NET = [sum(steps) for steps in _STEPS]
 _PEAK = [max(0, *(sum(steps[:end]) for end in range(1, 9))) for steps in _STEPS]
@@ -41,7 +41,7 @@ _PEAK = [max(0, *(sum(steps[:end]) for end in range(1, 9))) for steps in _STEPS]
 _ESCAPED_BACKSLASH = rb"\\"
 _ASIDE = b"\xfe\xfe"
 _BACKSLASH = b"\xff"
-"""What stands for the backslash of a lone surrogate; like the other it is in no UTF-8."""
+"""Replaces the backslash of a lone surrogate; neither byte occurs in UTF-8."""
 _HEX = rb"[0-9a-fA-F]"
 _HIGH = rb"[dD][89abAB]" + _HEX * 2
 _LOW = rb"[dD][c-fC-F]" + _HEX * 2
@@ -51,10 +51,10 @@ _LONE = re.compile(rb"\\u(?:(?=%b(?!\\u%b))|(?=%b)(?<!\\u%b\\u))" % (_HIGH, _LOW
 def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_DEPTH, *, partly: bool = False) -> T:
     """Returns ``body`` as the decoder's type.
 
-    With ``partly``, the type has no place for ``data``, and it is not asked where a lone surrogate escape stands.
+    ``partly`` says that the type has no ``data``: then a lone surrogate escape may be anywhere.
 
     Raises:
-        Malformed: not UTF-8, not strict JSON, too deep, or not of the type's form.
+        Malformed: the body is not UTF-8, not strict JSON, too deep, or does not have the type's form.
     """
     if not body.isascii():
         _check_utf8(body)
@@ -67,10 +67,10 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_D
 
 
 def is_shallow(body: bytes, max_depth: int = MAX_DEPTH) -> bool:
-    """Whether a body cannot be too deep, as far as that can be seen quickly.
+    """Returns whether a quick check proves that a body is not too deep.
 
-    Each level takes an opening and a closing byte; and where no bracket is opened later than this, no more than that
-    many are. Looking backwards for one is much quicker than counting them.
+    Each level takes an opening and a closing byte; and if the last opening bracket is at a position below the limit,
+    there are not more brackets than that. Searching backwards for one is much faster than counting them.
     """
     return len(body) <= 2 * max_depth or (body.rfind(b"{") < max_depth and body.rfind(b"[") < max_depth)
 
@@ -87,11 +87,11 @@ def _check_depth(body: bytes, max_depth: int) -> None:
         return
     if b"\\" in body:
         body = body.replace(_ESCAPED_BACKSLASH, b"").replace(b'\\"', b"")
-    # Two quotes side by side say nothing about what is inside of a string and what is not.
+    # Two adjacent quotes do not change what is inside a string and what is not.
     structure = body.translate(None, _NOT_STRUCTURE).replace(b'""', b"")
     brackets = b"".join(structure.split(b'"')[::2]).translate(_BITS)
     depth = 0
-    # They are written as a number in base 2, of whole bytes; more closing ones at the end change nothing.
+    # The brackets become a number in base 2, padded to full bytes; further closing brackets at the end do no harm.
     size = -(-len(brackets) // 8)
     for eight in int(brackets.ljust(8 * size, b"0") or b"0", 2).to_bytes(size, "big"):
         if depth + _PEAK[eight] > max_depth:
@@ -107,7 +107,7 @@ def _malformed(error: Exception) -> Malformed:
 
 
 def decode_otherwise(decoder: msgspec.json.Decoder[T], body: bytes, error: Exception, *, partly: bool = False) -> T:
-    """Decodes a checked body that msgspec does not take as it stands: see the module's text for what may help."""
+    """Decodes a checked body that msgspec refuses, by the means that the module's docstring lists."""
     hidden, lone = _hide_lone_surrogates(body)
     try:
         message = decoder.decode(hidden) if lone else _decode_last_values(decoder, body, error)
@@ -124,7 +124,7 @@ def decode_otherwise(decoder: msgspec.json.Decoder[T], body: bytes, error: Excep
 
 
 def _decode_last_values(decoder: msgspec.json.Decoder[T], body: bytes, error: Exception) -> T:
-    """Decodes with each repeated key's last value only."""
+    """Decodes a body with only the last value of each repeated key."""
     if not isinstance(error, msgspec.ValidationError):
         raise _malformed(error) from error
     kind: Any = decoder.type
@@ -135,7 +135,7 @@ def _decode_last_values(decoder: msgspec.json.Decoder[T], body: bytes, error: Ex
 
 
 def _hide_lone_surrogates(body: bytes) -> tuple[bytes, int]:
-    """Returns a body of the same size, which msgspec takes, and how many lone surrogate escapes there were."""
+    """Returns a body of the same size that msgspec accepts, and the number of lone surrogate escapes in it."""
     if b"\\ud" not in body and b"\\uD" not in body:
         return body, 0
     hidden, lone = _LONE.subn(_BACKSLASH + b"u", body.replace(_ESCAPED_BACKSLASH, _ASIDE))

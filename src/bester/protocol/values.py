@@ -1,11 +1,10 @@
-"""The ``data`` of messages on the side of those who understand it: clients and handlers (docs/protocol.md, section 1).
+"""Encodes and decodes the ``data`` of messages for clients and handlers (docs/protocol.md, section 1).
 
-The server never looks at ``data``. Here a Python value becomes its bytes, and its bytes become a Python value, only
-when somebody asks for it.
+The server never looks at ``data``. This module encodes Python values, and decodes data only on request.
 
-JSON's numbers have no bounds, those of Python's ``int()`` and ``float`` have: what is beyond them is a
-:class:`decimal.Decimal`, digit by digit, and is written as the number that it was. All of ours that reads JSON which
-somebody else has written reads it here; a rule of ruff's sees to that.
+JSON's numbers have no bounds, but Python's ``int()`` and ``float`` have: a number beyond them becomes a
+:class:`decimal.Decimal` with all its digits, and is encoded as the same number. All code that reads JSON from outside
+uses this module; a ruff rule enforces that.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ T = TypeVar("T")
 
 _encode = Encoder(decimal_format="number").encode
 _decode = Decoder().decode
-MAX_TOLD = 5
-"""How many faults of a value are told in one error."""
+MAX_FAULTS = 5
+"""How many faults of a value one error lists."""
 _NOT_FINITE = (b"null", b"NaN", b"Infinity")
-"""One of them is in what msgspec makes of a number that JSON does not have."""
+"""msgspec encodes a number that JSON does not have as one of these."""
 
 
 class BadNumber(ValueError):
-    """A number that Python does not hold, not even as a :class:`decimal.Decimal`: its exponent has 18 digits or more.
+    """A number that Python cannot hold, not even as a :class:`decimal.Decimal`: its exponent has 18 digits or more.
 
-    A client takes a message whose reader fails with this for done with, since it would fail again.
+    If an application fails with this, the client treats the message as handled, since it would fail again.
     """
 
     def __init__(self, place: str, number: str) -> None:
         self.place = place
-        """Where it stands, such as ``data.sizes[3]``."""
+        """The number's place, such as ``data.sizes[3]``."""
         shown = number if len(number) <= 40 else f"{number[:20]}...{number[-17:]}"
         super().__init__(f"{place} is a number that Python cannot hold, {shown}; message.raw has it")
 
@@ -52,22 +51,22 @@ class _TooLarge(NamedTuple):
 
 
 def encode_data(value: object) -> Raw | bytes:
-    """Returns a value as JSON; :class:`msgspec.Raw` is taken byte for byte, and must be JSON.
+    """Returns a value as JSON; :class:`msgspec.Raw` is copied byte for byte, and must be JSON.
 
-    Takes what msgspec encodes: besides JSON's own types also structs, dataclasses, dates, bytes (as base64) and more;
-    a :class:`decimal.Decimal` is a number.
+    Accepts all types that msgspec encodes: besides JSON's own types also structs, dataclasses, dates, bytes (as
+    base64) and more; a :class:`decimal.Decimal` becomes a number.
 
     Raises:
-        TypeError: there is no JSON for it.
-        ValueError: it has a number that JSON does not have (an infinity, or none at all), or an ``int`` of more digits
-            than Python writes.
+        TypeError: the value has no JSON form.
+        ValueError: the value contains a number that JSON does not have (an infinity or NaN), or an ``int`` of more
+            digits than Python writes.
     """
     if type(value) is Raw:
         return value if len(value) else NULL
     try:
         encoded = _encode(value)
     except UnicodeEncodeError:
-        # A lone surrogate: JSON can say it, as an escape, but msgspec does not.
+        # A lone surrogate: JSON can express it as an escape, but msgspec cannot.
         return _encode_escaped(value)
     if value is not None and any(word in encoded for word in _NOT_FINITE):
         _check_finite(_plain(value))
@@ -86,7 +85,7 @@ def _plain(value: object) -> Any:
 def _encode_escaped(value: object) -> bytes:
     plain = _plain(value)
     _check_finite(plain)
-    # The decimals are written as texts that no other text can be, and then lose their quotes.
+    # Decimals are written as strings with a unique mark; then the mark and the quotes are removed.
     mark = f"{uuid4()} "
     text = json.dumps(plain, separators=(",", ":"), default=lambda number: f"{mark}{number}")
     return re.sub(f'"{mark}([^"]*)"', r"\1", text).encode()
@@ -105,17 +104,17 @@ def _check_finite(value: object) -> None:
 
 
 def decode_data(raw: Raw | bytes) -> Any:
-    """Returns JSON as a Python value; no bytes at all are None.
+    """Returns JSON as a Python value; empty data is None.
 
     Raises:
-        ValueError: not JSON; a :class:`BadNumber` that cannot be held.
+        ValueError: the data is not JSON, or (as a :class:`BadNumber`) contains a number that Python cannot hold.
     """
     if not len(raw):
         return None
     try:
         return _decode(raw)
     except msgspec.DecodeError:
-        # Lone surrogates, and numbers beyond what msgspec holds, which JSON allows.
+        # JSON allows lone surrogates and numbers that msgspec cannot hold.
         return decode_text(bytes(raw))
 
 
@@ -123,31 +122,31 @@ def decode_text(text: str | bytes) -> Any:
     """Returns any JSON as a Python value.
 
     Raises:
-        json.JSONDecodeError: not JSON.
-        BadNumber: it cannot be held.
-        ValueError: not UTF-8, or a constant that JSON does not have.
-        RecursionError: nested too deep.
+        json.JSONDecodeError: the text is not JSON.
+        BadNumber: the text contains a number that Python cannot hold.
+        ValueError: the text is not UTF-8, or contains a constant that JSON does not have.
+        RecursionError: the text is nested too deep.
     """
     found: list[_TooLarge] = []
 
-    def exactly(number: str) -> object:
+    def parse_decimal(number: str) -> object:
         try:
             return Decimal(number)
         except InvalidOperation:
             found.append(_TooLarge(number))
             return found[-1]
 
-    def whole(number: str) -> object:
+    def parse_int(number: str) -> object:
         try:
             return int(number)
         except ValueError:  # more digits than int() takes
-            return exactly(number)
+            return parse_decimal(number)
 
-    def broken(number: str) -> object:
+    def parse_float(number: str) -> object:
         value = float(number)
-        return value if isfinite(value) else exactly(number)
+        return value if isfinite(value) else parse_decimal(number)
 
-    value = json.loads(text, parse_int=whole, parse_float=broken, parse_constant=_no_constant)
+    value = json.loads(text, parse_int=parse_int, parse_float=parse_float, parse_constant=_no_constant)
     if found:
         raise BadNumber(*_first_too_large(value))
     return value
@@ -158,7 +157,7 @@ def _no_constant(name: str) -> None:
 
 
 def _first_too_large(value: object) -> tuple[str, str]:
-    """Returns where the first number stands that is too large, and the number."""
+    """Returns the place of the first number that is too large, and the number."""
     values: list[tuple[str, object]] = [("data", value)]
     while values:
         place, value = values.pop()
@@ -172,42 +171,42 @@ def _first_too_large(value: object) -> tuple[str, str]:
 
 
 def decode_quickly(decoder: Decoder[T], body: bytes, max_depth: int) -> T:
-    """As :func:`bester.protocol.strictjson.decode`, sooner for what is small and plain, as most messages are.
+    """Decodes like :func:`bester.protocol.strictjson.decode`, but faster for small ASCII bodies, as most are.
 
     Raises:
-        Malformed: as there.
+        Malformed: as :func:`bester.protocol.strictjson.decode` does.
     """
-    # Each level takes two bytes: what is no longer than this cannot be too deep.
+    # Each level takes two bytes, so a body that is not longer than this cannot be too deep.
     if len(body) <= 2 * max_depth and body.isascii():
         try:
             return decoder.decode(body)
         except msgspec.DecodeError:
-            pass  # the other one knows why, or what else it may be
+            pass  # decode() either accepts it after all or says what is wrong
     return decode(decoder, body, max_depth)
 
 
 def _read_inner(kind: Any, value: Any) -> Any:
-    """Makes what msgspec does not know; a value that is returned as it is must be of the type already."""
+    """Builds a value of a type that msgspec does not know; a value returned unchanged must have the type already."""
     if not hasattr(kind, "model_validate_json"):
         return value
     try:
         return kind.model_validate_json(_encode(value))
     except ValueError as error:
-        raise ValueError(_told(error)) from error  # to which msgspec adds the place
+        raise ValueError(_faults(error)) from error  # to which msgspec adds the place
 
 
 def _read_model(kind: Any, raw: bytes) -> Any:
     try:
         return kind.model_validate_json(raw)
     except ValueError as error:
-        raise msgspec.ValidationError(_told(error)) from error
+        raise msgspec.ValidationError(_faults(error)) from error
 
 
-def _told(error: Any) -> str:
-    """What pydantic found, as msgspec would say it."""
+def _faults(error: Any) -> str:
+    """Returns the faults that pydantic found, in msgspec's style."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    more = f"; and {len(found) - MAX_TOLD} more" if len(found) > MAX_TOLD else ""
-    return "; ".join(f"{one['msg']} - at `{_place(one['loc'])}`" for one in found[:MAX_TOLD]) + more
+    more = f"; and {len(found) - MAX_FAULTS} more" if len(found) > MAX_FAULTS else ""
+    return "; ".join(f"{one['msg']} - at `{_place(one['loc'])}`" for one in found[:MAX_FAULTS]) + more
 
 
 def _place(keys: tuple[str | int, ...]) -> str:
@@ -218,7 +217,7 @@ class WithData(Struct, kw_only=True, eq=False):
     """The base of all messages that carry data."""
 
     raw: Raw = NOTHING
-    """The data's bytes as they came, untouched; to pass them on as they are, pass this."""
+    """The data's bytes as received; pass this to forward them unchanged."""
     _value: Any = UNSET
 
     @property
@@ -226,8 +225,8 @@ class WithData(Struct, kw_only=True, eq=False):
         """The data as a Python value, decoded when it is first asked for.
 
         Raises:
-            BadNumber: a number that Python does not hold.
-            ValueError: not JSON (possible only where nobody checked: in a classic handler).
+            BadNumber: the data contains a number that Python cannot hold.
+            ValueError: the data is not JSON (only in a classic handler, where nothing checks it).
         """
         value = self._value
         if value is UNSET:
@@ -238,7 +237,7 @@ class WithData(Struct, kw_only=True, eq=False):
         """Returns the data as a pydantic model, or a type that msgspec knows: a Struct, a dataclass, ``list[int]``, ...
 
         Raises:
-            msgspec.ValidationError: the data is not of this type; the text says where.
+            msgspec.ValidationError: the data is not of this type; the text names the place.
         """
         if hasattr(kind, "model_validate_json"):
             return cast("T", _read_model(kind, bytes(self.raw)))
@@ -246,5 +245,5 @@ class WithData(Struct, kw_only=True, eq=False):
 
     def __repr__(self) -> str:
         fields = ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("raw", "_value"))
-        told = "".join(f"{name}={value!r}, " for name, value in fields if value not in (None, [], ()))
-        return f"{type(self).__name__}({told}raw={bytes(self.raw)!r})"
+        shown = "".join(f"{name}={value!r}, " for name, value in fields if value not in (None, [], ()))
+        return f"{type(self).__name__}({shown}raw={bytes(self.raw)!r})"
