@@ -154,6 +154,7 @@ class Admission:
             self.reports.step_done(envelope)
 
     def _refusal(self, origin: Endpoint, route: TypeRoute | None, hops: int) -> BesterError | None:
+        """Returns why a message is not taken: no handler, not allowed, stopping, too many hops; None if it is."""
         if route is None:
             return self.dispatcher.no_handler()
         if route.rules.allow is not None and not _allowed(route.rules.allow, origin):

@@ -224,6 +224,7 @@ class ClientSide:
     # -- its messages --------------------------------------------------------------------------------------------
 
     def _from_client(self, body: bytes) -> None:
+        """Takes a frame of an authenticated client: acknowledgements, a plain message, or one that asks for more."""
         endpoint = self._connection.endpoint
         if endpoint is None:
             self._connection.drop(Drop.FRAME_AFTER_END)  # the session has just ended; nothing after that is looked at
