@@ -11,10 +11,10 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check types audit coverage bench faults clean
+.PHONY: help demo test check types audit coverage coverage-core bench faults clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
 
 demo: $(INSTALLED) ## play two stories on real servers
 	@$(BIN)/bester demo
@@ -42,6 +42,12 @@ coverage: $(INSTALLED) ## run the tests, and tell which lines they never reach
 	$(BIN)/coverage run -m pytest -rs $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --show-missing --skip-covered
+
+coverage-core: $(INSTALLED) ## let the tests of the exchange reach every branch of it
+	$(BIN)/coverage erase
+	$(BIN)/coverage run --source bester.core -m pytest -q tests/core
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --show-missing --skip-covered --fail-under 100
 
 # More for the benchmark, as in: make bench ARGS=--quick
 bench: $(VENV)/.bench ## measure it beside its peers (10 minutes)

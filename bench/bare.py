@@ -31,7 +31,7 @@ PIECES = (
         "        if header.once or payload.type in RESERVED_TYPES:\n",
     ),
     # What an envelope carries for them.
-    ('    type: str = ""\n    """What it was sent to."""\n', ""),
+    ('    type: str = ""\n    """The type that it was sent to."""\n', ""),
     ('    since: float = 0.0\n    """When it was accepted, in seconds of the exchange\'s clock."""\n', ""),
     ("    metrics: TypeMetrics = field(default_factory=TypeMetrics)\n", ""),
     ('    trace: str = ""\n    """The W3C traceparent that came', '    """The W3C traceparent that came'),

@@ -1,1 +1,1 @@
-"""What becomes of messages when things go wrong: ``python -m faults``; docs/reliability.md tells what came of it."""
+"""Breaks things and counts messages: ``python -m faults``; docs/reliability.md has the results."""

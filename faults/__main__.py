@@ -1,4 +1,4 @@
-"""``python -m faults``: breaks things, and shows what became of the messages."""
+"""``python -m faults``: breaks things, and shows whether the promises about messages were kept."""
 
 from __future__ import annotations
 

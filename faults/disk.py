@@ -14,29 +14,29 @@ from faults.run import Run, Skipped
 
 SOURCE = Path(__file__).parent / "shim" / "disk.c"
 SECTOR = 512
-"""What a disk writes as a whole, or not at all."""
+"""The size of the unit that a disk writes as a whole or not at all, in bytes."""
 SYNC_US = 3000
-"""How long a sync takes: so a cut often comes between what is written and its sync."""
+"""How long a sync takes; so a cut often comes between a write and its sync."""
 FILES = ("bester.db", "bester.db-wal", "bester.db-journal")
 
 
 class Counts(NamedTuple):
-    """What a server asked of the disk."""
+    """A server's requests to the disk."""
 
     syncs: int
     writes: int
     bytes: int
     failed: int
-    """Syncs that failed;"""
+    """Syncs that failed."""
     failed_logs: int
-    """of those the ones of the log, which decide on the outcome of a write."""
+    """Failed syncs of the log, which decide on the outcome of a write."""
 
 
 class Disk:
-    """What stands between a server and the file system of its folder."""
+    """A layer between a server and the file system of its folder."""
 
     def __init__(self, run: Run, folder: Path, *, forgets: bool = False) -> None:
-        """With ``forgets``, a copy is kept of what a loss of power would leave.
+        """Makes the layer; with ``forgets``, it keeps a copy of the files that a loss of power would leave.
 
         Raises:
             Skipped: there is no compiler here.
@@ -50,7 +50,7 @@ class Disk:
         self._random = run.random
 
     def environment(self, fail_at: int = 0) -> dict[str, str]:
-        """Returns what makes a server use it; its sync of this number fails."""
+        """Returns the environment that makes a server use it; its sync with this number fails."""
         self._counts.write_bytes(bytes(64))
         found = {"LD_PRELOAD": str(self._library), "FAULTS_FOLDER": str(self.folder)}
         found["FAULTS_COUNTS"] = str(self._counts)
@@ -62,15 +62,15 @@ class Disk:
         return found
 
     def counts(self) -> Counts:
-        """Returns what there was since the server's start."""
+        """Returns the counts since the server's start."""
         return Counts(*struct.unpack("<5Q", self._counts.read_bytes()[:40]))
 
     def cut(self, kept: float = 0.0) -> None:
-        """The power is gone, and the server's process too: leaves what was synced.
+        """Cuts the power, after the server's process has ended: only synced data remains.
 
         Args:
-            kept: the chance of each sector that was written and not synced to be there all the same, as a disk may
-                write them in any order.
+            kept: the chance of each sector that was written and not synced to remain, as a disk may write them in any
+                order.
         """
         for name in FILES:
             live, durable = self.folder / name, self.durable / name

@@ -1,4 +1,4 @@
-"""Who was told what, and what came: from this it is judged whether a promise was kept."""
+"""A record of the messages that were sent, reported and received, from which promises are judged."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Ledger:
     def __init__(self) -> None:
         self.sent: set[str] = set()
         self.good: dict[str, str] = {}
-        """Reported good, with the result's status."""
+        """Messages that were reported good, with the result's status."""
         self.refused: dict[str, str] = {}
-        """Reported bad, for good, with the code."""
+        """Messages that were refused permanently, with the code."""
         self.temporary: dict[str, int] = {}
-        """How often each temporary code was told; those messages were sent again."""
+        """How often each temporary code was reported; those messages were sent again."""
         self.again: set[str] = set()
-        """What was sent more than once, so that nobody promises its order."""
+        """Messages that were sent more than once, whose order nobody promises."""
         self.received: dict[str, set[str]] = {}
         """By key: the delivery ids under which it came."""
         self.repeats = 0
@@ -30,7 +30,7 @@ class Ledger:
         self.tokens_lost = 0
         """Tokens that a report gave and the server did not know later."""
         self.handled: dict[str, int] = {}
-        """How often handlers saw each."""
+        """How often handlers saw each message."""
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
         self._changed: list[asyncio.Future[None]] = []
@@ -46,7 +46,7 @@ class Ledger:
         self._wake()
 
     def refused_for_now(self, key: str, code: str, after_s: float) -> None:
-        """A report says that it may be sent again, so long after it was sent."""
+        """A report says that the message may be sent again; it came this long after the message was sent."""
         self.temporary[code] = self.temporary.get(code, 0) + 1
         self.again.add(key)
 
@@ -72,7 +72,7 @@ class Ledger:
         return len(self.good) + len(self.refused)
 
     async def at(self, reports: int) -> None:
-        """Returns when so many messages have their last report."""
+        """Returns as soon as this many messages have their last report."""
         if self.reports >= reports:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -86,7 +86,7 @@ class Ledger:
                 future.set_result(None)
 
     async def all_came(self, timeout_s: float) -> bool:
-        """Returns whether all that was reported good came, after this time at the latest."""
+        """Returns whether all messages that were reported good came, after this time at the latest."""
         try:
             async with asyncio.timeout(timeout_s):
                 while self.lost():
@@ -100,28 +100,28 @@ class Ledger:
     # -- the judgement ---------------------------------------------------------------------------------------------
 
     def lost(self) -> set[str]:
-        """What was reported good and did not come; ``skipped`` says by itself that nobody has it."""
+        """Returns messages that were reported good and did not come, except ``skipped`` ones, which nobody has."""
         missing = self.good.keys() - self.received.keys()
         return {key for key in missing if self.good[key] != "skipped"}
 
     def twice(self) -> set[str]:
-        """What came under two delivery ids, so that a recipient could not know that it is the same."""
+        """Returns messages that came under two delivery ids, so that a recipient could not recognise the repeat."""
         return {key for key, ids in self.received.items() if len(ids) > 1}
 
     def wrongly_refused(self) -> set[str]:
-        """What was reported bad, for good, and came."""
+        """Returns messages that were refused permanently and came."""
         return self.refused.keys() & self.received.keys()
 
     def unreported(self) -> set[str]:
-        """What has no report."""
+        """Returns messages without a report."""
         return self.sent - self.good.keys() - self.refused.keys()
 
     def out_of_order(self, prefixes: Iterable[str], but: Container[str] = ()) -> int:
-        """How many messages came before an older one of the same sender; keys are ``SENDER.NUMBER``.
+        """Returns how many messages came after a newer one of their sender; keys are ``SENDER.NUMBER``.
 
         Args:
             prefixes: the senders.
-            but: those messages that count for nothing, such as those that were sent again.
+            but: messages that are left out, such as those that were sent again.
         """
         found = 0
         wanted = set(prefixes)

@@ -1,4 +1,4 @@
-"""The same with our library at both ends: ``bester.Client`` sends ``once``, and receives with ``ack``."""
+"""A play with our library at both ends: ``bester.Client`` sends ``once``, and receives with ``ack``."""
 
 from __future__ import annotations
 

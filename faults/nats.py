@@ -33,14 +33,14 @@ ASK = "import sys, urllib.request as u; sys.stdout.buffer.write(u.urlopen(sys.ar
 
 
 class Nats:
-    """One of them, with JetStream.
+    """One NATS server, with JetStream.
 
     Args:
         folder: for its configuration, data and log.
         ports: of its clients, of its health, and of its routes.
         routes: where the others' routes are.
         host: its address.
-        prefix: what it is run by, such as ``ip netns exec NAME``.
+        prefix: the command that runs it, such as ``ip netns exec NAME``.
         more: more options of its routes.
     """
 
@@ -75,7 +75,7 @@ class Nats:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Starts it, or starts it again with what it had; does not wait."""
+        """Starts it, again with its earlier data if it has any; does not wait."""
         with (self._folder / "log").open("ab") as log:
             command = (*self._prefix, self._program, "-c", str(self._folder / "nats.conf"))
             self._process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)

@@ -1,4 +1,4 @@
-"""Network namespaces, and one between them that forwards what they send each other, or drops it without a word."""
+"""Network namespaces, and one between them that forwards their packets, or drops them silently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from faults.run import Run, Skipped
 class Network:
     """Some namespaces, each with one address, by numbers from 0 on; they go with the run.
 
-    What is cut is only dropped: no connection is ended, and nobody is told.
+    Packets of a namespace that is cut off are only dropped: no connection is ended, and nobody is told.
     """
 
     def __init__(self, run: Run, count: int) -> None:
@@ -44,11 +44,11 @@ class Network:
         return f"10.213.{number}.2"
 
     def inside(self, number: int) -> list[str]:
-        """Returns what a command is run by in a namespace."""
+        """Returns the command that runs another one in a namespace."""
         return self._inside(self._names[number])
 
     def cut(self, number: int, *, out: bool = True, into: bool = True) -> None:
-        """Drops what a namespace sends, and what it is sent."""
+        """Drops the packets that a namespace sends (``out``), and those that are sent to it (``into``)."""
         rules = self._rules.setdefault(number, [])
         if out:
             rules.append(("iif", f"bm{number}", "blackhole"))
@@ -58,7 +58,7 @@ class Network:
             self._ip("-n", self._between, "rule", "add", *rule)
 
     def heal(self, number: int) -> None:
-        """Carries it again."""
+        """Forwards a namespace's packets again."""
         for rule in self._rules.pop(number, ()):
             self._ip("-n", self._between, "rule", "del", *rule)
 

@@ -1,6 +1,6 @@
 """Puts a run's result into a page: ``python -m faults.page RESULT.json docs/reliability.md``.
 
-What stands between ``<!-- figures -->`` and ``<!-- end of figures -->`` is replaced.
+The text between ``<!-- figures -->`` and ``<!-- end of figures -->`` is replaced.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Clients and handlers that speak the protocol by hand, so that the server is judged without our library.
 
-Each is a task that connects, plays its part, and connects again when the connection is lost. What they saw is in the
-:class:`~faults.ledger.Ledger`.
+Each is a task that connects, plays its part, and connects again when the connection is lost. They record the messages
+that they see in the :class:`~faults.ledger.Ledger`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ async def connected(path: Path, buffer_bytes: int = READ_BYTES) -> AsyncIterator
 
 
 class Place(Protocol):
-    """Where players connect to: a server, or what stands before several."""
+    """The place that players connect to: a server, or a front of several."""
 
     up: asyncio.Event
 
@@ -114,7 +114,7 @@ class Place(Protocol):
 
 
 class Player:
-    """Somebody who connects again and again."""
+    """A client or handler that connects again and again."""
 
     def __init__(self, server: Place, ledger: Ledger) -> None:
         self.server = server
@@ -133,7 +133,7 @@ class Player:
                 await asyncio.sleep(0.005)
 
     async def connection(self) -> None:
-        """One connection, from its beginning to its end."""
+        """Plays one connection, from its beginning to its end."""
         raise NotImplementedError
 
 
@@ -150,7 +150,7 @@ class Client(Player):
 
     @asynccontextmanager
     async def logged_in(self) -> AsyncIterator[tuple[Wire, list[Any]]]:
-        """A session, and the messages that came with the report on its beginning.
+        """Yields a session, and the messages that came with the report on its beginning.
 
         Raises:
             Lost: not now.
@@ -166,7 +166,7 @@ class Client(Player):
                 if payload["error"]["code"] == "authenticationFailed" and self._token is not None:
                     self.ledger.tokens_lost += 1
                     self._token = None
-                await asyncio.sleep(AGAIN_S)  # not to be taken for somebody who guesses passwords
+                await asyncio.sleep(AGAIN_S)  # so as not to look like someone who guesses passwords
                 raise Lost
             self._token = payload.get("token", self._token)
             self.was_in.set()
@@ -181,7 +181,7 @@ class Sender(Client):
         self.window = window
         self.todo: deque[tuple[str, bytes]] = deque()
         self.open: dict[str, bytes] = {}
-        """Without a report: sent again over the next connection."""
+        """Messages without a report, which are sent again over the next connection."""
         self.idle = asyncio.Event()
         self.idle.set()
         self._header = {"once": True}
@@ -191,7 +191,7 @@ class Sender(Client):
         self._wire: Wire | None = None
 
     def once(self, wanted: bool) -> None:
-        """Whether what is given from now on is sent with ``once``."""
+        """Sets whether the messages that are given from now on are sent with ``once``."""
         self._header = {"once": True} if wanted else {}
 
     def give(self, recipient: str, size: int = 64, type: str = "chat", **more: Any) -> str:
@@ -270,7 +270,7 @@ class Receiver(Client):
     features: tuple[str, ...] = ("ack", "token")
 
     def __init__(self, server: Place, ledger: Ledger, name: str, comes: Callable[[], int] | None = None) -> None:
-        """``comes`` gives, in turns, how many messages it takes and how many reports it stays away for."""
+        """Makes a receiver; ``comes`` says in turns how many messages it takes, and for how many reports it leaves."""
         super().__init__(server, ledger, name)
         self._comes = comes
         self._stays = asyncio.Event()
@@ -278,11 +278,11 @@ class Receiver(Client):
             self._stays.set()
 
     def stay(self) -> None:
-        """Comes, and does not leave any more."""
+        """Lets it come and stay."""
         self._stays.set()
 
     def leave_for_good(self) -> None:
-        """Leaves as soon as it has been let in, and is back only to stay."""
+        """Lets it leave as soon as it has been let in, and come back only to stay."""
         self._comes = itertools.cycle((0, 10**9)).__next__
         self._stays.clear()
 
@@ -319,7 +319,7 @@ class Receiver(Client):
 
 
 class Handler(Player):
-    """Passes messages on to whom their data name; of the type ``far``, to the server that they name first."""
+    """Passes each message on to the account that its data name; of the type ``far``, first to the server there."""
 
     def __init__(self, server: Place, ledger: Ledger, types: tuple[str, ...] = ("chat", "far")) -> None:
         super().__init__(server, ledger)

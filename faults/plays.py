@@ -20,7 +20,7 @@ from faults.run import Run
 from faults.servers import Besterd, config
 
 PATIENCE_S = 60.0
-"""How long it is waited for what must come at last."""
+"""How long a play waits for what must come at last."""
 FAR = "b.example"
 
 
@@ -30,7 +30,7 @@ class Play:
     def __init__(
         self, run: Run, *, far: bool = False, hosts: tuple[str, str] = ("127.0.0.1", "127.0.0.1"), **more: Any
     ) -> None:
-        """``hosts`` is where the two servers reach each other; ``more`` goes into their configurations."""
+        """Makes a play; the servers reach each other at ``hosts``, and ``more`` goes into their configurations."""
         self.run = run
         self.ledger = Ledger()
         self.senders: list[Sender] = []
@@ -50,7 +50,7 @@ class Play:
         self._turns: Iterator[tuple[Sender, str]] | None = None
 
     def add(self, player: Player) -> None:
-        """Adds somebody; before the beginning."""
+        """Adds a player; before the beginning."""
         self.players.append(player)
         if isinstance(player, Sender):
             self.senders.append(player)
@@ -66,9 +66,9 @@ class Play:
         window: int = 32,
         turns: tuple[int, int] = (20, 200),
     ) -> None:
-        """Adds senders, and receivers who are there, who come and go, and who are at the other server.
+        """Adds senders, and receivers that are there, that come and go, and that are at the other server.
 
-        The first of those who come and go leaves at once, and is back only at the end.
+        The first receiver that comes and goes leaves at once, and is back only at the end.
         """
         random = self.run.random
 
@@ -104,7 +104,7 @@ class Play:
                 await player.was_in.wait()
 
     def give(self, count: int, size: int = 64) -> None:
-        """Lets the senders send so many more messages, to the receivers in turns."""
+        """Lets the senders send this many more messages, to the receivers in turns."""
         if self._turns is None:
             names = [one.name for one in self.receivers]
             # Not one to one: each sender writes to each receiver in time.
@@ -125,7 +125,7 @@ class Play:
             self.run.notes.append(f"{self.run.scenario}: not every message had its report within {timeout_s:g} s.")
 
     async def finish(self, timeout_s: float = PATIENCE_S) -> None:
-        """Waits for all reports and all messages, stops the servers, and looks at what they still have."""
+        """Waits for all reports and all messages, stops the servers, and reads what they still store."""
         await self.all_reported(timeout_s)
         for receiver in self.receivers:
             receiver.stay()
@@ -202,7 +202,7 @@ def free_port() -> int:
 
 
 def letters(database: Path) -> list[tuple[str, str, str]]:
-    """Returns what is in the mailboxes of a server that does not run: account, key, delivery id."""
+    """Returns the letters in the mailboxes of a server that does not run: account, key, delivery id."""
     query = "SELECT username, data, delivery_id FROM letter ORDER BY position"
     return [(name, json.loads(data)["key"], id) for name, data, id in _rows(database, query)]
 
@@ -213,7 +213,7 @@ def waiting(database: Path) -> int:
 
 
 def problems(database: Path) -> list[str]:
-    """Returns what is wrong with a database; whoever calls has a copy, for this changes the files."""
+    """Returns the problems of a database; it must be a copy, because this changes the files."""
     if not database.exists():
         return []
     try:

@@ -32,7 +32,7 @@ def config(name: str = "a.example", **more: Any) -> dict[str, Any]:
 
 
 class DidNotStart(Exception):
-    """The server ended before it was ready; the text is what it said."""
+    """The server ended before it was ready; the text is its output."""
 
 
 class Besterd:
@@ -48,9 +48,9 @@ class Besterd:
         self.folder = folder
         self.environment = dict(environment or {})
         self.prefix = list(prefix)
-        """What the command is run by, such as ``ip netns exec NAME``."""
+        """The command that runs it, such as ``ip netns exec NAME``."""
         self.lines: list[str] = []
-        """All that was said, over all starts."""
+        """All lines of its output, over all starts."""
         self.up = asyncio.Event()
         """Whether it is ready, as far as is known."""
         self.configure(config)
@@ -139,7 +139,7 @@ class Besterd:
         return code
 
     async def kill(self) -> None:
-        """Ends it as ``kill -9`` does; no harm where it is not running."""
+        """Ends it as ``kill -9`` does; does nothing if it is not running."""
         if self._process is not None:
             self.up.clear()
             self.send_signal(signal.SIGKILL)
@@ -153,11 +153,11 @@ class Besterd:
         return code, time.monotonic() - began
 
     def memory_kib(self) -> int:
-        """Returns what it has in memory now (resident)."""
+        """Returns its resident memory."""
         return _status_kib(self.pid, "VmRSS:")
 
     def peak_kib(self) -> int:
-        """Returns the most that it had in memory."""
+        """Returns the most resident memory that it had."""
         return _status_kib(self.pid, "VmHWM:")
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from tests.waiting import PATIENCE_S
 
 CLIENT, SERVER, PRODUCER, CONSUMER = 3, 2, 4, 5
 
@@ -38,7 +36,6 @@ class Collector:
         self.headers: list[dict[str, str]] = []
         self.status = 200
         self.port = 0
-        self._came = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -50,15 +47,7 @@ class Collector:
             self.raw += body
             self.headers.append(dict(request.headers))
             self.spans += _spans(ExportTraceServiceRequest.FromString(body))
-        self._came.set()
         return web.Response(status=self.status)
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        """Waits until what came makes something true."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():
-                self._came.clear()
-                await self._came.wait()
 
     def named(self, name: str) -> Span:
         """Returns the span of this name, of which there must be one."""

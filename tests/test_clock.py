@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bester import clock as module
-from bester.clock import JUMP_S, JUMP_SHOWN_S, MAX_STOP_S, Kept, SteadyClock, elapsed
+from bester.clock import JUMP_S, JUMP_SHOWN_S, MAX_STOP_S, SavedTime, SteadyClock, elapsed
 
 DAY_S = 86_400.0
 NOW = 2_000_000_000.0
@@ -108,13 +108,13 @@ def test_a_jump_says_by_how_much_and_when() -> None:
     machine.wall_s += 5 * 365.25 * DAY_S
     assert clock.look()
     assert clock.jump is not None
-    assert (clock.jump.direction, str(clock.jump)[:35]) == ("set forward", "by 5 years while the server ran; wh")
+    assert (clock.jump.direction, str(clock.jump)[:35]) == ("set forward", "by 5 years while the server ran; li")
     machine.wall_s -= 90.0
     assert clock.look()
     assert (clock.jump.direction, str(clock.jump)[:10]) == ("set back", "by 90 s wh")
     machine.wall_s -= 3 * DAY_S
     later = machine.clock()
-    later.resume(Kept(clock.now(), machine.wall_s + 3 * DAY_S, machine.elapsed_s, "boot 0"))
+    later.resume(SavedTime(clock.now(), machine.wall_s + 3 * DAY_S, machine.elapsed_s, "boot 0"))
     assert str(later.jump).startswith("by 3 days while the server was stopped; ")
 
 

@@ -1,4 +1,4 @@
-"""What is tried; each scenario takes the run and notes in it what was found."""
+"""The scenarios; each takes the run and notes its results there."""
 
 from collections.abc import Awaitable, Callable
 
@@ -32,4 +32,4 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "sigterm": (sigterm, "SIGTERM under load"),
     "keeping": (keeping, "what it costs to keep messages, and to keep none"),
 }
-"""By name, with what it is."""
+"""The scenarios by name, each with a description."""

@@ -1,8 +1,8 @@
 """Nodes of one server, and the NATS servers between them, that are killed in turns under load.
 
-A ``once`` message needs a write: what became of it is kept, and while the stream for that has no leader it waits. NATS
-takes 4 to 9 s for a new one, which it lets nobody configure. A message without ``once`` between clients that are
-connected needs none, and so never waits for that.
+A ``once`` message needs a write, because its report is kept; while the stream of reports has no leader, it waits. NATS
+takes 4 to 9 s to elect one, which cannot be configured. A message without ``once`` between clients that are connected
+needs no write, and so never waits for that.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from faults.servers import Besterd, config
 NODES = 3
 FULL_S, QUICK_S = 300.0, 25.0
 EVERY_S = 10.0
-"""An election is over then."""
+"""The pause between kills, in which an election ends."""
 DOWN_S = 1.0
-"""How long what was killed stays away."""
+"""How long a server that was killed stays away."""
 RATE = 200
 """``once`` messages in a second, of all senders."""
 PLAIN_RATE = 50
-"""Messages without it in a second."""
+"""Messages without ``once`` in a second."""
 TICK_S = 0.05
 COUNTED_S = 0.1
-"""Waits that are shorter are none."""
+"""The shortest wait that counts."""
 BEFORE_S = 0.5
 """A sender's last good news may be so much older than the kill that ends them, on a busy machine."""
 NODE, NATS = "node", "NATS server"
@@ -42,7 +42,7 @@ BACK_S = {("once", NODE): 5.0, ("plain", NODE): 5.0, ("plain", NATS): 5.0, ("onc
 
 
 class Front:
-    """What stands before the nodes: whoever connects comes to one that is there, another one each time."""
+    """A front of the nodes: each connection goes to the next node that is up."""
 
     def __init__(self, nodes: list[Besterd]) -> None:
         self._nodes = nodes
@@ -63,13 +63,13 @@ class Front:
 
 
 class Timed(Ledger):
-    """Knows how long senders waited: for good news of any message, and for the last word on each."""
+    """Records how long senders waited: for a good report of any message, and for the last report of each."""
 
     def __init__(self) -> None:
         super().__init__()
         self._last: dict[str, float] = {}
         self._waits: list[tuple[str, float, float]] = []
-        """Of which kind of sender, since when, and how long."""
+        """Waits: the kind of sender, their beginning, and how long they took."""
 
     def reported_good(self, key: str, status: str) -> None:
         super().reported_good(key, status)
@@ -78,7 +78,7 @@ class Timed(Ledger):
         self._last[sender] = time.monotonic()
 
     def waited(self, sender: str, since: float) -> None:
-        """A sender has waited until now."""
+        """Records that a sender has waited since a time until now."""
         wait_s = time.monotonic() - since
         if wait_s >= COUNTED_S:
             self._waits.append((sender.rstrip("0123456789"), since, wait_s))
@@ -89,7 +89,7 @@ class Timed(Ledger):
 
 
 class Once(Sender):
-    """Sends ``once`` messages, and each again until there is a report on it."""
+    """Sends ``once`` messages, and repeats each until there is a report on it."""
 
     ledger: Timed
 
@@ -110,7 +110,7 @@ class Once(Sender):
 
 
 class Plain(Once):
-    """Sends messages without ``once``, each one time: what its connection was lost with, nobody knows."""
+    """Sends messages without ``once``, each one time; the outcome of those that a lost connection had is unknown."""
 
     def __init__(self, server: Front, ledger: Timed, name: str) -> None:
         super().__init__(server, ledger, name)
@@ -135,7 +135,7 @@ class Plain(Once):
 
 
 class Lateness:
-    """How late this program itself is, which shows how much of a wait is the machine's."""
+    """Measures how late this program itself is, which shows how much of a wait is the machine's."""
 
     def __init__(self) -> None:
         self._late: list[tuple[float, float]] = []
@@ -247,7 +247,7 @@ def _judge_waits(run: Run, ledger: Timed, late: Lateness, kills: Sequence[tuple[
 
 
 async def _load(senders: Sequence[Sender], names: list[str], rate: int) -> None:
-    """Lets the senders send as many in a second as they are to; what is not reported yet holds up what is new."""
+    """Lets the senders send at a rate, and less if too many messages have no report."""
     turns = itertools.cycle([(sender, name) for name in names for sender in senders])
     began, given = time.monotonic(), 0
     while True:

@@ -26,7 +26,7 @@ ROOM_S = 2.0
 
 
 class Once(Sender):
-    """Sends each message once, and notes what was refused and how quickly; those are not sent again."""
+    """Sends each message once, and notes the refused ones, which are not sent again, and how quickly they were."""
 
     def __init__(self, server: Besterd, ledger: Ledger, name: str, window: int) -> None:
         super().__init__(server, ledger, name, window)
@@ -47,7 +47,7 @@ class Once(Sender):
 
 
 class Taker(Receiver):
-    """Asks for no token, which would have to be kept."""
+    """A receiver that asks for no token, which would have to be stored."""
 
     features: tuple[str, ...] = ("ack",)
 

@@ -1,4 +1,4 @@
-"""What it costs to keep messages, and that those between connected sessions cost no sync at all."""
+"""The cost of storing messages, and a check that messages between connected sessions cost no sync at all."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ async def away(run: Run, messages: int) -> None:
 
 
 async def flapping(run: Run, messages: int, flaps: int, pause_s: float = FLAP_S) -> None:
-    """The same while the other server is killed and started, each after so many seconds."""
+    """Messages for a server that is killed and started in turns, with a pause after each."""
     run.say("flapping")
     play = await _play(run)
     assert play.far is not None
@@ -65,7 +65,7 @@ async def flapping(run: Run, messages: int, flaps: int, pause_s: float = FLAP_S)
 
 
 async def dials(run: Run, seconds: float = DIALS_S) -> None:
-    """How often a server is tried that accepts connections and closes them at once."""
+    """Counts the tries to reach a server that accepts connections and closes them at once."""
     run.say("dials")
     play = await _play(run)
     assert play.far is not None

@@ -1,4 +1,4 @@
-"""Losses of power: what was not synced is forgotten, and the process is gone."""
+"""Losses of power: the process ends, and data that was not synced is lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def powercut(run: Run) -> None:
 
 
 async def cuts(run: Run, count: int) -> None:
-    """Cuts; after every second one, some of what was not synced is there all the same."""
+    """Cuts the power; after every second cut, some of the data that was not synced remains."""
     play, corrupt, forgotten = await _cuts(run, count, {}, PATIENCE_S)
     play.judge()
     run.at_most("databases that are corrupt", corrupt, 0)
@@ -33,7 +33,7 @@ async def cuts(run: Run, count: int) -> None:
 
 
 async def careless(run: Run, count: int) -> None:
-    """The same with a log that is not synced at each commit."""
+    """Cuts the power of a server whose log is not synced at each commit."""
     play, corrupt, _ = await _cuts(run, count, {"PYTHONPATH": str(CARELESS)}, CARELESS_PATIENCE_S)
     run.at_least("control, synchronous = NORMAL: reported good and lost", len(play.ledger.lost()), 1)
     run.notes.append(f"powercut: of the control's {len(play.ledger.good):,} messages that were reported good, "

@@ -1,4 +1,4 @@
-"""SIGTERM under load: the server finishes what is under way, and keeps what its clients do not have."""
+"""SIGTERM under load: the server finishes messages under way, and stores those that its clients do not have."""
 
 from __future__ import annotations
 

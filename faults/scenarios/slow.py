@@ -15,14 +15,14 @@ from faults.servers import Besterd, config
 HALF = 100
 """Receivers of each kind."""
 SIZE = 8 * 1024
-"""Bytes of each message to those who do not read, so that their sockets fill up."""
+"""Bytes of each message to the receivers that do not read, so that their sockets fill up."""
 SECONDS = 15.0
 HEALTHY_PER_S = 200
 DEAF_PER_S = 400
 P99_MS = 100.0
 GROWTH_MIB = 300
-"""What the server may take beyond what it had: 1 MiB that is given and 1 MiB that waits, for each who does not read,
-and half as much again."""
+"""The memory that the server may take in addition: for each receiver that does not read, 1 MiB that it was given and
+1 MiB that waits, and half as much again."""
 
 
 class Deaf(Receiver):
@@ -48,7 +48,7 @@ class Timed(Receiver):
     def __init__(
         self, server: Besterd, ledger: Ledger, name: str, since: dict[str, float], took_ms: list[float]
     ) -> None:
-        """``since`` says when each was sent; it is removed from there."""
+        """Makes a receiver; ``since`` has the time at which each message was sent, until it comes."""
         super().__init__(server, ledger, name)
         self._since = since
         self._took_ms = took_ms
@@ -69,7 +69,7 @@ async def slow(run: Run) -> None:
 
 
 async def beside(run: Run, half: int, seconds: float, p99_ms: float = P99_MS) -> None:
-    """Half of the receivers do not read for so many seconds; then they do, and find everything."""
+    """Lets half of the receivers not read for some seconds; then they read, and must find everything."""
     server = run.server(run.folder(), config(limits={"mailboxMessages": 10_000}))
     await server.start()
     ledger = Ledger()

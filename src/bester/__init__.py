@@ -1,7 +1,7 @@
 """Bester: a federated, pluggable message exchange.
 
-This is the public interface for those who write clients and handlers; its parts are loaded when they are first used.
-Blocking clients are in ``bester.sync``, help for tests in ``bester.testing``.
+This module is the public interface for authors of clients and handlers; its parts are loaded when they are first used.
+The blocking client is in ``bester.sync``, help for tests in ``bester.testing``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Accepts connections from a listening socket, and counts from there: asyncio's servers tell of a connection only when
-its TLS handshake is over, and of a want of descriptors with a traceback for each try.
+"""Accepts connections from a listening socket, and reports each before its TLS handshake, so that it can be counted.
 
-Stands beside :mod:`bester.timeouts` below all rooms, because the gadgets have listeners, too.
+asyncio's servers report a connection only after its TLS handshake, and log a traceback for each attempt to accept while
+the process is out of descriptors.
+
+The module is beside :mod:`bester.timeouts`, below all packages, because the gadgets have listeners too.
 """
 
 from __future__ import annotations
@@ -16,23 +18,27 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Acceptor", "Arrival", "Seldom", "bound"]
+__all__ = ["Acceptor", "Arrival", "LogThrottle", "bound"]
 
 log = logging.getLogger("bester.net")
 
 AT_ONCE = 64
-"""How many connections are accepted before the loop goes on with those that there are."""
+"""How many connections are accepted before the loop serves the existing connections again."""
 BACKLOG = 4096
 PAUSE_S = 0.25
-"""How long nothing is accepted after the system had no descriptor or memory for a connection."""
+"""How long accepting pauses after the system had no descriptor or memory for a connection."""
 SHUTDOWN_S = 2.0
-"""How long a TLS connection that we close waits for the other end's part of it."""
+"""How long a TLS connection that we close waits for the other end's ``close_notify``."""
 _ABSENT = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
-"""What the system says of an address that this machine does not have, as where IPv6 is off."""
+"""The system's errors for an address that this machine does not have, for example because IPv6 is off."""
 
 
-class Seldom:
-    """Says when a line may be logged that outsiders can cause as often as they like: at most once in a while."""
+class LogThrottle:
+    """Limits how often a line is logged that outsiders can cause as often as they like.
+
+    Args:
+        every_s: the least time between two lines, in seconds.
+    """
 
     def __init__(self, every_s: float = 60.0) -> None:
         self._every_s = every_s
@@ -40,7 +46,7 @@ class Seldom:
         self._count = 0
 
     def due(self) -> int:
-        """Counts one; returns how many there were since the last line, or 0 if it is not yet time for another."""
+        """Counts one event; returns how many there were since the last line, or 0 if it is too early for a new one."""
         self._count += 1
         now = time.monotonic()
         if now < self._next:
@@ -51,30 +57,30 @@ class Seldom:
 
 
 class Arrival:
-    """A connection that was accepted and that its protocol does not have yet: TLS may still be negotiated."""
+    """A connection that was accepted and not yet handed over to its protocol: TLS may still be negotiated."""
 
     def __init__(self, connected: socket.socket, peername: Any, tls: bool) -> None:
         self.tls = tls
         self.gone: Callable[[], None] = lambda: None
-        """Called if it ends before its protocol has it; perhaps a moment after, so that it must bear both."""
+        """Called if the connection ends before the handover, or perhaps a moment after it; it must cope with both."""
         self._socket = connected
         self._peername = peername
         self._task: asyncio.Task[None] | None = None
         self._begun = False
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Returns what a transport would: its ``socket``, its ``peername``."""
+        """Returns the same as a transport would, for ``socket`` and ``peername``."""
         return {"socket": self._socket, "peername": self._peername}.get(name, default)
 
     def close(self) -> None:
-        """Ends it at once."""
+        """Ends the connection at once."""
         if self._task is not None:
             self._task.cancel()
 
     async def hand_over(
         self, protocol: asyncio.BaseProtocol, tls: ssl.SSLContext | None, handshake_timeout_s: float
     ) -> None:
-        """Makes the connection its protocol's."""
+        """Hands the connection over to its protocol, after the TLS handshake."""
         self._begun = True
         times = {"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": SHUTDOWN_S} if tls else {}
         await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, self._socket, ssl=tls, **times)
@@ -83,7 +89,7 @@ class Arrival:
         self._task = work
 
     def done(self, work: asyncio.Task[None]) -> None:
-        """The task is over: with a connection, or with whatever a peer did in its handshake."""
+        """Cleans up after the task that handed the connection over, if it failed or was cancelled."""
         if work.cancelled() or (error := work.exception()) is not None:
             if not self._begun:
                 self._socket.close()
@@ -93,20 +99,20 @@ class Arrival:
 
 
 Welcome = Callable[[Arrival], asyncio.BaseProtocol | None]
-"""Says whose connection an arrival becomes; None closes it at once."""
+"""Returns the protocol that an arrival is handed over to; None closes it at once."""
 
 
 class Acceptor:
     """Accepts from :meth:`open` to :meth:`close`.
 
-    A connection is offered to ``welcome`` before its TLS handshake. While the system has no descriptor left, it tries
-    again four times a second, and says so in one line per minute.
+    ``welcome`` gets each connection before its TLS handshake. While the system has no descriptor left, the acceptor
+    tries again four times a second, and logs one line per minute.
 
     Args:
-        listening: a bound socket, which is closed in the end.
-        name: what the log calls it.
-        welcome: says whose a connection is to be.
-        tls: the context, where there is TLS.
+        listening: a bound socket, which :meth:`close` closes.
+        name: the listener's name in the log.
+        welcome: returns the protocol of a connection.
+        tls: the context; None: no TLS.
         handshake_timeout_s: how long the handshake may take.
         starved: called whenever the system had no descriptor.
     """
@@ -125,31 +131,31 @@ class Acceptor:
         self._name = name
         self._welcome = welcome
         self.tls = tls
-        """The context for connections from now on."""
+        """The context for new connections."""
         self._handshake_timeout_s = handshake_timeout_s
         self._starved = starved
         self._loop = asyncio.get_running_loop()
         self._arrivals: dict[asyncio.Task[None], Arrival] = {}
         self._pause: asyncio.TimerHandle | None = None
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
 
     @property
     def arrivals(self) -> list[Arrival]:
-        """Those that their protocols do not have yet."""
+        """The connections that were not handed over to their protocols yet."""
         return list(self._arrivals.values())
 
     def open(self) -> None:
         """Begins to accept.
 
         Raises:
-            OSError: the socket can't listen.
+            OSError: the socket cannot listen.
         """
         self._listening.setblocking(False)
         self._listening.listen(BACKLOG)
         self._loop.add_reader(self._listening, self._accept)
 
     def close(self) -> None:
-        """Stops accepting, and ends handshakes that are under way; the connections that there are stay open."""
+        """Stops accepting, and ends handshakes that are under way; existing connections stay open."""
         if self._pause is not None:
             self._pause.cancel()
         if self._listening.fileno() >= 0:
@@ -166,18 +172,18 @@ class Acceptor:
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionError:
-                continue  # it was gone before it was accepted
+                continue  # the peer left before the connection was accepted
             except OSError as error:
                 self._rest(error)
                 return
             self._arrived(connected, peername)
 
     def _rest(self, error: OSError) -> None:
-        """Accepts nothing for a while: those who wait keep their places, and what is open has time to end."""
+        """Pauses accepting: waiting connections keep their places in the backlog, and open ones have time to end."""
         self._loop.remove_reader(self._listening)
         self._pause = self._loop.call_later(PAUSE_S, self._go_on)
         self._starved()
-        if self._seldom.due():
+        if self._throttle.due():
             log.warning("%s: no connection can be accepted now, tried again: %s", self._name, error.strerror or error)
 
     def _go_on(self) -> None:
@@ -207,12 +213,12 @@ async def bound(host: str, port: int) -> list[socket.socket]:
     """Returns sockets that are bound to a TCP port of all addresses of a host that this machine has.
 
     Raises:
-        OSError: it has none of them, or one of them can't be had.
+        OSError: the machine has none of the addresses, or one of them cannot be bound.
     """
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except UnicodeError as error:  # IDNA refuses it
+    except UnicodeError as error:  # IDNA refuses the name
         raise socket.gaierror(socket.EAI_NONAME, "no such host") from error
     made: list[socket.socket] = []
     absent: OSError | None = None

@@ -1,6 +1,6 @@
-"""Pauses between tries, each twice as long as the one before.
+"""Pauses between attempts, each twice as long as the one before.
 
-They vary at random, so that those who lost the same server do not all come back at the same moment.
+They vary at random, so that clients that lost the same server do not all come back at the same moment.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ __all__ = ["Backoff", "pause_after"]
 
 
 class Backoff:
-    """The pauses of one thing that is tried again and again.
+    """The pauses between the attempts at one thing.
 
     Args:
         first_s: the first pause, and the first one after :meth:`reset`.
-        longest_s: the bound that the pauses grow to.
-        spread: between which factors a pause varies.
+        longest_s: the longest pause.
+        spread: the smallest and the largest factor by which a pause varies.
     """
 
     __slots__ = ("_last_s", "first_s", "longest_s", "spread")
@@ -33,15 +33,15 @@ class Backoff:
         return min(max(2 * self._last_s, self.first_s), self.longest_s)
 
     def next_s(self) -> float:
-        """Returns how long to wait before the next try; the one after it waits longer."""
+        """Returns how long to wait before the next attempt; the pause after it will be longer."""
         self._last_s = self.upcoming_s
         return self._last_s * random.uniform(*self.spread)
 
     def reset(self) -> None:
-        """Begins with the first pause again, because a try succeeded."""
+        """Begins with the first pause again, because an attempt succeeded."""
         self._last_s = 0.0
 
 
 def pause_after(tries: int, first_s: float, longest_s: float) -> float:
-    """Returns how long to wait after so many tries: twice as long each time, and up to a quarter more or less."""
+    """Returns how long to wait after ``tries`` attempts: twice as long each time, and up to a quarter more or less."""
     return min(longest_s, first_s * 2.0 ** min(tries, 60)) * random.uniform(0.75, 1.25)

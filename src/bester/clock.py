@@ -1,13 +1,14 @@
-"""What time it is: one door to the clocks, and the clock that lifetimes are counted by.
+"""The clocks: the only access to the system's clocks, and the clock that measures lifetimes.
 
 The system clock can be set while a program runs. A machine without a battery starts years in the past and is set right
-when it has found a time server; an operator corrects a wrong date. So the system clock is good for what people are
-shown and for what another machine must agree on, and for nothing that ends. What ends (mail, tokens, retries, memories)
-goes by a :class:`SteadyClock`. While the program runs it counts the seconds that pass, sleep of the machine included,
-and no setting of the system clock moves it. Its time is kept beside what it dates, with what the other clocks said
-then. The next start goes on from there, and adds what has passed meanwhile: what the machine has counted, where that
-has run all the time, else what the system clock says, never less than nothing; and at most :data:`MAX_STOP_S`, because
-nobody can tell a long stop from a clock that was set (docs/reliability.md).
+when it has found a time server; an operator corrects a wrong date. So the system clock may be shown to people and
+compared with another machine's clock, but nothing may expire by it. Everything that expires (mail, tokens, retries,
+remembered ids) goes by a :class:`SteadyClock`. While the program runs, this clock counts the seconds that pass, also
+while the machine sleeps, and setting the system clock does not move it. Its time is saved with the data that it dates,
+together with the times of the other clocks. The next start continues from there and adds the time that has passed: the
+machine's own count if the machine has run all the time, otherwise the system clock's difference, but not less than
+zero; and at most :data:`MAX_STOP_S`, because a long stop cannot be told from a clock that was set
+(docs/reliability.md).
 """
 
 from __future__ import annotations
@@ -20,64 +21,66 @@ from pathlib import Path
 from typing import NamedTuple
 
 MAX_STOP_S = 86_400.0
-"""How much one stop counts at most."""
+"""The most seconds that count for one stop."""
 JUMP_S = 60.0
-"""By how much the system clock has to differ from the seconds that passed before that is called a jump."""
+"""The least difference between the system clock and the seconds that passed that counts as a jump."""
 JUMP_SHOWN_S = 3600.0
-"""How long a jump is a problem."""
+"""How long a jump is reported as a problem."""
 KEEP_S = 300.0
-"""How often the time is kept; what a kill loses of it, the next start adds by the system clock."""
+"""How often the time is saved; the time that a kill loses is added by the next start, from the system clock."""
 
 # Both go on while the machine sleeps, which `time.monotonic` does not.
 _ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-KEPT_SCHEMA = """CREATE TABLE clock (
+CLOCK_SCHEMA = """CREATE TABLE clock (
     one INTEGER PRIMARY KEY CHECK (one = 1), -- the only row
     steady REAL NOT NULL,
     wall REAL NOT NULL,
     elapsed REAL NOT NULL,
     boot TEXT NOT NULL
 )"""
-"""The table of an SQLite file whose rows are dated by a steady clock."""
+"""The table with the saved time in an SQLite file whose rows are dated by a steady clock."""
 
 
 def wall_time() -> float:
-    """Returns what the system clock says, in seconds since 1970: to be shown or compared with another machine's time,
-    and never to say when something ends."""
+    """Returns the system clock's time, in seconds since 1970.
+
+    It may be shown, or compared with another machine's time; nothing may expire by it.
+    """
     return time.time()
 
 
 def elapsed() -> float:
-    """Returns seconds that only grow, by as much as passes, while the machine sleeps too."""
+    """Returns monotonic seconds, which go on while the machine sleeps."""
     return time.clock_gettime(_ELAPSED)
 
 
 @cache
 def boot_id() -> str:
-    """Returns what tells this run of the machine from its others; empty where it has no such thing."""
+    """Returns the id of this boot of the machine; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
 
 
-class Kept(NamedTuple):
-    """A moment, on all clocks."""
+class SavedTime(NamedTuple):
+    """One moment's time on all clocks."""
 
     steady: float
     wall: float
     elapsed: float
     boot: str
-    """Of which run of the machine the elapsed seconds are."""
+    """The boot of the machine that the elapsed seconds belong to."""
 
 
 class Jump(NamedTuple):
-    """The system clock was set."""
+    """A jump of the system clock, which somebody has set."""
 
     by_s: float
-    """Below 0: back."""
+    """Negative if the clock was set back."""
     at: float
-    """When, on the steady clock."""
+    """The time of the change, on the steady clock."""
     stopped: bool
     """Whether the program did not run then."""
 
@@ -88,15 +91,15 @@ class Jump(NamedTuple):
 
     def __str__(self) -> str:
         when = "while the server was stopped" if self.stopped else "while the server ran"
-        return f"by {_span(abs(self.by_s))} {when}; what is kept keeps its lifetime, and times shown before are off"
+        return f"by {_span(abs(self.by_s))} {when}; lifetimes are not affected, but times shown earlier are wrong"
 
 
 class SteadyClock:
-    """Seconds that lifetimes are counted by; about seconds since 1970 where the system clock was never wrong.
+    """The clock that measures lifetimes; about seconds since 1970 if the system clock was never wrong.
 
     Args:
-        wall, elapsed: the clocks beneath it.
-        boot: of which run of the machine those are; None: of this one.
+        wall, elapsed: the underlying clocks.
+        boot: the boot of the machine that they belong to; None: the present one.
     """
 
     def __init__(
@@ -109,30 +112,30 @@ class SteadyClock:
         self._elapsed = elapsed
         self._boot = boot_id() if boot is None else boot
         self._ahead_s = wall() - elapsed()
-        """What is added to the elapsed seconds."""
+        """The seconds to add to the elapsed seconds."""
         self._wall_ahead_s = self._ahead_s
-        """What the system clock added to them when it was looked at last."""
+        """The system clock's difference from the elapsed seconds at the last look."""
         self._keep_at = 0.0
         self.uncounted_s = 0.0
-        """How much of the last stop, as the system clock has it, was not counted."""
+        """The part of the last stop, by the system clock, that was not counted."""
         self.jump: Jump | None = None
-        """The last time that the system clock was set."""
+        """The last change of the system clock."""
 
     def now(self) -> float:
         """Returns the time, which never goes back."""
         return self._elapsed() + self._ahead_s
 
     def shown(self, at: float) -> float:
-        """Returns what the system clock, as it is set now, would call a time on this one."""
+        """Converts a time on this clock to the system clock, as that is set now."""
         return at + self._wall() - self.now()
 
-    def moment(self) -> Kept:
-        """Returns what is to be kept for the next start, which is done now."""
+    def moment(self) -> SavedTime:
+        """Returns the time to save for the next start; the caller must save it now."""
         self._keep_at = self._elapsed() + KEEP_S
-        return Kept(self.now(), self._wall(), self._elapsed(), self._boot)
+        return SavedTime(self.now(), self._wall(), self._elapsed(), self._boot)
 
-    def resume(self, kept: Kept | None) -> None:
-        """Goes on from what was kept, once, before anything is dated; None begins with the system clock's time."""
+    def resume(self, kept: SavedTime | None) -> None:
+        """Continues from the saved time, once, before anything is dated; None begins with the system clock's time."""
         if kept is None:
             return
         now_s, by_wall_s = self._elapsed(), self._wall() - kept.wall
@@ -147,11 +150,11 @@ class SteadyClock:
             self.jump = Jump(by_wall_s - stop_s, self.now(), True)
 
     def start_at(self, now: float) -> None:
-        """Begins with a time that others share."""
+        """Begins with a time that other nodes share."""
         self._ahead_s = now - self._elapsed()
 
     def look(self) -> bool:
-        """Notices whether the system clock was set since the last look, and returns whether it was."""
+        """Checks whether the system clock was set since the last look; returns whether it was."""
         ahead_s = self._wall() - self._elapsed()
         by_s = ahead_s - self._wall_ahead_s
         if abs(by_s) < JUMP_S:
@@ -162,29 +165,29 @@ class SteadyClock:
 
     @property
     def is_due(self) -> bool:
-        """Whether the time should be kept, because it was not for a while."""
+        """Whether the time should be saved, because it was not saved for a while."""
         return self._elapsed() >= self._keep_at
 
     def recent_jump(self) -> Jump | None:
-        """Returns the last jump, while that is a problem."""
+        """Returns the last jump, as long as it is reported as a problem."""
         jump = self.jump
         return jump if jump is not None and self.now() - jump.at < JUMP_SHOWN_S else None
 
 
-def read_kept(connection: sqlite3.Connection) -> Kept | None:
-    """Returns what was kept in a file, if anything was."""
+def read_saved_time(connection: sqlite3.Connection) -> SavedTime | None:
+    """Returns the time saved in a file, if there is one."""
     row = connection.execute("SELECT steady, wall, elapsed, boot FROM clock").fetchone()
-    return None if row is None else Kept(*row)
+    return None if row is None else SavedTime(*row)
 
 
-def keep_when_due(connection: sqlite3.Connection, clock: SteadyClock) -> None:
-    """Keeps the time in a file, with the transaction under way, where that is due or the system clock was set."""
+def save_time_when_due(connection: sqlite3.Connection, clock: SteadyClock) -> None:
+    """Saves the time in a file, within the present transaction, if that is due or the system clock was set."""
     if clock.look() or clock.is_due:
-        write_kept(connection, clock.moment())
+        save_time(connection, clock.moment())
 
 
-def write_kept(connection: sqlite3.Connection, moment: Kept) -> None:
-    """Keeps a moment in a file, with the transaction that is under way or at once."""
+def save_time(connection: sqlite3.Connection, moment: SavedTime) -> None:
+    """Saves a moment's time in a file, within the present transaction if there is one."""
     connection.execute(
         "INSERT OR REPLACE INTO clock (one, steady, wall, elapsed, boot) VALUES (1, ?, ?, ?, ?)", moment
     ).close()

@@ -1,7 +1,7 @@
 """Connects to names that have many addresses, some of which may be silent (RFC 8305, "Happy Eyeballs").
 
-All dialling over TCP goes through here, so that an address that does not answer costs a quarter of a second, and not
-the whole time limit of whoever dials: the next address is tried beside it, and the first connection that stands wins.
+All TCP connections are made here, so that an address that does not answer costs a quarter of a second and not the
+caller's whole time limit: the next address is tried in parallel, and the first connection to be established wins.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from bester.timeouts import within
 
 T = TypeVar("T")
 AddressInfo = tuple[Any, Any, int, str, Any]
-"""One address, as ``getaddrinfo`` tells it."""
+"""One address, as ``getaddrinfo`` returns it."""
 
 STAGGER_S = 0.25
-"""How long an address may be silent before the next one is tried beside it."""
+"""How long an address may be silent before the next one is tried in parallel."""
 ATTEMPT_S = 4.0
-"""How long looking a name up, or what comes after the connection, may take where there are other addresses."""
+"""How long a look-up, or the attempt after the connection, may take if there are other addresses."""
 
 
 async def addresses(where: Sequence[tuple[str, int]]) -> list[AddressInfo]:
-    """Returns the addresses of hosts, in the hosts' order; those of one host alternate between IPv6 and IPv4.
+    """Returns the addresses of hosts, in the hosts' order; one host's addresses alternate between IPv6 and IPv4.
 
     Raises:
-        OSError: none of the hosts has an address; a ``socket.gaierror``, mostly.
+        OSError: none of the hosts has an address; usually a ``socket.gaierror``.
     """
     found = await asyncio.gather(*(_lookup(host, port, len(where) > 1) for host, port in where), return_exceptions=True)
     infos: list[AddressInfo] = []
@@ -45,11 +45,11 @@ async def addresses(where: Sequence[tuple[str, int]]) -> list[AddressInfo]:
 
 
 async def _lookup(host: str, port: int, others: bool) -> list[AddressInfo]:
-    try:  # at once, where it is a number
+    try:  # without a look-up if the host is an IP address
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         pass
-    except UnicodeError as error:  # IDNA refuses it: an empty label, or one of more than 63 characters
+    except UnicodeError as error:  # IDNA refuses the name: an empty label, or one of more than 63 characters
         raise socket.gaierror(socket.EAI_NONAME, "no such host") from error
     async with within(ATTEMPT_S if others else None):
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -60,10 +60,10 @@ async def _lookup(host: str, port: int, others: bool) -> list[AddressInfo]:
 
 
 async def connected(infos: Sequence[AddressInfo]) -> socket.socket:
-    """Returns a socket that is connected to the first of the addresses that answers; it is the caller's.
+    """Returns a socket that is connected to the first address that answers; the caller owns it.
 
     Raises:
-        OSError: none of them does.
+        OSError: no address answers.
     """
     from aiohappyeyeballs import start_connection
 
@@ -78,12 +78,12 @@ async def dial(
     attempt: Callable[[socket.socket], Awaitable[T]],
     again: tuple[type[Exception], ...] = (OSError,),
 ) -> T:
-    """Connects, and does with the connection what may fail as well, such as TLS; then the other addresses are tried.
+    """Connects and makes an attempt with the connection, such as TLS; if that fails, tries the other addresses.
 
     Args:
         infos: at least one address.
         attempt: gets a connected socket, which it owns.
-        again: the failures of ``attempt`` that mean that another address may be better.
+        again: the exceptions of ``attempt`` after which another address is tried.
 
     Raises:
         OSError: no address answers; or what the last attempt raised.
@@ -103,7 +103,7 @@ async def dial(
             del left[0]
             continue
         others = [info for info in left if info[4][:2] != peer[:2]]
-        left = others if len(others) < len(left) else left[1:]  # 0.0.0.0 leads to an address that is not among them
+        left = others if len(others) < len(left) else left[1:]  # 0.0.0.0 connects to an address that is not in the list
         try:
             async with within(ATTEMPT_S if left else None):
                 return await attempt(found)

@@ -1,11 +1,11 @@
-"""Everything that can go wrong, as one tree; each kind has its stable code on the wire.
+"""All errors, as one tree; each kind has its stable code on the wire.
 
 An error has three parts: the ``code`` (docs/protocol.md, section 11), a ``message`` that is safe to show to
 outsiders, and the Python ``__cause__`` that stays inside. ``temporary`` says whether the same message can succeed
 later without a change.
 
-Two branches matter to a connection: a :class:`Fatal` error ends it after its last frame, everything else is told in a
-status report and the connection goes on.
+Two branches matter to a connection: a :class:`Fatal` error ends it after its last frame; any other error is sent in a
+status report, and the connection goes on.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from functools import cache
 from typing import ClassVar
 
 MAX_CAUSES = 3
-"""How far the log follows what caused an error."""
+"""How many causes of an error the log shows."""
 
 
 class BesterError(Exception):
-    """The root. ``str(error)`` is the public message."""
+    """The root of all errors. ``str(error)`` is the public message."""
 
     code: ClassVar[str] = "internal"
     temporary: bool = False
     reason: str = ""
-    """The own code of a handler that refused a message; nothing else has one."""
+    """The code of its own that a handler refused a message with; no other error has one."""
     meaning: ClassVar[str] = "something failed inside the server"
 
     def __init__(self, message: str | None = None) -> None:
@@ -32,12 +32,12 @@ class BesterError(Exception):
 
     @property
     def explained(self) -> str:
-        """The message, after a handler's own reason where there is one."""
+        """The message, after the handler's own reason if there is one."""
         return f"{self.reason}: {self.message}" if self.reason else self.message
 
     @property
     def inside(self) -> str:
-        """The message with its causes, for the log alone: they may name files, hosts and people."""
+        """The message with its causes, for the log only: causes may name files, hosts and people."""
         text, cause = self.explained, self.__cause__
         for _ in range(MAX_CAUSES):
             if cause is None:
@@ -186,7 +186,7 @@ class HandlerTimeout(BesterError):
 
 
 class HandlerFailed(BesterError):
-    """A handler refused a message: in its own words where it had some, which are bounded (section 3.2)."""
+    """A handler's refusal of a message, with the handler's own text if it gave one; that is bounded (section 3.2)."""
 
     code = "handlerError"
     meaning = "the handler answered with a status other than 0"
@@ -269,9 +269,9 @@ def _kinds() -> dict[str, type[BesterError]]:
 
 
 def error_of(code: str, message: str = "", reason: str = "", temporary: bool = False) -> BesterError:
-    """Returns the error that another node of this server told by its code; an unknown one is ``Internal``.
+    """Returns the error for a code that another node of this server sent; an unknown code gives ``Internal``.
 
-    ``reason`` and ``temporary`` are those of a handler, and of no other error.
+    ``reason`` and ``temporary`` are used only for a handler's refusal.
     """
     if code == HandlerFailed.code:
         return HandlerFailed(message or None, reason, temporary)

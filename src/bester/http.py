@@ -1,7 +1,7 @@
-"""What every listener of ours that speaks HTTP answers, also where aiohttp would answer by itself.
+"""The answers of all our HTTP listeners, including those that aiohttp would otherwise give by itself.
 
-A request that cannot be read is its sender's mistake: it is answered with 400, counted, and told in one line of the log
-for as many as there are. Every answer has the same headers, and none names the software and its version.
+A request that cannot be parsed is its sender's mistake: it is answered with 400 and counted, and many of them share one
+line in the log. Every answer has the same headers, and no answer names the software's version.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.web_protocol import RequestHandler
 
-from bester.accepting import Seldom
+from bester.accepting import LogThrottle
 
-__all__ = ["HEADERS", "Conversations", "add_headers"]
+__all__ = ["HEADERS", "ProtocolFactory", "add_headers"]
 
 log = logging.getLogger("bester.http")
 
@@ -33,22 +33,23 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "bester",
 }
-"""What every answer has."""
+"""The headers of every answer."""
 
 
 async def add_headers(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Adds what every answer has; for an application's ``on_response_prepare``."""
+    """Adds the headers of every answer; for an application's ``on_response_prepare``."""
     response.headers.update(HEADERS)
 
 
-class Conversations:
-    """Makes aiohttp's end of each connection to one listener.
+class ProtocolFactory:
+    """Makes the aiohttp protocol of each connection to one listener.
 
     Args:
-        name: what the log calls the listener.
-        server: of the application's runner.
-        refusal: returns the answer to what is no request (400), expects what it cannot have (417), or failed (500).
-        unreadable: called for each request that cannot be read.
+        name: the listener's name in the log.
+        server: the server of the application's runner.
+        refusal: returns the answer to input that is not a request (400), to a request with an unsupported ``Expect``
+            (417), and to a request that failed (500).
+        unreadable: called for each request that cannot be parsed.
         settings: for :class:`~aiohttp.web_protocol.RequestHandler`.
     """
 
@@ -67,13 +68,13 @@ class Conversations:
         self._unreadable = unreadable
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
 
     def __call__(self) -> RequestHandler:
-        return _Conversation(self, self._server, loop=self._loop, access_log=None, **self._settings)
+        return _Protocol(self, self._server, loop=self._loop, access_log=None, **self._settings)
 
     async def _expecting(self, request: Any) -> web.StreamResponse:
-        """Refuses what aiohttp would answer with what is not HTTP, or fail to answer at all."""
+        """Refuses requests that aiohttp would answer with something that is not HTTP, or not answer at all."""
         if request.version not in (HttpVersion10, HttpVersion11):
             self.note_unreadable(request.remote, ValueError("neither HTTP/1.0 nor HTTP/1.1"))
             raise _UnanswerableError
@@ -82,31 +83,31 @@ class Conversations:
         return await self._handle(request)
 
     def refuse(self, status: int) -> web.Response:
-        """Returns the last answer on a connection."""
+        """Returns a refusal, after which the connection is closed."""
         response = self._refusal(status)
         response.headers.update(HEADERS)
         response.force_close()
         return response
 
     def note_unreadable(self, address: str | None, error: Exception) -> None:
-        """Counts a request that cannot be read; the first one in a while is told in the log."""
+        """Counts a request that cannot be parsed, and logs a line unless there was one recently."""
         self._unreadable()
-        if count := self._seldom.due():
+        if count := self._throttle.due():
             why = ascii(str(error).partition("\n")[0])[:120]
             text = "%s: %d requests could not be read since the last such line; this one from %s: %s"
             log.info(text, self._name, count, address, why)
 
 
 class _UnanswerableError(Exception):
-    """The request is of a version of HTTP that its answer would have to be of, too."""
+    """The request has an unknown version of HTTP, in which its answer would have to be."""
 
 
-class _Conversation(RequestHandler):
-    """One connection."""
+class _Protocol(RequestHandler):
+    """The protocol of one connection."""
 
     __slots__ = ("_of",)
 
-    def __init__(self, of: Conversations, server: web.Server, **settings: Any) -> None:
+    def __init__(self, of: ProtocolFactory, server: web.Server, **settings: Any) -> None:
         super().__init__(server, **settings)
         self._of = of
 
@@ -117,7 +118,7 @@ class _Conversation(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answers what the application was not asked, or did not answer."""
+        """Answers a request that did not reach the application, or that the application failed to answer."""
         gone = self.transport is None or self.transport.is_closing()
         if isinstance(exc, _UnanswerableError) or (gone and isinstance(exc, ConnectionError)):
             raise ConnectionError("there is nobody to be answered")

@@ -1,7 +1,7 @@
-"""Where this installation keeps its documents, and how packages that it lacks are added to it.
+"""The paths of this installation's documents, and the commands that install packages it lacks.
 
-Errors and ``--help`` name packages and documents. What they name must be right wherever Bester came from: a clone, a
-wheel, an operating system's package. So they ask here.
+Errors and ``--help`` name packages and documents. The names must be right however Bester was installed: from a clone,
+from a wheel, or as an operating system's package. This module knows them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _OF_AN_EXTRA = re.compile(r"""(?P<package>[^;]+?)\s*;\s*extra\s*==\s*['"](?P<ext
 def how_to_add(extra: str, to: str = "bester") -> str:
     """Returns the shell command that installs the packages of one extra of Bester, or of another distribution.
 
-    It names those packages themselves, with the versions that the distribution works with, and never ``bester``: that
-    name need not lead to this project in every registry.
+    The command names the packages themselves, with the versions that the distribution works with, and never ``bester``:
+    that name may belong to another project in some registry.
     """
-    from importlib.metadata import PackageNotFoundError, requires  # takes a while, and is for errors alone
+    from importlib.metadata import PackageNotFoundError, requires  # takes a while, and only errors need it
 
     try:
         lines = requires(to) or []
@@ -34,7 +34,7 @@ def how_to_add(extra: str, to: str = "bester") -> str:
 
 
 def how_to_add_gadgets() -> str:
-    """Returns the shell command that installs bester-gadgets, with all that it can use, from where Bester came from."""
+    """Returns the shell command that installs bester-gadgets with all extras, from the source that Bester came from."""
     from importlib.metadata import PackageNotFoundError, distribution
 
     try:
@@ -48,11 +48,11 @@ def how_to_add_gadgets() -> str:
 
 
 def _gadgets(origin: str, wheel: str) -> str:
-    """Returns what pip is told to install.
+    """Returns the requirement that pip is to install.
 
     Args:
-        origin: what pip noted of where Bester came from, as JSON (direct_url.json).
-        wheel: the name of the file, wherever it is.
+        origin: pip's record of where Bester came from, as JSON (direct_url.json).
+        wheel: the wheel's file name, without its folder.
     """
     import json
     from urllib.parse import unquote, urlsplit
@@ -74,7 +74,7 @@ def _pip() -> str:
 
 
 def document(name: str) -> str:
-    """Returns the path of one of the documents (``mail.md``), as this installation has it."""
+    """Returns the path of a document, such as ``mail.md``, in this installation."""
     package = Path(__file__).parent
     for folder in (package / "docs", package.parents[1] / "docs"):
         if (folder / name).is_file():

@@ -1,7 +1,7 @@
-"""Writes lines to a descriptor that may block, such as a standard error that nobody reads, and never waits for it.
+"""Writes lines to a descriptor that may block, such as a standard error that nobody reads, without waiting for it.
 
-A thread of its own writes what a bounded queue holds. What does not fit is dropped and counted, and the log says how
-many lines are missing once it is read again.
+A separate thread writes the lines from a bounded queue. Lines that do not fit are dropped and counted; once the log is
+read again, it says how many lines are missing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sys
 import threading
 from collections import deque
 
-from bester.shown import LOG_FORMAT, LogLines
+from bester.printable import LOG_FORMAT, LogLines
 
 MAX_BYTES = 4 * 1024 * 1024
-"""How much waits for a reader; a line beyond that is dropped."""
+"""The most bytes that wait for a reader; further lines are dropped."""
 FLUSH_S = 1.0
-"""How long the end of the program waits for a reader."""
+"""How long a program that ends waits for a reader."""
 PIECE_BYTES = 64 * 1024
 
 
@@ -27,19 +27,19 @@ class Sink:
 
     def __init__(self, descriptor: int) -> None:
         self.dropped = 0
-        """Lines that had no room, since the start."""
+        """How many lines were dropped since the start."""
         self._descriptor = descriptor
         self._lines: deque[bytes] = deque()
         self._bytes = 0
-        """Of the lines that wait, and of those that are being written."""
+        """The bytes of the lines that wait, and of those that are being written."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def write(self, line: str) -> bool:
-        """Lets a line be written soon; returns whether there was room for it. Any thread may call this."""
+        """Queues a line; returns whether there was space for it. Any thread may call this."""
         data = line.encode(errors="backslashreplace") + b"\n"
         with self._changed:
-            # A thread that begins when the interpreter ends never runs, and would be waited for.
+            # A thread that is started while the interpreter ends never runs, but the interpreter would wait for it.
             if self._bytes + len(data) > MAX_BYTES or (self._thread is None and sys.is_finalizing()):
                 self.dropped += 1
                 return False
@@ -52,7 +52,7 @@ class Sink:
         return True
 
     def flush(self, timeout_s: float = FLUSH_S) -> bool:
-        """Waits until all is written, but not for long; returns whether it is."""
+        """Waits until all lines are written, for at most ``timeout_s``; returns whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: self._bytes == 0, timeout_s)
 
@@ -72,9 +72,9 @@ class Sink:
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest[:PIECE_BYTES]) :]
-            except BlockingIOError:  # somebody else has made it non-blocking
+            except BlockingIOError:  # another process has made the descriptor non-blocking
                 select.select([], [self._descriptor], [])
-            except OSError:  # nobody will ever read it
+            except OSError:  # nobody can read it any more
                 return
 
 
@@ -100,7 +100,7 @@ class SinkHandler(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Waits a moment for the reader; the interpreter calls this when it ends."""
+        """Waits briefly for the reader; the interpreter calls this when it ends."""
         self._sink.flush()
 
 
@@ -108,7 +108,7 @@ _MISSING = "%d lines of the log are missing here: nobody read it in time"
 
 
 def set_up_plain_log() -> None:
-    """Logs to the standard error in the form of a small program, unless the program has set up a log of its own."""
+    """Logs to the standard error in the format for small programs, unless the program has configured its own log."""
     handler = SinkHandler()
     handler.setFormatter(LogLines(LOG_FORMAT))
     logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,6 +1,6 @@
-"""Finds what other distributions add to Bester, by their entry points (docs/gadgets.md).
+"""Finds the plug-ins that other distributions add to Bester, by their entry points (docs/gadgets.md).
 
-Nothing of a distribution is imported before it is needed, and one that is broken is in nobody else's way.
+A plug-in is imported only when it is needed, and a broken plug-in does not affect others.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ READY_MADE = {
     COMMANDS: frozenset({"chat"}),
     PAGES: frozenset({"chat"}),
 }
-"""The names that bester-gadgets adds, for a word of advice where it is not installed."""
+"""The names that bester-gadgets adds, so that errors can say how to install it."""
 
 
 class PluginError(Exception):
-    """A plug-in cannot be used; the text names it, its distribution, and what is wrong."""
+    """An error for a plug-in that cannot be used; the text names the plug-in, its distribution, and the reason."""
 
 
 class Plugin:
-    """What one name of a group leads to."""
+    """The plug-in of one name in a group."""
 
     def __init__(self, entries: list[EntryPoint]) -> None:
         self._entries = entries
@@ -45,13 +45,13 @@ class Plugin:
         """Makes sure that no other distribution has the same name in this group.
 
         Raises:
-            PluginError: one has.
+            PluginError: another one has it.
         """
         if len(self._entries) > 1:
             raise PluginError(f"{self}: several distributions add this name; uninstall all but one of them")
 
     def load(self) -> Any:
-        """Imports the object.
+        """Imports and returns the object.
 
         Raises:
             PluginError: its import fails, or several distributions add this name.
@@ -59,7 +59,7 @@ class Plugin:
         self.check()
         try:
             return self._entries[0].load()
-        except (Exception, SystemExit) as error:  # whatever a stranger's module does
+        except (Exception, SystemExit) as error:  # a foreign module may raise anything
             raise PluginError(f"{self} cannot be loaded: {type(error).__name__}: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""The blocking client: the asyncio client, in the loop of a thread of its own.
+"""The blocking client: the asyncio client, in the loop of a separate thread.
 
 ::
 
@@ -9,7 +9,7 @@
         for message in client:
             print(message.type, message.data)
 
-It may be used by several threads at once.
+Several threads may use one client at once.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _END_TIMEOUT_S = 1.0
 
 
 class Client:
-    """As :class:`bester.Client`, with the same arguments; every call returns when it is done.
+    """The blocking form of :class:`bester.Client`, with the same arguments; each call returns when it is done.
 
-    The thread lives from :meth:`open` to :meth:`close`; ``on_message`` and ``on_connection`` are called in it.
+    The thread runs from :meth:`open` to :meth:`close`; ``on_message`` and ``on_connection`` are called in it.
     """
 
     def __init__(self, url: str, **options: Any) -> None:
@@ -54,7 +54,7 @@ class Client:
         return client
 
     def open(self) -> Report:
-        """Connects and authenticates; raises as :meth:`bester.Client.open`, and is closed then."""
+        """Connects and authenticates; raises the errors of :meth:`bester.Client.open`, and is then closed."""
         if self._loop is None:
             self._loop = uvloop.new_event_loop()
             self._thread = threading.Thread(target=self._loop.run_forever, name="bester-client", daemon=True)
@@ -90,7 +90,7 @@ class Client:
         try:
             return future.result()
         except BaseException:
-            future.cancel()  # of use where we were interrupted: by Ctrl-C
+            future.cancel()  # needed if we were interrupted, by Ctrl-C
             raise
 
     def __enter__(self) -> Self:
@@ -109,17 +109,17 @@ class Client:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, as far as is known."""
+        """Whether there is a connection, as far as the client knows."""
         return self._client.connected
 
     @property
     def server(self) -> str | None:
-        """The name of the server, if it told."""
+        """The server's name, if the server gave it."""
         return self._client.server
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Those that the server granted."""
+        """The features that the server granted."""
         return self._client.features
 
     @property
@@ -138,17 +138,17 @@ class Client:
         route: bool = False,
         dry_run: bool = False,
     ) -> Report:
-        """Sends a message and returns the report on it, as :meth:`bester.Client.send`; with ``once`` that can take
+        """Sends a message and returns the report on it, as :meth:`bester.Client.send` does; with ``once`` that can take
         several connections.
         """
         return self._do(self._client.send, type, data, id=id, timeout=timeout, once=once, route=route, dry_run=dry_run)
 
     def ask(self, type: str, data: Any = None, *, timeout: float | None = None) -> ReceivedMessage:
-        """Sends a message and returns what a handler replies to it, as :meth:`bester.Client.ask`."""
+        """Sends a message and returns a handler's reply to it, as :meth:`bester.Client.ask` does."""
         return self._do(self._client.ask, type, data, timeout=timeout)
 
     def receive(self, timeout: float | None = None) -> ReceivedMessage:
-        """Returns the next message, as :meth:`bester.Client.receive`."""
+        """Returns the next message, as :meth:`bester.Client.receive` does."""
         return self._do(self._client.receive, timeout)
 
     def __iter__(self) -> Self:
@@ -180,15 +180,15 @@ class Client:
         self._do(self._client.login, username, password)
 
     def logout(self) -> None:
-        """Ends the session; the connection stays."""
+        """Ends the session; the connection stays open."""
         self._do(self._client.logout)
 
     def register(self, username: str, password: str) -> None:
-        """Makes an account, where the server allows that."""
+        """Creates an account, where the server allows that."""
         self._do(self._client.register, username, password)
 
     def change_password(self, old: str, new: str) -> None:
-        """Gives the account another password."""
+        """Changes the account's password."""
         self._do(self._client.change_password, old, new)
 
     def list_types(self) -> list[str]:
@@ -196,12 +196,12 @@ class Client:
         return self._do(self._client.list_types)
 
     def server_info(self) -> dict[str, Any]:
-        """Returns what the server tells of itself."""
+        """Returns the server's information about itself."""
         return self._do(self._client.server_info)
 
 
 async def _others_done() -> None:
-    """Lets the calls of other threads return, which have failed already, before the loop ends."""
+    """Waits until the calls of other threads, which have failed already, have returned; the loop ends after that."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:
         await asyncio.wait(others, timeout=_END_TIMEOUT_S)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["RunningServer", "call", "call_async", "server"]
 
 PASSWORD = "secret"
-"""What :meth:`RunningServer.url` gives for every account."""
+"""The password that :meth:`RunningServer.url` gives for every account."""
 
 
 def call(
@@ -53,14 +53,14 @@ def call(
     hops: int = 0,
     dry_run: bool = False,
 ) -> list[Command]:
-    """Asks a handler's function as a server would, and returns its commands; ``[]`` where it has none.
+    """Calls a handler's function as a server would, and returns its commands; ``[]`` if there are none.
 
-    A coroutine function is run in a loop of its own; where a loop is running already, await :func:`call_async`.
+    A coroutine function runs in a new event loop; if a loop is running already, await :func:`call_async` instead.
 
     Raises:
         KeyError: the handler has no function for the type.
-        TypeError: what the function returned has no form on the wire.
-        Exception: whatever the function raised.
+        TypeError: the function's result has no form on the wire.
+        Exception: the exception that the function raised.
     """
     request = _request(type, data, Sender(user, server, verified), scope, id, hops, dry_run)
     found = handler.registry.get(type)
@@ -84,7 +84,7 @@ async def call_async(
     hops: int = 0,
     dry_run: bool = False,
 ) -> list[Command]:
-    """As :func:`call`, in the running loop."""
+    """Calls a handler's function as :func:`call` does, in the running loop."""
     return await _awaited(handler, _request(type, data, Sender(user, server, verified), scope, id, hops, dry_run))
 
 
@@ -111,15 +111,15 @@ class RunningServer:
 
     daemon: Server
     folder: Path
-    """Where its sockets and its database are."""
+    """The folder of its sockets and its database."""
 
     def url(self, user: str, password: str = PASSWORD) -> str:
-        """Returns a client's URL, over TCP. The account is made by its first login."""
+        """Returns a client's URL over TCP. The account's first login creates it."""
         listener = next(one for one in self.daemon.sockets.listeners if one.kind == "tcp4")
         return f"bester://{quote(user, safe='')}:{quote(password, safe='')}@{listener.url.removeprefix('tcp4://')}"
 
     def unix_url(self, user: str, password: str = PASSWORD) -> str:
-        """Returns a client's URL, over a Unix socket."""
+        """Returns a client's URL over a Unix socket."""
         return f"bester+unix://{quote(user, safe='')}:{quote(password, safe='')}@{quote(str(self.folder / 'clients'))}"
 
     @property
@@ -137,7 +137,7 @@ class RunningServer:
 async def server(overrides: Mapping[str, Any] | None = None) -> AsyncIterator[RunningServer]:
     """Runs a server until the block ends; it needs no configuration, and leaves nothing behind.
 
-    Accounts are made by their first login, which is for tests only.
+    An account's first login creates it, which is for tests only.
 
     Args:
         overrides: more of the configuration (docs/protocol.md, section 10), merged into that of the tests.
@@ -160,7 +160,7 @@ async def server(overrides: Mapping[str, Any] | None = None) -> AsyncIterator[Ru
             "accounts": {"registration": "firstUse"},
         }
         text = msgspec.json.encode(_merged(tree, overrides or {})).decode()
-        # Reading it looks at files, which blocks, though not for long.
+        # Parsing looks at files, which blocks briefly.
         daemon = Server(await asyncio.to_thread(parse, text, folder))
         await daemon.start()
         try:

@@ -12,8 +12,8 @@ __all__ = ["within"]
 if TYPE_CHECKING or sys.version_info >= (3, 11, 3):
     from asyncio import timeout as within
 else:
-    # In a task that has been cancelled, and so wherever one cleans up, theirs takes the end of the time for a further
-    # cancellation: what was to follow, a SIGKILL or the cut of a connection, never comes. Debian 12 has 3.11.2.
+    # In a task that has been cancelled, and so in all clean-up code, asyncio.timeout takes its own expiry for another
+    # cancellation: the next step, a SIGKILL or the cut of a connection, never comes. Debian 12 has 3.11.2.
     # https://github.com/python/cpython/issues/102780
 
     class _Timeout(asyncio.Timeout):

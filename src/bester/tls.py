@@ -1,4 +1,4 @@
-"""TLS contexts of programs that check certificates, and of those that show them: the same on every Python."""
+"""TLS contexts for clients and for servers, which behave the same on every version of Python."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import Any
 def verifying_context(
     cafile: str | Path | None = None, certificate: str | Path | None = None, key: str | Path | None = None
 ) -> ssl.SSLContext:
-    """Returns the context of a client that checks who the server is: TLS 1.2 or later.
+    """Returns the context of a client that verifies the server's certificate: TLS 1.2 or later.
 
     Args:
         cafile: the authorities, or other certificates to trust, as PEM; None for the system's.
-        certificate: what the client presents itself; None for nothing.
-        key: the private key of that.
+        certificate: the client's own certificate; None for none.
+        key: the certificate's private key.
 
     Raises:
         OSError, ssl.SSLError: a file cannot be read, or they do not belong together.
     """
     context = ssl.create_default_context(cafile=cafile)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # From 3.13 on Python refuses authorities that say less than RFC 5280 wants, as most do that people make themselves.
+    # From 3.13 on Python refuses authorities that lack fields that RFC 5280 requires, as most home-made ones do.
     context.verify_flags &= ~ssl.VerifyFlags.VERIFY_X509_STRICT
-    # Before 3.13 it does not trust a certificate that is no authority, though it is in the file.
+    # Before 3.13 Python does not trust a certificate in the file that is not an authority.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     if certificate is not None:
         context.load_cert_chain(certificate, key)
@@ -47,17 +47,17 @@ def server_context(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
 
 
 class HalfClosing(ssl.SSLObject):
-    """A TLS connection whose peer can end what it sends, and still be sent something.
+    """A TLS connection whose peer can end its own direction, and still receive.
 
-    asyncio and uvloop close a connection when its peer has said ``close_notify``, as TLS 1.2 wanted it; TLS 1.3 closes
-    each direction by itself (RFC 8446, section 6.1).
+    asyncio and uvloop close a connection when its peer has sent ``close_notify``, as TLS 1.2 requires; TLS 1.3 closes
+    each direction separately (RFC 8446, section 6.1).
     """
 
     on_end: Callable[[], None] | None = None
-    """Called once, soon after the peer's ``close_notify``, in place of the close."""
+    """Called once, soon after the peer's ``close_notify``, instead of closing the connection."""
 
     def read(self, len: int = 1024, buffer: Any = None) -> Any:
-        """As :meth:`ssl.SSLObject.read`; but the peer's end is nothing yet, where ``on_end`` is there."""
+        """Reads as :meth:`ssl.SSLObject.read` does, but hides the peer's end from the caller if ``on_end`` is set."""
         got = super().read(len, buffer)
         if got or self.on_end is None:
             return got

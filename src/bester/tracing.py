@@ -1,4 +1,4 @@
-"""OpenTelemetry as the SDK finds it: nothing of it is imported here, for it is there where an application uses it."""
+"""Finds OpenTelemetry if the application uses it; this module never imports it itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _API = "opentelemetry.trace"
 
 
 def tracer() -> Tracer | None:
-    """Returns what makes spans, or None where the application has no tracer provider."""
+    """Returns the tracer, or None if the application has no tracer provider."""
     api = sys.modules.get(_API)
     if api is None or isinstance(api.get_tracer_provider(), api.ProxyTracerProvider):
         return None
@@ -21,7 +21,7 @@ def tracer() -> Tracer | None:
 
 
 def current_traceparent() -> str:
-    """Returns the W3C traceparent of the span that is current here, or ``""``."""
+    """Returns the W3C traceparent of the current span, or ``""`` if there is none."""
     api = sys.modules.get(_API)
     if api is None:
         return ""

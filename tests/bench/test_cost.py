@@ -90,7 +90,7 @@ def calls(work: Callable[[], None]) -> int:
 
 
 def peak_bytes(work: Callable[[], None]) -> int:
-    """Returns how much more is allocated at the peak than before."""
+    """Returns how much more is allocated at the peak than before; with the frames of the calls, which tracing makes."""
     gc.collect()
     gc.disable()
     tracemalloc.start()
@@ -115,6 +115,13 @@ def cost(ask: Callable[[], None], between: Callable[[], Callable[[], None] | Non
         total += count(follow) if follow is not None else 0
         found[name] = round(total / each, 2)
     return found
+
+
+def least(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Returns the least of several measurements, for each of which a block of the loop's queue may be allocated."""
+    measure()  # what is done once is done
+    found = [measure() for _ in range(3)]
+    return {name: min(one[name] for one in found) for name in COUNTS}
 
 
 def check(name: str, found: dict[str, float]) -> None:
@@ -153,8 +160,7 @@ async def test_a_round_trip(desk: Desk, count: int) -> None:
         assert desk.client.frames() == desk.replies(count) * len(COUNTS)
         return found
 
-    round_trip()  # what is done once is done
-    check(f"a round trip, {count} in a read", round_trip())
+    check(f"a round trip, {count} in a read", least(round_trip))
 
 
 async def test_a_delivery_of_a_fan_out(desk: Desk) -> None:
@@ -171,5 +177,4 @@ async def test_a_delivery_of_a_fan_out(desk: Desk) -> None:
     def fan_out() -> dict[str, float]:
         return cost(lambda: desk.answer(push), delivered, MANY)
 
-    fan_out()
-    check("a delivery of a fan-out", fan_out())
+    check("a delivery of a fan-out", least(fan_out))

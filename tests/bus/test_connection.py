@@ -171,7 +171,7 @@ async def test_a_server_that_is_not_there_is_told_at_the_start() -> None:
     await bus.close()
 
 
-async def test_who_may_not_enter_is_told(tmp_path: Path) -> None:
+async def test_a_node_that_may_not_enter_is_told(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats", 'authorization: {user: "bester", password: "sesame"}')
     try:
         for wrong in (BusOptions((server.url,)), BusOptions((server.url,), user="bester", password="x")):

@@ -131,7 +131,7 @@ async def test_what_nobody_took_keeps_its_place_before_what_came_after_it(nats: 
         assert joined(a).remote_delivery._falling == set()
 
 
-async def test_who_has_left_the_other_node_costs_no_copies_any_more(nats: NatsServer) -> None:
+async def test_an_account_that_left_the_other_node_costs_no_copies(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         here, there = await a.login("g"), await b.login("g")
         await shared(a, "g")
@@ -245,7 +245,7 @@ async def test_what_nobody_takes_in_time_is_brought_again_then_kept(
         assert len(heard) >= remote_delivery.TRIES
 
 
-async def test_who_may_be_on_the_way_back_to_nats_is_waited_for(
+async def test_a_node_that_may_come_back_to_nats_is_waited_for(
     nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others may have lost the same NATS server: that nobody listens says little then."""
@@ -387,7 +387,7 @@ async def test_a_node_that_stops_is_left_out_and_its_clients_are_found_where_the
         assert await talk.statuses(id) == ["delivered"]
 
 
-async def test_what_is_kept_may_be_divided(nats: NatsServer) -> None:
+async def test_a_mailbox_may_be_divided(nats: NatsServer) -> None:
     async with nodes(nats, cluster={"partitions": 3}) as (a, b):
         talk = await chat(a)
         names = [f"user{number}" for number in range(6)]
@@ -469,7 +469,7 @@ async def test_whoever_logs_in_anywhere_is_known_everywhere_before_it_is_told(na
                 await session.leave()
 
 
-async def test_who_logs_in_at_two_nodes_at_once_has_it_at_both(nats: NatsServer) -> None:
+async def test_a_login_at_two_nodes_at_once_is_known_at_both(nats: NatsServer) -> None:
     async with nodes(nats) as stages:
         talks = [await chat(stage) for stage in stages]
         for number in range(20):

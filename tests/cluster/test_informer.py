@@ -53,7 +53,7 @@ async def test_questions(nats: NatsServer) -> None:
             assert await asked(wire, "listTypes") == ["chat"]
 
 
-async def test_who_is_not_here_is_unknown_while_nats_is_away(nats: NatsServer) -> None:
+async def test_an_account_that_is_not_here_is_unknown_while_nats_is_away(nats: NatsServer) -> None:
     async with nodes(nats) as (a, b):
         await a.login("t")
         await b.login("g")
@@ -129,7 +129,7 @@ async def test_a_node_that_comes_with_accounts(nats: NatsServer, monkeypatch: py
         assert await wire.get() == event("g", True)
 
 
-async def test_who_comes_and_goes_quickly_ends_as_it_is(nats: NatsServer) -> None:
+async def test_an_account_that_comes_and_goes_quickly_ends_as_it_is(nats: NatsServer) -> None:
     async with nodes(nats, 3) as stages:
         watchers = [(await watch(stage))[0] for stage in stages[:2]]
 

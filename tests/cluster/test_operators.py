@@ -103,7 +103,7 @@ async def test_questions_that_a_node_cannot_answer(
         assert (await ask("online")).answers["n0"] == 0
 
 
-async def test_who_does_not_answer_is_named(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_node_that_does_not_answer_is_named(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "ANSWER_S", 0.2)
     async with nodes(nats, 3) as (a, b, c):
         for stage in (a, b):

@@ -74,7 +74,7 @@ async def test_sessions_know_of_each_other_again_when_nodes_hear_each_other_agai
 
 @in_one_loop
 @pytest.mark.parametrize("speaker", [0, 1])
-async def test_who_was_not_heard_and_heard_all_knows_of_the_others_again(parting: Pair, speaker: int) -> None:
+async def test_a_node_that_was_not_heard_knows_of_the_others_again(parting: Pair, speaker: int) -> None:
     stages = (parting.first, parting.second)
     sessions = [await stage.login("g") for stage in stages]
     for stage in stages:

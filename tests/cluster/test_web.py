@@ -57,7 +57,7 @@ async def test_the_console_shows_all_nodes(nats: NatsServer) -> None:
         stream.response.close()
 
 
-async def test_who_is_missing_is_said(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_missing_nodes_are_named(nats: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bester.server.cluster.queries.ANSWER_S", 0.1)
     async with two(nats, "missing.example") as (a, b):
         await a.sign_in()

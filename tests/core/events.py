@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.core.playbook import Event, event, resolve
+from tests.core.playbook import Event, event
 from tests.core.world import Talk, World
 
 from bester.core.endpoint import Endpoint
@@ -70,7 +70,7 @@ def Says(world: World, /, talk: Talk, data: Any, *names: str, **more: Any) -> No
 
 @event
 def Acknowledges(world: World, /, session: Session, *ids: Any) -> None:
-    world.exchange.deliveries.acknowledged(session, [resolve(id) for id in ids])
+    world.exchange.deliveries.acknowledged(session, ids)
 
 
 @event
@@ -84,29 +84,29 @@ def Attaches(world: World, /, handler: AttachedHandler, *types: str, timeout_s: 
 
 
 @event
-def Leaves(world: World, /, who: Endpoint) -> None:
+def Leaves(world: World, /, endpoint: Endpoint) -> None:
     """A session ends, or a handler's connection; what was not written to it is lost."""
-    if isinstance(who, Session):
-        world.exchange.deliveries.remove_session(who)
+    if isinstance(endpoint, Session):
+        world.exchange.deliveries.remove_session(endpoint)
     else:
-        assert isinstance(who, AttachedHandler)
-        world.exchange.dispatcher.remove(who)
-    world.take(who)
+        assert isinstance(endpoint, AttachedHandler)
+        world.exchange.dispatcher.remove(endpoint)
+    world.take(endpoint)
 
 
 @event
-def SocketFills(world: World, /, who: Endpoint) -> None:
+def SocketFills(world: World, /, endpoint: Endpoint) -> None:
     """From the next write on, an endpoint's socket does not take all."""
-    world.full_sockets.append(who)
+    world.full_sockets.append(endpoint)
 
 
 @event
-def SocketDrains(world: World, /, who: Endpoint) -> None:
-    if isinstance(who, Session):
-        world.exchange.deliveries.session_unblocked(who)
+def SocketDrains(world: World, /, endpoint: Endpoint) -> None:
+    if isinstance(endpoint, Session):
+        world.exchange.deliveries.session_unblocked(endpoint)
     else:
-        assert isinstance(who, AttachedHandler)
-        world.exchange.dispatcher.unblocked(who)
+        assert isinstance(endpoint, AttachedHandler)
+        world.exchange.dispatcher.unblocked(endpoint)
 
 
 @event
@@ -139,7 +139,7 @@ def Passes(world: World, /, seconds: float) -> None:
 @event
 def Calls(world: World, /, function: Callable[..., object], *args: Any, **more: Any) -> None:
     """Anything else."""
-    function(*map(resolve, args), **more)
+    function(*args, **more)
 
 
 @event

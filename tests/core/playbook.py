@@ -17,7 +17,7 @@ others. It is played, and compared, when it is asserted; it may go on after that
         )
 
 Each event is a batch of its own, and all that it leads to is carried out and written before the next one. Outcomes for
-one endpoint must come in the order that is written, and so must effects; between endpoints there is no order.
+one endpoint must come in the order that is written down, and so must effects; between endpoints there is no order.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from itertools import zip_longest
 from typing import Any, ClassVar, Concatenate, NamedTuple, ParamSpec
 from unittest.mock import ANY
 
-from tests.core.world import World
+from tests.core.world import Store, World
 
 from bester.core import effects
 from bester.core.endpoint import Endpoint
@@ -52,6 +52,10 @@ class Placeholder:
 
 def resolve(value: Any) -> Any:
     return value() if isinstance(value, Placeholder) else value
+
+
+def _known(value: Any) -> Any:
+    return "?" if isinstance(value, Placeholder) and value.value is _UNSET else resolve(value)
 
 
 # -- events -------------------------------------------------------------------------------------------------------
@@ -110,12 +114,10 @@ def Received(session: Endpoint, type: str, data: Any = None, *, id: Any = None, 
     return Outcome("Received", session, {"type": type, "data": data, "id": id, "reply_to": reply_to})
 
 
-def Report(origin: Endpoint, status: str, *results: str, data: Any = None, **more: Any) -> Outcome:
-    """A sender has its status report: ``good``, or the error's code; then what became of each recipient, in words.
-
-    Of ``id``, ``error`` (whole) and ``route`` as well.
-    """
-    return Outcome("Report", origin, {"status": status, "results": list(results), "data": data} | more)
+def Report(origin: Endpoint, status: str, *results: str, data: Any = None, route: Any = None, **more: Any) -> Outcome:
+    """A sender has its report: ``good`` or the error's code, then the recipients in words; also ``id``, ``error``."""
+    fields = {"status": status, "results": list(results), "data": data, "route": route}
+    return Outcome("Report", origin, fields | more)
 
 
 def Effect(kind: type[effects.Effect], it: Any = ANY, /, **more: Any) -> Outcome:
@@ -131,11 +133,13 @@ def of_frame(endpoint: Endpoint, frame: dict[str, Any]) -> Outcome:
             fields |= {"id": header["id"], "tag": payload.get("id"), "hops": header.get("hops", 0)}
             return Outcome("Asked", endpoint, fields)
         case "receivedMessage":
+            assert header == {"messageType": "receivedMessage"}
+            assert payload.keys() <= {"type", "data", "deliveryId", "replyTo"}
             fields |= {"id": payload.get("deliveryId"), "reply_to": payload.get("replyTo")}
             return Outcome("Received", endpoint, fields)
-        case kind:
-            assert kind == "statusReport"
-            assert header["status"] == ("bad" if "error" in payload else "good")
+        case _:
+            assert header == {"messageType": "statusReport", "status": "bad" if "error" in payload else "good"}
+            assert payload.keys() <= {"id", "results", "error", "data", "route"}
             results = [" ".join((one["to"], one["status"], *_code(one))) for one in payload.get("results", ())]
             fields |= {"status": "".join(_code(payload)) or "good", "results": results, "route": payload.get("route")}
             return Outcome("Report", endpoint, fields | {"error": payload.get("error")})
@@ -163,8 +167,10 @@ class Playbook:
     unasserted: ClassVar[dict[Playbook, None]] = {}
     """Plays that nobody asserted since they were written."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, store: Store | None = None) -> None:
         self.world = world
+        self.store = store
+        """Does at once what it is for; then the play does not tell of that."""
         self._script: list[tuple[Event, list[Outcome]]] = []
         self._played: list[str] = []
 
@@ -182,9 +188,14 @@ class Playbook:
         self.unasserted.pop(self, None)
         script, self._script = self._script, []
         for event, expected in script:
-            self._played.append(f"  >> {_call(event.function.__name__, event.args, event.more)}")
-            event.happen(self.world)
-            lines = list(_compare(expected, list(self._outcomes())))
+            self._played.append(f"  >> {self._call(event.function.__name__, event.args, event.more)}")
+            try:
+                event.happen(self.world)
+                actual = list(self._outcomes())
+            except Exception as error:
+                error.add_note("\n".join(("the play so far:", *self._played)))
+                raise
+            lines = list(self._compare(expected, actual))
             self._played += lines
             if any(line[0] != " " for line in lines):
                 raise AssertionError("\n".join(("the play goes otherwise (- expected, + came):", *self._played)))
@@ -196,49 +207,43 @@ class Playbook:
         exchange = world.exchange
         while exchange.settle():
             todo, exchange.batch.effects = exchange.batch.effects, []
-            yield from map(of_effect, todo)
+            yield from (of_effect(effect) for effect in todo if self.store is None or not self.store.does(effect))
             for endpoint in list(exchange.batch.dirty):
                 yield from (of_frame(endpoint, frame) for frame in world.take(endpoint))
                 world.written_to(endpoint)
             exchange.written()
 
+    # -- what is told where it goes otherwise --
 
-def _compare(expected: list[Outcome], actual: list[Outcome]) -> Iterator[str]:
-    """Compares outcomes for each endpoint, and tells how they differ."""
-    for party in dict.fromkeys(one.party for one in (*expected, *actual)):
-        of_party = ([one for one in outcomes if one.party is party] for outcomes in (expected, actual))
-        for one, other in zip_longest(*of_party):
-            if one is not None and other is not None and one.matches(other):
-                yield f"  << {_show(one)}"
-                continue
-            if one is not None:
-                yield f"- << {_show(one)}"
-            if other is not None:
-                yield f"+ << {_show(other, one)}"
+    def _compare(self, expected: list[Outcome], actual: list[Outcome]) -> Iterator[str]:
+        """Compares outcomes for each endpoint, and tells how they differ."""
+        for party in dict.fromkeys(one.party for one in (*expected, *actual)):
+            of_party = ([one for one in outcomes if one.party is party] for outcomes in (expected, actual))
+            for one, other in zip_longest(*of_party):
+                if one is not None and other is not None and one.matches(other):
+                    yield f"  << {self._show(one)}"
+                    continue
+                if one is not None:
+                    yield f"- << {self._show(one)}"
+                if other is not None:
+                    yield f"+ << {self._show(other, one)}"
 
+    def _show(self, outcome: Outcome, like: Outcome | None = None) -> str:
+        """Writes an outcome as in a play, with the fields that another one has; only what is simple and not empty."""
+        names = like.fields if like is not None and like.kind == outcome.kind else outcome.fields
+        fields = {name: _known(outcome.fields.get(name)) for name in names if name not in ("it", "header")}
+        shown = {name: value for name, value in fields.items() if isinstance(value, _SIMPLE) and value not in ("", [])}
+        return self._call(outcome.kind, (outcome.party,) if outcome.party is not None else (), shown)
 
-def _show(outcome: Outcome, like: Outcome | None = None) -> str:
-    """Writes an outcome as in a play, with the fields that another one has, or all that are simple and not empty."""
-    names = like.fields if like is not None and like.kind == outcome.kind else outcome.fields
-    fields = {name: _known(outcome.fields.get(name)) for name in names if name not in ("it", "header")}
-    shown = {name: value for name, value in fields.items() if isinstance(value, _SIMPLE) and value not in ("", [])}
-    return _call(outcome.kind, (outcome.party,) if outcome.party is not None else (), shown)
+    def _call(self, name: str, args: tuple[Any, ...], more: dict[str, Any]) -> str:
+        shown = [self._value(one) for one in args] + [f"{key}={self._value(value)}" for key, value in more.items()]
+        return f"{name}({', '.join(shown)})"
 
-
-def _known(value: Any) -> Any:
-    return "?" if isinstance(value, Placeholder) and value.value is _UNSET else resolve(value)
-
-
-def _call(name: str, args: tuple[Any, ...], more: dict[str, Any]) -> str:
-    shown = [_value(one) for one in args] + [f"{key}={_value(value)}" for key, value in more.items()]
-    return f"{name}({', '.join(shown)})"
-
-
-def _value(value: Any) -> str:
-    value = _known(value)
-    if isinstance(value, Endpoint):
-        return str(getattr(value, "username", None) or getattr(value, "name", None) or value.scope)
-    if isinstance(value, Event):
-        return _call(value.function.__name__, value.args, value.more)
-    text = repr(value) if isinstance(value, _SIMPLE) else getattr(value, "__name__", "...")
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    def _value(self, value: Any) -> str:
+        value = _known(value)
+        if isinstance(value, Endpoint):
+            return self.world.name_of(value)
+        if isinstance(value, Event):
+            return self._call(value.function.__name__, value.args, value.more)
+        text = repr(value) if isinstance(value, _SIMPLE) else getattr(value, "__name__", type(value).__name__)
+        return text if len(text) <= 80 else f"{text[:77]}..."

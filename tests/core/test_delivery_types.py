@@ -29,8 +29,6 @@ from bester.core.session import Phase, Session
 from bester.core.trail import Trail
 from bester.protocol.messages import Payload
 
-NONE: frozenset[str] = frozenset()
-
 
 def session_taking(world: World, *types: str, username: str = "g", ack: bool = False, **more: Any) -> Session:
     return world.session(username, takes=frozenset(types), features=("ack",) if ack else (), **more)

@@ -338,7 +338,7 @@ def test_a_handler_is_handed_no_more_than_its_socket_has_to_take(world: World) -
     for sender in senders:
         world.send(sender, "x", big, size=len(big))
         world.send(sender, "x", big, size=len(big))
-    assert sum(sender.paused for sender in senders) == 8  # who sends more is slowed down
+    assert sum(sender.paused for sender in senders) == 8  # a sender that sends more is slowed down
     handed = 0
     while x.out or world.exchange.dispatcher.full:  # its socket takes all of it, each time
         handed += len(world.asked(x))

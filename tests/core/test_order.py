@@ -20,7 +20,7 @@ from bester.core.session import Session
 from bester.core.trail import Trail
 from bester.errors import Internal
 from bester.protocol import frames
-from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message
+from bester.protocol.messages import HandlerMessage, decode_handler_message
 
 HEAD = frames.request_head(frames.origin_part("client", "t", "j.example", True), 0, frames.type_part("work"), "", b"")
 
@@ -41,10 +41,7 @@ class Two:
         self.requests: deque[tuple[str, Any]] = deque()
 
     def send(self, number: int, *, traced: bool = False) -> None:
-        trail = Trail(told=False) if traced else None
-        self.a.exchange.admission.message(
-            self.t, Payload("chat", str(number), Raw(str(number).encode())), 10, trail=trail
-        )
+        self.a.send(self.t, "chat", number, str(number), trail=Trail(told=False) if traced else None)
         self.gather()
 
     def answer(self, *commands: dict[str, Any]) -> None:
@@ -202,10 +199,7 @@ def test_nothing_is_carried_out_there_while_something_comes_back(two: Two) -> No
 def test_that_an_answer_went_back_is_forgotten_in_time(two: Two) -> None:
     for number in range(2):
         two.b.exchange.batch.now += number * remote.BACK_S
-        two.a.session(f"s{number}")
-        two.a.exchange.admission.message(
-            two.a.exchange.presence.sessions(f"s{number}")[0], Payload("chat", "", Raw(b"1")), 10
-        )
+        two.a.send(two.a.session(f"s{number}"), "chat", 1)
         two.gather()
         two.reach_b()
         two.answer({"type": "reply"})

@@ -34,6 +34,21 @@ def test_a_play_that_goes_otherwise_says_what_was_expected_and_what_came(world: 
     ]
 
 
+def test_an_error_in_a_play_says_where(world: World) -> None:
+    chat, t = world.handler("chat"), world.session("t")
+    with pytest.raises(StopIteration) as failed:
+        assert Playbook(world) >> Sends(t, "none") << Report(t, "noHandler") >> Answers(chat)
+    assert failed.value.__notes__ == [
+        "the play so far:\n  >> Sends(t, 'none')\n  << Report(t, status='noHandler')\n  >> Answers(chat)"
+    ]
+
+
+def test_endpoints_of_one_name_are_told_apart(world: World) -> None:
+    first, second = world.session("t"), world.session("t")
+    with pytest.raises(AssertionError, match=r"- << Report\(t', status='good'\)"):
+        assert Playbook(world) >> Sends(first, "none") << Report(first, "noHandler") << Report(second, "good")
+
+
 def test_every_outcome_must_be_expected(world: World) -> None:
     chat, t = world.handler("chat"), world.session("t")
     with pytest.raises(AssertionError, match=r"\+ << Asked\(chat, .*data=1"):

@@ -6,53 +6,16 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from tests.core.events import Acknowledges, Calls, Deposited, Leaves, MailboxRead, Passes, Says
+from tests.core.events import Acknowledges, Calls, Comes, Deposited, Leaves, MailboxRead, Passes, Says
 from tests.core.playbook import Effect, Placeholder, Playbook, Received, Report
-from tests.core.world import Talk, World, acking, given
+from tests.core.world import Store, Talk, World, acking, given
 
-from bester.core import effects, redelivery, replay, window
+from bester.core import redelivery, replay, window
 from bester.core.delivery import UNREAD_S
-from bester.core.effects import Bury, Deposit, ReadMailbox, RemoveLetter
+from bester.core.effects import Deposit, PresenceChanged, ReadMailbox, RemoveLetter
 from bester.core.redelivery import ACK_S, LOOK_S, PAUSE_S, TRIES, pause_s
-from bester.core.replay import Letter
 from bester.core.session import Phase, Session
 from bester.core.window import WINDOW_MESSAGES
-
-
-class Store:
-    """A mailbox that answers at once."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.letters: dict[str, Letter] = {}
-        self.buried: list[Bury] = []
-        self.taken: list[str] = []
-
-    def work(self) -> None:
-        """Does what the exchange asks for, until that is nothing more."""
-        while todo := self.world.effects():
-            for effect in todo:
-                self._do(effect)
-
-    def _do(self, effect: effects.Effect) -> None:
-        if isinstance(effect, Deposit):
-            one = effect.delivery
-            self.letters.setdefault(one.id, Letter(len(self.letters) + 1, one.id, one.type, bytes(one.data)))
-            self.world.exchange.replay.deposited(one, "stored")
-        elif isinstance(effect, RemoveLetter):
-            self.letters.pop(effect.id, None)
-            self.taken.append(effect.id)
-        elif isinstance(effect, Bury):
-            self.letters.pop(effect.delivery.id, None)
-            self.buried.append(effect)
-        elif isinstance(effect, ReadMailbox):
-            found = [one for one in self.letters.values() if one.position > effect.after]
-            self.world.exchange.replay.page(effect.session, found[: effect.limit])
-
-    def wait(self, seconds: float) -> None:
-        self.world.exchange.batch.now += seconds
-        self.world.exchange.sweep()
-        self.work()
 
 
 @pytest.fixture
@@ -73,40 +36,50 @@ def acknowledge(world: World, session: Session, *numbers: int) -> None:
 def test_one_message_that_is_not_acknowledged_is_given_again_and_holds_up_nothing(
     world: World, talk: Talk, store: Store
 ) -> None:
-    g = acking(world)
-    for number in range(3):
-        talk.say(number, "g")
-    assert data(world, g) == [0, 1, 2]
-    left = next(iter(g.unacked))
-    acknowledge(world, g, 1, 2)
-    store.wait(ACK_S)
-    assert given(world, g) == [(left, 0)]
-    assert world.exchange.batch.counters.given_again == 1
-    talk.say(3, "g")
-    store.work()
-    assert data(world, g) == [3]  # at once
-    acknowledge(world, g, 3)
-    store.wait(ACK_S)
-    assert data(world, g) == []  # the pause grows
+    g, t, counters = acking(world), talk.t, world.exchange.batch.counters
+    left, one, two, three = (Placeholder() for _ in range(4))
+    play = (
+        Playbook(world, store)
+        >> Says(talk, 0, "g")
+        << Received(g, "chat", 0, id=left)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=one)
+        >> Says(talk, 2, "g")
+        << Received(g, "chat", 2, id=two)
+        >> Acknowledges(g, one, two)
+        << Report(t, "good", "g delivered")
+        << Report(t, "good", "g delivered")
+        >> Passes(ACK_S)
+        << Report(t, "good", "g stored")
+        << Received(g, "chat", 0, id=left)
+    )
+    assert play
+    assert counters.given_again == 1
+    assert (
+        play
+        >> Says(talk, 3, "g")
+        << Received(g, "chat", 3, id=three)  # at once
+        >> Acknowledges(g, three)
+        << Report(t, "good", "g delivered")
+        >> Passes(ACK_S)  # the pause grows
+    )
     assert (g.phase, len(g.unacked)) == (Phase.LIVE, 0)
-    store.wait(ACK_S)
-    assert given(world, g) == [(left, 0)]
-    acknowledge(world, g, 0)
-    store.work()
+    assert play >> Passes(ACK_S) << Received(g, "chat", 0, id=left) >> Acknowledges(g, left)
     assert store.letters == {} == world.exchange.redelivery.unacknowledged
-    store.wait(PAUSE_S)
-    assert data(world, g) == []
-    assert world.at_rest(talk.t)
+    assert play >> Passes(PAUSE_S)
+    assert world.at_rest(t)
 
 
 def test_several_are_given_again_in_their_order(world: World, talk: Talk, store: Store) -> None:
-    g = acking(world)
-    for number in range(4):
-        talk.say(number, "g")
-    world.got(g)
-    acknowledge(world, g, 2)
-    store.wait(ACK_S)
-    assert data(world, g) == [0, 1, 3]
+    g, t = acking(world), talk.t
+    ids = [Placeholder() for _ in range(4)]
+    play = Playbook(world, store)
+    for number, id in enumerate(ids):
+        assert play >> Says(talk, number, "g") << Received(g, "chat", number, id=id)
+    play = play >> Acknowledges(g, ids[2]) << Report(t, "good", "g delivered") >> Passes(ACK_S)
+    for number in (0, 1, 3):
+        play = play << Received(g, "chat", number, id=ids[number]) << Report(t, "good", "g stored")
+    assert play
 
 
 def test_what_is_acknowledged_while_the_mailbox_is_read_is_not_given_again(world: World, talk: Talk) -> None:
@@ -127,16 +100,20 @@ def test_what_is_acknowledged_while_the_mailbox_is_read_is_not_given_again(world
 
 
 def test_a_message_is_acknowledged_while_it_waits_to_be_given_again(world: World, talk: Talk, store: Store) -> None:
-    g = acking(world)
-    talk.say(1, "g")
-    ((left, _),) = given(world, g)
-    store.wait(ACK_S)
-    store.wait(ACK_S)
-    assert (list(g.late), list(g.unacked)) == ([left], [])
-    store.wait(0.25)
-    world.exchange.deliveries.acknowledged(g, [left or ""])
-    store.work()
-    assert (store.taken, store.letters, g.late) == ([left], {}, {})
+    g, left = acking(world), Placeholder()
+    play = (
+        Playbook(world, store)
+        >> Says(talk, 1, "g")
+        << Received(g, "chat", 1, id=left)
+        >> Passes(ACK_S)
+        << Report(talk.t, "good", "g stored")
+        << Received(g, "chat", 1, id=left)
+        >> Passes(ACK_S)
+    )
+    assert play
+    assert (list(g.late), list(g.unacked)) == ([left()], [])
+    assert play >> Passes(0.25) >> Acknowledges(g, left)
+    assert (store.taken, store.letters, g.late) == ([left()], {}, {})
 
 
 def test_a_message_is_acknowledged_before_it_is_on_disk(world: World, talk: Talk) -> None:
@@ -278,16 +255,18 @@ def test_what_was_given_again_does_not_pass_over_what_came_after_it(world: World
 
 
 def test_a_client_that_connects_again_does_not_begin_anew(world: World, talk: Talk, store: Store) -> None:
-    g = acking(world)
-    talk.say(0, "g")
-    for _ in range(TRIES - 1):
-        store.wait(PAUSE_S)
-        world.exchange.deliveries.remove_session(g)
-        store.work()
-        g = acking(world, has_mail=True)
-        store.work()
-        assert data(world, g) == [0]
-    store.wait(ACK_S)
+    g, id = acking(world), Placeholder()
+    play = Playbook(world, store) >> Says(talk, 0, "g") << Received(g, "chat", 0, id=id)
+    for number in range(TRIES - 1):
+        play = play >> Passes(PAUSE_S) << Received(g, "chat", 0, id=id)
+        if not number:
+            play <<= Report(talk.t, "good", "g stored")
+        play = play >> Leaves(g) << Effect(PresenceChanged, online=False)
+        g = Session("g", "j.example", features=("ack",))
+        play = play >> Comes(g, has_mail=True) << Effect(PresenceChanged, online=True) << Received(g, "chat", 0, id=id)
+    assert play
+    assert not store.buried
+    assert play >> Passes(ACK_S)
     assert len(store.buried) == 1
 
 
@@ -339,16 +318,21 @@ def test_a_transient_message_that_one_session_acknowledged_is_not_kept_for_anoth
     assert world.exchange.redelivery.unacknowledged == {}
 
 
-def test_a_message_that_could_not_be_kept_is_forgotten(world: World, talk: Talk, store: Store) -> None:
-    g = acking(world)
-    talk.say(0, "g")
-    store.wait(ACK_S)
+def test_a_message_that_is_in_the_mailbox_no_more_is_forgotten(world: World, talk: Talk, store: Store) -> None:
+    g, id = acking(world), Placeholder()
+    play = (
+        Playbook(world, store)
+        >> Says(talk, 0, "g")
+        << Received(g, "chat", 0, id=id)
+        >> Passes(ACK_S)
+        << Report(talk.t, "good", "g stored")
+        << Received(g, "chat", 0, id=id)
+    )
+    assert play
     store.letters.clear()  # an operator, or its age
-    store.wait(ACK_S)
-    store.wait(ACK_S)
-    store.wait(LOOK_S)
+    assert play >> Passes(ACK_S) >> Passes(ACK_S) >> Passes(LOOK_S)
     assert (g.late, g.unacked, g.phase) == ({}, {}, Phase.LIVE)
-    store.wait(LOOK_S)
+    assert play >> Passes(LOOK_S)
     assert world.exchange.redelivery.late == {}
 
 

@@ -26,6 +26,10 @@ from bester.core.session import Phase, Session
 from bester.errors import MailboxFull
 
 
+def session_for(world: World, takes: frozenset[str] | None) -> Session:
+    return world.session("g", features=("ack",), takes=takes)
+
+
 def test_new_messages_stand_behind_those_in_the_mailbox(world: World, talk: Talk) -> None:
     g, t = Session("g", "j.example", features=("ack",)), talk.t
     first, second, one, two = (Placeholder() for _ in range(4))
@@ -218,7 +222,7 @@ def test_what_a_socket_took_while_the_mailbox_was_read_is_not_given_again(world:
 
 
 def test_what_a_session_was_given_before_goes_into_the_mailbox_before(world: World, talk: Talk) -> None:
-    g, h, t = session_for(world, None), session_for(world, frozenset({"news"})), talk.t
+    g, news, t = session_for(world, None), session_for(world, frozenset({"news"})), talk.t
     one, two, first, second = (Placeholder() for _ in range(4))
     assert (
         Playbook(world)
@@ -226,8 +230,8 @@ def test_what_a_session_was_given_before_goes_into_the_mailbox_before(world: Wor
         << Received(g, "chat", 1, id=one)
         >> Says(talk, 2, "g", payload={"type": "news"})
         << Received(g, "news", 2, id=two)
-        << Received(h, "news", 2, id=two)
-        >> Leaves(h)
+        << Received(news, "news", 2, id=two)
+        >> Leaves(news)
         << Effect(Deposit, first, id=one)
         << Effect(Deposit, second, id=two)
         >> Deposited(first)
@@ -235,10 +239,6 @@ def test_what_a_session_was_given_before_goes_into_the_mailbox_before(world: Wor
         >> Deposited(second)
         << Report(t, "good", "g stored")
     )
-
-
-def session_for(world: World, takes: frozenset[str] | None) -> Session:
-    return world.session("g", features=("ack",), takes=takes)
 
 
 def test_mail_of_types_that_a_session_does_not_take_is_not_looked_for(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
-from bester.core.effects import CallClassic, Deposit, Effect, PresenceChanged
+from bester.core.effects import Bury, CallClassic, Deposit, Effect, PresenceChanged, ReadMailbox, RemoveLetter
 from bester.core.endpoint import Endpoint, Peer
 from bester.core.exchange import Exchange
 from bester.core.limits import Limits
@@ -31,6 +31,7 @@ class World:
     def __init__(self) -> None:
         self.exchange = Exchange("j.example")
         self.exchange.batch.now = 1000.0
+        self._named: dict[Endpoint, str] = {}
         self.full_sockets: list[Endpoint] = []
         """Endpoints whose sockets do not take what is written next."""
 
@@ -65,6 +66,16 @@ class World:
         handler = RemoteHandler(node, "j.example", concurrency)
         self.exchange.dispatcher.attach_remote(handler, type, 30.0)
         return handler
+
+    def name_of(self, endpoint: Endpoint) -> str:
+        """Returns what tells an endpoint from the others: of two sessions of g, one is g and the other g'."""
+        name = self._named.get(endpoint)
+        if name is None:
+            name = next(filter(None, (getattr(endpoint, at, "") for at in ("username", "name", "scope"))))
+            while name in self._named.values():
+                name += "'"
+            self._named[endpoint] = name
+        return name
 
     # -- what they send --
 
@@ -203,6 +214,46 @@ class World:
             and all(not route.queues and not route.ready and not route.active for route in types)
             and all(not handler.outstanding for handler in self.exchange.dispatcher.handlers)
         )
+
+
+class Store:
+    """A mailbox that answers at once."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.letters: dict[str, Letter] = {}
+        self.buried: list[Bury] = []
+        self.taken: list[str] = []
+
+    def work(self) -> None:
+        """Does what the exchange asks for, until there is nothing more."""
+        while todo := self.world.effects():
+            for effect in todo:
+                self.does(effect)
+
+    def does(self, effect: Effect) -> bool:
+        """Does what a mailbox is asked for; False if it is something else."""
+        match effect:
+            case Deposit(one):
+                self.letters.setdefault(one.id, Letter(len(self.letters) + 1, one.id, one.type, bytes(one.data)))
+                self.world.exchange.replay.deposited(one, "stored")
+            case RemoveLetter(_, id):
+                self.letters.pop(id, None)
+                self.taken.append(id)
+            case Bury(delivery):
+                self.letters.pop(delivery.id, None)
+                self.buried.append(effect)
+            case ReadMailbox(session):
+                found = [one for one in self.letters.values() if one.position > effect.after]
+                self.world.exchange.replay.page(session, found[: effect.limit])
+            case _:
+                return False
+        return True
+
+    def wait(self, seconds: float) -> None:
+        self.world.wait(seconds)
+        self.world.exchange.sweep()
+        self.work()
 
 
 class Talk:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bester import Client
-from bester.client import seen, waiting
+from bester.client import seen_deliveries, unreported
 
 DOCUMENT = "docs/clients.md"
 
@@ -31,6 +31,6 @@ def test_its_figures_are_those_of_the_code(root: Any) -> None:
     assert f"{options['retry_first_s']:g} s to {options['retry_max_s']:g} s" in text
     assert f"after {options['idle_ping_s']:g} s in which nothing was received" in text
     assert f"after {2 * options['idle_ping_s']:g} s the connection is given up" in text
-    assert f"Beyond {waiting.MAX_BYTES // 2**20} MiB" in text
-    assert f"{seen.SIZE:,} in memory" in text
-    assert f"the newest {seen.FILE_SIZE:,}" in text
+    assert f"Beyond {unreported.MAX_BYTES // 2**20} MiB" in text
+    assert f"{seen_deliveries.SIZE:,} in memory" in text
+    assert f"the newest {seen_deliveries.FILE_SIZE:,}" in text

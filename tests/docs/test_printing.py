@@ -1,4 +1,4 @@
-"""Whatever is printed or logged goes through ``bester.shown``: nothing goes around it."""
+"""Whatever is printed or logged goes through ``bester.printable``: nothing goes around it."""
 
 from __future__ import annotations
 

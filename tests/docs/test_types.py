@@ -53,7 +53,7 @@ def test_the_javascript_of_the_documents(root: Path, parts_of: Callable[[str], l
     for document in (*documents, "src/bester/web/static/js/README.md"):
         for number, part in enumerate(parts_of(document)):
             if part.language == "html":
-                (text,) = re.findall(r'<script type="module">(.*?)</script>', part.text, re.DOTALL)
+                text = "".join(re.findall(r'<script type="module">(.*?)</script>', part.text, re.DOTALL))
             else:
                 text = part.text if part.language == "js" else ""
             if "import { Client }" in text:

@@ -48,6 +48,7 @@ WRITERS = {"write", "writelines", "write_eof", "sendto", "sendall"}
 STREAMS = {"transport", "_transport", "_raw", "socket", "_socket", "writer", "response"}
 ALLOWED = {
     # Each with what bounds it.
+    "server/effects.py Effects.flush": "Connection.write, which it calls",
     "server/connections/connection.py Connection.write": "maxSendQueue: whoever leaves more unread is cut off",
     "server/connections/connection.py Connection.end": "one last frame; then it is closed after a time",
     "server/federation/link.py Link.greet": "once",

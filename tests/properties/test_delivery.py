@@ -167,9 +167,8 @@ class DeliveryMachine(RuleBasedStateMachine):
         for _ in range(times):
             self.number += 1
             self.request += 1
-            self.exchange.admission.message(
-                self.sender, Payload("chat", str(self.number), Raw(b"%d" % self.number)), 10
-            )
+            message = Payload("chat", str(self.number), Raw(b"%d" % self.number))
+            self.exchange.admission.untracked_message(self.sender, message, 10)
             header = {"id": str(self.request), "status": "0", "command": {"type": "sendClients", "data": names}}
             payload = {"type": type_of(self.number), "data": self.number}
             answer = decode_handler_message(json.dumps({"header": header, "payload": payload}).encode())

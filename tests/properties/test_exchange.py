@@ -227,7 +227,10 @@ class ExchangeMachine(RuleBasedStateMachine):
             id = str(self.number)
             self.sent[sender][id] += 1
             payload = Payload(type, id, Raw(id.encode()))
-            self.exchange.admission.message(sender, payload, 100, hops if isinstance(sender, Peer) else 0)
+            if isinstance(sender, Peer):
+                self.exchange.admission.message(sender, payload, 100, hops)
+            else:
+                self.exchange.admission.untracked_message(sender, payload, 100)
 
     @rule(named=st.lists(types, min_size=1, max_size=3), concurrency=st.integers(1, 3), blocked=st.booleans())
     def attach(self, named: list[str], concurrency: int, blocked: bool) -> None:

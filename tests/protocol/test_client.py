@@ -98,7 +98,7 @@ def test_flags(client: ClientConversation) -> None:
     assert (header.once, header.route, header.dry_run) == (True, False, True)
 
 
-def test_what_is_too_large_is_not_sent(client: ClientConversation) -> None:
+def test_a_message_that_is_too_large_is_not_sent(client: ClientConversation) -> None:
     client.max_message = 100
     with pytest.raises(TooLarge):
         client.message("chat", "1", "x" * 100)

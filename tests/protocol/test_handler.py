@@ -243,7 +243,7 @@ def test_a_classic_request() -> None:
         Reply(object()),
     ],
 )
-def test_what_is_no_response(handler: HandlerConversation, wrong: Any) -> None:
+def test_a_bad_response_is_refused(handler: HandlerConversation, wrong: Any) -> None:
     with pytest.raises(TypeError):
         handler.answer(REQUEST, wrong)
 

@@ -404,7 +404,7 @@ def test_a_message_that_could_be_an_ack_is_the_same_message(body: bytes) -> None
     "payload",
     [b"{}", b'{"type":null}', b'{"type":"t","id":null}', rb'{"type":"\ud800"}', rb'{"type":"t","id":"\udc00"}', b"[]"],
 )
-def test_what_is_no_message_is_none_where_it_could_be_an_ack(payload: bytes) -> None:
+def test_a_bad_message_is_none_where_it_could_be_an_ack(payload: bytes) -> None:
     for decode in (decode_message, decode_ack_or_message):
         with pytest.raises(Malformed):
             decode(b'{"header":{"x":"ack"},"payload":%b}' % payload)

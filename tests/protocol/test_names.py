@@ -61,7 +61,7 @@ def test_spellings_of_one_account_have_one_form(text: str, canonical: str) -> No
         ("a\u200cb", "U+200C is not allowed"),
     ],
 )
-def test_what_is_no_username_is_refused_with_the_reason(text: str, why: str) -> None:
+def test_a_bad_username_is_refused_with_the_reason(text: str, why: str) -> None:
     with pytest.raises(InvalidName, match=why.replace("+", r"\+")) as caught:
         username(text)
     assert not any(unicodedata.category(character) in ("Cc", "Cf", "Cs") for character in caught.value.message)
@@ -137,7 +137,7 @@ def test_a_server_name_can_be_253_characters_long() -> None:
         "x" * 10**6,
     ],
 )
-def test_what_is_no_server_name_is_refused(text: str) -> None:
+def test_a_bad_server_name_is_refused(text: str) -> None:
     with pytest.raises(InvalidName, match="not a server's name") as caught:
         server_name(text)
     assert len(caught.value.message) < 250
@@ -149,7 +149,7 @@ def test_type_names_are_kept_as_they_are(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x" * 129, "a\n", "\x00", "\x9f", "a\u202eb", "\ud800", "a\u2028"])
-def test_what_is_no_type_name_is_refused(text: str) -> None:
+def test_a_bad_type_name_is_refused(text: str) -> None:
     with pytest.raises(InvalidName, match="not a type's name") as caught:
         type_name(text)
     assert caught.value.message.isprintable()

@@ -184,7 +184,7 @@ async def test_over_reconnections(peer: Peer) -> None:
     assert (await client.receive()).data == "of another session"
     await client.close()
     async with server() as running, Client(running.url("t")) as one, Client(running.url("t")) as other:
-        assert one._session.asking.begin()[0] != other._session.asking.begin()[0]
+        assert one._session.questions.begin()[0] != other._session.questions.begin()[0]
 
 
 async def test_nothing_is_left_of_a_question(peer: Peer, caplog: pytest.LogCaptureFixture) -> None:
@@ -199,7 +199,7 @@ async def test_nothing_is_left_of_a_question(peer: Peer, caplog: pytest.LogCaptu
     await client.close()
     with pytest.raises(ConnectionClosed):
         await client.ask("time")
-    assert not client._session.asking._answers
+    assert not client._session.questions._answers
     gc.collect()
     assert not caplog.records
 

@@ -28,7 +28,7 @@ async def test_questions(peer: Peer) -> None:
     async with informer:
         answering = asyncio.ensure_future(answer())
         first = asyncio.ensure_future(informer.list_clients())
-        await until(lambda: informer._asking._channel is not None)
+        await until(lambda: informer._connection._channel is not None)
         rest = await asyncio.gather(
             informer.is_client("g"),
             informer.is_account("h"),

@@ -386,18 +386,18 @@ async def test_nobody_is_asked_who_need_not_be(peer: Peer) -> None:
     assert (await connection.receive())["payload"]["type"] == "dummy"
     connection.report(id)
     assert (await sending).good
-    await until(lambda: client._session.keeper._timer is None)
+    await until(lambda: client._session.supervisor._timer is None)
     assert client.connected
     await client.close()
 
 
-async def test_who_does_not_read_does_not_wonder_that_nothing_comes(peer: Peer) -> None:
+async def test_a_client_that_does_not_read_stays_connected(peer: Peer) -> None:
     client, connection = await opened(peer, reconnect=True, idle_ping_s=0.003, max_queued=1)
     connection.deliver("chat", 1)
     await until(lambda: client._session.inbox.paused)
     for _ in range(20):
-        timer = client._session.keeper._timer
-        await until(lambda timer=timer: client._session.keeper._timer is not timer)
+        timer = client._session.supervisor._timer
+        await until(lambda timer=timer: client._session.supervisor._timer is not timer)
     assert client.connected
     assert (await client.receive(PATIENCE_S)).data == 1
     await client.close()

@@ -119,7 +119,7 @@ def test_what_is_said_has_no_password(url: str) -> None:
 @pytest.mark.parametrize("place", ["h", "h:2223", "a.example/", "[::1]", "[::1]:2223"])
 @pytest.mark.parametrize("before", ["", "bestr://t:geheim@", "t:geheim@", "http://"])
 def test_what_was_meant_is_shown(place: str, before: str) -> None:
-    with pytest.raises(ValueError, match="is no URL of a server") as raised:
+    with pytest.raises(ValueError, match="is not the URL of a server") as raised:
         parse_url(before + place)
     assert f"write bester://{place}, or besters://{place} for TLS" in str(raised.value)
     assert "geheim" not in str(raised.value)

@@ -319,7 +319,7 @@ async def test_concurrency() -> None:
             await wire.good("2")
 
 
-async def test_those_in_the_queue_wait_as_long_as_the_type_goes_on() -> None:
+async def test_queued_messages_wait_as_long_as_the_type_goes_on() -> None:
     async with stage(classic(concurrency=1, timeout=20)) as play:
         listening = await play.listen("classic")
         wire = await play.login()
@@ -333,7 +333,7 @@ async def test_those_in_the_queue_wait_as_long_as_the_type_goes_on() -> None:
             await wire.good(id)
 
 
-async def test_those_in_the_queue_of_a_hanging_type_fail() -> None:
+async def test_queued_messages_of_a_hanging_type_fail() -> None:
     async with stage(classic(concurrency=1, timeout=20)) as play:
         listening = await play.listen("classic")
         wire = await play.login()
@@ -347,8 +347,9 @@ async def test_those_in_the_queue_of_a_hanging_type_fail() -> None:
 
 async def swept(play: Stage) -> None:
     """Returns after the server has looked at its deadlines."""
-    before = play.runtime._sweeper
-    await until(lambda: play.runtime._sweeper is not before)
+    looked: list[float] = []
+    play.runtime.on_sweep(looked.append)
+    await until(lambda: looked)
 
 
 async def test_who_may_send() -> None:

@@ -78,7 +78,7 @@ async def test_mail_stays_when_the_clock_is_set(system_clock: SystemClock, by_s:
     async with stage() as play:
         await store(play)
         system_clock.set(by_s)
-        await play.server.mailboxes._expire()
+        await play.server.mailboxes.expire()
         assert await mail_of_g(play) == "hello"
 
 
@@ -93,7 +93,7 @@ async def test_mail_stays_when_the_clock_is_set_while_the_server_is_stopped(
         system_clock.boot()
     system_clock.set(by_s)
     async with stage(kept_in(tmp_path)) as play:
-        await play.server.mailboxes._expire()
+        await play.server.mailboxes.expire()
         assert await mail_of_g(play) == "hello"
 
 
@@ -107,7 +107,7 @@ async def test_mail_ends_by_the_time_that_passes(system_clock: SystemClock, tmp_
         system_clock.boot(f"boot {boot}")
         async with stage(over) as play:
             left = await play.server.messages.mailbox_size("g")
-            await play.server.mailboxes._expire()
+            await play.server.mailboxes.expire()
     assert left.messages == 1
     async with stage(over) as play:
         assert (await play.server.messages.mailbox_size("g")).messages == 0
@@ -140,7 +140,7 @@ async def test_once_messages_stay_known(system_clock: SystemClock, by_s: float) 
         record = Remembered(b"k" * 16, b"d" * 16, b"report")
         await play.server.messages.remember([record], play.runtime.steady.now())
         system_clock.set(by_s)
-        await play.server.mailboxes._expire()
+        await play.server.mailboxes.expire()
         assert await play.server.messages.recall(record.key) == record
 
 

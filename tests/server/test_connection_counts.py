@@ -17,7 +17,7 @@ from tests.certificates import self_signed
 from tests.server.peers import Stage, Wire, hello, result, stage
 from tests.waiting import PATIENCE_S, until
 
-from bester.accepting import Seldom
+from bester.accepting import LogThrottle
 from bester.net.descriptors import descriptor_limit, raise_limit
 from bester.net.peers import Remote
 from bester.server.connections.limits import RESERVE, TOLD
@@ -198,10 +198,10 @@ def test_the_limit_is_raised() -> None:
 def test_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("bester.accepting.time.monotonic", lambda: now)
-    seldom = Seldom()
-    assert [seldom.due() for _ in range(3)] == [1, 0, 0]
+    throttle = LogThrottle()
+    assert [throttle.due() for _ in range(3)] == [1, 0, 0]
     now = 160.0
-    assert [seldom.due(), seldom.due()] == [3, 0]
+    assert [throttle.due(), throttle.due()] == [3, 0]
 
 
 async def test_many_are_accepted_at_once() -> None:

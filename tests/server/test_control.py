@@ -69,7 +69,7 @@ BODIES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", BODIES)
-async def test_what_is_no_command(case: str) -> None:
+async def test_a_command_that_is_none_is_refused(case: str) -> None:
     body, code = BODIES[case]
     async with stage() as play:
         wire = await play.connect("control")

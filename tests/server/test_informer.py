@@ -99,7 +99,7 @@ async def test_half_closed_before_the_answer() -> None:
 
 
 @pytest.mark.parametrize(("data", "code"), [(b"\0\0\0\0", "malformed"), (b"\1\0\1\0", "tooLarge")])
-async def test_what_is_no_frame(data: bytes, code: str) -> None:
+async def test_bytes_that_are_no_frame_are_refused(data: bytes, code: str) -> None:
     async with stage() as play:
         wire = await play.connect("informer")
         wire.writer.write(data + b"\0" * 100_000)

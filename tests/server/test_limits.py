@@ -117,7 +117,7 @@ async def test_nagle_does_not_hold_up_small_frames() -> None:
 PING = frame(b'{"payload":{"type":"dummy","id":"1"}}')
 
 
-async def test_who_sends_a_lot_waits_for_those_who_do_not() -> None:
+async def test_a_client_that_sends_a_lot_waits_for_others() -> None:
     async with stage() as play:
         busy, other = await play.login(), await play.login("g")
         connection = next(one for one in play.server.connections.all if one.ids().get("account") == "t")

@@ -232,7 +232,7 @@ async def test_reports_for_unknown_messages_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("how", ["pong", "report", "close", "fatal", "garbage"])
-async def test_who_grants_no_link_is_classic(how: str) -> None:
+async def test_a_server_that_grants_no_link_is_classic(how: str) -> None:
     answers: dict[str, Any] = {
         "pong": {"header": {"status": "0"}, "payload": {"type": "dummy", "data": None, "id": "link"}},
         "report": {"header": {"messageType": "statusReport", "status": "good"}, "payload": {"id": "link"}},
@@ -306,7 +306,7 @@ async def test_a_classic_server_that_dies_with_a_message() -> None:
         assert len(other.wires) == 2
 
 
-async def test_what_is_too_large_for_the_other_server_stays_here() -> None:
+async def test_a_message_too_large_for_the_other_server_stays_here() -> None:
     async with stage({"federation": QUICK}) as play:
         other = await play.listen("other")
         sender = await Sender.on(play)
@@ -357,7 +357,7 @@ async def test_a_message_that_ends_links_is_found_and_holds_up_nobody(code: str)
         assert await play.server.messages.list_queue(dead=False) == []
 
 
-async def test_those_of_one_id_have_one_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_of_one_id_have_one_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage({"federation": QUICK}) as play:
         other = await play.listen("other")
         settled = settled_on(play, monkeypatch)

@@ -144,13 +144,13 @@ async def test_clients_at_once_over_real_connections() -> None:
         assert codes == {"authenticationFailed": FAILURES, "throttled": 30 - FAILURES}
 
 
-async def test_who_waits_can_give_up_and_is_turned_away_at_the_end() -> None:
+async def test_a_waiting_login_can_give_up_and_is_turned_away_at_the_end() -> None:
     attempts = Attempts(Throttle(), lambda: 0.0)
     holding = asyncio.Event()
     began: list[str] = []
 
     async def attempt(account: str) -> None:
-        async with attempts.turn("a", account):
+        async with attempts.permit("a", account):
             began.append(account)
             await holding.wait()
 
@@ -179,7 +179,7 @@ async def test_all_who_wait_give_up_at_once() -> None:
     attempts = Attempts(Throttle(), lambda: 0.0)
 
     async def attempt(number: int) -> None:
-        async with attempts.turn("a", str(number)):
+        async with attempts.permit("a", str(number)):
             await asyncio.Event().wait()
 
     tasks = [asyncio.ensure_future(attempt(number)) for number in range(10)]
@@ -187,7 +187,7 @@ async def test_all_who_wait_give_up_at_once() -> None:
     for one in tasks:
         one.cancel()
     assert all(isinstance(one, asyncio.CancelledError) for one in await asyncio.gather(*tasks, return_exceptions=True))
-    async with attempts.turn("a", "t"):
+    async with attempts.permit("a", "t"):
         pass
 
 
@@ -195,7 +195,7 @@ async def test_a_turn_that_is_given_while_its_owner_gives_up_is_given_back() -> 
     attempts = Attempts(Throttle(), lambda: 0.0)
 
     async def attempt() -> None:
-        async with attempts.turn("a", "t"):
+        async with attempts.permit("a", "t"):
             raise AuthenticationFailed
 
     for _ in range(20):
@@ -213,7 +213,7 @@ async def test_the_line_is_bounded() -> None:
 
     async def attempt(address: str) -> bool:
         try:
-            async with attempts.turn(address, "t"):
+            async with attempts.permit(address, "t"):
                 await holding.wait()
         except Throttled:
             return False

@@ -90,7 +90,7 @@ async def test_the_loop_tells_no_arguments(capfd: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-async def test_a_whole_server_says_no_more_than_it_should(form: str, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_server_logs_no_more_than_it_should(form: str, capfd: pytest.CaptureFixture[str]) -> None:
     async with stage() as play:
         set_up_log("debug", form)
         await play.login("t")

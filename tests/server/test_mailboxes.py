@@ -45,7 +45,7 @@ async def mail(play: Stage, user: str) -> int:
     return (await play.server.messages.mailbox_size(user)).messages
 
 
-async def test_who_is_away_finds_the_messages_on_coming_back() -> None:
+async def test_an_account_that_was_away_finds_its_messages() -> None:
     async with stage() as play:
         handler, t = await play.attach("chat"), await play.login()
         await play.away("g")

@@ -226,7 +226,7 @@ async def test_one_that_cannot_be_had_now_steps_aside() -> None:
         await emptied(play)
 
 
-async def test_what_is_too_large_for_the_other_server_is_given_up() -> None:
+async def test_a_message_too_large_for_the_other_server_is_given_up() -> None:
     async with stage({"federation": QUICK}) as play:
         sender = await Sender.on(play)
         assert await sender.send_and_see("first") == ["queued"]
@@ -299,7 +299,7 @@ async def test_no_more_than_so_many_wait_for_a_server() -> None:
 # -- what goes wrong here ----------------------------------------------------------------------------------------------
 
 
-async def test_a_store_that_fails_in_no_way_that_was_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unforeseen_failure_of_the_store_is_contained(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage({"federation": QUICK}) as play:
         sender = await Sender.on(play)
 
@@ -322,7 +322,7 @@ async def test_a_store_that_fails_in_no_way_that_was_foreseen(monkeypatch: pytes
         assert await sender.send_and_see(4, to="unix:another") == ["queued"]
 
 
-async def test_a_way_that_fails_in_no_way_that_was_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unforeseen_failure_of_a_route_is_contained(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage({"federation": QUICK}) as play:
         sender = await Sender.on(play)
         other = await play.listen("other")
@@ -380,7 +380,7 @@ async def serving(folder: Path, **federation: Any) -> AsyncIterator[Server]:
         "network": {"unix": {"address": "clients"}},
         "accounts": {"registration": "firstUse"},
         "federation": {**QUICK, **federation},
-        "limits": {"drainTimeout": 2},
+        "limits": {"drainTimeout": 0.3},
     }
     server = Server(parse(msgspec.json.encode(tree).decode(), folder))
     await server.start()

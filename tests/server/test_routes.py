@@ -114,7 +114,7 @@ async def test_the_founding_topology_as_a_route_and_as_a_plan(tmp_path: Path) ->
             assert receipt["route"][0]["server"] == play.running.daemon.config.server.name
 
 
-async def test_those_who_take_no_part_in_a_dry_run_are_not_asked() -> None:
+async def test_handlers_that_take_no_part_in_a_dry_run_are_not_asked() -> None:
     async with stage() as play:
         await play.attach("plain")
         some = await dry_handler(play, "pay", "plan", dryRun=["plan"])

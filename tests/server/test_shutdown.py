@@ -82,7 +82,7 @@ async def test_it_does_not_wait_for_ever() -> None:
         assert time.monotonic() - began < 5
 
 
-async def test_those_who_do_not_leave_are_cut_off() -> None:
+async def test_clients_that_do_not_leave_are_cut_off() -> None:
     async with stage() as play:
         wires = [await play.login(f"t{i}", "tcp4") for i in range(5)]
         async with stopping(play):

@@ -1,4 +1,4 @@
-"""Who guesses is slowed down; nobody else is."""
+"""A client that guesses passwords is slowed down, and no other."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_pause_grows_and_is_bounded() -> None:
     assert throttle.delay("a", "t", 100.0) == MAX_ACCOUNT_PAUSE_S
 
 
-def test_who_keeps_quiet_begins_anew() -> None:
+def test_an_address_that_keeps_quiet_begins_anew() -> None:
     throttle = Throttle()
     fail(throttle, 6, now=100.0)  # a pause until 102
     fail(throttle, 1, now=132.0)

@@ -43,7 +43,7 @@ async def taken(store: LeaseStore, name: str, node: str) -> Lease:
     return await until(lambda: store.take(name, node, LONG_S), lambda lease: lease.node == node)
 
 
-async def test_who_comes_first_has_it_and_the_others_learn_who(store: LeaseStore) -> None:
+async def test_the_first_node_has_the_lease_and_the_others_learn_who(store: LeaseStore) -> None:
     found = await asyncio.gather(*(store.take("b.example", f"n{number}", LONG_S) for number in range(20)))
     assert len({(lease.node, lease.version) for lease in found}) == 1
     assert (await store.take("c.example", "n99", LONG_S)).node == "n99"

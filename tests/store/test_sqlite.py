@@ -333,7 +333,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
         assert version(connection) == 999
 
 
-async def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "bester.db"
     path.write_text("Dear diary, " * 1000)
     error = await refused(path)
@@ -411,7 +411,7 @@ async def test_a_second_process_is_refused_until_the_first_has_gone(
     assert [file.name for file in tmp_path.iterdir()] == ["bester.db"]
 
 
-async def test_who_has_stopped_as_it_should_lets_the_next_one_in_at_once(
+async def test_a_server_that_stopped_properly_lets_the_next_one_in_at_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "bester.db"
@@ -644,7 +644,7 @@ async def test_closing_loses_nothing_and_ends_the_thread(tmp_path: Path) -> None
         await database.write(insert(100))
 
 
-async def test_who_gives_up_waiting_disturbs_nobody(numbers: Database) -> None:
+async def test_a_reader_that_gives_up_waiting_disturbs_nobody(numbers: Database) -> None:
     held = HeldThread(numbers)
     await held.hold()
     given_up, kept = numbers.write(insert(1)), numbers.write(insert(2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import selectors
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 from tests.system.forking import Forking
+from tests.waiting import until_sync
 
 BIN = Path(sys.executable).parent
 TIMEOUT_S = 30.0
@@ -77,12 +77,10 @@ class Process:
 
     def wait_for_log(self, text: str) -> None:
         """Returns when the text stands in the standard error."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while text not in self.log.read_text(errors="replace"):
-            if time.monotonic() > deadline or self.popen.poll() is not None:
-                pytest.fail(f"no {text!r} in the log\n{self.told()}")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.popen.wait(0.01)
+        until_sync(
+            lambda: text in self.log.read_text(errors="replace") or self.popen.poll() is not None, tell=self.told
+        )
+        assert text in self.log.read_text(errors="replace"), self.told()
 
     def told(self) -> str:
         return "\n".join([*self.lines, self.log.read_text(errors="replace")])

@@ -115,7 +115,7 @@ def test_live_socket_is_an_error(commands: Commands) -> None:
     assert first.stop() == 0
 
 
-def test_file_in_the_way_is_an_error(commands: Commands) -> None:
+def test_a_file_at_the_sockets_path_is_an_error(commands: Commands) -> None:
     commands.configure()
     (commands.folder / "socket").write_text("precious")
     result = commands.besterd("server.conf")

@@ -183,7 +183,7 @@ def test_what_peer_add_refuses(commands: Commands) -> None:
     for arguments, status, text in (
         (["b.example", address], 2, "nobody is there to be asked"),
         (["b.example", address, "--fingerprint", "0" * 64], 1, "has another key, " + key_of(commands, b)),
-        (["b.example", address, "--fingerprint", "x"], 2, "a fingerprint is"),
+        (["b.example", address, "--fingerprint", "x"], 2, "a fingerprint must be"),
         (["b.example", nobody, "--yes"], 3, "Connection refused"),
         (["b example", address, "--yes"], 2, "not a server's name"),
         (["a.example", address, "--yes"], 2, "own name"),

@@ -275,7 +275,7 @@ def test_signing_in_and_out(desk: Desk) -> None:
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
 
 
-def test_who_is_no_administrator_stays_outside(desk: Desk) -> None:
+def test_an_account_without_the_role_admin_stays_outside(desk: Desk) -> None:
     page = desk.page()
     page.goto(desk.world.s1.web)
     page.get_by_label("Username").fill("u1")
@@ -346,7 +346,7 @@ def test_a_dry_run_delivers_nothing(desk: Desk) -> None:
     expect(page.locator(".entry.got")).to_have_count(0)
 
 
-def test_what_is_no_json_is_not_sent(desk: Desk) -> None:
+def test_data_that_is_no_json_is_not_sent(desk: Desk) -> None:
     page = desk.trying()
     desk.send(page, "chat", "{to: nobody}")
     expect(page.get_by_role("alert")).to_contain_text("Not JSON")

@@ -46,7 +46,7 @@ async def test_metrics_of_spans() -> None:
         wire.ask("nothing", "1")
         await wire.bad("1")
         play.server.tracing.flush()
-        await collector.until(lambda: collector.spans)
+        await until(lambda: collector.spans)
         await until(lambda: play.server.tracing.sent)
         found = await metrics(play)
         assert [found["bester_spans_total", outcome] for outcome in ("sent", "failed", "dropped")] == [1, 0, 0]

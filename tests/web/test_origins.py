@@ -31,14 +31,14 @@ def test_own_pages(host: str, origin: str, own: bool) -> None:
     assert is_own({"Host": host, "Origin": origin}) is own
 
 
-def test_who_names_no_origin() -> None:
+def test_requests_without_an_origin() -> None:
     assert is_own({"Host": "a.example"})
     assert is_own({"Host": "a.example", "Sec-Fetch-Site": "same-origin"})
     assert not is_own({"Host": "a.example", "Sec-Fetch-Site": "same-site"})
 
 
 @pytest.mark.parametrize("text", ["", ":80", "a b", "a:", "a:-1", "a:70000", "[a]", "[::1", "::1", "\udcff", "a\n"])
-def test_what_is_no_host(text: str) -> None:
+def test_a_host_that_is_none_is_refused(text: str) -> None:
     assert parse_host(text) is None
 
 

@@ -77,7 +77,7 @@ async def test_acknowledgements() -> None:
         assert (await sender.good("1"))["results"] == [{"to": "g", "status": "delivered"}]
 
 
-async def test_who_does_not_read_holds_up_nobody() -> None:
+async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
     """As over TCP: what the socket does not take goes to the mailbox, and comes from there when it does."""
     count, data = 80, "x" * 50_000
     async with browsing() as play:
@@ -232,7 +232,7 @@ async def test_what_is_sent_behind_the_first_message_may_be_larger_than_that() -
         writer.close()
 
 
-async def test_who_ends_while_its_password_is_checked_is_not_waited_for() -> None:
+async def test_a_client_that_ends_while_its_password_is_checked_is_not_waited_for() -> None:
     async with browsing({"accounts": {"registration": "closed"}}) as play:
         reader, writer = await opened(play)
         writer.write(sent(TEXT, json.dumps(hello("nobody")).encode()) + sent(CLOSE, b""))
@@ -304,7 +304,7 @@ async def test_pings_that_are_not_read_cost_no_memory() -> None:
         writer.close()
 
 
-async def test_who_answers_no_ping_is_given_up() -> None:
+async def test_a_client_that_answers_no_ping_is_given_up() -> None:
     async with browsing() as play:
         reader, writer = await raw_socket(play, "t")
         site = play.running.daemon.sockets.web

@@ -209,7 +209,7 @@ async def test_who_may_see_and_command() -> None:
 
 async def test_roles_that_are_not_known_now() -> None:
     async with server() as s, kitchen(s, devices={"oven": OVEN | {"see": ["role:cook"]}}) as (found, _):
-        found.access._informer._asking._path = "/nowhere/at/all"
+        found.access._informer._connection._path = "/nowhere/at/all"
         await found.access._informer.close()
         async with Guest(s.url("g")) as g:
             assert await g.code("list") == ("unavailable", True)

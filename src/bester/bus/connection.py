@@ -51,8 +51,8 @@ class Fault(enum.Enum):
     CRASHED = "crashed"
     """The TCP connection ends permanently, and nothing is said: as when the process dies."""
     SILENT = "silent"
-    """What this node publishes is lost until :meth:`Bus.recover`, and NATS sees a healthy connection: as when the
-    process is stopped."""
+    """Everything that this node publishes is lost until :meth:`Bus.recover`, and NATS sees a healthy connection: as
+    when the process is stopped."""
 
 
 class Bus:

@@ -1,4 +1,4 @@
-"""What can go wrong between this node and NATS."""
+"""Errors between this node and NATS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where NATS is, and how a node authenticates there."""
+"""The addresses of NATS, and how a node authenticates there."""
 
 from __future__ import annotations
 

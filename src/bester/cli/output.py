@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from bester.shown import escaped
+from bester.printable import escaped
 
 GOOD = 0
 BAD = 1

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bester.shown import escaped
+from bester.printable import escaped
 
 
 class Screen(Console):

@@ -1,1 +1,1 @@
-"""The client of a server, and the one who asks its informer; for asyncio. The blocking one is ``bester.sync``."""
+"""The asyncio client of a server, and the client of its informer. The blocking client is ``bester.sync``."""

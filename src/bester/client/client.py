@@ -1,7 +1,7 @@
 """The asyncio client.
 
-A client that lost its connection can be opened again, or opens itself again (``reconnect``). What was under way has
-failed then, but for the messages that were sent with ``once``: those are sent again until there is a report on them.
+A client that lost its connection can be opened again, or opens itself again (``reconnect``). All calls that were under
+way have then failed, except messages sent with ``once``: the client sends them again until it has a report on them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from bester.client.asking import reported
-from bester.client.seen import Seen, SeenFile
+from bester.client.messaging import Options
+from bester.client.questions import fail_unanswered
+from bester.client.seen_deliveries import SeenDeliveries, SeenDeliveriesFile
 from bester.client.session import Session
-from bester.client.talking import Options
 from bester.client.url import parse_url
 from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, ReceivedMessage
 from bester.protocol.reports import AuthenticationError, ClientError, ConnectionClosed, Report
@@ -28,7 +28,7 @@ from bester.timeouts import within
 from bester.tracing import current_traceparent
 
 REPLY_TO = "replyTo"
-"""The feature with which replies say what they answer."""
+"""The feature by which each reply names the message that it answers."""
 
 
 class Client:
@@ -43,38 +43,40 @@ class Client:
 
     Args:
         url: see :mod:`bester.client.url`.
-        username: in place of the URL's.
-        password: in place of the URL's.
-        token: from an earlier session (:attr:`token`), in place of a password.
-        features: what to ask of the server: ``ack``, ``route``, ``token`` (docs/protocol.md, section 2); ``replyTo`` is
-            always asked for.
-        mail: whether to take the account's messages, or of which types; the others stay where they are. Whoever only
-            sends and asks gives False, and is sent nothing but replies.
-        register: make the account when connecting, where the server allows that to anyone.
-        tls: a context of your own, for ``besters://``.
+
+        username: replaces the username in the URL.
+        password: replaces the password in the URL.
+        token: from an earlier session (:attr:`token`); replaces the password.
+        features: to request from the server: ``ack``, ``route``, ``token`` (docs/protocol.md, section 2); the client
+            always requests ``replyTo``.
+        mail: whether to receive the account's messages, or the types to receive; other messages stay in the mailbox.
+            Give False for a client that only sends and asks: it receives nothing but replies.
+        register: create the account when connecting, where the server lets anyone do that.
+        tls: your own context for ``besters://``.
         cafile: the authorities that a ``besters://`` server's certificate is checked against.
         fingerprint: ``sha256:...`` of the only certificate that is accepted, or of its key.
-        max_queued: received messages that wait to be taken; then the socket is not read on, and that holds up reports
-            too.
-        on_message: called in the loop with each received message, which then is not queued.
-        connect_timeout: seconds, for connecting and authenticating each.
+        max_queued: how many received messages may wait to be taken; beyond that the client stops reading the socket,
+            which delays reports too.
+        on_message: called in the loop with each received message, which is then not queued.
+        connect_timeout: seconds, for connecting and again for authenticating.
         max_frame_bytes: the largest frame that is accepted from the server.
         reconnect: connect again whenever the connection is lost, for as long as the client is open; readers wait
-            meanwhile. Without it that is only so while a ``once`` message waits for its report.
+            meanwhile. Without it the client reconnects only while a ``once`` message waits for its report.
         on_connection: called in the loop with True and "" when a connection begins, and with False and the reason when
-            it was lost, or when the client gives up because the server does not let it in any more.
-        seen_file: with the feature ``ack``, remembers the newest 100,000 messages that the application is done with,
-            so that those that are delivered again are recognised after a restart too. One file per client; it is
-            locked while the client is open.
-        retry_first_s: the pause before the first try to connect again; it doubles, with some chance in it,
+            the connection is lost, or when the client gives up because the server does not let it in any more.
+        seen_file: with the feature ``ack``, a file that records the newest 100,000 messages that the application has
+            finished with, so that the client recognises them when they are delivered again, also after a restart.
+            Each client needs its own file; it is locked while the client is open.
+        retry_first_s: the pause before the first attempt to reconnect; it doubles each time, varied at random,
         retry_max_s: up to this.
-        idle_ping_s: when nothing was received for about so long, the server is asked whether it is there; and after
-            twice that the connection is given up. Only with ``reconnect``, or while a ``once`` message waits.
+        idle_ping_s: when nothing was received for about this long, the client pings the server; after twice that it
+            gives the connection up. Only with ``reconnect``, or while a ``once`` message waits.
 
-    With the feature ``ack`` a message is acknowledged when the next one is asked for, when ``on_message`` returned, or
-    when the client is closed without an error; and a message that is delivered again is not given out again, unless
-    the application failed with it. There must be one reader then. A process that dies between the application's work
-    on a message and the next turn of the loop has not recorded it, and gets it again.
+    With the feature ``ack`` the client acknowledges a message when the application asks for the next one, when
+    ``on_message`` returns, or when the client is closed without an error. A message that is delivered again is not
+    handed to the application again, unless the application failed on it. There must then be only one reader. A process
+    that dies between the application's work on a message and the next turn of the loop has not recorded the message,
+    and gets it again.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Client:
             on_connection=on_connection,
             connect_timeout_s=connect_timeout,
             max_frame_bytes=max_frame_bytes,
-            seen=Seen() if seen_file is None else SeenFile(seen_file),
+            seen=SeenDeliveries() if seen_file is None else SeenDeliveriesFile(seen_file),
             reconnect=reconnect,
             retry_first_s=retry_first_s,
             retry_max_s=retry_max_s,
@@ -117,7 +119,7 @@ class Client:
         )
         self._session = Session(target, options, self._hello, self._authenticated, self._refused)
         self.token = token
-        """With the feature ``token``: what stands in place of the password when connecting again. Keep it secret."""
+        """With the feature ``token``: the token that replaces the password when connecting again. Keep it secret."""
         self._asked_features = tuple(dict.fromkeys((*features, REPLY_TO)))
         if isinstance(mail, str):
             raise TypeError(f"mail must be True, False or a list of types, not the string {mail!r:.200}")
@@ -132,22 +134,22 @@ class Client:
 
     @classmethod
     async def connect(cls, url: str, **options: Any) -> Self:
-        """Returns an open client; the arguments are those of the class. Close it with :meth:`close`.
+        """Returns an open client; takes the arguments of the class. Close it with :meth:`close`.
 
         Raises:
-            ConnectError, AuthenticationError, OSError: as :meth:`open`.
+            ConnectError, AuthenticationError, OSError: see :meth:`open`.
         """
         client = cls(url, **options)
         await client.open()
         return client
 
     async def open(self) -> Report:
-        """Connects and authenticates; returns the server's report on that.
+        """Connects and authenticates; returns the server's report on the authentication.
 
         Raises:
-            ConnectError: the server cannot be reached, or does not want this connection.
-            AuthenticationError: it does not want this account.
-            BlockingIOError: the ``seen_file`` is in use by another client.
+            ConnectError: the server cannot be reached, or refuses the connection.
+            AuthenticationError: the server refuses the account.
+            BlockingIOError: another client uses the ``seen_file``.
             OSError: the ``seen_file`` cannot be used.
             RuntimeError: the client is open already.
         """
@@ -170,15 +172,18 @@ class Client:
             self.token = report.token
 
     def _refused(self, error: AuthenticationError) -> bool:
-        """A token ends, by its age or with its server's database; the password is still there then."""
+        """Drops a token that the server refuses (it expired, or the database is gone) if there is a password to try.
+
+        Returns whether another attempt with the password may succeed.
+        """
         if error.code != "authenticationFailed" or self.token is None or self._session.target.password is None:
             return False
         self.token = None
         return True
 
     async def close(self) -> None:
-        """Ends the connection; what is under way fails with :class:`ConnectionClosed`, and so do ``once`` messages
-        that wait to be sent again. Can be called again.
+        """Ends the connection. Calls that are under way, and ``once`` messages that wait to be sent again, fail with
+        :class:`ConnectionClosed`. Can be called again.
         """
         await self._session.close()
 
@@ -189,31 +194,31 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What has a number that nobody can hold is done with: whoever takes it next would fail as well.
+        # A message with a number that Python cannot represent is finished with: every later reader would fail too.
         await self._session.close(acknowledge=error is None or isinstance(error, BadNumber))
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, as far as is known."""
+        """Whether there is a connection, as far as the client knows."""
         return self._session.connected
 
     def closed_error(self) -> ConnectionClosed:
-        """Returns what the calls raise that need a connection, where there is none: with the server's reason."""
+        """Returns the error, with the server's reason, that calls raise if they need a connection and there is none."""
         return self._session.closed_error()
 
     @property
     def server(self) -> str | None:
-        """The name of the server, if it told."""
+        """The server's name, if the server gave it."""
         return self._session.conversation.server
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Those that the server granted."""
+        """The features that the server granted."""
         return self._session.conversation.features
 
     @property
     def max_message(self) -> int:
-        """The largest message in bytes, all of its frame's body counted, that the server takes."""
+        """The largest frame body, in bytes, that the server accepts."""
         return self._session.conversation.max_message
 
     # -- to the server ----------------------------------------------------------------------------------------
@@ -236,20 +241,22 @@ class Client:
         Args:
             type: names the handler.
             data: any JSON value; :class:`msgspec.Raw` goes out byte for byte.
-            id: an own one; it must differ from those that have no report yet.
+            id: your own id; it must differ from the ids of all messages that have no report yet.
             timeout: seconds; None waits as long as the connection lasts.
-            once: the message is sent again by itself, over as many connections as it takes, until there is a report
-                on it; it is not handled twice (docs/protocol.md, section 4). The client connects by itself meanwhile.
-                With an own id, the same can go on in the next process; the id must differ from all of the last days.
-            route: the report tells the way that the message took (feature ``route``).
-            dry_run: nothing is delivered, the report tells the way that it would take (feature ``route``).
+            once: the client sends the message again, over as many connections as it takes, until there is a report on
+                it; it is handled only once (docs/protocol.md, section 4). The client reconnects by itself meanwhile.
+                With your own id, another process can continue this; the id must differ from all ids of the last days.
+            route: the report contains the route that the message took (feature ``route``).
+            dry_run: nothing is delivered; the report contains the route that the message would take (feature
+                ``route``).
 
         Raises:
-            ConnectionClosed: what became of the message is not known. With ``once``: the client was closed, or its
-                server found the form of the message wrong.
-            AuthenticationError: with ``once``, the server does not let the client in any more; the same.
-            TimeoutError: the same.
-            bester.errors.TooLarge: more than the server takes; nothing was sent.
+            ConnectionClosed: the message may or may not have been handled. With ``once``: the client was closed, or
+                the server found the message malformed.
+            AuthenticationError: with ``once``, the server does not let the client in any more; the message may or may
+                not have been handled.
+            TimeoutError: no report in time; the message may or may not have been handled.
+            bester.errors.TooLarge: the message is larger than the server accepts; nothing was sent.
             TypeError: ``data`` has no JSON form.
         """
         if timeout is not None:
@@ -259,30 +266,30 @@ class Client:
         channel = session.channel
         if channel is not None and channel.full:
             await channel.drain()
-        if id is None and not (once or route or dry_run):  # the way that is measured
+        if id is None and not (once or route or dry_run):  # the fast path, which the benchmarks measure
             id = str(session.next_id())
             message = session.conversation.message(type, id, data, traceparent=current_traceparent())
             return await session.write(message, id)
         if once:
-            await session.waiting.room()
+            await session.unreported.wait_for_space()
         return await self._start(type, data, id, once, route, dry_run)
 
     async def post(
         self, type: str, data: Any = None, *, id: str | None = None, once: bool = False
     ) -> asyncio.Future[Report]:
-        """Sends a message without waiting for its report, which is what the returned future is for.
+        """Sends a message and returns the future of its report, without waiting for it.
 
-        Waits only while the server reads slower than this client writes; or with ``once``, while 16 MiB wait for their
-        reports. The future may be ignored.
+        Waits only while the server reads more slowly than this client writes, or with ``once`` while 16 MiB of messages
+        have no report yet. The future may be ignored.
 
         Raises:
-            ConnectionClosed, bester.errors.TooLarge, TypeError: as :meth:`send`; nothing was sent.
+            ConnectionClosed, bester.errors.TooLarge, TypeError: see :meth:`send`; nothing was sent.
         """
         channel = self._session.channel
         if channel is not None and channel.full:
             await channel.drain()
         if once:
-            await self._session.waiting.room()
+            await self._session.unreported.wait_for_space()
         future = self._start(type, data, id, once, False, False)
         future.add_done_callback(_looked_at)
         return future
@@ -304,38 +311,40 @@ class Client:
         return session.write_once(message, id) if once else session.write(message, id)
 
     async def ask(self, type: str, data: Any = None, *, timeout: float | None = None) -> ReceivedMessage:
-        """Sends a message and returns what a handler replies to it, whatever its type; any number at once.
+        """Sends a message and returns a handler's reply to it, of any type; calls may overlap.
 
-        The first reply is returned as soon as it comes, also where something else that the message led to fails. It
-        does not come out of :meth:`receive`, nor go to ``on_message``; further replies, and one that comes after the
-        time-out, are dropped.
+        Returns the first reply as soon as it arrives, even if another part of the message's processing fails. Neither
+        :meth:`receive` nor ``on_message`` gets that reply; the client drops further replies, and any reply that arrives
+        after the time-out.
 
         Raises:
             Refused: the message was reported bad, and nobody replied.
-            NoReply: it was reported good, and nobody replied.
-            ConnectionClosed, TimeoutError: nothing came, and what became of the message is not known.
+            NoReply: the message was reported good, and nobody replied.
+            ConnectionClosed, TimeoutError: no reply arrived; the message may or may not have been handled.
             ClientError: the server does not know the feature ``replyTo``, so that answers cannot be told apart; nothing
                 was sent.
-            bester.errors.TooLarge, TypeError: as :meth:`send`.
+            bester.errors.TooLarge, TypeError: see :meth:`send`.
         """
         session = self._session
         if self.connected and REPLY_TO not in self.features:
-            raise ClientError(f"{session.target}: the server does not say what a reply answers (feature {REPLY_TO})")
-        id, answer = session.asking.begin()
+            raise ClientError(
+                f"{session.target}: the server does not say which message a reply answers (feature {REPLY_TO})"
+            )
+        id, answer = session.questions.begin()
         try:
             async with within(timeout):
                 if (channel := session.channel) is not None and channel.full:
                     await channel.drain()
-                self._start(type, data, id, False, False, False).add_done_callback(partial(reported, answer))
+                self._start(type, data, id, False, False, False).add_done_callback(partial(fail_unanswered, answer))
                 return await answer
         finally:
-            session.asking.end(id)
+            session.questions.end(id)
 
     async def ping(self, timeout: float | None = None) -> float:
-        """Asks whether the server is there; returns the seconds that the answer took.
+        """Pings the server; returns the seconds that the answer took.
 
         Raises:
-            ConnectionClosed, TimeoutError: it is not.
+            ConnectionClosed, TimeoutError: the server did not answer.
         """
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -348,8 +357,8 @@ class Client:
         """Runs a built-in command of the server, and returns its result.
 
         Raises:
-            Refused: with the server's code, as ``unknownCommand`` or ``notAllowed``.
-            ConnectionClosed, TimeoutError: what became of it is not known.
+            Refused: with the server's code, such as ``unknownCommand`` or ``notAllowed``.
+            ConnectionClosed, TimeoutError: the command may or may not have run.
         """
         return (await self._builtin(command, str(self._session.next_id()), args, timeout)).data
 
@@ -359,8 +368,8 @@ class Client:
         return report.raise_for_status()
 
     async def login(self, username: str, password: str) -> None:
-        """Authenticates again, perhaps as somebody else, which later connections then are too; only after
-        :meth:`logout`.
+        """Authenticates again, after :meth:`logout`; the account may be another one, which later connections then use
+        too.
         """
         session = self._session
         hello = session.conversation.hello(
@@ -371,17 +380,17 @@ class Client:
         self._session.target = replace(self._session.target, username=username, password=password)
 
     async def logout(self) -> None:
-        """Ends the session and its token; the connection stays, for a :meth:`login` soon."""
+        """Ends the session and its token; the connection stays open for a :meth:`login`, which must follow soon."""
         await self.builtin("logout")
         self._session.conversation.logged_out()
         self.token = None
 
     async def register(self, username: str, password: str) -> None:
-        """Makes an account, where the server allows that."""
+        """Creates an account, where the server allows that."""
         await self.builtin("register", username=username, password=password)
 
     async def change_password(self, old: str, new: str) -> None:
-        """Gives the account another password; that ends its other sessions and all tokens."""
+        """Changes the account's password; that ends its other sessions and all tokens."""
         await self.builtin("changePassword", old=old, new=new)
         self.token = None
         self._session.target = replace(self._session.target, password=new)
@@ -391,7 +400,7 @@ class Client:
         return list(await self.builtin("listTypes"))
 
     async def server_info(self) -> dict[str, Any]:
-        """Returns what the server tells of itself."""
+        """Returns the server's information about itself."""
         return dict(await self.builtin("serverInfo"))
 
     # -- from the server --------------------------------------------------------------------------------------
@@ -412,8 +421,8 @@ class Client:
             timeout: seconds; None waits as long as the connection lasts.
 
         Raises:
-            ConnectionClosed: all that came before is taken, and no more will come.
-            TimeoutError: none came; the next one is not lost.
+            ConnectionClosed: all messages that arrived are taken, and no more will come.
+            TimeoutError: no message arrived in time; the next one is not lost.
         """
         async with within(timeout):
             message = await self._session.take()
@@ -423,6 +432,6 @@ class Client:
 
 
 def _looked_at(future: asyncio.Future[Any]) -> None:
-    """Takes note of a future's exception, which is otherwise logged as never looked at."""
+    """Retrieves a future's exception, which asyncio would otherwise log as never retrieved."""
     if not future.cancelled():
         future.exception()

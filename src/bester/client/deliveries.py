@@ -1,11 +1,12 @@
-"""What becomes of the messages that must be acknowledged (docs/protocol.md, section 4).
+"""The state of the deliveries that a client must acknowledge (docs/protocol.md, section 4).
 
-A delivery id is *open* from the moment its message is received until the application is done with it; then it is
-recorded as seen, and acknowledged. What comes again while it is open is dropped, since the acknowledgement is still
-to come; what comes again after that is dropped and acknowledged at once. An application that failed with a message is
-not done with it: its id is forgotten, so that it is given out again when it comes again.
 
-All that is done within one turn of the loop is recorded with one write and acknowledged with one frame.
+A delivery id is *open* from the moment its message is received until the application has finished with it; then it is
+recorded as seen, and acknowledged. A message that is delivered again while its id is open is dropped, since the
+acknowledgement is still to come; one that is delivered again later is dropped and acknowledged at once. If the
+application fails on a message, its id is forgotten, so that the application gets it again with the next delivery.
+
+All messages that are finished within one turn of the loop are recorded with one write and acknowledged with one frame.
 """
 
 from __future__ import annotations
@@ -13,24 +14,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from bester.client.seen import Seen
+from bester.client.seen_deliveries import SeenDeliveries
 
 MAX_IDS = 500
 """The most ids in one acknowledgement."""
 
 
 class Deliveries:
-    """The open and the seen ones of one client.
+    """The open and the seen delivery ids of one client.
 
     Args:
-        seen: what is remembered.
-        acknowledge: sends one frame with these ids; drops them where there is no connection, because what is
-            not acknowledged comes again, and is then.
-        failed: called where ids cannot be recorded. They are not acknowledged then, and stay open; the next
+        seen: the ids that the client remembers.
+        acknowledge: sends one frame with these ids; drops them if there is no connection, because the server delivers
+            unacknowledged messages again, and the client acknowledges them then.
+        failed: called if ids cannot be recorded. They are then not acknowledged, and stay open; the next
             :meth:`flush` tries again.
     """
 
-    def __init__(self, seen: Seen, acknowledge: Callable[[list[str]], None], failed: Callable[[OSError], None]) -> None:
+    def __init__(
+        self, seen: SeenDeliveries, acknowledge: Callable[[list[str]], None], failed: Callable[[OSError], None]
+    ) -> None:
         self.seen = seen
         self._acknowledge = acknowledge
         self._failed = failed
@@ -41,7 +44,7 @@ class Deliveries:
         self._scheduled = False
 
     def is_new(self, delivery_id: str) -> bool:
-        """Whether a message that was received is to be given out; it is open then."""
+        """Returns whether the application is to get a message that was received; its id is then open."""
         if delivery_id in self._open:
             return False
         if delivery_id in self.seen:
@@ -52,33 +55,33 @@ class Deliveries:
         return True
 
     def hold(self, delivery_id: str) -> None:
-        """The application has the message, and is not yet done with it."""
+        """Notes that the application has the message, and has not yet finished with it."""
         self._held.append(delivery_id)
 
     def release(self) -> None:
-        """The application is done with all that it holds."""
+        """Notes that the application has finished with all messages that it holds."""
         if self._held:
             self._done += self._held
             self._held.clear()
             self._flush_soon()
 
     def done(self, delivery_id: str) -> None:
-        """The application is done with a message."""
+        """Notes that the application has finished with a message."""
         self._done.append(delivery_id)
         self._flush_soon()
 
     def forget(self, delivery_id: str) -> None:
-        """The application failed with a message."""
+        """Forgets a message, because the application failed on it."""
         self._open.discard(delivery_id)
 
     def forget_held(self) -> None:
-        """The application failed with what it holds."""
+        """Forgets all messages that the application holds, because it failed on them."""
         self._open.difference_update(self._held)
         self._held.clear()
 
     def _flush_soon(self) -> None:
         if len(self._done) + len(self._again) >= MAX_IDS:
-            self.flush()  # somebody who never lets the loop turn
+            self.flush()  # the application may never let the loop turn
         elif not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._flush_scheduled)
@@ -88,7 +91,7 @@ class Deliveries:
         self.flush()
 
     def flush(self) -> None:
-        """Records and acknowledges what is done with."""
+        """Records and acknowledges the messages that are finished."""
         done = self._done
         if done:
             try:

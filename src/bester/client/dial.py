@@ -1,4 +1,4 @@
-"""Opens a client's connection, and knows that the other end is the right one."""
+"""Opens a client's connection, and verifies that the other end is the right server."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from bester.timeouts import within
 from bester.tls import verifying_context
 
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
-"""What OpenSSL says of an answer that is no TLS."""
+"""The reasons that OpenSSL gives for an answer that is not TLS."""
 _UNKNOWN_ISSUER = frozenset({18, 19, 20, 21})
-"""OpenSSL's codes for a certificate that is self-signed, or whose authority is not among those that are known."""
+"""OpenSSL's codes for a certificate that is self-signed or has an unknown authority."""
 
 
 async def dial(
@@ -29,13 +29,13 @@ async def dial(
     """Connects; the caller owns the channel.
 
     Args:
-        target: where to.
+        target: the server to connect to.
         make_channel: called once for each address that is tried.
-        tls: in place of the context that the target asks for.
+        tls: replaces the context that the target asks for.
         timeout_s: for the name, the connection and the TLS handshake together.
 
     Raises:
-        ConnectError: with the operating system's reason, or what is wrong with the server's certificate.
+        ConnectError: with the operating system's reason, or with the fault of the server's certificate.
     """
     try:
         async with within(timeout_s):
@@ -47,7 +47,7 @@ async def dial(
         raise ConnectError(f"{target}: TLS: {error.verify_message}{advice}") from error
     except ssl.SSLError as error:
         plain = error.reason in _NO_TLS
-        why = "there is none there; without TLS the URL begins with bester://" if plain else error.reason
+        why = "the server does not speak it; without TLS the URL begins with bester://" if plain else error.reason
         raise ConnectError(f"{target}: TLS: {why or error}") from error
     except OSError as error:
         raise ConnectError(f"{target}: {_reason(error)}", temporary=True) from error
@@ -62,14 +62,14 @@ async def dial(
 
 
 def _reason(error: OSError) -> str:
-    # asyncio puts its own words, or those of several errors, in the place of the system's.
+    # asyncio replaces the system's text by its own, or by the texts of several errors.
     if isinstance(error, socket.gaierror):
         return error.strerror or str(error)
     return os.strerror(error.errno) if error.errno else "none of its addresses answers"
 
 
 def _fingerprints(certificate: bytes) -> tuple[str, str]:
-    """Returns what a certificate, as DER, may be pinned by: its own fingerprint, and its key's, which outlives it."""
+    """Returns the fingerprints that may pin a certificate (DER): its own, and that of its key, which outlives it."""
     from cryptography import x509
 
     from bester.net.fingerprints import fingerprints
@@ -97,7 +97,7 @@ async def _open(target: Target, make_channel: Callable[[], Channel], tls: ssl.SS
 
 
 def client_context(target: Target) -> ssl.SSLContext:
-    """Returns the TLS context for a target: 1.2 or later, and always some proof of who the server is.
+    """Returns the TLS context for a target: TLS 1.2 or later, and always some proof of the server's identity.
 
     Raises:
         ConnectError: the file of authorities cannot be read.

@@ -1,7 +1,8 @@
-"""The messages that a client received and its owner did not take yet.
+"""The messages that a client has received and that nobody has taken yet.
 
-Bounded: when it is full the socket is not read on, until it is half empty. The server then sees a slow consumer, and
-keeps what it can in the mailbox. A reader's wait is one future, made only where there is nothing to take.
+The inbox is bounded: when it is full the client stops reading the socket until it is half empty. The server then sees a
+slow consumer, and keeps messages in the mailbox where it can. A reader waits on one future, which is made only when the
+inbox is empty.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from bester.protocol.reports import ConnectionClosed
 
 
 class Inbox:
-    """First in, first out, for any number of readers."""
+    """A first-in, first-out queue for any number of readers."""
 
     def __init__(self, size: int, pause: Callable[[], None], resume: Callable[[], None]) -> None:
         self._size = size
@@ -24,29 +25,29 @@ class Inbox:
         self._messages: deque[ReceivedMessage] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
         self.paused = False
-        """Whether the socket is not read, because nobody takes what is here."""
+        """Whether the client has stopped reading the socket, because nobody takes the messages."""
         self.ended = True
-        """Whether nothing more will come."""
+        """Whether no more messages will come."""
         self._error: ConnectionClosed | None = None
 
     def __len__(self) -> int:
         return len(self._messages)
 
     def open(self) -> None:
-        """A connection begins; what is left from the last one can still be taken."""
+        """Begins with a new connection; messages left from the last one can still be taken."""
         self.ended = False
         self._error = None
         if self.paused:
             self._pause()
 
     def end(self, error: ConnectionClosed | None) -> None:
-        """The connection ended: readers get the messages that are left, and then the error, or None."""
+        """Ends with the connection: readers get the messages that are left, and then the error, or None."""
         self.ended = True
         self._error = error
         self._wake(len(self._readers))
 
     def put(self, message: ReceivedMessage) -> None:
-        """Takes a message in."""
+        """Adds a message."""
         self._messages.append(message)
         self._wake(1)
         if len(self._messages) >= self._size and not self.paused:
@@ -61,10 +62,10 @@ class Inbox:
                 count -= 1
 
     async def take(self) -> ReceivedMessage | None:
-        """Returns the oldest message; None when the connection was closed by us and all are taken.
+        """Returns the oldest message; None when we closed the connection and all messages are taken.
 
         Raises:
-            ConnectionClosed: the connection was lost, and all are taken.
+            ConnectionClosed: the connection was lost, and all messages are taken.
         """
         while not self._messages:
             if self.ended:
@@ -77,7 +78,7 @@ class Inbox:
                 await reader
             except asyncio.CancelledError:
                 if reader.done() and not reader.cancelled() and self._messages:
-                    self._wake(1)  # the message that woke us is for the next one
+                    self._wake(1)  # the message that woke us is for the next reader
                 raise
         message = self._messages.popleft()
         if self.paused and len(self._messages) <= self._size // 2:

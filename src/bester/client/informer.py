@@ -18,7 +18,7 @@ from bester.protocol.reports import ClientError, ConnectError, ConnectionClosed
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 
-class _Asking:
+class _InformerConnection:
     """One connection to the informer's socket."""
 
     def __init__(self, path: str) -> None:
@@ -28,7 +28,7 @@ class _Asking:
         self.events: asyncio.Queue[Presence | ConnectionClosed] = asyncio.Queue()
 
     async def open(self) -> None:
-        """Connects, unless that is done."""
+        """Connects, unless there is a connection already."""
         if self._channel is not None and not self._channel.closed:
             return
         loop = asyncio.get_running_loop()
@@ -43,8 +43,8 @@ class _Asking:
         """Returns the answer's data.
 
         Raises:
-            ConnectError, ConnectionClosed: no answer.
-            ClientError: the informer says that it failed, or does not know the command.
+            ConnectError, ConnectionClosed: there is no answer.
+            ClientError: the informer failed, or does not know the command.
         """
         await self.open()
         assert self._channel is not None
@@ -53,7 +53,7 @@ class _Asking:
         self._channel.write(query(command, data))
         answer = await future
         if not answer.good:
-            raise ClientError(f"the informer answers nothing to {command}")
+            raise ClientError(f"the informer has no answer to {command}")
         return answer.data
 
     def _received(self, bodies: list[bytes]) -> None:
@@ -62,12 +62,13 @@ class _Asking:
             if isinstance(told, Presence):
                 self.events.put_nowait(told)
             elif not self._pending:
-                raise Malformed("an answer to nothing")
+                raise Malformed("an answer without a question")
             elif not (future := self._pending.popleft()).done():
                 future.set_result(told)
 
     def _lost(self, cause: Exception | None) -> None:
-        error = ConnectionClosed(f"the informer is gone: {cause or 'closed by the server'}", temporary=True)
+        why = cause or "closed by the server"
+        error = ConnectionClosed(f"the connection to the informer was lost: {why}", temporary=True)
         for future in self._pending:
             if not future.done():
                 future.set_exception(error)
@@ -82,13 +83,13 @@ class _Asking:
 
 
 class Watch:
-    """Who comes and goes, as it happens; made by :meth:`Informer.watch_clients`.
+    """The accounts that connect and leave, as it happens; made by :meth:`Informer.watch_clients`.
 
-    First comes one event for each account that is connected already.
+    The first events are one for each account that is connected already.
     """
 
     def __init__(self, path: str) -> None:
-        self._asking = _Asking(path)
+        self._connection = _InformerConnection(path)
         self._present: deque[Presence] | None = None
 
     def __aiter__(self) -> Self:
@@ -99,21 +100,21 @@ class Watch:
 
         Raises:
             ConnectError: there is no informer.
-            ConnectionClosed: it is gone; who is connected is no longer known.
+            ConnectionClosed: its connection was lost; which accounts are connected is no longer known.
         """
         if self._present is None:
-            self._present = deque(Presence(user, True) for user in await self._asking.ask("watchClients"))
+            self._present = deque(Presence(user, True) for user in await self._connection.ask("watchClients"))
         if self._present:
             return self._present.popleft()
-        event = await self._asking.events.get()
+        event = await self._connection.events.get()
         if isinstance(event, ConnectionClosed):
-            self._asking.events.put_nowait(event)
+            self._connection.events.put_nowait(event)
             raise event
         return event
 
     async def close(self) -> None:
         """Ends the connection; can be called again."""
-        await self._asking.close()
+        await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,44 +126,44 @@ class Watch:
 
 
 class Informer:
-    """What a server tells processes on its machine about itself.
+    """A client of the informer, the socket on which a server answers processes on its machine.
 
     ::
 
         async with Informer("bInformer") as informer:
             print(await informer.list_clients())
 
-    Connects with the first question, and again where the server was restarted in between.
+    Connects with the first question, and again if the server was restarted in between.
 
     Args:
-        path: the socket; None: the environment's ``BESTER_INFORMER``, or else ``bInformer``.
+        path: the socket; None: the environment's ``BESTER_INFORMER``, or ``bInformer`` if that is not set.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self._path = os.fspath(path) if path is not None else os.environ.get("BESTER_INFORMER", "bInformer")
-        self._asking = _Asking(self._path)
+        self._connection = _InformerConnection(self._path)
         self._watches: list[Watch] = []
 
     async def ask(self, command: str, data: object = UNSET) -> Any:
-        """Asks anything, and returns the answer's data.
+        """Sends any command, and returns the answer's data.
 
         Raises:
             ConnectError: there is no informer.
-            ConnectionClosed: it went away before it answered.
-            ClientError: it failed, or does not know the command.
+            ConnectionClosed: the connection was lost before the answer came.
+            ClientError: the informer failed, or does not know the command.
         """
-        return await self._asking.ask(command, data)
+        return await self._connection.ask(command, data)
 
     async def list_clients(self) -> list[str]:
         """Returns the accounts that are connected, sorted."""
         return list(await self.ask("listClients"))
 
     async def is_client(self, user: str) -> bool:
-        """Says whether an account is connected."""
+        """Returns whether an account is connected."""
         return bool(await self.ask("isClient", user))
 
     async def is_account(self, user: str) -> bool:
-        """Says whether there is an account of this name."""
+        """Returns whether there is an account of this name."""
         return bool(await self.ask("isAccount", user))
 
     async def roles_of(self, user: str) -> list[str] | None:
@@ -183,7 +184,7 @@ class Informer:
         return list(await self.ask("listServers"))
 
     def watch_clients(self) -> Watch:
-        """Returns who is connected and then who comes and goes, for ``async for``; on a connection of its own."""
+        """Returns the events of accounts that connect and leave, for ``async for``, on a connection of their own."""
         watch = Watch(self._path)
         self._watches.append(watch)
         return watch
@@ -193,7 +194,7 @@ class Informer:
         for watch in self._watches:
             await watch.close()
         self._watches.clear()
-        await self._asking.close()
+        await self._connection.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,7 +1,7 @@
-"""A client's session: one connection at a time, whose talk is in :mod:`bester.client.talking`.
+"""A client's session: one connection at a time, whose messages :mod:`bester.client.messaging` sends and receives.
 
-An opened session that was lost can be opened again, by its owner or by its keeper; the inbox, the delivery ids that
-were seen and the ``once`` messages without a report outlive the connection.
+When the connection is lost, the session's owner or its supervisor can open it again. The inbox, the ids of the
+deliveries that were seen and the ``once`` messages without a report outlive the connection.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bester.client.dial import dial
-from bester.client.keeper import Keeper
-from bester.client.seen import SeenFile
-from bester.client.talking import Options, Talking
+from bester.client.messaging import Messaging, Options
+from bester.client.seen_deliveries import SeenDeliveriesFile
+from bester.client.supervisor import ConnectionSupervisor
 from bester.client.url import Target
 from bester.errors import TooLarge
 from bester.net.channel import Channel
@@ -36,15 +36,15 @@ _OUR_FAULT = ("malformed", "tooLarge", "badScope")
 """Fatal codes after which the same bytes would only end the next connection too."""
 
 
-class Session(Talking):
-    """The state behind a :class:`bester.client.client.Client`; see the module's text.
+class Session(Messaging):
+    """The state behind a :class:`bester.client.client.Client`; see the module's docstring.
 
     Args:
-        target: where to, and who we are there.
-        options: see there.
+        target: the server to connect to, and our account there.
+        options: the owner's options.
         hello: returns the first frame of a connection.
-        authenticated: told each good report on that.
-        refused: told each refusal; true: another hello may have more luck at once.
+        authenticated: called with each good report on the hello.
+        refused: called with each refusal; returns whether another hello may succeed at once.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Session(Talking):
         self._hello = hello
         self._authenticated = authenticated
         self._refused = refused
-        self.keeper = Keeper(self, options.retry_first_s, options.retry_max_s, options.idle_ping_s)
+        self.supervisor = ConnectionSupervisor(self, options.retry_first_s, options.retry_max_s, options.idle_ping_s)
 
     @property
     def connected(self) -> bool:
@@ -68,17 +68,17 @@ class Session(Talking):
 
     @property
     def needed(self) -> bool:
-        """Whether there is to be a connection, without our owner's asking for it."""
-        return not self.closing and self.refusal is None and (self.options.reconnect or len(self.waiting) > 0)
+        """Whether there is to be a connection even if our owner does not ask for one."""
+        return not self.closing and self.refusal is None and (self.options.reconnect or len(self.unreported) > 0)
 
     def _keep_connected(self) -> None:
         if self.connected:
-            self.keeper.watch()
+            self.supervisor.watch()
         elif not self.connecting:
-            self.keeper.start()
+            self.supervisor.start()
 
     async def open(self) -> Report:
-        """Connects, says hello, and returns the good report on that.
+        """Connects, authenticates, and returns the good report on that.
 
         Raises:
             ConnectError, AuthenticationError, OSError: see :meth:`bester.client.client.Client.open`.
@@ -86,14 +86,14 @@ class Session(Talking):
         if self.connected or self.connecting:
             raise RuntimeError("the client is open already")
         self.connecting = True
-        trying = self.keeper.trying
+        trying = self.supervisor.trying
         try:
-            await self.keeper.stop()
+            await self.supervisor.stop()
             self.closing = False
             self.refusal = None
             seen = self.deliveries.seen
-            if isinstance(seen, SeenFile):
-                await asyncio.to_thread(seen.open)  # which reads it whole
+            if isinstance(seen, SeenDeliveriesFile):
+                await asyncio.to_thread(seen.open)  # reads the whole file
             try:
                 return await self._connect()
             except BaseException:
@@ -103,13 +103,13 @@ class Session(Talking):
         finally:
             self.connecting = False
             if trying and not self.connected:
-                self.keeper.start()
+                self.supervisor.start()
 
     async def connect_again(self) -> None:
-        """As :meth:`open`, for the keeper.
+        """Connects for the supervisor, as :meth:`open` does.
 
         Raises:
-            ConnectError, AuthenticationError: as there.
+            ConnectError, AuthenticationError: see :meth:`open`.
         """
         try:
             await self._connect()
@@ -146,7 +146,7 @@ class Session(Talking):
         except ConnectionClosed as error:
             text = f"{self.target}: {error.message}"
             if self.fatal is None and self.target.path is None and not self.target.tls:
-                text += ", before it said anything; where it speaks TLS, write besters:// in place of bester://"
+                text += ", before the server sent anything; if it speaks TLS, write besters:// instead of bester://"
             raise ConnectError(text, error.code, error.temporary) from error
         except TimeoutError as error:
             text = f"{self.target}: no answer within {timeout_s:g} s"
@@ -165,7 +165,7 @@ class Session(Talking):
         return channel
 
     def _greeted(self, channel: Channel, bodies: list[bytes]) -> None:
-        """Takes what comes until we are let in, which is when the connection becomes ours."""
+        """Receives frames until the server has authenticated us; the connection then becomes the session's."""
         for position, body in enumerate(bodies, 1):
             self.received([body])
             if self.conversation.authenticated:
@@ -178,28 +178,28 @@ class Session(Talking):
         channel.on_bodies = self.received
         self.inbox.open()
         max_bytes = self.conversation.max_message + PREFIX.size
-        for id, frame in list(self.waiting.frames.items()):
+        for id, frame in list(self.unreported.frames.items()):
             future = self.pending.get(id)
             if future is None or future.done():
                 continue
             if len(frame) <= max_bytes:
                 channel.write(frame)
-            else:  # the server takes less than it did; it would end the connection
+            else:  # the server accepts less than it did, and would end the connection
                 future.set_exception(
-                    TooLarge(f"a frame of {len(frame)} bytes; the server now takes at most {max_bytes}")
+                    TooLarge(f"a frame of {len(frame)} bytes; the server now accepts at most {max_bytes}")
                 )
         self.deliveries.flush()
-        self.keeper.connected()
+        self.supervisor.connected()
         self._tell(True, "")
 
     async def close(self, acknowledge: bool = True) -> None:
-        """Ends the connection; what is under way fails, and what waits to be sent again."""
+        """Ends the connection; calls under way fail, and so do the messages that wait to be sent again."""
         if acknowledge:
             self.deliveries.release()
         else:
             self.deliveries.forget_held()
         self.closing = True
-        await self.keeper.stop()
+        await self.supervisor.stop()
         self.deliveries.flush()
         channel = self.channel
         if channel is not None:
@@ -211,27 +211,27 @@ class Session(Talking):
                 channel.abort()
                 await channel.wait_closed()
         error = self.closed_error()
-        self.waiting.fail(error)
+        self.unreported.fail(error)
         self.inbox.end(None)
         self.deliveries.seen.close()
 
     def _lost(self, channel: Channel, cause: Exception | None) -> None:
         self.cause = cause
         error = self.closed_error() if self.channel is channel else self.lost_error()
-        if self.channel is not channel:  # before we were let in
+        if self.channel is not channel:  # before the server authenticated us
             greeting = self.pending.pop(AUTHENTICATION_ID, None)
             if greeting is not None and not greeting.done():
                 greeting.set_exception(error)
             return
         if not self.conversation.authenticated and not self.closing:
-            self.refusal = error  # who has logged out is not logged in again without being asked
+            self.refusal = error  # a client that logged out is not logged in again unless it asks for it
         again = self.needed
-        waiting = self.waiting
+        unreported = self.unreported
         if not again or (self.fatal is not None and self.fatal.code in _OUR_FAULT):
-            waiting.fail(error)
+            unreported.fail(error)
         failed: list[asyncio.Future[Any]] = [*self.pings.values()]
-        failed += [future for id, future in self.pending.items() if id not in waiting]
-        self.pending = {id: future for id, future in self.pending.items() if id in waiting}
+        failed += [future for id, future in self.pending.items() if id not in unreported]
+        self.pending = {id: future for id, future in self.pending.items() if id in unreported}
         self.pings.clear()
         for future in failed:
             if not future.done():
@@ -241,12 +241,12 @@ class Session(Talking):
         if not self.closing:
             self._tell(False, error.message)
         if again:
-            self.keeper.start()
+            self.supervisor.start()
 
     def give_up(self, error: ClientError) -> None:
-        """The server does not let us in any more: whatever waits for a connection fails."""
+        """Fails everything that waits for a connection, because the server does not let us in any more."""
         self.refusal = error
-        self.waiting.fail(error)
+        self.unreported.fail(error)
         self.inbox.end(self.closed_error())
         self._tell(False, error.message)
 

@@ -1,12 +1,13 @@
-"""Admission: messages come in from clients and other servers, as many of each as ``maxInFlight`` says.
+"""Admission: takes messages from clients and other servers, as many of each sender as ``maxInFlight`` allows.
 
-A message becomes an :class:`~bester.core.model.Envelope`, and its type's handler is asked. What is beyond the limit
-waits in its sender's backlog, in its order, until fewer of the sender's messages are under way.
+A message becomes an :class:`~bester.core.model.Envelope`, and its type's handler is asked. Messages beyond the limit
+wait in their sender's backlog, in order, until fewer of the sender's messages are under way.
 
 A ``once`` message (docs/protocol.md, section 4) leaves a record (:mod:`bester.core.once`), and is not handled again.
-Where the disk may know one of an earlier time, it is asked first, and so are the other nodes of this server; what its
-sender sent behind it waits. A repeat gets the first one's report, when there is one. Where another node has the first
-one under way, the repeat steps aside until that node has the report, or has forgotten the message.
+If the disk may hold a record of an earlier one, the server first looks there and asks its other nodes; meanwhile, later
+messages of the same sender wait. A repeat gets the report of the first message, as soon as there is one. If the first
+message is under way at another node, the repeat steps aside until that node has the report or has forgotten the
+message.
 """
 
 from __future__ import annotations
@@ -68,11 +69,11 @@ class Admission:
         self.draining = False
         """Whether new messages are refused because the server is stopping."""
         self.may_recall: Callable[[bytes], bool] = _never
-        """Says of a ``once`` message's key whether there may be something on disk."""
+        """Tells whether the disk may hold a record with a ``once`` message's key."""
         self._backlogs: dict[Endpoint, deque[Waiting]] = {}
-        """Messages beyond ``max_in_flight``, by sender, the oldest first."""
+        """Messages beyond ``max_in_flight``, by sender, oldest first."""
 
-    # -- messages come -------------------------------------------------------------------------------------------
+    # -- incoming messages ---------------------------------------------------------------------------------------
 
     def message(
         self,
@@ -84,16 +85,16 @@ class Admission:
         trace: str = "",
         trail: Trail | None = None,
     ) -> None:
-        """A client or another server sent a message, of ``size`` bytes, for a type that is not the server's own.
+        """A client or another server has sent a message for a type that is not the server's own.
 
         Args:
-            origin: its sender.
-            payload: what is sent.
-            size: of its frame, in bytes.
+            origin: the sender.
+            payload: the message's id, type and data.
+            size: the size of its frame, in bytes.
             hops: how many handlers and servers it went through.
-            once: it is not handled again where it was before.
+            once: whether a repeat of it is not to be handled again.
             trace: the W3C traceparent that came with it, checked.
-            trail: takes its route; where that is ``dry``, nothing is done.
+            trail: records its route; in a ``dry`` run, nothing is done.
         """
         if self.traces.on:
             trace, trail = self.traces.begin(trace, trail, self.batch.now)
@@ -112,7 +113,7 @@ class Admission:
             self._wait(origin, message)
 
     def untracked_message(self, origin: Endpoint, payload: Payload, size: int) -> None:
-        """A client sent a message that asks for nothing more; most do, and go the shortest way."""
+        """A client has sent a message with an empty header; most are such, and take the shortest path."""
         batch = self.batch
         route = self.types.get(payload.type)
         if (
@@ -132,7 +133,7 @@ class Admission:
         self.dispatcher.hand(Request(envelope, route, payload.data, 0, now, size))
 
     def _take(self, origin: Endpoint, message: Waiting) -> None:
-        """Makes an envelope of a message, and has its handler asked, or reports why not."""
+        """Makes an envelope of a message and hands it to its handler, or reports why not."""
         batch = self.batch
         payload, trail = message.payload, message.trail
         origin.in_flight += 1
@@ -164,7 +165,7 @@ class Admission:
     # -- the backlog ---------------------------------------------------------------------------------------------
 
     def _wait(self, origin: Endpoint, message: Waiting) -> None:
-        """Puts a message behind those of its sender that cannot be taken now."""
+        """Appends a message to its sender's backlog."""
         backlog = self._backlogs.get(origin)
         if backlog is None:
             backlog = self._backlogs[origin] = deque()
@@ -173,7 +174,7 @@ class Admission:
         self.batch.hold(origin, message.size)
 
     def drain(self) -> None:
-        """Lets in what waits behind messages that are done, and closes what has nothing under way any more."""
+        """Takes messages from the backlogs of senders that have room again, and finishes endpoints that are closing."""
         batch = self.batch
         while batch.moved:
             origins, batch.moved = batch.moved, {}
@@ -185,7 +186,7 @@ class Admission:
                     batch.effects.append(Finished(origin))
 
     def _admit(self, origin: Endpoint, backlog: deque[Waiting]) -> None:
-        """Lets in what waits, in its order, while there is room."""
+        """Takes messages from a backlog, in order, while their sender has room."""
         while backlog and origin.in_flight < self.batch.limits.max_in_flight:
             record = backlog[0].record
             if record is None or not record.recalling:
@@ -203,7 +204,7 @@ class Admission:
         return backlog.popleft()
 
     def _let_in(self, origin: Endpoint, message: Waiting) -> None:
-        """Takes a message that waited, or answers it with what became of it at an earlier time."""
+        """Takes a message from the backlog, or answers it with the report of an earlier time."""
         self.batch.release(origin, message.size)
         record = message.record
         if record is not None and record.answer:
@@ -214,9 +215,10 @@ class Admission:
     # -- once ----------------------------------------------------------------------------------------------------
 
     def _begin_once(self, origin: Endpoint, payload: Payload) -> OnceRecord | None:
-        """Returns what remembers a ``once`` message that comes in; None for a repeat, which needs no more.
+        """Returns the record of a new ``once`` message; None for a repeat, which is answered here.
 
-        While it is ``recalling`` the message waits, and then what is its ``answer``, if it has one, is all there is.
+        While the record is ``recalling``, the message waits. If the record has an ``answer`` then, the message gets
+        that and is not handled.
         """
         unproven = isinstance(origin, Peer) and origin.name is None
         if unproven and not origin.sender:  # its ids count on this connection alone
@@ -234,12 +236,12 @@ class Admission:
         return record
 
     def forget_unproven(self, peer: Peer) -> None:
-        """A server's connection has ended: if it proved no name, nobody can repeat what it sent."""
+        """A server's connection has ended; if it proved no name, its messages cannot be repeated and are forgotten."""
         if peer.name is None and peer.sender:
             self.once.forget_sender(peer.sender)
 
     def recalled(self, record: OnceRecord, digest: bytes, report: bytes) -> None:
-        """A Recall found what became of the message."""
+        """A Recall has found the report of the message."""
         conflict = digest != record.digest
         record.answer = report if not conflict else frames.report(record.id, IdConflict())
         record.digest = digest
@@ -247,14 +249,14 @@ class Admission:
         self._recall_ended(record)
 
     def not_recalled(self, record: OnceRecord, error: BesterError | None = None) -> None:
-        """A Recall found nothing; or could not look, and then nobody knows whether the message was handled."""
+        """A Recall has found nothing; or it failed, and then it is unknown whether the message was handled."""
         if error is not None:
             self.once.forget(record)
             record.answer = frames.report(record.id, error)
         self._recall_ended(record)
 
     def under_way_remotely(self, record: OnceRecord) -> None:
-        """A Recall found that another node has the message under way: it steps aside until that is over."""
+        """A Recall has found the message under way at another node; it steps aside until that node is done."""
         if not record.under_way_remotely:
             record.under_way_remotely = True
             assert record.recalled_for is not None
@@ -273,7 +275,7 @@ class Admission:
         self.batch.fewer_under_way(origin)
 
     def _repeated(self, origin: Endpoint, id: str, known: OnceRecord, digest: bytes) -> None:
-        """Answers a repeat with the first one's report, now or when there is one."""
+        """Answers a repeat with the report of the first message, now or as soon as there is one."""
         if known.digest != digest:
             self._refuse_repeat(origin, id, IdConflict())
             return
@@ -297,7 +299,7 @@ class Admission:
         self.batch.tell(origin, frames.report(id, error))
 
     def remembered(self, remember: Remember) -> None:
-        """What became of a ``once`` message is on disk, or cannot be put there: its sender may know."""
+        """The report of a ``once`` message is on disk, or cannot be put there; either way its sender gets it now."""
         self.reports.finish_once(remember.record, remember.envelope, remember.report)
 
 

@@ -1,8 +1,8 @@
-"""The batch: what the events of one turn of the server's loop lead to.
+"""The batch: the output of the exchange during one turn of the server's loop.
 
 Every part of the exchange writes here. ``dirty`` lists the endpoints that have frames to be written, ``effects`` lists
-what else the server must do, and ``moved`` lists the senders of which fewer messages are under way, so that what waits
-behind them may be let in. All are drained once, at the end of the batch.
+what else the server must do, and ``moved`` lists the senders that have fewer messages under way, so that their backlog
+may be taken. All are drained once, at the end of the batch.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from bester.core.limits import Limits
 from bester.core.metrics import Counters, Drop
 
 _NEVER_PAUSED = ("handler", "node")
-"""A handler's answers are what the others wait for, and another node asks for no more than it was told it may."""
+"""Everybody waits for handlers' answers, and another node asks for no more than it was told it may."""
 _HELD_OVERHEAD = 256
-"""What a waiting message takes beside its own bytes, about."""
+"""About how many bytes a waiting message takes beside its own."""
 
 
 class Batch:
-    """What is shared by all parts of the exchange.
+    """The state that all parts of the exchange share.
 
     Args:
         limits: the bounds that the exchange keeps.
-        boot: begins the ids that are made here: different each time that a server starts.
+        boot: the prefix of the ids that are made here; different at each start of a server.
     """
 
     __slots__ = (
@@ -52,25 +52,25 @@ class Batch:
         self._last_number = 0
 
     def new_number(self) -> int:
-        """Returns a number that is larger than those before it."""
+        """Returns a number that is larger than all before it."""
         self._last_number += 1
         return self._last_number
 
     def new_id(self) -> str:
-        """Returns an id that no other message has, over restarts too."""
+        """Returns an id that no other message has, not even after a restart."""
         return f"{self.boot}-{self.new_number():x}"
 
     # -- frames --------------------------------------------------------------------------------------------------
 
     def write(self, endpoint: Endpoint, frame: bytes) -> None:
-        """Lets a whole frame be written to an endpoint, after what is already there."""
+        """Appends a whole frame to an endpoint's output."""
         endpoint.out.append(frame)
         if not endpoint.listed:
             endpoint.listed = True
             self.dirty.append(endpoint)
 
     def tell(self, origin: Endpoint, report: bytes) -> None:
-        """Writes a report to its sender, if it is still there."""
+        """Writes a report to the sender, if it is still connected."""
         if not origin.closed:
             self.write(origin, report)
         else:
@@ -79,19 +79,19 @@ class Batch:
     # -- senders -------------------------------------------------------------------------------------------------
 
     def fewer_under_way(self, origin: Endpoint) -> None:
-        """Fewer messages of a sender are under way: at the batch's end, what waits is let in, or it is closed."""
+        """Notes that a sender has fewer messages under way: the batch's end takes from its backlog, or closes it."""
         if origin.backlog or origin.closing:
             self.moved[origin] = None
 
     def hold(self, origin: Endpoint, size: int) -> None:
-        """Counts the bytes of a message that waits; beyond the limit its sender's socket is not read."""
+        """Adds a waiting message to its sender's held bytes; beyond the limit the sender's socket is not read."""
         origin.held_bytes += size + _HELD_OVERHEAD
         if origin.held_bytes > self.limits.max_held_bytes and not origin.paused and origin.scope not in _NEVER_PAUSED:
             origin.paused = True
             self.effects.append(Pause(origin))
 
     def release(self, origin: Endpoint, size: int) -> None:
-        """Counts a message off that waits no longer."""
+        """Subtracts a message that waits no longer from its sender's held bytes."""
         origin.held_bytes -= size + _HELD_OVERHEAD
         if origin.paused and origin.held_bytes <= self.limits.max_held_bytes // 2:
             origin.paused = False

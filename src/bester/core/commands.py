@@ -1,6 +1,6 @@
-"""Executes what handlers answer and push: their commands, one by one (docs/protocol.md, section 3).
+"""Executes the commands of handlers' answers and pushes, one by one (docs/protocol.md, section 3).
 
-In a dry run, what would go to clients is only written into the route (section 7).
+In a dry run, commands whose recipients are clients are only written into the route (section 7).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bester.protocol.names import username
 
 
 class CommandExecutor:
-    """Carries out what handlers answer and push."""
+    """Carries out handlers' answers and pushes."""
 
     __slots__ = ("batch", "deliveries", "dispatcher", "once", "presence", "reports", "traces")
 
@@ -62,7 +62,7 @@ class CommandExecutor:
     # -- answers and pushes --------------------------------------------------------------------------------------
 
     def carry_out(self, request: Request, commands: list[Command], message: HandlerMessage) -> None:
-        """Executes the commands that a handler answered a request with."""
+        """Executes the commands of a handler's answer to a request."""
         envelope = request.envelope
         if envelope.untracked:
             for command in commands:
@@ -71,14 +71,14 @@ class CommandExecutor:
             if request.step is not None:
                 request.step.end(self.batch.now, "good")
             self._execute_tracked(envelope, request.route, request.hops, commands, message, request.place)
-        if envelope.pending == 1:  # as most are
+        if envelope.pending == 1:  # as is usual
             envelope.pending = 0
             self.reports.finish(envelope)
         else:
             self.reports.step_done(envelope)
 
     def pushed(self, handler: AttachedHandler, message: HandlerMessage) -> None:
-        """A handler speaks first: its commands are executed like an answer's, and reported to it."""
+        """A handler has pushed commands; they are executed as an answer's are, and reported to it."""
         batch = self.batch
         route = handler.types[0]
         envelope = Envelope(handler, message.header.id or "", route.name, batch.now, route.metrics)
@@ -99,7 +99,7 @@ class CommandExecutor:
         self.reports.step_done(envelope)
 
     def _trace_push(self, envelope: Envelope, trace: object) -> None:
-        """A push belongs to the trace that the handler names, if it does."""
+        """Gives a push the trace that its handler names, if any."""
         envelope.trace = checked_trace(trace) if isinstance(trace, str) else ""
         if self.traces.on:
             envelope.trace, envelope.trail = self.traces.begin(envelope.trace, None, self.batch.now)
@@ -114,7 +114,7 @@ class CommandExecutor:
         message: HandlerMessage,
         at: str,
     ) -> None:
-        """Executes the commands for an envelope that is not untracked; ``at`` is the place of the request."""
+        """Executes the commands for a tracked envelope; ``at`` is the place of the request."""
         trail = envelope.trail
         now = self.batch.now
         for ordinal, command in enumerate(commands):
@@ -142,7 +142,7 @@ class CommandExecutor:
         message: HandlerMessage,
         place: str,
     ) -> None:
-        """Executes one command; what fails is noted in the envelope, and the others are still served."""
+        """Executes one command; failures are noted in the envelope, and the other recipients are still served."""
         payload = message.payload
         if command.payload is not None:
             payload = command.payload if payload is None else _over(command.payload, payload)
@@ -274,7 +274,7 @@ class CommandExecutor:
                 self.batch.dirty.append(origin)
 
     def reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Raw) -> None:
-        """Replies to all that will have the report: those that sent it again, too."""
+        """Replies to everyone who waits for the report, including senders of repeats."""
         record.replies.append((type, data))
         if record.nodes:
             self.once.replied.append((record, len(record.replies) - 1, type, data))
@@ -297,7 +297,7 @@ class CommandExecutor:
     def _plan(
         self, envelope: Envelope, trail: Trail, route: TypeRoute, command: Command, message: HandlerMessage
     ) -> None:
-        """Says of a command whose recipients are clients what would be done."""
+        """Adds to the trail of a dry run what a command to clients would do."""
         if command.type == "reply":
             if isinstance(envelope.origin, Session):
                 trail.add("clients", envelope.origin.username, self.batch.now, "planned")
@@ -330,5 +330,5 @@ class CommandExecutor:
 
 
 def _over(own: OutgoingPayload, shared: OutgoingPayload) -> OutgoingPayload:
-    """A command's own payload, with the response's where it says nothing."""
+    """Returns a command's own payload, completed from the response's."""
     return OutgoingPayload(own.type or shared.type, shared.data if own.data is NOTHING else own.data)

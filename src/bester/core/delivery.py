@@ -6,14 +6,14 @@ appended to each session, and that is all. The frames are written at the end of 
 
 For every other account there is a :class:`~bester.core.model.Delivery` for each message. A session gets it
 
-- at once, when it is live and its socket has room. It *has* it when it acknowledged it; without ``ack``, when the
-  socket took it;
-- from the session's short queue, when its socket is full or too much is not acknowledged;
-- through the mailbox, behind what is there already, when that takes too long, the queue is full, or the session still
-  reads its mailbox.
+- at once, when the session is live and its socket has room. It *has* the message when it has acknowledged it; without
+  ``ack``, when the socket has taken it;
+- from the session's short queue, when its socket is full or too many messages are not acknowledged;
+- through the mailbox, behind the letters there, when the queue takes too long or is full, or the session still reads
+  its mailbox.
 
-The first session that has it settles its result. What a session was given and does not have when it ends goes to the
-mailbox.
+The first session that has the message settles its result. When a session ends, the messages that it was given and does
+not have go to the mailbox.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from bester.protocol import frames
 from bester.protocol.names import username
 
 SERVER_S = 1.0
-"""How long another server's report waits for an acknowledgement: then the message is kept as well, because its link
-carries only so many messages without a report."""
+"""How long a report to another server waits for an acknowledgement. Then the message also goes to the mailbox, because
+the server's link carries only so many messages without a report."""
 UNREAD_S = 2.0
-"""How long a message waits for room: in a full socket, or behind too much that is not acknowledged. Then it goes to the
+"""How long a message waits in a full socket, or behind too many that are not acknowledged, before it goes to the
 mailbox."""
 CUT_OFF_S = 30.0
 """How long a session may leave its socket full after that, before it is cut off as a slow consumer."""
 QUEUE_MESSAGES = 4096
 QUEUE_BYTES = 1024 * 1024
-"""What waits in memory for a session's room, before it goes to the mailbox."""
+"""The size of a session's queue in memory; further messages go to the mailbox."""
 
 
 class DirectWrite(NamedTuple):
@@ -55,15 +55,15 @@ class DirectWrite(NamedTuple):
 
     envelope: Envelope
     names: list[str]
-    """The recipients as the handler wrote them, also those that are not written to directly."""
+    """All recipients as the handler wrote them, including those that are not written to directly."""
     first: int
-    """Where their results begin."""
+    """The index of their first result."""
     type: str
     data: Raw
     transient: bool
     place: str
     id: str = ""
-    """The ``deliveryId``, where another node has given it one."""
+    """The ``deliveryId``, if another node has chosen one."""
 
     def find(self, account: str) -> tuple[int, str] | None:
         """Returns an account's index in the results, and its name as the handler wrote it."""
@@ -103,9 +103,9 @@ class Deliveries:
         self.replay = replay
         self.redelivery = redelivery
         self.direct_writes: list[DirectWrite] = []
-        """What is reported when the batch is written."""
+        """The writes of this batch, which are reported when it is written."""
         self._unread: dict[Session, float] = {}
-        """Sessions that are stalled with a full socket, and since when."""
+        """Sessions that are stalled with a full socket, with the time since which they are."""
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
@@ -126,7 +126,10 @@ class Deliveries:
             self.hand_to_all([session], delivery)
 
     def remove_session(self, session: Session) -> None:
-        """A client's session ended. What it sent goes on, its reports are dropped; what it does not have is kept."""
+        """A client's session has ended.
+
+        The messages that it sent go on, without reports; those that it does not have go to the mailbox.
+        """
         session.closed = True
         if session.out and self.direct_writes and len(self.presence.sessions(session.username)) == 1:
             self._follow(session.username)
@@ -136,7 +139,7 @@ class Deliveries:
         self._unread.pop(session, None)
 
     def session_blocked(self, session: Session) -> None:
-        """The session's socket does not take all that was written just now."""
+        """The session's socket has not taken everything that was just written."""
         session.blocked = True
         if self.direct_writes:
             self._follow(session.username)
@@ -155,12 +158,12 @@ class Deliveries:
         self._go_on(session)
 
     def give_up_waiting(self) -> None:
-        """The server stops: what sessions do not have goes to the mailboxes now, rather than when they end."""
+        """Puts everything that sessions do not have into the mailboxes at once, because the server stops."""
         for session in list(self.window.owing):
             self._stall(session)
 
     def share(self, username: str, shared: bool) -> None:
-        """An account with a session here has sessions on other nodes too, or no longer."""
+        """Notes whether an account with a session here has sessions on other nodes, too."""
         account = self.presence.find(username)
         if account is not None:
             account.shared = shared
@@ -169,11 +172,11 @@ class Deliveries:
     # -- direct writes -------------------------------------------------------------------------------------------
 
     def written(self) -> None:
-        """All sockets were written to: what they took, their sessions have."""
+        """All frames have been written to their sockets; sessions have everything that their socket took."""
         window = self.window
         if window.in_sockets:
             sessions, window.in_sockets = window.in_sockets, []
-            for session in dict.fromkeys(sessions):  # once each: what goes on is not written yet
+            for session in dict.fromkeys(sessions):  # once each: further frames are not written yet
                 if not session.blocked and not session.closed:
                     window.received_all(session)
                     self._go_on(session)
@@ -182,12 +185,12 @@ class Deliveries:
             self.reports.step_done(entry.envelope)
 
     def _follow(self, username: str) -> None:
-        """Makes deliveries of what an account was written directly in this batch: not every session may get it."""
+        """Turns an account's direct writes of this batch into deliveries, because a session may not get them."""
         sessions = self.presence.sessions(username)
         for entry in self.direct_writes:
             found = entry.find(username)
             envelope = entry.envelope
-            # Its sender's own session reads it before the report, on the same connection.
+            # The sender's own session reads it before the report, on the same connection.
             if found is None or envelope.origin in sessions or not envelope.results or not envelope.results[found[0]]:
                 continue
             slot, to = found
@@ -214,7 +217,7 @@ class Deliveries:
         transient: bool,
         place: str,
     ) -> None:
-        """Brings a message to an account that is connected, and is not written to directly."""
+        """Brings a message to a connected account that is not written to directly."""
         slot = self.reports.await_result(envelope)
         delivery = self.window.new_delivery(envelope, slot, to, account.username, type, data, transient, place)
         takers = account.takers(type)
@@ -224,7 +227,7 @@ class Deliveries:
         self.hand_to_all(takers, delivery)
         origin = envelope.origin
         if isinstance(origin, Session) and delivery.id in origin.unacked:
-            # The sender's own session reads it before the report, on the same connection; and may ask for it only then.
+            # The sender's own session reads it before the report, on the same connection, and may wait for the report.
             self.window.settle(delivery, "delivered")
         if account.shared:
             self.batch.effects.append(Share(delivery))
@@ -232,12 +235,12 @@ class Deliveries:
     def recipient_away(
         self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, place: str, served: set[str]
     ) -> None:
-        """A recipient has no session here: its message goes to its mailbox, if the account exists.
+        """Brings a message to the mailbox of a recipient without a session here, if the account exists.
 
         Args:
             envelope, type, data, transient, place: the message.
             name: the recipient, as the handler wrote it.
-            served: the accounts that have the message already; this one is added.
+            served: the accounts that have been served already; this one is added.
         """
         try:
             account = username(name)
@@ -254,10 +257,10 @@ class Deliveries:
         served.add(account)
 
     def reply(self, session: Endpoint, type: str, data: Raw, asked: str) -> None:
-        """Brings a handler's reply to a session: now, before the report, which does not wait for its acknowledgement.
+        """Brings a handler's reply to a session at once: before the report, which waits for no acknowledgement of it.
 
-        ``asked`` is the session's own id of what is answered, which means nothing to other sessions: a session that
-        gets the reply from the mailbox is not told.
+        ``asked`` is the id that the session gave the message that is answered. It means nothing to other sessions, so a
+        session that gets the reply from the mailbox is not told.
         """
         assert isinstance(session, Session)
         reply_to = asked if session.reply_to else None
@@ -271,9 +274,10 @@ class Deliveries:
             self.batch.write(session, frames.received_reply(frames.received_head(type), data, reply_to))
 
     def _awaited(self, coming: Session) -> list[Delivery]:
-        """Returns what the account's sessions were given and none of them has, oldest first, that this one takes.
+        """Returns the messages for a new session that others of the account were given and none has, oldest first.
 
-        A session that comes gets it too, for what others do not take would come to it later, behind newer messages.
+        The new session gets them, too; otherwise those that the others do not take would reach it later, behind newer
+        messages.
         """
         account = coming.username
         sessions = self.presence.sessions(account)
@@ -281,14 +285,14 @@ class Deliveries:
             return []
         if self.direct_writes:
             self._follow(account)
-        # Any that takes all will do: what one was not given is in the mailbox, or on its way there.
+        # Any session that takes all types will do: what it was not given is in the mailbox, or on its way there.
         sessions = [session for session in sessions if session.takes is None][:1] or sessions
         given = {one.id: one for session in sessions for one in (*session.unacked.values(), *session.queue)}
         awaited = [one for one in given.values() if not one.settled and not one.in_mailbox and takes(coming, one.type)]
         return sorted(awaited, key=lambda one: one.number)
 
     def hand_to_all(self, sessions: Sequence[Session], delivery: Delivery) -> None:
-        """Gives a delivery to sessions, or to their mailbox for those that do not take it now."""
+        """Gives a delivery to sessions, and puts it into the mailbox if some of them cannot take it now."""
         keep = False
         for session in sessions:
             if not self._hand(session, delivery):
@@ -299,7 +303,7 @@ class Deliveries:
             self.replay.deposit(delivery)
 
     def _hand(self, session: Session, delivery: Delivery) -> bool:
-        """Gives a delivery to a session now or soon; False if it must go through the mailbox."""
+        """Gives a delivery to a session, now or from its queue; returns False if it must go through the mailbox."""
         if session.phase is not Phase.LIVE:
             return False
         if not session.blocked and not session.queue and self.window.has_room(session):
@@ -319,19 +323,19 @@ class Deliveries:
         return True
 
     def _give_out_of_order(self, sessions: Sequence[Session], delivery: Delivery) -> bool:
-        """Gives what is never kept to sessions that still read their mailbox; False if there are none."""
+        """Gives a transient delivery to sessions that still read their mailbox; returns False if there are none."""
         ready = [one for one in sessions if one.phase is Phase.CATCHING_UP and not one.blocked]
         for session in ready:
             self.window.give(session, delivery)
         return bool(ready)
 
     def acknowledged(self, session: Session, ids: Sequence[str]) -> None:
-        """A session has what it was given under these ids; others are passed over."""
+        """A session has acknowledged these delivery ids; unknown ones are ignored."""
         self.redelivery.acknowledged(session, ids)
         self._go_on(session)
 
     def _go_on(self, session: Session) -> None:
-        """There may be room again: for the queue, then for the mailbox."""
+        """Gives a session that may have room again more from its queue, then from its mailbox."""
         if session.closed or session.blocked:
             return
         window = self.window
@@ -385,7 +389,7 @@ class Deliveries:
                 self.replay.deposit(delivery)
 
     def _stall(self, session: Session) -> None:
-        """The session does not read: everything goes through the mailbox until it does."""
+        """Marks a session that does not read as stalled: everything goes through the mailbox until it reads again."""
         session.change(Change.STOPS_READING)
         self.replay.take_back(session)
         if session.blocked:

@@ -46,35 +46,35 @@ class Dispatcher:
         self.traces = traces
         self.types: dict[str, TypeRoute] = {}
         self.unsure_until = 0.0
-        """Until when a type that is not known here may have a handler at another node, or soon."""
+        """The time until which a type that is unknown here may have a handler at another node."""
         self.handlers: list[AttachedHandler] = []
         self.full: list[AttachedHandler] = []
-        """Handlers that get no more before what they were handed is written."""
+        """Handlers that get no more requests before the batch is written."""
         self._last_request = 0
         self._attached_rules: Mapping[str, TypeRules] = {}
 
     def count_from(self, number: int) -> None:
-        """Numbers requests from there on; called before the first one."""
+        """Sets the number after which requests are numbered; called before the first one."""
         self._last_request = number
 
     def no_handler(self) -> BesterError:
-        """Returns why a message of a type that is not known here has no handler."""
+        """Returns the error for a message of a type that is unknown here."""
         if self.batch.now < self.unsure_until:
             return HandlerUnavailable("no handler serves this type at a node that can be reached now")
         return NoHandler()
 
-    # -- who serves which type -----------------------------------------------------------------------------------
+    # -- types and their handlers --------------------------------------------------------------------------------
 
     def configure(
         self, types: Mapping[str, TypeRules], limits: Limits, attached: Mapping[str, TypeRules] | None = None
     ) -> None:
-        """Switches to other types and limits; what is under way goes on.
+        """Switches to other types and limits; messages under way go on.
 
         Args:
-            types: those that are served whether a handler is attached or not.
+            types: the rules of types that are served whether a handler is attached or not.
             limits: the new bounds.
-            attached: rules for types that are served only while a handler is attached; under :data:`OTHERS`, those for
-                all the rest, but for the time limit.
+            attached: the rules of types that are served only while a handler is attached; under :data:`OTHERS`, those
+                of all other types, whose time limit is not taken from there.
         """
         self.batch.limits = limits
         self._attached_rules = attached or {}
@@ -148,7 +148,7 @@ class Dispatcher:
             self._retire_or_pump(route)
 
     def remove(self, handler: AttachedHandler) -> None:
-        """Takes a handler out whose connection is gone: its outstanding requests fail."""
+        """Removes a handler whose connection has ended; its outstanding requests fail."""
         handler.closed = True
         self.detach(handler)
         self.handlers.remove(handler)
@@ -163,7 +163,7 @@ class Dispatcher:
             self.fail(request, HandlerUnavailable("the handler went away before it answered"))
 
     def unblocked(self, handler: AttachedHandler) -> None:
-        """The handler's socket takes more again."""
+        """The handler's socket takes more again; hands over requests that wait."""
         handler.blocked = handler.full = False
         handler.room = HANDED_BYTES
         for route in handler.types:
@@ -175,7 +175,7 @@ class Dispatcher:
         handler.full = False
 
     def written(self) -> None:
-        """The batch is written: hands more to the handlers whose sockets took it."""
+        """The batch has been written; hands more to the handlers whose sockets took it."""
         full, self.full = self.full, []
         for handler in full:
             if handler.full:
@@ -184,7 +184,7 @@ class Dispatcher:
     # -- handing over --------------------------------------------------------------------------------------------
 
     def hand(self, request: Request) -> None:
-        """Hands a request over now if there is room and nobody waits before it; else it waits."""
+        """Hands a request over if there is room and no other waits before it; else lets it wait."""
         route = request.route
         attached = route.attached
         if attached:
@@ -205,7 +205,7 @@ class Dispatcher:
         self.pump(route)
 
     def hand_on(self, request: Request) -> None:
-        """Hands a request over as :meth:`hand` does, and records the step where the route is recorded."""
+        """Hands a request over as :meth:`hand` does, and records the step if the envelope has a trail."""
         trail = request.envelope.trail
         if trail is None:
             self.hand(request)
@@ -213,14 +213,14 @@ class Dispatcher:
             self._hand_traced(request, trail)
 
     def _hand_traced(self, request: Request, trail: Trail) -> None:
-        """Hands a request over whose route is recorded; a dry run, only to a handler that takes part in such."""
+        """Hands over a request with a trail; a dry run goes only to a handler that takes part in dry runs."""
         route = request.route
         now = self.batch.now
         request.step = trail.add("handler", route.name, now)
         if not trail.dry:
             self.hand(request)
             return
-        self.traces.of(request.envelope)  # so that it has one, and the request is not made the quick way
+        self.traces.of(request.envelope)  # with a trace of its own the request is not made the quick way
         able: list[AttachedHandler] = [one for one in route.attached if route.name in one.dry_types]
         able = able or [one for one in route.remote if route.name in one.dry_types]
         if not able:
@@ -228,7 +228,7 @@ class Dispatcher:
             self.reports.step_done(request.envelope)
             return
         free = [handler for handler in able if handler.free]
-        if not free or route.ready:  # it takes nobody's turn
+        if not free or route.ready:  # a dry run takes no sender's turn
             self.fail(request, HandlerUnavailable("the handlers are busy, and dry runs do not wait"))
             return
         handler = min(free, key=lambda handler: len(handler.outstanding))
@@ -280,7 +280,7 @@ class Dispatcher:
             batch.unwritten = True
 
     def _ask_remote(self, handler: AttachedHandler, request: Request) -> None:
-        """Lets another node ask one of its handlers, and carry out the answer if that overtakes nothing."""
+        """Lets another node ask one of its handlers, and carry out the answer if it overtakes nothing."""
         assert isinstance(handler, RemoteHandler)
         traces = self.traces
         number = self._last_request = self._last_request + 1
@@ -314,7 +314,7 @@ class Dispatcher:
         request.data = NULL
 
     def pump(self, route: TypeRoute) -> None:
-        """Hands over what waits, while there is room."""
+        """Hands over a type's waiting requests while there is room."""
         ready = route.ready
         batch = self.batch
         while ready and route.available:
@@ -340,13 +340,13 @@ class Dispatcher:
                 batch.effects.append(CallClassic(request))
 
     def pump_all(self, handler: AttachedHandler) -> None:
-        """Hands over what waits for any of a handler's types."""
+        """Hands over the waiting requests of all types of a handler."""
         for route in handler.types:
             if route.ready:
                 self.pump(route)
 
     def _retire_or_pump(self, route: TypeRoute) -> None:
-        """After a change of who serves a type: goes on with what waits, or fails it if there is nobody."""
+        """Hands over a type's waiting requests after a change of its handlers, or fails them if none is left."""
         if route.available:
             route.mark_all_ready()
             self.pump(route)
@@ -357,10 +357,10 @@ class Dispatcher:
             self.batch.release(request.envelope.origin, request.size)
             self.fail(request, HandlerUnavailable("the type's last handler went away"))
 
-    # -- answers, and none ---------------------------------------------------------------------------------------
+    # -- answers and failures ------------------------------------------------------------------------------------
 
     def classic_done(self, request: Request) -> None:
-        """A classic handler's connection is over: there is room for another."""
+        """A classic handler's connection has ended, which makes room for another."""
         route = request.route
         route.active -= 1
         assert request.queue is not None
@@ -368,7 +368,7 @@ class Dispatcher:
         self.pump(route)
 
     def fail(self, request: Request, error: BesterError) -> None:
-        """A request has no answer, and will have none: its message is reported bad."""
+        """Fails a request that will have no answer: its message is reported bad."""
         route = request.route
         envelope = request.envelope
         if request.epoch:
@@ -378,14 +378,14 @@ class Dispatcher:
         route.metrics.failed += 1
         route.last_error = f"{error.code}: {error.explained}"
         if isinstance(error, BadResponse):
-            error = BadResponse()  # the details are the operator's and the handler's author's, not the sender's
+            error = BadResponse()  # the details are for the operator and the handler's author, not for the sender
         self.reports.note(envelope, error)
         self.reports.step_done(envelope)
 
     # -- time ----------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Fails what has waited for its handler for too long; called a few times a second."""
+        """Fails requests that have waited for their handler for too long; called a few times a second."""
         now = self.batch.now
         self.batch.counters.by_type.sweep()
         for handler in list(self.handlers):
@@ -408,7 +408,7 @@ class Dispatcher:
 
 
 def answer_locally(envelope: Envelope, order: Order) -> None:
-    """Lets this node carry out what another node's handler answers, before what that node carries out by itself."""
+    """Lets this node carry out the answer of another node's handler, before later answers that the node carries out."""
     if not envelope.answered_locally:
         envelope.answered_locally = True
         envelope.untracked = False
@@ -416,7 +416,7 @@ def answer_locally(envelope: Envelope, order: Order) -> None:
 
 
 def settle_order(request: Request) -> None:
-    """Counts a request off in its sender's order: nothing is left of it to be carried out by the other node."""
+    """Counts off a request in its sender's order: the other node has nothing left of it to carry out."""
     order = request.envelope.origin.order
     assert order is not None
     order.answered(request.epoch)

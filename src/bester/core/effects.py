@@ -1,4 +1,7 @@
-"""What the exchange asks the server to do."""
+"""Effects: the requests of the exchange to the server, carried out at the end of the batch.
+
+Each docstring is an order to the server, and names the event that answers it.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from bester.protocol.addresses import Address
 
 
 class CallClassic(Struct):
-    """Ask a classic handler; answer with ``Exchange.classic_answered`` or ``classic_failed``."""
+    """Ask a classic handler; then call ``Exchange.classic_answered`` or ``classic_failed``."""
 
     request: Request
 
 
 class Forward(Struct):
-    """Send to another server; answer with ``Exchange.settled``."""
+    """Send a message to another server; then call ``Reports.settled``."""
 
     envelope: Envelope
     slot: int
@@ -30,33 +33,33 @@ class Forward(Struct):
     hops: int
     transient: bool
     message_id: str
-    """What the other server recognises a repeat by: unique, and for a ``once`` message the same each time."""
+    """The id by which the other server recognises a repeat: unique, and equal each time for a ``once`` message."""
     trace: str = ""
     """The message's W3C traceparent."""
 
 
 class Deposit(Struct):
-    """Keep for an account without a session that takes it now; answer with ``Exchange.deposited``."""
+    """Put a message into its account's mailbox; then call ``MailboxReplay.deposited``."""
 
     delivery: Delivery
 
 
 class RemoveLetter(Struct):
-    """A letter was delivered: remove it from its mailbox. Not answered."""
+    """Remove a letter that was delivered from its mailbox; nothing is called."""
 
     username: str
     id: str
 
 
 class Bury(Struct):
-    """A letter that its account never acknowledges: make it a dead letter. Not answered."""
+    """Make a dead letter of a letter that its account never acknowledges; nothing is called."""
 
     delivery: Delivery
     tries: int
 
 
 class ReadMailbox(Struct):
-    """Read on in a session's mailbox; answer with ``Exchange.mail``."""
+    """Read a page of a session's mailbox; then call ``MailboxReplay.page`` or ``failed``."""
 
     session: Session
     after: int
@@ -66,13 +69,13 @@ class ReadMailbox(Struct):
 
 
 class Recall(Struct):
-    """Look on disk for a ``once`` message; answer with ``Exchange.recalled`` or ``not_recalled``."""
+    """Look on disk for a ``once`` message; then call ``Admission.recalled`` or ``not_recalled``."""
 
     record: OnceRecord
 
 
 class Remember(Struct):
-    """Keep what became of a ``once`` message; answer with ``Exchange.remembered``."""
+    """Keep the report of a ``once`` message; then call ``Admission.remembered``."""
 
     record: OnceRecord
     envelope: Envelope
@@ -80,7 +83,7 @@ class Remember(Struct):
 
 
 class Pause(Struct):
-    """Stop reading from an endpoint: too much of what it sent is waiting."""
+    """Stop reading from an endpoint, because too many bytes of its messages wait."""
 
     endpoint: Endpoint
 
@@ -92,49 +95,53 @@ class Resume(Struct):
 
 
 class CutOff(Struct):
-    """A session leaves too much unread for too long: end its connection."""
+    """End the connection of a session that left its socket full for too long."""
 
     session: Session
 
 
 class Finished(Struct):
-    """A closing endpoint has nothing in flight any more: close it when its last frame is written."""
+    """Close an endpoint that has nothing in flight any more, after its last frame is written."""
 
     endpoint: Endpoint
 
 
 class PresenceChanged(Struct):
-    """An account's first session came, or its last one went."""
+    """Tell those who watch an account that its first session has come, or its last one has gone."""
 
     username: str
     online: bool
 
 
 class AskRemote(Struct):
-    """Let another node ask one of its handlers; answer with ``Exchange.answer`` or ``answer_failed``."""
+    """Let another node ask one of its handlers.
+
+    Then call ``Exchange.answer`` or ``answer_failed``; if that node carries the answer out,
+    ``RemoteRequests.answered_remotely``, ``carried_out`` or both.
+    """
 
     handler: RemoteHandler
-    """What stands for that node."""
+    """Stands for that node."""
     number: int
     """The request's id."""
     type: str
     head: bytes
-    """Its frame between the id and the data."""
+    """The request's frame between its id and its data."""
     data: Raw
     dry: bool
     order: int = 0
-    """That of the sender, by number, where the answer may be carried out there."""
+    """The number of the sender's order, if the answer may be carried out there; else 0."""
     epoch: int = 0
 
 
 class Share(Struct):
-    """Bring a copy to the sessions that an account has on other nodes. Not answered."""
+    """Bring a copy to the sessions that an account has on other nodes; nothing is called."""
 
     delivery: Delivery
 
 
 class TellNode(Struct):
-    """What another node asked for has its outcome: tell it."""
+    """Tell another node the outcome of its request."""
 
     node: str
     envelope: Envelope

@@ -1,7 +1,7 @@
-"""One connection, as the exchange sees it: who sends, and what is to be written to it.
+"""One connection, as the exchange sees it: a sender, and the frames to be written to it.
 
 The exchange never writes to a socket. It appends whole frames to an endpoint's ``out`` and lists the endpoint once in
-``Batch.dirty``; the server writes what is there at the end of the batch.
+``Batch.dirty``; the server writes the frames at the end of the batch.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Endpoint:
 
     def __init__(self, origin: bytes, writer: Any = None) -> None:
         self.origin = origin
-        """The part of a request that says who sent it, as bytes."""
+        """The part of a request that names the sender, as JSON."""
         self.writer = writer
         """Writes the frames; the exchange does not look at it."""
         self.acknowledges = False
-        """Whether it acknowledges what it is given (the feature ``ack``)."""
+        """Whether it acknowledges the messages that it is given (the feature ``ack``)."""
         self.reply_to = False
         """Whether it is told which of its messages a reply answers."""
         self.out: list[bytes] = []
@@ -52,19 +52,19 @@ class Endpoint:
         self.closing = False
         """Whether it is to be closed as soon as nothing from it is in flight."""
         self.in_flight = 0
-        """Messages from here that have no report yet, and count against ``maxInFlight``."""
+        """How many of its messages have no report yet and count against ``maxInFlight``."""
         self.waiting = 0
-        """Messages from here whose report waits for recipients alone."""
+        """How many of its messages wait for recipients alone before they are reported."""
         self.sender = b""
-        """Who sends, for certain, as ``once`` messages are remembered by; empty where nobody knows."""
+        """Identifies the sender of ``once`` messages; empty for a server that proved no name and has sent none."""
         self.backlog = 0
-        """How many messages are beyond ``max_in_flight``, and wait for admission."""
+        """How many of its messages are beyond ``max_in_flight`` and wait for admission."""
         self.held_bytes = 0
-        """Bytes of messages from here that wait for a place."""
+        """How many bytes its waiting messages take."""
         self.paused = False
-        """Whether the socket is not read because of what is held."""
+        """Whether the socket is not read because too many bytes are held."""
         self.order: Order | None = None
-        """Keeps the order of what handlers of other nodes are asked for it; None until the first time."""
+        """The order of its messages that handlers of other nodes are asked; None until the first one."""
 
     @property
     def busy(self) -> bool:
@@ -87,7 +87,7 @@ class Peer(Endpoint):
 
 
 class NodePeer(Endpoint):
-    """Another node of this server, as the one that asks for something here."""
+    """Another node of this server, as a sender of requests to this one."""
 
     __slots__ = ("answered_back", "node")
 
@@ -97,4 +97,4 @@ class NodePeer(Endpoint):
         super().__init__(b"")
         self.node = node
         self.answered_back: dict[int, tuple[int, float]] = {}
-        """By the numbers of its senders: the last epoch of which an answer went back to it, and when."""
+        """By the number of a sender: the newest epoch of which an answer went back to the node, and when it did."""

@@ -1,17 +1,17 @@
-"""The exchange: takes one event, and decides what is to be done.
+"""The exchange: takes one event at a time, and decides what is to be done.
 
 It is composed of parts, each of which owns its state and calls only those above it in this list::
 
-    Batch            what comes out: frames for endpoints, effects for the server
+    Batch            the output: frames for endpoints, effects for the server
     Reports          results, status reports, receipts
-    Dispatcher       types, their handlers, and who waits for them
-    UnackedWindow    what sessions were given and did not acknowledge
-    MailboxReplay    mailboxes: into them, and out of them again
-    Redelivery       what is given once more, and given up at last
+    Dispatcher       types, their handlers, and requests that wait for them
+    UnackedWindow    messages that sessions were given and did not acknowledge
+    MailboxReplay    mailboxes: messages go into them, and out of them again
+    Redelivery       messages that are given once more, and given up at last
     Deliveries       which session gets which message, and when
     Admission        maxInFlight, the backlog, once
     CommandExecutor  sendClients, sendServers, sendHandler, reply
-    RemoteRequests   what other nodes of this server ask for
+    RemoteRequests   requests of other nodes of this server
 
 The way of a message through them::
 
@@ -25,12 +25,12 @@ The way of a message through them::
         _reply()                     a frame for the session that asked
     settled()                        Reports: a recipient has its result
       finish()                       nothing is pending any more: the status report
-    settle()                         Admission: what waits behind it is let in
+    settle()                         Admission: messages that wait behind it are taken
 
-The server sets the time (``batch.now``) before each batch of events, and at its end calls :meth:`Exchange.settle`,
-carries out the effects, writes what is there to the endpoints that are dirty, and calls :meth:`Exchange.written`; all
-of it again as long as there is something. Other events go to the parts that take them. The exchange has no I/O, no
-clock and no randomness.
+The server sets the time (``batch.now``) before each batch of events. At its end it calls :meth:`Exchange.settle`,
+carries out the effects, writes the frames of the dirty endpoints, and calls :meth:`Exchange.written`; it repeats this
+until there are neither effects nor frames. Other events go directly to the parts. The exchange has no I/O, no clock and
+no randomness.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ _DIGITS = "0123456789abcdef" * 3
 
 
 class Exchange:
-    """All of one server's routing; its state is that of its parts.
+    """All of one server's routing; it has no state beside that of its parts.
 
     Args:
-        server_name: stands in the routes that are reported.
+        server_name: this server's name in the routes that are reported.
         limits: the bounds that it keeps.
-        boot: begins the ids that are made here: different each time that a server starts.
+        boot: the prefix of the ids that are made here; different at each start of a server.
         trace_digits: as for :class:`~bester.core.traces.Traces`.
     """
 
@@ -104,7 +104,7 @@ class Exchange:
     # -- handlers' answers ---------------------------------------------------------------------------------------
 
     def answer(self, handler: AttachedHandler, message: HandlerMessage) -> None:
-        """An attached handler sent an answer, or pushed something."""
+        """An attached handler has sent an answer or a push."""
         header = message.header
         if header.message_type == "push":
             self.commands.pushed(handler, message)
@@ -121,7 +121,7 @@ class Exchange:
                 self.dispatcher.pump(route)
 
     def answer_failed(self, handler: AttachedHandler, id: str, error: BesterError) -> None:
-        """An attached handler's answer to this request is not of the right form."""
+        """An attached handler's answer to a request was malformed."""
         request = handler.outstanding.pop(id, None)
         if request is None:
             self.batch.counters.drops.count(Drop.ANSWER_LATE)
@@ -130,12 +130,12 @@ class Exchange:
         self.dispatcher.pump_all(handler)
 
     def classic_answered(self, request: Request, message: HandlerMessage) -> None:
-        """A classic handler answered."""
+        """A classic handler has answered."""
         self._answered(request, message)
         self.dispatcher.classic_done(request)
 
     def classic_failed(self, request: Request, error: BesterError) -> None:
-        """A classic handler could not be reached, took too long, or answered garbage."""
+        """A classic handler could not be reached, took too long, or sent a malformed answer."""
         self.dispatcher.fail(request, error)
         self.dispatcher.classic_done(request)
 
@@ -159,14 +159,14 @@ class Exchange:
     # -- the batch -----------------------------------------------------------------------------------------------
 
     def settle(self) -> bool:
-        """Lets in what waits; returns whether there is anything for the server to carry out or to write."""
+        """Takes messages from the backlogs; returns whether the server has anything to carry out or to write."""
         batch = self.batch
         if batch.moved:
             self.admission.drain()
         return bool(batch.effects or batch.dirty or batch.unwritten)
 
     def written(self) -> None:
-        """All that was dirty is written: what sockets took, their sessions have, and it is reported."""
+        """The frames of all dirty endpoints have been written; messages that sockets took are reported."""
         batch = self.batch
         if batch.unwritten:
             batch.unwritten = False

@@ -10,10 +10,10 @@ class Limits:
     """Bounds on what one sender or one message may take."""
 
     max_hops: int = 16
-    """Handlers and servers that a message may be sent on to."""
+    """How many handlers and servers a message may be sent on to."""
     max_in_flight: int = 1024
-    """Messages of one session without a report; more of them wait."""
+    """How many messages of one session may be without a report; more of them wait."""
     max_recipients: int = 10_000
-    """Names or addresses in one command."""
+    """How many names or addresses one command may have."""
     max_held_bytes: int = 256 * 1024
-    """What may wait for one sender before its socket is no longer read."""
+    """How many bytes of one sender may wait before its socket is no longer read."""

@@ -1,11 +1,11 @@
-"""What is counted: how messages of each type ended and how long its handlers took, what was dropped and why.
+"""Metrics: how messages of each type ended, how long its handlers took, and what was dropped and why.
 
 Each message costs two steps: one is added to ``good``, and a time is appended to a list by
-:attr:`TypeMetrics.took`. The times are made into sums and a histogram later, many at once, when somebody asks or there
-are many.
+:attr:`TypeMetrics.took`. The times are folded into sums and a histogram later, many at once, when somebody asks or
+there are many.
 
-A message that its sender is told about as a whole is counted by its report. Everything else that is thrown away is
-counted as a :class:`Drop`, and a connection that is ended by :class:`bester.server.counts.Counts`.
+A message as a whole is counted by its report. Everything else that is thrown away is counted as a :class:`Drop`;
+connections that the server ends are counted by :class:`bester.server.counts.Counts`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 MAX_TYPES = 200
-"""Types that are counted by name beside those of the configuration: whoever may attach a handler makes them up."""
+"""How many types outside the configuration are counted by name; anyone who may attach a handler can make them up."""
 
 MAX_TIMES = 1000
-"""Beyond so many times, they are folded with the next sweep."""
+"""With more times than this, the next sweep folds them."""
 
 BOUNDS_S = (
     0.0001,
@@ -43,17 +43,17 @@ BOUNDS_S = (
 
 
 class TypeMetrics:
-    """Counts since the start."""
+    """Metrics of one type since the start."""
 
     __slots__ = ("_answered", "_buckets", "_seconds", "_times", "bad", "failed", "good", "took")
 
     def __init__(self) -> None:
         self.good = 0
-        """Messages, and handlers' pushes, with a good report."""
+        """Messages and handlers' pushes with a good report."""
         self.bad: dict[str, int] = {}
-        """Those with a bad one, by its code."""
+        """Messages and handlers' pushes with a bad report, by its code."""
         self.failed = 0
-        """Requests that have no answer, or a wrong one."""
+        """Requests without an answer, or with a malformed one."""
         self._times: list[float] = []
         self.took = self._times.append
         """Takes the seconds from a request's hand-over to its answer."""
@@ -73,7 +73,7 @@ class TypeMetrics:
 
     @property
     def buckets(self) -> list[int]:
-        """How many answers took up to each of :data:`BOUNDS_S` and longer than the one before; then the rest."""
+        """How many answers are in each bucket: one bucket for each of :data:`BOUNDS_S`, and one beyond."""
         self._fold()
         return list(self._buckets)
 
@@ -99,11 +99,11 @@ class TypeMetrics:
 
 
 class MetricsByType:
-    """Those of all types that there were."""
+    """The metrics of all types since the start."""
 
     def __init__(self) -> None:
         self.others = TypeMetrics()
-        """Of types that nobody serves, and of those beyond :data:`MAX_TYPES`."""
+        """The metrics of types that nobody serves, and of those beyond :data:`MAX_TYPES`."""
         self.named: dict[str, TypeMetrics] = {}
         self._attached = 0
 
@@ -112,7 +112,7 @@ class MetricsByType:
         yield from self.named.values()
 
     def of(self, type: str, *, configured: bool) -> TypeMetrics:
-        """Returns a type's own, the same each time that it is served; or ``others``, where there are too many."""
+        """Returns a type's metrics, which outlive its handlers; or ``others`` if there are too many types."""
         metrics = self.named.get(type)
         if metrics is None:
             if not configured:
@@ -132,7 +132,7 @@ CODE = "CODE"
 
 
 class Drop(enum.Enum):
-    """What, and its cause; docs/metrics.md has a row for each."""
+    """The kind of a thing that is thrown away, and the cause; docs/metrics.md has a row for each."""
 
     ANSWER_LATE = "answer", "unmatched"
     COMMAND_ABANDONED = "command", "senderGone"
@@ -176,7 +176,7 @@ class Drop(enum.Enum):
 
 
 class Drops:
-    """Counts since the start."""
+    """Drops since the start."""
 
     __slots__ = ("_counted",)
 
@@ -184,7 +184,7 @@ class Drops:
         self._counted: dict[tuple[str, str], int] = {}
 
     def count(self, drop: Drop, number: int = 1, *, code: str = "") -> None:
-        """Counts something that is thrown away; ``code`` is the error's, where the cause is :data:`CODE`."""
+        """Counts something that is thrown away; ``code`` is the error's if the cause is :data:`CODE`."""
         if number:
             key = drop.what, code or drop.cause
             self._counted[key] = self._counted.get(key, 0) + number
@@ -193,7 +193,7 @@ class Drops:
         return self._counted.get((drop.what, code or drop.cause), 0)
 
     def by_what(self) -> dict[str, dict[str, int]]:
-        """Returns them as operators get them: by what was dropped, then by cause."""
+        """Returns the counts as operators get them: by kind, then by cause."""
         found: dict[str, dict[str, int]] = {}
         for (what, cause), number in sorted(self._counted.items()):
             found.setdefault(what, {})[cause] = number
@@ -201,7 +201,7 @@ class Drops:
 
 
 class Counters:
-    """Each counts since the start."""
+    """The exchange's counters; each counts since the start."""
 
     __slots__ = (
         "accepted",
@@ -218,10 +218,10 @@ class Counters:
     def __init__(self) -> None:
         self.accepted = 0
         self.deliveries = 0
-        """Recipients to whose sessions something was written."""
+        """Recipients whose sessions were written to."""
         self.for_nodes = 0
         self.for_nodes_done = 0
-        """What other nodes of this server asked for, and how much of it has its outcome."""
+        """Requests of other nodes of this server, and how many of them have their outcome."""
         self.given_again = 0
         """Messages that were given to a session again, because it did not acknowledge them."""
         self.pushes = 0
@@ -237,7 +237,7 @@ class Counters:
 
     @property
     def bad(self) -> dict[str, int]:
-        """By error code."""
+        """Messages with a bad report, by error code."""
         found: dict[str, int] = {}
         for metrics in self.by_type:
             for code, number in metrics.bad.items():

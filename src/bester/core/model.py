@@ -1,4 +1,4 @@
-"""What is under way: envelopes, and their deliveries to accounts."""
+"""Messages under way: envelopes, and their deliveries to accounts."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from bester.protocol.messages import HandlerMessage
 
 
 class Envelope(Struct, gc=False):
-    """A message on its way, from when it is accepted until its status report."""
+    """A message from its acceptance until its status report."""
 
     origin: Endpoint
     id: str
-    """The sender's own id."""
+    """The id that the sender gave it."""
     type: str = ""
-    """What it was sent to."""
+    """The type that it was sent to."""
     since: float = 0.0
     """When it was accepted, in seconds of the exchange's clock."""
     metrics: TypeMetrics = field(default_factory=TypeMetrics)
-    """Where it is counted when it has its report."""
+    """The metrics that count it when it has its report."""
     pending: int = 1
-    """Steps that are not finished; the report is due when there are none."""
+    """How many steps are not finished; the report is due when there are none."""
     results: list[bytes] | None = None
     """One entry per recipient, in the order of the commands; empty bytes while it is awaited."""
     error: BesterError | None = None
-    """The first thing that went wrong."""
+    """The first error."""
     data: Raw | None = None
-    """What a handler replied with, where the report carries it."""
+    """The data of a handler's reply, if the report carries it."""
     trace: str = ""
-    """The W3C traceparent that came with it; else what its own is made from, once it has one: bester.core.traces."""
+    """The W3C traceparent that came with it; else the number that its own is made from (:mod:`bester.core.traces`)."""
     untracked: bool = True
-    """Whether it has neither ``once`` nor a ``trail``, is not ``answered_locally`` and not another node's: one look for
-    all."""
+    """Whether it has neither ``once`` nor a ``trail``, is not ``answered_locally`` and not another node's; so that one
+    test is enough."""
     trail: Trail | None = None
-    """Its route, if its sender asked for that."""
+    """Its route, if the sender asked for it or the message is traced."""
     once: OnceRecord | None = None
-    """What remembers it, if its sender asked for that."""
+    """Its record, if it is a ``once`` message."""
     durable: bool = False
     """Whether any of it went to disk."""
     awaiting: int = 0
-    """Those of the pending steps that only wait for recipients."""
+    """How many of the pending steps only wait for recipients."""
     slot_released: bool = False
     """Whether it no longer counts against its sender's ``maxInFlight``."""
     answered_locally: bool = False
-    """Whether another node's handler was asked, and this node carries out the answer; then it is not ``untracked``."""
+    """Whether this node carries out the answer of another node's handler; then it is not ``untracked``."""
 
 
 class Relayed(Envelope, gc=False):
-    """Another node's request for a handler here: its answer is carried out here, or goes back as it is."""
+    """Another node's request for a handler here; the answer is carried out here, or goes back as it is."""
 
     number: int = 0
-    """What that node knows it by."""
+    """The number by which that node knows it."""
     head: bytes = b""
     """The request's frame between its id and its data."""
     order: int = 0
-    """That of its sender, by number; 0: its answer goes back."""
+    """The number of its sender's order; 0 if the answer must go back."""
     epoch: int = 0
     answer: HandlerMessage | None = None
-    """What goes back."""
+    """The answer that goes back."""
     carried: bool = False
     """Whether the answer is carried out here."""
 
 
 class Delivery(Struct, gc=False):
-    """One message for one account, until the account has it or it is kept (section 4)."""
+    """One message for one account, until the account has it or it is in the mailbox (section 4)."""
 
     envelope: Envelope | None
-    """None for a letter from the mailbox, and for what nobody's report waits for."""
+    """None for a letter from the mailbox, and for a message without a report."""
     slot: int
-    """Its place in the envelope's results."""
+    """The index of its result in the envelope's."""
     to: str
     """The recipient, as the handler wrote it."""
     username: str
@@ -85,25 +85,25 @@ class Delivery(Struct, gc=False):
     since: float = 0.0
     """When it was handed to a session, in seconds of the exchange's clock."""
     number: int = 0
-    """Larger than those of the account's messages before it."""
+    """Larger than the numbers of the account's messages before it."""
     settled: bool = False
-    """Whether its result is known: nobody's report waits for it any more."""
+    """Whether its result is known, so that no report waits for it any more."""
     in_mailbox: bool = False
-    """Whether it is in the mailbox, or on its way there."""
+    """Whether it is in the mailbox or on its way there."""
     stored: bool = False
-    """Whether it has got there."""
+    """Whether it has reached the mailbox."""
     received: bool = False
-    """Whether the account has it: it may leave the mailbox, or need not get there."""
+    """Whether the account has it, so that it may leave the mailbox or need not go there."""
     refused: bool = False
     """Whether the mailbox did not take it."""
     awaits_ack: bool = False
-    """Whether the report waits for nothing but its recipient, which holds up nothing behind it."""
+    """Whether the report only waits for its recipient, which delays nothing behind it."""
 
 
 class Late(Struct, gc=False):
-    """What went to the mailbox because its session took too long to have it."""
+    """A message that went to the mailbox because its session took too long to acknowledge it."""
 
     delivery: Delivery | None
     """None as soon as it is on disk."""
     due: float = 0.0
-    """Before then it is not given again, in seconds of the exchange's clock; 0: it is as soon as it is read."""
+    """When it is given again, in seconds of the exchange's clock; 0: as soon as it is read."""

@@ -1,4 +1,8 @@
-"""What is remembered of ``once`` messages, so that a repeat is not handled again (docs/protocol.md, section 4)."""
+"""Records of ``once`` messages, by which a repeat is recognised and not handled again (docs/protocol.md, section 4).
+
+A record is made when the message comes in, and gets the report when the message is finished. Records are bounded, in
+all and for each sender; the oldest are forgotten first. The disk may know them for longer (``Remember``, ``Recall``).
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,11 @@ MAX_RECORDS = 100_000
 MAX_BYTES = 64 * 1024 * 1024
 """How many records, and bytes of their reports, are kept in memory; the oldest make room."""
 MAX_OF_SENDER = 10_000
-"""How many of them are one sender's, so that nobody drives out the others'."""
+"""How many records one sender has, so that it cannot displace the others'."""
 MAX_REPEATED_BYTES = 8 * 1024 * 1024
-"""What is written again for repeats in one batch."""
+"""How many bytes of reports are written to repeats in one batch."""
 _OVERHEAD = 400
-"""What a record takes beside its report, in bytes, about."""
+"""About how many bytes a record takes beside its report."""
 
 
 class OnceRecord:
@@ -48,41 +52,41 @@ class OnceRecord:
         self.digest = digest
         """16 bytes that stand for the type and the data."""
         self.origin = origin
-        """Sender and id, which its delivery ids follow from; the same after a restart."""
+        """Sender and id, from which its delivery ids follow, also after a restart."""
         self.sender = sender
         self.id = origin[len(sender) + 1 :].decode("utf-8", "surrogatepass")
-        """The sender's own."""
+        """The id that the sender gave it."""
         self.recalled_for: Endpoint | None = None
-        """Who sent it first; a repeat may come from another session."""
+        """The endpoint that sent it first; a repeat may come from another session."""
         self.recalling = False
-        """Whether the disk, and the other nodes, are being asked about it; what its sender sent after it waits."""
+        """Whether the disk and the other nodes are being asked about it; later messages of its sender wait."""
         self.under_way_remotely = False
-        """Whether another node has it under way: then what its sender sent after it does not wait."""
+        """Whether another node has it under way; then later messages of its sender do not wait."""
         self.aside: Waiting | None = None
         """The message, while it waits for that node."""
         self.answer = b""
-        """The frame that answers the message instead of a handler, when the disk was asked."""
+        """The frame that answers the message instead of a handler, if the disk knew it."""
         self.report: bytes | None = None
         """The report's frame, when it is known."""
         self.waiting: list[Endpoint] = []
-        """Those that sent it again before its report was known."""
+        """Endpoints that sent it again before its report was known."""
         self.replies: list[tuple[str, Raw]] = []
-        """The types and data of what handlers replied, until its report is known."""
+        """The types and data of handlers' replies, until its report is known."""
         self.replied: list[Endpoint] = []
-        """The sessions that have those replies."""
+        """The sessions that have these replies."""
         self.nodes: dict[str, int] = {}
         """The other nodes that wait for its report, and the numbers by which they asked."""
 
     def forget_replies(self) -> None:
-        """Whoever replied has forgotten the message: what handlers reply from now on is new."""
+        """Forgets the replies of handlers that have forgotten the message; their next replies are new ones."""
         self.replies = []
         self.replied = []
 
     def delivery_id(self, place: str, recipient: str) -> str:
-        """Returns the id of a delivery, or of a message to another server: the same each time it is handled.
+        """Returns the id of a delivery, or of a message to another server; it is equal each time that this is handled.
 
         Args:
-            place: which command it is of, among all that handlers answer to the message.
+            place: the place of its command among all commands of the handlers' answers.
             recipient: the account or the address.
         """
         text = b"\0".join((self.origin, place.encode(), recipient.encode("utf-8", "surrogatepass")))
@@ -90,31 +94,31 @@ class OnceRecord:
 
 
 class Waiting(Struct):
-    """A message beyond its sender's ``maxInFlight``, until it is taken."""
+    """A message that has not been admitted yet, such as one beyond its sender's ``maxInFlight``."""
 
     payload: Payload
     size: int
-    """Of its frame, in bytes."""
+    """The size of its frame, in bytes."""
     hops: int
     record: OnceRecord | None
-    """What remembers it, if its sender asked for that."""
+    """Its record, if it is a ``once`` message."""
     trace: str
     """The W3C traceparent that came with it."""
     trail: Trail | None
-    """Its route, if its sender asked for that."""
+    """Its route, if the sender asked for it or the message is traced."""
 
 
 class OnceMemory:
-    """The records of one server, bounded."""
+    """The records of one server, in memory, bounded."""
 
     def __init__(self) -> None:
         self.replied: list[tuple[OnceRecord, int, str, Raw]] = []
-        """Replies to ``once`` messages that other nodes wait for: places, types and data; emptied by the server."""
+        """Replies to ``once`` messages that other nodes wait for, with index, type and data; emptied by the server."""
         self._records: dict[bytes, OnceRecord] = {}
         self._by_sender: dict[bytes, dict[bytes, None]] = {}
         self._bytes = 0
         self.settled: list[OnceRecord] = []
-        """What other nodes wait for and has its report now, or is forgotten without one; emptied by the server."""
+        """Records that other nodes wait for and that got their report, or were forgotten; emptied by the server."""
         self._repeated_at = 0.0
         self._repeated_bytes = 0
 
@@ -122,11 +126,11 @@ class OnceMemory:
         return len(self._records)
 
     def find(self, key: bytes) -> OnceRecord | None:
-        """Returns what is remembered in memory."""
+        """Returns the record with this key, if it is in memory."""
         return self._records.get(key)
 
     def add(self, record: OnceRecord) -> None:
-        """Remembers a message that is under way now."""
+        """Adds the record of a message that is under way now."""
         self._records[record.key] = record
         of_sender = self._by_sender.setdefault(record.sender, {})
         of_sender[record.key] = None
@@ -136,7 +140,7 @@ class OnceMemory:
         self._make_room()
 
     def finish(self, record: OnceRecord, report: bytes) -> None:
-        """Remembers a message's report."""
+        """Gives a record its report."""
         record.report = report
         record.forget_replies()
         if record.nodes:
@@ -146,7 +150,7 @@ class OnceMemory:
             self._make_room()
 
     def forget(self, record: OnceRecord) -> None:
-        """The next message with this id is a new one."""
+        """Forgets a record: the next message with its id is a new one."""
         if self._records.get(record.key) is record:
             del self._records[record.key]
             of_sender = self._by_sender[record.sender]
@@ -158,12 +162,15 @@ class OnceMemory:
                 self.settled.append(record)
 
     def forget_sender(self, sender: bytes) -> None:
-        """Nothing comes from this sender any more."""
+        """Forgets all records of a sender that sends nothing any more."""
         for key in list(self._by_sender.get(sender, ())):
             self.forget(self._records[key])
 
     def may_repeat(self, size: int, now: float) -> bool:
-        """Bounds what repeats make the server write, which can be much more than what asks for it."""
+        """Tells whether a repeat may get a report of this size now.
+
+        This bounds what the server writes for repeats, which can be much more than what it reads of them.
+        """
         if self._repeated_at != now:
             self._repeated_at = now
             self._repeated_bytes = 0
@@ -172,7 +179,7 @@ class OnceMemory:
 
     def _make_room(self) -> None:
         while len(self._records) > MAX_RECORDS or self._bytes > MAX_BYTES:
-            # One that is under way goes too, when it is the oldest of so many: its repeat would be handled again.
+            # The oldest is forgotten even if it is under way; its repeat would be handled again.
             self.forget(next(iter(self._records.values())))
 
 
@@ -180,12 +187,12 @@ def new_record(sender: bytes, payload: Payload) -> OnceRecord:
     """Returns the record of a message.
 
     Args:
-        sender: who it is for certain, with the server.
+        sender: identifies the sender (``Endpoint.sender``).
         payload: the message.
     """
     origin = sender + b"\0" + payload.id.encode("utf-8", "surrogatepass")
     type = payload.type.encode("utf-8", "surrogatepass")
-    # The type's length keeps what is type and what is data apart.
+    # The type's length keeps type and data apart.
     digest = blake2b(b"%d\0%b" % (len(type), type), digest_size=16)
     digest.update(payload.data)
     return OnceRecord(blake2b(origin, digest_size=16).digest(), digest.digest(), origin, sender)

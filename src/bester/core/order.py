@@ -1,9 +1,10 @@
 """The order of one sender's messages while handlers of other nodes are asked.
 
-Such a node carries out by itself what an answer says (:mod:`bester.core.remote`), but sends some answers back, and this
-node carries those out *locally*. What is carried out there must not overtake what is answered locally: so nothing is to
-be carried out there while something that is answered locally is under way, or may yet be. What had been asked before
-that was known is recognised by its epoch.
+Another node carries out most answers of its handlers by itself (:mod:`bester.core.remote`). It sends some back, and
+this node carries those out *locally*. An answer that is carried out there must not overtake an earlier one that is
+carried out locally. So the other node may carry out nothing while a message of the sender is, or may still be, answered
+locally. When an answer comes back unexpectedly, a new epoch begins; the requests of earlier epochs are those that were
+sent before this node knew.
 """
 
 from __future__ import annotations
@@ -16,24 +17,24 @@ class Order:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        """By which other nodes know the sender."""
+        """The number by which other nodes know the sender."""
         self.epoch = 1
-        """Grows each time that an answer came back unexpectedly."""
+        """Grows each time that an answer comes back unexpectedly."""
         self.answered_locally = 0
-        """How many messages are under way that this node carries out."""
+        """How many messages are under way whose answers this node carries out."""
         self.asked = 0
-        """How many requests are outstanding that may be carried out there."""
+        """How many outstanding requests of this epoch the other nodes may carry out."""
         self.older = 0
-        """How many are of an earlier epoch, so that their answers may come back."""
+        """How many outstanding requests are of an earlier epoch, so that their answers may come back."""
 
     def begin(self) -> None:
-        """An answer came back unexpectedly: so may those of all that is outstanding."""
+        """Begins a new epoch: an answer came back unexpectedly, so those of all outstanding requests may."""
         self.epoch += 1
         self.older += self.asked
         self.asked = 0
 
     def answered(self, epoch: int) -> None:
-        """Counts off a request of this epoch: it has its answer, or will have none."""
+        """Counts off a request of this epoch, which has its answer or will have none."""
         if epoch == self.epoch:
             self.asked -= 1
         else:

@@ -1,7 +1,7 @@
 """The accounts that are connected, and their sessions on this server.
 
 An account is present if at least one of its sessions takes its messages. Sessions that take none (``mail`` false) are
-known apart: they get replies to what they asked, and nothing else.
+kept apart: they get replies to their own messages, and nothing else.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class AccountPresence:
         self.delivered = frames.result(name, "delivered")
         """The result for a recipient that is spelled like the account, made once."""
         self.shared = False
-        """Whether it may have sessions on other nodes of this server too."""
+        """Whether it may have sessions on other nodes of this server, too."""
         self.direct = True
-        """Whether a frame for each session is enough: all take all types at once, and acknowledge nothing."""
+        """Whether a frame for each session is enough, because all take all types at once and acknowledge nothing."""
         self.selective = False
-        """Whether some session takes messages of some types alone."""
+        """Whether some session takes messages of some types only."""
 
     def refresh(self) -> None:
-        """Looks at the sessions again, of which one came, went, or changed."""
+        """Updates the flags after a session has come, gone, or changed."""
         self.selective = any(session.takes is not None for session in self.sessions)
         self.direct = (not self.shared and not self.selective) and all(
             session.phase is Phase.LIVE and not session.acknowledges and not session.blocked and not session.queue
@@ -59,10 +59,10 @@ class Presence:
         """The sessions that take no messages, by account."""
         self.session_count = 0
         self.begins_shared = False
-        """Whether an account is taken for shared, until it is known whether it is."""
+        """Whether a new account counts as shared until it is known whether it is."""
 
     def add(self, session: Session) -> bool:
-        """Adds a session; True if its account is present now and was not before."""
+        """Adds a session; returns whether its account has become present."""
         self.session_count += 1
         if session.takes is not None and not session.takes:
             self._apart.setdefault(session.username, []).append(session)
@@ -76,7 +76,7 @@ class Presence:
         return len(account.sessions) == 1
 
     def remove(self, session: Session) -> bool:
-        """Removes a session that was added; True if its account was present and no longer is."""
+        """Removes a session that was added; returns whether its account is no longer present."""
         self.session_count -= 1
         apart = self._apart.get(session.username)
         if apart is not None and session in apart:
@@ -93,7 +93,7 @@ class Presence:
         return True
 
     def find(self, name: str) -> AccountPresence | None:
-        """Looks a name up as a handler wrote it, in any spelling of the account's name."""
+        """Returns the account with a name as a handler wrote it, in any spelling."""
         account = self.accounts.get(name)
         if account is not None:
             return account
@@ -103,7 +103,7 @@ class Presence:
             return None
 
     def refresh(self, session: Session) -> None:
-        """A session changed: its account may be written to directly, or no longer."""
+        """Updates a session's account after the session has changed."""
         account = self.accounts.get(session.username)
         if account is not None:
             account.refresh()
@@ -114,7 +114,7 @@ class Presence:
         return list(account.sessions) if account else []
 
     def all_sessions(self, name: str) -> list[Session]:
-        """Returns all of an account's sessions, also those that take no messages; ``name`` is canonical."""
+        """Returns all sessions of an account, including those that take no messages; ``name`` is canonical."""
         return [*self.sessions(name), *self._apart.get(name, ())]
 
     def usernames(self) -> list[str]:

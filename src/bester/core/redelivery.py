@@ -1,12 +1,12 @@
-"""Gives again what sessions leave unacknowledged, and gives it up at last (docs/protocol.md, section 4.3).
+"""Redelivers messages that sessions leave unacknowledged, and gives them up at last (docs/protocol.md, section 4.3).
 
 A message that a session read and did not acknowledge within :data:`ACK_S` makes room for those behind it: it is *late*,
-and waits in the mailbox until it is given again, after a pause that doubles each time. So nothing that a session leaves
-keeps it from anything else.
+and waits in the mailbox until it is given again, after a pause that doubles each time. So a message that a session
+leaves does not keep others from it.
 
-What is never acknowledged becomes a dead letter after :data:`TRIES` tries. A try counts only against a message that
-the session *passed over* for newer ones, or that it is *stuck* at, as the first of those that it leaves: what waits in
-a slow client behind another message has had no try.
+A message that is never acknowledged becomes a dead letter after :data:`TRIES` tries. A try counts only against a
+message that the session *passed over* for newer ones, or that it is *stuck* at, as the first that it leaves. A message
+that waits in a slow client behind another one has had no try.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from bester.core.session import Phase, Session
 from bester.core.window import UnackedWindow, size_of
 
 ACK_S = 30.0
-"""How long a session may leave something unacknowledged; and so the first pause."""
+"""How long a session may leave a message unacknowledged; this is also the first pause."""
 PAUSE_S = 3600.0
 """The longest pause between the times that a message is given."""
 TRIES = 12
-"""After how many tries a message is given up: some five hours."""
+"""After how many tries a message is given up; they take some five hours."""
 LOOK_S = 5.0
-"""How often a mailbox is looked through from its beginning, at most, for what is to be given again."""
+"""The least time between two searches of a mailbox, from its beginning, for messages that are due."""
 MAX_UNACKNOWLEDGED = 100_000
-"""Of how many messages it is remembered how often they were given; the oldest make room."""
+"""How many unacknowledged messages are remembered; the oldest make room."""
 
 
 class Unacknowledged(Struct, gc=False):
-    """A message that was given, and not acknowledged in time."""
+    """A message that was given to a session and not acknowledged in time."""
 
     first: float
-    """When it was given first; of what is given again, the newest giving says nothing of its place."""
+    """When it was given for the first time, which tells its place among the other messages."""
     given: int = 0
-    """How often that happened; what several sessions were given meanwhile is one time."""
+    """How often it was given; to several sessions at a time counts once."""
     tries: int = 0
-    """How often a session had had its chance, of those times."""
+    """How many of these times were tries."""
     counted: float = 0.0
-    """When the last of those times was counted."""
+    """When the last of these times was counted."""
     tried: bool = False
-    """Whether that one was a try."""
+    """Whether the last of these times was a try."""
 
 
 class Look(Struct, gc=False):
-    """When a session's mailbox is looked through again."""
+    """The next search of a session's mailbox."""
 
     due: float
     """When the next message is to be given again."""
     after: float = 0.0
-    """Not before then."""
+    """The search does not begin before this time."""
 
 
 class Redelivery:
@@ -71,12 +71,12 @@ class Redelivery:
         self.window = window
         self.replay = replay
         self.unacknowledged: dict[str, Unacknowledged] = {}
-        """By delivery id; it outlives the sessions, so that a client cannot begin anew by connecting again."""
+        """By delivery id. Outlives the sessions, so that a client cannot begin anew by connecting again."""
         self.late: dict[Session, Look] = {}
         """Sessions with messages that are to be given again."""
 
     def acknowledged(self, session: Session, ids: Sequence[str]) -> None:
-        """A session has the messages that it was given under these ids; others are passed over."""
+        """A session has acknowledged these delivery ids; unknown ones are ignored."""
         unacknowledged = self.unacknowledged
         if session.reading_mail:
             session.received_meanwhile.update(id for id in ids if id in session.unacked or id in session.late)
@@ -99,7 +99,7 @@ class Redelivery:
                     session.stuck = ""
 
     def let_pass(self, session: Session) -> None:
-        """Takes back what was not acknowledged in time, so that there is room for what is behind it."""
+        """Takes back messages that were not acknowledged in time, to make room for those behind them."""
         now = self.batch.now
         overdue = []
         for delivery in session.unacked.values():
@@ -108,7 +108,7 @@ class Redelivery:
             overdue.append(delivery)
         for delivery in overdue:
             self._not_acknowledged(session, delivery)
-            del session.unacked[delivery.id]  # only now, so that it is kept before what was given after it
+            del session.unacked[delivery.id]  # only now, so that the mailbox has it before later messages
             session.unacked_bytes -= size_of(delivery)
 
     def _not_acknowledged(self, session: Session, delivery: Delivery) -> None:
@@ -128,7 +128,7 @@ class Redelivery:
             look.due = min(look.due, due)
 
     def _count(self, session: Session, delivery: Delivery) -> Unacknowledged:
-        """Counts that a message was given, and whether that was a try."""
+        """Counts that a message was given, and that this was a try if it was."""
         id = delivery.id
         known = self.unacknowledged.get(id)
         if known is None:
@@ -137,7 +137,7 @@ class Redelivery:
             known = self.unacknowledged[id] = Unacknowledged(delivery.since)
         if not session.stuck or (session.stuck not in session.late and session.stuck not in session.unacked):
             session.stuck = id
-        if delivery.since >= known.counted:  # else another session was given it that time too
+        if delivery.since >= known.counted:  # else another session was given it at the same time, which was counted
             known.given += 1
             known.counted = self.batch.now
             known.tried = False
@@ -154,12 +154,12 @@ class Redelivery:
         self.batch.effects.append(Bury(delivery, given))
         for reading in self.presence.all_sessions(delivery.username):
             if reading.reading_mail:
-                reading.received_meanwhile.add(id)  # the page may still hold it
+                reading.received_meanwhile.add(id)  # the page that is being read may still hold it
 
     # -- time ----------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Gives again what is due; called a few times a second."""
+        """Gives messages again that are due; called a few times a second."""
         now = self.batch.now
         for session, look in list(self.late.items()):
             if session.closed or not session.late:
@@ -173,7 +173,7 @@ class Redelivery:
                 look.due = self._look_again(session)
 
     def _look_again(self, session: Session) -> float:
-        """Looks through the mailbox for what is due, from its beginning; returns when the next will be."""
+        """Searches the mailbox from its beginning for messages that are due; returns when the next one will be."""
         next_due = float("inf")
         for late in session.late.values():
             if late.due <= self.batch.now:
@@ -190,5 +190,5 @@ class Redelivery:
 
 
 def pause_s(given: int) -> float:
-    """Returns how long after a message was given, for the so-manyth time, it is given again."""
+    """Returns the pause after which a message that was given this often is given again."""
     return min(PAUSE_S, ACK_S * 2.0 ** min(given - 1, 30))

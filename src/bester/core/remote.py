@@ -1,11 +1,11 @@
-"""What other nodes of the same server ask for (docs/scale.md): a handler's answer, a message brought to an account.
+"""Requests between the nodes of one server (docs/scale.md): for a handler's answer, or for a delivery to an account.
 
-Both are envelopes whose origin is a :class:`~bester.core.endpoint.NodePeer`. Their outcome is told to that node, which
-reports to the sender.
+A request of another node is an envelope whose origin is a :class:`~bester.core.endpoint.NodePeer`. Its outcome is told
+to that node, which reports to the sender.
 
-A handler's answer is carried out here if it sends to clients alone, and all of them are here and nowhere else; else it
-goes back, and the node that asked carries it out. What goes back must not be overtaken by a later message of its sender
-that is carried out here: :class:`~bester.core.order.Order`.
+A handler's answer is carried out here if it only sends to clients, and all of them are here and nowhere else. Otherwise
+it goes back, and the node that asked carries it out. An answer that goes back must not be overtaken by a later message
+of its sender that is carried out here; :class:`~bester.core.order.Order` prevents this.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from bester.protocol.messages import Command, HandlerMessage
 CARRY_S = ACK_S + 10.0
 """How long another node may take to say what became of an answer that it carries out."""
 BACK_S = 600.0
-"""How long it is remembered that an answer went back: nothing that was asked before is under way any more then."""
+"""How long it is remembered that an answer went back; no earlier request is still under way then."""
 _UNCOUNTED = TypeMetrics()
-"""Of what other nodes ask for, which they count."""
+"""The metrics of other nodes' requests, which those nodes count themselves."""
 
 
 class RemoteRequests:
-    """Does here what other nodes need, and takes what they did."""
+    """Carries out other nodes' requests, and takes their outcomes of this node's."""
 
     __slots__ = ("batch", "commands", "deliveries", "dispatcher", "fresh", "presence", "reports")
 
@@ -57,9 +57,9 @@ class RemoteRequests:
         self.presence = presence
         self.commands = commands
         self.fresh: list[Envelope] = []
-        """What other nodes asked for in this batch; they are told of what is not finished with it."""
+        """Other nodes' requests that this batch carries out; the nodes are told of those that the batch leaves open."""
 
-    # -- what handlers here are asked ----------------------------------------------------------------------------
+    # -- requests for handlers here ------------------------------------------------------------------------------
 
     def ask(
         self,
@@ -73,16 +73,16 @@ class RemoteRequests:
         order: int = 0,
         epoch: int = 0,
     ) -> None:
-        """Another node asks a handler of this one; ends in a ``TellNode`` with the answer, or why there is none.
+        """Another node asks a handler of this one; a ``TellNode`` follows with the answer or an error.
 
         Args:
             node: the node that asks.
-            number: by which that node knows the request.
-            type: whose handler is asked.
+            number: the number by which that node knows the request.
+            type: the type whose handler is asked.
             head: the request's frame between its id and its data.
-            data: the message's.
+            data: the data of the message.
             dry: whether it is a dry run.
-            order, epoch: of its sender, where the answer may be carried out here.
+            order, epoch: the sender's order, if the answer may be carried out here.
         """
         self.batch.counters.for_nodes += 1
         node.in_flight += 1
@@ -110,7 +110,7 @@ class RemoteRequests:
             self.dispatcher.hand_on(Request(envelope, route, data, 0, now, len(data) + len(head)))
 
     def answered(self, envelope: Relayed, request: Request, commands: list[Command], message: HandlerMessage) -> None:
-        """A handler has answered another node's request: carries the answer out, or lets it go back."""
+        """A handler has answered another node's request; carries the answer out, or lets it go back."""
         if request.step is not None:
             request.step.end(self.batch.now, "good")
         if not envelope.order:
@@ -142,7 +142,7 @@ class RemoteRequests:
         return True
 
     def _remember_that_one_went_back(self, envelope: Relayed) -> None:
-        """Lets what was asked for the same sender, before that node knows of this, go back too."""
+        """Lets other answers to the same sender go back, too, if they were asked for before the node knows of this."""
         node = envelope.origin
         assert isinstance(node, NodePeer)
         now = self.batch.now
@@ -152,7 +152,7 @@ class RemoteRequests:
         while now - back[oldest := next(iter(back))][1] >= BACK_S:
             del back[oldest]
 
-    # -- what handlers of other nodes were asked -----------------------------------------------------------------
+    # -- requests for handlers of other nodes --------------------------------------------------------------------
 
     def came_back(self, request: Request) -> None:
         """Another node's handler has answered, and this node carries the answer out."""
@@ -165,7 +165,7 @@ class RemoteRequests:
             settle_order(request)
 
     def answered_remotely(self, handler: RemoteHandler, id: str) -> None:
-        """Another node's handler has answered, and that node carries the answer out: :meth:`carried_out` follows."""
+        """Another node's handler has answered, and that node carries the answer out; :meth:`carried_out` follows."""
         request = handler.outstanding.pop(id, None)
         if request is None:
             self.batch.counters.drops.count(Drop.ANSWER_LATE)
@@ -180,13 +180,13 @@ class RemoteRequests:
         self.dispatcher.pump_all(handler)
 
     def carried_out(self, handler: RemoteHandler, id: str, results: bytes, error: BesterError | None) -> None:
-        """Another node has carried out what its handler answered.
+        """Another node has carried out its handler's answer.
 
         Args:
             handler: stands for that node.
-            id: of the request.
-            results: entries of a report, with commas between them.
-            error: the first thing that went wrong.
+            id: the request's id.
+            results: entries of a report, separated by commas.
+            error: the first error.
         """
         request = handler.outstanding.pop(id, None)
         if request is not None:
@@ -231,18 +231,18 @@ class RemoteRequests:
         transient: bool = False,
         copy: bool = False,
     ) -> bool:
-        """Another node has a message for an account; ends in a ``TellNode``, unless it is a copy.
+        """Another node has a message for an account; a ``TellNode`` follows, unless the message is a copy.
 
         Args:
             node: the node that brings it.
-            number: by which that node knows it.
-            username, id, type, data: the account, the ``deliveryId``, and what is delivered.
+            number: the number by which that node knows it.
+            username, id, type, data: the account, the ``deliveryId``, and the message.
             to: the recipient, as the handler wrote it.
-            transient: whether it is never kept.
-            copy: whether nobody waits for the outcome.
+            transient: whether it is never put into a mailbox.
+            copy: whether no outcome is to be told.
 
         Returns:
-            whether the account has a session here that takes it; if not, nothing was done.
+            Whether the account has a session here that takes it; if not, nothing was done.
         """
         account = self.presence.find(username)
         takers = account.takers(type) if account is not None else []
@@ -270,7 +270,7 @@ class RemoteRequests:
         return True
 
     def _bring_directly(self, envelope: Envelope, account: AccountPresence, write: DirectWrite) -> None:
-        """Writes it to the sessions of an account that is written to directly; the node is told afterwards."""
+        """Writes a message to an account that is written to directly; the node is told when the batch is written."""
         batch = self.batch
         frame = frames.received(frames.received_head(write.type), write.data)
         for session in account.sessions:
@@ -285,7 +285,7 @@ class RemoteRequests:
     # -- time ----------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Fails what another node does not say it has carried out; called a few times a second."""
+        """Fails requests that another node does not finish carrying out; called a few times a second."""
         now = self.batch.now
         for handler in self.dispatcher.handlers:
             if isinstance(handler, RemoteHandler) and handler.carrying:

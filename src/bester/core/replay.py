@@ -1,7 +1,8 @@
 """Brings messages into mailboxes, and out of them to sessions that catch up (docs/protocol.md, section 4).
 
-As long as a session catches up, new messages go behind the older ones in its account's mailbox. It is read page by page
-from the beginning, and is at its end when a page is empty and nothing is on its way into it.
+As long as a session catches up, new messages go behind the older ones in its account's mailbox. The mailbox is read
+page by page from the beginning. The session has caught up when a page is empty and no message is on its way into the
+mailbox.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _MAX_PAGE = 256
 _MIN_PAGE = 16
 _MIN_PAGE_BYTES = 64 * 1024
 MAX_LATE = 10_000
-"""Of how many messages in the mailbox it is known that a session had them before: as many as there are, usually."""
+"""The most messages of a session that are remembered as late; usually more than there are."""
 
 
 class Letter(NamedTuple):
@@ -39,7 +40,7 @@ class Letter(NamedTuple):
 
 
 class MailboxReplay:
-    """Knows what is on its way into a mailbox, or out of it."""
+    """Moves messages into mailboxes, and out of them to sessions."""
 
     __slots__ = ("_failed", "batch", "depositing", "presence", "window")
 
@@ -50,14 +51,14 @@ class MailboxReplay:
         self.depositing: dict[str, int] = {}
         """How many messages are on their way to a mailbox, by account."""
         self._failed: dict[Session, None] = {}
-        """Sessions whose mailbox could not be read just now."""
+        """Sessions whose mailbox could not be read since the last sweep."""
 
-    # -- into it -------------------------------------------------------------------------------------------------
+    # -- into mailboxes ------------------------------------------------------------------------------------------
 
     def deposit(self, delivery: Delivery) -> None:
-        """Brings a message into its account's mailbox, once, behind all that its sessions were given before it.
+        """Puts a message into its account's mailbox, once, behind everything that its sessions were given before it.
 
-        The account gets the mailbox in that order, whichever of its sessions end.
+        So the mailbox keeps the order of the messages, whichever of the sessions end.
         """
         if delivery.in_mailbox:
             return
@@ -74,13 +75,13 @@ class MailboxReplay:
         self.batch.effects.append(Deposit(delivery))
 
     def deposit_again(self, delivery: Delivery) -> Delivery:
-        """Puts what one session does not have into the mailbox, though another session may have it."""
+        """Puts a message that one session does not have into the mailbox, even if another session has it."""
         if delivery.received:
             if delivery.transient:
                 return delivery
             username, id = delivery.username, delivery.id
             delivery = Delivery(None, 0, username, username, id, delivery.type, delivery.data, settled=True)
-            self._deposit(delivery)  # it stands behind nothing: the account has had it
+            self._deposit(delivery)  # in no order with others: the account has had it
             return delivery
         self.deposit(delivery)
         if not delivery.settled and not delivery.transient:
@@ -88,7 +89,7 @@ class MailboxReplay:
         return delivery
 
     def deposited(self, delivery: Delivery, status: str, error: BesterError | None = None) -> None:
-        """A Deposit has its outcome: ``stored``, ``skipped`` or ``failed``."""
+        """A Deposit has ended; its outcome is ``stored``, ``skipped`` or ``failed``."""
         username = delivery.username
         if status == "stored":
             delivery.stored = True
@@ -97,7 +98,7 @@ class MailboxReplay:
         else:
             delivery.in_mailbox = False
             delivery.refused = True
-            if delivery.settled and not delivery.received:  # nobody waits for a report that could say it
+            if delivery.settled and not delivery.received:  # no report tells of it
                 drop = Drop.LETTER_TRANSIENT if error is None else Drop.LETTER_NOT_KEPT
                 self.batch.counters.drops.count(drop, code=error.code if error is not None else "")
         self.window.settle(delivery, status, error)
@@ -109,7 +110,7 @@ class MailboxReplay:
                     self.read(session)
 
     def _send_others_to_mailbox(self, delivery: Delivery) -> None:
-        """No session has it, and it goes to the mailbox: those that came later find it there, before newer ones."""
+        """Lets the sessions that were not given a message catch up, so that they get it before newer ones."""
         for session in self.presence.sessions(delivery.username):
             if (
                 session.phase is Phase.LIVE
@@ -120,9 +121,9 @@ class MailboxReplay:
                 self.catch_up(session)
 
     def catch_up(self, session: Session) -> None:
-        """Gives a session its messages from the mailbox, until there are no more.
+        """Lets a session read its mailbox until that is empty.
 
-        What it was given and does not have yet is put there before them: it is older.
+        Messages that it was given and does not have yet are put there first, because they are older.
         """
         session.change(Change.MAIL_WAITS)
         queue, session.queue = session.queue, deque()
@@ -136,9 +137,9 @@ class MailboxReplay:
         self.read(session)
 
     def take_back(self, session: Session) -> None:
-        """Puts what a session was given and does not have into the mailbox, with what waits for its room."""
+        """Puts everything that a session was given and does not have, and its queue, into the mailbox."""
         for late in session.late.values():
-            late.due = 0.0  # it finds that in the mailbox, with the rest
+            late.due = 0.0  # the session finds it in the mailbox, with the rest
         unacked, session.unacked = session.unacked, {}
         session.unacked_bytes = 0
         queue, session.queue = session.queue, deque()
@@ -151,16 +152,16 @@ class MailboxReplay:
         self.window.owing.pop(session, None)
 
     def let_wait(self, session: Session, delivery: Delivery, due: float) -> None:
-        """Lets a message wait in the mailbox until it is due: its session took too long for it."""
+        """Remembers a message that its session took too long for; it waits in the mailbox until it is due."""
         late = session.late
         if len(late) >= MAX_LATE:
-            del late[next(iter(late))]  # if that is acknowledged after all, it is passed over, and given again
+            del late[next(iter(late))]  # a late acknowledgement of that one is ignored, and it is given again
         late[delivery.id] = Late(delivery, due)
 
-    # -- out of it -----------------------------------------------------------------------------------------------
+    # -- out of mailboxes ----------------------------------------------------------------------------------------
 
     def read(self, session: Session) -> None:
-        """Reads the next page, if it is not being read already."""
+        """Reads the next page, unless a page is being read already."""
         if session.reading_mail or session.closed or session.blocked:
             return
         session.reading_mail = True
@@ -175,28 +176,28 @@ class MailboxReplay:
         return len(session.unacked) <= most and session.unacked_bytes <= size // 2
 
     def _page(self, session: Session) -> tuple[int, int]:
-        """Returns how many messages, and bytes, are read at a time."""
+        """Returns the size of a page, in messages and in bytes."""
         sharing = self._sharing(session)
         return max(_MIN_PAGE, _MAX_PAGE // sharing), max(_MIN_PAGE_BYTES, WINDOW_BYTES // sharing)
 
     def _sharing(self, session: Session) -> int:
-        """Returns how many sessions of the account share what one alone would hold."""
+        """Returns how many sessions of the account share the space of one."""
         account = self.presence.find(session.username)
         return max(1, len(account.sessions)) if account is not None else 1
 
     def page(self, session: Session, letters: Sequence[Letter]) -> None:
-        """A ReadMailbox found letters behind the position, or none, if there are no more."""
+        """A ReadMailbox has found the letters after the session's position; none if there are no more."""
         session.reading_mail = False
         received, session.received_meanwhile = session.received_meanwhile, set()
         if session.closed or session.phase is not Phase.CATCHING_UP:
             return
         if session.position != session.read_from:
-            self.read(session)  # it has begun anew since it was asked
+            self.read(session)  # the session has begun anew since the page was asked for
             return
         passed_over = True
         for position, id, type, data in letters:
             session.position = position
-            # A reply may be late that is of a type that the session does not take.
+            # A late message may be a reply, whose type the session need not take.
             if id in received or not (takes(session, type) or id in session.late):
                 continue
             passed_over = False
@@ -206,14 +207,14 @@ class MailboxReplay:
             self.read(session)
         elif not letters and session.username not in self.depositing:
             session.change(Change.MAILBOX_EMPTY)
-            if session.late:  # what is due and was not found is in the mailbox no more
+            if session.late:  # messages that are due and were not found have left the mailbox
                 session.late = {id: late for id, late in session.late.items() if late.due}
             self.presence.refresh(session)
         elif letters and (passed_over or (session.acknowledges and self.has_room(session))):
             self.read(session)
 
     def _give(self, session: Session, id: str, type: str, data: bytes) -> None:
-        """Gives a letter to a session, unless that has it already, or is not to get it before it is due."""
+        """Gives a letter to a session, unless it was given it already or the letter is late and not due yet."""
         late = session.late.get(id)
         if late is not None and late.due <= self.batch.now:
             del session.late[id]
@@ -225,7 +226,7 @@ class MailboxReplay:
             self.window.give(session, delivery)
 
     def mail_came(self, username: str, types: Sequence[str] = ()) -> None:
-        """Mail may have come for an account, of these types or any, that none of its sessions here knows of."""
+        """Mail of these types (empty: any) may have come for an account without passing its sessions here."""
         for session in self.presence.sessions(username):
             if types and session.takes is not None and session.takes.isdisjoint(types):
                 continue
@@ -235,22 +236,23 @@ class MailboxReplay:
                 session.more_mail = True
 
     def failed(self, session: Session) -> None:
-        """A ReadMailbox could not read; it is tried again with the next sweep."""
+        """A ReadMailbox has failed; it is tried again with the next sweep."""
         session.reading_mail = False
         session.received_meanwhile.clear()
         self._failed[session] = None
 
     def sweep(self) -> None:
-        """Reads again what could not be read."""
+        """Reads mailboxes again that could not be read; called a few times a second."""
         failed, self._failed = self._failed, {}
         for session in failed:
             self.read(session)
 
 
 def _outside_before(session: Session, delivery: Delivery) -> list[Delivery]:
-    """Returns what a live session was given before a message and is not in the mailbox, or all, if it was not given it.
+    """Returns what a live session was given before a message and is not in the mailbox.
 
-    Whatever is in the mailbox has nothing before it that is not, so that only the newest are looked at.
+    If the session was not given the message, everything counts as before it. A message in the mailbox has no message
+    before it that is not, so only the newest are looked at.
     """
     found: list[Delivery] = []
     for one in chain(reversed(session.queue), reversed(session.unacked.values())):

@@ -1,8 +1,8 @@
 """Reports: each recipient's result, the status report to the sender, and the receipt (docs/protocol.md, sections 2, 7).
 
-An :class:`~bester.core.model.Envelope` has steps that are pending. With the last one it is finished: its sender gets
-the report, the receipt is kept, and the sender may have another message under way. An envelope that only waits for
-recipients no longer counts against its sender's ``maxInFlight``.
+An :class:`~bester.core.model.Envelope` has pending steps. When the last one is done, the envelope is finished: its
+sender gets the report, the receipt is kept, and the sender may have another message under way. An envelope that only
+waits for recipients no longer counts against its sender's ``maxInFlight``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from bester.protocol import frames
 
 
 class Reports:
-    """Knows which messages are under way, and how they end.
+    """Collects the results of messages under way, and reports them.
 
     Args:
-        batch: what the reports are written to.
-        server_name: stands in the routes that are reported.
+        batch: takes the reports.
+        server_name: this server's name in the routes that are reported.
         traces: gives messages their traceparents.
         once: remembers the reports of ``once`` messages.
     """
@@ -40,7 +40,7 @@ class Reports:
 
     @property
     def under_way(self) -> int:
-        """How many messages and pushes have no report yet, with those that other nodes wait for."""
+        """How many messages and pushes have no report yet, including other nodes' requests."""
         counters = self.batch.counters
         own = counters.accepted + counters.pushes - counters.good - counters.bad_total
         return own + counters.for_nodes - counters.for_nodes_done
@@ -48,12 +48,12 @@ class Reports:
     # -- recipients ----------------------------------------------------------------------------------------------
 
     def note(self, envelope: Envelope, error: BesterError) -> None:
-        """Notes that something went wrong with an envelope; the first error is the one that is reported."""
+        """Notes an envelope's error; only the first one is reported."""
         if envelope.error is None:
             envelope.error = error
 
     def await_result(self, envelope: Envelope) -> int:
-        """Makes place for one recipient's result, and returns its index."""
+        """Adds a place for one recipient's result, and returns its index."""
         envelope.pending += 1
         if envelope.results is None:
             envelope.results = []
@@ -61,7 +61,7 @@ class Reports:
         return len(envelope.results) - 1
 
     def add_result(self, envelope: Envelope, to: str, status: str, error: BesterError) -> None:
-        """Adds one more recipient, whose result is known at once."""
+        """Adds one recipient whose result is known at once."""
         if envelope.results is None:
             envelope.results = []
         envelope.results.append(frames.result(to, status, error))
@@ -77,11 +77,12 @@ class Reports:
         error: BesterError | None = None,
         route: bytes = b"",
     ) -> None:
-        """One recipient has its result: one of the statuses of section 2.
+        """A recipient has its result.
 
         Args:
-            envelope, slot, to, status, error: which recipient, and what became of it.
-            route: the other server's steps as JSON, checked, where it told them.
+            envelope, slot, to: the recipient.
+            status, error: its result; the status is one of section 2.
+            route: the other server's steps as JSON, checked, if it sent them.
         """
         assert envelope.results is not None
         if envelope.trail is not None:
@@ -97,7 +98,7 @@ class Reports:
         self.step_done(envelope)
 
     def count_lost(self, envelope: Envelope, error: BesterError | None, number: int = 1) -> None:
-        """Counts recipients that do not get the message, and of whom the report says so; without an error: away."""
+        """Counts recipients that do not get the message, as the report says; without an error they were away."""
         trail = envelope.trail
         if trail is None or not trail.dry:
             drop = Drop.RECIPIENT_AWAY if error is None else Drop.RECIPIENT_FAILED
@@ -106,7 +107,7 @@ class Reports:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def step_done(self, envelope: Envelope) -> None:
-        """One of an envelope's steps is finished; the last one leads to the report."""
+        """Counts off a pending step; after the last one the envelope is reported."""
         pending = envelope.pending = envelope.pending - 1
         if not pending:
             self.finish(envelope)
@@ -114,7 +115,7 @@ class Reports:
             self.release_slot(envelope)
 
     def release_slot(self, envelope: Envelope) -> None:
-        """Nothing of an envelope is left to be done but to wait for recipients: another message may be under way."""
+        """Lets the sender of an envelope that only waits for recipients have another message under way."""
         if not envelope.slot_released:
             envelope.slot_released = True
             origin = envelope.origin
@@ -125,7 +126,7 @@ class Reports:
     # -- the report ----------------------------------------------------------------------------------------------
 
     def finish(self, envelope: Envelope) -> None:
-        """Everything is done: writes the status report."""
+        """Writes the status report of an envelope that has no pending steps."""
         if not envelope.untracked:
             self._finish_tracked(envelope)
             return
@@ -145,7 +146,7 @@ class Reports:
         self._close(envelope, frame)
 
     def _finish_tracked(self, envelope: Envelope) -> None:
-        """Finishes an envelope that is remembered, traced, another node's, or whose route is reported."""
+        """Finishes a tracked envelope."""
         if isinstance(envelope.origin, NodePeer):
             self._finish_for_node(envelope.origin, envelope)
             return
@@ -169,7 +170,7 @@ class Reports:
             self.finish_once(record, envelope, frame)
 
     def _finish_for_node(self, node: NodePeer, envelope: Envelope) -> None:
-        """Tells the node that asked; it writes the report and the receipt, and counts the message."""
+        """Tells the node that asked, which writes the report and the receipt, and counts the message."""
         self.batch.counters.for_nodes_done += 1
         if envelope.slot_released:
             node.waiting -= 1
@@ -180,7 +181,7 @@ class Reports:
     # -- once ----------------------------------------------------------------------------------------------------
 
     def finish_once(self, record: OnceRecord, envelope: Envelope, report: bytes) -> None:
-        """Tells the sender of a ``once`` message what became of it, and all others that sent it too."""
+        """Reports a ``once`` message to its sender, and to everyone who sent it again."""
         error = envelope.error
         if error is not None and error.temporary:
             self.once.forget(record)
@@ -191,7 +192,7 @@ class Reports:
         self._close_traced(envelope, report)
 
     def tell_repeats(self, record: OnceRecord, report: bytes) -> None:
-        """Reports to all that sent a ``once`` message again before its report was known."""
+        """Reports to everyone who sent a ``once`` message again before its report was known."""
         waiting, record.waiting = record.waiting, []
         for origin in waiting:
             origin.in_flight -= 1
@@ -206,7 +207,7 @@ class Reports:
         self._close(envelope, report)
 
     def _close(self, envelope: Envelope, report: bytes) -> None:
-        """Counts a message whose report is written, keeps its receipt, and gives its place to another."""
+        """Counts a message whose report is written, keeps its receipt, and releases its slot."""
         receipts = self.receipts
         if envelope.error is None:
             envelope.metrics.good += 1
@@ -228,7 +229,7 @@ class Reports:
             self.batch.fewer_under_way(origin)
 
     def _keep_receipt(self, envelope: Envelope, report: bytes) -> None:
-        """Appends what is known; it is taken apart outside of the event loop, so that this costs next to nothing."""
+        """Appends a receipt, undecoded: decoding is left to a thread, so that this costs next to nothing."""
         large: Large | None = None
         if len(report) > MAX_REPORT_BYTES:
             error = envelope.error

@@ -1,8 +1,8 @@
-"""The handlers of one type, and who waits for them.
+"""The handlers of one type, and the requests that wait for them.
 
-A message is handed over at once where a handler has room. Otherwise it waits in the *queue of its sender*; senders with
-work take turns, so that one busy sender does not keep the others out, and within a queue the order is the order of
-arrival. A classic handler gets one message at a time per sender, which keeps one session's messages in order although
+A request is handed over at once if a handler has room. Otherwise it waits in its *sender's queue*. Senders with waiting
+requests take turns, so that one busy sender does not keep the others out; within a queue, requests are in the order of
+arrival. A classic handler gets one request at a time of each sender, which keeps a session's messages in order although
 each has a connection of its own.
 """
 
@@ -22,7 +22,7 @@ from bester.core.trail import Step
 from bester.protocol import frames
 
 HANDED_BYTES = 256 * 1024
-"""What a handler is handed, at least, before its socket must say whether it takes more."""
+"""How many bytes a handler is handed before it must be known whether its socket takes more."""
 
 
 class SenderQueue:
@@ -34,30 +34,30 @@ class SenderQueue:
         self.origin = origin
         self.waiting: deque[Request] = deque()
         self.ready = False
-        """Whether it stands in the type's ``ready``."""
+        """Whether it is in the type's ``ready``."""
         self.busy = False
         """Whether a classic handler has a message of this sender."""
 
 
 class Request(Struct, gc=False):
-    """One question to one type's handler."""
+    """One request to the handlers of one type."""
 
     envelope: Envelope
     route: TypeRoute
     data: Raw
     hops: int
     since: float
-    """When it was accepted, then when it was handed over, in seconds of the exchange's clock."""
+    """When it was accepted; later, when it was handed over; in seconds of the exchange's clock."""
     size: int = 0
-    """Bytes that it holds while it waits."""
+    """How many bytes it holds while it waits."""
     queue: SenderQueue | None = None
     """The queue that it keeps busy, for a classic handler."""
     place: str = ""
-    """Where it stands among the requests of a ``once`` message: the same each time that it is handled."""
+    """Its place among the requests of a ``once`` message, equal each time that this is handled."""
     step: Step | None = None
-    """Its step in the route, where that is recorded."""
+    """Its step in the route, if that is recorded."""
     epoch: int = 0
-    """The epoch of its sender's order, while another node is asked that may carry out the answer itself."""
+    """The epoch of its sender's order, while another node is asked that may carry out the answer; else 0."""
 
 
 class AttachedHandler(Endpoint):
@@ -87,17 +87,17 @@ class AttachedHandler(Endpoint):
         self.since = since
         self.types: tuple[TypeRoute, ...] = ()
         self.dry_types: frozenset[str] = frozenset()
-        """The types for which it says what it would do, without doing it (section 7.2)."""
+        """The types for which it takes part in dry runs (section 7.2)."""
         self.outstanding: dict[str, Request] = {}
-        """By request id, the oldest first."""
+        """By request id, oldest first."""
         self.blocked = False
-        """Whether its socket takes no more for now, or is :attr:`full`."""
+        """Whether its socket takes no more for now, or it is :attr:`full`."""
         self.full = False
-        """Whether it gets no more before what it was handed is written, and its socket says whether it takes that."""
+        """Whether it gets no more requests before the batch is written and its socket has taken that."""
         self.room = HANDED_BYTES
-        """How many bytes it may be handed until then."""
+        """How many more bytes it may be handed before it is full."""
         self.detached = False
-        """Whether it asked for no more requests."""
+        """Whether it has asked for no more requests."""
 
     @property
     def free(self) -> bool:
@@ -106,7 +106,7 @@ class AttachedHandler(Endpoint):
 
 
 class RemoteHandler(AttachedHandler):
-    """Stands for another node of this server, and one type that it serves."""
+    """Another node of this server, as a handler of one type that it serves."""
 
     __slots__ = ("carrying", "node")
 
@@ -116,7 +116,7 @@ class RemoteHandler(AttachedHandler):
         super().__init__(node, server, concurrency, since)
         self.node = node
         self.carrying: dict[str, Request] = {}
-        """By request id: what was answered there, and is being carried out there."""
+        """By request id: the requests that were answered there, and are being carried out there."""
 
 
 class TypeRoute:
@@ -142,16 +142,16 @@ class TypeRoute:
         self.name = name
         self.rules = rules
         self.configured = configured
-        """Whether the configuration names the type; else it is gone with its last handler."""
+        """Whether the configuration names the type; if not, the type ends with its last handler."""
         self.attached: list[AttachedHandler] = []
         self.remote: list[RemoteHandler] = []
-        """Those that stand for other nodes of this server, which are asked when no attached one has room."""
+        """Other nodes of this server, which are asked when no attached handler has room."""
         self.active = 0
-        """Classic connections that are open."""
+        """How many classic connections are open."""
         self.queues: dict[Endpoint, SenderQueue] = {}
         self.ready: deque[SenderQueue] = deque()
         self.progress = 0.0
-        """When the last answer came: a type that goes on answering does not let those in its queue time out."""
+        """When the last answer came; waiting requests do not time out while the type goes on answering."""
         self.request = frames.type_part(name)
         self.received = frames.received_head(name)
         self.metrics = metrics
@@ -159,7 +159,7 @@ class TypeRoute:
 
     @property
     def available(self) -> bool:
-        """Whether there is anyone to ask, now or later."""
+        """Whether there is any handler, with or without room."""
         return bool(self.attached) or self.rules.classic_socket is not None or bool(self.remote)
 
     @property
@@ -168,8 +168,7 @@ class TypeRoute:
         return not self.attached and self.rules.classic_socket is not None
 
     def free_handler(self) -> AttachedHandler | None:
-        """Returns the attached handler with the fewest outstanding requests that has room for one more; where none
-        has, another node that has."""
+        """Returns the attached handler with room that has the fewest outstanding requests, else such another node."""
         attached = self.attached
         if len(attached) == 1 and not self.remote:
             handler = attached[0]
@@ -199,7 +198,7 @@ class TypeRoute:
         return request
 
     def take_own(self) -> Request | None:
-        """Returns the next request that may go to another node: one that did not come from a node."""
+        """Returns the next request that may go to another node, because it did not come from one."""
         ready = self.ready
         for _ in range(len(ready)):
             if ready[0].origin.scope != "node":
@@ -208,19 +207,19 @@ class TypeRoute:
         return None
 
     def done(self, queue: SenderQueue) -> None:
-        """Says that a classic handler is done with a sender's message."""
+        """Notes that a classic handler is done with a sender's message."""
         queue.busy = False
         self.mark_ready(queue)
         self.forget_if_idle(queue)
 
     def mark_ready(self, queue: SenderQueue) -> None:
-        """Gives the sender a turn if it has work that may be handed over."""
+        """Gives a sender a turn if it has a request that may be handed over."""
         if queue.waiting and not queue.ready and not (queue.busy and self.classic):
             queue.ready = True
             self.ready.append(queue)
 
     def mark_all_ready(self) -> None:
-        """Gives turns anew after a change of who serves the type; for a classic handler, not to busy senders."""
+        """Gives turns anew after a change of the type's handlers; for a classic handler, not to busy senders."""
         if self.classic:
             for queue in [queue for queue in self.ready if queue.busy]:
                 queue.ready = False
@@ -229,12 +228,12 @@ class TypeRoute:
             self.mark_ready(queue)
 
     def forget_if_idle(self, queue: SenderQueue) -> None:
-        """Drops a queue that has neither waiting nor outstanding work."""
+        """Drops a queue that has neither waiting nor outstanding requests."""
         if not queue.waiting and not queue.busy:
             self.queues.pop(queue.origin, None)
 
     def waiting_since(self, before: float) -> list[Request]:
-        """Removes and returns the requests that have been waiting since before that time."""
+        """Removes and returns the requests that have waited since before a time."""
         expired: list[Request] = []
         for queue in list(self.queues.values()):
             while queue.waiting and queue.waiting[0].since < before:

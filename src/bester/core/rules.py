@@ -1,4 +1,4 @@
-"""What the configuration says of a type."""
+"""The rules of types, from the configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bester.protocol.messages import COMMANDS
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """Who may send a type (docs/protocol.md, section 10, ``handlers.typeMap.T.allow``)."""
+    """The senders that may send a type (docs/protocol.md, section 10, ``handlers.typeMap.T.allow``)."""
 
     accounts: bool = True
     servers: bool = True
@@ -21,19 +21,19 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class TypeRules:
-    """What the configuration says of a type."""
+    """The rules of one type."""
 
     timeout_s: float = 30.0
     classic_socket: str | None = None
     """The path of the classic handler's socket."""
     classic_concurrency: int = 16
     transient: bool = False
-    """Whether nothing is kept for recipients that are away."""
+    """Whether messages to recipients that are away are dropped."""
     allow: Allow | None = None
-    """None: accounts and servers."""
+    """None allows all accounts and servers."""
     may: Mapping[str, type] = field(default_factory=lambda: COMMANDS)
     """The commands that its handlers may use, as :func:`bester.protocol.messages.commands_of` takes them."""
 
 
 OTHERS = ""
-"""Stands for the types that the configuration does not name, where rules are given by type; no type has this name."""
+"""The key of the types that the configuration does not name, where rules are given by type; no type has this name."""

@@ -14,29 +14,28 @@ from typing import Any
 from bester.core.endpoint import Endpoint
 from bester.core.model import Delivery, Late
 from bester.protocol import frames
-from bester.protocol.messages import Payload
 
 
 class Phase(enum.Enum):
     """How messages reach a session."""
 
     LIVE = "live"
-    """At once."""
+    """It gets messages at once."""
     CATCHING_UP = "catchingUp"
-    """From the mailbox, where new ones stand behind the older."""
+    """It gets messages from the mailbox, where new ones are behind older ones."""
     STALLED = "stalled"
-    """Not at all: it does not read. When it does, it catches up."""
+    """It gets none, because it does not read; when it reads again, it catches up."""
 
 
 class Change(enum.Enum):
-    """What changes a session's phase."""
+    """A cause of a new phase."""
 
     MAIL_WAITS = "mailWaits"
-    """Something stands in its mailbox that it is to get first."""
+    """Its mailbox has messages that it must get first."""
     MAILBOX_EMPTY = "mailboxEmpty"
-    """The last page of the mailbox was empty, and nothing is on its way into it."""
+    """The last page of the mailbox was empty, and no message is on its way into it."""
     STOPS_READING = "stopsReading"
-    """It leaves its socket full, or acknowledges nothing, for too long."""
+    """It has left its socket full, or acknowledged nothing, for too long."""
     READS_AGAIN = "readsAgain"
     """Its socket takes more again."""
 
@@ -49,15 +48,14 @@ TRANSITIONS: dict[tuple[Phase, Change], Phase] = {
     (Phase.STALLED, Change.STOPS_READING): Phase.STALLED,
     (Phase.STALLED, Change.READS_AGAIN): Phase.CATCHING_UP,
 }
-"""All phases that a session can come to. A pair that is not here is a fault of ours, and raises KeyError."""
+"""The next phase, by phase and change. A pair that is not here is a fault of ours, and raises KeyError."""
 
 
 class Session(Endpoint):
-    """One client's attachment; an account may have several."""
+    """One client's session; an account may have several."""
 
     __slots__ = (
         "blocked",
-        "commands",
         "features",
         "late",
         "more_mail",
@@ -93,47 +91,45 @@ class Session(Endpoint):
         writer: Any = None,
     ) -> None:
         super().__init__(frames.origin_part("client", username, server, True), writer)
-        # When the account was made tells it from an earlier one of its name, whose reports are not its own.
+        # The time of creation distinguishes the account from an earlier one of its name, whose reports it must not get.
         self.sender = f"{username}@{server}#{created}".encode()
         self.username = username
         self.roles = roles
         self.features = features
         self.since = since
         """When it authenticated, in seconds of the exchange's clock."""
-        self.commands: list[Payload] = []
-        """Built-in commands that are to be run, in order; the first is under way."""
         self.acknowledges = "ack" in features
         self.reply_to = "replyTo" in features
         self.takes = takes
-        """The types of the account's messages that it takes; None: all."""
+        """The types of messages that it takes; None takes all."""
         self.phase = Phase.LIVE
         self.blocked = False
         """Whether its socket takes no more for now."""
         self.unacked: dict[str, Delivery] = {}
-        """By delivery id, oldest first: what was written and is not acknowledged; without ``ack``, what the socket may
-        not have taken yet."""
+        """By delivery id, oldest first: messages that were written and not acknowledged; without ``ack``, those that
+        the socket may not have taken yet."""
         self.unacked_bytes = 0
         self.queue: deque[Delivery] = deque()
-        """What is written as soon as there is room."""
+        """Messages that are written as soon as there is room."""
         self.queue_bytes = 0
         self.late: dict[str, Late] = {}
-        """What went to the mailbox because the session took too long, and what it may still have."""
+        """By delivery id: messages that went to the mailbox because it took too long; it may still acknowledge them."""
         self.passed = 0.0
-        """When the newest that it acknowledged was given first: it has passed over what was given before that."""
+        """When the newest message that it acknowledged was first given; it has passed over those given before."""
         self.stuck = ""
-        """The delivery id of what it left unacknowledged first, until it acknowledges that."""
+        """The delivery id of the first message that it left unacknowledged, until it acknowledges that."""
         self.position = 0
-        """How far its mailbox was read."""
+        """The position in its mailbox up to which it was read."""
         self.read_from = 0
-        """Where the page began that is being read."""
+        """The position at which the page begins that is being read."""
         self.reading_mail = False
         self.received_meanwhile: set[str] = set()
-        """Delivery ids that it received since the page was asked for that is being read, which may still hold them."""
+        """Delivery ids that it received while a page is being read, which may still hold them."""
         self.more_mail = False
-        """Whether more may have come into its mailbox than the page has that is being read."""
+        """Whether messages may have come into its mailbox while a page is being read."""
 
     def change(self, change: Change) -> None:
-        """Changes the phase; whoever calls it refreshes the account's presence."""
+        """Changes the phase; the caller refreshes the account's presence."""
         self.phase = TRANSITIONS[self.phase, change]
         if self.phase is Phase.CATCHING_UP:
             self.position = 0  # from the beginning

@@ -1,8 +1,8 @@
-"""The OpenTelemetry spans of messages, as far as the exchange has to know of them (docs/tracing.md).
+"""The OpenTelemetry spans of messages, as far as the exchange needs them (docs/tracing.md).
 
-A traced message has one span of the server's own, and one for each step of its trail. Their ids are a random number,
-which the server gives, plus a step's *place*. So a step's id is known before anything goes out with it, and nothing is
-made for it. The spans themselves are made later, and elsewhere, from what is ``ended``.
+A traced message has one span of the server's own, and one for each step of its trail. A span's id is a random number of
+the message, which the server chooses, plus the step's *place*. So the id is known before the step begins, and nothing
+is made for it. The server makes the spans later, outside of the exchange, from ``ended``.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from bester.errors import BesterError
 
 
 class Ended(NamedTuple):
-    """A traced message that is done with. Times are of the exchange's clock, in seconds."""
+    """A traced message that is finished. Times are of the exchange's clock, in seconds."""
 
     at: float
     spans: Spans
     origin: Endpoint
     type: str
     id: str
-    """The sender's own."""
+    """The id that the sender gave it."""
     error: BesterError | None
     trail: Trail
     results: Sequence[bytes]
-    """Entries of the recipients that the trail has steps for."""
+    """The entries of the recipients for which the trail has steps."""
 
     @property
     def size(self) -> int:
@@ -37,10 +37,10 @@ class Ended(NamedTuple):
 
 
 class SpanRecorder:
-    """Chooses the messages that are traced, and keeps what ended in the last moments, for the server to take away.
+    """Chooses the messages that are traced, and keeps those that ended, for the server to take away.
 
     Args:
-        begin: decides about a message, by the traceparent that it came with (checked, or ``""``) and the time; returns
+        begin: decides about a message by the traceparent that it came with (checked, or ``""``) and the time; returns
             None to leave it untraced.
     """
 
@@ -52,7 +52,7 @@ class SpanRecorder:
         self.room = 0
         """How many more spans are taken; 0 as long as nobody takes them away."""
         self.dropped = 0
-        """Spans that were too many."""
+        """How many spans were dropped because there were too many."""
 
     def end(self, envelope: Envelope, now: float) -> None:
         """Takes the spans of a message that has its report, if it is traced."""

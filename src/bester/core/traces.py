@@ -1,12 +1,12 @@
 """The W3C traceparents of messages (docs/protocol.md, section 7.5), and whether some of them are traced.
 
-For a message that came without a traceparent nothing is formatted: the id of its first request, which is a number,
-ends the trace's id, behind digits that are the same from start to stop. A frame then begins with ``head``, that id,
-``tail``, and the id once more.
+For a message that came without a traceparent nothing is formatted. The id of its first request, a number, is the end of
+the trace's id; the digits before it are constant while the server runs. So a frame begins with ``head``, the number,
+``tail``, and the number once more.
 
-The parent's id is the same for all: a message that comes with a traceparent is passed on with it, as W3C asks of
-servers that record no spans, so no two steps of a trace have their parent from this server. While tracing is ``on``, a
-recorder chooses some messages, which have ids of their own (:mod:`bester.core.spans`).
+All messages have one parent id. A message that comes with a traceparent is passed on with it, as W3C asks of servers
+that record no spans, so no two steps of a trace have their parent from this server. While tracing is ``on``, a recorder
+chooses some messages, which have ids of their own (:mod:`bester.core.spans`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from bester.core.trail import Trail
 from bester.protocol import frames
 
 DIGITS = 13
-"""Of a trace's 32 digits, those for the number: enough for 6 years of 50,000 messages in each second."""
+"""How many of a trace's 32 digits the number has: enough for 6 years with 50,000 messages a second."""
 SHARED_DIGITS = 32 - DIGITS + 16
 
 
 class Traces:
-    """Makes the traceparents.
+    """Makes traceparents.
 
     Args:
-        digits: the 35 hexadecimal digits that all of them share; random, else they repeat after a restart.
+        digits: the 35 hexadecimal digits that all of them share; random, so that none repeats after a restart.
     """
 
     __slots__ = (
@@ -47,16 +47,16 @@ class Traces:
         self._prefix = f"00-{digits[: 32 - DIGITS]}"
         self._last = 0
         self.until = 0
-        """The first number that is longer: :meth:`widen` before it is used."""
+        """The first number with more digits; :meth:`widen` must be called before it is used."""
         self.on = False
         """Whether messages are traced."""
         self.recorder: SpanRecorder | None = None
         self.record(None)
 
     def record(self, recorder: SpanRecorder | None) -> None:
-        """Begins to trace the messages that the recorder chooses, or ends it.
+        """Begins to trace the messages that a recorder chooses; None ends it.
 
-        The receivers of the other messages learn from the flags that these are not traced.
+        The traceparents of all other messages say that they are not traced.
         """
         self.recorder = recorder
         self.on = recorder is not None
@@ -70,7 +70,7 @@ class Traces:
         self.widen(max(1, self.until - 1))
 
     def widen(self, number: int) -> None:
-        """Makes numbers as long as this one from now on."""
+        """Makes room for numbers with as many digits as this one has."""
         length = len(str(number))
         start = f"{self._prefix}{'0' * (DIGITS - length)}"
         self.head = frames.trace_head(start)
@@ -82,7 +82,7 @@ class Traces:
 
         Args:
             trace: the traceparent that it came with, checked; or ``""``.
-            trail: takes its route, if its sender asked for that.
+            trail: records its route, if its sender asked for it.
             now: the exchange's time.
         """
         spans = self.recorder.begin(trace, now) if self.recorder is not None else None
@@ -94,12 +94,12 @@ class Traces:
         return spans.traceparent(), trail
 
     def new(self) -> str:
-        """Returns a number's stand-in for a message without a request; its letter keeps it apart from numbers."""
+        """Returns a stand-in for the number of a message without a request; a letter distinguishes it from numbers."""
         self._last += 1
         return f"f{self._last:0{DIGITS - 1}x}"
 
     def whole(self, trace: str) -> str:
-        """Returns the traceparent for a number or its stand-in; one that is whole already as it is."""
+        """Returns the traceparent of a number or its stand-in; returns a traceparent as it is."""
         return trace if len(trace) > DIGITS else f"{self._prefix}{trace:0>{DIGITS}}{self._suffix}"
 
     def of(self, envelope: Envelope, place: int = 0) -> str:
@@ -107,7 +107,7 @@ class Traces:
 
         Args:
             envelope: the message.
-            place: the place of the step that it goes out with; of a traced message, each step has its own.
+            place: the place of the step with which it goes out; each step of a traced message has its own.
         """
         trail = envelope.trail
         if trail is not None and trail.spans is not None:

@@ -1,9 +1,9 @@
-"""The way of a message, recorded where it was asked for (docs/protocol.md, section 7), and the ids of its spans.
+"""The route of a message, recorded if its sender asks for it (docs/protocol.md, section 7), and the ids of its spans.
 
-A :class:`Trail` belongs to one envelope. Its steps stand in the order in which they began. What becomes of a recipient
-is in the envelope's results, so a recipient's step only keeps the place there, and is completed when the report is
-written. In a dry run nothing is done: the results are the plan, and are not reported themselves. A trail that is not
-``told`` stands in no report: it is what a traced message's spans are made from.
+A :class:`Trail` belongs to one envelope. Its steps are in the order in which they began. A recipient's outcome is in
+the envelope's results, so the recipient's step only has the index there, and is completed when the report is written.
+In a dry run nothing is done: the steps are the plan, and the results are not reported. A trail that is not ``told`` is
+in no report; a traced message's spans are made from it.
 """
 
 from __future__ import annotations
@@ -11,56 +11,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from msgspec import Raw, Struct
-from msgspec.json import Decoder
+from msgspec import Raw
 
 from bester.protocol.frames import encode_text
+from bester.protocol.reports import decode_result
 
 MAX_STEPS = 1000
-"""Steps of one message that are recorded on one server; it may have many more recipients."""
+"""How many steps of one message are recorded on one server; it may have many more recipients."""
 
 MAX_TRACED_RECIPIENTS = 100
-"""Steps up to which recipients are added to a trail that is not told."""
+"""How many steps a trail that is not told may have before no more recipients are added."""
 
 MAX_ROUTE_BYTES = 512 * 1024
-"""What other servers' routes may add to one message's, in bytes."""
+"""How many bytes other servers' routes may add to one message's route."""
 
 _PLACES = {"stored": "mailbox", "queued": "outbox"}
-"""Where a recipient's step ended, if not where it began, by what became of it."""
-
-
-class _Error(Struct):
-    code: str = ""
-
-
-class _Result(Struct):
-    to: str
-    status: str
-    error: _Error | None = None
-
-
-_result = Decoder(_Result)
+"""The kind of a recipient's step at its end, by the recipient's status, if it is not the kind at its beginning."""
 
 
 class Spans(NamedTuple):
     """The ids of one message's spans on this server."""
 
     trace: str
-    """The trace's 32 digits."""
+    """The 32 digits of the trace."""
     parent: str
-    """The 16 digits of the span that it came from, or ``""``."""
+    """The 16 digits of the parent span, or ``""``."""
     first: int
     """The id of the server's own span."""
     began: float
-    """In seconds of the exchange's clock."""
+    """When the message came, in seconds of the exchange's clock."""
 
     def traceparent(self, place: int = 0) -> str:
-        """Returns what goes out with the step of this place; 0: with the message as a whole."""
+        """Returns the traceparent of the step with this place; 0 stands for the message as a whole."""
         return f"00-{self.trace}-{self.first + place:016x}-01"
 
 
 class Step:
-    """One thing that was done with a message."""
+    """One step of a message's route."""
 
     __slots__ = ("began", "ended", "inner", "kind", "name", "place", "slot", "status")
 
@@ -68,18 +55,18 @@ class Step:
         self.kind = kind
         self.name = name
         self.place = place
-        """What its span's id is made from: different from the message's other steps' here, and above 0."""
+        """The number from which its span's id is made: above 0, and unique among the message's steps here."""
         self.began = began
-        """In seconds of the exchange's clock."""
+        """When it began, in seconds of the exchange's clock."""
         self.ended = began
         self.status = status
         self.slot = slot
-        """A recipient's place in the envelope's results, or -1."""
+        """The index of a recipient's result in the envelope's, or -1."""
         self.inner = b""
-        """What went on at the other server, as JSON."""
+        """The other server's route, as JSON."""
 
     def end(self, now: float, status: str) -> None:
-        """It is done: ``good``, or the code of what went wrong."""
+        """Ends the step; ``status`` is ``good``, or the error's code."""
         self.ended = now
         self.status = status
 
@@ -91,19 +78,19 @@ class Trail:
 
     def __init__(self, dry: bool = False, told: bool = True) -> None:
         self.dry = dry
-        """Whether nothing is to be done, and the steps are the plan."""
+        """Whether nothing is done, and the steps are the plan."""
         self.told = told
-        """Whether the report tells it."""
+        """Whether the report contains it."""
         self.spans: Spans | None = None
-        """The ids of its steps' spans, where the message is traced."""
+        """The ids of its steps' spans, if the message is traced."""
         self.steps: list[Step] = []
         self._slots: dict[int, Step] = {}
         self._others = 0
-        """Steps that are no recipients, also those that are not told of."""
+        """How many steps are no recipients, including those beyond :data:`MAX_STEPS`."""
         self._inner_bytes = 0
 
     def add(self, kind: str, name: str, now: float, status: str = "") -> Step:
-        """Begins a step; beyond :data:`MAX_STEPS` it is not told of."""
+        """Begins a step; one beyond :data:`MAX_STEPS` is not recorded."""
         self._others += 1
         step = Step(kind, name, now, 2 * self._others, status)
         if len(self.steps) < MAX_STEPS:
@@ -111,14 +98,14 @@ class Trail:
         return step
 
     def add_recipients(self, kind: str, first: int, end: int, now: float) -> None:
-        """The recipients with these places in the results are being served."""
+        """Begins the steps of the recipients with these indexes in the results."""
         most = MAX_STEPS if self.told else MAX_TRACED_RECIPIENTS
         for slot in range(first, min(end, first + most - len(self.steps))):
             step = self._slots[slot] = Step(kind, "", now, place_of(slot), slot=slot)
             self.steps.append(step)
 
     def settled(self, slot: int, now: float, inner: bytes) -> None:
-        """A recipient has its outcome; ``inner`` is another server's route as JSON, checked."""
+        """A recipient has its result; ``inner`` is another server's route as JSON, checked."""
         step = self._slots.get(slot)
         if step is not None:
             step.ended = now
@@ -128,18 +115,18 @@ class Trail:
 
     @property
     def slots(self) -> int:
-        """How many results there are, from the first, that steps need."""
+        """How many of the first results the steps need."""
         return max(self._slots, default=-1) + 1
 
     def as_json(self, server: str, results: list[bytes] | None) -> bytes:
-        """Returns the route as it stands in a report."""
+        """Returns the route as a report contains it."""
         return encode_text([self._shown(step, server, results or []) for step in self.steps])
 
     def resolved(self, step: Step, results: Sequence[bytes]) -> tuple[str, str, str]:
-        """Returns a step's kind, name and status, with what became of it where it is a recipient's."""
+        """Returns a step's kind, name and status; a recipient's from its result."""
         if step.slot < 0:
             return step.kind, step.name, step.status
-        result = _result.decode(results[step.slot])
+        result = decode_result(results[step.slot])
         kind = _PLACES.get(result.status, step.kind)
         status = result.error.code if result.error is not None else result.status
         return kind, result.to, "planned" if self.dry and status in _PLACES else status
@@ -154,5 +141,5 @@ class Trail:
 
 
 def place_of(slot: int) -> int:
-    """Returns the place of the step of the recipient with this place in the results."""
+    """Returns the place of a recipient's step, from the index of its result."""
     return 2 * slot + 1

@@ -1,7 +1,7 @@
-"""What sessions were given and did not acknowledge yet (docs/protocol.md, section 4).
+"""The windows of sessions: messages that they were given and have not acknowledged yet (docs/protocol.md, section 4).
 
-A session *has* what it acknowledged; without ``ack``, what its socket took. Until then a message stands in the
-session's window, which is bounded.
+A session *has* a message when it has acknowledged it; without ``ack``, when its socket has taken it. Until then the
+message is in the session's window, which is bounded.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from bester.protocol import frames
 
 WINDOW_MESSAGES = 1024
 WINDOW_BYTES = 1024 * 1024
-"""What a session may be given without having it; at least one message of any size."""
+"""The bounds of a window, which holds at least one message of any size."""
 _OVERHEAD = 256
-"""What a delivery takes beside its data in bytes, about."""
+"""About how many bytes a delivery takes beside its data."""
 
 
 class UnackedWindow:
-    """Gives messages to sessions, and knows what each of them does not have yet."""
+    """Gives messages to sessions, and keeps their windows."""
 
     __slots__ = ("batch", "in_sockets", "owing", "reports")
 
@@ -32,9 +32,9 @@ class UnackedWindow:
         self.batch = batch
         self.reports = reports
         self.in_sockets: list[Session] = []
-        """Sessions without ``ack`` that have all they were given when their socket has taken this batch."""
+        """Sessions without ``ack`` that have all their messages as soon as their socket has taken this batch."""
         self.owing: dict[Session, None] = {}
-        """Sessions that do not have all that they were given."""
+        """Sessions that do not have all their messages."""
 
     def new_delivery(
         self,
@@ -47,21 +47,21 @@ class UnackedWindow:
         transient: bool,
         place: str,
     ) -> Delivery:
-        """Returns a message on its way to an account, whose result has its place already."""
+        """Returns a new delivery, whose result has its place already."""
         batch = self.batch
         number = batch.new_number()
         id = f"{batch.boot}-{number:x}" if envelope.once is None else envelope.once.delivery_id(place, username)
         return Delivery(envelope, slot, to, username, id, type, data, transient, batch.now, number)
 
     def has_room(self, session: Session) -> bool:
-        """Whether a session may be given more."""
+        """Whether a session's window has room."""
         unacked = session.unacked
         return not unacked or (len(unacked) < WINDOW_MESSAGES and session.unacked_bytes < WINDOW_BYTES)
 
-    # -- given ---------------------------------------------------------------------------------------------------
+    # -- into windows --------------------------------------------------------------------------------------------
 
     def give(self, session: Session, delivery: Delivery, reply_to: str | None = None) -> None:
-        """Writes a message to a session, which does not have it yet; ``reply_to`` says what a reply answers."""
+        """Writes a message to a session; ``reply_to`` is the id of the message that a reply answers."""
         head = frames.received_head(delivery.type)
         if session.acknowledges:
             self.batch.write(session, frames.received_once(head, delivery.data, delivery.id, reply_to))
@@ -71,9 +71,9 @@ class UnackedWindow:
         self.record_given(session, delivery)
 
     def record_given(self, session: Session, delivery: Delivery) -> None:
-        """Puts a message into the window of the session that was given it."""
+        """Puts a message into a session's window."""
         earlier = session.unacked.pop(delivery.id, None)
-        if earlier is not None:  # a repeat of a ``once`` message, some of which failed
+        if earlier is not None:  # the message is a repeat of a ``once`` message that failed in part
             session.unacked_bytes -= size_of(earlier)
         session.unacked[delivery.id] = delivery
         session.unacked_bytes += size_of(delivery)
@@ -85,7 +85,7 @@ class UnackedWindow:
             self.batch.unwritten = True
 
     def wait_for_recipient(self, delivery: Delivery) -> None:
-        """Lets the report wait for the recipient alone, which holds up nothing behind the message."""
+        """Lets the report wait for its recipient alone, which delays no later message of the sender."""
         envelope = delivery.envelope
         if envelope is not None and not delivery.awaits_ack and not delivery.settled:
             delivery.awaits_ack = True
@@ -93,10 +93,10 @@ class UnackedWindow:
             if envelope.awaiting == envelope.pending:
                 self.reports.release_slot(envelope)
 
-    # -- taken out -----------------------------------------------------------------------------------------------
+    # -- out of windows ------------------------------------------------------------------------------------------
 
     def received_all(self, session: Session) -> None:
-        """The session has all that it was given."""
+        """A session has all its messages."""
         if session.reading_mail:
             session.received_meanwhile.update(session.unacked, session.late)
         received = [
@@ -110,19 +110,19 @@ class UnackedWindow:
             self.received(delivery)
 
     def received(self, delivery: Delivery) -> None:
-        """The account has the message."""
+        """An account has a message."""
         delivery.received = True
         if delivery.in_mailbox:
             self.batch.effects.append(RemoveLetter(delivery.username, delivery.id))
         self.settle(delivery, "delivered")
 
     def settle(self, delivery: Delivery, status: str, error: BesterError | None = None) -> None:
-        """A delivery has its result; the first one counts."""
+        """Settles a delivery's result; only the first one counts."""
         if delivery.settled:
             return
         delivery.settled = True
         envelope = delivery.envelope
-        assert envelope is not None  # what no report waits for is settled from the beginning
+        assert envelope is not None  # a delivery without an envelope is settled from the beginning
         if status == "delivered":
             self.batch.counters.deliveries += 1
         if delivery.awaits_ack:
@@ -131,5 +131,5 @@ class UnackedWindow:
 
 
 def size_of(delivery: Delivery) -> int:
-    """Returns what a delivery takes in memory, in bytes, about."""
+    """Returns about how many bytes a delivery takes in memory."""
     return len(delivery.data) + _OVERHEAD

@@ -34,11 +34,11 @@ class Attachment:
         """Done when the connection ended, with the reason."""
 
     async def open(self, path: str, name: str, concurrency: int, dry_types: list[str]) -> None:
-        """Connects and attaches; ``dry_types`` are those that take part in dry runs.
+        """Connects and attaches; ``dry_types`` are the types that take part in dry runs.
 
         Raises:
-            ConnectError: nobody is there.
-            Refused: the server does not want this handler.
+            ConnectError: no server answers.
+            Refused: the server refuses the handler.
         """
         loop = asyncio.get_running_loop()
         features = ("dryRun",) if dry_types else ()
@@ -62,10 +62,10 @@ class Attachment:
         return Channel(self._max_frame_bytes, self._received, self._ended)
 
     async def push(self, response: Response, type: str | None) -> Report:
-        """Speaks first.
+        """Sends commands that no request asked for.
 
         Raises:
-            ConnectionClosed: what became of it is not known.
+            ConnectionClosed: the commands may or may not have been carried out.
             TypeError: the commands have no form on the wire.
         """
         id = f"push-{self._next_id()}"
@@ -81,13 +81,13 @@ class Attachment:
                 async with within(_DETACH_TIMEOUT_S):
                     await self._ask(self._conversation.detach(), DETACH_ID)
             except (ConnectionClosed, TimeoutError):
-                pass  # gone already; or a server that does not report it, but heeds it
+                pass  # the connection is gone already; or the server heeds the detach without reporting it
             await self._runner.finish(timeout_s)
             channel.close()
         await self.end()
 
     async def end(self) -> None:
-        """Cancels what is outstanding and cuts the connection if there is one."""
+        """Cancels the outstanding requests and cuts the connection, if there is one."""
         await self._runner.cancel()
         if self._channel is not None:
             if not self._channel.closed:

@@ -1,4 +1,4 @@
-"""The classic form: the server makes a connection for each message (docs/protocol.md, section 3)."""
+"""The classic form: the server opens a connection for each message (docs/protocol.md, section 3)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class ClassicListener:
         self._count = 0
 
     async def open(self) -> None:
-        """Listens; a socket that nobody answers on is replaced.
+        """Listens; replaces a socket on which nobody answers.
 
         Raises:
-            bester.errors.BadConfiguration: somebody answers on it, or it cannot be made.
+            bester.errors.BadConfiguration: another process answers on the socket, or it cannot be created.
         """
         self._listener.open(lambda arrival: self._make_channel())
 
@@ -68,7 +68,7 @@ class ClassicListener:
             log.info("a connection of the classic form was lost: %s", cause)
 
     async def stop(self, timeout_s: float | None) -> None:
-        """Accepts no more, finishes what is outstanding within the time limit, and ends all connections."""
+        """Stops accepting, finishes the outstanding requests within the time limit, and ends all connections."""
         self._listener.close()
         await self._runner.finish(timeout_s)
         for channel in list(self._channels):

@@ -1,4 +1,4 @@
-"""Sends a handler program's spans where OpenTelemetry's standard environment variables say, if nobody else does."""
+"""Exports a handler program's spans to where OpenTelemetry's environment variables say, unless the program does so."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from bester.handler.registry import log
 from bester.installation import how_to_add
 
 FLUSH_S = 2.0
-"""How long a program that ends waits until its last spans are sent."""
+"""How long a program that ends waits for its last spans to be sent."""
 SILENT_S = 60.0
-"""How long the exporter says nothing after it has said something, as long as the collector is away."""
+"""The least time between two of the exporter's log lines while the collector is away."""
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 @contextmanager
 def exporting(service: str) -> Iterator[None]:
-    """Within it, spans are sent, if the environment says where and the application has no tracer provider of its own.
+    """Sends spans within the context, if the environment says where and the application has no tracer provider.
 
     Args:
-        service: the spans' ``service.name``, where ``OTEL_SERVICE_NAME`` does not say it.
+        service: the spans' ``service.name``, unless ``OTEL_SERVICE_NAME`` is set.
     """
     wanted = any(os.environ.get(name) for name in _ENDPOINTS)
     if not wanted or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
@@ -46,19 +46,19 @@ def exporting(service: str) -> Iterator[None]:
     own = {} if os.environ.get("OTEL_SERVICE_NAME") else {"service.name": service}
     provider = TracerProvider(resource=Resource.create(own), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(trace_exporter.OTLPSpanExporter()))
-    logging.getLogger(trace_exporter.__name__).addFilter(Seldom())
+    logging.getLogger(trace_exporter.__name__).addFilter(ThrottleFilter())
     trace.set_tracer_provider(provider)
     try:
         yield
     finally:
-        # In a thread that nobody waits for longer: a collector that is away takes its time.
+        # In a thread, for which the program waits only this long: with the collector away a shutdown takes its time.
         ending = threading.Thread(target=provider.shutdown, name="bester-spans", daemon=True)
         ending.start()
         ending.join(FLUSH_S)
 
 
-class Seldom(logging.Filter):
-    """Lets one line through, and then none for a while: an outage is not to fill the log."""
+class ThrottleFilter(logging.Filter):
+    """Lets one line through, and then none for :data:`SILENT_S`, so that an outage does not fill the log."""
 
     def __init__(self) -> None:
         super().__init__()

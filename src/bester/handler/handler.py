@@ -1,7 +1,7 @@
-"""The public face of handlers.
+"""The public interface of handlers.
 
-A handler is *started* until it is *stopped*; in between it is attached, or waits to attach again. ``run`` is all
-that a program needs; ``start``, ``stop`` and ``wait_attached`` are for those who have an event loop of their own.
+A handler is *started* until it is *stopped*; in between it is attached, or waits to attach again. A program needs only
+``run``; ``start``, ``stop`` and ``wait_attached`` are for applications with their own event loop.
 """
 
 from __future__ import annotations
@@ -43,15 +43,17 @@ class Handler:
         handler.run()
 
     Args:
-        address: the server's handler socket; None: the environment's ``BESTER_HANDLERS``, or else ``besterHandlers``.
-        name: for the operator's eyes; None: the types.
+        address: the server's handler socket; None: the environment's ``BESTER_HANDLERS``, or ``besterHandlers`` if
+            that is not set.
+        name: the name that operators see; None: the types.
         concurrency: how many requests the server may have outstanding here.
-        classic: listen on this socket in the classic form, and do not attach; True takes the path from the
-            environment's ``BESTER_SOCKET``, which a server gives to the handlers that it starts.
-        dry_run: in a dry run the functions are called too, with ``message.dry_run``: one that does more than answer
-            must do nothing else then, or say so here or in :meth:`on`, and is not asked (docs/protocol.md, section 7).
+        classic: listen on this socket in the classic form, instead of attaching; True takes the path from the
+            environment's ``BESTER_SOCKET``, which a server sets for the handlers that it starts.
+        dry_run: whether the functions are called in dry runs too, with ``message.dry_run`` set. A function that does
+            more than answer must then do nothing else; otherwise give False here or in :meth:`on`, so that it is not
+            called (docs/protocol.md, section 7).
         max_frame_bytes: the largest frame that is accepted.
-        retry_first_s: the pause before the first try to attach again; it doubles, with some chance in it,
+        retry_first_s: the pause before the first attempt to attach again; it doubles each time, varied at random,
         retry_max_s: up to this.
         grace_s: how long the outstanding requests may take to finish when the handler is stopped.
     """
@@ -70,7 +72,7 @@ class Handler:
         grace_s: float = 30.0,
     ) -> None:
         if concurrency < 1:
-            raise ValueError("the concurrency is at least 1")
+            raise ValueError(f"concurrency must be at least 1; got {concurrency}")
         self._address = (
             os.fspath(address) if address is not None else os.environ.get("BESTER_HANDLERS", DEFAULT_ADDRESS)
         )
@@ -95,20 +97,20 @@ class Handler:
 
     @property
     def registry(self) -> Registry:
-        """The functions; for tests of them."""
+        """The registered functions, for tests."""
         return self._registry
 
     def on(self, *types: str, thread: bool = False, dry_run: bool | None = None) -> Callable[[F], F]:
-        """Makes the function below it the handler of these types.
+        """Registers the decorated function as the handler of these types.
 
-        The function gets a :class:`bester.Request`, and returns a command, a list of commands, or None for nothing to
-        be sent. It may be ``async def``; then messages are handled at the same time, up to the concurrency, and
-        answers leave as they are ready. A ``def`` is called in the event loop: quick, and in order.
+        The function gets a :class:`bester.Request`, and returns a command, a list of commands, or None to send nothing.
+        It may be ``async def``; then messages are handled concurrently, up to ``concurrency``, and answers are sent as
+        soon as they are ready. A ``def`` is called in the event loop, in order, so it must be quick.
 
         Args:
-            types: without any, the environment's ``BESTER_TYPE``.
-            thread: call the ``def`` in a thread, because it takes long or waits for something.
-            dry_run: whether it is called in dry runs; None: as the handler says for all.
+            types: the types to handle; without any, the environment's ``BESTER_TYPE``.
+            thread: call the ``def`` in a thread, because it takes long or blocks.
+            dry_run: whether the function is called in dry runs; None: the handler's own ``dry_run`` decides.
 
         Raises:
             ValueError: a type has a function already, or cannot be handled.
@@ -127,15 +129,15 @@ class Handler:
     # -- to run -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Handles messages until SIGTERM or SIGINT; then finishes what is outstanding and returns.
+        """Handles messages until SIGTERM or SIGINT; then finishes the outstanding messages and returns.
 
-        Where ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set, OpenTelemetry spans are sent there (docs/tracing.md).
+        Sends OpenTelemetry spans to ``OTEL_EXPORTER_OTLP_ENDPOINT``, if that is set (docs/tracing.md).
 
         Raises:
-            Refused: the server does not want this handler, whose types or name are wrong for it.
-            bester.errors.BadConfiguration: the classic socket cannot be made.
+            Refused: the server refuses the handler, because of its types or its name.
+            bester.errors.BadConfiguration: the classic socket cannot be created.
         """
-        import uvloop  # only whoever runs the loop chooses it
+        import uvloop  # only the code that runs the loop chooses it
 
         set_up_plain_log()
         with (
@@ -151,7 +153,7 @@ class Handler:
             loop.add_signal_handler(number, self._ask_to_stop)
         try:
             await asyncio.wait([serving])
-            if not serving.cancelled():  # that is, unless we were asked twice
+            if not serving.cancelled():  # it is cancelled if we were asked to stop twice
                 serving.result()
         finally:
             serving.cancel()
@@ -161,11 +163,11 @@ class Handler:
     def _ask_to_stop(self) -> None:
         if self._stopping is not None:
             if self._stopping.is_set() and self._task is not None:
-                self._task.cancel()  # asked twice: at once
+                self._task.cancel()  # asked twice: stop at once
             self._stopping.set()
 
     async def serve(self) -> None:
-        """Handles messages until :meth:`stop`; cancelled, it ends without waiting for what is outstanding.
+        """Handles messages until :meth:`stop`; if cancelled, ends without waiting for the outstanding messages.
 
         Raises:
             Refused, bester.errors.BadConfiguration: as :meth:`run`.
@@ -179,10 +181,10 @@ class Handler:
             raise
 
     async def start(self, timeout: float | None = None) -> None:
-        """Begins to handle messages in the background; returns when that is so. End it with :meth:`stop`.
+        """Begins to handle messages in the background; returns when the handler is attached. End it with :meth:`stop`.
 
         Raises:
-            TimeoutError: there is no server yet; it goes on trying.
+            TimeoutError: there is no server yet; the handler keeps trying.
             Refused, bester.errors.BadConfiguration: as :meth:`run`.
         """
         self._begin()
@@ -193,9 +195,11 @@ class Handler:
             raise RuntimeError("the handler runs already")
         types = self._registry.types
         if not types:
-            raise RuntimeError("no type has a function: @handler.on(type)")
+            raise RuntimeError("no type has a function; register one with @handler.on(type)")
         if self._classic_path is not None and len(types) != 1:
-            raise RuntimeError("in the classic form a handler has one type, because the server does not tell it")
+            raise RuntimeError(
+                f"a handler of the classic form has one type, because the server does not say it; got {len(types)}"
+            )
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         serving = self._serve_attached() if self._classic_path is None else self._serve_classic(self._classic_path)
@@ -209,11 +213,11 @@ class Handler:
             await asyncio.wait([self._task])
 
     async def wait_attached(self, timeout: float | None = None) -> None:
-        """Returns when the handler is attached (in the classic form: listens).
+        """Waits until the handler is attached (in the classic form: until it listens).
 
         Raises:
-            TimeoutError: not in time.
-            ConnectionClosed: the handler was stopped before.
+            TimeoutError: it is not attached in time.
+            ConnectionClosed: the handler was stopped first.
             Refused, bester.errors.BadConfiguration: as :meth:`run`.
         """
         if self._task is None or self._ready is None:
@@ -244,21 +248,21 @@ class Handler:
         await self.stop()
 
     async def push(self, command: Response, *, type: str | None = None, timeout: float | None = None) -> Report:
-        """Sends without being asked; returns the report, good or bad. Waits until the handler is attached.
+        """Sends a command without a request; returns the report, good or bad. Waits until the handler is attached.
 
         Args:
-            command: as a function returns it; a command without data carries null.
-            type: of what is sent, where a command does not say; None: the first type of this handler.
+            command: a command or commands, as functions return them; a command without data carries null.
+            type: the type of messages whose command does not give one; None: this handler's first type.
             timeout: seconds.
 
         Raises:
-            ConnectionClosed: what became of it is not known.
-            TimeoutError: the same.
-            RuntimeError: the handler is not started, or classic, and cannot speak first.
+            ConnectionClosed: the command may or may not have been carried out.
+            TimeoutError: no report in time; the command may or may not have been carried out.
+            RuntimeError: the handler is not started; or it has the classic form, and can only answer.
             TypeError: the command has no form on the wire.
         """
         if self._classic_path is not None:
-            raise RuntimeError("in the classic form a handler only answers")
+            raise RuntimeError("a handler of the classic form can only answer; it cannot push")
         async with within(timeout):
             await self.wait_attached()
             assert self._attachment is not None
@@ -303,7 +307,7 @@ class Handler:
                 continue
 
     async def _attach_once(self) -> ConnectionClosed | None:
-        """Attaches and serves; returns why that ended, or None if we were asked to stop."""
+        """Attaches and serves; returns why the connection ended, or None if we were asked to stop."""
         assert self._ready is not None
         assert self._stopping is not None
         attachment = Attachment(self._registry, self._max_frame_bytes)
@@ -330,6 +334,6 @@ def _classic_path(classic: str | os.PathLike[str] | bool | None) -> str | None:
     if classic is True:
         path = os.environ.get("BESTER_SOCKET")
         if not path:
-            raise ValueError("classic=True takes the path from BESTER_SOCKET, which is not set")
+            raise ValueError("classic=True reads the path from BESTER_SOCKET, which is not set")
         return path
     return os.fspath(classic) if classic else None

@@ -14,7 +14,7 @@ class Registered:
     """The function of one type."""
 
     call: Callable[[Request], Any]
-    """Returns a response, or something to await for it."""
+    """Returns a response, or an awaitable of it."""
     asynchronous: bool
     dry_run: bool = True
-    """Whether it is asked in dry runs."""
+    """Whether the function is called in dry runs."""

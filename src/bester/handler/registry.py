@@ -1,4 +1,4 @@
-"""Which function handles which type, and how a function is called."""
+"""The registry of the functions that handle types, and the runner that calls them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from bester.handler.registered import Registered
+from bester.printable import escaped
 from bester.protocol.commands import KINDS, Response
 from bester.protocol.handler import Request
 from bester.protocol.names import RESERVED_TYPES
 from bester.protocol.refusals import Refuse
-from bester.shown import escaped
 from bester.tracing import tracer
 
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
-"""A handler: ``def`` (called in the event loop, so it must be quick) or ``async def``."""
+"""A handler's function: ``def`` (called in the event loop, so it must be quick) or ``async def``."""
 
 _AT_ONCE = KINDS | {list, tuple, type(None)}
 
@@ -25,32 +25,32 @@ log = logging.getLogger("bester.handler")
 
 
 HandlerError = Refuse
-"""The name that :class:`Refuse` had before it was told to the sender."""
+"""The former name of :class:`Refuse`, from before senders were told of refusals."""
 
 
 class Registry:
-    """The types of one handler."""
+    """The types of one handler, and their functions."""
 
     def __init__(self) -> None:
         self._functions: dict[str, Registered] = {}
         self.get = self._functions.get
-        """Returns what a type has, or None."""
+        """Returns a type's function, or None."""
 
     def add(self, type: str, function: Function, thread: bool, dry_run: bool = True) -> None:
-        """Makes a function the handler of a type.
+        """Registers a function as the handler of a type.
 
         Raises:
-            ValueError: the type has a function already, or is the protocol's own.
+            ValueError: the type has a function already, or belongs to the protocol.
         """
         if not type or type in RESERVED_TYPES:
-            raise ValueError(f"{type!r} cannot be handled")
+            raise ValueError(f"the type {type!r} cannot be handled: it is empty, or belongs to the protocol")
         if type in self._functions:
             raise ValueError(f"the type {type!r} has a function already")
         asynchronous = inspect.iscoroutinefunction(function)
         call = cast("Callable[[Request], Any]", function)
         if thread:
             if asynchronous:
-                raise ValueError("a coroutine function does not run in a thread")
+                raise ValueError("thread=True is for a plain function, not for a coroutine function")
             call, asynchronous = _in_thread(call), True
         self._functions[type] = Registered(call, asynchronous, dry_run)
 
@@ -60,7 +60,7 @@ class Registry:
 
     @property
     def dry_types(self) -> list[str]:
-        """The types whose functions are asked in dry runs."""
+        """The types whose functions are called in dry runs."""
         return [type for type, registered in self._functions.items() if registered.dry_run]
 
 
@@ -72,9 +72,9 @@ def _in_thread(function: Callable[[Request], Any]) -> Callable[[Request], Awaita
 
 
 class Runner:
-    """Calls functions, and gives their outcome to ``answer``, or to ``fail``: with the reason where they refused.
+    """Calls functions, and passes each outcome to ``answer`` or to ``fail``, which gets the reason of a refusal.
 
-    A plain function is called at once, without a task. ``outstanding`` counts the tasks of the others.
+    A plain function is called at once, without a task. ``outstanding`` counts the tasks of all other functions.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Runner:
     ) -> None:
         self._find: Callable[[str], Registered | None] = registry.get
         if (found := tracer()) is not None:
-            from bester.handler.traced import traced  # which needs OpenTelemetry
+            from bester.handler.traced import traced  # needs OpenTelemetry
 
             self._find = traced(found, registry.get)
         self._answer = answer
@@ -106,7 +106,7 @@ class Runner:
             response = found.call(request)
             if type(response) in _AT_ONCE or not inspect.isawaitable(response):
                 self._answer(request, response)
-            else:  # a plain function, but one that calls a coroutine function: a lambda, a partial
+            else:  # a plain function that calls a coroutine function: a lambda, a partial
                 self._spawn(lambda _: response, request)
         except Exception as error:
             self._failed(request, error)
@@ -140,13 +140,13 @@ class Runner:
         return len(self._tasks)
 
     async def finish(self, timeout_s: float | None) -> None:
-        """Returns when nothing is outstanding; what is after the time limit is cancelled, and fails."""
+        """Waits until nothing is outstanding; at the time limit the outstanding requests are cancelled, and fail."""
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout_s)
         await self.cancel()
 
     async def cancel(self) -> None:
-        """Cancels what is outstanding."""
+        """Cancels the outstanding requests."""
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()

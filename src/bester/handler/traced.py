@@ -15,13 +15,13 @@ from bester.handler.registered import Registered
 from bester.protocol.handler import Request
 
 _FAILED = "handlerError"
-"""What the message's sender is told of any exception."""
+"""The code that the sender of a message gets for any exception."""
 _MAX_ID = 256
 _propagator = TraceContextTextMapPropagator()
 
 
 def traced(tracer: Tracer, find: Callable[[str], Registered | None]) -> Callable[[str], Registered | None]:
-    """Returns what finds the same functions, but calls them within a span, the child of the request's traceparent."""
+    """Wraps a lookup so that the functions it finds run within a span, a child of the request's traceparent."""
     known: dict[str, Registered] = {}
 
     def find_traced(type: str) -> Registered | None:
@@ -72,7 +72,7 @@ def _begin(tracer: Tracer, request: Request) -> Span:
 
 @contextmanager
 def _current(span: Span) -> Iterator[None]:
-    """Makes a span the current one; with an exception it ends."""
+    """Makes a span the current one; an exception ends it."""
     try:
         with use_span(span):
             yield

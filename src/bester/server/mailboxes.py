@@ -399,9 +399,10 @@ class Mailboxes:
         """Removes expired letters and outcomes from time to time."""
         if now >= self._expiry_due:
             self._expiry_due = now + EXPIRY_S
-            self.runtime.spawn(self._expire())
+            self.runtime.spawn(self.expire())
 
-    async def _expire(self) -> None:
+    async def expire(self) -> None:
+        """Removes the letters and outcomes whose time is over."""
         now = self.runtime.steady.now()
         try:
             removed = _EXPIRY_STEP

@@ -115,7 +115,7 @@ class Database:
 
     @property
     def waiting(self) -> int:
-        """How many jobs the thread has not begun, about."""
+        """About how many jobs the thread has not begun."""
         return self._jobs.qsize()
 
     def write(self, work: Work[T], *, adds: bool = False) -> asyncio.Future[T]:

@@ -12,7 +12,7 @@ MAX_BALLAST_BYTES = 1024 * 1024
 CHECK_EVERY_S = 0.05
 """How long a measurement is used, unless more than :data:`AMPLE_BYTES` are free beyond the reserve."""
 AMPLE_BYTES = 256 * 1024 * 1024
-"""More than is written in that time."""
+"""More bytes than are written in that time."""
 
 
 class DiskSpace:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bester.clock import Kept
+from bester.clock import SavedTime
 from bester.errors import BadConfiguration
 from bester.store.opening import BUSY_TIMEOUT_S, Lock, problems_of
 from bester.store.schema import MIGRATIONS
@@ -85,10 +85,10 @@ class Source:
             raise BadConfiguration(f"the database {self.path} cannot be read: {error}") from error
         return found
 
-    def kept_time(self) -> Kept | None:
+    def kept_time(self) -> SavedTime | None:
         """Returns the time of its server's clock when it stopped."""
         found = self.rows("SELECT steady, wall, elapsed, boot FROM clock")
-        return Kept(*found[0]) if found else None
+        return SavedTime(*found[0]) if found else None
 
     def count(self, table: str) -> int:
         """Returns how many rows a table has."""

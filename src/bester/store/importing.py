@@ -103,9 +103,9 @@ class Import:
         self._subject = names.subject("import", digest)
         self._on_progress = on_progress
         self._now = 0.0
-        """By the database's clock."""
+        """The present time of the database's clock."""
         self._shift_s = 0.0
-        """By how much the cluster's clock is ahead of it."""
+        """The time by which the cluster's clock is ahead of it."""
 
     async def run(self) -> Imported:
         """Moves everything that no earlier run has moved; what is moved stays, if it fails.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from bester.clock import SteadyClock, read_kept, write_kept
+from bester.clock import SteadyClock, read_saved_time, save_time
 from bester.store.mailboxes import SqliteMailboxes, allocate_positions, delete_letters
 from bester.store.once import SqliteOnce
 from bester.store.outbox import SqliteOutbox
@@ -20,11 +20,11 @@ class SqliteMessages(SqliteMailboxes, SqliteOutbox, SqliteOnce):
     """A :class:`~bester.store.ports.MessageStore` in a database, which other stores may share."""
 
     async def restore_clock(self, clock: SteadyClock) -> None:
-        clock.resume(await self.database.read(read_kept))
+        clock.resume(await self.database.read(read_saved_time))
 
     async def save_clock(self, clock: SteadyClock) -> None:
         moment = clock.moment()
-        await self.database.write(lambda connection: write_kept(connection, moment))
+        await self.database.write(lambda connection: save_time(connection, moment))
 
     async def bury_letters(self, letters: Sequence[tuple[Letter, int]], why: str, now: float) -> None:
         def work(connection: sqlite3.Connection) -> None:

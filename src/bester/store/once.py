@@ -20,7 +20,7 @@ from bester.store.ports import Remembered
 
 KEYS_PER_FILTER = 1 << 16
 FILTER_BITS = 1 << 20
-"""Sixteen for each key, of which four are set: one in 400 unknown keys seems to be known."""
+"""The size of a filter: sixteen bits a key, four of which are set, so one in 400 unknown keys seems to be known."""
 STEP = 10_000
 """How many records are read, or removed, at a time."""
 

@@ -139,7 +139,7 @@ class MailboxBounds(msgspec.Struct, frozen=True):
 
     messages: int
     bytes: int
-    """Of the letters' data."""
+    """The limit of the letters' data together."""
     lifetime_s: float
     """After this time a letter expires."""
 
@@ -169,7 +169,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """The canonical text of the server's address (``str(Address)``); for a dead letter of an account,
     :func:`account_queue`."""
     message_id: str
-    """By this the other server recognises a repeat; unique for each destination."""
+    """The id by which the other server recognises a repeat; unique for each destination."""
     type: str
     data: bytes
     hops: int
@@ -186,7 +186,7 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     created: float
     tries: int
     next_try: float
-    """Not tried alone before then; 0 for a message that has not stepped aside."""
+    """When it is tried alone again; 0 for a message that has not stepped aside."""
     last_error: str
     """``code: text`` of the last try; empty before the first."""
     dead: bool

@@ -90,7 +90,7 @@ class Found(list[T]):
     """The result of a query."""
 
     looked_since: float | None = None
-    """Where the query did not read everything that was asked for: since when it did, in seconds since 1970."""
+    """The time since which the query has read everything, in seconds since 1970; None: all that was asked for."""
 
 
 class Bounds(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bester.clock import KEPT_SCHEMA
+from bester.clock import CLOCK_SCHEMA
 
 MIGRATIONS = (
     (
@@ -79,6 +79,6 @@ MIGRATIONS = (
         "CREATE INDEX once_by_created ON once (created)",
     ),
     # Lifetimes go by a steady clock, which begins at the system time of the first start with this version.
-    (KEPT_SCHEMA,),
+    (CLOCK_SCHEMA,),
 )
 """New ones are only appended: there are files of every earlier version, each of which is tested."""

@@ -20,7 +20,7 @@ from aiohttp import web
 from bester.accepting import Arrival
 from bester.config import ListenerConfig
 from bester.errors import BesterError, Malformed
-from bester.http import Conversations, add_headers
+from bester.http import ProtocolFactory, add_headers
 from bester.net.identity import Expiry, read_certificates
 from bester.net.listeners import Listener, Tcp4Listener
 from bester.server.web import WebServices
@@ -119,7 +119,7 @@ class Site:
         assert server is not None
         await asyncio.to_thread(self.note_certificate)
         timeout_s = self.runtime.config.limits.authentication_timeout
-        conversations = Conversations(
+        conversations = ProtocolFactory(
             "the web listener",
             server,
             lambda status: web.Response(status=status, text=_REFUSALS[status]),

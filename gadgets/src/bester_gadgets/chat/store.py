@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-from bester.clock import KEPT_SCHEMA, SteadyClock, keep_when_due, read_kept, write_kept
+from bester.clock import CLOCK_SCHEMA, SteadyClock, read_saved_time, save_time, save_time_when_due
 from bester.errors import BadConfiguration
 from bester_gadgets.settings import reason
 
@@ -72,7 +72,7 @@ MIGRATIONS = (
     UPDATE messages SET kept = time;
     DROP INDEX messages_time;
     CREATE INDEX messages_kept ON messages (kept);
-    {KEPT_SCHEMA};
+    {CLOCK_SCHEMA};
     """,
 )
 """The one at index N leads from version N of the schema to N + 1; only ever appended to."""
@@ -122,7 +122,7 @@ class Store:
             self._lock = os.open(f"{self._path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             db = connect(self._path)
-            self.clock.resume(read_kept(db))
+            self.clock.resume(read_saved_time(db))
         except BlockingIOError as error:
             self._release()
             raise BadConfiguration(f"another process uses {self._path}") from error
@@ -170,7 +170,7 @@ class Store:
             done = self._run(db, [one for one in batch if one is not None])
             self._loop.call_soon_threadsafe(_settle, done)
         with suppress(sqlite3.Error):
-            write_kept(db, self.clock.moment())
+            save_time(db, self.clock.moment())
         db.close()
 
     def _run(self, db: sqlite3.Connection, batch: list[tuple[Job[Any], asyncio.Future[Any]]]) -> list[_Done]:
@@ -185,7 +185,7 @@ class Store:
                     db.execute("ROLLBACK TO job")
                     done.append((future, None, error))
                 db.execute("RELEASE job")
-            keep_when_due(db, self.clock)
+            save_time_when_due(db, self.clock)
             db.execute("COMMIT")
         except sqlite3.Error as error:
             if db.in_transaction:

@@ -10,7 +10,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, ValidationError, field
 
 from bester import Refuse
-from bester.shown import escaped
+from bester.printable import escaped
 
 TYPE = "mail"
 RESULT_TYPE = "mail.result"

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from msgspec.json import decode, encode
 
-from bester.clock import KEPT_SCHEMA, SteadyClock, keep_when_due, read_kept, write_kept
+from bester.clock import CLOCK_SCHEMA, SteadyClock, read_saved_time, save_time, save_time_when_due
 from bester_gadgets.mail.compose import Composed
 from bester_gadgets.settings import SettingsError
 
@@ -72,7 +72,7 @@ CREATE TABLE delivered (
 CREATE INDEX delivered_by_id ON delivered (account, message_id);
 CREATE INDEX delivered_by_time ON delivered (at);
 """
-_MIGRATIONS = (_SCHEMA, f"{KEPT_SCHEMA};")
+_MIGRATIONS = (_SCHEMA, f"{CLOCK_SCHEMA};")
 """The one at index N leads from version N of the schema to N + 1; only ever appended to. Times go by a steady clock."""
 
 
@@ -157,7 +157,7 @@ class Store:
             raise SettingsError(f"database: {self.path} was written by a newer version (schema {version})")
         for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
             db.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version = {number}; COMMIT;")
-        self.clock.resume(read_kept(db))
+        self.clock.resume(read_saved_time(db))
 
     async def close(self) -> None:
         """Finishes what is under way; can be called again."""
@@ -168,7 +168,7 @@ class Store:
     def _close(self) -> None:
         if hasattr(self, "_connection"):
             with suppress(sqlite3.Error):
-                write_kept(self._connection, self.clock.moment())
+                save_time(self._connection, self.clock.moment())
             self._connection.close()
         os.close(self._lock)
         self._lock = -1
@@ -182,7 +182,7 @@ class Store:
             db.execute("BEGIN IMMEDIATE")
             try:
                 result = work(db)
-                keep_when_due(db, self.clock)
+                save_time_when_due(db, self.clock)
                 db.execute("COMMIT")
             except BaseException:
                 if db.in_transaction:

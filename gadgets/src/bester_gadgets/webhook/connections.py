@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from aiohttp.web_protocol import RequestHandler
 
-from bester.accepting import Arrival, Seldom
+from bester.accepting import Arrival, LogThrottle
 from bester_gadgets.rates import network_of
 
 log = logging.getLogger("bester.webhook")
@@ -44,7 +44,7 @@ class Connections:
         self.of: dict[object, Connection] = {}
         """By aiohttp's part."""
         self._all: dict[Connection, None] = {}
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
 
     def welcome(self, arrival: Arrival) -> Connection | None:
         """Counts a new one; another may be ended for it, or there is no place for it."""
@@ -53,7 +53,7 @@ class Connections:
         crowded = same if len(same) >= self._most_each else list(self._all) if len(self._all) >= self._most else []
         if crowded:
             waiting = [one for one in crowded if not one.proven]
-            if count := self._seldom.due():
+            if count := self._throttle.due():
                 log.warning("too many connections, now from %s: %d had to make room", connection.address, count)
             if not waiting:
                 return None

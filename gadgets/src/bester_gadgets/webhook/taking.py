@@ -25,7 +25,7 @@ from bester import ClientError, Command, Report, SendClients, SendServers
 from bester.accepting import Acceptor, bound
 from bester.clock import elapsed, wall_time
 from bester.errors import BesterError, Malformed
-from bester.http import Conversations, add_headers
+from bester.http import ProtocolFactory, add_headers
 from bester.protocol import names
 from bester.protocol.addresses import parse_address
 from bester.protocol.strictjson import decode
@@ -206,7 +206,7 @@ class Endpoint:
         await runner.setup()
         assert runner.server is not None
         where = f"{listen.address}:{listen.port}"
-        answering = Conversations(
+        answering = ProtocolFactory(
             f"webhook on {where}", runner.server, _unanswered, auto_decompress=False, lingering_time=1.0
         )
         self._connections = Connections(

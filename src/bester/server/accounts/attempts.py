@@ -59,8 +59,8 @@ class Attempts:
             raise _paused(wait_s)
 
     @asynccontextmanager
-    async def turn(self, address: str, account: str, *, cheap: bool = False) -> AsyncIterator[None]:
-        """Waits for a turn; failures and successes are told within it, and must not wait for another turn.
+    async def permit(self, address: str, account: str, *, cheap: bool = False) -> AsyncIterator[None]:
+        """Waits until an attempt may be made; failures and successes are told within the block, which must not nest.
 
         Raises:
             Throttled: there is a pause, or too many wait.

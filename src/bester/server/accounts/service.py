@@ -193,7 +193,7 @@ class AccountService:
         stored = await self.store.find(canonical) if canonical else None
         if opens and stored is None and canonical and self.runtime.config.accounts.registration == "firstUse":
             return await self._register(Credentials(name, password), remote, login)
-        async with self._attempts.turn(remote.address, key):
+        async with self._attempts.permit(remote.address, key):
             right = await self.passwords.verify(password, stored.password_hash if stored else None)
             if stored is None or not right:
                 self._throttle.failed(remote.address, key, self.runtime.clock())
@@ -209,7 +209,7 @@ class AccountService:
     async def _by_token(self, name: str, token: str, remote: Remote, login: Login) -> Account:
         key = name[:64]
         login.username = _canonical(name)
-        async with self._attempts.turn(remote.address, key, cheap=True):
+        async with self._attempts.permit(remote.address, key, cheap=True):
             stored = await self.store.find_token(token_hash(token), self.runtime.steady.now())
             if stored is None or stored.username != login.username:
                 self._throttle.failed(remote.address, key, self.runtime.clock())
@@ -327,7 +327,7 @@ class AccountService:
         return account
 
     async def _hash(self, name: str, password: str, address: str = OPERATOR) -> str:
-        async with self._attempts.turn(address, name):
+        async with self._attempts.permit(address, name):
             return await self.passwords.hash(password)
 
     async def remove(self, name: str) -> None:
@@ -369,7 +369,7 @@ class AccountService:
         self._attempts.check(remote.address, name)
         async with self._changing(name):
             stored = await self.store.find(name)
-            async with self._attempts.turn(remote.address, name):
+            async with self._attempts.permit(remote.address, name):
                 if not await self.passwords.verify(old, stored.password_hash if stored else None):
                     self._throttle.failed(remote.address, name, self.runtime.clock())
                     raise AuthenticationFailed("the old password is wrong")

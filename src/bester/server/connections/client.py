@@ -198,7 +198,7 @@ class ClientSide:
     def left(self, endpoint: Endpoint) -> None:
         assert isinstance(endpoint, Session)
         self._connection.drop(Drop.COMMAND_ABANDONED, self._commands.clear())
-        self._exchange.deliveries.remove_session(endpoint)
+        self._runtime.turn().deliveries.remove_session(endpoint)
         self._services.accounts.session_ended(endpoint)
 
     def blocked(self) -> bool:

@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from typing import Protocol
 
-from bester.accepting import Seldom
+from bester.accepting import LogThrottle
 from bester.errors import AuthenticationTimeout, BesterError, Overloaded
 from bester.net.descriptors import descriptor_limit
 from bester.net.peers import Remote
@@ -51,7 +51,7 @@ class ConnectionLimits:
         """The connections that have not authenticated: when they came, and from which address."""
         self._per_address: Counter[str] = Counter()
         self._starved_until = 0.0
-        self._seldom = Seldom()
+        self._throttle = LogThrottle()
         limit = descriptor_limit()
         self.room = limit - min(limit // 2, RESERVE + runtime.config.limits.max_handlers)
         """How many connections there are descriptors for."""
@@ -101,7 +101,7 @@ class ConnectionLimits:
 
     def _refuse(self, why: str) -> None:
         self.runtime.counts.refuse(Overloaded.code)
-        if count := self._seldom.due():
+        if count := self._throttle.due():
             log.warning("%d connections were refused since the last such line: %s", count, why)
 
     def enter(self, guest: Guest) -> None:

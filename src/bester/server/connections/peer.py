@@ -99,7 +99,7 @@ class ServerSide:
     def left(self, endpoint: Endpoint) -> None:
         endpoint.closed = True
         if isinstance(endpoint, Peer):
-            self._exchange.admission.forget_unproven(endpoint)
+            self._runtime.turn().admission.forget_unproven(endpoint)
         self._federation.incoming.discard(self)
 
     def blocked(self) -> bool:

@@ -79,7 +79,7 @@ class Sender:
     @property
     def lease_is_over(self) -> bool:
         """Whether nothing may be sent over the transport any more."""
-        return self.transport is not None and elapsed() >= self.usable_until
+        return self.usable_until != math.inf and self.transport is not None and elapsed() >= self.usable_until
 
     def undisturbed(self, transport: PeerTransport, failovers: int) -> bool:
         """Whether a transport is still in use, and there was no failover since the count was taken."""

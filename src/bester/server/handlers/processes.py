@@ -46,17 +46,17 @@ class Supervisor:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self._kept: dict[str, _Kept] = {}
+        self._processes: dict[str, _Process] = {}
         self._guardian = Guardian()
         self._held: set[str] = set()
         """The types that an operator stopped: their classic handlers are not asked, nor started."""
 
     def state(self, type: str) -> dict[str, object] | None:
         """Returns what is known of a type's process; None if this server runs none for it."""
-        kept = self._kept.get(type)
-        if kept is None:
+        process = self._processes.get(type)
+        if process is None:
             return None
-        return {"pid": kept.pid, "starts": kept.starts, "lastExit": kept.last_exit}
+        return {"pid": process.pid, "starts": process.starts, "lastExit": process.last_exit}
 
     # -- what operators do (docs/protocol.md, section 5.3) ---------------------------------------------------------
 
@@ -65,9 +65,9 @@ class Supervisor:
         return type in self._held
 
     def is_down(self, type: str) -> bool:
-        """Whether the type's process is ours and to be kept running, but has ended, or cannot be started."""
-        kept = self._kept.get(type)
-        return kept is not None and kept.running and kept.down
+        """Whether the type's process is to run and has ended, or cannot be started."""
+        process = self._processes.get(type)
+        return process is not None and process.running and process.down
 
     async def start_type(self, type: str) -> dict[str, object]:
         """Lets a type's classic handler be asked again, and starts it if this server runs it.
@@ -77,10 +77,10 @@ class Supervisor:
         """
         self._check_classic(type)
         self._held.discard(type)
-        kept = self._kept.get(type)
-        if kept is not None and not kept.running:
-            kept.start()
-            await kept.tried.wait()
+        process = self._processes.get(type)
+        if process is not None and not process.running:
+            process.start()
+            await process.tried.wait()
         self.reconfigure()
         return {"process": self.state(type)}
 
@@ -96,10 +96,10 @@ class Supervisor:
         for handler in attached:
             handler.writer.fail(SessionEnded("the handler was stopped by an operator"))
         self._hold(type)
-        kept = self._kept.get(type)
-        if kept is not None:
-            await kept.stop()
-        return {"attached": len(attached), "process": kept is not None}
+        process = self._processes.get(type)
+        if process is not None:
+            await process.stop()
+        return {"attached": len(attached), "process": process is not None}
 
     def drain_type(self, type: str) -> dict[str, object]:
         """Gives a type's handlers no new requests; when the outstanding ones are done, they are stopped.
@@ -115,7 +115,7 @@ class Supervisor:
             exchange.dispatcher.detach(handler)
         self._hold(type)
         self.runtime.spawn(self._finish_draining(type, kind, attached))
-        return {"attached": len(attached), "process": type in self._kept, "outstanding": outstanding}
+        return {"attached": len(attached), "process": type in self._processes, "outstanding": outstanding}
 
     async def _finish_draining(self, type: str, kind: TypeRoute, attached: list[AttachedHandler]) -> None:
         # Each request has its time limit, so this ends by itself.
@@ -123,9 +123,9 @@ class Supervisor:
         for handler in attached:
             if not handler.closed:
                 handler.writer.end()
-        kept = self._kept.get(type)
-        if kept is not None and type in self._held:
-            await kept.stop()
+        process = self._processes.get(type)
+        if process is not None and type in self._held:
+            await process.stop()
 
     def output(self, type: str, lines: int) -> list[dict[str, object]]:
         """Returns the last lines that a type's process wrote, oldest first.
@@ -133,10 +133,10 @@ class Supervisor:
         Raises:
             BadArguments: no process of this type is ours.
         """
-        kept = self._kept.get(type)
-        if kept is None:
+        process = self._processes.get(type)
+        if process is None:
             raise BadArguments("this server starts no process for this type")
-        found = list(kept.output)[-lines:] if lines else []
+        found = list(process.output)[-lines:] if lines else []
         return [{"time": at, "line": line} for at, line in found]
 
     def _find(self, type: str) -> TypeRoute:
@@ -167,28 +167,28 @@ class Supervisor:
     # -- processes -----------------------------------------------------------------------------------------------
 
     def unreachable(self, type: str) -> bool:
-        """Notes that a type's socket cannot be connected to; returns whether its handler starts, worth a wait."""
-        kept = self._kept.get(type)
-        if kept is None:
+        """Notes that a type's socket cannot be connected to; returns whether its handler is just starting."""
+        process = self._processes.get(type)
+        if process is None:
             return False
-        kept.unreachable.set()
-        return kept.pid is not None and self.runtime.clock() < kept.starting_until
+        process.unreachable.set()
+        return process.pid is not None and self.runtime.clock() < process.starting_until
 
     async def apply(self, handlers: dict[str, HandlerConfig]) -> None:
         """Starts new handlers, stops removed ones, restarts changed ones."""
         wanted = {name: handler for name, handler in handlers.items() if _executable(handler)}
-        gone = [kept for name, kept in self._kept.items() if wanted.get(name) != kept.config]
-        for kept in gone:
-            del self._kept[kept.type]
-        await asyncio.gather(*(kept.stop() for kept in gone))
-        started: list[_Kept] = []
+        gone = [process for name, process in self._processes.items() if wanted.get(name) != process.config]
+        for process in gone:
+            del self._processes[process.type]
+        await asyncio.gather(*(process.stop() for process in gone))
+        started: list[_Process] = []
         for name, handler in wanted.items():
-            if name not in self._kept:
-                kept = self._kept[name] = _Kept(self.runtime, name, handler, self._guardian)
+            if name not in self._processes:
+                process = self._processes[name] = _Process(self.runtime, name, handler, self._guardian)
                 if name not in self._held:
-                    started.append(kept)
-                    kept.start()
-        await asyncio.gather(*(kept.tried.wait() for kept in started))
+                    started.append(process)
+                    process.start()
+        await asyncio.gather(*(process.tried.wait() for process in started))
 
     async def stop(self) -> None:
         """Stops all handlers."""
@@ -215,8 +215,8 @@ def _remove_socket(path: str) -> None:
             os.unlink(path)
 
 
-class _Kept:
-    """One handler that is kept running."""
+class _Process:
+    """The process of one type's handler, which is started again whenever it ends."""
 
     def __init__(self, runtime: Runtime, type: str, config: HandlerConfig, guardian: Guardian) -> None:
         self.runtime = runtime
@@ -239,7 +239,7 @@ class _Kept:
 
     @property
     def running(self) -> bool:
-        """Whether it is kept running, whether it runs just now or not."""
+        """Whether it is to run, whether it runs just now or not."""
         return self._task is not None
 
     def start(self) -> None:

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from bester.logsink import SinkHandler
-from bester.shown import one_line
+from bester.printable import one_line
 
 FIELDS = ("connection", "address", "account", "server", "handler", "type", "message_id", "trace")
 """The fields that name an event's connection, account, server, handler, type or message."""

@@ -67,7 +67,7 @@ class JetStreamAccounts:
         self.accounts = PartitionedStream(bus, names, "ACCOUNTS", "account", "*", layout)
         self.tokens = PartitionedStream(bus, names, "TOKENS", "token", "*", layout, allow_ttl=True)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """By account: this node makes its changes one after another, so that only those of other nodes get ahead."""
+        """By account: this node makes its changes one after another, so that only other nodes' can get ahead."""
 
     async def open(self) -> None:
         await self.accounts.open()

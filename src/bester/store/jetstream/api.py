@@ -23,11 +23,11 @@ DIRECT_PAUSE_S = 0.5
 
 
 class StreamApi:
-    """The servers of one stream, as they are asked.
+    """Sends requests to the servers of one stream.
 
     Args:
         bus: the connection.
-        name: of the stream.
+        name: the stream's name.
         times: how long answers are waited for.
     """
 
@@ -68,15 +68,15 @@ class StreamApi:
     async def call_checked(
         self, method: str, body: dict[str, Any], *, retry: bool = True, pause_s: float | None = None
     ) -> dict[str, Any]:
-        """Returns the answer, as :meth:`call` does, where it is not an error.
+        """Returns an answer that is not an error; otherwise as :meth:`call`.
 
         Raises:
-            Internal: it is an error, which the log tells.
+            Internal: the answer is an error, which is logged.
         """
         return self.checked(await self.call(method, body, retry=retry, pause_s=pause_s))
 
     def checked(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """Returns an answer that is not an error; else it raises Internal."""
+        """Returns an answer that is not an error; raises Internal for one that is."""
         error = answer.get("error")
         if error is not None:
             log.error("the stream %s: %s", self.name, error.get("description"))

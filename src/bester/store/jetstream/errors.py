@@ -1,10 +1,10 @@
-"""What a stream's servers can say about a request."""
+"""Errors with which a stream's servers refuse a request."""
 
 from __future__ import annotations
 
 
 class NoLeader(Exception):
-    """Nobody can answer now: an election is going on."""
+    """The stream has no leader now, because an election is going on."""
 
 
 class SubjectTaken(Exception):

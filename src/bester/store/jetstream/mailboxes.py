@@ -51,7 +51,7 @@ _head = msgspec.json.Decoder(_Head)
 
 
 class _Usage:
-    """What one mailbox holds, as far as this node knows."""
+    """The contents of one mailbox, as far as this node knows them."""
 
     __slots__ = ("at", "bytes", "letters")
 
@@ -85,9 +85,9 @@ class JetStreamMailboxes:
         self._deposit_lock = asyncio.Lock()
         """Letters are published in the order of the calls."""
         self._usages: dict[str, _Usage] = {}
-        """By account."""
+        """The usages that are known, by account."""
         self._removed: dict[str, float] = {}
-        """When letters were removed a moment ago, by subject: a page that is being read may still have them."""
+        """When letters were removed, by subject; a page that is being read may still have them."""
         self._publishing: dict[str, asyncio.Future[None]] = {}
         """The letters that are being published, by subject."""
 
@@ -133,7 +133,7 @@ class JetStreamMailboxes:
     async def restore_letters(self, letters: Sequence[tuple[Letter, float]], now: float) -> None:
         """Adds letters of another store, in their order, each with the time at which it expires, whatever the bounds.
 
-        Letters that the stream has already are passed over.
+        Letters that the stream has already are skipped.
         """
         publishing = [
             self._stream(letter.username).publish(
@@ -171,7 +171,7 @@ class JetStreamMailboxes:
             await asyncio.gather(*(self._usage(username) for username in usernames[begin : begin + COUNT_AT_ONCE]))
 
     async def _usage(self, username: str) -> _Usage:
-        """Returns what a mailbox holds; under the lock."""
+        """Returns the usage of a mailbox; under the lock."""
         now = self._clock()
         usage = self._usages.get(username)
         if usage is not None and now - usage.at < USAGE_S:
@@ -206,7 +206,7 @@ class JetStreamMailboxes:
     # -- reading and removing --------------------------------------------------------------------------------------
 
     async def has_mail(self, username: str) -> bool:
-        """While the stream has no leader, a replica is believed, which may lack the newest letters: ask again later."""
+        """Asks a replica while the stream has no leader; it may lack the newest letters, so ask again later."""
         return bool(await self._stream(username).page(self._subject(username, ""), 0, 1, from_leader=False))
 
     async def read_mailbox(

@@ -45,7 +45,7 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
             stream.close()
 
     async def restore_clock(self, clock: SteadyClock) -> None:
-        """Starts the clock at NATS's time, whatever this machine's is: so all nodes count by one clock."""
+        """Starts the clock at NATS's time instead of this machine's, so that all nodes count by one clock."""
         clock.start_at(await self.outgoing.nats_time())
         off_s = wall_time() - clock.now()
         if abs(off_s) > JUMP_S:

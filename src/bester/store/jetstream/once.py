@@ -23,7 +23,7 @@ class JetStreamOnce:
         self.records = PartitionedStream(bus, names, "ONCE", "once", "*", layout, refuse_new=True)
 
     def may_recall(self, key: bytes) -> bool:
-        """Always: another node may remember it."""
+        """Returns True for every key, because another node may have recorded it."""
         return True
 
     async def recall(self, key: bytes) -> Remembered | None:

@@ -61,7 +61,7 @@ class JetStreamOutbox:
         self._enqueue_lock = asyncio.Lock()
         """Messages are published in the order of the calls."""
 
-    # -- into it -------------------------------------------------------------------------------------------------
+    # -- into the outbox -----------------------------------------------------------------------------------------
 
     async def enqueue(self, messages: Sequence[Outgoing], now: float) -> builtins.list[int]:
         publishing: dict[str, asyncio.Future[int]] = {}
@@ -114,7 +114,7 @@ class JetStreamOutbox:
             await self._publish_state(row.position, _State(now))
         return row.position
 
-    # -- out of it -----------------------------------------------------------------------------------------------
+    # -- out of the outbox ---------------------------------------------------------------------------------------
 
     async def read_outbox(
         self, destination: str, after: int, limit: int, max_bytes: int, now: float
@@ -171,7 +171,7 @@ class JetStreamOutbox:
     # -- for operators -------------------------------------------------------------------------------------------
 
     async def queue_sizes(self) -> builtins.list[QueueSize]:
-        """Reads no message's data."""
+        """Sums up the messages' headers, without reading their data."""
         if not (await self.outgoing.state())["messages"]:
             return []
         states: dict[int, _State] = {}

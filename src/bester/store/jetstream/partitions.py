@@ -19,12 +19,12 @@ from bester.store.jetstream.stream import Stream, StreamConfig
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the streams of a cluster are distributed."""
+    """The distribution of a cluster's streams."""
 
     replicas: int = 1
-    """On how many NATS servers each stream is."""
+    """The number of NATS servers that have each stream."""
     partitions: int = 1
-    """Among how many streams the accounts are divided."""
+    """The number of streams among which the accounts are divided."""
 
 
 SINGLE = Layout()

@@ -30,22 +30,22 @@ Request = Callable[[float], Awaitable[T]]
 
 @dataclass(frozen=True, slots=True)
 class RetryTimes:
-    """How long answers are waited for, in seconds; shorter in tests."""
+    """Time limits of requests, in seconds; shorter in tests."""
 
     answer_s: float = 2.0
-    """For the answer to a first request."""
+    """The wait for the answer to a first request."""
     single_s: float = 0.5
-    """For the answer to a request that is not repeated."""
+    """The wait for the answer to a request that is not repeated."""
     unresponsive_s: float = 1.0
     """After such a request failed, others of its kind fail at once for this long."""
     pause_s: float = 0.25
-    """Between the requests of a probe; an answer to an earlier one counts."""
+    """The pause between the requests of a probe; an answer to an earlier one counts."""
     total_s: float = 12.0
-    """In all: an election, and a server that is slow after it."""
+    """The wait in all: an election, and a server that is slow after it."""
     election_s: float = 9.5
     """An election may take this long: a caller who comes when nobody has answered for longer fails at once."""
     reconnect_s: float = 3.0
-    """For the connection to NATS, by requests that were under way when it was lost."""
+    """The wait for the connection to NATS, of requests that were under way when it was lost."""
 
 
 TIMES = RetryTimes()

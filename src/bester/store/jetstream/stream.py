@@ -55,7 +55,7 @@ class StoredMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """How a stream is to be configured."""
+    """The configuration of a stream."""
 
     name: str
     subjects: str
@@ -109,7 +109,7 @@ class Stream:
         """Creates the stream, or checks that it is configured as it should be.
 
         Raises:
-            BadConfiguration: it cannot be.
+            BadConfiguration: it cannot be created, or is configured otherwise.
         """
         config = self.config.as_json()
         try:
@@ -135,7 +135,7 @@ class Stream:
         self.publisher.atomic = created.get("config", {}).get("allow_atomic") is True
 
     async def _create(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Waits a while for NATS servers that have only just met, and do not know all others yet."""
+        """Creates the stream; waits a while for NATS servers that have just met and do not know all others yet."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + PEERS_S
         while True:

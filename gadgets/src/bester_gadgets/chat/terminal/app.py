@@ -17,7 +17,7 @@ from textual.widgets.option_list import Option
 from bester import ClientError
 from bester import Refused as ReportedBad
 from bester.clock import wall_time
-from bester.shown import cleaned
+from bester.printable import cleaned
 from bester_gadgets.chat.addresses import BadChatAddress, parse, parse_room
 from bester_gadgets.chat.client import Change, ChatClient, NotDone
 from bester_gadgets.chat.terminal import commands, look

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from textual.content import Content
 from textual.theme import Theme
 
-from bester.shown import cleaned
+from bester.printable import cleaned
 from bester_gadgets.chat import reasons
 from bester_gadgets.chat.mirror import Conversation, Mirror
 from bester_gadgets.chat.wire import Entry

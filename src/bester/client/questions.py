@@ -1,7 +1,7 @@
-"""The questions of one client that have no answer yet (docs/protocol.md, section 2.4).
+"""A client's questions that have no answer yet (docs/protocol.md, section 2.4).
 
-A question's id is no other's, of this client or another one, over all connections: so an answer that comes late, or a
-second one, is known for what it is, and never taken for the answer to something else.
+Every question has an id that no other question has, of this client or of another one, over all connections. So a late
+or second answer is recognised, and is never taken for the answer to another question.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from bester.protocol.client import ReceivedMessage
 from bester.protocol.reports import NoReply, Refused, Report
 
 
-class Asking:
-    """Who waits for which answer."""
+class OpenQuestions:
+    """The futures of the answers that callers wait for, by the ids of the questions."""
 
     def __init__(self) -> None:
         self._prefix = f"{uuid4().hex}a"
@@ -22,18 +22,18 @@ class Asking:
         self._answers: dict[str, asyncio.Future[ReceivedMessage]] = {}
 
     def begin(self) -> tuple[str, asyncio.Future[ReceivedMessage]]:
-        """Returns the id of a new question, and the future of its answer; :meth:`end` it."""
+        """Returns the id of a new question and the future of its answer; the caller must :meth:`end` the question."""
         self._count += 1
         id = f"{self._prefix}{self._count}"
         answer = self._answers[id] = asyncio.get_running_loop().create_future()
         return id, answer
 
     def end(self, id: str) -> None:
-        """Nobody waits for the answer any more."""
+        """Forgets a question, because nobody waits for its answer any more."""
         self._answers.pop(id, None)
 
-    def answered(self, message: ReceivedMessage) -> bool:
-        """Whether a message answers a question of this client, be it too late: then it is for nobody else."""
+    def take_answer(self, message: ReceivedMessage) -> bool:
+        """Returns whether a message answers a question of this client, even too late; it is then for nobody else."""
         id = message.reply_to
         if id is None or not id.startswith(self._prefix):
             return False
@@ -43,8 +43,8 @@ class Asking:
         return True
 
 
-def reported(answer: asyncio.Future[ReceivedMessage], reporting: asyncio.Future[Report]) -> None:
-    """A question has its report, before which every answer comes: without one there will be none."""
+def fail_unanswered(answer: asyncio.Future[ReceivedMessage], reporting: asyncio.Future[Report]) -> None:
+    """Fails a question that has its report but no answer: every answer comes before the report."""
     error = None if reporting.cancelled() else reporting.exception()
     if answer.done():
         return

@@ -15,7 +15,7 @@ from rich.table import Table
 from bester.cli import output
 from bester.cli.screen import Screen, styled
 from bester.cli.status import tables
-from bester.shown import LOG_FORMAT, LogLines, cleaned, escaped, one_line
+from bester.printable import LOG_FORMAT, LogLines, cleaned, escaped, one_line
 
 BOUNDED = settings(max_examples=60, deadline=None)
 HOSTILE = "a[/x][bold]\x1b]0;owned\x07\x1b[2J\r\n2026-01-01 INFO forged\u202eevil\u2066\x9b31m\ud800"

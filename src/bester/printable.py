@@ -1,8 +1,7 @@
-"""What others wrote, as it may be shown: nothing in it acts on a terminal, and no line of a log can be made up by it.
+"""Makes text from others safe to show: it cannot act on a terminal, and it cannot forge a line of a log.
 
-Names, texts and errors of others come to people in three ways, and each has its form here: a line of a command or a log
-shows what cannot be printed as its escape (:func:`escaped`, :func:`one_line`), and a chat's screen leaves it out
-(:func:`cleaned`).
+A line of a command or of a log shows unprintable characters as escapes (:func:`escaped`, :func:`one_line`); a chat's
+screen leaves them out (:func:`cleaned`).
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 MAX_LOG_LINE = 16_000
 
 _JOINERS = "\u200c\u200d"
-"""They join or part what stands beside them, in emoji and in some scripts, and change nothing else."""
+"""Characters that join or separate their neighbours, in emoji and in some scripts, and change nothing else."""
 _REORDERING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """Returns a text with escapes for what cannot be printed: controls, bidirectional controls, half characters.
+    """Returns a text with escapes for unprintable characters: controls, bidirectional controls, lone surrogates.
 
     Args:
         text: anything.
@@ -33,12 +32,12 @@ def escaped(text: str, keep: str = "") -> str:
 
 
 def one_line(text: str, most: int) -> str:
-    """Returns a text that is shown on one line, with at most so many of its characters."""
+    """Returns a text for one line, escaped, with at most ``most`` of its characters."""
     return escaped(text if len(text) <= most else f"{text[:most]}...")
 
 
 def cleaned(text: str) -> str:
-    """Returns a text without what cannot be printed, but for the ends of lines; tabulators become spaces."""
+    """Returns a text without unprintable characters, except line feeds; tabs become spaces."""
     text = text.replace("\t", "    ")
     if text.isprintable():
         return text
@@ -46,7 +45,7 @@ def cleaned(text: str) -> str:
 
 
 class LogLines(logging.Formatter):
-    """Makes one line of each record, whatever is told; a traceback follows, indented."""
+    """Formats each record as one line, whatever its text; a traceback follows, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Returns the lines of a record."""

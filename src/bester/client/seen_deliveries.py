@@ -1,12 +1,12 @@
-"""Which deliveries the application is done with, so that one that comes again is not given out again.
+"""The ids of the deliveries that the application has finished with, so that it does not get them twice.
 
-In memory, or in a file besides, which outlives the process. The file has one delivery id per line, each a JSON string,
-oldest first. It is only appended to, a batch with one write, before the batch is acknowledged: what a killed process
-wrote is there for the next one. Where it has twice as many lines as ids are remembered, it is written anew beside
-itself and put in its place, as a whole or not at all. A line that was written only in part, and any other that is no
-id, is ignored.
+The ids are in memory, and optionally also in a file, which outlives the process. The file has one delivery id per line,
+each a JSON string, oldest first. Ids are appended in batches, each with one write, before the batch is acknowledged:
+the next process finds everything that a killed process wrote. When the file has twice as many lines as ids are
+remembered, a new file is written beside it and replaces it atomically. A line that was written only in part, and any
+other line that is not an id, is ignored.
 
-The file is locked as long as it is open, by ``flock``, which also excludes other clients of the same process.
+The file is locked by ``flock`` while it is open, which also excludes other clients of the same process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from msgspec import DecodeError, ValidationError
 from msgspec.json import Decoder, Encoder
 
 SIZE = 10_000
-"""How many ids are remembered in memory; as many as a mailbox has messages, unless its server says otherwise."""
+"""How many ids are remembered in memory; a mailbox holds as many messages by default."""
 FILE_SIZE = 100_000
 """How many ids are remembered with a file."""
 
@@ -31,7 +31,7 @@ _as_lines = Encoder().encode_lines
 _id = Decoder(str)
 
 
-class Seen:
+class SeenDeliveries:
     """The newest ids, in memory."""
 
     def __init__(self, size: int = SIZE) -> None:
@@ -48,7 +48,7 @@ class Seen:
         """Remembers ids, and forgets the oldest beyond the size.
 
         Raises:
-            OSError: it is not certain that they can be remembered; record them again.
+            OSError: the ids may not be stored; record them again.
         """
         remembered = self._ids
         for delivery_id in ids:
@@ -60,10 +60,10 @@ class Seen:
                 del remembered[oldest]
 
     def close(self) -> None:
-        """Lets go of a file, if there is one. Can be called again."""
+        """Closes the file, if there is one. Can be called again."""
 
 
-class SeenFile(Seen):
+class SeenDeliveriesFile(SeenDeliveries):
     """The newest ids, in memory and in a file."""
 
     def __init__(self, path: str | os.PathLike[str], size: int = FILE_SIZE) -> None:
@@ -75,11 +75,11 @@ class SeenFile(Seen):
         self._unwritten: list[str] = []
 
     def open(self) -> None:
-        """Makes, locks and reads the file; blocks. Can be called again.
+        """Creates the file if necessary, locks it and reads it; blocks. Can be called again.
 
         Raises:
             BlockingIOError: another client has it open.
-            OSError: it cannot be made, read or written.
+            OSError: it cannot be created, read or written.
         """
         if self._file >= 0:
             return
@@ -107,7 +107,7 @@ class SeenFile(Seen):
             except BaseException:
                 os.close(file)
                 raise
-            os.close(file)  # who had it put another in its place before we had the lock
+            os.close(file)  # the client that had the lock replaced the file before we got it
 
     def _read(self) -> None:
         content = self._path.read_bytes()
@@ -123,12 +123,12 @@ class SeenFile(Seen):
             self._rewrite()
 
     def record(self, ids: list[str]) -> None:
-        """As :meth:`Seen.record`; the ids are in the file when it returns, though not yet on the disk.
+        """Records ids as :meth:`SeenDeliveries.record` does; they are then in the file, but perhaps not on the disk.
 
-        While the file is closed they wait for the next :meth:`open`.
+        While the file is closed the ids wait for the next :meth:`open`.
 
         Raises:
-            OSError: they are not all in the file; it is as it was before.
+            OSError: not all of the ids could be written; the file is as it was before.
         """
         if self._file < 0:
             self._unwritten += ids
@@ -153,13 +153,13 @@ class SeenFile(Seen):
             raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def _rewrite(self) -> None:
-        """Writes the file anew with what is remembered; where that fails, the old one goes on to grow."""
+        """Writes a new file with the remembered ids; if that fails, the old one keeps growing."""
         beside = self._path.with_name(self._path.name + ".new")
         data = _as_lines(list(self._ids))
         with suppress(OSError):
             file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
-                # Locked before it has the name, so that there is no moment in which somebody else can have it.
+                # Locked before it has the name, so that at no moment can another client lock it.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 self._write(file, data, 0)
                 os.fsync(file)
@@ -170,11 +170,11 @@ class SeenFile(Seen):
             os.close(self._file)
             self._file = file
             self._bytes = len(data)
-        # Otherwise not before as many more.
+        # After a failure, too, the next attempt comes only after as many more lines.
         self._lines = len(self._ids)
 
     def close(self) -> None:
-        """Closes the file, and with that unlocks it."""
+        """Closes the file, which also unlocks it."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

@@ -1,4 +1,4 @@
-"""The ``once`` messages that have no report yet: what is sent again over the next connection, in the same order."""
+"""The ``once`` messages that have no report yet, which the next connection sends again in the same order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import asyncio
 from bester.protocol.reports import ClientError, Report
 
 MAX_BYTES = 16 * 1024 * 1024
-"""Beyond that, who wants to send more waits."""
+"""The most bytes of frames that are kept; callers that want to send more wait."""
 
 
-class Waiting:
-    """Frames with their ids, oldest first. An entry leaves when its future is done, whatever the reason."""
+class UnreportedMessages:
+    """Frames by their ids, oldest first. An entry is removed when its future is done, for whatever reason."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.frames: dict[str, bytes] = {}
@@ -33,7 +33,7 @@ class Waiting:
         self._bytes += len(frame)
 
     def settle(self, id: str, future: asyncio.Future[Report]) -> None:
-        """Lets go of a frame, if it is still this future's."""
+        """Removes a frame, if it is still this future's."""
         if self._futures.get(id) is not future:
             return
         del self._futures[id]
@@ -42,7 +42,7 @@ class Waiting:
             self._room.set_result(None)
             self._room = None
 
-    async def room(self) -> None:
+    async def wait_for_space(self) -> None:
         """Returns when another frame may be added."""
         while self._bytes >= self._max_bytes:
             if self._room is None:
@@ -50,7 +50,7 @@ class Waiting:
             await asyncio.shield(self._room)
 
     def fail(self, error: ClientError) -> None:
-        """Nothing is sent again: all futures have this error."""
+        """Fails all futures with this error; no message is sent again."""
         for id, future in list(self._futures.items()):
             if not future.done():
                 future.set_exception(error)

@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bester.client.seen import Seen, SeenFile
+from bester.client.seen_deliveries import SeenDeliveries, SeenDeliveriesFile
 
 IDS = st.lists(st.text(max_size=8), max_size=12)
 
 
 @contextmanager
-def opened(path: Path, size: int = 10) -> Iterator[SeenFile]:
-    seen = SeenFile(path, size)
+def opened(path: Path, size: int = 10) -> Iterator[SeenDeliveriesFile]:
+    seen = SeenDeliveriesFile(path, size)
     seen.open()
     try:
         yield seen
@@ -34,7 +34,7 @@ def opened(path: Path, size: int = 10) -> Iterator[SeenFile]:
 
 
 def test_memory_is_bounded() -> None:
-    seen = Seen(3)
+    seen = SeenDeliveries(3)
     seen.record(["a", "b"])
     seen.record(["b", "c", "d"])
     assert len(seen) == 3
@@ -63,8 +63,8 @@ def test_it_is_made_private(folder: Path) -> None:
 
 def test_what_a_killed_process_recorded_is_there(folder: Path) -> None:
     program = (
-        "import os, signal, sys; from bester.client.seen import SeenFile\n"
-        "seen = SeenFile(sys.argv[1]); seen.open(); seen.record(['a', 'b']); seen.record(['c'])\n"
+        "import os, signal, sys; from bester.client.seen_deliveries import SeenDeliveriesFile\n"
+        "seen = SeenDeliveriesFile(sys.argv[1]); seen.open(); seen.record(['a', 'b']); seen.record(['c'])\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     path = folder / "seen"
@@ -108,21 +108,21 @@ def test_the_file_is_bounded(folder: Path) -> None:
 def test_a_file_has_one_client(folder: Path) -> None:
     path = folder / "seen"
     with opened(path, 1) as seen, pytest.raises(BlockingIOError, match="in use by another client"):
-        SeenFile(path).open()
+        SeenDeliveriesFile(path).open()
     with opened(path, 1) as seen:
         for id in "abc":  # which puts another file in its place
             seen.record([id])
         with pytest.raises(BlockingIOError):
-            SeenFile(path).open()
+            SeenDeliveriesFile(path).open()
     with opened(path) as seen:
         assert "c" in seen
 
 
 def test_a_file_that_cannot_be_made(folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        SeenFile(folder / "none" / "seen").open()
+        SeenDeliveriesFile(folder / "none" / "seen").open()
     with pytest.raises(IsADirectoryError):
-        SeenFile(folder).open()
+        SeenDeliveriesFile(folder).open()
 
 
 def test_what_is_recorded_while_it_is_closed(folder: Path) -> None:
@@ -174,7 +174,7 @@ def test_it_is_as_memory_is(batches: list[tuple[list[str], bool]], size: int, cu
     everything = {id for ids, _ in batches for id in ids}
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "seen"
-        seen, memory = SeenFile(path, size), Seen(size)
+        seen, memory = SeenDeliveriesFile(path, size), SeenDeliveries(size)
         seen.open()
         for ids, again in batches:
             seen.record(ids)

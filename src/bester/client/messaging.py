@@ -1,6 +1,6 @@
-"""What a client says to its server on a connection, and what comes back.
+"""Sends a client's frames, and matches the server's frames to the calls that wait for them.
 
-What is received becomes a future's result or a message in the inbox while it is read: there are no tasks.
+Each frame becomes a future's result or a message in the inbox as soon as it is read: there are no tasks.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
-from bester.client.asking import Asking
 from bester.client.deliveries import Deliveries
 from bester.client.inbox import Inbox
-from bester.client.seen import Seen
-from bester.client.waiting import Waiting
+from bester.client.questions import OpenQuestions
+from bester.client.seen_deliveries import SeenDeliveries
+from bester.client.unreported import UnreportedMessages
 from bester.net.channel import Channel
 from bester.protocol.client import ClientConversation, Pong, ReceivedMessage
 from bester.protocol.reports import (
@@ -35,7 +35,7 @@ _log = logging.getLogger("bester.client")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What a session's owner asks for; see :class:`bester.client.client.Client`."""
+    """The options of a session's owner; see :class:`bester.client.client.Client`."""
 
     tls: ssl.SSLContext | None
     max_queued: int
@@ -43,25 +43,25 @@ class Options:
     on_connection: Callable[[bool, str], object] | None
     connect_timeout_s: float
     max_frame_bytes: int
-    seen: Seen
+    seen: SeenDeliveries
     reconnect: bool
     retry_first_s: float
     retry_max_s: float
     idle_ping_s: float
 
 
-class Talking:
-    """Who waits for what, whatever connection there is.
+class Messaging:
+    """The messages and futures of a session, which outlive its connections.
 
     Args:
         options: the owner's.
-        keep_connected: called when something waits for its report: sees to it that the connection lasts, or that
-            there is one.
+        keep_connected: called when a ``once`` message waits for its report; ensures that there is a connection, and
+            that it is watched.
     """
 
     def __init__(self, options: Options, keep_connected: Callable[[], None]) -> None:
         self.channel: Channel | None = None
-        """The connection that we were let in on; the last one, where there is none."""
+        """The connection on which the server authenticated us; the last such one if it is closed."""
         self.conversation = ClientConversation()
         self.next_id = count(1).__next__
         self.options = options
@@ -76,8 +76,8 @@ class Talking:
         self.pings: dict[str, asyncio.Future[None]] = {}
         self.inbox = Inbox(options.max_queued, self._pause, self._resume)
         self.deliveries = Deliveries(options.seen, self._acknowledge, self._not_recorded)
-        self.waiting = Waiting()
-        self.asking = Asking()
+        self.unreported = UnreportedMessages()
+        self.questions = OpenQuestions()
 
     def closed_error(self) -> ConnectionClosed:
         """Returns why there is no connection."""
@@ -86,7 +86,7 @@ class Talking:
         return self.lost_error()
 
     def lost_error(self) -> ConnectionClosed:
-        """Returns why there is no connection any more."""
+        """Returns why the connection was lost."""
         told = self.fatal or self.refusal
         if told is not None:
             error = ConnectionClosed(told.message, told.code, told.temporary)
@@ -99,7 +99,7 @@ class Talking:
     # -- to the server ----------------------------------------------------------------------------------------
 
     def write(self, frame: bytes, id: str) -> asyncio.Future[Report]:
-        """Sends a frame soon, and returns the future of the report with this id.
+        """Queues a frame for sending, and returns the future of the report with this id.
 
         Raises:
             ConnectionClosed: there is no connection.
@@ -116,7 +116,7 @@ class Talking:
         return future
 
     def write_once(self, frame: bytes, id: str) -> asyncio.Future[Report]:
-        """As :meth:`write`; but without a connection the frame waits for one, and it is sent until it is reported.
+        """Writes a frame as :meth:`write` does, but waits for a connection, and sends it again until it is reported.
 
         Raises:
             ConnectionClosed: the client is not open, or the server does not let it in any more.
@@ -130,7 +130,7 @@ class Talking:
             raise ValueError(f"a message with the id {id!r} has no report yet")
         future: asyncio.Future[Report] = channel.loop.create_future()
         pending[id] = future
-        self.waiting.add(id, frame, future)
+        self.unreported.add(id, frame, future)
         future.add_done_callback(partial(self._settled, id))
         if not channel.closed:
             channel.write(frame)
@@ -138,12 +138,12 @@ class Talking:
         return future
 
     def _settled(self, id: str, future: asyncio.Future[Report]) -> None:
-        self.waiting.settle(id, future)
+        self.unreported.settle(id, future)
         if self.pending.get(id) is future:
             del self.pending[id]
 
     async def ping(self, timeout: float | None) -> None:
-        """Returns when the server answered."""
+        """Sends a ping, and returns when the server has answered it."""
         channel = self.channel
         if channel is None or channel.closed:
             raise self.closed_error()
@@ -168,7 +168,7 @@ class Talking:
     # -- from the server --------------------------------------------------------------------------------------
 
     async def take(self) -> ReceivedMessage | None:
-        """Returns the next message, and is done with the one before; None when the client was closed."""
+        """Finishes the previous message, and returns the next one; None when the client was closed."""
         self.deliveries.release()
         message = await self.inbox.take()
         if message is not None and message.delivery_id is not None:
@@ -176,7 +176,7 @@ class Talking:
         return message
 
     def received(self, bodies: list[bytes]) -> None:
-        """Takes what the server sent."""
+        """Handles the frames that the server sent."""
         receive = self.conversation.receive
         pending = self.pending
         for body in bodies:
@@ -195,18 +195,18 @@ class Talking:
                 self.fatal = event.error
 
     def _deliver(self, message: ReceivedMessage) -> None:
-        """Gives a message to whoever takes it, unless it was given out before."""
+        """Gives a message to the caller, callback or inbox that it is for, unless it was delivered before."""
         delivery_id = message.delivery_id
         if delivery_id is not None and not self.deliveries.is_new(delivery_id):
             return
-        if message.reply_to is None or not self.asking.answered(message):
+        if message.reply_to is None or not self.questions.take_answer(message):
             if self._on_message is None:
                 self.inbox.put(message)
                 return
             try:
                 self._on_message(message)
             except BadNumber as error:
-                # It would fail again: the message is done with.
+                # It would fail again, so the message is finished.
                 _log.error("on_message failed for a message of type %s: %s", message.type, error)
             except Exception:
                 _log.exception("on_message failed for a message of type %s", message.type)
@@ -224,7 +224,7 @@ class Talking:
         if self.channel is not None:
             self.channel.resume()
 
-    # -- is anybody there? what the keeper asks -----------------------------------------------------------------
+    # -- for the supervisor: is the server there? ---------------------------------------------------------------
 
     def heard(self) -> bool:
         channel = self.channel

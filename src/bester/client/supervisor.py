@@ -1,7 +1,7 @@
-"""Keeps a session connected: connects again, and notices when nobody is there any more.
+"""Supervises a session's connection: reconnects, and notices when the server is no longer there.
 
-There is one task while there is no connection, and one timer while there is one; and neither where nobody needs them,
-which is unless the client shall reconnect, or a ``once`` message waits for its report.
+There is one task while there is no connection, and one timer while there is one. There is neither unless the client is
+to reconnect, or a ``once`` message waits for its report.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from bester.protocol.reports import AuthenticationError, ClientError, ConnectErr
 
 _log = logging.getLogger("bester.client")
 _STABLE_S = 5.0
-"""A connection that lasted less was of no use: the pauses go on to grow."""
+"""A connection that lasted less does not count as a success: the pauses keep growing."""
 _TICKS = 3
 
 
-class Kept(Protocol):
-    """What the keeper wants of the session."""
+class Supervised(Protocol):
+    """The session, as the supervisor needs it."""
 
     @property
     def needed(self) -> bool:
@@ -35,23 +35,30 @@ class Kept(Protocol):
         """Connects and authenticates; raises ConnectError or AuthenticationError."""
 
     def give_up(self, error: ClientError) -> None:
-        """There will be no connection."""
+        """Fails everything that waits for a connection, because there will be none."""
 
     def heard(self) -> bool:
-        """Whether anything was received since the last call, or nothing can be because we do not read."""
+        """Returns whether anything was received since the last call, or could not be because we do not read."""
 
     def probe(self) -> None:
-        """Sends what will be answered."""
+        """Sends a ping, which the server will answer."""
 
     def cut(self, reason: str) -> None:
-        """Ends the connection: nobody is there."""
+        """Ends the connection, because the server is not there."""
 
 
-class Keeper:
-    """See the module's text; all seconds."""
+class ConnectionSupervisor:
+    """Reconnects a session and watches its connection; see the module's docstring.
 
-    def __init__(self, kept: Kept, first_s: float, max_s: float, idle_ping_s: float) -> None:
-        self._kept = kept
+    Args:
+        session: the session to supervise.
+        first_s: the first pause before reconnecting.
+        max_s: the longest pause.
+        idle_ping_s: the silence, in seconds, after which the server is pinged.
+    """
+
+    def __init__(self, session: Supervised, first_s: float, max_s: float, idle_ping_s: float) -> None:
+        self._session = session
         self._idle_ping_s = idle_ping_s
         self._backoff = Backoff(first_s, max_s)
         self._since = 0.0
@@ -63,11 +70,11 @@ class Keeper:
 
     @property
     def trying(self) -> bool:
-        """Whether it connects again, or is about to."""
+        """Whether it reconnects, or is about to."""
         return self._task is not None
 
     def start(self) -> None:
-        """Begins to connect again, unless that is under way."""
+        """Begins to reconnect, unless it is doing so already."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._reconnect())
 
@@ -86,21 +93,21 @@ class Keeper:
         if loop.time() - self._since > _STABLE_S:
             self._backoff.reset()
         try:
-            while self._kept.needed and not self._kept.connected:
+            while self._session.needed and not self._session.connected:
                 await asyncio.sleep(self._backoff.next_s())
-                if self._kept.needed:
+                if self._session.needed:
                     await self._try()
         except AuthenticationError as error:
-            self._kept.give_up(error)
+            self._session.give_up(error)
         except Exception as error:
             _log.exception("the client cannot reconnect")
-            self._kept.give_up(ConnectError(f"the client cannot reconnect: {error}"))
+            self._session.give_up(ConnectError(f"the client cannot reconnect: {error}"))
         finally:
             self._task = None
 
     async def _try(self) -> None:
         try:
-            await self._kept.connect_again()
+            await self._session.connect_again()
         except ConnectError as error:
             _log.info("%s; trying again in at most %.1f s", error, self._backoff.upcoming_s)
         except AuthenticationError as error:
@@ -108,30 +115,30 @@ class Keeper:
                 raise
             _log.info("%s; trying again in at most %.1f s", error, self._backoff.upcoming_s)
 
-    # -- with one ---------------------------------------------------------------------------------------------
+    # -- with a connection ------------------------------------------------------------------------------------
 
     def connected(self) -> None:
-        """A connection begins."""
+        """Notes that a connection begins."""
         self._since = asyncio.get_running_loop().time()
         self._silent = 0
         self.watch()
 
     def watch(self) -> None:
-        """Looks from now on whether anything is received."""
-        if self._timer is None and self._kept.needed:
+        """Begins to check whether anything is received."""
+        if self._timer is None and self._session.needed:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._idle_ping_s / _TICKS, self._tick)
 
     def _tick(self) -> None:
-        # Turns of the timer are counted, not seconds: a loop that was blocked has not yet read what is there.
+        # Turns of the timer are counted, not seconds: a loop that was blocked has not yet read the bytes that arrived.
         self._timer = None
-        kept = self._kept
-        if not kept.connected:
+        session = self._session
+        if not session.connected:
             return
-        self._silent = 0 if kept.heard() else self._silent + 1
+        self._silent = 0 if session.heard() else self._silent + 1
         if self._silent == _TICKS:
-            kept.probe()
+            session.probe()
         elif self._silent >= 2 * _TICKS:
-            kept.cut(f"nothing was received for {2 * self._idle_ping_s:g} s")
+            session.cut(f"nothing was received for {2 * self._idle_ping_s:g} s")
             return
         self.watch()
