@@ -144,7 +144,11 @@ async def test_one_rule_in_both_directions(
         config = config_of(tmp_path, servers={"b.example": {"address": f"127.0.0.1:{other.port}"}}, **known)
         told: list[bool] = []
         connecting = connect_peer(
-            parse_address("b.example"), config, Identities(config), Recorder, look=lambda _, proven: told.append(proven)
+            parse_address("b.example"),
+            config,
+            Identities(config),
+            Recorder,
+            on_certificate=lambda _, proven: told.append(proven),
         )
         if good:
             made = await connecting

@@ -18,7 +18,7 @@ from tests.server.peers import Stage, Wire, hello, result, stage
 from tests.waiting import PATIENCE_S, until
 
 from bester.accepting import LogThrottle
-from bester.net.descriptors import most_descriptors, raise_limit
+from bester.net.descriptors import descriptor_limit, raise_limit
 from bester.net.peers import Remote
 from bester.server.connections.limits import RESERVE, TOLD
 
@@ -137,7 +137,7 @@ async def test_a_crowd_is_turned_away_before_it_is_swept(
 async def test_some_descriptors_are_not_for_the_listeners(caplog: pytest.LogCaptureFixture) -> None:
     async with stage() as play:
         gate = play.server.limits
-        assert gate.room == most_descriptors() - RESERVE - play.runtime.config.limits.max_handlers
+        assert gate.room == descriptor_limit() - RESERVE - play.runtime.config.limits.max_handlers
         gate.room = 2
         member = await play.login()
         await play.login("g", "tcp4")
@@ -191,7 +191,7 @@ def test_the_limit_is_raised() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with descriptors(soft - 1):
         raise_limit()
-        assert most_descriptors() == min(hard, 1 << 20)
+        assert descriptor_limit() == min(hard, 1 << 20)
         raise_limit()
 
 

@@ -1,1 +1,1 @@
-"""What goes between the nodes of one server (docs/scale.md)."""
+"""The messages between the nodes of one server (docs/scale.md)."""

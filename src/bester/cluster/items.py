@@ -1,16 +1,16 @@
-"""What nodes send to each other: many items in one NATS message, all that one turn of the loop has for one subject.
+"""The items that nodes exchange, batched: one NATS message per subject and iteration of the event loop.
 
 A batch is a byte with the version of this format, the sender's node id (a byte with its length, then UTF-8), then
-items. An item is a fixed head, a *note* in JSON (what the item says; of those that are many, an array) and a *body*
-(bytes, carried as they are)::
+items. An item is a fixed head, a *note* (its parameters, as JSON; an array for the most frequent kinds) and a *body*
+(bytes, carried unchanged)::
 
     kind     1 byte
     number   8 bytes, little endian: the sender's own, which an answer repeats
     note     2 bytes length, then so many bytes
     body     4 bytes length, then so many bytes
 
-A node of another release may send kinds, and members of notes, that are not known here: they are passed over. A batch
-of another version is not looked at.
+A node of another release may send unknown kinds, and unknown members of notes: they are ignored. A batch of another
+version is ignored.
 """
 
 from __future__ import annotations
@@ -30,114 +30,114 @@ _HEAD = struct.Struct("<BQHI")
 _pack_head = _HEAD.pack
 MAX_NOTE_BYTES = 65_535
 FIRST = 10**12
-"""What the first number of a node is below."""
+"""A node's first number is below this."""
 MAX_NODE_BYTES = 64
-"""A node's id in UTF-8."""
+"""The most bytes of a node's id in UTF-8."""
 
 
 class Kind(enum.IntEnum):
-    """What an item is."""
+    """The kind of an item."""
 
     HELLO = 1
-    """Who the sender is, and what it serves."""
+    """Introduces the sender and the types that it serves."""
     LEAVING = 2
-    """The sender stops: it is asked for nothing more."""
+    """The sender is stopping: it must get no more requests."""
     ASK = 3
-    """A request for a handler there; the body is its frame between the id and the data, then the data."""
+    """A request for a handler at the receiver; the body is its frame between the id and the data, then the data."""
     ANSWER = 4
-    """What the handler answered, for the node that asked to carry it out; the body is its frame's."""
+    """A handler's answer, which the asking node executes; the body is the body of its frame."""
     FAILED = 5
-    """Something that was asked, brought or forwarded has failed."""
+    """An ASK, BRING or FORWARD has failed."""
     BRING = 6
     """A message for an account; the body is its data."""
     TAKEN = 7
-    """What was brought is the sender's to answer for; not said where an OUTCOME is said at once."""
+    """The sender is responsible for the message of a BRING; not sent if an OUTCOME is sent at once."""
     GONE = 8
-    """The account has no session there any more."""
+    """The account has no session at the sender any more."""
     OUTCOME = 9
-    """What became of what was brought; the body is an entry of a report's results, or empty: delivered."""
+    """The outcome of a BRING; the body is an entry of a report's results, or empty: delivered."""
     HERE = 10
-    """An account has a session at the sender's; those who have one too answer with the same."""
+    """An account has a session at the sender; other nodes with sessions of it answer with a HERE."""
     BYE = 11
-    """It has none there any more."""
+    """An account has no session at the sender any more."""
     MAIL = 12
-    """A letter was put into an account's mailbox."""
+    """A message was stored in an account's mailbox."""
     END = 13
-    """An account's sessions end."""
+    """An account's sessions must end."""
     HAND = 14
-    """The same as BRING, for the one node that had the account's session last, which tells others that have it too."""
+    """A BRING to the one node that last had the account's session, which forwards it to others that have one too."""
     DONE = 15
-    """What became of a handler's answer that the sender carried out; the body are entries of a report's results."""
+    """The outcome of a handler's answer that the sender executed; the body holds entries of a report's results."""
     ANSWERED = 16
-    """The sender carries out what its handler answered, and DONE comes later; not said where it comes at once."""
+    """The sender executes its handler's answer, and a DONE follows; not sent if the DONE comes at once."""
     FORWARD = 20
-    """A message for another server, for the node that has the lease of its destination; the body is its data."""
+    """A message for another server, sent to the node with the lease of its destination; the body is its data."""
     FORWARDED = 21
-    """What became of it; the body is the other server's route, where it told one."""
+    """The outcome of a FORWARD; the body is the other server's route, if it sent one."""
     LOOK = 22
-    """There may be something in the outbox for a destination that its node does not know of."""
+    """The outbox may hold messages for a destination that the node with its lease does not know of."""
     COMMAND = 30
-    """A question of an operator's, or about all nodes; the body is its arguments, as JSON."""
+    """An operator's command, or a query about all nodes; the body is its arguments, as JSON."""
     RESULT = 31
-    """A part of its answer; the body is a piece of the result's JSON."""
+    """A part of the answer to a COMMAND; the body is a piece of the result's JSON."""
     PRESENCE = 32
-    """An account's first session at the sender's came, or its last one there went."""
+    """An account's first session at the sender started, or its last one ended."""
     CLAIM = 40
-    """The sender would handle a ``once`` message: does anybody know it? The body is its key, then its digest."""
+    """The sender wants to handle a ``once`` message, unless a node knows it; the body is its key, then its digest."""
     CLAIMED = 41
-    """What the sender knows of it; the body is the digest and the report's frame, where it has that."""
+    """The answer to a CLAIM; the body is the digest and the report's frame, if the sender has it."""
     LEFT = 42
     """The sender has stopped."""
     REPLIED = 43
-    """A handler's reply to what a CLAIM was for, which is under way at the sender's; the body is its data."""
+    """A handler's reply to a claimed message that is in flight at the sender; the body is its data."""
 
 
 Item = tuple[int, int, bytes, bytes]
-"""One of a batch: its kind, number, note and body."""
+"""An item of a batch: its kind, number, note and body."""
 
 
 class Unreadable(ValueError):
-    """What no node of this release sends."""
+    """Raised for input that no node of this release sends."""
 
 
 class Note(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What every note is made from."""
+    """The base of all notes."""
 
 
 class Hello(Note):
-    """Of a HELLO."""
+    """The note of a HELLO."""
 
     version: str
     """The release that the node runs."""
     started: float
-    """Since when, in seconds since 1970."""
+    """When the node started, in seconds since 1970."""
     types: dict[str, int] = {}
-    """What it serves, and how many requests it takes at once from each node."""
+    """The types that the node serves, with the number of requests that it accepts at once from each node."""
     dry: list[str] = []
-    """The types that take part in dry runs."""
+    """The types that support dry runs."""
     answer: bool = False
-    """Whether it is said in answer to one."""
+    """Whether this answers another HELLO."""
     claims: bool = False
-    """Whether it answers a CLAIM."""
+    """Whether the node answers a CLAIM."""
     losses: int = 0
-    """How often it has lost NATS; what was under way to it and from it then may be lost too."""
+    """How often the node has lost NATS; items in flight to it or from it at such a time may be lost."""
 
 
 class Ask(Note, array_like=True):
-    """Of an ASK."""
+    """The note of an ASK."""
 
     type: str
     head: int
-    """How long the frame's part before the data is, in bytes."""
+    """The length of the frame's part before the data, in bytes."""
     dry: bool = False
     order: int = 0
-    """What the asking node knows the sender by, whose messages stay in order; 0: the answer is to come back."""
+    """The asking node's number for the sender, whose messages stay in order; 0: the answer must come back."""
     epoch: int = 0
-    """Of that order: larger each time that an answer came back."""
+    """The epoch of that order, which grows each time that an answer comes back."""
 
 
 class Done(Note):
-    """Of a DONE, where something went wrong."""
+    """The note of a DONE, if there was an error."""
 
     code: str
     message: str = ""
@@ -146,17 +146,17 @@ class Done(Note):
 
 
 class Failed(Note):
-    """Of a FAILED."""
+    """The note of a FAILED."""
 
     code: str
     message: str = ""
     reason: str = ""
-    """Both of a handler that refused."""
+    """Message and reason come from a handler that refused."""
     temporary: bool = False
 
 
 class Bring(Note, array_like=True):
-    """Of a BRING."""
+    """The note of a BRING."""
 
     username: str
     id: str
@@ -165,34 +165,34 @@ class Bring(Note, array_like=True):
     to: str = ""
     transient: bool = False
     copy: bool = False
-    """Whether the sender has a session of the account too, so that nobody waits for an outcome."""
+    """Whether the sender has a session of the account too, so that it does not wait for an outcome."""
 
 
 class Named(Note):
-    """Of a HERE or BYE."""
+    """The note of a HERE or BYE."""
 
     username: str
     answer: bool = False
     also: list[str] = []
-    """The other nodes with sessions of it that the sender knows of; of an answer."""
+    """In an answer: the other nodes with sessions of the account that the sender knows."""
 
 
 class Mail(Note):
-    """Of a MAIL."""
+    """The note of a MAIL."""
 
     username: str
     types: list[str] = []
-    """Of the letters; none where they are too many to tell."""
+    """The types of the stored messages; empty if there are too many to list."""
 
 
 class Asked(Note):
-    """Of a COMMAND."""
+    """The note of a COMMAND."""
 
     name: str
 
 
 class Part(Note):
-    """Of a RESULT."""
+    """The note of a RESULT."""
 
     last: bool = True
     code: str = ""
@@ -201,88 +201,88 @@ class Part(Note):
 
 
 class Known(enum.IntEnum):
-    """What a node knows of a ``once`` message."""
+    """A node's knowledge of a ``once`` message."""
 
     NOTHING = 0
-    """Nothing, or nothing any more."""
+    """The node knows nothing of it, or no longer does."""
     UNDER_WAY = 1
-    """It has it, or is before the other one in asking for it; what becomes of it is said later."""
+    """The node handles it, or takes precedence in claiming it; the outcome follows."""
     CONFLICT = 2
-    """It has another message of that id under way."""
+    """The node handles another message with that id."""
     REPORT = 3
-    """What became of it."""
+    """The node knows the outcome."""
 
 
 class Claimed(Note, array_like=True):
-    """Of a CLAIMED."""
+    """The note of a CLAIMED."""
 
     known: int
     """See :class:`Known`."""
 
 
 class Replied(Note, array_like=True):
-    """Of a REPLIED."""
+    """The note of a REPLIED."""
 
     type: str
     place: int
-    """How many there were before it."""
+    """The number of replies before this one."""
 
 
 class Seen(Note):
-    """Of a PRESENCE."""
+    """The note of a PRESENCE."""
 
     username: str
 
 
 class End(Note):
-    """Of an END."""
+    """The note of an END."""
 
     username: str
     why: str = ""
     roles: list[str] | None = None
-    """The account's new roles, where its sessions go on with them."""
+    """The account's new roles, if its sessions continue with them."""
 
 
 class ToServer(Note):
-    """Of a FORWARD."""
+    """The note of a FORWARD."""
 
     destination: str
-    """The canonical text of its address."""
+    """The canonical text of the destination's address."""
     type: str
     id: str
-    """What the other server recognises a repeat by."""
+    """The id by which the other server recognises a repeat."""
     classic_id: str = ""
-    """The sender's own id."""
+    """The id that the sender gave the message."""
     hops: int = 0
     trace: str = ""
     transient: bool = False
     route: bool = False
-    """Whether its route is asked for."""
+    """Whether the sender asks for the message's route."""
     dry: bool = False
-    """Whether it is only asked what would become of it."""
+    """Whether this is a dry run."""
     passed: int = 0
-    """How many nodes have passed it on before."""
+    """How many nodes have forwarded the message before."""
 
 
 class Settled(Note):
-    """Of a FORWARDED."""
+    """The note of a FORWARDED."""
 
     status: str
     code: str = ""
-    """Of the error, if there was one."""
+    """The code of the error, if there was one."""
     message: str = ""
     moved: bool = False
-    """Whether the sender does not have the lease now."""
+    """Whether the sender no longer has the lease."""
 
 
 class Look(Note):
-    """Of a LOOK."""
+    """The note of a LOOK."""
 
     destination: str
     stored: int = 0
-    """How many messages are new there, about."""
+    """The approximate number of new messages in the outbox."""
     hurry: bool = False
-    """Whether nothing is new there, but the other server is."""
+    """Whether there are no new messages, but the other server is back."""
 
 
 N = TypeVar("N", bound=Note)
@@ -294,7 +294,7 @@ def read(note: bytes, kind: type[N]) -> N:
     """Decodes a note.
 
     Raises:
-        Unreadable: it is not of this kind.
+        Unreadable: the note is not of this kind.
     """
     decoder = _decoders.get(kind)
     if decoder is None:
@@ -306,24 +306,26 @@ def read(note: bytes, kind: type[N]) -> N:
 
 
 def pack(kind: Kind, number: int = 0, note: Note | None = None, *body: bytes | Raw) -> bytes:
-    """Returns an item."""
-    said = _encode(note) if note is not None else b""
-    if len(said) > MAX_NOTE_BYTES:
+    """Returns an encoded item."""
+    encoded = _encode(note) if note is not None else b""
+    if len(encoded) > MAX_NOTE_BYTES:
         raise ValueError("a note is too long")
     size = 0
     for part in body:
         size += len(part)
-    return b"".join((_pack_head(kind, number, len(said), size), said, *body))
+    return b"".join((_pack_head(kind, number, len(encoded), size), encoded, *body))
 
 
 def numbers() -> Iterator[int]:
-    """Returns what items are numbered with: from anywhere on, so that an answer to what a node asked before it was
-    started anew, under the same id, is no answer to what it asks now."""
+    """Returns consecutive numbers for items, from a random start.
+
+    So if a node restarts under the same id, answers to its earlier requests do not match its new requests.
+    """
     return count(secrets.randbelow(FIRST))
 
 
 def opening(node: str) -> bytes:
-    """Returns what every batch of a node begins with."""
+    """Returns the first bytes of every batch of a node."""
     name = node.encode()
     if len(name) > MAX_NODE_BYTES:
         raise ValueError("a node's id is too long")
@@ -331,7 +333,7 @@ def opening(node: str) -> bytes:
 
 
 def batches(begin: bytes, items: Iterable[bytes], max_bytes: int) -> Iterator[bytes]:
-    """Joins items to messages of at most so many bytes, in their order; one that is larger goes alone, as it is."""
+    """Joins items, in order, to messages of at most so many bytes; a larger item becomes a message by itself."""
     parts, size = [begin], len(begin)
     for item in items:
         if size + len(item) > max_bytes and len(parts) > 1:
@@ -344,10 +346,10 @@ def batches(begin: bytes, items: Iterable[bytes], max_bytes: int) -> Iterator[by
 
 
 def unpack(batch: bytes) -> tuple[str, list[Item]]:
-    """Takes a batch apart: who sent it, and its items.
+    """Returns a batch's sender and items.
 
     Raises:
-        Unreadable: it is of another version, or not whole.
+        Unreadable: the batch has another version, or is incomplete.
     """
     if len(batch) < 2 or batch[0] != VERSION:
         raise Unreadable(f"version {batch[0] if batch else 'none'}; this node knows {VERSION}")

@@ -1,30 +1,30 @@
-"""The subjects by which the nodes of one server reach each other."""
+"""The NATS subjects on which the nodes of one server reach each other."""
 
 from __future__ import annotations
 
 MAX_KNOWN = 2000
-"""Of how many nodes the subject is kept, so that it is not made for each item."""
+"""How many nodes' subjects are cached, so that they are not built for each item."""
 
 
 def token(text: str) -> str:
-    """Returns a text as one part of a subject: the hexadecimal digits of its UTF-8, which sort as its code points."""
+    """Returns a text as one token of a subject: the hexadecimal digits of its UTF-8, which sort by code point."""
     return text.encode("utf-8", "surrogatepass").hex()
 
 
 class Subjects:
-    """Those of one server."""
+    """The subjects of one server."""
 
     def __init__(self, server: str) -> None:
         self.root = f"bester.{token(server)}"
         self.all = f"{self.root}.nodes"
-        """All nodes."""
+        """The subject of all nodes."""
         self.presence = f"{self.root}.presence"
-        """Which accounts' sessions come and go; only nodes listen where somebody watches."""
+        """The subject for changes of accounts' presence; only nodes with a watcher subscribe to it."""
         self.account_prefix = f"{self.root}.account."
         self._nodes: dict[str, str] = {}
 
     def node(self, node: str) -> str:
-        """One node."""
+        """Returns the subject of one node."""
         subject = self._nodes.get(node)
         if subject is None:
             if len(self._nodes) >= MAX_KNOWN:
@@ -33,5 +33,5 @@ class Subjects:
         return subject
 
     def account(self, username: str) -> str:
-        """The nodes with sessions of an account."""
+        """Returns the subject of the nodes with sessions of an account."""
         return self.account_prefix + token(username)

@@ -1,1 +1,1 @@
-"""Sockets: listeners, dialling, TLS."""
+"""Sockets: listeners, outgoing connections, TLS."""

@@ -1,7 +1,7 @@
 """One connection of a client library: frames in, frames out.
 
-There is one of these per connection and nothing else: no streams, no task, no lock. What is written within one turn
-of the loop goes out with one call; what is written while a read is handled, right after it.
+A connection has one :class:`Channel` and nothing else: no streams, no task, no lock. Frames written within one
+iteration of the event loop are sent with one call; frames written while a read is handled are sent right after it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ _BATCH_BYTES = 64 * 1024
 
 
 class Channel(asyncio.Protocol):
-    """Cuts what comes into frames' bodies, and gathers what goes.
+    """A connection that splits its input into frame bodies and batches its output.
 
-    The callbacks are called in the loop: ``on_bodies`` with at least one body, and ``on_lost`` once, after the last
-    bodies, with None for an orderly end. The owner may replace ``on_bodies``. An exception in it that is a
-    :class:`bester.errors.Fatal` ends the connection and is given to ``on_lost``.
+    The event loop calls the callbacks: ``on_bodies`` with at least one body, and ``on_lost`` once, after the last
+    bodies, with None for an orderly end. The owner may replace ``on_bodies``. If it raises a
+    :class:`bester.errors.Fatal`, the connection ends and ``on_lost`` receives the exception.
     """
 
     __slots__ = (
+        "_drained",
         "_flushing",
         "_framer",
         "_handling",
@@ -33,7 +34,6 @@ class Channel(asyncio.Protocol):
         "_out",
         "_out_bytes",
         "_reason",
-        "_room",
         "_transport",
         "closed",
         "full",
@@ -49,11 +49,11 @@ class Channel(asyncio.Protocol):
         on_lost: Callable[[Exception | None], None],
     ) -> None:
         self.closed = False
-        """Whether nothing can be written any more: by :meth:`close`, or because the connection is lost."""
+        """Whether nothing more can be written, after :meth:`close` or because the connection is lost."""
         self.full = False
-        """Whether the other end reads slower than we write: :meth:`drain` before the next :meth:`write`."""
+        """Whether the other end reads too slowly: call :meth:`drain` before the next :meth:`write`."""
         self.heard = True
-        """Set when anything is read; for the owner to take back, and look at later."""
+        """Set whenever data arrives; the owner resets it and checks it later."""
         self.loop = asyncio.get_running_loop()
         self._framer = Framer(max_body_bytes)
         self.on_bodies = on_bodies
@@ -65,9 +65,9 @@ class Channel(asyncio.Protocol):
         self._handling = False
         self._reason: Exception | None = None
         self._lost: asyncio.Future[None] = self.loop.create_future()
-        self._room: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
 
-    # -- what the loop calls ----------------------------------------------------------------------------------
+    # -- called by the event loop -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -90,13 +90,13 @@ class Channel(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.full = True
-        self._room = self.loop.create_future()
+        self._drained = self.loop.create_future()
 
     def resume_writing(self) -> None:
         self.full = False
-        if self._room is not None:
-            self._room.set_result(None)
-            self._room = None
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -105,16 +105,16 @@ class Channel(asyncio.Protocol):
         self._on_lost(self._reason or exc)
         self._lost.set_result(None)
 
-    # -- what the owner calls ---------------------------------------------------------------------------------
+    # -- called by the owner ----------------------------------------------------------------------------------
 
     def write(self, frame: bytes) -> None:
-        """Sends a frame soon; after the end, nothing happens."""
+        """Sends a frame soon; does nothing on a closed connection."""
         if self.closed:
             return
         self._out.append(frame)
         self._out_bytes += len(frame)
         if self._out_bytes > _BATCH_BYTES:
-            self._flush()  # a writer that never lets the loop turn must find out that there is no room
+            self._flush()  # so that a writer that never yields to the event loop notices when the buffer is full
         elif not self._flushing and not self._handling:
             self._flushing = True
             self.loop.call_soon(self._flush)
@@ -128,29 +128,29 @@ class Channel(asyncio.Protocol):
             self._out_bytes = 0
 
     async def drain(self) -> None:
-        """Returns when there is room to write, or the connection is lost."""
-        while self._room is not None:
-            await asyncio.shield(self._room)
+        """Waits until the buffer has space again, or the connection is lost."""
+        while self._drained is not None:
+            await asyncio.shield(self._drained)
 
     def pause(self) -> None:
-        """Stops reading, and with that at last the other end."""
+        """Stops reading, which eventually stops the other end."""
         if not self.closed and self._transport is not None:
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Reads again."""
+        """Resumes reading."""
         if not self.closed and self._transport is not None:
             self._transport.resume_reading()
 
     def close(self) -> None:
-        """Sends what is written, and then ends the connection."""
+        """Sends all written frames, then closes the connection."""
         if not self.closed and self._transport is not None:
             self._flush()
             self.closed = True
             self._transport.close()
 
     def abort(self, reason: Exception | None = None) -> None:
-        """Ends the connection now; ``on_lost`` is told the reason."""
+        """Ends the connection now; ``on_lost`` receives the reason."""
         self._reason = self._reason or reason
         if self._transport is not None:
             self.closed = True
@@ -158,10 +158,10 @@ class Channel(asyncio.Protocol):
             self._transport.abort()
 
     async def wait_closed(self) -> None:
-        """Returns when the connection is lost, and ``on_lost`` was called."""
+        """Waits until the connection is lost and ``on_lost`` has been called."""
         await asyncio.shield(self._lost)
 
     def peer_certificate(self) -> bytes | None:
-        """The other end's certificate as DER, on TLS."""
+        """Returns the other end's certificate as DER; None without TLS."""
         found = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
         return cast("bytes | None", found.getpeercert(binary_form=True)) if found is not None else None

@@ -1,7 +1,7 @@
-"""Opens connections to other servers, and knows whom they lead to (docs/protocol.md, section 8.5).
+"""Opens connections to other servers and verifies their names (docs/protocol.md, section 8.5).
 
-First it is decided, without a connection, how a server is reached and what it must prove (:func:`plan`); then it is
-done (:func:`connect_peer`). Nothing is written to a server before it has proven what it must.
+:func:`plan` first decides, without a connection, how to reach a server and what it must prove; :func:`connect_peer`
+then connects. Nothing is written to a server before it has proven what it must.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from bester.protocol.addresses import Address, ServerName, TcpAddress, UnixAddre
 from bester.timeouts import within
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
-Look = Callable[[bytes, bool], None]
-"""Is told the certificate, in DER, that a dialled server shows over TLS, and whether that proves its name."""
+CertificateCallback = Callable[[bytes, bool], None]
+"""Receives the certificate, in DER, that a server presents over TLS, and whether it proves the server's name."""
 
 
 class Unreachable(ServerUnreachable):
-    """No connection; ``step`` says how far it came: ``address``, ``connection`` or ``tls``."""
+    """There is no connection; ``step`` names the step that failed: ``address``, ``connection`` or ``tls``."""
 
     def __init__(self, message: str, step: str) -> None:
         super().__init__(message)
@@ -40,24 +40,24 @@ class Unreachable(ServerUnreachable):
 
 
 class PeerConnection(NamedTuple, Generic[P]):
-    """An open connection, which is the caller's."""
+    """An open connection, owned by the caller."""
 
     transport: asyncio.Transport
     protocol: P
     plan: Plan
-    """By which it was made."""
+    """The plan that the connection follows."""
     certificate: bytes | None
-    """What the other server shows, in DER; None without TLS."""
+    """The other server's certificate, in DER; None without TLS."""
     others: list[bytes]
-    """The certificates that it sent with it."""
+    """The other certificates that the server sent."""
 
     @property
     def name(self) -> str | None:
-        """The name that the other server has proven; None where it has proven nothing."""
+        """The name that the other server has proven; None if it has proven nothing."""
         return self.plan.name if self.plan.proof else None
 
     def judge(self, config: Config, identities: Identities) -> BesterError | None:
-        """Returns why it would not be made as it is by these, if there is a reason."""
+        """Returns why this configuration and these identities no longer permit the connection; None if they do."""
         now = plan(self.plan.address, config.federation)
         try:
             now.check()
@@ -71,7 +71,7 @@ class PeerConnection(NamedTuple, Generic[P]):
         return _unproven(now.name, doubt) if doubt else None
 
     def _refusal(self, config: Config) -> NotAllowed | None:
-        """Returns why nothing is sent any more to where it leads, which ``federation.servers`` does not name."""
+        """Returns why the connection's destination, which ``federation.servers`` does not name, is forbidden now."""
         if not isinstance(self.plan.target, UnixAddress):
             place = self.transport.get_extra_info("peername")
             return refusal_of(number_of(place), config) if place else None
@@ -80,35 +80,35 @@ class PeerConnection(NamedTuple, Generic[P]):
                 return None
         except NotAllowed as error:
             return error
-        except OSError:  # its file is gone, and it is open all the same
+        except OSError:  # the socket's file is gone, but the connection is still open
             return None
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a server is reached."""
+    """How to reach a server."""
 
     address: Address
-    """As it was given."""
+    """The address as given."""
     name: str | None
-    """The server's name, as far as it is known; what it must prove if ``proof`` says so."""
+    """The server's name, if known; the server must prove it if ``proof`` says so."""
     proof: ProofBy
     tls: bool
     policy: Policy
     target: Address
-    """Where the configuration leads: its address, or the name that is to be looked up."""
+    """The configured destination: the server's address, or the name to look up."""
     unix: bool
-    """Whether the configuration, or the address, leads to a Unix socket."""
+    """Whether the destination is a Unix socket."""
     named: bool
     """Whether ``federation.servers`` has the name, or an entry with this address."""
 
     def check(self) -> None:
-        """Refuses what the policy forbids.
+        """Checks the plan against the policy.
 
         Raises:
-            ServerUnverified: under the policy ``verified`` nothing goes to a name that could not be proven. Where the
-                operator has given a Unix socket, the file system's permissions say who is there; and an address that
-                is no name claims nothing that could be proven.
+            ServerUnverified: the policy is ``verified``, and the server cannot prove its name. A Unix socket that the
+                operator configured is exempt, because the file system's permissions protect it, and so is an address
+                that is not a name, because there is nothing to prove.
         """
         named = isinstance(self.address, ServerName)
         if self.policy == "verified" and named and not self.proof and not self.unix:
@@ -118,10 +118,10 @@ class Plan:
 
 
 def plan(address: Address, federation: Federation) -> Plan:
-    """Decides how a server is reached, and what it must prove.
+    """Decides how to reach a server and what it must prove.
 
-    A name that leads to another name in ``federation.servers`` is another name for that server: what its own entry does
-    not say, the other's does. An address that is a pinned server's is that server.
+    A name whose address in ``federation.servers`` is another name is an alias of that server: settings missing from
+    its own entry come from the other's. The address of a pinned server stands for that server.
     """
     if isinstance(address, ServerName):
         names = list(_chain(address.name, federation))
@@ -147,7 +147,7 @@ def plan(address: Address, federation: Federation) -> Plan:
 
 
 def _chain(name: str, federation: Federation) -> Iterator[str]:
-    """Gives a name, and those that its entries lead to, as :func:`bester.net.resolve.resolve` follows them."""
+    """Yields a name and the names that its entries lead to, as :func:`bester.net.resolve.resolve` follows them."""
     for _ in range(8):
         yield name
         found = _parsed(federation.servers[name]) if name in federation.servers else None
@@ -160,7 +160,7 @@ def _parsed(peer: Peer) -> Address | None:
     try:
         return parse_address(peer.address)
     except BadAddress:
-        return None  # resolving it tells what is wrong
+        return None  # resolve() reports what is wrong
 
 
 def _is_pinned(peer: Peer) -> bool:
@@ -178,25 +178,25 @@ async def connect_peer(
     make_protocol: Callable[[], P],
     *,
     timeout_s: float | None = None,
-    look: Look | None = None,
+    on_certificate: CertificateCallback | None = None,
 ) -> PeerConnection[P]:
-    """Connects to another server, over TCP, a Unix socket or TLS, as :func:`plan` says.
+    """Connects to another server, over TCP, a Unix socket or TLS, as :func:`plan` decides.
 
     Args:
-        address: as a handler's command gave it.
-        config: relative paths of Unix sockets are relative to its ``base``.
-        identities: those of the same configuration.
-        make_protocol: makes the connection's protocol, whose ``connection_made`` is called when the server has proven
-            what it must, and not before. Called once at most.
+        address: the address from a handler's command.
+        config: relative paths of Unix sockets start at its ``base``.
+        identities: the identities of the same configuration.
+        make_protocol: makes the connection's protocol, whose ``connection_made`` is called only after the server has
+            proven what it must. Called once at most.
         timeout_s: for the name, the connection and the handshake together; by default
             ``federation.connectTimeout``.
-        look: is told of the certificate, where there is one.
+        on_certificate: receives the certificate, if there is one.
 
     Raises:
-        ServerUnreachable: no connection, with the reason; an :class:`Unreachable`, but for what is wrong with the
-            configured address.
-        ServerUnverified: the server does not prove its name, or the policy asks for a proof and there is none.
-        NotAllowed: nothing is sent there (:mod:`bester.net.forbidden`).
+        ServerUnreachable: there is no connection; the message says why. It is an :class:`Unreachable`, unless the
+            configured address is at fault.
+        ServerUnverified: the server does not prove its name, or the policy requires a proof that is impossible.
+        NotAllowed: the destination is forbidden (:mod:`bester.net.forbidden`).
     """
     planned = plan(address, config.federation)
     planned.check()
@@ -207,20 +207,20 @@ async def connect_peer(
             configured = {name: peer.address for name, peer in config.federation.servers.items()}
             targets = await resolve(address, configured)
             step = "connection"
-            return await _first(targets, planned, config, identities, make_protocol, look)
+            return await _connect_first(targets, planned, config, identities, make_protocol, on_certificate)
     except TimeoutError as error:
         raise Unreachable(f"no connection within {limit_s:g} s", step) from error
 
 
-async def _first(
+async def _connect_first(
     targets: list[TcpAddress | UnixAddress],
     planned: Plan,
     config: Config,
     identities: Identities,
     make_protocol: Callable[[], P],
-    look: Look | None,
+    on_certificate: CertificateCallback | None,
 ) -> PeerConnection[P]:
-    """Connects to the first target that does."""
+    """Connects to the first target that answers."""
     loop = asyncio.get_running_loop()
     try:
         if isinstance(targets[0], UnixAddress):
@@ -234,15 +234,15 @@ async def _first(
             if not planned.tls:
                 transport, protocol = await loop.create_connection(make_protocol, sock=connected)
                 return PeerConnection(transport, protocol, planned, None, [])
-            door = _Door(planned, identities, make_protocol, look)
+            check = _CertificateCheck(planned, identities, make_protocol, on_certificate)
             name = planned.name or where[0].host
             transport, _ = await loop.create_connection(
-                lambda: door, sock=connected, ssl=identities.dialling, server_hostname=name
+                lambda: check, sock=connected, ssl=identities.dialling, server_hostname=name
             )
-            if door.failure is not None:
-                raise door.failure
-            assert door.protocol is not None
-            return PeerConnection(transport, door.protocol, planned, *door.presented)
+            if check.failure is not None:
+                raise check.failure
+            assert check.protocol is not None
+            return PeerConnection(transport, check.protocol, planned, *check.presented)
 
         return await dialling.dial(infos, attempt, (OSError, ServerUnverified))
     except ssl.SSLError as error:
@@ -252,7 +252,7 @@ async def _first(
 
 
 def _reason(error: OSError) -> str:
-    """Returns what is the matter, in words that show outsiders no addresses of this network."""
+    """Returns a description of the error that reveals no addresses of this network to outsiders."""
     if isinstance(error, socket.gaierror):
         return "no such host"
     return os.strerror(error.errno) if error.errno else "none of its addresses answers"
@@ -262,16 +262,20 @@ def _unproven(name: str | None, doubt: str) -> ServerUnverified:
     return ServerUnverified(f"{name} does not prove its name: {doubt}")
 
 
-class _Door(asyncio.Protocol, Generic[P]):
-    """Stands at a TLS connection until the certificate has been looked at; the real protocol then takes its place."""
+class _CertificateCheck(asyncio.Protocol, Generic[P]):
+    """The first protocol of a TLS connection: checks the certificate, then hands over to the real protocol."""
 
     def __init__(
-        self, planned: Plan, identities: Identities, make_protocol: Callable[[], P], look: Look | None
+        self,
+        planned: Plan,
+        identities: Identities,
+        make_protocol: Callable[[], P],
+        on_certificate: CertificateCallback | None,
     ) -> None:
         self.planned = planned
         self.identities = identities
         self.make_protocol = make_protocol
-        self.look = look
+        self.on_certificate = on_certificate
         self.protocol: P | None = None
         self.failure: BesterError | None = None
         self.presented: tuple[bytes | None, list[bytes]] = (None, [])
@@ -280,8 +284,8 @@ class _Door(asyncio.Protocol, Generic[P]):
         planned = self.planned
         self.presented = certificate, others = presented(transport)
         doubt = self.identities.doubt(planned.name or "", planned.proof, certificate, others)
-        if self.look is not None and certificate is not None:
-            self.look(certificate, bool(planned.proof) and not doubt)
+        if self.on_certificate is not None and certificate is not None:
+            self.on_certificate(certificate, bool(planned.proof) and not doubt)
         if doubt:
             self.failure = _unproven(planned.name, doubt)
             cast(asyncio.Transport, transport).abort()
@@ -292,10 +296,10 @@ class _Door(asyncio.Protocol, Generic[P]):
 
 
 async def shown_by(address: Address, name: str, timeout_s: float) -> Shown:
-    """Returns the certificate that a server shows over TLS.
+    """Returns the certificate that a server presents over TLS.
 
     Raises:
-        ServerUnreachable: no connection, or no TLS, with the reason.
+        ServerUnreachable: there is no connection, or no TLS; the message says why.
     """
     from cryptography import x509
 

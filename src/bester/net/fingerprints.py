@@ -1,4 +1,4 @@
-"""What a certificate can be pinned by (docs/protocol.md, section 8.5)."""
+"""The fingerprints by which certificates are pinned (docs/protocol.md, section 8.5)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class Fingerprints(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What there is to tell of a certificate that somebody shows; it proves nothing by itself."""
+    """A description of a certificate that the other end presents; proves nothing by itself."""
 
     fingerprints: Fingerprints
     subject: str
     expires: datetime.datetime
-    """In UTC."""
+    """The end of its validity, in UTC."""
     names: tuple[str, ...]
     """Its DNS names, in lower case."""
 
 
 def shown(certificate: x509.Certificate) -> Shown:
-    """Returns what there is to tell of a certificate."""
+    """Returns a certificate's description."""
     from cryptography import x509
 
     subject = certificate.subject.rfc4514_string()
@@ -42,7 +42,7 @@ def shown(certificate: x509.Certificate) -> Shown:
 
 
 def spelled(digits: str) -> str:
-    """Returns a fingerprint as it is written for people, and may be written in a configuration."""
+    """Returns a fingerprint in the form that people read; a configuration accepts it, too."""
     return f"sha256:{digits}"
 
 

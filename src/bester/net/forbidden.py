@@ -1,12 +1,12 @@
 """The destinations to which a server does not connect (docs/protocol.md, section 8.4).
 
-A server connects with its own rights: those of its user, and those of a program on this machine, which many services
-trust without a password. Its handlers, and the people who decide what handlers send, do not have these rights, and
-must not borrow them. So a server never connects to its own sockets, and to other sockets of this machine only as its
-operator allows.
+A server connects with the rights of its user, and with those of a program on this machine, which many services trust
+without a password. Its handlers, and the people who decide what handlers send, do not have these rights and must not
+borrow them. So a server never connects to its own sockets, and connects to other sockets of this machine only if its
+operator allows it.
 
-The caller connects to exactly what is judged here: to the socket's file as it has been opened, and to the numbers that
-a name has led to. A link that is changed meanwhile, or a name that leads elsewhere the next time, makes no difference.
+The caller connects to exactly the destination checked here: to the opened socket file, and to the IP addresses that a
+name resolved to. A link that changes in the meantime, or a name that resolves differently next time, has no effect.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bester.errors import NotAllowed
 from bester.protocol.addresses import TcpAddress
 
 SYSTEM_FOLDERS = ("/run/", "/var/run/", "/private/var/run/")
-"""Where a system's services have their sockets, those of its users' sessions included."""
+"""The folders with the sockets of a system's services, including those of its users' sessions."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _OPENED = "/proc/self/fd"
@@ -33,19 +33,19 @@ _UNNAMED = "this socket must stand in federation.servers to be sent to"
 
 @contextmanager
 def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
-    """Opens the file of a Unix socket, judges it, and gives the path that leads to this file alone.
+    """Opens the file of a Unix socket, checks it, and yields a path that leads only to this file.
 
     Args:
-        path: as the address gives it.
-        config: of the server that connects.
+        path: the path in the address.
+        config: the configuration of the server that connects.
         named: whether ``federation.servers`` names the address.
 
     Raises:
-        NotAllowed: nothing is sent there.
-        OSError: it cannot be opened.
+        NotAllowed: the destination is forbidden.
+        OSError: the file cannot be opened.
     """
     if not named and config.federation.policy != "local" and not _is_named(os.path.realpath(path), config):
-        raise NotAllowed(_UNNAMED)  # also where there is no such file: that is nobody's business
+        raise NotAllowed(_UNNAMED)  # even if there is no such file, so that the answer reveals nothing
     file = os.open(path, os.O_PATH | os.O_CLOEXEC) if hasattr(os, "O_PATH") else -1  # macOS has none
     try:
         held = file >= 0 and os.path.isdir(_OPENED)
@@ -65,7 +65,7 @@ def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
 
 
 def _own_sockets(config: Config) -> set[tuple[int, int]]:
-    """Returns the device and the inode of each socket that is this server's, or one of its handlers', on every node."""
+    """Returns device and inode of each socket of this server and of its handlers, on every node."""
     found: set[tuple[int, int]] = set()
     for path in {*config.siblings, *(path for _, path in socket_paths(config))}:
         try:
@@ -77,7 +77,7 @@ def _own_sockets(config: Config) -> set[tuple[int, int]]:
 
 
 def _is_named(real: str, config: Config) -> bool:
-    """Whether ``federation.servers`` has a path, in whatever spelling, that leads to this real one."""
+    """Returns whether ``federation.servers`` has a path that leads to this real path."""
     addresses = (peer.address for peer in config.federation.servers.values())
     return any(
         os.path.realpath(config.base / address.removeprefix("unix:")) == real
@@ -87,11 +87,11 @@ def _is_named(real: str, config: Config) -> bool:
 
 
 async def addresses_of(targets: Sequence[TcpAddress], config: Config, named: bool) -> list[AddressInfo]:
-    """Returns the addresses of hosts to which something may be sent, in the order in which they are tried.
+    """Returns the allowed addresses of hosts, in the order in which to try them.
 
     Raises:
-        NotAllowed: they have others alone.
-        OSError: they have none.
+        NotAllowed: all of their addresses are forbidden.
+        OSError: they have no addresses.
     """
     found = await addresses([(target.host, target.port) for target in targets])
     if named:
@@ -106,14 +106,14 @@ async def addresses_of(targets: Sequence[TcpAddress], config: Config, named: boo
 
 
 def number_of(place: tuple[object, ...]) -> str:
-    """Returns the numeric address of an entry of getaddrinfo, or of a ``getpeername``."""
+    """Returns the numeric address in a socket address from ``getaddrinfo`` or ``getpeername``."""
     number = str(place[0])
     scope = place[3] if len(place) > 3 else 0
     return f"{number}%{scope}" if scope and "%" not in number else number
 
 
 def refusal_of(number: str, config: Config) -> NotAllowed | None:
-    """Returns why nothing is sent to a numeric address that ``federation.servers`` does not name; None: it may be."""
+    """Returns why a numeric address that ``federation.servers`` does not name is forbidden; None if it is allowed."""
     address = _inner(ip_address(number))
     if address.is_link_local:
         return NotAllowed("a link-local address must stand in federation.servers to be sent to")
@@ -124,7 +124,7 @@ def refusal_of(number: str, config: Config) -> NotAllowed | None:
 
 
 def _inner(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Returns the IPv4 address that an IPv6 address stands for; any other as it is."""
+    """Returns the IPv4 address that an IPv6 address embeds; any other address unchanged."""
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:

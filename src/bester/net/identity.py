@@ -1,22 +1,22 @@
-"""What a server's certificate proves (docs/protocol.md, section 8.5).
+"""Derives the names that a server's certificate proves (docs/protocol.md, section 8.5).
 
-TLS proves that the other end has the private key of the certificate that it presents. From there to a name there are
-two ways: the key, or the certificate, is pinned under the name in ``federation.servers``; or the certificate is one
-for the name, from an authority of ``federation.ca``. A pin wins: a name that has one is proven by nothing else.
+TLS proves that the other end has the private key of the certificate that it presents. Two ways lead from the key to a
+name: the key, or the certificate, is pinned under the name in ``federation.servers``; or an authority of
+``federation.ca`` has issued the certificate for the name. A pin takes precedence: nothing else proves a name that has
+one.
 
-The listener's difficulty is OpenSSL, which Python lets either ask for a client's certificate and end the handshake
-where the certificate leads to no authority that it knows, or not ask at all. Most servers' certificates are
-self-signed, some are known by a fingerprint alone, and clients with TLS must not be disturbed. So a server that dials
-presents a *letter* in place of its certificate: a certificate for the same key, made when the server starts and issued
-by an authority of which everybody knows the private key (:func:`_anybody`), with the server's certificates inside, in
-an extension. It gets through the handshake wherever that authority is known, and that it does proves nothing but the
-possession of the key, which is all that is asked of TLS.
+Listeners face a limitation: Python lets OpenSSL either request a client's certificate and end the handshake if no known
+authority issued it, or request none. Most servers' certificates are self-signed, some are known only by a fingerprint,
+and clients with TLS must not be affected. So a server that connects presents a *letter* in place of its certificate: a
+certificate for the same key, made when the server starts and issued by an authority whose private key is public
+(:func:`_anybody_key`), with the server's certificates in an extension. The handshake accepts it wherever that authority
+is known. That proves only the possession of the key, and nothing more is required of TLS.
 
-What the key proves is then looked up here, and only here, by the same rule for servers that dial and servers that are
-dialled: nothing is ever concluded from what OpenSSL thinks of a chain or a name.
+Only this module then decides what the key proves, by the same rule for both ends of a connection: it never relies on
+OpenSSL's verdict on a chain or a name.
 
-A program that knows no letters presents its certificate as it is; it gets through where that certificate is pinned as a
-file, or comes from an authority of ``federation.ca``.
+A program that does not know letters presents its plain certificate; the handshake accepts it if that certificate is
+pinned as a file, or comes from an authority of ``federation.ca``.
 """
 
 from __future__ import annotations
@@ -43,49 +43,48 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 ProofBy = Literal["", "pin", "authority"]
-"""What a server that is dialled must prove its name with; empty: nothing."""
+"""The proof of its name that a dialled server must give; empty if none."""
 MAX_NAMED = 5
-"""How many names of a certificate are told."""
+"""How many names of a certificate an error lists."""
 _DER = 2
 """OpenSSL's number for this form, X509_FILETYPE_ASN1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """When a certificate ends, and which one it is, in words."""
+    """The end of a certificate's validity, with a description of the certificate."""
 
     what: str
     at: datetime.datetime
 
 
 class Proof(NamedTuple):
-    """The names that a certificate proves; the first is the one that counts where the server names none of them."""
+    """The names that a certificate proves; the first one counts if the server states none of them."""
 
     names: tuple[str, ...] = ()
     shown: Shown | None = None
-    """The certificate that proved them."""
+    """The certificate that proves them."""
 
 
 class _Uncertified(Exception):
-    """No authority has certified any name; the text says why."""
+    """Raised if no authority has certified any name; the text says why."""
 
 
 class Identities:
     """The certificates and pins of one configuration.
 
-    Unusable files raise :class:`bester.errors.BadConfiguration`; the files are read in the constructor alone, which
-    blocks.
+    Only the constructor reads files, which blocks; unusable files raise :class:`bester.errors.BadConfiguration`.
     """
 
     def __init__(self, config: Config) -> None:
         federation = config.federation
         self.files = own_files(config)
-        """Our own certificate and its key, which we present when we dial; None where there are none."""
+        """The server's own certificate and key, which it presents when it connects; None if it has none."""
         self.pins: dict[str, frozenset[str]] = {}
-        """By server's name: the fingerprints, of its certificate or of its key, that prove it."""
+        """By server name: the fingerprints, of the certificate or of the key, that prove it."""
         self.expiries: list[Expiry] = []
         self.own: list[Shown] = []
-        """Our own certificates; the first is the one that we present."""
+        """The server's own certificates; it presents the first one."""
         self._authorities: list[x509.Certificate] = []
         self._known: list[x509.Certificate] = []
         for name, peer in federation.servers.items():
@@ -93,7 +92,7 @@ class Identities:
                 self.pins[name] = frozenset((peer.fingerprint,))
             elif peer.certificate is not None:
                 pinned = read_certificates(peer.certificate)[0]
-                # Its key alone: a certificate that is renewed with the same key is still the same server's.
+                # Only its key: a certificate renewed with the same key still belongs to the same server.
                 self.pins[name] = frozenset((fingerprints(pinned).key,))
                 self._known.append(pinned)
                 self.expiries.append(Expiry(f"the pinned certificate of {name}", pinned.not_valid_after_utc))
@@ -109,19 +108,19 @@ class Identities:
         dials = bool(self) or any(peer.tls for peer in federation.servers.values())
         try:
             self.dialling = _context(self.files if dials else None)
-            """The context with which other servers are dialled. It checks nothing: :meth:`doubt` does."""
+            """The context for connections to other servers. It checks nothing: :meth:`doubt` does."""
         except (OSError, ValueError) as error:
             raise BadConfiguration(f"the server's own certificate cannot be used: {error}") from error
 
     def __bool__(self) -> bool:
-        """Tells whether any name can be proven at all."""
+        """Returns whether any name can be proven."""
         return bool(self.pins or self._authorities)
 
     def proof(self, der: bytes, others: Sequence[bytes] = ()) -> Proof:
-        """Returns the names that a certificate proves, whose key the other end has shown to possess.
+        """Returns the names that a certificate proves; TLS has shown that the other end has its key.
 
         Args:
-            der: the certificate that it presented, as a letter or as it is.
+            der: the certificate that the other end presented, plain or as a letter.
             others: the other certificates that it sent.
         """
         try:
@@ -135,16 +134,16 @@ class Identities:
             if not names and self._authorities:
                 names = [name for name in self._certified(certificate, known) if name not in self.pins]
         except Exception:
-            # What others send may be wrong in more ways than the parser names, and wrong is all that it is.
+            # Invalid certificates raise more kinds of errors than the parser documents; all mean the same here.
             return Proof()
         return Proof(tuple(names), shown(certificate)) if names else Proof()
 
     def doubt(self, name: str, by: ProofBy, der: bytes | None, others: Sequence[bytes] = ()) -> str:
-        """Returns why the certificate that a dialled server shows does not prove its name; empty where it does.
+        """Returns why a dialled server's certificate does not prove its name; empty if it does.
 
         Args:
-            name: the name that it must prove.
-            by: what with; nothing is doubted where it must prove nothing.
+            name: the name that the server must prove.
+            by: the proof that it must give; if none, the result is empty.
             der: the certificate.
             others: the other certificates that it sent.
         """
@@ -165,10 +164,10 @@ class Identities:
         return "" if name in names else f"its certificate is for {', '.join(names[:MAX_NAMED])}"
 
     def _certified(self, certificate: x509.Certificate, others: list[x509.Certificate]) -> list[str]:
-        """Returns the names for which the authorities have issued a certificate that is valid now.
+        """Returns the names in the certificate if the authorities have issued it and it is valid now.
 
         Raises:
-            _Uncertified: there are none; the text says why.
+            _Uncertified: there are no such names; the text says why.
         """
         from cryptography import x509
         from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
@@ -194,7 +193,7 @@ class Identities:
         return names
 
     def serve(self, context: ssl.SSLContext) -> None:
-        """Lets a listener's context ask its clients for certificates, where any name can be proven."""
+        """Makes a listener's context request certificates of its clients, if any name can be proven."""
         if self:
             known = authority_of_anybody() + "".join(map(pem_of, self._authorities))
             ask_for_certificates(context, known + "".join(map(trusted_pem_of, self._known)))
@@ -204,14 +203,14 @@ def _context(files: tuple[Path, Path] | None) -> ssl.SSLContext:
     """Returns the context for dialling, with a letter for these files."""
     if files is None:
         return peer_context()
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl takes certificates from files alone
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl reads certificates only from files
         file.write(letter(read_certificates(files[0])))
         file.flush()
         return peer_context(file.name, str(files[1]))
 
 
 def own_files(config: Config) -> tuple[Path, Path] | None:
-    """Returns the certificate and the key that this server proves its name with, if it has any."""
+    """Returns the certificate and key with which this server proves its name, if it has any."""
     federation = config.federation
     if federation.certificate is not None and federation.key is not None:
         return federation.certificate, federation.key
@@ -229,7 +228,7 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     """Returns the certificates of a PEM file, at least one.
 
     Raises:
-        BadConfiguration: it cannot be read, or has none.
+        BadConfiguration: the file cannot be read, or has no certificates.
     """
     from cryptography import x509
 
@@ -243,10 +242,10 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
 
 @functools.cache
 def _rules() -> tuple[Any, Any]:
-    """Returns what the extensions of authorities' and servers' certificates must be.
+    """Returns the rules for the extensions of authorities' and of servers' certificates.
 
-    The web's rules, less strict in what small authorities leave out or mark otherwise. For servers that dial, too, a
-    certificate for TLS servers will do: the web's authorities issue no others any more.
+    These are the web's rules, relaxed where small authorities omit extensions or mark them differently. A certificate
+    for TLS servers is enough for servers that connect, too: the web's authorities no longer issue others.
     """
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -287,13 +286,13 @@ def _read_all(ders: Sequence[bytes]) -> list[x509.Certificate]:
 
 
 def presented(transport: Any) -> tuple[bytes | None, list[bytes]]:
-    """Returns the certificate that the other end of a TLS connection presented, and those that it sent with it."""
+    """Returns the certificate that the other end of a TLS connection presented, and the others that it sent."""
     tls = transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert(binary_form=True) if tls is not None else None
     if certificate is None:
         return None, []
     if sys.version_info >= (3, 13):
         return certificate, list(tls.get_unverified_chain())[1:]
-    # Before 3.13 it is there, and has no public name.
+    # Before Python 3.13 the method exists, but has no public name.
     chain = tls._sslobj.get_unverified_chain() or []
     return certificate, [one.public_bytes(_DER) for one in chain[1:]]

@@ -1,4 +1,4 @@
-"""How a connection learns that its other end is gone, or cannot be reached any more."""
+"""Detects that the other end of a connection is gone or unreachable."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ IDLE_S = 15
 INTERVAL_S = 5
 COUNT = 3
 UNACKNOWLEDGED_S = 30
-"""How long what was sent may stay without the other end's acknowledgement."""
+"""How long sent data may stay unacknowledged by the other end."""
 
 
 def keep_alive(connected: socket.socket) -> None:
-    """Lets the system end a TCP connection whose other end has been silent for 30 s; others are left as they are."""
+    """Makes the system end a TCP connection whose other end is silent for 30 s; does nothing to other sockets."""
     if connected.family not in (socket.AF_INET, socket.AF_INET6):
         return
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # The names differ between systems, and some have none for one or the other.
+    # The names differ between systems, and some systems lack some of them.
     for name, value in (
         ("TCP_KEEPIDLE", IDLE_S),
         ("TCP_KEEPALIVE", IDLE_S),

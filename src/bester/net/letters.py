@@ -1,4 +1,4 @@
-"""Letters: what a server presents that dials, in place of its certificate (docs/protocol.md, section 8.5)."""
+"""Letters, which a connecting server presents in place of its certificate (docs/protocol.md, section 8.5)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
 ENCLOSED = "2.25.141279349518062186107473917362540273281"
-"""The extension of a letter, under an arc for which nobody need be asked: PKCS #7 in DER, certificates alone."""
+"""The OID of a letter's extension, under an arc that needs no registration: PKCS #7 in DER, only certificates."""
 MAX_ENCLOSED = 16
-"""How many certificates of a letter are looked at."""
+"""How many certificates of a letter are read."""
 
 _FOR_CLIENTS = bytes.fromhex("300c300a06082b06010505070302")
 """OpenSSL's X509_CERT_AUX in DER: trusted for clientAuth."""
@@ -24,7 +24,7 @@ _END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 
 
 def letter(chain: list[x509.Certificate]) -> str:
-    """Returns, as PEM, a certificate that listeners accept, for the first one's key, with all of them inside."""
+    """Returns a letter as PEM: a certificate that listeners accept, for the first one's key, enclosing the chain."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
@@ -39,15 +39,15 @@ def letter(chain: list[x509.Certificate]) -> str:
         builder.add_extension(content, critical=False)
         .add_extension(usage, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(_anybody(), hashes.SHA256())
+        .sign(_anybody_key(), hashes.SHA256())
     )
 
 
 def enclosed(certificate: x509.Certificate) -> list[x509.Certificate]:
-    """Returns the certificates that a letter encloses; none where it is no letter.
+    """Returns the certificates that a letter encloses; empty if the certificate is not a letter.
 
     Raises:
-        ValueError: what it encloses cannot be read.
+        ValueError: the enclosed certificates cannot be read.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import pkcs7
@@ -61,8 +61,8 @@ def enclosed(certificate: x509.Certificate) -> list[x509.Certificate]:
 
 
 @functools.cache
-def _anybody() -> ec.EllipticCurvePrivateKey:
-    """Returns the private key of the authority that everybody is: it is made from a text that all know."""
+def _anybody_key() -> ec.EllipticCurvePrivateKey:
+    """Returns the private key of the authority *anybody*, which is derived from a published text."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     known = hashlib.sha256(b"bester: whoever has this key is anybody").digest()
@@ -71,11 +71,11 @@ def _anybody() -> ec.EllipticCurvePrivateKey:
 
 @functools.cache
 def authority_of_anybody() -> str:
-    """Returns that authority's certificate as PEM; only its name and its key are the same everywhere."""
+    """Returns the certificate of *anybody* as PEM; only its name and its key are the same everywhere."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
-    key = _anybody()
+    key = _anybody_key()
     constraints = x509.BasicConstraints(ca=True, path_length=0)
     return pem_of(
         _builder("anybody", key.public_key()).add_extension(constraints, critical=True).sign(key, hashes.SHA256())
@@ -107,9 +107,9 @@ def pem_of(certificate: x509.Certificate) -> str:
 
 
 def trusted_pem_of(certificate: x509.Certificate) -> str:
-    """Returns a certificate as a PEM that says that OpenSSL may take it for clients, whatever it says itself.
+    """Returns a certificate as PEM, marked as trusted for clients, whatever its extensions say.
 
-    A certificate that is made for servers alone would else end the handshake of a client that presents it.
+    Otherwise a certificate made only for servers would end the handshake of a client that presents it.
     """
     from cryptography.hazmat.primitives.serialization import Encoding
 

@@ -1,4 +1,4 @@
-"""The kinds of listener: each knows how its socket is made, and how it is called; all are accepted from alike."""
+"""The kinds of listener, which differ in how they create their sockets and in their URLs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOCKET_MODE = 0o660
 
 
 class Listener(ABC):
-    """One bound address; :meth:`open` starts to accept."""
+    """One address to listen on; :meth:`open` binds it and starts to accept."""
 
     kind = ""
     tls: ssl.SSLContext | None = None
@@ -30,11 +30,11 @@ class Listener(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """How users write this listener's address."""
+        """This listener's address as users write it."""
 
     @property
     def listening(self) -> bool:
-        """Whether who connects to this address gets here."""
+        """Whether connections to this address reach this listener."""
         return self._acceptor is not None
 
     @abstractmethod
@@ -42,7 +42,7 @@ class Listener(ABC):
         """Returns the bound socket.
 
         Raises:
-            OSError, BadConfiguration: the address can't be had.
+            OSError, BadConfiguration: the address cannot be used.
         """
 
     def open(
@@ -52,10 +52,10 @@ class Listener(ABC):
         handshake_timeout_s: float = 10.0,
         starved: Callable[[], None] = lambda: None,
     ) -> None:
-        """Binds, and asks ``welcome`` whose each connection is to be, before any TLS handshake.
+        """Binds and accepts; calls ``welcome`` for each connection, before any TLS handshake, to get its owner.
 
         Raises:
-            BadConfiguration: the address can't be had, with the reason.
+            BadConfiguration: the address cannot be used; the message says why.
         """
         try:
             bound = self.bind()
@@ -72,16 +72,16 @@ class Listener(ABC):
         self._acceptor = acceptor
 
     def renew(self, tls: ssl.SSLContext) -> None:
-        """Takes another context for new connections.
+        """Uses another context for new connections.
 
-        A context that has shown a certificate never forgets it where the next one has a key of another kind.
+        Reloading a context is not enough: it keeps its old certificate if the new one has a key of another kind.
         """
         self.tls = tls
         if self._acceptor is not None:
             self._acceptor.tls = tls
 
     def close(self) -> None:
-        """Stops accepting; the connections that there are stay open."""
+        """Stops accepting; existing connections stay open."""
         if self._acceptor is not None:
             self._acceptor.close()
             self._acceptor = None
@@ -90,7 +90,7 @@ class Listener(ABC):
 class UnixListener(Listener):
     """A Unix stream socket, of mode 0660.
 
-    A socket file that a dead process left behind is replaced; one that somebody still answers on is an error.
+    The socket file of a dead process is replaced; one on which a process still answers is an error.
     """
 
     kind = "unix"
@@ -106,7 +106,7 @@ class UnixListener(Listener):
 
     @property
     def listening(self) -> bool:
-        """The same; somebody may have removed the file, or put another one in its place."""
+        """Whether connections to this path reach this listener; its file may have been removed or replaced."""
         try:
             return super().listening and os.stat(self.path).st_ino == self._inode
         except OSError:
@@ -117,7 +117,7 @@ class UnixListener(Listener):
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             bound.bind(self.path)
-            os.chmod(self.path, SOCKET_MODE)  # nobody can connect before it listens
+            os.chmod(self.path, SOCKET_MODE)  # no one can connect before it listens
             self._inode = os.stat(self.path).st_ino
         except OSError:
             bound.close()
@@ -142,9 +142,9 @@ class Tcp4Listener(Listener):
         super().__init__()
         self.address = address
         self.port = port
-        """As configured; after :meth:`bind` the real one, where it was 0."""
+        """The configured port; if that is 0, :meth:`bind` sets the actual one."""
         self.shared = False
-        """Whether other processes of this user listen there too, among whom the kernel distributes connections."""
+        """Whether other processes of this user share the port; the kernel distributes the connections."""
 
     @property
     def url(self) -> str:
@@ -194,10 +194,10 @@ class TlsListener(Tcp4Listener):
 
 
 def remove_dead_socket(path: str) -> None:
-    """Removes a socket file that nobody answers on.
+    """Removes a socket file on which no process answers.
 
     Raises:
-        BadConfiguration: somebody answers, or the file is no socket.
+        BadConfiguration: a process answers, or the file is not a socket.
     """
     try:
         mode = os.stat(path).st_mode

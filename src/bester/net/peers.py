@@ -1,4 +1,4 @@
-"""What is known of the other end of an accepted connection."""
+"""The other end of an accepted connection."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ class Remote:
     """The other end of a connection."""
 
     address: str
-    """For limits and the log: an IPv4 address, an IPv6 /64 network, or a user of this machine."""
+    """The address for limits and the log: an IPv4 address, an IPv6 /64 network, or a user of this machine."""
     local: bool
-    """Whether it is on this machine for certain: a Unix socket, or loopback."""
+    """Whether it is certainly on this machine: over a Unix socket or loopback."""
     names: tuple[str, ...] = ()
-    """The server's names that its certificate proves."""
+    """The server names that its certificate proves."""
 
     @property
     def identity(self) -> str | None:
-        """The first of those names; None where nothing is proven."""
+        """The first of those names; None if no name is proven."""
         return self.names[0] if self.names else None
 
 
-class Described(Protocol):
-    """A transport, or a connection that has none yet."""
+class HasExtraInfo(Protocol):
+    """A transport, or a connection without a transport yet."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Returns its ``socket``, or its ``peername``."""
+        """Returns the ``socket`` or the ``peername``."""
 
 
-def remote_of(transport: Described) -> Remote:
-    """Says who is at the other end of an open connection."""
+def remote_of(transport: HasExtraInfo) -> Remote:
+    """Returns the other end of an open connection."""
     bound = transport.get_extra_info("socket")
     if bound is not None and bound.family == socket.AF_UNIX:
         return Remote(unix_address(peer_user(bound)), True)
@@ -50,12 +50,12 @@ def remote_of(transport: Described) -> Remote:
 
 
 def unix_address(user: int | None) -> str:
-    """Returns the address of who connects over a Unix socket: each user of the machine has one."""
+    """Returns the address of a user who connects over a Unix socket; each user of the machine has one."""
     return "unix" if user is None else f"unix:uid {user}"
 
 
 def peer_user(connected: socket.socket) -> int | None:
-    """Returns the user id of the process at the other end of a Unix socket; None where the system does not tell."""
+    """Returns the user id of the process at the other end of a Unix socket; None if the system cannot tell."""
     if sys.platform == "linux":
         credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         return int(struct.unpack("3i", credentials)[1])

@@ -1,4 +1,4 @@
-"""From a server's name to where it can be reached (docs/protocol.md, section 8)."""
+"""Resolves a server's name to addresses (docs/protocol.md, section 8)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bester.protocol.addresses import DEFAULT_PORT, Address, ServerName, TcpAddr
 
 
 async def resolve(address: Address, configured: Mapping[str, str]) -> list[TcpAddress | UnixAddress]:
-    """Returns where to try, in order: for a name what is configured, else DNS SRV, else the name at port 2223.
+    """Returns the addresses to try, in order: for a name the configured address, else DNS SRV, else port 2223.
 
     Args:
-        address: as the command gave it.
+        address: the address from a command.
         configured: the addresses of ``federation.servers``, by name.
 
     Raises:
-        ServerUnreachable: the configuration gives a name that does not lead anywhere.
+        ServerUnreachable: the configured address is a name that leads nowhere.
     """
     if not isinstance(address, ServerName):
         return [address]
@@ -38,16 +38,16 @@ async def resolve(address: Address, configured: Mapping[str, str]) -> list[TcpAd
 
 
 async def _service_records(name: str) -> list[TcpAddress | UnixAddress]:
-    """Looks ``_bester._tcp.NAME`` up; empty where there is none, or no DNS at all."""
+    """Looks up ``_bester._tcp.NAME``; returns an empty list if there is no such record, or no DNS."""
     if "." not in name:
-        return []  # a host of this network: no domain that could have service records
-    import dns.asyncresolver  # only needed here, and slow to import
+        return []  # a host of this network, whose name is not a domain with service records
+    import dns.asyncresolver  # needed only here, and slow to import
     import dns.exception
 
     try:
         answer = await dns.asyncresolver.resolve(f"_bester._tcp.{name}.", "SRV", lifetime=3.0)
     except (dns.exception.DNSException, OSError):
         return []
-    # RFC 2782: the lowest priority first; within one, at random by weight.
+    # RFC 2782: the lowest priority first; within a priority, at random by weight.
     records = sorted(answer, key=lambda record: (record.priority, -(random.random() ** (1 / max(record.weight, 0.1)))))
     return [TcpAddress(str(record.target).rstrip("."), record.port) for record in records[:8]]

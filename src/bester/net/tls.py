@@ -6,33 +6,33 @@ import ssl
 import tempfile
 
 _NO_CHECK_TIME = 0x200000
-"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
+"""OpenSSL's X509_V_FLAG_NO_CHECK_TIME, for which Python has no name."""
 
 
 def ask_for_certificates(context: ssl.SSLContext, known: str) -> None:
-    """Lets a listener ask new connections for certificates; those that have none get in as before.
+    """Makes a listener request certificates on new connections; clients without certificates still connect.
 
-    One that has a certificate gets in only where it is, or is issued by, one of ``known`` (PEM). This decides who
-    completes the handshake, and proves nothing; so it is no matter whether a certificate has expired.
+    A client with a certificate can connect only if the certificate is one of ``known`` (PEM), or one of them issued it.
+    This decides only who completes the handshake and proves nothing, so expired certificates are accepted.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # trusted certificates are taken from files alone
+    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # ssl reads trusted certificates only from files
         file.write(known)
         file.flush()
         context.load_verify_locations(file.name)
-    # A certificate that is no authority counts, too.
+    # Certificates that are not authorities count, too.
     context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN | _NO_CHECK_TIME
     context.verify_mode = ssl.CERT_OPTIONAL
 
 
 def peer_context(certificate: str | None = None, key: str | None = None) -> ssl.SSLContext:
-    """Returns the context with which a server dials another one; it checks nothing: the caller does.
+    """Returns the context with which a server connects to another one; it checks nothing: the caller must.
 
     Args:
-        certificate: what it presents itself; None for nothing.
-        key: the private key of that.
+        certificate: the certificate to present; None for none.
+        key: its private key.
 
     Raises:
-        OSError, ssl.SSLError: the files cannot be read, or do not belong together.
+        OSError, ssl.SSLError: the files cannot be read, or do not match.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -24,10 +24,10 @@ class BackedUp(NamedTuple):
 
 
 def back_up(source: Path, target: Path, on_progress: Callable[[int, int], None] = lambda done, total: None) -> BackedUp:
-    """Copies a database as it is at this moment, checks the copy, and puts it in place atomically, with mode 0600.
+    """Copies a snapshot of a database, checks the copy, and puts it in place atomically, with mode 0600.
 
-    Writers to the source go on; until this returns, the log grows by all that they write. A file at ``target`` is
-    replaced at the end, or stays as it is. ``on_progress`` is called with pages: done, and in all.
+    Writers to the source continue; until this returns, the log grows by everything that they write. A file at
+    ``target`` is replaced at the end, or stays unchanged. ``on_progress`` receives the pages done, and their total.
 
     Raises:
         BadConfiguration: the database does not exist, it or the copy is damaged, or the copy cannot be written.
@@ -61,7 +61,7 @@ def _copy(source: Path, target: Path, on_progress: Callable[[int, int], None]) -
     with closing(original), closing(sqlite3.connect(target, isolation_level=None)) as copy:
         original.isolation_level = None
         try:
-            # One snapshot for all steps: SQLite would start again whenever another process has written between two.
+            # One snapshot for all steps: otherwise SQLite would restart whenever another process writes between steps.
             original.execute("BEGIN")
             (tables,) = original.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except sqlite3.Error as error:

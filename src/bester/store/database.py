@@ -74,11 +74,11 @@ class Database:
         self._accepts = False
         self._lost: BaseException | None = None
         self.commits = [0] * (len(COMMIT_BOUNDS_S) + 1)
-        """Commits by how long they took: up to each of the bounds, and longer. Written by the thread alone."""
+        """Commits by how long they took: up to each of the bounds, and longer. Written only by the thread."""
         self.commit_seconds = 0.0
 
     async def open(self) -> None:
-        """Starts the thread, and migrates the schema; does nothing but count where it is open already.
+        """Starts the thread, and migrates the schema; only counts the user if already open.
 
         Raises:
             BadConfiguration: the file cannot be used; the message names it and says what to do.
@@ -88,7 +88,7 @@ class Database:
             self._loop = asyncio.get_running_loop()
             self._ended: asyncio.Future[None] = self._loop.create_future()
             self._opened: asyncio.Future[None] = self._loop.create_future()
-            # A daemon, so that a program that fails without closing can still exit; what was answered is on disk.
+            # A daemon, so that a program that fails without closing can still exit; completed writes are on disk.
             self._thread = Thread(target=self._run, name="bester-database", daemon=True)
             self._accepts = True
             self._thread.start()
@@ -101,7 +101,7 @@ class Database:
     async def close(self) -> None:
         """Finishes all submitted jobs and ends the thread, unless other users have it open.
 
-        Called once for each :meth:`open`; further calls do nothing where there is one user.
+        Must be called once for each :meth:`open`; with one user, further calls do nothing.
         """
         self._users = max(0, self._users - 1)
         if self._thread is None or self._users:
@@ -203,7 +203,7 @@ class Database:
                     self._serve_on_full_disk(connection, job)
 
     def _serve_on_full_disk(self, connection: sqlite3.Connection, job: _Job) -> None:
-        """Runs a job alone that did not fit with others, in the space of the log, which is emptied before."""
+        """Runs separately a job that did not fit with others, in the space of the log, which is emptied before."""
         if self._lost is not None:  # with one before it
             self._deliver(self._all_failed([job], self._lost))
             return
@@ -242,7 +242,7 @@ class Database:
 
     def _deliver(self, outcomes: list[_Outcome]) -> None:
         if outcomes:
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits
+            with suppress(RuntimeError):  # the loop is closed, and no caller waits
                 self._loop.call_soon_threadsafe(self._resolve, outcomes)
 
     # -- on the loop ---------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ class SqliteStore:
 
     Args:
         database: the database, or the path of its file.
-        on_lost: as for :class:`Database`, where a path is given.
+        on_lost: as for :class:`Database`, if a path is given.
     """
 
     def __init__(

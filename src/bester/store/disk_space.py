@@ -16,7 +16,7 @@ AMPLE_BYTES = 256 * 1024 * 1024
 
 
 class DiskSpace:
-    """Tells whether there is space for work that adds something; measures now and then.
+    """Decides whether there is space for work that adds data; measures it from time to time.
 
     Args:
         path: the database.
@@ -33,12 +33,12 @@ class DiskSpace:
         self._spare = 0
 
     def is_low(self, connection: sqlite3.Connection) -> bool:
-        """Whether less than the reserve is free. Called outside of transactions."""
+        """Returns whether less than the reserve is free. Must be called outside of transactions."""
         now = time.monotonic()
         if self._spare < AMPLE_BYTES or now - self._measured >= CHECK_EVERY_S:
             self._spare, log_bytes = self._measure(connection)
             # The log counts twice, as itself and as the pages that it adds to the file. With few writes nothing else
-            # would checkpoint it, and on a small disk it would keep out what there is space for.
+            # would checkpoint it, and on a small disk it would exclude work for which there is space.
             if self._spare < 0 < self._spare + 2 * log_bytes:
                 self.checkpoint(connection)
                 self._spare, _ = self._measure(connection)
@@ -47,7 +47,7 @@ class DiskSpace:
         return self._spare < 0
 
     def _write_ballast(self) -> None:
-        """Occupies some space while there is plenty, so that it can be freed when the disk is full."""
+        """Occupies some space while enough is free, so that it can be freed when the disk is full."""
         if self._has_ballast or self._spare < 2 * self._ballast_bytes:
             return
         with suppress(OSError):
@@ -64,8 +64,8 @@ class DiskSpace:
             os.unlink(self._ballast)
 
     def checkpoint(self, connection: sqlite3.Connection) -> None:
-        """Moves the log into the database and empties it, unless somebody, such as a backup, is reading it."""
-        with suppress(sqlite3.Error):  # then the log stays, and what does not fit is refused
+        """Moves the log into the database and empties it, unless a reader, such as a backup, uses it."""
+        with suppress(sqlite3.Error):  # then the log stays, and work that does not fit is refused
             (wait_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
             connection.execute("PRAGMA busy_timeout = 0").close()
             try:

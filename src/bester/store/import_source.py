@@ -28,7 +28,7 @@ class Source:
         page_rows: how many rows a page has at most.
 
     Raises:
-        BadConfiguration: it is in use, cannot be read, is damaged, or is of another release.
+        BadConfiguration: the database is in use, cannot be read, is damaged, or is of another release.
     """
 
     def __init__(self, path: Path, page_rows: int = PAGE) -> None:

@@ -1,8 +1,8 @@
-"""Moving the database of a SQLite server into a cluster's streams.
+"""Moves the database of a SQLite server into a cluster's streams.
 
-The database is only read, and locked meanwhile. Each table is moved in pages, in its order. When a page is stored, the
-position of its last row is published (a mark), and a later run continues after it. So changes that users have made in
-the cluster meanwhile, such as reading a letter, are not undone. If a run ends between a page and its mark, the next run
+The database is locked and only read. Each table is moved in pages, in its order. When a page is stored, the position of
+its last row is published (a mark), and a later run continues after it. So changes that users have made in the cluster
+since, such as reading a letter, are not undone. If a run ends between a page and its mark, the next run
 publishes that page again: rows that still exist are recognised, and a letter that was read has its old delivery id.
 """
 

@@ -1,7 +1,7 @@
-"""Opening the database: locked for one process, checked after a crash, and migrated.
+"""Opens the database: locks it for one process, checks it after a crash, and migrates it.
 
-The table ``last_stop`` tells whether the database was closed properly. After a crash nothing is missing that was
-committed, for SQLite guarantees that; but the cause may be the disk, so the whole file is checked before it is used.
+The table ``last_stop`` shows whether the database was closed properly. After a crash nothing committed is missing, as
+SQLite guarantees; but the cause may be the disk, so the complete file is checked before it is used.
 
 The lock is on a file beside the database. The database itself is never opened for it: closing any descriptor of a file
 drops this process's locks on it, SQLite's too.
@@ -63,7 +63,7 @@ class Lock:
             except BaseException:
                 os.close(self._descriptor)
                 raise
-            os.close(self._descriptor)  # its last holder removed it meanwhile; there may be a new one
+            os.close(self._descriptor)  # its last holder removed it in the meantime; there may be a new one
         try:
             _refuse_other_names(path)
         except BaseException:
@@ -102,7 +102,7 @@ def _refuse_other_names(path: str) -> None:
 
 
 def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
-    """Opens the file for the calling thread; creates, checks and migrates it where needed.
+    """Opens the file for the calling thread; creates, checks and migrates it as needed.
 
     Raises:
         BadConfiguration: it cannot be used; the message names the file and says what to do.
@@ -111,7 +111,7 @@ def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
         connection = open_file(path, timeout_s=BUSY_TIMEOUT_S, synchronous="FULL")
         try:
             _refuse_without_log(connection, path)
-            connection.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone leaves it in the disk's cache
+            connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync leaves data in the disk's cache
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}").close()
@@ -177,7 +177,7 @@ def disconnect(connection: sqlite3.Connection, *, clean: bool) -> None:
 
 
 def _refuse_without_log(connection: sqlite3.Connection, path: str) -> None:
-    # Where SQLite cannot write a log, also because a sync fails, it goes on without one.
+    # If SQLite cannot write a log, even because a sync fails, it continues without one.
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
         raise BadConfiguration(
@@ -218,7 +218,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _was_closed(connection: sqlite3.Connection) -> bool:
-    """Whether the database is new, or was closed properly."""
+    """Returns whether the database is new, or was closed properly."""
     if _version(connection) == 0:
         return True
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'last_stop'").fetchone() is None:
@@ -242,7 +242,7 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
 
 
 def problems_of(connection: sqlite3.Connection) -> list[str]:
-    """Checks the whole file, which takes about a second for each GB, and returns the first problems."""
+    """Checks the complete file, which takes about a second for each GB, and returns the first problems."""
     with closing(connection.execute(f"PRAGMA quick_check({MAX_PROBLEMS})")) as rows:
         found = [str(text) for (text,) in rows]
     return [] if found == ["ok"] else found

@@ -1,7 +1,7 @@
 """Password hashes (argon2id), computed off the event loop (docs/protocol.md, section 5).
 
-A check costs about 20 MiB and 20 ms of a processor, on purpose. So it runs on two threads of its own (argon2 releases
-the interpreter's lock), and a check that is known to fail costs the same. The callers limit how many wait.
+A check deliberately costs about 20 MiB and 20 ms of a processor. So checks run on two dedicated threads (argon2
+releases the GIL), and a check that is known to fail costs the same. The callers limit how many checks wait.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ MEMORY_KIB = 19_456
 PASSES = 2
 LANES = 1
 MAX_PASSWORD = 1024
-"""In bytes of UTF-8."""
+"""The longest password, in bytes of UTF-8."""
 THREADS = 2
 
 T = TypeVar("T")
 
 
 class Passwords:
-    """Makes and checks password hashes."""
+    """Creates and checks password hashes."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(THREADS, "bester-passwords")
         self._closed = False
-        self._nobody = _nobodys_hash()
+        self._dummy_hash = _make_dummy_hash()
 
     async def hash(self, password: str) -> str:
         """Returns the hash of a new password.
 
         Raises:
-            BadArguments: it does not have 1 to 1024 bytes of UTF-8.
-            ShuttingDown: closed.
+            BadArguments: the password does not have 1 to 1024 bytes of UTF-8.
+            ShuttingDown: :meth:`close` was called.
             Internal: there is not enough memory.
         """
         secret = _encoded(password)
@@ -54,24 +54,24 @@ class Passwords:
         return await self._run(lambda: self._make(secret))
 
     async def verify(self, password: str, stored_hash: str | None) -> bool:
-        """Whether a password has this hash; None, for an unknown account, takes as long as a wrong password.
+        """Returns whether a password has this hash; None, for an unknown account, takes as long as a wrong password.
 
         Raises:
-            ShuttingDown: closed.
+            ShuttingDown: :meth:`close` was called.
             Internal: ``stored_hash`` is not a hash, or there is not enough memory.
         """
         secret = _encoded(password)
         if secret is None or stored_hash is None:
-            await self._run(lambda: self._check(secret or b"-", self._nobody))
+            await self._run(lambda: self._check(secret or b"-", self._dummy_hash))
             return False
         return await self._run(lambda: self._check(secret, stored_hash))
 
     def needs_rehash(self, stored_hash: str) -> bool:
-        """Whether the hash was made with other parameters than today's, and should be replaced at a login."""
+        """Returns whether the hash has outdated parameters, and should be replaced at a login."""
         return self._hasher.check_needs_rehash(stored_hash)
 
     def close(self) -> None:
-        """Finishes the checks that run (some 20 ms) and refuses those that wait; the second time it does nothing."""
+        """Finishes running checks (some 20 ms) and refuses waiting ones; does nothing when called again."""
         self._closed = True
         self._executor.shutdown(wait=True, cancel_futures=True)
 
@@ -83,12 +83,12 @@ class Passwords:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
-                raise ShuttingDown from None  # the check was cancelled, and not its caller
+                raise ShuttingDown from None  # the check was cancelled, not its caller
             raise
 
     @cached_property
     def _hasher(self) -> PasswordHasher:
-        # Imported when it is first used, so that commands without passwords start fast.
+        # Imported on first use, so that commands without passwords start fast.
         from argon2 import PasswordHasher
 
         return PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
@@ -124,7 +124,7 @@ def _encoded(password: str) -> bytes | None:
     return secret if len(secret) <= MAX_PASSWORD else None
 
 
-def _nobodys_hash() -> str:
-    """Returns a hash of today's parameters that no known password has."""
+def _make_dummy_hash() -> str:
+    """Returns a hash with the current parameters of an unknown random password."""
     salt, digest = (b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
     return f"$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${salt}${digest}"

@@ -50,7 +50,7 @@ class AccountStore(Protocol):
         """
 
     async def close(self) -> None:
-        """Finishes all calls under way and closes the store; the second time it does nothing."""
+        """Finishes all calls under way and closes the store; does nothing when called again."""
 
     async def add(
         self, username: str, password_hash: str, roles: tuple[str, ...] = (), created: float | None = None
@@ -121,7 +121,7 @@ class Letter(msgspec.Struct, frozen=True, gc=False):
     delivery_id: str
     type: str
     data: bytes
-    """JSON, as it came."""
+    """JSON, exactly as received."""
 
 
 class MailboxLetter(msgspec.Struct, frozen=True, gc=False):
@@ -145,7 +145,7 @@ class MailboxBounds(msgspec.Struct, frozen=True):
 
 
 class MailboxSize(msgspec.Struct, frozen=True):
-    """How much an account's mailbox holds."""
+    """The size of an account's mailbox."""
 
     username: str
     messages: int
@@ -158,7 +158,7 @@ def account_queue(username: str) -> str:
 
 
 def account_of(destination: str) -> str | None:
-    """Returns the account whose dead letters have this destination; None where the destination is a server."""
+    """Returns the account whose dead letters have this destination; None if the destination is a server."""
     return destination[1:] if destination.startswith("@") else None
 
 
@@ -174,7 +174,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     hops: int
     trace: str = ""
-    """Its W3C traceparent."""
+    """The message's W3C traceparent."""
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):
@@ -186,15 +186,15 @@ class Queued(msgspec.Struct, frozen=True, gc=False):
     created: float
     tries: int
     next_try: float
-    """When it is tried alone again; 0 for a message that has not stepped aside."""
+    """When to retry the message separately; 0 if it is still in line with the others."""
     last_error: str
     """``code: text`` of the last try; empty before the first."""
     dead: bool
-    """Whether it was given up: a dead letter."""
+    """Whether the message was given up, which makes it a dead letter."""
 
 
 class QueueSize(msgspec.Struct, frozen=True):
-    """How many messages one destination has."""
+    """The number and size of one destination's messages."""
 
     destination: str
     waiting: int
@@ -212,7 +212,7 @@ class Remembered(msgspec.Struct, frozen=True):
     digest: bytes
     """A hash of the type and the data, of 16 bytes."""
     report: bytes
-    """The whole frame of the report."""
+    """The report's complete frame."""
 
 
 class MessageStore(Protocol):
@@ -232,7 +232,7 @@ class MessageStore(Protocol):
         """
 
     async def close(self) -> None:
-        """Finishes all calls under way and closes the store; the second time it does nothing."""
+        """Finishes all calls under way and closes the store; does nothing when called again."""
 
     # time
 
@@ -255,7 +255,7 @@ class MessageStore(Protocol):
         """
 
     async def has_mail(self, username: str) -> bool:
-        """Whether an account's mailbox holds anything, expired or not."""
+        """Returns whether an account's mailbox holds any letters, expired or not."""
 
     async def read_mailbox(
         self, username: str, after: int, limit: int, max_bytes: int, now: float
@@ -311,24 +311,24 @@ class MessageStore(Protocol):
         """Removes messages that the other server has, or that are dropped; ignores unknown ones."""
 
     async def note_failures(self, failures: Sequence[tuple[int, float, str]]) -> None:
-        """Records failed tries: position, ``next_try`` (0: it does not step aside) and ``last_error``."""
+        """Records failed tries: position, ``next_try`` (0: it stays in line) and ``last_error``."""
 
     async def bury(self, letters: Sequence[tuple[int, str]]) -> None:
-        """Makes messages dead letters, by position, with their ``last_error``; counts no try.
+        """Turns messages into dead letters, by position, with their ``last_error``; counts no try.
 
         Messages that are dead or unknown are ignored.
         """
 
     async def give_up_before(self, created: float, why: str, limit: int, destination: str | None = None) -> int:
-        """Makes up to ``limit`` waiting messages from before a time dead letters, the oldest first; returns how many.
+        """Turns up to ``limit`` waiting messages from before a time into dead letters, the oldest first.
 
-        Of all destinations, unless one is given.
+        Returns how many. Includes all destinations, unless one is given.
         """
 
     async def revive(self, positions: Sequence[int], now: float) -> int:
-        """Lets dead letters, and messages that stepped aside, be tried again now; returns how many.
+        """Schedules dead letters, and messages with a ``next_try``, for an immediate retry; returns how many.
 
-        They are as if new (``created`` is now, without tries or error), but keep their places in the order.
+        They become like new (``created`` is now, without tries or error), but keep their places in the order.
         """
 
     async def queue_sizes(self) -> builtins.list[QueueSize]:
@@ -345,9 +345,9 @@ class MessageStore(Protocol):
     # once
 
     def may_recall(self, key: bytes) -> bool:
-        """Whether there may be a record of a ``once`` message; when False, there is none.
+        """Returns whether there may be a record of a ``once`` message; if False, there is none.
 
-        Waits for nothing: a key counts as soon as :meth:`remember` was called with it, before that has returned.
+        Never waits: a key counts as soon as :meth:`remember` was called with it, before that has returned.
         """
 
     async def recall(self, key: bytes) -> Remembered | None:
@@ -357,14 +357,14 @@ class MessageStore(Protocol):
         """Records the outcomes of ``once`` messages; a key that has a record keeps it."""
 
     async def forget_before(self, time: float, at_most: int) -> None:
-        """Removes records from before a time, and the oldest beyond a number; in steps, so that others run."""
+        """Removes records from before a time, and the oldest beyond a number; in steps, so that other calls run."""
 
 
 # -- leases -----------------------------------------------------------------------------------------------------
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """The right of one node of a server to do something alone, for a time."""
+    """The exclusive right of one node of a server to do something, for a time."""
 
     name: str
     node: str
@@ -374,7 +374,7 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class LeaseStore(Protocol):
-    """Leases on what only one node of a server may do at a time (docs/scale.md).
+    """Leases for tasks that only one node of a server may do at a time (docs/scale.md).
 
     A lease ends by itself when its lifetime is over on the store's clock. Its holder must count from before it asked,
     by a clock that never goes back, and stop somewhat earlier.
@@ -388,7 +388,7 @@ class LeaseStore(Protocol):
         """
 
     async def close(self) -> None:
-        """Closes the store; leases last until they end. The second time it does nothing."""
+        """Closes the store; leases last until they end. Does nothing when called again."""
 
     async def take(self, name: str, node: str, lifetime_s: int) -> Lease:
         """Takes a lease for whole seconds, at least one, and returns it; or returns the lease of another holder.
@@ -397,10 +397,10 @@ class LeaseStore(Protocol):
         """
 
     async def renew(self, lease: Lease, lifetime_s: int) -> Lease | None:
-        """Extends a lease, and returns its new state; None if it has ended, whoever holds it now."""
+        """Extends a lease, and returns its new state; None if it has ended, even if no other node holds it now."""
 
     async def give_back(self, lease: Lease) -> None:
-        """Ends a lease; does nothing where it was renewed or has ended since."""
+        """Ends a lease; does nothing if it was renewed or has ended since."""
 
     async def list(self) -> builtins.list[Lease]:
         """Returns all leases, sorted by name."""

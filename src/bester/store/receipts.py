@@ -94,7 +94,7 @@ class Found(list[T]):
 
 
 class Bounds(NamedTuple):
-    """How many receipts are stored."""
+    """The limits on stored receipts."""
 
     days: float
     rows: int
@@ -108,13 +108,13 @@ _TRACE_DIGITS = 32
 _digits = re.compile(r"[0-9a-f]+").fullmatch
 
 
-def told_digits(id: str) -> int:
+def compared_digits(id: str) -> int:
     """Returns how many digits, at either end of a trace's id, are compared with ``id``."""
     return len(id) if MIN_DIGITS <= len(id) < _TRACE_DIGITS and _digits(id) else _TRACE_DIGITS
 
 
 class ReceiptStore(Protocol):
-    """Stores receipts. No method raises because of the state of the disk."""
+    """A store of receipts. No method raises because of the state of the disk."""
 
     lost: int
     """How many receipts could not be stored, since the start."""
@@ -122,13 +122,13 @@ class ReceiptStore(Protocol):
     """How many receipts were removed, for their number or their age, since the start."""
 
     def open(self) -> None:
-        """Begins to open the store, without waiting."""
+        """Starts to open the store, without waiting."""
 
     def add(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
-        """Stores ``count`` receipts, which ``make`` makes on the store's thread."""
+        """Stores ``count`` receipts, which ``make`` creates on the store's thread."""
 
     async def settle(self) -> None:
-        """Returns when all receipts that were added are stored, or lost."""
+        """Waits until all added receipts are stored or lost."""
 
     async def find(
         self,
@@ -143,7 +143,7 @@ class ReceiptStore(Protocol):
         """Returns receipts, newest first.
 
         Args:
-            id: a trace's, its first or last digits (:data:`MIN_DIGITS` at least), or the sender's own.
+            id: the id of a trace, its first or last digits (:data:`MIN_DIGITS` at least), or the sender's id.
             sender, type: only receipts of this sender, or type.
             outcome: ``good``, ``bad``, or a code.
             since: in seconds since 1970.
@@ -202,7 +202,7 @@ class SqliteReceipts:
     ) -> Found[Receipt]:
         wanted: list[tuple[str, Any]] = [("at >= ?", since)]
         if id is not None:
-            digits = told_digits(id)
+            digits = compared_digits(id)
             wanted.append((f"? IN (message_id, substr(trace, 1, {digits}), substr(trace, -{digits}))", id))
         wanted += [] if sender is None else [("sender = ?", sender)]
         wanted += [] if type is None else [("type = ?", type)]

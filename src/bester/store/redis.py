@@ -7,7 +7,7 @@ The list ``PREFIX:tokens:NAME`` has the hashes of an account's newest tokens. Ea
 hence atomic and one round trip. The scripts build keys from values, so this works with one Redis, with replicas if
 wanted, and not with a sharded one.
 
-How safe an account is on disk is up to Redis: ``appendonly yes`` with ``appendfsync always`` keeps all of them.
+Redis decides how durable an account is: ``appendonly yes`` with ``appendfsync always`` loses none.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class RedisAccounts:
             socket_connect_timeout=TIMEOUT_S,
             # A repeated `add` would find its own account; the next call connects again anyway.
             retry=Retry(NoBackoff(), 0),
-            # With the newer protocol the library takes a connection that has ended while idle for a good one.
+            # With the newer protocol the library does not notice that a connection has ended while idle.
             protocol=2,
             decode_responses=True,
             **self._where,

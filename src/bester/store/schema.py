@@ -1,4 +1,4 @@
-"""The tables of the embedded database, and how each version of them becomes the next."""
+"""The tables of the embedded database, and the migrations from each version to the next."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ MIGRATIONS = (
             data BLOB NOT NULL
         )""",
         "CREATE UNIQUE INDEX outgoing_by_message_id ON outgoing (destination, message_id)",
-        # Answers how much waits for each destination without reading the messages.
+        # Lets queries sum what waits for each destination without reading the messages.
         "CREATE INDEX outgoing_by_destination ON outgoing (destination, dead, position, created, size)",
         "CREATE INDEX outgoing_by_created ON outgoing (created) WHERE dead = 0",
         "CREATE INDEX outgoing_dead ON outgoing (position) WHERE dead = 1",
@@ -81,4 +81,4 @@ MIGRATIONS = (
     # Lifetimes go by a steady clock, which begins at the system time of the first start with this version.
     (CLOCK_SCHEMA,),
 )
-"""New ones are only appended: there are files of every earlier version, each of which is tested."""
+"""New migrations are only appended: there are files of every earlier version, and a test covers each."""

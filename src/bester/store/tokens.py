@@ -1,4 +1,4 @@
-"""Tokens stand in for a password, so that many clients can come back at once (docs/protocol.md, section 2)."""
+"""Tokens, which replace passwords, so that many clients can reconnect at once (docs/protocol.md, section 2)."""
 
 from __future__ import annotations
 

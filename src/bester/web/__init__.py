@@ -1,1 +1,1 @@
-"""The listener ``web``: WebSocket clients, the console and its back end, metrics and health."""
+"""The listener ``web``: WebSocket clients, the console with its back end, metrics and health."""

@@ -1,8 +1,8 @@
-"""The console's back end: signing in, the operator's commands, a stream of events.
+"""The console's back end: sign-in, the operator's commands, a stream of events.
 
-Only accounts of role ``admin`` get in. Browsers do not send the session's cookie with other sites' requests
-(``SameSite=Strict``), and every request that changes anything is a POST with the header ``X-Bester: 1``, which another
-site's page cannot send without asking first.
+Only accounts with the role ``admin`` can sign in. Browsers do not send the session's cookie with other sites' requests
+(``SameSite=Strict``), and every request that changes state is a POST with the header ``X-Bester: 1``, which another
+site's page cannot send without a CORS preflight.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ T = TypeVar("T", bound=Struct)
 
 MAX_WATCHERS = 50
 READ_S = 10.0
-"""How long a request's body may take."""
+"""How long a request's body may take to arrive."""
 WRITE_S = 30.0
-"""How long a watcher may take to read an event."""
+"""How long a client may take to read an event."""
 LOOK_EVERY_S = 10.0
 """How often a stream of events checks that its session is still valid."""
 
 
 MAX_SIGN_IN = 16 * 1024
 MAX_COMMAND = 256 * 1024
-"""The largest bodies, in bytes; anyone can try to sign in."""
+"""The largest bodies, in bytes; a sign-in's is smaller because it comes before authentication."""
 _NOT_OWN = (
     "requests need the header X-Bester: 1, and no other site's Origin; "
     "if this is the server's own page, a proxy before it must pass Host on, "
@@ -88,7 +88,7 @@ class Console:
         self.feed = Feed(services)
 
     def add_to(self, router: web.UrlDispatcher) -> None:
-        """Adds the routes."""
+        """Adds the console's routes to a router."""
         router.add_get("/api/session", self._session)
         router.add_get("/api/events", self._events, allow_head=False)
         for path, serve in (("login", self._login), ("logout", self._logout), ("command", self._command)):
@@ -101,7 +101,7 @@ class Console:
     def _from_own_pages(
         self, serve: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Returns ``serve`` for requests of this server's own pages and of programs alone."""
+        """Wraps ``serve`` to accept only requests from this server's own pages and from programs."""
 
         async def check(request: web.Request) -> web.Response:
             if request.headers.get("X-Bester") != "1" or not self._guard.is_own(request):
@@ -120,8 +120,8 @@ class Console:
         """Returns the admin that a request's session belongs to; None if there is no such session.
 
         Args:
-            request: whose cookie names the session.
-            used: whether the request puts off the session's end for want of use.
+            request: the request whose cookie names the session.
+            used: whether the request counts as use, which postpones the session's expiry.
         """
         token = request.cookies.get(self._cookie)
         session = self.sessions.find(token, used=used) if token else None
@@ -193,7 +193,7 @@ class Console:
         username = await self._admin(request)
         command = await _read(request, _command, MAX_COMMAND)
         log.info("%s runs %s from the console", ascii(username), ascii(command.type[:64]), extra={"account": username})
-        # As the local operator: commands of sessions alone, such as logout, are not for the console.
+        # Runs without a session, as for the local operator: the console cannot run session commands such as logout.
         call = CommandCall(self._services.admin, None, self._guard.remote(request))
         try:
             data = await call.result(Raw(msgspec.json.encode({"command": command})))
@@ -238,29 +238,29 @@ class Console:
 
 
 async def _write(response: web.StreamResponse, made: bytes) -> None:
-    """Writes an event, and returns when there is room for the next one.
+    """Writes an event, and returns when the buffer has space for the next one.
 
     Raises:
-        TimeoutError: the watcher has not read within :data:`WRITE_S`.
+        TimeoutError: the client has not read within :data:`WRITE_S`.
     """
     async with within(WRITE_S):
         await response.write(made)
 
 
-async def _read(request: web.Request, decoder: msgspec.json.Decoder[T], most: int) -> T:
-    """Returns a request's body.
+async def _read(request: web.Request, decoder: msgspec.json.Decoder[T], max_bytes: int) -> T:
+    """Reads and decodes a request's body.
 
     Raises:
-        BadArguments: the body is not of the right form, or took longer than :data:`READ_S`.
-        HTTPRequestEntityTooLarge: it has more than ``most`` bytes.
+        BadArguments: the body does not have the right form, or took longer than :data:`READ_S`.
+        HTTPRequestEntityTooLarge: the body has more than ``max_bytes`` bytes.
     """
     body = bytearray()
     try:
         async with within(READ_S):
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > most:
-                    raise web.HTTPRequestEntityTooLarge(most, text=f"the body may have {most} bytes")
+                if len(body) > max_bytes:
+                    raise web.HTTPRequestEntityTooLarge(max_bytes, text=f"the body may have {max_bytes} bytes")
         return decode(decoder, bytes(body))
     except TimeoutError as error:
         raise BadArguments("the body did not come in time") from error

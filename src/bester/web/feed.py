@@ -1,4 +1,4 @@
-"""Server-sent events: a snapshot per second, made once for all watchers, and only while there are any."""
+"""Server-sent events: one snapshot per second, shared by all watchers, and only while there are any."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("bester.web")
 
 
 class Feed:
-    """Makes the events, which all watchers wait for with :meth:`next`."""
+    """Creates the events; all watchers wait for them with :meth:`next`."""
 
     def __init__(self, services: WebServices) -> None:
         self._services = services
@@ -30,7 +30,7 @@ class Feed:
         return self._watchers
 
     def join(self) -> None:
-        """Counts one more watcher, until :meth:`leave`."""
+        """Adds a watcher, until :meth:`leave`."""
         self._watchers += 1
         self._services.movements.watch()
         if self._watchers == 1:
@@ -49,7 +49,7 @@ class Feed:
             self._next.set_result(b"")
 
     async def next(self) -> bytes:
-        """Returns the next event; empty at the end. A watcher that is slower than a second misses events."""
+        """Waits for the next event; returns ``b""`` at the end. A watcher that needs over a second misses events."""
         return b"" if self._closed else await asyncio.shield(self._next)
 
     def _tick(self) -> None:
@@ -73,5 +73,5 @@ class Feed:
 
 
 def event(name: str, value: Any) -> bytes:
-    """Returns one server-sent event; JSON has no line breaks."""
+    """Returns one server-sent event; its JSON contains no line breaks."""
     return b"event: " + name.encode() + b"\ndata: " + bytes(encode_text(value)) + b"\n\n"

@@ -1,4 +1,4 @@
-"""The static files: of the console and of the browser's client, which are ours, and of pages that were added."""
+"""Serves static files: the console, the browser's client, and pages that other distributions add."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INDEXES = {
     "try": "try/index.html",
 }
 ALIASES = {"bester.js": "js/bester.js", "bester.d.ts": "js/bester.d.ts"}
-"""Files that are served under another address as well."""
+"""Additional paths for some files."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ class _File:
 
 
 class Files:
-    """Serves the files under a folder, and each page below its prefix.
+    """Serves the files in a folder, and each page below its prefix.
 
-    Each file is read once, and again when it has changed.
+    A file is read on first use, and again after it has changed.
     """
 
     def __init__(self, pages: Mapping[str, Path], root: Path = ROOT) -> None:
@@ -58,7 +58,7 @@ class Files:
         self._files: dict[str, _File] = {}
 
     async def serve(self, request: web.Request) -> web.Response:
-        """Answers GET and HEAD of a file."""
+        """Responds to GET and HEAD for a file."""
         path = request.match_info["path"]
         found = self._find(path)
         if found is None:

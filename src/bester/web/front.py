@@ -1,8 +1,8 @@
-"""Connections to the listener ``web``: HTTP by aiohttp, until one becomes a WebSocket.
+"""Connections to the listener ``web``: aiohttp serves HTTP until a connection becomes a WebSocket.
 
-A front is the socket's protocol for the connection's whole life. It passes everything on: first to aiohttp's handler,
-which sees the socket through a :class:`_Lent` transport, and after an upgrade to a
-:class:`~bester.web.gateway.Gateway`, which has the socket to itself.
+A front is the socket's protocol as long as the connection lives. It forwards all events: first to aiohttp's handler,
+which sees the socket through a :class:`_DetachableTransport`, and after an upgrade to a
+:class:`~bester.web.gateway.Gateway`, which then owns the socket.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bester.web.gateway import Gateway
 MAX_HTTP = 2000
 """The most connections that are not WebSockets."""
 MAX_HTTP_PER_ADDRESS = 100
-"""The most of them from one address; this machine's are exempt, because a proxy's come from there."""
+"""The most such connections from one address; this machine is exempt, because a proxy connects from there."""
 
 
 class Front(asyncio.Protocol):
@@ -34,20 +34,20 @@ class Front(asyncio.Protocol):
         self._make_handler = make_handler
         self.http: RequestHandler | None = None
         self.socket: asyncio.Transport | None = None
-        self._lent: _Lent | None = None
+        self._detachable: _DetachableTransport | None = None
         self._gateway: Gateway | None = None
         self._arrival: Arrival | None = None
         self.remote = Remote("unknown", False)
 
     def arrive(self, arrival: Arrival) -> bool:
-        """Takes what was accepted, perhaps before its TLS handshake; False closes it at once."""
+        """Takes an accepted connection, perhaps before its TLS handshake; returns False to close it at once."""
         self._arrival = arrival
         self.remote = remote_of(arrival)
         arrival.gone = lambda: self._fronts.leave(self)
         return self._fronts.arrive(self)
 
     def fail(self, error: BesterError) -> None:
-        """Ends a connection on which no whole request has come."""
+        """Ends a connection that has not sent a complete request."""
         self._fronts.runtime.counts.refuse(error.code)
         if self.socket is not None:
             self.socket.abort()
@@ -57,25 +57,25 @@ class Front(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.socket = cast(asyncio.Transport, transport)
         self.http = self._make_handler()
-        self._lent = _Lent(self.socket)
+        self._detachable = _DetachableTransport(self.socket)
         self._fronts.by_handler[self.http] = self
-        self.http.connection_made(self._lent)
+        self.http.connection_made(self._detachable)
 
     def upgrade(self, answer: bytes) -> None:
-        """Sends the handshake's answer, and ends aiohttp's part: from now on WebSocket messages come."""
+        """Sends the handshake's response and detaches aiohttp: from now on WebSocket messages come."""
         assert self.socket is not None
-        assert self._lent is not None
+        assert self._detachable is not None
         http, self.http = self.http, None
         assert http is not None
-        self._lent.returned = True
+        self._detachable.detached = True
         self._fronts.leave(self)
         self.socket.write(answer)
         self._gateway = self._fronts.open_gateway(self.socket)
         self._gateway.begin()
-        # It runs in a task of aiohttp's just now.
-        asyncio.get_running_loop().call_soon(self._let_go, http)
+        # Later, because this method runs in a task of the handler.
+        asyncio.get_running_loop().call_soon(self._release, http)
 
-    def _let_go(self, http: RequestHandler) -> None:
+    def _release(self, http: RequestHandler) -> None:
         self._fronts.by_handler.pop(http, None)
         http.connection_lost(None)
 
@@ -114,21 +114,21 @@ class Front(asyncio.Protocol):
 
 
 class Fronts:
-    """The connections of one listener ``web``: those that speak HTTP, and those that have become WebSockets."""
+    """The connections of one listener ``web``: HTTP connections and WebSockets."""
 
     def __init__(self, services: Services) -> None:
         self.services = services
         self.runtime = services.runtime
         self.limits = services.limits
         self.by_handler: dict[RequestHandler, Front] = {}
-        """The connections that speak HTTP, by aiohttp's handlers."""
+        """The HTTP connections, by aiohttp's handlers."""
         self.gateways: set[Gateway] = set()
         self._http: dict[Front, str] = {}
-        """The connections that speak HTTP, with the addresses that they are counted for."""
+        """The HTTP connections, with the addresses that they count for."""
         self._per_address: Counter[str] = Counter()
 
     def arrive(self, front: Front) -> bool:
-        """Counts a connection that was accepted; False if there are too many, or the server stops."""
+        """Counts an accepted connection; returns False if there are too many, or the server is stopping."""
         remote, stopping = front.remote, self.runtime.stopping
         crowded = not remote.local and self._per_address[remote.address] >= MAX_HTTP_PER_ADDRESS
         if stopping or crowded or len(self._http) >= MAX_HTTP:
@@ -141,7 +141,7 @@ class Fronts:
         return True
 
     def leave(self, front: Front) -> None:
-        """Forgets a connection that is closed, or has become a WebSocket, which counts as one of the server's own."""
+        """Removes a connection that is closed, or has become a WebSocket, which the server counts elsewhere."""
         self.limits.gone(front)
         address = self._http.pop(front, None)
         if address is not None:
@@ -150,19 +150,19 @@ class Fronts:
                 del self._per_address[address]
 
     def stay(self, handler: RequestHandler) -> None:
-        """Lets a connection stay on which a whole request has come: from then on aiohttp's times hold."""
+        """Keeps a connection that has sent a complete request: from then on aiohttp's timeouts apply."""
         front = self.by_handler.get(handler)
         if front is not None:
             self.limits.leave(front)
 
     def open_gateway(self, socket: asyncio.Transport) -> Gateway:
-        """Makes a WebSocket of a connection's socket."""
+        """Returns a new gateway for a connection that becomes a WebSocket."""
         gateway = Gateway(self.services, socket, self.gateways.discard)
         self.gateways.add(gateway)
         return gateway
 
     def look(self) -> None:
-        """Pings silent WebSockets, and gives up those that have not answered."""
+        """Pings silent WebSockets, and closes those that have not answered."""
         for gateway in list(self.gateways):
             gateway.look()
 
@@ -175,46 +175,46 @@ class Fronts:
                 front.socket.abort()
 
 
-class _Lent(asyncio.Transport):
-    """The socket as aiohttp sees it; once it is returned, nothing that aiohttp still does reaches it."""
+class _DetachableTransport(asyncio.Transport):
+    """The socket as aiohttp sees it; once detached, calls from aiohttp no longer reach it."""
 
     def __init__(self, socket: asyncio.Transport) -> None:
         super().__init__()
         self._socket = socket
-        self.returned = False
+        self.detached = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self.returned:
+        if not self.detached:
             self._socket.write(data)
 
     def writelines(self, parts: Any) -> None:
-        if not self.returned:
+        if not self.detached:
             self._socket.writelines(parts)
 
     def close(self) -> None:
-        if not self.returned:
+        if not self.detached:
             self._socket.close()
 
     def abort(self) -> None:
-        if not self.returned:
+        if not self.detached:
             self._socket.abort()
 
     def is_closing(self) -> bool:
-        return self.returned or self._socket.is_closing()
+        return self.detached or self._socket.is_closing()
 
     def pause_reading(self) -> None:
-        if not self.returned:
+        if not self.detached:
             self._socket.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self.returned:
+        if not self.detached:
             self._socket.resume_reading()
 
     def get_write_buffer_size(self) -> int:
-        return 0 if self.returned else self._socket.get_write_buffer_size()
+        return 0 if self.detached else self._socket.get_write_buffer_size()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        if not self.returned:
+        if not self.detached:
             self._socket.set_write_buffer_limits(high, low)
 
     def can_write_eof(self) -> bool:

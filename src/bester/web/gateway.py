@@ -1,8 +1,8 @@
-"""WebSocket clients: the same conversation as a TCP client's, with one message for each frame (section 1.1).
+"""WebSocket clients, which speak the protocol of TCP clients with one message for each frame (section 1.1).
 
-:class:`Gateway` stands between the socket and a :class:`WebClient`, which is the connection of any listener. To the
-socket it is the protocol, to the client it is the transport: what comes in gets its length prefix, what goes out loses
-it. Backpressure passes through in both directions, because there is no buffer in between.
+:class:`Gateway` connects the socket to a :class:`WebClient`, a connection like that of any listener. To the socket it
+is the protocol, to the client it is the transport: it adds the length prefix to input and removes it from output.
+Backpressure passes through in both directions, because there is no buffer in between.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ CODES = {
     ShuttingDown.code: messages.GOING_AWAY,
     Internal.code: messages.FAILED,
 }
-"""What a connection is closed with, by the error that ends it; the others are :data:`~bester.web.messages.POLICY`."""
+"""The close codes by the error that ends a connection; for all others :data:`~bester.web.messages.POLICY`."""
 
 BROKEN = PREFIX.pack(0)
-"""What the client gets in place of bytes that are no message: a length that no frame has, reached in its turn."""
+"""Replaces invalid input to the client: an impossible frame length, which fails after the frames before it."""
 
 
 class WebClient(ListenerConnection):
-    """The server's end of a WebSocket; other servers do not come this way."""
+    """The server's end of a WebSocket; it refuses other servers."""
 
     def __init__(self, gateway: Gateway, services: Services) -> None:
         super().__init__(services)
@@ -45,7 +45,7 @@ class WebClient(ListenerConnection):
 
     @property
     def takes(self) -> int:
-        """How many messages may be cut before the first one is understood; -1: any number, which wait in line."""
+        """How many messages to read before the first one is decoded; -1: any number, which are queued."""
         return self._at_most if self._at_most < 2 else -1
 
     def fail(self, error: BesterError) -> None:
@@ -66,9 +66,9 @@ class Gateway(asyncio.Transport):
     """One WebSocket, after its handshake.
 
     Args:
-        services: those of the server.
-        transport: the socket's, whose callbacks are to come here from now on.
-        gone: called when the connection is over.
+        services: the server's services.
+        transport: the socket's transport, whose callbacks must call this object from now on.
+        gone: called when the connection is closed.
     """
 
     def __init__(self, services: Services, transport: asyncio.Transport, gone: Callable[[Gateway], None]) -> None:
@@ -78,21 +78,21 @@ class Gateway(asyncio.Transport):
         self._raw = transport
         self._gone = gone
         self._closing = False
-        """Whether our close frame was sent, after which nothing may be sent."""
+        """Whether this end has sent its close frame, after which it must send nothing."""
         self._code: int | None = None
-        """The close frame's code, if it is known already."""
+        """The close frame's code, if already known."""
         self._heard = True
         self._ping: bytes | None = None
-        """The data of the last ping that is not answered yet."""
+        """The data of the last unanswered ping."""
         self.client = WebClient(self, services)
         self._messages = Messages(self.client.framer.max_size)
 
     def begin(self) -> None:
-        """Begins the conversation, after the handshake."""
+        """Starts the conversation, after the handshake."""
         self.client.connection_made(self)
 
     def ends_for(self, error: BesterError) -> BesterError:
-        """Returns the error that the client is told at its end, and notes the close frame's code for it."""
+        """Returns the error to report to the client, and sets the close frame's code for it."""
         broken = self._messages.failure
         if broken is not None and error is self.client.framer.failure:
             self._code = broken.code
@@ -102,7 +102,7 @@ class Gateway(asyncio.Transport):
         return error
 
     def go_on(self) -> None:
-        """Gives the client what is here already, when it takes messages again."""
+        """Passes buffered input to the client when it accepts messages again."""
         if self._messages.incomplete and not self.client.ended:
             self.data_received(b"")
 
@@ -122,7 +122,7 @@ class Gateway(asyncio.Transport):
             if opcode == messages.TEXT:
                 out.append(prefixed(payload))
             elif opcode == messages.PING:
-                self._ping = payload  # one that nobody has answered yet need not be answered any more
+                self._ping = payload  # replaces an unanswered ping, which then needs no answer
             elif opcode == messages.CLOSE:
                 closed = True
                 break
@@ -135,7 +135,7 @@ class Gateway(asyncio.Transport):
             return
         self._answer_ping()
         if reader.incomplete and not client.ended:
-            # The client sees whole frames only, so a slow frame shows here.
+            # The client sees only complete frames, so slow frames must be timed here.
             if not client.frame_began or out:
                 client.frame_began = self._runtime.clock()
                 self._incomplete.add(client)
@@ -144,19 +144,19 @@ class Gateway(asyncio.Transport):
             self._incomplete.discard(client)
 
     def _discard(self, data: bytes) -> None:
-        """Discards input after the end, until the peer ends too, so that no reset overtakes what was sent."""
+        """Discards input after the end, until the peer closes, so that no reset overtakes the last output."""
         self._runtime.counts.discarded_in += len(data)
         if any(opcode == messages.CLOSE for opcode, _ in self._messages.feed(data)):
             self._answer_close()
 
     def _answer_ping(self) -> None:
-        """Answers the last ping, once the peer has read what was written before: pings take no memory here."""
+        """Answers the last ping once the peer has read all earlier output, so that pings use no memory."""
         if self._ping is not None and not self._closing and not self.client.unsent:
             ping, self._ping = self._ping, None
             self._raw.write(messages.frame(messages.PONG, ping))
 
     def _answer_close(self) -> None:
-        """Closes because the peer has, which on a WebSocket means that it wants nothing more either."""
+        """Closes because the peer has closed; a WebSocket has no half-closed state."""
         if not self._closing:
             self._closing = True
             self._raw.write(messages.close_frame(messages.NORMAL))
@@ -179,7 +179,7 @@ class Gateway(asyncio.Transport):
     # -- time ------------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Pings a peer that was silent since the last look, and gives up one that was silent for two."""
+        """Pings a peer that was silent since the last call, and aborts if it did not answer the previous ping."""
         if self._closing or self.client.stopped:
             return
         if self._heard:
@@ -193,7 +193,7 @@ class Gateway(asyncio.Transport):
     # -- the client's side: a transport ------------------------------------------------------------------------------
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Sends whole frames, each as one message."""
+        """Sends complete frames, each as one message."""
         if self._closing:
             self._runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT)
             return
@@ -215,13 +215,13 @@ class Gateway(asyncio.Transport):
         return True
 
     def write_eof(self) -> None:
-        """Sends the close frame; the peer answers with its own, and then the socket is closed."""
+        """Sends the close frame; the socket closes when the peer has answered with its own."""
         if not self._closing:
             self._closing = True
             code = self._code or (messages.GOING_AWAY if self._runtime.stopping else messages.NORMAL)
             self._raw.write(messages.close_frame(code))
             if self._messages.failure is not None:
-                # The peer's close frame could not be read: the peer must end the connection itself.
+                # After invalid input the peer's close frame cannot be read: the peer must end the connection itself.
                 if self._raw.can_write_eof() and not self._raw.is_closing():
                     self._raw.write_eof()
             elif self._messages.incomplete:

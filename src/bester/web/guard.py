@@ -1,4 +1,4 @@
-"""Where a request comes from, and what may be believed of it (see :mod:`bester.web.origins`)."""
+"""Decides where a request comes from, and whether to trust it (see :mod:`bester.web.origins`)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from aiohttp import web
 from bester.config import ListenerConfig
 from bester.net.peers import Remote, remote_of
 from bester.server.runtime import Runtime
-from bester.web.origins import is_listed, is_own, is_passed_on, is_rebound, names_of, parse_host
+from bester.web.origins import is_listed, is_own, is_proxied, is_rebound, names_of, parse_host
 
 
 class Guard:
-    """Judges the requests of one listener.
+    """Checks the requests of one listener.
 
     Args:
-        runtime: whose configuration names the server.
-        configured: the listener, with the origins that it lists.
+        runtime: holds the configuration with the server's name.
+        configured: the listener, with its list of origins.
     """
 
     def __init__(self, runtime: Runtime, configured: ListenerConfig) -> None:
@@ -30,19 +30,19 @@ class Guard:
         return remote_of(transport) if transport is not None else Remote("unknown", False)
 
     def is_at_this_machine(self, request: web.Request) -> bool:
-        """Whether a request certainly comes from this machine: not through a proxy, nor from another site's page."""
+        """Returns whether a request certainly comes from this machine: not via a proxy or another site's page."""
         headers = request.headers
-        if not self.remote(request).local or is_passed_on(headers) or "Origin" in headers or not is_own(headers):
+        if not self.remote(request).local or is_proxied(headers) or "Origin" in headers or not is_own(headers):
             return False
         host = parse_host(headers.get("Host", ""))
         return host is not None and host.is_this_machine
 
     def is_own(self, request: web.Request) -> bool:
-        """Whether a request is from one of this server's own pages, or from no page at all."""
+        """Returns whether a request comes from one of this server's own pages, or from no page."""
         return is_own(request.headers) and not self._is_rebound(request)
 
     def may_open_websocket(self, request: web.Request) -> bool:
-        """Whether a request is from a page that may open WebSockets here, or from no page at all."""
+        """Returns whether a request comes from a page that may open WebSockets here, or from no page."""
         return is_listed(request.headers, self._configured.origins) or self.is_own(request)
 
     def _is_rebound(self, request: web.Request) -> bool:

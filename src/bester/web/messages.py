@@ -1,6 +1,6 @@
-"""WebSocket messages out of bytes, and into them (RFC 6455, section 5), from the server's side, without I/O.
+"""Decodes and encodes WebSocket messages (RFC 6455, section 5) on the server's side, without I/O.
 
-Extensions are not negotiated, so the reserved bits must be 0. Control frames may come between the parts of a message.
+No extensions are negotiated, so the reserved bits must be 0. Control frames may come between the parts of a message.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, BAD_DATA, POLICY, TOO_BIG, FAILED = 1000, 1001, 1002, 1007, 1008, 1009, 1011
 MAX_CONTROL = 125
 MAX_PARTS = 1024
-"""The most frames that one message may come in."""
+"""The most frames that one message may be split into."""
 
 _U16 = Struct(">H")
 _U64 = Struct(">Q")
 
 
 class Broken(Exception):
-    """The peer broke the protocol; ``code`` is what the connection is closed with."""
+    """The peer violated the protocol; ``code`` is the close code."""
 
     def __init__(self, code: int, why: str) -> None:
         super().__init__(why)
@@ -26,7 +26,7 @@ class Broken(Exception):
 
 
 def frame(opcode: int, data: bytes) -> bytes:
-    """Returns one whole, unmasked frame."""
+    """Returns one unmasked frame with the FIN bit."""
     size = len(data)
     if size < 126:
         return bytes((0x80 | opcode, size)) + data
@@ -36,18 +36,18 @@ def frame(opcode: int, data: bytes) -> bytes:
 
 
 def close_frame(code: int) -> bytes:
-    """Returns the frame that ends a connection."""
+    """Returns the frame that closes a connection."""
     return frame(CLOSE, _U16.pack(code))
 
 
 class Messages:
-    """Bytes in; messages and control frames out, in their order.
+    """Takes bytes, and returns messages and control frames in order.
 
-    ``failure`` is set when the stream cannot be read on; what was whole before it is still returned.
+    ``failure`` is set when the stream is invalid; complete messages before the fault are still returned.
 
     Args:
-        max_size: the largest message in bytes, over all of its frames; may be changed between calls. It is checked
-            before any of a frame's data is kept.
+        max_size: the largest message in bytes, over all of its frames; may change between calls. It is checked before
+            any of a frame's data is buffered.
     """
 
     def __init__(self, max_size: int) -> None:
@@ -55,22 +55,22 @@ class Messages:
         self.failure: Broken | None = None
         self._buffer = bytearray()
         self._missing = 2
-        """How many bytes the buffer must have before a frame can be whole."""
+        """The number of bytes that the buffer needs before its next frame can be complete."""
         self._parts: list[bytes] = []
         self._size = 0
         self._within = False
 
     @property
     def incomplete(self) -> bool:
-        """Whether a message has begun that is not there yet."""
+        """Whether a message has started but is not complete."""
         return self._within or bool(self._buffer)
 
     def feed(self, data: bytes, at_most: int = -1) -> list[tuple[int, bytes]]:
-        """Takes what was read, and returns what is whole: opcodes (``TEXT`` for every message, or a control frame's)
-        with data.
+        """Takes bytes as they were read, and returns complete messages and control frames.
 
-        With ``at_most`` not negative, what is behind that many messages stays in the buffer until the next call, which
-        may feed ``b""``; its size is judged by the ``max_size`` of then. After a failure everything fed is thrown away.
+        Each is an opcode (``TEXT`` for every message) with its data. If ``at_most`` is not negative, input after that
+        many messages stays buffered until the next call, which may feed ``b""``; its size is checked against the
+        ``max_size`` at that time. After a failure, all further input is discarded.
         """
         found: list[tuple[int, bytes]] = []
         if self.failure is None:
@@ -125,7 +125,7 @@ class Messages:
             raise Broken(TOO_BIG, f"a message of more than {self.max_size} bytes")
 
     def _join(self, is_last: bool, payload: bytes) -> bytes | None:
-        """Adds a part, and returns the message if it was the last one."""
+        """Adds a part, and returns the message if that was its last part."""
         if is_last and not self._within:
             return payload
         self._parts.append(payload)
@@ -142,7 +142,7 @@ class Messages:
 
 
 def _check_close(payload: bytes) -> None:
-    """Checks a close frame's data: none, or a code and a reason in UTF-8."""
+    """Checks a close frame's data, which is empty, or a code and a reason in UTF-8."""
     code = int.from_bytes(payload[:2], "big")
     if payload and (len(payload) == 1 or not (1000 <= code < 5000) or code in (1004, 1005, 1006, 1015)):
         raise Broken(PROTOCOL_ERROR, "a close frame without a code that may be sent")
@@ -153,7 +153,7 @@ def _check_close(payload: bytes) -> None:
 
 
 def unmasked(mask: bytes, data: bytes) -> bytes:
-    """Returns data with a mask of 4 bytes applied, which takes it off as well."""
+    """Returns data with a mask of 4 bytes applied or removed, which is the same operation."""
     size = len(data)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(data, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")

@@ -1,4 +1,4 @@
-"""``/metrics`` for Prometheus: the numbers that the server keeps anyway, read when somebody asks for them."""
+"""``/metrics`` for Prometheus: the server's own counters, read on request."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from bester.store.database import COMMIT_BOUNDS_S, SqliteStore
 from bester.store.ports import QueueSize, account_of
 
 OTHERS = ""
-"""The label of the types that are counted together: no type has this name."""
+"""The label of all types that are counted together; no type has this name."""
 FRESH_S = 5.0
-"""How old the sizes of the queues may be."""
+"""How long the sizes of the queues are reused."""
 
 
 class Metrics(Collector):
-    """Collects from the server; what must be read from the store is kept for :data:`FRESH_S`."""
+    """Collects the server's metrics; those read from the store are cached for :data:`FRESH_S`."""
 
     def __init__(self, services: WebServices) -> None:
         self._services = services.admin
@@ -52,20 +52,20 @@ class Metrics(Collector):
         self._looked = float("-inf")
 
     def knows(self, authorization: str, token: str | None) -> bool:
-        """Whether a request's ``Authorization`` is the configured bearer token."""
+        """Returns whether a request's ``Authorization`` is the configured bearer token."""
         scheme, _, given = authorization.partition(" ")
         if token is None or scheme.lower() != "bearer":
             return False
         return hmac.compare_digest(given.strip().encode(errors="surrogateescape"), token.encode())
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Answers with all metrics, in the format that the scraper prefers."""
+        """Responds with all metrics, in the format that the scraper prefers."""
         if self._loop.time() - self._looked >= FRESH_S:
             try:
                 self._queues = await self._services.messages.queue_sizes()
                 self._totals = await self._services.storage.totals()
             except BesterError:
-                self._queues, self._totals = [], None  # the other metrics do not need them
+                self._queues, self._totals = [], None  # the other metrics do not need the store
             self._looked = self._loop.time()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
@@ -149,7 +149,7 @@ class Metrics(Collector):
         named = exchange.batch.counters.by_type.named
         for handler in exchange.dispatcher.handlers:
             if handler.is_remote:
-                continue  # the node that has the request counts it
+                continue  # the node with the request counts it
             for request in handler.outstanding.values():
                 name = request.route.name
                 now.setdefault(name if name in named else OTHERS, [0, 0, 0])[0] += 1
@@ -164,7 +164,7 @@ class Metrics(Collector):
         return answers, spent, outstanding, waiting, attached
 
     def _by_type(self) -> list[tuple[str, TypeMetrics]]:
-        """Returns the metrics of the types that are counted by name, and those of all others."""
+        """Returns the metrics of the types that are counted by name, then those of all other types."""
         by_type = self._runtime.exchange.batch.counters.by_type
         return [(OTHERS, by_type.others), *sorted(by_type.named.items())]
 
@@ -273,5 +273,5 @@ class Metrics(Collector):
 
 
 def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
-    """Returns a histogram's buckets as Prometheus has them, each with those below it."""
+    """Returns a histogram's buckets in Prometheus's cumulative form."""
     return list(zip((*map(str, bounds), "+Inf"), accumulate(counts), strict=True))

@@ -1,9 +1,9 @@
-"""Which server a request is for and which page it is from, by its ``Host`` and ``Origin``, and when to believe them.
+"""Determines a request's server and page from its ``Host`` and ``Origin``, and whether to trust these headers.
 
-Browsers say in ``Origin`` where a page is from. A page is this server's own if that is what the request calls the
-server. But the page of anyone whose name leads to 127.0.0.1 says so as well (DNS rebinding). So over loopback, and
-without TLS, whose certificate would not have that name, the server must be called by a number, or by a name that it
-knows; unless a proxy has passed the request on.
+Browsers send a page's origin in ``Origin``. A page is this server's own if its origin matches the request's ``Host``.
+But that also holds for a foreign page whose host name resolves to 127.0.0.1 (DNS rebinding). So over loopback and
+without TLS, whose certificate would not have that name, ``Host`` must be an IP address or a name that the server knows,
+unless a proxy has forwarded the request.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?", re.ASCII | re.IGNORECASE)
-_PASSED_ON = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
+_PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Real-IP", "Via")
 _PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host and its port, if one is named."""
+    """A host and, if given, its port."""
 
     name: str
-    """In lower case; an address without brackets."""
+    """The name in lower case, or an address without brackets."""
     port: int | None
     number: IPv4Address | IPv6Address | None
     """The address, if the name is one."""
 
     @property
     def is_this_machine(self) -> bool:
-        """Whether it is ``localhost`` or a loopback address, and not a name that may lead there."""
+        """Whether the host is ``localhost`` or a loopback address, and not a name that may resolve to one."""
         return self.name == "localhost" if self.number is None else self.number.is_loopback
 
 
 def parse_host(text: str) -> Host | None:
-    """Parses a ``Host``; returns None if it is not ``NAME``, ``1.2.3.4`` or ``[1::2]``, with a port or without."""
+    """Parses a ``Host``; returns None if it is not ``NAME``, ``1.2.3.4`` or ``[1::2]``, with or without a port."""
     match = _HOST.fullmatch(text)
     if match is None:
         return None
@@ -53,9 +53,9 @@ def parse_host(text: str) -> Host | None:
 
 
 def is_own(headers: Mapping[str, str]) -> bool:
-    """Whether a request is from a page of the server that it is for, or from no page at all.
+    """Returns whether a request comes from a page of the server that it is sent to, or from no page.
 
-    The schemes may differ: a proxy does TLS.
+    The schemes may differ, because a proxy may terminate TLS.
     """
     origin = headers.get("Origin")
     if origin is None:
@@ -68,9 +68,9 @@ def is_own(headers: Mapping[str, str]) -> bool:
 
 
 def is_rebound(headers: Mapping[str, str], known: Iterable[str]) -> bool:
-    """Whether a page's request over loopback may be another site's, whose name leads here.
+    """Returns whether a page's request over loopback may come from another site, whose name resolves to here.
 
-    A page can say that a proxy has passed its request on, but not where it opens a WebSocket.
+    A page can forge a proxy's headers, but not when it opens a WebSocket.
     """
     if "Origin" not in headers and "Sec-Fetch-Site" not in headers:
         return False  # not a browser
@@ -79,20 +79,20 @@ def is_rebound(headers: Mapping[str, str], known: Iterable[str]) -> bool:
         return True
     if host.number is not None or host.is_this_machine or host.name.endswith(".localhost") or host.name in known:
         return False
-    return not is_passed_on(headers)
+    return not is_proxied(headers)
 
 
-def is_passed_on(headers: Mapping[str, str]) -> bool:
-    """Whether a proxy has marked a request."""
-    return any(name in headers for name in _PASSED_ON)
+def is_proxied(headers: Mapping[str, str]) -> bool:
+    """Returns whether a proxy has marked a request as forwarded."""
+    return any(name in headers for name in _PROXY_HEADERS)
 
 
 def is_listed(headers: Mapping[str, str], origins: Sequence[str]) -> bool:
-    """Whether a request is from a page that the configuration lists."""
+    """Returns whether a request comes from a page that the configuration lists."""
     return "*" in origins or headers.get("Origin", "").lower() in origins
 
 
 def names_of(origins: Sequence[str]) -> set[str]:
-    """Returns the hosts' names of listed origins."""
+    """Returns the host names of listed origins."""
     hosts = (parse_host(origin.partition("://")[2]) for origin in origins)
     return {host.name for host in hosts if host is not None}

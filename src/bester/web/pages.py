@@ -1,4 +1,4 @@
-"""The pages that other distributions add to the listener ``web``: a folder each, below a prefix (docs/gadgets.md)."""
+"""Pages that other distributions add to the listener ``web``: one folder each, below a prefix (docs/gadgets.md)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bester.plugins import Plugin, PluginError
 log = logging.getLogger("bester.web")
 
 RESERVED = frozenset({"api", "console", "healthz", "js", "metrics", "readyz", "try", "ui", "ws"})
-"""The first segments of the listener's own paths, which no page can have."""
+"""The first segments of the listener's own paths, which are reserved."""
 _PREFIX = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
 def find_pages() -> dict[str, Path]:
-    """Returns the folders of the pages, by their prefixes; the log says which cannot be served, and why."""
+    """Returns the folders of the pages, by their prefixes; logs which pages cannot be served, and why."""
     found = {}
     for prefix, plugin in plugins.find(plugins.PAGES).items():
         try:
@@ -30,17 +30,17 @@ def find_pages() -> dict[str, Path]:
 
 
 def not_found(prefix: str, served: Collection[str]) -> str:
-    """Returns the text of a 404 below this prefix; it says so where a ready-made page is not among those served."""
+    """Returns the text of a 404 below this prefix; it names a known page that is not installed."""
     if prefix in plugins.READY_MADE[plugins.PAGES] and prefix not in served:
         return f"the page /{prefix} comes with bester-gadgets, which this server does not have (docs/gadgets.md)\n"
     return "there is nothing here\n"
 
 
 def _folder(plugin: Plugin) -> Path:
-    """Returns the folder of a page's package, which is not imported; the packages around it are.
+    """Returns the folder of a page's package; imports its parent packages, but not the package itself.
 
     Raises:
-        PluginError: it has no folder, or its prefix cannot be had.
+        PluginError: the package has no folder, or its prefix is invalid or reserved.
     """
     plugin.check()
     if not _PREFIX.fullmatch(plugin.name) or plugin.name in RESERVED:
@@ -50,7 +50,7 @@ def _folder(plugin: Plugin) -> Path:
         )
     try:
         spec = find_spec(plugin.value)
-    except Exception as error:  # whatever a stranger's package does when it is imported
+    except Exception as error:  # a third-party package may raise anything when imported
         raise PluginError(f"{plugin}: {plugin.value} cannot be found: {type(error).__name__}: {error}") from error
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     if not folders:

@@ -1,4 +1,4 @@
-"""The console's sessions, in memory, under the hashes of the tokens that the browsers hold."""
+"""The console's sessions, in memory, keyed by the hashes of the browsers' tokens."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from bester.clock import elapsed
 LIFETIME_S = 12 * 3600.0
 IDLE_S = 3600.0
 MAX_SESSIONS = 1000
-"""The most sessions at a time; the one that was used longest ago makes room."""
+"""The most sessions at a time; beyond that, the least recently used one ends."""
 
 
 @dataclass(slots=True)
 class SignedIn:
-    """One browser's session; times are of the sessions' clock."""
+    """One browser's session; times are those of the clock of :class:`Sessions`."""
 
     username: str
     password_hash: str
-    """The hash that the password was checked against: another password ends the session."""
+    """The hash that the password was checked against; a changed password ends the session."""
     ends: float
     idle_ends: float
 
@@ -30,7 +30,7 @@ class Sessions:
     """The sessions of one server.
 
     Args:
-        clock: seconds, which never go back.
+        clock: returns seconds that never decrease.
     """
 
     def __init__(self, clock: Callable[[], float] = elapsed) -> None:
@@ -41,7 +41,7 @@ class Sessions:
         return len(self._sessions)
 
     def begin(self, username: str, password_hash: str) -> str:
-        """Begins a session, and returns the token for the browser, 256 random bits."""
+        """Starts a session, and returns the token for the browser, 256 random bits."""
         now = self._clock()
         for key in [key for key, one in self._sessions.items() if now >= min(one.ends, one.idle_ends)]:
             del self._sessions[key]
@@ -52,7 +52,7 @@ class Sessions:
         return token
 
     def find(self, token: str, *, used: bool = True) -> SignedIn | None:
-        """Returns a token's session if it has not ended; ``used`` puts off its end for want of use."""
+        """Returns a token's session if it has not ended; ``used`` postpones its expiry."""
         key = _hash(token)
         session = self._sessions.get(key)
         now = self._clock()
@@ -63,7 +63,7 @@ class Sessions:
             return None
         if used:
             session.idle_ends = now + IDLE_S
-            self._sessions[key] = self._sessions.pop(key)  # to the end, so that the first is the oldest
+            self._sessions[key] = self._sessions.pop(key)  # to the end, so the first is the least recently used
         return session
 
     def end(self, token: str) -> None:

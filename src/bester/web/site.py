@@ -1,7 +1,7 @@
-"""The listener ``web`` as a whole: its socket and its routes.
+"""The listener ``web``: its socket and its routes.
 
-aiohttp answers HTTP; every connection goes through a :class:`~bester.web.front.Front`. A server without this listener
-imports nothing of the package.
+aiohttp serves HTTP; every connection passes through a :class:`~bester.web.front.Front`. A server without this listener
+imports nothing from this package.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from bester.web.pages import find_pages
 log = logging.getLogger("bester.web")
 
 KEEP_ALIVE_S = 20.0
-"""How long a connection may be without a whole request."""
+"""How long a connection may stay open without a complete request."""
 PING_S = 30.0
 """How often silent WebSockets are pinged."""
 CLOSE_S = 1.0
@@ -109,10 +109,10 @@ class Site:
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Listens and serves.
+        """Starts to listen and serve.
 
         Raises:
-            BadConfiguration: the address cannot be had.
+            BadConfiguration: the address cannot be used.
         """
         await self._runner.setup()
         server = self._runner.server
@@ -136,14 +136,14 @@ class Site:
         self._ping_later()
 
     def note_certificate(self) -> None:
-        """Reads from the certificate's file when it ends."""
+        """Reads the certificate's expiry from its file."""
         path = self.configured.certificate
         if path is not None:
             ends = read_certificates(path)[0].not_valid_after_utc
             self.expiry = Expiry(f"the certificate {path.name} of the web listener", ends)
 
     async def close(self) -> None:
-        """Ends what is still open; the second time it does nothing."""
+        """Closes everything that is still open; does nothing when called again."""
         self.listener.close()
         if self._pinger is not None:
             self._pinger.cancel()
@@ -193,7 +193,7 @@ class Site:
         if SUBPROTOCOL in offered:
             answer.append(f"Sec-WebSocket-Protocol: {SUBPROTOCOL}")
         front.upgrade("\r\n".join([*answer, "", ""]).encode())
-        # The front ends this task as soon as it waits: there is nothing left to answer.
+        # The front cancels this task as soon as it waits: the response has been sent.
         never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
         return await never
 
@@ -218,7 +218,7 @@ def _is_key(key: str) -> bool:
 async def _errors_in_json(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answers errors under ``/api/`` in one shape, without what is only for the log."""
+    """Converts errors under ``/api/`` to one shape, without details that belong only in the log."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -231,7 +231,7 @@ async def _errors_in_json(
     except BesterError as error:
         return refused(error)
     except (ConnectionError, web.RequestPayloadError):
-        raise  # the client is gone, or did not keep to HTTP: that is for the conversation
+        raise  # the client is gone, or violated HTTP: the conversation handles it
     except Exception:
         log.exception("%s %s failed", request.method, ascii(request.path))
         return refusal(500, "internal", "something failed inside the server; its log says what", True)

@@ -1,4 +1,4 @@
-"""What the console shows of the running server, once a second, as JSON (docs/web.md)."""
+"""Snapshots of the running server for the console, one per second, as JSON (docs/web.md)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from bester.server.telemetry.rates import HISTORY_COLUMNS, STEP_S
 from bester.server.web import WebServices
 
 MAX_ROWS = 500
-"""The most handlers, and servers, in one snapshot."""
+"""The most handlers, and the most servers, in one snapshot."""
 
 
 async def history(services: AdminServices) -> dict[str, Any]:
-    """Returns the rates of the last ten minutes, the oldest first."""
+    """Returns the rates of the last ten minutes, oldest first."""
     return {"step": STEP_S, "columns": HISTORY_COLUMNS, "rows": await look(services).history()}
 
 
 async def now(services: WebServices) -> dict[str, Any]:
-    """Returns everything that the console shows.
+    """Returns all data that the console shows.
 
     Raises:
-        Internal: the store cannot be reached.
+        Internal: the store is unreachable.
     """
     admin = services.admin
     status = look(admin)

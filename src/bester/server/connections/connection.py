@@ -20,7 +20,7 @@ from typing import cast
 
 from bester.core.metrics import Drop
 from bester.errors import AuthenticationTimeout, BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
-from bester.net.peers import Described, Remote, remote_of
+from bester.net.peers import HasExtraInfo, Remote, remote_of
 from bester.protocol import frames
 from bester.protocol.framing import Framer
 from bester.server.connections.line import Line
@@ -145,7 +145,7 @@ class Connection(asyncio.Protocol):
         self.connections.all.add(self)
         self.opened()
 
-    def meet(self, other: Described) -> None:
+    def meet(self, other: HasExtraInfo) -> None:
         """Notes who is at the other end."""
         self.remote = remote_of(other)
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from bester.accepting import LogThrottle
 from bester.errors import AuthenticationTimeout, BesterError, Overloaded
-from bester.net.descriptors import most_descriptors
+from bester.net.descriptors import descriptor_limit
 from bester.net.peers import Remote
 from bester.server.runtime import Runtime
 
@@ -52,7 +52,7 @@ class ConnectionLimits:
         self._per_address: Counter[str] = Counter()
         self._starved_until = 0.0
         self._throttle = LogThrottle()
-        limit = most_descriptors()
+        limit = descriptor_limit()
         self.room = limit - min(limit // 2, RESERVE + runtime.config.limits.max_handlers)
         """How many connections there are descriptors for."""
 

@@ -133,7 +133,7 @@ class PeerRoute:
         try:
             async with self.dials:
                 connection = await connect_peer(
-                    self.address, self.runtime.config, identities, lambda: protocol, look=self._look
+                    self.address, self.runtime.config, identities, lambda: protocol, on_certificate=self._look
                 )
         except BesterError as error:
             if isinstance(error, ServerUnverified):

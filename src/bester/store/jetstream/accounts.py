@@ -3,8 +3,8 @@
 An account is the only message of its subject, in JSON. A change publishes a new message, on the condition that the old
 one is still the last. A token is the only message of its own subject, and names its account's generation, which a new
 password changes: so all tokens of an account end in one step. The account lists the hashes of its newest tokens. NATS
-removes tokens that have expired. While a stream has no leader, a replica that has the account is believed, and the
-account is marked as not sure.
+removes tokens that have expired. While a stream has no leader, the account comes from a replica that has it, and is
+marked as not sure.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class JetStreamAccounts:
             await self._stream(username).publish(self._subject(username), body, {_EXPECTED: "0"})
         except WrongLastSequence as error:
             found = await self._stream(username).last_message(self._subject(username))
-            if found is None or found.data != body:  # else our own earlier try published it, whose answer was lost
+            if found is None or found.data != body:  # else an earlier try published it, but its answer was lost
                 raise AccountExists from error
 
     async def find(self, username: str) -> StoredAccount | None:
@@ -158,7 +158,7 @@ class JetStreamAccounts:
     async def add_token(self, username: str, token_hash: bytes, expires: float, now: float) -> None:
         hexed = token_hash.hex()
         if self._stream(username).unresponsive or self.tokens.stream_of(hexed).unresponsive:
-            raise Overloaded("tokens cannot be kept now")  # a login goes on without one, rather than wait
+            raise Overloaded("tokens cannot be kept now")  # a login proceeds without a token rather than wait
         dropped: list[str] = []
         generation = ""
 
@@ -234,7 +234,7 @@ class JetStreamAccounts:
                 try:
                     await stream.publish(subject, msgspec.json.encode(account), {_EXPECTED: str(found.sequence)})
                 except WrongLastSequence:
-                    continue  # another node was faster; or it was our own try, whose answer was lost
+                    continue  # another node was faster, or this node's earlier try succeeded and the answer was lost
                 return
         raise Overloaded("the account is being changed by others")
 

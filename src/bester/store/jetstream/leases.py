@@ -58,7 +58,7 @@ class JetStreamLeases:
                 continue
             if found.node != node:
                 return found
-            # The node was here before, under the same name; or the answer to its first try was lost.
+            # The node held it before, under the same name; or the answer to its first try was lost.
             renewed = await self.renew(found, lifetime_s)
             if renewed is not None:
                 return renewed

@@ -30,7 +30,7 @@ PAGE = 256
 REMOVED_S = 10.0
 """How long removed letters are left out of pages that may still have them."""
 USAGE_S = 10.0
-"""How long the usage of a mailbox is believed, with what this node has changed since."""
+"""How long a counted usage of a mailbox is used, updated by this node's own changes."""
 COUNT_AT_ONCE = 32
 """How many mailboxes are counted at the same time."""
 MAX_COUNTED = 100_000
@@ -108,7 +108,7 @@ class JetStreamMailboxes:
                     if subject in self._publishing:  # the same letter twice: done when the first one is
                         waiting.append((letter.username, subject, asyncio.ensure_future(self._wait_for(subject))))
                         continue
-                    # The stream has it, unless another node has removed it meanwhile: the stream decides.
+                    # The stream has it, unless another node has just removed it: the stream decides.
                 else:
                     size = len(letter.data)
                     if len(usage.letters) >= bounds.messages or usage.bytes + size > bounds.bytes:
@@ -180,7 +180,7 @@ class JetStreamMailboxes:
             sizes = await self._sizes(username, retry=False)
         except BusDown:
             raise
-        except Overloaded:  # the leader is not waited for: the last known sizes are believed once more
+        except Overloaded:  # rather than wait for the leader, the last known sizes are used once more
             sizes = dict(usage.letters) if usage is not None else {}
         sizes.update({one: usage.letters[one] for one in self._publishing if usage and one in usage.letters})
         self._usages.pop(username, None)

@@ -1,8 +1,8 @@
-"""Publishing to a stream, in batches where that pays.
+"""Publishes to a stream, in batches if that is faster.
 
-Where NATS syncs before it acknowledges, it syncs each message alone. So messages that come while others are being
+If NATS syncs before it acknowledges, it syncs each message separately. So messages that come while others are being
 published are collected, and many of them are published as one atomic batch (NATS 2.12), which is synced once. If the
-batch is refused, each message is published alone, which shows the one that was the reason.
+batch is refused, each message is published separately, which shows the one that was the reason.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from bester.store.jetstream.retrying import decode_answer
 log = logging.getLogger("bester.jetstream")
 
 COMMIT_S = 2.0
-"""How long the answer to a batch is waited for."""
+"""The wait for the answer to a batch."""
 RECONNECT_S = 1.0
-"""How long a lost connection is waited for, before messages are refused."""
+"""The wait for a lost connection, before messages are refused."""
 IN_PROCESS_S = 0.05
 IN_PROCESS_TRIES = 100
-"""The pause before a message is published again whose subject another message is being published to, and how often."""
+"""The pause between tries, and their number, while another message is being published to the same subject."""
 
 _SUBJECT_TAKEN = "maximum messages per subject exceeded"
 _WRONG_SEQUENCE = 10071
@@ -41,24 +41,24 @@ _STORAGE_FULL = frozenset({10023, 10047})
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """When messages are published as a batch, and how many."""
+    """The conditions and limits for publishing messages as a batch."""
 
     messages: int = 1000
-    """The most that NATS takes as one batch."""
+    """The most messages that NATS accepts as one batch."""
     bytes: int = 16 * 1024 * 1024
     cost_s: float = 0.05
-    """About how long a batch takes by itself: messages are a batch if it would take longer to publish each alone."""
+    """The approximate overhead of a batch: messages become one if publishing them separately would take longer."""
     single: int = 64
-    """How many messages are under way that are published each alone."""
+    """The most messages in flight that are published separately."""
     measured: int = 16
-    """How many of these it takes to measure how long each takes."""
+    """How many of these are needed to measure their duration."""
 
 
 LIMITS = BatchLimits()
 
 
 class Pending:
-    """A message that is to be published."""
+    """A message that waits to be published."""
 
     __slots__ = ("data", "done", "headers", "subject")
 
@@ -83,14 +83,14 @@ class Publisher:
     Args:
         bus: the connection.
         api: the stream's servers.
-        limits: when messages are a batch.
+        limits: when messages become a batch.
     """
 
     def __init__(self, bus: Bus, api: StreamApi, limits: BatchLimits = LIMITS) -> None:
         self.atomic = False
-        """Whether the stream takes atomic batches."""
+        """Whether the stream accepts atomic batches."""
         self.message_s = 0.0
-        """How long a message took lately, of those that were published each alone."""
+        """The recent duration of publishing a message separately."""
         self._bus = bus
         self._api = api
         self._limits = limits
@@ -121,7 +121,7 @@ class Publisher:
         return self.atomic and count * self.message_s > self._limits.cost_s
 
     def _next(self) -> list[Pending]:
-        """Returns the messages to publish next, as a batch or each alone."""
+        """Returns the messages to publish next, as a batch or separately."""
         limits = self._limits
         most, size = (limits.messages if self._batch_pays(len(self._pending)) else limits.single), 0
         for count, pending in enumerate(self._pending[:most]):
@@ -144,7 +144,7 @@ class Publisher:
             block = header_block({**last.headers, **headers})
             answer = decode_text((await self._bus.request(last.subject, last.data, block, COMMIT_S)).data)
         except (BusDown, BusLost, NoResponders):
-            # Messages that the stream has all the same are recognised when they are published alone.
+            # If the stream has the messages nevertheless, publishing them separately recognises them.
             await self._bus.wait_until_up(RECONNECT_S)
             return False
         if answer.get("count") != count:
@@ -153,7 +153,7 @@ class Publisher:
             pending.resolve(sequence)
         return True
 
-    # -- each alone ----------------------------------------------------------------------------------------------
+    # -- separately ----------------------------------------------------------------------------------------------
 
     async def _publish_each(self, some: Sequence[Pending]) -> None:
         clock = asyncio.get_running_loop().time
@@ -178,12 +178,12 @@ class Publisher:
             answer = decode_answer(await self._bus.request(pending.subject, pending.data, block, timeout_s))
             taken = answer.get("error", {}).get("description") == _SUBJECT_TAKEN
             if taken and not await self._has_message(pending.subject):
-                # Our own first try stands in the way, at a leader that is cut off and will never store it.
+                # This node's first try blocks the subject, at a leader that is cut off and will never store it.
                 raise NoLeader
             return answer
 
         answer = await self._api.publishing.repeat(request)
-        for _ in range(IN_PROCESS_TRIES):  # it may be our own, whose answer was lost
+        for _ in range(IN_PROCESS_TRIES):  # it may be this node's earlier try, whose answer was lost
             if answer.get("error", {}).get("err_code") != _IN_PROCESS:
                 break
             await asyncio.sleep(IN_PROCESS_S)

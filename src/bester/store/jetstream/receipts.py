@@ -1,7 +1,7 @@
 """Receipts of all nodes of a server, in JetStream: each message of the stream is a batch of receipts of one node.
 
 Receipts of good messages and of bad ones have a subject each, since most queries are about the few bad ones. There is
-no index: a query reads the stream backwards from its end, and tells how far it came where it did not read everything
+no index: a query reads the stream backwards from its end, and reports how far it came if it did not read everything
 (:class:`QueryLimits`). As in a file, receipts that cannot be stored are dropped and counted.
 """
 
@@ -23,7 +23,7 @@ from bester.clock import wall_time
 from bester.errors import BesterError
 from bester.store.jetstream.names import Names
 from bester.store.jetstream.stream import StoredMessage, Stream, StreamConfig
-from bester.store.receipts import MAX_PENDING, PRUNE_EVERY_S, Bounds, Cause, Found, Receipt, told_digits
+from bester.store.receipts import MAX_PENDING, PRUNE_EVERY_S, Bounds, Cause, Found, Receipt, compared_digits
 
 log = logging.getLogger("bester.receipts")
 
@@ -37,7 +37,7 @@ MAX_CAUSES = 100
 
 @dataclass(frozen=True, slots=True)
 class QueryLimits:
-    """How much of the stream a query reads, and how much of it there is."""
+    """The limits on the part of the stream that a query reads, and on the stream's size."""
 
     seconds: float = 5.0
     bytes: int = 256 * 1024 * 1024
@@ -158,7 +158,7 @@ class JetStreamReceipts:
             self._opened = True
 
     async def _prune(self) -> None:
-        """Removes the oldest batches where there are too many; for a limit of its own, NATS would reserve space."""
+        """Removes the oldest batches if there are too many; NATS itself would reserve the space for such a limit."""
         now = self._clock()
         if now < self._pruned + PRUNE_EVERY_S:
             return
@@ -194,7 +194,7 @@ class JetStreamReceipts:
         since: float = 0.0,
         limit: int = 100,
     ) -> Found[Receipt]:
-        digits = told_digits(id or "")
+        digits = compared_digits(id or "")
 
         def wanted(one: Receipt) -> bool:
             return (

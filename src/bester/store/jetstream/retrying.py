@@ -1,9 +1,9 @@
-"""Repeating a request to a stream's servers until they answer.
+"""Repeats requests to a stream's servers until they answer.
 
-When the leader of a stream dies there is none for 4 to 9 s: messages that are published are refused at once, for nobody
-subscribes to them, and other requests are never answered. One caller then probes: it repeats its request again and
-again. The others wait until it has an answer, and then send theirs. So the servers that are electing are left in peace,
-and those who wait go on within a fraction of a second after the election.
+When the leader of a stream dies there is none for 4 to 9 s: published messages are refused at once, because they have
+no subscriber, and other requests are never answered. One caller then probes: it repeats its request. The others wait
+until it has an answer, and then send theirs. So requests do not burden the servers during the election, and waiting
+callers continue within a fraction of a second after it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger("bester.jetstream")
 
 T = TypeVar("T")
 Request = Callable[[float], Awaitable[T]]
-"""Sends a request; takes for how many seconds it waits for the answer."""
+"""Sends a request; its argument is how many seconds to wait for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +43,22 @@ class RetryTimes:
     total_s: float = 12.0
     """The wait in all: an election, and a server that is slow after it."""
     election_s: float = 9.5
-    """An election may take this long: a caller who comes when nobody has answered for longer fails at once."""
+    """An election may take this long: new requests fail at once if no server has answered for longer."""
     reconnect_s: float = 3.0
-    """The wait for the connection to NATS, of requests that were under way when it was lost."""
+    """The wait for the connection to NATS, of requests that were in flight when it was lost."""
 
 
 TIMES = RetryTimes()
 _UNANSWERED = (NoLeader, BusLost, NoResponders)
 _NO_LEADER = frozenset({10006, 10007, 10008, 10009, 10041, 10118})
-"""The errors of servers while JetStream has no leader, or while one of them begins or ends to lead a stream."""
+"""The errors of servers while JetStream has no leader, or while a stream's leader changes."""
 
 
 def decode_answer(answer: Answer) -> dict[str, Any]:
     """Returns a server's answer.
 
     Raises:
-        NoLeader: it says that nobody can answer now.
+        NoLeader: the answer says that no server can answer now.
     """
     found: dict[str, Any] = decode_text(answer.data)
     if found.get("error", {}).get("err_code") in _NO_LEADER:
@@ -67,7 +67,7 @@ def decode_answer(answer: Answer) -> dict[str, Any]:
 
 
 def unreachable() -> Overloaded:
-    """Returns the error of a request that nobody answers."""
+    """Returns the error of an unanswered request."""
     return Overloaded("what this server keeps cannot be reached now")
 
 
@@ -77,7 +77,7 @@ class Retrier:
     Args:
         bus: the connection.
         what: names the stream, and the kind of request, in the log.
-        times: how long answers are waited for.
+        times: the time limits.
     """
 
     def __init__(self, bus: Bus, what: str, times: RetryTimes = TIMES) -> None:
@@ -89,7 +89,7 @@ class Retrier:
         self._probe: asyncio.Future[None] | None = None
         """Resolved when the caller that probes has an answer, or gives up."""
         self._unanswered_since: float | None = None
-        """When the first of the probes began that nobody has answered."""
+        """When the first of the unanswered probes began."""
 
     def close(self) -> None:
         """Fails all requests, from now on."""
@@ -97,7 +97,7 @@ class Retrier:
 
     @property
     def unresponsive(self) -> bool:
-        """Whether nobody answered a moment ago."""
+        """Whether the servers failed to answer a moment ago."""
         return self._probe is not None or asyncio.get_running_loop().time() < self._unresponsive_until
 
     async def try_once(self, request: Request[T]) -> T:

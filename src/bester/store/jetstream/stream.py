@@ -29,7 +29,7 @@ HEADERS_BATCH = 1000
 """How many messages without their data are read at once."""
 HEADERS_S = 1.0
 CONSUMER_S = 10.0
-"""How long NATS keeps the consumer that reads them, if nobody deletes it."""
+"""How long NATS keeps the consumer that reads them, unless it is deleted."""
 LAST_MESSAGES_BATCH = 512
 """How many subjects are asked for at once."""
 PEERS_S = 10.0
@@ -192,7 +192,7 @@ class Stream:
     async def last_known_message(self, subject: str) -> tuple[StoredMessage | None, bool]:
         """Returns the last message of a subject, and whether it comes from the leader.
 
-        While there is no leader, a replica is believed that has one.
+        While there is no leader, a replica's message is returned, if one has it.
         """
         try:
             answer = await self.api.call("STREAM.MSG.GET", {"last_by_subj": subject}, retry=False)
@@ -226,7 +226,7 @@ class Stream:
             after: the sequence.
             limit: the most messages.
             max_bytes: about the most bytes, but at least one message; 0: no limit.
-            from_leader: whether an empty page is waited for until the leader confirms it; else a replica is believed.
+            from_leader: whether the leader must confirm an empty page; else a replica's answer is enough.
         """
         wanted: dict[str, Any] = {"next_by_subj": subject, "seq": after + 1, "batch": limit}
         if max_bytes:
@@ -253,7 +253,7 @@ class Stream:
         return [one for one in await self._direct_get(wanted) if one.sequence <= last]
 
     async def last_messages(self, subjects: Sequence[str]) -> list[StoredMessage]:
-        """Returns the last messages of many subjects, where they have any, in the stream's order, from any replica."""
+        """Returns the last messages of those subjects that have any, in the stream's order, from any replica."""
         found: list[StoredMessage] = []
         for begin in range(0, len(subjects), LAST_MESSAGES_BATCH):
             some = list(subjects[begin : begin + LAST_MESSAGES_BATCH])
@@ -344,7 +344,7 @@ class Stream:
 def _sequence(reply: str) -> int:
     """Returns a message's sequence, which is part of the subject that a consumer's reader would acknowledge to.
 
-    ``$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>. ...``, with two parts more before the stream where there are
+    ``$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>. ...``, with two more parts before the stream if there are
     domains or accounts.
     """
     parts = reply.split(".")
