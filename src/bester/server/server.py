@@ -164,7 +164,6 @@ class Server:
             self.supervisor.reconfigure,
             self.federation.reconfigure,
             self.connections.reconfigure,
-            self.watch.look_soon,
         ):
             runtime.on_reload(reconfigure)
         self.supervisor.reconfigure()
@@ -282,6 +281,7 @@ class Server:
         for listener, context in renewed:
             listener.renew(context)
         await self.supervisor.apply(self.config.served_types())
+        self.watch.look_soon()
         for line in new.warnings:
             log.warning("configuration: %s", line)
         if waiting:
