@@ -177,14 +177,15 @@ class Admission:
     def drain(self) -> None:
         """Takes messages from the backlogs of senders that have room again, and finishes endpoints that are closing."""
         batch = self.batch
-        while batch.moved:
-            origins, batch.moved = batch.moved, {}
-            for origin in origins:
-                backlog = self._backlogs.get(origin)
-                if backlog is not None:
-                    self._admit(origin, backlog)
-                if origin.closing and not origin.busy and origin not in batch.moved:
-                    batch.effects.append(Finished(origin))
+        moved = batch.moved
+        while moved:
+            origin = next(iter(moved))
+            del moved[origin]  # one by one: what goes wrong with one sender is not the others' loss
+            backlog = self._backlogs.get(origin)
+            if backlog is not None:
+                self._admit(origin, backlog)
+            if origin.closing and not origin.busy and origin not in moved:
+                batch.effects.append(Finished(origin))
 
     def _admit(self, origin: Endpoint, backlog: deque[Waiting]) -> None:
         """Takes messages from a backlog, in order, while their sender has room."""
