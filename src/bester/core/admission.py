@@ -174,15 +174,15 @@ class Admission:
 
     def drain(self) -> None:
         """Lets in what waits behind messages that are done, and closes what has nothing under way any more."""
-        batch = self.batch
-        while batch.moved:
-            origins, batch.moved = batch.moved, {}
-            for origin in origins:
-                backlog = self._backlogs.get(origin)
-                if backlog is not None:
-                    self._admit(origin, backlog)
-                if origin.closing and not origin.busy and origin not in batch.moved:
-                    batch.effects.append(Finished(origin))
+        moved = self.batch.moved
+        while moved:
+            origin = next(iter(moved))
+            del moved[origin]  # one at a time: where one cannot be let in, the others are, with the next batch
+            backlog = self._backlogs.get(origin)
+            if backlog is not None:
+                self._admit(origin, backlog)
+            if origin.closing and not origin.busy and origin not in moved:
+                self.batch.effects.append(Finished(origin))
 
     def _admit(self, origin: Endpoint, backlog: deque[Waiting]) -> None:
         """Lets in what waits, in its order, while there is room."""
