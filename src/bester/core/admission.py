@@ -284,7 +284,9 @@ class Admission:
         batch = self.batch
         batch.counters.repeats += 1
         report = known.report
-        if report is None and origin.in_flight < batch.limits.max_in_flight:
+        # The first one may be in the backlog: repeats leave a place for what waits there.
+        room = batch.limits.max_in_flight - bool(origin.backlog)
+        if report is None and origin.in_flight < room:
             origin.in_flight += 1
             known.waiting.append(origin)
             if known.replies and origin not in known.replied:
