@@ -45,12 +45,12 @@ def test_ids_are_unique_over_restarts(batch: Batch) -> None:
 
 def test_only_senders_with_something_behind_are_looked_at(batch: Batch, t: Session) -> None:
     batch.fewer_under_way(t)
-    assert not batch.moved
+    assert not batch.freed
     waits, closes = Session("waits", "j.example"), Session("closes", "j.example")
     waits.backlog, closes.closing = 1, True
     for sender in (waits, closes, waits):
         batch.fewer_under_way(sender)
-    assert list(batch.moved) == [waits, closes]
+    assert list(batch.freed) == [waits, closes]
 
 
 def test_a_sender_is_paused_when_too_much_waits_and_resumed_at_half(batch: Batch, t: Session) -> None:

@@ -174,17 +174,17 @@ class Admission:
         origin.backlog += 1
         self.batch.hold(origin, message.size)
 
-    def drain(self) -> None:
+    def admit_waiting(self) -> None:
         """Takes messages from the backlogs of senders that have room again, and finishes endpoints that are closing."""
         batch = self.batch
-        moved = batch.moved
-        while moved:
-            origin = next(iter(moved))
-            del moved[origin]  # one by one: what goes wrong with one sender is not the others' loss
+        freed = batch.freed
+        while freed:
+            origin = next(iter(freed))
+            del freed[origin]  # one by one: what goes wrong with one sender is not the others' loss
             backlog = self._backlogs.get(origin)
             if backlog is not None:
                 self._admit(origin, backlog)
-            if origin.closing and not origin.busy and origin not in moved:
+            if origin.closing and not origin.busy and origin not in freed:
                 batch.effects.append(Finished(origin))
 
     def _admit(self, origin: Endpoint, backlog: deque[Waiting]) -> None:

@@ -1,7 +1,7 @@
 """The batch: the output of the exchange during one turn of the server's loop.
 
 Every part of the exchange writes here. ``dirty`` lists the endpoints that have frames to be written, ``effects`` lists
-what else the server must do, and ``moved`` lists the senders that have fewer messages under way, so that their backlog
+what else the server must do, and ``freed`` lists the senders that have fewer messages under way, so that their backlog
 may be taken. All are drained once, at the end of the batch.
 """
 
@@ -28,14 +28,14 @@ class Batch:
 
     __slots__ = (
         "_last_number",
+        "awaits_write",
         "boot",
         "counters",
         "dirty",
         "effects",
+        "freed",
         "limits",
-        "moved",
         "now",
-        "unwritten",
     )
 
     def __init__(self, limits: Limits, boot: str) -> None:
@@ -45,8 +45,8 @@ class Batch:
         self.counters = Counters()
         self.dirty: list[Endpoint] = []
         self.effects: list[Effect] = []
-        self.moved: dict[Endpoint, None] = {}
-        self.unwritten = False
+        self.freed: dict[Endpoint, None] = {}
+        self.awaits_write = False
         """Whether something waits until the batch is written (``Exchange.written``)."""
         self.boot = boot
         self._last_number = 0
@@ -81,7 +81,7 @@ class Batch:
     def fewer_under_way(self, origin: Endpoint) -> None:
         """Notes that a sender has fewer messages under way: the batch's end takes from its backlog, or closes it."""
         if origin.backlog or origin.closing:
-            self.moved[origin] = None
+            self.freed[origin] = None
 
     def hold(self, origin: Endpoint, size: int) -> None:
         """Adds a waiting message to its sender's held bytes; beyond the limit the sender's socket is not read."""

@@ -214,7 +214,7 @@ class CommandExecutor:
             self.deliveries.direct_writes.append(
                 DirectWrite(envelope, names, first, type or route.name, data, transient, place)
             )
-            self.batch.unwritten = True
+            self.batch.awaits_write = True
 
     def _send_servers(
         self,

@@ -277,7 +277,7 @@ class Dispatcher:
         if room <= 0:
             handler.blocked = handler.full = True
             self.full.append(handler)
-            batch.unwritten = True
+            batch.awaits_write = True
 
     def _ask_remote(self, handler: AttachedHandler, request: Request) -> None:
         """Lets another node ask one of its handlers, and carry out the answer if it overtakes nothing."""

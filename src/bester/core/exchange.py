@@ -27,7 +27,7 @@ The way of a message through them::
         _reply()                     a frame for the session that asked
     settled()                        Reports: a recipient has its result
       finish()                       nothing is pending any more: the status report
-    settle(), drain()                Exchange, Admission: messages that wait behind it are taken
+    settle(), admit_waiting()        Exchange, Admission: messages that wait behind it are taken
 
 The server sets the time (``batch.now``) before each batch of events. At its end it calls :meth:`Exchange.settle`,
 carries out the effects, writes the frames of the dirty endpoints, and calls :meth:`Exchange.written`; it repeats this
@@ -163,15 +163,15 @@ class Exchange:
     def settle(self) -> bool:
         """Takes messages from the backlogs; returns whether the server has anything to carry out or to write."""
         batch = self.batch
-        if batch.moved:
-            self.admission.drain()
-        return bool(batch.effects or batch.dirty or batch.unwritten)
+        if batch.freed:
+            self.admission.admit_waiting()
+        return bool(batch.effects or batch.dirty or batch.awaits_write)
 
     def written(self) -> None:
         """The frames of all dirty endpoints have been written; messages that sockets took are reported."""
         batch = self.batch
-        if batch.unwritten:
-            batch.unwritten = False
+        if batch.awaits_write:
+            batch.awaits_write = False
             self.deliveries.written()
             if self.dispatcher.full:
                 self.dispatcher.written()

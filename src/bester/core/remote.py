@@ -280,7 +280,7 @@ class RemoteRequests:
         same = to == account.username
         envelope.results = [account.delivered if same else frames.result(to, "delivered")]
         self.deliveries.direct_writes.append(write)
-        batch.unwritten = True
+        batch.awaits_write = True
 
     # -- time ----------------------------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ class UnackedWindow:
             self.wait_for_recipient(delivery)
         else:
             self.in_sockets.append(session)
-            self.batch.unwritten = True
+            self.batch.awaits_write = True
 
     def wait_for_recipient(self, delivery: Delivery) -> None:
         """Lets the report wait for its recipient alone, which delays no later message of the sender."""

@@ -88,8 +88,8 @@ class Effects:
         """
         exchange = self._exchange
         batch = exchange.batch
-        while batch.moved or batch.effects or batch.dirty or batch.unwritten:
-            if batch.moved:
+        while batch.freed or batch.effects or batch.dirty or batch.awaits_write:
+            if batch.freed:
                 exchange.settle()
             if batch.effects:
                 effects, batch.effects = batch.effects, []
@@ -107,7 +107,7 @@ class Effects:
                 if out:
                     endpoint.writer.write(out)
                     out.clear()
-            if batch.unwritten:
+            if batch.awaits_write:
                 exchange.written()
 
     def _call_classic(self, effect: CallClassic) -> None:

@@ -39,9 +39,11 @@ class Runtime:
         self.clock: Callable[[], float] = time.monotonic
         self.steady = SteadyClock()
         """The clock for everything that outlives a restart."""
-        self.started = wall_time()
+        self.started_at = wall_time()
+        """The time of the start, to be shown."""
         self._began = elapsed()
         self.counts = Counts()
+        """About connections; those about messages are in ``Batch.counters``."""
         self.listener_urls: list[str] = []
         self.presence_watchers: list[PresenceWatcher] = []
         """Called when an account's first session comes, and when its last one goes."""

@@ -96,7 +96,7 @@ class Metrics(Collector):
         for what, count in self._watch.counts().items():
             problems.add_metric([what], count)
         yield problems
-        yield GaugeMetricFamily("bester_start_time_seconds", "When the server started", self._runtime.started)
+        yield GaugeMetricFamily("bester_start_time_seconds", "When the server started", self._runtime.started_at)
 
     def _messages(self) -> Iterable[Metric]:
         exchange = self._runtime.exchange

@@ -107,7 +107,7 @@ class Membership:
                 types[kind.name] = room
                 if any(kind.name in handler.dry_types for handler in kind.attached):
                     dry.append(kind.name)
-        return Hello(__version__, self._runtime.started, types, dry, answer, True, self.bus.losses)
+        return Hello(__version__, self._runtime.started_at, types, dry, answer, True, self.bus.losses)
 
     def sweep(self, now: float) -> None:
         """Tells the others what has changed, and pings them; called a few times a second."""

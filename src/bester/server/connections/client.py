@@ -99,7 +99,7 @@ class ClientSide:
                 self._connection.refuse(NotAllowed("a built-in command has no dry run"), AUTH_ID)
                 return
         self._services.limits.leave(self._connection)
-        self._connection.wait_in_line()
+        self._connection.hold_frames()
         self._runtime.spawn(self._authenticate(message))
 
     async def _authenticate(self, message: FirstMessage) -> None:
@@ -287,7 +287,7 @@ class ClientSide:
             self._connection.refuse_message(endpoint, payload.id, error)
             return
         if ends_session(payload.data):
-            self._connection.wait_in_line()
+            self._connection.hold_frames()
         self._commands.add(payload)
 
     @property
@@ -334,7 +334,7 @@ class ClientSide:
 
     def _end_if_quiet(self, session: Session) -> None:
         """Ends a closing connection, unless something that came on it is under way."""
-        if not session.busy and not self._commands and not self._connection.is_in_line():
+        if not session.busy and not self._commands and not self._connection.defer_end():
             self._connection.end()
 
 

@@ -221,10 +221,10 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def eof_received(self) -> bool:
-        return not self.ended and (self.is_in_line() or self.finish_input())
+        return not self.ended and (self.defer_end() or self.finish_input())
 
-    def is_in_line(self) -> bool:
-        """Whether frames wait for their turn; then the end of the peer's half is handled after them."""
+    def defer_end(self) -> bool:
+        """Puts the end of the peer's half behind frames that wait for their turn; False if none do."""
         if self._in_line is None:
             return False
         self._end_waits = True

@@ -183,7 +183,7 @@ class Conversation(Connection):
 
     # -- one after the other -------------------------------------------------------------------------------------
 
-    def wait_in_line(self) -> None:
+    def hold_frames(self) -> None:
         """Handles no further frame until :meth:`go_on`."""
         self.stop_reading(Stop.CHECKING)
         self._at_most = 0

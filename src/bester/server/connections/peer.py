@@ -126,7 +126,7 @@ class ServerSide:
         if not trust.lets_in(connection.remote, self._claimed):
             connection.fail(ServerUnverified())
         elif trust.name_of(connection.remote, self._claimed) != peer.name:
-            connection.wait_in_line()
+            connection.hold_frames()
             peer.closing = True
             if not peer.busy:
                 connection.end()
@@ -161,7 +161,7 @@ class ServerSide:
         connection.write([frames.report(payload.id if payload is not None else "", fields=fields)])
         if payload is not None and payload.type != "dummy":
             self._handle_linked(peer, payload, message.header, size)
-        connection.wait_in_line()
+        connection.hold_frames()
         # Frames that came with the first message are cut when that one is done.
         asyncio.get_running_loop().call_soon(self._go_on_linked)
 
