@@ -1,4 +1,4 @@
-"""``python -m bench``: measures, and shows what came of it."""
+"""``python -m bench``: measures, and shows the results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.scenarios.crowds import FIRST
 
 CROWD = 10_000
 SPARE_FILES = 500
-"""What a process opens beside its crowd."""
+"""How many files a process opens beside its crowd."""
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -44,7 +44,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs the scenarios, and shows what they found."""
+    """Runs the scenarios, and shows their figures."""
     chosen = options(arguments)
     seconds = chosen.seconds or (0.6 if chosen.quick else 3.0)
     minutes = chosen.minutes or (0.2 if chosen.quick else 1.0)

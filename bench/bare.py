@@ -1,4 +1,4 @@
-"""A server without what nobody asked for: routes, receipts, traceparents, and what metrics count per message.
+"""A server without its optional work on each message: routes, receipts, traceparents, and metrics per message.
 
 ``python -m bench.bare MODULE ARGUMENTS`` runs a module with such a server, to compare it with the real one. Nothing in
 the server can be switched off, because a switch would cost more than what it saves; so pieces of its source are
@@ -73,13 +73,13 @@ PIECES = (
     ("        self.taken += position\n", ""),
     ("        self.sent += len(data)\n        transport.write(data)\n", "        transport.write(data)\n"),
 )
-"""What stands once in the source of the server, and what there is without."""
+"""Pieces of the server's source, each of which is there once, and their replacements."""
 
 _SOURCE = Path(bester.__file__).parent
 
 
 def stripped() -> dict[Path, str]:
-    """Returns the source files that have pieces, without them.
+    """Returns the source files that have pieces, with the replacements.
 
     Raises:
         ValueError: a piece is not found, or several times.
@@ -119,7 +119,7 @@ class _Finder(MetaPathFinder):
 
 
 def install() -> None:
-    """Lets the modules that are imported from now on be those without.
+    """Loads the replaced source of all modules that are imported from now on.
 
     Raises:
         RuntimeError: it is too late.

@@ -1,4 +1,4 @@
-"""What a run finds out, and what is to be reached."""
+"""The figures of a run, and their targets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Figures:
     def __init__(self) -> None:
         self._figures: dict[tuple[str, str, str], Figure] = {}
         self.notes: list[str] = []
-        """What must be known beside them."""
+        """Notes that must be known beside the figures."""
 
     def add(self, scenario: str, peer: str, unit: str, sample: float) -> None:
         """Adds one sample."""
@@ -75,7 +75,7 @@ class Target:
 
 
 def _ratio(scenario: str, unit: str, peer: str) -> Callable[[Figures], float | None]:
-    """Ours by another's."""
+    """Returns what computes the ratio of our figure to a peer's."""
 
     def value(figures: Figures) -> float | None:
         ours, theirs = figures.get(scenario, OURS, unit), figures.get(scenario, peer, unit)

@@ -1,4 +1,4 @@
-"""What the machine tells: processor time and memory of processes, and what it is."""
+"""Facts of the machine: processor time and memory of processes, and a description of it."""
 
 from __future__ import annotations
 

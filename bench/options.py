@@ -1,4 +1,4 @@
-"""The command lines of what runs scenarios: ``python -m bench`` and ``python -m faults``."""
+"""The command lines of programs that run scenarios: ``python -m bench`` and ``python -m faults``."""
 
 from __future__ import annotations
 

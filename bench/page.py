@@ -1,6 +1,6 @@
 """Puts a run's figures into a page: ``python -m bench.page RESULT.json docs/performance.md``.
 
-What stands between ``<!-- figures -->`` and ``<!-- end of figures -->`` is replaced.
+The text between ``<!-- figures -->`` and ``<!-- end of figures -->`` is replaced.
 """
 
 from __future__ import annotations

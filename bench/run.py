@@ -16,13 +16,13 @@ from bench.programs import Program, module, program
 
 @dataclass
 class Run:
-    """What the scenarios share."""
+    """The state that the scenarios share."""
 
     peers: Peers
     seconds: float
     """How long one measurement takes."""
     rounds: int
-    """How many there are of each."""
+    """How many measurements there are of each thing."""
     crowd: int
     """How many clients are a lot of clients."""
     minutes: float
@@ -40,7 +40,7 @@ class Run:
     def load(
         self, server: Running, clients: int, outstanding: int, size: int = 64, seconds: float | None = None
     ) -> dict[str, Any]:
-        """Puts a server under lean load, and returns what that found."""
+        """Puts a server under lean load, and returns the result of that."""
         with self.loading(server, clients, outstanding, size, seconds or self.seconds) as load:
             return load.result()
 
@@ -65,7 +65,7 @@ class Run:
             yield load
 
     def alternate(self, servers: Sequence[Running], measure: Callable[[Running], None]) -> None:
-        """Measures one after the other, in turns, so that what else the machine does meets all of them."""
+        """Measures servers in turns, so that other work of the machine disturbs all of them alike."""
         for round in range(self.rounds):
             for server in servers[round % len(servers) :] + servers[: round % len(servers)]:  # type: ignore[operator]
                 self.progress(server.name)

@@ -24,7 +24,7 @@ from bench.machine import cpu_seconds
 
 
 class Plan(NamedTuple):
-    """What is to be done."""
+    """The work of the load."""
 
     dialect: str
     port: int

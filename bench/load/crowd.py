@@ -17,7 +17,7 @@ import uvloop
 from bench.load.dialects import DIALECTS, Dialect, frame
 
 AT_ONCE = 200
-"""Below ``limits.maxUnauthenticated``."""
+"""How many clients connect at a time; fewer than ``limits.maxUnauthenticated``."""
 PING = frame(b'{"payload":{"type":"dummy","id":"p"}}')
 PONG = frame(b'{"header":{"status":"0"},"payload":{"type":"dummy","data":null,"id":"p"}}')
 
@@ -60,7 +60,7 @@ class Idle(asyncio.Protocol):
 
 
 class Crowd:
-    """All of them."""
+    """All clients."""
 
     def __init__(self, dialect: str, port: int, first: int) -> None:
         self._dialect: Dialect = DIALECTS[dialect]()

@@ -1,8 +1,8 @@
-"""What a load generator says to each kind of server, and the exact bytes that it expects back.
+"""The bytes that a load generator sends to each kind of server, and those that it expects back.
 
-All that is sent and expected is built before the clock runs. A round trip is, for ours, the message that the handler
-replies with and the status report after it; for NATS the reply to the client's inbox; for XMPP the component's message
-to the client; for the relay the same frame.
+All of them are built before the clock runs. A round trip is, for ours, the message that the handler replies with and
+the status report after it; for NATS the reply to the client's inbox; for XMPP the component's message to the client;
+for the relay the same frame.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Bester:
     ping = b""
 
     def hello(self, number: int) -> bytes:
-        """What is sent first."""
+        """Returns the bytes that are sent first."""
         authentication = {"username": account(number), "token": token(number)}
         return frame(json.dumps({"header": {"scope": "client", "authentication": authentication}}).encode())
 
     def greeted(self, buffer: bytes) -> int:
-        """How much of what came answers the hello; 0 if that is not all there.
+        """Returns the length of the answer to the hello; 0 if it is not complete.
 
         Raises:
             RuntimeError: the server does not want us.
@@ -72,11 +72,11 @@ class Bester:
         return end
 
     def message(self, number: int, size: int) -> bytes:
-        """One message to be echoed."""
+        """Returns a message to be echoed."""
         return frame(b'{"header":{},"payload":{"type":"%b","id":"abcd","data":%b}}' % (TYPE.encode(), text(size)))
 
     def replies(self, number: int, size: int) -> bytes:
-        """All that a message is answered with."""
+        """Returns all bytes that answer a message."""
         received = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":"%b","data":%b}}'
         report = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"abcd"}}'
         return frame(received % (TYPE.encode(), text(size))) + frame(report)

@@ -27,7 +27,7 @@ ATTACH = b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","da
 
 
 class Plan(NamedTuple):
-    """What is to be done."""
+    """The work of the load."""
 
     dialect: str
     port: int
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
 
 def one(plan: Plan) -> bytes:
-    """What each of the clients gets."""
+    """Returns the bytes that each of the clients gets."""
     if plan.dialect == "nats":
         return b"MSG fan 2 %d\r\n%b\r\n" % (plan.size, text(plan.size))
     if plan.dialect == "relay":
@@ -55,7 +55,7 @@ def one(plan: Plan) -> bytes:
 
 
 def message(plan: Plan) -> bytes:
-    """What the sender sends."""
+    """Returns the bytes that the sender sends."""
     if plan.dialect == "nats":
         return b"PUB fan %d\r\n%b\r\n" % (plan.size, text(plan.size))
     if plan.dialect == "relay":
@@ -68,7 +68,7 @@ def message(plan: Plan) -> bytes:
 
 
 class Reader(asyncio.Protocol):
-    """One of the many."""
+    """One of the recipients."""
 
     def __init__(self, fan: Fan, number: int) -> None:
         self._fan = fan
@@ -105,7 +105,7 @@ class Reader(asyncio.Protocol):
 
 
 class Sender(asyncio.Protocol):
-    """Who sends to all."""
+    """The client that sends to all."""
 
     def __init__(self, fan: Fan) -> None:
         self._fan = fan
@@ -141,7 +141,7 @@ class Sender(asyncio.Protocol):
 
 
 class Fan:
-    """All of it."""
+    """The sender and all recipients."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

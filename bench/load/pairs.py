@@ -20,12 +20,12 @@ from bench.machine import cpu_seconds
 
 
 class Plan(NamedTuple):
-    """What is to be done."""
+    """The work of the load."""
 
     port: int
-    """Of the senders' node."""
+    """The port of the senders' node."""
     to: int
-    """Of the recipients' node; 0: they are away."""
+    """The port of the recipients' node; 0 if they are away."""
     clients: int
     outstanding: int
     size: int
@@ -34,11 +34,11 @@ class Plan(NamedTuple):
     first: int
     """The number of the first recipient's account; those of senders begin with 0."""
     processes: dict[str, list[int]]
-    """Whose processor time is told, by what it is called."""
+    """The processes whose processor time is told, by a name for them."""
 
 
 class Sender(asyncio.Protocol):
-    """Has some messages under way."""
+    """A sender, which has some messages under way."""
 
     def __init__(self, pairs: Pairs, number: int) -> None:
         plan = self._plan = pairs.plan
@@ -92,7 +92,7 @@ class Sender(asyncio.Protocol):
 
 
 class Recipient(asyncio.Protocol):
-    """Reads."""
+    """A recipient, which only reads."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -114,7 +114,7 @@ class Recipient(asyncio.Protocol):
 
 
 class Pairs:
-    """All of it."""
+    """All senders and recipients."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan

@@ -31,7 +31,7 @@ DATA = "x" * 62
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done."""
+    """The work of the load."""
 
     clients: int
     outstanding: int

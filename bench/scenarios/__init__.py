@@ -1,4 +1,4 @@
-"""What is measured; each scenario takes the run and a stack that ends its servers."""
+"""The scenarios; each takes the run and a stack that ends its servers."""
 
 from bench.run import Scenario
 from bench.scenarios.cluster import cluster
@@ -25,4 +25,4 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "watching": (watching, "what of that is for routes, receipts and metrics that nobody asked for"),
     "cluster": (cluster, "nodes of one server: messages within and between them, letters, 20,000 idle clients"),
 }
-"""By name, with what it is."""
+"""The scenarios by name, each with a description."""

@@ -25,13 +25,13 @@ CROSSING = {
 CROWD = 10_000
 """Idle clients at each node."""
 BEFORE = 100
-"""Those that are there before memory is counted."""
+"""Clients that are connected before memory is counted."""
 AWAY = FIRST + 1000
 """The first account of those who are away."""
 
 
 def cluster(run: Run, stack: ExitStack) -> None:
-    """Messages within a node, between nodes and to mailboxes; then many idle clients."""
+    """Measures messages within a node, between nodes and to mailboxes; then many idle clients."""
     if nats_server() is None:
         run.figures.notes.append("The cluster is not measured: nats-server is not installed.")
         return
@@ -56,7 +56,7 @@ def _load(run: Run, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _messages(run: Run, alone: Running, nodes: Pair) -> None:
-    """All ways in turns; the handler of the nodes is at one of them, and senders at the same, or at the other."""
+    """Measures all paths in turns; the handler is at one node, and the senders are at that one or at the other."""
     both = {"nodes": nodes.pids, "nats": [nodes.nats]}
     ways = {
         ALONE: (alone, alone, {"nodes": alone.pids}),
@@ -89,7 +89,7 @@ def _messages(run: Run, alone: Running, nodes: Pair) -> None:
 
 
 def _kept(run: Run, nodes: Pair, name: str) -> None:
-    """Letters for accounts that are away."""
+    """Measures letters for accounts that are away."""
     with passing(nodes.one):
         for clients, outstanding in ((50, 8), (1, 1)):
             for _ in range(run.rounds):
@@ -104,7 +104,7 @@ def _kept(run: Run, nodes: Pair, name: str) -> None:
 
 
 def _idle(run: Run, nodes: Pair, count: int) -> None:
-    """Once: so many clients at each node."""
+    """Measures, once, many idle clients at each node."""
     with ExitStack() as stack:
         crowds = []
         for number, node in enumerate((nodes.one, nodes.other)):

@@ -30,7 +30,7 @@ def _add(crowd: Program, count: int) -> dict[str, Any]:
 
 
 def idle(run: Run, stack: ExitStack) -> None:
-    """How much memory each of 5,000 more clients takes, beside the first hundred."""
+    """Measures how much memory each of 5,000 more clients takes, beside the first hundred."""
     count = min(5000, run.crowd)
     for _ in range(run.rounds):
         for start in (run.peers.bester, run.peers.nats):
@@ -47,7 +47,7 @@ def idle(run: Run, stack: ExitStack) -> None:
 
 
 def logins(run: Run, stack: ExitStack) -> None:
-    """Clients log in with tokens while others send and receive; then each is asked whether it is still served."""
+    """Lets clients log in with tokens while others send and receive; then asks each whether it is still served."""
     for _ in range(run.rounds):
         with run.peers.bester() as server, ExitStack() as inner:
             run.progress(f"{run.crowd:,} log in")
@@ -69,7 +69,7 @@ def logins(run: Run, stack: ExitStack) -> None:
 
 
 def beside_idle(run: Run, stack: ExitStack) -> None:
-    """The same load on three servers, in turns, beside few, more and many idle clients."""
+    """Measures one load on three servers, in turns, beside few, more and many idle clients."""
     counts = (10, max(10, run.crowd // 10), run.crowd)
     servers: dict[int, int] = {}
     running = []

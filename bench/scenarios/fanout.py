@@ -12,7 +12,7 @@ from bench.run import Run
 
 CLIENTS = 1000
 SLOW_SIZE = 65_536
-"""What the slow client does not read is to pile up, beyond its socket and the limit of what may wait for it."""
+"""Bytes of a message to the slow client, so that its messages exceed its socket and the limit of what may wait."""
 
 
 SLOW_S = 4.0
@@ -20,7 +20,7 @@ SLOW_S = 4.0
 
 
 def fan_out(run: Run, stack: ExitStack) -> None:
-    """Ours (a handler names every account), nats-server (all subscribe), the floor; then ours with a slow client."""
+    """Measures ours (a handler names every account), nats-server (all subscribe), the floor; then a slow client."""
     peers = run.peers
     servers = [stack.enter_context(start(handler=None)) for start in (peers.bester, peers.nats)]
     servers.append(stack.enter_context(peers.relay()))

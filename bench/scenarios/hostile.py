@@ -22,7 +22,7 @@ PING = frame(b'{"payload":{"type":"dummy","id":"1"}}')
 
 
 def decoding(run: Run, stack: ExitStack) -> None:
-    """What a byte of the hardest frame takes, and how long another client waits beside one that sends many."""
+    """Measures what a byte of the hardest frame takes, and how long another client waits beside a flood of them."""
     found: dict[str, float] = {}
     bodies = hostile.frames()
     for name, body in bodies.items():

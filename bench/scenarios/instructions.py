@@ -1,4 +1,4 @@
-"""Instructions in user space for each message: the same on a machine that is busy, and on a fast one."""
+"""Instructions in user space for each message, which depend neither on the machine's speed nor on its load."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Watched(Peers):
 
 
 def instructions(run: Run, stack: ExitStack) -> None:
-    """Ours alone: it is compared with itself."""
+    """Measures our server alone, which is compared with itself."""
     reason = missing()
     if reason:
         run.figures.notes.append(f"Instructions are not measured: {reason}.")

@@ -24,7 +24,7 @@ BOUNDS = MailboxBounds(messages=10**9, bytes=10**15, lifetime_s=86_400.0)
 
 
 def keeping(run: Run, stack: ExitStack) -> None:
-    """Ours, and a loop that only inserts, with the same batches and as safe on disk."""
+    """Measures ours, and a loop that only inserts, with the same batches and as safe on disk."""
     for batch in BATCHES:
         scenario = f"keeping, {batch} at a time"
         for _ in range(run.rounds):

@@ -7,9 +7,10 @@ from tests.core.events import Answers, Calls, Leaves, Pushes, Sends
 from tests.core.playbook import Asked, Effect, Playbook, Received, Report
 from tests.core.world import World, clients, send_handler
 
+from bester.core.dispatch import Dispatcher
 from bester.core.effects import CallClassic, Finished, Pause, PresenceChanged, Resume
 from bester.core.limits import Limits
-from bester.core.routing import AttachedHandler
+from bester.core.routing import AttachedHandler, Request
 from bester.core.rules import Allow, TypeRules
 from bester.errors import BadResponse
 
@@ -192,6 +193,31 @@ def test_what_is_let_in_may_let_in_what_another_sender_has_waiting(world: World)
         << Effect(Finished, endpoint=again)
     )
     assert world.at_rest(t, again, chat)
+
+
+def test_a_fault_with_one_senders_message_holds_up_no_other_sender(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.configure(Limits(max_in_flight=1))
+    chat, t, g = world.handler("chat"), world.session("t"), world.session("g")
+    for sender in (t, g):
+        world.send(sender, "chat", 1)
+        world.send(sender, "chat", 2)
+    world.got(chat)
+    hand_on = Dispatcher.hand_on
+
+    def fails(dispatcher: Dispatcher, request: Request) -> None:
+        if request.envelope.origin is t:
+            raise RuntimeError
+        hand_on(dispatcher, request)
+
+    monkeypatch.setattr(Dispatcher, "hand_on", fails)
+    for id in ("1", "2"):
+        world.exchange.answer_failed(chat, id, BadResponse("wrong"))
+    with pytest.raises(RuntimeError):
+        world.exchange.settle()
+    (asked,) = world.got(chat)
+    assert asked["header"]["from"]["user"] == "g"
 
 
 def test_a_sender_of_whom_too_much_waits_is_not_read(world: World) -> None:

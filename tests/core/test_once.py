@@ -275,6 +275,31 @@ def test_repeats_are_bounded(world: World) -> None:
     assert codes[-1] == "overloaded"
 
 
+def test_repeats_leave_room_for_the_first_one_that_waits(world: World) -> None:
+    world.configure(Limits(max_in_flight=2))
+    chat, t, recall = world.handler("chat"), world.session("t"), Placeholder()
+    admission = world.exchange.admission
+    admission.may_recall = lambda key: True
+    play = Playbook(world)
+    assert (
+        play
+        >> SendsOnce(t, 1)
+        << Effect(Recall, recall)
+        >> SendsOnce(t, 1)
+        >> SendsOnce(t, 1)
+        << Report(t, "overloaded", id="7")
+    )
+    assert (
+        play
+        >> Calls(admission.not_recalled, recall().record)
+        << Asked(chat, 1)
+        >> Answers(chat, DONE)
+        << Report(t, "good", id="7")
+        << Report(t, "good", id="7")
+    )
+    assert world.at_rest(t, chat)
+
+
 def test_unproven_servers_ids_count_on_one_connection_alone(world: World) -> None:
     chat, one, two = world.handler("chat"), world.peer(), world.peer()
     assert Playbook(world) >> SendsOnce(one) << Asked(chat) >> SendsOnce(one) >> SendsOnce(two) << Asked(chat)

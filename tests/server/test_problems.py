@@ -88,6 +88,20 @@ async def test_a_handler_that_ends_again_and_again(tmp_path: Path) -> None:
         assert await problems.find(play.server.admin) == []
 
 
+@pytest.mark.usefixtures("log_as_before")
+async def test_a_reload_looks_at_the_handlers_that_it_started(tmp_path: Path) -> None:
+    program = tmp_path / "broken.sh"
+    program.write_text("#!/there/is/no/interpreter\n")
+    program.chmod(0o755)
+    kinds = {"work": {"handlerBinary": str(program), "unixDomainSocketPath": "work"}}
+    async with reloading() as play:
+        watch = play.server.watch
+        await play.reload(handlers={"typeMap": kinds})
+        await until(lambda: watch.counts()["handler"] == 1, within_s=LOOK_S / 2)
+        await play.reload()
+        await until(lambda: watch.counts()["handler"] == 0, within_s=LOOK_S / 2)
+
+
 async def test_a_look_that_fails_is_not_the_last(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

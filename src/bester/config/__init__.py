@@ -13,7 +13,7 @@ from bester.config.network import ListenerConfig, Network
 from bester.config.parts import Accounts, Admin, Control, Database, Informer, Limits, Log, Redis, Server, Storage
 from bester.config.peers import Federation, Peer
 from bester.config.problems import ConfigError, Problem
-from bester.config.reload import changes_needing_restart
+from bester.config.reload import changes_needing_restart, switched
 
 __all__ = [
     "Accounts",
@@ -40,4 +40,5 @@ __all__ = [
     "check_files",
     "load",
     "parse",
+    "switched",
 ]

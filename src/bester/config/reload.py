@@ -25,6 +25,18 @@ NEEDS_RESTART: tuple[tuple[str, ...], ...] = (
 """The keys that only a start reads; a reload applies all others."""
 
 
+def switched(old: Config, new: Config) -> Config:
+    """Returns the new configuration as a reload applies it: with the old values of :data:`NEEDS_RESTART`."""
+    update: dict[str, Any] = {}
+    for name, *rest in NEEDS_RESTART:
+        before = getattr(old, name)
+        update[name] = (
+            getattr(new, name).model_copy(update={key: getattr(before, key) for key in rest}) if rest else before
+        )
+    # Until it starts again, a node may have its old socket or its new one: messages go to neither.
+    return new.model_copy(update=update | {"siblings": tuple({*old.siblings, *new.siblings})})
+
+
 def changes_needing_restart(old: Config, new: Config) -> list[str]:
     """Returns the key paths that differ and that a reload cannot apply.
 

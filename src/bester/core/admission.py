@@ -154,6 +154,7 @@ class Admission:
             self.reports.step_done(envelope)
 
     def _refusal(self, origin: Endpoint, route: TypeRoute | None, hops: int) -> BesterError | None:
+        """Returns why a message is not taken: no handler, not allowed, stopping, too many hops; None if it is."""
         if route is None:
             return self.dispatcher.no_handler()
         if route.rules.allow is not None and not _allowed(route.rules.allow, origin):
@@ -176,14 +177,15 @@ class Admission:
     def drain(self) -> None:
         """Takes messages from the backlogs of senders that have room again, and finishes endpoints that are closing."""
         batch = self.batch
-        while batch.moved:
-            origins, batch.moved = batch.moved, {}
-            for origin in origins:
-                backlog = self._backlogs.get(origin)
-                if backlog is not None:
-                    self._admit(origin, backlog)
-                if origin.closing and not origin.busy and origin not in batch.moved:
-                    batch.effects.append(Finished(origin))
+        moved = batch.moved
+        while moved:
+            origin = next(iter(moved))
+            del moved[origin]  # one by one: what goes wrong with one sender is not the others' loss
+            backlog = self._backlogs.get(origin)
+            if backlog is not None:
+                self._admit(origin, backlog)
+            if origin.closing and not origin.busy and origin not in moved:
+                batch.effects.append(Finished(origin))
 
     def _admit(self, origin: Endpoint, backlog: deque[Waiting]) -> None:
         """Takes messages from a backlog, in order, while their sender has room."""
@@ -282,7 +284,9 @@ class Admission:
         batch = self.batch
         batch.counters.repeats += 1
         report = known.report
-        if report is None and origin.in_flight < batch.limits.max_in_flight:
+        # The first one may be in the backlog: repeats leave a place for what waits there.
+        room = batch.limits.max_in_flight - bool(origin.backlog)
+        if report is None and origin.in_flight < room:
             origin.in_flight += 1
             known.waiting.append(origin)
             if known.replies and origin not in known.replied:

@@ -131,6 +131,7 @@ class Deliveries:
         The messages that it sent go on, without reports; those that it does not have go to the mailbox.
         """
         session.closed = True
+        # Its account's last session goes with frames that nobody writes any more: they become deliveries, and letters.
         if session.out and self.direct_writes and len(self.presence.sessions(session.username)) == 1:
             self._follow(session.username)
         if self.presence.remove(session):
@@ -235,7 +236,9 @@ class Deliveries:
     def recipient_away(
         self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, place: str, served: set[str]
     ) -> None:
-        """Brings a message to the mailbox of a recipient without a session here, if the account exists.
+        """A recipient has no session here: its message goes the way of the mailbox.
+
+        There the server finds out whether the account exists, and whether the message may be kept at all.
 
         Args:
             envelope, type, data, transient, place: the message.
@@ -381,6 +384,7 @@ class Deliveries:
                 self.batch.effects.append(CutOff(session))
 
     def _keep_for_servers(self, session: Session) -> None:
+        """Puts what other servers sent into the mailbox, if it is not acknowledged after :data:`SERVER_S`."""
         for delivery in [*session.unacked.values(), *session.queue]:
             if self.batch.now - delivery.since < SERVER_S:
                 continue
@@ -389,7 +393,7 @@ class Deliveries:
                 self.replay.deposit(delivery)
 
     def _stall(self, session: Session) -> None:
-        """Marks a session that does not read as stalled: everything goes through the mailbox until it reads again."""
+        """Sends a session's messages through the mailbox: it does not read or acknowledge, or the server stops."""
         session.change(Change.STOPS_READING)
         self.replay.take_back(session)
         if session.blocked:

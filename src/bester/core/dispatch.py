@@ -273,8 +273,8 @@ class Dispatcher:
         if not handler.listed:
             handler.listed = True
             batch.dirty.append(handler)
-        handler.room -= len(frame)
-        if handler.room <= 0:
+        room = handler.room = handler.room - len(frame)
+        if room <= 0:
             handler.blocked = handler.full = True
             self.full.append(handler)
             batch.unwritten = True

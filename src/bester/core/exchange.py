@@ -13,10 +13,12 @@ It is composed of parts, each of which owns its state and calls only those above
     CommandExecutor  sendClients, sendServers, sendHandler, reply
     RemoteRequests   requests of other nodes of this server
 
+Presence, OnceMemory and Traces are state that several of them use; they call none of these.
+
 The way of a message through them::
 
-    message()                        Admission: it becomes an Envelope
-      hand()                         Dispatcher: its handler is asked now, or it waits in its sender's queue
+    untracked_message(), message()   Admission: it becomes an Envelope
+      hand(), hand_on()              Dispatcher: its handler is asked now, or it waits in its sender's queue
     answer()                         Exchange: the handler answered
       carry_out(), execute()         CommandExecutor: its commands, in order
         _send_clients()              frames for sessions; Deliveries for accounts that are away or acknowledge
@@ -25,7 +27,7 @@ The way of a message through them::
         _reply()                     a frame for the session that asked
     settled()                        Reports: a recipient has its result
       finish()                       nothing is pending any more: the status report
-    settle()                         Admission: messages that wait behind it are taken
+    settle(), drain()                Exchange, Admission: messages that wait behind it are taken
 
 The server sets the time (``batch.now``) before each batch of events. At its end it calls :meth:`Exchange.settle`,
 carries out the effects, writes the frames of the dirty endpoints, and calls :meth:`Exchange.written`; it repeats this
@@ -116,7 +118,7 @@ class Exchange:
         if handler.is_remote:
             self.remote.came_back(request)
         self._answered(request, message)
-        for route in handler.types:
+        for route in handler.types:  # Dispatcher.pump_all, without a call for each message
             if route.ready:
                 self.dispatcher.pump(route)
 

@@ -165,6 +165,7 @@ class Reports:
             self.batch.tell(envelope.origin, frame)
             self._close_traced(envelope, frame)
         elif envelope.durable and (error is None or not error.temporary):
+            # Some of it outlives a restart, so the report must, too: else a repeat would be handled again.
             self.batch.effects.append(Remember(record, envelope, frame))
         else:
             self.finish_once(record, envelope, frame)

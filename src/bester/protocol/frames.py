@@ -21,7 +21,8 @@ encode_text = Encoder().encode
 """Encodes a Python value as compact JSON."""
 
 _GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":'
-_GOOD_SIZE = len(_GOOD) + 2
+_GOOD_HEADS = [PREFIX.pack(len(_GOOD) + size + 2) + _GOOD for size in range(128)]
+"""What a good report begins with, by the length of its id as JSON."""
 _BAD = b'{"header":{"messageType":"statusReport","status":"bad"},"payload":{"id":'
 
 
@@ -56,7 +57,10 @@ def report(
 def good_report(id: str) -> bytes:
     """Returns the shortest status report: good, without further members."""
     shown = encode_text(id)
-    return b"".join((_pack(_GOOD_SIZE + len(shown)), _GOOD, shown, b"}}"))
+    size = len(shown)
+    if size < len(_GOOD_HEADS):
+        return b"".join((_GOOD_HEADS[size], shown, b"}}"))
+    return report(id)
 
 
 def error_part(error: BesterError) -> bytes:
@@ -100,8 +104,7 @@ def received_head(type: str) -> bytes:
 
 def received(head: bytes, data: Raw | bytes) -> bytes:
     """Returns a handler's message to a client."""
-    body = b"".join((head, data, b"}}"))
-    return _pack(len(body)) + body
+    return b"".join((_pack(len(head) + len(data) + 2), head, data, b"}}"))
 
 
 def received_once(head: bytes, data: Raw | bytes, delivery_id: str, reply_to: str | None = None) -> bytes:

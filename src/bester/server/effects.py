@@ -62,7 +62,7 @@ class Effects:
         self._mailboxes = mailboxes
         self._cluster = cluster
         self._loop = asyncio.get_running_loop()
-        self._methods: dict[type[Any], Callable[[Any], object]] = {
+        self._methods: dict[type[Any], Callable[[Any], object]] = {  # all that ``bester.core.effects.Effect`` names
             CallClassic: self._call_classic,
             Forward: self._forward,
             Deposit: self._deposit,
@@ -82,7 +82,10 @@ class Effects:
         }
 
     def flush(self) -> None:
-        """Carries out the effects there are, and writes the frames there are."""
+        """Carries out the effects there are, and writes the frames there are.
+
+        In this order: admission leads to effects, effects to frames, and writing to reports; each may lead to more.
+        """
         exchange = self._exchange
         batch = exchange.batch
         while batch.moved or batch.effects or batch.dirty or batch.unwritten:
@@ -132,7 +135,7 @@ class Effects:
             effect.session.writer.cut_off()
 
     def _presence_changed(self, effect: PresenceChanged) -> None:
-        for watcher in list(self._runtime.presence_watchers):  # one that does not read leaves the list
+        for watcher in list(self._runtime.presence_watchers):  # a copy: a watcher that does not read leaves the list
             watcher(effect.username, effect.online)
 
     def _finished(self, effect: Finished) -> None:

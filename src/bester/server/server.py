@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from bester.bus.connection import Bus
-from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load
+from bester.config import Config, ConfigError, ListenerConfig, changes_needing_restart, load, switched
 from bester.core.metrics import Drop
 from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Expiry, Identities
@@ -145,8 +145,8 @@ class Server:
         """Registers what services do at the end of a turn, in a sweep, and at a reload."""
         runtime = self.runtime
         runtime.on_problems(self.watch.look_soon)
-        effects = Effects(runtime, self.classic, self.federation, self.mailboxes, self.cluster)
-        runtime.at_turn_end(effects.flush)
+        self.effects = Effects(runtime, self.classic, self.federation, self.mailboxes, self.cluster)
+        runtime.at_turn_end(self.effects.flush)
         for sweep in (
             self.classic.sweep,
             self.limits.sweep,
@@ -164,7 +164,6 @@ class Server:
             self.supervisor.reconfigure,
             self.federation.reconfigure,
             self.connections.reconfigure,
-            self.watch.look_soon,
         ):
             runtime.on_reload(reconfigure)
         self.supervisor.reconfigure()
@@ -271,21 +270,18 @@ class Server:
             raise BadConfiguration("the server was started without a configuration file")
         new = await asyncio.to_thread(self._read, self.config.path)
         waiting = changes_needing_restart(self.config, new)
-        kept = {name: getattr(self.config, name) for name in ("server", "network", "informer", "control")}
-        kept |= {name: getattr(self.config, name) for name in ("storage", "database", "tracing", "cluster")}
-        handlers = new.handlers.model_copy(update={"address": self.config.handlers.address})
-        siblings = tuple({*self.config.siblings, *new.siblings})  # as a new address waits for the restart
-        switched = new.model_copy(update={**kept, "handlers": handlers, "siblings": siblings})
-        identities = await asyncio.to_thread(Identities, switched)
-        renewed = await asyncio.to_thread(self.sockets.contexts, switched, identities)
-        self.config = switched
+        config = switched(self.config, new)
+        identities = await asyncio.to_thread(Identities, config)
+        renewed = await asyncio.to_thread(self.sockets.contexts, config, identities)
+        self.config = config
         set_up_log(new.log.level, new.log.format, self._log_node())
-        self.runtime.reconfigure(switched)
+        self.runtime.reconfigure(config)
         self.federation.judge(identities)
         self.connections.judge()
         for listener, context in renewed:
             listener.renew(context)
         await self.supervisor.apply(self.config.served_types())
+        self.watch.look_soon()
         for line in new.warnings:
             log.warning("configuration: %s", line)
         if waiting:

@@ -55,6 +55,18 @@ class ClientSide:
         connection: whose role it is.
     """
 
+    __slots__ = (
+        "_admission",
+        "_call",
+        "_commands",
+        "_connection",
+        "_exchange",
+        "_may_end_session",
+        "_quiet",
+        "_runtime",
+        "_services",
+    )
+
     scope = "client"
 
     def __init__(self, connection: Conversation) -> None:
@@ -65,7 +77,8 @@ class ClientSide:
         self._admission = self._exchange.admission
         self._quiet: asyncio.Future[None] | None = None
         """Set while a command waits for the outstanding messages."""
-        self._commands: CommandQueue[Payload] = CommandQueue(self, self._runtime.spawn)
+        self._commands: CommandQueue[Payload] | None = None
+        """Its built-in commands; None as long as there are none, as for most clients."""
         self._call: CommandCall | None = None
         """The command that is carried out, or was the last one."""
         self._may_end_session = False
@@ -197,7 +210,8 @@ class ClientSide:
 
     def left(self, endpoint: Endpoint) -> None:
         assert isinstance(endpoint, Session)
-        self._connection.drop(Drop.COMMAND_ABANDONED, self._commands.clear())
+        if self._commands is not None:
+            self._connection.drop(Drop.COMMAND_ABANDONED, self._commands.clear())
         self._runtime.turn().deliveries.remove_session(endpoint)
         self._services.accounts.session_ended(endpoint)
 
@@ -224,6 +238,7 @@ class ClientSide:
     # -- its messages --------------------------------------------------------------------------------------------
 
     def _from_client(self, body: bytes) -> None:
+        """Takes a frame of an authenticated client: acknowledgements, a plain message, or one that asks for more."""
         endpoint = self._connection.endpoint
         if endpoint is None:
             self._connection.drop(Drop.FRAME_AFTER_END)  # the session has just ended; nothing after that is looked at
@@ -265,6 +280,8 @@ class ClientSide:
     def _builtin(self, endpoint: Endpoint, payload: Payload) -> None:
         assert isinstance(endpoint, Session)
         limit = self._runtime.config.limits.max_in_flight
+        if self._commands is None:
+            self._commands = CommandQueue(self, self._runtime.spawn)
         if len(self._commands) >= limit:
             error = Throttled(f"at most {limit} built-in commands may be under way")
             self._connection.refuse_message(endpoint, payload.id, error)
@@ -302,6 +319,7 @@ class ClientSide:
             connection.go_on(self._from_client, SHARE_FRAMES)  # it was refused
 
     def commands_done(self) -> None:
+        self._commands = self._call = None
         session = self._connection.endpoint
         if self._connection.input_ended and isinstance(session, Session):
             self._end_if_quiet(session)

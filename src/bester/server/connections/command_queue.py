@@ -38,6 +38,8 @@ class CommandQueue(Generic[C]):
         most: how many commands may wait; None: the owner sees to it.
     """
 
+    __slots__ = ("_most", "_owner", "_spawn", "_waiting")
+
     def __init__(
         self,
         owner: CommandOwner[C],

@@ -24,6 +24,8 @@ class ServerSide:
         connection: whose role it is.
     """
 
+    __slots__ = ("_claimed", "_connection", "_exchange", "_federation", "_runtime")
+
     scope = "server"
 
     def __init__(self, connection: Conversation) -> None:

@@ -159,7 +159,7 @@ class Federation:
     # -- messages ------------------------------------------------------------------------------------------------
 
     def send(self, forward: Forward) -> None:
-        """Sends one message, or keeps it; its outcome goes to ``Exchange.settled``."""
+        """Sends one message, or keeps it; its outcome goes to ``Reports.settled``."""
         key = str(forward.address)
         destination = self.destinations.get(key)
         if destination is None:
