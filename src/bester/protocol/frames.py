@@ -22,7 +22,7 @@ encode_text = Encoder().encode
 
 _GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":'
 _GOOD_HEADS = [PREFIX.pack(len(_GOOD) + size + 2) + _GOOD for size in range(128)]
-"""What a good report begins with, by the length of its id as JSON."""
+"""The start of a good report, by the length of its id as JSON."""
 _BAD = b'{"header":{"messageType":"statusReport","status":"bad"},"payload":{"id":'
 
 

@@ -53,7 +53,7 @@ class Sender(Struct, frozen=True, gc=False):
 UNTOLD = Sender(told=False)
 
 
-class Asked(WithData, kw_only=True, eq=False):
+class RefusingData(WithData, kw_only=True, eq=False):
     """A message whose data, if invalid, raises :class:`Refuse` when it is read, so that its sender learns why."""
 
     @property
@@ -85,7 +85,7 @@ class Asked(WithData, kw_only=True, eq=False):
             raise BadPayload(str(error)) from error
 
 
-class Request(Asked, eq=False):
+class Request(RefusingData, eq=False):
     """A message that the server sends to a handler."""
 
     type: str
@@ -268,7 +268,7 @@ class HandlerConversation:
 
 
 def classic_request(type: str, body: bytes) -> Request:
-    """Returns the request to a classic handler; ``body`` may not be JSON, since no one checked it."""
+    """Returns the request to a classic handler; nothing has checked that ``body`` is JSON."""
     return Request(type, raw=Raw(body))
 
 

@@ -277,7 +277,7 @@ class BadAnswer(BadResponse):
         super().__init__()
         self.id = id
         self.detail = detail
-        """What is wrong, for the server's log; not shown to the requester."""
+        """The fault, for the server's log; not shown to the requester."""
 
 
 def decode_attach(body: bytes) -> AttachMessage:
