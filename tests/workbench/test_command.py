@@ -126,12 +126,12 @@ def test_the_list_is_complete() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "say which handler"),
+        ([], "the handler is missing"),
         (["./no-such-program"], "cannot start ./no-such-program: No such file or directory"),
-        (["'"], "the command cannot be understood"),
-        (["true", "--only", "nothing"], "there is no check 'nothing'; those that there are: answer, "),
+        (["'"], "the command cannot be parsed"),
+        (["true", "--only", "nothing"], "there is no check 'nothing'; the checks are: answer, "),
         (["true", "--sample", "{"], "neither a file nor JSON"),
-        (["true", "--attached", "--only", "stop"], "none of these checks"),
+        (["true", "--attached", "--only", "stop"], "none of the chosen checks"),
     ],
 )
 def test_wrong_usage(arguments: list[str], told: str) -> None:

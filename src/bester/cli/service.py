@@ -1,6 +1,6 @@
-"""``bester service``: the units by which systemd keeps a server, and ready-made handlers, running (docs/operating.md).
+"""``bester service``: prints systemd units for a server and for ready-made handlers (docs/operating.md).
 
-The files in ``packaging/systemd`` are what it prints for a server in ``/var/lib/bester``.
+The files in ``packaging/systemd`` are its output for a server in ``/var/lib/bester``.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from bester.cli.settings import ConfigOption, load_config
 
 STATE = Path("/var/lib")
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108
-"""Where a service sees a folder of its own, and nobody sees its sockets."""
+"""The folders of which a service has its own copy, so that no other process sees its sockets there."""
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 
 
 def service(
     user: Annotated[
-        str, typer.Option("--user", metavar="USER", help="Whom it runs as; an account of its own is best.")
+        str, typer.Option("--user", metavar="USER", help="The user it runs as, preferably a separate one.")
     ] = "bester",
     gadgets: Annotated[
-        bool, typer.Option("--gadgets", help="The unit for ready-made handlers beside it: bester-gadget@NAME.")
+        bool, typer.Option("--gadgets", help="Print the unit for ready-made handlers instead: bester-gadget@NAME.")
     ] = False,
     nodes: Annotated[
-        int, typer.Option("--nodes", metavar="N", min=0, max=64, help="Run it as N nodes; 0: as one server.")
+        int, typer.Option("--nodes", metavar="N", min=0, max=64, help="Run the server as N nodes; 0: as one process.")
     ] = 0,
     config: ConfigOption = None,
 ) -> None:
-    """Print the systemd unit of a server. It has the paths of its configuration and of this installation.
+    """Print the systemd unit of a server. It has the paths of the configuration and of this installation.
 
     To install it: bester service > /etc/systemd/system/bester.service && systemctl enable --now bester
     """
@@ -54,14 +54,14 @@ def unit(bin: Path, config: Path, user: str, folders: Iterable[Path], nodes: int
     """Returns the server's unit.
 
     Args:
-        bin: where ``besterd`` and ``bester`` are.
+        bin: the folder of ``besterd`` and ``bester``.
         config: the configuration.
-        user: whom the server runs as.
-        folders: where it writes.
+        user: the user that the server runs as.
+        folders: the folders that it writes to.
         nodes: how many nodes share its ports; 0: it is one process.
 
     Raises:
-        ValueError: a path or name that a unit cannot have.
+        ValueError: a unit cannot contain one of the paths or names.
     """
     return _UNIT.format(
         besterd=_word(bin / "besterd") + (f" --nodes {nodes}" if nodes else ""),
@@ -77,9 +77,9 @@ def unit(bin: Path, config: Path, user: str, folders: Iterable[Path], nodes: int
 
 
 def gadget_unit(bin: Path, config: Path, user: str, folders: Iterable[Path], sockets: tuple[Path, Path]) -> str:
-    """Returns the template of the units of ready-made handlers; arguments and errors as in :func:`unit`.
+    """Returns the template of the units of ready-made handlers; see :func:`unit` for arguments and errors.
 
-    ``sockets`` are those for handlers and for questions about the server.
+    ``sockets`` are the handler socket and the informer's socket.
     """
     handlers, informer = sockets
     return _GADGET.format(
@@ -94,11 +94,11 @@ def gadget_unit(bin: Path, config: Path, user: str, folders: Iterable[Path], soc
 
 
 def _writable(folders: Iterable[Path]) -> str:
-    """Returns what lets the server write there, and makes what systemd can make."""
+    """Returns the unit's lines that let the server write to the folders, which systemd creates where it can."""
     lines = []
     for folder in sorted(folders):
         if any(folder.is_relative_to(one) for one in TEMPORARY):
-            raise ValueError(f"a service cannot have its files in {folder}: nobody else would see its sockets there")
+            raise ValueError(f"a service cannot have its files in {folder}: other processes would not see its sockets")
         if folder == Path("/run/bester"):
             continue  # RuntimeDirectory
         if folder.parent == STATE:
@@ -116,7 +116,7 @@ def _word(value: Path | str) -> str:
     """Returns one word of a unit, with its specifiers and variables taken literally."""
     text = str(value)
     if not text.isprintable() or any(char in text for char in " \"'\\;"):
-        raise ValueError(f"a unit cannot have {text!r}: white space, quotation marks, backslashes and semicolons")
+        raise ValueError(f"a unit cannot contain {text!r}: white space, quotes, backslashes and semicolons are refused")
     return text.replace("%", "%%").replace("$", "$$")
 
 
