@@ -22,7 +22,7 @@ ServerOption = Annotated[
 def list_(
     server: ServerOption = None,
     dead: Annotated[
-        bool | None, typer.Option("--dead/--waiting", help="Only what was given up, or only what is tried.")
+        bool | None, typer.Option("--dead/--waiting", help="Only dead letters, or only waiting messages.")
     ] = None,
     after: Annotated[int, typer.Option(min=0, help="Only messages after this id.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The most messages.")] = 100,
@@ -83,7 +83,7 @@ def drop(
     ids: Ids = None,
     server: ServerOption = None,
     dead: Annotated[
-        bool | None, typer.Option("--dead/--waiting", help="Only what was given up, or only what is tried.")
+        bool | None, typer.Option("--dead/--waiting", help="Only dead letters, or only waiting messages.")
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,

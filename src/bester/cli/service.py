@@ -143,8 +143,8 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
-# Handlers that the server starts are in the same sandbox. Take this line out for those whose language compiles while it
-# runs, such as JavaScript or Java; or let them attach from units of their own.
+# Handlers that the server starts are in the same sandbox. Remove this line for handlers in languages that compile at
+# run time, such as JavaScript or Java; or let such handlers attach from their own units.
 MemoryDenyWriteExecute=yes"""
 
 _UNIT = """\
@@ -152,12 +152,12 @@ _UNIT = """\
 Description=Bester, a message exchange
 Wants=network-online.target
 After=network-online.target
-# It is tried again for as long as it takes.
+# systemd tries again for as long as it takes.
 StartLimitIntervalSec=0
 
 [Service]
-# It says itself when a message can pass, when it reloads and when it stops. From systemd 253 on Type=notify-reload will
-# do, too, without ExecReload.
+# The server tells systemd when messages can pass, when it reloads and when it stops. From systemd 253 on,
+# Type=notify-reload works too, without ExecReload.
 Type=notify
 ExecStart={besterd} {config}
 ExecReload={bester} reload{all} --config {config}
@@ -165,23 +165,23 @@ WorkingDirectory={base}
 User={user}
 Restart=on-failure
 RestartSec=2
-# 2: the configuration is wrong, which another start does not mend.
+# 2: the configuration is wrong, which a restart does not repair.
 RestartPreventExitStatus=2
 # A server that hangs is killed and started again.
 WatchdogSec=30
 # After an unclean stop the whole database is checked, which takes about a second for each GB.
 TimeoutStartSec=15min
-# A stop ends the server alone; it lets its handlers finish what they have, and ends them itself.
+# A stop signals only the server, which lets its handlers finish their messages and ends them itself.
 KillMode=mixed
 LimitNOFILE=65536
 
-# Where it writes; everything else is read-only.
+# The server writes here; everything else is read-only.
 {writable}
 RuntimeDirectory=bester
 RuntimeDirectoryMode=0750
 UMask=0077
 
-# For ports below 1024, such as 443, put both lines in place of the empty CapabilityBoundingSet.
+# For ports below 1024, such as 443, replace the empty CapabilityBoundingSet by both of these lines.
 #AmbientCapabilities=CAP_NET_BIND_SERVICE
 #CapabilityBoundingSet=CAP_NET_BIND_SERVICE
 ProtectHome={home}
@@ -193,7 +193,7 @@ WantedBy=multi-user.target
 
 _GADGET = """\
 # A ready-made handler: systemctl enable --now bester-gadget@NAME runs "bester gadget NAME". Its arguments are in
-# BESTER_ARGUMENTS of /etc/bester/NAME.env, such as BESTER_ARGUMENTS=/etc/bester/NAME.toml; its secrets may be there,
+# BESTER_ARGUMENTS of /etc/bester/NAME.env, such as BESTER_ARGUMENTS=/etc/bester/NAME.toml; its secrets may be there
 # too.
 
 [Unit]
@@ -211,9 +211,9 @@ ExecStart={bester} gadget %i $BESTER_ARGUMENTS
 User={user}
 Restart=on-failure
 RestartSec=5
-# 2: its settings are wrong, which another start does not mend.
+# 2: its settings are wrong, which a restart does not repair.
 RestartPreventExitStatus=2
-# Its own folder, /var/lib/bester-NAME, is where it starts and may write.
+# It starts in its own folder, /var/lib/bester-NAME, and may write to it.
 StateDirectory=bester-%i
 StateDirectoryMode=0700
 WorkingDirectory=%S/bester-%i

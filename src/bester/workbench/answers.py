@@ -108,7 +108,7 @@ def same_bytes(sent: bytes, answer: Answer) -> None:
     """
     _require_good(sent, answer)
     if answer.data() != sent:
-        raise Failed(f"sent the data {shown(sent)}, and what came back is {shown(answer.data())}")
+        raise Failed(f"sent the data {shown(sent)}, and got back {shown(answer.data())}")
 
 
 def same_value(sent: bytes, answer: Answer) -> None:
@@ -119,7 +119,7 @@ def same_value(sent: bytes, answer: Answer) -> None:
     """
     _require_good(sent, answer)
     if decode_text(answer.data()) != decode_text(sent):
-        raise Failed(f"sent the data {shown(sent)}, and what came back is {shown(answer.data())}")
+        raise Failed(f"sent the data {shown(sent)}, and got back {shown(answer.data())}")
 
 
 def same_numbers(sent: bytes, answer: Answer) -> None:

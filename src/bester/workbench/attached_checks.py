@@ -146,7 +146,7 @@ async def restart(bench: Bench) -> None:
 @check(
     "detach",
     "6.5",
-    "On SIGTERM the handler sends detach, answers what is outstanding, and ends.",
+    "On SIGTERM the handler sends detach, answers the outstanding requests, and ends.",
     form=Form.ATTACHED,
 )
 async def detach(bench: Bench) -> None:
