@@ -53,7 +53,7 @@ def add(
     ] = False,
     fingerprint: Annotated[
         str | None,
-        typer.Option("--fingerprint", metavar="SHA256", help="Pin this key or certificate, without asking."),
+        typer.Option("--fingerprint", metavar="SHA256", help="Expect this key or certificate; do not ask."),
     ] = None,
     timeout: TimeoutOption = 10.0,
     json: JsonOption = False,
