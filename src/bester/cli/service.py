@@ -24,7 +24,7 @@ HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 def service(
     user: Annotated[
         str,
-        typer.Option("--user", metavar="USER", help="The user that the service runs as, preferably a separate one."),
+        typer.Option("--user", metavar="USER", help="The service's user, preferably a separate one."),
     ] = "bester",
     gadgets: Annotated[
         bool, typer.Option("--gadgets", help="Print the unit for ready-made handlers instead: bester-gadget@NAME.")
