@@ -336,7 +336,7 @@ async def test_the_command_line_says_the_node(nats: NatsServer, monkeypatch: pyt
         assert (await bester(a, "status", "--check")).startswith("loop: event loop at n1: was late by 3.0 s")
         monkeypatch.setattr(queries, "ANSWER_S", 0.1)
         monkeypatch.setattr(joined(b).queries, "asked", lambda *question: None)
-        assert "without n1: no answer in time" in await bester(a, "handler", "list")
+        assert "without n1, which did not answer in time" in await bester(a, "handler", "list")
         assert "does not answer" in await bester(a, "status")
         monkeypatch.undo()
         assert "1 attached, at n1" in await bester(a, "handler", "stop", "chat", "--node", "n1")

@@ -16,9 +16,9 @@ def test_usage(commands: Commands) -> None:
     assert result.returncode == 0
     assert result.stdout.startswith("Usage: besterd [--nodes N] [CONFIG]")
     for arguments, said in (
-        (["one", "two"], "one CONFIG at most; got 2"),
+        (["one", "two"], "at most one CONFIG is allowed; got 2"),
         (["--port", "3"], "there is no option --port"),
-        (["--nodes", "many"], "--nodes takes a number from 1 to 64"),
+        (["--nodes", "many"], "--nodes needs a number from 1 to 64"),
     ):
         result = commands.besterd(*arguments)
         assert result.returncode == 2

@@ -190,7 +190,7 @@ def test_accounts(commands: Commands, running: bool) -> None:
     commands.configure()
     if running:
         commands.serve()
-    assert "alice was made" in commands.bester("account", "add", "Alice", "--admin").stdout
+    assert "alice was created" in commands.bester("account", "add", "Alice", "--admin").stdout
     made = commands.bester("account", "add", "bob", "--password-stdin", "--json", input="secret\n", password=None)
     assert json.loads(made.stdout) == {"username": "bob", "roles": []}
     again = commands.bester("account", "add", "ALICE")
@@ -334,7 +334,7 @@ def test_usage_errors(commands: Commands) -> None:
     [
         ("127.0.0.1:2223", "write bester://127.0.0.1:2223, or besters://127.0.0.1:2223 for TLS"),
         ("http://h", "write bester://h, or besters://h for TLS"),
-        ("unix:/socket", "it starts with bester://, besters:// (TLS) or bester+unix:"),
+        ("unix:/socket", "which starts with bester://, besters:// (TLS) or bester+unix:"),
     ],
 )
 def test_a_url_that_is_none_is_told_with_the_right_one(commands: Commands, url: str, said: str) -> None:
@@ -364,7 +364,7 @@ def test_tls_where_there_is_none_is_told(commands: Commands) -> None:
     server = commands.start("besterd")
     port = server.wait_for("listening on tcp4://127.0.0.1:").rpartition(":")[2]
     result = commands.bester("send", "--to", f"besters://127.0.0.1:{port}", "--user", "a", "echo", "1")
-    assert (result.returncode, "TLS: there is none there" in result.stderr) == (3, True), result
+    assert (result.returncode, "TLS: the server does not speak it" in result.stderr) == (3, True), result
     server.wait_for_log("the other end speaks TLS")
 
 

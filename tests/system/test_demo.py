@@ -135,7 +135,7 @@ async def test_a_handler_that_does_not_start() -> None:
 async def test_a_server_that_does_not_start() -> None:
     async with World(Stage(json=False)) as world:
         place = world.place("not a name")
-        with pytest.raises(StoryError, match=r"(?s)does not start:.*server.name: found"):
+        with pytest.raises(StoryError, match=r"(?s)did not start:.*server.name: found"):
             await world.start(place, [])
 
 

@@ -168,7 +168,7 @@ def test_it_asks_before_it_pins(commands: Commands, answer: str) -> None:
         out, errors = asking.communicate(timeout=TIMEOUT_S)
     key = key_of(commands, b)
     assert key in out
-    assert "Is this what its operator says?" in errors
+    assert "Is this the fingerprint that its operator gave you?" in errors
     assert asking.returncode == (0 if answer == "y" else 1), errors
     assert (key in config.read_text()) is (answer == "y")
 
@@ -181,7 +181,7 @@ def test_what_peer_add_refuses(commands: Commands) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         nobody = f"127.0.0.1:{gone.getsockname()[1]}"
     for arguments, status, text in (
-        (["b.example", address], 2, "nobody is there to be asked"),
+        (["b.example", address], 2, "there is no terminal to ask on"),
         (["b.example", address, "--fingerprint", "0" * 64], 1, "has another key, " + key_of(commands, b)),
         (["b.example", address, "--fingerprint", "x"], 2, "a fingerprint must be"),
         (["b.example", nobody, "--yes"], 3, "Connection refused"),
@@ -205,7 +205,7 @@ def test_a_certificate_for_another_name(commands: Commands) -> None:
     for how in (["--yes"], ["--yes", "--json"], ["--fingerprint", key_of(commands, b)], []):
         result = commands.bester(*add, *how)
         assert result.returncode == 1, result
-        assert "shows a certificate for b.example, and not for c.example" in result.stderr
+        assert "presents a certificate for b.example, and not for c.example" in result.stderr
         assert "--other-name" in result.stderr
         assert config.read_bytes() == before
     result = commands.bester(*add, "--yes", "--other-name")
@@ -225,7 +225,7 @@ def test_both_sides_see_the_same_fingerprint(commands: Commands) -> None:
     key = key_of(commands, path)
     assert f"  {key}\n" in said
     assert f"  key          {key}\n" in shown
-    assert "Pinned is the key" in shown
+    assert "The key will be pinned" in shown
 
 
 def test_the_configuration_keeps_the_rest(commands: Commands) -> None:
@@ -323,5 +323,5 @@ def test_a_client_that_trusts_an_authority(commands: Commands) -> None:
     assert (trusting.returncode, "noHandler" in trusting.stderr + trusting.stdout) == (1, True), trusting
     assert commands.bester(*words, "--ca", "other.pem").returncode == 3
     plain = commands.bester("send", "--to", f"bester://localhost:{port}", "--user", "a", "nobody", "1")
-    assert (plain.returncode, "write besters:// in place of bester://" in plain.stderr) == (3, True), plain
+    assert (plain.returncode, "write besters:// instead of bester://" in plain.stderr) == (3, True), plain
     assert commands.bester(*words).returncode == 3

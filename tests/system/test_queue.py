@@ -179,7 +179,7 @@ def test_the_operators_commands(ready: Commands, other: Callable[[], Other]) -> 
         accounts={"registration": "firstUse"},
     )
     ready.serve()
-    assert "nothing waits" in ready.bester("queue", "list").stdout
+    assert "no messages" in ready.bester("queue", "list").stdout
     assert [send(ready, data) for data in range(3)] == ["queued"] * 3
     first, second, third = (row["id"] for row in rows(ready))
     assert [row["id"] for row in rows(ready, "--server", "unix:other", "--after", str(first), "--limit", "1")] == [

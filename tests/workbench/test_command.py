@@ -76,7 +76,7 @@ def test_json() -> None:
         ("answer", "fail"),
         ("numbers", "skip"),
     ]
-    assert "section 3.2's form" in told["checks"][1]["detail"]
+    assert "the form of section 3.2" in told["checks"][1]["detail"]
     assert told["checks"][1]["transcript"][0].startswith("> \\x19\\x00\\x00\\x00{")
 
 
@@ -126,12 +126,12 @@ def test_the_list_is_complete() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "say which handler"),
+        ([], "the handler is missing"),
         (["./no-such-program"], "cannot start ./no-such-program: No such file or directory"),
-        (["'"], "the command cannot be understood"),
-        (["true", "--only", "nothing"], "there is no check 'nothing'; those that there are: answer, "),
+        (["'"], "the command cannot be parsed"),
+        (["true", "--only", "nothing"], "there is no check 'nothing'; the checks are: answer, "),
         (["true", "--sample", "{"], "neither a file nor JSON"),
-        (["true", "--attached", "--only", "stop"], "none of these checks"),
+        (["true", "--attached", "--only", "stop"], "none of the chosen checks"),
     ],
 )
 def test_wrong_usage(arguments: list[str], told: str) -> None:
@@ -158,7 +158,7 @@ def test_one_cause_is_told_once() -> None:
     """As a whole process, where nothing may be written beside it."""
     program = [sys.executable, "-W", "error", "-c", "from bester.cli.main import main; main()", "handler", "check"]
     for fault, told, passed in (
-        ("no-status", "the answer has no header.status, so the sender is told handlerError", 1),
+        ("no-status", "the answer has no header.status, so the sender gets handlerError", 1),
         ("big-endian", "is your length big endian? It must be little endian", 0),
     ):
         asked = [*program, "--timeout", "2", "--reattach", "5", f"{ATTACHED} {fault}"]
@@ -180,4 +180,4 @@ def test_a_sample_that_is_not_taken(tmp_path: Path) -> None:
     assert "the sample was answered with the status 'ok'" in result.output
     result = check(f"{CLASSIC} status-in-words", "--classic", "--only", "answer")
     assert result.exit_code == 0
-    assert "it did not take the sample, which it need not" in result.output
+    assert "it did not accept the sample, which it need not" in result.output

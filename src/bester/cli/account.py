@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 account = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Make, list and remove accounts. They are those of a server on this machine, running or not.",
+    help="Create, list and remove accounts. The server is on this machine, running or not.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -30,14 +30,14 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The account's
 def add(
     name: NameArgument,
     config: ConfigOption = None,
-    admin: Annotated[bool, typer.Option("--admin", help="It may use the operator's commands.")] = False,
+    admin: Annotated[bool, typer.Option("--admin", help="Let the account use the operator's commands.")] = False,
     password_stdin: PasswordStdinOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Make an account. Its password comes from BESTER_PASSWORD, --password-stdin, or a prompt."""
+    """Create an account. The password comes from BESTER_PASSWORD, --password-stdin, or a prompt."""
     accounts = _open(config)
     made = accounts.add(name, _new_password(password_stdin), admin)
-    _done(json, {"username": made, "roles": ["admin"] if admin else []}, f"the account {made} was made")
+    _done(json, {"username": made, "roles": ["admin"] if admin else []}, f"the account {made} was created")
 
 
 @account.command()
@@ -54,9 +54,9 @@ def password(
     password_stdin: PasswordStdinOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Give an account another password; its sessions end."""
+    """Change an account's password; its sessions end."""
     _open(config).set_password(name, _new_password(password_stdin))
-    _done(json, {"username": name}, f"the account {name} has another password")
+    _done(json, {"username": name}, f"the password of the account {name} was changed")
 
 
 @account.command("list")
@@ -87,7 +87,7 @@ def role(
     from bester.cli.accounts import find_row
 
     if set(add or ()) & set(remove or ()):
-        fail("a role is either added or removed", USAGE)
+        fail("--add and --remove name the same role", USAGE)
     accounts = _open(config)
     row = find_row(accounts, name)
     roles = [one for one in dict.fromkeys([*row.roles, *(add or ())]) if one not in (remove or ())]

@@ -1,6 +1,6 @@
-"""The two ways to a server's accounts: through the server where it runs, else straight to its store.
+"""Access to a server's accounts: through the running server, or directly in its store if the server does not run.
 
-Straight to the store, so that accounts can be made before the first start; by the same rules.
+Direct access lets an operator create accounts before the first start, by the same rules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ADMIN = "admin"
 
 
 class Row(NamedTuple):
-    """An account, as it is listed."""
+    """An account in a listing."""
 
     username: str
     roles: list[str]
@@ -33,26 +33,26 @@ class Row(NamedTuple):
 
 
 class Accounts(Protocol):
-    """What can be done with accounts; a refusal ends the command."""
+    """The operations on accounts; a refusal ends the command."""
 
     def add(self, name: str, password: str, admin: bool) -> str:
-        """Makes an account and returns its canonical name."""
+        """Creates an account and returns its canonical name."""
 
     def remove(self, name: str) -> None:
         """Removes an account."""
 
     def set_password(self, name: str, password: str) -> None:
-        """Gives an account another password."""
+        """Changes an account's password."""
 
     def set_roles(self, name: str, roles: list[str]) -> None:
         """Replaces an account's roles."""
 
     def page(self, after: str) -> list[Row]:
-        """Returns the next accounts, sorted; fewer than :data:`PAGE` are the last ones."""
+        """Returns the next accounts, sorted; a page of fewer than :data:`PAGE` is the last one."""
 
 
 def open_accounts(config: Config) -> Accounts:
-    """Returns the accounts of the server that runs with this configuration, or else of its store."""
+    """Returns access to the accounts: through the server that runs with this configuration, or in its store."""
     from bester.cli.control import Control, ControlError, NotRunning
 
     try:
@@ -62,7 +62,7 @@ def open_accounts(config: Config) -> Accounts:
         from bester.config.nodes import has_private_nats
 
         if has_private_nats(config):
-            fail(f"{error}; the accounts are kept by besterd --nodes, which has to run for that", NO_CONNECTION)
+            fail(f"{error}; besterd --nodes keeps the accounts, so it must be running", NO_CONNECTION)
         return _Stored(config)
     except ControlError as error:
         fail(str(error), NO_CONNECTION)
@@ -103,7 +103,7 @@ class _Running:
 
 
 class _Stored:
-    """The accounts of a server that does not run."""
+    """The accounts in the store of a server that does not run."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -156,7 +156,7 @@ class _Stored:
                 await store.remove(canonical)
             except UnknownAccount:
                 known = False
-            # As the running server does it: mail that an earlier removal has left goes, too.
+            # As on the running server, mail that an earlier removal has left is removed too.
             if not await messages.clear_mailbox(canonical) and not known:
                 raise UnknownAccount
 
@@ -184,7 +184,7 @@ class _Stored:
 
 
 def _finished(work: Coroutine[Any, Any, T]) -> T:
-    """Runs something to its end; a refusal ends the command."""
+    """Runs a coroutine to its end; a refusal ends the command."""
     from bester.errors import BesterError
 
     try:
@@ -214,7 +214,7 @@ def all_rows(accounts: Accounts) -> list[Row]:
 
 
 def find_row(accounts: Accounts, name: str) -> Row:
-    """Returns one account; ends the command where there is none."""
+    """Returns one account; ends the command if there is none."""
     from bester.errors import InvalidName, UnknownAccount
     from bester.protocol.names import username
 

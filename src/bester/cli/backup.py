@@ -15,15 +15,15 @@ from bester.cli.settings import ConfigOption, JsonOption, load_config
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the copy goes.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write the copy to.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy the database, whether the server runs or not. The copy is checked and private.
+    """Copy the database, whether the server runs or not. The copy is checked, and only its owner can read it.
 
-    To restore it: stop the server, remove storage.path with what is beside it (its name with -wal and -shm behind
-    it), copy FILE to storage.path, start the server, which checks it once more.
+    To restore it: stop the server; remove storage.path and the files of the same name with -wal and -shm appended; copy
+    FILE to storage.path; start the server, which checks the copy once more.
     """
     from bester.config.nodes import has_private_nats, nodes_folder
     from bester.errors import BadConfiguration
@@ -49,9 +49,9 @@ def backup(
         if source.exists() and file.exists() and file.samefile(source):
             fail(f"{file} is the database itself", USAGE)
         if not force:
-            fail(f"{file} is there already; --force replaces it", USAGE)
+            fail(f"{file} exists already; --force replaces it", USAGE)
     if settings.database.type == "redis":
-        warn("accounts are in Redis, and not in this copy")
+        warn("warning: the accounts are in Redis, and not in this copy")
     try:
         with _bar() as on_progress:
             result = back_up(source, file, on_progress)

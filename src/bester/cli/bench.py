@@ -1,4 +1,4 @@
-"""``bester bench``: a small load, and how a server bears it."""
+"""``bester bench``: puts a server under a small load, and measures it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bester.cli.connect import CaOption, Door, FingerprintOption, ToOption, UserOption, door, run
+from bester.cli.connect import CaOption, ClientSettings, FingerprintOption, ToOption, UserOption, client_settings, run
 from bester.cli.output import BAD, GOOD, USAGE, fail, say_json
 from bester.cli.passwords import PasswordStdinOption
 from bester.cli.settings import ConfigOption, JsonOption, load_config, open_control
@@ -27,15 +27,15 @@ def bench(
     to: ToOption = None,
     user: UserOption = None,
     type: Annotated[str, typer.Option("--type", help="With --to: a type whose handler answers quickly.")] = "echo",
-    clients: Annotated[int, typer.Option("--clients", min=1, max=1000, help="How many connections.")] = 4,
+    clients: Annotated[int, typer.Option("--clients", min=1, max=1000, help="The number of connections.")] = 4,
     outstanding: Annotated[
-        int, typer.Option("--outstanding", "-w", min=1, max=1024, help="Messages under way on each.")
+        int, typer.Option("--outstanding", "-w", min=1, max=1024, help="Messages under way on each connection.")
     ] = 32,
-    seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.1, max=600.0, help="How long.")] = 3.0,
+    seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.1, max=600.0, help="The duration.")] = 3.0,
     count: Annotated[
-        int | None, typer.Option("--count", "-n", min=1, max=10_000_000, help="End after so many messages.")
+        int | None, typer.Option("--count", "-n", min=1, max=10_000_000, help="End after this many messages.")
     ] = None,
-    size: Annotated[int, typer.Option("--size", min=2, max=1_000_000, help="The data's bytes.")] = 64,
+    size: Annotated[int, typer.Option("--size", min=2, max=1_000_000, help="The bytes of data per message.")] = 64,
     password_stdin: PasswordStdinOption = False,
     ca: CaOption = None,
     fingerprint: FingerprintOption = None,
@@ -43,20 +43,21 @@ def bench(
 ) -> None:
     """Put a server under a small load. Messages go to an echo handler and back, each with its report.
 
-    With --config, the server that runs with it, with an account and a handler made for this; with --to, any server;
-    with neither, a temporary one. All clients are one process, which is often slower than the server.
+    With --config it measures the server that runs with that configuration, with a temporary account and handler; with
+    --to, any server; with neither, a temporary server. All clients are in one process, which is often slower than the
+    server.
     """
     from bester.cli.load import Plan
 
     if config is not None and to is not None:
-        fail("either --config or --to", USAGE)
+        fail("give --config or --to, not both", USAGE)
 
     def plan(its_type: str) -> Plan:
         return Plan(its_type, clients, outstanding, seconds, count, size)
 
     try:
         if to is not None:
-            _measure(door(to, user, password_stdin, ca, fingerprint), plan(type), None, json)
+            _measure(client_settings(to, user, password_stdin, ca, fingerprint), plan(type), None, json)
         else:
             _measure_ours(config, plan, json)
     except KeyboardInterrupt:
@@ -70,11 +71,11 @@ def _measure_ours(config: Path | None, plan: Callable[[str], Plan], json: bool) 
         loaded = load_config(config or stack.enter_context(temporary_server()))
         control = stack.enter_context(open_control(loaded))
         ready = stack.enter_context(prepared(loaded, control))
-        _measure(Door(ready.url, ready.user, ready.password, None, None), plan(ready.type), ready.pid, json)
+        _measure(ClientSettings(ready.url, ready.user, ready.password, None, None), plan(ready.type), ready.pid, json)
 
 
-def _measure(where: Door, plan: Plan, pid: int | None, json: bool) -> None:
-    """Runs the load and prints what came of it; ends the command if a message was reported bad."""
+def _measure(where: ClientSettings, plan: Plan, pid: int | None, json: bool) -> None:
+    """Runs the load and prints the figures; fails the command if a message was reported bad."""
     from bester.cli.load import Load, cpu_seconds
 
     load = Load(plan, lambda received: where.client(on_message=received, mail=False))

@@ -1,4 +1,4 @@
-"""What ``bester bench`` needs beside itself: an account and an echo handler, and perhaps a server too."""
+"""Sets up an account and an echo handler for ``bester bench``, and a server if it needs one."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ class Ready:
 
 @contextmanager
 def temporary_server() -> Iterator[Path]:
-    """Runs a server in a temporary folder; gives its configuration's path."""
+    """Runs a server in a temporary folder; yields its configuration's path."""
     with tempfile.TemporaryDirectory(prefix="bester-") as folder:
         config = Path(folder) / "server.conf"
         config.write_text(json.dumps({"network": {"unix": {"address": "socket"}}, "log": {"level": "warning"}}))
         with _process([sys.executable, "-c", _BESTERD, str(config)], stdout=subprocess.PIPE) as server:
             assert server.stdout is not None
             if not any(line.endswith(b"is ready\n") for line in server.stdout):
-                fail("the temporary server does not start", BAD)
+                fail("the temporary server did not start", BAD)
             yield config
 
 
 @contextmanager
 def prepared(config: Config, control: Control) -> Iterator[Ready]:
-    """Makes an account, and starts a handler, both only for this; at the end they go again."""
+    """Creates a temporary account and starts a temporary handler; removes both at the end."""
     from bester.cli.control import ControlError
 
     name = f"bench-{secrets.token_hex(4)}"
@@ -77,18 +77,18 @@ def _await_type(control: Control, name: str, handler: subprocess.Popen[bytes]) -
     deadline = time.monotonic() + WAIT_S
     while name not in control.run("listTypes"):
         if handler.poll() is not None or time.monotonic() > deadline:
-            fail("the echo handler does not attach", BAD)
+            fail("the echo handler did not attach", BAD)
         time.sleep(0.02)
 
 
 def _url(listeners: list[str]) -> str:
-    """Returns the URL of a listener without TLS, whose certificate would have to be known."""
+    """Returns the URL of a listener without TLS, because a TLS client would have to know the certificate."""
     kinds = {listener.partition("://")[0]: listener.partition("://")[2] for listener in listeners}
     if "unix" in kinds:
         return "bester+unix:" + quote(kinds["unix"])
     address = kinds.get("tcp4") or kinds.get("tcp6")
     if address is None:
-        fail("the server listens only with TLS; name it with --to, --ca and --user", BAD)
+        fail("the server listens only with TLS; give --to, --ca and --user", BAD)
     return "bester://" + address.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
 
 

@@ -1,6 +1,6 @@
 """The daemon's command: ``besterd [CONFIG]``.
 
-Written without the libraries of the other commands, because it must start quickly.
+It does without the libraries of the other commands, because it must start quickly.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 USAGE = """\
 Usage: besterd [--nodes N] [CONFIG]
 
-Runs a Bester server with the configuration CONFIG, a JSON file or, by its ending, a TOML file.
+Runs a Bester server with the configuration CONFIG: a JSON file, or a TOML file if its name ends in .toml.
 Without CONFIG: server.conf or bester.toml in the current folder.
 
-  --nodes N            run it as N processes that share its ports, over a NATS server of their own,
-                       or over the one that the configuration names
+  --nodes N            run the server as N processes that share its ports and a NATS server: their own,
+                       or the one that the configuration names
   besterd --version    print the version
-  bester init DIR      make a folder with a configuration to start from
+  bester init DIR      create a folder with a configuration to start from
   bester check CONFIG  check a configuration
 
-Signals: SIGTERM and SIGINT finish what is under way and stop; SIGHUP reads the configuration again.
+Signals: SIGTERM and SIGINT finish the messages under way and stop; SIGHUP reads the configuration again.
 Exit status: 0 after a stop, 1 if something cannot be opened, 2 if the configuration or the usage is wrong.
 """
 
 log = logging.getLogger("bester.server")
 
 MAX_NODES = 64
-"""On one machine."""
+"""The most nodes on one machine."""
 
 
 def main() -> None:
@@ -68,7 +68,7 @@ def _main(arguments: list[str]) -> int:
     match arguments:
         case ["--nodes", count, *rest] if count.isdecimal() and 0 < int(count) <= MAX_NODES:
             nodes, arguments = int(count), rest
-        case ["--node", one, *rest] if one.isdecimal():  # how a parent starts its nodes
+        case ["--node", one, *rest] if one.isdecimal():  # the parent starts its nodes with this option
             number, arguments = int(one), rest
     wrong = _misuse(arguments)
     if wrong:
@@ -145,20 +145,20 @@ def _main(arguments: list[str]) -> int:
 
 
 def _misuse(arguments: list[str]) -> str:
-    """Says what is wrong with the command line; nothing, where it is right."""
+    """Returns what is wrong with the command line; "" if it is right."""
     if arguments[:1] == ["--nodes"]:
-        return f"--nodes takes a number from 1 to {MAX_NODES}"
+        return f"--nodes needs a number from 1 to {MAX_NODES}"
     option = next((argument for argument in arguments if argument.startswith("-")), None)
     if option is not None:
         return f"there is no option {option}; ports, names and limits are keys of the configuration"
-    return f"one CONFIG at most; got {len(arguments)}" if len(arguments) > 1 else ""
+    return f"at most one CONFIG is allowed; got {len(arguments)}" if len(arguments) > 1 else ""
 
 
 def _node_reader(config: Config, number: int) -> Callable[[Path], Config]:
-    """Returns what reads the configuration as that of one of the nodes on this machine.
+    """Returns a function that reads the configuration of one node on this machine.
 
     Raises:
-        BadConfiguration: there is no NATS for them.
+        BadConfiguration: there is no NATS for the nodes.
     """
     from bester.config import load
     from bester.config.nodes import for_node, name_of_node, private_cluster, read_access
@@ -173,23 +173,23 @@ def _node_reader(config: Config, number: int) -> Callable[[Path], Config]:
 
 
 def _refuse_private_nats(config: Config) -> None:
-    """Sees that accounts and messages are not left behind.
+    """Refuses to start a single server where only nodes can find the accounts and messages.
 
     Raises:
-        BadConfiguration: they are where only nodes find them.
+        BadConfiguration: the accounts and messages are in the NATS server of ``--nodes``.
     """
     from bester.config.nodes import has_private_nats, nodes_folder
     from bester.errors import BadConfiguration
 
     if has_private_nats(config):
         raise BadConfiguration(
-            f"this server's accounts and messages are in {nodes_folder(config)}, since it was started with --nodes: "
+            f"this server's accounts and messages are in {nodes_folder(config)}, because it was started with --nodes: "
             "start it with --nodes again; or, to begin without them, move that folder away first"
         )
 
 
 def _end_with_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
-    """Stops when the parent is gone: it holds the other end of the standard input."""
+    """Stops the server when its parent is gone, which holds the other end of the standard input."""
 
     def look() -> None:
         if not os.read(0, 1024):
@@ -200,7 +200,7 @@ def _end_with_parent(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) 
 
 
 def _web(services: WebServices, configured: ListenerConfig) -> Web:
-    from bester.web.site import Site  # takes a while, so only servers with this listener wait for it
+    from bester.web.site import Site  # takes a while, so only servers with this listener import it
 
     return Site(services, configured)
 

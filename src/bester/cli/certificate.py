@@ -1,4 +1,4 @@
-"""``bester certificate``: shows and renews a server's certificate; and makes the self-signed one of a new server."""
+"""``bester certificate``: shows and renews a server's certificate, and makes a new server's self-signed one."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ if TYPE_CHECKING:
 certificate = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Show and renew a certificate. By it other servers and clients know a server.",
+    help="Show and renew a certificate. Clients and other servers recognise a server by it.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 VALID_DAYS = 3650
-"""Long, because few renew it: it is known by its fingerprint, until one from an authority takes its place."""
+"""Long, because few operators renew it: others pin its fingerprint until an authority's certificate replaces it."""
 _MAX_COMMON_NAME = 64
 
 
 @certificate.command()
 def show(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show the certificate, its end, and what others pin it by.
+    """Show the certificate, its expiry and its fingerprints.
 
-    The key's fingerprint is the one to give to the operators of other servers: it stays when the certificate is
-    renewed.
+    Give the key's fingerprint to the operators of other servers: it stays the same when the certificate is renewed.
     """
     path, _ = _files(load_config(config))
     _show(path, json)
@@ -46,12 +45,12 @@ def show(config: ConfigOption = None, json: JsonOption = False) -> None:
 @certificate.command()
 def renew(
     config: ConfigOption = None,
-    days: Annotated[int, typer.Option(min=1, max=36500, metavar="DAYS", help="How long it is valid.")] = VALID_DAYS,
+    days: Annotated[int, typer.Option(min=1, max=36500, metavar="DAYS", help="Its validity.")] = VALID_DAYS,
     json: JsonOption = False,
 ) -> None:
-    """Make a new self-signed certificate for the same key. So what others have pinned stays right.
+    """Make a new self-signed certificate for the same key. The fingerprint that others have pinned stays valid.
 
-    The running server uses it at once. A certificate from an authority is renewed by that authority.
+    The running server uses it at once. This cannot renew a certificate from an authority.
     """
     from bester.cli.rewrite import reload_server, replace_file
     from bester.net.identity import read_certificates
@@ -65,7 +64,7 @@ def renew(
 
     key = load_pem_private_key(key_path.read_bytes(), None)
     made, _, _ = make_certificate(loaded.server.name, key, days)
-    # Some keep the key in the same file.
+    # Some operators keep the key in the same file.
     kept = re.findall(
         rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----\n?", path.read_bytes(), re.S
     )
@@ -82,7 +81,7 @@ def _files(config: Config) -> tuple[Path, Path]:
 
     found = own_files(config)
     if found is None:
-        fail("this server has no certificate: there is no network.tls, and no federation.certificate", BAD)
+        fail("this server has no certificate: network.tls and federation.certificate are not set", BAD)
     return found
 
 
@@ -125,7 +124,7 @@ def make_certificate(name: str, key: Any = None, days: int = VALID_DAYS) -> tupl
     Args:
         name: the server's name, or its address.
         key: a private key; by default a new EC key on P-256.
-        days: how long it is valid.
+        days: its validity.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -150,7 +149,7 @@ def make_certificate(name: str, key: Any = None, days: int = VALID_DAYS) -> tupl
         encipher_only=False,
         decipher_only=False,
     )
-    # Of both kinds, because a server is a client of other servers, and proves its name there too.
+    # For both uses, because a server is also a client of other servers, and proves its name there too.
     both = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
     made = (
         x509.CertificateBuilder()

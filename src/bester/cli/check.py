@@ -1,4 +1,4 @@
-"""``bester check``: everything that is wrong with a configuration."""
+"""``bester check``: prints all errors and warnings of a configuration."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check a configuration, and tell all that is wrong with it.
+    """Print all errors and warnings of a configuration.
 
-    Exit status: 0 if a server would start with it, 2 if not. Warnings do not change it.
+    Exit status: 0 if a server would start with it, 2 if not. Warnings do not affect it.
     """
     from bester.config import ConfigError, load
 

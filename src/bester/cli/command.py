@@ -1,4 +1,4 @@
-"""``bester command``: any built-in command, by its name in the table that clients, console and operator share."""
+"""``bester command``: runs a built-in command by its name, from the table that clients, console and operator share."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from bester.protocol.values import decode_text
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Without one: all that there are.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The command. Default: list all.")] = None,
     arguments: Annotated[str, typer.Argument(metavar="[ARGUMENTS]", help="A JSON object.")] = "{}",
     config: ConfigOption = None,
 ) -> None:
     """Run any built-in command on the running server.
 
-    Its result is printed as JSON. The commands are those of docs/protocol.md, section 5.
+    It prints the result as JSON. The commands are listed in docs/protocol.md, section 5.
 
-    For scripts, and for what has no command of its own here. Example: bester command kick '{"username": "t"}'
+    This is for scripts, and for commands that have no subcommand of their own. Example: bester command kick
+    '{"username": "t"}'
     """
     with quiet_pipe():
         if name is None:
@@ -29,9 +30,9 @@ def command(
         try:
             args = decode_text(arguments)
         except (ValueError, RecursionError) as error:
-            fail(f"the arguments are no JSON: {error}", USAGE)
+            fail(f"ARGUMENTS is not JSON: {error}", USAGE)
         if not isinstance(args, dict):
-            fail('the arguments are a JSON object, such as {"username": "t"}', USAGE)
+            fail('ARGUMENTS must be a JSON object, such as {"username": "t"}', USAGE)
         say_json(run_control(load_config(config), name, **args))
 
 

@@ -1,6 +1,6 @@
-"""The commands of ``bester``: each is imported and made when it is named, for all of them take longer than most run.
+"""The commands of ``bester``: each is imported when it is named, because importing all takes longer than most run.
 
-Some are of this package; other distributions add theirs (docs/gadgets.md).
+Some commands are in this package; other distributions add more (docs/gadgets.md).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PLACES = {
     "certificate": "certificate:certificate",
     "peer": "peer:peer",
 }
-"""Where the function or the group of each is, in this package; in the order of the help."""
+"""The module and name of each command's function or group, in this package, in the order of the help."""
 
 
 class Commands(TyperGroup):
@@ -56,7 +56,7 @@ class Commands(TyperGroup):
 
 
 class _Named(Mapping[str, Any]):
-    """Makes the command of a name; one of this package cannot be replaced by another distribution's."""
+    """Loads commands by name; another distribution cannot replace a command of this package."""
 
     def __init__(self) -> None:
         self._added = Added(plugins.COMMANDS)
@@ -82,7 +82,7 @@ class _Named(Mapping[str, Any]):
 
 
 class Added(Mapping[str, Any]):
-    """Makes the commands that other distributions add to a group; for one that cannot be, a command that says why."""
+    """Loads the commands that other distributions add to a group; a command that cannot be loaded says why."""
 
     def __init__(self, group: str) -> None:
         self._group = group
@@ -119,7 +119,7 @@ def _command(plugin: Plugin) -> Any:
     """Returns the command of a function or of a Typer app.
 
     Raises:
-        PluginError: it cannot be loaded, or is neither.
+        PluginError: the plug-in cannot be loaded, or is neither a function nor a Typer app.
     """
     found = plugin.load()
     if not isinstance(found, typer.Typer) and callable(found):
@@ -132,7 +132,7 @@ def _command(plugin: Plugin) -> Any:
         )
     try:
         made = get_command(found)
-    except Exception as error:  # typer's, of parameters that it cannot make options of
+    except Exception as error:  # Typer raises it for parameters that cannot be options
         raise PluginError(f"{plugin}: no command can be made of {plugin.value}: {error}") from error
     made.name = plugin.name
     return made

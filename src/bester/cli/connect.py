@@ -1,4 +1,4 @@
-"""How the commands that are clients reach their server, and how what goes wrong becomes an exit status."""
+"""Connects the commands that are clients to their server, and turns failures into exit statuses."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ FingerprintOption = Annotated[
     str | None, typer.Option("--fingerprint", metavar="SHA256", help="TLS: the only certificate that is accepted.")
 ]
 TimeoutOption = Annotated[
-    float, typer.Option("--timeout", min=0.001, max=86400.0, metavar="SECONDS", help="How long to wait.")
+    float, typer.Option("--timeout", min=0.001, max=86400.0, metavar="SECONDS", help="The longest wait.")
 ]
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where a client goes in, and as whom."""
+class ClientSettings:
+    """The server, the account and the TLS settings of a client."""
 
     url: str
     user: str | None
@@ -55,11 +55,11 @@ class Door:
     fingerprint: str | None
 
     def client(self, *, mail: bool | list[str], **more: Any) -> Client:
-        """Returns a client that is not connected yet; what is wrong with the URL ends the command.
+        """Returns a client that is not connected yet; a wrong URL ends the command.
 
         Args:
-            mail: what the command takes of the account's messages, which then nobody else gets.
-            more: for :class:`bester.Client`.
+            mail: which of the account's messages the command takes; other sessions do not get those.
+            more: other arguments of :class:`bester.Client`.
         """
         from bester import Client
 
@@ -77,12 +77,14 @@ class Door:
             fail(str(error), USAGE)
 
 
-def door(url: str | None, user: str | None, password_stdin: bool, ca: Path | None, fingerprint: str | None) -> Door:
-    """Returns where to go, with the password; ends the command where something is missing."""
+def client_settings(
+    url: str | None, user: str | None, password_stdin: bool, ca: Path | None, fingerprint: str | None
+) -> ClientSettings:
+    """Returns the settings of a client, with the password; ends the command if something is missing."""
     from bester.client.url import parse_url
 
     if not url:
-        fail("which server? Give its URL with --to, or in BESTER_URL", USAGE)
+        fail("the server is missing: give its URL with --to, or in BESTER_URL", USAGE)
     try:
         target = parse_url(url, user, None, str(ca) if ca is not None else None, fingerprint)
     except ValueError as error:
@@ -90,14 +92,14 @@ def door(url: str | None, user: str | None, password_stdin: bool, ca: Path | Non
     password = None
     if password_stdin or target.password is None:
         password = read_password(password_stdin)
-    return Door(url, user, password, ca, fingerprint)
+    return ClientSettings(url, user, password, ca, fingerprint)
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs a client's work; its failures end the command with their exit status.
 
     Raises:
-        KeyboardInterrupt: it was interrupted.
+        KeyboardInterrupt: the command was interrupted.
     """
     from bester.errors import BesterError
     from bester.protocol.reports import AuthenticationError, ClientError, ConnectError, ConnectionClosed
@@ -113,11 +115,11 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def split_words(words: list[str], names: tuple[str, ...], to: str | None) -> tuple[str | None, list[str]]:
-    """Returns the URL and the other arguments, which are named ``names``; the URL may stand before them."""
+    """Returns the URL and the other arguments, which are named ``names``; the URL may come before them."""
     if words and words[0].startswith(("bester://", "besters://", "bester+unix:")):
         to, words = words[0], words[1:]
     elif words and ("://" in words[0] or len(words) == len(names) + 1):
-        to, words = words[0], words[1:]  # parse_url says what is wrong with it
+        to, words = words[0], words[1:]  # parse_url reports its error
     if len(words) != len(names):
         verb = "is" if len(names) == 1 else "are"
         fail(f"{' and '.join(names)} {verb} required; got {len(words)} arguments (see --help)", USAGE)

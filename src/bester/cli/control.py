@@ -1,6 +1,6 @@
-"""The operator's socket, from the operator's side (docs/protocol.md, sections 5 and 12).
+"""The client of the operator's socket (docs/protocol.md, sections 5 and 12).
 
-Plain and blocking: one command out, one report in.
+It is simple and blocking: it sends one command, and waits for one report.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bester.protocol.reports import EmptyHeader, ReportError, ReportPayload
 from bester.protocol.values import decode_data
 
 MAX_REPORT = 64 * 1024 * 1024
-"""The largest report that is read, in bytes: the lists of a large server."""
+"""The largest report that is read, in bytes; a large server's lists are large."""
 _READ = 256 * 1024
 
 
@@ -33,15 +33,15 @@ _answer = msgspec.json.Decoder(_Answer)
 
 
 class ControlError(Exception):
-    """The command could not be carried out; ``str(error)`` says why."""
+    """An error for a command that could not be carried out; ``str(error)`` says why."""
 
 
 class NotRunning(ControlError):
-    """Nobody listens on the control socket."""
+    """An error for a control socket on which no server listens."""
 
 
 class CommandRefused(ControlError):
-    """The server reported the command bad."""
+    """An error for a command that the server reported bad."""
 
     def __init__(self, error: ReportError) -> None:
         super().__init__(f"{error.message} ({error.code})")
@@ -55,12 +55,12 @@ class Control:
         """Connects.
 
         Raises:
-            NotRunning: nobody listens there.
+            NotRunning: no server listens there.
             ControlError: the socket cannot be used.
         """
         self.path = path
         self.missing: tuple[str, ...] = ()
-        """The server's nodes that did not answer in time, so that the last result is without them."""
+        """The server's nodes that did not answer in time and are missing from the last result."""
         self._framer = Framer(MAX_REPORT)
         self._bodies: list[bytes] = []
         self._count = 0
@@ -71,7 +71,7 @@ class Control:
         except OSError as error:
             self._socket.close()
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-                raise NotRunning(f"no server is running: nobody listens on {path}") from error
+                raise NotRunning(f"no server is running: nothing listens on {path}") from error
             raise ControlError(f"the control socket {path} cannot be used: {error.strerror or error}") from error
 
     def __enter__(self) -> Control:
@@ -88,7 +88,7 @@ class Control:
         """Runs a built-in command and returns its result.
 
         Raises:
-            CommandRefused: the server reported it bad.
+            CommandRefused: the server reported the command bad.
             ControlError: the connection was lost, or the server does not answer.
         """
         self._count += 1
@@ -102,7 +102,7 @@ class Control:
         except OSError as error:
             raise ControlError(f"the connection to the server was lost: {error.strerror or error}") from error
         except (msgspec.DecodeError, BesterError) as error:
-            raise ControlError("what answers on the control socket is no Bester server") from error
+            raise ControlError("the program that answers on the control socket is not a Bester server") from error
 
     def _result(self, id: str) -> Any:
         while True:
@@ -112,7 +112,7 @@ class Control:
             if answer.header.message_type != "statusReport" or answer.payload.id != id:
                 continue
             if answer.header.status != "good":
-                raise CommandRefused(answer.payload.error or ReportError(message="reported bad, without a reason"))
+                raise CommandRefused(answer.payload.error or ReportError(message="reported bad without a reason"))
             self.missing = answer.payload.missing
             return decode_data(answer.payload.data)
 

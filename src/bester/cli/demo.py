@@ -1,4 +1,4 @@
-"""``bester demo``: two stories of what Bester does, on real servers."""
+"""``bester demo``: plays two stories that show what Bester does, on real servers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until ^C, to try it out.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running until ^C, to try it out.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Play two stories on real servers, and check how they end.
@@ -41,7 +41,7 @@ def demo(
 
 
 async def _until_signal(stage: Stage, keep: bool) -> bool:
-    """Plays until the end, or until a signal, which ends all processes too; returns whether the stories ended."""
+    """Plays until the end, or until a signal, which also ends all processes; returns whether the stories ended."""
     loop = asyncio.get_running_loop()
     played = asyncio.Event()
     playing = loop.create_task(_play(stage, keep, played))

@@ -1,4 +1,4 @@
-"""Signals that come while a program is still starting: it ends, or remembers them, in place of being killed by them."""
+"""Handles signals that arrive while a program is still starting, so that they do not kill it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from types import FrameType
 
 
 class EarlySignals:
-    """Takes signals from the first line of the program until its loop does.
+    """Handles signals from the first line of the program until its event loop handles them.
 
-    SIGTERM and SIGINT end the program, which has opened nothing yet. SIGHUP asks for a reload when it runs.
+    SIGTERM and SIGINT end the program, which has opened nothing yet. SIGHUP is remembered, and leads to a reload once
+    the program runs.
     """
 
     def __init__(self) -> None:

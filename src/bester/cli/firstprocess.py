@@ -1,7 +1,7 @@
-"""What process 1 of a container has to do besides its own work.
+"""Does the additional work of process 1 of a container.
 
-It inherits every process whose parent has ended, and nobody else waits for those that end then. So as process 1 a
-program runs in a child, and what is left of the first process waits for all and passes signals on.
+Process 1 inherits every process whose parent has ended, and no other process reaps them. So a program that is process 1
+runs in a child, and process 1 itself reaps all processes and passes signals on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, sign
 
 
 def run_under_reaper(work: Callable[[], int]) -> int:
-    """Does the work in a child, and returns its exit status; no thread may have been started before."""
-    # Until there is a child to pass them on to, signals wait.
+    """Does the work in a child, and returns its exit status; the caller must not have started a thread before."""
+    # Signals wait until there is a child to pass them on to.
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""``bester gadget``: the ready-made handlers, and those of anybody's distributions (docs/gadgets.md)."""
+"""``bester gadget``: the ready-made handlers, and those that other distributions add (docs/gadgets.md)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bester.plugins import GADGETS
 
 
 class Gadgets(TyperGroup):
-    """A group of the gadgets that are installed."""
+    """The group of the installed gadgets."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         added = Added(GADGETS)
         self.commands: Any = added
-        self.epilog = f"How a gadget is installed, and how to write one: {document('gadgets.md')}"
+        self.epilog = f"To install or write a gadget, see {document('gadgets.md')}"
         if missing := added.missing():
             self.epilog = f"Not installed: {', '.join(missing)}. {how_to_add_gadgets()}"
 
@@ -28,11 +28,11 @@ gadget = typer.Typer(
     cls=Gadgets,
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Run a ready-made handler. Each is a process of its own, which attaches to a server on this machine.",
+    help="Run a ready-made handler. Each is a separate process, which attaches to a server on this machine.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @gadget.callback()
 def _group() -> None:
-    """Makes this a group, whatever is installed."""
+    """Makes this a group even if no gadget is installed."""

@@ -1,4 +1,4 @@
-"""``bester handler``: for those who write handlers, and those who run them."""
+"""``bester handler``: commands for developers and operators of handlers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bester.cli.handler_new import new
 handler = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Make, check and look after handlers. They are those of the server on this machine.",
+    help="Create, check and manage handlers. The server is on this machine.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 @handler.callback()
 def _group() -> None:
-    """Keeps it a group however many commands it has."""
+    """Makes this a group, however many commands it has."""
 
 
 handler.command()(new)

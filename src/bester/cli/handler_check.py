@@ -1,4 +1,4 @@
-"""``bester handler check``: whether a handler does what the contract says (docs/check.md)."""
+"""``bester handler check``: checks that a handler does what the contract says (docs/check.md)."""
 
 from __future__ import annotations
 
@@ -33,40 +33,38 @@ def check(
     ] = None,
     attached: Annotated[
         bool | None,
-        typer.Option("--attached/--classic", help="The handler's form. Default: what it does.", show_default=False),
+        typer.Option("--attached/--classic", help="The handler's form. Default: detect it.", show_default=False),
     ] = None,
-    type: Annotated[str, typer.Option("--type", help="What BESTER_TYPE says, and which type is asked.")] = "check",
+    type: Annotated[str, typer.Option("--type", help="The value of BESTER_TYPE, and the type of requests.")] = "check",
     sample: Annotated[
         str | None,
         typer.Option(
-            "--sample", metavar="FILE|JSON", help="Data that the handler takes, answering status 0.", show_default=False
+            "--sample", metavar="FILE|JSON", help="Data that the handler answers with status 0.", show_default=False
         ),
     ] = None,
-    echo: Annotated[bool, typer.Option("--echo", help="The handler passes the data on: compare what comes back.")] = (
-        False
-    ),
+    echo: Annotated[bool, typer.Option("--echo", help="The handler returns its data: compare them.")] = False,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds for an answer.", min=0.05)] = 5.0,
     reattach: Annotated[
-        float, typer.Option("--reattach", help="Seconds to start, and to come back after a loss.", min=0.05)
+        float, typer.Option("--reattach", help="Seconds to start, and to attach again after a loss.", min=0.05)
     ] = 10.0,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="ID", help="Only this check; may be repeated.")
+        list[str] | None, typer.Option("--only", metavar="ID", help="Run only this check; may be repeated.")
     ] = None,
     skip: Annotated[
-        list[str] | None, typer.Option("--skip", metavar="ID", help="Not this check; may be repeated.")
+        list[str] | None, typer.Option("--skip", metavar="ID", help="Skip this check; may be repeated.")
     ] = None,
-    listing: Annotated[bool, typer.Option("--list", help="Print the checks, and run none.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the checks, and run none.")] = False,
     junit: Annotated[
-        Path | None, typer.Option("--junit", metavar="FILE", help="Write the results as JUnit's XML too.")
+        Path | None, typer.Option("--junit", metavar="FILE", help="Also write the results as JUnit XML.")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check that a handler does what the contract says. It may be in any language; nothing else is needed.
+    """Check that a handler, in any language, does what the contract says.
 
-    An attached handler is started with BESTER_HANDLERS and BESTER_TYPE in its environment, and this command plays the
-    server. A classic one is started with BESTER_SOCKET and BESTER_TYPE, as a server starts it.
+    This command plays the server. It starts an attached handler with BESTER_HANDLERS and BESTER_TYPE in its
+    environment, and a classic handler with BESTER_SOCKET and BESTER_TYPE, as a server would.
 
-    Exit status: 0 if all checks passed, 1 if any failed, 2 if they could not be made.
+    Exit status: 0 if all checks passed, 1 if any failed, 2 if they could not be run.
     """
     from bester.workbench.contract import SAMPLE, Failed, Form, Options
     from bester.workbench.report import as_json, as_junit
@@ -78,7 +76,7 @@ def check(
         return
     target = _target(command or [])
     if target.socket is not None and form is Form.ATTACHED:
-        fail("an attached handler is checked by the command that starts it, not by a socket", USAGE)
+        fail("--attached needs the command that starts the handler, not a socket", USAGE)
     options = Options(
         type=type,
         sample=_sample(sample) if sample is not None else SAMPLE,
@@ -90,12 +88,12 @@ def check(
     known = {check.id for checks in CHECKS.values() for check in checks}
     for id in (*(only or ()), *(skip or ())):
         if id not in known:
-            fail(f"there is no check {id!r}; those that there are: {', '.join(sorted(known))}", USAGE)
+            fail(f"there is no check {id!r}; the checks are: {', '.join(sorted(known))}", USAGE)
     try:
         form = form or asyncio.run(detect(target, options))
         chosen = [one for one in CHECKS[form] if (not only or one.id in only) and one.id not in (skip or ())]
         if not chosen:
-            fail(f"none of these checks is for a handler of the {form} form", USAGE)
+            fail(f"none of the chosen checks applies to a handler of the {form} form", USAGE)
         show = _Show(form, target, json)
         results = asyncio.run(run(target, form, options, chosen, show.result))
     except Failed as failure:
@@ -124,9 +122,9 @@ def _target(command: list[str]) -> Target:
         try:
             command = shlex.split(command[0])
         except ValueError as error:
-            fail(f"the command cannot be understood: {error}", USAGE)
+            fail(f"the command cannot be parsed: {error}", USAGE)
     if not command:
-        fail("say which handler: the command that starts it, or its socket", USAGE)
+        fail("the handler is missing: give the command that starts it, or its socket", USAGE)
     return Target(tuple(command))
 
 
@@ -157,7 +155,7 @@ def _list(forms: list[Form], json: bool) -> None:
 
 
 class _Show:
-    """Shows results to people as they come."""
+    """Shows results to people as they arrive."""
 
     def __init__(self, form: Form, target: Target, json: bool) -> None:
         self._console: Screen | None = None
@@ -168,11 +166,11 @@ class _Show:
             self._print(f"{target.name}: a handler of the {form} form", "bold")
 
     def result(self, result: Result) -> None:
-        """Shows one."""
+        """Shows one result."""
         from bester.workbench.report import explained
 
         if not result.judged:
-            return  # they are summed up
+            return  # the summary shows them
         word = "FAIL" if result.outcome == "fail" else result.outcome.value
         failed = result.outcome == "fail"
         note = f"  {result.detail}" if result.detail and not failed else ""
@@ -183,7 +181,7 @@ class _Show:
             self._print(f"       {line}", "red" if line == result.detail else "")
 
     def summary(self, results: list[Result]) -> None:
-        """Shows what it comes to."""
+        """Shows the totals."""
         from bester.workbench.check import Outcome
         from bester.workbench.report import count
 

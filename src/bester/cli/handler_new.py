@@ -1,4 +1,4 @@
-"""``bester handler new``: a folder with a handler to start from."""
+"""``bester handler new``: creates a folder with a handler to start from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bester.cli.settings import JsonOption
 
 
 class Lang(enum.StrEnum):
-    """The languages that there are skeletons for."""
+    """The languages of the skeletons."""
 
     PYTHON = "python"
     NODE = "node"
@@ -29,22 +29,25 @@ class Lang(enum.StrEnum):
 
 def new(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The type that it serves, and its folder.", show_default=False)
+        str, typer.Argument(metavar="NAME", help="The handler's type, and its folder.", show_default=False)
     ],
     lang: Annotated[Lang, typer.Option("--lang", help="The language.")] = Lang.PYTHON,
     folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Another folder than NAME.", show_default=False)
+        Path | None, typer.Option("--folder", metavar="DIR", help="A folder other than NAME.", show_default=False)
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a folder with a handler to start from. It answers each message with its own data, and has tests.
+    """Create a folder with a handler to start from. It answers each message with its own data, and has tests.
 
-    Only the one in Python needs this project's library, the others nothing but their language (bash: and socat).
+    Only the handler in Python needs this project's library; the others need only their language (and bash socat).
     """
     from bester.workbench.skeletons import LANGUAGES, PORT, is_good_name, write
 
     if not is_good_name(name):
-        fail(f"not a name for a handler: {name!r}; letters, digits, dots, underscores and hyphens, up to 64", USAGE)
+        fail(
+            f"not a name for a handler: {name!r}; allowed are up to 64 letters, digits, dots, underscores and hyphens",
+            USAGE,
+        )
     language = LANGUAGES[lang]
     path = folder or Path(name)
     try:
@@ -58,8 +61,8 @@ def new(
         (language.build, "builds it"),
         (test, "its own tests"),
         (f"bester handler check --echo {shlex.quote(run)}", "the tests that every handler must pass"),
-        ("besterd server.conf", "a server, in a terminal of its own"),
-        (run if language.form == "attached" else "", "the handler, in another one"),
+        ("besterd server.conf", "a server, in a second terminal"),
+        (run if language.form == "attached" else "", "the handler, in a third terminal"),
         (f"BESTER_PASSWORD=secret bester ask {url} {name} '\"Hello\"'", ""),
     ]
     steps = [(command, what) for command, what in steps if command]
@@ -77,7 +80,7 @@ def new(
 
 
 def _on_this_python(command: str) -> str:
-    """Returns the command with the interpreter that has the library, where ``python3`` is another one."""
+    """Replaces ``python3`` in a command by the interpreter that has the library, if they differ."""
     found = shutil.which("python3")
     if not command.startswith("python3 ") or (
         found is not None and os.path.dirname(found) == os.path.dirname(sys.executable)

@@ -1,4 +1,4 @@
-"""``bester handler list``, ``log``, ``start``, ``stop``, ``drain``: the handlers of the running server."""
+"""``bester handler list``, ``log``, ``start``, ``stop``, ``drain``: manages the handlers of the running server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 from bester.cli.output import BAD, GOOD, NO_CONNECTION, at_node, fail, quiet_pipe, say, say_json, say_table
 from bester.cli.settings import ConfigOption, JsonOption, load_config, open_control, run_control
 
-TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="The type that it serves.", show_default=False)]
+TypeArgument = Annotated[str, typer.Argument(metavar="TYPE", help="The handler's type.", show_default=False)]
 NodeOption = Annotated[
-    str | None, typer.Option("--node", metavar="NODE", help="At this node of a cluster alone.", show_default=False)
+    str | None, typer.Option("--node", metavar="NODE", help="Only at this node of a cluster.", show_default=False)
 ]
 LOOK_S = 0.5
-"""How often new lines are asked for."""
+"""The time between two requests for new lines."""
 MOST_LINES = 500
 
 
@@ -27,7 +27,7 @@ def add_to(group: typer.Typer) -> None:
 
 
 def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """List the types, who serves them, and how it goes."""
+    """List the types, with their handlers and figures."""
     rows = run_control(load_config(config), "listHandlers")
     with quiet_pipe():
         if json:
@@ -41,13 +41,13 @@ def list_(config: ConfigOption = None, json: JsonOption = False) -> None:
 
 def log(
     type: TypeArgument,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=MOST_LINES, help="At most so many.")] = 100,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what it writes, until ^C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=MOST_LINES, help="The most lines.")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines, until ^C.")] = False,
     node: NodeOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what the server's process of a type wrote. Handlers that attach by themselves have logs of their own."""
+    """Show the output of the process that the server runs for a type. Handlers that attach have their own logs."""
     from bester.cli.control import CommandRefused, ControlError
 
     with open_control(load_config(config)) as control, quiet_pipe():
@@ -68,27 +68,27 @@ def log(
 
 
 def newer(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the lines that were added between two looks at the last ones, though the first ones may be gone."""
+    """Returns the lines that were added between two looks at the newest lines; the oldest may have been dropped."""
     for first in range(len(now) + 1):
-        kept = len(now) - first  # so many of the old ones may be there still
+        kept = len(now) - first  # as many of the old lines may still be there
         if kept == 0 or (kept <= len(before) and before[len(before) - kept :] == now[:kept]):
             return now[kept:]
     return now
 
 
 def start(type: TypeArgument, node: NodeOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Let a classic handler that was stopped be asked again. Its process, where the server keeps one, is started."""
+    """Serve the type of a stopped classic handler again. This starts its process, if the server runs one."""
     result = run_control(load_config(config), "startHandler", type=type, node=node)
     if json:
         say_json(result)
         return
     process = result["process"] or {}
     pid = process.get("pid")
-    say(f"the handler of {type} is asked again" + (f"; its process has the pid {pid}{at_node(process)}" if pid else ""))
+    say(f"{type} is served again" + (f"; the handler's process has the pid {pid}{at_node(process)}" if pid else ""))
 
 
 def stop(type: TypeArgument, node: NodeOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Stop a type's handlers at once. This ends the server's process, and the connections of those that attached."""
+    """Stop a type's handlers at once. This ends the process that the server runs, and the connections of the others."""
     result = run_control(load_config(config), "stopHandler", type=type, node=node)
     if json:
         say_json(result)
@@ -97,7 +97,7 @@ def stop(type: TypeArgument, node: NodeOption = None, config: ConfigOption = Non
 
 
 def drain(type: TypeArgument, node: NodeOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Let a type's handlers finish, and stop them. They are given nothing new."""
+    """Let a type's handlers finish, and stop them. They get no new messages."""
     result = run_control(load_config(config), "drainHandler", type=type, node=node)
     if json:
         say_json(result)
@@ -106,7 +106,7 @@ def drain(type: TypeArgument, node: NodeOption = None, config: ConfigOption = No
 
 
 def _stopped(result: dict[str, Any]) -> str:
-    process = "the server's process" if result["process"] else "no process of the server"
+    process = "the server's process" if result["process"] else "no process"
     where = f", at {', '.join(result['nodes'])}" if result.get("nodes") else ""
     return f"{process}, {result['attached']} attached{where}"
 

@@ -1,4 +1,4 @@
-"""``bester import``: a SQLite server becomes one of the cluster's."""
+"""``bester import``: moves a SQLite server's data into a cluster."""
 
 from __future__ import annotations
 
@@ -25,30 +25,32 @@ def import_(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Move what a SQLite server keeps into a cluster.
+    """Move a SQLite server's data into a cluster.
 
-    FROM.db is only read, and must not be in use. Run it before the cluster's nodes start, or while they run. What
-    breaks off is gone on with by running it again; nothing is doubled. Receipts are not moved.
+    FROM.db is only read, and must not be in use. The cluster's nodes may be running. If the command is interrupted, run
+    it again: it continues, and duplicates nothing. Receipts are not moved.
     """
     from bester.errors import BadConfiguration, BesterError
     from bester.server.importing import run_import
 
     settings = load_config(config)
     if settings.cluster is None:
-        fail('the configuration has no cluster: say where NATS is, as in {"cluster": {"nats": ["nats://..."]}}', USAGE)
+        fail(
+            'the configuration has no cluster: name the NATS server, as in {"cluster": {"nats": ["nats://..."]}}', USAGE
+        )
     try:
         with _bars() as on_progress:
             result = asyncio.run(run_import(settings, file, on_progress))
     except BadConfiguration as error:
         fail(error.message, BAD)
     except BesterError as error:
-        fail(f"it broke off: {error.message} ({error.code}); run it again, and it goes on where it was", BAD)
+        fail(f"interrupted: {error.message} ({error.code}); run the command again to continue", BAD)
     except KeyboardInterrupt:
-        fail("it broke off; run it again, and it goes on where it was", BAD)
+        fail("interrupted; run the command again to continue", BAD)
     if result.others:
         more = ", ..." if result.others > len(result.names) else ""
         warn(
-            f"{result.others} accounts were not moved, because the cluster has others of their names: "
+            f"{result.others} accounts were not moved, because the cluster has other accounts of these names: "
             + ", ".join(result.names)
             + more
         )

@@ -1,4 +1,4 @@
-"""``bester init``: a folder with everything that a first server needs."""
+"""``bester init``: creates a folder with everything that a first server needs."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ CONFIG, CERTIFICATE, KEY, ECHO, CLIENTS = "bester.toml", "certificate.pem", "key
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to create.", show_default=False)],
     name: Annotated[
         str | None, typer.Option("--name", help="The server's name. Default: the host's name.", show_default=False)
     ] = None,
     port: Annotated[
-        int, typer.Option("--port", min=1027, max=65535, help="For TLS; the one without TLS is 3 lower.")
+        int, typer.Option("--port", min=1027, max=65535, help="The TLS port; the port without TLS is 3 lower.")
     ] = 2223,
-    force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Make a folder with all that a first server needs.
+    """Create a folder with everything that a first server needs.
 
-    That is a configuration, a self-signed certificate, and a handler. They are safe as they stand: nobody can
-    register, only servers that prove their name are let in, and without TLS the server listens on this machine alone.
+    It contains a configuration, a self-signed certificate, and a handler. The configuration is safe as it is: nobody
+    can register, only servers that prove their names are accepted, and the server listens without TLS only on this
+    machine.
     """
     from bester.cli.certificate import make_certificate
     from bester.config.parts import host_name
@@ -40,10 +41,10 @@ def init(
 
     chosen = (name or host_name()).lower()
     if not is_server_name(chosen):
-        fail(f"not a server's name: {chosen!r}; a host's name is wanted, such as chat.example", USAGE)
+        fail(f"not a server's name: {chosen!r}; give a host's name, such as chat.example", USAGE)
     there = [file for file in (CONFIG, CERTIFICATE, KEY, ECHO) if os.path.lexists(folder / file)]
     if there and not force:
-        fail(f"{folder} has {', '.join(there)} already; choose another folder, or write over them with --force", BAD)
+        fail(f"{folder} has {', '.join(there)} already; choose another folder, or overwrite with --force", BAD)
     certificate, key, fingerprint = make_certificate(chosen)
     try:
         _make_folder(folder)
@@ -67,8 +68,8 @@ def init(
     if json:
         say_json({"config": str(path), "name": chosen, "fingerprint": fingerprint, "next": commands})
         return
-    say(f"{path} is ready: a server of the name {chosen}; others know it by its key's fingerprint:\n  {fingerprint}")
-    say("Next: start the server, make an account, and send a message:")
+    say(f"{path} is ready: a server named {chosen}; others know it by its key's fingerprint:\n  {fingerprint}")
+    say("Next: start the server, create an account, and send a message:")
     for command in commands:
         say("  " + shlex.join(command))
 
@@ -82,20 +83,20 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         folder.mkdir(mode=0o700, parents=True)
     elif folder.stat().st_mode & 0o077:
-        warn(f"warning: others can look into {folder}; it was there before, and its mode was left: chmod 700 is better")
+        warn(f"warning: other users can read the folder {folder}; it existed already; make it private with chmod 700")
 
 
 def _write(path: Path, content: bytes, mode: int, force: bool) -> None:
     if force:
         path.unlink(missing_ok=True)
-    # Never through a link, and never readable for others, not even for a moment.
+    # Never through a link, and never readable for other users, not even for a moment.
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
         file.write(content)
         os.fchmod(file.fileno(), mode)
 
 
 def _check(folder: Path) -> None:
-    """Ends the command, without the files, where the server could not start there: too long a path, mostly."""
+    """Removes the files and ends the command if a server could not start there; usually the path is too long."""
     from bester.config import ConfigError, load
 
     try:
@@ -111,7 +112,7 @@ def _echo() -> str:
     # The kernel splits a shebang at its first space, and cuts a long one.
     if " " not in python and len(python) < 120:
         return f"#!{python}\n{ECHO_SOURCE}"
-    # To the shell two commands, of which the first one never returns; to Python a text.
+    # The shell sees two commands, the first of which never returns; Python sees a string.
     return f"#!/bin/sh\n'''exec' {shlex.quote(python)} \"$0\"\n' '''\n{ECHO_SOURCE}"
 
 
@@ -135,20 +136,20 @@ TEMPLATE = """\
 # Relative paths are relative to this file's folder.
 
 [server]
-# How other servers know this one.
+# The name by which other servers know this one.
 name = "NAME"
 
 [network]
 # Clients and handlers on this machine: bester+unix:/PATH/besterSocket
 unix = { address = "besterSocket" }
-# Without TLS, so for this machine alone: bester://127.0.0.1:PLAIN_PORT
+# Without TLS, so only for this machine: bester://127.0.0.1:PLAIN_PORT
 tcp4 = { address = "127.0.0.1", port = PLAIN_PORT }
-# With TLS, for everybody: besters://NAME:TLS_PORT. The certificate is self-signed: clients are told its key's
-# fingerprint (--fingerprint; bester certificate show), until you put one from an authority in its place.
+# With TLS, for everybody: besters://NAME:TLS_PORT. The certificate is self-signed: clients need its key's fingerprint
+# (--fingerprint; bester certificate show), until you replace it by a certificate from an authority.
 tls = { address = "0.0.0.0", port = TLS_PORT, certificate = "certificate.pem", key = "key.pem" }
 
 [handlers]
-# Where handlers of your own attach; they need no entry here.
+# The socket to which your own handlers attach; they need no entry here.
 address = "besterHandlers"
 
 # A handler that the server starts and keeps running.
@@ -157,25 +158,25 @@ handlerBinary = "./echo.py"
 unixDomainSocketPath = "echoSocket"
 
 [informer]
-# Where handlers ask about this server.
+# The socket on which handlers ask about this server.
 address = "bInformer"
 
 [control]
-# The operator's socket, for this user and root alone: bester status, bester account, ...
+# The operator's socket, only for this user and root: bester status, bester account, ...
 address = "besterControl"
 
 [storage]
 path = "bester.db"
 
 [accounts]
-# "closed": only you make accounts. "open": everybody can. "firstUse": the first login makes the account.
+# "closed": only you create accounts. "open": everybody can. "firstUse": the first login creates the account.
 registration = "closed"
 
 [federation]
-# "verified": only servers that prove their names. "local": others too, but only from this machine. "open": all.
+# "verified": only servers that prove their names. "local": also others, but only from this machine. "open": all.
 policy = "verified"
 
-# Other servers, each with the fingerprint of its key; this adds one: bester peer add other.example 192.0.2.1:2223
+# Other servers, each with its key's fingerprint. To add one: bester peer add other.example 192.0.2.1:2223
 # [federation.servers."other.example"]
 # address = "192.0.2.1:2223"
 # fingerprint = "sha256:..."

@@ -1,4 +1,4 @@
-"""``bester listen``: prints what is received, until it is told to end."""
+"""``bester listen``: prints the messages that arrive, until it is told to end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bester.cli.connect import CaOption, Door, FingerprintOption, ToOption, UserOption, door, run, split_words
+from bester.cli.connect import (
+    CaOption,
+    ClientSettings,
+    FingerprintOption,
+    ToOption,
+    UserOption,
+    client_settings,
+    run,
+    split_words,
+)
 from bester.cli.output import BAD, GOOD, quiet_pipe, warn
 from bester.cli.passwords import PasswordStdinOption
 from bester.cli.sending import show_message
@@ -27,21 +36,21 @@ def listen(
     ] = None,
     to: ToOption = None,
     user: UserOption = None,
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after this many messages.")] = None,
     type: Annotated[str | None, typer.Option("--type", help="Take only messages of this type.")] = None,
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="End after this time.")
     ] = None,
-    text: Annotated[bool, typer.Option("--text", help="Print data that is a text without quotes.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Print strings without quotes.")] = False,
     password_stdin: PasswordStdinOption = False,
     ca: CaOption = None,
     fingerprint: FingerprintOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print the messages that come for an account, until ^C.
+    """Print the messages that arrive for an account, until ^C.
 
-    What is printed is acknowledged. Everything else is left for the account's next session: other types than --type,
-    and what comes after --count.
+    It acknowledges the messages that it prints, and leaves all others for the account's next session: those of other
+    types than --type, and those after --count.
 
     The password comes from BESTER_PASSWORD, --password-stdin, the URL, or a prompt.
 
@@ -49,7 +58,7 @@ def listen(
     failed.
     """
     url, _ = split_words(words or [], (), to)
-    where = door(url, user, password_stdin, ca, fingerprint)
+    where = client_settings(url, user, password_stdin, ca, fingerprint)
     try:
         with quiet_pipe():
             complete = run(lambda: _listen(where, count, type, timeout, text, json))
@@ -59,9 +68,9 @@ def listen(
 
 
 async def _listen(
-    where: Door, count: int | None, type: str | None, timeout_s: float | None, text: bool, json: bool
+    where: ClientSettings, count: int | None, type: str | None, timeout_s: float | None, text: bool, json: bool
 ) -> bool:
-    """Returns whether all that was wanted came."""
+    """Returns whether as many messages arrived as were wanted."""
     try:
         mail = True if type is None else [type]
         async with within(timeout_s), where.client(features=["ack"], mail=mail) as client:
@@ -79,7 +88,7 @@ async def _listen(
 
 
 def _watch_output(client: Client) -> asyncio.Event:
-    """Closes the client when the reader of our output is gone, also while nothing is written."""
+    """Closes the client when the reader of our output is gone, even while nothing is written."""
     gone = asyncio.Event()
     output = sys.stdout.fileno()
     if not stat.S_ISFIFO(os.fstat(output).st_mode):
@@ -92,6 +101,6 @@ def _watch_output(client: Client) -> asyncio.Event:
         gone.set()
         closing.append(loop.create_task(client.close()))
 
-    # Nothing is ever to be read there: it becomes readable when it breaks.
+    # The pipe never has anything to read: it becomes readable when it breaks.
     loop.add_reader(output, on_gone)
     return gone

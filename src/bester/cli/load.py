@@ -1,4 +1,4 @@
-"""The load of ``bester bench``: clients with some messages under way each, all in one process."""
+"""Generates the load of ``bester bench``: clients with several messages under way each, all in one process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done; it ends with the first of ``seconds`` and ``count``."""
+    """The parameters of a load, which ends after ``seconds`` or ``count`` messages, whichever comes first."""
 
     type: str
     clients: int
@@ -24,16 +24,16 @@ class Plan:
     seconds: float
     count: int | None
     size: int
-    """Of the data, in bytes."""
+    """The bytes of data per message."""
 
 
 @dataclass
 class Outcome:
-    """What came of it."""
+    """The figures of a load."""
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
-    """Of the messages that were reported good, in seconds."""
+    """The latencies of the messages that were reported good, in seconds."""
     bad: int = 0
     last_error: str = ""
     received: int = 0
@@ -45,7 +45,7 @@ class Outcome:
 
 
 class Load:
-    """One run; ``outcome`` grows while it lasts."""
+    """One run of a load; ``outcome`` is updated while it runs."""
 
     def __init__(self, plan: Plan, make_client: Callable[[Callable[[object], None]], Client]) -> None:
         self.plan = plan
@@ -58,7 +58,7 @@ class Load:
         """Connects, calls ``started``, and sends until the end.
 
         Raises:
-            bester.ClientError: no connection, or one is lost.
+            bester.ClientError: a connection cannot be made, or is lost.
         """
         async with AsyncExitStack() as stack:
             clients = [
@@ -95,7 +95,7 @@ class Load:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Returns how much processor time a process has used; None where that cannot be known."""
+    """Returns the processor time that a process has used; None if it cannot be determined."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             fields = file.read().rpartition(")")[2].split()

@@ -1,7 +1,7 @@
-"""The operator's and user's command: ``bester``.
+"""``bester``, the command of operators and users.
 
-Every command lives in its own file, which is imported when the command is named. What is heavy waits until it runs, so
-that ``bester --help`` is quick.
+Every subcommand is in its own file, which is imported when the subcommand is named. A subcommand imports heavy modules
+only when it runs, so that ``bester --help`` is quick.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Talk to Bester servers, and run them. The server itself is: besterd."""
+    """Talk to Bester servers, and operate them. The server itself is the program besterd."""
 
 
 def main() -> None:
-    """Runs the command that the command line names."""
+    """Runs the subcommand that the command line names."""
     app()

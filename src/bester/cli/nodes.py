@@ -1,8 +1,8 @@
-"""The parent of ``besterd --nodes N``: it serves nobody itself, and keeps running what does (docs/scale.md).
+"""The parent of ``besterd --nodes N``, which serves no clients itself but keeps the nodes running (docs/scale.md).
 
-It starts a NATS server, unless the configuration names one, and N nodes, each a ``besterd`` with a number. Whoever of
-them dies is started again. At the end the nodes stop one after another, so that what one is still asked by the others
-is answered, and NATS stops last.
+It starts a NATS server, unless the configuration names one, and N nodes, each a ``besterd`` with a number, and restarts
+any of these processes that dies. At the end the nodes stop one after another, so that each can still answer the others,
+and NATS stops last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bester.cli.kept import Kept
+from bester.cli.supervised import SupervisedProcess
 from bester.config.nodes import nodes_problems
 from bester.errors import BadConfiguration, BesterError
 
@@ -33,7 +33,7 @@ STOP_S = 15.0
 
 
 def run_nodes(config: Config, count: int, say: Callable[[str], None], notifier: Notifier) -> int:
-    """Runs several nodes until they are to stop; returns the exit status. The service manager sees one process."""
+    """Runs several nodes until they are told to stop; returns the exit status. The service manager sees one process."""
     problems = list(nodes_problems(config, count))
     if problems:
         for one in problems:
@@ -85,7 +85,7 @@ class _Parent:
             self._say(f"NATS on {self._nats.access.url}, with its data in {self._nats.folder}")
             await self._take_over()
         for node in self._nodes:
-            await node.kept.start()
+            await node.process.start()
         waiting = asyncio.create_task(self._all_ready())
         stopped = asyncio.create_task(self._told_to_stop())
         await asyncio.wait({waiting, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +104,7 @@ class _Parent:
         self._notifier.ready(status)
 
     async def _take_over(self) -> None:
-        """Moves what a server without nodes has kept here, once."""
+        """Moves the data of a server without nodes into NATS, once."""
         assert self._nats is not None
         done = self._nats.folder / "taken-over"
         source = self._config.storage.path
@@ -120,11 +120,11 @@ class _Parent:
             self._say(f"taken over from {source}, which is not used any more: {counts}")
 
     def _node_ended(self, node: _Node, status: int) -> bool:
-        """Says whether a node that ended unasked is started again."""
+        """Returns whether to restart a node that ended unasked."""
         if self._stop.is_set():
             return False
         if status == 0:
-            log.info("node %d was stopped by an operator, and so all stop", node.number)
+            log.info("node %d was stopped by an operator; stopping all nodes", node.number)
         elif self._ready:
             return True
         else:
@@ -135,26 +135,26 @@ class _Parent:
     def _reload(self) -> None:
         with self._notifier.reloading():
             for node in self._nodes:
-                node.kept.signal(signal.SIGHUP)
+                node.process.signal(signal.SIGHUP)
 
     async def _end(self) -> None:
         timeout_s = self._config.limits.drain_timeout + STOP_S
         self._notifier.stopping(timeout_s * len(self._nodes))
         for node in reversed(self._nodes):
-            await node.kept.stop(timeout_s)
+            await node.process.stop(timeout_s)
         if self._nats is not None:
             await self._nats.stop()
 
 
 class _Node:
-    """One of the nodes; what it says is passed on."""
+    """One of the nodes; the parent passes its output on."""
 
     def __init__(
         self, number: int, path: Path, say: Callable[[str], None], ended: Callable[[_Node, int], bool]
     ) -> None:
         self.number = number
         self.ready = asyncio.Event()
-        self.kept = Kept(f"node {number}", self._begin, lambda status: ended(self, status))
+        self.process = SupervisedProcess(f"node {number}", self._begin, lambda status: ended(self, status))
         self._path = path
         self._say = say
         self._saying: asyncio.Task[None] | None = None
@@ -166,7 +166,7 @@ class _Node:
             "--node",
             str(self.number),
             self._path,
-            stdin=PIPE,  # held open by the parent alone: its end is the node's
+            stdin=PIPE,  # only the parent holds it open: when the parent ends, the node ends
             stdout=PIPE,
             start_new_session=True,
         )
@@ -183,10 +183,10 @@ class _Node:
 
 
 def _look_for_others(config: Config) -> None:
-    """Sees that nobody has the ports: the nodes themselves would share them with any process of this user.
+    """Checks that the ports are free: the nodes themselves would share them with any process of this user.
 
     Raises:
-        BadConfiguration: somebody has one.
+        BadConfiguration: another process has one of the ports.
     """
     from bester.net.listeners import Listener
     from bester.server.settings import make_listener

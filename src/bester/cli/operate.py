@@ -1,4 +1,4 @@
-"""``bester reload``, ``kick`` and ``drain``: an operator's commands to the running server."""
+"""``bester reload``, ``kick`` and ``drain``: an operator's commands for the running server."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from bester.cli.settings import ConfigOption, JsonOption, load_config, run_contr
 
 
 def reload(
-    nodes: Annotated[bool, typer.Option("--nodes", help="All nodes of a cluster, each its own file.")] = False,
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="Let all nodes of a cluster do so, each with its own file.")
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Let the running server read its configuration again. A wrong one changes nothing."""
+    """Let the running server read its configuration again. A wrong configuration changes nothing."""
     result = run_control(load_config(config), "reload", nodes=nodes)
     if json:
         say_json(result)
@@ -24,12 +26,12 @@ def reload(
         warn(f"warning: {line}")
     refused = [row for row in result.get("nodes", ()) if "error" in row]
     for row in refused:
-        warn(f"node {row['node']}: nothing has changed: {row['error']['message']}")
+        warn(f"node {row['node']}: nothing was changed: {row['error']['message']}")
     done = len(result.get("nodes", ())) - len(refused)
     where = f" at {done} node(s)" if nodes and result.get("nodes") else ""
     say(f"the configuration was reloaded{where}" + (", but not everywhere" if refused else ""))
     if result["restartNeeded"]:
-        say("these take effect at the next start: " + ", ".join(result["restartNeeded"]))
+        say("these changes take effect at the next start: " + ", ".join(result["restartNeeded"]))
     if refused:
         raise typer.Exit(BAD)
 
@@ -48,9 +50,9 @@ def kick(
 
 
 def drain(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Let the running server finish what is under way, and stop."""
+    """Let the running server finish its messages, and stop."""
     result = run_control(load_config(config), "drain")
     if json:
         say_json(result)
     else:
-        say(f"the server stops; {result['underWay']} messages are under way")
+        say(f"the server is stopping; {result['underWay']} messages are under way")

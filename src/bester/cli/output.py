@@ -1,4 +1,4 @@
-"""How the commands speak: results on standard output, everything else on standard error, and their exit status.
+"""The output of the commands: results on standard output, everything else on standard error; and the exit statuses.
 
 With ``--json`` a result is one JSON object on one line.
 """
@@ -18,7 +18,7 @@ from bester.printable import escaped
 
 GOOD = 0
 BAD = 1
-"""The server reported bad, or what was asked for could not be done."""
+"""The server reported bad, or the command could not be carried out."""
 USAGE = 2
 """The command line or the configuration is wrong."""
 NO_CONNECTION = 3
@@ -32,17 +32,17 @@ EXIT_STATUS = (
 
 
 def say(text: str) -> None:
-    """Prints a line for people, with escapes for what cannot be printed; the lines after its first are indented."""
+    """Prints a line for people, with escapes for unprintable characters; the lines after its first are indented."""
     print(_line(text), flush=True)
 
 
 def say_text(text: str) -> None:
-    """Prints a text with its lines as they stand, and with escapes for what cannot be printed."""
+    """Prints a text with its own lines, and with escapes for unprintable characters."""
     print(escaped(text, keep="\n\t"), flush=True)
 
 
 def at_node(row: dict[str, Any]) -> str:
-    """Says which node something is at, where the server has several."""
+    """Returns the node of a row as a phrase, if the server has several nodes; otherwise ""."""
     return f" at {row['node']}" if row.get("node") else ""
 
 
@@ -52,7 +52,7 @@ def warn(text: str) -> None:
 
 
 def _line(text: str) -> str:
-    # So nobody's text looks like a line of ours.
+    # Indented, so that text from others cannot look like a line of ours.
     return escaped(text, keep="\n\t").replace("\n", "\n  ")
 
 
@@ -62,8 +62,8 @@ def say_json(value: object) -> None:
 
 
 def say_raw_json(text: str) -> None:
-    """Prints JSON as one line; its strings may be spelled otherwise then, its numbers are not."""
-    # Outside of its strings JSON has no other unprintable characters than white space, and inside only beyond ASCII.
+    """Prints JSON as one line; strings may be spelled differently in it, numbers are not."""
+    # Outside strings the only unprintable characters of JSON are white space, and inside them they are beyond ASCII.
     print("".join(char if char.isprintable() else _json_escape(char) for char in text), flush=True)
 
 
@@ -78,7 +78,7 @@ def fail(text: str, status: int = BAD) -> NoReturn:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: Collection[str] = ("id",)) -> None:
-    """Prints a table for people; those of the columns ``whole`` stand on one line, so that they can be copied."""
+    """Prints a table for people; cells of the columns ``whole`` are not wrapped, so that they can be copied."""
     from bester.cli.screen import Screen, new_table
 
     table = new_table(*columns, whole=whole)
@@ -89,7 +89,7 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[object]], whole: C
 
 @contextmanager
 def quiet_pipe() -> Iterator[None]:
-    """Ends the command without a word when nobody reads its output any more."""
+    """Ends the command silently when nobody reads its output any more."""
     try:
         yield
     except BrokenPipeError:
@@ -101,5 +101,5 @@ def quiet_pipe() -> Iterator[None]:
 
 
 def _let_go_of_output() -> None:
-    """So that the interpreter's own last flush finds an open file."""
+    """Redirects the output to the null device, so that the interpreter's last flush succeeds."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

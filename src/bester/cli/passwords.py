@@ -1,4 +1,4 @@
-"""Where a password comes from: never from the command line, which every user of the machine can read."""
+"""Reads passwords, but never from the command line, which every user of the machine can read."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ PasswordStdinOption = Annotated[
 
 
 def read_password(from_stdin: bool, *, new: bool = False, needed: bool = True) -> str | None:
-    """Returns the password: from standard input, else BESTER_PASSWORD, else asked for on the terminal.
+    """Returns the password from standard input, else from BESTER_PASSWORD, else from a prompt on the terminal.
 
     Args:
         from_stdin: whether the first line of standard input is the password.
-        new: it is asked for twice.
-        needed: without it, None where there is none.
+        new: whether the prompt asks for it twice.
+        needed: whether to end the command if there is no password, instead of returning None.
     """
     if from_stdin:
-        # Unbuffered beyond the line, so that what follows can be read by someone else.
+        # Nothing beyond the line is buffered, so that other code can read the rest.
         line = sys.stdin.buffer.readline()
         try:
             password = line.decode().removesuffix("\n").removesuffix("\r")
         except UnicodeDecodeError:
             fail("the password on standard input is not UTF-8", USAGE)
         if not password:
-            fail("there is no password on standard input", USAGE)
+            fail("standard input has no password", USAGE)
         return password
     if given := os.environ.get(VARIABLE):
         return given

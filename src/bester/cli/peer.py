@@ -1,4 +1,4 @@
-"""``bester peer``: the other servers that a server knows by their keys."""
+"""``bester peer``: manages the other servers that a server knows by their keys."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 peer = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Add, list, test and remove other servers. They are those that a configuration knows by their names.",
+    help="Add, list, test and remove other servers. The configuration lists them.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 MAX_NAMES = 5
-"""How many names of a certificate are told."""
+"""The most names of a certificate that are shown."""
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The other server's name.", show_default=False)]
 TimeoutOption = Annotated[
-    float, typer.Option("--timeout", min=0.001, max=300.0, metavar="SECONDS", help="How long to wait for it.")
+    float, typer.Option("--timeout", min=0.001, max=300.0, metavar="SECONDS", help="The longest wait.")
 ]
 
 
@@ -44,24 +44,24 @@ def add(
     name: NameArgument,
     address: Annotated[
         str | None,
-        typer.Argument(metavar="[ADDRESS]", help="host:port, [v6]:port, unix:/path. Default: as DNS has its name."),
+        typer.Argument(metavar="[ADDRESS]", help="host:port, [v6]:port, unix:/path. Default: look NAME up in DNS."),
     ] = None,
     config: ConfigOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Pin the key that it shows without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Pin the server's key without asking.")] = False,
     other_name: Annotated[
-        bool, typer.Option("--other-name", help="Even if its certificate is for other names than NAME.")
+        bool, typer.Option("--other-name", help="Accept a certificate that is not for NAME.")
     ] = False,
     fingerprint: Annotated[
         str | None,
-        typer.Option("--fingerprint", metavar="SHA256", help="Of its key or certificate; nothing is asked then."),
+        typer.Option("--fingerprint", metavar="SHA256", help="Expect this key or certificate; do not ask."),
     ] = None,
     timeout: TimeoutOption = 10.0,
     json: JsonOption = False,
 ) -> None:
     """Connect to a server, and pin its key in the configuration.
 
-    Compare the fingerprint with the one that its operator tells you by another way: there, bester certificate show
-    prints it. A running server takes the new configuration at once.
+    Compare the fingerprint with the one that the other server's operator gives you over another channel; there, bester
+    certificate show prints it. A running server uses the new configuration at once.
     """
     from bester.cli.rewrite import RewriteError, change_server, entry_of, reload_server
     from bester.net.fingerprints import spelled
@@ -93,7 +93,7 @@ def add(
     except OSError as error:
         fail(f"{path}: {error.strerror or error}", BAD)
     if not json:
-        say(f"{known} stands in {path}" + ("; its key is pinned" if "fingerprint" in entry else ""))
+        say(f"the entry of {known} was written to {path}" + ("; its key is pinned" if "fingerprint" in entry else ""))
     reloaded = reload_server(loaded, quiet=json)
     if json:
         say_json({"name": known, **entry, "reloaded": reloaded})
@@ -103,8 +103,7 @@ def add(
 def list_peers(config: ConfigOption = None, json: JsonOption = False) -> None:
     """List the servers of the configuration.
 
-    Of each its address, policy, what is pinned, and what its certificate showed last. That is known to the running
-    server alone.
+    For each it prints the address, the policy, the pin, and the certificate that the running server saw last.
     """
     loaded = load_config(config)
     seen = _presented(loaded)
@@ -119,13 +118,13 @@ def list_peers(config: ConfigOption = None, json: JsonOption = False) -> None:
     for row in rows:
         say(f"{row['name']:{width}}  {row['address']:{wide}}  {row['policy']:8}  {row['proof'] or 'unproven'}")
         if shown := row["presented"]:
-            whose = "its certificate" if shown["proven"] or not row["proof"] else "WRONG: the certificate that it shows"
+            whose = "its certificate" if shown["proven"] or not row["proof"] else "WRONG: the certificate it presents"
             until = time.strftime("%Y-%m-%d", time.gmtime(shown["expires"]))
             say(f"  {whose}: key {shown['key']}, certificate {shown['certificate']}, until {until}")
 
 
 def _presented(config: Config) -> dict[str, Any]:
-    """Returns what the servers showed last, by name; nothing where no server runs."""
+    """Returns the certificates that the servers presented last, by name; empty if no server runs."""
     from bester.cli.control import Control, ControlError
 
     try:
@@ -153,22 +152,22 @@ def _say_own(config: Config) -> None:
 
 @peer.command()
 def remove(name: NameArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Take a server out of the configuration. A running server takes the new one at once."""
+    """Remove a server from the configuration. A running server uses the new configuration at once."""
     from bester.cli.rewrite import RewriteError, change_server, reload_server
 
     loaded = load_config(config)
     path = find_config(config)
     known = _name(name)
     if known not in loaded.federation.servers:
-        fail(f"{path} has no server of the name {known}", BAD)
+        fail(f"{path} has no server named {known}", BAD)
     try:
         change_server(path, known, None)
     except RewriteError as error:
-        fail(f"{error}: take {known} out of federation.servers", BAD)
+        fail(f"{error}: remove {known} from federation.servers", BAD)
     except OSError as error:
         fail(f"{path}: {error.strerror or error}", BAD)
     if not json:
-        say(f"{known} was taken out of {path}")
+        say(f"{known} was removed from {path}")
     reloaded = reload_server(loaded, quiet=json)
     if json:
         say_json({"name": known, "reloaded": reloaded})
@@ -176,9 +175,9 @@ def remove(name: NameArgument, config: ConfigOption = None, json: JsonOption = F
 
 @peer.command()
 def disconnect(name: NameArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """End the running server's links to and from a server. What comes after that opens new ones.
+    """End the running server's links to and from a server. Later messages open new links.
 
-    To keep a server out, change its pin or its policy: a reload ends the links that it does not allow any more.
+    To keep a server out, change its pin or its policy: a reload ends the links that are no longer allowed.
     """
     result = run_control(load_config(config), "disconnectServer", server=name)
     if json:
@@ -191,9 +190,9 @@ def disconnect(name: NameArgument, config: ConfigOption = None, json: JsonOption
 def try_peer(
     name: NameArgument, config: ConfigOption = None, timeout: TimeoutOption = 10.0, json: JsonOption = False
 ) -> None:
-    """Connect to a server step by step, and say which step fails.
+    """Connect to a server step by step, and show which step fails.
 
-    The steps: policy, address, connection, tls, certificate, hello. Exit status: 0 if all are good, else 1.
+    The steps are policy, address, connection, tls, certificate and hello. Exit status: 0 if all succeed, else 1.
     """
     from bester.errors import BadConfiguration
     from bester.net.identity import Identities
@@ -215,7 +214,7 @@ def try_peer(
 
 
 async def _steps(config: Config, identities: Identities, name: str, timeout_s: float) -> list[dict[str, Any]]:
-    """Goes as far as it gets; the last step may have failed."""
+    """Takes the steps until one fails; returns them, of which the last may have failed."""
     from bester.errors import BesterError, ServerUnreachable, ServerUnverified
     from bester.net.dial_peer import Unreachable, connect_peer, plan
     from bester.net.resolve import resolve
@@ -254,11 +253,11 @@ async def _steps(config: Config, identities: Identities, name: str, timeout_s: f
     except BesterError as error:
         failed, detail = "connection", error.message
     if failed == "connection" and connected:
-        failed = "tls"  # somebody is there, and does not shake hands
+        failed = "tls"  # a server accepts connections, but not the TLS handshake
     if failed == "address":
         steps.pop()
         return step(failed, detail, False)
-    passed = {"connection": "", "tls": "encrypted", "certificate": f"it proves the name {planned.name}"}
+    passed = {"connection": "", "tls": "encrypted", "certificate": f"proves the name {planned.name}"}
     for what, about in passed.items():
         if what == failed:
             return step(what, detail, False)
@@ -275,14 +274,14 @@ async def _steps(config: Config, identities: Identities, name: str, timeout_s: f
 
 
 async def _answers(targets: list[Any], timeout_s: float) -> bool:
-    """Returns whether one of the targets takes TCP connections."""
+    """Returns whether one of the targets accepts TCP connections."""
     from bester import dialling
 
     try:
         async with within(timeout_s):
             infos = await dialling.addresses([(target.host, target.port) for target in targets])
             (await dialling.connected(infos)).close()
-    except OSError:  # a time that is over is one, too
+    except OSError:  # TimeoutError is a subclass
         return False
     return True
 
@@ -301,7 +300,7 @@ class _Hello(asyncio.Protocol):
         self._transport = transport
 
     async def greet(self, own_name: str) -> tuple[bool, str]:
-        """Returns whether the server took the message, and what it said."""
+        """Returns whether the server accepted the message, and its answer in words."""
         from bester.protocol.framing import frame
 
         hello = {"header": {"scope": "server", "server": own_name}, "payload": {"type": "dummy", "id": "1"}}
@@ -313,10 +312,10 @@ class _Hello(asyncio.Protocol):
         if bodies:
             self._done(*_understood(bodies[0]))
         elif self._framer.failure is not None:
-            self._done(False, "it does not answer as a Bester server does")
+            self._done(False, "the answer is not that of a Bester server")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._done(False, f"it closed the connection without an answer{f': {exc}' if exc else ''}")
+        self._done(False, f"the server closed the connection without an answer{f': {exc}' if exc else ''}")
 
     def _done(self, ok: bool, detail: str) -> None:
         if not self._answer.done():
@@ -327,11 +326,11 @@ def _understood(body: bytes) -> tuple[bool, str]:
     try:
         message = decode_text(body)
         if message["header"].get("status") in ("good", "0"):
-            return True, "it takes messages from this server"
+            return True, "it accepts messages from this server"
         error = message["payload"]["error"]
         return False, f"it refuses this server: {error['code']}: {error['message']}"
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return False, "it does not answer as a Bester server does"
+        return False, "the answer is not that of a Bester server"
 
 
 def _row(config: Config, name: str, one: Peer) -> dict[str, Any]:
@@ -358,7 +357,7 @@ def _row(config: Config, name: str, one: Peer) -> dict[str, Any]:
 
 
 def _key_of(path: Path) -> str | None:
-    """Returns the fingerprint of a certificate's key; None where the file cannot be read."""
+    """Returns the fingerprint of a certificate's key; None if the file cannot be read."""
     from bester.errors import BadConfiguration
     from bester.net.fingerprints import fingerprints, spelled
     from bester.net.identity import read_certificates
@@ -374,7 +373,7 @@ def _name(text: str) -> str:
 
     name = text.lower().removesuffix(".")
     if not is_server_name(name):
-        fail(f"not a server's name: {text!r}; a host's name is wanted, such as chat.example", USAGE)
+        fail(f"not a server's name: {text!r}; give a host's name, such as chat.example", USAGE)
     return name
 
 
@@ -401,7 +400,7 @@ def _shown(address: Any, name: str, timeout_s: float) -> Shown:
 def _accept(
     name: str, shown: Shown, pinned: object, yes: bool, fingerprint: str | None, other_name: bool, quiet: bool
 ) -> None:
-    """Ends the command unless the operator, or the fingerprint given, says that this is the server."""
+    """Ends the command unless the operator or the given fingerprint confirms the server's identity."""
     from bester.client.url import normal_fingerprint
     from bester.net.fingerprints import spelled
 
@@ -413,21 +412,21 @@ def _accept(
         if wanted not in shown.fingerprints:
             fail(f"{name} has another key, {spelled(shown.fingerprints.key)}; nothing was changed", BAD)
     if not quiet:
-        say(f"{name} shows the certificate {shown.subject}, which expires on {shown.expires:%Y-%m-%d}:")
+        say(f"{name} presents the certificate {shown.subject}, which expires on {shown.expires:%Y-%m-%d}:")
         say(f"  key          {spelled(shown.fingerprints.key)}")
         say(f"  certificate  {spelled(shown.fingerprints.certificate)}")
-        say("Pinned is the key. Its operator sees the same fingerprint: bester certificate show")
+        say("The key will be pinned. The server's operator sees its fingerprint with: bester certificate show")
         if isinstance(pinned, str) and normal_fingerprint(pinned) not in shown.fingerprints:
-            warn(f"warning: until now another key is pinned for {name}: {pinned}")
+            warn(f"warning: another key is pinned for {name} so far: {pinned}")
     if name not in shown.names and not other_name:
         whose = f"for {', '.join(shown.names[:MAX_NAMES])}" if shown.names else "for no name"
-        found = f"the server there shows a certificate {whose}, and not for {name}"
+        found = f"the server presents a certificate {whose}, and not for {name}"
         if yes or fingerprint is not None or not sys.stdin.isatty():
-            fail(f"{found}; if it is {name} all the same, say --other-name; nothing was changed", BAD)
+            fail(f"{found}; if it is {name} nevertheless, use --other-name; nothing was changed", BAD)
         warn(f"warning: {found}: is this another server?")
     if fingerprint is not None or yes:
         return
     if not sys.stdin.isatty():
-        fail("nobody is there to be asked; say --fingerprint, or --yes", USAGE)
-    if not typer.confirm("Is this what its operator says?", err=True):
+        fail("there is no terminal to ask on; use --fingerprint or --yes", USAGE)
+    if not typer.confirm("Is this the fingerprint that its operator gave you?", err=True):
         fail("nothing was changed", BAD)

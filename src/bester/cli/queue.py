@@ -1,4 +1,4 @@
-"""``bester queue``: what waits for other servers, and what was given up, for accounts too."""
+"""``bester queue``: manages messages that wait for other servers, and dead letters, including those for accounts."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typer
 from bester.cli.output import USAGE, fail, quiet_pipe, say, say_json, say_table
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
 
-queue = typer.Typer(name="queue", no_args_is_help=True, help="See, retry and drop what waits, and dead letters.")
+queue = typer.Typer(name="queue", no_args_is_help=True, help="Show, retry and drop waiting messages and dead letters.")
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Messages, by the ids that list shows.")]
 ServerOption = Annotated[
-    str | None, typer.Option("--server", "-s", metavar="ADDRESS", help="For one server or @ACCOUNT, as list shows it.")
+    str | None, typer.Option("--server", "-s", metavar="ADDRESS", help="Only for this server or @ACCOUNT, as listed.")
 ]
 
 
@@ -22,10 +22,10 @@ ServerOption = Annotated[
 def list_(
     server: ServerOption = None,
     dead: Annotated[
-        bool | None, typer.Option("--dead/--waiting", help="Only what was given up, or only what is tried.")
+        bool | None, typer.Option("--dead/--waiting", help="Only dead letters, or only waiting messages.")
     ] = None,
-    after: Annotated[int, typer.Option(min=0, help="Only messages behind this id.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 100,
+    after: Annotated[int, typer.Option(min=0, help="Only messages after this id.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The most messages.")] = 100,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -36,7 +36,7 @@ def list_(
             for row in rows:
                 say_json(row)
         elif not rows:
-            say("nothing waits")
+            say("no messages")
         else:
             _print(rows)
 
@@ -63,18 +63,18 @@ def show(
 def retry(
     ids: Ids = None,
     server: ServerOption = None,
-    all: Annotated[bool, typer.Option("--all", help="All messages, for all servers.")] = False,
+    all: Annotated[bool, typer.Option("--all", help="All messages for all servers.")] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Try messages now; those that were given up are tried again."""
+    """Try messages now, including dead letters."""
     if bool(ids) + (server is not None) + all != 1:
-        fail("say which messages: ids, or --server, or --all", USAGE)
+        fail("give ids, or --server, or --all", USAGE)
     result = run_control(load_config(config), "retryQueue", ids=ids or None, server=server, all=all)
     if json:
         say_json(result)
     else:
-        say(f"{result['messages']} that had been given up or put aside are tried again; what waits is tried now")
+        say(f"{result['messages']} messages that were given up or deferred are tried again; waiting ones are tried now")
     _fail_of_unknown(result)
 
 
@@ -83,14 +83,14 @@ def drop(
     ids: Ids = None,
     server: ServerOption = None,
     dead: Annotated[
-        bool | None, typer.Option("--dead/--waiting", help="Only what was given up, or only what is tried.")
+        bool | None, typer.Option("--dead/--waiting", help="Only dead letters, or only waiting messages.")
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove messages for good."""
+    """Remove messages permanently."""
     if bool(ids) + (server is not None) > 1 or not (ids or server is not None or dead is not None):
-        fail("say which messages: ids, or --server, or all that are --dead or --waiting", USAGE)
+        fail("give ids, or --server, --dead or --waiting", USAGE)
     result = run_control(load_config(config), "dropQueue", ids=ids or None, server=server, dead=dead)
     if json:
         say_json(result)

@@ -1,4 +1,4 @@
-"""Changes files that belong to the operator: all or nothing, and nothing in them but what is meant."""
+"""Changes the operator's files: atomically, and only the intended part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Entry = dict[str, Any]
 
 
 class RewriteError(Exception):
-    """The file cannot be changed by a program; ``lines`` is what a person has to write there, if anything."""
+    """An error for a file that a program cannot change; ``lines`` has the text for a person to write there, if any."""
 
     def __init__(self, text: str, lines: str = "") -> None:
         super().__init__(text)
@@ -28,10 +28,10 @@ class RewriteError(Exception):
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Writes a file anew, so that at any time it is there with either content; its mode stays.
+    """Replaces a file's content atomically; the mode stays.
 
     Raises:
-        OSError: it cannot be written; the old one is there.
+        OSError: the file cannot be written; the old content is still there.
     """
     real = path.resolve()
     mode = real.stat().st_mode & 0o7777
@@ -54,14 +54,14 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def change_server(path: Path, name: str, entry: Entry | None) -> None:
-    """Gives a server another entry in ``federation.servers`` of a configuration file; None takes its entry away.
+    """Replaces a server's entry in ``federation.servers`` of a configuration file; None removes the entry.
 
-    In TOML the entry is a table of its own, at the end of the file; everything else stays as it was written. JSON is
-    written anew, in the same order. Keys of the old entry that the new one does not have are lost.
+    In TOML the entry becomes a separate table at the end of the file; everything else stays as it was written. JSON is
+    formatted again, in the same order. Keys of the old entry that the new one does not have are lost.
 
     Raises:
-        RewriteError: the file has a form in which that cannot be done, or would be wrong then; it was not changed.
-        OSError: it cannot be read or written; it was not changed.
+        RewriteError: the form of the file does not allow that, or the new file would be wrong; it was not changed.
+        OSError: the file cannot be read or written; it was not changed.
     """
     from bester.config import ConfigError, parse
 
@@ -71,12 +71,12 @@ def change_server(path: Path, name: str, entry: Entry | None) -> None:
     try:
         parse(changed, path.absolute().parent, "toml" if toml else "json")
     except ConfigError as error:
-        raise RewriteError(f"{path} would be wrong then; it was not changed:\n{error}") from error
+        raise RewriteError(f"{path} would be wrong after the change; it was not changed:\n{error}") from error
     replace_file(path, changed.encode())
 
 
 def entry_of(path: Path, name: str) -> Entry | None:
-    """Returns a server's entry as it stands in the file.
+    """Returns a server's entry in the file.
 
     Raises:
         OSError: the file cannot be read.
@@ -88,7 +88,7 @@ def entry_of(path: Path, name: str) -> Entry | None:
 
 
 def _changed(tree: dict[str, Any], name: str, entry: Entry | None) -> dict[str, Any]:
-    """Changes what a file says, in place; a name that was there keeps its place and its spelling."""
+    """Changes a file's tree in place; an existing name keeps its place and its spelling."""
     servers = tree.setdefault("federation", {}).setdefault("servers", {})
     key = next((key for key in servers if key.lower() == name), name)
     if entry is not None:
@@ -110,18 +110,18 @@ def _in_toml(text: str, name: str, entry: Entry | None) -> str:
     changed = _without_table(text, name)
     if lines:
         changed = changed.rstrip("\n") + "\n\n" + lines
-    # Whatever way the file is written: only what comes out right is used.
+    # The result is used only if it parses to the intended tree, however the file is written.
     try:
         done = _same(tomllib.loads(changed), wanted)
     except tomllib.TOMLDecodeError:
         done = False
     if not done:
-        raise RewriteError("the file has a form that only you can change", lines)
+        raise RewriteError("the file has a form that only a person can change", lines)
     return changed
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    for tree in (one, other):  # an empty table is as good as none
+    for tree in (one, other):  # an empty table is equivalent to none
         if not tree.get("federation", {}).get("servers", True):
             del tree["federation"]["servers"]
         if not tree.get("federation", True):
@@ -144,7 +144,7 @@ def toml_lines(name: str, entry: Entry) -> str:
 
 
 def _without_table(text: str, name: str) -> str:
-    """Takes a server's table out: its head, and the lines with values that follow it at once."""
+    """Removes a server's table: its header, and the lines with values directly after it."""
     dot, quote = r"[ \t]*\.[ \t]*", r"[\"']?"
     key = dot.join(("federation", "servers", quote + re.escape(name) + quote))
     head = re.compile(rf"[ \t]*\[[ \t]*{key}[ \t]*\][ \t]*(#.*)?$", re.IGNORECASE)
@@ -169,7 +169,7 @@ def reload_server(config: Config, quiet: bool = False) -> bool:
     """Lets the running server, if there is one, read its configuration and certificates again.
 
     Returns:
-        whether one did; where one refused to, a line on standard error says why.
+        Whether a server did; if it refused, a line on standard error says why.
     """
     from bester.cli.control import Control, ControlError, NotRunning
 
@@ -178,7 +178,7 @@ def reload_server(config: Config, quiet: bool = False) -> bool:
             control.run("reload")
     except NotRunning:
         if not quiet:
-            say("no server is running; it takes effect at the next start")
+            say("no server is running; the change takes effect at the next start")
         return False
     except ControlError as error:
         warn(f"warning: the running server did not reload its configuration: {error}")

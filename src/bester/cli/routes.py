@@ -1,4 +1,4 @@
-"""How a message's route is drawn: a tree, with what went on at other servers inside."""
+"""Draws a message's route as a tree that includes the steps at other servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _GOOD = frozenset({"good", "delivered", "stored", "sent", "queued", "skipped", "
 
 
 def tree(title: str, steps: list[dict[str, Any]]) -> Tree:
-    """Returns a route as a tree; ``steps`` are as they stand in a report."""
+    """Returns a route as a tree; ``steps`` have the form of a report."""
     from rich.tree import Tree
 
     from bester.cli.screen import styled

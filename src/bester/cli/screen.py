@@ -1,4 +1,4 @@
-"""Where tables and colours are printed: the one console, for which a text is a text, whoever wrote it."""
+"""The console for tables and colours, which prints all text literally."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from bester.printable import escaped
 
 
 class Screen(Console):
-    """Standard output, or standard error; no markup, and nothing in a text acts on the terminal."""
+    """Standard output or standard error, without markup; no text can act on the terminal."""
 
     def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, stderr=stderr, soft_wrap=soft_wrap)
 
     def render_str(self, text: str, **more: Any) -> Text:
-        """Makes what is shown of every text that is printed, also of each in a table."""
+        """Renders every text that is printed, including those in tables."""
         return super().render_str(escaped(text), **(more | {"markup": False, "emoji": False}))
 
 
 def new_table(*columns: str, title: str | None = None, whole: Collection[str] = ()) -> Table:
-    """Returns a table in which nothing is cut off: what has no room goes on in the next line.
+    """Returns a table in which nothing is cut off: long cells are wrapped.
 
     Args:
-        columns: their headings; without any, the table has none, and a cell for each that is added.
-        title: stands above it.
-        whole: the columns that take the room that they need, so that ids can be copied.
+        columns: the headings; without any, the table has no header, and rows of any length.
+        title: the line above the table.
+        whole: the columns that are not wrapped, so that ids can be copied.
     """
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=bool(columns))
     for column in columns:
@@ -39,7 +39,7 @@ def new_table(*columns: str, title: str | None = None, whole: Collection[str] = 
 
 
 def new_grid() -> Table:
-    """Returns a table of names and what they are, without lines; it cuts nothing off either."""
+    """Returns a table of names and values without lines, in which nothing is cut off."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(overflow="fold")
@@ -47,5 +47,5 @@ def new_grid() -> Table:
 
 
 def styled(text: str, style: str = "") -> Text:
-    """Returns a text in a style; its line feeds stay."""
+    """Returns a text in a style; keeps its line feeds."""
     return Text(escaped(text, keep="\n"), style=style)

@@ -1,4 +1,4 @@
-"""``bester send`` and ``bester ask``: one message to a server, and what becomes of it."""
+"""``bester send`` and ``bester ask``: sends one message to a server, and prints the report or the reply."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 
 from bester.cli.connect import (
     CaOption,
-    Door,
+    ClientSettings,
     FingerprintOption,
     TimeoutOption,
     ToOption,
     UserOption,
-    door,
+    client_settings,
     run,
     split_words,
 )
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from bester.protocol.client import ReceivedMessage
     from bester.protocol.reports import Report, Step
 
-TextOption = Annotated[bool, typer.Option("--text", help="DATA is a text, not JSON.")]
+TextOption = Annotated[bool, typer.Option("--text", help="DATA is plain text, not JSON.")]
 WordsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="[URL] TYPE DATA",
-        help="DATA is JSON, which is sent as it is, or with --text a text; - is standard input.",
+        help="DATA is JSON, which is sent as it is, or plain text with --text; - reads standard input.",
         show_default=False,
     ),
 ]
@@ -51,21 +51,21 @@ def send(
     password_stdin: PasswordStdinOption = False,
     ca: CaOption = None,
     fingerprint: FingerprintOption = None,
-    route: Annotated[bool, typer.Option("--route", help="Draw the way that the message took.")] = False,
+    route: Annotated[bool, typer.Option("--route", help="Draw the route that the message took.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Nothing is delivered, stored or sent: draw the way it would take.")
+        bool, typer.Option("--dry-run", help="Draw the route, but deliver, store and send nothing.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
     """Send a message, and print the server's report.
 
-    The report says what became of it for each recipient. Messages for the account are left alone. The password
-    comes from BESTER_PASSWORD, --password-stdin, the URL, or a prompt.
+    The report has the outcome for each recipient. Messages for the account stay in its mailbox. The password comes from
+    BESTER_PASSWORD, --password-stdin, the URL, or a prompt.
 
     Exit status: 0 good, 1 reported bad, 2 wrong usage, 3 no connection, 4 authentication failed.
     """
     url, (type, written) = split_words(words, ("TYPE", "DATA"), to)
-    where = door(url, user, password_stdin, ca, fingerprint)
+    where = client_settings(url, user, password_stdin, ca, fingerprint)
     data = read_data(written, text)
     report = run(lambda: _send(where, type, data, timeout, route, dry_run))
     if json:
@@ -88,30 +88,30 @@ def ask(
     fingerprint: FingerprintOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Send a message, and print what a handler replies to it.
+    """Send a message, and print a handler's reply to it.
 
-    Other messages for the account are left alone.
+    Other messages for the account stay in its mailbox.
 
-    With --text an answer that is a text is printed without quotes.
+    With --text, a reply that is a string is printed without quotes.
 
     Exit status: 0 answered, 1 reported bad or no answer, 2 wrong usage, 3 no connection, 4 authentication failed.
     """
     url, (type, written) = split_words(words, ("TYPE", "DATA"), to)
-    where = door(url, user, password_stdin, ca, fingerprint)
+    where = client_settings(url, user, password_stdin, ca, fingerprint)
     data = read_data(written, text)
     show_message(run(lambda: _ask(where, type, data, timeout)), text, json, with_type=False)
 
 
-async def _send(where: Door, type: str, data: Raw, timeout_s: float, route: bool, dry_run: bool) -> Report:
+async def _send(where: ClientSettings, type: str, data: Raw, timeout_s: float, route: bool, dry_run: bool) -> Report:
     features = ("route",) if route or dry_run else ()
     async with where.client(mail=False, features=features) as client:
         try:
             return await client.send(type, data, timeout=timeout_s, route=route, dry_run=dry_run)
         except TimeoutError:
-            fail(f"no report within {timeout_s:g} s; what became of the message is not known", BAD)
+            fail(f"no report within {timeout_s:g} s; the message may or may not have been handled", BAD)
 
 
-async def _ask(where: Door, type: str, data: Raw, timeout_s: float) -> ReceivedMessage:
+async def _ask(where: ClientSettings, type: str, data: Raw, timeout_s: float) -> ReceivedMessage:
     async with where.client(mail=False) as client:
         try:
             return await client.ask(type, data, timeout=timeout_s)
@@ -120,7 +120,7 @@ async def _ask(where: Door, type: str, data: Raw, timeout_s: float) -> ReceivedM
 
 
 def read_data(written: str, text: bool) -> Raw:
-    """Returns the data to send, as JSON; ends the command where it is none."""
+    """Returns the data to send, as JSON; ends the command if they are not JSON."""
     from msgspec import Raw
 
     raw = sys.stdin.buffer.read() if written == "-" else written.encode(errors="surrogateescape")
@@ -130,14 +130,14 @@ def read_data(written: str, text: bool) -> Raw:
             return Raw(jsons.dumps(string.removesuffix("\n") if written == "-" else string).encode())
         decode_text(string)
     except RecursionError:
-        fail("DATA is nested too deep", USAGE)
+        fail("DATA is nested too deeply", USAGE)
     except ValueError as error:
-        fail(f"DATA is not JSON: {error}" + ("" if text else " (for a text there is --text)"), USAGE)
+        fail(f"DATA is not JSON: {error}" + ("" if text else " (for plain text use --text)"), USAGE)
     return Raw(raw)
 
 
 def report_as_json(report: Report) -> dict[str, object]:
-    """Returns a report as it is printed with ``--json``."""
+    """Returns a report in the form that ``--json`` prints."""
     found: dict[str, object] = {"status": "good" if report.good else "bad"}
     if report.error is not None:
         found["error"] = report.error.as_json()
@@ -150,7 +150,7 @@ def report_as_json(report: Report) -> dict[str, object]:
 
 
 def steps_as_json(steps: list[Step]) -> list[dict[str, object]]:
-    """Returns a route as it stood in the report."""
+    """Returns a route in the form that it has in a report."""
     return [
         {"server": step.server, "step": step.step, "name": step.name, "ms": step.ms, "status": step.status}
         | ({"route": steps_as_json(step.route)} if step.route else {})

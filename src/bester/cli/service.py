@@ -1,6 +1,6 @@
-"""``bester service``: the units by which systemd keeps a server, and ready-made handlers, running (docs/operating.md).
+"""``bester service``: prints systemd units for a server and for ready-made handlers (docs/operating.md).
 
-The files in ``packaging/systemd`` are what it prints for a server in ``/var/lib/bester``.
+The files in ``packaging/systemd`` are its output for a server in ``/var/lib/bester``.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from bester.cli.settings import ConfigOption, load_config
 
 STATE = Path("/var/lib")
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108
-"""Where a service sees a folder of its own, and nobody sees its sockets."""
+"""The folders of which a service has its own copy, so that no other process sees its sockets there."""
 HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 
 
 def service(
     user: Annotated[
-        str, typer.Option("--user", metavar="USER", help="Whom it runs as; an account of its own is best.")
+        str,
+        typer.Option("--user", metavar="USER", help="The service's user, preferably a separate one."),
     ] = "bester",
     gadgets: Annotated[
-        bool, typer.Option("--gadgets", help="The unit for ready-made handlers beside it: bester-gadget@NAME.")
+        bool, typer.Option("--gadgets", help="Print the unit for ready-made handlers instead: bester-gadget@NAME.")
     ] = False,
     nodes: Annotated[
-        int, typer.Option("--nodes", metavar="N", min=0, max=64, help="Run it as N nodes; 0: as one server.")
+        int, typer.Option("--nodes", metavar="N", min=0, max=64, help="Run the server as N nodes; 0: as one process.")
     ] = 0,
     config: ConfigOption = None,
 ) -> None:
-    """Print the systemd unit of a server. It has the paths of its configuration and of this installation.
+    """Print the systemd unit of a server. It has the paths of the configuration and of this installation.
 
     To install it: bester service > /etc/systemd/system/bester.service && systemctl enable --now bester
     """
@@ -54,14 +55,14 @@ def unit(bin: Path, config: Path, user: str, folders: Iterable[Path], nodes: int
     """Returns the server's unit.
 
     Args:
-        bin: where ``besterd`` and ``bester`` are.
+        bin: the folder of ``besterd`` and ``bester``.
         config: the configuration.
-        user: whom the server runs as.
-        folders: where it writes.
+        user: the user that the server runs as.
+        folders: the folders that it writes to.
         nodes: how many nodes share its ports; 0: it is one process.
 
     Raises:
-        ValueError: a path or name that a unit cannot have.
+        ValueError: a unit cannot contain one of the paths or names.
     """
     return _UNIT.format(
         besterd=_word(bin / "besterd") + (f" --nodes {nodes}" if nodes else ""),
@@ -77,9 +78,9 @@ def unit(bin: Path, config: Path, user: str, folders: Iterable[Path], nodes: int
 
 
 def gadget_unit(bin: Path, config: Path, user: str, folders: Iterable[Path], sockets: tuple[Path, Path]) -> str:
-    """Returns the template of the units of ready-made handlers; arguments and errors as in :func:`unit`.
+    """Returns the template of the units of ready-made handlers; see :func:`unit` for arguments and errors.
 
-    ``sockets`` are those for handlers and for questions about the server.
+    ``sockets`` are the handler socket and the informer's socket.
     """
     handlers, informer = sockets
     return _GADGET.format(
@@ -94,11 +95,11 @@ def gadget_unit(bin: Path, config: Path, user: str, folders: Iterable[Path], soc
 
 
 def _writable(folders: Iterable[Path]) -> str:
-    """Returns what lets the server write there, and makes what systemd can make."""
+    """Returns the unit's lines that let the server write to the folders, which systemd creates where it can."""
     lines = []
     for folder in sorted(folders):
         if any(folder.is_relative_to(one) for one in TEMPORARY):
-            raise ValueError(f"a service cannot have its files in {folder}: nobody else would see its sockets there")
+            raise ValueError(f"a service cannot have its files in {folder}: other processes would not see its sockets")
         if folder == Path("/run/bester"):
             continue  # RuntimeDirectory
         if folder.parent == STATE:
@@ -116,7 +117,7 @@ def _word(value: Path | str) -> str:
     """Returns one word of a unit, with its specifiers and variables taken literally."""
     text = str(value)
     if not text.isprintable() or any(char in text for char in " \"'\\;"):
-        raise ValueError(f"a unit cannot have {text!r}: white space, quotation marks, backslashes and semicolons")
+        raise ValueError(f"a unit cannot contain {text!r}: white space, quotes, backslashes and semicolons are refused")
     return text.replace("%", "%%").replace("$", "$$")
 
 
@@ -143,8 +144,8 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
-# Handlers that the server starts are in the same sandbox. Take this line out for those whose language compiles while it
-# runs, such as JavaScript or Java; or let them attach from units of their own.
+# Handlers that the server starts are in the same sandbox. Remove this line for handlers in languages that compile at
+# run time, such as JavaScript or Java; or let such handlers attach from their own units.
 MemoryDenyWriteExecute=yes"""
 
 _UNIT = """\
@@ -152,12 +153,12 @@ _UNIT = """\
 Description=Bester, a message exchange
 Wants=network-online.target
 After=network-online.target
-# It is tried again for as long as it takes.
+# systemd tries again for as long as it takes.
 StartLimitIntervalSec=0
 
 [Service]
-# It says itself when a message can pass, when it reloads and when it stops. From systemd 253 on Type=notify-reload will
-# do, too, without ExecReload.
+# The server tells systemd when messages can pass, when it reloads and when it stops. From systemd 253 on,
+# Type=notify-reload works too, without ExecReload.
 Type=notify
 ExecStart={besterd} {config}
 ExecReload={bester} reload{all} --config {config}
@@ -165,23 +166,23 @@ WorkingDirectory={base}
 User={user}
 Restart=on-failure
 RestartSec=2
-# 2: the configuration is wrong, which another start does not mend.
+# 2: the configuration is wrong, which a restart does not repair.
 RestartPreventExitStatus=2
 # A server that hangs is killed and started again.
 WatchdogSec=30
 # After an unclean stop the whole database is checked, which takes about a second for each GB.
 TimeoutStartSec=15min
-# A stop ends the server alone; it lets its handlers finish what they have, and ends them itself.
+# A stop signals only the server, which lets its handlers finish their messages and ends them itself.
 KillMode=mixed
 LimitNOFILE=65536
 
-# Where it writes; everything else is read-only.
+# The server writes here; everything else is read-only.
 {writable}
 RuntimeDirectory=bester
 RuntimeDirectoryMode=0750
 UMask=0077
 
-# For ports below 1024, such as 443, put both lines in place of the empty CapabilityBoundingSet.
+# For ports below 1024, such as 443, replace the empty CapabilityBoundingSet by both of these lines.
 #AmbientCapabilities=CAP_NET_BIND_SERVICE
 #CapabilityBoundingSet=CAP_NET_BIND_SERVICE
 ProtectHome={home}
@@ -193,7 +194,7 @@ WantedBy=multi-user.target
 
 _GADGET = """\
 # A ready-made handler: systemctl enable --now bester-gadget@NAME runs "bester gadget NAME". Its arguments are in
-# BESTER_ARGUMENTS of /etc/bester/NAME.env, such as BESTER_ARGUMENTS=/etc/bester/NAME.toml; its secrets may be there,
+# BESTER_ARGUMENTS of /etc/bester/NAME.env, such as BESTER_ARGUMENTS=/etc/bester/NAME.toml; its secrets may be there
 # too.
 
 [Unit]
@@ -211,9 +212,9 @@ ExecStart={bester} gadget %i $BESTER_ARGUMENTS
 User={user}
 Restart=on-failure
 RestartSec=5
-# 2: its settings are wrong, which another start does not mend.
+# 2: its settings are wrong, which a restart does not repair.
 RestartPreventExitStatus=2
-# Its own folder, /var/lib/bester-NAME, is where it starts and may write.
+# It starts in its own folder, /var/lib/bester-NAME, and may write to it.
 StateDirectory=bester-%i
 StateDirectoryMode=0700
 WorkingDirectory=%S/bester-%i

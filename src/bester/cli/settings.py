@@ -1,4 +1,4 @@
-"""Finds and reads the configuration that a command is about, and reaches the server that runs with it."""
+"""Finds and reads a command's configuration, and connects to the server that runs with it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON objects, on
 
 
 def find_config(given: Path | None) -> Path:
-    """Returns the configuration file's path; ends the command where there is none."""
+    """Returns the configuration file's path; ends the command if there is none."""
     path = given or next((Path(name) for name in NAMES if Path(name).is_file()), None)
     if path is None:
-        fail("there is no server.conf or bester.toml in this folder; say which configuration with --config", USAGE)
+        fail("there is no server.conf or bester.toml in this folder; name the configuration with --config", USAGE)
     return path
 
 
 def load_config(given: Path | None) -> Config:
-    """Returns the configuration; ends the command with all its errors where it is wrong."""
+    """Returns the configuration; if it is wrong, prints all its errors and ends the command."""
     from bester.config import ConfigError, load
 
     path = find_config(given)
@@ -46,7 +46,7 @@ def load_config(given: Path | None) -> Config:
 
 
 def open_control(config: Config) -> Control:
-    """Returns a connection to the running server; ends the command where none is running."""
+    """Returns a connection to the running server; ends the command if none is running."""
     from bester.cli.control import Control, ControlError, NotRunning
 
     try:
@@ -58,7 +58,7 @@ def open_control(config: Config) -> Control:
 
 
 def run_control(config: Config, command: str, /, **args: object) -> Any:
-    """Runs one command on the running server; ends this one where it is refused."""
+    """Runs a built-in command on the running server; ends this program if the server refuses it."""
     from bester.cli.control import CommandRefused, ControlError
 
     with open_control(config) as control:
@@ -73,6 +73,6 @@ def run_control(config: Config, command: str, /, **args: object) -> Any:
 
 
 def warn_of_missing(nodes: Sequence[str]) -> None:
-    """Says which nodes did not answer, if there are any."""
+    """Prints the nodes that did not answer, if there are any."""
     if nodes:
-        warn(f"without {', '.join(nodes)}: no answer in time")
+        warn(f"without {', '.join(nodes)}, which did not answer in time")

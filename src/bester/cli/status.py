@@ -1,4 +1,4 @@
-"""``bester status``: a running server at a glance."""
+"""``bester status``: shows a running server at a glance."""
 
 from __future__ import annotations
 
@@ -26,26 +26,28 @@ if TYPE_CHECKING:
     from bester.cli.screen import Screen
 
 FIRST_LOOK_S = 0.25
-"""How long rates are measured where the status is shown once."""
+"""How long rates are measured if the status is shown once."""
 
 
 def status(
     config: ConfigOption = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until ^C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep updating it, until ^C.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Print the problems alone, one per line; exit status 1 if there are any.")
+        bool, typer.Option("--check", help="Print only the problems, one per line; exit status 1 if there are any.")
     ] = False,
-    interval: Annotated[float, typer.Option(min=0.1, max=3600.0, metavar="SECONDS", help="How often.")] = 1.0,
+    interval: Annotated[
+        float, typer.Option(min=0.1, max=3600.0, metavar="SECONDS", help="The time between updates.")
+    ] = 1.0,
     json: JsonOption = False,
 ) -> None:
     """Show how the running server is doing.
 
-    That is its listeners, clients, handlers, servers, rates and problems.
+    It shows the listeners, clients, handlers, servers, rates and problems.
     """
     loaded = load_config(config)
     if check:
         if watch:
-            fail("--check looks once", USAGE)
+            fail("--check and --watch exclude each other", USAGE)
         raise typer.Exit(_check(run_control(loaded, "problems"), json))
     with open_control(loaded) as control, quiet_pipe():
         try:
@@ -107,13 +109,13 @@ def _ask(control: Control) -> dict[str, Any]:
 
 
 def rates(before: dict[str, Any], after: dict[str, Any], seconds: float) -> dict[str, float]:
-    """Returns how much was counted per second between two looks."""
+    """Returns the rates per second between two snapshots."""
     old, new = totals(before), totals(after)
     return {name: round((new[name] - old[name]) / seconds, 1) for name in new}
 
 
 def totals(found: dict[str, Any]) -> dict[str, int]:
-    """Returns what was counted since the start; the bad ones, which are counted by their codes, in one number."""
+    """Returns the message counts since the start, with the bad messages of all codes in one number."""
     messages = found["messages"]
     return {
         "accepted": messages["accepted"],
@@ -124,7 +126,7 @@ def totals(found: dict[str, Any]) -> dict[str, int]:
 
 
 def tables(found: dict[str, Any]) -> Group:
-    """Returns what is shown to people."""
+    """Returns the tables for people."""
     from rich.console import Group
 
     from bester.cli.screen import new_grid
@@ -162,7 +164,7 @@ def tables(found: dict[str, Any]) -> Group:
 
 def _nodes(rows: list[dict[str, Any]]) -> Table:
     table = _table("nodes", "node", "release", "running", "sessions", "connections", "good", "bad", "problems")
-    table.columns[0].no_wrap = True  # a name that is cut off is nobody's
+    table.columns[0].no_wrap = True  # a name that is cut off is useless
     for row in rows:
         if row.get("missing"):
             cells: tuple[Any, ...] = (row["node"], row["version"] or "", "does not answer")

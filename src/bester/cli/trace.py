@@ -1,4 +1,4 @@
-"""``bester trace``: where messages went, from the receipts of the running server."""
+"""``bester trace``: shows where messages went, from the receipts of the running server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bester.clock import wall_time
 
 SinceOption = Annotated[
     str | None,
-    typer.Option("--since", metavar="AGE", help="Not older than this: 90s, 10m, 2h, 3d.", show_default=False),
+    typer.Option("--since", metavar="AGE", help="Not older than this, such as 90s, 10m, 2h, 3d.", show_default=False),
 ]
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -25,20 +25,22 @@ def trace(
         str | None,
         typer.Argument(
             metavar="[ID]",
-            help="A message, by its trace's id, or its last digits, or its sender's own id.",
+            help="A message: the trace id, its last digits, or the sender's own id.",
         ),
     ] = None,
-    account: Annotated[str | None, typer.Option("--account", "-a", metavar="NAME", help="Sent by this one.")] = None,
-    type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Sent to this type.")] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", "-a", metavar="NAME", help="Only messages from this account.")
+    ] = None,
+    type: Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Only messages of this type.")] = None,
     outcome: Annotated[
-        str | None, typer.Option("--outcome", metavar="OUTCOME", help="good, bad, or an error's code.")
+        str | None, typer.Option("--outcome", metavar="OUTCOME", help="Only good, bad, or an error code.")
     ] = None,
     since: SinceOption = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The most messages.")] = 20,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what became of messages, newest first. With ID it is all that is known of one."""
+    """Show the outcomes of messages, newest first. With ID, show everything that is known about one message."""
     found = run_control(
         load_config(config),
         "trace",
@@ -70,23 +72,23 @@ def trace(
 
 
 def say_how_far(found: dict[str, Any]) -> None:
-    """Says where looking through the receipts ended, if that was before all of them."""
+    """Prints where the search through the receipts ended, if it did not cover all of them."""
     if "lookedSince" in found:
-        say(f"there are too many receipts: only those since {moment(found['lookedSince'])} were looked at")
+        say(f"there are too many receipts: only those since {moment(found['lookedSince'])} were searched")
 
 
 def begin(age: str | None) -> float:
-    """Returns the time so long ago, in seconds since 1970; 0 if nothing was said."""
+    """Returns the time that is ``age`` ago, in seconds since 1970; 0 without an age."""
     if age is None:
         return 0.0
     match = _AGE.fullmatch(age)
     if match is None:
-        fail(f"--since {age}: wanted is a number with s, m, h or d", USAGE)
+        fail(f"--since needs a number with s, m, h or d; got {age}", USAGE)
     return wall_time() - float(match[1]) * _UNITS_S[match[2]]
 
 
 def show(row: dict[str, Any]) -> None:
-    """Prints all that is known of one message."""
+    """Prints everything that is known about one message."""
     from bester.cli.routes import draw
 
     sender = row["from"] or "an unproven server"
@@ -109,7 +111,7 @@ def outcome_of(row: dict[str, Any]) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Returns a time of day, with its date."""
+    """Returns a time as local date and time of day."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
@@ -128,7 +130,7 @@ def _cells(row: dict[str, Any], with_nodes: bool) -> list[object]:
 
 
 def _telling_length(traces: list[str]) -> int:
-    """Returns how many of their last digits tell traces apart; ``bester trace`` takes them as an id."""
+    """Returns how many last digits distinguish the traces; ``bester trace`` accepts them as an id."""
     different = set(traces)
     from bester.store.receipts import MIN_DIGITS
 

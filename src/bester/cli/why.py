@@ -1,4 +1,4 @@
-"""``bester why``: what failed lately, by its cause, and what to do about it."""
+"""``bester why``: shows recent failures by their causes, and what to do about them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from bester.cli.trace import SinceOption, begin, moment, say_how_far
 
 
 def why(since: SinceOption = None, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show what failed lately, by cause, and what to do about it. Lately is the last hour, or --since.
+    """Show recent failures by cause, and what to do about them. Recent is the last hour, or --since.
 
-    What is wrong just now comes first, as in bester status --check.
+    Present problems come first, as in bester status --check.
     """
     found = run_control(load_config(config), "why", since=begin(since) if since is not None else None)
     with quiet_pipe():

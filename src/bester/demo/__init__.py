@@ -1,4 +1,4 @@
 """Two stories of what Bester does, played on real servers, handlers and clients: ``bester demo``.
 
-The handlers here (``afrikaans``, ``portuguese``, ``english``, ``relay``) are programs of their own on the public SDK.
+The handlers here (``afrikaans``, ``portuguese``, ``english``, ``relay``) are separate programs that use the public SDK.
 """

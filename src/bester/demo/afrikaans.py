@@ -3,17 +3,17 @@
 import os
 
 from bester import Handler, Request, SendClients
+from bester.demo.events import send_event
 from bester.demo.phrases import AFRIKAANS
-from bester.demo.telling import tell
 
 handler = Handler(classic="BESTER_SOCKET" in os.environ)
 
 
 @handler.on("afrikaans")
 def translate(message: Request) -> SendClients:
-    """Gives the English to the client that the message is for."""
+    """Sends the English text to the client that the message is for."""
     to, text = message.data["to"], AFRIKAANS.to_english(message.data["text"])
-    tell(message, f"sendClients {to}", text)
+    send_event(message, f"sendClients {to}", text)
     return SendClients([to], {"to": to, "text": text}, type="english")
 
 

@@ -7,7 +7,7 @@ handler = Handler(concurrency=4096)
 
 @handler.on()
 def echo(message: Request) -> Reply:
-    """Answers."""
+    """Replies with the message's own data."""
     return Reply(message.raw)
 
 

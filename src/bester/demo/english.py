@@ -1,9 +1,9 @@
-"""Brings English to its reader: here if they are here, else to the server that is named as their other home."""
+"""Delivers English to its reader: on this server if they are connected, else to the other server that is configured."""
 
 import os
 
 from bester import Handler, Informer, Request, SendClients, SendServers
-from bester.demo.telling import tell
+from bester.demo.events import send_event
 
 handler = Handler()
 informer = Informer()
@@ -12,12 +12,12 @@ elsewhere = os.environ.get("BESTER_DEMO_ELSEWHERE")
 
 @handler.on("english")
 async def deliver(message: Request) -> SendClients | SendServers:
-    """Asks the informer whether the reader is connected to this server."""
+    """Delivers to the reader if the informer says that they are connected to this server, else to the other server."""
     to, text = message.data["to"], message.data["text"]
     if elsewhere is None or await informer.is_client(to):
-        tell(message, f"sendClients {to}", text)
+        send_event(message, f"sendClients {to}", text)
         return SendClients([to])
-    tell(message, f"sendServers {elsewhere}", text)
+    send_event(message, f"sendServers {elsewhere}", text)
     return SendServers([elsewhere])
 
 

@@ -1,6 +1,6 @@
-"""A phrase book for each of two languages, and how a text is translated with it.
+"""Phrase books for two languages, and the translation of texts with them.
 
-The longest known phrase wins, then the single word; what is in no book stays as it is.
+The longest known phrase wins, then the single word; unknown words stay as they are.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ _PIECE = re.compile(r"['’]?\w+(?:-\w+)*")
 
 
 class PhraseBook:
-    """A language's phrases and words with their English.
+    """The phrases and words of a language, with their English.
 
     Args:
-        lines: one ``foreign = English`` in each.
+        lines: one ``foreign = English`` per line.
     """
 
     def __init__(self, lines: str) -> None:
@@ -47,7 +47,7 @@ class PhraseBook:
         best = (1, ahead[0].group())
         for index, piece in enumerate(ahead[: self._longest]):
             if index and text[ahead[index - 1].end() : piece.start()].strip():
-                break  # a phrase does not go on beyond a comma
+                break  # a phrase does not continue after a comma
             words.append(_folded(piece.group()))
             english = self._english.get(tuple(words))
             if english is not None:
@@ -60,7 +60,7 @@ def _folded(word: str) -> str:
 
 
 def _like(original: str, english: str) -> str:
-    """Begins with a capital where the original did."""
+    """Returns the English, with a capital if the original begins with one."""
     return english[:1].upper() + english[1:] if original[:1].isupper() else english
 
 

@@ -1,17 +1,17 @@
-"""Translates Portuguese, and leaves it to the English handler where the message goes."""
+"""Translates Portuguese, and lets the English handler decide where the message goes."""
 
 from bester import Handler, Request, SendHandler
+from bester.demo.events import send_event
 from bester.demo.phrases import PORTUGUESE
-from bester.demo.telling import tell
 
 handler = Handler()
 
 
 @handler.on("portuguese")
 def translate(message: Request) -> SendHandler:
-    """Hands the English to the handler of English."""
+    """Sends the English text to the English handler."""
     text = PORTUGUESE.to_english(message.data["text"])
-    tell(message, "sendHandler english", text)
+    send_event(message, "sendHandler english", text)
     return SendHandler("english", {"to": message.data["to"], "text": text})
 
 

@@ -1,9 +1,9 @@
-"""One stop on a message's way: signs it and passes it on, to what BESTER_DEMO_NEXT says ("client u2", ...)."""
+"""One hop on a message's way: adds itself and passes the message on, to BESTER_DEMO_NEXT ("client u2", ...)."""
 
 import os
 
 from bester import Handler, Request, Response, SendClients, SendHandler, SendServers
-from bester.demo.telling import SERVER, tell
+from bester.demo.events import SERVER, send_event
 
 handler = Handler(classic="BESTER_SOCKET" in os.environ)
 kind, _, to = os.environ.get("BESTER_DEMO_NEXT", "client u2").partition(" ")
@@ -11,9 +11,9 @@ kind, _, to = os.environ.get("BESTER_DEMO_NEXT", "client u2").partition(" ")
 
 @handler.on(os.environ.get("BESTER_TYPE", "M1"))
 def pass_on(message: Request) -> Response:
-    """Adds this stop to the way; whatever leaves the server does so as an M1."""
+    """Adds this hop to the way; messages to other servers have the type M1."""
     data = {**message.data, "way": [*message.data["way"], f"{os.environ.get(SERVER)} {message.type}"]}
-    tell(message, f"send{kind.title()}{'' if kind == 'handler' else 's'} {to}", " > ".join(data["way"]))
+    send_event(message, f"send{kind.title()}{'' if kind == 'handler' else 's'} {to}", " > ".join(data["way"]))
     if kind == "handler":
         return SendHandler(to, data)
     return SendServers([to], data, type="M1") if kind == "server" else SendClients([to], data)

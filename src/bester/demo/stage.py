@@ -1,4 +1,4 @@
-"""Shows what happens while it happens, with the milliseconds since the beginning."""
+"""Shows the events of the stories as they happen, with the milliseconds since the beginning."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _READ = 65536
 
 
 class Stage:
-    """Where the stories are shown: as lines for people, or as JSON objects.
+    """Shows the stories, as lines for people or as JSON objects.
 
-    Handlers tell through a datagram socket. What is there is always shown before what the caller shows, so that a
-    cause stands before its effect. What cannot be written ends the command, and with it the stories.
+    Handlers send their events through a datagram socket. Events that have arrived are shown before the caller's own, so
+    that a cause precedes its effect. If the output cannot be written, the command ends, and with it the stories.
     """
 
     def __init__(self, json: bool) -> None:
         self.began = time.monotonic()
         self.told: list[dict[str, Any]] = []
-        """What the handlers told, since :meth:`scene`."""
+        """The handlers' events since :meth:`scene`."""
         self._json = json
         self._console = Screen(soft_wrap=True)
         self._audiences: list[socket.socket] = []
 
     def audience(self, path: Path) -> socket.socket:
-        """Returns the socket at ``path`` to which handlers tell; call :meth:`hear` when there is something."""
+        """Returns a socket at ``path`` to which handlers send events; call :meth:`hear` when it is readable."""
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         listening.setblocking(False)
         listening.bind(str(path))
@@ -45,11 +45,11 @@ class Stage:
 
     @quiet_pipe()
     def hear(self) -> None:
-        """Shows what handlers have told."""
+        """Shows the events that handlers have sent."""
         self._hear()
 
     def overhear(self) -> None:
-        """Does the same as a callback of the event loop, where nothing can be ended: the next thing shown does it."""
+        """Shows the events from a callback of the event loop, which cannot end the command; the next output does so."""
         with contextlib.suppress(OSError):
             self._hear()
 
@@ -75,13 +75,13 @@ class Stage:
 
     @quiet_pipe()
     def show(self, who: str, what: str, style: str = "", **more: object) -> None:
-        """Shows one thing that happened just now."""
+        """Shows an event that happened just now."""
         self.hear()
         self._line(who, what, style, more)
 
     @quiet_pipe()
     def end(self, arrived: list[str]) -> None:
-        """Says what arrived."""
+        """Shows the messages that arrived."""
         self.hear()
         if self._json:
             say_json({"ms": self._ms(), "arrived": arrived})
@@ -93,7 +93,7 @@ class Stage:
 
     @quiet_pipe()
     def remark(self, lines: list[str]) -> None:
-        """Says something beside the story."""
+        """Shows lines that are not part of a story."""
         if self._json:
             say_json({"remark": lines})
         else:

@@ -1,4 +1,4 @@
-"""The two stories, and what must have happened at their ends."""
+"""The two stories, and the conditions that must hold at their ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAY = ["S1 M1", "S1 M2", "S2 M1", "S3 M1"]
 
 
 class Actor:
-    """A user with a client, who says what they do."""
+    """A user with a client, whose actions are shown."""
 
     def __init__(self, stage: Stage, user: str) -> None:
         self.stage = stage
@@ -38,7 +38,7 @@ class Actor:
         await self.leave()
 
     async def connect(self, place: Place) -> None:
-        """Connects to a server, and leaves the one before."""
+        """Connects to a server, and leaves the previous one."""
         await self.leave()
         self.client = await Client.connect(place.url(self.user), password=PASSWORD, mail=True)
         self.place = place
@@ -50,7 +50,7 @@ class Actor:
             return
         await self.client.close()
         async with within(ARRIVAL_S), Informer(self.place.folder / "bInformer") as informer:
-            while await informer.is_client(self.user):  # noqa: ASYNC110 - it is a matter of microseconds
+            while await informer.is_client(self.user):  # noqa: ASYNC110 - it takes only microseconds
                 await asyncio.sleep(0.005)
         self.stage.show(self.user, f"leaves {self.place.name}")
         self.client = self.place = None
@@ -59,7 +59,7 @@ class Actor:
         """Sends a message and shows the report.
 
         Raises:
-            StoryError: there is none.
+            StoryError: there is no report.
         """
         assert self.client is not None
         assert self.place is not None
@@ -76,7 +76,7 @@ class Actor:
         """Waits for a message, and shows it.
 
         Raises:
-            StoryError: none comes.
+            StoryError: no message arrives.
         """
         assert self.client is not None
         assert self.place is not None
@@ -89,10 +89,10 @@ class Actor:
 
 
 async def deliver(sender: Actor, receiver: Actor, type: str, data: dict[str, Any]) -> ReceivedMessage:
-    """Sends a message and returns what arrives.
+    """Sends a message and returns the message that arrives.
 
     Raises:
-        StoryError: nothing does, or the report is bad.
+        StoryError: nothing arrives, or the report is bad.
     """
     arriving = asyncio.create_task(receiver.receive())
     try:
@@ -106,7 +106,7 @@ async def deliver(sender: Actor, receiver: Actor, type: str, data: dict[str, Any
 
 
 def expect(what: str, found: object, expected: object) -> None:
-    """Compares.
+    """Compares a result with its expected value.
 
     Raises:
         StoryError: they differ.
@@ -116,16 +116,16 @@ def expect(what: str, found: object, expected: object) -> None:
 
 
 def stops(stage: Stage) -> list[str]:
-    """Returns the handlers that told, in order."""
+    """Returns the handlers that sent events, in order."""
     stage.hear()
     return [f"{event['server']} {event['handler']}" for event in stage.told]
 
 
 async def story_one(stage: Stage, world: World) -> tuple[list[str], list[str]]:
-    """T writes to G, who is first on the same server and then on another one.
+    """Plays story 1: T writes to G, who is first on the same server and then on another one.
 
     Returns:
-        What arrived, and how to go on by hand.
+        The messages that arrived, and commands to continue by hand.
 
     Raises:
         StoryError: something is missing.
@@ -163,10 +163,10 @@ async def story_one(stage: Stage, world: World) -> tuple[list[str], list[str]]:
 
 
 async def story_two(stage: Stage, world: World) -> tuple[list[str], list[str]]:
-    """U1 writes an M1 to S1; it goes through M2 there, then through S2 and S3 to U2.
+    """Plays story 2: U1 writes an M1 to S1; it goes through M2 there, then through S2 and S3 to U2.
 
     Returns:
-        What arrived, and how to go on by hand.
+        The messages that arrived, and commands to continue by hand.
 
     Raises:
         StoryError: something is missing.

@@ -1,4 +1,4 @@
-"""The real processes that the stories are played on: servers and handlers, in a temporary folder of their own."""
+"""The real servers and handlers of the stories, in their own temporary folder."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from types import TracebackType
 from typing import Any, Self
 
 from bester import ClientError, Informer
+from bester.demo.events import EVENTS, SERVER
 from bester.demo.stage import Stage
-from bester.demo.telling import EVENTS, SERVER
 from bester.timeouts import within
 
 START_S = 20.0
-"""How long a server or handler may take to be ready, on a machine that has much else to do."""
+"""How long a server or handler may take to be ready, on a busy machine."""
 STOP_S = 8.0
 BESTERD = "import sys; sys.argv[0] = 'besterd'; from bester.cli.besterd import main; main()"
 
 
 class StoryError(Exception):
-    """A story did not go as it should; ``str(error)`` says what is missing."""
+    """An error for a story that did not go as it should; ``str(error)`` says what is missing."""
 
 
 @dataclass(frozen=True)
 class Played:
-    """A handler: the program, and the type that it serves."""
+    """A handler's program, and the type that it serves."""
 
     type: str
     program: str
     classic: bool = False
-    """Started by the server, for the classic form; else it attaches."""
+    """Whether the server starts the handler, in the classic form; otherwise it attaches."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
 class Place:
-    """One server's folder, and how it is reached."""
+    """One server's folder and addresses."""
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -57,16 +57,16 @@ class Place:
 
     @property
     def unix(self) -> str:
-        """The same over its Unix socket, known before it has started."""
+        """The address of its Unix socket, known before it has started."""
         return f"unix:{self.folder / 'besterUNIXSock'}"
 
     def url(self, user: str) -> str:
-        """The URL for a client."""
+        """Returns the URL for a client."""
         return f"bester://{user}@{self.address}"
 
 
 class World:
-    """All processes of one story; left, they are ended and the folder is removed."""
+    """All processes of one story; leaving the context ends them and removes the folder."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -82,7 +82,7 @@ class World:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            # Handlers first: none then complains that its server is gone.
+            # Handlers first, so that none complains that its server is gone.
             await asyncio.gather(*(_end(process) for process in reversed(self._processes)))
         finally:
             asyncio.get_running_loop().remove_reader(self._audience)
@@ -90,7 +90,7 @@ class World:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def place(self, name: str) -> Place:
-        """Returns a new server's place."""
+        """Creates a new server's folder, and returns its place."""
         folder = self.folder / name
         folder.mkdir()
         return Place(name, folder)
@@ -99,7 +99,7 @@ class World:
         """Starts a server with its handlers, and returns when each of them answers.
 
         Raises:
-            StoryError: one does not start.
+            StoryError: the server or a handler does not start.
         """
         folder = place.folder
         config = folder / "server.conf"
@@ -116,7 +116,7 @@ class World:
         except TimeoutError:
             line = ""
         if not line:
-            raise StoryError(f"the server {place.name} does not start:\n{_tail(folder / 'besterd.log')}")
+            raise StoryError(f"the server {place.name} did not start:\n{_tail(folder / 'besterd.log')}")
         self.stage.show(place.name, f"is ready on tcp4://{place.address} and {place.unix} (pid {process.pid})")
         attached = [handler for handler in handlers if not handler.classic]
         await together(*(self._attach(place, handler) for handler in attached))
@@ -168,7 +168,7 @@ class World:
             async with within(START_S), Informer(place.folder / "bInformer") as informer:
                 while missing := set(types) - set(await informer.list_types()):
                     if any(process.returncode is not None for process in self._processes):
-                        break  # it will not come any more
+                        break  # a process has ended, so not all types will appear
                     await asyncio.sleep(0.02)
         if missing:
             logs = "\n".join(_tail(place.folder / f"{name}.log") for name in sorted(missing))
@@ -190,14 +190,14 @@ class World:
                 stdout=asyncio.subprocess.PIPE if output else errors,
                 stderr=errors,
                 env=_clean_environment() | (environment or {}),
-                start_new_session=True,  # the terminal's ^C is for us alone, and we end them
+                start_new_session=True,  # the terminal's ^C goes only to us, and we end the processes
             )
         self._processes.append(process)
         return process
 
 
 async def together(*work: Coroutine[Any, Any, object]) -> None:
-    """Does several things at once; when one fails, the others are given up before that is raised."""
+    """Runs several coroutines at once; if one fails, cancels the others before raising its exception."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         await asyncio.gather(*tasks)
@@ -208,7 +208,7 @@ async def together(*work: Coroutine[Any, Any, object]) -> None:
 
 
 def _clean_environment() -> dict[str, str]:
-    """Our environment without what a Bester command or handler would take from it."""
+    """Returns our environment without the variables that Bester commands and handlers read."""
     return {name: value for name, value in os.environ.items() if not name.startswith("BESTER_")}
 
 

@@ -1,1 +1,1 @@
-"""The handler author's workbench: skeletons to start from, and the tester of the contract (docs/check.md)."""
+"""Tools for handler authors: skeletons to start from, and checks of a handler's contract (docs/check.md)."""

@@ -1,8 +1,8 @@
 """Plays the server's end of the handler socket for a handler that attaches (docs/protocol.md, section 6).
 
-The handler may come back on a new connection at any time; :attr:`AttachedBench.connection` is the one on which it is
-attached now. Request ids are never used twice by themselves, so an answer to what was asked on an earlier connection
-is found out.
+The handler may open a new connection at any time; :attr:`AttachedBench.connection` is the one on which it is attached
+now. Request ids are not reused unless a check does so, so that an answer to a request of an earlier connection is
+detected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bester.workbench.contract import Failed, Form, Options
 from bester.workbench.process import Process
 
 AT_ONCE = 128
-"""At most so many requests are outstanding, whatever the handler allows."""
+"""The most outstanding requests, even if the handler allows more."""
 
 
 class AttachedBench(Bench):
@@ -37,14 +37,14 @@ class AttachedBench(Bench):
         self.path = folder / "handlers"
         self.connection: Connection | None = None
         self.wrong: list[Failed] = []
-        """What was wrong on any connection, whatever was asked."""
+        """The faults on any connection that do not belong to a request."""
         self.reading = asyncio.Event()
-        """While this is not set, nothing is read."""
+        """Nothing is read while this is not set."""
         self.reading.set()
         self.slow = False
-        """Whether it is read in small pieces."""
+        """Whether the connection is read in small pieces."""
         self.connected = False
-        """Whether anybody has ever connected."""
+        """Whether the handler has ever connected."""
         self._server: asyncio.Server | None = None
         self._next_id = count(1).__next__
         self._attached = asyncio.Event()
@@ -59,11 +59,11 @@ class AttachedBench(Bench):
         await self.attached("the handler did not attach")
 
     async def listen(self) -> None:
-        """Begins to listen; the handler can come."""
+        """Begins to listen, so that the handler can connect."""
         self._server = await asyncio.start_unix_server(self._connected, self.path, limit=READ_BYTES // 4)
 
     async def stop_listening(self) -> None:
-        """Ends the listener and all connections, as a server that goes away."""
+        """Ends the listener and all connections, as a server that goes away does."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -73,7 +73,7 @@ class AttachedBench(Bench):
         self._attached.clear()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._server is None:  # it had just connected
+        if self._server is None:  # the handler connected just before the listener ended
             writer.transport.abort()
             return
         self.connected = True
@@ -88,20 +88,20 @@ class AttachedBench(Bench):
         self._readers.discard(task)
 
     def came(self, connection: Connection) -> None:
-        """A connection is attached."""
+        """Notes that a connection is attached."""
         self.connection = connection
         self._attached.set()
 
     def went_wrong(self, failure: Failed) -> None:
-        """Something came that may not come, whatever was asked."""
+        """Notes a fault that does not belong to a request."""
         self.wrong.append(failure)
         self._trouble.set()
 
     async def attached(self, otherwise: str = "the handler did not attach again") -> Connection:
-        """Returns the connection that is attached, when there is one.
+        """Waits until a connection is attached, and returns it.
 
         Raises:
-            Failed: there is none in time.
+            Failed: no connection is attached in time.
         """
         if self.connection is not None and self.connection.lost.is_set():
             self._attached.clear()
@@ -124,14 +124,14 @@ class AttachedBench(Bench):
 
     @property
     def told(self) -> AttachData:
-        """What its data says."""
+        """The data of the attach message."""
         assert self.connection is not None
         assert self.connection.attached is not None
         return self.connection.attached
 
     @property
     def type(self) -> str:
-        """The type that is asked: what was said, if the handler serves it, or its first one."""
+        """The type of the requests: the one in the options if the handler serves it, otherwise its first type."""
         types = self.told.types
         return self.options.type if self.options.type in types else types[0]
 
@@ -153,7 +153,7 @@ class AttachedBench(Bench):
         header: Mapping[str, object] | None = None,
         client_id: str = "c1",
     ) -> Answer:
-        """As :meth:`Bench.ask`; with an id of its own, more members of the header, or another id of the sender."""
+        """Asks as :meth:`Bench.ask` does, with a given id, additional header members or another client id."""
         connection = await self.attached()
         chosen = self.new_id() if id is None else id
         return await self.ask_frame(connection, chosen, request(chosen, self.type, data, header, client_id), piece)
@@ -162,7 +162,7 @@ class AttachedBench(Bench):
         """Sends a whole request, and returns the answer to this id.
 
         Raises:
-            Failed: as :meth:`Bench.ask`.
+            Failed: see :meth:`Bench.ask`.
         """
         future = connection.expect(id)
         await connection.write(whole, piece)
@@ -190,7 +190,7 @@ class AttachedBench(Bench):
     async def cut_answer(self, data: bytes, *, begun: bool) -> None:
         connection = await self.attached()
         id = self.new_id()
-        connection.expect(id)  # it may come before the end
+        connection.expect(id)  # the answer may come before the end
         self.reading.clear()
         try:
             await self.write_and_cut(connection.writer, request(id, self.type, data), begun=begun)
@@ -204,7 +204,7 @@ class AttachedBench(Bench):
         await connection.write(raw)
         with contextlib.suppress(TimeoutError):
             async with within(QUIET_S):
-                await connection.lost.wait()  # most will, and need not
+                await connection.lost.wait()  # most handlers close the connection, but they need not
         await connection.end()
         await self.attached()
 
@@ -212,7 +212,7 @@ class AttachedBench(Bench):
         """Ends the handler's connection as a server that stops does, and returns when the handler is attached again.
 
         Raises:
-            Failed: it did not come back.
+            Failed: the handler did not attach again.
         """
         connection = await self.attached()
         await connection.end(frames.fatal(ShuttingDown()))

@@ -1,4 +1,4 @@
-"""What is demanded of a handler that attaches (docs/protocol.md, section 6)."""
+"""The checks of a handler that attaches (docs/protocol.md, section 6)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bester.workbench.connection import request
 from bester.workbench.contract import Failed, Form, Skipped
 
 AWAY_S = 0.3
-"""How long the server is gone."""
+"""How long the server is away."""
 _IDS = ("1", 'r-"\\\u00e9/\U0001f600', "0", "x" * 200)
 _JOINED = 5
 
@@ -36,7 +36,7 @@ async def attach(bench: Bench) -> None:
     await here.attached()
     types = here.told.types
     if here.options.type not in types and len(types) > 1:
-        here.note = f"it serves {', '.join(types)}; asked is {here.type}: choose with --type"
+        here.note = f"it serves {', '.join(types)}; the checks use {here.type}: choose with --type"
 
 
 @check(
@@ -47,7 +47,7 @@ async def attach(bench: Bench) -> None:
 )
 async def answer(bench: Bench) -> None:
     if not (await bench.ask_sample()).good:
-        bench.note = "it did not take the sample, which it need not; --sample says what it takes"
+        bench.note = "it did not accept the sample, which it need not; give data that it accepts with --sample"
     await bench.quiet()
 
 
@@ -97,14 +97,14 @@ async def members(bench: Bench) -> None:
 )
 async def ids(bench: Bench) -> None:
     here = _here(bench)
-    for id in (*_IDS, *_IDS):  # again, once it has been answered
+    for id in (*_IDS, *_IDS):  # each id again, after it has been answered
         await here.ask(here.options.sample, id=id, client_id='the "sender\'s" tag \u00e9')
 
 
 @check(
     "senders",
     "6.2",
-    "header.from tells who sent the message, also where that is a server or nobody.",
+    "header.from says who sent the message, even if that is a server or nobody.",
     form=Form.ATTACHED,
 )
 async def senders(bench: Bench) -> None:
@@ -122,7 +122,7 @@ async def senders(bench: Bench) -> None:
 async def dry_run(bench: Bench) -> None:
     here = _here(bench)
     if "dryRun" not in here.hello.header.features:
-        raise Skipped("it does not list the feature dryRun, and is not asked")
+        raise Skipped("it does not list the feature dryRun, so servers do not ask it")
     await here.ask(here.options.sample, header={"dryRun": True})
 
 
@@ -146,7 +146,7 @@ async def restart(bench: Bench) -> None:
 @check(
     "detach",
     "6.5",
-    "On SIGTERM the handler sends detach, answers what is outstanding, and ends.",
+    "On SIGTERM the handler sends detach, answers the outstanding requests, and ends.",
     form=Form.ATTACHED,
 )
 async def detach(bench: Bench) -> None:
@@ -168,8 +168,8 @@ async def detach(bench: Bench) -> None:
     lost.cancel()
     if not connection.detaching.is_set():
         what = "ended" if connection.lost.is_set() else f"did not send detach within {here.options.timeout_s:g} s"
-        raise Failed(f"after SIGTERM the handler {what}; what it is sent meanwhile is lost without a detach")
-    # What the server had sent before it read the detach.
+        raise Failed(f"after SIGTERM the handler {what}; without a detach, messages sent meanwhile are lost")
+    # A request that the server had sent before it read the detach.
     late = here.new_id()
     futures.append(connection.expect(late))
     await connection.write(request(late, here.type, sample))
@@ -186,4 +186,4 @@ async def detach(bench: Bench) -> None:
 
 
 ATTACHED = (attach, answer, *COMMON[:1], joined, members, ids, senders, *COMMON[1:], fatal, restart, dry_run, detach)
-"""All checks of this form, in the order in which they are made."""
+"""All checks of this form, in the order in which they are run."""

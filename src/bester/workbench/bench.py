@@ -1,4 +1,4 @@
-"""Where a handler is checked: what all checks can do with it, whatever its form."""
+"""The test bench of a handler: the operations that checks of both forms use."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bester.workbench.process import Process
 from bester.workbench.transcript import Transcript
 
 QUIET_S = 0.1
-"""How long nothing more may come where nothing is expected."""
+"""How long the bench waits to see that nothing more arrives."""
 ENDING_S = 1.0
-"""How long the process of a handler whose connection is gone is given to end, so that it can be told how."""
+"""How long the bench waits for the end of a process whose connection is gone, to report how it ended."""
 GAP_S = 0.001
-"""Between the pieces of what is sent in pieces, at least;"""
+"""The shortest pause between the pieces of a frame that is sent in pieces."""
 LONG_GAP_S = 0.03
-"""and at most, where the handler is not seen to read them."""
+"""The longest pause, used while the handler does not seem to read the pieces."""
 
 
 class Bench(abc.ABC):
@@ -40,63 +40,63 @@ class Bench(abc.ABC):
         self.transcript = Transcript()
         self.process: Process | None = None
         self.note = ""
-        """What the present check wants to tell besides its outcome."""
+        """A remark of the present check, besides its outcome."""
         self.stopping = False
-        """Whether the handler was asked to end, so that its end is in order."""
+        """Whether the handler was asked to end, so that its end is not a fault."""
 
     @abc.abstractmethod
     async def open(self) -> None:
-        """Starts the handler, and returns when it can be asked.
+        """Starts the handler, and returns when it accepts requests.
 
         Raises:
-            Failed: it does not come.
+            Failed: the handler does not attach or listen.
             OSError: there is no such program.
         """
 
     @abc.abstractmethod
     async def ask(self, data: bytes, *, piece: int = 0, slowly: bool = False) -> Answer:
-        """Asks one message and returns its answer.
+        """Sends one request and returns its answer.
 
         Args:
             data: JSON.
-            piece: write it in pieces of so many bytes, with a pause after each; 0: in one piece.
+            piece: write the request in pieces of this many bytes, with a pause after each; 0: in one piece.
             slowly: read the answer late, and in small pieces.
 
         Raises:
-            Failed: no answer in time, or one that is not of the right form.
+            Failed: there is no answer in time, or it is malformed.
         """
 
     @abc.abstractmethod
     async def cut_request(self, data: bytes) -> None:
-        """Ends a connection in the middle of a request, and returns when the handler can be asked again."""
+        """Ends a connection in the middle of a request, and returns when the handler accepts requests again."""
 
     @abc.abstractmethod
     async def cut_answer(self, data: bytes, *, begun: bool) -> None:
-        """Ends a connection whose request is just answered, and returns when the handler can be asked again.
+        """Ends a connection while the handler answers, and returns when the handler accepts requests again.
 
         Args:
-            data: JSON; large, if the answer is to be begun.
-            begun: whether the handler is given the time to begin with its answer, of which no more than a part is read.
+            data: JSON; it must be large if ``begun``.
+            begun: whether the handler gets time to begin its answer, of which only a part is read.
         """
 
     @abc.abstractmethod
     async def throw(self, raw: bytes) -> None:
-        """Sends what is nothing of the protocol, ends the connection, and returns when the handler can be asked."""
+        """Sends bytes that break the protocol, ends the connection, and returns when the handler accepts requests."""
 
     @property
     @abc.abstractmethod
     def at_once(self) -> int:
-        """How many messages may be asked at the same time."""
+        """The most requests at the same time."""
 
     @abc.abstractmethod
     async def close(self) -> None:
         """Ends the handler, if it was started here."""
 
     async def ask_all(self, many: Sequence[bytes], *, slowly: bool = False) -> list[Answer]:
-        """Asks all of them at the same time, and returns their answers in this order.
+        """Sends all requests at the same time, and returns their answers in the same order.
 
         Raises:
-            Failed: as :meth:`ask`, for any of them.
+            Failed: see :meth:`ask`; for any of the requests.
         """
         tasks = [asyncio.create_task(self.ask(data, slowly=slowly)) for data in many]
         try:
@@ -107,10 +107,10 @@ class Bench(abc.ABC):
             await asyncio.wait(tasks)
 
     async def ask_sample(self, data: bytes | None = None, *, piece: int = 0) -> Answer:
-        """Asks the sample, or this data; compares what comes back, where the handler echoes.
+        """Sends the sample, or other data; compares the returned data if the handler echoes.
 
         Raises:
-            Failed: as :meth:`ask`; or the handler does not take the sample, and should.
+            Failed: see :meth:`ask`; or the handler does not accept the sample, and should.
         """
         answer = await self.ask(self.options.sample if data is None else data, piece=piece)
         if data is None and self.options.understood and not answer.good:
@@ -119,44 +119,44 @@ class Bench(abc.ABC):
         return answer
 
     def compare(self, sent: bytes, answer: Answer, comparison: Callable[[bytes, Answer], None] = same_value) -> None:
-        """Compares what came back with what was sent, where the handler echoes.
+        """Compares the returned data with the sent data, if the handler echoes.
 
         Raises:
-            Failed: it is not the same.
+            Failed: the data differ.
         """
         if self.options.echo:
             comparison(sent, answer)
 
     def settle(self) -> None:
-        """Called after each check.
+        """Makes the final tests after each check.
 
         Raises:
-            Failed: something came that nobody asked for, or the process has ended.
+            Failed: the handler sent something without a request, or its process has ended.
         """
         if self.process is not None and not self.stopping and self.process.how_it_ended():
             raise Failed(self.process.how_it_ended())
 
     async def serves_on(self) -> None:
-        """Asks, also a little later: what happened before may need a moment to have its effect.
+        """Sends the sample now and again a little later, because an earlier fault may take effect late.
 
         Raises:
-            Failed: there is no good answer, or something else came.
+            Failed: there is no good answer, or the handler sent something else.
         """
         await self.ask_sample()
         await self.quiet()
         await self.ask_sample()
 
     async def quiet(self) -> None:
-        """Waits for what should not come.
+        """Waits a moment, in which nothing may arrive.
 
         Raises:
-            Failed: it came.
+            Failed: something arrived.
         """
         await asyncio.sleep(QUIET_S)
         self.settle()
 
     async def explained(self, failure: Exception) -> str:
-        """Returns what a failure tells, with how the process ended where it has, or is just about to."""
+        """Returns a failure's text, and how the process ended if it has ended or is about to."""
         text = str(failure)
         if self.process is None:
             return text
@@ -166,14 +166,14 @@ class Bench(abc.ABC):
         return f"{text}; {ended}" if ended and ended not in text else text
 
     async def write(self, writer: asyncio.StreamWriter, data: bytes, piece: int = 0) -> None:
-        """Writes, and returns when the system has taken all of it.
+        """Writes data, and returns when the system has all of it.
 
         Raises:
             Failed: the handler does not read.
             OSError: the connection is gone.
         """
         self.transcript.sent(data, f"in pieces of {piece} bytes" if piece else "")
-        # So that draining means that all of it is on its way.
+        # With a limit of 0, draining waits until the system has all of the data.
         writer.transport.set_write_buffer_limits(0)
         pieces = len(data) // piece if piece else 1
         try:
@@ -184,10 +184,10 @@ class Bench(abc.ABC):
                     if piece:
                         await _taken(writer)
         except TimeoutError:
-            raise Failed(f"the handler did not read what it was sent within {self.options.timeout_s:g} s") from None
+            raise Failed(f"the handler did not read the data within {self.options.timeout_s:g} s") from None
 
     async def write_and_cut(self, writer: asyncio.StreamWriter, data: bytes, *, begun: bool) -> None:
-        """Writes, and ends the connection at once, or soon enough for an answer that is not read.
+        """Writes data, and cuts the connection at once, or after an answer has begun.
 
         Raises:
             Failed: the handler does not read.
@@ -195,7 +195,7 @@ class Bench(abc.ABC):
         with contextlib.suppress(OSError):
             await self.write(writer, data[:-1])
             if not begun:
-                # From here on the handler has nobody to write to, however quick it is.
+                # From here on the handler's writes fail, however quick it is.
                 writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
             writer.write(data[-1:])
             if begun:
@@ -205,7 +205,7 @@ class Bench(abc.ABC):
 
 
 async def _taken(writer: asyncio.StreamWriter) -> None:
-    """Waits until the other end has read what was written, so that it does not come together with what follows."""
+    """Waits until the other end has read the written bytes, so that it does not read them together with the next."""
     for _ in range(round(LONG_GAP_S / GAP_S)):
         await asyncio.sleep(GAP_S)
         if not _unread(writer):
@@ -213,10 +213,10 @@ async def _taken(writer: asyncio.StreamWriter) -> None:
 
 
 def _unread(writer: asyncio.StreamWriter) -> bool:
-    """Whether the system has something that the other end has not read; false where it does not tell."""
+    """Returns whether the other end has not read everything; False if the system cannot tell."""
     count = array.array("i", [0])
     try:
         fcntl.ioctl(writer.get_extra_info("socket").fileno(), termios.TIOCOUTQ, count)
-    except (OSError, ValueError):  # another system; or the connection is closed
+    except (OSError, ValueError):  # the system lacks this, or the connection is closed
         return False
     return count[0] > 0

@@ -12,25 +12,25 @@ from bester.workbench.contract import Form
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that the contract demands."""
+    """A check of one requirement of the contract."""
 
     id: str
-    """Stable: it stands in reports and in the settings of those who run them."""
+    """A stable id, which users' reports and settings contain."""
     section: str
-    """Of docs/protocol.md."""
+    """The section of docs/protocol.md."""
     contract: str
-    """What it says there, in a sentence."""
+    """The requirement of that section, in a sentence."""
     run: Callable[[Bench], Awaitable[None]]
     """Raises :class:`Failed` or :class:`Skipped`."""
     forms: tuple[Form, ...] = (Form.ATTACHED, Form.CLASSIC)
     echo: bool = False
-    """Whether it can be judged only where the data comes back."""
+    """Whether the check applies only to handlers that return their data."""
 
 
 def check(
     id: str, section: str, contract: str, *, form: Form | None = None, echo: bool = False
 ) -> Callable[[Callable[[Bench], Awaitable[None]]], Check]:
-    """Makes the coroutine function below it a check; both forms' unless a form is given."""
+    """Makes the decorated coroutine function a check, of both forms unless a form is given."""
 
     def make(run: Callable[[Bench], Awaitable[None]]) -> Check:
         return Check(id, section, contract, run, (form,) if form else tuple(Form), echo)
@@ -39,7 +39,7 @@ def check(
 
 
 class Outcome(enum.StrEnum):
-    """What came of a check."""
+    """The outcome of a check."""
 
     OK = "ok"
     FAIL = "fail"
@@ -48,16 +48,16 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One check's outcome."""
+    """The result of one check."""
 
     check: Check
     outcome: Outcome
     seconds: float
     detail: str = ""
-    """What went wrong, why it was skipped, or what is worth a note."""
+    """The failure, the reason for skipping, or a remark."""
     transcript: list[str] = field(default_factory=list)
-    """Of a failure: the bytes that went (``>``) and came (``<``), shown as text, long ones cut."""
+    """For a failure: the bytes sent (``>``) and received (``<``), shown as text, shortened if they are long."""
     output: list[str] = field(default_factory=list)
-    """Of a failure: the last lines that the handler's process wrote."""
+    """For a failure: the last lines that the handler's process wrote."""
     judged: bool = True
-    """Whether it could be made; false where what failed before leaves nothing to judge, which ``detail`` names."""
+    """Whether the check could be run; False if an earlier failure, named in ``detail``, made that pointless."""

@@ -1,4 +1,4 @@
-"""What is demanded of every handler, attached or classic."""
+"""The checks of every handler, attached or classic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bester.workbench.check import check
 from bester.workbench.contract import MAX_MESSAGE
 
 _DEPTH = 128
-"""Levels that a client's message may have; two of them are around its data."""
+"""The most levels of nesting in a client's message; two of them surround its data."""
 _SPLIT_BYTES = 400
 _NUMBERS = b"[9007199254740993,12345678901234567890123456789,-1,0.10,1.0,-0,1e3,1E+2,2.5e-3,1e400]"
 _TEXTS = (
@@ -39,14 +39,14 @@ async def split(bench: Bench) -> None:
     await bench.ask_sample(_TEXTS[0], piece=1)
 
 
-@check("empty", "1.2", "data may be any JSON value, and is null where the sender gave none.")
+@check("empty", "1.2", "data may be any JSON value, and is null if the sender gave none.")
 async def empty(bench: Bench) -> None:
     await _all(bench, [b"null", b"{}", b'""', b"[]", b"0", b"false", b"true"])
 
 
 @check("big", "1.1", "A frame to a handler carries whatever the server accepted: data of 1 MiB.")
 async def big(bench: Bench) -> None:
-    size = MAX_MESSAGE - 256  # of the client's message, which has more in it than its data
+    size = MAX_MESSAGE - 256  # the client's message has other members than its data
     await _all(bench, [b'"' + b"x" * (size - 2) + b'"', b'{"text":"' + rb"\n" * (size // 2 - 6) + b'"}'])
 
 
@@ -54,15 +54,15 @@ async def big(bench: Bench) -> None:
 async def deep(bench: Bench) -> None:
     levels = _DEPTH - 2
     await _all(bench, [b"[" * levels + b"]" * levels, b'{"a":' * (levels - 1) + b"{}" + b"}" * (levels - 1)])
-    await _all(bench, [b'"' + rb"[{\"" * 2 * levels + b'"'])  # which are no levels
+    await _all(bench, [b'"' + rb"[{\"" * 2 * levels + b'"'])  # brackets in a string are not levels
 
 
-@check("unicode", "1.2", "data may have any characters and any escapes, those of lone surrogates and of NUL too.")
+@check("unicode", "1.2", "data may have any characters and any escapes, including those of lone surrogates and of NUL.")
 async def unicode(bench: Bench) -> None:
     await _all(bench, _TEXTS)
 
 
-@check("numbers", "1.3", "Numbers keep their digits and their spelling, as large or as precise as they are.", echo=True)
+@check("numbers", "1.3", "Numbers keep their digits and their spelling, however large or precise they are.", echo=True)
 async def numbers(bench: Bench) -> None:
     bench.compare(_NUMBERS, await bench.ask(_NUMBERS), same_numbers)
 
@@ -70,14 +70,14 @@ async def numbers(bench: Bench) -> None:
 @check(
     "opaque",
     "1.3",
-    "What is passed on is the same byte for byte: white space, order of keys, repeated keys, spelling of escapes.",
+    "Data is passed on byte for byte: white space, order of keys, repeated keys, spelling of escapes.",
     echo=True,
 )
 async def opaque(bench: Bench) -> None:
     bench.compare(_OPAQUE, await bench.ask(_OPAQUE), same_bytes)
 
 
-@check("many", "3.1, 6.3", "As many messages as the handler's concurrency are asked at once; each is answered, once.")
+@check("many", "3.1, 6.3", "As many requests as the handler's concurrency are sent at once; each is answered once.")
 async def many(bench: Bench) -> None:
     count = bench.at_once
     asked = [bench.options.sample] * count
@@ -88,20 +88,20 @@ async def many(bench: Bench) -> None:
     await bench.quiet()
 
 
-@check("slow-reader", "6.4", "Answers that are read late, and in small pieces, are whole all the same.")
+@check("slow-reader", "6.4", "Answers that are read late and in small pieces are still complete.")
 async def slow_reader(bench: Bench) -> None:
     asked = [json.dumps({"number": number, "text": "x" * 400_000}).encode() for number in range(min(8, bench.at_once))]
     for data, answer in zip(asked, await bench.ask_all(asked, slowly=True), strict=True):
         bench.compare(data, answer)
 
 
-@check("cut-request", "3.5", "A connection may end in the middle of a request; the handler serves on.")
+@check("cut-request", "3.5", "A connection may end in the middle of a request; the handler keeps serving.")
 async def cut_request(bench: Bench) -> None:
     await bench.cut_request(bench.options.sample)
     await bench.serves_on()
 
 
-@check("cut-answer", "3.5", "A connection may end before the answer is written; nobody is told it later.")
+@check("cut-answer", "3.5", "A connection may end before the answer is written; nobody gets that answer later.")
 async def cut_answer(bench: Bench) -> None:
     await bench.cut_answer(json.dumps({"text": "x" * 900_000}).encode(), begun=True)
     await bench.ask_sample()
@@ -111,14 +111,14 @@ async def cut_answer(bench: Bench) -> None:
     await bench.serves_on()
 
 
-@check("garbage", "1.2", "What is not JSON, or not UTF-8, costs a connection at most; the handler serves on.")
+@check("garbage", "1.2", "A frame that is not JSON or not UTF-8 costs at most a connection; the handler keeps serving.")
 async def garbage(bench: Bench) -> None:
     for body in (b'{"header":', b'{"text":"\xff\xfe"}', b"\x00" * 16):
         await bench.throw(frame(body))
         await bench.serves_on()
 
 
-@check("zero-length", "1.1", "A frame of length 0 is malformed: it costs a connection at most.")
+@check("zero-length", "1.1", "A frame of length 0 is malformed: it costs at most a connection.")
 async def zero_length(bench: Bench) -> None:
     await bench.throw(PREFIX.pack(0))
     await bench.serves_on()
@@ -127,7 +127,7 @@ async def zero_length(bench: Bench) -> None:
 @check(
     "oversize",
     "1.1",
-    "A length beyond the limit is not waited for, nor is room made for it: it costs a connection at most.",
+    "A handler neither waits for a frame beyond the limit nor allocates memory for it: it costs at most a connection.",
 )
 async def oversize(bench: Bench) -> None:
     await bench.throw(PREFIX.pack(0xFFFFFFFF) + b'{"text":')

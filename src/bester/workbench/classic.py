@@ -1,4 +1,4 @@
-"""Asks a handler of the classic form: a connection per message (docs/protocol.md, section 3)."""
+"""Sends requests to a handler of the classic form, each on its own connection (docs/protocol.md, section 3)."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from bester.workbench.contract import MAX_FRAME, Failed, Form, Gone, Options
 from bester.workbench.process import Process
 
 AT_ONCE = 16
-"""How many connections a server opens to one type at the same time: the default of ``concurrency``."""
+"""The most connections that a server opens to one type at the same time: the default of ``concurrency``."""
 RETRY_S = 0.02
-"""How often it is tried to connect to a handler that is just starting, or is behind with accepting."""
+"""The pause between attempts to connect to a handler that is starting, or is slow to accept connections."""
 _READ_BYTES = 64 * 1024
 _SLOW_READ_BYTES = 2 * 1024
 
 
 class ClassicBench(Bench):
-    """The socket of one type; without a command, one that somebody else listens on."""
+    """The bench of a classic handler; without a command, another process must listen on the socket."""
 
     form = Form.CLASSIC
 
@@ -42,7 +42,7 @@ class ClassicBench(Bench):
             await self._appeared()
 
     async def _appeared(self) -> None:
-        """Waits for the socket's file; it is not tried by connecting, on which a simple handler may trip."""
+        """Waits for the socket's file, without connecting, which may confuse a simple handler."""
         assert self.process is not None
         deadline = asyncio.get_running_loop().time() + self.options.reattach_s
         while not is_socket(self.path):
@@ -55,10 +55,10 @@ class ClassicBench(Bench):
         return AT_ONCE
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connects, and tries again as a server does where the handler is behind.
+        """Connects, and tries again as a server does if the handler is slow to accept.
 
         Raises:
-            Failed: it cannot be reached in time.
+            Failed: the handler cannot be reached in time.
         """
         deadline = asyncio.get_running_loop().time() + self.options.timeout_s
         while True:
@@ -71,10 +71,10 @@ class ClassicBench(Bench):
             await asyncio.sleep(RETRY_S)
 
     async def ask(self, data: bytes, *, piece: int = 0, slowly: bool = False, quiet: bool = False) -> Answer:
-        """As :meth:`Bench.ask`; ``quiet`` looks for more than one answer."""
+        """Asks as :meth:`Bench.ask` does; ``quiet`` checks that there is only one answer."""
         reader, writer = await self.connect()
         try:
-            with contextlib.suppress(OSError):  # it does not read; it may have answered all the same
+            with contextlib.suppress(OSError):  # the handler does not read; it may have answered nevertheless
                 await self.write(writer, frame(data), piece)
             if slowly:
                 await asyncio.sleep(0.3)
@@ -91,7 +91,7 @@ class ClassicBench(Bench):
             async with within(timeout_s):
                 while not (bodies := framer.feed(await self._read(reader, slowly), 1)):
                     if framer.failure is not None:
-                        raise Failed(f"what came is not a frame: {framer.failure.message}")
+                        raise Failed(f"the answer is not a frame: {framer.failure.message}")
         except TimeoutError:
             raise Failed(f"no answer within {timeout_s:g} s" + await self._late(reader, writer)) from None
         self.transcript.came(frame(bodies[0]))
@@ -110,16 +110,16 @@ class ClassicBench(Bench):
         except OSError:
             data = b""
         if not data:
-            raise Gone("the handler closed the connection before its answer was there")
+            raise Gone("the handler closed the connection before its answer was complete")
         return data
 
     async def _late(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
-        """Tells a handler that waits for the end of what it reads from one that does not answer at all."""
+        """Distinguishes a handler that waits for the end of its input from one that does not answer at all."""
         with contextlib.suppress(OSError, TimeoutError):
             writer.write_eof()
             async with within(QUIET_S * 5):
                 if await reader.read(_READ_BYTES):
-                    return "; it answered only when the server's end was closed, which a server does after the answer"
+                    return "; it answered only after the server's end was closed, but a server closes after the answer"
         return ""
 
     async def cut_request(self, data: bytes) -> None:
@@ -138,7 +138,7 @@ class ClassicBench(Bench):
             await self.write(writer, raw)
         with contextlib.suppress(TimeoutError, OSError):
             async with within(QUIET_S):
-                await reader.read(_READ_BYTES)  # it may answer, or close, or wait for more
+                await reader.read(_READ_BYTES)  # the handler may answer, or close, or wait for more
         await self._hang_up(writer)
 
     async def _hang_up(self, writer: asyncio.StreamWriter) -> None:
@@ -148,7 +148,7 @@ class ClassicBench(Bench):
             await writer.wait_closed()
 
     def pid(self) -> int | None:
-        """Returns the process that listens, where the system tells it."""
+        """Returns the id of the process that listens, if the system tells it."""
         if not hasattr(socket, "SO_PEERCRED"):
             return None
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -167,10 +167,10 @@ class ClassicBench(Bench):
 
 
 def _connected(path: Path) -> socket.socket:
-    """Connects at once, or not: asyncio takes a handler that is behind with accepting for one that accepted.
+    """Connects at once or fails, because asyncio would take a full backlog for an accepted connection.
 
     Raises:
-        OSError: not.
+        OSError: the handler cannot be connected to at once.
     """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -183,7 +183,7 @@ def _connected(path: Path) -> socket.socket:
 
 
 def is_socket(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a socket of this name."""
+    """Returns whether there is a socket at this path."""
     try:
         return stat.S_ISSOCK(os.stat(path).st_mode)
     except OSError:

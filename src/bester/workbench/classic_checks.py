@@ -1,4 +1,4 @@
-"""What is demanded of a handler of the classic form (docs/protocol.md, section 3)."""
+"""The checks of a handler of the classic form (docs/protocol.md, section 3)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bester.workbench.classic import ClassicBench
 from bester.workbench.contract import Failed, Form, Skipped
 
 _MESSAGES = 48
-"""How many connections are made to see whether the handler keeps any of them."""
+"""How many connections are made to check whether the handler keeps any of them."""
 _SPARE = 20
-"""Descriptors that it may have more of afterwards: caches, pools, a fresh log."""
+"""How many more descriptors it may have afterwards, for caches, pools or a new log."""
 _STOP_S = 3.0
-"""After which a server uses force."""
+"""The time after which a server kills the handler."""
 
 
 def _here(bench: Bench) -> ClassicBench:
@@ -34,7 +34,7 @@ async def listen(bench: Bench) -> None:
 @check(
     "answer",
     "3.2",
-    "One frame with the data comes in, one goes out: a status, and commands of section 3.3. Its end is not waited for.",
+    "The handler reads one frame and answers with one, without waiting for the end: a status, commands of section 3.3.",
     form=Form.CLASSIC,
 )
 async def answer(bench: Bench) -> None:
@@ -43,11 +43,11 @@ async def answer(bench: Bench) -> None:
     if not answer.good:
         if bench.options.understood:
             raise Failed(f"the sample was answered with {answer.refusal}")
-        bench.note = "it did not take the sample, which it need not; --sample says what it takes"
+        bench.note = "it did not accept the sample, which it need not; give data that it accepts with --sample"
     bench.compare(sample, answer)
 
 
-@check("probe", "10.1", "A server may connect and say nothing, to see whether somebody answers.", form=Form.CLASSIC)
+@check("probe", "10.1", "A server may connect and send nothing, to see whether a handler listens.", form=Form.CLASSIC)
 async def probe(bench: Bench) -> None:
     here = _here(bench)
     for _ in range(3):
@@ -62,7 +62,7 @@ async def probe(bench: Bench) -> None:
 )
 async def let_go(bench: Bench) -> None:
     here = _here(bench)
-    await here.ask(here.options.sample)  # then it listens for sure
+    await here.ask(here.options.sample)  # after this the handler certainly listens
     pid = here.pid()
     before = _descriptors(pid)
     for _ in range(_MESSAGES // here.at_once):
@@ -70,7 +70,7 @@ async def let_go(bench: Bench) -> None:
     deadline = asyncio.get_running_loop().time() + here.options.timeout_s
     while (kept := _descriptors(pid) - before) > _SPARE:
         if asyncio.get_running_loop().time() > deadline:
-            raise Failed(f"{_MESSAGES} messages later the handler has {kept} more open descriptors")
+            raise Failed(f"after {_MESSAGES} messages the handler has {kept} more open descriptors")
         await asyncio.sleep(0.02)
 
 
@@ -99,4 +99,4 @@ async def stop(bench: Bench) -> None:
 
 
 CLASSIC = (listen, answer, *COMMON, probe, let_go, stop)
-"""All checks of this form, in the order in which they are made."""
+"""All checks of this form, in the order in which they are run."""

@@ -1,4 +1,4 @@
-"""The server's end of one connection of an attached handler (docs/protocol.md, section 6), which judges what comes."""
+"""The server's end of an attached handler's connection (docs/protocol.md, section 6), which judges what it receives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 def request(
     id: str, type: str, data: bytes, header: Mapping[str, object] | None = None, client_id: str = "c1"
 ) -> bytes:
-    """Returns a request as a frame, with more members of the header if they are given."""
+    """Returns a request as a frame, with the additional header members."""
     whole = {"messageType": "request", "id": id, "scope": "client", "from": _ORIGIN, "hops": 0, "traceparent": _TRACE}
     return frame(
         b"".join(
@@ -51,33 +51,33 @@ class Owner(Protocol):
     options: Options
     transcript: Transcript
     reading: asyncio.Event
-    """Set while what the handler writes is read."""
+    """Set while the handler's output is read."""
     slow: bool
-    """Whether it is read slowly."""
+    """Whether the handler's output is read slowly."""
 
     async def write(self, writer: asyncio.StreamWriter, data: bytes, piece: int = 0) -> None:
-        """Writes to the handler, in pieces of so many bytes if that is not 0."""
+        """Writes to the handler, in pieces of ``piece`` bytes if that is not 0."""
 
     def came(self, connection: Connection) -> None:
-        """The connection is attached."""
+        """Notes that the connection is attached."""
 
     def went_wrong(self, failure: Failed) -> None:
-        """Something came that the contract forbids."""
+        """Notes a breach of the contract that does not belong to a request."""
 
 
 class Connection:
-    """One connection of the handler; it is attached when :attr:`hello` is there."""
+    """One connection of the handler; it is attached when :attr:`hello` is set."""
 
     def __init__(self, bench: Owner, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.bench = bench
         self.writer = writer
         self.hello: AttachMessage | None = None
         self.attached: AttachData | None = None
-        """What its data says."""
+        """The data of the attach message."""
         self.lost = asyncio.Event()
         self.detaching = asyncio.Event()
         self.hold_detach = False
-        """Whether a ``detach`` is not reported at once, but with :meth:`report_detach`."""
+        """Whether a ``detach`` is reported only by :meth:`report_detach`, not at once."""
         self.pending: dict[str, asyncio.Future[Answer]] = {}
         self._reader = reader
         self._answered: set[str] = set()
@@ -86,7 +86,7 @@ class Connection:
     # -- to the handler -------------------------------------------------------------------------------------------
 
     def expect(self, id: str) -> asyncio.Future[Answer]:
-        """Returns what will be the answer to a request that is about to be sent.
+        """Returns the future of the answer to a request that is about to be sent.
 
         Raises:
             Failed: the connection is lost.
@@ -99,7 +99,7 @@ class Connection:
         return future
 
     async def write(self, data: bytes, piece: int = 0) -> None:
-        """Sends; what cannot be sent any more is found out by whoever waits for an answer."""
+        """Sends data; if the connection is lost, the callers that wait for answers learn it."""
         with contextlib.suppress(OSError):
             await self.bench.write(self.writer, data, piece)
 
@@ -107,7 +107,7 @@ class Connection:
         """Returns an expected answer.
 
         Raises:
-            Failed: it does not come in time, or is wrong.
+            Failed: the answer does not come in time, or is wrong.
         """
         timeout_s = self.bench.options.timeout_s
         try:
@@ -169,7 +169,7 @@ class Connection:
         try:
             message = attached_message(body)
         except BadAnswer as error:
-            self._answer(error.id, Failed(f"the answer is not of section 3.2's form: {error.detail}"))
+            self._answer(error.id, Failed(f"the answer does not have the form of section 3.2: {error.detail}"))
             return
         if isinstance(message, str):
             self._detach_id = message
@@ -188,7 +188,7 @@ class Connection:
         try:
             hello = decode_attach(body)
         except Malformed as error:
-            raise Failed(f"the first frame is no attach message: {error.message}") from error
+            raise Failed(f"the first frame is not an attach message: {error.message}") from error
         if hello.header.scope != "handler":
             raise Failed('header.scope of the first frame must be "handler"')
         try:
@@ -201,7 +201,7 @@ class Connection:
             except BesterError as error:
                 raise Failed(f"the attach message: {error.message}") from error
             if name in RESERVED_TYPES:
-                raise Failed(f"{name} is one of the server's own types")
+                raise Failed(f"the attach message: the type {name} belongs to the server")
         self.hello = hello
         self._send(frames.good_report(hello.payload.id if hello.payload is not None else ""))
         self.bench.came(self)
@@ -209,7 +209,7 @@ class Connection:
     def _answer(self, id: str, answer: Answer | Failed) -> None:
         future = self.pending.pop(id, None)
         if future is None:
-            what = "a second time" if id in self._answered else "which nobody asked on this connection"
+            what = "a second time" if id in self._answered else "which no request on this connection has"
             self._fail(Failed(f"the handler answered the id {id!r}, {what}"), wrong=True)
             return
         self._answered.add(id)
@@ -230,6 +230,6 @@ class Connection:
 
 
 def _failed(future: asyncio.Future[Answer], failure: Failed) -> None:
-    """Whoever waits will see it; perhaps nobody does any more, and that is no news to anybody."""
+    """Fails a future, and marks its exception as retrieved, because perhaps nobody waits for it any more."""
     future.set_exception(failure)
     future.exception()

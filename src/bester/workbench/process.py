@@ -1,4 +1,4 @@
-"""The process of a handler that is checked, started and ended as a server does it (docs/protocol.md, section 10.1)."""
+"""The process of the handler under test, started and ended as a server does it (docs/protocol.md, section 10.1)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _END_S = 1.0
 
 
 class Process:
-    """One run of the command; what it starts itself ends with it."""
+    """One run of the command; its own children end with it."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._output: deque[str] = deque(maxlen=_KEPT_LINES)
         self._reading = asyncio.create_task(self._read())
         self.ended = asyncio.create_task(process.wait())
-        """Done when it has ended; the result is its status."""
+        """Done when the process has ended; the result is its status."""
 
     @classmethod
     async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Process:
-        """Starts the command with this in its environment, and nothing else that concerns Bester.
+        """Starts the command with these variables in its environment, and no others that concern Bester.
 
         Raises:
             OSError: there is no such program.
@@ -49,23 +49,23 @@ class Process:
         return self._process.pid
 
     def output(self) -> list[str]:
-        """Returns the last lines that it wrote."""
+        """Returns the last lines that the process wrote."""
         return list(self._output)
 
     def how_it_ended(self) -> str:
-        """Returns how the process ended, in words; nothing while it runs."""
+        """Returns how the process ended, in words; "" while it runs."""
         status = self._process.returncode
         if status is None:
             return ""
         return f"its process ended with {status if status >= 0 else signal.Signals(-status).name}"
 
     def terminate(self) -> None:
-        """Sends SIGTERM to it and to what it started."""
+        """Sends SIGTERM to the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGTERM)
 
     async def end(self) -> None:
-        """Ends it, at last by force."""
+        """Ends the process; kills it if necessary."""
         self.terminate()
         await asyncio.wait({self.ended}, timeout=_END_S)
         with contextlib.suppress(ProcessLookupError):
@@ -80,7 +80,7 @@ class Process:
             try:
                 line = await output.readline()
             except ValueError:
-                continue  # longer than the limit: dropped by the reader
+                continue  # the line is longer than the limit, and the reader dropped it
             if not line:
                 return
             self._output.append(line.decode(errors="replace").rstrip())

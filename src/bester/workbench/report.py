@@ -1,4 +1,4 @@
-"""A run's results for machines: one JSON object, or JUnit's XML."""
+"""Formats a run's results for machines: as one JSON object, or as JUnit XML."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def count(results: Sequence[Result], outcome: Outcome) -> int:
 
 
 def as_json(target: str, form: Form, results: Sequence[Result]) -> dict[str, object]:
-    """Returns what ``bester handler check --json`` prints."""
+    """Returns the object that ``bester handler check --json`` prints."""
     return {
         "handler": target,
         "form": form.value,
@@ -42,7 +42,7 @@ def as_json(target: str, form: Form, results: Sequence[Result]) -> dict[str, obj
 
 
 def as_junit(target: str, form: Form, results: Sequence[Result]) -> bytes:
-    """Returns the results as JUnit's XML, as CI services read it."""
+    """Returns the results as JUnit XML, for CI services."""
     suite = ElementTree.Element(
         "testsuite",
         name=f"bester handler check ({form})",
@@ -66,7 +66,7 @@ def as_junit(target: str, form: Form, results: Sequence[Result]) -> bytes:
 
 
 def explained(result: Result) -> list[str]:
-    """Returns what there is to say of a failure, as lines."""
+    """Returns the explanation of a failure, as lines."""
     lines = [result.detail, f"docs/protocol.md, section {result.check.section}: {result.check.contract}"]
     lines += result.transcript
     if result.output:

@@ -1,8 +1,8 @@
 """Runs the checks on one handler.
 
-They share one process, in their order. After a failure the next check has a fresh one, so that one fault is not told
-over and over. Where none can be started, or the first ones fail and the next one in the same way, the handler answers
-nothing that could be judged: the others are not made.
+The checks run in order and share one process. After a failure the next check gets a new process, so that one fault is
+not reported again and again. If no process can be started, or if a check fails in the same way as one of the first
+checks, the handler's answers cannot be judged, and the other checks are skipped.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _POLL_S = 0.02
 _FIRST = frozenset({"attach", "listen", "answer"})
 """The checks that all others build on."""
 _VARYING = re.compile(r"'[^']*'|\d+")
-"""What differs in the texts of one fault."""
+"""The parts that differ in the texts of one fault."""
 _LONGEST_TIMEOUTS = 12
-"""No check takes longer than so many time limits."""
+"""The time limit of a check, as a multiple of the time limit for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The handler that is checked."""
+    """The handler under test."""
 
     command: tuple[str, ...] = ()
     socket: Path | None = None
-    """Where a classic handler listens already; then there is no command."""
+    """The socket on which a classic handler listens already; there is then no command."""
 
     @property
     def name(self) -> str:
@@ -49,10 +49,10 @@ class Target:
 
 
 async def detect(target: Target, options: Options) -> Form:
-    """Starts the handler once, and looks whether it attaches or listens.
+    """Starts the handler once, and detects whether it attaches or listens.
 
     Raises:
-        Failed: it does neither.
+        Failed: the handler does neither.
         OSError: there is no such program.
     """
     if target.socket is not None:
@@ -91,7 +91,7 @@ async def _first_sign(attached: AttachedBench, path: Path) -> Form:
 async def run(
     target: Target, form: Form, options: Options, checks: Sequence[Check], told: Callable[[Result], None]
 ) -> list[Result]:
-    """Makes these checks, and tells each result as it comes.
+    """Runs the checks, and passes each result to ``told`` as it becomes known.
 
     Raises:
         OSError: there is no such program.
@@ -118,14 +118,14 @@ class _Run:
         self._bench: Bench | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._started = False
-        """Whether the handler could be asked at any time."""
+        """Whether the handler has ever accepted requests."""
         self._hopeless = ""
         """Why nothing more can be judged."""
         self._first = ("", "")
-        """The first check that failed of those that all others build on, and how."""
+        """The first failure among the checks that all others build on: the check's id, and the text."""
 
     async def make(self, check: Check) -> Result:
-        """Makes one check."""
+        """Runs one check."""
         began = time.monotonic()
 
         def result(outcome: Outcome, detail: str = "", bench: Bench | None = None) -> Result:
@@ -136,7 +136,7 @@ class _Run:
             return Result(check, outcome, seconds, detail, bench.transcript.lines(), output)
 
         if check.echo and not self._options.echo:
-            return result(Outcome.SKIP, "judged with --echo only, for handlers that pass the data on")
+            return result(Outcome.SKIP, "run only with --echo, for handlers that return their data")
         if self._hopeless:
             return replace(result(Outcome.SKIP, self._hopeless), judged=False)
         bench = self._bench
@@ -164,7 +164,7 @@ class _Run:
         return result(Outcome.OK, note)
 
     def _weighed(self, failed: Result) -> Result:
-        """A failure is told, unless it is what the first one has told."""
+        """Returns a failure, or a skip if the first failure has the same cause."""
         how = _VARYING.sub("#", failed.detail)
         first, told = self._first
         if first and how == told:
@@ -175,7 +175,7 @@ class _Run:
         return failed
 
     def _make_bench(self) -> Bench:
-        self._folder = tempfile.TemporaryDirectory(prefix="bester-")  # short: a socket is in it
+        self._folder = tempfile.TemporaryDirectory(prefix="bester-")  # a short name, because a socket is in it
         folder = Path(self._folder.name)
         if self._form is Form.ATTACHED:
             return AttachedBench(self._target.command, folder, self._options)

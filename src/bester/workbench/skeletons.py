@@ -1,7 +1,7 @@
-"""Handlers to start from: complete folders in several languages, with tests of their own.
+"""Handlers to start from: complete folders in several languages, with their own tests.
 
-The folders are in ``templates/``, and work as they stand, for the type :data:`TYPE`; they are what the project's
-``examples/handlers`` shows. :func:`write` copies one, for another type.
+The folders are in ``templates/``, and work unchanged for the type :data:`TYPE`; the project's ``examples/handlers``
+shows them. :func:`write` copies one for another type.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from bester.workbench.contract import Form
 
 TEMPLATES = Path(__file__).parent / "templates"
 TYPE = "mytype"
-"""The type that the templates serve; the word stands for nothing else in them."""
+"""The type that the templates serve; the word has no other meaning in them."""
 PORT = 2223
-"""On which the servers of the templates' configurations listen."""
+"""The port on which the servers of the templates' configurations listen."""
 _name = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}").fullmatch
 _LEFT_OUT = {"__pycache__", ".pytest_cache", "handler", "tests"}
-"""What building and testing makes in a folder, and copying leaves out."""
+"""The files that building and testing create in a folder, and that copying omits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """How a skeleton is used; the commands are for a shell in its folder."""
+    """The commands of a skeleton, for a shell in its folder."""
 
     form: Form
     run: str
-    """Starts the handler; a server does that itself for one of the classic form."""
+    """Starts the handler; a server runs this itself for the classic form."""
     test: str
     needs: tuple[str, ...]
-    """The programs without which it does not work."""
+    """The programs that the skeleton needs."""
     build: str = ""
 
 
@@ -47,7 +47,7 @@ LANGUAGES = {
 
 
 def is_good_name(name: str) -> bool:
-    """Whether a skeleton can have this name: as a folder, as a type, and inside of any language's strings."""
+    """Returns whether a skeleton can have this name: as a folder, as a type, and in the strings of any language."""
     return _name(name) is not None and name not in RESERVED_TYPES
 
 
@@ -64,10 +64,10 @@ def write(language: str, name: str, folder: Path) -> None:
     Args:
         language: one of :data:`LANGUAGES`.
         name: see :func:`is_good_name`.
-        folder: is made.
+        folder: the folder to create.
 
     Raises:
-        OSError: it is there already, or cannot be written.
+        OSError: the folder exists already, or cannot be written.
     """
     folder.mkdir(parents=True)
     for file in files(language):

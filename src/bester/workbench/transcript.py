@@ -1,4 +1,4 @@
-"""The bytes of one check as they are shown to people: readable, and bounded."""
+"""The bytes of one check in a readable and bounded form, for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LAST = 10
 
 
 class Transcript:
-    """What was sent and what came, in order; of many events the first and the last ones."""
+    """The sent and received bytes, in order; of many events only the first and the last ones."""
 
     def __init__(self) -> None:
         self._first: list[str] = []
@@ -18,25 +18,25 @@ class Transcript:
         self._count = 0
 
     def clear(self) -> None:
-        """Begins anew."""
+        """Removes all events."""
         self._first.clear()
         self._last.clear()
         self._count = 0
 
     def sent(self, data: bytes, how: str = "") -> None:
-        """Notes what was sent; ``how``, where that was not in one piece."""
+        """Notes sent bytes; ``how`` says if they were not sent in one piece."""
         self._add(f"> {shown(data)}" + (f"   ({how})" if how else ""))
 
     def came(self, data: bytes) -> None:
-        """Notes what came."""
+        """Notes received bytes."""
         self._add(f"< {shown(data)}")
 
     def note(self, text: str) -> None:
-        """Notes what happened besides."""
+        """Notes another event."""
         self._add(f"# {text}")
 
     def lines(self) -> list[str]:
-        """Returns it as lines."""
+        """Returns the transcript as lines."""
         left_out = self._count - len(self._first) - len(self._last)
         return [*self._first, *([f"# {left_out} more"] if left_out else []), *self._last]
 
@@ -49,7 +49,7 @@ class Transcript:
 
 
 def shown(data: bytes, at_most: int = _SHOWN_BYTES) -> str:
-    """Returns bytes as text: printable ASCII as it is, all else as ``\\x..``; the middle of long ones is left out."""
+    """Returns bytes as text: printable ASCII as it is, other bytes as ``\\x..``; omits the middle of long data."""
     if len(data) > at_most:
         half = at_most // 2
         return f"{_escaped(data[:half])} ... {len(data) - 2 * half} bytes ... {_escaped(data[-half:])}"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bester.cli.connect import CaOption, Door, FingerprintOption, ToOption, door, run
+from bester.cli.connect import CaOption, ClientSettings, FingerprintOption, ToOption, client_settings, run
 from bester.cli.output import BAD, USAGE, fail
 from bester.installation import how_to_add
 
@@ -39,7 +39,7 @@ def chat(
         fail(f"bester chat needs textual: {how_to_add('chat', to='bester-gadgets')}", USAGE)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         fail("bester chat needs a terminal", USAGE)
-    way = door(to or f"besters://{who.server}", who.name, False, ca, fingerprint)
+    way = client_settings(to or f"besters://{who.server}", who.name, False, ca, fingerprint)
     found = run(lambda: _look(way))
     if found is not None and found.lower() != who.server:
         fail(f"the server there is {found}, and not {who.server}", BAD)
@@ -55,7 +55,7 @@ def chat(
         raise typer.Exit(app.return_code)
 
 
-async def _look(way: Door) -> str | None:
+async def _look(way: ClientSettings) -> str | None:
     """Returns the name of the server there, so that what is wrong is told before the screen changes."""
     async with way.client(mail=False) as client:
         return client.server

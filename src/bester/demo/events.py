@@ -1,4 +1,4 @@
-"""How the demo's handlers tell what they got and what they decided: one datagram each, to whoever shows it."""
+"""Reports the messages and decisions of the demo's handlers: one datagram for each, to the process that shows them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ EVENTS = "BESTER_DEMO_EVENTS"
 SERVER = "BESTER_DEMO_SERVER"
 
 
-def tell(message: Request, decided: str, text: str) -> None:
-    """Tells what a handler decided about a message; without an audience it does nothing."""
+def send_event(message: Request, decided: str, text: str) -> None:
+    """Reports a handler's decision about a message; does nothing if no process listens."""
     audience = os.environ.get(EVENTS)
     if audience is None:
         return
@@ -23,7 +23,7 @@ def tell(message: Request, decided: str, text: str) -> None:
         "server": os.environ.get(SERVER, ""),
         "handler": message.type,
         "pid": os.getpid(),
-        # Only an attached handler is told who asks.
+        # Only attached handlers learn the sender of a message.
         "form": "attached" if message.sender.told else "classic",
         "decided": decided,
         "text": text,
@@ -33,4 +33,4 @@ def tell(message: Request, decided: str, text: str) -> None:
         try:
             sender.sendto(json.dumps(event).encode(), audience)
         except OSError:
-            return  # nobody watches any more
+            return  # the listening process has ended

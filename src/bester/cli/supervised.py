@@ -1,4 +1,4 @@
-"""A process that is kept running: it is started again whenever it ends, after pauses that grow."""
+"""A child process that is restarted whenever it ends, after pauses that grow."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ log = logging.getLogger("bester.nodes")
 PAUSE_S = 0.2
 MAX_PAUSE_S = 10.0
 GOOD_S = 30.0
-"""Who ran for so long starts again without a longer pause."""
+"""A process that ran for this long is restarted after the shortest pause again."""
 
 
-class Kept:
-    """A child process.
+class SupervisedProcess:
+    """A child process that is kept running.
 
     Args:
-        name: what the log calls it.
+        name: its name in the log.
         begin: starts it.
-        ended: called with its exit status each time that it has ended unasked; returns whether it is to be started
-            again.
+        ended: called with the exit status each time that the process ends unasked; returns whether to restart it.
     """
 
     def __init__(
@@ -41,10 +40,10 @@ class Kept:
         self._pause_s = PAUSE_S
 
     async def start(self) -> None:
-        """Starts it, and keeps it running from now on.
+        """Starts the process, and keeps it running from now on.
 
         Raises:
-            OSError, BadConfiguration: it cannot be started.
+            OSError, BadConfiguration: the process cannot be started.
         """
         self.process = await self._begin()
         self._task = asyncio.create_task(self._keep(self.process))
@@ -57,7 +56,7 @@ class Kept:
                 return
             if asyncio.get_running_loop().time() - began > GOOD_S:
                 self._pause_s = PAUSE_S
-            log.error("%s ended %s; it is started again in %.1f s", self.name, _told(status), self._pause_s)
+            log.error("%s ended %s; restarting it in %.1f s", self.name, _told(status), self._pause_s)
             process = await self._again()
 
     async def _again(self) -> Process:
@@ -72,17 +71,17 @@ class Kept:
                 return self.process
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal, where it runs."""
+        """Sends a signal to the process, if it runs."""
         if self.process is not None and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
 
     async def stop(self, timeout_s: float) -> None:
-        """Asks it to end, and waits for that; after the time it is killed."""
+        """Asks the process to end, waits for that, and kills it after the time limit."""
         self._stopping = True
         process = self.process
         if self._task is not None and (process is None or process.returncode is not None):
-            self._task.cancel()  # it may be about to start again
+            self._task.cancel()  # it may be about to restart the process
         if process is None:
             return
         self.signal(signal.SIGTERM)
@@ -90,7 +89,7 @@ class Kept:
             async with within(timeout_s):
                 await process.wait()
         except TimeoutError:
-            log.error("%s did not end within %.0f s; it is killed", self.name, timeout_s)
+            log.error("%s did not end within %.0f s; killing it", self.name, timeout_s)
             self.signal(signal.SIGKILL)
             await process.wait()
 
