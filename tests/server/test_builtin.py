@@ -122,6 +122,20 @@ async def test_the_end_waits_for_what_was_sent_before(name: str) -> None:
             await wire.good("auth_special")
 
 
+async def test_what_comes_behind_a_refused_logout_is_executed_once() -> None:
+    async with stage() as play:
+        wire = await play.login()
+        wrong = {"type": "changePassword", "args": {"old": "wrong", "new": "new"}}
+        commands = [{"type": "logout", "args": 5}, wrong, {"type": "listTypes"}]
+        wire.send(
+            *({"payload": {"type": "builtin", "id": str(n), "data": {"command": c}}} for n, c in enumerate(commands))
+        )
+        assert await wire.bad("0") == "badArguments"
+        assert await wire.bad("1") == "authenticationFailed"
+        await wire.good("2")
+        assert await refused(wire, "changePassword", old="wrong", new="new") == "authenticationFailed"
+
+
 async def test_login_again_after_a_logout() -> None:
     async with stage() as play:
         await play.login("g")

@@ -50,6 +50,8 @@ class CommandQueue(Generic[C]):
         self._spawn = spawn
         self._most = most
         self._waiting: deque[C] = deque()
+        self._running = False
+        """Whether there is a task; one that answers takes what comes meanwhile, too."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -63,7 +65,8 @@ class CommandQueue(Generic[C]):
         if self._most is not None and len(self._waiting) >= self._most:
             raise Overloaded(f"more than {self._most} commands are waiting")
         self._waiting.append(command)
-        if len(self._waiting) == 1:
+        if not self._running:
+            self._running = True
             self._spawn(self._carry_out_all())
 
     def clear(self) -> int:
@@ -80,5 +83,6 @@ class CommandQueue(Generic[C]):
                 self._waiting.popleft()
             if not owner.ended:
                 owner.answer(frame)
+        self._running = False
         if not owner.ended:
             owner.commands_done()
