@@ -38,7 +38,7 @@ class CommandQueue(Generic[C]):
         most: how many commands may wait; None: the owner sees to it.
     """
 
-    __slots__ = ("_most", "_owner", "_spawn", "_waiting")
+    __slots__ = ("_most", "_owner", "_running", "_spawn", "_waiting")
 
     def __init__(
         self,
