@@ -80,11 +80,11 @@ class Nats:
             command = (*self._prefix, self._program, "-c", str(self._folder / "nats.conf"))
             self._process = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log)
 
-    def elections(self, since: float) -> list[float]:
-        """Returns when it became the leader of a stream; both in seconds since 1970."""
+    def elections(self, since: float, stream: str = "") -> list[float]:
+        """Returns when it became the leader of a stream whose name contains ``stream``; in seconds since 1970."""
         found: list[float] = []
         for line in (self._folder / "log").read_text(errors="replace").splitlines():
-            if "new stream leader" in line:
+            if "new stream leader" in line and stream in line:
                 _, day, hour = line.split(maxsplit=3)[:3]
                 found.append(datetime.strptime(f"{day} {hour}", "%Y/%m/%d %H:%M:%S.%f").timestamp())
         return [at for at in found if at > since]

@@ -18,7 +18,7 @@ from tests.core.events import (
 from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Received, Report
 from tests.core.world import REPLY, World, send_handler
 
-from bester.core.effects import CallClassic
+from bester.core.effects import AskRemote, CallClassic
 from bester.core.metrics import Drop
 from bester.core.routing import HANDED_BYTES, AttachedHandler
 from bester.core.rules import TypeRules
@@ -353,6 +353,27 @@ def test_a_handler_whose_socket_did_not_take_it_is_handed_no_more(world: World) 
     assert play >> SocketFills(x) >> Sends(t, "x", "x" * HANDED_BYTES) << Asked(x) >> Sends(t, "x", 2)
     assert x.blocked
     assert play >> SocketDrains(x) << Asked(x, 2)
+
+
+def test_a_request_waits_for_a_full_handler_rather_than_overtake_elsewhere(world: World) -> None:
+    x, t = world.handler("x"), world.session()
+    world.remote_handler("b", "x")
+    world.send(t, "x", "x" * HANDED_BYTES)
+    assert x.full
+    world.send(t, "x", 2)
+    assert world.effects() == []
+    assert [data for _, data in world.asked(x)][1:] == [2]
+
+
+def test_another_node_is_asked_if_the_socket_of_a_full_handler_did_not_take_it(world: World) -> None:
+    x, t = world.handler("x"), world.session()
+    world.remote_handler("b", "x")
+    world.send(t, "x", "x" * HANDED_BYTES)
+    world.send(t, "x", 2)
+    assert world.effects() == []
+    world.exchange.dispatcher.blocked(x)
+    world.exchange.written()
+    assert bytes(world.only(AskRemote).data) == b"2"
 
 
 def test_a_handler_that_left_when_it_was_full_is_handed_nothing(world: World) -> None:

@@ -7,7 +7,7 @@ from msgspec import Raw
 from bester.core.endpoint import Endpoint
 from bester.core.metrics import TypeMetrics
 from bester.core.model import Envelope
-from bester.core.routing import AttachedHandler, Request, TypeRoute
+from bester.core.routing import AttachedHandler, RemoteHandler, Request, TypeRoute
 from bester.core.rules import TypeRules
 from bester.core.session import Session
 
@@ -41,6 +41,18 @@ def test_the_least_busy_handler_with_room_is_chosen() -> None:
     route.attached = [full, blocked]
     assert route.free_handler() is None
     assert [handler.free for handler in (busy, idle, full, blocked)] == [True, False, False, False]
+
+
+def test_another_node_is_not_asked_while_a_handler_here_is_only_full_until_the_batch_is_written() -> None:
+    route = TypeRoute("c", TypeRules(), TypeMetrics(), configured=False)
+    here, elsewhere = AttachedHandler("h", "j.example", 9), RemoteHandler("b", "j.example", 9)
+    route.attached, route.remote = [here], [elsewhere]
+    here.blocked = here.full = True
+    assert route.free_handler() is None
+    here.full = False
+    assert route.free_handler() is elsewhere
+    here.blocked = False
+    assert route.free_handler() is here
 
 
 def test_a_sender_with_a_message_at_the_classic_handler_gets_no_turn() -> None:

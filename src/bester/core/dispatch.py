@@ -175,11 +175,13 @@ class Dispatcher:
         handler.full = False
 
     def written(self) -> None:
-        """The batch has been written; hands more to the handlers whose sockets took it."""
+        """The batch has been written; hands more to the handlers whose sockets took it, or else to other nodes."""
         full, self.full = self.full, []
         for handler in full:
             if handler.full:
                 self.unblocked(handler)
+            else:
+                self.pump_all(handler)
 
     # -- handing over --------------------------------------------------------------------------------------------
 

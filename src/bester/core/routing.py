@@ -168,12 +168,18 @@ class TypeRoute:
         return not self.attached and self.rules.classic_socket is not None
 
     def free_handler(self) -> AttachedHandler | None:
-        """Returns the attached handler with room that has the fewest outstanding requests, else such another node."""
+        """Returns the attached handler with room that has the fewest outstanding requests, else such another node.
+
+        A handler that is full until the batch is written is waited for: another node would answer behind it.
+        """
         attached = self.attached
         if len(attached) == 1 and not self.remote:
             handler = attached[0]
             return handler if len(handler.outstanding) < handler.concurrency and not handler.blocked else None
-        return _least_busy(attached) or _least_busy(self.remote)
+        free = _least_busy(attached)
+        if free is None and self.remote and not any(handler.full for handler in attached):
+            return _least_busy(self.remote)
+        return free
 
     def put(self, request: Request) -> None:
         """Lets a request wait in its sender's queue."""

@@ -214,13 +214,20 @@ class RemoteDelivery:
             self._let_fall(brought.delivery.username)
 
     def _let_fall(self, username: str) -> None:
-        """Puts fallen messages into the mailbox, behind older ones that nobody has taken; those do not take long."""
+        """Puts fallen messages into the mailbox, behind older ones.
+
+        Nobody may have taken an older one yet, which does not take long. Or a node has just taken it, whose session is
+        gone: that node puts it into the mailbox, and soon says so.
+        """
+        just = self._runtime.exchange.batch.now + REPORT_S - TAKE_S
         for brought in list(self._lines.get(username, {}).values()):
             if brought.fallen:
                 self._remove(brought)
                 self._mailboxes.deposit(brought.effect)
             elif not brought.takers:
                 self._pause(brought, GONE_S)
+                return
+            elif brought.deadline > just:
                 return
         self._falling.discard(username)
 
