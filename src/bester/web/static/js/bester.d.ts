@@ -10,6 +10,8 @@
  * its sender decides. The client acknowledges a received message when the application is done with it, and hands it
  * over once although the server may deliver it twice.
  *
+ * bester.js is one file, so that a site can copy it from a server's `/bester.js` and need nothing beside it.
+ *
  * The types below are the source of bester.d.ts, which `make types` writes.
  *
  * @module
