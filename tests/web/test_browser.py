@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import javascript
 from tests.certificates import self_signed
-from tests.javascript import NPM, environment
 from tests.web.test_javascript import ENVIRONMENT, PASSWORD, TIMEOUT_S, Daemon, free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-AXE = os.environ.get("AXE_CORE", "")
-"""The path of axe.min.js; else it comes from npm, once (axe-core is under MPL-2.0, and is no part of this project)."""
 
 if importlib.util.find_spec("playwright") is None:
     pytest.skip("playwright is not installed", allow_module_level=True)
@@ -511,17 +509,12 @@ def test_both_colour_schemes(desk: Desk) -> None:
 
 
 @pytest.fixture(scope="session")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    if AXE:
-        return Path(AXE).read_text()
-    if not NPM:
-        pytest.skip("axe-core comes from npm, which is not there; or give its path in AXE_CORE")
-    folder = tmp_path_factory.mktemp("axe")
-    command = [*NPM, "install", "--no-save", "--prefix", str(folder), "axe-core@4"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=100, check=False)
-    if done.returncode:
-        pytest.skip(f"axe-core could not be installed: {done.stderr[-200:]}")
-    return (folder / "node_modules/axe-core/axe.min.js").read_text()
+def axe() -> str:
+    """The source of axe-core, which is under MPL-2.0, and is no part of this project."""
+    program = javascript.axe()
+    if program is None:
+        pytest.skip("axe-core is not installed; python -m tests.javascript --install gets it")
+    return program.read_text()
 
 
 def serious(page: Page, axe: str) -> list[str]:
