@@ -21,7 +21,7 @@ demo: $(INSTALLED) ## play two stories on real servers
 
 # Four, because tests wait for processes more than they work: that is as fast as two processors can be.
 test: $(INSTALLED) ## run the tests; skips are listed with their reasons
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -rs $(ARGS)
+	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder -rs $(ARGS)
 
 check: $(INSTALLED) ## lint, format, types of Python and JavaScript, imports
 	$(BIN)/ruff check
