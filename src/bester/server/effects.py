@@ -25,6 +25,7 @@ from bester.core.effects import (
     Share,
     TellNode,
 )
+from bester.core.endpoint import Endpoint
 from bester.core.metrics import Drop
 from bester.server.connections.connection import Stop
 from bester.server.federation.federation import Federation
@@ -105,10 +106,19 @@ class Effects:
                 endpoint.listed = False
                 out = endpoint.out
                 if out:
-                    endpoint.writer.write(out)
+                    try:
+                        endpoint.writer.write(out)
+                    except Exception:
+                        self._cannot_write(endpoint)
                     out.clear()
             if batch.awaits_write:
                 exchange.written()
+
+    def _cannot_write(self, endpoint: Endpoint) -> None:
+        """Ends one connection after a fault of ours, so that the frames of the others are written."""
+        self._exchange.batch.counters.drops.count(Drop.FRAME_UNSENT, len(endpoint.out))
+        log.exception("%s cannot be written to; it is closed", endpoint.writer)
+        endpoint.writer.abort()
 
     def _call_classic(self, effect: CallClassic) -> None:
         self._classic.call(effect.request)

@@ -342,6 +342,10 @@ class Connection(asyncio.Protocol):
         self.runtime.counts.slow_consumers += 1
         self.runtime.counts.discarded_out += self.transport.get_write_buffer_size()
         log.warning("cut off %s: %s", self, SlowConsumer.meaning, extra=self.ids())
+        self.abort()
+
+    def abort(self) -> None:
+        """Closes the socket at once; what the peer has not read is lost with it."""
         self.ended = self.lost = True
         self.transport.abort()
         self.closed()  # now, so that nothing more is taken for delivered here
