@@ -19,7 +19,6 @@ not have go to the mailbox.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from msgspec import Raw
 
@@ -50,20 +49,33 @@ QUEUE_BYTES = 1024 * 1024
 """The size of a session's queue in memory; further messages go to the mailbox."""
 
 
-class DirectWrite(NamedTuple):
+class DirectWrite:
     """Frames for accounts that are written to directly; the report follows at the end of the batch."""
 
-    envelope: Envelope
-    names: list[str]
-    """All recipients as the handler wrote them, including those that are not written to directly."""
-    first: int
-    """The index of their first result."""
-    type: str
-    data: Raw
-    transient: bool
-    place: str
-    id: str = ""
-    """The ``deliveryId``, if another node has chosen one."""
+    __slots__ = ("data", "envelope", "first", "id", "names", "place", "transient", "type")
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        names: list[str],
+        first: int,
+        type: str,
+        data: Raw,
+        transient: bool,
+        place: str,
+        id: str = "",
+    ) -> None:
+        self.envelope = envelope
+        self.names = names
+        """All recipients as the handler wrote them, including those that are not written to directly."""
+        self.first = first
+        """The index of their first result."""
+        self.type = type
+        self.data = data
+        self.transient = transient
+        self.place = place
+        self.id = id
+        """The ``deliveryId``, if another node has chosen one."""
 
     def find(self, account: str) -> tuple[int, str] | None:
         """Returns an account's index in the results, and its name as the handler wrote it."""

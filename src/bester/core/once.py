@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from bester.core.endpoint import Endpoint
 from bester.core.trail import Trail
@@ -93,19 +93,24 @@ class OnceRecord:
         return blake2b(text, digest_size=16).hexdigest()
 
 
-class Waiting(Struct):
+class Waiting:
     """A message that has not been admitted yet, such as one beyond its sender's ``maxInFlight``."""
 
-    payload: Payload
-    size: int
-    """The size of its frame, in bytes."""
-    hops: int
-    record: OnceRecord | None
-    """Its record, if it is a ``once`` message."""
-    trace: str
-    """The W3C traceparent that came with it."""
-    trail: Trail | None
-    """Its route, if the sender asked for it or the message is traced."""
+    __slots__ = ("hops", "payload", "record", "size", "trace", "trail")
+
+    def __init__(
+        self, payload: Payload, size: int, hops: int, record: OnceRecord | None, trace: str, trail: Trail | None
+    ) -> None:
+        self.payload = payload
+        self.size = size
+        """The size of its frame, in bytes."""
+        self.hops = hops
+        self.record = record
+        """Its record, if it is a ``once`` message."""
+        self.trace = trace
+        """The W3C traceparent that came with it."""
+        self.trail = trail
+        """Its route, if the sender asked for it or the message is traced."""
 
 
 class OnceMemory:

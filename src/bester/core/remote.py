@@ -17,7 +17,7 @@ from bester.core.commands import CommandExecutor
 from bester.core.delivery import Deliveries, DirectWrite
 from bester.core.dispatch import Dispatcher, answer_locally, settle_order
 from bester.core.endpoint import NodePeer
-from bester.core.metrics import Drop, TypeMetrics
+from bester.core.metrics import Drop
 from bester.core.model import Delivery, Envelope, Relayed
 from bester.core.presence import AccountPresence, Presence
 from bester.core.redelivery import ACK_S
@@ -32,8 +32,6 @@ CARRY_S = ACK_S + 10.0
 """How long another node may take to say what became of an answer that it carries out."""
 BACK_S = 600.0
 """How long it is remembered that an answer went back; no earlier request is still under way then."""
-_UNCOUNTED = TypeMetrics()
-"""The metrics of other nodes' requests, which those nodes count themselves."""
 
 
 class RemoteRequests:
@@ -87,19 +85,7 @@ class RemoteRequests:
         self.batch.counters.for_nodes += 1
         node.in_flight += 1
         now = self.batch.now
-        envelope = Relayed(
-            node,
-            "",
-            type,
-            now,
-            _UNCOUNTED,
-            untracked=False,
-            trace="relayed",
-            number=number,
-            head=head,
-            order=order,
-            epoch=epoch,
-        )
+        envelope = Relayed(node, type, now, number, head, order, epoch)
         if dry:
             envelope.trail = Trail(dry=True)
         route = self.dispatcher.types.get(type)
@@ -256,7 +242,7 @@ class RemoteRequests:
             return True
         batch.counters.for_nodes += 1
         node.in_flight += 1
-        envelope = Envelope(node, str(number), type, batch.now, _UNCOUNTED, untracked=False)
+        envelope = Envelope(node, str(number), type, batch.now, untracked=False)
         self.fresh.append(envelope)
         if account.direct:
             write = DirectWrite(envelope, [to or username], 0, type, data, transient, "", id)
