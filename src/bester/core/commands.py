@@ -77,11 +77,23 @@ class CommandExecutor:
         else:
             self.reports.step_done(envelope)
 
+    def carry_out_plain(
+        self, request: Request, kind: str, to: list[str] | str | None, type: str | None, data: Raw
+    ) -> None:
+        """Executes the command of a plain answer, which was checked, to a request whose envelope is untracked."""
+        envelope = request.envelope
+        self._carry_out(envelope, request.route, request.hops, kind, to, type, data, False, "")
+        if envelope.pending == 1:  # as is usual
+            envelope.pending = 0
+            self.reports.finish(envelope)
+        else:
+            self.reports.step_done(envelope)
+
     def pushed(self, handler: AttachedHandler, message: HandlerMessage) -> None:
         """A handler has pushed commands; they are executed as an answer's are, and reported to it."""
         batch = self.batch
         route = handler.types[0]
-        envelope = Envelope(handler, message.header.id or "", route.name, batch.now, route.metrics)
+        envelope = Envelope(handler, frames.encode_text(message.header.id or ""), route.name, batch.now, route.metrics)
         self._trace_push(envelope, message.header.traceparent)
         handler.in_flight += 1
         batch.counters.pushes += 1
@@ -153,18 +165,31 @@ class CommandExecutor:
             data = payload.data
         if data is NOTHING:
             data = NULL if message.data is NOTHING else message.data
-        kind = command.type
-        if kind == "sendClients":
-            transient = command.transient or route.rules.transient
-            self._send_clients(envelope, command.data, route, type, data, transient, place)  # type: ignore[arg-type]
-        elif kind == "reply":
+        self._carry_out(envelope, route, hops, command.type, command.data, type, data, command.transient, place)
+
+    def _carry_out(
+        self,
+        envelope: Envelope,
+        route: TypeRoute,
+        hops: int,
+        kind: str,
+        to: list[str] | str | None,
+        type: str | None,
+        data: Raw,
+        transient: bool,
+        place: str,
+    ) -> None:
+        if kind == "reply":
             self._reply(envelope, route, type, data)
+        elif kind == "sendClients":
+            transient = transient or route.rules.transient
+            self._send_clients(envelope, to, route, type, data, transient, place)  # type: ignore[arg-type]
         elif kind == "sendHandler":
-            self._send_handler(envelope, command.data, data, hops + 1, place)  # type: ignore[arg-type]
+            self._send_handler(envelope, to, data, hops + 1, place)  # type: ignore[arg-type]
         elif kind == "sendServers":
-            transient = command.transient or route.rules.transient
+            transient = transient or route.rules.transient
             type = type or route.name
-            self._send_servers(envelope, command.data, type, data, hops + 1, transient, place)  # type: ignore[arg-type]
+            self._send_servers(envelope, to, type, data, hops + 1, transient, place)  # type: ignore[arg-type]
 
     def _send_clients(
         self,

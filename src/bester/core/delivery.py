@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from bester.core.batch import Batch
 from bester.core.effects import CutOff, PresenceChanged, Share
@@ -49,33 +49,20 @@ QUEUE_BYTES = 1024 * 1024
 """The size of a session's queue in memory; further messages go to the mailbox."""
 
 
-class DirectWrite:
+class DirectWrite(Struct, gc=False, eq=False):
     """Frames for accounts that are written to directly; the report follows at the end of the batch."""
 
-    __slots__ = ("data", "envelope", "first", "id", "names", "place", "transient", "type")
-
-    def __init__(
-        self,
-        envelope: Envelope,
-        names: list[str],
-        first: int,
-        type: str,
-        data: Raw,
-        transient: bool,
-        place: str,
-        id: str = "",
-    ) -> None:
-        self.envelope = envelope
-        self.names = names
-        """All recipients as the handler wrote them, including those that are not written to directly."""
-        self.first = first
-        """The index of their first result."""
-        self.type = type
-        self.data = data
-        self.transient = transient
-        self.place = place
-        self.id = id
-        """The ``deliveryId``, if another node has chosen one."""
+    envelope: Envelope
+    names: list[str]
+    """All recipients as the handler wrote them, including those that are not written to directly."""
+    first: int
+    """The index of their first result."""
+    type: str
+    data: Raw
+    transient: bool
+    place: str
+    id: str = ""
+    """The ``deliveryId``, if another node has chosen one."""
 
     def find(self, account: str) -> tuple[int, str] | None:
         """Returns an account's index in the results, and its name as the handler wrote it."""
@@ -271,11 +258,11 @@ class Deliveries:
                 )
         served.add(account)
 
-    def reply(self, session: Endpoint, type: str, data: Raw, asked: str) -> None:
+    def reply(self, session: Endpoint, type: str, data: Raw, asked: bytes) -> None:
         """Brings a handler's reply to a session at once: before the report, which waits for no acknowledgement of it.
 
-        ``asked`` is the id that the session gave the message that is answered. It means nothing to other sessions, so a
-        session that gets the reply from the mailbox is not told.
+        ``asked`` is the id that the session gave the message that is answered, as JSON. It means nothing to other
+        sessions, so a session that gets the reply from the mailbox is not told.
         """
         assert isinstance(session, Session)
         reply_to = asked if session.reply_to else None

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from bester.core.batch import Batch
 from bester.core.effects import Bury, RemoveLetter
 from bester.core.metrics import Drop
@@ -34,34 +36,28 @@ MAX_UNACKNOWLEDGED = 100_000
 """How many unacknowledged messages are remembered; the oldest make room."""
 
 
-class Unacknowledged:
+class Unacknowledged(Struct, gc=False, eq=False):
     """A message that was given to a session and not acknowledged in time."""
 
-    __slots__ = ("counted", "first", "given", "tried", "tries")
-
-    def __init__(self, first: float) -> None:
-        self.first = first
-        """When it was given for the first time, which tells its place among the other messages."""
-        self.given = 0
-        """How often it was given; to several sessions at a time counts once."""
-        self.tries = 0
-        """How many of these times were tries."""
-        self.counted = 0.0
-        """When the last of these times was counted."""
-        self.tried = False
-        """Whether the last of these times was a try."""
+    first: float
+    """When it was given for the first time, which tells its place among the other messages."""
+    given: int = 0
+    """How often it was given; to several sessions at a time counts once."""
+    tries: int = 0
+    """How many of these times were tries."""
+    counted: float = 0.0
+    """When the last of these times was counted."""
+    tried: bool = False
+    """Whether the last of these times was a try."""
 
 
-class Look:
+class Look(Struct, gc=False, eq=False):
     """The next search of a session's mailbox."""
 
-    __slots__ = ("after", "due")
-
-    def __init__(self, due: float) -> None:
-        self.due = due
-        """When the next message is to be given again."""
-        self.after = 0.0
-        """The search does not begin before this time."""
+    due: float
+    """When the next message is to be given again."""
+    after: float = 0.0
+    """The search does not begin before this time."""
 
 
 class Redelivery:

@@ -85,7 +85,18 @@ class RemoteRequests:
         self.batch.counters.for_nodes += 1
         node.in_flight += 1
         now = self.batch.now
-        envelope = Relayed(node, type, now, number, head, order, epoch)
+        envelope = Relayed(
+            node,
+            b"",
+            type,
+            now,
+            untracked=False,
+            trace="relayed",
+            number=number,
+            head=head,
+            order=order,
+            epoch=epoch,
+        )
         if dry:
             envelope.trail = Trail(dry=True)
         route = self.dispatcher.types.get(type)
@@ -242,7 +253,7 @@ class RemoteRequests:
             return True
         batch.counters.for_nodes += 1
         node.in_flight += 1
-        envelope = Envelope(node, str(number), type, batch.now, untracked=False)
+        envelope = Envelope(node, b"%d" % number, type, batch.now, untracked=False)
         self.fresh.append(envelope)
         if account.direct:
             write = DirectWrite(envelope, [to or username], 0, type, data, transient, "", id)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from bester.core.endpoint import Endpoint
 from bester.core.metrics import TypeMetrics
@@ -39,37 +39,25 @@ class SenderQueue:
         """Whether a classic handler has a message of this sender."""
 
 
-class Request:
+class Request(Struct, gc=False, eq=False):
     """One request to the handlers of one type."""
 
-    __slots__ = ("data", "envelope", "epoch", "hops", "place", "queue", "route", "since", "size", "step")
-
-    def __init__(
-        self,
-        envelope: Envelope,
-        route: TypeRoute,
-        data: Raw,
-        hops: int,
-        since: float,
-        size: int = 0,
-        place: str = "",
-    ) -> None:
-        self.envelope = envelope
-        self.route = route
-        self.data = data
-        self.hops = hops
-        self.since = since
-        """When it was accepted; later, when it was handed over; in seconds of the exchange's clock."""
-        self.size = size
-        """How many bytes it holds while it waits."""
-        self.queue: SenderQueue | None = None
-        """The queue that it keeps busy, for a classic handler."""
-        self.place = place
-        """Its place among the requests of a ``once`` message, equal each time that this is handled."""
-        self.step: Step | None = None
-        """Its step in the route, if that is recorded."""
-        self.epoch = 0
-        """The epoch of its sender's order, while another node is asked that may carry out the answer; else 0."""
+    envelope: Envelope
+    route: TypeRoute
+    data: Raw
+    hops: int
+    since: float
+    """When it was accepted; later, when it was handed over; in seconds of the exchange's clock."""
+    size: int = 0
+    """How many bytes it holds while it waits."""
+    queue: SenderQueue | None = None
+    """The queue that it keeps busy, for a classic handler."""
+    place: str = ""
+    """Its place among the requests of a ``once`` message, equal each time that this is handled."""
+    step: Step | None = None
+    """Its step in the route, if that is recorded."""
+    epoch: int = 0
+    """The epoch of its sender's order, while another node is asked that may carry out the answer; else 0."""
 
 
 class AttachedHandler(Endpoint):

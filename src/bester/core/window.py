@@ -60,8 +60,8 @@ class UnackedWindow:
 
     # -- into windows --------------------------------------------------------------------------------------------
 
-    def give(self, session: Session, delivery: Delivery, reply_to: str | None = None) -> None:
-        """Writes a message to a session; ``reply_to`` is the id of the message that a reply answers."""
+    def give(self, session: Session, delivery: Delivery, reply_to: bytes | None = None) -> None:
+        """Writes a message to a session; ``reply_to`` is the id of the message that a reply answers, as JSON."""
         head = frames.received_head(delivery.type)
         if session.acknowledges:
             self.batch.write(session, frames.received_once(head, delivery.data, delivery.id, reply_to))

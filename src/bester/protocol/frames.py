@@ -19,6 +19,8 @@ _FEW_RESULTS = 4096
 _decode_list = Decoder(list[Raw]).decode
 encode_text = Encoder().encode
 """Encodes a Python value as compact JSON."""
+decode_id = Decoder(str).decode
+"""Decodes a message's id, which most functions here take as JSON, so that it is only copied."""
 
 _GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":'
 _GOOD_HEADS = [PREFIX.pack(len(_GOOD) + size + 2) + _GOOD for size in range(128)]
@@ -27,7 +29,7 @@ _BAD = b'{"header":{"messageType":"statusReport","status":"bad"},"payload":{"id"
 
 
 def report(
-    id: str,
+    id: bytes,
     error: BesterError | None = None,
     results: list[bytes] | None = None,
     data: Raw | bytes | None = None,
@@ -36,13 +38,13 @@ def report(
     """Returns a status report (section 2), which is bad if there is an ``error``.
 
     Args:
-        id: the id of the message that the report is about.
+        id: the id of the message that the report is about, as JSON.
         error: why the report is bad.
         results: entries made by :func:`result`.
         data: the ``payload.data``, as JSON.
         fields: further JSON members of the payload, each with a comma before it.
     """
-    parts: list[Raw | bytes] = [_GOOD if error is None else _BAD, encode_text(id)]
+    parts: list[Raw | bytes] = [_GOOD if error is None else _BAD, id]
     if error is not None:
         parts += (b',"error":', error_part(error))
     if results:
@@ -54,12 +56,11 @@ def report(
     return _pack(len(body)) + body
 
 
-def good_report(id: str) -> bytes:
-    """Returns the shortest status report: good, without further members."""
-    shown = encode_text(id)
-    size = len(shown)
+def good_report(id: bytes) -> bytes:
+    """Returns the shortest status report: good, without further members; ``id`` is JSON."""
+    size = len(id)
     if size < len(_GOOD_HEADS):
-        return b"".join((_GOOD_HEADS[size], shown, b"}}"))
+        return b"".join((_GOOD_HEADS[size], id, b"}}"))
     return report(id)
 
 
@@ -91,9 +92,9 @@ def fatal(error: BesterError) -> bytes:
     return _pack(len(body)) + body
 
 
-def pong(id: str) -> bytes:
-    """Returns the answer to a message of type ``dummy`` (section 2)."""
-    body = b'{"header":{"status":"0"},"payload":{"type":"dummy","data":null,"id":' + encode_text(id) + b"}}"
+def pong(id: bytes) -> bytes:
+    """Returns the answer to a message of type ``dummy`` (section 2); ``id`` is JSON."""
+    body = b'{"header":{"status":"0"},"payload":{"type":"dummy","data":null,"id":' + id + b"}}"
     return _pack(len(body)) + body
 
 
@@ -107,19 +108,19 @@ def received(head: bytes, data: Raw | bytes) -> bytes:
     return b"".join((_pack(len(head) + len(data) + 2), head, data, b"}}"))
 
 
-def received_once(head: bytes, data: Raw | bytes, delivery_id: str, reply_to: str | None = None) -> bytes:
+def received_once(head: bytes, data: Raw | bytes, delivery_id: str, reply_to: bytes | None = None) -> bytes:
     """Returns a handler's message to a session that acknowledges messages (section 4).
 
     ``reply_to`` has the meaning that it has in :func:`received_reply`.
     """
-    reply = b"" if reply_to is None else b',"replyTo":' + encode_text(reply_to)
+    reply = b"" if reply_to is None else b',"replyTo":' + reply_to
     body = b"".join((head, data, b',"deliveryId":', encode_text(delivery_id), reply, b"}}"))
     return _pack(len(body)) + body
 
 
-def received_reply(head: bytes, data: Raw | bytes, reply_to: str) -> bytes:
-    """Returns a handler's reply that names the message of the session that it answers (section 2.4)."""
-    body = b"".join((head, data, b',"replyTo":', encode_text(reply_to), b"}}"))
+def received_reply(head: bytes, data: Raw | bytes, reply_to: bytes) -> bytes:
+    """Returns a handler's reply that names the message that it answers by its id, which is JSON (section 2.4)."""
+    body = b"".join((head, data, b',"replyTo":', reply_to, b"}}"))
     return _pack(len(body)) + body
 
 
@@ -135,7 +136,7 @@ def type_part(type: str) -> bytes:
 
 
 def request(
-    id: str, origin: bytes, hops: int, type: bytes, client_id: str, data: Raw | bytes, more: bytes = b""
+    id: str, origin: bytes, hops: int, type: bytes, client_id: bytes, data: Raw | bytes, more: bytes = b""
 ) -> bytes:
     """Returns a request to an attached handler (section 6).
 
@@ -144,7 +145,7 @@ def request(
         origin: made by :func:`origin_part`.
         hops: the number of handlers and servers that the message went through.
         type: made by :func:`type_part`.
-        client_id: the id that the sender gave the message.
+        client_id: the id that the sender gave the message, as JSON.
         data: copied unchanged.
         more: further members of the header, made by :func:`request_part`.
     """
@@ -156,7 +157,7 @@ def request(
             b"%d" % hops,
             more,
             type,
-            encode_text(client_id),
+            client_id,
             b',"data":',
             data,
             b"}}",
@@ -165,9 +166,9 @@ def request(
     return _pack(len(body)) + body
 
 
-def request_head(origin: bytes, hops: int, type: bytes, client_id: str, more: bytes) -> bytes:
+def request_head(origin: bytes, hops: int, type: bytes, client_id: bytes, more: bytes) -> bytes:
     """Returns the part of a request between its id and its data, for another node; see :func:`request`."""
-    return b"".join((origin, b"%d" % hops, more, type, encode_text(client_id), b',"data":'))
+    return b"".join((origin, b"%d" % hops, more, type, client_id, b',"data":'))
 
 
 def relayed_request(id: str, head: bytes, data: Raw | bytes) -> bytes:
@@ -182,7 +183,7 @@ def request_part(trace: str, dry_run: bool = False) -> bytes:
 
 
 def traced_request(
-    id: str, origin: bytes, hops: int, head: bytes, tail: bytes, type: bytes, client_id: str, data: Raw | bytes
+    id: str, origin: bytes, hops: int, head: bytes, tail: bytes, type: bytes, client_id: bytes, data: Raw | bytes
 ) -> bytes:
     """Returns a request, as :func:`request` does, with a traceparent that ends in the request's own id.
 
@@ -203,7 +204,7 @@ def traced_request(
             origin,
             b"%d" % hops if hops else b"0",
             type,
-            encode_text(client_id),
+            client_id,
             b',"data":',
             data,
             b"}}",

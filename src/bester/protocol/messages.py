@@ -150,13 +150,11 @@ _text = msgspec.json.Decoder(str)
 
 
 def decode_ack_or_message(body: bytes) -> list[str] | Message:
-    """Decodes a body from a session that acknowledges: the delivery ids of an ``ack`` (section 4), or a message.
+    """Decodes a body that may be an ``ack``: its delivery ids (section 4), or a message.
 
     Raises:
         Malformed: an ack without ids, or sections 1 and 12.
     """
-    if b'"ack"' not in body:
-        return decode_message(body)
     either = decode(_ack_or_message, body)
     payload, header = either.payload, either.header
     try:

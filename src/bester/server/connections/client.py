@@ -23,16 +23,16 @@ from bester.errors import (
 from bester.protocol import frames, link
 from bester.protocol.builtin import BUILTIN, ends_session, is_opening
 from bester.protocol.messages import (
-    NO_HEADER,
     FirstHeader,
     FirstMessage,
     Header,
+    Message,
     Payload,
     checked_trace,
     decode_ack_or_message,
-    decode_message,
 )
 from bester.protocol.names import RESERVED_TYPES
+from bester.protocol.plain import PlainMessage, read_message
 from bester.server.admin.commands import CommandCall
 from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import SHARE_FRAMES
@@ -180,7 +180,7 @@ class ClientSide:
         # The members are spliced into the report's payload, whose id has been written before them.
         fields = b"," + frames.encode_text(welcome)[1:-1]
         exchange.deliveries.add_session(session, has_mail=has_mail)
-        connection.write([frames.report(AUTH_ID, fields=fields)])
+        connection.write([frames.report(frames.encode_text(AUTH_ID), fields=fields)])
         if connection.ended:
             return  # the client is gone already
         connection.framer.max_size = limits.max_message
@@ -243,37 +243,41 @@ class ClientSide:
         if endpoint is None:
             self._connection.drop(Drop.FRAME_AFTER_END)  # the session has just ended; nothing after that is looked at
             return
-        if endpoint.acknowledges:
-            message = decode_ack_or_message(body)
-            if isinstance(message, list):
+        message: PlainMessage | Message
+        if endpoint.acknowledges and b'"ack"' in body:
+            either = decode_ack_or_message(body)
+            if isinstance(either, list):
                 assert isinstance(endpoint, Session)
-                self._exchange.deliveries.acknowledged(endpoint, message)
+                self._exchange.deliveries.acknowledged(endpoint, either)
                 return
+            message = either
         else:
-            message = decode_message(body)
-        payload = message.payload
-        header = message.header
-        if header != NO_HEADER or payload.type in RESERVED_TYPES:
-            self._handle(endpoint, payload, header, len(body))
-        else:
-            self._admission.untracked_message(endpoint, payload, len(body))
+            message = read_message(body)
+        if isinstance(message, tuple):
+            type, id, data = message
+            if type not in RESERVED_TYPES:
+                self._admission.untracked_message(endpoint, type, id, data, len(body))
+                return
+            message = Message(Payload(type, frames.decode_id(id), data))
+        self._handle(endpoint, message.payload, message.header, len(body))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
         type = payload.type
+        id = frames.encode_text(payload.id)
         asks = header.route or header.dry_run
         if asks and not (isinstance(endpoint, Session) and link.ROUTE in endpoint.features):
             error = NotAllowed("the session has not asked for the feature route, or was not granted it")
-            self._connection.refuse_message(endpoint, payload.id, error)
+            self._connection.refuse_message(endpoint, id, error)
         elif type == "dummy":
-            self._exchange.batch.write(endpoint, frames.pong(payload.id))
+            self._exchange.batch.write(endpoint, frames.pong(id))
         elif type == BUILTIN and header.dry_run:
-            self._connection.refuse_message(endpoint, payload.id, NotAllowed("a built-in command has no dry run"))
+            self._connection.refuse_message(endpoint, id, NotAllowed("a built-in command has no dry run"))
         elif type == BUILTIN:
             self._builtin(endpoint, payload)
         else:
             trace = checked_trace(header.traceparent)
             trail = Trail(header.dry_run) if asks else None
-            self._admission.message(endpoint, payload, size, once=header.once, trace=trace, trail=trail)
+            self._admission.message(endpoint, type, id, payload.data, size, once=header.once, trace=trace, trail=trail)
 
     # -- built-in commands ---------------------------------------------------------------------------------------
 
@@ -284,7 +288,7 @@ class ClientSide:
             self._commands = CommandQueue(self, self._runtime.spawn)
         if len(self._commands) >= limit:
             error = Throttled(f"at most {limit} built-in commands may be under way")
-            self._connection.refuse_message(endpoint, payload.id, error)
+            self._connection.refuse_message(endpoint, frames.encode_text(payload.id), error)
             return
         if ends_session(payload.data):
             self._connection.hold_frames()

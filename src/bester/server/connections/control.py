@@ -48,7 +48,7 @@ class ControlConnection(Connection):
             dry = payload.type == BUILTIN
             why = "a built-in command has no dry run" if dry else "only built-in commands are served here"
             self.runtime.exchange.batch.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
-            self.write([frames.report(payload.id, NotAllowed(why))])
+            self.write([frames.report(frames.encode_text(payload.id), NotAllowed(why))])
             return
         self._commands.add(payload)
 

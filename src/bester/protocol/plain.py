@@ -1,0 +1,104 @@
+"""Reads the messages that most messages are, without an object for each part of them (docs/protocol.md, sections 2, 6).
+
+A *plain* message of a client has an empty header. A plain answer of a handler has the status ``"0"`` and one command
+without a payload of its own. The scanner (``_scan.c``), where it is built, reads these in one pass over the bytes; else
+msgspec decodes them. All other messages, and all that are wrong in any way, are left to
+:mod:`bester.protocol.messages`, which says what is wrong.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bester.protocol.frames import encode_text
+from bester.protocol.messages import (
+    NOTHING,
+    NULL,
+    Command,
+    HandlerHeader,
+    HandlerMessage,
+    Message,
+    OutgoingPayload,
+    decode_handler_message,
+    decode_message,
+)
+from bester.protocol.strictjson import MAX_DEPTH, is_shallow
+
+PlainMessage: TypeAlias = tuple[str, bytes, Raw]
+"""The type of a plain message, its id as JSON, and its data."""
+PlainAnswer: TypeAlias = tuple[str, str, list[str] | str | None, str | None, Raw]
+"""The request's id, the command and its data, and the type and the data of the payload."""
+
+
+class _Payload(Struct, gc=False):
+    type: str
+    id: str = ""
+    data: Raw = NULL
+
+
+_EMPTY_HEADER = Raw(b"{}")
+
+
+class _Message(Struct, gc=False):
+    payload: _Payload
+    header: Raw = _EMPTY_HEADER
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+_SHORT = 2 * MAX_DEPTH
+"""Bodies up to this size, in bytes, cannot be too deep; comparing the size here saves a call."""
+
+
+def read_message(body: bytes) -> PlainMessage | Message:
+    """Reads a later message of a client.
+
+    Raises:
+        Malformed: as :func:`bester.protocol.messages.decode_message`.
+    """
+    if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
+        try:
+            message = _decode(body)
+        except msgspec.DecodeError:
+            return decode_message(body)
+        if message.header == _EMPTY_HEADER:
+            payload = message.payload
+            return payload.type, encode_text(payload.id), payload.data
+    return decode_message(body)
+
+
+def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
+    """Reads a message of an attached handler; a ``detach`` is a string, its id.
+
+    Raises:
+        BadAnswer, Malformed: as :func:`bester.protocol.messages.decode_handler_message`.
+    """
+    message = decode_handler_message(body)
+    if isinstance(message, str):
+        return message
+    header = message.header
+    command = header.command
+    if (
+        command is None
+        or header.id is None
+        or header.status != "0"
+        or header.message_type is not None
+        or header.commands is not None
+        or command.payload is not None
+        or command.transient
+    ):
+        return message
+    payload = message.payload
+    if payload is None or payload.data is NOTHING:
+        data = NULL if message.data is NOTHING else message.data
+        return header.id, command.type, command.data, None if payload is None else payload.type, data
+    return header.id, command.type, command.data, payload.type, payload.data
+
+
+def decoded(answer: PlainAnswer) -> HandlerMessage:
+    """Returns a plain answer in the form that all answers have."""
+    id, kind, to, type, data = answer
+    header = HandlerHeader(id, "0", command=Command(kind, to))
+    return HandlerMessage(header, OutgoingPayload(type, data))
