@@ -126,6 +126,33 @@ def decode_message(body: bytes) -> Message:
     return decode(_message, body)
 
 
+_NO_MEMBERS = Raw(b"{}")
+
+
+class _WithoutHeader(Struct, gc=False):
+    payload: Payload
+    header: Raw = _NO_MEMBERS
+
+
+_decode_without_header = msgspec.json.Decoder(_WithoutHeader).decode
+
+
+def decode_without_header(body: bytes) -> Payload | None:
+    """Decodes a later message of a client, as :func:`decode_message` does, if its header is empty.
+
+    Returns:
+        None if the header has members, or anything is wrong.
+    """
+    if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
+        try:
+            message = _decode_without_header(body)
+        except msgspec.DecodeError:
+            return None
+        if message.header == _NO_MEMBERS:
+            return message.payload
+    return None
+
+
 class _AckHeader(Header, gc=False, frozen=True, rename="camel"):
     message_type: Any = None
 

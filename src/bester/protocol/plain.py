@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from bester.protocol.frames import encode_text
 from bester.protocol.messages import (
@@ -24,32 +23,13 @@ from bester.protocol.messages import (
     OutgoingPayload,
     decode_handler_message,
     decode_message,
+    decode_without_header,
 )
-from bester.protocol.strictjson import MAX_DEPTH, is_shallow
 
 PlainMessage: TypeAlias = tuple[str, bytes, Raw]
 """The type of a plain message, its id as JSON, and its data."""
 PlainAnswer: TypeAlias = tuple[str, str, list[str] | str | None, str | None, Raw]
 """The request's id, the command and its data, and the type and the data of the payload."""
-
-
-class _Payload(Struct, gc=False):
-    type: str
-    id: str = ""
-    data: Raw = NULL
-
-
-_EMPTY_HEADER = Raw(b"{}")
-
-
-class _Message(Struct, gc=False):
-    payload: _Payload
-    header: Raw = _EMPTY_HEADER
-
-
-_decode = msgspec.json.Decoder(_Message).decode
-_SHORT = 2 * MAX_DEPTH
-"""Bodies up to this size, in bytes, cannot be too deep; comparing the size here saves a call."""
 
 
 def read_message(body: bytes) -> PlainMessage | Message:
@@ -58,15 +38,10 @@ def read_message(body: bytes) -> PlainMessage | Message:
     Raises:
         Malformed: as :func:`bester.protocol.messages.decode_message`.
     """
-    if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
-        try:
-            message = _decode(body)
-        except msgspec.DecodeError:
-            return decode_message(body)
-        if message.header == _EMPTY_HEADER:
-            payload = message.payload
-            return payload.type, encode_text(payload.id), payload.data
-    return decode_message(body)
+    payload = decode_without_header(body)
+    if payload is None:
+        return decode_message(body)
+    return payload.type, encode_text(payload.id), payload.data
 
 
 def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
