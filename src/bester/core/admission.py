@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from msgspec import Raw
-
 from bester.core.batch import Batch
 from bester.core.delivery import Deliveries
 from bester.core.dispatch import Dispatcher
@@ -33,6 +31,7 @@ from bester.core.traces import Traces
 from bester.core.trail import Trail
 from bester.errors import BesterError, IdConflict, NotAllowed, Overloaded, ShuttingDown, TooManyHops
 from bester.protocol import frames
+from bester.protocol.messages import Data
 
 
 class Admission:
@@ -81,7 +80,7 @@ class Admission:
         origin: Endpoint,
         type: str,
         id: bytes,
-        data: Raw,
+        data: Data,
         size: int,
         hops: int = 0,
         once: bool = False,
@@ -115,7 +114,7 @@ class Admission:
         else:
             self._wait(origin, message)
 
-    def untracked_message(self, origin: Endpoint, type: str, id: bytes, data: Raw, size: int) -> None:
+    def untracked_message(self, origin: Endpoint, type: str, id: bytes, data: Data, size: int) -> None:
         """A client has sent a message with an empty header; most are such, and take the shortest path."""
         batch = self.batch
         route = self.types.get(type)

@@ -5,8 +5,6 @@ In a dry run, commands whose recipients are clients are only written into the ro
 
 from __future__ import annotations
 
-from msgspec import Raw
-
 from bester.core.batch import Batch
 from bester.core.delivery import Deliveries, DirectWrite
 from bester.core.dispatch import Dispatcher
@@ -28,6 +26,7 @@ from bester.protocol.messages import (
     NOTHING,
     NULL,
     Command,
+    Data,
     HandlerMessage,
     OutgoingPayload,
     checked_trace,
@@ -78,7 +77,7 @@ class CommandExecutor:
             self.reports.step_done(envelope)
 
     def carry_out_plain(
-        self, request: Request, kind: str, to: list[str] | str | None, type: str | None, data: Raw
+        self, request: Request, kind: str, to: list[str] | str | None, type: str | None, data: Data
     ) -> None:
         """Executes the command of a plain answer, which was checked, to a request whose envelope is untracked."""
         envelope = request.envelope
@@ -175,7 +174,7 @@ class CommandExecutor:
         kind: str,
         to: list[str] | str | None,
         type: str | None,
-        data: Raw,
+        data: Data,
         transient: bool,
         place: str,
     ) -> None:
@@ -197,7 +196,7 @@ class CommandExecutor:
         names: list[str],
         route: TypeRoute,
         type: str | None,
-        data: Raw,
+        data: Data,
         transient: bool,
         place: str,
     ) -> None:
@@ -246,7 +245,7 @@ class CommandExecutor:
         envelope: Envelope,
         addresses: list[str],
         type: str,
-        data: Raw,
+        data: Data,
         hops: int,
         transient: bool,
         place: str,
@@ -271,7 +270,7 @@ class CommandExecutor:
             trace = self.traces.of(envelope, place_of(slot))
             self.batch.effects.append(Forward(envelope, slot, text, address, type, data, hops, transient, id, trace))
 
-    def _send_handler(self, envelope: Envelope, type: str, data: Raw, hops: int, place: str) -> None:
+    def _send_handler(self, envelope: Envelope, type: str, data: Data, hops: int, place: str) -> None:
         route = self.dispatcher.types.get(type)
         if route is None:
             self.reports.note(envelope, self.dispatcher.no_handler())
@@ -281,7 +280,7 @@ class CommandExecutor:
             envelope.pending += 1
             self.dispatcher.hand_on(Request(envelope, route, data, hops, self.batch.now, len(data), place=place))
 
-    def _reply(self, envelope: Envelope, route: TypeRoute, type: str | None, data: Raw) -> None:
+    def _reply(self, envelope: Envelope, route: TypeRoute, type: str | None, data: Data) -> None:
         origin = envelope.origin
         if origin.scope != "client":
             envelope.data = data
@@ -298,7 +297,7 @@ class CommandExecutor:
                 origin.listed = True
                 self.batch.dirty.append(origin)
 
-    def reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Raw) -> None:
+    def reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Data) -> None:
         """Replies to everyone who waits for the report, including senders of repeats."""
         record.replies.append((type, data))
         if record.nodes:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bester.core.batch import Batch
 from bester.core.effects import CutOff, PresenceChanged, Share
@@ -34,6 +34,7 @@ from bester.core.session import Change, Phase, Session
 from bester.core.window import UnackedWindow, size_of
 from bester.errors import InvalidName, UnknownAccount
 from bester.protocol import frames
+from bester.protocol.messages import Data
 from bester.protocol.names import username
 
 SERVER_S = 1.0
@@ -58,7 +59,7 @@ class DirectWrite(Struct, gc=False, eq=False):
     first: int
     """The index of their first result."""
     type: str
-    data: Raw
+    data: Data
     transient: bool
     place: str
     id: str = ""
@@ -213,7 +214,7 @@ class Deliveries:
         to: str,
         account: AccountPresence,
         type: str,
-        data: Raw,
+        data: Data,
         transient: bool,
         place: str,
     ) -> None:
@@ -233,7 +234,7 @@ class Deliveries:
             self.batch.effects.append(Share(delivery))
 
     def recipient_away(
-        self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, place: str, served: set[str]
+        self, envelope: Envelope, name: str, type: str, data: Data, transient: bool, place: str, served: set[str]
     ) -> None:
         """A recipient has no session here: its message goes the way of the mailbox.
 
@@ -258,7 +259,7 @@ class Deliveries:
                 )
         served.add(account)
 
-    def reply(self, session: Endpoint, type: str, data: Raw, asked: bytes) -> None:
+    def reply(self, session: Endpoint, type: str, data: Data, asked: bytes) -> None:
         """Brings a handler's reply to a session at once: before the report, which waits for no acknowledgement of it.
 
         ``asked`` is the id that the session gave the message that is answered, as JSON. It means nothing to other

@@ -57,7 +57,7 @@ from bester.core.window import UnackedWindow
 from bester.errors import BesterError
 from bester.protocol.messages import HandlerMessage, check_status, commands_of
 from bester.protocol.names import RESERVED_TYPES
-from bester.protocol.plain import PlainAnswer, decoded
+from bester.protocol.plain import PlainAnswer, whole_answer
 
 _DIGITS = "0123456789abcdef" * 3
 
@@ -139,7 +139,7 @@ class Exchange:
             or expected is None
             or (expected is not object and (not isinstance(to, expected) or expected is str))
         ):
-            self._answered(request, decoded(answer))
+            self._answered(request, whole_answer(answer))
         else:
             route.progress = now = self.batch.now
             route.metrics.took(now - request.since)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bester.core.endpoint import Endpoint
 from bester.core.metrics import UNCOUNTED, TypeMetrics
 from bester.core.once import OnceRecord
 from bester.core.trail import Trail
 from bester.errors import BesterError
-from bester.protocol.messages import HandlerMessage
+from bester.protocol.messages import Data, HandlerMessage
 
 
 class Envelope(Struct, gc=False, eq=False):
@@ -30,7 +30,7 @@ class Envelope(Struct, gc=False, eq=False):
     """One entry per recipient, in the order of the commands; empty bytes while it is awaited."""
     error: BesterError | None = None
     """The first error."""
-    data: Raw | None = None
+    data: Data | None = None
     """The data of a handler's reply, if the report carries it."""
     trace: str = ""
     """The W3C traceparent that came with it; else the number that its own is made from (:mod:`bester.core.traces`)."""
@@ -80,7 +80,7 @@ class Delivery(Struct, gc=False, eq=False):
     id: str
     """The ``deliveryId``."""
     type: str
-    data: Raw
+    data: Data
     transient: bool = False
     since: float = 0.0
     """When it was handed to a session, in seconds of the exchange's clock."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bester.core.endpoint import Endpoint
 from bester.core.trail import Trail
 from bester.protocol.frames import decode_id, encode_text
+from bester.protocol.messages import Data
 
 MAX_RECORDS = 100_000
 MAX_BYTES = 64 * 1024 * 1024
@@ -70,7 +71,7 @@ class OnceRecord:
         """The report's frame, when it is known."""
         self.waiting: list[Endpoint] = []
         """Endpoints that sent it again before its report was known."""
-        self.replies: list[tuple[str, Raw]] = []
+        self.replies: list[tuple[str, Data]] = []
         """The types and data of handlers' replies, until its report is known."""
         self.replied: list[Endpoint] = []
         """The sessions that have these replies."""
@@ -99,7 +100,7 @@ class Waiting(Struct, gc=False, eq=False):
     type: str
     id: bytes
     """The id that the sender gave it, as JSON."""
-    data: Raw
+    data: Data
     size: int
     """The size of its frame, in bytes."""
     hops: int
@@ -115,7 +116,7 @@ class OnceMemory:
     """The records of one server, in memory, bounded."""
 
     def __init__(self) -> None:
-        self.replied: list[tuple[OnceRecord, int, str, Raw]] = []
+        self.replied: list[tuple[OnceRecord, int, str, Data]] = []
         """Replies to ``once`` messages that other nodes wait for, with index, type and data; emptied by the server."""
         self._records: dict[bytes, OnceRecord] = {}
         self._by_sender: dict[bytes, dict[bytes, None]] = {}
@@ -186,7 +187,7 @@ class OnceMemory:
             self.forget(next(iter(self._records.values())))
 
 
-def new_record(sender: bytes, type: str, id: bytes, data: Raw) -> OnceRecord:
+def new_record(sender: bytes, type: str, id: bytes, data: Data) -> OnceRecord:
     """Returns the record of a message.
 
     Args:

@@ -10,8 +10,6 @@ of its sender that is carried out here; :class:`~bester.core.order.Order` preven
 
 from __future__ import annotations
 
-from msgspec import Raw
-
 from bester.core.batch import Batch
 from bester.core.commands import CommandExecutor
 from bester.core.delivery import Deliveries, DirectWrite
@@ -26,7 +24,7 @@ from bester.core.routing import RemoteHandler, Request
 from bester.core.trail import Trail
 from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable
 from bester.protocol import frames
-from bester.protocol.messages import Command, HandlerMessage
+from bester.protocol.messages import Command, Data, HandlerMessage
 
 CARRY_S = ACK_S + 10.0
 """How long another node may take to say what became of an answer that it carries out."""
@@ -65,7 +63,7 @@ class RemoteRequests:
         number: int,
         type: str,
         head: bytes,
-        data: Raw,
+        data: Data,
         *,
         dry: bool = False,
         order: int = 0,
@@ -222,7 +220,7 @@ class RemoteRequests:
         username: str,
         id: str,
         type: str,
-        data: Raw,
+        data: Data,
         *,
         to: str = "",
         transient: bool = False,

@@ -6,8 +6,6 @@ message is in the session's window, which is bounded.
 
 from __future__ import annotations
 
-from msgspec import Raw
-
 from bester.core.batch import Batch
 from bester.core.effects import RemoveLetter
 from bester.core.model import Delivery, Envelope
@@ -15,6 +13,7 @@ from bester.core.reports import Reports
 from bester.core.session import Session
 from bester.errors import BesterError
 from bester.protocol import frames
+from bester.protocol.messages import Data
 
 WINDOW_MESSAGES = 1024
 WINDOW_BYTES = 1024 * 1024
@@ -43,7 +42,7 @@ class UnackedWindow:
         to: str,
         username: str,
         type: str,
-        data: Raw,
+        data: Data,
         transient: bool,
         place: str,
     ) -> Delivery:

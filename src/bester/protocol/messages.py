@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
@@ -20,6 +20,9 @@ from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, decode_ot
 NULL = Raw(b"null")
 NOTHING = Raw(b"")
 """Stands for absent data; JSON's null is data."""
+
+Data: TypeAlias = Raw | bytes
+"""JSON as it came. Only :class:`msgspec.Raw` may be given to an encoder as a part of a larger value."""
 
 # -- from clients and servers -----------------------------------------------------------------------------------
 

@@ -8,28 +8,37 @@ msgspec decodes them. All other messages, and all that are wrong in any way, are
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Final, TypeAlias
 
 from msgspec import Raw
 
-from bester.protocol.frames import encode_text
+from bester.protocol.frames import decode_id, encode_text
 from bester.protocol.messages import (
     NOTHING,
     NULL,
     Command,
+    Data,
     HandlerHeader,
     HandlerMessage,
     Message,
     OutgoingPayload,
+    Payload,
     decode_handler_message,
     decode_message,
     decode_without_header,
 )
+from bester.protocol.scanner import built
+from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH
 
-PlainMessage: TypeAlias = tuple[str, bytes, Raw]
+PlainMessage: TypeAlias = tuple[str, bytes, Data]
 """The type of a plain message, its id as JSON, and its data."""
-PlainAnswer: TypeAlias = tuple[str, str, list[str] | str | None, str | None, Raw]
+PlainAnswer: TypeAlias = tuple[str, str, list[str] | str | None, str | None, Data]
 """The request's id, the command and its data, and the type and the data of the payload."""
+
+
+_scan_message: Final[Callable[[bytes, int], PlainMessage | None] | None] = built("message")
+_scan_answer: Final[Callable[[bytes, int], PlainAnswer | None] | None] = built("answer")
 
 
 def read_message(body: bytes) -> PlainMessage | Message:
@@ -38,6 +47,8 @@ def read_message(body: bytes) -> PlainMessage | Message:
     Raises:
         Malformed: as :func:`bester.protocol.messages.decode_message`.
     """
+    if _scan_message is not None:
+        return _scan_message(body, MAX_DEPTH) or decode_message(body)
     payload = decode_without_header(body)
     if payload is None:
         return decode_message(body)
@@ -50,6 +61,8 @@ def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
     Raises:
         BadAnswer, Malformed: as :func:`bester.protocol.messages.decode_handler_message`.
     """
+    if _scan_answer is not None:
+        return _scan_answer(body, MAX_DEPTH + EXTRA_DEPTH) or decode_handler_message(body)
     message = decode_handler_message(body)
     if isinstance(message, str):
         return message
@@ -72,8 +85,17 @@ def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
     return header.id, command.type, command.data, payload.type, payload.data
 
 
-def decoded(answer: PlainAnswer) -> HandlerMessage:
+def whole_message(message: PlainMessage) -> Message:
+    """Returns a plain message in the form that all messages of clients have."""
+    type, id, data = message
+    return Message(Payload(type, decode_id(id), _raw(data)))
+
+
+def whole_answer(answer: PlainAnswer) -> HandlerMessage:
     """Returns a plain answer in the form that all answers have."""
     id, kind, to, type, data = answer
-    header = HandlerHeader(id, "0", command=Command(kind, to))
-    return HandlerMessage(header, OutgoingPayload(type, data))
+    return HandlerMessage(HandlerHeader(id, "0", command=Command(kind, to)), OutgoingPayload(type, _raw(data)))
+
+
+def _raw(data: Data) -> Raw:
+    return data if isinstance(data, Raw) else Raw(data)

@@ -32,7 +32,7 @@ from bester.protocol.messages import (
     decode_ack_or_message,
 )
 from bester.protocol.names import RESERVED_TYPES
-from bester.protocol.plain import PlainMessage, read_message
+from bester.protocol.plain import PlainMessage, read_message, whole_message
 from bester.server.admin.commands import CommandCall
 from bester.server.connections.command_queue import CommandQueue
 from bester.server.connections.connection import SHARE_FRAMES
@@ -258,7 +258,7 @@ class ClientSide:
             if type not in RESERVED_TYPES:
                 self._admission.untracked_message(endpoint, type, id, data, len(body))
                 return
-            message = Message(Payload(type, frames.decode_id(id), data))
+            message = whole_message(message)
         self._handle(endpoint, message.payload, message.header, len(body))
 
     def _handle(self, endpoint: Endpoint, payload: Payload, header: Header | FirstHeader, size: int) -> None:
