@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from msgspec import Raw
+from msgspec import DecodeError, Raw
+from msgspec.json import Decoder
 
 from bester.protocol.frames import decode_id, encode_text
 from bester.protocol.messages import (
@@ -37,8 +38,9 @@ PlainAnswer: TypeAlias = tuple[str, str, list[str] | str | None, str | None, Dat
 """The request's id, the command and its data, and the type and the data of the payload."""
 
 
+_decode_to = Decoder(list[str] | str | None).decode
 _scan_message: Final[Callable[[bytes, int], PlainMessage | None] | None] = built("message")
-_scan_answer: Final[Callable[[bytes, int], PlainAnswer | None] | None] = built("answer")
+_scan_answer: Final[Callable[[bytes, int], tuple[str, str, bytes, str | None, Data] | None] | None] = built("answer")
 
 
 def read_message(body: bytes) -> PlainMessage | Message:
@@ -62,7 +64,16 @@ def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
         BadAnswer, Malformed: as :func:`bester.protocol.messages.decode_handler_message`.
     """
     if _scan_answer is not None:
-        return _scan_answer(body, MAX_DEPTH + EXTRA_DEPTH) or decode_handler_message(body)
+        scanned = _scan_answer(body, MAX_DEPTH + EXTRA_DEPTH)
+        if scanned is None:
+            return decode_handler_message(body)
+        id, kind, to, type, data = scanned
+        if not to:
+            return id, kind, None, type, data
+        try:
+            return id, kind, _decode_to(to), type, data
+        except DecodeError:
+            return decode_handler_message(body)
     message = decode_handler_message(body)
     if isinstance(message, str):
         return message
