@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import report
 from bench.figures import Figures
+from bench.generators import missing
 from bench.machine import describe, raise_file_limit
 from bench.options import scenario_parser
 from bench.peers import Accounts, Peers
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str]) -> None:
     figures = Figures()
     if crowd < CROWD:
         figures.notes.append(f"Crowds of {crowd:,} clients, not {CROWD:,}.")
+    reason = missing()
+    if reason:
+        figures.notes.append(f"The load generators are those in Python, which may be the limit: {reason}.")
     names = list(chosen.only or SCENARIOS)
     machine = describe()
     errors = Console(stderr=True)
