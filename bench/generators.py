@@ -38,15 +38,16 @@ def build(source: Path, *options: str) -> Path:
     Raises:
         RuntimeError: the compiler does not want it, and says why.
     """
-    command = (compiler() or "cc", *OPTIONS, *options)
+    command = (compiler() or "cc", *OPTIONS)
     texts = [source, *sorted(source.parent.glob("*.h"))]
-    digest = hashlib.sha256(repr(command).encode() + b"".join(text.read_bytes() for text in texts))
+    digest = hashlib.sha256(repr((command, options)).encode() + b"".join(text.read_bytes() for text in texts))
     built = BUILT / f"{source.stem}-{digest.hexdigest()[:16]}"
     if not built.exists():
         BUILT.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=BUILT) as folder:
             made = Path(folder) / "made"
-            done = subprocess.run([*command, "-o", str(made), str(source)], capture_output=True, text=True, check=False)
+            whole = [*command, "-o", str(made), str(source), *options]
+            done = subprocess.run(whole, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"{source.name} does not compile:\n{done.stderr}")
             os.replace(made, built)

@@ -100,19 +100,19 @@ class Run:
         with program(*fan_command(plan, self.peers.new_folder()), cores=server.cores.load) as source:
             return Load(source, server).result()
 
-    def add(self, scenario: str, peer: str, found: dict[str, Any], *, parts: bool = False) -> None:
+    def add(self, scenario: str, peer: str, found: dict[str, Any], *others: str) -> None:
         """Adds what a load on a server has found.
 
         Args:
             scenario, peer: of the figures.
             found: as :meth:`Load.result` gives it.
-            parts: whether to tell what handler and clients use, too.
+            others: those whose time is told too, ``handler`` and ``client``.
         """
         add = self.figures.add
         add(scenario, peer, "CPU µs", found["cpuUs"])
         add(scenario, peer, "1/s", found["rate"])
         add(scenario, peer, SERVER_BUSY, 100 * found["busy"])
-        for who in ("handler", "client") if parts else ():
+        for who in others:
             add(scenario, peer, f"{who} %", 100 * found[f"{who}Share"])
 
     def alternate(self, servers: Sequence[Running], measure: Callable[[Running], None]) -> None:

@@ -37,11 +37,11 @@ static size_t check(struct client *client, const char *data, size_t size) {
     if (pinged)
         return pinged;
     if (client->checked)
-        fail("more than the reply: %.*s", (int)size, data);
+        fail_with("more than the reply", data, size);
     if (size < client->replies.size)
         return 0;
     if (memcmp(data, client->replies.at, client->replies.size))
-        fail("a wrong reply: %.*s", (int)size, data);
+        fail_with("a wrong reply", data, size);
     client->checked = 1;
     all_checked = --waited_for == 0;
     return client->replies.size;

@@ -108,8 +108,12 @@ class Bester:
     def replies(self, number: int, size: int) -> bytes:
         """Returns all bytes that answer a message."""
         received = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":"%b","data":%b}}'
-        report = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"abcd"}}'
-        return frame(received % (TYPE.encode(), self.data(number, size))) + frame(report)
+        report = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"abcd"%b}}'
+        return frame(received % (TYPE.encode(), self.data(number, size))) + frame(report % self.results(number))
+
+    def results(self, number: int) -> bytes:
+        """Returns what a report says of recipients."""
+        return b""
 
     def data(self, number: int, size: int) -> bytes:
         """Returns what a message carries."""
@@ -142,6 +146,9 @@ class BesterToItself(Bester):
 
     def data(self, number: int, size: int) -> bytes:
         return b'"%b%b"' % (account(number).encode(), b"x" * (size - 2 - NAME_BYTES))
+
+    def results(self, number: int) -> bytes:
+        return b',"results":[{"to":"%b","status":"delivered"}]' % account(number).encode()
 
 
 class Nats:

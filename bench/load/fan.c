@@ -56,7 +56,7 @@ static size_t read_by_one(struct peer *peer, char *data, size_t size) {
     if (pinged || size < one.size)
         return pinged;
     if (memcmp(data, one.at, one.size))
-        fail("wrong: %.*s", (int)one.size, data);
+        fail_with("a wrong message", data, one.size);
     reader->checked = 1;
     arrived();
     return one.size;
@@ -71,7 +71,7 @@ static size_t read_by_sender(struct peer *peer, char *data, size_t size) {
     }
     size_t end = whole_frame(data, size);
     if (end && !slow && !has(greeting, data, end))
-        fail("reported bad: %.*s", (int)end, data);
+        fail_with("reported bad", data, end);
     if (end)
         arrived();
     return end;

@@ -28,11 +28,11 @@ static void frame(struct peer *peer, const struct bytes *parts, int count) {
 }
 
 /* Finds a member of a request as our server writes it. Their order is not promised, and a change would be seen at
- * once, in the replies that are compared. */
+ * once, in the replies that are compared, or because one is not found. */
 static char *after(char *data, char *end, const char *member) {
     char *found = memmem(data, (size_t)(end - data), member, strlen(member));
     if (!found)
-        fail("no %s in %.*s", member, (int)(end - data), data);
+        fail_with(member, data, (size_t)(end - data));
     return found + strlen(member);
 }
 

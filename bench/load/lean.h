@@ -55,6 +55,14 @@ static _Noreturn void fail(const char *format, ...) {
     exit(1);
 }
 
+/* Says what is wrong, and the bytes that are. */
+static inline _Noreturn void fail_with(const char *what, const char *data, size_t size) {
+    fprintf(stderr, "%s: ", what);
+    for (size_t each = 0; each < size; each++)
+        fputc(data[each] >= ' ' ? data[each] : '.', stderr);
+    fail("");
+}
+
 static void *room(void *old, size_t size) {
     void *found = realloc(old, size ? size : 1);
     if (!found)
@@ -242,7 +250,7 @@ static inline size_t greeting_size(const char *data, size_t size) {
     size_t end = framed ? whole_frame(data, size) : size;
     const char *found = end ? memmem(data, end, greeting.at, greeting.size) : NULL;
     if (framed && end && !found)
-        fail("not greeted: %.*s", (int)end, data);
+        fail_with("not greeted", data, end);
     return framed ? end : found ? (size_t)(found - data) + greeting.size : 0;
 }
 

@@ -25,7 +25,7 @@ def fan_out(run: Run, stack: ExitStack) -> None:
     servers += run.peers.floors(stack, cores)
     run.alternate(
         servers,
-        lambda server: run.add("fan-out", server.name, run.fan(server, CLIENTS, 64, 0, run.seconds), parts=True),
+        lambda server: run.add("fan-out", server.name, run.fan(server, CLIENTS, 64, 0, run.seconds), "client"),
     )
     for _ in range(run.rounds):
         run.progress("a slow client")

@@ -29,7 +29,7 @@ def lean(run: Run, stack: ExitStack) -> None:
         def measure(
             server: Running, name: str = name, clients: int = clients, outstanding: int = outstanding, size: int = size
         ) -> None:
-            run.add(name, server.name, run.load(server, clients, outstanding, size), parts=True)
+            run.add(name, server.name, run.load(server, clients, outstanding, size), "handler", "client")
 
         run.alternate(servers + xmpp if size == 64 else servers, measure)
 
@@ -37,7 +37,7 @@ def lean(run: Run, stack: ExitStack) -> None:
 def classic(run: Run, stack: ExitStack) -> None:
     """Ours, with a handler that takes a connection for each message."""
     server = stack.enter_context(run.peers.bester(handler="classic", cores=Cores.apart()))
-    run.alternate([server], lambda server: run.add("classic 50x8", OURS, run.load(server, 50, 8), parts=True))
+    run.alternate([server], lambda server: run.add("classic 50x8", OURS, run.load(server, 50, 8), "handler", "client"))
 
 
 def sdk(run: Run, stack: ExitStack) -> None:
