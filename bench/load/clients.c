@@ -128,5 +128,5 @@ int main(int count, char **arguments) {
     fflush(stdout);
     while (windows--)
         measure(atof(arguments[6]));
-    return 0;
+    pause();
 }

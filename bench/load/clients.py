@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -70,10 +71,11 @@ class Load:
         await asyncio.sleep(self.plan.warm_up)
         print("begin", flush=True)
         for _ in range(self.plan.windows):
-            print(json.dumps(await self._window()), flush=True)
-        for client in clients:
-            if client.lost:
+            found = await self._window()
+            if any(client.lost for client in clients):
                 raise RuntimeError("a client lost its connection")
+            print(json.dumps(found), flush=True)
+        signal.pause()  # so that no server is busy with the end of this while it is still measured
 
     async def _counted(self, clients: list[Client], count: int) -> int:
         """Makes so many round trips, as many by each client, and returns how many that were."""

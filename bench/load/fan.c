@@ -133,5 +133,6 @@ int main(int argument_count, char **arguments) {
     qsort(latencies, count, sizeof *latencies, by_size);
     printf("{\"count\": %zu, \"seconds\": %.6f, \"p50Ms\": %.3f, \"maxMs\": %.3f}\n", count * (size_t)(clients - slow),
            took, 1e3 * latencies[count / 2], 1e3 * latencies[count - 1]);
-    return 0;
+    fflush(stdout);
+    pause();
 }

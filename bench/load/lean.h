@@ -1,7 +1,8 @@
 /* What the generators in C share: connections that one loop of epoll serves, and the bytes that they are given.
  *
  * A program gives each connection a function that takes what has come. What is written goes to the kernel at once as
- * far as it has room, and the rest when it has. Nothing is closed in an orderly way: a load ends with its process.
+ * far as it has room, and the rest when it has. Nothing is closed in an orderly way, and memory is kept: a load ends
+ * with its process, which waits to be ended, so that no server is busy with that while it is still measured.
  */
 
 #define _GNU_SOURCE
@@ -33,11 +34,11 @@ struct peer {
     int fd;
     /* Takes what it can use of what has come, and returns how much that was; 0: there must be more first. */
     size_t (*received)(struct peer *, char *data, size_t size);
-    /* There is a connection to accept, or the end of one. */
-    void (*accepting)(struct peer *);
     void (*lost)(struct peer *);
+    /* Of a socket that listens: takes one connection. */
+    void (*accepting)(struct peer *);
     struct bytes rest, unsent;
-    size_t room;
+    size_t gone, room; /* how much of what was unsent the kernel has by now, and how much there is memory for */
     int full; /* the kernel has no room, and will tell when it has */
     int number;
     /* Of the message that is counted just now: how much of it is to come, and whether it is a ping. */
@@ -174,12 +175,14 @@ static size_t written(struct peer *peer, const char *data, size_t size) {
 }
 
 static void flush(struct peer *peer) {
-    if (!peer->unsent.size)
+    struct bytes *unsent = &peer->unsent;
+    if (unsent->size)
+        peer->gone += written(peer, unsent->at + peer->gone, unsent->size - peer->gone);
+    if (2 * peer->gone < unsent->size || !peer->gone)
         return;
-    size_t sent = written(peer, peer->unsent.at, peer->unsent.size);
-    peer->unsent.size -= sent;
-    if (peer->unsent.size)
-        memmove(peer->unsent.at, peer->unsent.at + sent, peer->unsent.size);
+    unsent->size -= peer->gone;
+    memmove(unsent->at, unsent->at + peer->gone, unsent->size);
+    peer->gone = 0;
 }
 
 static inline void send_now(struct peer *peer, const char *data, size_t size) {
@@ -206,11 +209,11 @@ static void read_from(struct peer *peer) {
     size -= used;
     if (size > REST_BYTES)
         fail("a message that is too long");
-    if (size > peer->rest.size || (peer->rest.at && size))
-        peer->rest.at = room(peer->rest.at, size);
-    if (size)
-        memcpy(peer->rest.at, data + used, size);
     peer->rest.size = size;
+    if (size) {
+        peer->rest.at = room(peer->rest.at, size);
+        memcpy(peer->rest.at, data + used, size);
+    }
 }
 
 /* Serves until then, or until something sets the flag. What is given is called at the end of each turn. */

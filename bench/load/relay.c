@@ -71,6 +71,7 @@ static void lost(struct peer *peer) {
         clients[peer->number] = NULL;
     close(peer->fd);
     peer->fd = -1; /* what is to be written to it yet fails, and nobody misses it */
+    peer->full = 0;
 }
 
 static void accepting(struct peer *from) {

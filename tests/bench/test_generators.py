@@ -19,13 +19,17 @@ SECONDS = 0.2
 CLIENTS = 3
 
 
+def new_run(folder: Path) -> Run:
+    return Run(Peers(folder, Accounts(folder, CLIENTS)), SECONDS, 1, 1, 1, lambda what: None)
+
+
 @pytest.fixture(params=["C", "Python"])
 def run(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     if request.param == "Python":
         monkeypatch.setattr(generators, "missing", lambda: "this test says so")
     elif reason := generators.missing():
         pytest.skip(reason)
-    return Run(Peers(tmp_path, Accounts(tmp_path, CLIENTS)), SECONDS, 1, 1, 1, lambda what: None)
+    return new_run(tmp_path)
 
 
 def started(run: Run, name: str, handler: str | None) -> AbstractContextManager[Running]:
@@ -57,6 +61,15 @@ def test_one_message_to_many(run: Run, name: str) -> None:
         assert found["count"] > 10
         assert found["count"] % CLIENTS == 0
         assert 0 < found["p50Ms"] <= found["maxMs"]
+
+
+def test_the_relay_in_c(tmp_path: Path) -> None:
+    if reason := generators.missing():
+        pytest.skip(reason)
+    run = new_run(tmp_path)
+    with run.peers.relay(in_c=True) as server:
+        assert run.load(server, CLIENTS, 2)["count"] > 10
+        assert run.fan(server, CLIENTS, 64, 0, SECONDS)["count"] > 10
 
 
 def test_messages_on_connections_of_their_own(run: Run) -> None:
