@@ -15,6 +15,8 @@ SERVER_BUSY = "server %"
 """The unit of the part of one core that a server had something to do with, its own time and what it waited for."""
 BUSY_AT_LEAST = 90.0
 """What a message costs a server that waits for its load is not what it costs a busy one."""
+WAITED_MUCH = 0.1
+"""A server whose core others had for a larger part of the time costs more than on an idle machine."""
 CONVOYS = frozenset({"1x64"})
 """Loads of one client, whose messages travel together: the server has nothing to do while client and handler have them.
 
@@ -44,6 +46,8 @@ class Figures:
         self._figures: dict[tuple[str, str, str], Figure] = {}
         self.notes: list[str] = []
         """Notes that must be known beside the figures."""
+        self.waited = 0.0
+        """The greatest part of the time for which a server waited for its core, which other work of the machine had."""
 
     def add(self, scenario: str, peer: str, unit: str, sample: float) -> None:
         """Adds one sample."""

@@ -27,13 +27,17 @@ class Cores(NamedTuple):
     @classmethod
     def one(cls) -> Cores:
         """Returns one for all of them."""
-        return cls(*2 * (frozenset([min(os.sched_getaffinity(0))]),))
+        core = frozenset([max(os.sched_getaffinity(0))])
+        return cls(core, core)
 
     @classmethod
     def apart(cls) -> Cores:
-        """Returns one for the server, and the others for the load, so that it can keep the server busy."""
-        first, *others = sorted(os.sched_getaffinity(0))
-        return cls(frozenset([first]), frozenset(others or [first]))
+        """Returns one for the server, and the others for the load, so that it can keep the server busy.
+
+        The server's is the last, for the first is where most machines have their interrupts.
+        """
+        *others, last = sorted(os.sched_getaffinity(0))
+        return cls(frozenset([last]), frozenset(others or [last]))
 
 
 ANY = Cores()

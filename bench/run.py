@@ -43,7 +43,8 @@ class Load:
         used = {name: now - before[name] for name, now in self._before.items()}
         found["rate"] = found["count"] / found["seconds"]
         found["cpuUs"] = 1e6 * used["server"] / found["count"]
-        found["busy"] = min(1.0, (used["server"] + used["waited"]) / used["time"])
+        found["waited"] = used["waited"] / used["time"]
+        found["busy"] = min(1.0, found["waited"] + used["server"] / used["time"])
         return found | {f"{who}Share": used[who] / used["time"] for who in self._pids}
 
     def rates(self) -> list[float]:
@@ -112,6 +113,7 @@ class Run:
         add(scenario, peer, "CPU µs", found["cpuUs"])
         add(scenario, peer, "1/s", found["rate"])
         add(scenario, peer, SERVER_BUSY, 100 * found["busy"])
+        self.figures.waited = max(self.figures.waited, found["waited"])
         for who in others:
             add(scenario, peer, f"{who} %", 100 * found[f"{who}Share"])
 
