@@ -11,6 +11,8 @@ NATS = "nats-server"
 NATS_PY = "nats-py"
 FLOOR = "uvloop relay"
 C_FLOOR = "C relay"
+WITHOUT = "without"
+"""Our server without what nobody asked for (:mod:`bench.bare`)."""
 SERVER_BUSY = "server %"
 """The unit of the part of one core that a server had something to do with, its own time and what it waited for."""
 BUSY_AT_LEAST = 90.0
@@ -148,7 +150,7 @@ TARGETS = (
     Target("6: CPU beside the most idle clients, by the fewest", "beside idle", "growth", 1.15),
     Target("6: CPU at the end of long load, by after its first tenth", "steady", "growth", 1.15),
     Target("6: memory at the end, by after the first tenth", "steady", "memory growth", 1.05),
-    Target("6: CPU, with routes, receipts and metrics by without", "watching: 50x8", "with / without", 1.05),
+    Target("6: CPU, with routes, receipts and metrics by without", "watching: 50x8", "CPU µs", 1.05, by=WITHOUT),
     Target("7: start to ready", "start", "s", 0.4, "s"),
     Target("8: CPU of a message in a node, by one server's, 50x8", "pairs 50x8", "node / one server", 1.1),
     *(

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.callgrind import missing
-from bench.figures import OURS
+from bench.figures import OURS, WITHOUT
 from bench.machine import Cores
 from bench.peers import BESTERD, Peers, Running
 from bench.programs import Program, program
@@ -17,7 +17,6 @@ from bench.run import Run
 
 ROOT = Path(__file__).parents[2]
 
-WITHOUT = "without"
 LOADS = (("50x8", 50, 8),)
 TURNS = 3
 """How many times as often as other loads these are measured: what is looked for is small."""
@@ -56,9 +55,6 @@ def _time(run: Run, stack: ExitStack) -> None:
 
         for _ in range(TURNS):
             run.alternate(servers, measure)
-        ours, without = (run.figures.get(f"watching: {name}", peer, "CPU µs") for peer in (OURS, WITHOUT))
-        if ours and without:
-            run.figures.add(f"watching: {name}", OURS, "with / without", ours / without)
 
 
 def _instructions(run: Run, stack: ExitStack) -> None:
