@@ -1,0 +1,111 @@
+"""Readiness of sockets that live for a single message.
+
+uvloop needs seven system calls to watch a socket and to let go of it, because libuv adds and removes it beforehand, to
+find out whether it can be watched. So the loop watches one epoll object for as long as the server runs, and that
+watches the sockets: one system call each, for a socket that is closed leaves it by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from typing import Protocol
+
+
+class Watched(Protocol):
+    """The owner of a non-blocking socket."""
+
+    def readable(self) -> None:
+        """There is something to read; sometimes there is nothing."""
+
+    def writable(self) -> None:
+        """There is room to write; called only while that is awaited. Does not close its socket or another."""
+
+
+class Readiness(Protocol):
+    """Tells the owners of sockets when these are ready."""
+
+    def add(self, fd: int, owner: Watched) -> None:
+        """Watches a socket for something to read."""
+
+    def await_room(self, fd: int, awaited: bool) -> None:
+        """Watches a socket for room to write as well, or no longer."""
+
+    def remove(self, fd: int) -> None:
+        """Forgets a socket, which the caller closes at once."""
+
+    def close(self) -> None:
+        """Watches nothing any more; may be called again."""
+
+
+class EpollReadiness:
+    """Linux: an epoll object within the loop's own."""
+
+    __slots__ = ("_epoll", "_loop", "_owners")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._epoll = select.epoll()
+        self._owners: dict[int, Watched] = {}
+        loop.add_reader(self._epoll.fileno(), self._look)
+
+    def add(self, fd: int, owner: Watched) -> None:
+        self._epoll.register(fd, select.EPOLLIN)
+        self._owners[fd] = owner
+
+    def await_room(self, fd: int, awaited: bool) -> None:
+        self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT if awaited else select.EPOLLIN)
+
+    def remove(self, fd: int) -> None:
+        del self._owners[fd]
+
+    def close(self) -> None:
+        if not self._epoll.closed:
+            self._loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+
+    def _look(self) -> None:
+        owners = self._owners
+        for fd, events in self._epoll.poll(0):
+            # A child process keeps a closed socket alive between its fork and its exec.
+            owner = owners.get(fd)
+            if owner is None:
+                continue
+            if events & select.EPOLLOUT:
+                owner.writable()
+            if events & ~select.EPOLLOUT:
+                owner.readable()
+
+
+class LoopReadiness:
+    """Other systems: the loop itself watches each socket."""
+
+    __slots__ = ("_loop", "_owners")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._owners: dict[int, Watched] = {}
+
+    def add(self, fd: int, owner: Watched) -> None:
+        self._owners[fd] = owner
+        self._loop.add_reader(fd, owner.readable)
+
+    def await_room(self, fd: int, awaited: bool) -> None:
+        if awaited:
+            self._loop.add_writer(fd, self._owners[fd].writable)
+        else:
+            self._loop.remove_writer(fd)
+
+    def remove(self, fd: int) -> None:
+        del self._owners[fd]
+        self._loop.remove_reader(fd)
+        self._loop.remove_writer(fd)
+
+    def close(self) -> None:
+        for fd in list(self._owners):
+            self.remove(fd)
+
+
+def make_readiness(loop: asyncio.AbstractEventLoop) -> Readiness:
+    """Returns the cheapest that this system has."""
+    return EpollReadiness(loop) if hasattr(select, "epoll") else LoopReadiness(loop)
