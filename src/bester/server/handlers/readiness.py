@@ -32,7 +32,7 @@ class Readiness(Protocol):
         """Watches a socket for room to write as well, or no longer."""
 
     def remove(self, fd: int) -> None:
-        """Forgets a socket, which the caller closes at once."""
+        """Forgets a socket, which the caller closes in this turn of the loop."""
 
     def close(self) -> None:
         """Watches nothing any more; may be called again."""
