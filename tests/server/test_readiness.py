@@ -63,7 +63,7 @@ async def test_what_is_readable(readiness: Readiness, pair: Pair) -> None:
         theirs.close()
         await until(lambda: len(owner.told) == 3)
         assert set(owner.told) == {"readable"}
-        readiness.remove(ours.fileno())
+        readiness.release(ours)
 
 
 async def test_room_to_write(readiness: Readiness, pair: Pair) -> None:
@@ -88,18 +88,17 @@ async def test_room_to_write(readiness: Readiness, pair: Pair) -> None:
         await until(lambda: len(owner.told) > told)
         assert owner.told[:told] == ["writable"] * told
         assert owner.told[told] == "readable"
-        readiness.remove(ours.fileno())
+        readiness.release(ours)
 
 
-async def test_one_that_was_removed_while_another_process_holds_it(readiness: Readiness, pair: Pair) -> None:
+async def test_one_that_was_released_while_another_process_holds_it(readiness: Readiness, pair: Pair) -> None:
     """A child process does so between its fork and its exec; and the number of the socket may be another's by then."""
     ours, theirs = pair
     gone, owner = Owner(), Owner()
     readiness.add(ours.fileno(), gone)
     held = os.dup(ours.fileno())
-    readiness.remove(ours.fileno())
     fd = ours.fileno()
-    ours.close()
+    readiness.release(ours)
     later, other = socket.socketpair()
     with later, other, theirs:
         assert later.fileno() == fd
@@ -110,21 +109,37 @@ async def test_one_that_was_removed_while_another_process_holds_it(readiness: Re
         await asyncio.sleep(0)
         assert not gone.told
         os.close(held)
-        readiness.remove(fd)
+        readiness.release(later)
 
 
-async def test_one_that_is_removed_by_the_turn_of_another(readiness: Readiness, pair: Pair) -> None:
+async def test_those_that_are_released_are_closed_before_anything_else_happens(
+    readiness: Readiness, pair: Pair
+) -> None:
+    ours, theirs = pair
+    closed: list[bool] = []
+
+    def ends() -> None:
+        asyncio.get_running_loop().call_soon(lambda: closed.append(ours.fileno() == -1))
+        readiness.release(ours)
+
+    with ours, theirs:
+        readiness.add(ours.fileno(), Owner(ends))
+        theirs.send(b"x")
+        await until(lambda: closed)
+        assert closed == [True]
+
+
+async def test_one_that_is_released_by_the_turn_of_another(readiness: Readiness, pair: Pair) -> None:
     """Both are ready at once, and only the first is told."""
     ours, theirs = pair
     with ours, theirs:
-        first = Owner(lambda: readiness.remove(theirs.fileno()))
-        second = Owner(lambda: readiness.remove(ours.fileno()))
+        first = Owner(lambda: readiness.release(theirs))
+        second = Owner(lambda: readiness.release(ours))
         readiness.add(ours.fileno(), first)
         readiness.add(theirs.fileno(), second)
         theirs.send(b"x")
         ours.send(b"x")
         await until(lambda: first.told + second.told)
-        told = first if first.told else second
-        readiness.remove((ours if told is first else theirs).fileno())
+        readiness.release(ours if first.told else theirs)
         await asyncio.sleep(0)
         assert first.told + second.told == ["readable"]

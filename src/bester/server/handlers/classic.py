@@ -121,7 +121,7 @@ class ClassicCall:
             self._retry = None
         connected, self._socket = self._socket, None
         if connected is not None:
-            self.calls.hang_up(connected)
+            self.calls.readiness.release(connected)
 
 
 class ClassicCalls:
@@ -141,8 +141,6 @@ class ClassicCalls:
         self.away: dict[str, tuple[str, object]] = {}
         """Sockets that could not be connected to: the reason, and which file it was."""
         self._opened = runtime.clock()
-        self._over: list[socket.socket] = []
-        """Sockets of calls that have ended in this turn of the loop."""
 
     def call(self, request: Request) -> None:
         """Asks the request's classic handler."""
@@ -167,21 +165,6 @@ class ClassicCalls:
             self._close(call)
             self.runtime.turn().classic_failed(call.request, error)
 
-    def hang_up(self, connected: socket.socket) -> None:
-        """Closes a socket when the others that are ready have been read.
-
-        To close one wakes its handler, which takes the core from us where it can: one after the other, that is often.
-        """
-        self.readiness.remove(connected.fileno())
-        if not self._over:
-            self.loop.call_soon(self._hang_up)
-        self._over.append(connected)
-
-    def _hang_up(self) -> None:
-        for connected in self._over:
-            connected.close()
-        self._over.clear()
-
     def _close(self, call: ClassicCall) -> None:
         self.open.discard(call)
         call.close()
@@ -190,7 +173,6 @@ class ClassicCalls:
         """Ends all calls; their messages get no report any more."""
         for call in list(self.open):
             self._close(call)
-        self._hang_up()
         self.readiness.close()
 
     # -- sockets that nobody answers at ----------------------------------------------------------------------------

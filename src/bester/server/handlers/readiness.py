@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 from typing import Protocol
 
 
@@ -31,22 +32,24 @@ class Readiness(Protocol):
     def await_room(self, fd: int, awaited: bool) -> None:
         """Watches a socket for room to write as well, or no longer."""
 
-    def remove(self, fd: int) -> None:
-        """Forgets a socket, which the caller closes in this turn of the loop."""
+    def release(self, connected: socket.socket) -> None:
+        """Forgets a socket, and closes it before the loop's next callback."""
 
     def close(self) -> None:
-        """Watches nothing any more; may be called again."""
+        """Ends, when all sockets have been released; may be called again."""
 
 
 class EpollReadiness:
     """Linux: an epoll object within the loop's own."""
 
-    __slots__ = ("_epoll", "_loop", "_owners")
+    __slots__ = ("_epoll", "_looking", "_loop", "_owners", "_released")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._epoll = select.epoll()
         self._owners: dict[int, Watched] = {}
+        self._looking = False
+        self._released: list[socket.socket] = []
         loop.add_reader(self._epoll.fileno(), self._look)
 
     def add(self, fd: int, owner: Watched) -> None:
@@ -56,8 +59,16 @@ class EpollReadiness:
     def await_room(self, fd: int, awaited: bool) -> None:
         self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT if awaited else select.EPOLLIN)
 
-    def remove(self, fd: int) -> None:
-        del self._owners[fd]
+    def release(self, connected: socket.socket) -> None:
+        del self._owners[connected.fileno()]
+        self._released.append(connected)
+        if not self._looking:
+            self._close_released()
+
+    def _close_released(self) -> None:
+        for connected in self._released:
+            connected.close()
+        self._released.clear()
 
     def close(self) -> None:
         if not self._epoll.closed:
@@ -66,15 +77,21 @@ class EpollReadiness:
 
     def _look(self) -> None:
         owners = self._owners
-        for fd, events in self._epoll.poll(0):
-            # A child process keeps a closed socket alive between its fork and its exec.
-            owner = owners.get(fd)
-            if owner is None:
-                continue
-            if events & select.EPOLLOUT:
-                owner.writable()
-            if events & ~select.EPOLLOUT:
-                owner.readable()
+        self._looking = True
+        try:
+            for fd, events in self._epoll.poll(0):
+                # A child process keeps a closed socket alive between its fork and its exec.
+                owner = owners.get(fd)
+                if owner is None:
+                    continue
+                if events & select.EPOLLOUT:
+                    owner.writable()
+                if events & ~select.EPOLLOUT:
+                    owner.readable()
+        finally:
+            self._looking = False
+            # Together: each wakes a process, which may preempt this one.
+            self._close_released()
 
 
 class LoopReadiness:
@@ -96,14 +113,15 @@ class LoopReadiness:
         else:
             self._loop.remove_writer(fd)
 
-    def remove(self, fd: int) -> None:
+    def release(self, connected: socket.socket) -> None:
+        fd = connected.fileno()
         del self._owners[fd]
         self._loop.remove_reader(fd)
         self._loop.remove_writer(fd)
+        connected.close()
 
     def close(self) -> None:
-        for fd in list(self._owners):
-            self.remove(fd)
+        """Has nothing of its own."""
 
 
 def make_readiness(loop: asyncio.AbstractEventLoop) -> Readiness:
