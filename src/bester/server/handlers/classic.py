@@ -32,8 +32,8 @@ EXTRA_SIZE = 64 * 1024
 class ClassicCall:
     """One message's connection to its handler.
 
-    A bare socket: a transport with its protocol and a task for each message cost more than all the rest of the way of
-    the message. A Unix socket connects at once or not at all.
+    A bare socket: a transport with its protocol and a task would cost more than the rest of the message's way. A Unix
+    socket connects at once or not at all.
     """
 
     __slots__ = ("_framer", "_retry", "_socket", "_unsent", "_writing", "calls", "deadline", "request")

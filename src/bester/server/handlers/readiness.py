@@ -1,8 +1,8 @@
 """Readiness of sockets that live for a single message.
 
-uvloop needs seven system calls to watch a socket and to let go of it, because libuv adds and removes it beforehand, to
-find out whether it can be watched. So the loop watches one epoll object for as long as the server runs, and that
-watches the sockets: one system call each, for a socket that is closed leaves it by itself.
+uvloop needs seven system calls to watch a socket and to stop that, because libuv first adds and removes it to find out
+whether it can be watched. So the loop watches one epoll object for as long as the server runs, and the epoll object
+watches the sockets: one system call for each, as a socket that is closed leaves it by itself.
 """
 
 from __future__ import annotations
