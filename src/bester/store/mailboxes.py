@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 from bester.errors import MailboxFull
 from bester.store.database import SqliteStore
 from bester.store.ports import Letter, MailboxBounds, MailboxLetter, MailboxSize
+from bester.store.rows import insert_rows
 
 _POSITIONS = "UPDATE position SET last = last + ? WHERE name = ? RETURNING last"
-_INSERT = """INSERT OR IGNORE INTO letter (position, username, delivery_id, expires, size, type, data)
-    VALUES (?, ?, ?, ?, ?, ?, ?)"""
+_INSERT = "INSERT OR IGNORE INTO letter (position, username, delivery_id, expires, size, type, data)"
 _COUNT = """INSERT INTO mailbox (username, messages, bytes) VALUES (?, ?, ?)
     ON CONFLICT (username) DO UPDATE SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes"""
 # Left to itself SQLite would go through all letters in the order of their usernames.
@@ -69,20 +69,20 @@ class SqliteMailboxes(SqliteStore):
         def work(connection: sqlite3.Connection) -> builtins.list[MailboxFull | None]:
             before = allocate_positions(connection, "letter", len(letters))
             limited = _limited(connection, needed, bounds)
-            rows: Iterable[Row] = [
+            rows: builtins.list[Row] = [
                 (position, letter.username, letter.delivery_id, expires, len(letter.data), letter.type, letter.data)
                 for position, letter in enumerate(letters, before + 1)
             ]
             results: builtins.list[MailboxFull | None] = [None] * len(letters)
             counts: Iterable[tuple[str, int, int]]
             if not limited:
-                inserted = connection.executemany(_INSERT, rows).rowcount
+                inserted = insert_rows(connection, _INSERT, rows)
             else:
                 inserted = 0
                 for index, row in enumerate(rows):
                     limit = limited.get(row[1])
                     if limit is None or limit.fits(row[4]):
-                        added = connection.execute(_INSERT, row).rowcount
+                        added = insert_rows(connection, _INSERT, [row])
                         inserted += added
                         if limit is not None and added:
                             limit.add(row[4])
