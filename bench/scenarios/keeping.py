@@ -17,7 +17,6 @@ from bench.peers import free_ports
 from bench.programs import module, program
 from bench.run import Run
 from bench.scenarios.crowds import FIRST
-from bester.store.opening import CHECKPOINT_PAGES
 
 CLIENTS, OUTSTANDING = 50, 32
 SIZE = 512
@@ -82,7 +81,6 @@ def bare(folder: Path, batch: int, seconds: float) -> float:
     with closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL").close()
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").close()
         connection.execute("CREATE TABLE letter (position INTEGER PRIMARY KEY, username, delivery_id, type, data)")
         batches = _batches(batch)
 

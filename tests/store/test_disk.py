@@ -175,10 +175,10 @@ async def test_removals_beside_what_does_not_fit_are_done(small_disk: Path) -> N
 async def test_the_log_is_carried_over_and_does_not_grow(tmp_path: Path) -> None:
     path = tmp_path / "bester.db"
     async with opened(path) as messages:
-        for batch in range(200):
+        for batch in range(100):
             await messages.deposit(letters(batch), WIDE, NOW)
-        assert path.stat().st_size > 40 * MIB
-        assert path.with_name("bester.db-wal").stat().st_size < 20 * MIB
+        assert path.stat().st_size > 20 * MIB
+        assert path.with_name("bester.db-wal").stat().st_size < 8 * MIB
 
 
 # -- kill -9 ----------------------------------------------------------------------------------------------------------

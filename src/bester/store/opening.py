@@ -28,9 +28,7 @@ BUSY_TIMEOUT_S = 5.0
 MAX_PROBLEMS = 10
 """How many problems of a damaged file are searched for."""
 CACHE_KIB = 16 * 1024
-CHECKPOINT_PAGES = 4000
-"""After so many pages the log is merged into the file. Many pages change with every commit, and are merged once."""
-WAL_BYTES = 16 * 1024 * 1024
+WAL_BYTES = 4 * 1024 * 1024
 """The log is truncated to this size; about what it contains between two checkpoints."""
 
 Migration = Sequence[str]
@@ -116,7 +114,6 @@ def connect(path: str, migrations: Sequence[Migration]) -> sqlite3.Connection:
             connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync leaves data in the disk's cache
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").close()
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}").close()
             _refuse_newer(connection, path, migrations)
             if not _was_closed(connection):
