@@ -176,7 +176,7 @@ class Mailboxes:
             self._work(self._deposit_batch())
 
     async def _deposit_batch(self) -> None:
-        """Stores what has gathered, and reports it when the disk has begun with what has gathered meanwhile."""
+        """Stores what has gathered, and reports it when what has gathered meanwhile is on its way to the disk."""
         batch = take_batch(self._deposits, _size_of)
         failures = await self._store(batch)
         if self.runtime.failed:
@@ -185,7 +185,7 @@ class Mailboxes:
         self._depositing = bool(self._deposits)
         if self._depositing:
             self._work(self._deposit_batch())
-            await asyncio.sleep(0)  # until that has begun
+        await asyncio.sleep(0)  # until that has begun, and the batch before this one is reported
         self._deposited(batch, failures)
 
     def _deposited(self, batch: list[Delivery], failures: Failures) -> None:
