@@ -30,7 +30,8 @@ _roles = msgspec.json.Decoder(tuple[str, ...])
 class SqliteAccounts(SqliteStore):
     """Accounts and their tokens, in a database, which other stores may share.
 
-    No other process has the database, so a name that was found exists until it is removed here.
+    Nothing else removes accounts from it, for no other process has it: a name that was found exists until it is removed
+    here.
     """
 
     def __init__(
