@@ -96,19 +96,20 @@ class Peers:
         return Path(tempfile.mkdtemp(dir=self._folder))
 
     @contextmanager
-    def bester(self, *, handler: str | None = "lean", cores: Cores = ANY) -> Iterator[Running]:
+    def bester(self, *, handler: str | None = "lean", cores: Cores = ANY, web: int | None = None) -> Iterator[Running]:
         """Our server.
 
         Args:
             handler: ``lean``, ``pass`` or ``sdk``, which attach; ``classic``; or None.
             cores: those that server and handler may use.
+            web: the port where it tells its metrics, if it is to.
         """
         folder = self.new_folder()
         shutil.copy(self._accounts.path, folder / "bester.db")
-        config: dict[str, object] = {
-            "server": {"name": SERVER},
-            "network": {"tcp4": {"address": "127.0.0.1", "port": 0}},
-        }
+        network = {"tcp4": {"address": "127.0.0.1", "port": 0}}
+        if web is not None:
+            network["web"] = {"address": "127.0.0.1", "port": web}
+        config: dict[str, object] = {"server": {"name": SERVER}, "network": network}
         if handler == "classic":
             config["handlers"] = {"typeMap": {TYPE: {"unixDomainSocketPath": "classic"}}}
         (folder / "server.conf").write_text(json.dumps(config))
