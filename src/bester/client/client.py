@@ -21,7 +21,8 @@ from bester.client.questions import fail_unanswered
 from bester.client.seen_deliveries import SeenDeliveries, SeenDeliveriesFile
 from bester.client.session import Session
 from bester.client.url import parse_url
-from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, ReceivedMessage
+from bester.protocol.client import AUTHENTICATION_ID, ClientConversation
+from bester.protocol.received import ReceivedMessage
 from bester.protocol.reports import AuthenticationError, ClientError, ConnectionClosed, Report
 from bester.protocol.values import BadNumber
 from bester.timeouts import within
@@ -267,9 +268,7 @@ class Client:
         if channel is not None and channel.full:
             await channel.drain()
         if id is None and not (once or route or dry_run):  # the fast path, which the benchmarks measure
-            id = str(session.next_id())
-            message = session.conversation.message(type, id, data, traceparent=current_traceparent())
-            return await session.write(message, id)
+            return await session.send(type, data)
         if once:
             await session.unreported.wait_for_space()
         return await self._start(type, data, id, once, route, dry_run)

@@ -11,9 +11,9 @@ from typing import Any, cast
 from bester.handler.registered import Registered
 from bester.printable import escaped
 from bester.protocol.commands import KINDS, Response
-from bester.protocol.handler import Request
 from bester.protocol.names import RESERVED_TYPES
 from bester.protocol.refusals import Refuse
+from bester.protocol.requests import Request
 from bester.tracing import tracer
 
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]

@@ -66,6 +66,21 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_D
         return decode_otherwise(decoder, body, error, partly=partly)
 
 
+def decode_quickly(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int) -> T:
+    """Decodes as :func:`decode` does, but faster for small ASCII bodies, as most are.
+
+    Raises:
+        Malformed: as :func:`decode` does.
+    """
+    # Each level takes two bytes, so a body that is not longer than this cannot be too deep.
+    if len(body) <= 2 * max_depth and body.isascii():
+        try:
+            return decoder.decode(body)
+        except msgspec.DecodeError:
+            pass  # decode() either accepts it after all or says what is wrong
+    return decode(decoder, body, max_depth)
+
+
 def is_shallow(body: bytes, max_depth: int = MAX_DEPTH) -> bool:
     """Returns whether a quick check proves that a body is not too deep.
 

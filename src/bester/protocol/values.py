@@ -21,7 +21,6 @@ from msgspec import UNSET, Raw, Struct
 from msgspec.json import Decoder, Encoder
 
 from bester.protocol.messages import NOTHING, NULL
-from bester.protocol.strictjson import decode
 
 T = TypeVar("T")
 
@@ -29,8 +28,6 @@ _encode = Encoder(decimal_format="number").encode
 _decode = Decoder().decode
 MAX_FAULTS = 5
 """How many faults of a value one error lists."""
-_NOT_FINITE = (b"null", b"NaN", b"Infinity")
-"""msgspec encodes a number that JSON does not have as one of these."""
 
 
 class BadNumber(ValueError):
@@ -68,8 +65,10 @@ def encode_data(value: object) -> Raw | bytes:
     except UnicodeEncodeError:
         # A lone surrogate: JSON can express it as an escape, but msgspec cannot.
         return _encode_escaped(value)
-    if value is not None and any(word in encoded for word in _NOT_FINITE):
-        _check_finite(_plain(value))
+    if type(value) is str or value is None:
+        return encoded
+    if b"null" in encoded or b"NaN" in encoded or b"Infinity" in encoded:
+        _check_finite(_plain(value))  # msgspec encodes a number that JSON does not have as one of these
     return encoded
 
 
@@ -168,21 +167,6 @@ def _first_too_large(value: object) -> tuple[str, str]:
         elif isinstance(value, list):
             values += [(f"{place}[{number}]"[:200], one) for number, one in reversed([*enumerate(value)])]
     return "data", "which a later value of its key replaces"
-
-
-def decode_quickly(decoder: Decoder[T], body: bytes, max_depth: int) -> T:
-    """Decodes like :func:`bester.protocol.strictjson.decode`, but faster for small ASCII bodies, as most are.
-
-    Raises:
-        Malformed: as :func:`bester.protocol.strictjson.decode` does.
-    """
-    # Each level takes two bytes, so a body that is not longer than this cannot be too deep.
-    if len(body) <= 2 * max_depth and body.isascii():
-        try:
-            return decoder.decode(body)
-        except msgspec.DecodeError:
-            pass  # decode() either accepts it after all or says what is wrong
-    return decode(decoder, body, max_depth)
 
 
 def _read_inner(kind: Any, value: Any) -> Any:
