@@ -58,17 +58,17 @@ class Messaging:
 
     Args:
         options: the owner's.
-        keep_connected: called when a ``once`` message waits for its report; ensures that there is a connection, and
+        need_connection: called when a ``once`` message waits for its report; ensures that there is a connection, and
             that it is watched.
     """
 
-    def __init__(self, options: Options, keep_connected: Callable[[], None]) -> None:
+    def __init__(self, options: Options, need_connection: Callable[[], None]) -> None:
         self.channel: Channel | None = None
         """The connection on which the server authenticated us; the last such one if it is closed."""
         self.conversation = ClientConversation()
         self.next_id = count(1).__next__
         self.options = options
-        self._keep_connected = keep_connected
+        self._need_connection = need_connection
         self._on_message = options.on_message
         self.connecting = False
         self.closing = False
@@ -146,7 +146,7 @@ class Messaging:
         future.add_done_callback(partial(self._settled, id))
         if not channel.closed:
             channel.write(frame)
-        self._keep_connected()
+        self._need_connection()
         return future
 
     def _settled(self, id: str, future: asyncio.Future[Report]) -> None:

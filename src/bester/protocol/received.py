@@ -8,7 +8,7 @@ from msgspec.json import Decoder
 from bester.protocol.messages import NULL
 from bester.protocol.reports import EmptyHeader, ReportPayload
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, decode_quickly
-from bester.protocol.values import WithData
+from bester.protocol.withdata import WithData
 
 _MAX_DEPTH = MAX_DEPTH + EXTRA_DEPTH
 

@@ -12,7 +12,8 @@ from bester.protocol.messages import NULL
 from bester.protocol.refusals import BadPayload
 from bester.protocol.reports import EmptyHeader, ReportPayload
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, decode_quickly
-from bester.protocol.values import WithData, decode_data
+from bester.protocol.values import decode_data
+from bester.protocol.withdata import WithData
 
 T = TypeVar("T")
 
