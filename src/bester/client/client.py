@@ -265,8 +265,8 @@ class Client:
                 return await self.send(type, data, id=id, once=once, route=route, dry_run=dry_run)
         session = self._session
         channel = session.channel
-        if channel is not None and channel.full:
-            await channel.drain()
+        while channel is not None and channel.full:
+            await channel.drained()
         if id is None and not (once or route or dry_run):  # the fast path, which the benchmarks measure
             return await session.send(type, data)
         if once:
@@ -285,8 +285,8 @@ class Client:
             ConnectionClosed, bester.errors.TooLarge, TypeError: see :meth:`send`; nothing was sent.
         """
         channel = self._session.channel
-        if channel is not None and channel.full:
-            await channel.drain()
+        while channel is not None and channel.full:
+            await channel.drained()
         if once:
             await self._session.unreported.wait_for_space()
         future = self._start(type, data, id, once, False, False)
@@ -332,8 +332,8 @@ class Client:
         id, answer = session.questions.begin()
         try:
             async with within(timeout):
-                if (channel := session.channel) is not None and channel.full:
-                    await channel.drain()
+                while (channel := session.channel) is not None and channel.full:
+                    await channel.drained()
                 self._start(type, data, id, False, False, False).add_done_callback(partial(fail_unanswered, answer))
                 return await answer
         finally:

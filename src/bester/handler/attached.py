@@ -70,8 +70,8 @@ class Attachment:
             TypeError: the commands have no form on the wire.
         """
         id = f"push-{self._next_id()}"
-        if self._channel is not None and self._channel.full:
-            await self._channel.drain()
+        while self._channel is not None and self._channel.full:
+            await self._channel.drained()
         return await self._ask(self._conversation.push(id, response, type, current_traceparent()), id)
 
     async def stop(self, timeout_s: float | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from bester.protocol.commands import (
     Command,
@@ -18,7 +18,7 @@ from bester.protocol.commands import (
     commands_in,
 )
 from bester.protocol.frames import encode_text
-from bester.protocol.values import encode_data
+from bester.protocol.values import Encoded, encode_data
 
 
 def _names(to: Sequence[str]) -> bytes:
@@ -66,12 +66,12 @@ _NOTHING_TO_DO: Final = b'"command":{"type":"done"}'
 _REPLY: Final = b'"command":{"type":"reply"}'
 
 
-Written = tuple[bytes, str | None, Raw | bytes]
+Written = tuple[bytes, str | None, Encoded]
 """A response as JSON, in parts: the header's members that hold the commands; the type for commands without a type; and
 the data of all commands without data of their own, empty if there are none."""
 
 
-def encode_response(response: Response, own: Raw | bytes, default_type: str | None = None) -> Written:
+def encode_response(response: Response, own: Encoded, default_type: str | None = None) -> Written:
     """Encodes a response.
 
     Args:
@@ -113,7 +113,7 @@ def _member(command: Command, default_type: str | None) -> bytes:
     return b"{" + _WRITERS[type(command)](command) + own + b"}"
 
 
-def encode_payload(type: str | None, data: Raw | bytes) -> bytes:
+def encode_payload(type: str | None, data: Encoded) -> bytes:
     """Returns a payload with these members; ``null`` if there is no data."""
     if not len(data):
         return b"null"

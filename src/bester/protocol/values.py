@@ -45,7 +45,11 @@ class _TooLarge(NamedTuple):
     number: str
 
 
-def encode_data(value: object) -> Raw | bytes:
+Encoded = Any
+"""JSON, as bytes or a :class:`msgspec.Raw`. msgspec's stubs say that Raw is bytes, on which mypyc would rely."""
+
+
+def encode_data(value: object) -> Encoded:
     """Returns a value as JSON; :class:`msgspec.Raw` is copied byte for byte, and must be JSON.
 
     Accepts all types that msgspec encodes: besides JSON's own types also structs, dataclasses, dates, bytes (as
@@ -100,7 +104,7 @@ def _check_finite(value: object) -> None:
             raise ValueError(f"JSON does not have the number {value}")
 
 
-def decode_data(raw: Raw | bytes) -> Any:
+def decode_data(raw: Encoded) -> Any:
     """Returns JSON as a Python value; empty data is None.
 
     Raises:
