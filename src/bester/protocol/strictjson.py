@@ -67,7 +67,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_D
 
 
 def decode_quickly(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int) -> T:
-    """Decodes as :func:`decode` does, but faster for small ASCII bodies, as most are.
+    """Decodes as :func:`decode` does, but faster for bodies in ASCII that are not deep, as most are.
 
     Raises:
         Malformed: as :func:`decode` does.
