@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bester.compiled import build
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -65,6 +67,7 @@ def describe() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
+    found["bester"] += f" ({build()})"
     server = nats_server()
     if server is not None:
         said = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
