@@ -82,7 +82,9 @@ def compiled(source: Path, made: Path) -> Iterator[Path]:
     options = ["--config-file=", f"--cache-dir={os.devnull}", "--follow-imports=silent", "--ignore-missing-imports"]
     with chdir(source):  # tracebacks name files as they are named here, and find them in any folder of sys.path
         names = [str(path.relative_to(source)) for path in files]
-        extensions = mypycify([*options, *names], group_name="bester", target_dir=str(made / "c"), debug_level="0")
+        extensions = mypycify(
+            [*options, *names], group_name="bester", target_dir=str(made / "c"), opt_level="2", debug_level="0"
+        )
         command = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
         command.build_lib, command.build_temp = str(made / "modules"), str(made / "objects")
         command.ensure_finalized()

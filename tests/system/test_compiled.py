@@ -1,7 +1,7 @@
 """Wheels with compiled modules, and without: what is built where, and what it says of itself.
 
-A copy of the source compiles two small modules in place of all that ``bester.compiled`` lists, which takes a minute.
-``make test-compiled`` tries the modules themselves.
+A copy of the source compiles two small modules in place of all that ``bester.compiled`` lists, which take a minute.
+``make test-compiled`` tests the modules themselves.
 """
 
 from __future__ import annotations
