@@ -80,7 +80,7 @@ def compiled(source: Path, made: Path) -> Iterator[Path]:
 
     files = runpy.run_path(str(source / "bester/compiled.py"))["sources"](source / "bester")
     options = ["--config-file=", f"--cache-dir={os.devnull}", "--follow-imports=silent", "--ignore-missing-imports"]
-    with chdir(source):  # tracebacks name files as they are named here, and find them in any folder of sys.path
+    with chdir(source):  # tracebacks name files as they are named here, and so not by a path of this machine
         names = [str(path.relative_to(source)) for path in files]
         extensions = mypycify(
             [*options, *names], group_name="bester", target_dir=str(made / "c"), opt_level="2", debug_level="0"

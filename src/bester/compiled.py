@@ -1,7 +1,7 @@
 """The modules that mypyc compiles where Bester is built with a C compiler, and whether they run compiled here.
 
-Their sources run otherwise, and lie beside the compiled modules for readers and tracebacks. ``hatch_build.py`` reads
-the list from here, and so nothing but the standard library is imported.
+Their sources run otherwise, and lie beside the compiled modules for readers: tracebacks name their lines.
+``hatch_build.py`` runs this file to read the list, so it imports nothing but the standard library.
 """
 
 from __future__ import annotations
