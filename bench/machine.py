@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from bester.core import exchange
+from bester.compiled import build
 
 
 class Cores(NamedTuple):
@@ -79,11 +79,6 @@ def raise_file_limit() -> int:
     return hard
 
 
-def compiled() -> bool:
-    """Tells whether the server that is measured is compiled, or pure Python."""
-    return exchange.__file__.endswith((".so", ".pyd"))
-
-
 def nats_server() -> str | None:
     """Returns the path of nats-server, of this virtual environment if it has one."""
     return shutil.which("nats-server", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
@@ -108,7 +103,7 @@ def describe() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    found["bester"] += ", compiled" if compiled() else ", pure Python"
+    found["bester"] += f" ({build()})"
     server = nats_server()
     if server is not None:
         said = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout
