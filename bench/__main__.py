@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import report
-from bench.figures import Figures
+from bench.figures import WAITED_MUCH, Figures
+from bench.generators import missing
 from bench.machine import describe, raise_file_limit
 from bench.options import scenario_parser
 from bench.peers import Accounts, Peers
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str]) -> None:
     figures = Figures()
     if crowd < CROWD:
         figures.notes.append(f"Crowds of {crowd:,} clients, not {CROWD:,}.")
+    reason = missing()
+    if reason:
+        figures.notes.append(f"The load generators are those in Python, which may be the limit: {reason}.")
     names = list(chosen.only or SCENARIOS)
     machine = describe()
     errors = Console(stderr=True)
@@ -73,6 +77,9 @@ def main(arguments: Sequence[str]) -> None:
             with ExitStack() as stack:
                 SCENARIOS[name][0](run, stack)
             progress.advance(bar)
+    if figures.waited > WAITED_MUCH:
+        waited = f"{min(1.0, figures.waited):.0%}"
+        figures.notes.append(f"Other work of the machine had a server's core for up to {waited} of the time.")
     report.show(figures, machine, Console())
     used = {"seconds": seconds, "rounds": max(3, chosen.rounds), "crowd": crowd, "minutes": minutes, "only": names}
     if chosen.json:

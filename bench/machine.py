@@ -8,20 +8,58 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import NamedTuple
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+from bester.compiled import build
+
+
+class Cores(NamedTuple):
+    """The cores that a server may use, and its handler and clients; None: all that there are."""
+
+    server: frozenset[int] | None = None
+    load: frozenset[int] | None = None
+
+    @classmethod
+    def one(cls) -> Cores:
+        """Returns one for all of them."""
+        core = frozenset([max(os.sched_getaffinity(0))])
+        return cls(core, core)
+
+    @classmethod
+    def apart(cls) -> Cores:
+        """Returns one for the server, and the others for the load, so that it can keep the server busy.
+
+        The server's is the last, for the first is where most machines have their interrupts.
+        """
+        *others, last = sorted(os.sched_getaffinity(0))
+        return cls(frozenset([last]), frozenset(others or [last]))
+
+
+ANY = Cores()
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Returns the processor time, user's and system's, that these processes have used with all their threads."""
-    ticks = 0
+    # The kernel's name for the clock of another process, as clock_getcpuclockid(3) makes it.
+    return sum(time.clock_gettime(~pid << 3 | 2) for pid in pids)
+
+
+def waited_seconds(pids: Iterable[int]) -> float:
+    """Returns for how long the threads of these processes could have run, and others had their core.
+
+    A kernel that does not count this gives 0.
+    """
+    waited = 0
     for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS_PER_S
+        for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with suppress(OSError):  # the thread has ended
+                waited += int(task.read_text().split()[1])
+    return waited / 1e9
 
 
 def memory_kib(pids: Iterable[int]) -> int:
@@ -65,6 +103,7 @@ def describe() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
+    found["bester"] += f" ({build()})"
     server = nats_server()
     if server is not None:
         said = subprocess.run([server, "--version"], capture_output=True, text=True, check=False).stdout

@@ -11,10 +11,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.generators import handler_command
 from bench.load.dialects import SERVER
 from bench.machine import nats_server
 from bench.peers import BESTERD, Accounts, Peers, Running, free_ports, wait_for_port
-from bench.programs import module, program
+from bench.programs import program
 
 NATS_CONFIG = """listen: "127.0.0.1:{port}"
 http: "127.0.0.1:{monitor}"
@@ -94,7 +95,7 @@ def _node(folder: Path) -> Iterator[Running]:
 @contextmanager
 def passing(node: Running) -> Iterator[None]:
     """Attaches a handler that passes messages on."""
-    with program(*module("handlers", "pass", node.handler_socket)) as handler:
+    with program(*handler_command("pass", node.handler_socket, node.folder)) as handler:
         handler.until("ready".__eq__)
         node.handler.append(handler.pid)
         yield

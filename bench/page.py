@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.report import number
+from bench.report import invalid, number, verdict
 
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->"
 
@@ -33,9 +33,11 @@ def _targets(result: dict[str, Any]) -> list[str]:
     lines = ["### Targets", "", "| Target | Bound | Measured | |", "|---|---|---|---|"]
     for target in result["targets"]:
         value, bound, unit = target["value"], target["bound"], target["unit"]
-        verdict = "reached" if target["reached"] else f"**not reached**{_missed(value, bound)}"
+        said = verdict(target)
+        if said != "reached":
+            said = f"**{said}**{_missed(value, bound) if target['valid'] else ''}"
         sign = "at least" if target["atLeast"] else "at most"
-        lines.append(f"| {target['name']} | {sign} {bound:g} {unit} | {number(value)} {unit} | {verdict} |")
+        lines.append(f"| {target['name']} | {sign} {bound:g} {unit} | {number(value)} {unit} | {said} |")
     return [*lines, ""]
 
 
@@ -47,11 +49,12 @@ def _figures(result: dict[str, Any]) -> list[str]:
     figures = result["figures"]
     peers = list(dict.fromkeys(figure["peer"] for figure in figures))
     lines = ["### All figures", "", f"| Scenario | | {' | '.join(peers)} |", "|---|---|" + "---:|" * len(peers)]
-    rows: dict[tuple[str, str], dict[str, float]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for figure in figures:
-        rows.setdefault((figure["scenario"], figure["unit"]), {})[figure["peer"]] = figure["median"]
+        cell = number(figure["median"]) + invalid(figure["unit"], figure["valid"])
+        rows.setdefault((figure["scenario"], figure["unit"]), {})[figure["peer"]] = cell
     for (scenario, unit), values in rows.items():
-        cells = (number(values[peer]) if peer in values else "" for peer in peers)
+        cells = (values.get(peer, "") for peer in peers)
         lines.append(f"| {scenario} | {unit} | {' | '.join(cells)} |")
     return lines
 

@@ -18,10 +18,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.figures import C_FLOOR, FLOOR
+from bench.generators import handler_command, missing, relay_command
 from bench.load.dialects import SERVER, TYPE, account, token
-from bench.machine import nats_server
+from bench.machine import ANY, Cores, nats_server
 from bench.programs import Program, module, program
 
+HANDLERS = {"lean": "bester", "pass": "pass", "sdk": "bester-handler"}
+"""Those that attach to our server, and their kinds."""
 BESTERD = "import sys; sys.argv[0] = 'besterd'; from bester.cli.besterd import main; main()"
 
 
@@ -36,8 +40,8 @@ class Running:
     server: Program
     handler: list[int] = field(default_factory=list)
     """The processes that handle, whose processor time is not the server's."""
-    core: int | None = None
-    """The one core that all of them use."""
+    cores: Cores = ANY
+    """Where it runs, and where its load is to."""
     version: str = ""
     """As the server says it; empty where :func:`bench.machine.describe` finds it."""
 
@@ -92,48 +96,55 @@ class Peers:
         return Path(tempfile.mkdtemp(dir=self._folder))
 
     @contextmanager
-    def bester(self, *, handler: str | None = "lean", core: int | None = None) -> Iterator[Running]:
+    def bester(self, *, handler: str | None = "lean", cores: Cores = ANY, web: int | None = None) -> Iterator[Running]:
         """Our server.
 
         Args:
-            handler: ``lean`` or ``sdk``, which attach; ``classic``; or None.
-            core: the only one that server and handler may use.
+            handler: ``lean``, ``pass`` or ``sdk``, which attach; ``classic``; or None.
+            cores: those that server and handler may use.
+            web: the port where it tells its metrics, if it is to.
         """
         folder = self.new_folder()
         shutil.copy(self._accounts.path, folder / "bester.db")
-        config: dict[str, object] = {
-            "server": {"name": SERVER},
-            "network": {"tcp4": {"address": "127.0.0.1", "port": 0}},
-        }
+        network = {"tcp4": {"address": "127.0.0.1", "port": 0}}
+        if web is not None:
+            network["web"] = {"address": "127.0.0.1", "port": web}
+        config: dict[str, object] = {"server": {"name": SERVER}, "network": network}
         if handler == "classic":
             config["handlers"] = {"typeMap": {TYPE: {"unixDomainSocketPath": "classic"}}}
         (folder / "server.conf").write_text(json.dumps(config))
         with ExitStack() as stack:
-            classic = None
+            echoes = []
             if handler == "classic":
-                classic = stack.enter_context(program(*module("handlers", "classic", str(folder / "classic"))))
-                classic.until("ready".__eq__)
-            server = stack.enter_context(self._besterd(folder, core))
+                echoes.append(stack.enter_context(self._handler("classic", str(folder / "classic"), cores)))
+            server = stack.enter_context(self._besterd(folder, cores))
             listening = server.until(lambda line: "listening on tcp4" in line)
             server.until(lambda line: line.endswith(" is ready"))
-            running = Running("bester", "bester", int(listening.rpartition(":")[2]), folder, server, core=core)
-            if classic is not None:
-                running.handler.append(classic.pid)
-            elif handler is not None:
-                command = ("handlers", "bester") if handler == "lean" else ("sdk", "bester-handler")
-                echo = stack.enter_context(program(*module(*command, running.handler_socket), core=core))
-                echo.until("ready".__eq__)
-                running.handler.append(echo.pid)
+            running = Running("bester", "bester", int(listening.rpartition(":")[2]), folder, server, cores=cores)
+            if handler in HANDLERS:
+                echoes.append(stack.enter_context(self._handler(HANDLERS[handler], running.handler_socket, cores)))
+            running.handler += [echo.pid for echo in echoes]
             yield running
 
     @contextmanager
-    def _besterd(self, folder: Path, core: int | None) -> Iterator[Program]:
+    def _handler(self, kind: str, address: str, cores: Cores) -> Iterator[Program]:
+        """A lean handler, or one with a library, whose kind ends with ``-handler``."""
+        if kind.endswith("-handler"):
+            command = module("sdk", kind, address)
+        else:
+            command = handler_command(kind, address, self.new_folder())
+        with program(*command, cores=cores.load) as handler:
+            handler.until("ready".__eq__)
+            yield handler
+
+    @contextmanager
+    def _besterd(self, folder: Path, cores: Cores) -> Iterator[Program]:
         command = (sys.executable, "-c", BESTERD, str(folder / "server.conf"))
-        with program(*command, core=core, log=folder / "log", cwd=folder) as server:
+        with program(*command, cores=cores.server, log=folder / "log", cwd=folder) as server:
             yield server
 
     @contextmanager
-    def nats(self, *, handler: str | None = "lean", core: int | None = None) -> Iterator[Running]:
+    def nats(self, *, handler: str | None = "lean", cores: Cores = ANY) -> Iterator[Running]:
         """nats-server with its defaults; its responder speaks over TCP, for it has no Unix sockets."""
         found = nats_server()
         if found is None:
@@ -142,25 +153,29 @@ class Peers:
         (port,) = free_ports(1)
         with ExitStack() as stack:
             command = (found, "-a", "127.0.0.1", "-p", str(port))
-            server = stack.enter_context(program(*command, core=core, log=folder / "log", cwd=folder))
+            server = stack.enter_context(program(*command, cores=cores.server, log=folder / "log", cwd=folder))
             wait_for_port(port)
-            running = Running("nats-server", "nats", port, folder, server, core=core)
+            running = Running("nats-server", "nats", port, folder, server, cores=cores)
             if handler is not None:
-                what = ("handlers", "nats") if handler == "lean" else ("sdk", "nats-handler")
-                echo = stack.enter_context(program(*module(*what, str(port)), core=core))
-                echo.until("ready".__eq__)
-                running.handler.append(echo.pid)
+                kind = "nats" if handler == "lean" else "nats-handler"
+                running.handler.append(stack.enter_context(self._handler(kind, str(port), cores)).pid)
             yield running
 
     @contextmanager
-    def relay(self, *, core: int | None = None) -> Iterator[Running]:
-        """The uvloop relay that looks only at lengths."""
+    def relay(self, *, in_c: bool = False, cores: Cores = ANY) -> Iterator[Running]:
+        """The relay that looks only at lengths, on uvloop or in C."""
         folder = self.new_folder()
-        with program(*module("relay", str(folder)), core=core) as server:
+        command = relay_command(folder) if in_c else module("relay", str(folder))
+        with program(*command, cores=cores.server) as server:
             port = int(server.line().split()[1])
-            with program(*module("handlers", "relay", str(folder / "handlers")), core=core) as echo:
-                echo.until("ready".__eq__)
-                yield Running("uvloop relay", "relay", port, folder, server, [echo.pid], core)
+            with self._handler("relay", str(folder / "handlers"), cores) as echo:
+                name = C_FLOOR if in_c else FLOOR
+                yield Running(name, "relay", port, folder, server, [echo.pid], cores)
+
+    def floors(self, stack: ExitStack, cores: Cores) -> list[Running]:
+        """Starts both relays; the one in C only where it can be compiled."""
+        kinds = (False,) if missing() else (False, True)
+        return [stack.enter_context(self.relay(in_c=in_c, cores=cores)) for in_c in kinds]
 
 
 def free_ports(count: int) -> list[int]:

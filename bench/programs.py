@@ -60,20 +60,20 @@ class Program:
 
 @contextmanager
 def program(
-    *command: str, core: int | None = None, log: Path | None = None, cwd: Path | None = None
+    *command: str, cores: frozenset[int] | None = None, log: Path | None = None, cwd: Path | None = None
 ) -> Iterator[Program]:
-    """Runs a command, on one core if that is given; at the end it is terminated.
+    """Runs a command, on some cores if they are given; at the end it is terminated.
 
     Args:
         command: what is run.
-        core: the only one that it may use.
+        cores: the only ones that it may use.
         log: where its standard error goes; this process's own if there is none.
         cwd: its working folder.
     """
     before = os.sched_getaffinity(0)
     with open(log or os.devnull, "ab") as errors:
-        if core is not None:
-            os.sched_setaffinity(0, {core})  # which the child inherits
+        if cores is not None:
+            os.sched_setaffinity(0, cores)  # which the child inherits
         try:
             process = subprocess.Popen(
                 command,

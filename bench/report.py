@@ -10,7 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.figures import TARGETS, Figures
+from bench.figures import BUSY_AT_LEAST, TARGETS, Figures
+from bester.compiled import build
 
 
 def as_json(figures: Figures, machine: dict[str, str], options: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def as_json(figures: Figures, machine: dict[str, str], options: dict[str, Any]) 
 
 
 def targets(figures: Figures) -> list[dict[str, Any]]:
-    """Returns each target that was measured, and whether it is reached."""
+    """Returns each target that was measured, and whether it is reached, and validly so."""
     found = []
     for target in TARGETS:
         value = target.value(figures)
@@ -34,10 +35,11 @@ def targets(figures: Figures) -> list[dict[str, Any]]:
                 {
                     "name": target.name,
                     "value": round(value, 3),
-                    "bound": target.bound,
+                    "bound": target.bound_of(build() == "compiled"),
                     "unit": target.unit,
                     "atLeast": target.at_least,
-                    "reached": target.reached(value),
+                    "reached": target.reached(value, build() == "compiled"),
+                    "valid": target.valid(figures),
                 }
             )
     return found
@@ -54,8 +56,10 @@ def show(figures: Figures, machine: dict[str, str], console: Console) -> None:
     rows = dict.fromkeys((figure.scenario, figure.unit) for figure in figures.all())
     last = ""
     for scenario, unit in rows:
-        values = (figures.get(scenario, peer, unit) for peer in peers)
-        cells = ["" if value is None else number(value) for value in values]
+        cells = [
+            "" if value is None else number(value) + invalid(unit, figures.valid(scenario, peer))
+            for peer, value in ((peer, figures.get(scenario, peer, unit)) for peer in peers)
+        ]
         table.add_row(scenario if scenario != last else "", unit, *cells)
         last = scenario
     console.print(table)
@@ -64,12 +68,24 @@ def show(figures: Figures, machine: dict[str, str], console: Console) -> None:
         bounds.add_column(name, justify="left" if name in ("target", "") else "right")
     for target in targets(figures):
         sign = "≥" if target["atLeast"] else "≤"
-        reached = "reached" if target["reached"] else "NOT reached"
+        reached = verdict(target)
         unit = target["unit"]
         bounds.add_row(target["name"], f"{target['value']:g} {unit}", f"{sign} {target['bound']:g} {unit}", reached)
     console.print(bounds)
     for note in figures.notes:
         console.print(note)
+
+
+def invalid(unit: str, valid: bool) -> str:
+    """What is said beside a figure of a server that had too little to do."""
+    return " INVALID" if unit.startswith("CPU µs") and not valid else ""
+
+
+def verdict(target: dict[str, Any]) -> str:
+    """What is said of a target."""
+    if not target["valid"]:
+        return f"INVALID: a server had less than {BUSY_AT_LEAST:g} % of a core to do"
+    return "reached" if target["reached"] else "NOT reached"
 
 
 def number(value: float) -> str:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from bench.load.dialects import COMPONENT, PASSWORD, SECRET, SERVER, account
-from bench.machine import command_path
+from bench.machine import Cores, command_path
 from bench.peers import Running, free_ports, wait_for_port
 from bench.programs import Program, module, program
 
@@ -24,7 +24,7 @@ CLIENTS = 100
 STARTED_S = 30.0
 """How long a server may take until it listens."""
 
-Start = Callable[[Path], AbstractContextManager[Running]]
+Start = Callable[[Path, Cores], AbstractContextManager[Running]]
 """Starts a server in an empty folder."""
 
 PROSODY = """
@@ -49,7 +49,7 @@ Component "{component}"
 
 
 @contextmanager
-def prosody(folder: Path) -> Iterator[Running]:
+def prosody(folder: Path, cores: Cores) -> Iterator[Running]:
     """Prosody, its accounts in files."""
     command = command_path("prosody")
     assert command is not None, "prosody is not installed"
@@ -62,14 +62,14 @@ def prosody(folder: Path) -> Iterator[Running]:
     for number in range(CLIENTS):
         (accounts / f"{account(number)}.dat").write_text(f'return {{ ["password"] = "{PASSWORD}"; }};\n')
     with (
-        program(command, "-F", "--config", str(config), log=folder / "log", cwd=folder) as server,
-        _serving("Prosody", folder, server, clients, components, r"Prosody version (\S+)") as running,
+        program(command, "-F", "--config", str(config), cores=cores.server, log=folder / "log", cwd=folder) as server,
+        _serving("Prosody", folder, cores, server, clients, components, r"Prosody version (\S+)") as running,
     ):
         yield running
 
 
 @contextmanager
-def ejabberd(folder: Path) -> Iterator[Running]:
+def ejabberd(folder: Path, cores: Cores) -> Iterator[Running]:
     """ejabberd; whoever comes is let in under the name and password that it says, so that there are no accounts."""
     command = command_path("ejabberdctl")
     assert command is not None, "ejabberd is not installed"
@@ -100,8 +100,8 @@ def ejabberd(folder: Path) -> Iterator[Running]:
     node = ("--node", f"bench{clients}@localhost")
     whole = (*environment, str(script), *places, *node, "foreground-quiet")
     with (
-        program(*whole, log=folder / "log", cwd=folder) as server,
-        _serving("ejabberd", folder, server, clients, components, r"ejabberd ([\d.]+)\S* is started") as running,
+        program(*whole, cores=cores.server, log=folder / "log", cwd=folder) as server,
+        _serving("ejabberd", folder, cores, server, clients, components, r"ejabberd ([\d.]+)\S* is started") as running,
     ):
         yield running
 
@@ -128,16 +128,16 @@ def _own_ejabberdctl(command: Path, folder: Path) -> Path:
 
 @contextmanager
 def _serving(
-    name: str, folder: Path, server: Program, clients: int, components: int, version: str
+    name: str, folder: Path, cores: Cores, server: Program, clients: int, components: int, version: str
 ) -> Iterator[Running]:
     """Waits until a server has said its version and listens on both ports, and gives it its component."""
     said = _said(folder, version)
     for port in (clients, components):
         wait_for_port(port, STARTED_S)
     with ExitStack() as stack:
-        echo = stack.enter_context(program(*module("handlers", "xmpp", str(components))))
+        echo = stack.enter_context(program(*module("handlers", "xmpp", str(components)), cores=cores.load))
         echo.until("ready".__eq__)
-        yield Running(name, "xmpp", clients, folder, server, [echo.pid], version=said)
+        yield Running(name, "xmpp", clients, folder, server, [echo.pid], cores, version=said)
 
 
 def _said(folder: Path, pattern: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Self
 
 from bester import Client
-from bester.protocol.client import ReceivedMessage
+from bester.protocol.received import ReceivedMessage
 from faults.ledger import Ledger
 from faults.players import PASSWORD
 from faults.servers import Besterd

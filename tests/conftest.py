@@ -10,7 +10,9 @@ import pytest
 from tests.javascript import environment
 from tests.nats import NatsServer
 
+import bester
 from bester.bus import connection as bus
+from bester.compiled import build
 from bester.server import runtime
 from bester.store import passwords
 
@@ -19,6 +21,10 @@ LONG = "web", "bench", "system", "faults", "workbench", "cluster", "gadgets", "d
 SWEEP_S = 0.02
 REAL_WORK = {"MEMORY_KIB": passwords.MEMORY_KIB, "PASSES": passwords.PASSES}
 os.environ["PATH"] = environment()["PATH"]
+
+
+def pytest_report_header() -> str:
+    return f"bester: {build()}, {Path(bester.__file__).parent}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,9 @@ from struct import pack
 TYPE = "echo"
 SERVER = "bench.example"
 
+ALL = b"\xff\xff\xff\xff"
+"""For the relay, in place of a client's number: the frame is for all of them."""
+
 # Of XMPP only.
 COMPONENT = b"echo.bench.test"
 SECRET = b"the component's secret"
@@ -50,10 +53,36 @@ def text(size: int) -> bytes:
     return b'"' + b"x" * (size - 2) + b'"'
 
 
+ATTACH = (
+    b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["%b"],"concurrency":65536}}}'
+)
+REPLY = (
+    b'{"header":{"id":"',
+    b'","status":"0","command":{"type":"reply"}},"payload":{"data":',
+    b"",
+    b"}}",
+)
+"""What a handler of ours answers, in pieces: between them come the request's id, an account's name, and the data."""
+PASS = (
+    b'{"header":{"id":"',
+    b'","status":"0","command":{"type":"sendClients","data":["',
+    b'"]}},"payload":{"data":',
+    b"}}",
+)
+"""The answer that sends the data to the account that they begin with, in pieces like those of :data:`REPLY`."""
+CLASSIC = (b'{"header":{"status":"0","command":{"type":"reply"}},"data":', b"}")
+"""The answer of a handler that takes a connection for each message; between them come the data."""
+NAME_BYTES = len(account(0))
+
+
 class Bester:
     """A client of ours, authenticated with a token."""
 
     ping = b""
+    good = b'"status":"good"'
+    """What an answer to the hello, and a good report, has in it."""
+    reported = True
+    """Whether a message to many is answered."""
 
     def hello(self, number: int) -> bytes:
         """Returns the bytes that are sent first."""
@@ -67,32 +96,76 @@ class Bester:
             RuntimeError: the server does not want us.
         """
         end = whole_frame(buffer)
-        if end and b'"status":"good"' not in buffer[:end]:
+        if end and self.good not in buffer[:end]:
             raise RuntimeError(f"not authenticated: {buffer[4:end].decode()}")
         return end
 
     def message(self, number: int, size: int) -> bytes:
         """Returns a message to be echoed."""
-        return frame(b'{"header":{},"payload":{"type":"%b","id":"abcd","data":%b}}' % (TYPE.encode(), text(size)))
+        body = b'{"header":{},"payload":{"type":"%b","id":"abcd","data":%b}}'
+        return frame(body % (TYPE.encode(), self.data(number, size)))
 
     def replies(self, number: int, size: int) -> bytes:
         """Returns all bytes that answer a message."""
         received = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":"%b","data":%b}}'
-        report = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"abcd"}}'
-        return frame(received % (TYPE.encode(), text(size))) + frame(report)
+        report = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"abcd"%b}}'
+        return frame(received % (TYPE.encode(), self.data(number, size))) + frame(report % self.results(number))
+
+    def results(self, number: int) -> bytes:
+        """Returns what a report says of recipients."""
+        return b""
+
+    def data(self, number: int, size: int) -> bytes:
+        """Returns what a message carries."""
+        return text(size)
+
+    # One to many: a push of a handler that names every account.
+
+    def sender_hello(self) -> bytes:
+        """Returns what the sender sends first; empty if nothing answers it."""
+        return frame(ATTACH % b"fan")
+
+    def reader_hello(self, number: int) -> bytes:
+        """Returns what one who gets the messages sends first."""
+        return self.hello(number)
+
+    def to_all(self, clients: int, size: int) -> bytes:
+        """Returns the bytes that the sender sends, to so many."""
+        names = json.dumps([account(number) for number in range(clients)], separators=(",", ":")).encode()
+        command = b'{"type":"sendClients","data":%b}' % names
+        head = b'{"header":{"messageType":"push","id":"p","command":%b},"payload":{"data":%b}}'
+        return frame(head % (command, text(size)))
+
+    def each_gets(self, size: int) -> bytes:
+        """Returns the bytes that each of them gets."""
+        return frame(b'{"header":{"messageType":"receivedMessage"},"payload":{"type":"fan","data":%b}}' % text(size))
+
+
+class BesterToItself(Bester):
+    """A client of ours whose messages a handler that passes on sends to the client's own account."""
+
+    def data(self, number: int, size: int) -> bytes:
+        return b'"%b%b"' % (account(number).encode(), b"x" * (size - 2 - NAME_BYTES))
+
+    def results(self, number: int) -> bytes:
+        return b',"results":[{"to":"%b","status":"delivered"}]' % account(number).encode()
 
 
 class Nats:
     """A client of nats-server that makes requests to a responder."""
 
     ping = b"PING\r\n"
+    good = b"PONG\r\n"
+    responder = b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB %b 1\r\nPING\r\n' % TYPE.encode()
+    """What a responder sends first."""
+    reported = False
 
     def hello(self, number: int) -> bytes:
         options = b'{"verbose":false,"pedantic":false,"tls_required":false,"lang":"bench","version":"1"}'
         return b"CONNECT %b\r\nSUB _INBOX.%05d 1\r\nPING\r\n" % (options, number)
 
     def greeted(self, buffer: bytes) -> int:
-        return buffer.find(b"PONG\r\n") + 6 if b"PONG\r\n" in buffer else 0
+        return buffer.find(self.good) + len(self.good) if self.good in buffer else 0
 
     def message(self, number: int, size: int) -> bytes:
         return b"PUB %b _INBOX.%05d %d\r\n%b\r\n" % (TYPE.encode(), number, size, text(size))
@@ -100,11 +173,27 @@ class Nats:
     def replies(self, number: int, size: int) -> bytes:
         return b"MSG _INBOX.%05d 1 %d\r\n%b\r\n" % (number, size, text(size))
 
+    # One to many: a publication on a subject that all have subscribed to.
+
+    def sender_hello(self) -> bytes:
+        return self.hello(0)
+
+    def reader_hello(self, number: int) -> bytes:
+        return b"SUB fan 2\r\n" + self.hello(number)
+
+    def to_all(self, clients: int, size: int) -> bytes:
+        return b"PUB fan %d\r\n%b\r\n" % (size, text(size))
+
+    def each_gets(self, size: int) -> bytes:
+        return b"MSG fan 2 %d\r\n%b\r\n" % (size, text(size))
+
 
 class Relay:
     """A client of the relay, whose frames begin with the client's number."""
 
     ping = b""
+    good = b""
+    reported = False
 
     def hello(self, number: int) -> bytes:
         return frame(pack("<I", number))
@@ -117,6 +206,20 @@ class Relay:
 
     def replies(self, number: int, size: int) -> bytes:
         return self.message(number, size)
+
+    # One to many: a frame for all, of a handler that says no hello.
+
+    def sender_hello(self) -> bytes:
+        return b""
+
+    def reader_hello(self, number: int) -> bytes:
+        return self.hello(number)
+
+    def to_all(self, clients: int, size: int) -> bytes:
+        return self.each_gets(size)
+
+    def each_gets(self, size: int) -> bytes:
+        return frame(ALL + text(size))
 
 
 class Xmpp:
@@ -155,10 +258,13 @@ def jid(number: int) -> bytes:
     return b"%b@%b/%b" % (account(number).encode(), SERVER.encode(), RESOURCE)
 
 
-Dialect = Bester | Nats | Relay | Xmpp
-DIALECTS: dict[str, type[Bester] | type[Nats] | type[Relay] | type[Xmpp]] = {
+Lean = Bester | Nats | Relay
+LEAN: dict[str, type[Bester] | type[Nats] | type[Relay]] = {
     "bester": Bester,
+    "bester to itself": BesterToItself,
     "nats": Nats,
     "relay": Relay,
-    "xmpp": Xmpp,
 }
+"""Those that the generators in C speak too."""
+Dialect = Lean | Xmpp
+DIALECTS: dict[str, type[Bester] | type[Nats] | type[Relay] | type[Xmpp]] = {**LEAN, "xmpp": Xmpp}

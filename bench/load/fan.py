@@ -1,8 +1,11 @@
-"""One message to many: ``python -m bench.load.fan '{"dialect": ...}'`` prints one line of JSON.
+"""One message to many, in lean Python: ``python -m bench.load.fan '{"dialect": ...}'``.
 
 The sender has one message under way: a push of a handler that names every account, a publication on a subject that
 all have subscribed to, or a frame of the relay for all. The next goes out when all the readers have the one before,
-except those that do not read.
+except those that do not read. The line ``begin`` says that the clock begins; the result is one line of JSON.
+
+``fan.c`` does the same, faster. Loads of a count of messages are only here. Where nothing can be compiled, this is
+used for all.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import statistics
 import sys
@@ -19,11 +23,7 @@ from typing import NamedTuple, cast
 
 import uvloop
 
-from bench.load.dialects import DIALECTS, Dialect, account, frame, text, whole_frame
-from bench.load.relay import ALL
-from bench.machine import cpu_seconds
-
-ATTACH = b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["fan"]}}}'
+from bench.load.dialects import LEAN, Lean, whole_frame
 
 
 class Plan(NamedTuple):
@@ -37,34 +37,10 @@ class Plan(NamedTuple):
     size: int
     seconds: float
     warm_up: float
-    server: list[int]
     slow: int = 0
     """How many of the clients do not read."""
     counts: Sequence[int] = ()
     """How many messages are sent, instead, each time that a line is read; nothing is under way between them."""
-
-
-def one(plan: Plan) -> bytes:
-    """Returns the bytes that each of the clients gets."""
-    if plan.dialect == "nats":
-        return b"MSG fan 2 %d\r\n%b\r\n" % (plan.size, text(plan.size))
-    if plan.dialect == "relay":
-        return frame(ALL + text(plan.size))
-    body = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":"fan","data":%b}}'
-    return frame(body % text(plan.size))
-
-
-def message(plan: Plan) -> bytes:
-    """Returns the bytes that the sender sends."""
-    if plan.dialect == "nats":
-        return b"PUB fan %d\r\n%b\r\n" % (plan.size, text(plan.size))
-    if plan.dialect == "relay":
-        return one(plan)
-    names = json.dumps([account(number) for number in range(plan.clients)], separators=(",", ":")).encode()
-    head = (
-        b'{"header":{"messageType":"push","id":"p","command":{"type":"sendClients","data":%b}},"payload":{"data":%b}}'
-    )
-    return frame(head % (names, text(plan.size)))
 
 
 class Reader(asyncio.Protocol):
@@ -79,8 +55,7 @@ class Reader(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        subscribe = b"SUB fan 2\r\n" if self._fan.plan.dialect == "nats" else b""
-        self.transport.write(subscribe + self._fan.dialect.hello(self._number))
+        self.transport.write(self._fan.dialect.reader_hello(self._number))
 
     def data_received(self, data: bytes) -> None:
         if self._greeted and not self._have and len(data) == self._fan.size and self._fan.checked:
@@ -114,11 +89,11 @@ class Sender(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self._buffer = b""
         self._ready = False
-        dialect = self._fan.plan.dialect
-        if dialect == "relay":
-            self._fan.greeted()
+        hello = self._fan.dialect.sender_hello()
+        if hello:
+            self.transport.write(hello)
         else:
-            self.transport.write(frame(ATTACH) if dialect == "bester" else self._fan.dialect.hello(0))
+            self._fan.greeted()
 
     def data_received(self, data: bytes) -> None:
         if self._fan.plan.dialect == "nats":
@@ -145,11 +120,11 @@ class Fan:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.dialect: Dialect = DIALECTS[plan.dialect]()
-        self.one = one(plan)
+        self.dialect: Lean = LEAN[plan.dialect]()
+        self.one = self.dialect.each_gets(plan.size)
         self.size = len(self.one)
         self.checked = False
-        self._message = message(plan)
+        self._message = self.dialect.to_all(plan.clients, plan.size)
         self._latencies: list[float] = []
         self._waiting = 0
         self._wanted = 0
@@ -177,7 +152,7 @@ class Fan:
 
     def _send(self) -> None:
         plan = self.plan
-        self._waiting = plan.clients - plan.slow + (plan.dialect == "bester")
+        self._waiting = plan.clients - plan.slow + self.dialect.reported
         self._sent = time.perf_counter()
         self._sender.transport.write(self._message)
 
@@ -221,23 +196,19 @@ class Fan:
             raise RuntimeError("nothing arrived at all")
         self.checked = True
         self._latencies.clear()
-        began, used = time.perf_counter(), cpu_seconds(plan.server)
-        own = cpu_seconds([os.getpid()])
+        print("begin", flush=True)
+        began = time.perf_counter()
         await asyncio.sleep(plan.seconds)
         seconds, count = time.perf_counter() - began, len(self._latencies)
-        used, own = cpu_seconds(plan.server) - used, cpu_seconds([os.getpid()]) - own
-        deliveries = max(1, count) * (plan.clients - plan.slow)
         ordered = sorted(self._latencies) or [seconds]
         figures = {
-            "cpuUs": 1e6 * used / deliveries,
-            "rate": deliveries / seconds,
+            "count": max(1, count) * (plan.clients - plan.slow),
+            "seconds": seconds,
             "p50Ms": 1e3 * statistics.median(ordered),
-            "p99Ms": 1e3 * ordered[int(0.99 * len(ordered))],
             "maxMs": 1e3 * ordered[-1],
-            "rounds": count,
-            "clientShare": own / seconds,
         }
         print(json.dumps(figures), flush=True)
+        signal.pause()  # so that no server is busy with the end of this while it is still measured
 
 
 async def main(plan: str) -> None:

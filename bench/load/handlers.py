@@ -1,7 +1,8 @@
 """Handlers in lean Python: ``python -m bench.load.handlers KIND ADDRESS``. Each prints ``ready``.
 
 They echo the data that they are asked with; ``pass`` (attached) sends it to the account that it begins with. Kinds:
-``bester`` (attached), ``pass``, ``classic``, ``nats``, ``relay``, ``xmpp``.
+``bester`` (attached), ``pass``, ``classic``, ``nats``, ``relay``, ``xmpp``. All but the last are in ``handlers.c`` too,
+and are used here only where nothing can be compiled.
 """
 
 from __future__ import annotations
@@ -10,20 +11,15 @@ import asyncio
 import hashlib
 import re
 import sys
-from struct import pack
 from typing import cast
 
 import uvloop
 
-from bench.load.dialects import COMPONENT, SECRET, STREAMS, TYPE, account, frame
+from bench.load.dialects import ATTACH, CLASSIC, COMPONENT, NAME_BYTES, PASS, REPLY, SECRET, STREAMS, TYPE, Nats, frame
 
-ATTACH = (
-    b'{"header":{"scope":"handler"},"payload":{"type":"attach","id":"a","data":{"types":["%b"],"concurrency":65536}}}'
-)
 # In a request as our server writes it; its members' order is not promised, and a change would be seen at once, in the
 # replies that are compared.
 _BEFORE_ID = b'"id":"'
-NAME_BYTES = len(account(0))
 
 
 class Framed(asyncio.Protocol):
@@ -65,6 +61,8 @@ class Attached(Framed):
     """Attached to our server."""
 
     hello = frame(ATTACH % TYPE.encode())
+    pieces = REPLY
+    name_bytes = 0
     _attached = False
 
     def answer(self, data: bytes, at: int, end: int) -> bytes:
@@ -75,36 +73,24 @@ class Attached(Framed):
         begins = data.index(_BEFORE_ID, at) + len(_BEFORE_ID)
         ends = data.index(b'"', begins)
         begins_data = data.index(b'"data":', ends) + 7
-        body = b'{"header":{"id":"%b","status":"0","command":{"type":"reply"}},"payload":{"data":%b}}' % (
-            data[begins:ends],
-            data[begins_data : end - 2],
-        )
-        return pack("<I", len(body)) + body
+        before_id, before_name, before_data, last = self.pieces
+        name = data[begins_data + 1 : begins_data + 1 + self.name_bytes]
+        filled = (before_id, data[begins:ends], before_name, name, before_data, data[begins_data : end - 2], last)
+        return frame(b"".join(filled))
 
 
 class Passing(Attached):
     """Attached to our server, and passes on (:mod:`bench.load.pairs`)."""
 
-    def answer(self, data: bytes, at: int, end: int) -> bytes:
-        if not self._attached:
-            return super().answer(data, at, end)
-        begins = data.index(_BEFORE_ID, at) + len(_BEFORE_ID)
-        ends = data.index(b'"', begins)
-        begins_data = data.index(b'"data":', ends) + 7
-        command = b'{"type":"sendClients","data":["%b"]}' % data[begins_data + 1 : begins_data + 1 + NAME_BYTES]
-        body = b'{"header":{"id":"%b","status":"0","command":%b},"payload":{"data":%b}}' % (
-            data[begins:ends],
-            command,
-            data[begins_data : end - 2],
-        )
-        return pack("<I", len(body)) + body
+    pieces = PASS
+    name_bytes = NAME_BYTES
 
 
 class Classic(Framed):
     """One connection of our server, for one message."""
 
     def answer(self, data: bytes, at: int, end: int) -> bytes:
-        return frame(b'{"header":{"status":"0","command":{"type":"reply"}},"data":%b}' % data[at + 4 : end])
+        return frame(data[at + 4 : end].join(CLASSIC))
 
     def connection_lost(self, exc: Exception | None) -> None:
         pass
@@ -118,7 +104,7 @@ class Responder(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB %b 1\r\nPING\r\n' % TYPE.encode())
+        self._transport.write(Nats.responder)
 
     def data_received(self, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data

@@ -12,12 +12,10 @@ from typing import cast
 
 import uvloop
 
+from bench.load.dialects import ALL
+
 handlers: list[asyncio.Transport] = []
 clients: dict[bytes, asyncio.Transport] = {}
-
-
-ALL = b"\xff\xff\xff\xff"
-"""In place of a client's number: the frame is for all of them."""
 
 
 class FromClient(asyncio.Protocol):

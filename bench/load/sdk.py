@@ -1,7 +1,8 @@
 """Clients and handlers with a library at both ends, ours and nats-py: ``python -m bench.load.sdk KIND ADDRESS [PLAN]``.
 
 Kinds: ``bester-handler SOCKET``, ``nats-handler PORT``, ``bester PORT PLAN``, ``nats PORT PLAN``. The work is the
-same: 64 bytes to the handler and back; a client of ours has the reply (``on_message``) before the report it awaits.
+same: 64 bytes to the handler and back, as bytes, which neither library encodes or decodes; a client of ours has the
+reply (``on_message``) before the report it awaits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from bester import ReceivedMessage, Reply, Request
 
-DATA = "x" * 62
+DATA = b'"' + b"x" * 62 + b'"'
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def bester_handler(address: str) -> None:
 
     @handler.on(TYPE)
     def echo(message: Request) -> Reply:
-        return Reply(message.data)
+        return Reply(message.raw)
 
     uvloop.run(handler.wait())
 
@@ -81,12 +82,15 @@ async def nats_handler(port: str) -> None:
 
 async def bester_client(port: str, number: int) -> Ask:
     """Returns what makes a round trip over a new client of ours."""
+    from msgspec import Raw
+
     from bester import Client
 
-    got: list[Any] = []
+    data = Raw(DATA)
+    got: list[Raw] = []
 
     def received(message: ReceivedMessage) -> None:
-        got.append(message.data)
+        got.append(message.raw)
 
     url = f"bester://127.0.0.1:{port}"
     client = Client(url, username=account(number), token=token(number), on_message=received)
@@ -94,8 +98,8 @@ async def bester_client(port: str, number: int) -> Ask:
     clients.append(client)
 
     async def ask() -> None:
-        report = await client.send(TYPE, DATA)
-        if not report.good or got.pop() != DATA:
+        report = await client.send(TYPE, data)
+        if not report.good or bytes(got.pop()) != DATA:
             raise RuntimeError("a wrong reply")
 
     return ask
@@ -107,10 +111,9 @@ async def nats_client(port: str, number: int) -> Ask:
 
     connection = await nats.connect(f"nats://127.0.0.1:{port}")
     clients.append(connection)
-    data = f'"{DATA}"'.encode()
 
     async def ask() -> None:
-        if (await connection.request(TYPE, data)).data != data:
+        if (await connection.request(TYPE, DATA)).data != DATA:
             raise RuntimeError("a wrong reply")
 
     return ask

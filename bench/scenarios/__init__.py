@@ -6,6 +6,7 @@ from bench.scenarios.crowds import beside_idle, idle, logins
 from bench.scenarios.fanout import fan_out
 from bench.scenarios.hostile import decoding
 from bench.scenarios.instructions import instructions
+from bench.scenarios.keeping import keeping
 from bench.scenarios.life import start, steady
 from bench.scenarios.roundtrips import classic, lean, sdk
 from bench.scenarios.watching import watching
@@ -23,6 +24,7 @@ SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "instructions": (instructions, "what a message takes in user space, where valgrind is installed"),
     "decoding": (decoding, "the hardest frames there are, and another client beside them"),
     "watching": (watching, "what of that is for routes, receipts and metrics that nobody asked for"),
+    "keeping": (keeping, "messages for accounts that are away, beside a bare SQLite loop"),
     "cluster": (cluster, "nodes of one server: messages within and between them, letters, 20,000 idle clients"),
 }
 """The scenarios by name, each with a description."""

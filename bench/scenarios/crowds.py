@@ -7,8 +7,8 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from bench.figures import OURS
-from bench.machine import memory_kib
+from bench.figures import OURS, SERVER_BUSY
+from bench.machine import Cores, memory_kib
 from bench.peers import Running
 from bench.programs import Program, module, program
 from bench.run import Run
@@ -55,7 +55,7 @@ def logins(run: Run, stack: ExitStack) -> None:
             load = inner.enter_context(run.loading(server, 10, 1, 64, WINDOW_S, windows=100_000))
             before = [load.result()["rate"] for _ in range(4)]
             came = _add(crowd, run.crowd)
-            during = [found["rate"] for found in load.rest()]
+            during = load.rates()
             time.sleep(SETTLED_S)
             crowd.tell("ping")
             stayed = crowd.result()
@@ -74,7 +74,7 @@ def beside_idle(run: Run, stack: ExitStack) -> None:
     servers: dict[int, int] = {}
     running = []
     for count in counts:
-        server = stack.enter_context(run.peers.bester())
+        server = stack.enter_context(run.peers.bester(cores=Cores.apart()))
         run.progress(f"{count} idle clients")
         _add(_crowd(stack, server), count)
         servers[server.server.pid] = count
@@ -84,6 +84,7 @@ def beside_idle(run: Run, stack: ExitStack) -> None:
     def measure(server: Running) -> None:
         found = run.load(server, 50, 8)
         figures.add("beside idle", OURS, f"CPU µs, {servers[server.server.pid]:,}", found["cpuUs"])
+        figures.add("beside idle", OURS, SERVER_BUSY, 100 * found["busy"])
 
     run.alternate(running, measure)
     few, many = (figures.get("beside idle", OURS, f"CPU µs, {count:,}") for count in (counts[0], counts[-1]))

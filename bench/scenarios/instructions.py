@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,8 +10,11 @@ from pathlib import Path
 
 from bench.callgrind import Callgrind, missing
 from bench.figures import OURS
+from bench.generators import clients_command, fan_command
+from bench.load import clients, fan
+from bench.machine import Cores
 from bench.peers import BESTERD, Peers, Running
-from bench.programs import Program, module, program
+from bench.programs import Program, program
 from bench.run import Run
 
 LOADS = (("50x8", 50, 8, 64), ("50x8 1 KiB", 50, 8, 1024))
@@ -31,9 +33,9 @@ class Watched(Peers):
         self._callgrind = callgrind
 
     @contextmanager
-    def _besterd(self, folder: Path, core: int | None) -> Iterator[Program]:
+    def _besterd(self, folder: Path, cores: Cores) -> Iterator[Program]:
         command = self._callgrind.command(sys.executable, "-c", BESTERD, str(folder / "server.conf"))
-        with program(*command, core=core, log=folder / "log", cwd=folder) as server:
+        with program(*command, cores=cores.server, log=folder / "log", cwd=folder) as server:
             yield server
 
 
@@ -43,38 +45,25 @@ def instructions(run: Run, stack: ExitStack) -> None:
     if reason:
         run.figures.notes.append(f"Instructions are not measured: {reason}.")
         return
-    for name, clients, outstanding, size in LOADS:
+    from tests.bench.instructions import measure as by_hand
+
+    for name, count, outstanding, size in LOADS:
         run.progress(name)
         callgrind = Callgrind(run.peers.new_folder())
         with Watched(run.peers, callgrind).bester() as server:
-            plan = {
-                "dialect": server.dialect,
-                "port": server.port,
-                "clients": clients,
-                "outstanding": outstanding,
-                "size": size,
-                "seconds": 0,
-                "warm_up": 0,
-                "server": server.pids,
-                "handler": server.handler,
-                "counts": [WARM_UP, *[COUNTED] * run.rounds],
-            }
-            _measure(run, callgrind, server, name, module("clients", json.dumps(plan)))
+            counts = (WARM_UP, *[COUNTED] * run.rounds)
+            work = clients.Plan(server.dialect, server.port, count, outstanding, size, 0, 0, counts=counts)
+            _measure(run, callgrind, server, name, clients_command(work, run.peers.new_folder()))
     run.progress("fan-out")
     callgrind = Callgrind(run.peers.new_folder())
     with Watched(run.peers, callgrind).bester(handler=None) as server:
-        plan = {
-            "dialect": server.dialect,
-            "port": server.port,
-            "address": server.handler_socket,
-            "clients": FAN_CLIENTS,
-            "size": 64,
-            "seconds": 0,
-            "warm_up": 0,
-            "server": server.pids,
-            "counts": [FAN_WARM_UP, *[FAN_COUNTED] * run.rounds],
-        }
-        _measure(run, callgrind, server, "fan-out", module("fan", json.dumps(plan)))
+        counts = (FAN_WARM_UP, *[FAN_COUNTED] * run.rounds)
+        one = fan.Plan(server.dialect, server.port, server.handler_socket, FAN_CLIENTS, 64, 0, 0, counts=counts)
+        _measure(run, callgrind, server, "fan-out", fan_command(one, run.peers.new_folder()))
+    run.progress("driven by hand")
+    for name, total in by_hand(run.peers.new_folder()).items():
+        if name.startswith(("a round trip", "a delivery")):
+            run.figures.add(name, OURS, UNIT, total)
 
 
 def _measure(run: Run, callgrind: Callgrind, server: Running, name: str, load: tuple[str, ...]) -> None:

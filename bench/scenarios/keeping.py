@@ -1,73 +1,83 @@
-"""Messages for accounts that are away: how fast they are put on disk."""
+"""Messages for accounts that are away: how fast a server puts them on disk and reports them."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
+import json
 import sqlite3
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from bench.figures import OURS
+from bench.figures import BARE, OURS
+from bench.nodes import passing
+from bench.peers import free_ports
+from bench.programs import module, program
 from bench.run import Run
-from bester.store.messages import SqliteMessages
-from bester.store.ports import Letter, MailboxBounds
+from bench.scenarios.crowds import FIRST
 
-BATCHES = (64, 256, 1024)
+CLIENTS, OUTSTANDING = 50, 32
 SIZE = 512
 """Bytes of data in each."""
-ACCOUNTS = 1000
-BARE = "bare sqlite3"
-BOUNDS = MailboxBounds(messages=10**9, bytes=10**15, lifetime_s=86_400.0)
+AWAY = FIRST + 1000
+"""The first account of those who are away, one for each client."""
+SCENARIO = f"kept {CLIENTS}x{OUTSTANDING}"
+
+Row = tuple[str, str, str, bytes]
 
 
 def keeping(run: Run, stack: ExitStack) -> None:
-    """Measures ours, and a loop that only inserts, with the same batches and as safe on disk."""
-    for batch in BATCHES:
-        scenario = f"keeping, {batch} at a time"
-        for _ in range(run.rounds):
-            for peer, measure in ((OURS, _ours), (BARE, _bare)):
-                run.progress(f"{scenario}: {peer}")
-                run.figures.add(scenario, peer, "letters/s", measure(run.peers.new_folder(), batch, run.seconds))
+    """Measures ours, then a loop that only inserts, as many at a time and as safe on disk; both on new files."""
+    add = run.figures.add
+    for _ in range(run.rounds):
+        run.progress(OURS)
+        found = _ours(run)
+        for unit, value in found.items():
+            add(SCENARIO, OURS, unit, value)
+        run.progress(BARE)
+        add(SCENARIO, BARE, "1/s", bare(run.peers.new_folder(), round(found["for each commit"]), run.seconds))
 
 
-def _batches(batch: int) -> Iterator[list[Letter]]:
-    """Letters to one account after the other."""
-    data = b'"' + b"x" * (SIZE - 2) + b'"'
-    numbers = itertools.count()
-    while True:
-        yield [
-            Letter(f"user{number % ACCOUNTS}", f"{number:032x}", "text", data)
-            for number in itertools.islice(numbers, batch)
-        ]
+def _ours(run: Run) -> dict[str, float]:
+    (metrics,) = free_ports(1)
+    with run.peers.bester(handler=None, web=metrics) as server, passing(server):
+        processes = {"server": server.pids, "handler": server.handler}
+        plan = {
+            "port": server.port,
+            "to": 0,
+            "clients": CLIENTS,
+            "outstanding": OUTSTANDING,
+            "size": SIZE,
+            "seconds": run.seconds,
+            "warm_up": run.warm_up,
+            "first": AWAY,
+            "processes": processes,
+        }
+        with program(*module("pairs", json.dumps(plan))) as load:
+            found = load.result()
+        stored, commits = _counters(metrics)
+        rate, cpu_us = found["rate"], found["cpuUs"]
+        return {
+            "1/s": rate,
+            "CPU µs": cpu_us["server"],
+            "for each commit": stored / commits,
+            "server %": rate * cpu_us["server"] / 1e4,
+            "handler %": rate * cpu_us["handler"] / 1e4,
+            "client %": rate * cpu_us["load"] / 1e4,
+        }
 
 
-def _ours(folder: Path, batch: int, seconds: float) -> float:
-    async def measure() -> float:
-        store = SqliteMessages(folder / "messages.db")
-        await store.open()
-        try:
-            batches = _batches(batch)
-            began, count = time.perf_counter(), 0
-            pending = asyncio.ensure_future(store.deposit(next(batches), BOUNDS, 1.0))
-            while time.perf_counter() - began < seconds:
-                # As a server does: the next batch gathers while the last one is written.
-                following = asyncio.ensure_future(store.deposit(next(batches), BOUNDS, 1.0))
-                await pending
-                count += batch
-                pending = following
-            took_s = time.perf_counter() - began
-            await pending
-            return count / took_s
-        finally:
-            await store.close()
-
-    return asyncio.run(measure())
+def _counters(port: int) -> tuple[float, float]:
+    """Returns how many letters a server has stored, and with how many commits."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        values = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if line[0] != "#")
+    return float(values["bester_mailbox_stored_total"]), float(values["bester_store_commit_seconds_count"])
 
 
-def _bare(folder: Path, batch: int, seconds: float) -> float:
+def bare(folder: Path, batch: int, seconds: float) -> float:
+    """Returns how many letters in a second a loop inserts that does nothing else."""
     with closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL").close()
         connection.execute("PRAGMA synchronous = FULL")
@@ -75,14 +85,24 @@ def _bare(folder: Path, batch: int, seconds: float) -> float:
         batches = _batches(batch)
 
         def write() -> None:
-            rows = [(one.username, one.delivery_id, one.type, one.data) for one in next(batches)]
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
-                "INSERT INTO letter (username, delivery_id, type, data) VALUES (?, ?, ?, ?)", rows
+                "INSERT INTO letter (username, delivery_id, type, data) VALUES (?, ?, ?, ?)", next(batches)
             ).close()
             connection.execute("COMMIT")
 
         return _rate(write, batch, seconds)
+
+
+def _batches(batch: int) -> Iterator[list[Row]]:
+    """Rows for one account after the other."""
+    data = b'"' + b"x" * (SIZE - 2) + b'"'
+    numbers = itertools.count()
+    while True:
+        yield [
+            (f"c{number % CLIENTS:05d}", f"0123456789abcdef-{number:x}", "echo", data)
+            for number in itertools.islice(numbers, batch)
+        ]
 
 
 def _rate(write: Callable[[], None], batch: int, seconds: float) -> float:

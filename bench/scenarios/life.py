@@ -6,7 +6,7 @@ import time
 from contextlib import ExitStack
 
 from bench.figures import NATS, OURS
-from bench.machine import memory_kib
+from bench.machine import Cores, memory_kib
 from bench.run import Run
 
 WINDOWS = 20
@@ -24,14 +24,15 @@ def start(run: Run, stack: ExitStack) -> None:
 
 def steady(run: Run, stack: ExitStack) -> None:
     """One load for as long as the run says; memory and cost of each twentieth of the time."""
-    server = stack.enter_context(run.peers.bester())
+    server = stack.enter_context(run.peers.bester(cores=Cores.apart()))
     seconds = 60 * run.minutes / WINDOWS
     costs, memory = [], []
     for _ in range(WINDOWS):
         run.progress(f"{run.minutes:g} minutes")
-        costs.append(run.load(server, 50, 8, seconds=seconds)["cpuUs"])
+        found = run.load(server, 50, 8, seconds=seconds)
+        costs.append(found["cpuUs"])
         memory.append(memory_kib(server.pids))
-        run.figures.add("steady", OURS, "CPU µs", costs[-1])
+        run.add("steady", OURS, found)
         run.figures.add("steady", OURS, "MiB", memory[-1] / 1024)
     # The first tenth is for warming up; the end is the median of as many windows as there are in the beginning.
     run.figures.add("steady", OURS, "growth", sorted(costs[-5:])[2] / sorted(costs[2:7])[2])

@@ -6,6 +6,7 @@ import json
 from contextlib import ExitStack
 
 from bench.figures import NATS_PY, OURS
+from bench.machine import ANY, Cores
 from bench.peers import Running
 from bench.programs import module, program
 from bench.run import Run
@@ -15,9 +16,11 @@ LOADS = (("1x64", 1, 64, 64), ("50x8", 50, 8, 64), ("50x1", 50, 1, 64), ("50x8 1
 
 
 def lean(run: Run, stack: ExitStack) -> None:
-    """Ours, nats-server, the floor, and with 64 bytes the XMPP servers that are installed, in turns."""
-    servers = [stack.enter_context(start()) for start in (run.peers.bester, run.peers.nats, run.peers.relay)]
-    xmpp = [stack.enter_context(start(run.peers.new_folder())) for start in installed().values()]
+    """Ours, nats-server, the floors, and with 64 bytes the XMPP servers that are installed, in turns."""
+    cores = Cores.apart()
+    servers = [stack.enter_context(start(cores=cores)) for start in (run.peers.bester, run.peers.nats)]
+    servers += run.peers.floors(stack, cores)
+    xmpp = [stack.enter_context(start(run.peers.new_folder(), cores)) for start in installed().values()]
     run.figures.notes += [f"{server.name} {server.version}." for server in xmpp]
     missing = [name for name in SERVERS if name not in installed()]
     run.figures.notes += [f"{name} is not measured: it is not installed." for name in missing]
@@ -26,32 +29,22 @@ def lean(run: Run, stack: ExitStack) -> None:
         def measure(
             server: Running, name: str = name, clients: int = clients, outstanding: int = outstanding, size: int = size
         ) -> None:
-            found = run.load(server, clients, outstanding, size)
-            add = run.figures.add
-            add(name, server.name, "CPU µs", found["cpuUs"])
-            add(name, server.name, "1/s", found["rate"])
-            for who in ("server", "handler", "client"):
-                add(name, server.name, f"{who} %", 100 * found[f"{who}Share"])
+            run.add(name, server.name, run.load(server, clients, outstanding, size), "handler", "client")
 
         run.alternate(servers + xmpp if size == 64 else servers, measure)
 
 
 def classic(run: Run, stack: ExitStack) -> None:
     """Ours, with a handler that takes a connection for each message."""
-    server = stack.enter_context(run.peers.bester(handler="classic"))
-
-    def measure(server: Running) -> None:
-        found = run.load(server, 50, 8)
-        run.figures.add("classic 50x8", OURS, "CPU µs", found["cpuUs"])
-        run.figures.add("classic 50x8", OURS, "1/s", found["rate"])
-
-    run.alternate([server], measure)
+    server = stack.enter_context(run.peers.bester(handler="classic", cores=Cores.apart()))
+    run.alternate([server], lambda server: run.add("classic 50x8", OURS, run.load(server, 50, 8), "handler", "client"))
 
 
 def sdk(run: Run, stack: ExitStack) -> None:
     """Our library at both ends, and nats-py; throughput on all cores, latency on one."""
-    for name, clients, outstanding, core in (("SDK 50x8", 50, 8, None), ("SDK 1x1", 1, 1, 0)):
-        servers = [stack.enter_context(start(handler="sdk", core=core)) for start in (run.peers.bester, run.peers.nats)]
+    for name, clients, outstanding, cores in (("SDK 50x8", 50, 8, ANY), ("SDK 1x1", 1, 1, Cores.one())):
+        peers = (run.peers.bester, run.peers.nats)
+        servers = [stack.enter_context(start(handler="sdk", cores=cores)) for start in peers]
 
         def measure(server: Running, name: str = name, clients: int = clients, outstanding: int = outstanding) -> None:
             plan = {
@@ -63,7 +56,7 @@ def sdk(run: Run, stack: ExitStack) -> None:
                 "handler": server.handler,
             }
             command = module("sdk", server.dialect, str(server.port), json.dumps(plan))
-            with program(*command, core=server.core) as load:
+            with program(*command, cores=server.cores.load) as load:
                 found = load.result()
             peer = OURS if server.dialect == "bester" else NATS_PY
             run.figures.add(name, peer, "1/s", found["rate"])
@@ -72,7 +65,8 @@ def sdk(run: Run, stack: ExitStack) -> None:
                 run.figures.add(name, peer, unit, found[key])
 
         run.alternate(servers, measure)
-    cores = [stack.enter_context(start(core=0)) for start in (run.peers.bester, run.peers.nats, run.peers.relay)]
+    servers = [stack.enter_context(start(cores=Cores.one())) for start in (run.peers.bester, run.peers.nats)]
+    servers += run.peers.floors(stack, Cores.one())
     run.alternate(
-        cores, lambda server: run.figures.add("1x1, lean", server.name, "p50 µs", run.load(server, 1, 1)["p50Us"])
+        servers, lambda server: run.figures.add("1x1, lean", server.name, "p50 µs", run.load(server, 1, 1)["p50Us"])
     )

@@ -9,14 +9,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.callgrind import missing
-from bench.figures import OURS
+from bench.figures import OURS, WITHOUT
+from bench.machine import Cores
 from bench.peers import BESTERD, Peers, Running
 from bench.programs import Program, program
 from bench.run import Run
+from bester.compiled import build
 
 ROOT = Path(__file__).parents[2]
 
-WITHOUT = "without"
 LOADS = (("50x8", 50, 8),)
 TURNS = 3
 """How many times as often as other loads these are measured: what is looked for is small."""
@@ -29,35 +30,35 @@ class Bare(Peers):
         super().__init__(peers._folder, peers._accounts)
 
     @contextmanager
-    def _besterd(self, folder: Path, core: int | None) -> Iterator[Program]:
+    def _besterd(self, folder: Path, cores: Cores) -> Iterator[Program]:
         first = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bench.bare import install; install(); "
         command = (sys.executable, "-c", first + BESTERD, str(folder / "server.conf"))
-        with program(*command, core=core, log=folder / "log", cwd=folder) as server:
+        with program(*command, cores=cores.server, log=folder / "log", cwd=folder) as server:
             yield server
 
 
 def watching(run: Run, stack: ExitStack) -> None:
     """One server as it is, and one without (:mod:`bench.bare`): their time under load, and their instructions."""
+    if build() != "pure":
+        run.figures.notes.append("watching is not measured: pieces of a compiled server cannot be left out.")
+        return
     _time(run, stack)
     _instructions(run, stack)
 
 
 def _time(run: Run, stack: ExitStack) -> None:
     """Processor time, the kernel's too, in turns; up to 500 receipts are recorded in a second."""
-    bare = stack.enter_context(Bare(run.peers).bester())
+    cores = Cores.apart()
+    bare = stack.enter_context(Bare(run.peers).bester(cores=cores))
     bare.name = WITHOUT
-    servers = [stack.enter_context(run.peers.bester()), bare]
+    servers = [stack.enter_context(run.peers.bester(cores=cores)), bare]
     for name, clients, outstanding in LOADS:
 
         def measure(server: Running, name: str = name, clients: int = clients, outstanding: int = outstanding) -> None:
-            found = run.load(server, clients, outstanding)
-            run.figures.add(f"watching: {name}", server.name, "CPU µs", found["cpuUs"])
+            run.add(f"watching: {name}", server.name, run.load(server, clients, outstanding))
 
         for _ in range(TURNS):
             run.alternate(servers, measure)
-        ours, without = (run.figures.get(f"watching: {name}", peer, "CPU µs") for peer in (OURS, WITHOUT))
-        if ours and without:
-            run.figures.add(f"watching: {name}", OURS, "with / without", ours / without)
 
 
 def _instructions(run: Run, stack: ExitStack) -> None:

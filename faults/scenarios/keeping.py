@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from bench.machine import cpu_seconds
-from bench.scenarios.keeping import _bare
+from bench.scenarios.keeping import bare
 
 from faults.disk import Disk
 from faults.plays import Play
@@ -45,14 +45,14 @@ async def speed(run: Run, messages: int) -> None:
     await play.finish()
     play.judge("absent accounts")
     run.say("a bare loop")
-    bare = _bare(run.folder(), BATCH, BARE_S)
+    bare_rate = bare(run.folder(), BATCH, BARE_S)
     run.at_least("absent accounts: messages stored and reported", messages / took_s, 1000, "1/s")
     run.at_least("absent accounts: messages for each sync", stored / max(1, syncs), 8)
     run.at_least("absent accounts: reported stored", stored, messages)
     run.notes.append(
         f"keeping: {messages / took_s:,.0f} messages/s of {SIZE} bytes from once senders, {cpu_us:.0f} µs of the "
         f"server's processor time each, {syncs} syncs; the senders and the handler share the machine. A loop that only "
-        f"inserts {BATCH} at a time: {bare:,.0f}/s."
+        f"inserts {BATCH} at a time: {bare_rate:,.0f}/s."
     )
 
 

@@ -1,6 +1,7 @@
 /* A disk that forgets, counts and fails, for one folder: loaded before the C library of a server (LD_PRELOAD).
  *
- * FAULTS_FOLDER   whose databases are watched: *.db, *.db-wal, *.db-journal; the -shm is never on a disk
+ * FAULTS_FOLDER   whose database is watched: bester.db, bester.db-wal, bester.db-journal. The -shm is never on a disk, and
+ *                 the receipts, which are written once a second, may be lost
  * FAULTS_DURABLE  where a copy is kept of what a loss of power would leave: what was written comes there when it is
  *                 synced, and not before
  * FAULTS_FAIL_AT  this sync, counted from 1, fails with EIO; what it should have brought to the disk is then never
@@ -66,9 +67,7 @@ static const char *watched(const char *path) {
     name = path + size + 1;
     length = strlen(name);
     if (strchr(name, '/') || length >= NAME) return NULL;
-    if (length > 3 && !strcmp(name + length - 3, ".db")) return name;
-    if (length > 7 && !strcmp(name + length - 7, ".db-wal")) return name;
-    if (length > 11 && !strcmp(name + length - 11, ".db-journal")) return name;
+    if (!strcmp(name, "bester.db") || !strcmp(name, "bester.db-wal") || !strcmp(name, "bester.db-journal")) return name;
     return NULL;
 }
 

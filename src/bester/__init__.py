@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from bester.client.informer import Informer as Informer
     from bester.handler.handler import Handler as Handler
     from bester.handler.registry import HandlerError as HandlerError
-    from bester.protocol.client import ReceivedMessage as ReceivedMessage
     from bester.protocol.commands import Command as Command
     from bester.protocol.commands import Done as Done
     from bester.protocol.commands import Reply as Reply
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
     from bester.protocol.commands import SendClients as SendClients
     from bester.protocol.commands import SendHandler as SendHandler
     from bester.protocol.commands import SendServers as SendServers
-    from bester.protocol.handler import Request as Request
-    from bester.protocol.handler import Sender as Sender
     from bester.protocol.informer import Presence as Presence
+    from bester.protocol.received import ReceivedMessage as ReceivedMessage
     from bester.protocol.refusals import Refuse as Refuse
     from bester.protocol.reports import AuthenticationError as AuthenticationError
     from bester.protocol.reports import ClientError as ClientError
@@ -36,6 +34,8 @@ if TYPE_CHECKING:
     from bester.protocol.reports import ReportError as ReportError
     from bester.protocol.reports import Result as Result
     from bester.protocol.reports import Step as Step
+    from bester.protocol.requests import Request as Request
+    from bester.protocol.requests import Sender as Sender
     from bester.protocol.values import BadNumber as BadNumber
 
 __version__ = "0.1.0"
@@ -54,19 +54,19 @@ _HOMES = {
     "Informer": "bester.client.informer",
     "NoReply": "bester.protocol.reports",
     "Presence": "bester.protocol.informer",
-    "ReceivedMessage": "bester.protocol.client",
+    "ReceivedMessage": "bester.protocol.received",
     "Refuse": "bester.protocol.refusals",
     "Refused": "bester.protocol.reports",
     "Reply": "bester.protocol.commands",
     "Report": "bester.protocol.reports",
     "ReportError": "bester.protocol.reports",
-    "Request": "bester.protocol.handler",
+    "Request": "bester.protocol.requests",
     "Response": "bester.protocol.commands",
     "Result": "bester.protocol.reports",
     "SendClients": "bester.protocol.commands",
     "SendHandler": "bester.protocol.commands",
     "SendServers": "bester.protocol.commands",
-    "Sender": "bester.protocol.handler",
+    "Sender": "bester.protocol.requests",
     "Step": "bester.protocol.reports",
 }
 __all__ = [

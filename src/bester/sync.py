@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar
 import uvloop
 
 from bester.client.client import Client as AsyncClient
-from bester.protocol.client import ReceivedMessage
+from bester.protocol.received import ReceivedMessage
 from bester.protocol.reports import Report
 
 __all__ = ["Client"]

@@ -27,8 +27,9 @@ import msgspec
 from msgspec import Raw
 
 from bester.handler.handler import Handler
-from bester.protocol.commands import Command, Response, commands_in, encode_response
-from bester.protocol.handler import Request, Sender
+from bester.protocol.commands import Command, Response, commands_in
+from bester.protocol.requests import Request, Sender
+from bester.protocol.responses import encode_response
 from bester.protocol.values import encode_data
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from bench.bare import PIECES, stripped
+from tests.pure import needs_pure
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,6 +19,7 @@ def test_its_pieces_are_found() -> None:
     assert len(PIECES) > len(texts) > 1
 
 
+@needs_pure("source is replaced as it is loaded")
 def test_it_serves() -> None:
     command = (sys.executable, "-m", "bench.bare", "tests.bench.instructions", "drive")
     # A line is read for each step; without any more, all is done at once.

@@ -1,8 +1,8 @@
 """What a message costs the server in the processor's instructions, those inside C functions too; no clock is read.
 
 They are counted by callgrind, which comes with valgrind, in a process of its own (see ``instructions.py``). The figures
-are recorded in ``instructions.json`` by the interpreter's build, for each has its own; ``BESTER_RECORD_COST=1`` records
-them anew.
+are recorded in ``instructions.json`` by the interpreter's build and by whether Bester is compiled, for each has its
+own; ``BESTER_RECORD_COST=1`` records them anew.
 """
 
 from __future__ import annotations
@@ -18,22 +18,25 @@ from pathlib import Path
 
 import pytest
 
+from bester.compiled import build as bester_build
+
 RECORDED = Path(__file__).with_name("instructions.json")
 TOLERANCE = 1.1
 ROOT = Path(__file__).parents[2]
 
 
 def build() -> str:
-    """Names the interpreter by what its count of instructions depends on."""
+    """Names the interpreter, and Bester where it is compiled, by what the count of instructions depends on."""
     optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
-    parts = (
+    parts = [
         platform.python_implementation(),
         platform.python_version(),
         platform.machine(),
         platform.python_compiler(),
         "optimised" if optimised else "plain",
-    )
-    return " ".join(parts)
+        "" if bester_build() == "pure" else bester_build(),
+    ]
+    return " ".join(filter(None, parts))
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ import pytest
 from tests.core.events import Answers, Calls, Leaves, Pushes, Sends
 from tests.core.playbook import Asked, Effect, Playbook, Received, Report
 from tests.core.world import World, clients, send_handler
+from tests.pure import needs_pure
 
 from bester.core.dispatch import Dispatcher
 from bester.core.effects import CallClassic, Finished, Pause, PresenceChanged, Resume
@@ -195,6 +196,7 @@ def test_what_is_let_in_may_let_in_what_another_sender_has_waiting(world: World)
     assert world.at_rest(t, again, chat)
 
 
+@needs_pure("no method of a class can be replaced")
 def test_a_fault_with_one_senders_message_holds_up_no_other_sender(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.certificates import self_signed
+from tests.pure import needs_pure
 from tests.server.peers import stage, to
 from tests.server.test_identity import named, pin
 
@@ -26,6 +27,8 @@ CODE = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"[a-z_]+(/[a-z_]+)*(\.py|/)")
 NAME = re.compile(r"[A-Z][A-Za-z]+(\.[a-z_]+)?|TRANSITIONS")
 STEP = re.compile(r"^\| `([a-z_/]+\.py)` \| `([\w.]+)` \|", re.MULTILINE)
+
+pytestmark = needs_pure("calls of functions cannot be watched")
 
 
 def section(title: str) -> str:

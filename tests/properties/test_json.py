@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from bester.protocol import frames
-from bester.protocol.client import ClientConversation, ReceivedMessage
-from bester.protocol.handler import HandlerConversation, Request
+from bester.protocol.client import ClientConversation
+from bester.protocol.handler import HandlerConversation
 from bester.protocol.messages import (
     HandlerMessage,
     decode_classic,
@@ -21,6 +21,8 @@ from bester.protocol.messages import (
     decode_handler_message,
     decode_message,
 )
+from bester.protocol.received import ReceivedMessage
+from bester.protocol.requests import Request
 from bester.protocol.values import decode_data, encode_data
 
 ANY = st.characters()  # lone surrogates included

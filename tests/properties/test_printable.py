@@ -83,7 +83,7 @@ def test_the_status_shows_names_as_they_are() -> None:
             found
             | counts
             | {"server": HOSTILE, "identity": None, "listeners": [HOSTILE], "messages": numbers, "toServers": outcomes}
-            | {"dropped": {"messages": {HOSTILE: 1}}, "node": HOSTILE}
+            | {"dropped": {"messages": {HOSTILE: 1}}, "node": HOSTILE, "version": HOSTILE, "build": HOSTILE}
             | {"rates": dict.fromkeys(("accepted", "good", "bad", "deliveries"), 0.0)}
         )
     )

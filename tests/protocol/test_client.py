@@ -10,8 +10,9 @@ from msgspec import Raw, Struct, ValidationError
 
 from bester.errors import Malformed, NoHandler, SlowConsumer, TooLarge
 from bester.protocol import frames
-from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, Pong, ReceivedMessage
+from bester.protocol.client import AUTHENTICATION_ID, ClientConversation
 from bester.protocol.messages import NULL, decode_first, decode_message
+from bester.protocol.received import Pong, ReceivedMessage
 from bester.protocol.reports import FatalError, Refused, Report, ReportError, Result, Step
 from bester.protocol.values import decode_data, encode_data
 

@@ -23,10 +23,7 @@ from bester.protocol.commands import (
 from bester.protocol.handler import (
     ATTACH_ID,
     DETACH_ID,
-    UNTOLD,
     HandlerConversation,
-    Request,
-    Sender,
     classic_answer,
     classic_failure,
     classic_request,
@@ -40,6 +37,7 @@ from bester.protocol.messages import (
     decode_handler_message,
 )
 from bester.protocol.reports import FatalError, Report
+from bester.protocol.requests import UNTOLD, Request, Sender
 
 REQUEST = Request("chat", "tag", request_id="42", raw=Raw(b'{"own": 1}'))
 

@@ -192,6 +192,16 @@ def test_not_utf8(wrong: bytes) -> None:
     assert refused(b'{"payload":{"type":"' + wrong + b'"}}') == "invalid UTF-8 at byte 20"
 
 
+@pytest.mark.parametrize("room", [b"", b" " * 300], ids=["short", "long"])
+def test_objects_in_objects_with_the_shortest_keys(room: bytes) -> None:
+    def objects(levels: int) -> bytes:
+        return b'{"":' * (levels - 3) + b"{}" + room + b"}" * (levels - 3)
+
+    assert taken(objects(MAX_DEPTH)) == objects(MAX_DEPTH)
+    with pytest.raises(Malformed, match="nested more than 128 levels deep"):
+        taken(objects(MAX_DEPTH + 1))
+
+
 def nested(levels: int) -> bytes:
     """Data so deep that the body has this many levels."""
     return b"[" * (levels - 2) + b"]" * (levels - 2)

@@ -104,6 +104,21 @@ async def test_coroutine_functions_answer_as_they_are_ready(peer: Peer) -> None:
     await stopped(handler, connection)
 
 
+async def test_a_coroutine_function_that_never_waits_runs_in_a_task(peer: Peer) -> None:
+    handler = Handler(peer.path)
+
+    @handler.on("quick")
+    async def quick(message: Request) -> Response:
+        async with asyncio.timeout(PATIENCE_S):  # needs a task
+            return Reply(message.data)
+
+    connection = await started(handler, peer)
+    for id in ("1", "2"):
+        connection.request(id, "quick", "a")
+    assert [(await connection.receive())["header"]["id"] for _ in range(2)] == ["1", "2"]
+    await stopped(handler, connection)
+
+
 async def test_functions_in_threads(peer: Peer) -> None:
     handler = Handler(peer.path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -225,6 +226,28 @@ async def test_an_answer_without_reading_the_question() -> None:
         wire.ask("classic", "1", "x" * 1_000_000)
         (await listening.accept()).send(good(DONE))
         await wire.good("1")
+
+
+async def test_a_handler_that_is_behind_with_accepting() -> None:
+    """Its queue of connections is full; the server tries again until it is not."""
+    async with stage(classic()) as play:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(play.folder / "classic"))
+            listening.listen(0)
+            listening.setblocking(False)
+            wires = [await play.login(f"t{number}") for number in range(4)]
+            for wire in wires:
+                wire.ask("classic", "1")
+            await until(lambda: any(call._retry for call in play.server.classic.open))
+            for _ in wires:
+                accepted, _ = await asyncio.get_running_loop().sock_accept(listening)
+                handler = Wire(*await asyncio.open_unix_connection(sock=accepted))
+                await handler.get()
+                handler.send(good(DONE))
+                await handler.leave()
+            for wire in wires:
+                await wire.good("1")
+        assert not play.server.classic.away
 
 
 async def test_nobody_is_there() -> None:

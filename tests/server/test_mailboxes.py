@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.server.peers import Stage, Wire, attaching, body_of, hello, result, r
 from tests.waiting import PATIENCE_S, until
 
 from bester.protocol.framing import frame
+from bester.store.messages import SqliteMessages
 
 ACK = ("ack",)
 
@@ -122,6 +124,28 @@ async def test_the_mailbox_goes_with_its_account() -> None:
         t.ask("chat", "2")
         await pass_on(handler, "g")
         assert result_of(await t.report("2")) == [("g", "failed", "unknownAccount")]
+
+
+async def test_messages_that_need_no_disk_are_not_reported_before_older_ones() -> None:
+    async with stage() as play:
+        handler, t = await play.attach("chat"), await play.login()
+        await play.away("g")
+        t.ask("chat", "first")
+        await pass_on(handler, "g")
+        await t.good("first")
+        disk_goes_on = threading.Event()
+        assert isinstance(play.server.messages, SqliteMessages)
+        blocked = play.server.messages.database.read(lambda _: disk_goes_on.wait(PATIENCE_S))
+        t.ask("chat", "kept")
+        await pass_on(handler, "g")
+        await until(lambda: play.server.mailboxes._depositing and not play.server.mailboxes.waiting)
+        t.ask("chat", "transient")
+        await pass_on(handler, "g", transient=True)
+        await until(lambda: play.server.mailboxes.waiting == 1)
+        disk_goes_on.set()
+        assert await blocked
+        assert result_of(await t.report("kept")) == [("g", "stored", None)]
+        assert result_of(await t.report("transient")) == [("g", "skipped", None)]
 
 
 async def test_a_transient_message_is_not_kept() -> None:

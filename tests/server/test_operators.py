@@ -10,6 +10,7 @@ from tests.server.peers import hello, refused, result, stage, to
 from tests.waiting import until
 
 from bester import Client, Refused
+from bester.compiled import build
 from bester.server.admin.commands import COMMANDS
 
 
@@ -123,6 +124,7 @@ async def test_views() -> None:
         known = await result(admin, "listServers")
         assert [(one["name"], one["address"], one["link"]) for one in known] == [("k.example", "127.0.0.1:1", "down")]
         status = await result(admin, "status")
+        assert status["build"] == build()
         assert status["sessions"] == 2
         assert status["messages"]["accepted"] == 1
         assert status["messages"]["bad"] == {"badResponse": 1}

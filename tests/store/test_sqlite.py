@@ -667,3 +667,40 @@ def test_a_program_that_forgets_to_close_still_ends(tmp_path: Path) -> None:
     assert database._thread is not None
     database._jobs.put(None)
     database._thread.join()
+
+
+# -- names in memory --------------------------------------------------------------------------------------------------
+
+
+async def test_a_name_that_was_found_is_forgotten_with_its_account(tmp_path: Path) -> None:
+    store = SqliteAccounts(tmp_path / "bester.db")
+    await store.open()
+    await store.add("alice", "$hash")
+    assert await store.exists(["alice", "bob"]) == {"alice"}
+    await store.add("bob", "$hash")
+    assert await store.exists(["alice", "bob"]) == {"alice", "bob"}
+    await store.remove("alice")
+    assert await store.exists(["alice", "bob"]) == {"bob"}
+    await store.close()
+
+
+async def test_a_name_that_is_found_while_its_account_is_removed_is_not_remembered(tmp_path: Path) -> None:
+    store = SqliteAccounts(tmp_path / "bester.db")
+    await store.open()
+    await store.add("alice", "$hash")
+    before, _, after = await asyncio.gather(store.exists(["alice"]), store.remove("alice"), store.exists(["alice"]))
+    assert (before, after) == ({"alice"}, set())
+    assert await store.exists(["alice"]) == set()
+    await store.close()
+
+
+async def test_only_so_many_names_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bester.store.sqlite.MAX_KNOWN", 3)
+    store = SqliteAccounts(tmp_path / "bester.db")
+    await store.open()
+    for name in "abcde":
+        await store.add(name, "$hash")
+        assert await store.exists([name]) == {name}
+        assert len(store._known) <= 3
+    assert await store.exists(list("abcdef")) == set("abcde")
+    await store.close()

@@ -7,6 +7,9 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
+from bester import __version__
+from bester.compiled import build
+
 if TYPE_CHECKING:
     from tests.system.conftest import Commands
 
@@ -25,7 +28,7 @@ def test_usage(commands: Commands) -> None:
         assert result.stderr.startswith(f"besterd: {said}")
         assert "Usage: besterd [--nodes N] [CONFIG]" in result.stderr
         assert not result.stdout
-    assert commands.installed("besterd", "--version").stdout.startswith("besterd ")
+    assert commands.installed("besterd", "--version").stdout == f"besterd {__version__} ({build()})\n"
 
 
 def test_no_configuration(commands: Commands) -> None:

@@ -16,6 +16,8 @@ from tests.certificates import self_signed
 from tests.system.conftest import BIN, environment
 from tests.waiting import until_sync
 
+from bester import __version__
+from bester.compiled import build
 from bester.config import load
 from bester.net.fingerprints import fingerprints, spelled
 
@@ -61,7 +63,7 @@ def test_each_command_says_in_a_line_what_it_does(commands: Commands) -> None:
 
 
 def test_version(commands: Commands) -> None:
-    assert commands.installed("bester", "--version").stdout.startswith("bester ")
+    assert commands.installed("bester", "--version").stdout == f"bester {__version__} ({build()})\n"
 
 
 # -- init, check -------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from bester import __version__
 from bester.cli.earlysignals import EarlySignals
+from bester.compiled import build
 from bester.logsink import STDERR, STDOUT
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ Without CONFIG: server.conf or bester.toml in the current folder.
 
   --nodes N            run the server as N processes that share its ports and a NATS server: their own,
                        or the one that the configuration names
-  besterd --version    print the version
+  besterd --version    print the version, and whether it is compiled
   bester init DIR      create a folder with a configuration to start from
   bester check CONFIG  check a configuration
 
@@ -61,7 +62,7 @@ def _main(arguments: list[str]) -> int:
         print(USAGE, end="")
         return 0
     if arguments == ["--version"]:
-        print(f"besterd {__version__}")
+        print(f"besterd {__version__} ({build()})")
         return 0
     early = EarlySignals()
     nodes = number = 0

@@ -13,6 +13,7 @@ import typer
 from bester import __version__
 from bester.cli.commands import Commands
 from bester.cli.output import EXIT_STATUS
+from bester.compiled import build
 
 app = typer.Typer(
     name="bester",
@@ -27,14 +28,17 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"bester {__version__}")
+        print(f"bester {__version__} ({build()})")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version, and whether it is compiled."
+        ),
     ] = False,
 ) -> None:
     """Talk to Bester servers, and operate them. The server itself is the program besterd."""

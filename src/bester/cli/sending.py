@@ -28,7 +28,7 @@ from bester.protocol.values import decode_text, encode_data
 if TYPE_CHECKING:
     from msgspec import Raw
 
-    from bester.protocol.client import ReceivedMessage
+    from bester.protocol.received import ReceivedMessage
     from bester.protocol.reports import Report, Step
 
 TextOption = Annotated[bool, typer.Option("--text", help="DATA is plain text, not JSON.")]

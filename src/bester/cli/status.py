@@ -137,6 +137,8 @@ def tables(found: dict[str, Any]) -> Group:
     if own := found["identity"]:
         head.add_row("identity", f"key {own['key']}, certificate until {_day(own['expires'])}")
     where = f", node {found['node']}" if "node" in found else ""
+    # A server that was started before an upgrade does not say how it is built.
+    head.add_row("release", ", ".join(found[name] for name in ("version", "build") if name in found))
     head.add_row("running", f"{_duration(found['uptime'])}, pid {found['pid']}{where}")
     head.add_row("listening", ", ".join(found["listeners"]) or "nowhere yet")
     head.add_row(

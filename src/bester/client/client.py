@@ -21,7 +21,8 @@ from bester.client.questions import fail_unanswered
 from bester.client.seen_deliveries import SeenDeliveries, SeenDeliveriesFile
 from bester.client.session import Session
 from bester.client.url import parse_url
-from bester.protocol.client import AUTHENTICATION_ID, ClientConversation, ReceivedMessage
+from bester.protocol.client import AUTHENTICATION_ID, ClientConversation
+from bester.protocol.received import ReceivedMessage
 from bester.protocol.reports import AuthenticationError, ClientError, ConnectionClosed, Report
 from bester.protocol.values import BadNumber
 from bester.timeouts import within
@@ -264,12 +265,10 @@ class Client:
                 return await self.send(type, data, id=id, once=once, route=route, dry_run=dry_run)
         session = self._session
         channel = session.channel
-        if channel is not None and channel.full:
-            await channel.drain()
+        while channel is not None and channel.full:
+            await channel.drained()
         if id is None and not (once or route or dry_run):  # the fast path, which the benchmarks measure
-            id = str(session.next_id())
-            message = session.conversation.message(type, id, data, traceparent=current_traceparent())
-            return await session.write(message, id)
+            return await session.send(type, data)
         if once:
             await session.unreported.wait_for_space()
         return await self._start(type, data, id, once, route, dry_run)
@@ -286,8 +285,8 @@ class Client:
             ConnectionClosed, bester.errors.TooLarge, TypeError: see :meth:`send`; nothing was sent.
         """
         channel = self._session.channel
-        if channel is not None and channel.full:
-            await channel.drain()
+        while channel is not None and channel.full:
+            await channel.drained()
         if once:
             await self._session.unreported.wait_for_space()
         future = self._start(type, data, id, once, False, False)
@@ -333,8 +332,8 @@ class Client:
         id, answer = session.questions.begin()
         try:
             async with within(timeout):
-                if (channel := session.channel) is not None and channel.full:
-                    await channel.drain()
+                while (channel := session.channel) is not None and channel.full:
+                    await channel.drained()
                 self._start(type, data, id, False, False, False).add_done_callback(partial(fail_unanswered, answer))
                 return await answer
         finally:

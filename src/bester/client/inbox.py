@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from bester.protocol.client import ReceivedMessage
+from bester.protocol.received import ReceivedMessage
 from bester.protocol.reports import ConnectionClosed
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from typing import Any
 
 from bester.client.deliveries import Deliveries
 from bester.client.inbox import Inbox
@@ -19,7 +20,8 @@ from bester.client.questions import OpenQuestions
 from bester.client.seen_deliveries import SeenDeliveries
 from bester.client.unreported import UnreportedMessages
 from bester.net.channel import Channel
-from bester.protocol.client import ClientConversation, Pong, ReceivedMessage
+from bester.protocol.client import ClientConversation
+from bester.protocol.received import Pong, ReceivedMessage
 from bester.protocol.reports import (
     ClientError,
     ConnectionClosed,
@@ -29,6 +31,7 @@ from bester.protocol.reports import (
 )
 from bester.protocol.values import BadNumber
 from bester.timeouts import within
+from bester.tracing import current_traceparent
 
 _log = logging.getLogger("bester.client")
 
@@ -55,17 +58,17 @@ class Messaging:
 
     Args:
         options: the owner's.
-        keep_connected: called when a ``once`` message waits for its report; ensures that there is a connection, and
+        need_connection: called when a ``once`` message waits for its report; ensures that there is a connection, and
             that it is watched.
     """
 
-    def __init__(self, options: Options, keep_connected: Callable[[], None]) -> None:
+    def __init__(self, options: Options, need_connection: Callable[[], None]) -> None:
         self.channel: Channel | None = None
         """The connection on which the server authenticated us; the last such one if it is closed."""
         self.conversation = ClientConversation()
         self.next_id = count(1).__next__
         self.options = options
-        self._keep_connected = keep_connected
+        self._need_connection = need_connection
         self._on_message = options.on_message
         self.connecting = False
         self.closing = False
@@ -97,6 +100,15 @@ class Messaging:
         return error
 
     # -- to the server ----------------------------------------------------------------------------------------
+
+    def send(self, type: str, data: Any) -> asyncio.Future[Report]:
+        """Sends a message without options, as most are, and returns the future of the report on it.
+
+        Raises:
+            ConnectionClosed, TooLarge, TypeError: see :meth:`bester.client.client.Client.send`.
+        """
+        id = str(self.next_id())
+        return self.write(self.conversation.message(type, id, data, traceparent=current_traceparent()), id)
 
     def write(self, frame: bytes, id: str) -> asyncio.Future[Report]:
         """Queues a frame for sending, and returns the future of the report with this id.
@@ -134,7 +146,7 @@ class Messaging:
         future.add_done_callback(partial(self._settled, id))
         if not channel.closed:
             channel.write(frame)
-        self._keep_connected()
+        self._need_connection()
         return future
 
     def _settled(self, id: str, future: asyncio.Future[Report]) -> None:

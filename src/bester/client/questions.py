@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from uuid import uuid4
 
-from bester.protocol.client import ReceivedMessage
+from bester.protocol.received import ReceivedMessage
 from bester.protocol.reports import NoReply, Refused, Report
 
 

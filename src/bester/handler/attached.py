@@ -8,9 +8,10 @@ from itertools import count
 from bester.handler.registry import Registry, Runner
 from bester.net.channel import Channel
 from bester.protocol.commands import Response
-from bester.protocol.handler import ATTACH_ID, DETACH_ID, HandlerConversation, Request
+from bester.protocol.handler import ATTACH_ID, DETACH_ID, HandlerConversation
 from bester.protocol.refusals import Refuse
 from bester.protocol.reports import ConnectError, ConnectionClosed, FatalError, Report, ReportError
+from bester.protocol.requests import Request
 from bester.timeouts import within
 from bester.tracing import current_traceparent
 
@@ -69,8 +70,8 @@ class Attachment:
             TypeError: the commands have no form on the wire.
         """
         id = f"push-{self._next_id()}"
-        if self._channel is not None and self._channel.full:
-            await self._channel.drain()
+        while self._channel is not None and self._channel.full:
+            await self._channel.drained()
         return await self._ask(self._conversation.push(id, response, type, current_traceparent()), id)
 
     async def stop(self, timeout_s: float | None) -> None:

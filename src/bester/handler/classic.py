@@ -6,8 +6,9 @@ from bester.handler.registry import Registry, Runner, log
 from bester.net.channel import Channel
 from bester.net.listeners import UnixListener
 from bester.protocol.commands import Response
-from bester.protocol.handler import Request, classic_answer, classic_failure, classic_request
+from bester.protocol.handler import classic_answer, classic_failure, classic_request
 from bester.protocol.refusals import Refuse
+from bester.protocol.requests import Request
 from bester.timeouts import within
 
 _CLOSE_TIMEOUT_S = 5.0

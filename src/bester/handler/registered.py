@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bester.protocol.handler import Request
+from bester.protocol.requests import Request
 
 
 @dataclass(frozen=True, slots=True)

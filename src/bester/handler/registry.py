@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, cast
 
 from bester.handler.registered import Registered
 from bester.printable import escaped
 from bester.protocol.commands import KINDS, Response
-from bester.protocol.handler import Request
 from bester.protocol.names import RESERVED_TYPES
 from bester.protocol.refusals import Refuse
+from bester.protocol.requests import Request
 from bester.tracing import tracer
 
 Function = Callable[[Request], Response] | Callable[[Request], Awaitable[Response]]
@@ -71,6 +72,13 @@ def _in_thread(function: Callable[[Request], Any]) -> Callable[[Request], Awaita
     return call
 
 
+def _start(call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Starts a coroutine, at once where Python can: one that never waits is then done without a turn of the loop."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(call, loop=asyncio.get_running_loop(), eager_start=True)
+    return asyncio.create_task(call)
+
+
 class Runner:
     """Calls functions, and passes each outcome to ``answer`` or to ``fail``, which gets the reason of a refusal.
 
@@ -112,9 +120,10 @@ class Runner:
             self._failed(request, error)
 
     def _spawn(self, call: Callable[[Request], Any], request: Request) -> None:
-        task = asyncio.create_task(self._wait(call, request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = _start(self._wait(call, request))
+        if not task.done():
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _wait(self, call: Callable[[Request], Any], request: Request) -> None:
         try:

@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, SpanKind, Tracer, use_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bester.handler.registered import Registered
-from bester.protocol.handler import Request
+from bester.protocol.requests import Request
 
 _FAILED = "handlerError"
 """The code that the sender of a message gets for any exception."""

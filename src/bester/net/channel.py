@@ -51,7 +51,7 @@ class Channel(asyncio.Protocol):
         self.closed = False
         """Whether nothing more can be written, after :meth:`close` or because the connection is lost."""
         self.full = False
-        """Whether the other end reads too slowly: call :meth:`drain` before the next :meth:`write`."""
+        """Whether the other end reads too slowly: wait until it is :meth:`drained` before the next :meth:`write`."""
         self.heard = True
         """Set whenever data arrives; the owner resets it and checks it later."""
         self.loop = asyncio.get_running_loop()
@@ -127,10 +127,16 @@ class Channel(asyncio.Protocol):
             out.clear()
             self._out_bytes = 0
 
-    async def drain(self) -> None:
-        """Waits until the buffer has space again, or the connection is lost."""
-        while self._drained is not None:
-            await asyncio.shield(self._drained)
+    def drained(self) -> asyncio.Future[None]:
+        """Returns a future that is done when the buffer has space again, or the connection is lost.
+
+        Another caller may fill the buffer first: wait while the channel is :attr:`full`.
+        """
+        if self._drained is None:
+            done: asyncio.Future[None] = self.loop.create_future()
+            done.set_result(None)
+            return done
+        return asyncio.shield(self._drained)
 
     def pause(self) -> None:
         """Stops reading, which eventually stops the other end."""
@@ -157,9 +163,9 @@ class Channel(asyncio.Protocol):
             self._out.clear()
             self._transport.abort()
 
-    async def wait_closed(self) -> None:
-        """Waits until the connection is lost and ``on_lost`` has been called."""
-        await asyncio.shield(self._lost)
+    def wait_closed(self) -> asyncio.Future[None]:
+        """Returns a future that is done when the connection is lost and ``on_lost`` has been called."""
+        return asyncio.shield(self._lost)
 
     def peer_certificate(self) -> bytes | None:
         """Returns the other end's certificate as DER; None without TLS."""

@@ -10,70 +10,35 @@ The caller matches reports to messages by their ids.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-from msgspec import Raw, Struct, field
-from msgspec.json import Decoder
+from typing import Any, Final
 
 from bester.errors import Malformed, TooLarge
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX, frame
 from bester.protocol.messages import NULL
-from bester.protocol.reports import EmptyHeader, FatalError, Report, ReportError, ReportPayload
-from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
-from bester.protocol.values import WithData, decode_quickly, encode_data
+from bester.protocol.received import Pong, ReceivedMessage, decode_received, decode_server_message
+from bester.protocol.reports import FatalError, Report, ReportError
+from bester.protocol.values import encode_data
 
-AUTHENTICATION_ID = "auth_special"
+AUTHENTICATION_ID: Final = "auth_special"
 """The id of the report on the message that authenticates a session."""
-DEFAULT_MAX_MESSAGE = 1024 * 1024
+DEFAULT_MAX_MESSAGE: Final = 1024 * 1024
 """The largest body in bytes if the server states no limit."""
 
-_MAX_HEADS = 1000
-_MAX_DEPTH = MAX_DEPTH + EXTRA_DEPTH
+_MAX_HEADS: Final = 1000
 _pack = PREFIX.pack
-
-
-class ReceivedMessage(WithData, eq=False):
-    """A message that a handler sent to this client."""
-
-    type: str
-    delivery_id: str | None = None
-    """Identifies the delivery, and stays the same when the message is delivered again; needs the feature ``ack``."""
-    reply_to: str | None = None
-    """The id of this client's message that a handler replies to; None if this is not a reply."""
-
-
-class Pong(Struct, frozen=True):
-    """The answer to a ping."""
-
-    id: str
 
 
 Event = Report | ReceivedMessage | Pong | FatalError
 
-
-class _ServerMessage(Struct):
-    header: EmptyHeader
-    payload: ReportPayload = field(default_factory=ReportPayload)
-
-
-class _ReceivedPayload(Struct, gc=False, rename="camel"):
-    type: str = ""
-    data: Raw = NULL
-    delivery_id: str | None = None
-    reply_to: str | None = None
-
-
-class _Received(Struct, gc=False):
-    payload: _ReceivedPayload
-
-
-_server_message = Decoder(_ServerMessage)
-_received = Decoder(_Received)
 # How Bester's server writes the two most frequent messages; other spellings are decoded too, only more slowly.
-_RECEIVED = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":'
-_GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"'
-_GOOD_SIZE = len(_GOOD)
+_RECEIVED: Final = b'{"header":{"messageType":"receivedMessage"},"payload":{"type":'
+_GOOD: Final = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":"'
+_GOOD_SIZE: Final = len(_GOOD)
+_GOOD_END: Final = b'"}}'
+_DATA: Final = b',"data":'
+_END: Final = b"}}"
+_AROUND: Final = len(_DATA) + len(_END)
 
 
 class ClientConversation:
@@ -163,11 +128,12 @@ class ClientConversation:
             head = b'{"header":' + header + b',"payload":{"type":' + encode_text(type) + b',"id":'
         else:
             head = self._heads.get(type) or self._head(type)
-        body = b"".join((head, encode_text(id), b',"data":', encode_data(data), b"}}"))
-        size = len(body)
+        name = encode_text(id)
+        value = encode_data(data)
+        size = len(head) + len(name) + len(value) + _AROUND
         if size > self.max_message:
             raise TooLarge(f"a frame of {size} bytes; the server takes at most {self.max_message}")
-        return _pack(size) + body
+        return b"".join((_pack(size), head, name, _DATA, value, _END))
 
     def _head(self, type: str) -> bytes:
         # COMPAT: the header is optional, but the reference daemon requires one.
@@ -198,12 +164,11 @@ class ClientConversation:
         """
         if body.startswith(_GOOD):
             id = body[_GOOD_SIZE:-3]  # only if this is the shortest report, by far the most frequent; checked next
-            if id.isalnum() and body.endswith(b'"}}'):
+            if id.isalnum() and body.endswith(_GOOD_END):
                 return Report(id=id.decode(), good=True)
         elif body.startswith(_RECEIVED):
-            received = decode_quickly(_received, body, _MAX_DEPTH).payload
-            return ReceivedMessage(received.type, received.delivery_id, received.reply_to, raw=received.data)
-        message = decode(_server_message, body, _MAX_DEPTH)
+            return decode_received(body)
+        message = decode_server_message(body)
         kind = message.header.message_type
         payload = message.payload
         if kind == "statusReport":

@@ -81,7 +81,7 @@ class Framer:
                 break
             (size,) = _unpack(data, position)
             if not 0 < size <= self.max_size:
-                self._fail(size)
+                self.failure = _fault(size, self.max_size)
                 break
             end = start + size
             if end > length:
@@ -98,12 +98,11 @@ class Framer:
         self.taken += position
         return bodies
 
-    def _fail(self, size: int) -> None:
-        if size == 0:
-            self.failure = Malformed("a frame's length must not be 0")
-        else:
-            text = f"a frame of {size} bytes; at most {self.max_size} are allowed"
-            self.failure = TooLarge(text + _likely_cause(size, self.max_size))
+
+def _fault(size: int, max_size: int) -> Fatal:
+    if size == 0:
+        return Malformed("a frame's length must not be 0")
+    return TooLarge(f"a frame of {size} bytes; at most {max_size} are allowed{_likely_cause(size, max_size)}")
 
 
 _HTTP = (b"GET ", b"POST", b"PUT ", b"HEAD", b"HTTP", b"OPTI", b"CONN")

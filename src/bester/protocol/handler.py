@@ -12,134 +12,36 @@ A classic handler has no conversation: it reads one body (:func:`classic_request
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Final
 
-import msgspec
-from msgspec import UNSET, Raw, Struct, field
-from msgspec.json import Decoder
+from msgspec import Raw
 
 from bester.errors import Malformed
-from bester.protocol.commands import Response, encode_response
+from bester.protocol.commands import Response
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX, frame
 from bester.protocol.messages import NULL
-from bester.protocol.refusals import BadPayload, Refuse
-from bester.protocol.reports import EmptyHeader, FatalError, Report, ReportError, ReportPayload
-from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
-from bester.protocol.values import WithData, decode_data, decode_quickly
+from bester.protocol.refusals import Refuse
+from bester.protocol.reports import FatalError, Report, ReportError
+from bester.protocol.requests import Request, decode_report, decode_request
+from bester.protocol.responses import encode_payload, encode_response
 
-T = TypeVar("T")
+ATTACH_ID: Final = "attach"
+DETACH_ID: Final = "detach"
 
-ATTACH_ID = "attach"
-DETACH_ID = "detach"
-
-_MAX_DEPTH = MAX_DEPTH + EXTRA_DEPTH
 _pack = PREFIX.pack
-
-
-class Sender(Struct, frozen=True, gc=False):
-    """The sender of a message as the server knows it; never taken from the message itself."""
-
-    user: str | None = None
-    """The authenticated account; None for messages from other servers and from handlers."""
-    server: str | None = None
-    """The server that the message came from: the account's own server, or another one."""
-    verified: bool = False
-    """Whether the sender's identity was proven: by a password or a token, or by the other server's certificate."""
-    told: bool = True
-    """Whether the server named the sender at all; False in a classic handler."""
-
-
-UNTOLD = Sender(told=False)
-
-
-class RefusingData(WithData, kw_only=True, eq=False):
-    """A message whose data, if invalid, raises :class:`Refuse` when it is read, so that its sender learns why."""
-
-    @property
-    def data(self) -> Any:
-        """The data as a Python value, decoded when it is first asked for.
-
-        Raises:
-            Refuse: Python cannot hold the data, or (only in a classic handler) it is not JSON. If uncaught, it is
-                reported to the sender.
-        """
-        value = self._value
-        if value is UNSET:
-            try:
-                value = self._value = decode_data(self.raw)
-            except ValueError as error:
-                raise BadPayload(str(error)) from error
-        return value
-
-    def read(self, kind: type[T]) -> T:
-        """Returns the data as this type, as :meth:`ReceivedMessage.read` does.
-
-        Raises:
-            Refuse: the data is not of this type. If uncaught, it is reported to the sender with the reason
-                ``badPayload`` and the place. It is also a msgspec.ValidationError.
-        """
-        try:
-            return super().read(kind)
-        except msgspec.DecodeError as error:
-            raise BadPayload(str(error)) from error
-
-
-class Request(RefusingData, eq=False):
-    """A message that the server sends to a handler."""
-
-    type: str
-    id: str = ""
-    """The id that the sender gave the message; not unique."""
-    sender: Sender = UNTOLD
-    """The sender; unknown attributes are None, which in a classic handler are all of them."""
-    scope: str = "client"
-    """The kind of sender: ``client`` or ``server``."""
-    hops: int = 0
-    """The number of handlers and servers that the message went through before."""
-    dry_run: bool = False
-    """Whether this is a dry run: the handler must have no effects other than its answer."""
-    traceparent: str = ""
-    """The W3C trace that the message belongs to; the server passes it on with every message that the answer causes."""
-    request_id: str = ""
-    """Matches the answer to the request; has no meaning for handlers."""
 
 
 Event = Request | Report | FatalError
 
 
-class _RequestHeader(Struct, gc=False, rename="camel"):
-    message_type: str = ""
-    id: str = ""
-    scope: str = "client"
-    sender: Sender | None = field(default=UNTOLD, name="from")
-    hops: int = 0
-    dry_run: bool = False
-    traceparent: str = ""
-
-
-class _RequestPayload(Struct, gc=False):
-    type: str = ""
-    id: str = ""
-    data: Raw = NULL
-
-
-class _RequestMessage(Struct, gc=False):
-    header: _RequestHeader
-    payload: _RequestPayload
-
-
-class _ReportMessage(Struct):
-    header: EmptyHeader
-    payload: ReportPayload
-
-
-_REQUEST = b'{"header":{"messageType":"request"'
+_REQUEST: Final = b'{"header":{"messageType":"request"'
 """The start of a request as Bester's server writes it."""
-_HEAD = b'{"header":{"id":'
-_STATUS = b',"status":"0",'
-_request = Decoder(_RequestMessage)
-_report = Decoder(_ReportMessage)
+_HEAD: Final = b'{"header":{"id":'
+_STATUS: Final = b',"status":"0",'
+_PAYLOAD: Final = b'},"payload":{"data":'
+_END: Final = b"}}"
+_AROUND: Final = len(_HEAD) + len(_STATUS) + len(_PAYLOAD) + len(_END)
 
 
 class HandlerConversation:
@@ -193,13 +95,12 @@ class HandlerConversation:
         Raises:
             TypeError: the response cannot be encoded; the request still needs an answer.
         """
-        written = encode_response(response, request.raw)
         id = encode_text(request.request_id)
-        if written.type is None and len(written.data):  # by far the most frequent
-            body = b"".join((_HEAD, id, _STATUS, written.what, b'},"payload":{"data":', written.data, b"}}"))
-        else:
-            body = b"".join((_HEAD, id, _STATUS, written.what, b'},"payload":', written.payload(), b"}"))
-        return _pack(len(body)) + body
+        commands, type, data = encode_response(response, request.raw)
+        if type is None and len(data):  # by far the most frequent
+            size = len(id) + len(commands) + len(data) + _AROUND
+            return b"".join((_pack(size), _HEAD, id, _STATUS, commands, _PAYLOAD, data, _END))
+        return frame(b"".join((_HEAD, id, _STATUS, commands, b'},"payload":', encode_payload(type, data), b"}")))
 
     def fail(self, request: Request, why: Refuse | None = None) -> bytes:
         """Returns the frame that answers a request with a failure; the report says ``handlerError``, and why."""
@@ -217,11 +118,11 @@ class HandlerConversation:
         Raises:
             TypeError: the commands cannot be encoded.
         """
-        written = encode_response(response, NULL, type)
+        commands, type, data = encode_response(response, NULL, type)
         head = b'{"header":{"messageType":"push","id":' + encode_text(id) + b","
         if traceparent:
             head += b'"traceparent":' + encode_text(traceparent) + b","
-        return frame(b"".join((head, written.what, b'},"payload":', written.payload(), b"}")))
+        return frame(b"".join((head, commands, b'},"payload":', encode_payload(type, data), b"}")))
 
     # -- from the server --------------------------------------------------------------------------------------
 
@@ -232,22 +133,10 @@ class HandlerConversation:
             Malformed: a server never sends this to a handler; the caller must close the connection.
         """
         if body.startswith(_REQUEST) or b'"request"' in body:  # which may also occur within a report
-            message = decode_quickly(_request, body, _MAX_DEPTH)
-            header = message.header
-            if header.message_type == "request":
-                payload = message.payload
-                return Request(
-                    payload.type,
-                    payload.id,
-                    header.sender or UNTOLD,
-                    header.scope,
-                    header.hops,
-                    header.dry_run,
-                    header.traceparent,
-                    header.id,
-                    raw=payload.data,
-                )
-        report = decode(_report, body, _MAX_DEPTH)
+            request = decode_request(body)
+            if request is not None:
+                return request
+        report = decode_report(body)
         kind = report.header.message_type
         if kind == "statusReport":
             return self._reported(report.payload.report(report.header.status == "good"))
@@ -281,10 +170,9 @@ def classic_answer(request: Request, response: Response) -> bytes:
     Raises:
         TypeError: the response cannot be encoded.
     """
-    written = encode_response(response, request.raw)
-    data = written.data if len(written.data) else b"null"
-    payload = b"" if written.type is None else b',"payload":' + written.payload()
-    return frame(b"".join((b'{"header":{"status":"0",', written.what, b"}", payload, b',"data":', data, b"}")))
+    commands, type, data = encode_response(response, request.raw)
+    payload = b"" if type is None else b',"payload":' + encode_payload(type, data)
+    return frame(b"".join((b'{"header":{"status":"0",', commands, b"}", payload, b',"data":', data or b"null", b"}")))
 
 
 def classic_failure(why: Refuse | None = None) -> bytes:

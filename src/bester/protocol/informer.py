@@ -15,7 +15,8 @@ from bester.protocol.frames import encode_text
 from bester.protocol.framing import frame
 from bester.protocol.messages import NOTHING, NULL
 from bester.protocol.strictjson import decode
-from bester.protocol.values import WithData, encode_data
+from bester.protocol.values import encode_data
+from bester.protocol.withdata import WithData
 
 # -- the daemon's end -------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec import UNSET, Raw, Struct, field
 from msgspec.json import Decoder
 
-from bester.protocol.values import WithData
+from bester.protocol.withdata import WithData
 
 
 class ReportError(Struct, frozen=True):

@@ -66,13 +66,32 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int = MAX_D
         return decode_otherwise(decoder, body, error, partly=partly)
 
 
+def decode_quickly(decoder: msgspec.json.Decoder[T], body: bytes, max_depth: int) -> T:
+    """Decodes as :func:`decode` does, but faster for bodies in ASCII that are not deep, as most are.
+
+    Raises:
+        Malformed: as :func:`decode` does.
+    """
+    if body.isascii() and (len(body) <= 2 * max_depth or is_shallow(body, max_depth)):
+        try:
+            return decoder.decode(body)
+        except msgspec.DecodeError:
+            pass  # decode() either accepts it after all or says what is wrong
+    return decode(decoder, body, max_depth)
+
+
 def is_shallow(body: bytes, max_depth: int = MAX_DEPTH) -> bool:
     """Returns whether a quick check proves that a body is not too deep.
 
     Each level takes an opening and a closing byte; and if the last opening bracket is at a position below the limit,
-    there are not more brackets than that. Searching backwards for one is much faster than counting them.
+    there are not more brackets than that. Where there are no lists, each level but the last takes four bytes, ``{"":``,
+    since the decoder refuses an object in the place of a key. Searching backwards for a bracket is much faster than
+    counting them.
     """
-    return len(body) <= 2 * max_depth or (body.rfind(b"{") < max_depth and body.rfind(b"[") < max_depth)
+    if len(body) <= 2 * max_depth:
+        return True
+    lists = body.rfind(b"[")
+    return lists < max_depth and body.rfind(b"{") < (4 * max_depth if lists < 0 else max_depth)
 
 
 def _check_utf8(body: bytes) -> None:

@@ -13,24 +13,19 @@ import json
 import re
 from decimal import Decimal, InvalidOperation
 from math import isfinite
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import Raw
 from msgspec.json import Decoder, Encoder
 
-from bester.protocol.messages import NOTHING, NULL
-from bester.protocol.strictjson import decode
+from bester.protocol.messages import NULL
 
 T = TypeVar("T")
 
 _encode = Encoder(decimal_format="number").encode
 _decode = Decoder().decode
-MAX_FAULTS = 5
-"""How many faults of a value one error lists."""
-_NOT_FINITE = (b"null", b"NaN", b"Infinity")
-"""msgspec encodes a number that JSON does not have as one of these."""
 
 
 class BadNumber(ValueError):
@@ -50,7 +45,11 @@ class _TooLarge(NamedTuple):
     number: str
 
 
-def encode_data(value: object) -> Raw | bytes:
+Encoded = Any
+"""JSON, as bytes or a :class:`msgspec.Raw`. msgspec's stubs say that Raw is bytes, on which mypyc would rely."""
+
+
+def encode_data(value: object) -> Encoded:
     """Returns a value as JSON; :class:`msgspec.Raw` is copied byte for byte, and must be JSON.
 
     Accepts all types that msgspec encodes: besides JSON's own types also structs, dataclasses, dates, bytes (as
@@ -68,8 +67,10 @@ def encode_data(value: object) -> Raw | bytes:
     except UnicodeEncodeError:
         # A lone surrogate: JSON can express it as an escape, but msgspec cannot.
         return _encode_escaped(value)
-    if value is not None and any(word in encoded for word in _NOT_FINITE):
-        _check_finite(_plain(value))
+    if type(value) is str or value is None:
+        return encoded
+    if b"null" in encoded or b"NaN" in encoded or b"Infinity" in encoded:
+        _check_finite(_plain(value))  # msgspec encodes a number that JSON does not have as one of these
     return encoded
 
 
@@ -103,7 +104,7 @@ def _check_finite(value: object) -> None:
             raise ValueError(f"JSON does not have the number {value}")
 
 
-def decode_data(raw: Raw | bytes) -> Any:
+def decode_data(raw: Encoded) -> Any:
     """Returns JSON as a Python value; empty data is None.
 
     Raises:
@@ -164,86 +165,9 @@ def _first_too_large(value: object) -> tuple[str, str]:
         if isinstance(value, _TooLarge):
             return place, value.number
         if isinstance(value, dict):
-            values += [(f"{place}.{key}"[:200], one) for key, one in reversed(value.items())]
+            named = [(f"{place}.{key}"[:200], one) for key, one in value.items()]
+            values += named[::-1]
         elif isinstance(value, list):
-            values += [(f"{place}[{number}]"[:200], one) for number, one in reversed([*enumerate(value)])]
+            numbered = [(f"{place}[{number}]"[:200], one) for number, one in enumerate(value)]
+            values += numbered[::-1]
     return "data", "which a later value of its key replaces"
-
-
-def decode_quickly(decoder: Decoder[T], body: bytes, max_depth: int) -> T:
-    """Decodes like :func:`bester.protocol.strictjson.decode`, but faster for small ASCII bodies, as most are.
-
-    Raises:
-        Malformed: as :func:`bester.protocol.strictjson.decode` does.
-    """
-    # Each level takes two bytes, so a body that is not longer than this cannot be too deep.
-    if len(body) <= 2 * max_depth and body.isascii():
-        try:
-            return decoder.decode(body)
-        except msgspec.DecodeError:
-            pass  # decode() either accepts it after all or says what is wrong
-    return decode(decoder, body, max_depth)
-
-
-def _read_inner(kind: Any, value: Any) -> Any:
-    """Builds a value of a type that msgspec does not know; a value returned unchanged must have the type already."""
-    if not hasattr(kind, "model_validate_json"):
-        return value
-    try:
-        return kind.model_validate_json(_encode(value))
-    except ValueError as error:
-        raise ValueError(_faults(error)) from error  # to which msgspec adds the place
-
-
-def _read_model(kind: Any, raw: bytes) -> Any:
-    try:
-        return kind.model_validate_json(raw)
-    except ValueError as error:
-        raise msgspec.ValidationError(_faults(error)) from error
-
-
-def _faults(error: Any) -> str:
-    """Returns the faults that pydantic found, in msgspec's style."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    more = f"; and {len(found) - MAX_FAULTS} more" if len(found) > MAX_FAULTS else ""
-    return "; ".join(f"{one['msg']} - at `{_place(one['loc'])}`" for one in found[:MAX_FAULTS]) + more
-
-
-def _place(keys: tuple[str | int, ...]) -> str:
-    return "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-
-
-class WithData(Struct, kw_only=True, eq=False):
-    """The base of all messages that carry data."""
-
-    raw: Raw = NOTHING
-    """The data's bytes as received; pass this to forward them unchanged."""
-    _value: Any = UNSET
-
-    @property
-    def data(self) -> Any:
-        """The data as a Python value, decoded when it is first asked for.
-
-        Raises:
-            BadNumber: the data contains a number that Python cannot hold.
-            ValueError: the data is not JSON (only in a classic handler, where nothing checks it).
-        """
-        value = self._value
-        if value is UNSET:
-            value = self._value = decode_data(self.raw)
-        return value
-
-    def read(self, kind: type[T]) -> T:
-        """Returns the data as a pydantic model, or a type that msgspec knows: a Struct, a dataclass, ``list[int]``, ...
-
-        Raises:
-            msgspec.ValidationError: the data is not of this type; the text names the place.
-        """
-        if hasattr(kind, "model_validate_json"):
-            return cast("T", _read_model(kind, bytes(self.raw)))
-        return msgspec.json.decode(self.raw, type=kind, dec_hook=_read_inner)
-
-    def __repr__(self) -> str:
-        fields = ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in ("raw", "_value"))
-        shown = "".join(f"{name}={value!r}, " for name, value in fields if value not in (None, [], ()))
-        return f"{type(self).__name__}({shown}raw={bytes(self.raw)!r})"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from bester.core.effects import Bury, Deposit, ReadMailbox, Recall, Remember, RemoveLetter
 from bester.core.metrics import Drop
+from bester.core.model import Delivery
 from bester.core.replay import Letter
 from bester.errors import BesterError, Internal, UnknownAccount
 from bester.server.batching import take_batch
@@ -49,6 +49,8 @@ class Arrival:
 
 Stored = Callable[[dict[str, set[str]]], None]
 """Takes the types of letters that were put into mailboxes, by account."""
+Failures = list[BesterError | None]
+"""Why each of some deliveries could not be kept; None for those that were, or need not be."""
 
 
 class Mailboxes:
@@ -67,9 +69,9 @@ class Mailboxes:
         self._on_stored: list[Stored] = []
         self.stored = 0
         """Letters that were put into mailboxes since the start."""
-        self._deposits: list[Deposit] = []
+        self._deposits: list[Delivery] = []
         self._depositing = False
-        self._keeping: Counter[str] = Counter()
+        self._keeping: dict[str, int] = {}
         """By account: letters that are on their way into its mailbox."""
         self._takes: list[tuple[str, str]] = []
         self._buried: list[Bury] = []
@@ -166,36 +168,52 @@ class Mailboxes:
 
     def deposit(self, effect: Deposit) -> None:
         """Puts a message into its account's mailbox, if that is there."""
-        self._deposits.append(effect)
-        self._keeping[effect.delivery.username] += 1
+        delivery = effect.delivery
+        self._deposits.append(delivery)
+        self._keeping[delivery.username] = self._keeping.get(delivery.username, 0) + 1
         if not self._depositing:
             self._depositing = True
-            self._work(self._deposit_all())
+            self._work(self._deposit_batch())
 
-    async def _deposit_all(self) -> None:
-        await asyncio.sleep(0)  # until the batch is over
-        try:
-            while self._deposits:
-                batch = take_batch(self._deposits, lambda effect: len(effect.delivery.data))
-                outcomes = await self._outcomes(batch)
-                if self.runtime.failed:
-                    return  # nobody knows what is on disk: nothing is reported
-                hit("mailbox.stored")
-                exchange = self.runtime.turn()
-                stored: dict[str, set[str]] = {}
-                for effect, (status, error) in zip(batch, outcomes, strict=True):
-                    self._kept(effect.delivery.username)
-                    exchange.replay.deposited(effect.delivery, status, error)
-                    if status == "stored":
-                        stored.setdefault(effect.delivery.username, set()).add(effect.delivery.type)
-                self._tell_stored(stored)
-        finally:
-            self._depositing = False
+    async def _deposit_batch(self) -> None:
+        """Stores what has gathered, and reports it when what has gathered meanwhile is on its way to the disk."""
+        batch = take_batch(self._deposits, _size_of)
+        failures = await self._store(batch)
+        if self.runtime.failed:
+            return  # nobody knows what is on disk: nothing is reported
+        hit("mailbox.stored")
+        self._depositing = bool(self._deposits)
+        if self._depositing:
+            self._work(self._deposit_batch())
+        await asyncio.sleep(0)  # until that has begun, and the batch before this one is reported
+        self._deposited(batch, failures)
 
-    def _kept(self, username: str) -> None:
-        self._keeping[username] -= 1
-        if not self._keeping[username]:
-            del self._keeping[username]
+    def _deposited(self, batch: list[Delivery], failures: Failures) -> None:
+        """Tells the exchange what became of deliveries."""
+        replay = self.runtime.turn().replay
+        keeping = self._keeping
+        stored: dict[str, set[str]] = {}
+        for delivery, error in zip(batch, failures, strict=True):
+            username = delivery.username
+            left = keeping[username] - 1
+            if left:
+                keeping[username] = left
+            else:
+                del keeping[username]
+            if error is not None:
+                replay.deposited(delivery, "failed", error)
+            elif delivery.transient:
+                replay.deposited(delivery, "skipped")
+            else:
+                self.stored += 1
+                if (types := stored.get(username)) is None:
+                    stored[username] = {delivery.type}
+                    self.came(username)
+                else:
+                    types.add(delivery.type)
+                replay.deposited(delivery, "stored")
+        if stored:
+            self._tell_stored(stored)
 
     async def finish(self, timeout_s: float) -> None:
         """Returns when all that is to be kept is on disk, or after the time."""
@@ -213,44 +231,25 @@ class Mailboxes:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
-    async def _outcomes(self, batch: list[Deposit]) -> list[tuple[str, BesterError | None]]:
-        """Returns for each what became of it: a status of section 2, and the error where it failed."""
-        deliveries = [effect.delivery for effect in batch]
+    async def _store(self, batch: list[Delivery]) -> Failures:
+        """Puts deliveries into mailboxes, but for the transient ones; returns for each why it failed."""
         try:
-            known = await self._accounts.exists(list({delivery.username for delivery in deliveries}))
+            known = await self._accounts.exists(list({delivery.username for delivery in batch}))
         except Exception as error:
-            return [("failed", self._failed("accounts cannot be looked up", error))] * len(batch)
-        kept = [delivery for delivery in deliveries if not delivery.transient and delivery.username in known]
-        shared: dict[int, bytes] = {}  # one message for many is in memory once
-        letters = [
-            StoredLetter(
-                delivery.username,
-                delivery.id,
-                delivery.type,
-                shared.get(id(delivery.data)) or shared.setdefault(id(delivery.data), bytes(delivery.data)),
-            )
-            for delivery in kept
-        ]
-        failures: dict[int, BesterError | None] = {}
-        if letters:
+            return [self._failed("accounts cannot be looked up", error)] * len(batch)
+        failures: Failures = [None if delivery.username in known else UnknownAccount() for delivery in batch]
+        kept = [at for at, delivery in enumerate(batch) if failures[at] is None and not delivery.transient]
+        if kept:
             hit("mailbox.storing")
+            letters = _letters([batch[at] for at in kept])
+            full: Sequence[BesterError | None]
             try:
                 full = await self.store.deposit(letters, self.bounds, self.runtime.steady.now())
-                failures = {id(delivery): one for delivery, one in zip(kept, full, strict=True)}
             except Exception as error:
-                failures = dict.fromkeys(map(id, kept), self._failed("mailboxes cannot be written", error))
-        outcomes: list[tuple[str, BesterError | None]] = []
-        for delivery in deliveries:
-            problem = UnknownAccount() if delivery.username not in known else failures.get(id(delivery))
-            if problem is not None:
-                outcomes.append(("failed", problem))
-            elif delivery.transient:
-                outcomes.append(("skipped", None))
-            else:
-                self.stored += 1
-                self.came(delivery.username)
-                outcomes.append(("stored", None))
-        return outcomes
+                full = [self._failed("mailboxes cannot be written", error)] * len(letters)
+            for at, failure in zip(kept, full, strict=True):
+                failures[at] = failure
+        return failures
 
     def remove_letter(self, effect: RemoveLetter) -> None:
         """Removes a delivered letter, together with the others of this batch."""
@@ -412,3 +411,20 @@ class Mailboxes:
             await self.store.forget_before(now - ONCE_DAYS * 86_400, ONCE_RECORDS)
         except BesterError as error:
             log.warning("what has expired cannot be removed: %s", error.inside)
+
+
+def _size_of(delivery: Delivery) -> int:
+    return len(delivery.data)
+
+
+def _letters(deliveries: Sequence[Delivery]) -> list[StoredLetter]:
+    """Returns deliveries as letters; one message for many is in memory once."""
+    shared: dict[int, bytes] = {}
+    letters = []
+    for delivery in deliveries:
+        raw = delivery.data
+        data = shared.get(id(raw))
+        if data is None:
+            data = shared[id(raw)] = bytes(raw)
+        letters.append(StoredLetter(delivery.username, delivery.id, delivery.type, data))
+    return letters

@@ -11,18 +11,23 @@ import builtins
 import sqlite3
 from collections.abc import Iterable, Sequence
 
+from msgspec import json
+
 from bester.errors import MailboxFull
 from bester.store.database import SqliteStore
 from bester.store.ports import Letter, MailboxBounds, MailboxLetter, MailboxSize
+from bester.store.rows import insert_rows
 
 _POSITIONS = "UPDATE position SET last = last + ? WHERE name = ? RETURNING last"
-_INSERT = """INSERT OR IGNORE INTO letter (position, username, delivery_id, expires, size, type, data)
-    VALUES (?, ?, ?, ?, ?, ?, ?)"""
-_COUNT = """INSERT INTO mailbox (username, messages, bytes) VALUES (?, ?, ?)
-    ON CONFLICT (username) DO UPDATE SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes"""
+_INSERT = "INSERT OR IGNORE INTO letter (position, username, delivery_id, expires, size, type, data)"
+_COUNT = "INSERT INTO mailbox (username, messages, bytes)"
+_ADD = """ON CONFLICT (username) DO UPDATE
+    SET messages = messages + excluded.messages, bytes = bytes + excluded.bytes"""
 # Left to itself SQLite would go through all letters in the order of their usernames.
 _INSERTED = "SELECT username, count(*), sum(size) FROM letter NOT INDEXED WHERE position > ? GROUP BY username"
 _SIZE = "SELECT messages, bytes FROM mailbox WHERE username = ?"
+_SIZES = """SELECT username, messages, bytes FROM mailbox
+    WHERE username IN (SELECT value FROM json_each(?)) AND (messages > ? OR bytes > ?)"""
 _REMOVED_AT_ONCE = 32
 
 Row = tuple[int, str, str, float, int, str, bytes]
@@ -69,20 +74,20 @@ class SqliteMailboxes(SqliteStore):
         def work(connection: sqlite3.Connection) -> builtins.list[MailboxFull | None]:
             before = allocate_positions(connection, "letter", len(letters))
             limited = _limited(connection, needed, bounds)
-            rows: Iterable[Row] = [
+            rows: builtins.list[Row] = [
                 (position, letter.username, letter.delivery_id, expires, len(letter.data), letter.type, letter.data)
                 for position, letter in enumerate(letters, before + 1)
             ]
             results: builtins.list[MailboxFull | None] = [None] * len(letters)
-            counts: Iterable[tuple[str, int, int]]
+            counts: builtins.list[tuple[str, int, int]]
             if not limited:
-                inserted = connection.executemany(_INSERT, rows).rowcount
+                inserted = insert_rows(connection, _INSERT, rows)
             else:
                 inserted = 0
                 for index, row in enumerate(rows):
                     limit = limited.get(row[1])
                     if limit is None or limit.fits(row[4]):
-                        added = connection.execute(_INSERT, row).rowcount
+                        added = insert_rows(connection, _INSERT, [row])
                         inserted += added
                         if limit is not None and added:
                             limit.add(row[4])
@@ -92,7 +97,7 @@ class SqliteMailboxes(SqliteStore):
                 counts = [(username, messages, size) for username, (messages, size) in needed.items()]
             else:  # some existed already, or did not fit
                 counts = connection.execute(_INSERTED, (before,)).fetchall()
-            connection.executemany(_COUNT, counts)
+            insert_rows(connection, _COUNT, counts, _ADD)
             return results
 
         return await self.database.write(work, adds=True)
@@ -189,9 +194,14 @@ def _limited(
     connection: sqlite3.Connection, needed: dict[str, list[int]], bounds: MailboxBounds
 ) -> dict[str, _Remaining]:
     """Returns the mailboxes that cannot take all of their letters."""
+    # Only the sizes of mailboxes that may be too full are read; all others have room for the most that any needs.
+    most_messages = max(messages for messages, _ in needed.values())
+    most_bytes = max(size for _, size in needed.values())
+    nearly_full = (json.encode(list(needed)).decode(), bounds.messages - most_messages, bounds.bytes - most_bytes)
+    held = {username: (messages, size) for username, messages, size in connection.execute(_SIZES, nearly_full)}
     found = {}
     for username, (messages, size) in needed.items():
-        held_messages, held_bytes = connection.execute(_SIZE, (username,)).fetchone() or (0, 0)
+        held_messages, held_bytes = held.get(username, (0, 0))
         if held_messages + messages > bounds.messages or held_bytes + size > bounds.bytes:
             found[username] = _Remaining(bounds.messages - held_messages, bounds.bytes - held_bytes)
     return found

@@ -17,6 +17,7 @@ from contextlib import suppress
 from bester.errors import BesterError
 from bester.store.database import SqliteStore
 from bester.store.ports import Remembered
+from bester.store.rows import insert_rows
 
 KEYS_PER_FILTER = 1 << 16
 FILTER_BITS = 1 << 20
@@ -83,9 +84,9 @@ class SqliteOnce(SqliteStore):
             return
         rows = [(one.key, now, one.digest, one.report) for one in records]
         written = self.database.write(
-            lambda connection: connection.executemany(
-                "INSERT OR IGNORE INTO once (key, created, digest, report) VALUES (?, ?, ?, ?)", rows
-            ).close(),
+            lambda connection: insert_rows(
+                connection, "INSERT OR IGNORE INTO once (key, created, digest, report)", rows
+            ),
             adds=True,
         )
         if self._filters is not None:

@@ -10,9 +10,10 @@ from typing import Any
 from bester.store.database import SqliteStore
 from bester.store.mailboxes import allocate_positions
 from bester.store.ports import Outgoing, Queued, QueueSize
+from bester.store.rows import insert_rows
 
 _INSERT = """INSERT OR IGNORE INTO outgoing
-    (position, destination, message_id, created, hops, size, trace, type, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    (position, destination, message_id, created, hops, size, trace, type, data)"""
 _AGAIN = """UPDATE outgoing SET dead = 0, tries = 0, next_try = 0, last_error = '', created = ?
     WHERE destination = ? AND message_id = ? AND dead = 1"""
 _COLUMNS = "position, destination, message_id, type, data, hops, trace, created, tries, next_try, last_error, dead"
@@ -27,13 +28,14 @@ class SqliteOutbox(SqliteStore):
 
         def work(connection: sqlite3.Connection) -> builtins.list[int]:
             before = allocate_positions(connection, "outgoing", len(messages))
-            inserted = connection.executemany(
+            inserted = insert_rows(
+                connection,
                 _INSERT,
-                (
+                [
                     (position, one.destination, one.message_id, now, *_rest(one))
                     for position, one in enumerate(messages, before + 1)
-                ),
-            ).rowcount
+                ],
+            )
             if inserted == len(messages):
                 return list(range(before + 1, before + len(messages) + 1))
             connection.executemany(_AGAIN, ((now, one.destination, one.message_id) for one in messages))

@@ -80,5 +80,10 @@ MIGRATIONS = (
     ),
     # Lifetimes go by a steady clock, which begins at the system time of the first start with this version.
     (CLOCK_SCHEMA,),
+    # New delivery ids are near each other, and accounts are not: letters for many accounts share the index's pages.
+    (
+        "DROP INDEX letter_by_delivery_id",
+        "CREATE UNIQUE INDEX letter_by_delivery_id ON letter (delivery_id, username)",
+    ),
 )
 """New migrations are only appended: there are files of every earlier version, and a test covers each."""

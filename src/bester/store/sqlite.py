@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
+import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from bester.clock import wall_time
 from bester.errors import AccountExists, UnknownAccount
-from bester.store.database import SqliteStore
+from bester.store.database import Database, SqliteStore
 from bester.store.ports import MAX_TOKENS, Account, StoredAccount
 
 _ADD_TOKEN = """INSERT OR REPLACE INTO token (token_hash, username, expires, number)
@@ -19,11 +21,27 @@ _ADD_TOKEN = """INSERT OR REPLACE INTO token (token_hash, username, expires, num
 _DROP_OLDEST = """DELETE FROM token WHERE username = ? AND number <= (
     SELECT number FROM token WHERE username = ? ORDER BY number DESC LIMIT 1 OFFSET ?)"""
 
+MAX_KNOWN = 100_000
+"""How many names of accounts are in memory, so that messages for them need no query."""
+
 _roles = msgspec.json.Decoder(tuple[str, ...])
 
 
 class SqliteAccounts(SqliteStore):
-    """Accounts and their tokens, in a database, which other stores may share."""
+    """Accounts and their tokens, in a database, which other stores may share.
+
+    Nothing else removes accounts from it, for no other process has it: a name that was found exists until it is removed
+    here.
+    """
+
+    def __init__(
+        self, database: Database | str | os.PathLike[str], on_lost: Callable[[BaseException], None] | None = None
+    ) -> None:
+        super().__init__(database, on_lost)
+        self._known: set[str] = set()
+        """Names of accounts that exist."""
+        self._removals = 0
+        """How many accounts were to be removed."""
 
     async def add(
         self, username: str, password_hash: str, roles: tuple[str, ...] = (), created: float | None = None
@@ -50,8 +68,21 @@ class SqliteAccounts(SqliteStore):
         )
 
     async def exists(self, usernames: Sequence[str]) -> set[str]:
+        wanted = set(usernames)
+        unknown = wanted - self._known
+        if not unknown:
+            return wanted
+        removals = self._removals
+        found = await self._find_names(list(unknown))
+        if removals == self._removals:  # else one of them may be gone again
+            if len(self._known) + len(found) > MAX_KNOWN:
+                self._known.clear()
+            self._known |= found
+        return wanted - unknown | found
+
+    def _find_names(self, usernames: Sequence[str]) -> asyncio.Future[set[str]]:
         names = _encoded(usernames)
-        return await self.database.read(
+        return self.database.read(
             lambda connection: {
                 name
                 for (name,) in connection.execute(
@@ -74,6 +105,8 @@ class SqliteAccounts(SqliteStore):
         )
 
     async def remove(self, username: str) -> None:
+        self._removals += 1
+        self._known.discard(username)
         await self.database.write(
             lambda connection: _change(connection, "DELETE FROM account WHERE username = ?", username)
         )

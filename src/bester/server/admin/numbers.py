@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from bester import __version__
+from bester.compiled import build
 from bester.core.metrics import Drop
 from bester.logsink import STDERR
 from bester.server.admin.handlers import count_waiting, handlers
@@ -24,6 +25,7 @@ def process(services: AdminServices) -> dict[str, Any]:
     return {
         "server": runtime.config.server.name,
         "version": __version__,
+        "build": build(),
         "identity": identity(services),
         "pid": os.getpid(),
         "uptime": round(runtime.uptime_s, 1),

@@ -15,6 +15,7 @@ from bester.errors import BadResponse, BesterError, HandlerTimeout, HandlerUnava
 from bester.protocol.framing import Framer, frame
 from bester.protocol.messages import BadAnswer, decode_classic
 from bester.server.handlers.processes import Supervisor
+from bester.server.handlers.readiness import make_readiness
 from bester.server.runtime import Runtime
 
 log = logging.getLogger("bester.handler")
@@ -31,9 +32,11 @@ EXTRA_SIZE = 64 * 1024
 class ClassicCall:
     """One message's connection to its handler.
 
-    A bare socket, watched by the loop: a transport with its protocol and a task for each message cost more than all the
-    rest of the message's way. A Unix socket connects at once or not at all.
+    A bare socket: a transport with its protocol and a task would cost more than the rest of the message's way. A Unix
+    socket connects at once or not at all.
     """
+
+    __slots__ = ("_framer", "_retry", "_socket", "_unsent", "_writing", "calls", "deadline", "request")
 
     def __init__(self, calls: ClassicCalls, request: Request) -> None:
         self.calls = calls
@@ -69,11 +72,11 @@ class ClassicCall:
         if self.calls.away:
             self.calls.there(path)
         self._socket = connected
-        self.calls.loop.add_reader(connected.fileno(), self._readable)
-        self._writable()
+        self.calls.readiness.add(connected.fileno(), self)
+        self.writable()
 
-    def _writable(self) -> None:
-        """Sends what is left; the loop calls again when there is room."""
+    def writable(self) -> None:
+        """Sends what is left; called again when there is room."""
         connected = self._socket
         if connected is None:
             return
@@ -88,12 +91,10 @@ class ClassicCall:
             self._unsent = b""
         if bool(self._unsent) != self._writing:
             self._writing = not self._writing
-            if self._writing:
-                self.calls.loop.add_writer(connected.fileno(), self._writable)
-            else:
-                self.calls.loop.remove_writer(connected.fileno())
+            self.calls.readiness.await_room(connected.fileno(), self._writing)
 
-    def _readable(self) -> None:
+    def readable(self) -> None:
+        """Reads, and ends the call when its answer is there, or can't come any more."""
         connected = self._socket
         if connected is None:
             return
@@ -120,10 +121,7 @@ class ClassicCall:
             self._retry = None
         connected, self._socket = self._socket, None
         if connected is not None:
-            self.calls.loop.remove_reader(connected.fileno())
-            if self._writing:
-                self.calls.loop.remove_writer(connected.fileno())
-            connected.close()
+            self.calls.readiness.release(connected)
 
 
 class ClassicCalls:
@@ -138,6 +136,7 @@ class ClassicCalls:
         self.runtime = runtime
         self.supervisor = supervisor
         self.loop = asyncio.get_running_loop()
+        self.readiness = make_readiness(self.loop)
         self.open: set[ClassicCall] = set()
         self.away: dict[str, tuple[str, object]] = {}
         """Sockets that could not be connected to: the reason, and which file it was."""
@@ -174,6 +173,7 @@ class ClassicCalls:
         """Ends all calls; their messages get no report any more."""
         for call in list(self.open):
             self._close(call)
+        self.readiness.close()
 
     # -- sockets that nobody answers at ----------------------------------------------------------------------------
 

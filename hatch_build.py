@@ -1,0 +1,92 @@
+"""Compiles the modules that ``bester.compiled`` lists when a wheel is built, with mypyc.
+
+Where that cannot be (no C compiler, no headers of Python), the wheel is of Python alone, works as well, and is slower.
+``BESTER_PURE=1`` asks for that. A module that does not compile ends the build, for then the source is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import runpy
+import shlex
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import chdir
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+TOOLS = ["mypy[mypyc]>=2.4,<2.5", "setuptools"]
+PROBE = "#include <Python.h>\nint main(void) { return 0; }\n"
+
+
+class CompilingHook(BuildHookInterface[BuilderConfig]):
+    """Adds compiled modules to a wheel, beside their sources. Nothing is written into the sources' folder."""
+
+    def dependencies(self) -> list[str]:
+        """What compiling needs; of the packages that the modules import, msgspec has types that make a difference."""
+        typed = [name for name in self.metadata.core.dependencies if name.startswith("msgspec")]
+        return [] if why_pure() else [*TOOLS, *typed]
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compiles, unless the wheel is an editable one."""
+        if version == "editable":
+            return
+        reason = why_pure() or ("" if find_spec("mypyc") else f"{TOOLS[0]} is not installed")
+        if reason:
+            print(f"bester is built as pure Python: {reason}", file=sys.stderr)
+            return
+        self._made = TemporaryDirectory(prefix="bester-compiled-")
+        source, made = Path(self.root, "src"), Path(self._made.name)
+        for module in compiled(source, made):
+            build_data["force_include"][str(module)] = str(module.relative_to(made / "modules"))
+        build_data["pure_python"], build_data["infer_tag"] = False, True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Removes what the wheel has by now."""
+        if hasattr(self, "_made"):
+            self._made.cleanup()
+
+
+def why_pure() -> str:
+    """Returns why nothing is to be compiled, or an empty text."""
+    if os.environ.get("BESTER_PURE", "0") not in ("", "0"):
+        return "BESTER_PURE is set"
+    if platform.python_implementation() != "CPython":
+        return f"mypyc compiles for CPython, and this is {platform.python_implementation()}"
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    command = [*compiler, "-fsyntax-only", f"-I{sysconfig.get_path('include')}", "-xc", "-"]
+    try:
+        tried = subprocess.run(command, input=PROBE, capture_output=True, text=True, check=False)
+    except OSError:
+        return f"there is no C compiler ({compiler[0]})"
+    if tried.returncode:
+        return f"{compiler[0]} does not compile with Python.h, which is in python3-dev or python3-devel"
+    return ""
+
+
+def compiled(source: Path, made: Path) -> Iterator[Path]:
+    """Compiles, and yields the modules, which are in the folder ``modules`` of ``made``."""
+    from setuptools import Distribution  # before mypyc, which looks whether it is there
+
+    from mypyc.build import mypycify  # isort: skip
+
+    files = runpy.run_path(str(source / "bester/compiled.py"))["sources"](source / "bester")
+    options = ["--config-file=", f"--cache-dir={os.devnull}", "--follow-imports=silent", "--ignore-missing-imports"]
+    with chdir(source):  # tracebacks name files as they are named here, and so not by a path of this machine
+        names = [str(path.relative_to(source)) for path in files]
+        extensions = mypycify(
+            [*options, *names], group_name="bester", target_dir=str(made / "c"), opt_level="2", debug_level="0"
+        )
+        command = Distribution({"ext_modules": extensions}).get_command_obj("build_ext")
+        command.build_lib, command.build_temp = str(made / "modules"), str(made / "objects")
+        command.ensure_finalized()
+        command.run()
+    return (path for path in sorted((made / "modules").rglob("*")) if path.is_file())

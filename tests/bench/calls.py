@@ -1,0 +1,63 @@
+"""A real server under load, whose system calls are counted by ``calls.c``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from struct import calcsize, unpack
+from typing import NamedTuple
+
+import pytest
+from bench.generators import build, missing
+from bench.machine import Cores
+from bench.peers import BESTERD, Accounts, Peers, Running
+from bench.programs import Program, program
+from bench.run import Run
+
+SECONDS = 0.5
+COUNTS = "=QQQ"
+
+
+class Calls(NamedTuple):
+    """How many there were for each round trip, over some time."""
+
+    round_trips: int
+    reads: float
+    writes: float
+    waits: float
+
+
+class Counted(Peers):
+    """Starts our server with calls that are counted."""
+
+    @contextmanager
+    def _besterd(self, folder: Path, cores: Cores) -> Iterator[Program]:
+        (folder / "calls").write_bytes(bytes(calcsize(COUNTS)))
+        shim = build(Path(__file__).with_name("calls.c"), "-shared", "-fPIC", "-ldl")
+        command = ("env", f"LD_PRELOAD={shim}", f"BESTER_CALLS={folder / 'calls'}", sys.executable, "-c", BESTERD)
+        with program(
+            *command, str(folder / "server.conf"), cores=cores.server, log=folder / "log", cwd=folder
+        ) as server:
+            yield server
+
+
+def counted(folder: Path, handler: str, dialect: str, clients: int, outstanding: int) -> Calls:
+    """Puts a server of its own under load, and returns its calls for each round trip."""
+    reason = missing()
+    if reason:
+        pytest.skip(f"system calls are not counted: {reason}")
+    peers = Counted(folder, Accounts(folder, clients))
+    run = Run(peers, SECONDS, 1, 1, 1, lambda what: None)
+    with peers.bester(handler=handler) as server:
+        server.dialect = dialect
+        with run.loading(server, clients, outstanding, 64, SECONDS) as load:
+            before = _now(server)
+            round_trips = int(load.result()["count"])
+            reads, writes, waits = ((now - then) / round_trips for now, then in zip(_now(server), before, strict=True))
+    return Calls(round_trips, reads, writes, waits)
+
+
+def _now(server: Running) -> tuple[int, ...]:
+    return unpack(COUNTS, (server.folder / "calls").read_bytes())
