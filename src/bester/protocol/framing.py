@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Final
-
-from msgspec import Raw
+from typing import Any, Final
 
 from bester.errors import Fatal, Malformed, TooLarge
 from bester.protocol.scanner import built
@@ -19,13 +17,13 @@ PREFIX = Struct("<I")
 _unpack = PREFIX.unpack_from
 
 
-def _frame(*parts: bytes | Raw) -> bytes:
+def _frame(*parts: Any) -> bytes:
     body = b"".join(parts)
     return PREFIX.pack(len(body)) + body
 
 
 frame: Final[Callable[..., bytes]] = built("frame") or _frame
-"""Returns the frame whose body consists of these parts, at most 16: bytes, or what has bytes."""
+"""Returns the frame whose body consists of these parts, at most 16: bytes, or :class:`msgspec.Raw`."""
 
 
 class Framer:

@@ -21,8 +21,11 @@ NULL = Raw(b"null")
 NOTHING = Raw(b"")
 """Stands for absent data; JSON's null is data."""
 
-Data: TypeAlias = Raw | bytes
-"""JSON as it came. Only :class:`msgspec.Raw` may be given to an encoder as a part of a larger value."""
+Data: TypeAlias = Any
+"""JSON, as bytes or a :class:`msgspec.Raw`; only a Raw can be a part of a value that is encoded.
+
+msgspec's stubs say that a Raw is bytes, on which mypyc would rely, so no annotation says which of them it is.
+"""
 
 # -- from clients and servers -----------------------------------------------------------------------------------
 
