@@ -4,6 +4,7 @@
  *   add N    connects N more, one after the other; each sends a message and compares all of the answer
  *   start W  from now on each has W messages under way; replies are counted by their bytes
  *   mark     the time, the replies so far and this process's own processor time
+ *   make W N the same as start, but N messages in all; answered when there are as many replies
  *
  * PLAN is a row of byte strings, each with its length before it (32 bits, little endian): the handshake that makes a
  * WebSocket or nothing, a text that the greeting contains, a ping or nothing and the answer to it; then for each
@@ -49,7 +50,8 @@ static int count, room, epoll_fd, port, width;
 static SSL_CTX *tls;
 static Bytes upgrade, greeting, ping, pong;
 static const uint8_t *plan, *plan_end;
-static uint64_t replies;
+static uint64_t replies, awaited; /* awaited: when `make` is answered; 0 if it is not under way */
+static uint64_t left = UINT64_MAX; /* how many messages may still be sent */
 static uint8_t input[READ], data[READ];
 
 static void fail(const char *format, ...) {
@@ -225,9 +227,28 @@ static void connect_one(void) {
     count++;
 }
 
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void say(void) {
+    struct rusage used;
+    getrusage(RUSAGE_SELF, &used);
+    double own = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec)
+        + 1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+    printf("{\"clients\": %d, \"replies\": %llu, \"at\": %.6f, \"own\": %.6f}\n", count,
+        (unsigned long long)replies, seconds(), own);
+    fflush(stdout);
+}
+
 static void send_messages(Client *client, size_t number) {
     static uint8_t *batch;
     static size_t batch_room;
+    if (number > left) number = left;
+    if (left != UINT64_MAX) left -= number;
+    if (!number) return;
     size_t size = client->message.size * number;
     if (size > batch_room) batch = realloc(batch, batch_room = size);
     for (size_t i = 0; i < number; i++) memcpy(batch + i * client->message.size, client->message.at, client->message.size);
@@ -249,29 +270,28 @@ static void readable(Client *client) {
     client->have %= client->reply;
     replies += done;
     if (done) send_messages(client, done);
+    if (awaited && replies == awaited) awaited = 0, say();
 }
 
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+static void start(int messages, uint64_t in_all) {
+    width = messages;
+    left = in_all;
+    for (int i = 0; i < count; i++) send_messages(&clients[i], (size_t)width);
 }
 
 static void command(const char *line) {
     int number = atoi(line + strcspn(line, " "));
-    struct rusage used;
     if (!strncmp(line, "add", 3)) {
         while (number-- > 0) connect_one();
     } else if (!strncmp(line, "start", 5)) {
-        width = number;
-        for (int i = 0; i < count; i++) send_messages(&clients[i], (size_t)width);
+        start(number, UINT64_MAX);
+    } else if (!strncmp(line, "make", 4)) {
+        uint64_t messages = strtoull(strrchr(line, ' '), NULL, 10);
+        awaited = replies + messages;
+        start(number, messages);
+        return;
     }
-    getrusage(RUSAGE_SELF, &used);
-    double own = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec)
-        + 1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
-    printf("{\"clients\": %d, \"replies\": %llu, \"at\": %.6f, \"own\": %.6f}\n", count,
-        (unsigned long long)replies, seconds(), own);
-    fflush(stdout);
+    say();
 }
 
 int main(int argc, char **argv) {
