@@ -1,5 +1,5 @@
-/* Clients over TLS and over WebSockets: `secure PORT TLS PLAN`. Everything that is sent is in the file PLAN, which
- * bench/secure.py writes; commands come by lines on standard input, and each is answered by one line of JSON.
+/* Clients over TLS and over WebSockets: `secure PORT TLS PLAN`, where TLS is `none`, `first`, or `after` a line of the
+ * server's. Everything that is sent is in the file PLAN, which bench/secure.py writes; commands come by lines on standard input, and each is answered by one line of JSON.
  *
  *   add N    connects N more, one after the other; each sends a message and compares all of the answer
  *   start W  from now on each has W messages under way; replies are counted by their bytes
@@ -46,7 +46,7 @@ typedef struct {
 } Client;
 
 static Client *clients;
-static int count, room, epoll_fd, port, width;
+static int count, room, epoll_fd, port, width, after_line;
 static SSL_CTX *tls;
 static Bytes upgrade, greeting, ping, pong;
 static const uint8_t *plan, *plan_end;
@@ -179,6 +179,23 @@ static void expect(Client *client, Bytes text, int framed) {
     }
 }
 
+/* Reads the answer to the handshake; what comes behind it are frames, which are thrown away so far. */
+static void await_upgrade(Client *client) {
+    uint8_t seen[READ], *end;
+    size_t have = 0, size;
+    do {
+        while (!(size = get(client))) await(client->fd, POLLIN);
+        if (have + size > READ) fail("an answer that is too long");
+        memcpy(seen + have, input, size);
+        have += size;
+        end = memmem(seen, have, "\r\n\r\n", 4);
+    } while (!end);
+    end += 4;
+    size = have - (size_t)(end - seen);
+    memcpy(input, end, size);
+    unframe(client, size);
+}
+
 static void compare(Client *client, Bytes reply, int framed) {
     size_t have = 0;
     int drained;
@@ -203,6 +220,9 @@ static void connect_one(void) {
         fail("cannot connect: %s", strerror(errno));
     setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     if (tls) {
+        char byte = 0;
+        while (after_line && byte != '\n')
+            if (read(client->fd, &byte, 1) != 1) fail("the server says nothing");
         client->ssl = SSL_new(tls);
         SSL_set_fd(client->ssl, client->fd);
         if (SSL_connect(client->ssl) != 1) fail("no TLS: %s", ERR_error_string(ERR_get_error(), NULL));
@@ -210,7 +230,7 @@ static void connect_one(void) {
     fcntl(client->fd, F_SETFL, O_NONBLOCK);
     if (upgrade.size) {
         put(client, upgrade.at, upgrade.size);
-        expect(client, (Bytes){(const uint8_t *)"\r\n\r\n", 4}, 0);
+        await_upgrade(client);
     }
     int framed = upgrade.size > 0;
     Bytes hello = next_bytes(), message = next_bytes(), reply = next_bytes();
@@ -306,7 +326,8 @@ int main(int argc, char **argv) {
     if (fread(all, 1, size, file) != size) fail("the plan cannot be read");
     plan = all, plan_end = all + size;
     upgrade = next_bytes(), greeting = next_bytes(), ping = next_bytes(), pong = next_bytes();
-    if (atoi(argv[2])) {
+    after_line = !strcmp(argv[2], "after");
+    if (strcmp(argv[2], "none")) {
         tls = SSL_CTX_new(TLS_client_method()); /* which certificate it is does not matter here */
         SSL_CTX_set_mode(tls, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
         SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);

@@ -48,7 +48,9 @@ def _round_trips(run: Run, path: Path, kind: str) -> None:
             for peer in by_name:
                 busy = run.figures.get(row, peer, "server %")
                 if busy is not None and busy < FULL:
-                    run.figures.notes.append(f"{row} of {peer} is invalid: the server used {busy:.0f} % of a core.")
+                    run.figures.notes.append(
+                        f"{row} of {peer} is invalid: the server had {busy:.0f} % of a core to do."
+                    )
 
 
 def _idle(run: Run, path: Path, kind: str) -> None:
