@@ -12,7 +12,7 @@ import pytest
 from tests.certificates import self_signed
 
 from bester.tls import server_context
-from bester.tlstransport import TlsTransport
+from bester.tlstransport import MAX_ANSWERS, TlsTransport
 
 
 class Socket(asyncio.Transport):
@@ -155,7 +155,6 @@ async def test_the_peer_ends_its_half_and_still_reads(tmp_path: Path, version: s
     pair.to_server()
     assert app.reads == [b"the last"]
     assert app.events == ["made", "eof"]
-    assert pair.server.eof_received(), "a FIN after it changes nothing"
     assert not pair.server.is_closing()
     pair.server.close()
     assert pair.socket.calls == ["close"]
@@ -202,13 +201,28 @@ async def test_a_peer_that_does_not_say_it_is_aborted(tmp_path: Path) -> None:
     assert pair.socket.calls == ["resume", "abort"]
 
 
-async def test_a_fin_without_close_notify_is_no_orderly_end(tmp_path: Path) -> None:
+async def test_the_end_of_tcp_is_that_of_the_connection(tmp_path: Path) -> None:
     app = App(keep_open=True)
     pair = Pair(tmp_path, app, ssl.TLSVersion.TLSv1_3)
     pair.shake_hands()
-    assert not pair.server.eof_received()
+    assert not pair.server.eof_received(), "which closes the socket"
     pair.server.connection_lost(None)
     assert app.events == ["made", None]
+
+
+async def test_renewed_keys_are_answered_so_often_to_a_peer_that_does_not_read(tmp_path: Path) -> None:
+    app = App()
+    pair = Pair(tmp_path, app, ssl.TLSVersion.TLSv1_3)
+    pair.shake_hands()
+    pair.server.write(b"unread")
+    answer, answers = pair.server._answer, MAX_ANSWERS
+    for _ in range(answers):
+        answer()
+    assert pair.socket.calls == []
+    answer()
+    assert pair.socket.calls == ["abort"]
+    pair.server.connection_lost(None)
+    assert isinstance(app.events[-1], ConnectionAbortedError)
 
 
 async def test_bytes_that_are_no_record(tmp_path: Path) -> None:

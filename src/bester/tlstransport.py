@@ -170,8 +170,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self.close()
 
     def eof_received(self) -> bool:
-        # Without a close_notify before it, more may have been sent than came: that is no orderly end.
-        return self._ended and not self._closing
+        return False  # the end of TCP is the end of the connection (docs/protocol.md, section 12.3)
 
     def pause_writing(self) -> None:
         if self._ready is None:
