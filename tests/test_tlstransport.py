@@ -155,6 +155,8 @@ async def test_the_peer_ends_its_half_and_still_reads(tmp_path: Path, version: s
     pair.to_server()
     assert app.reads == [b"the last"]
     assert app.events == ["made", "eof"]
+    pair.server.data_received(b"more, which nobody may send")
+    assert app.events == ["made", "eof"]
     assert not pair.server.is_closing()
     pair.server.close()
     assert pair.socket.calls == ["close"]

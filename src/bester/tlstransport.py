@@ -16,6 +16,8 @@ __all__ = ["TlsTransport"]
 
 RECORD_BYTES = 16_384
 """The most data that a record has (RFC 8446, section 5.1)."""
+SLICE_BYTES = 2 * RECORD_BYTES
+"""How much OpenSSL is given at once: its buffers for what comes and goes keep the size of the most that was in them."""
 
 MAX_ANSWERS = 100
 """How often a peer may have us answer its renewed keys (RFC 8446, section 4.6.3) while it reads nothing."""
@@ -96,14 +98,20 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ended or self._error is not None:
             return
-        self._incoming.write(data)
-        if self._ready is not None and not self._shake_hands():
+        received: list[bytes] = []
+        if len(data) <= SLICE_BYTES:
+            self._take(data, received)
+        else:
+            for at in range(0, len(data), SLICE_BYTES):
+                self._take(data[at : at + SLICE_BYTES], received)
+                if self._ended or self._error is not None:
+                    break
+        if self._ready is not None:
             return
-        received = self._decrypt()
         if self._outgoing.pending:
             self._answer()
         if received and not self._closing:
-            self._protocol.data_received(received)
+            self._protocol.data_received(received[0] if len(received) == 1 else b"".join(received))
         if self._ended or self._error is not None:
             self._input_ended()
 
@@ -129,28 +137,25 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             ready.set_result(None)
         return True
 
-    def _decrypt(self) -> bytes:
-        """Returns the data of all records that are complete."""
+    def _take(self, data: bytes, received: list[bytes]) -> None:
+        """Appends the data of all records that are complete."""
+        self._incoming.write(data)
+        if self._ready is not None and not self._shake_hands():
+            return
         incoming, read = self._incoming, self._tls.read
-        data = b""
-        more: list[bytes] = []
         try:
             while incoming.pending:
                 record = read(RECORD_BYTES)
                 if not record:
                     self._ended = True
                     break
-                if data:
-                    more.append(record)
-                else:
-                    data = record
+                received.append(record)
         except ssl.SSLWantReadError:
             pass  # the last record is not complete, or had no data
         except ssl.SSLZeroReturnError:
             self._ended = True
         except ssl.SSLError as error:
             self._error = error
-        return b"".join((data, *more)) if more else data
 
     def _answer(self) -> None:
         """Writes what TLS itself answers; without a bound, a peer that reads nothing could fill the memory."""
@@ -219,12 +224,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._closing or not data:
             return
-        write = self._tls.write
-        size = len(data)
-        done = write(data)
-        while done < size:  # a record for each turn
-            done += write(memoryview(data)[done:])
+        encrypt, size = self._tls.write, len(data)
+        done = encrypt(data)  # one record
         self._raw.write(self._outgoing.read())
+        while done < size:
+            done += encrypt(memoryview(data)[done:])
+            self._raw.write(self._outgoing.read())
 
     def close(self) -> None:
         """Says ``close_notify``; the socket is closed after the peer's, or when that takes too long."""
