@@ -6,8 +6,6 @@ where a C compiler and OpenSSL's headers are; elsewhere there are no rows of it.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,12 +14,12 @@ from pathlib import Path
 from struct import pack
 from typing import Any
 
+from bench.generators import SOURCES, build, compiler, handler_command
 from bench.load.dialects import DIALECTS, SERVER
-from bench.machine import cpu_seconds, nats_server
+from bench.machine import ANY, Cores, cpu_seconds, nats_server, waited_seconds
 from bench.peers import Peers, Running, free_ports, wait_for_port
-from bench.programs import Program, module, program
+from bench.programs import Program, program
 
-SOURCE = Path(__file__).parent / "load" / "secure.c"
 KINDS = ("TLS", "WebSocket", "WebSocket over TLS")
 MASK = b"\x15\xa2\x5b\xc7"
 UPGRADE = (
@@ -39,17 +37,19 @@ NATS_PLAIN = "no_tls: true"
 NATS_TLS = 'tls {{ cert_file: "{folder}/tls.pem", key_file: "{folder}/tls.key" }}'
 
 
-def compiled(folder: Path) -> Path | str:
-    """Returns the load generator, or why there is none."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
+def missing() -> str | None:
+    """Returns why there is no load generator here, if so."""
+    if compiler() is None:
         return "there is no C compiler"
-    made = folder / "secure"
-    command = (compiler, "-O2", "-o", str(made), str(SOURCE), "-lssl", "-lcrypto")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        return "bench/load/secure.c cannot be compiled: are OpenSSL's headers there (libssl-dev)?"
-    return made
+    try:
+        _built()
+    except RuntimeError:
+        return "bench/load/secure.c does not compile: are OpenSSL's headers there (libssl-dev)?"
+    return None
+
+
+def _built() -> Path:
+    return build(SOURCES / "secure.c", "-lssl", "-lcrypto")
 
 
 def masked(body: bytes) -> bytes:
@@ -97,13 +97,13 @@ class Secure:
 
 
 @contextmanager
-def generator(path: Path, server: Secure, numbers: range, size: int) -> Iterator[Program]:
+def generator(server: Secure, numbers: range, size: int) -> Iterator[Program]:
     """Starts a generator without clients so far; it is told what to do, as its source says."""
     plan = server.running.folder / "plan"
     plan.write_bytes(server.plan(numbers, size))
     after_info = server.running.dialect == "nats" and server.kind == "TLS"
     tls = "none" if server.kind == "WebSocket" else "after" if after_info else "first"
-    with program(str(path), str(server.running.port), tls, str(plan)) as load:
+    with program(str(_built()), str(server.running.port), tls, str(plan), cores=server.running.cores.load) as load:
         yield load
 
 
@@ -113,53 +113,44 @@ def told(load: Program, command: str) -> dict[str, Any]:
     return load.result()
 
 
-def measured(load: Program, server: Running, width: int, seconds: float, warm_up: float) -> dict[str, float]:
-    """Lets the clients have so many messages under way each, and returns what that costs the server.
+def measured(load: Program, server: Running, width: int, seconds: float, warm_up: float) -> dict[str, Any]:
+    """Lets the clients have so many messages under way each, and returns what :meth:`bench.run.Load.result` would."""
+    pids = {"server": server.pids, "handler": server.handler, "client": [load.pid]}
 
-    ``server %`` is the part of one core that the server had something to do with: it ran, or others had its core.
-    """
+    def used() -> dict[str, float]:
+        return {who: cpu_seconds(of) for who, of in pids.items()} | {"waited": waited_seconds(server.pids)}
+
     told(load, f"start {width}")
     time.sleep(warm_up)
-
-    def used() -> tuple[float, float, float]:
-        return cpu_seconds(server.pids), cpu_seconds(server.handler), _waited_seconds(server.pids)
-
     began, before = told(load, "mark"), used()
     time.sleep(seconds)
     ended, now = told(load, "mark"), used()
     took, count = ended["at"] - began["at"], ended["replies"] - began["replies"]
     if not count:
         raise RuntimeError("there was no reply")
-    serving, handling, waited = (after - earlier for earlier, after in zip(before, now, strict=True))
+    spent = {name: now[name] - before[name] for name in now}
     return {
-        "CPU µs": 1e6 * serving / count,
-        "1/s": count / took,
-        "server %": 100 * min(1.0, (serving + waited) / took),
-        "handler %": 100 * handling / took,
-        "client %": 100 * (ended["own"] - began["own"]) / took,
-    }
-
-
-def _waited_seconds(pids: list[int]) -> float:
-    """Returns how long these processes had something to do while others had their core."""
-    tasks = [task for pid in pids for task in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-    return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
+        "rate": count / took,
+        "cpuUs": 1e6 * spent["server"] / count,
+        "busy": min(1.0, (spent["server"] + spent["waited"]) / took),
+        "waited": spent["waited"] / took,
+    } | {f"{who}Share": spent[who] / took for who in pids}
 
 
 @contextmanager
-def bester(peers: Peers, kind: str, *, handler: bool = True) -> Iterator[Secure]:
+def bester(peers: Peers, kind: str, *, handler: bool = True, cores: Cores = ANY) -> Iterator[Secure]:
     """Our server, with a listener of one kind beside TCP."""
     files = _certificate(peers.new_folder())
     web = {"port": 0, "address": "127.0.0.1"}
     network: dict[str, object] = {"tls": web | files} if kind == "TLS" else {"web": web}
     if kind == "WebSocket over TLS":
         network = {"web": web | files}
-    with peers.bester(handler="lean" if handler else None, network=network) as running:
+    with peers.bester(handler="lean" if handler else None, network=network, cores=cores) as running:
         yield Secure(running, kind)
 
 
 @contextmanager
-def nats(peers: Peers, kind: str, *, handler: bool = True) -> Iterator[Secure]:
+def nats(peers: Peers, kind: str, *, handler: bool = True, cores: Cores = ANY) -> Iterator[Secure]:
     """nats-server, whose responder comes over TCP without TLS."""
     found = nats_server()
     if found is None:
@@ -175,11 +166,12 @@ def nats(peers: Peers, kind: str, *, handler: bool = True) -> Iterator[Secure]:
     (folder / "nats.conf").write_text(config)
     with ExitStack() as stack:
         command = (found, "-c", str(folder / "nats.conf"))
-        server = stack.enter_context(program(*command, log=folder / "log", cwd=folder))
+        server = stack.enter_context(program(*command, cores=cores.server, log=folder / "log", cwd=folder))
         wait_for_port(port)
-        running = Running("nats-server", "nats", port, folder, server)
+        running = Running("nats-server", "nats", port, folder, server, cores=cores)
         if handler:
-            echo = stack.enter_context(program(*module("handlers", "nats", str(plain))))
+            responder = handler_command("nats", str(plain), peers.new_folder())
+            echo = stack.enter_context(program(*responder, cores=cores.load))
             echo.until("ready".__eq__)
             running.handler.append(echo.pid)
         yield Secure(running, kind)
