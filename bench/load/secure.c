@@ -1,5 +1,6 @@
 /* Clients over TLS and over WebSockets: `secure PORT TLS PLAN`, where TLS is `none`, `first`, or `after` a line of the
- * server's. Everything that is sent is in the file PLAN, which bench/secure.py writes; commands come by lines on standard input, and each is answered by one line of JSON.
+ * server's. Everything that is sent is in the file PLAN, which bench/secure.py writes. Commands come by lines on
+ * standard input, and each is answered by one line of JSON:
  *
  *   add N    connects N more, one after the other; each sends a message and compares all of the answer
  *   start W  from now on each has W messages under way; replies are counted by their bytes
