@@ -1,6 +1,6 @@
-"""The server's end of a TLS connection, between a socket's transport and the protocol of those who use it.
+"""The server's end of a TLS connection, between a socket's transport and the protocol that uses it.
 
-It stands for asyncio's own TLS, and differs in three ways. A peer can end its own direction and still receive
+It takes the place of asyncio's own TLS, and differs in three ways. A peer can end its own direction and still receive
 (RFC 8446, section 6.1), as over TCP: ``eof_received`` says so, and returns whether the connection stays open. All that
 one read of the socket brought is handed on at once, without an attempt to read more, which would raise an exception for
 each read. And a connection has no buffer of its own: uvloop's has 64 KiB, of which a busy heap makes 25 KiB resident.
