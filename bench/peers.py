@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ from bench.programs import Program, module, program
 HANDLERS = {"lean": "bester", "pass": "pass", "sdk": "bester-handler"}
 """Those that attach to our server, and their kinds."""
 BESTERD = "import sys; sys.argv[0] = 'besterd'; from bester.cli.besterd import main; main()"
+TCP = {"tcp4": {"address": "127.0.0.1", "port": 0}}
+"""The listener that ours has where nothing else is said."""
 
 
 @dataclass
@@ -96,19 +98,18 @@ class Peers:
         return Path(tempfile.mkdtemp(dir=self._folder))
 
     @contextmanager
-    def bester(self, *, handler: str | None = "lean", cores: Cores = ANY, web: int | None = None) -> Iterator[Running]:
+    def bester(
+        self, *, handler: str | None = "lean", cores: Cores = ANY, network: Mapping[str, object] = TCP
+    ) -> Iterator[Running]:
         """Our server.
 
         Args:
             handler: ``lean``, ``pass`` or ``sdk``, which attach; ``classic``; or None.
             cores: those that server and handler may use.
-            web: the port where it tells its metrics, if it is to.
+            network: the configuration's listeners, the first of which takes the clients.
         """
         folder = self.new_folder()
         shutil.copy(self._accounts.path, folder / "bester.db")
-        network = {"tcp4": {"address": "127.0.0.1", "port": 0}}
-        if web is not None:
-            network["web"] = {"address": "127.0.0.1", "port": web}
         config: dict[str, object] = {"server": {"name": SERVER}, "network": network}
         if handler == "classic":
             config["handlers"] = {"typeMap": {TYPE: {"unixDomainSocketPath": "classic"}}}
@@ -118,9 +119,10 @@ class Peers:
             if handler == "classic":
                 echoes.append(stack.enter_context(self._handler("classic", str(folder / "classic"), cores)))
             server = stack.enter_context(self._besterd(folder, cores))
-            listening = server.until(lambda line: "listening on tcp4" in line)
+            listening = server.until(lambda line: "listening on " in line)
             server.until(lambda line: line.endswith(" is ready"))
-            running = Running("bester", "bester", int(listening.rpartition(":")[2]), folder, server, cores=cores)
+            port = int(listening.rpartition(":")[2])
+            running = Running("bester", "bester", port, folder, server, cores=cores)
             if handler in HANDLERS:
                 echoes.append(stack.enter_context(self._handler(HANDLERS[handler], running.handler_socket, cores)))
             running.handler += [echo.pid for echo in echoes]

@@ -9,12 +9,14 @@ from bench.scenarios.instructions import instructions
 from bench.scenarios.keeping import keeping
 from bench.scenarios.life import start, steady
 from bench.scenarios.roundtrips import classic, lean, sdk
+from bench.scenarios.secure import secure
 from bench.scenarios.watching import watching
 
 SCENARIOS: dict[str, tuple[Scenario, str]] = {
     "roundtrips": (lean, "client, server, handler and back, with lean load generators"),
     "classic": (classic, "the same with a connection for each message"),
     "sdk": (sdk, "the same with our library, and with nats-py, at both ends"),
+    "secure": (secure, "round trips and idle clients over TLS and over WebSockets, where a C compiler is"),
     "fanout": (fan_out, "one message to 1,000 clients, one of which does not read"),
     "idle": (idle, "memory of idle clients"),
     "logins": (logins, "many log in with tokens while messages flow"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.figures import BARE, OURS
 from bench.nodes import passing
-from bench.peers import free_ports
+from bench.peers import TCP, free_ports
 from bench.programs import module, program
 from bench.run import Run
 from bench.scenarios.crowds import FIRST
@@ -42,7 +42,8 @@ def keeping(run: Run, stack: ExitStack) -> None:
 
 def _ours(run: Run) -> dict[str, float]:
     (metrics,) = free_ports(1)
-    with run.peers.bester(handler=None, web=metrics) as server, passing(server):
+    network = TCP | {"web": {"address": "127.0.0.1", "port": metrics}}
+    with run.peers.bester(handler=None, network=network) as server, passing(server):
         processes = {"server": server.pids, "handler": server.handler}
         plan = {
             "port": server.port,

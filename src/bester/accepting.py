@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bester.tlstransport import TlsTransport
+
 __all__ = ["Acceptor", "Arrival", "LogThrottle", "bound"]
 
 log = logging.getLogger("bester.net")
@@ -82,8 +84,13 @@ class Arrival:
     ) -> None:
         """Hands the connection over to its protocol, after the TLS handshake."""
         self._begun = True
-        times = {"ssl_handshake_timeout": handshake_timeout_s, "ssl_shutdown_timeout": SHUTDOWN_S} if tls else {}
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, self._socket, ssl=tls, **times)
+        loop = asyncio.get_running_loop()
+        if tls is None:
+            await loop.connect_accepted_socket(lambda: protocol, self._socket)
+            return
+        secure = TlsTransport(protocol, tls, handshake_timeout_s=handshake_timeout_s, shutdown_timeout_s=SHUTDOWN_S)
+        await loop.connect_accepted_socket(lambda: secure, self._socket)
+        await secure.ready()
 
     def begin(self, work: asyncio.Task[None]) -> None:
         self._task = work

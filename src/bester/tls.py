@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 
 def verifying_context(
@@ -41,34 +38,5 @@ def server_context(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.sslobject_class = HalfClosing
     context.load_cert_chain(certificate, key)
     return context
-
-
-class HalfClosing(ssl.SSLObject):
-    """A TLS connection whose peer can end its own direction, and still receive.
-
-    asyncio and uvloop close a connection when its peer has sent ``close_notify``, as TLS 1.2 requires; TLS 1.3 closes
-    each direction separately (RFC 8446, section 6.1).
-    """
-
-    on_end: Callable[[], None] | None = None
-    """Called once, soon after the peer's ``close_notify``, instead of closing the connection."""
-
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:
-        """Reads as :meth:`ssl.SSLObject.read` does, but hides the peer's end from the caller if ``on_end`` is set."""
-        got = super().read(len, buffer)
-        if got or self.on_end is None:
-            return got
-        asyncio.get_running_loop().call_soon(self._tell)
-        raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the peer has sent all")
-
-    def _tell(self) -> None:
-        told, self.on_end = self.on_end, _nothing
-        if told is not None:
-            told()
-
-
-def _nothing() -> None:
-    pass

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.web.frames import MASK, sent
 
-from bester.web.messages import BINARY, CLOSE, CONTINUATION, PING, TEXT, Messages, close_frame, frame
+from bester.web.messages import BINARY, CLOSE, CONTINUATION, PING, TEXT, Messages, close_frame, frame, unmasked
 
 
 @given(st.lists(st.binary(max_size=70_000), max_size=4), st.data())
@@ -80,3 +80,12 @@ def test_a_size_is_refused_before_its_data_comes() -> None:
 
 def test_the_close_frame_has_its_code() -> None:
     assert close_frame(1001) == b"\x88\x02\x03\xe9"
+
+
+@given(st.binary(min_size=4, max_size=4), st.binary(max_size=300))
+def test_masks_are_the_same_with_and_without_aiohttps(mask: bytes, data: bytes) -> None:
+    found = unmasked(mask, data)
+    assert found == bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bester.web.messages._mask_in_place", None)
+        assert unmasked(mask, data) == found

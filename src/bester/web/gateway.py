@@ -32,6 +32,9 @@ CODES = {
 }
 """The close codes by the error that ends a connection; for all others :data:`~bester.web.messages.POLICY`."""
 
+HEADS = tuple(messages.head(messages.TEXT, size) for size in range(512))
+"""What stands before a text message, by its size."""
+
 BROKEN = PREFIX.pack(0)
 """Replaces invalid input to the client: an impossible frame length, which fails after the frames before it."""
 
@@ -198,17 +201,15 @@ class Gateway(asyncio.Transport):
             self._runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT)
             return
         data = cast(bytes, data)
-        end = len(data)
-        (size,) = PREFIX.unpack_from(data)
-        if size + 4 == end:
-            self._raw.write(messages.frame(messages.TEXT, data[4:]))
-            return
+        unpack, heads = PREFIX.unpack_from, HEADS
         out: list[bytes] = []
-        at = 0
+        at, end = 0, len(data)
         while at < end:
-            (size,) = PREFIX.unpack_from(data, at)
-            out.append(messages.frame(messages.TEXT, data[at + 4 : at + 4 + size]))
-            at += 4 + size
+            (size,) = unpack(data, at)
+            start = at + 4
+            at = start + size
+            out.append(heads[size] if size < len(heads) else messages.head(messages.TEXT, size))
+            out.append(data[start:at])
         self._raw.write(b"".join(out))
 
     def can_write_eof(self) -> bool:

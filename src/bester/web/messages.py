@@ -7,6 +7,12 @@ from __future__ import annotations
 
 from struct import Struct
 
+try:
+    # Not public; it masks in place, in C where aiohttp is compiled.
+    from aiohttp._websocket.helpers import websocket_mask as _mask_in_place
+except ImportError:
+    _mask_in_place = None  # type: ignore[assignment]
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, BAD_DATA, POLICY, TOO_BIG, FAILED = 1000, 1001, 1002, 1007, 1008, 1009, 1011
 MAX_CONTROL = 125
@@ -14,7 +20,11 @@ MAX_PARTS = 1024
 """The most frames that one message may be split into."""
 
 _U16 = Struct(">H")
-_U64 = Struct(">Q")
+_HEAD_U16 = Struct(">BBH")
+_HEAD_U64 = Struct(">BBQ")
+_FIN = 0x80
+_WHOLE = (_FIN | TEXT, _FIN | BINARY)
+"""How a message in one frame begins."""
 
 
 class Broken(Exception):
@@ -27,12 +37,16 @@ class Broken(Exception):
 
 def frame(opcode: int, data: bytes) -> bytes:
     """Returns one unmasked frame with the FIN bit."""
-    size = len(data)
+    return head(opcode, len(data)) + data
+
+
+def head(opcode: int, size: int) -> bytes:
+    """Returns what stands before the data of :func:`frame`."""
     if size < 126:
-        return bytes((0x80 | opcode, size)) + data
+        return bytes((_FIN | opcode, size))
     if size < 65_536:
-        return bytes((0x80 | opcode, 126)) + _U16.pack(size) + data
-    return bytes((0x80 | opcode, 127)) + _U64.pack(size) + data
+        return _HEAD_U16.pack(_FIN | opcode, 126, size)
+    return _HEAD_U64.pack(_FIN | opcode, 127, size)
 
 
 def close_frame(code: int) -> bytes:
@@ -73,46 +87,61 @@ class Messages:
         ``max_size`` at that time. After a failure, all further input is discarded.
         """
         found: list[tuple[int, bytes]] = []
-        if self.failure is None:
-            self._buffer += data
-            try:
-                self._cut(found, at_most)
-            except Broken as error:
-                self.failure = error
-                self._buffer.clear()
-                self._parts.clear()
-                self._within = False
+        buffer = self._buffer
+        if self.failure is not None:
+            return found
+        if buffer:
+            buffer += data
+            if len(buffer) < self._missing:
+                return found
+            data = bytes(buffer)
+            buffer.clear()
+        try:
+            rest = self._cut(data, found, at_most)
+        except Broken as error:
+            self.failure = error
+            self._parts.clear()
+            self._within = False
+            return found
+        if rest < len(data):
+            buffer += memoryview(data)[rest:]
         return found
 
-    def _cut(self, found: list[tuple[int, bytes]], at_most: int) -> None:
-        buffer = self._buffer
-        at = 0
-        while at_most and len(buffer) - at >= self._missing:
-            first, second = buffer[at], buffer[at + 1]
+    def _cut(self, data: bytes, found: list[tuple[int, bytes]], at_most: int) -> int:
+        """Appends what is complete; returns where the rest begins, of which ``_missing`` bytes must be there."""
+        at, length = 0, len(data)
+        self._missing = 2
+        while at_most and length - at >= 2:
+            first, second = data[at], data[at + 1]
             if first & 0x70 or not second & 0x80:
                 raise Broken(PROTOCOL_ERROR, "a frame without a mask, or of an extension")
-            opcode, size, start = first & 0x0F, second & 0x7F, at + 6
+            size, start = second & 0x7F, at + 6
             if size >= 126:
                 start += 2 if size == 126 else 8
-                if len(buffer) < start - 4:
+                if length < start - 4:
                     self._missing = start - at
                     break
-                size = int.from_bytes(buffer[at + 2 : start - 4], "big")
-            self._check(opcode, bool(first & 0x80), size)
-            if len(buffer) < start + size:
-                self._missing = start + size - at
+                size = int.from_bytes(data[at + 2 : start - 4], "big")
+            whole = first in _WHOLE and not self._within
+            if not whole or size > self.max_size:
+                self._check(first & 0x0F, bool(first & _FIN), size)
+            end = start + size
+            if length < end:
+                self._missing = end - at
                 break
-            payload = unmasked(bytes(buffer[start - 4 : start]), bytes(buffer[start : start + size]))
-            at = start + size
-            self._missing = 2
-            if opcode >= CLOSE:
-                if opcode == CLOSE:
+            payload = unmasked(data[start - 4 : start], data[start:end])
+            at = end
+            if whole:
+                found.append((TEXT, payload))
+                at_most -= 1
+            elif first & 0x0F >= CLOSE:
+                if first & 0x0F == CLOSE:
                     _check_close(payload)
-                found.append((opcode, payload))
-            elif (message := self._join(bool(first & 0x80), payload)) is not None:
+                found.append((first & 0x0F, payload))
+            elif (message := self._join(bool(first & _FIN), payload)) is not None:
                 found.append((TEXT, message))
                 at_most -= 1
-        del buffer[:at]
+        return at
 
     def _check(self, opcode: int, is_last: bool, size: int) -> None:
         if opcode in (CLOSE, PING, PONG):
@@ -154,6 +183,10 @@ def _check_close(payload: bytes) -> None:
 
 def unmasked(mask: bytes, data: bytes) -> bytes:
     """Returns data with a mask of 4 bytes applied or removed, which is the same operation."""
+    if _mask_in_place is not None:
+        changed = bytearray(data)
+        _mask_in_place(mask, changed)
+        return bytes(changed)
     size = len(data)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(data, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")

@@ -24,7 +24,6 @@ from bester.protocol import frames
 from bester.protocol.framing import Framer
 from bester.server.connections.line import Line
 from bester.server.runtime import Runtime
-from bester.tls import HalfClosing
 
 log = logging.getLogger("bester.connection")
 
@@ -137,9 +136,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        tls = transport.get_extra_info("ssl_object")
-        if isinstance(tls, HalfClosing):
-            tls.on_end = self._half_closed
         self.meet(transport)
         self.connections.all.add(self)
         self.opened()
