@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 from bester.core.metrics import Drop
@@ -92,9 +92,9 @@ class OpenConnections:
         for connection in list(self.all):
             connection.judge()
 
-    async def all_closed(self, timeout_s: float) -> None:
-        """Returns when no connection is open, or after the time."""
-        await self._runtime.until(lambda: not self.all, timeout_s)
+    def all_closed(self, timeout_s: float) -> Awaitable[None]:
+        """Waits until no connection is open, or for the time."""
+        return self._runtime.until(lambda: not self.all, timeout_s)
 
 
 class Connection(asyncio.Protocol):
@@ -192,6 +192,10 @@ class Connection(asyncio.Protocol):
         self._take_waiting()
         if (self._at_most and self.framer.buffered) or self.framer.failure is not None:
             self.data_received(b"")
+        self._turn_taken()
+
+    def _turn_taken(self) -> None:
+        """Reads on if nothing waits any more."""
         if self._in_line is None:
             self.resume_reading(Stop.TURN)
             if self._end_waits:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Coroutine
+from typing import Any
 
 from bester.core.metrics import Drop
 from bester.errors import BadScope, Malformed, NotAllowed
@@ -52,8 +54,8 @@ class ControlConnection(Connection):
             return
         self._commands.add(payload)
 
-    async def carry_out(self, command: Payload) -> bytes:
-        return await CommandCall(self._admin, None, self.remote).run(command)
+    def carry_out(self, command: Payload) -> Coroutine[Any, Any, bytes]:
+        return CommandCall(self._admin, None, self.remote).run(command)
 
     def answer(self, frame: bytes) -> None:
         self.write([frame])
