@@ -212,7 +212,8 @@ class CommandExecutor:
         dirty = self.batch.dirty
         served: set[str] = set()
         first = len(results)
-        given = 0
+        origin = envelope.origin
+        delivered = awaited = 0
         for name in names:
             account = accounts.get(name) or presence.find(name)
             if account is None:
@@ -225,15 +226,19 @@ class CommandExecutor:
             if not account.direct:
                 self.deliveries.deliver(envelope, name, account, type or route.name, data, transient, place)
                 continue
+            own = 0
             for session in account.sessions:
                 session.out.append(frame)
                 if not session.listed:
                     session.listed = True
                     dirty.append(session)
-            given += 1
+                if session is origin:
+                    own = 1
+            delivered += 1
+            awaited += 1 - own  # the sender's own session reads it before the report, on the same connection
             results.append(account.delivered if name == username else frames.result(name, "delivered"))
-        if given:
-            self.batch.counters.deliveries += given
+        self.batch.counters.deliveries += delivered
+        if awaited:
             envelope.pending += 1
             self.deliveries.direct_writes.append(
                 DirectWrite(envelope, names, first, type or route.name, data, transient, place)
