@@ -12,8 +12,9 @@
 
 #define MAX_LEVELS 192
 #define MAX_PARTS 16
-#define EACH 0x0101010101010101u
+#define BLOCK 16
 
+typedef uint8_t Block __attribute__((vector_size(BLOCK))); /* which gcc and clang compare as a whole */
 typedef const uint8_t *Cursor;
 typedef struct { Cursor begin, end; } Part; /* begin is NULL if it is not there */
 
@@ -27,9 +28,7 @@ static inline void skip_space(Cursor *at)
 static inline int eat(Cursor *at, char wanted)
 {
     skip_space(at);
-    if (**at != (uint8_t)wanted) return 0;
-    ++*at;
-    return 1;
+    return **at == (uint8_t)wanted ? (++*at, 1) : 0;
 }
 
 static int eat_word(Cursor *at, const char *word)
@@ -44,10 +43,7 @@ static int eat_word(Cursor *at, const char *word)
 static int skip_escape(Cursor *at)
 {
     Cursor c = *at + 1;
-    if (*c != 'u') {
-        *at = c + 1;
-        return *c && strchr("\"\\/bfnrt", *c);
-    }
+    if (*c != 'u') return *at = c + 1, *c && strchr("\"\\/bfnrt", *c);
     for (int i = 1; i <= 4; i++)
         if (!isxdigit(c[i])) return 0;
     *at = c + 5;
@@ -73,20 +69,18 @@ static int skip_string(Cursor *at, Cursor end, int *simple)
     Cursor here = *at + 1;
     if (**at != '"') return 0;
     for (;;) {
-        while (end - here >= 8) { /* eight bytes at a time that are ASCII, no control, quote or backslash */
-            uint64_t word, quote, backslash;
-            memcpy(&word, here, 8);
-            quote = word ^ (EACH * '"');
-            backslash = word ^ (EACH * '\\');
-            if ((word | (word - EACH * 0x20) | ((quote - EACH) & ~quote) | ((backslash - EACH) & ~backslash)) & EACH * 0x80)
-                break;
-            here += 8;
+        for (; end - here >= BLOCK; here += BLOCK) { /* of ASCII without controls, quotes and backslashes */
+            Block block;
+            uint64_t found[2];
+            memcpy(&block, here, BLOCK);
+            block = (Block)(block < 0x20) | (Block)(block == '"') | (Block)(block == '\\') | (Block)(block > 0x7f);
+            memcpy(found, &block, BLOCK);
+            if (!(found[0] | found[1])) continue;
+            if (PY_LITTLE_ENDIAN) here += __builtin_ctzll(found[0] ? found[0] : found[1]) / 8 + (found[0] ? 0 : 8);
+            break;
         }
-        for (int i = 0; i < 8; i++) {
-            if (*here == '"') {
-                *at = here + 1;
-                return 1;
-            }
+        for (int i = 0; i < BLOCK; i++) {
+            if (*here == '"') return *at = here + 1, 1;
             if (*here < 0x20) return 0;
             if (*here != '\\' && *here < 0x80) {
                 here++;
@@ -107,13 +101,11 @@ static int skip_digits(Cursor *at)
 
 static int skip_number(Cursor *at)
 {
-    if (**at == '-') ++*at;
-    if (**at == '0') ++*at;
-    else if (!skip_digits(at)) return 0;
-    if (**at == '.' && (++*at, !skip_digits(at))) return 0;
+    *at += **at == '-';
+    if (!(**at == '0' ? (++*at, 1) : skip_digits(at)) || (**at == '.' && (++*at, !skip_digits(at)))) return 0;
     if ((**at | 32) != 'e') return 1;
     ++*at;
-    if (**at == '+' || **at == '-') ++*at;
+    *at += **at == '+' || **at == '-';
     return skip_digits(at);
 }
 
@@ -151,36 +143,23 @@ static int skip_value(Cursor *at, Cursor end, int levels)
 
 /* -- messages: tables of the members that they may have -------------------------------------------------------------- */
 
-enum { TYPE, ID, DATA, OUTER_DATA, STATUS, KIND, TO, PARTS, HEADER = PARTS, PAYLOAD, COMMAND };
-enum form { TEXT, VALUE, OBJECT };
+enum { TYPE, ID, DATA, OUTER_DATA, STATUS, KIND, TO, HEADER, PAYLOAD, COMMAND, PARTS };
 
 typedef struct Member {
     const char *key;
-    enum form form;
-    int part;
+    int part, text; /* text: a string of ASCII without escapes, whose part has its quotes; else any value */
     const struct Member *inner;
 } Member;
 
-static const Member nothing[] = {{0}};
-static const Member payload[] = {{"\"type\"", TEXT, TYPE}, {"\"id\"", TEXT, ID}, {"\"data\"", VALUE, DATA}, {0}};
-static const Member message[] = {{"\"header\"", OBJECT, HEADER, nothing}, {"\"payload\"", OBJECT, PAYLOAD, payload}, {0}};
-static const Member command[] = {{"\"type\"", TEXT, KIND}, {"\"data\"", VALUE, TO}, {0}};
-static const Member answer_header[] = {
-    {"\"id\"", TEXT, ID}, {"\"status\"", TEXT, STATUS}, {"\"command\"", OBJECT, COMMAND, command}, {0}};
-static const Member outgoing[] = {{"\"type\"", TEXT, TYPE}, {"\"data\"", VALUE, DATA}, {0}};
+static const Member none[] = {{0}};
+static const Member payload[] = {{"\"type\"", TYPE, 1}, {"\"id\"", ID, 1}, {"\"data\"", DATA}, {0}};
+static const Member message[] = {{"\"header\"", HEADER, 0, none}, {"\"payload\"", PAYLOAD, 0, payload}, {0}};
+static const Member command[] = {{"\"type\"", KIND, 1}, {"\"data\"", TO}, {0}};
+static const Member header[] = {
+    {"\"id\"", ID, 1}, {"\"status\"", STATUS, 1}, {"\"command\"", COMMAND, 0, command}, {0}};
+static const Member outgoing[] = {{"\"type\"", TYPE, 1}, {"\"data\"", DATA}, {0}};
 static const Member answer[] = {
-    {"\"header\"", OBJECT, HEADER, answer_header}, {"\"payload\"", OBJECT, PAYLOAD, outgoing}, {"\"data\"", VALUE, OUTER_DATA}, {0}};
-
-/* A string of ASCII without escapes; the part has its quotes. */
-static int read_text(Cursor *at, Cursor end, Part *part)
-{
-    int simple = 1;
-    skip_space(at);
-    part->begin = *at;
-    if (!skip_string(at, end, &simple)) return 0;
-    part->end = *at;
-    return simple;
-}
+    {"\"header\"", HEADER, 0, header}, {"\"payload\"", PAYLOAD, 0, outgoing}, {"\"data\"", OUTER_DATA}, {0}};
 
 static int read_object(Cursor *at, Cursor end, int levels, const Member *members, Part *parts, unsigned *seen)
 {
@@ -192,17 +171,15 @@ static int read_object(Cursor *at, Cursor end, int levels, const Member *members
         while (found->key && !eat_word(at, found->key)) found++;
         if (!found->key || *seen & 1u << found->part || !eat(at, ':')) return 0;
         *seen |= 1u << found->part;
+        skip_space(at);
         Part *part = &parts[found->part];
-        if (found->form == OBJECT) {
-            if (!read_object(at, end, levels - 1, found->inner, parts, seen)) return 0;
-        } else if (found->form == TEXT) {
-            if (!read_text(at, end, part)) return 0;
-        } else {
-            skip_space(at);
-            part->begin = *at;
-            if (!skip_value(at, end, levels - 1)) return 0;
-            part->end = *at;
-        }
+        part->begin = *at;
+        int simple = 1;
+        if (!(found->inner ? read_object(at, end, levels - 1, found->inner, parts, seen)
+              : found->text ? skip_string(at, end, &simple) && simple
+                            : skip_value(at, end, levels - 1)))
+            return 0;
+        part->end = *at;
     } while (eat(at, ','));
     return eat(at, '}');
 }
