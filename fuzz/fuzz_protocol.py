@@ -140,7 +140,9 @@ def first_message(body: bytes) -> None:
 def carried(payload: Payload) -> None:
     """What was accepted can be passed on, with its data untouched."""
     origin = frames.origin_part("client", "t", "j.example", True)
-    request = frames.request("1", origin, 0, frames.type_part(payload.type), payload.id, payload.data)
+    request = frames.request(
+        "1", origin, 0, frames.type_part(payload.type), frames.encode_text(payload.id), payload.data
+    )
     assert request.endswith(b',"data":' + bytes(payload.data) + b"}}")
     HandlerConversation().receive(request[4:])
     decode_first(frames.to_server(payload.type, payload.id, payload.data, 1)[4:])
@@ -205,7 +207,7 @@ def documented(error: BesterError) -> str:
     """Checks that a refusal can be told to a peer, and returns its code."""
     assert error.code in CODES, error.code
     assert f"\n| `{error.code}` |" in DOCUMENT, error.code
-    Framer(MAX_SIZE).feed(frames.report("", error) + frames.fatal(error))
+    Framer(MAX_SIZE).feed(frames.report(b'""', error) + frames.fatal(error))
     return error.code
 
 
