@@ -81,6 +81,7 @@ def outcome(sent: str, rules: str, header: dict[str, Any], message: dict[str, An
         counted,
         metrics.seconds,
         metrics.good,
+        world.exchange.dispatcher.types["chat"].progress,
         requests,
     ]
 
