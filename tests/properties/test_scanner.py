@@ -32,8 +32,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from tests.properties.test_json import SPACES, json_texts
 
-MAX_LEVELS = 192
-"""The deepest that the scanner's C has room for."""
+MIN_LEVELS, MAX_LEVELS = 4, 192
+"""An answer's own levels with those of its recipients, and those for which the scanner has room."""
 PARTS = 16
 SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 PLAIN = {
@@ -108,7 +108,7 @@ def test_as_deep_as_is_allowed_and_no_deeper(scanner: Any, kind: str, nest: Call
     before, after, level, levels = PLAIN[kind]
     body = before + b"[ [ ], " + nest(levels + more - level - 1) + b" ]" + after
     assert check(scanner, body) == (kind if more <= 0 else "neither")
-    assert levels <= MAX_LEVELS
+    assert levels < MAX_LEVELS
 
 
 def test_brackets_must_match_at_any_level(scanner: Any) -> None:
@@ -136,7 +136,7 @@ def test_a_string_of_any_length_with_anything_at_any_place(scanner: Any, size: i
 
 
 @settings(max_examples=1000)
-@given(st.sampled_from(SEEDS), st.integers(0, 2**64), st.sampled_from([None, None, 3, 4, 6]))
+@given(st.sampled_from(SEEDS), st.integers(0, 2**64), st.sampled_from([None, None, 4, 5, 7]))
 def test_what_is_changed_anywhere_is_read_as_the_decoders_do_or_left_to_them(
     scanner: Any, seed: bytes, chance: int, levels: int | None
 ) -> None:
@@ -172,6 +172,18 @@ def test_each_piece_as_data_and_in_a_string(scanner: Any, piece: bytes) -> None:
     for before, after, *_ in PLAIN.values():
         for value in (piece, b'"' + piece + b'"', b"[" + piece + b"]", b'{"a":' + piece + b"}", b"[1," + piece + b"]"):
             check(scanner, before + value + after)
+
+
+def test_levels_for_which_there_is_no_room_are_not_read(scanner: Any) -> None:
+    for seed in SHORT:
+        for levels in (-1, 0, MIN_LEVELS - 1, MAX_LEVELS + 1, 2**31, 2**32 + 9):
+            assert scanner.message(seed, levels) is None
+            assert scanner.answer(seed, levels) is None
+    before, after, *_ = PLAIN["message"]
+    for levels in range(MIN_LEVELS, MAX_LEVELS + 1):
+        inside = levels - 2
+        assert scanner.message(before + b"[" * inside + b"]" * inside + after, levels) is not None
+        assert scanner.message(before + b"[" * (inside + 1) + b"]" * (inside + 1) + after, levels) is None
 
 
 def test_what_is_no_bytes_object_is_left_alone(scanner: Any) -> None:
