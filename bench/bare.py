@@ -53,8 +53,8 @@ PIECES = (
         "            route.metrics.took(now - request.since)\n            self.commands.carry_out_plain(",
         "            self.commands.carry_out_plain(",
     ),
-    ("            given += 1\n", "            given = 1\n"),
-    ("            self.batch.counters.deliveries += given\n", ""),
+    ("            delivered += 1\n", ""),
+    ("        self.batch.counters.deliveries += delivered\n", ""),
     (
         "            envelope.metrics.good += 1\n            if receipts.good_left:\n"
         "                receipts.good_left -= 1\n                self._keep_receipt(envelope, report)\n",
