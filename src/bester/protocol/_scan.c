@@ -47,7 +47,7 @@ static int skip_escape(Cursor *at)
     for (int i = 1; i <= 4; i++)
         if (!isxdigit(c[i])) return 0;
     *at = c + 5;
-    return (c[1] | 32) != 'd' || c[2] < '8'; /* not a surrogate, which may be a lone one */
+    return 1; /* even a lone surrogate, for data may have that, and nothing else is read that has escapes */
 }
 
 /* One character of two to four bytes (RFC 3629). */
