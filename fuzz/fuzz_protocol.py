@@ -19,6 +19,7 @@ from pathlib import Path
 from bester.errors import BesterError, all_kinds
 from bester.protocol import frames, link
 from bester.protocol.addresses import parse_address
+from bester.protocol.answers import check_status, commands_of
 from bester.protocol.client import ClientConversation
 from bester.protocol.framing import PREFIX, Framer, frame
 from bester.protocol.handler import HandlerConversation
@@ -27,8 +28,6 @@ from bester.protocol.messages import (
     HandlerMessage,
     Payload,
     attach_data,
-    check_status,
-    commands_of,
     decode_ack_or_message,
     decode_attach,
     decode_classic,

@@ -15,7 +15,7 @@ from bester.core.rules import TypeRules
 from bester.core.session import Session
 from bester.core.trail import Trail
 from bester.errors import BadResponse
-from bester.protocol.messages import COMMANDS
+from bester.protocol.answers import COMMANDS
 from bester.protocol.plain import PlainAnswer
 
 ANSWERS: list[tuple[dict[str, Any], dict[str, Any]]] = [

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from bester.errors import Malformed, NotAllowed, ShuttingDown
 from bester.protocol import frames
+from bester.protocol.answers import commands_of
 from bester.protocol.commands import (
     Command,
     Done,
@@ -28,14 +29,7 @@ from bester.protocol.handler import (
     classic_failure,
     classic_request,
 )
-from bester.protocol.messages import (
-    HandlerMessage,
-    attach_data,
-    commands_of,
-    decode_attach,
-    decode_classic,
-    decode_handler_message,
-)
+from bester.protocol.messages import HandlerMessage, attach_data, decode_attach, decode_classic, decode_handler_message
 from bester.protocol.reports import FatalError, Report
 from bester.protocol.requests import UNTOLD, Request, Sender
 

@@ -22,16 +22,8 @@ from bester.core.trail import Trail, place_of
 from bester.errors import BadAddress, BadResponse, BesterError, InvalidName, Overloaded, TooManyHops, UnknownAccount
 from bester.protocol import frames
 from bester.protocol.addresses import parse_address
-from bester.protocol.messages import (
-    NOTHING,
-    NULL,
-    Command,
-    Data,
-    HandlerMessage,
-    OutgoingPayload,
-    checked_trace,
-    commands_of,
-)
+from bester.protocol.answers import commands_of
+from bester.protocol.messages import NOTHING, NULL, Command, Data, HandlerMessage, OutgoingPayload, checked_trace
 from bester.protocol.names import username
 
 

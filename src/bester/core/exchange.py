@@ -55,7 +55,8 @@ from bester.core.routing import AttachedHandler, Request
 from bester.core.traces import Traces
 from bester.core.window import UnackedWindow
 from bester.errors import BesterError
-from bester.protocol.messages import HandlerMessage, check_status, commands_of
+from bester.protocol.answers import check_status, commands_of
+from bester.protocol.messages import HandlerMessage
 from bester.protocol.names import RESERVED_TYPES
 from bester.protocol.plain import PlainAnswer, whole_answer
 
