@@ -20,28 +20,18 @@ from types import CodeType, ModuleType
 import bester
 
 PIECES = (
-    # What the header may ask for.
-    (
-        "    once: bool = False\n    route: bool = False\n    dry_run: bool = False\n"
-        '    traceparent: str = ""\n\n\nNO_HEADER',
-        "    once: bool = False\n\n\nNO_HEADER",
-    ),
-    (
-        "        if header != NO_HEADER or payload.type in RESERVED_TYPES:\n",
-        "        if header.once or payload.type in RESERVED_TYPES:\n",
-    ),
     # What an envelope carries for them.
     ('    type: str = ""\n    """The type that it was sent to."""\n', ""),
     ('    since: float = 0.0\n    """When it was accepted, in seconds of the exchange\'s clock."""\n', ""),
-    ("    metrics: TypeMetrics = field(default_factory=TypeMetrics)\n", ""),
+    ("    metrics: TypeMetrics = UNCOUNTED\n", ""),
     ('    trace: str = ""\n    """The W3C traceparent that came', '    """The W3C traceparent that came'),
     ('    trail: Trail | None = None\n    """Its route,', '    """Its route,'),
     ("    step: Step | None = None\n", ""),
-    ("Envelope(origin, payload.id, payload.type, now, route.metrics)", "Envelope(origin, payload.id)"),
-    ("Envelope(origin, payload.id, payload.type, batch.now, metrics)", "Envelope(origin, payload.id)"),
+    ("Envelope(origin, id, type, now, route.metrics)", "Envelope(origin, id)"),
+    ("Envelope(origin, message.id, message.type, batch.now, metrics)", "Envelope(origin, message.id)"),
     (
-        'Envelope(handler, message.header.id or "", route.name, batch.now, route.metrics)',
-        'Envelope(handler, message.header.id or "")',
+        'Envelope(handler, frames.encode_text(message.header.id or ""), route.name, batch.now, route.metrics)',
+        'Envelope(handler, frames.encode_text(message.header.id or ""))',
     ),
     # The traceparent of a request.
     (
@@ -56,15 +46,15 @@ PIECES = (
         "        if True:\n            frame = frames.request(",
     ),
     ("                traces.head,\n                traces.tail,\n", ""),
-    ('        b"%d" % hops,\n            more,', '        b"%d" % hops if hops else b"0",\n            more,'),
+    ('        b"%d" % hops,\n        more,', '        b"%d" % hops if hops else b"0",\n        more,'),
     ("        self._trace_push(envelope, message.header.traceparent)\n", ""),
     # What is counted. How many messages are under way must be known in any case, for the stop.
     (
-        "        route.metrics.took(now - request.since)\n        envelope = request.envelope\n",
-        "        envelope = request.envelope\n",
+        "            route.metrics.took(now - request.since)\n            self.commands.carry_out_plain(",
+        "            self.commands.carry_out_plain(",
     ),
-    ("            given += 1\n", "            given = 1\n"),
-    ("            self.batch.counters.deliveries += given\n", ""),
+    ("            delivered += 1\n", ""),
+    ("        self.batch.counters.deliveries += delivered\n", ""),
     (
         "            envelope.metrics.good += 1\n            if receipts.good_left:\n"
         "                receipts.good_left -= 1\n                self._keep_receipt(envelope, report)\n",

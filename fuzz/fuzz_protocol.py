@@ -19,6 +19,7 @@ from pathlib import Path
 from bester.errors import BesterError, all_kinds
 from bester.protocol import frames, link
 from bester.protocol.addresses import parse_address
+from bester.protocol.answers import check_status, commands_of
 from bester.protocol.client import ClientConversation
 from bester.protocol.framing import PREFIX, Framer, frame
 from bester.protocol.handler import HandlerConversation
@@ -27,8 +28,6 @@ from bester.protocol.messages import (
     HandlerMessage,
     Payload,
     attach_data,
-    check_status,
-    commands_of,
     decode_ack_or_message,
     decode_attach,
     decode_classic,
@@ -38,6 +37,7 @@ from bester.protocol.messages import (
     decode_scope,
 )
 from bester.protocol.names import server_name, type_name, username
+from bester.protocol.plain import read_handler_message, read_message, whole_answer, whole_message
 from bester.protocol.values import BadNumber, decode_data, encode_data
 
 MAX_SIZE = 1 << 16
@@ -112,6 +112,12 @@ def client_message(body: bytes) -> None:
     carried(decode_message(body).payload)
 
 
+def plain_message(body: bytes) -> None:
+    """A plain message is the same message as elsewhere."""
+    message = read_message(body)
+    assert (whole_message(message) if isinstance(message, tuple) else message) == decode_message(body)
+
+
 def acknowledging(body: bytes) -> None:
     """What a session that acknowledges sends is the same message as elsewhere, or an ack."""
     found = decode_ack_or_message(body)
@@ -140,7 +146,9 @@ def first_message(body: bytes) -> None:
 def carried(payload: Payload) -> None:
     """What was accepted can be passed on, with its data untouched."""
     origin = frames.origin_part("client", "t", "j.example", True)
-    request = frames.request("1", origin, 0, frames.type_part(payload.type), payload.id, payload.data)
+    request = frames.request(
+        "1", origin, 0, frames.type_part(payload.type), frames.encode_text(payload.id), payload.data
+    )
     assert request.endswith(b',"data":' + bytes(payload.data) + b"}}")
     HandlerConversation().receive(request[4:])
     decode_first(frames.to_server(payload.type, payload.id, payload.data, 1)[4:])
@@ -154,6 +162,18 @@ def carried(payload: Payload) -> None:
 
 def handler_message(body: bytes) -> None:
     executed(decode_handler_message(body))
+
+
+def plain_answer(body: bytes) -> None:
+    """A plain answer is the same answer as elsewhere, but that its data are in one place."""
+    answer = read_handler_message(body)
+    if isinstance(answer, tuple):
+        whole, other = whole_answer(answer), decode_handler_message(body)
+        assert isinstance(other, HandlerMessage)
+        assert (whole.header.id, whole.header.status, whole.header.command) == (answer[0], "0", other.header.command)
+        executed(whole)
+    else:
+        assert answer == decode_handler_message(body)
 
 
 def classic_answer(body: bytes) -> None:
@@ -187,10 +207,12 @@ def informer(body: bytes) -> None:
 
 TARGETS: list[Callable[[bytes], None]] = [
     client_message,
+    plain_message,
     acknowledging,
     linked,
     first_message,
     handler_message,
+    plain_answer,
     classic_answer,
     client_end,
     handler_end,
@@ -205,7 +227,7 @@ def documented(error: BesterError) -> str:
     """Checks that a refusal can be told to a peer, and returns its code."""
     assert error.code in CODES, error.code
     assert f"\n| `{error.code}` |" in DOCUMENT, error.code
-    Framer(MAX_SIZE).feed(frames.report("", error) + frames.fatal(error))
+    Framer(MAX_SIZE).feed(frames.report(b'""', error) + frames.fatal(error))
     return error.code
 
 

@@ -12,21 +12,39 @@ from importlib.util import find_spec
 from pathlib import Path
 
 MODULES = (
+    "client/deliveries.py",
+    "client/questions.py",
     "core/*.py",
-    "protocol/fram*.py",
+    "handler/registered.py",
+    "net/channel.py",
+    "protocol/client.py",
+    "protocol/frames.py",
+    "protocol/framing.py",
+    "protocol/handler.py",
+    "protocol/plain.py",
+    "protocol/responses.py",
+    "protocol/strictjson.py",
+    "protocol/values.py",
+    "server/connections/*.py",
+    "server/effects.py",
+    "tracing.py",
+    "web/gateway.py",
 )
 """Patterns of files in the package."""
 
+_COROUTINES = "coroutines of compiled code end the interpreter where asyncio shows their tasks"
+
 EXCEPT = {
-    "core/effects.py": "modules that stay Python have a class that inherits from Forward",
-    "core/endpoint.py": "modules that stay Python have classes that inherit from Endpoint",
-    "core/model.py": "its Structs with default factories cannot be made in compiled code",
-    "core/routing.py": "its Struct with a field of such a type ends the interpreter when it is made",
-    "core/session.py": "Session inherits from Endpoint, and others from it",
-    "protocol/frames.py": "what is typed as bytes is msgspec.Raw too, which is not bytes when it runs",
-    "protocol/framing.py": "a failure that a call set is read as what it was before the call",
+    "core/effects.py": "modules that stay Python read the effects, and have classes that inherit from them",
+    "server/connections/authentication.py": _COROUTINES,
+    "server/connections/client_commands.py": _COROUTINES,
+    "server/connections/command_queue.py": _COROUTINES,
+    "server/connections/queries.py": _COROUTINES,
 }
 """Files that the patterns find and that stay Python, with the reason."""
+
+SCANNER = "protocol/_scan.c"
+"""A module in C that is built with them."""
 
 
 def sources(package: Path) -> list[Path]:

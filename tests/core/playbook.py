@@ -152,7 +152,8 @@ def _code(told: dict[str, Any]) -> list[str]:
 def of_effect(effect: effects.Effect) -> Outcome:
     fields: dict[str, Any] = {}
     for part in (getattr(effect, "request", None), getattr(effect, "delivery", None), effect):
-        fields |= {name: getattr(part, name) for name in getattr(part, "__struct_fields__", ())}
+        # Not by the fields of a Struct, which are attributes of another class where the core is compiled.
+        fields |= {name: getattr(part, name) for name in dir(part) if part is not None and not name.startswith("_")}
     if "data" in fields:
         fields["data"] = json.loads(bytes(fields["data"]))
     return Outcome(type(effect).__name__, None, fields | {"it": effect})

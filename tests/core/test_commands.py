@@ -158,7 +158,7 @@ def test_each_address_becomes_a_forward(world: World) -> None:
         )
     )
     assert play
-    assert name().envelope.id == "9"
+    assert name().envelope.id == b'"9"'
     assert world.at_rest(t, chat)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.events import Answers, AnswersWrongly, Deposited, Leaves, Pushes, Sends
 from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Received, Report
-from tests.core.world import REPLY, World, clients, send_handler
+from tests.core.world import DONE, REPLY, World, clients, send_handler
 
 from bester.core.effects import Deposit
 from bester.core.limits import Limits
@@ -46,9 +46,10 @@ def test_an_answer_of_the_wrong_form_fails_and_later_ones_are_dropped(world: Wor
         >> AnswersWrongly(chat, BadResponse("twice"), id="1")
         >> Answers(chat, id="1")
         >> Answers(chat, id="unknown")
+        >> Answers(chat, DONE, id="1")
     )
     assert world.exchange.dispatcher.types["chat"].last_error == "badResponse: for the operator only"
-    assert world.exchange.batch.counters.drops.get(Drop.ANSWER_LATE) == 3
+    assert world.exchange.batch.counters.drops.get(Drop.ANSWER_LATE) == 4
 
 
 def test_only_the_first_failure_of_a_chain_is_told(world: World) -> None:

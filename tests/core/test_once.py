@@ -192,7 +192,7 @@ def test_what_is_remembered_on_disk_is_not_handled_again(world: World) -> None:
     play = Playbook(world)
     assert play >> SendsOnce(t) << Effect(Recall, recall) >> SendsOnce(again)
     record = recall().record
-    report = frames.good_report("from the disk")
+    report = frames.good_report(b'"from the disk"')
     assert (
         play
         >> Calls(admission.recalled, record, record.digest, report)
@@ -216,7 +216,7 @@ def test_a_conflict_with_what_is_on_disk_is_one_for_its_repeats_too(world: World
     assert play >> SendsOnce(t) << Effect(Recall, recall) >> SendsOnce(again)
     assert (
         play
-        >> Calls(world.exchange.admission.recalled, recall().record, b"another", frames.good_report("7"))
+        >> Calls(world.exchange.admission.recalled, recall().record, b"another", frames.good_report(b'"7"'))
         << Report(t, "idConflict")
         << Report(again, "idConflict")
     )
@@ -365,7 +365,7 @@ def test_a_message_that_another_node_has_under_way_steps_aside(world: World) -> 
     play = Playbook(world)
     assert play >> SendsOnce(t, 1) << Effect(Recall, recall) >> Sends(t, "chat", 2) >> Sends(t, "chat", 3)
     record = recall().record
-    report = frames.good_report("7")
+    report = frames.good_report(b'"7"')
     assert (
         play
         >> Calls(admission.under_way_remotely, record)

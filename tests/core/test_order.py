@@ -22,7 +22,9 @@ from bester.errors import Internal
 from bester.protocol import frames
 from bester.protocol.messages import HandlerMessage, decode_handler_message
 
-HEAD = frames.request_head(frames.origin_part("client", "t", "j.example", True), 0, frames.type_part("work"), "", b"")
+HEAD = frames.request_head(
+    frames.origin_part("client", "t", "j.example", True), 0, frames.type_part("work"), b'""', b""
+)
 
 
 class Two:

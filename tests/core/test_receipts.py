@@ -38,8 +38,8 @@ def test_a_receipt_tells_what_became_of_a_message(world: World) -> None:
     play(world)
     first, second, *_ = receipts.entries
     now, (t,) = world.exchange.batch.now, world.exchange.presence.sessions("t")
-    assert first == Entry(now, now, t, "chat", "1", "1", frames.good_report("1"), None)
-    assert (second.type, second.id, second.large) == ("unknown", "1", None)
+    assert first == Entry(now, now, t, "chat", b'"1"', "1", frames.good_report(b'"1"'), None)
+    assert (second.type, second.id, second.large) == ("unknown", b'"1"', None)
     assert b'"noHandler"' in second.report
     assert len(world.exchange.traces.whole(second.trace)) == 55, "it has a trace although nobody was asked"
     assert len({entry.trace for entry in receipts.entries}) == 4
@@ -70,4 +70,4 @@ def test_of_a_large_report_the_numbers_and_the_first_names_are_kept(world: World
 
 def test_recipients_are_counted_whatever_they_are_called() -> None:
     results = [frames.result('x","status":"failed"', "delivered"), frames.result("g", "stored")]
-    assert counts_of(frames.report("1", None, results)) == {"delivered": 1, "stored": 1}
+    assert counts_of(frames.report(b'"1"', None, results)) == {"delivered": 1, "stored": 1}

@@ -137,7 +137,7 @@ def test_a_reply_is_acknowledged_before_it_is_on_disk(world: World) -> None:
     g, id, deposit = acking(world), Placeholder(), Placeholder()
     assert (
         Playbook(world)
-        >> Calls(world.exchange.deliveries.reply, g, "chat", Raw(b"5"), "1")
+        >> Calls(world.exchange.deliveries.reply, g, "chat", Raw(b"5"), b'"1"')
         << Received(g, "chat", 5, id=id)
         >> Passes(ACK_S)
         << Effect(Deposit, deposit)

@@ -32,7 +32,7 @@ from bester.protocol import frames
 from bester.protocol.messages import HandlerMessage, decode_handler_message
 
 HEAD = frames.request_head(
-    frames.origin_part("client", "t", "j.example", True), 3, frames.type_part("chat"), "tag", b',"more":1'
+    frames.origin_part("client", "t", "j.example", True), 3, frames.type_part("chat"), b'"tag"', b',"more":1'
 )
 
 
@@ -58,9 +58,10 @@ def test_a_handler_here_answers_another_node(world: World) -> None:
     again = decode_handler_message(frames.answer_body("77", envelope.answer))
     assert isinstance(again, HandlerMessage)
     assert again.header.id == "77"
-    assert bytes(again.data) == b"[1.0]"
-    assert again.header.commands is not None
-    assert again.header.commands[0].data == ["g"]
+    assert again.payload is not None
+    assert bytes(again.payload.data) == b"[1.0]"
+    assert again.header.command is not None
+    assert again.header.command.data == ["g"]
     assert world.at_rest(node)
     assert (world.exchange.batch.counters.accepted, world.exchange.batch.counters.good) == (0, 0)
     assert world.exchange.reports.receipts.entries == []

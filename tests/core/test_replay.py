@@ -124,7 +124,7 @@ def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, talk: Ta
         << Report(talk.t, "good", "g delivered")
         >> Leaves(two)
         << Effect(Deposit, kept, id=id)
-        >> Calls(world.exchange.deliveries.reply, g, "chat", Raw(b"5"), "1")
+        >> Calls(world.exchange.deliveries.reply, g, "chat", Raw(b"5"), b'"1"')
         << Received(g, "chat", 5, id=reply)
         >> Leaves(g)
         << Effect(PresenceChanged, online=False)

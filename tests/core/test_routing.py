@@ -13,7 +13,7 @@ from bester.core.session import Session
 
 
 def request(route: TypeRoute, origin: Endpoint, since: float = 0.0) -> Request:
-    return Request(Envelope(origin, ""), route, Raw(b"null"), 0, since)
+    return Request(Envelope(origin, b'""'), route, Raw(b"null"), 0, since)
 
 
 def test_a_type_is_available_when_somebody_may_be_asked() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.core.events import Answers, Comes, Deposited, MailboxRead, Passes, Says, Sends, SocketDrains, SocketFills
 from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Received, Report
 from tests.core.world import REPLY, Talk, World
+from tests.pure import needs_pure
 
 from bester.core.effects import CutOff, Deposit, PresenceChanged, ReadMailbox
 from bester.core.redelivery import ACK_S
@@ -51,6 +52,7 @@ class Watched(Session):
         super().change(change)
 
 
+@needs_pure("it watches the phases in a subclass")
 def test_events_lead_through_the_whole_table(world: World, talk: Talk) -> None:
     g, t, echo = Watched("g", "j.example", features=("ack",)), talk.t, world.handler("echo")
     one, deposit = Placeholder(), Placeholder()

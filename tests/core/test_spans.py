@@ -27,7 +27,7 @@ def test_untraced_messages_are_told_as_such() -> None:
 
 def test_only_so_many_spans_are_kept(world: World) -> None:
     traced = SpanRecorder(lambda trace, now: SPANS)
-    envelope = Envelope(world.session(), "i", "chat")
+    envelope = Envelope(world.session(), b'"i"', "chat")
     traced.end(envelope, 1.0)
     envelope.trail = Trail()
     traced.end(envelope, 1.0)

@@ -33,8 +33,8 @@ def test_what_is_written_around_a_number_is_the_whole() -> None:
             traces.widen(number)
         id = str(number)
         origin, type = frames.origin_part("client", "t", "j.example", True), frames.type_part("chat")
-        traced = frames.traced_request(id, origin, 2, traces.head, traces.tail, type, "tag", b"1")
-        other = frames.request(id, origin, 2, type, "tag", b"1", frames.request_part(traces.whole(id)))
+        traced = frames.traced_request(id, origin, 2, traces.head, traces.tail, type, b'"tag"', b"1")
+        other = frames.request(id, origin, 2, type, b'"tag"', b"1", frames.request_part(traces.whole(id)))
         assert json.loads(traced[4:]) == json.loads(other[4:])
 
 

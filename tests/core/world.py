@@ -17,7 +17,9 @@ from bester.core.routing import AttachedHandler, RemoteHandler
 from bester.core.rules import TypeRules
 from bester.core.session import Session
 from bester.core.trail import Trail
-from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
+from bester.protocol.frames import encode_text
+from bester.protocol.messages import HandlerMessage, decode_classic
+from bester.protocol.plain import read_handler_message
 
 T = TypeVar("T", bound=Effect)
 
@@ -93,21 +95,21 @@ class World:
     ) -> None:
         """A message comes, and goes the shortest way if it can, as the server lets it."""
         admission = self.exchange.admission
-        payload = Payload(type, id, Raw(json.dumps(data).encode()))
+        encoded, text = encode_text(id), json.dumps(data).encode()
         if isinstance(origin, Session) and not (hops or once or trail):
-            admission.untracked_message(origin, payload, size)
+            admission.untracked_message(origin, type, encoded, text, size)
         else:
-            admission.message(origin, payload, size, hops, once, trail=trail)
+            admission.message(origin, type, encoded, Raw(text), size, hops, once, trail=trail)
 
     def send(self, origin: Endpoint, type: str, data: Any = None, id: str = "", **more: Any) -> None:
         self.take_in(origin, type, data, id, **more)
         self.exchange.settle()
 
     def answer(self, handler: AttachedHandler, id: str, *commands: dict[str, Any], **more: Any) -> None:
-        header = {"id": id, "status": "0", "commands": list(commands), **more.pop("header", {})}
-        message = decode_handler_message(json.dumps({"header": header, **more}).encode())
-        assert isinstance(message, HandlerMessage)
-        self.exchange.answer(handler, message)
+        """An attached handler answers; one command is sent in the way that makes the answer plain if it can be."""
+        said: dict[str, Any] = {"command": commands[0]} if len(commands) == 1 else {"commands": list(commands)}
+        header = {"id": id, "status": "0", **said, **more.pop("header", {})}
+        answered(self.exchange, handler, {"header": header, **more})
         self.exchange.settle()
 
     def push(self, handler: AttachedHandler, id: str, *commands: dict[str, Any], **more: Any) -> None:
@@ -214,6 +216,16 @@ class World:
             and all(not route.queues and not route.ready and not route.active for route in types)
             and all(not handler.outstanding for handler in self.exchange.dispatcher.handlers)
         )
+
+
+def answered(exchange: Exchange, handler: AttachedHandler, message: dict[str, Any]) -> None:
+    """Lets an exchange have an attached handler's message, as the handler's connection does."""
+    read = read_handler_message(json.dumps(message).encode())
+    if isinstance(read, tuple):
+        exchange.plain_answer(handler, read)
+    else:
+        assert isinstance(read, HandlerMessage)
+        exchange.answer(handler, read)
 
 
 class Store:

@@ -177,7 +177,7 @@ class Stage:
         for who, actor in self.actors.items():
             if self.server.runtime.exchange.presence.find(who):
                 actor.send({"payload": {"type": "dummy", "id": "the end"}})
-                assert await actor.get() == body_of(frames.pong("the end")), who
+                assert await actor.get() == body_of(frames.pong(b'"the end"')), who
 
 
 def same_kind(told: Any, documented: Any, path: list[str]) -> None:

@@ -10,12 +10,10 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
 from tests.core.world import DONE, World
 
 from bester.cluster.items import Claimed, Kind, Replied, pack, read, unpack
 from bester.core.effects import Finished, Recall
-from bester.protocol.messages import Payload
 from bester.server.cluster.once_claims import OnceClaims
 
 NAMES = ["a", "b", "c"]
@@ -71,7 +69,7 @@ class Node:
             self.once_claims.replied(node, number, read(note, Replied), body)
 
     def send(self, sender: int) -> None:
-        self.exchange.admission.message(self.senders[sender], Payload("pay", "1", Raw(b"1")), 100, once=True)
+        self.exchange.admission.message(self.senders[sender], "pay", b'"1"', b"1", 100, once=True)
 
     def flush(self) -> None:
         while self.exchange.batch.effects:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from msgspec import Raw
+from tests.core.world import answered
 
 from bester.core import delivery, replay, window
 from bester.core.effects import CutOff, Deposit, ReadMailbox, RemoveLetter
@@ -23,7 +23,6 @@ from bester.core.redelivery import ACK_S
 from bester.core.replay import Letter
 from bester.core.routing import AttachedHandler
 from bester.core.session import Phase, Session
-from bester.protocol.messages import HandlerMessage, Payload, decode_handler_message
 
 ACCOUNTS = ["g", "h"]
 picks = st.integers(0, 1000)
@@ -167,13 +166,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         for _ in range(times):
             self.number += 1
             self.request += 1
-            message = Payload("chat", str(self.number), Raw(b"%d" % self.number))
-            self.exchange.admission.untracked_message(self.sender, message, 10)
+            number = b"%d" % self.number
+            self.exchange.admission.untracked_message(self.sender, "chat", b'"%b"' % number, number, 10)
             header = {"id": str(self.request), "status": "0", "command": {"type": "sendClients", "data": names}}
             payload = {"type": type_of(self.number), "data": self.number}
-            answer = decode_handler_message(json.dumps({"header": header, "payload": payload}).encode())
-            assert isinstance(answer, HandlerMessage)
-            self.exchange.answer(self.handler, answer)
+            answered(self.exchange, self.handler, {"header": header, "payload": payload})
 
     @rule(choke=st.frozensets(st.integers(0, 3)))
     def batch_ends(self, choke: frozenset[int]) -> None:

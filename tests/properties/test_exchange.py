@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from msgspec import Raw
+from tests.core.world import answered
 
 from bester.core.effects import CallClassic, Deposit, Finished, Forward, Pause, PresenceChanged, ReadMailbox, Resume
 from bester.core.endpoint import Endpoint, Peer
@@ -20,7 +20,7 @@ from bester.core.routing import AttachedHandler
 from bester.core.rules import Allow, TypeRules
 from bester.core.session import Session
 from bester.errors import BadResponse, HandlerTimeout, MailboxFull
-from bester.protocol.messages import HandlerMessage, Payload, decode_classic, decode_handler_message
+from bester.protocol.messages import Data, decode_classic
 from bester.protocol.names import RESERVED_TYPES
 
 T = TypeVar("T", bound=Callable[..., None])
@@ -156,7 +156,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         for id, handler, payload in sorted(requests, key=lambda request: request[0]):
             request = handler.outstanding.get(str(id))
             if request is not None:
-                data = Raw(json.dumps(payload["data"]).encode())
+                data = json.dumps(payload["data"]).encode()
                 self.hand_over(request.envelope.origin, payload["type"], data)
 
     def read(self, endpoint: Endpoint, message: Any) -> None:
@@ -169,7 +169,7 @@ class ExchangeMachine(RuleBasedStateMachine):
                 assert isinstance(endpoint, Session)
                 assert payload["type"] not in RESERVED_TYPES
 
-    def hand_over(self, origin: Endpoint, type: str, data: Raw) -> None:
+    def hand_over(self, origin: Endpoint, type: str, data: Data) -> None:
         """The first step of each sender's messages for a type is taken in the order of their coming."""
         number = json.loads(bytes(data))
         if isinstance(number, int):
@@ -226,11 +226,11 @@ class ExchangeMachine(RuleBasedStateMachine):
             self.number += 1
             id = str(self.number)
             self.sent[sender][id] += 1
-            payload = Payload(type, id, Raw(id.encode()))
+            data = id.encode()
             if isinstance(sender, Peer):
-                self.exchange.admission.message(sender, payload, 100, hops)
+                self.exchange.admission.message(sender, type, b'"%b"' % data, data, 100, hops)
             else:
-                self.exchange.admission.untracked_message(sender, payload, 100)
+                self.exchange.admission.untracked_message(sender, type, b'"%b"' % data, data, 100)
 
     @rule(named=st.lists(types, min_size=1, max_size=3), concurrency=st.integers(1, 3), blocked=st.booleans())
     def attach(self, named: list[str], concurrency: int, blocked: bool) -> None:
@@ -265,16 +265,15 @@ class ExchangeMachine(RuleBasedStateMachine):
             handler.blocked = True
 
     def tell(self, handler: AttachedHandler, header: dict[str, Any]) -> None:
-        message = decode_handler_message(json.dumps({"header": header, "data": "outgoing"}).encode())
-        assert isinstance(message, HandlerMessage)
-        self.exchange.answer(handler, message)
+        answered(self.exchange, handler, {"header": header, "data": "outgoing"})
 
     @needs("handlers")
     @rule(pick=picks, which=picks, commands=commands, status=statuses)
     def answer(self, pick: int, which: int, commands: list[dict[str, Any]], status: Any) -> None:
         handler = self.handlers[pick % len(self.handlers)]
         ids = [*handler.outstanding, "unknown"]
-        self.tell(handler, {"id": ids[which % len(ids)], "status": status, "commands": commands})
+        said = {"command": commands[0]} if len(commands) == 1 else {"commands": commands}
+        self.tell(handler, {"id": ids[which % len(ids)], "status": status, **said})
 
     @needs("handlers")
     @rule(pick=picks)

@@ -107,7 +107,8 @@ def test_data_from_a_client_to_an_attached_handler(data: bytes, type: str, id: s
         assert payload is not None
         assert (payload.type, payload.id, bytes(payload.data)) == (type, id, data)
     origin = frames.origin_part("client", "t", "j.example", True)
-    request = HandlerConversation().receive(frames.request("1", origin, 0, frames.type_part(type), id, Raw(data))[4:])
+    frame = frames.request("1", origin, 0, frames.type_part(type), frames.encode_text(id), Raw(data))
+    request = HandlerConversation().receive(frame[4:])
     assert isinstance(request, Request)
     assert (request.type, request.id, bytes(request.raw)) == (type, id, data)
 

@@ -55,7 +55,7 @@ def test_hello_that_registers(client: ClientConversation) -> None:
 
 def test_admission(client: ClientConversation) -> None:
     limits = b',"features":["ack"],"server":"j.example","token":"abc","limits":{"maxMessage":99,"maxInFlight":8}'
-    report = client.receive(body(frames.report(AUTHENTICATION_ID, fields=limits)))
+    report = client.receive(body(frames.report(frames.encode_text(AUTHENTICATION_ID), fields=limits)))
     assert isinstance(report, Report)
     assert report.limits is not None
     assert (report.token, report.limits.max_in_flight) == ("abc", 8)
@@ -76,7 +76,7 @@ def test_admission_by_a_server_without_extensions(client: ClientConversation) ->
 
 
 def test_refusal(client: ClientConversation) -> None:
-    client.receive(body(frames.report(AUTHENTICATION_ID, NoHandler())))
+    client.receive(body(frames.report(frames.encode_text(AUTHENTICATION_ID), NoHandler())))
     assert not client.authenticated
 
 
@@ -128,7 +128,7 @@ def test_a_bad_report(client: ClientConversation) -> None:
     route = (
         b',"route":[{"server":"j","step":"server","name":"k:1","ms":1.5,"status":"sent","route":[{"step":"handler"}]}]'
     )
-    report = client.receive(body(frames.report("1", NoHandler(), results, Raw(b"[1]"), route)))
+    report = client.receive(body(frames.report(b'"1"', NoHandler(), results, Raw(b"[1]"), route)))
     assert isinstance(report, Report)
     assert not report.good
     assert report.error == ReportError("noHandler", NoHandler.meaning, False)
@@ -149,7 +149,7 @@ def test_a_bad_report_without_a_reason() -> None:
 
 
 def test_a_good_report(client: ClientConversation) -> None:
-    report = client.receive(body(frames.good_report("1")))
+    report = client.receive(body(frames.good_report(b'"1"')))
     assert isinstance(report, Report)
     assert report.raise_for_status() is report
     assert report.data is None
@@ -175,7 +175,7 @@ def test_other_spellings_say_the_same(client: ClientConversation) -> None:
     assert isinstance(report, Report)
     assert (report.id, report.good) == ("1", True)
     for id in ("", 'a"b', "a b", "é"):
-        report = client.receive(body(frames.good_report(id)))
+        report = client.receive(body(frames.good_report(frames.encode_text(id))))
         assert isinstance(report, Report)
         assert (report.id, report.good) == (id, True)
 
@@ -191,7 +191,7 @@ def test_data_as_a_type(client: ClientConversation) -> None:
 
 
 def test_pong_and_fatal(client: ClientConversation) -> None:
-    assert client.receive(body(frames.pong("p"))) == Pong("p")
+    assert client.receive(body(frames.pong(b'"p"'))) == Pong("p")
     assert not client.closed
     fatal = client.receive(body(frames.fatal(SlowConsumer())))
     assert fatal == FatalError(ReportError("slowConsumer", SlowConsumer.meaning, True))

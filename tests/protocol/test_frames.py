@@ -21,8 +21,9 @@ def read(frame: bytes) -> Any:
 
 @pytest.mark.parametrize("id", ["", "7", 'a"b\\\n', "é😀\u2028"])
 def test_a_good_report(id: str) -> None:
-    assert frames.good_report(id) == frames.report(id)
-    assert read(frames.report(id)) == {
+    text = frames.encode_text(id)
+    assert frames.good_report(text) == frames.report(text)
+    assert read(frames.report(text)) == {
         "header": {"messageType": "statusReport", "status": "good"},
         "payload": {"id": id},
     }
@@ -32,7 +33,7 @@ def test_a_report_with_everything() -> None:
     error = MailboxFull()
     results = [frames.result("t", "delivered"), frames.result('"g', "failed", error)]
     told = {"code": "mailboxFull", "message": MailboxFull.meaning, "temporary": True}
-    assert read(frames.report("7", error, results, Raw(b"[ 1]"), b',"server":"j"')) == {
+    assert read(frames.report(b'"7"', error, results, Raw(b"[ 1]"), b',"server":"j"')) == {
         "header": {"messageType": "statusReport", "status": "bad"},
         "payload": {
             "id": "7",
@@ -45,8 +46,8 @@ def test_a_report_with_everything() -> None:
 
 
 def test_a_report_without_results_has_no_such_member() -> None:
-    assert frames.report("7", results=[]) == frames.good_report("7")
-    assert "data" in read(frames.report("7", data=b"null"))["payload"]
+    assert frames.report(b'"7"', results=[]) == frames.good_report(b'"7"')
+    assert "data" in read(frames.report(b'"7"', data=b"null"))["payload"]
 
 
 def test_the_cause_of_an_error_stays_inside() -> None:
@@ -65,7 +66,7 @@ def test_fatal(kind: type[BesterError]) -> None:
 
 
 def test_pong() -> None:
-    assert read(frames.pong("p1")) == {
+    assert read(frames.pong(b'"p1"')) == {
         "header": {"status": "0"},
         "payload": {"type": "dummy", "data": None, "id": "p1"},
     }
@@ -79,7 +80,7 @@ def test_a_received_message_carries_data_byte_for_byte() -> None:
 
 def test_a_request_carries_data_byte_for_byte() -> None:
     origin = frames.origin_part("client", "é", "j.example", True)
-    frame = frames.request("12", origin, 3, frames.type_part("t\\"), '"tag"', ODD)
+    frame = frames.request("12", origin, 3, frames.type_part("t\\"), b'"\\"tag\\""', ODD)
     assert frame.endswith(b',"data":' + ODD + b"}}")
     message = read(frame)
     assert message["header"] == {
@@ -94,7 +95,7 @@ def test_a_request_carries_data_byte_for_byte() -> None:
 
 def test_a_request_of_a_server_that_proved_nothing() -> None:
     origin = frames.origin_part("server", None, None, False)
-    header = read(frames.request("1", origin, 0, frames.type_part("t"), "", b"null"))["header"]
+    header = read(frames.request("1", origin, 0, frames.type_part("t"), b'""', b"null"))["header"]
     assert (header["scope"], header["from"]) == ("server", {"user": None, "server": None, "verified": False})
 
 

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from bester.errors import Malformed, NotAllowed, ShuttingDown
 from bester.protocol import frames
+from bester.protocol.answers import commands_of
 from bester.protocol.commands import (
     Command,
     Done,
@@ -28,14 +29,7 @@ from bester.protocol.handler import (
     classic_failure,
     classic_request,
 )
-from bester.protocol.messages import (
-    HandlerMessage,
-    attach_data,
-    commands_of,
-    decode_attach,
-    decode_classic,
-    decode_handler_message,
-)
+from bester.protocol.messages import HandlerMessage, attach_data, decode_attach, decode_classic, decode_handler_message
 from bester.protocol.reports import FatalError, Report
 from bester.protocol.requests import UNTOLD, Request, Sender
 
@@ -82,23 +76,23 @@ def test_attach(handler: HandlerConversation) -> None:
 
 
 def test_attached_and_detached(handler: HandlerConversation) -> None:
-    assert isinstance(handler.receive(body(frames.good_report(ATTACH_ID))), Report)
+    assert isinstance(handler.receive(body(frames.good_report(frames.encode_text(ATTACH_ID)))), Report)
     assert handler.attached
     assert decode_handler_message(body(handler.detach())) == DETACH_ID
-    handler.receive(body(frames.good_report(DETACH_ID)))
+    handler.receive(body(frames.good_report(frames.encode_text(DETACH_ID))))
     assert handler.detached
-    handler.receive(body(frames.good_report("push-1")))
+    handler.receive(body(frames.good_report(b'"push-1"')))
     assert not handler.closed
 
 
 def test_refused(handler: HandlerConversation) -> None:
-    handler.receive(body(frames.report(ATTACH_ID, NotAllowed())))
+    handler.receive(body(frames.report(frames.encode_text(ATTACH_ID), NotAllowed())))
     assert not handler.attached
 
 
 def test_request(handler: HandlerConversation) -> None:
     origin = frames.origin_part("client", "t", "j.example", True)
-    event = handler.receive(body(frames.request("42", origin, 3, frames.type_part("chat"), "tag", b'{ "a":1}')))
+    event = handler.receive(body(frames.request("42", origin, 3, frames.type_part("chat"), b'"tag"', b'{ "a":1}')))
     assert isinstance(event, Request)
     assert event.sender == Sender("t", "j.example", True)
     assert (event.type, event.id, event.scope, event.hops, event.dry_run) == ("chat", "tag", "client", 3, False)

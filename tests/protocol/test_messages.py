@@ -8,8 +8,8 @@ import pytest
 from msgspec import Raw
 
 from bester.errors import BadArguments, BadResponse, HandlerFailed, Malformed, NotAllowed
+from bester.protocol.answers import COMMANDS, check_status, commands_of
 from bester.protocol.messages import (
-    COMMANDS,
     NOTHING,
     BadAnswer,
     HandlerHeader,
@@ -17,8 +17,6 @@ from bester.protocol.messages import (
     Header,
     Message,
     attach_data,
-    check_status,
-    commands_of,
     decode_ack_or_message,
     decode_attach,
     decode_classic,

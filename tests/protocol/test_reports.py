@@ -10,7 +10,7 @@ from bester.protocol.reports import Result, decode_result, decode_written
 
 def test_a_written_report_is_read_as_it_was_meant() -> None:
     results = [frames.result("ann", "delivered"), frames.result("b\u00e9b", "failed", UnknownAccount())]
-    report = frames.report("1", HandlerFailed("no"), results, b'{"a":[1]}', b',"route":[{"step":"handler"}]')
+    report = frames.report(b'"1"', HandlerFailed("no"), results, b'{"a":[1]}', b',"route":[{"step":"handler"}]')
     payload = decode_written(memoryview(report)[PREFIX.size :])
     assert payload.error is not None
     assert (payload.error.code, payload.error.message) == ("handlerError", "no")
@@ -19,7 +19,7 @@ def test_a_written_report_is_read_as_it_was_meant() -> None:
 
 
 def test_a_report_may_have_nothing_but_its_id() -> None:
-    payload = decode_written(frames.report("1")[PREFIX.size :])
+    payload = decode_written(frames.report(b'"1"')[PREFIX.size :])
     assert (payload.error, payload.results, bytes(payload.route)) == (None, [], b"")
 
 

@@ -12,6 +12,7 @@ from bester.core.effects import Forward
 from bester.core.model import Envelope
 from bester.errors import BesterError
 from bester.protocol.addresses import parse_address
+from bester.protocol.frames import encode_text
 
 QUICK = {"retryMin": 0.01, "retryMax": 0.05}
 """Pauses for tests that do not want to wait."""
@@ -61,7 +62,7 @@ def fatal(there: Wire, code: str) -> None:
 
 def forwarded(id: str, data: Any = None, to: str = "", *, transient: bool = False) -> Forward:
     """Returns what the exchange hands over for the server at ``unix:other``; ``to`` tells it from others."""
-    envelope = Envelope(cast(Any, None), id)
+    envelope = Envelope(cast(Any, None), encode_text(id))
     raw = msgspec.Raw(msgspec.json.encode(data))
     return Forward(envelope, 0, to, parse_address("unix:other"), "chat", raw, 1, transient, id)
 

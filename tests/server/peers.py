@@ -66,7 +66,8 @@ class Wire:
 
     def answer(self, request: Any, *commands: Any, **payload: Any) -> None:
         """Answers a request as an attached handler."""
-        header = {"id": request["header"]["id"], "status": "0", "commands": commands}
+        said: Any = {"command": commands[0]} if len(commands) == 1 else {"commands": commands}
+        header = {"id": request["header"]["id"], "status": "0", **said}
         self.send({"header": header} | ({"payload": payload} if payload else {}))
 
     def end_input(self) -> None:

@@ -31,7 +31,7 @@ from bester.core.traces import Traces
 from bester.core.trail import Trail
 from bester.errors import BesterError, IdConflict, NotAllowed, Overloaded, ShuttingDown, TooManyHops
 from bester.protocol import frames
-from bester.protocol.messages import Payload
+from bester.protocol.messages import Data
 
 
 class Admission:
@@ -78,7 +78,9 @@ class Admission:
     def message(
         self,
         origin: Endpoint,
-        payload: Payload,
+        type: str,
+        id: bytes,
+        data: Data,
         size: int,
         hops: int = 0,
         once: bool = False,
@@ -89,7 +91,7 @@ class Admission:
 
         Args:
             origin: the sender.
-            payload: the message's id, type and data.
+            type, id, data: the message; the id as JSON.
             size: the size of its frame, in bytes.
             hops: how many handlers and servers it went through.
             once: whether a repeat of it is not to be handled again.
@@ -98,9 +100,9 @@ class Admission:
         """
         if self.traces.on:
             trace, trail = self.traces.begin(trace, trail, self.batch.now)
-        message = Waiting(payload, size, hops, None, trace, trail)
+        message = Waiting(type, id, data, size, hops, trace, trail)
         if once and (trail is None or not trail.dry):
-            record = message.record = self._begin_once(origin, payload)
+            record = message.record = self._begin_once(origin, message)
             if record is None:
                 self.batch.fewer_under_way(origin)  # a classic server's connection has no other message
                 return
@@ -112,10 +114,10 @@ class Admission:
         else:
             self._wait(origin, message)
 
-    def untracked_message(self, origin: Endpoint, payload: Payload, size: int) -> None:
+    def untracked_message(self, origin: Endpoint, type: str, id: bytes, data: Data, size: int) -> None:
         """A client has sent a message with an empty header; most are such, and take the shortest path."""
         batch = self.batch
-        route = self.types.get(payload.type)
+        route = self.types.get(type)
         if (
             route is None
             or route.rules.allow is not None
@@ -124,23 +126,23 @@ class Admission:
             or self.draining
             or self.traces.on
         ):
-            self.message(origin, payload, size)
+            self.message(origin, type, id, data, size)
             return
         origin.in_flight += 1
         batch.counters.accepted += 1
         now = batch.now
-        envelope = Envelope(origin, payload.id, payload.type, now, route.metrics)
-        self.dispatcher.hand(Request(envelope, route, payload.data, 0, now, size))
+        envelope = Envelope(origin, id, type, now, route.metrics)
+        self.dispatcher.hand(Request(envelope, route, data, 0, now, size))
 
     def _take(self, origin: Endpoint, message: Waiting) -> None:
         """Makes an envelope of a message and hands it to its handler, or reports why not."""
         batch = self.batch
-        payload, trail = message.payload, message.trail
+        trail = message.trail
         origin.in_flight += 1
         batch.counters.accepted += 1
-        route = self.types.get(payload.type)
+        route = self.types.get(message.type)
         metrics = batch.counters.by_type.others if route is None else route.metrics
-        envelope = Envelope(origin, payload.id, payload.type, batch.now, metrics)
+        envelope = Envelope(origin, message.id, message.type, batch.now, metrics)
         envelope.once = message.record
         envelope.trace = message.trace
         envelope.trail = trail
@@ -148,7 +150,7 @@ class Admission:
         error = self._refusal(origin, route, message.hops)
         if error is None:
             assert route is not None
-            self.dispatcher.hand_on(Request(envelope, route, payload.data, message.hops, batch.now, message.size))
+            self.dispatcher.hand_on(Request(envelope, route, message.data, message.hops, batch.now, message.size))
         else:
             envelope.error = error
             self.reports.step_done(envelope)
@@ -216,7 +218,7 @@ class Admission:
 
     # -- once ----------------------------------------------------------------------------------------------------
 
-    def _begin_once(self, origin: Endpoint, payload: Payload) -> OnceRecord | None:
+    def _begin_once(self, origin: Endpoint, message: Waiting) -> OnceRecord | None:
         """Returns the record of a new ``once`` message; None for a repeat, which is answered here.
 
         While the record is ``recalling``, the message waits. If the record has an ``answer`` then, the message gets
@@ -225,10 +227,10 @@ class Admission:
         unproven = isinstance(origin, Peer) and origin.name is None
         if unproven and not origin.sender:  # its ids count on this connection alone
             origin.sender = self.batch.new_id().encode()
-        record = new_record(origin.sender, payload)
+        record = new_record(origin.sender, message.type, message.id, message.data)
         known = self.once.find(record.key)
         if known is not None:
-            self._repeated(origin, payload.id, known, record.digest)
+            self._repeated(origin, message.id, known, record.digest)
             return None
         self.once.add(record)
         if not unproven and self.may_recall(record.key):
@@ -276,7 +278,7 @@ class Admission:
             self._let_in(origin, message)
         self.batch.fewer_under_way(origin)
 
-    def _repeated(self, origin: Endpoint, id: str, known: OnceRecord, digest: bytes) -> None:
+    def _repeated(self, origin: Endpoint, id: bytes, known: OnceRecord, digest: bytes) -> None:
         """Answers a repeat with the report of the first message, now or as soon as there is one."""
         if known.digest != digest:
             self._refuse_repeat(origin, id, IdConflict())
@@ -298,7 +300,7 @@ class Admission:
         else:
             self._refuse_repeat(origin, id, Overloaded("too many repeats at once"))
 
-    def _refuse_repeat(self, origin: Endpoint, id: str, error: BesterError) -> None:
+    def _refuse_repeat(self, origin: Endpoint, id: bytes, error: BesterError) -> None:
         self.batch.counters.drops.count(Drop.MESSAGE_REFUSED, code=error.code)
         self.batch.tell(origin, frames.report(id, error))
 

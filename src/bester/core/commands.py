@@ -5,8 +5,6 @@ In a dry run, commands whose recipients are clients are only written into the ro
 
 from __future__ import annotations
 
-from msgspec import Raw
-
 from bester.core.batch import Batch
 from bester.core.delivery import Deliveries, DirectWrite
 from bester.core.dispatch import Dispatcher
@@ -24,15 +22,8 @@ from bester.core.trail import Trail, place_of
 from bester.errors import BadAddress, BadResponse, BesterError, InvalidName, Overloaded, TooManyHops, UnknownAccount
 from bester.protocol import frames
 from bester.protocol.addresses import parse_address
-from bester.protocol.messages import (
-    NOTHING,
-    NULL,
-    Command,
-    HandlerMessage,
-    OutgoingPayload,
-    checked_trace,
-    commands_of,
-)
+from bester.protocol.answers import commands_of
+from bester.protocol.messages import NOTHING, NULL, Command, Data, HandlerMessage, OutgoingPayload, checked_trace
 from bester.protocol.names import username
 
 
@@ -77,11 +68,23 @@ class CommandExecutor:
         else:
             self.reports.step_done(envelope)
 
+    def carry_out_plain(
+        self, request: Request, kind: str, to: list[str] | str | None, type: str | None, data: Data
+    ) -> None:
+        """Executes the command of a plain answer, which was checked, to a request whose envelope is untracked."""
+        envelope = request.envelope
+        self._carry_out(envelope, request.route, request.hops, kind, to, type, data, False, "")
+        if envelope.pending == 1:  # as is usual
+            envelope.pending = 0
+            self.reports.finish(envelope)
+        else:
+            self.reports.step_done(envelope)
+
     def pushed(self, handler: AttachedHandler, message: HandlerMessage) -> None:
         """A handler has pushed commands; they are executed as an answer's are, and reported to it."""
         batch = self.batch
         route = handler.types[0]
-        envelope = Envelope(handler, message.header.id or "", route.name, batch.now, route.metrics)
+        envelope = Envelope(handler, frames.encode_text(message.header.id or ""), route.name, batch.now, route.metrics)
         self._trace_push(envelope, message.header.traceparent)
         handler.in_flight += 1
         batch.counters.pushes += 1
@@ -153,18 +156,31 @@ class CommandExecutor:
             data = payload.data
         if data is NOTHING:
             data = NULL if message.data is NOTHING else message.data
-        kind = command.type
-        if kind == "sendClients":
-            transient = command.transient or route.rules.transient
-            self._send_clients(envelope, command.data, route, type, data, transient, place)  # type: ignore[arg-type]
-        elif kind == "reply":
+        self._carry_out(envelope, route, hops, command.type, command.data, type, data, command.transient, place)
+
+    def _carry_out(
+        self,
+        envelope: Envelope,
+        route: TypeRoute,
+        hops: int,
+        kind: str,
+        to: list[str] | str | None,
+        type: str | None,
+        data: Data,
+        transient: bool,
+        place: str,
+    ) -> None:
+        if kind == "reply":
             self._reply(envelope, route, type, data)
+        elif kind == "sendClients":
+            transient = transient or route.rules.transient
+            self._send_clients(envelope, to, route, type, data, transient, place)  # type: ignore[arg-type]
         elif kind == "sendHandler":
-            self._send_handler(envelope, command.data, data, hops + 1, place)  # type: ignore[arg-type]
+            self._send_handler(envelope, to, data, hops + 1, place)  # type: ignore[arg-type]
         elif kind == "sendServers":
-            transient = command.transient or route.rules.transient
+            transient = transient or route.rules.transient
             type = type or route.name
-            self._send_servers(envelope, command.data, type, data, hops + 1, transient, place)  # type: ignore[arg-type]
+            self._send_servers(envelope, to, type, data, hops + 1, transient, place)  # type: ignore[arg-type]
 
     def _send_clients(
         self,
@@ -172,7 +188,7 @@ class CommandExecutor:
         names: list[str],
         route: TypeRoute,
         type: str | None,
-        data: Raw,
+        data: Data,
         transient: bool,
         place: str,
     ) -> None:
@@ -188,7 +204,8 @@ class CommandExecutor:
         dirty = self.batch.dirty
         served: set[str] = set()
         first = len(results)
-        given = 0
+        origin = envelope.origin
+        delivered = awaited = 0
         for name in names:
             account = accounts.get(name) or presence.find(name)
             if account is None:
@@ -201,15 +218,19 @@ class CommandExecutor:
             if not account.direct:
                 self.deliveries.deliver(envelope, name, account, type or route.name, data, transient, place)
                 continue
+            own = 0
             for session in account.sessions:
                 session.out.append(frame)
                 if not session.listed:
                     session.listed = True
                     dirty.append(session)
-            given += 1
+                if session is origin:
+                    own = 1
+            delivered += 1
+            awaited += 1 - own  # the sender's own session reads it before the report, on the same connection
             results.append(account.delivered if name == username else frames.result(name, "delivered"))
-        if given:
-            self.batch.counters.deliveries += given
+        self.batch.counters.deliveries += delivered
+        if awaited:
             envelope.pending += 1
             self.deliveries.direct_writes.append(
                 DirectWrite(envelope, names, first, type or route.name, data, transient, place)
@@ -221,7 +242,7 @@ class CommandExecutor:
         envelope: Envelope,
         addresses: list[str],
         type: str,
-        data: Raw,
+        data: Data,
         hops: int,
         transient: bool,
         place: str,
@@ -246,7 +267,7 @@ class CommandExecutor:
             trace = self.traces.of(envelope, place_of(slot))
             self.batch.effects.append(Forward(envelope, slot, text, address, type, data, hops, transient, id, trace))
 
-    def _send_handler(self, envelope: Envelope, type: str, data: Raw, hops: int, place: str) -> None:
+    def _send_handler(self, envelope: Envelope, type: str, data: Data, hops: int, place: str) -> None:
         route = self.dispatcher.types.get(type)
         if route is None:
             self.reports.note(envelope, self.dispatcher.no_handler())
@@ -256,7 +277,7 @@ class CommandExecutor:
             envelope.pending += 1
             self.dispatcher.hand_on(Request(envelope, route, data, hops, self.batch.now, len(data), place=place))
 
-    def _reply(self, envelope: Envelope, route: TypeRoute, type: str | None, data: Raw) -> None:
+    def _reply(self, envelope: Envelope, route: TypeRoute, type: str | None, data: Data) -> None:
         origin = envelope.origin
         if origin.scope != "client":
             envelope.data = data
@@ -273,7 +294,7 @@ class CommandExecutor:
                 origin.listed = True
                 self.batch.dirty.append(origin)
 
-    def reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Raw) -> None:
+    def reply_once(self, record: OnceRecord, origin: Endpoint, type: str, data: Data) -> None:
         """Replies to everyone who waits for the report, including senders of repeats."""
         record.replies.append((type, data))
         if record.nodes:

@@ -19,9 +19,8 @@ not have go to the mailbox.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from msgspec import Raw
+from msgspec import Struct
 
 from bester.core.batch import Batch
 from bester.core.effects import CutOff, PresenceChanged, Share
@@ -35,6 +34,7 @@ from bester.core.session import Change, Phase, Session
 from bester.core.window import UnackedWindow, size_of
 from bester.errors import InvalidName, UnknownAccount
 from bester.protocol import frames
+from bester.protocol.messages import Data
 from bester.protocol.names import username
 
 SERVER_S = 1.0
@@ -50,7 +50,7 @@ QUEUE_BYTES = 1024 * 1024
 """The size of a session's queue in memory; further messages go to the mailbox."""
 
 
-class DirectWrite(NamedTuple):
+class DirectWrite(Struct, gc=False, eq=False):
     """Frames for accounts that are written to directly; the report follows at the end of the batch."""
 
     envelope: Envelope
@@ -59,7 +59,7 @@ class DirectWrite(NamedTuple):
     first: int
     """The index of their first result."""
     type: str
-    data: Raw
+    data: Data
     transient: bool
     place: str
     id: str = ""
@@ -214,7 +214,7 @@ class Deliveries:
         to: str,
         account: AccountPresence,
         type: str,
-        data: Raw,
+        data: Data,
         transient: bool,
         place: str,
     ) -> None:
@@ -234,7 +234,7 @@ class Deliveries:
             self.batch.effects.append(Share(delivery))
 
     def recipient_away(
-        self, envelope: Envelope, name: str, type: str, data: Raw, transient: bool, place: str, served: set[str]
+        self, envelope: Envelope, name: str, type: str, data: Data, transient: bool, place: str, served: set[str]
     ) -> None:
         """A recipient has no session here: its message goes the way of the mailbox.
 
@@ -259,11 +259,11 @@ class Deliveries:
                 )
         served.add(account)
 
-    def reply(self, session: Endpoint, type: str, data: Raw, asked: str) -> None:
+    def reply(self, session: Endpoint, type: str, data: Data, asked: bytes) -> None:
         """Brings a handler's reply to a session at once: before the report, which waits for no acknowledgement of it.
 
-        ``asked`` is the id that the session gave the message that is answered. It means nothing to other sessions, so a
-        session that gets the reply from the mailbox is not told.
+        ``asked`` is the id that the session gave the message that is answered, as JSON. It means nothing to other
+        sessions, so a session that gets the reply from the mailbox is not told.
         """
         assert isinstance(session, Session)
         reply_to = asked if session.reply_to else None

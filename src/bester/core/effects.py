@@ -5,7 +5,7 @@ Each docstring is an order to the server, and names the event that answers it.
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bester.core.endpoint import Endpoint
 from bester.core.model import Delivery, Envelope
@@ -13,6 +13,7 @@ from bester.core.once import OnceRecord
 from bester.core.routing import RemoteHandler, Request
 from bester.core.session import Session
 from bester.protocol.addresses import Address
+from bester.protocol.messages import Data
 
 
 class CallClassic(Struct):
@@ -29,7 +30,7 @@ class Forward(Struct):
     to: str
     address: Address
     type: str
-    data: Raw
+    data: Data
     hops: int
     transient: bool
     message_id: str
@@ -127,7 +128,7 @@ class AskRemote(Struct):
     type: str
     head: bytes
     """The request's frame between its id and its data."""
-    data: Raw
+    data: Data
     dry: bool
     order: int = 0
     """The number of the sender's order, if the answer may be carried out there; else 0."""

@@ -55,7 +55,10 @@ from bester.core.routing import AttachedHandler, Request
 from bester.core.traces import Traces
 from bester.core.window import UnackedWindow
 from bester.errors import BesterError
-from bester.protocol.messages import HandlerMessage, check_status, commands_of
+from bester.protocol.answers import check_status, commands_of
+from bester.protocol.messages import HandlerMessage
+from bester.protocol.names import RESERVED_TYPES
+from bester.protocol.plain import PlainAnswer, whole_answer
 
 _DIGITS = "0123456789abcdef" * 3
 
@@ -118,6 +121,30 @@ class Exchange:
         if handler.is_remote:
             self.remote.came_back(request)
         self._answered(request, message)
+        for route in handler.types:  # Dispatcher.pump_all, without a call for each message
+            if route.ready:
+                self.dispatcher.pump(route)
+
+    def plain_answer(self, handler: AttachedHandler, answer: PlainAnswer) -> None:
+        """An attached handler has sent a plain answer, as most are."""
+        id, kind, to, type, data = answer
+        request = handler.outstanding.pop(id, None)
+        if request is None:
+            self.batch.counters.drops.count(Drop.ANSWER_LATE)
+            return
+        route = request.route
+        expected = route.rules.may.get(kind)
+        if (
+            not request.envelope.untracked
+            or (type is not None and type in RESERVED_TYPES)
+            or expected is None
+            or (expected is not object and (not isinstance(to, expected) or expected is str))
+        ):
+            self._answered(request, whole_answer(answer))
+        else:
+            route.progress = now = self.batch.now
+            route.metrics.took(now - request.since)
+            self.commands.carry_out_plain(request, kind, to, type, data)
         for route in handler.types:  # Dispatcher.pump_all, without a call for each message
             if route.ready:
                 self.dispatcher.pump(route)

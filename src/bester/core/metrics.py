@@ -98,6 +98,10 @@ class TypeMetrics:
         times.clear()  # the list stays, because took is its method
 
 
+UNCOUNTED = TypeMetrics()
+"""The metrics of other nodes' requests, which these nodes count themselves."""
+
+
 class MetricsByType:
     """The metrics of all types since the start."""
 

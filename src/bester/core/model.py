@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct, field
+from msgspec import Struct
 
 from bester.core.endpoint import Endpoint
-from bester.core.metrics import TypeMetrics
+from bester.core.metrics import UNCOUNTED, TypeMetrics
 from bester.core.once import OnceRecord
 from bester.core.trail import Trail
 from bester.errors import BesterError
-from bester.protocol.messages import HandlerMessage
+from bester.protocol.messages import Data, HandlerMessage
 
 
-class Envelope(Struct, gc=False):
+class Envelope(Struct, gc=False, eq=False):
     """A message from its acceptance until its status report."""
 
     origin: Endpoint
-    id: str
-    """The id that the sender gave it."""
+    id: bytes
+    """The id that the sender gave it, as JSON: it is only copied."""
     type: str = ""
     """The type that it was sent to."""
     since: float = 0.0
     """When it was accepted, in seconds of the exchange's clock."""
-    metrics: TypeMetrics = field(default_factory=TypeMetrics)
+    metrics: TypeMetrics = UNCOUNTED
     """The metrics that count it when it has its report."""
     pending: int = 1
     """How many steps are not finished; the report is due when there are none."""
@@ -30,7 +30,7 @@ class Envelope(Struct, gc=False):
     """One entry per recipient, in the order of the commands; empty bytes while it is awaited."""
     error: BesterError | None = None
     """The first error."""
-    data: Raw | None = None
+    data: Data | None = None
     """The data of a handler's reply, if the report carries it."""
     trace: str = ""
     """The W3C traceparent that came with it; else the number that its own is made from (:mod:`bester.core.traces`)."""
@@ -51,7 +51,7 @@ class Envelope(Struct, gc=False):
     """Whether this node carries out the answer of another node's handler; then it is not ``untracked``."""
 
 
-class Relayed(Envelope, gc=False):
+class Relayed(Envelope, gc=False, eq=False):
     """Another node's request for a handler here; the answer is carried out here, or goes back as it is."""
 
     number: int = 0
@@ -67,7 +67,7 @@ class Relayed(Envelope, gc=False):
     """Whether the answer is carried out here."""
 
 
-class Delivery(Struct, gc=False):
+class Delivery(Struct, gc=False, eq=False):
     """One message for one account, until the account has it or it is in the mailbox (section 4)."""
 
     envelope: Envelope | None
@@ -80,7 +80,7 @@ class Delivery(Struct, gc=False):
     id: str
     """The ``deliveryId``."""
     type: str
-    data: Raw
+    data: Data
     transient: bool = False
     since: float = 0.0
     """When it was handed to a session, in seconds of the exchange's clock."""
@@ -100,7 +100,7 @@ class Delivery(Struct, gc=False):
     """Whether the report only waits for its recipient, which delays nothing behind it."""
 
 
-class Late(Struct, gc=False):
+class Late(Struct, gc=False, eq=False):
     """A message that went to the mailbox because its session took too long to acknowledge it."""
 
     delivery: Delivery | None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bester.core.endpoint import Endpoint
 from bester.core.trail import Trail
-from bester.protocol.messages import Payload
+from bester.protocol.frames import decode_id, encode_text
+from bester.protocol.messages import Data
 
 MAX_RECORDS = 100_000
 MAX_BYTES = 64 * 1024 * 1024
@@ -54,8 +55,8 @@ class OnceRecord:
         self.origin = origin
         """Sender and id, from which its delivery ids follow, also after a restart."""
         self.sender = sender
-        self.id = origin[len(sender) + 1 :].decode("utf-8", "surrogatepass")
-        """The id that the sender gave it."""
+        self.id = encode_text(origin[len(sender) + 1 :].decode())
+        """The id that the sender gave it, as JSON."""
         self.recalled_for: Endpoint | None = None
         """The endpoint that sent it first; a repeat may come from another session."""
         self.recalling = False
@@ -70,7 +71,7 @@ class OnceRecord:
         """The report's frame, when it is known."""
         self.waiting: list[Endpoint] = []
         """Endpoints that sent it again before its report was known."""
-        self.replies: list[tuple[str, Raw]] = []
+        self.replies: list[tuple[str, Data]] = []
         """The types and data of handlers' replies, until its report is known."""
         self.replied: list[Endpoint] = []
         """The sessions that have these replies."""
@@ -93,26 +94,29 @@ class OnceRecord:
         return blake2b(text, digest_size=16).hexdigest()
 
 
-class Waiting(Struct):
+class Waiting(Struct, gc=False, eq=False):
     """A message that has not been admitted yet, such as one beyond its sender's ``maxInFlight``."""
 
-    payload: Payload
+    type: str
+    id: bytes
+    """The id that the sender gave it, as JSON."""
+    data: Data
     size: int
     """The size of its frame, in bytes."""
     hops: int
-    record: OnceRecord | None
-    """Its record, if it is a ``once`` message."""
     trace: str
     """The W3C traceparent that came with it."""
     trail: Trail | None
     """Its route, if the sender asked for it or the message is traced."""
+    record: OnceRecord | None = None
+    """Its record, if it is a ``once`` message."""
 
 
 class OnceMemory:
     """The records of one server, in memory, bounded."""
 
     def __init__(self) -> None:
-        self.replied: list[tuple[OnceRecord, int, str, Raw]] = []
+        self.replied: list[tuple[OnceRecord, int, str, Data]] = []
         """Replies to ``once`` messages that other nodes wait for, with index, type and data; emptied by the server."""
         self._records: dict[bytes, OnceRecord] = {}
         self._by_sender: dict[bytes, dict[bytes, None]] = {}
@@ -183,16 +187,16 @@ class OnceMemory:
             self.forget(next(iter(self._records.values())))
 
 
-def new_record(sender: bytes, payload: Payload) -> OnceRecord:
+def new_record(sender: bytes, type: str, id: bytes, data: Data) -> OnceRecord:
     """Returns the record of a message.
 
     Args:
         sender: identifies the sender (``Endpoint.sender``).
-        payload: the message.
+        type, id, data: the message; the id as JSON.
     """
-    origin = sender + b"\0" + payload.id.encode("utf-8", "surrogatepass")
-    type = payload.type.encode("utf-8", "surrogatepass")
+    origin = sender + b"\0" + decode_id(id).encode()
+    encoded = type.encode()
     # The type's length keeps type and data apart.
-    digest = blake2b(b"%d\0%b" % (len(type), type), digest_size=16)
-    digest.update(payload.data)
+    digest = blake2b(b"%d\0%b" % (len(encoded), encoded), digest_size=16)
+    digest.update(data)
     return OnceRecord(blake2b(origin, digest_size=16).digest(), digest.digest(), origin, sender)

@@ -37,8 +37,8 @@ class Entry(NamedTuple):
     since: float
     origin: Endpoint
     type: str
-    id: str
-    """The id that the sender gave it."""
+    id: bytes
+    """The id that the sender gave it, as JSON."""
     trace: str
     """As :meth:`bester.core.traces.Traces.whole` takes it."""
     report: bytes

@@ -36,7 +36,7 @@ MAX_UNACKNOWLEDGED = 100_000
 """How many unacknowledged messages are remembered; the oldest make room."""
 
 
-class Unacknowledged(Struct, gc=False):
+class Unacknowledged(Struct, gc=False, eq=False):
     """A message that was given to a session and not acknowledged in time."""
 
     first: float
@@ -51,7 +51,7 @@ class Unacknowledged(Struct, gc=False):
     """Whether the last of these times was a try."""
 
 
-class Look(Struct, gc=False):
+class Look(Struct, gc=False, eq=False):
     """The next search of a session's mailbox."""
 
     due: float

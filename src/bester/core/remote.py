@@ -10,14 +10,12 @@ of its sender that is carried out here; :class:`~bester.core.order.Order` preven
 
 from __future__ import annotations
 
-from msgspec import Raw
-
 from bester.core.batch import Batch
 from bester.core.commands import CommandExecutor
 from bester.core.delivery import Deliveries, DirectWrite
 from bester.core.dispatch import Dispatcher, answer_locally, settle_order
 from bester.core.endpoint import NodePeer
-from bester.core.metrics import Drop, TypeMetrics
+from bester.core.metrics import Drop
 from bester.core.model import Delivery, Envelope, Relayed
 from bester.core.presence import AccountPresence, Presence
 from bester.core.redelivery import ACK_S
@@ -26,14 +24,12 @@ from bester.core.routing import RemoteHandler, Request
 from bester.core.trail import Trail
 from bester.errors import BesterError, HandlerTimeout, HandlerUnavailable
 from bester.protocol import frames
-from bester.protocol.messages import Command, HandlerMessage
+from bester.protocol.messages import Command, Data, HandlerMessage
 
 CARRY_S = ACK_S + 10.0
 """How long another node may take to say what became of an answer that it carries out."""
 BACK_S = 600.0
 """How long it is remembered that an answer went back; no earlier request is still under way then."""
-_UNCOUNTED = TypeMetrics()
-"""The metrics of other nodes' requests, which those nodes count themselves."""
 
 
 class RemoteRequests:
@@ -67,7 +63,7 @@ class RemoteRequests:
         number: int,
         type: str,
         head: bytes,
-        data: Raw,
+        data: Data,
         *,
         dry: bool = False,
         order: int = 0,
@@ -89,10 +85,9 @@ class RemoteRequests:
         now = self.batch.now
         envelope = Relayed(
             node,
-            "",
+            b"",
             type,
             now,
-            _UNCOUNTED,
             untracked=False,
             trace="relayed",
             number=number,
@@ -225,7 +220,7 @@ class RemoteRequests:
         username: str,
         id: str,
         type: str,
-        data: Raw,
+        data: Data,
         *,
         to: str = "",
         transient: bool = False,
@@ -256,7 +251,7 @@ class RemoteRequests:
             return True
         batch.counters.for_nodes += 1
         node.in_flight += 1
-        envelope = Envelope(node, str(number), type, batch.now, _UNCOUNTED, untracked=False)
+        envelope = Envelope(node, b"%d" % number, type, batch.now, untracked=False)
         self.fresh.append(envelope)
         if account.direct:
             write = DirectWrite(envelope, [to or username], 0, type, data, transient, "", id)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bester.core.endpoint import Endpoint
 from bester.core.metrics import TypeMetrics
@@ -20,6 +20,7 @@ from bester.core.model import Envelope
 from bester.core.rules import TypeRules
 from bester.core.trail import Step
 from bester.protocol import frames
+from bester.protocol.messages import Data
 
 HANDED_BYTES = 256 * 1024
 """How many bytes a handler is handed before it must be known whether its socket takes more."""
@@ -39,12 +40,12 @@ class SenderQueue:
         """Whether a classic handler has a message of this sender."""
 
 
-class Request(Struct, gc=False):
+class Request(Struct, gc=False, eq=False):
     """One request to the handlers of one type."""
 
     envelope: Envelope
     route: TypeRoute
-    data: Raw
+    data: Data
     hops: int
     since: float
     """When it was accepted; later, when it was handed over; in seconds of the exchange's clock."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bester.protocol.messages import COMMANDS
+from bester.protocol.answers import COMMANDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class TypeRules:
     allow: Allow | None = None
     """None allows all accounts and servers."""
     may: Mapping[str, type] = field(default_factory=lambda: COMMANDS)
-    """The commands that its handlers may use, as :func:`bester.protocol.messages.commands_of` takes them."""
+    """The commands that its handlers may use, as :func:`bester.protocol.answers.commands_of` takes them."""
 
 
 OTHERS = ""

@@ -23,8 +23,8 @@ class Ended(NamedTuple):
     spans: Spans
     origin: Endpoint
     type: str
-    id: str
-    """The id that the sender gave it."""
+    id: bytes
+    """The id that the sender gave it, as JSON."""
     error: BesterError | None
     trail: Trail
     results: Sequence[bytes]

@@ -6,8 +6,6 @@ message is in the session's window, which is bounded.
 
 from __future__ import annotations
 
-from msgspec import Raw
-
 from bester.core.batch import Batch
 from bester.core.effects import RemoveLetter
 from bester.core.model import Delivery, Envelope
@@ -15,6 +13,7 @@ from bester.core.reports import Reports
 from bester.core.session import Session
 from bester.errors import BesterError
 from bester.protocol import frames
+from bester.protocol.messages import Data
 
 WINDOW_MESSAGES = 1024
 WINDOW_BYTES = 1024 * 1024
@@ -43,7 +42,7 @@ class UnackedWindow:
         to: str,
         username: str,
         type: str,
-        data: Raw,
+        data: Data,
         transient: bool,
         place: str,
     ) -> Delivery:
@@ -60,8 +59,8 @@ class UnackedWindow:
 
     # -- into windows --------------------------------------------------------------------------------------------
 
-    def give(self, session: Session, delivery: Delivery, reply_to: str | None = None) -> None:
-        """Writes a message to a session; ``reply_to`` is the id of the message that a reply answers."""
+    def give(self, session: Session, delivery: Delivery, reply_to: bytes | None = None) -> None:
+        """Writes a message to a session; ``reply_to`` is the id of the message that a reply answers, as JSON."""
         head = frames.received_head(delivery.type)
         if session.acknowledges:
             self.batch.write(session, frames.received_once(head, delivery.data, delivery.id, reply_to))

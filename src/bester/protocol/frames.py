@@ -10,15 +10,16 @@ from msgspec import Raw
 from msgspec.json import Decoder, Encoder
 
 from bester.errors import BesterError
-from bester.protocol.framing import PREFIX
-from bester.protocol.messages import NOTHING, Command, HandlerMessage, OutgoingPayload
+from bester.protocol.framing import PREFIX, frame
+from bester.protocol.messages import NOTHING, Command, Data, HandlerMessage, OutgoingPayload
 
-_pack = PREFIX.pack
 _FEW_RESULTS = 4096
 """Joined results up to this size, in bytes, are not split."""
 _decode_list = Decoder(list[Raw]).decode
 encode_text = Encoder().encode
 """Encodes a Python value as compact JSON."""
+decode_id = Decoder(str).decode
+"""Decodes a message's id, which most functions here take as JSON, so that it is only copied."""
 
 _GOOD = b'{"header":{"messageType":"statusReport","status":"good"},"payload":{"id":'
 _GOOD_HEADS = [PREFIX.pack(len(_GOOD) + size + 2) + _GOOD for size in range(128)]
@@ -27,22 +28,22 @@ _BAD = b'{"header":{"messageType":"statusReport","status":"bad"},"payload":{"id"
 
 
 def report(
-    id: str,
+    id: bytes,
     error: BesterError | None = None,
     results: list[bytes] | None = None,
-    data: Raw | bytes | None = None,
+    data: Data | None = None,
     fields: bytes = b"",
 ) -> bytes:
     """Returns a status report (section 2), which is bad if there is an ``error``.
 
     Args:
-        id: the id of the message that the report is about.
+        id: the id of the message that the report is about, as JSON.
         error: why the report is bad.
         results: entries made by :func:`result`.
         data: the ``payload.data``, as JSON.
         fields: further JSON members of the payload, each with a comma before it.
     """
-    parts: list[Raw | bytes] = [_GOOD if error is None else _BAD, encode_text(id)]
+    parts: list[Data] = [_GOOD if error is None else _BAD, id]
     if error is not None:
         parts += (b',"error":', error_part(error))
     if results:
@@ -50,16 +51,14 @@ def report(
     if data is not None:
         parts += (b',"data":', data)
     parts += (fields, b"}}")
-    body = b"".join(parts)
-    return _pack(len(body)) + body
+    return frame(b"".join(parts))
 
 
-def good_report(id: str) -> bytes:
-    """Returns the shortest status report: good, without further members."""
-    shown = encode_text(id)
-    size = len(shown)
+def good_report(id: bytes) -> bytes:
+    """Returns the shortest status report: good, without further members; ``id`` is JSON."""
+    size = len(id)
     if size < len(_GOOD_HEADS):
-        return b"".join((_GOOD_HEADS[size], shown, b"}}"))
+        return b"".join((_GOOD_HEADS[size], id, b"}}"))
     return report(id)
 
 
@@ -87,14 +86,12 @@ def results_of(joined: bytes) -> list[bytes]:
 
 def fatal(error: BesterError) -> bytes:
     """Returns the last frame that is sent before an error closes a connection (section 2)."""
-    body = b'{"header":{"messageType":"fatal","status":"bad"},"payload":{"error":' + error_part(error) + b"}}"
-    return _pack(len(body)) + body
+    return frame(b'{"header":{"messageType":"fatal","status":"bad"},"payload":{"error":' + error_part(error) + b"}}")
 
 
-def pong(id: str) -> bytes:
-    """Returns the answer to a message of type ``dummy`` (section 2)."""
-    body = b'{"header":{"status":"0"},"payload":{"type":"dummy","data":null,"id":' + encode_text(id) + b"}}"
-    return _pack(len(body)) + body
+def pong(id: bytes) -> bytes:
+    """Returns the answer to a message of type ``dummy`` (section 2); ``id`` is JSON."""
+    return frame(b'{"header":{"status":"0"},"payload":{"type":"dummy","data":null,"id":' + id + b"}}")
 
 
 def received_head(type: str) -> bytes:
@@ -102,25 +99,23 @@ def received_head(type: str) -> bytes:
     return b'{"header":{"messageType":"receivedMessage"},"payload":{"type":' + encode_text(type) + b',"data":'
 
 
-def received(head: bytes, data: Raw | bytes) -> bytes:
+def received(head: bytes, data: Data) -> bytes:
     """Returns a handler's message to a client."""
-    return b"".join((_pack(len(head) + len(data) + 2), head, data, b"}}"))
+    return frame(head, data, b"}}")
 
 
-def received_once(head: bytes, data: Raw | bytes, delivery_id: str, reply_to: str | None = None) -> bytes:
+def received_once(head: bytes, data: Data, delivery_id: str, reply_to: bytes | None = None) -> bytes:
     """Returns a handler's message to a session that acknowledges messages (section 4).
 
     ``reply_to`` has the meaning that it has in :func:`received_reply`.
     """
-    reply = b"" if reply_to is None else b',"replyTo":' + encode_text(reply_to)
-    body = b"".join((head, data, b',"deliveryId":', encode_text(delivery_id), reply, b"}}"))
-    return _pack(len(body)) + body
+    reply = b"" if reply_to is None else b',"replyTo":' + reply_to
+    return frame(head, data, b',"deliveryId":', encode_text(delivery_id), reply, b"}}")
 
 
-def received_reply(head: bytes, data: Raw | bytes, reply_to: str) -> bytes:
-    """Returns a handler's reply that names the message of the session that it answers (section 2.4)."""
-    body = b"".join((head, data, b',"replyTo":', encode_text(reply_to), b"}}"))
-    return _pack(len(body)) + body
+def received_reply(head: bytes, data: Data, reply_to: bytes) -> bytes:
+    """Returns a handler's reply that names the message that it answers by its id, which is JSON (section 2.4)."""
+    return frame(head, data, b',"replyTo":', reply_to, b"}}")
 
 
 def origin_part(scope: str, user: str | None, server: str | None, verified: bool) -> bytes:
@@ -134,9 +129,7 @@ def type_part(type: str) -> bytes:
     return b'},"payload":{"type":' + encode_text(type) + b',"id":'
 
 
-def request(
-    id: str, origin: bytes, hops: int, type: bytes, client_id: str, data: Raw | bytes, more: bytes = b""
-) -> bytes:
+def request(id: str, origin: bytes, hops: int, type: bytes, client_id: bytes, data: Data, more: bytes = b"") -> bytes:
     """Returns a request to an attached handler (section 6).
 
     Args:
@@ -144,36 +137,32 @@ def request(
         origin: made by :func:`origin_part`.
         hops: the number of handlers and servers that the message went through.
         type: made by :func:`type_part`.
-        client_id: the id that the sender gave the message.
+        client_id: the id that the sender gave the message, as JSON.
         data: copied unchanged.
         more: further members of the header, made by :func:`request_part`.
     """
-    body = b"".join(
-        (
-            b'{"header":{"messageType":"request","id":"',
-            id.encode(),
-            origin,
-            b"%d" % hops,
-            more,
-            type,
-            encode_text(client_id),
-            b',"data":',
-            data,
-            b"}}",
-        )
+    return frame(
+        b'{"header":{"messageType":"request","id":"',
+        id.encode(),
+        origin,
+        b"%d" % hops,
+        more,
+        type,
+        client_id,
+        b',"data":',
+        data,
+        b"}}",
     )
-    return _pack(len(body)) + body
 
 
-def request_head(origin: bytes, hops: int, type: bytes, client_id: str, more: bytes) -> bytes:
+def request_head(origin: bytes, hops: int, type: bytes, client_id: bytes, more: bytes) -> bytes:
     """Returns the part of a request between its id and its data, for another node; see :func:`request`."""
-    return b"".join((origin, b"%d" % hops, more, type, encode_text(client_id), b',"data":'))
+    return b"".join((origin, b"%d" % hops, more, type, client_id, b',"data":'))
 
 
-def relayed_request(id: str, head: bytes, data: Raw | bytes) -> bytes:
+def relayed_request(id: str, head: bytes, data: Data) -> bytes:
     """Returns a request to an attached handler, with a ``head`` that another node made with :func:`request_head`."""
-    body = b"".join((b'{"header":{"messageType":"request","id":"', id.encode(), head, data, b"}}"))
-    return _pack(len(body)) + body
+    return frame(b'{"header":{"messageType":"request","id":"', id.encode(), head, data, b"}}")
 
 
 def request_part(trace: str, dry_run: bool = False) -> bytes:
@@ -182,7 +171,7 @@ def request_part(trace: str, dry_run: bool = False) -> bytes:
 
 
 def traced_request(
-    id: str, origin: bytes, hops: int, head: bytes, tail: bytes, type: bytes, client_id: str, data: Raw | bytes
+    id: str, origin: bytes, hops: int, head: bytes, tail: bytes, type: bytes, client_id: bytes, data: Data
 ) -> bytes:
     """Returns a request, as :func:`request` does, with a traceparent that ends in the request's own id.
 
@@ -194,22 +183,19 @@ def traced_request(
         tail: made by :func:`trace_tail`.
     """
     number = id.encode()
-    body = b"".join(
-        (
-            head,
-            number,
-            tail,
-            number,
-            origin,
-            b"%d" % hops if hops else b"0",
-            type,
-            encode_text(client_id),
-            b',"data":',
-            data,
-            b"}}",
-        )
+    return frame(
+        head,
+        number,
+        tail,
+        number,
+        origin,
+        b"%d" % hops if hops else b"0",
+        type,
+        client_id,
+        b',"data":',
+        data,
+        b"}}",
     )
-    return _pack(len(body)) + body
 
 
 def trace_head(start: str) -> bytes:
@@ -266,21 +252,18 @@ def _outgoing(payload: OutgoingPayload) -> dict[str, object]:
     return members
 
 
-def to_server(type: str, id: str, data: Raw | bytes, hops: int) -> bytes:
+def to_server(type: str, id: str, data: Data, hops: int) -> bytes:
     """Returns a message to another server in its classic form (section 8).
 
     COMPAT: the id is always present, because the reference daemon drops a message without one; ``hops`` is an
     extension that it ignores.
     """
-    body = b"".join(
-        (
-            b'{"header":{"scope":"server","hops":%d},"payload":{"type":' % hops,
-            encode_text(type),
-            b',"id":',
-            encode_text(id),
-            b',"data":',
-            data,
-            b"}}",
-        )
+    return frame(
+        b'{"header":{"scope":"server","hops":%d},"payload":{"type":' % hops,
+        encode_text(type),
+        b',"id":',
+        encode_text(id),
+        b',"data":',
+        data,
+        b"}}",
     )
-    return _pack(len(body)) + body

@@ -6,17 +6,24 @@ of the body is buffered.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
+from typing import Any, Final
 
 from bester.errors import Fatal, Malformed, TooLarge
+from bester.protocol.scanner import built
 
 PREFIX = Struct("<I")
 _unpack = PREFIX.unpack_from
 
 
-def frame(body: bytes) -> bytes:
-    """Returns ``body`` with its length prefix."""
+def _frame(*parts: Any) -> bytes:
+    body = b"".join(parts)
     return PREFIX.pack(len(body)) + body
+
+
+frame: Final[Callable[..., bytes]] = built("frame") or _frame
+"""Returns the frame whose body consists of these parts, at most 16: bytes, or :class:`msgspec.Raw`."""
 
 
 class Framer:

@@ -6,20 +6,23 @@ Only the members that the server needs are decoded; ``data`` stays :class:`msgsp
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
 
-from bester.errors import BadArguments, BadResponse, Malformed, NotAllowed
-from bester.protocol.names import RESERVED_TYPES
-from bester.protocol.refusals import refusal_of
+from bester.errors import BadArguments, BadResponse, Malformed
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode, decode_otherwise, is_shallow
 
 NULL = Raw(b"null")
 NOTHING = Raw(b"")
 """Stands for absent data; JSON's null is data."""
+
+Data: TypeAlias = Any
+"""JSON, as bytes or a :class:`msgspec.Raw`; only a Raw can be a part of a value that is encoded.
+
+msgspec's stubs say that a Raw is bytes, on which mypyc would rely, so no annotation says which of them it is.
+"""
 
 # -- from clients and servers -----------------------------------------------------------------------------------
 
@@ -126,6 +129,33 @@ def decode_message(body: bytes) -> Message:
     return decode(_message, body)
 
 
+_NO_MEMBERS = Raw(b"{}")
+
+
+class _WithoutHeader(Struct, gc=False):
+    payload: Payload
+    header: Raw = _NO_MEMBERS
+
+
+_decode_without_header = msgspec.json.Decoder(_WithoutHeader).decode
+
+
+def decode_without_header(body: bytes) -> Payload | None:
+    """Decodes a later message of a client, as :func:`decode_message` does, if its header is empty.
+
+    Returns:
+        None if the header has members, or anything is wrong.
+    """
+    if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
+        try:
+            message = _decode_without_header(body)
+        except msgspec.DecodeError:
+            return None
+        if message.header == _NO_MEMBERS:
+            return message.payload
+    return None
+
+
 class _AckHeader(Header, gc=False, frozen=True, rename="camel"):
     message_type: Any = None
 
@@ -150,13 +180,11 @@ _text = msgspec.json.Decoder(str)
 
 
 def decode_ack_or_message(body: bytes) -> list[str] | Message:
-    """Decodes a body from a session that acknowledges: the delivery ids of an ``ack`` (section 4), or a message.
+    """Decodes a body that may be an ``ack``: its delivery ids (section 4), or a message.
 
     Raises:
         Malformed: an ack without ids, or sections 1 and 12.
     """
-    if b'"ack"' not in body:
-        return decode_message(body)
     either = decode(_ack_or_message, body)
     payload, header = either.payload, either.header
     try:
@@ -355,71 +383,6 @@ def decode_classic(body: bytes) -> HandlerMessage:
         return decode(_handler_message, body, _HANDLER_DEPTH)
     except Malformed as error:
         raise BadAnswer("", error.message) from error
-
-
-COMMANDS: dict[str, type] = {
-    "sendClients": list,
-    "sendServers": list,
-    "sendHandler": str,
-    "reply": object,
-    "done": object,
-}
-"""The commands of handlers, with the type of each command's ``data``."""
-
-
-def commands_of(message: HandlerMessage, may: Mapping[str, type] = COMMANDS) -> list[Command]:
-    """Returns the commands of an answer or a push, all checked; ignores the status.
-
-    Args:
-        message: the answer or the push.
-        may: the subset of :data:`COMMANDS` that the handler may use.
-
-    Raises:
-        BadResponse: there is no command, or both forms, an unknown command, or data of the wrong type.
-        NotAllowed: the handler may not use a command, or names one of the server's own types.
-    """
-    header = message.header
-    payload = message.payload
-    if payload is not None and payload.type is not None and payload.type in RESERVED_TYPES:
-        raise _reserved(payload.type)
-    if header.commands is None:
-        if header.command is None:
-            raise BadResponse("header.command is missing")
-        commands = [header.command]
-    elif header.command is not None:
-        raise BadResponse("header has both command and commands")
-    else:
-        commands = header.commands
-    for command in commands:
-        kind = may.get(command.type)
-        if kind is None:
-            if command.type in COMMANDS:
-                raise NotAllowed(f"this type's handlers may not use {command.type}")
-            raise BadResponse("header.command.type must be one of " + ", ".join(COMMANDS))
-        if kind is not object and not isinstance(command.data, kind):
-            raise BadResponse(f"the data of {command.type} must be a {'list of strings' if kind is list else 'string'}")
-        if kind is str and command.data in RESERVED_TYPES:
-            raise _reserved(command.data)
-        own = command.payload
-        if own is not None and own.type is not None and own.type in RESERVED_TYPES:
-            raise _reserved(own.type)
-    return commands
-
-
-def _reserved(type: object) -> NotAllowed:
-    return NotAllowed(f"no handler may send the type {type}, which is the server's own")
-
-
-def check_status(header: HandlerHeader) -> None:
-    """Accepts the success status of a handler: ``"0"``, or the number 0.
-
-    Raises:
-        HandlerFailed: the status is another one; holds the parts of the handler's ``error`` that have the form of
-            section 3.2.
-    """
-    status = header.status
-    if status != "0" and (status != 0 or isinstance(status, bool)):
-        raise refusal_of(header.error)
 
 
 # -- traces -----------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from bester.protocol.commands import (
     commands_in,
 )
 from bester.protocol.frames import encode_text
-from bester.protocol.values import Encoded, encode_data
+from bester.protocol.messages import Data
+from bester.protocol.values import encode_data
 
 
 def _names(to: Sequence[str]) -> bytes:
@@ -66,12 +67,12 @@ _NOTHING_TO_DO: Final = b'"command":{"type":"done"}'
 _REPLY: Final = b'"command":{"type":"reply"}'
 
 
-Written = tuple[bytes, str | None, Encoded]
+Written = tuple[bytes, str | None, Data]
 """A response as JSON, in parts: the header's members that hold the commands; the type for commands without a type; and
 the data of all commands without data of their own, empty if there are none."""
 
 
-def encode_response(response: Response, own: Encoded, default_type: str | None = None) -> Written:
+def encode_response(response: Response, own: Data, default_type: str | None = None) -> Written:
     """Encodes a response.
 
     Args:
@@ -113,7 +114,7 @@ def _member(command: Command, default_type: str | None) -> bytes:
     return b"{" + _WRITERS[type(command)](command) + own + b"}"
 
 
-def encode_payload(type: str | None, data: Encoded) -> bytes:
+def encode_payload(type: str | None, data: Data) -> bytes:
     """Returns a payload with these members; ``null`` if there is no data."""
     if not len(data):
         return b"null"

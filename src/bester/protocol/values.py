@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.json import Decoder, Encoder
 
-from bester.protocol.messages import NULL
+from bester.protocol.messages import NULL, Data
 
 T = TypeVar("T")
 
@@ -45,11 +45,7 @@ class _TooLarge(NamedTuple):
     number: str
 
 
-Encoded = Any
-"""JSON, as bytes or a :class:`msgspec.Raw`. msgspec's stubs say that Raw is bytes, on which mypyc would rely."""
-
-
-def encode_data(value: object) -> Encoded:
+def encode_data(value: object) -> Data:
     """Returns a value as JSON; :class:`msgspec.Raw` is copied byte for byte, and must be JSON.
 
     Accepts all types that msgspec encodes: besides JSON's own types also structs, dataclasses, dates, bytes (as
@@ -104,7 +100,7 @@ def _check_finite(value: object) -> None:
             raise ValueError(f"JSON does not have the number {value}")
 
 
-def decode_data(raw: Encoded) -> Any:
+def decode_data(raw: Data) -> Any:
     """Returns JSON as a Python value; empty data is None.
 
     Raises:

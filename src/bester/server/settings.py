@@ -10,7 +10,7 @@ from bester.core.limits import Limits
 from bester.core.rules import OTHERS, Allow, TypeRules
 from bester.errors import InvalidName
 from bester.net.listeners import Listener, Tcp4Listener, Tcp6Listener, TlsListener, UnixListener
-from bester.protocol.messages import COMMANDS
+from bester.protocol.answers import COMMANDS
 from bester.protocol.names import username
 from bester.store.receipts import Bounds
 from bester.tls import server_context

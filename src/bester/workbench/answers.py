@@ -6,15 +6,8 @@ import re
 from dataclasses import dataclass
 
 from bester.errors import BadResponse, HandlerFailed, Malformed, NotAllowed
-from bester.protocol.messages import (
-    NOTHING,
-    BadAnswer,
-    HandlerMessage,
-    check_status,
-    commands_of,
-    decode_classic,
-    decode_handler_message,
-)
+from bester.protocol.answers import check_status, commands_of
+from bester.protocol.messages import NOTHING, BadAnswer, HandlerMessage, decode_classic, decode_handler_message
 from bester.protocol.refusals import fault_of
 from bester.protocol.values import decode_text
 from bester.workbench.contract import Failed

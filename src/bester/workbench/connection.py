@@ -118,7 +118,7 @@ class Connection:
 
     def report_detach(self) -> None:
         """Reports the handler's ``detach`` good."""
-        self._send(frames.good_report(self._detach_id))
+        self._send(frames.good_report(frames.encode_text(self._detach_id)))
 
     async def end(self, last: bytes = b"") -> None:
         """Closes the connection, after a last frame if there is one."""
@@ -177,7 +177,7 @@ class Connection:
             if not self.hold_detach:
                 self.report_detach()
         elif message.header.message_type == "push":
-            self._send(frames.good_report(message.header.id or ""))
+            self._send(frames.good_report(frames.encode_text(message.header.id or "")))
         else:
             try:
                 self._answer(message.header.id or "", judge(message))
@@ -203,7 +203,7 @@ class Connection:
             if name in RESERVED_TYPES:
                 raise Failed(f"the attach message: the type {name} belongs to the server")
         self.hello = hello
-        self._send(frames.good_report(hello.payload.id if hello.payload is not None else ""))
+        self._send(frames.good_report(frames.encode_text(hello.payload.id if hello.payload is not None else "")))
         self.bench.came(self)
 
     def _answer(self, id: str, answer: Answer | Failed) -> None:

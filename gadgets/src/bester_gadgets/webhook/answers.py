@@ -7,7 +7,7 @@ from typing import Any
 
 from bester import Command, Done, Refuse, Reply, SendClients, SendHandler, SendServers
 from bester.errors import BadResponse, HandlerFailed, NotAllowed
-from bester.protocol import messages
+from bester.protocol import answers, messages
 
 
 class BadAnswer(Exception):
@@ -23,8 +23,8 @@ def read_answer(body: bytes, allowed: Collection[str]) -> list[Command]:
     """
     try:
         message = messages.decode_classic(body)
-        messages.check_status(message.header)
-        commands = messages.commands_of(message)
+        answers.check_status(message.header)
+        commands = answers.commands_of(message)
     except messages.BadAnswer as error:
         raise BadAnswer(f"the answer is not of the form: {error.detail}") from error
     except HandlerFailed as error:

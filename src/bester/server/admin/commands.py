@@ -80,7 +80,7 @@ class CommandCall:
             data = frames.encode_text(result) if result is not None else None
             missing = self.status.missing
             fields = b',"missing":' + bytes(frames.encode_text(sorted(missing))) if missing else b""
-            return frames.report(payload.id, data=data, fields=fields)
+            return frames.report(frames.encode_text(payload.id), data=data, fields=fields)
         except BesterError as refusal:
             error = refusal
             if refusal.__cause__ is not None and not isinstance(refusal, BadArguments):
@@ -88,7 +88,7 @@ class CommandCall:
         except Exception:
             log.exception("a built-in command failed")
             error = Internal()
-        return frames.report(payload.id, error)
+        return frames.report(frames.encode_text(payload.id), error)
 
     async def result(self, data: Raw) -> object:
         """Runs the command in a builtin message's data, and returns its result.

@@ -21,6 +21,7 @@ from bester.cluster.items import Claimed, Kind, Known, Replied, Unreadable, numb
 from bester.core.effects import Recall
 from bester.core.once import OnceRecord
 from bester.errors import BesterError, IdConflict, Overloaded
+from bester.protocol.messages import Data
 from bester.server.cluster.batcher import Batcher
 from bester.server.cluster.membership import Member, Membership
 from bester.server.mailboxes import Mailboxes
@@ -210,7 +211,7 @@ class OnceClaims:
             for place, (type, data) in enumerate(record.replies):
                 self._reply(node, number, place, type, data)
 
-    def _reply(self, node: str, number: int, place: int, type: str, data: Raw) -> None:
+    def _reply(self, node: str, number: int, place: int, type: str, data: Data) -> None:
         self._batcher.to_node(node, Kind.REPLIED, number, Replied(type, place), data)
 
     def _answer(self, node: str, number: int, known: Known, record: OnceRecord | None = None) -> None:

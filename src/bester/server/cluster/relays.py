@@ -14,6 +14,7 @@ from bester.core.model import Envelope
 from bester.core.trail import MAX_ROUTE_BYTES, Trail
 from bester.errors import BesterError, Overloaded, ServerUnreachable, error_of
 from bester.protocol.addresses import parse_address
+from bester.protocol.frames import encode_text
 from bester.server.cluster.batcher import Batcher
 from bester.server.cluster.leases import Leases
 from bester.server.cluster.membership import Membership
@@ -173,7 +174,7 @@ class Relays:
 
     def asked(self, node: str, number: int, note: ToServer, data: bytes) -> None:
         """Sends a message of another node, which thinks that the destination's lease is here."""
-        envelope = Envelope(NodePeer(node), note.classic_id)
+        envelope = Envelope(NodePeer(node), encode_text(note.classic_id))
         if note.route or note.dry:
             envelope.trail = Trail(dry=note.dry)
         address = parse_address(note.destination)

@@ -19,7 +19,7 @@ class CommandOwner(Protocol[Command]):
     def ended(self) -> bool:
         """Whether nothing more is carried out."""
 
-    async def carry_out(self, command: Command) -> bytes:
+    def carry_out(self, command: Command) -> Coroutine[Any, Any, bytes]:
         """Carries out a command, and returns the frame that answers it."""
 
     def answer(self, frame: bytes) -> None:

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
 
 from bester.core.metrics import Drop
 from bester.errors import AuthenticationTimeout, BesterError, Fatal, FrameTimeout, Internal, SlowConsumer
@@ -39,16 +38,16 @@ SHARE_FRAMES = 256
 """How much of one connection is handled at once; the rest waits in line."""
 
 
-class Stop(enum.IntFlag):
-    """Why a connection is not read."""
+class Stop:
+    """Why a connection is not read; the bits of several reasons add up."""
 
-    CHECKING = 1
+    CHECKING: Final = 1
     """Its first message is being checked."""
-    HELD = 2
+    HELD: Final = 2
     """Too much of what it sent is waiting."""
-    UNREAD = 4
+    UNREAD: Final = 4
     """It does not read what it is sent."""
-    TURN = 8
+    TURN: Final = 8
     """It sent more than its share, and waits in line."""
 
 
@@ -93,9 +92,9 @@ class OpenConnections:
         for connection in list(self.all):
             connection.judge()
 
-    async def all_closed(self, timeout_s: float) -> None:
-        """Returns when no connection is open, or after the time."""
-        await self._runtime.until(lambda: not self.all, timeout_s)
+    def all_closed(self, timeout_s: float) -> Awaitable[None]:
+        """Waits until no connection is open, or for the time."""
+        return self._runtime.until(lambda: not self.all, timeout_s)
 
 
 class Connection(asyncio.Protocol):
@@ -127,7 +126,7 @@ class Connection(asyncio.Protocol):
         self.frame_began = 0.0
         """When the incomplete frame began; 0 if there is none."""
         self._at_most = SHARE_FRAMES
-        self._stops = Stop(0)
+        self._stops = 0
         self._in_line: list[bytes] | None = None
         """Frames that wait for the connection's turn; later frames stay in the framer."""
         self._end_waits = False
@@ -193,6 +192,10 @@ class Connection(asyncio.Protocol):
         self._take_waiting()
         if (self._at_most and self.framer.buffered) or self.framer.failure is not None:
             self.data_received(b"")
+        self._turn_taken()
+
+    def _turn_taken(self) -> None:
+        """Reads on if nothing waits any more."""
         if self._in_line is None:
             self.resume_reading(Stop.TURN)
             if self._end_waits:
@@ -285,12 +288,12 @@ class Connection(asyncio.Protocol):
 
     # -- reading and writing -------------------------------------------------------------------------------------
 
-    def stop_reading(self, reason: Stop) -> None:
+    def stop_reading(self, reason: int) -> None:
         if not self._stops and not self.lost:
             self.transport.pause_reading()
         self._stops |= reason
 
-    def resume_reading(self, reason: Stop) -> None:
+    def resume_reading(self, reason: int) -> None:
         """Removes a reason; without any left, the socket is read again."""
         if not self._stops & reason:
             return
@@ -378,7 +381,7 @@ class Connection(asyncio.Protocol):
         else:
             linger_s = TLS_LINGER_S
         if self._stops:
-            self._stops = Stop(0)
+            self._stops = 0
             self.transport.resume_reading()  # to throw away what comes, and to see the peer's end
         self.connections.incomplete.discard(self)
         self.connections.lingering[self] = self.runtime.clock() + linger_s

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Coroutine
+from typing import Any
 
 from bester.core.metrics import Drop
 from bester.errors import BadScope, Malformed, NotAllowed
@@ -48,12 +50,12 @@ class ControlConnection(Connection):
             dry = payload.type == BUILTIN
             why = "a built-in command has no dry run" if dry else "only built-in commands are served here"
             self.runtime.exchange.batch.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
-            self.write([frames.report(payload.id, NotAllowed(why))])
+            self.write([frames.report(frames.encode_text(payload.id), NotAllowed(why))])
             return
         self._commands.add(payload)
 
-    async def carry_out(self, command: Payload) -> bytes:
-        return await CommandCall(self._admin, None, self.remote).run(command)
+    def carry_out(self, command: Payload) -> Coroutine[Any, Any, bytes]:
+        return CommandCall(self._admin, None, self.remote).run(command)
 
     def answer(self, frame: bytes) -> None:
         self.write([frame])

@@ -218,10 +218,10 @@ class Conversation(Connection):
         if not self.ended:
             self.runtime.counts.refuse(error.code)
             log.info("%s is refused: %s: %s", self, error.code, error.inside, extra=self.ids())
-            self.end(frames.report(id, error))
+            self.end(frames.report(frames.encode_text(id), error))
 
-    def refuse_message(self, endpoint: Endpoint, id: str, error: BesterError) -> None:
-        """Reports a message bad that the exchange never sees."""
+    def refuse_message(self, endpoint: Endpoint, id: bytes, error: BesterError) -> None:
+        """Reports a message bad that the exchange never sees; ``id`` is JSON."""
         self.drop(Drop.MESSAGE_REFUSED, code=error.code)
         self.runtime.exchange.batch.write(endpoint, frames.report(id, error))
 

@@ -8,8 +8,9 @@ from bester.core.metrics import Drop
 from bester.core.routing import AttachedHandler
 from bester.errors import BadResponse, BadScope, BesterError, Overloaded, ShuttingDown
 from bester.protocol import frames
-from bester.protocol.messages import BadAnswer, attach_data, decode_attach, decode_handler_message
+from bester.protocol.messages import BadAnswer, attach_data, decode_attach
 from bester.protocol.names import type_name
+from bester.protocol.plain import read_handler_message
 from bester.server.connections.connection import Connection
 from bester.server.connections.services import Services
 from bester.server.handlers.classic import EXTRA_SIZE
@@ -53,7 +54,7 @@ class HandlerConnection(Connection):
             raise self._crowded()
         self.connections.unattached.pop(self, None)
         payload = message.payload
-        id = payload.id if payload is not None else ""
+        id = frames.encode_text(payload.id if payload is not None else "")
         try:
             data = attach_data(payload)
             types = [type_name(name) for name in data.types]
@@ -87,14 +88,16 @@ class HandlerConnection(Connection):
             return
         exchange = self.exchange
         try:
-            message = decode_handler_message(body)
+            message = read_handler_message(body)
         except BadAnswer as error:
             log.warning("handler %s: bad answer: %s", ascii(handler.name), error.detail, extra=self.ids())
             exchange.answer_failed(handler, error.id, BadResponse(error.detail))
             return
-        if isinstance(message, str):
+        if isinstance(message, tuple):
+            exchange.plain_answer(handler, message)
+        elif isinstance(message, str):
             exchange.dispatcher.detach(handler)
-            exchange.batch.write(handler, frames.good_report(message))
+            exchange.batch.write(handler, frames.good_report(frames.encode_text(message)))
         else:
             exchange.answer(handler, message)
 

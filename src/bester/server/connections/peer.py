@@ -57,6 +57,7 @@ class ServerSide:
         connection.services.limits.leave(connection)
         payload = message.payload
         id = payload.id if payload is not None else ""
+        shown = frames.encode_text(id)
         self._claimed = message.header.server or ""
         if not federation.trust.lets_in(connection.remote, message.header.server):
             connection.refuse(ServerUnverified(), "")
@@ -75,17 +76,17 @@ class ServerSide:
         connection.endpoint = peer
         connection.take_only_message()
         if payload is None or payload.type == "dummy":
-            connection.end(frames.good_report(id) if payload is None else frames.pong(id))
+            connection.end(frames.good_report(shown) if payload is None else frames.pong(shown))
         elif payload.type == BUILTIN:
             connection.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
-            connection.end(frames.report(id, NotAllowed("built-in commands are for accounts")))
+            connection.end(frames.report(shown, NotAllowed("built-in commands are for accounts")))
         elif message.header.dry_run:
             connection.drop(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
-            connection.end(frames.report(id, NotAllowed("a dry run needs a link")))
+            connection.end(frames.report(shown, NotAllowed("a dry run needs a link")))
         else:
             # Ids of a server that proves no name count on this connection alone, which has no other message.
             once = message.header.once and peer.name is not None
-            self._exchange.admission.message(peer, payload, size, message.header.hops, once)
+            self._exchange.admission.message(peer, payload.type, shown, payload.data, size, message.header.hops, once)
             connection.stop_reading(Stop.CHECKING)
 
     # -- what becomes of it (Role) -------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ class ServerSide:
         fields = link.welcome_fields(
             self._runtime.config.server.name, limits.max_message, limits.max_in_flight, route=route
         )
-        connection.write([frames.report(payload.id if payload is not None else "", fields=fields)])
+        connection.write([frames.report(frames.encode_text(payload.id if payload is not None else ""), fields=fields)])
         if payload is not None and payload.type != "dummy":
             self._handle_linked(peer, payload, message.header, size)
         connection.hold_frames()
@@ -179,19 +180,20 @@ class ServerSide:
 
     def _handle_linked(self, peer: Peer, payload: Payload, header: LinkHeader | FirstHeader, size: int) -> None:
         exchange = self._exchange
+        id = frames.encode_text(payload.id)
         if header.hops < 0:
             raise Malformed("header.hops must not be negative")
         if payload.type == "dummy":
-            exchange.batch.write(peer, frames.pong(payload.id))
+            exchange.batch.write(peer, frames.pong(id))
         elif payload.type == BUILTIN:
-            self._connection.refuse_message(peer, payload.id, NotAllowed("built-in commands are for accounts"))
+            self._connection.refuse_message(peer, id, NotAllowed("built-in commands are for accounts"))
         elif not self._federation.within_rate(self._connection.remote, self._runtime.clock()):
-            self._connection.refuse_message(peer, payload.id, Throttled("too many messages from this server's address"))
+            self._connection.refuse_message(peer, id, Throttled("too many messages from this server's address"))
         elif header.dry_run and peer.name is None:
-            self._connection.refuse_message(
-                peer, payload.id, NotAllowed("a dry run is for servers that prove who they are")
-            )
+            self._connection.refuse_message(peer, id, NotAllowed("a dry run is for servers that prove who they are"))
         else:
             trail = Trail(header.dry_run) if peer.name is not None and (header.route or header.dry_run) else None
             trace = checked_trace(header.traceparent)
-            exchange.admission.message(peer, payload, size, header.hops, header.once, trace, trail)
+            exchange.admission.message(
+                peer, payload.type, id, payload.data, size, header.hops, header.once, trace, trail
+            )

@@ -10,6 +10,7 @@ from msgspec import Raw
 from bester.core.effects import Forward
 from bester.core.trail import Trail
 from bester.errors import BesterError
+from bester.protocol.frames import decode_id
 from bester.protocol.link import is_traceparent
 from bester.store.ports import Queued
 
@@ -88,7 +89,7 @@ class OutboundMessage:
 
 def from_forward(forward: Forward, order: int) -> OutboundMessage:
     """Returns a message that came just now."""
-    classic_id = forward.envelope.id
+    classic_id = decode_id(forward.envelope.id)
     item = OutboundMessage(
         order, forward.message_id, forward.type, forward.data, forward.hops, forward.trace, classic_id
     )

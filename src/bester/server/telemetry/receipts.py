@@ -13,7 +13,7 @@ from bester.core.receipts import MAX_NAMES, Entry
 from bester.core.routing import AttachedHandler
 from bester.core.session import Session
 from bester.core.traces import Traces
-from bester.protocol.frames import encode_text
+from bester.protocol.frames import decode_id, encode_text
 from bester.protocol.framing import PREFIX
 from bester.protocol.reports import ReportError, Result, decode_result, decode_written
 from bester.server.runtime import Runtime
@@ -136,7 +136,7 @@ def _receipt(entry: Entry, traces: Traces, began: float) -> Receipt:
         traces.whole(entry.trace)[3:35],
         sender_of(entry.origin),
         entry.type,
-        entry.id[:256],
+        decode_id(entry.id)[:256],
         outcome.error.code if outcome.error is not None else "good",
         _explained(outcome.error)[:500] if outcome.error is not None else "",
         round((entry.at - entry.since) * 1000, 3),

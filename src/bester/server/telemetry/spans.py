@@ -25,6 +25,7 @@ from bester import __version__
 from bester.core.routing import AttachedHandler
 from bester.core.spans import Ended
 from bester.core.trail import Step
+from bester.protocol.frames import decode_id
 from bester.server.telemetry.receipts import sender_of
 
 log = logging.getLogger("bester.tracing")
@@ -162,7 +163,7 @@ class Exporter:
         own = SpanContext(trace_id, spans.first, is_remote=False, trace_flags=_FLAGS)
         parent = SpanContext(trace_id, int(spans.parent, 16), True, _FLAGS) if spans.parent else None
         pushed = isinstance(ended.origin, AttachedHandler)
-        shared = {"messaging.system": "bester", "messaging.message.id": ended.id[:MAX_TEXT]}
+        shared = {"messaging.system": "bester", "messaging.message.id": decode_id(ended.id)[:MAX_TEXT]}
         if trail.dry:
             shared["bester.dry_run"] = "true"
         about = shared | {

@@ -1,0 +1,116 @@
+"""Authenticates a client by its first message, or opens an account for it (docs/protocol.md, section 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bester.errors import (
+    BadArguments,
+    BesterError,
+    Malformed,
+    Overloaded,
+    SessionEnded,
+    ShuttingDown,
+    StorageFull,
+)
+from bester.protocol import link
+from bester.protocol.messages import FirstHeader, FirstMessage
+from bester.server.accounts.service import Doubted
+from bester.server.connections.conversation import Conversation
+from bester.server.connections.services import Services
+from bester.store.ports import Account
+from bester.timeouts import within
+
+TOKEN_S = 2.0
+"""How long a new session waits for its token to be stored."""
+REPLY_TO = "replyTo"
+"""The feature that makes replies name the messages they answer."""
+MAX_MAIL_TYPES = 256
+AUTH_ID = "auth_special"
+"""The id of the report that answers a client's first message."""
+
+
+class Authenticated(NamedTuple):
+    """A client that has proved its account, and what its session is to be like."""
+
+    account: Account
+    opened: bool
+    """Whether the message was the command that opened the account, and is done."""
+    features: tuple[str, ...]
+    takes: frozenset[str] | None
+    """The types of its account's messages that it takes; None: all."""
+    token: str | None
+    has_mail: bool
+    doubted: Doubted | None
+
+
+async def authenticate(
+    connection: Conversation,
+    services: Services,
+    message: FirstMessage,
+    begin: Callable[[FirstMessage, Authenticated], None],
+) -> None:
+    """Authenticates a client and begins its session; meanwhile nothing is read from it.
+
+    Args:
+        connection: the client's; it is refused if authentication fails.
+        services: those of the server.
+        message: the first message.
+        begin: begins the session.
+    """
+    runtime, accounts = services.runtime, services.accounts
+    mailboxes, cluster = services.mailboxes, services.cluster
+    opened = message.header.authentication is None
+    try:
+        with accounts.checking() as login:
+            if message.header.authentication is not None:
+                account = await accounts.authenticate(message.header.authentication, connection.remote, login)
+            else:
+                assert message.payload is not None
+                account = await accounts.open_by_command(message.payload, connection.remote, login)
+            if connection.ended:
+                return
+            if runtime.stopping:
+                raise ShuttingDown
+            takes = _takes(message.header)
+            known = {*accounts.features, link.ROUTE, REPLY_TO}
+            if takes is not None and not takes:
+                known.discard("ack")  # there is nothing to acknowledge
+            features = tuple(feature for feature in message.header.features if feature in known)
+            token = None
+            if "token" in features:
+                try:
+                    async with within(TOKEN_S):
+                        token = await accounts.new_token(account.username)
+                except (StorageFull, Overloaded, TimeoutError):
+                    # A session without a token is better than none: what it takes out of its mailbox frees space.
+                    features = tuple(feature for feature in features if feature != "token")
+            has_mail = False
+            if takes is None or takes:
+                await cluster.meet(account.username)
+                with mailboxes.arriving(account.username) as arrival, cluster.arriving(account.username):
+                    has_mail = await mailboxes.has_mail(account.username)
+                    # From here on there is no other await until the session is there.
+                    has_mail = has_mail or arrival.has_mail
+            login.check()
+    except (Malformed, SessionEnded) as error:
+        connection.fail(error)
+    except BesterError as error:
+        runtime.counts.logins_failed += 1
+        connection.refuse(error, AUTH_ID)
+    else:
+        begin(message, Authenticated(account, opened, features, takes, token, has_mail, login.doubted))
+
+
+def _takes(header: FirstHeader) -> frozenset[str] | None:
+    """Returns the types of its account's messages that a client takes, none or more; None: all.
+
+    Raises:
+        BadArguments: it lists too many.
+    """
+    if isinstance(header.mail, bool):
+        return None if header.mail else frozenset()
+    if len(header.mail) > MAX_MAIL_TYPES:
+        raise BadArguments(f"header.mail has {len(header.mail)} types; at most {MAX_MAIL_TYPES} are allowed")
+    return frozenset(header.mail)
