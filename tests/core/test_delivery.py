@@ -31,16 +31,23 @@ from bester.core.session import Phase, Session
 # -- one's own account ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("others", [0, 2])
-def test_a_message_to_ones_own_account_and_its_report_are_one_write(world: World, talk: Talk, others: int) -> None:
-    t, also = talk.t, [world.session("t") for _ in range(others)]
+def test_a_message_to_ones_own_account_and_its_report_are_one_write(world: World, talk: Talk) -> None:
     talk.say(1, "T", "t")
-    message, report = world.take(t)  # before anything is said to be written
+    message, report = world.take(talk.t)  # before anything is said to be written
     assert message == {"header": {"messageType": "receivedMessage"}, "payload": {"type": "chat", "data": 1}}
     assert report["header"] == {"messageType": "statusReport", "status": "good"}
     assert report["payload"]["results"] == [{"to": "T", "status": "delivered"}]
-    assert [world.take(session) for session in also] == [[message]] * others
     world.settle()
+    assert world.exchange.batch.counters.deliveries == 1
+    assert world.at_rest(talk.t)
+
+
+def test_the_report_waits_for_the_other_sessions_of_ones_own_account(world: World, talk: Talk) -> None:
+    t, also = talk.t, [world.session("t") for _ in range(2)]
+    talk.say(1, "T", "t")
+    taken = [world.take(session) for session in (t, *also)]
+    assert [[frame["payload"]["data"] for frame in frames] for frames in taken] == [[1]] * 3
+    assert world.report(t)["results"] == [{"to": "T", "status": "delivered"}]
     assert world.exchange.batch.counters.deliveries == 1
     assert world.at_rest(t, *also)
 

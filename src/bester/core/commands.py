@@ -233,11 +233,11 @@ class CommandExecutor:
             self.batch.awaits_write = True
 
     def _to_itself(self, origin: Endpoint, served: set[str]) -> int:
-        """Returns 1 if the sender is written to itself, which it reads before the report, on the same connection."""
+        """Returns 1 if the sender alone was written to for its account: it reads that before the report; else 0."""
         if not isinstance(origin, Session) or origin.username not in served:
             return 0
         account = self.presence.accounts.get(origin.username)
-        return int(account is not None and account.direct and origin in account.sessions)
+        return int(account is not None and account.direct and account.sessions == [origin])
 
     def _send_servers(
         self,
