@@ -61,7 +61,7 @@ PIECES = (
         "            self.batch.counters.accepted -= 1\n",
     ),
     ("        self.taken += position\n", ""),
-    ("        self.sent += len(data)\n        transport.write(data)\n", "        transport.write(data)\n"),
+    ("            self.sent += len(data)\n            transport.write(data)\n", "            transport.write(data)\n"),
 )
 """Pieces of the server's source, each of which is there once, and their replacements."""
 

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from bester.compiled import sources
+
 REPOSITORY = Path(__file__).parents[1]
 SOURCES = (REPOSITORY / "src", REPOSITORY / "gadgets/src")
 MAX_LINES = 450
@@ -147,3 +149,17 @@ def replaced(path: Path) -> Iterator[str]:
 def test_no_method_is_replaced() -> None:
     found = [one for path in FILES for one in replaced(path)]
     assert not found
+
+
+def test_compiled_modules_have_no_coroutines() -> None:
+    """Asyncio shows a task by what its coroutine has, and those of compiled code lack some of that."""
+    package = SOURCES[0] / "bester"
+    compiled = sources(package)
+    assert len(compiled) > 40
+    found = [
+        place(path, node)
+        for path in compiled
+        for node in ast.walk(TREES[path])
+        if isinstance(node, (ast.AsyncFunctionDef, ast.Await))
+    ]
+    assert not found, "put the coroutine into a module of its own, and that into EXCEPT of compiled.py"

@@ -28,6 +28,74 @@ from bester.core.effects import CutOff, Deposit, PresenceChanged, ReadMailbox, R
 from bester.core.redelivery import ACK_S
 from bester.core.session import Phase, Session
 
+# -- one's own account ------------------------------------------------------------------------------------------
+
+
+def test_a_message_to_ones_own_account_and_its_report_are_one_write(world: World, talk: Talk) -> None:
+    talk.say(1, "T", "t")
+    message, report = world.take(talk.t)  # before anything is said to be written
+    assert message == {"header": {"messageType": "receivedMessage"}, "payload": {"type": "chat", "data": 1}}
+    assert report["header"] == {"messageType": "statusReport", "status": "good"}
+    assert report["payload"]["results"] == [{"to": "T", "status": "delivered"}]
+    world.settle()
+    assert world.exchange.batch.counters.deliveries == 1
+    assert world.at_rest(talk.t)
+
+
+def test_the_report_waits_for_the_other_sessions_of_ones_own_account(world: World, talk: Talk) -> None:
+    t, also = talk.t, [world.session("t") for _ in range(2)]
+    talk.say(1, "T", "t")
+    taken = [world.take(session) for session in (t, *also)]
+    assert [[frame["payload"]["data"] for frame in frames] for frames in taken] == [[1]] * 3
+    assert world.report(t)["results"] == [{"to": "T", "status": "delivered"}]
+    assert world.exchange.batch.counters.deliveries == 1
+    assert world.at_rest(t, *also)
+
+
+def test_beside_others_ones_own_account_has_the_message_before_the_report(world: World, talk: Talk) -> None:
+    g = world.session("g")
+    talk.say(1, "t", "g")
+    assert [frame["header"]["messageType"] for frame in world.take(talk.t)] == ["receivedMessage"]
+    assert len(world.take(g)) == 1
+    assert world.report(talk.t)["results"] == [
+        {"to": "t", "status": "delivered"},
+        {"to": "g", "status": "delivered"},
+    ]
+
+
+@pytest.mark.parametrize("reads", ["soon", "late"])
+def test_another_session_of_ones_own_account_has_the_message_when_it_reads(
+    world: World, talk: Talk, reads: str
+) -> None:
+    t, other, deposit = talk.t, world.session("t"), Placeholder()
+    play = (
+        Playbook(world)
+        >> SocketFills(other)
+        >> Says(talk, 1, "t")
+        << Received(t, "chat", 1)
+        << Report(t, "good", "t delivered")
+        << Received(other, "chat", 1)
+        >> Says(talk, 2, "t")
+        << Received(t, "chat", 2)
+        << Report(t, "good", "t delivered")
+    )
+    assert play
+    if reads == "soon":
+        assert play >> SocketDrains(other) << Received(other, "chat", 2)
+    else:
+        assert play >> Passes(UNREAD_S) << Effect(Deposit, deposit, username="t", data=2)
+        assert (
+            play
+            >> Deposited(deposit)
+            >> SocketDrains(other)
+            << Effect(ReadMailbox, session=other)
+            >> MailboxRead(other, deposit)
+            << Received(other, "chat", 2)
+            << Effect(RemoveLetter)
+            << Effect(ReadMailbox, session=other)
+        )
+
+
 # -- sessions ---------------------------------------------------------------------------------------------------
 
 

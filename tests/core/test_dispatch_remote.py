@@ -74,6 +74,20 @@ def test_an_attached_handler_is_preferred_and_the_least_busy_node_helps(world: W
     assert play >> Answers(here, DONE) << Report(t, "good") >> Sends(t, "work", 4) << Asked(here, 4)
 
 
+def test_a_node_helps_several_attached_handlers_that_are_all_busy(world: World) -> None:
+    node, t = world.remote_handler("n1", "work"), world.session("t")
+    one, other = world.handler("work", concurrency=1), world.handler("work", concurrency=1)
+    assert (
+        Playbook(world)
+        >> Sends(t, "work", 0)
+        << Asked(one, 0)
+        >> Sends(t, "work", 1)
+        << Asked(other, 1)
+        >> Sends(t, "work", 2)
+        << Effect(AskRemote, handler=node, data=2)
+    )
+
+
 def test_messages_wait_while_all_nodes_are_busy(world: World) -> None:
     node, t = world.remote_handler("n1", "work", concurrency=1), world.session("t")
     play = (

@@ -12,7 +12,7 @@ def test_an_account_is_present_from_its_first_session_to_its_last() -> None:
     assert [presence.add(session) for session in (first, second, other)] == [True, False, True]
     assert presence.usernames() == ["g", "t"]
     assert presence.session_count == 3
-    assert presence.sessions("G") == [first, second]
+    assert presence.sessions("g") == [first, second]
     assert not presence.remove(first)
     assert presence.remove(second)
     assert presence.usernames() == ["t"]

@@ -107,6 +107,19 @@ def test_a_node_is_never_sent_on_to_a_third_one(world: World) -> None:
     assert tell().envelope.error is not None
 
 
+def test_another_nodes_dry_run_is_never_sent_on_to_a_third_one(world: World) -> None:
+    world.handler("chat")
+    world.remote_handler("n2", "chat").dry_types = frozenset({"chat"})
+    tell = Placeholder()
+    assert (
+        Playbook(world)
+        >> Calls(world.exchange.remote.ask, NodePeer("n1"), 1, "chat", HEAD, Raw(b"5"), dry=True)
+        << Effect(TellNode, tell)
+    )
+    assert tell().envelope.answer is None
+    assert [step.status for step in tell().envelope.trail.steps] == ["notAsked"]
+
+
 def test_another_nodes_dry_run_is_one_here(world: World) -> None:
     chat, tell = world.handler("chat"), Placeholder()
     chat.dry_types = frozenset({"chat"})

@@ -204,8 +204,7 @@ class CommandExecutor:
         dirty = self.batch.dirty
         served: set[str] = set()
         first = len(results)
-        origin = envelope.origin
-        delivered = awaited = 0
+        delivered = 0
         for name in names:
             account = accounts.get(name) or presence.find(name)
             if account is None:
@@ -218,24 +217,27 @@ class CommandExecutor:
             if not account.direct:
                 self.deliveries.deliver(envelope, name, account, type or route.name, data, transient, place)
                 continue
-            own = 0
             for session in account.sessions:
                 session.out.append(frame)
                 if not session.listed:
                     session.listed = True
                     dirty.append(session)
-                if session is origin:
-                    own = 1
             delivered += 1
-            awaited += 1 - own  # the sender's own session reads it before the report, on the same connection
             results.append(account.delivered if name == username else frames.result(name, "delivered"))
         self.batch.counters.deliveries += delivered
-        if awaited:
+        if delivered > self._to_itself(envelope.origin, served):
             envelope.pending += 1
             self.deliveries.direct_writes.append(
                 DirectWrite(envelope, names, first, type or route.name, data, transient, place)
             )
             self.batch.awaits_write = True
+
+    def _to_itself(self, origin: Endpoint, served: set[str]) -> int:
+        """Returns 1 if the sender alone was written to for its account: it reads that before the report; else 0."""
+        if not isinstance(origin, Session) or origin.username not in served:
+            return 0
+        account = self.presence.accounts.get(origin.username)
+        return int(account is not None and account.direct and account.sessions == [origin])
 
     def _send_servers(
         self,

@@ -191,7 +191,7 @@ class Dispatcher:
         attached = route.attached
         if attached:
             if not route.ready:
-                handler = attached[0] if len(attached) == 1 else route.free_handler()
+                handler = attached[0] if len(attached) == 1 else route.free_attached()
                 if handler is not None and len(handler.outstanding) < handler.concurrency and not handler.blocked:
                     self._ask(handler, request)
                     return
@@ -224,7 +224,8 @@ class Dispatcher:
             return
         self.traces.of(request.envelope)  # with a trace of its own the request is not made the quick way
         able: list[AttachedHandler] = [one for one in route.attached if route.name in one.dry_types]
-        able = able or [one for one in route.remote if route.name in one.dry_types]
+        if not able and request.envelope.origin.scope != "node":
+            able = [one for one in route.remote if route.name in one.dry_types]
         if not able:
             request.step.end(now, "notAsked")
             self.reports.step_done(request.envelope)

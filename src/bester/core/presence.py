@@ -109,8 +109,8 @@ class Presence:
             account.refresh()
 
     def sessions(self, name: str) -> list[Session]:
-        """Returns a copy of the account's sessions that take messages; empty if it has none."""
-        account = self.find(name)
+        """Returns a copy of the account's sessions that take messages, empty if it has none; ``name`` is canonical."""
+        account = self.accounts.get(name)
         return list(account.sessions) if account else []
 
     def all_sessions(self, name: str) -> list[Session]:

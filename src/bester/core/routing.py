@@ -177,10 +177,14 @@ class TypeRoute:
         if len(attached) == 1 and not self.remote:
             handler = attached[0]
             return handler if len(handler.outstanding) < handler.concurrency and not handler.blocked else None
-        free = _least_busy(attached)
+        free = self.free_attached()
         if free is None and self.remote and not any(handler.full for handler in attached):
             return _least_busy(self.remote)
         return free
+
+    def free_attached(self) -> AttachedHandler | None:
+        """Returns the handler with room that has the fewest outstanding requests, of those that are attached here."""
+        return _least_busy(self.attached)
 
     def put(self, request: Request) -> None:
         """Lets a request wait in its sender's queue."""

@@ -93,7 +93,7 @@ _scoped = msgspec.json.Decoder(_Scoped)
 _first = msgspec.json.Decoder(FirstMessage)
 _message = msgspec.json.Decoder(Message)
 _decode_message = _message.decode
-_SHORT = 2 * MAX_DEPTH
+SHORT = 2 * MAX_DEPTH
 """Bodies up to this size, in bytes, cannot be too deep; comparing the size here saves a call."""
 
 
@@ -121,7 +121,7 @@ def decode_message(body: bytes) -> Message:
     Raises:
         Malformed: sections 1 and 12.
     """
-    if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
+    if body.isascii() and (len(body) <= SHORT or is_shallow(body)):
         try:
             return _decode_message(body)
         except msgspec.DecodeError as error:
@@ -129,31 +129,17 @@ def decode_message(body: bytes) -> Message:
     return decode(_message, body)
 
 
-_NO_MEMBERS = Raw(b"{}")
+NO_MEMBERS = Raw(b"{}")
 
 
-class _WithoutHeader(Struct, gc=False):
+class UnreadHeader(Struct, gc=False):
+    """A later message of a client whose header stays JSON, for :mod:`bester.protocol.plain`."""
+
     payload: Payload
-    header: Raw = _NO_MEMBERS
+    header: Raw = NO_MEMBERS
 
 
-_decode_without_header = msgspec.json.Decoder(_WithoutHeader).decode
-
-
-def decode_without_header(body: bytes) -> Payload | None:
-    """Decodes a later message of a client, as :func:`decode_message` does, if its header is empty.
-
-    Returns:
-        None if the header has members, or anything is wrong.
-    """
-    if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
-        try:
-            message = _decode_without_header(body)
-        except msgspec.DecodeError:
-            return None
-        if message.header == _NO_MEMBERS:
-            return message.payload
-    return None
+decode_unread_header = msgspec.json.Decoder(UnreadHeader).decode
 
 
 class _AckHeader(Header, gc=False, frozen=True, rename="camel"):
@@ -290,7 +276,8 @@ class _DetachMessage(Struct, gc=False):
 
 
 _handler_message = msgspec.json.Decoder(HandlerMessage)
-_decode_handler_message = _handler_message.decode
+decode_unchecked = _handler_message.decode
+"""Decodes an answer or a push whose bytes are checked, for :mod:`bester.protocol.plain`."""
 _tagged = msgspec.json.Decoder(_Tagged)
 _attach = msgspec.json.Decoder(AttachMessage)
 _attach_data = msgspec.json.Decoder(AttachData)
@@ -344,9 +331,9 @@ def decode_handler_message(body: bytes) -> HandlerMessage | str:
         Malformed: the message is invalid otherwise; the connection ends.
     """
     try:
-        if body.isascii() and (len(body) <= _SHORT or is_shallow(body)):
+        if body.isascii() and (len(body) <= SHORT or is_shallow(body)):
             try:
-                message = _decode_handler_message(body)
+                message = decode_unchecked(body)
             except msgspec.DecodeError as error:
                 message = decode_otherwise(_handler_message, body, error)
         else:

@@ -16,8 +16,10 @@ from msgspec.json import Decoder
 
 from bester.protocol.frames import decode_id, encode_text
 from bester.protocol.messages import (
+    NO_MEMBERS,
     NOTHING,
     NULL,
+    SHORT,
     Command,
     Data,
     HandlerHeader,
@@ -27,10 +29,11 @@ from bester.protocol.messages import (
     Payload,
     decode_handler_message,
     decode_message,
-    decode_without_header,
+    decode_unchecked,
+    decode_unread_header,
 )
 from bester.protocol.scanner import built
-from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH
+from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, is_shallow
 
 PlainMessage: TypeAlias = tuple[str, bytes, Data]
 """The type of a plain message, its id as JSON, and its data."""
@@ -51,10 +54,15 @@ def read_message(body: bytes) -> PlainMessage | Message:
     """
     if _scan_message is not None:
         return _scan_message(body, MAX_DEPTH) or decode_message(body)
-    payload = decode_without_header(body)
-    if payload is None:
-        return decode_message(body)
-    return payload.type, encode_text(payload.id), payload.data
+    if body.isascii() and (len(body) <= SHORT or is_shallow(body)):
+        try:
+            message = decode_unread_header(body)
+        except DecodeError:
+            return decode_message(body)
+        if message.header == NO_MEMBERS:
+            payload = message.payload
+            return payload.type, encode_text(payload.id), payload.data
+    return decode_message(body)
 
 
 def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
@@ -74,9 +82,12 @@ def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
             return id, kind, _decode_to(to), type, data
         except DecodeError:
             return decode_handler_message(body)
-    message = decode_handler_message(body)
-    if isinstance(message, str):
-        return message
+    if not body.isascii() or (len(body) > SHORT and not is_shallow(body)):
+        return decode_handler_message(body)
+    try:
+        message = decode_unchecked(body)
+    except DecodeError:
+        return decode_handler_message(body)
     header = message.header
     command = header.command
     if (
@@ -88,7 +99,7 @@ def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
         or command.payload is not None
         or command.transient
     ):
-        return message
+        return decode_handler_message(body) if header.id is None and header.message_type != "push" else message
     payload = message.payload
     if payload is None or payload.data is NOTHING:
         data = NULL if message.data is NOTHING else message.data
