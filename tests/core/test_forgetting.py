@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.core.world import REPLY, Store, World, acking, clients, send_handler
+from tests.core.world import REPLY, Store, World, acking, clients, send_handler, servers
 
 from bester.core.delivery import CUT_OFF_S, UNREAD_S
 from bester.core.endpoint import Endpoint
@@ -103,6 +103,30 @@ def left_a_once_message(world: World, store: Store, handler: AttachedHandler) ->
     world.exchange.once.forget_sender(g.sender)
 
 
+def refused(world: World, store: Store, handler: AttachedHandler) -> None:
+    g = world.session("g")
+    world.send(g, "chat", 1, id="1")
+    (request,) = world.requests(handler)
+    world.answer(handler, request["header"]["id"], header={"status": "1", "error": {"message": "no"}})
+    leaves(world, store, g)
+
+
+def answered_wrongly(world: World, store: Store, handler: AttachedHandler) -> None:
+    g = world.session("g")
+    say(world, handler, g, {"type": "sendClients", "data": "g"})
+    say(world, handler, g, clients("g"), {"type": "sendHandler", "data": "builtin"})
+    say(world, handler, g, clients("no name"), servers("no address", "x:y:z"))
+    leaves(world, store, g)
+
+
+def pushed_wrongly(world: World, store: Store, handler: AttachedHandler) -> None:
+    other = world.handler("other")
+    world.push(other, "p", {"type": "sendClients", "data": "g"})
+    world.push(other, "p", send_handler("builtin"))
+    world.exchange.dispatcher.remove(other)
+    world.got(other)
+
+
 def handler_went(world: World, store: Store, handler: AttachedHandler) -> None:
     g, other = world.session("g"), world.handler("other")
     world.send(g, "other", 1, id="1")
@@ -120,6 +144,9 @@ STORIES: list[Story] = [
     left_queued,
     left_before_the_report,
     left_a_once_message,
+    refused,
+    answered_wrongly,
+    pushed_wrongly,
     handler_went,
 ]
 

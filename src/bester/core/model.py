@@ -2,7 +2,7 @@
 
 Python's garbage collector does not look at them (``gc=False``), which would cost more than they do. So a circle through
 one of them is never freed unless it is broken: an endpoint that has ended keeps no messages, for it may be their
-sender.
+sender, and an error that is noted keeps no frames.
 """
 
 from __future__ import annotations
