@@ -14,6 +14,7 @@ import pytest
 from tests.core.world import REPLY, Store, World, acking, clients, send_handler, servers
 
 from bester.core.delivery import CUT_OFF_S, UNREAD_S
+from bester.core.effects import Recall
 from bester.core.endpoint import Endpoint
 from bester.core.redelivery import ACK_S
 from bester.core.routing import AttachedHandler
@@ -127,6 +128,17 @@ def pushed_wrongly(world: World, store: Store, handler: AttachedHandler) -> None
     world.got(other)
 
 
+def left_a_once_message_that_was_looked_up(world: World, store: Store, handler: AttachedHandler) -> None:
+    admission, g = world.exchange.admission, world.session("g", created=float(world.exchange.batch.new_number()))
+    admission.may_recall = lambda key: True
+    world.send(g, "chat", 1, id="1", once=True)
+    admission.not_recalled(world.only(Recall).record)
+    world.settle()
+    (request,) = world.requests(handler)
+    world.answer(handler, request["header"]["id"], REPLY)
+    leaves(world, store, g)  # the record stays
+
+
 def handler_went(world: World, store: Store, handler: AttachedHandler) -> None:
     g, other = world.session("g"), world.handler("other")
     world.send(g, "other", 1, id="1")
@@ -144,6 +156,7 @@ STORIES: list[Story] = [
     left_queued,
     left_before_the_report,
     left_a_once_message,
+    left_a_once_message_that_was_looked_up,
     refused,
     answered_wrongly,
     pushed_wrongly,
