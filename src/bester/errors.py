@@ -47,6 +47,14 @@ class BesterError(Exception):
             cause = cause.__cause__
         return text
 
+    def without_frames(self) -> BesterError:
+        """Returns itself, to be kept: a traceback would keep whatever the functions that raised it had in hand."""
+        error: BaseException | None = self
+        while error is not None:
+            error.__traceback__, error.__context__ = None, error.__cause__
+            error = error.__cause__
+        return self
+
 
 class Internal(BesterError):
     code = "internal"

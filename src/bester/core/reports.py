@@ -50,7 +50,7 @@ class Reports:
     def note(self, envelope: Envelope, error: BesterError) -> None:
         """Notes an envelope's error; only the first one is reported."""
         if envelope.error is None:
-            envelope.error = error
+            envelope.error = error.without_frames()
 
     def await_result(self, envelope: Envelope) -> int:
         """Adds a place for one recipient's result, and returns its index."""
