@@ -329,7 +329,7 @@ class World:
                 if self.chance.random() < 0.1:
                     await asyncio.sleep(1.5)
                 await writer.drain()
-        except (OSError, EOFError, TimeoutError):
+        except (OSError, EOFError, TimeoutError, asyncio.CancelledError):  # which comes when the loop ends
             pass
         finally:
             writer.close()
