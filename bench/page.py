@@ -1,7 +1,7 @@
 """Puts runs' figures into a page: ``python -m bench.page RESULT.json [RESULT.json ...] docs/performance.md``.
 
-The text between ``<!-- figures -->`` and ``<!-- end of figures -->`` is replaced. Each run, such as one of pure Python and
-one of a compiled server, has tables of its own.
+The text between ``<!-- figures -->`` and ``<!-- end of figures -->`` is replaced. Each run, such as one of pure Python
+and one of a compiled server, has tables of its own.
 """
 
 from __future__ import annotations
