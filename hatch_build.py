@@ -133,6 +133,11 @@ _DECORATOR = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mypy
 
 
 def _native(node: ast.ClassDef, known: dict[str, list[ast.AnnAssign]], lines: list[str]) -> str:
+    strange = [part for part in (*node.keywords, *node.body) if not _is_plain(part)]
+    if strange:
+        raise ValueError(
+            f"{node.name}: a class cannot be made as this Struct is, because of: {ast.unparse(strange[0])}"
+        )
     fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
     methods = [one for one in node.body if isinstance(one, ast.FunctionDef)]
     base = ast.unparse(node.bases[0])
@@ -154,3 +159,21 @@ def _native(node: ast.ClassDef, known: dict[str, list[ast.AnnAssign]], lines: li
         begin = min([method.lineno, *(one.lineno for one in method.decorator_list)])
         text += ["\n", *lines[begin - 1 : method.end_lineno]]
     return "".join(text)
+
+
+def _is_plain(part: ast.AST) -> bool:
+    """Returns whether a part of a Struct means the same in a class with an ``__init__``.
+
+    A default is one object for all instances, so it may be no list that each instance has for itself.
+    """
+    match part:
+        case ast.keyword():
+            return ast.unparse(part) in ("eq=False", "gc=False")
+        case ast.AnnAssign(target=ast.Name(), annotation=annotation, value=default):
+            return "ClassVar" not in ast.unparse(annotation) and isinstance(default, ast.Constant | ast.Name | None)
+        case ast.FunctionDef(name=name):
+            return not (name.startswith("__") and name.endswith("__"))
+        case ast.Expr(value=ast.Constant(value=str())):  # a docstring
+            return True
+        case _:
+            return False

@@ -11,10 +11,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ports import free_ports
+
 from bench.generators import handler_command
 from bench.load.dialects import SERVER
 from bench.machine import nats_server
-from bench.peers import BESTERD, Accounts, Peers, Running, free_ports, wait_for_port
+from bench.peers import BESTERD, Accounts, Peers, Running, wait_for_port
 from bench.programs import program
 
 NATS_CONFIG = """listen: "127.0.0.1:{port}"

@@ -1,6 +1,7 @@
-"""Puts a run's figures into a page: ``python -m bench.page RESULT.json docs/performance.md``.
+"""Puts runs' figures into a page: ``python -m bench.page RESULT.json [RESULT.json ...] docs/performance.md``.
 
-The text between ``<!-- figures -->`` and ``<!-- end of figures -->`` is replaced.
+The text between ``<!-- figures -->`` and ``<!-- end of figures -->`` is replaced. Each run, such as one of pure Python
+and one of a compiled server, has tables of its own.
 """
 
 from __future__ import annotations
@@ -15,11 +16,23 @@ from bench.report import invalid, number, verdict
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->"
 
 
-def page(result: dict[str, Any], text: str) -> str:
-    """Returns the page with the figures of this result."""
+def page(results: list[dict[str, Any]], text: str) -> str:
+    """Returns the page with the figures of these results."""
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
-    return before + BEGIN + "\n".join([*_machine(result), *_targets(result), *_figures(result)]) + "\n" + END + after
+    lines = _machine(results[0])
+    for result in results:
+        title = f", {_build(result)}" if len(results) > 1 else ""
+        lines += [f"### Targets{title}", "", *_targets(result)]
+    for result in results:
+        title = f", {_build(result)}" if len(results) > 1 else ""
+        lines += [f"### All figures{title}", "", *_figures(result), ""]
+    return before + BEGIN + "\n".join(lines) + END + after
+
+
+def _build(result: dict[str, Any]) -> str:
+    """Returns whether the server was compiled, as the description of the machine says it."""
+    return str(result["machine"]["bester"].partition("(")[2].rstrip(")"))
 
 
 def _machine(result: dict[str, Any]) -> list[str]:
@@ -30,7 +43,7 @@ def _machine(result: dict[str, Any]) -> list[str]:
 
 
 def _targets(result: dict[str, Any]) -> list[str]:
-    lines = ["### Targets", "", "| Target | Bound | Measured | |", "|---|---|---|---|"]
+    lines = ["| Target | Bound | Measured | |", "|---|---|---|---|"]
     for target in result["targets"]:
         value, bound, unit = target["value"], target["bound"], target["unit"]
         said = verdict(target)
@@ -48,7 +61,7 @@ def _missed(value: float, bound: float) -> str:
 def _figures(result: dict[str, Any]) -> list[str]:
     figures = result["figures"]
     peers = list(dict.fromkeys(figure["peer"] for figure in figures))
-    lines = ["### All figures", "", f"| Scenario | | {' | '.join(peers)} |", "|---|---|" + "---:|" * len(peers)]
+    lines = [f"| Scenario | | {' | '.join(peers)} |", "|---|---|" + "---:|" * len(peers)]
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for figure in figures:
         cell = number(figure["median"]) + invalid(figure["unit"], figure["valid"])
@@ -60,5 +73,6 @@ def _figures(result: dict[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    target.write_text(page(json.loads(source.read_text()), target.read_text()), encoding="utf-8")
+    *sources, target = map(Path, sys.argv[1:])
+    shown = page([json.loads(source.read_text()) for source in sources], target.read_text())
+    target.write_text(shown, encoding="utf-8")

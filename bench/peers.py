@@ -18,6 +18,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ports import free_ports
+
 from bench.figures import C_FLOOR, FLOOR
 from bench.generators import handler_command, missing, relay_command
 from bench.load.dialects import SERVER, TYPE, account, token
@@ -178,15 +180,6 @@ class Peers:
         """Starts both relays; the one in C only where it can be compiled."""
         kinds = (False,) if missing() else (False, True)
         return [stack.enter_context(self.relay(in_c=in_c, cores=cores)) for in_c in kinds]
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns so many ports of 127.0.0.1 that nobody listens on, no two the same."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def wait_for_port(port: int, timeout_s: float = 10.0) -> None:

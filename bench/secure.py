@@ -14,10 +14,12 @@ from pathlib import Path
 from struct import pack
 from typing import Any
 
+from tests.ports import free_ports
+
 from bench.generators import SOURCES, build, compiler, handler_command
 from bench.load.dialects import DIALECTS, SERVER
 from bench.machine import ANY, Cores, cpu_seconds, nats_server, waited_seconds
-from bench.peers import Peers, Running, free_ports, wait_for_port
+from bench.peers import Peers, Running, wait_for_port
 from bench.programs import Program, program
 
 KINDS = ("TLS", "WebSocket", "WebSocket over TLS")

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from tests.ports import free_ports
+
 from bench.load.dialects import COMPONENT, PASSWORD, SECRET, SERVER, account
 from bench.machine import Cores, command_path
-from bench.peers import Running, free_ports, wait_for_port
+from bench.peers import Running, wait_for_port
 from bench.programs import Program, module, program
 
 CLIENTS = 100

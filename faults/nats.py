@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import nats_server
-from bench.peers import free_ports
+from tests.ports import free_ports
 
 from faults.run import Run, Skipped
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import socket
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_ports
 
 from bester.cli.certificate import make_certificate
 from faults.ledger import Ledger
@@ -176,7 +177,7 @@ def federated(folder: Path, hosts: tuple[str, str], more: dict[str, Any]) -> tup
         more: goes into both.
     """
     names = ("a.example", FAR)
-    ports = [free_port() for _ in names]
+    ports = free_ports(len(names))
     marks = []
     for name in names:
         certificate, key, mark = make_certificate(name)
@@ -192,13 +193,6 @@ def federated(folder: Path, hosts: tuple[str, str], more: dict[str, Any]) -> tup
         others = {key: value for key, value in more.items() if key != "federation"}
         made.append(config(names[own], network={"tls": tls}, federation=federation, **others))
     return made[0], made[1]
-
-
-def free_port() -> int:
-    """Returns a port of the loopback interface that nobody has now."""
-    with closing(socket.socket()) as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def letters(database: Path) -> list[tuple[str, str, str]]:

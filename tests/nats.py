@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tests.ports import free_ports
 from tests.waiting import until_sync
 
 
@@ -24,18 +24,6 @@ def find_nats() -> str:
     if found is None:
         pytest.skip("nats-server is neither in this environment nor on PATH")
     return found
-
-
-def free_ports(count: int) -> list[int]:
-    """Returns ports that nobody has at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 class NatsServer:

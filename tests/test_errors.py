@@ -36,6 +36,31 @@ def test_what_was_said_already_is_not_said_again() -> None:
     assert error.inside == "`id` is missing"
 
 
+def test_an_error_and_its_causes_forget_their_frames() -> None:
+    def failed() -> Internal:
+        try:
+            try:
+                raise ValueError("one")
+            except ValueError:
+                raise OSError("two")  # noqa: B904 (its context counts, too)
+        except OSError as two:
+            try:
+                raise Internal from two
+            except Internal as three:
+                return three
+
+    error = failed()
+    error.forget_frames()
+    assert error.__cause__ is not None
+    assert error.__cause__.__context__ is not None
+    assert not error.__traceback__
+    assert not error.__cause__.__traceback__
+    assert not error.__cause__.__context__.__traceback__
+    assert "two" in error.inside
+    error.__cause__.__context__.__cause__ = error
+    error.forget_frames()  # has an end, too
+
+
 def test_a_chain_of_causes_has_an_end() -> None:
     error: Exception = ValueError("0")
     for number in range(1, 100):

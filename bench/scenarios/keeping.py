@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from tests.ports import free_ports
+
 from bench.figures import BARE, OURS
 from bench.nodes import passing
-from bench.peers import TCP, free_ports
+from bench.peers import TCP
 from bench.programs import module, program
 from bench.run import Run
 from bench.scenarios.crowds import FIRST

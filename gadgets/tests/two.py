@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.certificates import Papers, self_signed
+from tests.ports import free_ports
 
 from bester.testing import RunningServer, server
 
 NAMES = ("j.example", "l.example")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def configuration(name: str, papers: dict[str, Papers], ports: dict[str, int]) -> dict[str, Any]:
@@ -38,7 +31,7 @@ def configuration(name: str, papers: dict[str, Papers], ports: dict[str, int]) -
 async def two_servers(folder: Path) -> AsyncIterator[tuple[RunningServer, RunningServer]]:
     """Runs both, in this process."""
     papers = {name: self_signed(folder, name) for name in NAMES}
-    ports = {name: free_port() for name in NAMES}
+    ports = dict(zip(NAMES, free_ports(2), strict=True))
     first, second = (configuration(name, papers, ports) for name in NAMES)
     async with server(first) as here, server(second) as there:
         yield here, there

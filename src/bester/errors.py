@@ -15,6 +15,8 @@ from typing import ClassVar
 
 MAX_CAUSES = 3
 """How many causes of an error the log shows."""
+MAX_CHAIN = 20
+"""How many causes are followed at all: a chain may have no end."""
 
 
 class BesterError(Exception):
@@ -46,6 +48,15 @@ class BesterError(Exception):
                 text += f" ({type(cause).__name__}: {cause})"
             cause = cause.__cause__
         return text
+
+    def forget_frames(self) -> None:
+        """Forgets where it and its causes were raised: the frames hold everything that their functions had."""
+        one: BaseException | None = self
+        for _ in range(MAX_CHAIN):
+            if one is None:
+                break
+            one.__traceback__ = None
+            one = one.__cause__ or one.__context__
 
 
 class Internal(BesterError):

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.nats import NatsServer, free_ports
+from tests.nats import NatsServer
+from tests.ports import free_ports
 from tests.waiting import PATIENCE_S, until
 
 from bester.bus.connection import Bus

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.nodes import node, others
-from tests.nats import NatsServer, free_ports
+from tests.nats import NatsServer
+from tests.ports import free_ports
 from tests.server.peers import Stage
 from tests.waiting import until
 

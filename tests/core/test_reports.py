@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 from tests.core.events import Answers, Deposited, Sends
 from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Report
 from tests.core.world import DONE, World, clients
 
 from bester.core.effects import Deposit, Finished
 from bester.core.limits import Limits
-from bester.errors import MailboxFull, UnknownAccount
+from bester.errors import BesterError, MailboxFull, UnknownAccount
 
 
 def test_commands_without_recipients_make_no_results(world: World) -> None:
@@ -51,3 +53,20 @@ def test_the_end_of_a_backlog_is_told_once(world: World) -> None:
     for _ in range(3):
         play <<= Report(t, "noHandler")
     assert play
+
+
+def kept_errors() -> int:
+    gc.collect()
+    return sum(issubclass(type(one), BesterError) for one in gc.get_objects())
+
+
+def test_nothing_is_left_of_what_failed(world: World) -> None:
+    """An error that is raised refers to the functions it came through, whose envelope refers to the error."""
+    chat, t, before = world.handler("chat"), world.session("t"), kept_errors()
+    for number in range(3):
+        world.send(t, "chat", id=str(number))
+        (asked,) = world.got(chat)
+        world.answer(chat, asked["header"]["id"], header={"status": "1"})
+        world.push(chat, str(number), {"type": "reply", "payload": {"type": "builtin"}})
+        assert [report["header"]["status"] for report in world.got(t) + world.got(chat)] == ["bad", "bad"]
+    assert kept_errors() <= before

@@ -8,7 +8,6 @@ import queue
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 _PART = re.compile(r"^<!--(?P<mark>.*?)-->$|^```(?P<language>\S*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -201,18 +201,11 @@ class Reader:
 
     def local(self, text: str) -> str:
         """Returns the text with ports of this reader's own."""
-        return _PORT.sub(lambda match: self.ports.setdefault(match[0], str(_free_port())), text)
+        return _PORT.sub(lambda match: self.ports.setdefault(match[0], str(free_port())), text)
 
     def end(self) -> None:
         for program in reversed(self.programs.values()):
             program.end()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import trustme
 from tests.server.peers import Stage, Wire, attaching, descriptors, hello, stage, to
 from tests.waiting import PATIENCE_S, until
 
+from bester.core.endpoint import Endpoint
+from bester.server.connections.connection import Connection
 from bester.testing import PASSWORD
 
 TIMES = 1000
@@ -44,6 +46,12 @@ def collections(play: Stage) -> dict[str, int]:
     }
 
 
+def kept() -> int:
+    """How many connections and endpoints are in memory, whether something has them or only each other."""
+    gc.collect()
+    return sum(issubclass(type(one), Connection | Endpoint) for one in gc.get_objects())
+
+
 async def left(play: Stage, before: dict[str, int], files: int, tasks: int) -> None:
     """Waits until all is as it was before."""
     await nothing_left(play, before, tasks)
@@ -72,7 +80,7 @@ async def visit_often(play: Stage, where: str, visit: Visit, times: int = TIMES)
     """Lets many connect, do something and vanish."""
     await warm_up(play)
     before, files, tasks = collections(play), descriptors(), len(asyncio.all_tasks())
-    seen = play.runtime.counts.connections
+    seen, objects = play.runtime.counts.connections, kept()
 
     async def once(number: int) -> None:
         config = play.running.daemon.config
@@ -93,8 +101,8 @@ async def visit_often(play: Stage, where: str, visit: Visit, times: int = TIMES)
         await asyncio.gather(*map(once, range(AT_ONCE)))
     if where in ("tcp4", "unix"):
         await until(lambda: play.runtime.counts.connections == seen + times)
-    gc.collect()
     await left(play, before, files, tasks)
+    await until(kept, lambda now: now == objects)
 
 
 def sending(data: bytes) -> Visit:
@@ -149,6 +157,25 @@ async def test_vanishing_with_messages_under_way() -> None:
         for wire in wires:
             wire.reset()
         await nothing_left(play, before, tasks)
+
+
+async def test_vanishing_with_a_message_of_its_own_that_is_not_acknowledged() -> None:
+    async with stage() as play:
+        handler = await play.attach("chat")
+        await play.server.accounts.add("t", PASSWORD)
+
+        async def answer() -> None:
+            while True:
+                handler.answer(await handler.get(), to("t"))
+
+        async def visit(wire: Wire) -> None:
+            wire.send(hello(features=["ack"]), {"payload": {"type": "chat", "id": "1"}})
+            while (await wire.get())["payload"].get("id") != "1":  # others' messages, too
+                pass
+
+        answering = asyncio.create_task(answer())
+        await visit_often(play, "tcp4", visit, 100)
+        answering.cancel()
 
 
 @pytest.mark.parametrize("data", [None, {"header": {"scope": "server"}}], ids=["dummy", "nothing"])

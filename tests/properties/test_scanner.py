@@ -219,7 +219,7 @@ def test_each_piece_as_data_and_in_a_string(scanner: Any, piece: bytes) -> None:
 
 def test_levels_for_which_there_is_no_room_are_not_read(scanner: Any) -> None:
     for seed in SHORT:
-        for levels in (-1, 0, MIN_LEVELS - 1, MAX_LEVELS + 1, 2**31, 2**32 + 9):
+        for levels in (-1, 0, MIN_LEVELS - 1, MAX_LEVELS + 1, 2**31, 2**32 + 9, 2**64, -(2**64), None, "128", 128.0):
             assert scanner.message(seed, levels) is None
             assert scanner.answer(seed, levels) is None
     before, after, *_ = PLAIN["message"]

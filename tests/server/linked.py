@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 from tests.server.peers import BAD, GOOD, Listening, Stage, Wire
 
 from bester.core.effects import Forward
+from bester.core.endpoint import Endpoint
 from bester.core.model import Envelope
 from bester.errors import BesterError
 from bester.protocol.addresses import parse_address
@@ -62,7 +63,7 @@ def fatal(there: Wire, code: str) -> None:
 
 def forwarded(id: str, data: Any = None, to: str = "", *, transient: bool = False) -> Forward:
     """Returns what the exchange hands over for the server at ``unix:other``; ``to`` tells it from others."""
-    envelope = Envelope(cast(Any, None), encode_text(id))
+    envelope = Envelope(Endpoint(b""), encode_text(id))
     raw = msgspec.Raw(msgspec.json.encode(data))
     return Forward(envelope, 0, to, parse_address("unix:other"), "chat", raw, 1, transient, id)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from tests.ports import free_port
 from tests.server.peers import Stage, Wire, hello, script, stage, to
 from tests.waiting import until
 
@@ -130,18 +130,6 @@ with socket.socket(socket.AF_UNIX) as listening:
             answer = b'{"header": {"status": "0", "command": %s}, "data": %s}' % (command, data)
             connection.sendall(struct.pack("<I", len(answer)) + answer)
 """
-
-
-def free_port() -> int:
-    """Returns a port that is free for IPv4 and IPv6."""
-    while True:
-        with socket.socket() as four, socket.socket(socket.AF_INET6) as six:
-            four.bind(("127.0.0.1", 0))
-            port: int = four.getsockname()[1]
-            six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            with contextlib.suppress(OSError):
-                six.bind(("::1", port))
-                return port
 
 
 async def test_the_founding_configuration(short: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 from bester.bus.connection import Bus
 from bester.bus.options import BusOptions
@@ -34,9 +35,7 @@ class RedisServer:
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self.options = options
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     def start(self) -> None:

@@ -10,7 +10,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from tests.nats import NatsServer, free_ports, nats_cluster
+from tests.nats import NatsServer, nats_cluster
+from tests.ports import free_ports
 from tests.waiting import until
 
 from bester.bus.connection import Bus

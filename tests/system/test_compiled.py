@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hatch_build import why_pure
+from hatch_build import native, why_pure
 from tests.system.conftest import environment
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +105,27 @@ def test_headers_of_python_are_missed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_source_has_no_compiled_modules() -> None:
     assert not [*(ROOT / "src").rglob("*.so")], "they would run in place of the source; make clean removes them"
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        "a: list[int] = []",
+        "a: list[int] = field(default_factory=list)",
+        "a: ClassVar[int] = 0",
+        "A = 5",
+        "def __post_init__(self) -> None: ...",
+        "class Inner: ...",
+    ],
+)
+def test_what_only_a_struct_does_ends_the_build(strange: str) -> None:
+    source = "from __future__ import annotations\nclass One(Struct, gc=False, eq=False):\n"
+    assert "self.b: int = b" in native(source + '    """It has one."""\n\n    b: int = 0\n    """This one."""\n', {})
+    with pytest.raises(ValueError, match="One: "):
+        native(f"{source}    {strange}\n", {})
+
+
+@pytest.mark.parametrize("option", ["frozen=True", "kw_only=True", "rename='camel'", "tag=True"])
+def test_options_that_only_a_struct_has_end_the_build(option: str) -> None:
+    with pytest.raises(ValueError, match=option.split("=")[0]):
+        native(f"class One(Struct, eq=False, {option}):\n    b: int\n", {})

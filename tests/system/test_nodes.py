@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.nats import find_nats, free_ports
+from tests.nats import find_nats
+from tests.ports import free_ports
 from tests.system.conftest import PASSWORD, TIMEOUT_S, Process
 from tests.waiting import until, until_sync
 

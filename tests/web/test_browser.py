@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from tests import javascript
 from tests.certificates import self_signed
-from tests.web.test_javascript import ENVIRONMENT, PASSWORD, TIMEOUT_S, Daemon, free_port
+from tests.ports import free_port
+from tests.web.test_javascript import ENVIRONMENT, PASSWORD, TIMEOUT_S, Daemon
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 from tests.javascript import NODE
+from tests.ports import free_port
 
 import bester
 
@@ -71,12 +72,6 @@ async def slow(message):
 
 handler.run()
 '''
-
-
-def free_port() -> int:
-    with socket.socket() as sought:
-        sought.bind(("127.0.0.1", 0))
-        return int(sought.getsockname()[1])
 
 
 class Daemon:

@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.ports import free_port
 
 from bester.workbench.skeletons import LANGUAGES, PORT, TEMPLATES, TYPE, files, is_good_name
 
@@ -74,13 +74,6 @@ def running(command: str, folder: Path, until: str) -> Iterator[None]:
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.communicate(timeout=PATIENCE_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def follow(lang: str, folder: Path) -> dict[str, Any]:

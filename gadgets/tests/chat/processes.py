@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gadgets.tests.chat.towns import free_port, trees
+from gadgets.tests.chat.towns import trees
+from tests.ports import free_port
 from tests.system.conftest import BIN, Process
 
 from bester.testing import PASSWORD

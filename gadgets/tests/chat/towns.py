@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.certificates import Papers, self_signed
+from tests.ports import free_port
 
 from bester import Client
 from bester.config import parse
@@ -24,12 +24,6 @@ from bester_gadgets.chat.settings import ChatSettings
 
 PATIENCE_S = 20.0
 NAMES = ("a.example", "b.example")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Told:

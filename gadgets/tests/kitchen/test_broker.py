@@ -16,8 +16,8 @@ from typing import Any, Literal
 import pytest
 import trustme
 from gadgets.tests.kitchen.hands import PATIENCE_S, Guest
-from gadgets.tests.two import free_port
 from tests.certificates import issued
+from tests.ports import free_port
 from tests.system.conftest import PASSWORD, Commands, Process
 from typer.testing import CliRunner
 

@@ -9,8 +9,8 @@ import socket
 
 import aiohttp
 import pytest
-from gadgets.tests.two import free_port
 from gadgets.tests.webhook.sites import PATIENCE_S, SECRET, TOKEN, signed, site
+from tests.ports import free_port
 from tests.system.conftest import PASSWORD, Commands
 
 from bester import Client, Informer

@@ -272,6 +272,7 @@ class Admission:
             self.reports.tell_repeats(record, record.answer)
         origin, message = record.recalled_for, record.aside
         assert origin is not None
+        record.recalled_for = None
         if message is not None:
             record.aside = None
             origin.in_flight -= 1

@@ -98,7 +98,7 @@ class CommandExecutor:
             else:
                 self._execute_tracked(envelope, route, 0, commands, message, "")
         except BesterError as error:
-            envelope.error = error
+            self.reports.note(envelope, error)
         self.reports.step_done(envelope)
 
     def _trace_push(self, envelope: Envelope, trace: object) -> None:

@@ -137,6 +137,7 @@ class Deliveries:
         if self.presence.remove(session):
             self.batch.effects.append(PresenceChanged(session.username, False))
         self.replay.take_back(session)
+        session.late.clear()  # a message of its own may be among these: a circle that nobody else breaks (model.py)
         self._unread.pop(session, None)
 
     def session_blocked(self, session: Session) -> None:

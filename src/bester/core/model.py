@@ -1,4 +1,9 @@
-"""Messages under way: envelopes, and their deliveries to accounts."""
+"""Messages under way: envelopes, and their deliveries to accounts.
+
+Python's garbage collector does not look at them (``gc=False``), which would cost more than they do. So a circle through
+one of them is never freed unless it is broken: an endpoint that has ended keeps no messages, for it may be their
+sender, and an error that is noted keeps no frames.
+"""
 
 from __future__ import annotations
 

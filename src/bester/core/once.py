@@ -58,7 +58,7 @@ class OnceRecord:
         self.id = encode_text(origin[len(sender) + 1 :].decode())
         """The id that the sender gave it, as JSON."""
         self.recalled_for: Endpoint | None = None
-        """The endpoint that sent it first; a repeat may come from another session."""
+        """The endpoint that sent it first, while it is recalled; a repeat may come from another session."""
         self.recalling = False
         """Whether the disk and the other nodes are being asked about it; later messages of its sender wait."""
         self.under_way_remotely = False

@@ -50,6 +50,7 @@ class Reports:
     def note(self, envelope: Envelope, error: BesterError) -> None:
         """Notes an envelope's error; only the first one is reported."""
         if envelope.error is None:
+            error.forget_frames()  # one of which may have the envelope: a circle that nobody else breaks (model.py)
             envelope.error = error
 
     def await_result(self, envelope: Envelope) -> int:

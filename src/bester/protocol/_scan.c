@@ -8,7 +8,9 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <ctype.h>
 #include <stdint.h>
+#include <string.h>
 
 #define MAX_LEVELS 192
 #define MAX_PARTS 16
@@ -186,8 +188,10 @@ static int read_object(Cursor *at, Cursor end, int levels, const Member *members
 
 static int read_body(PyObject *const *args, Py_ssize_t count, const Member *members, Part *parts)
 {
-    long levels = count == 2 && PyBytes_CheckExact(args[0]) ? PyLong_AsLong(args[1]) : 0;
+    int too_large; /* for a C long, which is no exception here */
     unsigned seen = 0;
+    if (count != 2 || !PyBytes_CheckExact(args[0]) || !PyLong_CheckExact(args[1])) return 0;
+    long levels = PyLong_AsLongAndOverflow(args[1], &too_large);
     if (levels < 4 || levels > MAX_LEVELS) return 0;
     Cursor at = (Cursor)PyBytes_AS_STRING(args[0]), end = at + PyBytes_GET_SIZE(args[0]);
     if (!read_object(&at, end, (int)levels, members, parts, &seen)) return 0;
@@ -208,7 +212,8 @@ static PyObject *text(Part part)
     return found;
 }
 
-/* Types and commands are few: each is the same object every time, which knows its hash. */
+/* Types and commands are few: each is the same object every time, which knows its hash. The table needs the GIL, which
+   Python without it turns on to import this module, because it does not declare that it can do without. */
 static PyObject *known_text(Part part)
 {
     static PyObject *known[64];

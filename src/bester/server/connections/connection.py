@@ -319,13 +319,14 @@ class Connection(asyncio.Protocol):
             return
         transport = self.transport
         unsent = self.unsent
-        if len(out) > 1 and len(out[0]) >= LARGE_BYTES:
-            self.sent += sum(map(len, out))
-            transport.writelines(out)
-        else:
-            data = out[0] if len(out) == 1 else b"".join(out)
+        count = len(out)
+        if count == 1 or len(out[0]) < LARGE_BYTES:
+            data = out[0] if count == 1 else b"".join(out)
             self.sent += len(data)
             transport.write(data)
+        else:
+            self.sent += sum(map(len, out))
+            transport.writelines(out)
         if self.unsent:
             unread = transport.get_write_buffer_size()
             if not unsent:
@@ -333,7 +334,7 @@ class Connection(asyncio.Protocol):
             self.fell_behind(unread)
         elif transport.is_closing():
             # The peer is gone, and asyncio has yet to say so: what was just written is thrown away.
-            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT, len(out))
+            self.runtime.exchange.batch.counters.drops.count(Drop.FRAME_UNSENT, count)
             self.ended = self.lost = True
             self.closed()
 
