@@ -28,7 +28,7 @@ test: $(READY) ## run the tests; skips are listed with their reasons
 
 # The folders whose tests meet what is compiled.
 test-compiled: ## run the tests of the hot path, with Bester compiled
-	@$(MAKE) test COMPILED=1 ARGS="tests/protocol tests/core tests/properties tests/bench tests/server tests/docs/test_protocol.py $(ARGS)"
+	@$(MAKE) test COMPILED=1 ARGS="tests/protocol tests/core tests/properties tests/bench tests/server tests/system/test_compiled.py tests/docs/test_protocol.py $(ARGS)"
 
 compiled: ## install Bester into .venv-compiled, compiled
 	@$(MAKE) .venv-compiled/.compiled COMPILED=1

@@ -364,7 +364,10 @@ async def test_batches_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         play.server.federation.send(forwarded("last", to="6"))
         await play.server.federation.outbox.written()
         assert settled == [(str(number), "queued", None) for number in range(7)]
-        assert batches == [[1000, 1000], [1000], [10000], [1000, 1000, 4]]
+        # Whether the last one is in time for the batch before it is a matter of speed.
+        assert batches[:3] == [[1000, 1000], [1000], [10000]]
+        assert [size for batch in batches for size in batch] == [1000] * 3 + [10000] + [1000, 1000, 4]
+        assert all(sum(batch) <= 2500 for batch in batches[3:])
         rows = await play.server.messages.list_queue()
         assert [row.message.message_id for row in rows] == [*"012345", "last"]
 
