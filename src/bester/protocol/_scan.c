@@ -38,8 +38,7 @@ static int eat_word(Cursor *at, const char *word)
     Cursor here = *at;
     for (; *word; word++, here++)
         if (*here != (uint8_t)*word) return 0;
-    *at = here;
-    return 1;
+    return *at = here, 1;
 }
 
 static int skip_escape(Cursor *at)
@@ -48,8 +47,7 @@ static int skip_escape(Cursor *at)
     if (*c != 'u') return *at = c + 1, *c && strchr("\"\\/bfnrt", *c);
     for (int i = 1; i <= 4; i++)
         if (!isxdigit(c[i])) return 0;
-    *at = c + 5;
-    return 1; /* even a lone surrogate, for data may have that, and nothing else is read that has escapes */
+    return *at = c + 5, 1; /* even a lone surrogate, for data may have that, and nothing else is read that has escapes */
 }
 
 /* One character of two to four bytes (RFC 3629). */
