@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bester.protocol.frames import encode_text
-from bester.protocol.framing import PREFIX, frame
-from bester.protocol.messages import NOTHING, Payload
+from bester.protocol.framing import frame
+from bester.protocol.messages import NOTHING, Data, Payload
 from bester.protocol.reports import Step
 from bester.protocol.strictjson import EXTRA_DEPTH, MAX_DEPTH, decode
 
@@ -44,24 +44,21 @@ def welcome_fields(server: str, max_message: int, max_in_flight: int, *, route: 
 
 
 def message(
-    type: str, id: str, data: Raw | bytes, hops: int, trace: str, *, route: bool = False, dry_run: bool = False
+    type: str, id: str, data: Data, hops: int, trace: str, *, route: bool = False, dry_run: bool = False
 ) -> bytes:
     """Returns a message's frame on a link; a dry run is not sent with ``once``, since it has no effects."""
-    body = b"".join(
-        (
-            b'{"header":{"dryRun":true,"hops":%d,' % hops if dry_run else b'{"header":{"once":true,"hops":%d,' % hops,
-            b'"route":true,"traceparent":' if route else b'"traceparent":',
-            encode_text(trace),
-            b'},"payload":{"type":',
-            encode_text(type),
-            b',"id":',
-            encode_text(id),
-            b',"data":',
-            data,
-            b"}}",
-        )
+    return frame(
+        b'{"header":{"dryRun":true,"hops":%d,' % hops if dry_run else b'{"header":{"once":true,"hops":%d,' % hops,
+        b'"route":true,"traceparent":' if route else b'"traceparent":',
+        encode_text(trace),
+        b'},"payload":{"type":',
+        encode_text(type),
+        b',"id":',
+        encode_text(id),
+        b',"data":',
+        data,
+        b"}}",
     )
-    return PREFIX.pack(len(body)) + body
 
 
 # -- reports of the other server --------------------------------------------------------------------------------

@@ -178,12 +178,15 @@ class Mailboxes:
     async def _deposit_batch(self) -> None:
         """Stores what has gathered, and reports it when what has gathered meanwhile is on its way to the disk."""
         batch = take_batch(self._deposits, _size_of)
-        failures = await self._store(batch)
+        try:
+            failures = await self._store(batch)
+        finally:
+            self._depositing = False  # whatever happens: what comes later begins anew
         if self.runtime.failed:
             return  # nobody knows what is on disk: nothing is reported
         hit("mailbox.stored")
-        self._depositing = bool(self._deposits)
-        if self._depositing:
+        if self._deposits:
+            self._depositing = True
             self._work(self._deposit_batch())
         await asyncio.sleep(0)  # until that has begun, and the batch before this one is reported
         self._deposited(batch, failures)
