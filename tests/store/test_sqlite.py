@@ -18,7 +18,6 @@ import pytest
 
 from bester.clock import SteadyClock
 from bester.errors import AccountExists, BadConfiguration, Internal, StorageFull
-from bester.store import database as module
 from bester.store import opening
 from bester.store.database import Database
 from bester.store.messages import SqliteMessages
@@ -491,7 +490,7 @@ async def test_all_that_wait_share_one_commit(numbers: Database) -> None:
 
 
 async def test_no_transaction_holds_more_than_its_share(numbers: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_BATCH", 10)
+    monkeypatch.setattr("bester.store.worker.MAX_BATCH", 10)
     held = HeldThread(numbers)
     await held.hold()
     writes = [numbers.write(insert(number)) for number in range(35)]
@@ -664,9 +663,9 @@ def test_a_program_that_forgets_to_close_still_ends(tmp_path: Path) -> None:
         return database
 
     database = asyncio.run(main())
-    assert database._thread is not None
-    database._jobs.put(None)
-    database._thread.join()
+    assert database._worker is not None
+    database._worker.finish()
+    database._worker.join()
 
 
 # -- names in memory --------------------------------------------------------------------------------------------------

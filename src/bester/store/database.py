@@ -1,9 +1,9 @@
-"""A SQLite database that one thread owns.
+"""A SQLite database that one worker owns, usually a thread (:mod:`bester.store.worker`).
 
-The event loop puts jobs into a queue. The thread takes all waiting jobs as one batch, runs them in order in one
-transaction, commits once (one fsync for all of them), and wakes the loop once with all results. While it commits, the
-next batch collects: the busier it is, the less a write costs. Each write has a savepoint of its own, so a failure
-undoes only that write. No job has a result before its transaction is on disk.
+The event loop hands jobs to the worker. It takes all waiting jobs as one batch, runs them in order in one transaction,
+commits once (one fsync for all of them), and wakes the loop once with all results. While it commits, the next batch
+collects: the busier it is, the less a write costs. Each write has a savepoint of its own, so a failure undoes only that
+write. No job has a result before its transaction is on disk.
 
 Work that adds is refused while less than the reserve is free on the file system. The reserve is for removals, which
 need some space before they free any. If something else fills the disk, a ballast file is removed to make space.
@@ -22,20 +22,17 @@ import sqlite3
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, NamedTuple, TypeVar
+from contextlib import closing, suppress
+from typing import TypeVar
 
 from bester.errors import BesterError, Internal, StorageFull
 from bester.store.disk_space import DiskSpace
 from bester.store.opening import Lock, Migration, connect, disconnect, refusals
 from bester.store.schema import MIGRATIONS
+from bester.store.worker import Job, Outcome, Serving, Worker, make_worker
 
 log = logging.getLogger("bester.database")
 
-MAX_BATCH = 1024
-"""The most jobs in one transaction, so that the first of them do not wait for long."""
 RESERVE = 64 * 1024 * 1024
 
 COMMIT_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -43,7 +40,7 @@ COMMIT_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
-"""Runs on the thread, in a transaction if it writes, which it neither begins nor ends. It may run again after its
+"""Runs on the worker, in a transaction if it writes, which it neither begins nor ends. It may run again after its
 transaction was rolled back."""
 
 
@@ -68,17 +65,16 @@ class Database:
         self._migrations = migrations
         self._on_lost = on_lost
         self._space = DiskSpace(self.path, reserve)
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._thread: Thread | None = None
+        self._worker: Worker | None = None
         self._users = 0
         self._accepts = False
         self._lost: BaseException | None = None
         self.commits = [0] * (len(COMMIT_BOUNDS_S) + 1)
-        """Commits by how long they took: up to each of the bounds, and longer. Written only by the thread."""
+        """Commits by how long they took: up to each of the bounds, and longer. Written only by the worker."""
         self.commit_seconds = 0.0
 
     async def open(self) -> None:
-        """Starts the thread, and migrates the schema; only counts the user if already open.
+        """Starts the worker, and migrates the schema; only counts the user if already open.
 
         Raises:
             BadConfiguration: the file cannot be used; the message names it and says what to do.
@@ -88,10 +84,9 @@ class Database:
             self._loop = asyncio.get_running_loop()
             self._ended: asyncio.Future[None] = self._loop.create_future()
             self._opened: asyncio.Future[None] = self._loop.create_future()
-            # A daemon, so that a program that fails without closing can still exit; completed writes are on disk.
-            self._thread = Thread(target=self._run, name="bester-database", daemon=True)
+            self._worker = make_worker.get()(self._resolve)
             self._accepts = True
-            self._thread.start()
+            self._worker.start(self._serving(self._worker))
         try:
             await asyncio.shield(self._opened)
         except Exception:
@@ -99,24 +94,24 @@ class Database:
             raise
 
     async def close(self) -> None:
-        """Finishes all submitted jobs and ends the thread, unless other users have it open.
+        """Finishes all submitted jobs and ends the worker, unless other users have it open.
 
         Must be called once for each :meth:`open`; with one user, further calls do nothing.
         """
         self._users = max(0, self._users - 1)
-        if self._thread is None or self._users:
+        if self._worker is None or self._users:
             return
         if self._accepts:
             self._accepts = False
-            self._jobs.put(None)
+            self._worker.finish()
         await asyncio.shield(self._ended)
         self._opened.exception()  # the callers of open() have it
-        self._thread.join()  # it has nothing left to do
+        self._worker.join()  # it has nothing left to do
 
     @property
     def waiting(self) -> int:
-        """About how many jobs the thread has not begun."""
-        return self._jobs.qsize()
+        """About how many jobs the worker has not begun."""
+        return 0 if self._worker is None else self._worker.waiting
 
     def write(self, work: Work[T], *, adds: bool = False) -> asyncio.Future[T]:
         """Runs work that changes something; the result comes when it is on disk.
@@ -140,82 +135,69 @@ class Database:
         return self._submit(work, False, False)
 
     def _submit(self, work: Work[T], writes: bool, adds: bool) -> asyncio.Future[T]:
-        if not self._accepts:
+        if self._worker is None or not self._accepts:
             raise Internal("the database is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(work, writes, adds, future))
+        self._worker.submit(Job(work, writes, adds, future))
         return future
 
-    # -- on the thread -------------------------------------------------------------------------------------------
+    # -- on the worker -------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _serving(self, worker: Worker) -> Serving:
         try:
             with refusals(self.path):
                 lock = Lock(self.path)
             try:
-                connection = connect(self.path, self._migrations)
+                opened = connect(self.path, self._migrations)
             except BaseException:
                 lock.release()
                 raise
         except Exception as error:
-            self._deliver([_Outcome(self._opened, None, error), _Outcome(self._ended, None, None)])
+            worker.deliver([Outcome(self._opened, None, error), Outcome(self._ended, None, None)])
             return
-        self._deliver([_Outcome(self._opened, None, None)])
-        more = True
-        while more:
-            batch, more = self._next_batch()
-            self._serve(connection, batch)
-        self._space.remove_ballast()
-        disconnect(connection, clean=self._lost is None)
+        with closing(opened) as connection:
+            worker.deliver([Outcome(self._opened, None, None)])
+            while batch := (yield):
+                self._serve(worker, connection, batch)
+            self._space.remove_ballast()
+            disconnect(connection, clean=self._lost is None)
         lock.release()
-        self._deliver([_Outcome(self._ended, None, None)])
+        worker.deliver([Outcome(self._ended, None, None)])
 
-    def _next_batch(self) -> tuple[list[_Job], bool]:
-        batch: list[_Job] = []
-        job = self._jobs.get()
-        with suppress(Empty):
-            while job is not None:
-                batch.append(job)
-                if len(batch) == MAX_BATCH:
-                    return batch, True
-                job = self._jobs.get_nowait()
-            return batch, False
-        return batch, True
-
-    def _serve(self, connection: sqlite3.Connection, batch: list[_Job]) -> None:
+    def _serve(self, worker: Worker, connection: sqlite3.Connection, batch: list[Job]) -> None:
         if self._lost is not None:
-            self._deliver(self._all_failed(batch, self._lost))
+            worker.deliver(self._all_failed(batch, self._lost))
             return
         if any(job.adds for job in batch) and self._space.is_low(connection):
             # These fail at once, and not when the others are on disk.
-            self._deliver([_Outcome(job.future, None, StorageFull()) for job in batch if job.adds])
+            worker.deliver([Outcome(job.future, None, StorageFull()) for job in batch if job.adds])
             batch = [job for job in batch if not job.adds]
         try:
-            self._deliver(self._transact(connection, batch))
+            worker.deliver(self._transact(connection, batch))
         except sqlite3.Error as error:
             if not _is_full(error):
-                self._deliver(self._all_failed(batch, error))
+                worker.deliver(self._all_failed(batch, error))
                 return
             # Work that adds took the space that removals need.
-            self._deliver(self._all_failed([job for job in batch if job.adds], error))
+            worker.deliver(self._all_failed([job for job in batch if job.adds], error))
             for job in batch:
                 if not job.adds:
-                    self._serve_on_full_disk(connection, job)
+                    self._serve_on_full_disk(worker, connection, job)
 
-    def _serve_on_full_disk(self, connection: sqlite3.Connection, job: _Job) -> None:
+    def _serve_on_full_disk(self, worker: Worker, connection: sqlite3.Connection, job: Job) -> None:
         """Runs separately a job that did not fit with others, in the space of the log, which is emptied before."""
         if self._lost is not None:  # with one before it
-            self._deliver(self._all_failed([job], self._lost))
+            worker.deliver(self._all_failed([job], self._lost))
             return
         try:
             self._space.remove_ballast()
             self._space.checkpoint(connection)
-            self._deliver(self._transact(connection, [job]))
+            worker.deliver(self._transact(connection, [job]))
             self._space.checkpoint(connection)
         except sqlite3.Error as error:
-            self._deliver(self._all_failed([job], error))
+            worker.deliver(self._all_failed([job], error))
 
-    def _transact(self, connection: sqlite3.Connection, batch: list[_Job]) -> list[_Outcome]:
+    def _transact(self, connection: sqlite3.Connection, batch: list[Job]) -> list[Outcome]:
         """Runs jobs and commits. Raises sqlite3.Error if all of them were rolled back."""
         several = sum(job.writes for job in batch) > 1
         try:
@@ -237,17 +219,12 @@ class Database:
             self.commit_seconds += took_s
         return outcomes
 
-    def _all_failed(self, batch: list[_Job], cause: BaseException) -> list[_Outcome]:
-        return [_Outcome(job.future, None, _translated(cause, self.path)) for job in batch]
-
-    def _deliver(self, outcomes: list[_Outcome]) -> None:
-        if outcomes:
-            with suppress(RuntimeError):  # the loop is closed, and no caller waits
-                self._loop.call_soon_threadsafe(self._resolve, outcomes)
+    def _all_failed(self, batch: list[Job], cause: BaseException) -> list[Outcome]:
+        return [Outcome(job.future, None, _translated(cause, self.path)) for job in batch]
 
     # -- on the loop ---------------------------------------------------------------------------------------------
 
-    def _resolve(self, outcomes: list[_Outcome]) -> None:
+    def _resolve(self, outcomes: list[Outcome]) -> None:
         if self._lost is not None and self._on_lost is not None:
             on_lost, self._on_lost = self._on_lost, None
             on_lost(self._lost)
@@ -289,20 +266,7 @@ class SqliteStore:
             await self.database.close()
 
 
-class _Job(NamedTuple):
-    work: Work[Any]
-    writes: bool
-    adds: bool
-    future: asyncio.Future[Any]
-
-
-class _Outcome(NamedTuple):
-    future: asyncio.Future[Any]
-    value: Any
-    error: Exception | None
-
-
-def _attempt(connection: sqlite3.Connection, job: _Job, several: bool, path: str) -> _Outcome:
+def _attempt(connection: sqlite3.Connection, job: Job, several: bool, path: str) -> Outcome:
     """Runs one job of a batch. Raises sqlite3.Error if the batch's whole transaction was rolled back."""
     if job.writes:
         if not connection.in_transaction:
@@ -325,10 +289,10 @@ def _attempt(connection: sqlite3.Connection, job: _Job, several: bool, path: str
                 connection.execute("RELEASE job")
             else:
                 connection.execute("ROLLBACK")
-        return _Outcome(job.future, None, _translated(error, path))
+        return Outcome(job.future, None, _translated(error, path))
     if job.writes and several:
         connection.execute("RELEASE job")
-    return _Outcome(job.future, value, None)
+    return Outcome(job.future, value, None)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
