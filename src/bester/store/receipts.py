@@ -14,7 +14,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -172,23 +172,23 @@ class SqliteReceipts:
         self.expired = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bester-receipts")
         self._connection: sqlite3.Connection | None = None
-        self._pending: list[Future[None]] = []
+        self._pending: list[asyncio.Future[None]] = []
         self._pruned = 0.0
         self._failing = False
         self._closed = False
 
     def open(self) -> None:
-        self._thread.submit(self._opened)
+        self._begin(self._opened)
 
     def add(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
         self._pending = [job for job in self._pending if not job.done()]
         if self._closed or len(self._pending) >= MAX_PENDING:
             self.lost += count
         else:
-            self._pending.append(self._thread.submit(self._write, make, count, bounds))
+            self._pending.append(self._begin(self._write, make, count, bounds))
 
     async def settle(self) -> None:
-        await asyncio.gather(*map(asyncio.wrap_future, self._pending))
+        await asyncio.gather(*self._pending)
 
     async def find(
         self,
@@ -229,12 +229,15 @@ class SqliteReceipts:
     async def _read(self, work: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
         if self._closed:
             return []
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._tried, work)
+        return await self._begin(self._tried, work)
+
+    def _begin(self, work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+            await self._begin(self._end)
             self._thread.shutdown()
 
     # -- on the thread -------------------------------------------------------------------------------------------

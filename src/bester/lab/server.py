@@ -1,0 +1,116 @@
+"""A Bester server in a simulated world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from bester.config import parse
+from bester.lab.machine import Machine
+from bester.lab.process import Process
+from bester.lab.world import World
+from bester.server.server import Server
+
+PORT = 2223
+PASSWORD = "secret"
+
+
+class LabServer:
+    """The real server, as processes one after the other on one machine.
+
+    Args:
+        world: its world.
+        name: the server's name, which is also its machine's.
+        overrides: more of its configuration, merged into that of the lab.
+    """
+
+    def __init__(self, world: World, name: str, overrides: Mapping[str, Any] | None = None) -> None:
+        self._world = world
+        self.name = name
+        self.machine: Machine = world.machine(name)
+        self.settings: dict[str, Any] = {
+            "server": {"name": name},
+            "network": {"types": ["tcp4"], "tcp4": {"port": PORT, "address": self.machine.address}},
+            "accounts": {"registration": "firstUse"},
+            "federation": {"policy": "open"},
+        }
+        if overrides:
+            self.configure(overrides)
+        self.process: Process | None = None
+        self.server: Server | None = None
+        """The running one; None while there is none."""
+        self.starts = 0
+
+    def configure(self, overrides: Mapping[str, Any]) -> None:
+        """Changes the configuration, for the next start."""
+        self.settings = merged(self.settings, overrides)
+
+    async def start(self) -> None:
+        """Starts it; returns when it is ready.
+
+        Raises:
+            bester.errors.BadConfiguration: it cannot start.
+        """
+        self.starts += 1
+        self.process = process = self.machine.process(f"{self.name}#{self.starts}")
+        self._world.trace.note(f"{process} starts")
+        self.server = await process.call(self._start())
+        self._world.trace.note(f"{process} is ready")
+
+    async def _start(self) -> Server:
+        text = msgspec.json.encode(self.settings).decode()
+        server = Server(parse(text, self.machine.folder))
+        await server.start()
+        return server
+
+    async def stop(self) -> None:
+        """Stops it in an orderly way, as SIGTERM does."""
+        process, server = self.process, self.server
+        if process is not None and server is not None:
+            self._world.trace.note(f"{process} stops")
+            await process.call(server.stop())
+            self.server = None
+            process.kill()
+
+    def kill(self) -> None:
+        """Ends it as ``kill -9`` does."""
+        if self.process is not None:
+            self._world.trace.note(f"{self.process} is killed")
+            self.process.kill()
+            self.server = None
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process, which may not be ready yet."""
+        return self.process is not None and self.process.alive
+
+    def url(self, user: str, password: str = PASSWORD) -> str:
+        """Returns a client's URL. The account's first login creates it."""
+        return f"bester://{quote(user, safe='')}:{quote(password, safe='')}@{self.machine.address}:{PORT}"
+
+    @property
+    def address(self) -> str:
+        """Its address for other servers."""
+        return f"{self.machine.address}:{PORT}"
+
+    @property
+    def handlers_path(self) -> str:
+        """The address for :class:`bester.Handler` on its machine."""
+        return str(self.folder / "besterHandlers")
+
+    @property
+    def folder(self) -> Path:
+        return self.machine.folder
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns one configuration merged into another."""
+    result = dict(base)
+    for key, value in over.items():
+        before = result.get(key)
+        result[key] = merged(before, value) if isinstance(before, dict) and isinstance(value, Mapping) else value
+    return result

@@ -1,0 +1,119 @@
+"""A world: machines, their network, and one clock, all from one seed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from bester.lab.loop import LabLoop
+from bester.lab.machine import Machine
+from bester.lab.network import Network
+from bester.lab.outside import replaced, replacements
+from bester.lab.process import current
+from bester.lab.trace import Trace
+
+T = TypeVar("T")
+
+
+class World:
+    """Runs one play, on simulated time; the same seed gives the same trace.
+
+    Hashes of strings are part of what decides the order of sets: two runs agree if both have the same
+    ``PYTHONHASHSEED``.
+
+    Args:
+        seed: what all chance comes from.
+        listener: receives each line of the trace.
+    """
+
+    def __init__(self, seed: int, listener: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.loop = LabLoop(self.random("loop"))
+        self.trace = Trace(self.loop.time, listener)
+        self.network = self.loop.network = Network(self.loop, self.random("network"), self.trace.note)
+        self.machines: dict[str, Machine] = {}
+        self._pids = itertools.count(1001)
+        self._addresses = itertools.count(1)
+        self._folder: Path | None = None
+        self._service_records: dict[str, list[Any]] = {}
+
+    def random(self, purpose: str) -> Random:
+        """Returns a source of chance of its own for a purpose, so that one's draws do not move another's."""
+        return Random(f"{self.seed} {purpose}")
+
+    # -- what is in it -------------------------------------------------------------------------------------------
+
+    def machine(self, name: str) -> Machine:
+        """Returns the machine with a name, which is made at the first call."""
+        found = self.machines.get(name)
+        if found is None:
+            number = next(self._addresses)
+            address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+            folder = self.folder / name
+            folder.mkdir()
+            found = self.machines[name] = Machine(self.loop, name, address, folder, lambda: next(self._pids))
+            self.network.add(found)
+            found.on_power_cut.append(lambda: self.network.power_lost(self.machines[name]))
+            found.on_power_back.append(lambda: self.network.power_back(self.machines[name]))
+        return found
+
+    @property
+    def folder(self) -> Path:
+        """A real folder for the machines' files, which goes with the world."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="bester-lab-"))
+        return self._folder
+
+    def add_service_record(self, name: str, host: str, port: int, priority: int = 0, weight: int = 0) -> None:
+        """Adds an SRV record for servers to the world's DNS."""
+        record = SimpleNamespace(target=f"{host}.", port=port, priority=priority, weight=weight)
+        self._service_records.setdefault(name, []).append(record)
+
+    def service_records(self, name: str) -> list[Any]:
+        """Returns the SRV records of a name."""
+        return self._service_records.get(name, [])
+
+    # -- to run --------------------------------------------------------------------------------------------------
+
+    def run(self, play: Coroutine[Any, Any, T]) -> T:
+        """Runs a play to its end, and then ends the world: it can run only one.
+
+        Raises:
+            bester.lab.loop.Stuck: the play waits for what can never happen.
+        """
+        with replaced(self._replacements(), self.seed):
+            try:
+                return self.loop.run_until_complete(play)
+            finally:
+                self._end()
+
+    def _replacements(self) -> Any:
+        return replacements(self.loop, self.random("system"), self._hold, self)
+
+    def _hold(self, seconds: float) -> None:
+        """A process sleeps without yielding: nothing of it runs until then."""
+        process = current.get()
+        if process is not None and process.alive and not process.paused:
+            process.paused = True
+            self.loop.call_later(seconds, self.loop.resume, process)
+
+    def _end(self) -> None:
+        """Kills everything, and closes what the killed left half done, while nothing of it can reach anything."""
+        for machine in self.machines.values():
+            for process in machine.processes:
+                process.kill()
+                for task in process.tasks:
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    with contextlib.suppress(BaseException):
+                        process.enter().run(task.get_coro().close)
+        self.loop.set_exception_handler(lambda _, __: None)
+        self.loop.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
