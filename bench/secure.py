@@ -181,7 +181,7 @@ def nats(peers: Peers, kind: str, *, handler: bool = True, cores: Cores = ANY) -
 
 def _certificate(folder: Path) -> dict[str, str]:
     """Writes a self-signed certificate and its key, and returns their places as our configuration has them."""
-    from bester.cli.certificate import make_certificate
+    from bester.net.selfsigned import make_certificate
 
     certificate, key, *_ = make_certificate(SERVER, None, 10)
     for name, content in (("tls.pem", certificate), ("tls.key", key)):

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.ports import free_ports
 
-from bester.cli.certificate import make_certificate
+from bester.net.selfsigned import make_certificate
 from faults.ledger import Ledger
 from faults.players import Handler, Player, Receiver, Sender
 from faults.run import Run

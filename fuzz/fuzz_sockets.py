@@ -27,8 +27,8 @@ from bench.machine import memory_kib
 from bench.peers import BESTERD, Accounts
 from fuzz.misbehaving import ACCOUNTS, CLASSIC, World
 
-from bester.cli.certificate import make_certificate
 from bester.compiled import build
+from bester.net.selfsigned import make_certificate
 
 FAULTS = re.compile(r"Traceback|Exception in|expected; got|allegedly unreachable|could not be handled|never retrieved")
 """What a log may not say, whatever comes in."""

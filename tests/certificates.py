@@ -11,8 +11,8 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from bester.cli.certificate import make_certificate
 from bester.net.fingerprints import Fingerprints, fingerprints
+from bester.net.selfsigned import make_certificate
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.certificates import Papers
 
-from bester.cli.certificate import make_certificate
+from bester.net.selfsigned import make_certificate
 from bester_gadgets import running
 from bester_gadgets.fresh import Fresh, fresh_server, fresh_verifying
 

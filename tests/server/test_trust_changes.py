@@ -19,9 +19,9 @@ from tests.server.peers import hello as client_hello
 from tests.server.reloading import Reloading, reloading
 from tests.waiting import until
 
-from bester.cli.certificate import make_certificate
 from bester.config import parse
 from bester.net.identity import Identities
+from bester.net.selfsigned import make_certificate
 from bester.web.site import Site
 
 DONE = {"type": "done"}

@@ -35,9 +35,9 @@ def init(
     can register, only servers that prove their names are accepted, and the server listens without TLS only on this
     machine.
     """
-    from bester.cli.certificate import make_certificate
     from bester.config.parts import host_name
     from bester.config.values import is_server_name
+    from bester.net.selfsigned import make_certificate
 
     chosen = (name or host_name()).lower()
     if not is_server_name(chosen):

@@ -16,6 +16,7 @@ from bester.lab.world import World
 from bester.server.server import Server
 
 PORT = 2223
+TLS_PORT = 2224
 PASSWORD = "secret"
 
 
@@ -26,9 +27,12 @@ class LabServer:
         world: its world.
         name: the server's name, which is also its machine's.
         overrides: more of its configuration, merged into that of the lab.
+        proven: whether it proves its name to other servers, with a certificate; see :meth:`know`.
     """
 
-    def __init__(self, world: World, name: str, overrides: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, world: World, name: str, overrides: Mapping[str, Any] | None = None, *, proven: bool = False
+    ) -> None:
         self._world = world
         self.name = name
         self.machine: Machine = world.machine(name)
@@ -38,6 +42,9 @@ class LabServer:
             "accounts": {"registration": "firstUse"},
             "federation": {"policy": "open"},
         }
+        self.fingerprint: str | None = None
+        if proven:
+            self.fingerprint = self._certify()
         if overrides:
             self.configure(overrides)
         self.process: Process | None = None
@@ -48,6 +55,31 @@ class LabServer:
     def configure(self, overrides: Mapping[str, Any]) -> None:
         """Changes the configuration, for the next start."""
         self.settings = merged(self.settings, overrides)
+
+    def _certify(self) -> str:
+        """Gives it a certificate, and returns its fingerprint."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        from bester.net.selfsigned import make_certificate
+
+        # Signatures of this kind have one size: so OpenSSL, which has chance of its own, changes nothing in a trace.
+        seed = self._world.random(f"key of {self.name}").randbytes(32)
+        certificate, key, fingerprint = make_certificate(self.name, Ed25519PrivateKey.from_private_bytes(seed))
+        (self.folder / "certificate.pem").write_bytes(certificate)
+        (self.folder / "key.pem").write_bytes(key)
+        paths = {"certificate": "certificate.pem", "key": "key.pem"}
+        self.configure(
+            {"network": {"types": ["tcp4", "tls"], "tls": {"address": self.machine.address, "port": TLS_PORT, **paths}}}
+        )
+        return fingerprint
+
+    def know(self, *others: LabServer) -> None:
+        """Tells it where other servers are, and by what they prove their names; for the next start."""
+        for other in others:
+            known: dict[str, Any] = {"address": other.address}
+            if other.fingerprint is not None:
+                known["fingerprint"] = other.fingerprint
+            self.configure({"federation": {"servers": {other.name: known}}})
 
     async def start(self) -> None:
         """Starts it; returns when it is ready.
@@ -95,7 +127,7 @@ class LabServer:
     @property
     def address(self) -> str:
         """Its address for other servers."""
-        return f"{self.machine.address}:{PORT}"
+        return f"{self.machine.address}:{PORT if self.fingerprint is None else TLS_PORT}"
 
     @property
     def handlers_path(self) -> str:
