@@ -25,6 +25,10 @@ class Stuck(Exception):
     """Nothing is left that could ever happen, or the processes keep each other busy without time going on."""
 
 
+class Outside(RuntimeError):
+    """Code in a simulated world asked for something that only the real world has."""
+
+
 class Network(Protocol):
     """The simulated network, as the loop uses it."""
 
@@ -151,6 +155,12 @@ class LabLoop(asyncio.BaseEventLoop):
 
     def remove_signal_handler(self, sig: int) -> bool:
         return True
+
+    async def subprocess_exec(self, *_: Any, **__: Any) -> Any:
+        """Refuses: a process of the system has a clock and an order of its own."""
+        raise Outside("a process in a simulated world: make it a process of the world")
+
+    subprocess_shell = subprocess_exec
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         """Runs the function in place, a drawn time later; what one executor is given stays in order."""

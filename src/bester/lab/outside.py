@@ -1,8 +1,8 @@
 """The doors to the outside, and what stands in their places while a world runs.
 
 Clocks, chance, sockets, threads and processes of the interpreter are replaced here and nowhere else, for all code
-alike: Bester's, the libraries', and that of handlers under test. What cannot be simulated raises :class:`Outside`, so
-that nothing reaches the real world unseen. ``datetime.now()`` is the exception: it reads the real clock, and cannot be
+alike: Bester's, the libraries', and that of handlers under test. What cannot be simulated raises
+:class:`~bester.lab.loop.Outside`, so that nothing reaches the real world unseen. ``datetime.now()`` is the exception: it reads the real clock, and cannot be
 replaced.
 """
 
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any, NoReturn, Protocol
 
-from bester.lab.loop import LabLoop
+from bester.lab.loop import LabLoop, Outside
 from bester.lab.machine import EPOCH, Machine
 from bester.lab.process import current
 from bester.lab.sockets import LabSocket
@@ -27,10 +27,6 @@ from bester.server.handlers.readiness import LoopReadiness
 
 Replacements = Mapping[tuple[str, str], object]
 """What takes the place of an attribute, by module and name."""
-
-
-class Outside(RuntimeError):
-    """Code in a simulated world asked for something that only the real world has."""
 
 
 class Names(Protocol):

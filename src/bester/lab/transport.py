@@ -194,7 +194,7 @@ class LabTransport(asyncio.Transport):
     # -- the end -------------------------------------------------------------------------------------------------
 
     def is_closing(self) -> bool:
-        return self._closing
+        return self._closing or self._sock.closed
 
     def close(self) -> None:
         leave_if_dead()

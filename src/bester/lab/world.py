@@ -7,6 +7,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -102,7 +103,7 @@ class World:
         process = current.get()
         if process is not None and process.alive and not process.paused:
             process.paused = True
-            self.loop.call_later(seconds, self.loop.resume, process)
+            self.loop.call_later(seconds, self.loop.resume, process, context=Context())
 
     def _end(self) -> None:
         """Kills everything, and closes what the killed left half done, while nothing of it can reach anything."""
