@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 
 from bester import Client, Handler, SendClients, SendServers
-from bester.lab.loop import START_S, Stuck
+from bester.lab.loop import START_S, Outside, Stuck
 from bester.lab.machine import EPOCH
-from bester.lab.outside import Outside
 from bester.lab.process import ProcessDied
 from bester.lab.server import LabServer
 from bester.lab.world import World

@@ -195,6 +195,12 @@ class LabLoop(asyncio.BaseEventLoop):
     def remove_reader(self, fd: Any) -> bool:
         return bool(self.network.socket_of(fd).watch(None))
 
+    def add_writer(self, fd: Any, callback: Any, *args: Any) -> None:  # type: ignore[override]
+        self.network.socket_of(fd).await_room(callback, *args)
+
+    def remove_writer(self, fd: Any) -> bool:
+        return bool(self.network.socket_of(fd).await_room(None))
+
     async def sock_connect(self, sock: Any, address: Any) -> None:
         await self.network.connect(sock, address)
 

@@ -188,8 +188,7 @@ class Network:
         machine = self._host(one)
         if one.family == socket.AF_UNIX:
             path = os.fspath(address)
-            with open(path, "xb"):  # stands for the socket's file: mode, inode and removal are the file system's
-                pass
+            _make_socket_file(path)  # its mode, its inode and its removal are the file system's
             one.name = path
             self._bound[self._key(one, path)] = one
             return
@@ -238,9 +237,9 @@ class Network:
         """
         leave_if_dead()
         if sock.family == socket.AF_UNIX:
-            path = _real(address)
+            path = _real(address)  # now: it may be a descriptor's
             await asyncio.sleep(LOCAL_S)
-            self._join(sock, path, self._bound.get(path))
+            self.connect_unix(sock, path)
             return
         here = self._host(sock)
         host, port = str(address[0]), int(address[1])
@@ -258,6 +257,15 @@ class Network:
                 raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
             await asyncio.sleep(wait_s)
             tried_s, wait_s = tried_s + wait_s, 2 * wait_s
+
+    def connect_unix(self, one: LabSocket, address: Any) -> None:
+        """Connects a socket to a Unix socket's path.
+
+        Raises:
+            OSError: nobody listens there.
+        """
+        path = _real(address)
+        self._join(one, path, self._bound.get(path))
 
     def _open_between(self, here: Machine, there: Machine | None) -> Link | None:
         """Returns the link if a handshake succeeds now, which takes both directions."""
@@ -385,6 +393,16 @@ def _real(path: str | os.PathLike[str]) -> str:
     return os.path.realpath(path, strict=True)
 
 
+def _make_socket_file(path: str) -> None:
+    """Creates a socket file on which nobody listens.
+
+    Raises:
+        OSError: EADDRINUSE if there is a file.
+    """
+    with _REAL_SOCKET(socket.AF_UNIX) as real:
+        real.bind(path)
+
+
 def _shown(receiver: LabSocket, segment: Segment) -> str:
     """Returns what the trace shows of data: its checksum, but for TLS, whose bytes come from OpenSSL's own chance."""
     data = segment.data
@@ -400,4 +418,5 @@ def _reset_error() -> ConnectionResetError:
 
 
 _WITHIN = Link(LOCAL_S, LOCAL_S)
+_REAL_SOCKET = socket.socket  # while a world runs, the name means another
 _OUTSIDE = Context()

@@ -2,8 +2,8 @@
 
 Clocks, chance, sockets, threads and processes of the interpreter are replaced here and nowhere else, for all code
 alike: Bester's, the libraries', and that of handlers under test. What cannot be simulated raises
-:class:`~bester.lab.loop.Outside`, so that nothing reaches the real world unseen. ``datetime.now()`` is the exception: it reads the real clock, and cannot be
-replaced.
+:class:`~bester.lab.loop.Outside`, so that nothing reaches the real world unseen. ``datetime.now()`` is the exception:
+it reads the real clock, and cannot be replaced.
 """
 
 from __future__ import annotations

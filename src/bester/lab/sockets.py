@@ -14,7 +14,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 from bester.lab.process import Process, current, leave_if_dead
 
@@ -42,6 +42,9 @@ class Wires(Protocol):
 
     def bind(self, one: LabSocket, address: Any) -> None:
         """Gives a socket its address; raises OSError if that is taken."""
+
+    def connect_unix(self, one: LabSocket, address: Any) -> None:
+        """Connects a socket to a Unix socket's path; raises OSError if nobody listens there."""
 
     def transmit(self, sender: LabSocket, data: bytes, reset: bool = False) -> None:
         """Sends data to the other end; empty data ends the stream."""
@@ -101,6 +104,12 @@ class LabSocket:
     def __repr__(self) -> str:
         return f"<socket {self.descriptor} {self.name or '-'} {self.peer_name or '-'}>"
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     # -- as socket.socket ----------------------------------------------------------------------------------------
 
     def fileno(self) -> int:
@@ -139,6 +148,23 @@ class LabSocket:
     def listen(self, backlog: int = 0) -> None:
         leave_if_dead()
         self.listening = True
+
+    def connect(self, address: Any) -> None:
+        """Connects to a Unix socket, which succeeds at once or not at all.
+
+        Raises:
+            OSError: nobody listens there.
+        """
+        leave_if_dead()
+        self.network.connect_unix(self, address)
+
+    def connect_ex(self, address: Any) -> int:
+        """Connects as :meth:`connect`, and returns the error's number."""
+        try:
+            self.connect(address)
+        except OSError as error:
+            return error.errno or errno.EINVAL
+        return 0
 
     def accept(self) -> tuple[LabSocket, Any]:
         leave_if_dead()
@@ -260,6 +286,22 @@ class LabSocket:
         self._watch = None if callback is None else (callback, args, copy_context())
         if self.readable:
             self.notify()
+        return before
+
+    def await_room(self, callback: Callable[..., Any] | None, *args: Any) -> bool:
+        """Calls back whenever there is room to send; None: no longer. Returns whether it did before."""
+        before = self.on_room is not None
+        if callback is None:
+            self.on_room = None
+            return before
+        context = copy_context()
+
+        def tell() -> None:
+            self._loop.call_soon(callback, *args, context=context)
+
+        self.on_room = tell
+        if self.peer is None or self.peer.unread < BUFFER_BYTES:
+            tell()
         return before
 
     @property
