@@ -1,0 +1,1 @@
+"""Whole networks of servers in one process, on a simulated clock."""
