@@ -12,10 +12,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+import tests.cluster.partition
 import tests.nats
 from tests.ports import free_port, free_ports
 
@@ -80,7 +82,8 @@ class SimulatedNats:
         if key not in _clusters:
             _clusters[key] = _Thread(options, jetstream, max_store)
         self._thread = _clusters[key]
-        self._server = self._thread.call(lambda: NatsServer(self._thread.cluster, folder.name))
+        address = f"127.0.0.1:{self.port}" if routes else ""
+        self._server = self._thread.call(lambda: NatsServer(self._thread.cluster, folder.name, address))
         self._listening: asyncio.Server | None = None
         self._continues = threading.Event()
         self.configure(options)
@@ -123,7 +126,10 @@ class SimulatedNats:
         """As that of a process that runs."""
 
     def send_signal(self, number: signal.Signals) -> None:
-        raise NotImplementedError(number)
+        assert number is signal.SIGUSR2
+        assert self._listening is not None
+        self._thread.call(self._listening.close)
+        self._thread.call(lambda: self._server.retire(0.2))
 
 
 def simulated_cluster(folder: Path, count: int = 3, options: str = "") -> list[SimulatedNats]:
@@ -132,5 +138,31 @@ def simulated_cluster(folder: Path, count: int = 3, options: str = "") -> list[S
     return [SimulatedNats(folder / f"nats{number}", options, routes) for number in range(count)]
 
 
-setattr(tests.nats, "NatsServer", SimulatedNats)  # noqa: B010
+class SimulatedRoutes:
+    """As :class:`tests.cluster.partition.Routes`."""
+
+    def __init__(self) -> None:
+        first, second = sorted(free_ports(2))
+        self.ports = [first, second, second, first]
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    def cut(self, first: bool = True, second: bool = True) -> None:
+        thread = _clusters[self.ports[0], self.ports[1]]
+        for cut, speaker, hearer in ((first, "nats0", "nats1"), (second, "nats1", "nats0")):
+            if cut:
+                thread.call(partial(thread.cluster.cut, speaker, hearer))
+
+    def heal(self) -> None:
+        thread = _clusters[self.ports[0], self.ports[1]]
+        thread.call(thread.cluster.heal)
+
+
+for module in (tests.nats, tests.cluster.partition):
+    setattr(module, "NatsServer", SimulatedNats)  # noqa: B010
 setattr(tests.nats, "nats_cluster", simulated_cluster)  # noqa: B010
+setattr(tests.cluster.partition, "Routes", SimulatedRoutes)  # noqa: B010

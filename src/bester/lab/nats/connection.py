@@ -70,9 +70,10 @@ class Connection(asyncio.Protocol):
 
     Args:
         member: the server.
+        number: the client's.
         router: carries what is published.
         settings: the server's.
-        info: the first INFO.
+        info: returns the fields of an INFO, without the client's number.
         admits: whether a client with the options of its CONNECT may use the server.
         closed: called when the connection has ended.
     """
@@ -80,14 +81,15 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         member: Member,
+        number: int,
         router: Router,
         settings: Settings,
-        info: dict[str, Any],
+        info: Callable[[], dict[str, Any]],
         admits: Callable[[Mapping[str, Any]], bool],
         closed: Callable[[Connection], None],
     ) -> None:
         self.member = member
-        self.number = int(info["client_id"])
+        self.number = number
         self.options: dict[str, Any] = {}
         """Those of its CONNECT."""
         self.echo = True
@@ -119,10 +121,10 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._context = contextvars.copy_context()
-        if not self.member.running:
+        if not self.member.running or self.member.retiring:
             transport.abort()
             return
-        transport.write(encoded_info(self._info))
+        transport.write(encoded_info(self._info() | {"client_id": self.number}))
         self._ping_later()
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -108,7 +108,8 @@ class Leaders:
         return self._has_majority(name, stream.peers)
 
     def _has_majority(self, name: str, peers: list[str]) -> bool:
-        """Whether a running server reaches more than half of some servers."""
-        member = self._router.members[name]
-        reached = [one for one in peers if self._router.reaches(member, self._router.members[one])]
+        """Whether a running server hears more than half of some servers, and is heard by them."""
+        router, member = self._router, self._router.members[name]
+        others = [router.members[one] for one in peers]
+        reached = [one for one in others if router.reaches(member, one) and router.reaches(one, member)]
         return member.running and 2 * len(reached) > len(peers)

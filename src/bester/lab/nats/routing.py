@@ -14,6 +14,10 @@ class Member:
     def __init__(self, name: str) -> None:
         self.name = name
         self.running = False
+        self.retiring = False
+        """Whether it sends its clients away to other servers."""
+        self.address = ""
+        """Where its clients can connect; empty if they are not told."""
 
 
 class Subscription:
@@ -57,14 +61,18 @@ class Router:
         self._random = random
         self._literal: dict[str, dict[Subscription, None]] = {}
         self._patterns: SubjectTree[dict[Subscription, None]] = SubjectTree()
-        self._apart: dict[str, int] = {}
-        """The side of each server, while routes are cut."""
+        self._cuts: dict[tuple[str, str], None] = {}
+        """Who speaks and is not heard by whom."""
 
     # -- who reaches whom ------------------------------------------------------------------------------------------
 
-    def divide(self, *sides: list[str]) -> None:
-        """Cuts all routes between servers of different sides; those that are not named are one more side."""
-        self._apart = {name: number for number, side in enumerate(sides, 1) for name in side}
+    def cut(self, speaker: str, hearer: str) -> None:
+        """Lets a server no longer hear what another one says."""
+        self._cuts[speaker, hearer] = None
+
+    def heal(self) -> None:
+        """Lets all servers hear each other."""
+        self._cuts.clear()
 
     def reaches(self, one: Member, other: Member | None) -> bool:
         """Whether messages get from one server to another one."""
@@ -72,7 +80,7 @@ class Router:
             return True
         if other is None or not other.running:
             return False
-        return not self._apart or self._apart.get(one.name) == self._apart.get(other.name)
+        return not self._cuts or (one.name, other.name) not in self._cuts
 
     # -- subscriptions ---------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from bester.lab.nats.faults import Fates, as_usual
 from bester.lab.nats.jetstream import JetStream
 from bester.lab.nats.leaders import Leaders
 from bester.lab.nats.routing import Member, Router
+from bester.lab.nats.wire import encoded_info
 
 
 class NatsCluster:
@@ -55,9 +56,23 @@ class NatsCluster:
         self.jetstream = JetStream(self.router, self.leaders, random, wall, fates, max_bytes) if jetstream else None
         self.random = random
 
-    def divide(self, *sides: list[str]) -> None:
-        """Cuts the routes between servers of different sides, by name; without any, all reach each other again."""
-        self.router.divide(*sides)
+    def cut(self, speaker: str, hearer: str) -> None:
+        """Lets a server no longer hear what another one says, by name."""
+        self.router.cut(speaker, hearer)
+        self.leaders.look()
+
+    def divide(self, side: list[str]) -> None:
+        """Cuts all routes between some servers, by name, and the others."""
+        for name in self.router.members:
+            if name not in side:
+                for one in side:
+                    self.router.cut(name, one)
+                    self.router.cut(one, name)
+        self.leaders.look()
+
+    def heal(self) -> None:
+        """Lets all servers hear each other again."""
+        self.router.heal()
         self.leaders.look()
 
     def jetstream_away(self, seconds: float) -> None:
@@ -75,11 +90,13 @@ class NatsServer(Member):
     Args:
         cluster: its cluster.
         name: its name there.
+        address: its host and port, which clients of the cluster's other servers are told; empty: they are not.
     """
 
-    def __init__(self, cluster: NatsCluster, name: str = "nats") -> None:
+    def __init__(self, cluster: NatsCluster, name: str = "nats", address: str = "") -> None:
         super().__init__(name)
         self.cluster = cluster
+        self.address = address
         self.connections: dict[int, Connection] = {}
         """Those of its clients, by the number that each got."""
         self._id = f"N{cluster.random.getrandbits(128):032X}"
@@ -92,6 +109,7 @@ class NatsServer(Member):
     def start(self) -> None:
         """Lets it run; called in the loop. Its clients connect to what :meth:`make_protocol` makes."""
         self.running = True
+        self.retiring = False
         self.cluster.leaders.look()
 
     def stop(self) -> None:
@@ -103,25 +121,35 @@ class NatsServer(Member):
 
     def make_protocol(self) -> asyncio.Protocol:
         """Returns the server's end of a connection; for ``loop.create_server``."""
-        self._last += 1
-        number = self._last
-        settings = self.cluster.settings
-        info = {
+        number = self._last = self._last + 1
+        made = self.connections[number] = Connection(
+            self, number, self.cluster.router, self.cluster.settings, self._info, self._may_enter, self._ended
+        )
+        return made
+
+    def _info(self) -> dict[str, Any]:
+        """Returns what a client is told, without its number."""
+        others = self.cluster.router.members.values()
+        found = {
             "server_id": self._id,
             "server_name": self.name,
             "version": RELEASE,
             "proto": 1,
             "headers": True,
-            "max_payload": settings.max_payload,
+            "max_payload": self.cluster.settings.max_payload,
             "jetstream": self.cluster.jetstream is not None,
-            "client_id": number,
+            "auth_required": self._admits is not _everyone,
+            "connect_urls": [one.address for one in others if one.running and one.address and not one.retiring],
         }
-        if self._admits is not _everyone:
-            info["auth_required"] = True
-        made = self.connections[number] = Connection(
-            self, self.cluster.router, settings, info, self._may_enter, self._ended
-        )
-        return made
+        return {name: value for name, value in found.items() if value}
+
+    def retire(self, seconds: float) -> None:
+        """Lets it send its clients away to other servers within so many seconds (lame duck mode); then stop it."""
+        self.retiring = True
+        for connection in self.connections.values():
+            connection.send(encoded_info(self._info() | {"ldm": True}))
+            later_s = self.cluster.random.uniform(0.0, seconds)
+            asyncio.get_running_loop().call_later(later_s, connection.cut_off)
 
     def admit(self, admits: Callable[[Mapping[str, Any]], bool]) -> None:
         """Decides from now on by a client's CONNECT whether it is admitted; others are cut off."""
