@@ -25,17 +25,24 @@ class LabServer:
 
     Args:
         world: its world.
-        name: the server's name, which is also its machine's.
+        name: the server's name, and its machine's if that has none.
         overrides: more of its configuration, merged into that of the lab.
         proven: whether it proves its name to other servers, with a certificate; see :meth:`know`.
+        machine: the machine's name; each node of a cluster has one.
     """
 
     def __init__(
-        self, world: World, name: str, overrides: Mapping[str, Any] | None = None, *, proven: bool = False
+        self,
+        world: World,
+        name: str,
+        overrides: Mapping[str, Any] | None = None,
+        *,
+        proven: bool = False,
+        machine: str | None = None,
     ) -> None:
         self._world = world
         self.name = name
-        self.machine: Machine = world.machine(name)
+        self.machine: Machine = world.machine(machine or name)
         self.settings: dict[str, Any] = {
             "server": {"name": name},
             "network": {"types": ["tcp4"], "tcp4": {"port": PORT, "address": self.machine.address}},
@@ -88,7 +95,7 @@ class LabServer:
             bester.errors.BadConfiguration: it cannot start.
         """
         self.starts += 1
-        self.process = process = self.machine.process(f"{self.name}#{self.starts}")
+        self.process = process = self.machine.process(f"{self.machine.name}#{self.starts}")
         self._world.trace.note(f"{process} starts")
         self.server = await process.call(self._start())
         self._world.trace.note(f"{process} is ready")

@@ -13,8 +13,8 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from bester.lab.loop import LabLoop
-from bester.lab.machine import Machine
+from bester.lab.loop import START_S, LabLoop
+from bester.lab.machine import EPOCH, Machine
 from bester.lab.network import Network
 from bester.lab.outside import replaced, replacements
 from bester.lab.process import current
@@ -44,6 +44,10 @@ class World:
         self._addresses = itertools.count(1)
         self._folder: Path | None = None
         self._service_records: dict[str, list[Any]] = {}
+
+    def wall(self) -> float:
+        """Returns the true date, in seconds since 1970."""
+        return EPOCH + self.loop.time() - START_S
 
     def random(self, purpose: str) -> Random:
         """Returns a source of chance of its own for a purpose, so that one's draws do not move another's."""
