@@ -20,7 +20,7 @@ class Process:
 
 
 class Machine:
-    """A folder whose databases are on a simulated disk; :attr:`process` runs."""
+    """A folder whose databases are on a simulated disk; :attr:`process` runs. Its connections are closed at the end."""
 
     def __init__(self, folder: Path, seed: int = 1) -> None:
         self.folder = folder.resolve()
@@ -28,12 +28,17 @@ class Machine:
         self.process = Process()
         self.random = Random(f"{seed} sqlite")
         self.now = 1e9
+        self.connections: list[sqlite3.Connection] = []
         self.path = str(self.folder / "numbers.db")
 
     @contextmanager
     def running(self) -> Iterator[Machine]:
         with simulated(self.find, self.running_process, self.random, lambda: self.now):
-            yield self
+            try:
+                yield self
+            finally:
+                for connection in self.connections:
+                    connection.close()
 
     def find(self, path: str) -> Disk | None:
         return self.disk if path.startswith(f"{self.folder}/") or path == str(self.folder) else None
@@ -52,6 +57,7 @@ class Machine:
 
     def connect(self, synchronous: str = "FULL", journal: str = "WAL") -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=0.2, isolation_level=None)
+        self.connections.append(connection)
         connection.execute(f"PRAGMA journal_mode = {journal}").close()
         connection.execute(f"PRAGMA synchronous = {synchronous}").close()
         connection.execute("CREATE TABLE IF NOT EXISTS number (n INTEGER PRIMARY KEY, filler BLOB)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sqlite3
 import threading
@@ -36,8 +35,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
         for (module, name), replacement in system.replacements().items():
             patched.setattr(module, name, replacement)
         yield machine
-        machine.kill()
-        gc.collect()
+        system.close()
 
 
 @pytest.fixture
@@ -261,9 +259,8 @@ async def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
             database = await opened(machine)
             for n in range(20):
                 await database.write(insert(n))
-            machine.lose_power()
             content = machine.disk.content(f"{machine.path}-wal")
-            os.unlink(f"{machine.path}-lock")
+            await database.close()
             return content
 
     assert await lived() == await lived()

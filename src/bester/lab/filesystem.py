@@ -1,7 +1,8 @@
-"""What a store asks of the file system apart from SQLite, for databases on simulated disks.
+"""What a store asks of the system apart from SQLite's VFS, for databases on simulated disks.
 
-The functions stand in for those of :mod:`os` and :mod:`fcntl` while a world runs. They know the simulated files; for
-all others they do as before. A database on a simulated disk may have an empty real file of its name beside it.
+The functions stand in for those of :mod:`os`, :mod:`fcntl` and :mod:`sqlite3` while a world runs. They know the
+simulated files; for all others they do as before. A database on a simulated disk may have an empty real file of its
+name beside it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,7 +24,7 @@ BLOCK = 4096
 
 
 class FileSystem:
-    """The functions.
+    """The functions; made before any of them is installed.
 
     Args:
         find: returns the disk that an absolute path is on; None: a real one.
@@ -35,7 +37,8 @@ class FileSystem:
         self._locked: dict[tuple[int, int], tuple[int, Owner]] = {}
         """The locked files by device and inode, with the descriptor of the lock."""
         self._stat, self._statvfs, self._fsync = os.stat, os.statvfs, os.fsync
-        self._unlink, self._replace = os.unlink, os.replace
+        self._unlink, self._replace, self._connect = os.unlink, os.replace, sqlite3.connect
+        self._connections: list[tuple[Owner, sqlite3.Connection]] = []
 
     def replacements(self) -> dict[tuple[ModuleType, str], Any]:
         """Returns what stands in for what, as module and name."""
@@ -48,7 +51,18 @@ class FileSystem:
             (os, "replace"): self.replace,
             (os, "rename"): self.replace,
             (fcntl, "flock"): self.flock,
+            (sqlite3, "connect"): self.connect,
         }
+
+    def close(self) -> None:
+        """Closes every connection, and the descriptors of locks; called when all processes have ended."""
+        for _, connection in self._connections:
+            _close(connection)
+        self._connections = []
+        for key, (number, _) in self._locked.items():
+            if self._holds(number, key):
+                os.close(number)
+        self._locked = {}
 
     def _simulated(self, path: Any) -> tuple[Disk | None, str]:
         """Returns the disk of a path, and the path as the disk knows it."""
@@ -117,6 +131,16 @@ class FileSystem:
         with suppress(FileNotFoundError):
             self._replace(name, new)
 
+    def connect(self, *args: Any, **options: Any) -> sqlite3.Connection:
+        """Opens a connection, which is closed when its process has died: nobody else does that."""
+        for owner, connection in self._connections:
+            if owner.dead:
+                _close(connection)
+        self._connections = [one for one in self._connections if not one[0].dead]
+        new: sqlite3.Connection = self._connect(*args, **options)
+        self._connections.append((self._owner(), new))
+        return new
+
     def flock(self, descriptor: Any, operation: int) -> None:
         """Locks a file for the process that runs; a lock ends with its descriptor, and with its process."""
         number = _number(descriptor)
@@ -148,3 +172,8 @@ class FileSystem:
 
 def _number(descriptor: Any) -> int:
     return descriptor if isinstance(descriptor, int) else int(descriptor.fileno())
+
+
+def _close(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):  # it belongs to another thread, which closes it
+        connection.close()
