@@ -1,13 +1,11 @@
-"""What stands in the lab for the threads of a store: everything runs in place, on the loop, in order."""
+"""What stands in the lab for the thread of a database: everything runs in place, on the loop, in order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from contextlib import suppress
 from random import Random
-from typing import ParamSpec, TypeVar
 
 from bester.lab.disk import Disk
 from bester.store import worker
@@ -15,9 +13,6 @@ from bester.store.worker import Job, Outcome, Resolve, Serving
 
 FASTEST_S, SLOWEST_S = 0.0002, 0.004
 """How long a batch takes, apart from what a slow disk adds."""
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class LabWorker:
@@ -103,20 +98,3 @@ class LabWorker:
 
     def _delay_s(self) -> float:
         return self._random.uniform(FASTEST_S / 2, SLOWEST_S / 2)
-
-
-class InPlace(Executor):
-    """An executor that runs everything when it is submitted; for :data:`bester.store.worker.make_executor`."""
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-def in_place(_name: str) -> Executor:
-    """Returns an executor."""
-    return InPlace()

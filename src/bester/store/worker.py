@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Generator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
@@ -126,12 +125,3 @@ class ThreadWorker:
 
 make_worker: ContextVar[Callable[[Resolve], Worker]] = ContextVar("make_worker", default=ThreadWorker)
 """Makes the worker of each database that is opened in this context; called on the loop."""
-
-
-def one_thread(name: str) -> Executor:
-    """Returns an executor with one thread of this name."""
-    return ThreadPoolExecutor(1, thread_name_prefix=name)
-
-
-make_executor: ContextVar[Callable[[str], Executor]] = ContextVar("make_executor", default=one_thread)
-"""Makes the executor of each file that does not need a :class:`Worker`, because it may lose what was written."""
