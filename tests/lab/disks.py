@@ -16,7 +16,7 @@ class Process:
     """An owner of open files."""
 
     def __init__(self) -> None:
-        self.dead = False
+        self.alive = True
 
 
 class Machine:
@@ -48,7 +48,7 @@ class Machine:
 
     def kill(self) -> None:
         """Kills the process; another one begins."""
-        self.process.dead = True
+        self.process.alive = False
         self.process = Process()
 
     def lose_power(self) -> None:

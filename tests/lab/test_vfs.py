@@ -175,8 +175,8 @@ def after_a_cut(tmp_path: Path, seed: int, synchronous: str, journal: str = "WAL
                 insert(connection, n)
                 done.append(n)
         except sqlite3.Error:
-            assert process.dead
-        if not process.dead:
+            assert not process.alive
+        if process.alive:
             machine.lose_power()
         machine.disk.before_sync = machine.disk.after_sync = None
         with closing(machine.connect()) as again:
@@ -362,7 +362,7 @@ def test_nothing_is_left_in_a_new_program() -> None:
         "import sqlite3, random\n"
         "from bester.lab.disk import Disk\n"
         "from bester.lab.vfs import simulated\n"
-        "class Alive: dead = False\n"
+        "class Alive: alive = True\n"
         "disk = Disk(random.Random(1))\n"
         "with simulated(lambda _: disk, Alive, random.Random(1), lambda: 0.0):\n"
         "    left = sqlite3.connect('left.db')\n"

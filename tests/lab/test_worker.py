@@ -18,11 +18,11 @@ from tests.lab.disks import Machine
 
 from bester.errors import BadConfiguration, Internal, StorageFull
 from bester.lab.filesystem import FileSystem
-from bester.lab.worker import LabWorker, in_place
+from bester.lab.worker import LabWorker
 from bester.store.backup import back_up
 from bester.store.database import Database
 from bester.store.receipts import Bounds, Receipt, SqliteReceipts
-from bester.store.worker import make_executor, make_worker
+from bester.store.worker import make_worker
 
 NUMBERS = (("CREATE TABLE number (n INTEGER PRIMARY KEY, filler BLOB)",),)
 
@@ -33,7 +33,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     system = FileSystem(machine.find, machine.running_process)
     with machine.running(), monkeypatch.context() as patched:
         for (module, name), replacement in system.replacements().items():
-            patched.setattr(module, name, replacement)
+            patched.setattr(f"{module}.{name}", replacement)
         yield machine
         system.close()
 
@@ -41,9 +41,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 @pytest.fixture
 def in_the_lab(machine: Machine) -> Iterator[Machine]:
     worker = make_worker.set(partial(LabWorker, random=Random(1), disk=machine.disk))
-    executor = make_executor.set(in_place)
     yield machine
-    make_executor.reset(executor)
     make_worker.reset(worker)
 
 
@@ -166,7 +164,7 @@ async def test_what_was_reported_is_there_after_any_loss_of_power(in_the_lab: Ma
             except Internal:
                 break
         machine.disk.before_sync = machine.disk.after_sync = None
-        if not process.dead:
+        if process.alive:
             machine.lose_power()
     database = await opened(machine)
     assert set(await database.read(numbers)) >= set(reported)
@@ -226,7 +224,7 @@ async def test_a_backup_is_a_file_of_the_simulated_disk(in_the_lab: Machine) -> 
         assert numbers(copy) == [1]
 
 
-async def test_receipts_are_kept_in_place(in_the_lab: Machine) -> None:
+async def test_receipts_are_on_the_simulated_disk(in_the_lab: Machine) -> None:
     path = in_the_lab.folder / "receipts.db"
     bounds = Bounds(days=1.0, rows=1000, reserve=1)
     receipt = Receipt(1.0, "0" * 32, "alice", "chat", "1", "good", "", 1.0, "", "")
@@ -237,7 +235,9 @@ async def test_receipts_are_kept_in_place(in_the_lab: Machine) -> None:
     assert await receipts.find() == [receipt]
     in_the_lab.kill()
     receipts.add(lambda: [receipt], 1, bounds)
+    await receipts.settle()
     assert receipts.lost == 1
+    await receipts.close()
     again = SqliteReceipts(path, lambda: 1.0)
     again.open()
     assert await again.find() == [receipt]

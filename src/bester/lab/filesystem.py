@@ -14,11 +14,10 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from types import ModuleType
 from typing import Any
 
 from bester.lab.disk import Disk
-from bester.lab.openfile import Owner
+from bester.lab.openfile import WORLD, Owner
 
 BLOCK = 4096
 
@@ -28,10 +27,10 @@ class FileSystem:
 
     Args:
         find: returns the disk that an absolute path is on; None: a real one.
-        owner: returns the process that runs.
+        owner: returns the process that runs; None: the world itself.
     """
 
-    def __init__(self, find: Callable[[str], Disk | None], owner: Callable[[], Owner]) -> None:
+    def __init__(self, find: Callable[[str], Disk | None], owner: Callable[[], Owner | None]) -> None:
         self._find = find
         self._owner = owner
         self._locked: dict[tuple[int, int], tuple[int, Owner]] = {}
@@ -40,18 +39,18 @@ class FileSystem:
         self._unlink, self._replace, self._connect = os.unlink, os.replace, sqlite3.connect
         self._connections: list[tuple[Owner, sqlite3.Connection]] = []
 
-    def replacements(self) -> dict[tuple[ModuleType, str], Any]:
+    def replacements(self) -> dict[tuple[str, str], object]:
         """Returns what stands in for what, as module and name."""
         return {
-            (os, "stat"): self.stat,
-            (os, "statvfs"): self.statvfs,
-            (os, "fsync"): self.fsync,
-            (os, "unlink"): self.unlink,
-            (os, "remove"): self.unlink,
-            (os, "replace"): self.replace,
-            (os, "rename"): self.replace,
-            (fcntl, "flock"): self.flock,
-            (sqlite3, "connect"): self.connect,
+            ("os", "stat"): self.stat,
+            ("os", "statvfs"): self.statvfs,
+            ("os", "fsync"): self.fsync,
+            ("os", "unlink"): self.unlink,
+            ("os", "remove"): self.unlink,
+            ("os", "replace"): self.replace,
+            ("os", "rename"): self.replace,
+            ("fcntl", "flock"): self.flock,
+            ("sqlite3", "connect"): self.connect,
         }
 
     def close(self) -> None:
@@ -134,11 +133,11 @@ class FileSystem:
     def connect(self, *args: Any, **options: Any) -> sqlite3.Connection:
         """Opens a connection, which is closed when its process has died: nobody else does that."""
         for owner, connection in self._connections:
-            if owner.dead:
+            if not owner.alive:
                 _close(connection)
-        self._connections = [one for one in self._connections if not one[0].dead]
+        self._connections = [one for one in self._connections if one[0].alive]
         new: sqlite3.Connection = self._connect(*args, **options)
-        self._connections.append((self._owner(), new))
+        self._connections.append((self._owner() or WORLD, new))
         return new
 
     def flock(self, descriptor: Any, operation: int) -> None:
@@ -152,13 +151,14 @@ class FileSystem:
                 del self._locked[key]
             return
         if holder is not None and holder[0] != number and self._holds(holder[0], key):
-            if not holder[1].dead:
+            if holder[1].alive:
                 raise BlockingIOError
             os.close(holder[0])  # nobody else does
-        self._locked[key] = (number, self._owner())
+        self._locked[key] = (number, self._owner() or WORLD)
 
     def _refuse_dead(self) -> None:
-        if self._owner().dead:
+        owner = self._owner()
+        if owner is not None and not owner.alive:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     @staticmethod

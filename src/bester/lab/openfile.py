@@ -16,8 +16,16 @@ class Owner(Protocol):
     """A process, to which open files belong."""
 
     @property
-    def dead(self) -> bool:
-        """Whether it was killed; it never lives again."""
+    def alive(self) -> bool:
+        """Whether it runs; false for ever after it was killed."""
+
+
+class _Everlasting:
+    alive = True
+
+
+WORLD: Owner = _Everlasting()
+"""The owner of what no process opens, but the world itself."""
 
 
 class Together:
@@ -68,14 +76,14 @@ class Open:
 
     def is_dead(self) -> bool:
         """Returns whether the owner died."""
-        return self.owner.dead
+        return not self.owner.alive
 
     def close(self) -> None:
         """Gives up everything."""
         self.unmap()
         with suppress(ValueError):
             self.together.opens.remove(self)
-        if self.removed_at_close and not self.owner.dead and self.disk.find(self.path) is self.file:
+        if self.removed_at_close and self.owner.alive and self.disk.find(self.path) is self.file:
             self.disk.remove(self.path)
 
     # -- locks of the file ---------------------------------------------------------------------------------------
@@ -101,7 +109,7 @@ class Open:
         return self.level >= RESERVED or any(one.level >= RESERVED for one in self._others())
 
     def _others(self) -> list[Open]:
-        self.together.opens = [one for one in self.together.opens if one is self or not one.owner.dead]
+        self.together.opens = [one for one in self.together.opens if one is self or one.owner.alive]
         return [one for one in self.together.opens if one is not self]
 
     # -- the shared memory ---------------------------------------------------------------------------------------
@@ -110,7 +118,7 @@ class Open:
         """Returns the address of a region of the memory; None if there is none and it is not to be made."""
         if self.regions is None:
             together = self.together
-            together.mapped = [one for one in together.mapped if not one.owner.dead]
+            together.mapped = [one for one in together.mapped if one.owner.alive]
             if not together.mapped:
                 together.regions = []
             together.mapped.append(self)
@@ -131,7 +139,7 @@ class Open:
     def shm_lock(self, slots: int, kind: int) -> bool:
         """Locks slots of the memory, given as bits; returns whether it was possible."""
         for one in self.together.mapped:
-            if one is not self and not one.owner.dead:
+            if one is not self and one.owner.alive:
                 held = one.exclusive if kind == SHARED else one.exclusive | one.shared
                 if held & slots:
                     return False

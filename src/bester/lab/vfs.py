@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 from bester.lab.binding import IO_METHODS, NAME, Library, NoVfs, Sqlite3File, Sqlite3IoMethods, Sqlite3Vfs, library
 from bester.lab.disk import Disk, File
-from bester.lab.openfile import EXCLUSIVE, SHARED, Open, Owner, Together
+from bester.lab.openfile import EXCLUSIVE, SHARED, WORLD, Open, Owner, Together
 
 __all__ = ["NoVfs", "Owner", "simulated"]
 
@@ -43,11 +43,18 @@ Find = Callable[[str], Disk | None]
 class _World:
     """What is handed to :func:`simulated`."""
 
-    def __init__(self, find: Find, owner: Callable[[], Owner], random: Random, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, find: Find, owner: Callable[[], Owner | None], random: Random, clock: Callable[[], float]
+    ) -> None:
         self.find = find
         self.owner = owner
         self.random = random
         self.clock = clock
+
+    def runs(self) -> bool:
+        """Returns whether the process that runs has not been killed."""
+        owner = self.owner()
+        return owner is None or owner.alive
 
 
 class _Vfs:
@@ -100,7 +107,7 @@ class _Vfs:
         """Returns the code for SQLite."""
         if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ENOSPC):
             return _FULL if error.errno == errno.ENOSPC else code
-        if self.error is None and not (opened is not None and opened.owner.dead):
+        if self.error is None and not (opened is not None and not opened.owner.alive):
             self.error = error
         return code
 
@@ -115,7 +122,7 @@ class _Vfs:
 
     def _xRead(self, address: int, buffer: int, amount: int, offset: int) -> int:
         opened = self._opens[address]
-        if opened.owner.dead:
+        if not opened.owner.alive:
             return _IOERR_READ
         try:
             content = opened.disk.read(opened.file, offset, amount)
@@ -130,7 +137,7 @@ class _Vfs:
 
     def _xWrite(self, address: int, buffer: int, amount: int, offset: int) -> int:
         opened = self._opens[address]
-        if opened.owner.dead:
+        if not opened.owner.alive:
             return _IOERR_WRITE
         try:
             opened.disk.write(opened.file, offset, string_at(buffer, amount))
@@ -140,7 +147,7 @@ class _Vfs:
 
     def _xTruncate(self, address: int, size: int) -> int:
         opened = self._opens[address]
-        if opened.owner.dead:
+        if not opened.owner.alive:
             return _IOERR_TRUNCATE
         try:
             opened.file.truncate(size)
@@ -150,11 +157,11 @@ class _Vfs:
 
     def _xSync(self, address: int, _flags: int) -> int:
         opened = self._opens[address]
-        if opened.owner.dead:
+        if not opened.owner.alive:
             return _IOERR_FSYNC
         try:
             opened.disk.sync(opened.file, opened.is_dead)
-            if opened.owner.dead:  # a hook killed it
+            if not opened.owner.alive:  # a hook killed it
                 return _IOERR_FSYNC
             if opened.syncs_folder:
                 opened.syncs_folder = False
@@ -169,7 +176,7 @@ class _Vfs:
 
     def _xLock(self, address: int, level: int) -> int:
         opened = self._opens[address]
-        if opened.owner.dead:
+        if not opened.owner.alive:
             return _IOERR_LOCK
         return _OK if opened.lock(level) else _BUSY
 
@@ -195,7 +202,7 @@ class _Vfs:
         opened = self._opens[address]
         found = c_void_p.from_address(result)
         found.value = None
-        if opened.owner.dead:
+        if not opened.owner.alive:
             return _IOERR_SHMMAP
         try:
             found.value = opened.map(region, size, bool(extend))
@@ -205,7 +212,7 @@ class _Vfs:
 
     def _xShmLock(self, address: int, first: int, count: int, flags: int) -> int:
         opened = self._opens[address]
-        if opened.owner.dead:
+        if not opened.owner.alive:
             return _IOERR_LOCK
         slots = ((1 << count) - 1) << first
         if flags & _SHM_UNLOCK:
@@ -231,9 +238,9 @@ class _Vfs:
             disk = world.find(path) if path and world is not None else None
             if disk is None or world is None:
                 return int(self._real_open(self._real_address, name, address, flags, out_flags))
-            owner = world.owner()
+            owner = world.owner() or WORLD
             found = disk.find(path)
-            if owner.dead or (found is None and not flags & _OPEN_CREATE) or (found and flags & _OPEN_EXCLUSIVE):
+            if not owner.alive or (found is None and not flags & _OPEN_CREATE) or (found and flags & _OPEN_EXCLUSIVE):
                 return _CANTOPEN
             file = disk.create(path)
             opened = Open(disk, file, path, owner, self._together.setdefault(file, Together()))
@@ -256,7 +263,7 @@ class _Vfs:
             disk, path = self._on_disk(name)
             if disk is None or self.world is None:
                 return int(self._real_delete(self._real_address, name, sync_folder))
-            if self.world.owner().dead:
+            if not self.world.runs():
                 return _IOERR
             if disk.find(path) is None:
                 return _IOERR_DELETE_NOENT
@@ -315,14 +322,16 @@ _vfs: list[_Vfs] = []
 
 
 @contextmanager
-def simulated(find: Find, owner: Callable[[], Owner], random: Random, clock: Callable[[], float]) -> Iterator[None]:
+def simulated(
+    find: Find, owner: Callable[[], Owner | None], random: Random, clock: Callable[[], float]
+) -> Iterator[None]:
     """Has SQLite use simulated disks, for all connections that are opened meanwhile.
 
     Args:
         find: returns the disk that an absolute path is on; it must know the paths of journals and logs too, which end
             in ``-journal`` and ``-wal``.
-        owner: returns the process that runs, to which files belong that are opened now. After its end, a process that
-            is started again is another owner.
+        owner: returns the process that runs, to which files belong that are opened now; None: the world itself. What
+            is started after its end is another process.
         random: the randomness of SQLite.
         clock: the time of SQLite, in seconds since 1970.
 
