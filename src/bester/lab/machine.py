@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+from bester.lab.disk import Disk
 from bester.lab.loop import START_S, LabLoop
 from bester.lab.process import Process
 
@@ -21,14 +22,18 @@ class Machine:
         name: its host name.
         address: its IPv4 address.
         folder: a real folder, for its configuration and small files.
+        disk: has its databases.
         new_pid: returns the next process id.
     """
 
-    def __init__(self, loop: LabLoop, name: str, address: str, folder: Path, new_pid: Callable[[], int]) -> None:
+    def __init__(
+        self, loop: LabLoop, name: str, address: str, folder: Path, disk: Disk, new_pid: Callable[[], int]
+    ) -> None:
         self._loop = loop
         self.name = name
         self.address = address
         self.folder = folder
+        self.disk = disk
         self._new_pid = new_pid
         self.processes: list[Process] = []
         """All that ever ran here; those that were killed stay, because their tasks must not be collected."""
@@ -39,6 +44,8 @@ class Machine:
         self._boots = itertools.count(1)
         self.boot = f"{name}-boot-{next(self._boots)}"
         self._booted_at = START_S - 100.0
+        self.on_start: list[Callable[[Process], None]] = []
+        """Called with each new process, before it runs."""
         self.on_power_cut: list[Callable[[], None]] = []
         self.on_power_back: list[Callable[[], None]] = []
 
@@ -63,6 +70,8 @@ class Machine:
             raise RuntimeError(f"{self.name} is off")
         made = Process(self._loop, name, self, self._new_pid())
         self.processes.append(made)
+        for call in self.on_start:
+            call(made)
         return made
 
     def cut_power(self) -> None:
@@ -70,6 +79,7 @@ class Machine:
         self.on = False
         for process in self.processes:
             process.kill(power=True)
+        self.disk.cut()
         for call in self.on_power_cut:
             call()
 

@@ -42,7 +42,7 @@ class Process:
         pid: what ``os.getpid`` returns in it.
     """
 
-    __slots__ = ("alive", "held", "loop", "machine", "name", "on_death", "paused", "pid", "sockets", "tasks")
+    __slots__ = ("alive", "context", "held", "loop", "machine", "name", "on_death", "paused", "pid", "sockets", "tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, machine: Any, pid: int) -> None:
         self.loop = loop
@@ -50,6 +50,9 @@ class Process:
         self.machine = machine
         self.pid = pid
         self.alive = True
+        self.context = Context()
+        """What all its code begins with."""
+        self.context.run(current.set, self)
         self.paused = False
         self.held: list[asyncio.Handle] = []
         """The callbacks that wait while it is paused."""
@@ -64,9 +67,7 @@ class Process:
 
     def enter(self) -> Context:
         """Returns a new context, in which code runs as this process's."""
-        context = Context()
-        context.run(current.set, self)
-        return context
+        return self.context.copy()
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs a coroutine as a task of this process."""

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from bester.lab.machine import EPOCH, Machine
 from bester.lab.network import Network
 from bester.lab.outside import replaced, replacements
 from bester.lab.process import current
+from bester.lab.storage import Storage
 from bester.lab.trace import Trace
 
 T = TypeVar("T")
@@ -42,7 +44,6 @@ class World:
         self.machines: dict[str, Machine] = {}
         self._pids = itertools.count(1001)
         self._addresses = itertools.count(1)
-        self._folder: Path | None = None
         self._service_records: dict[str, list[Any]] = {}
 
     def wall(self) -> float:
@@ -63,18 +64,23 @@ class World:
             address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
             folder = self.folder / name
             folder.mkdir()
-            found = self.machines[name] = Machine(self.loop, name, address, folder, lambda: next(self._pids))
+            disk = self.storage.disk(name)
+            found = self.machines[name] = Machine(self.loop, name, address, folder, disk, lambda: next(self._pids))
+            found.on_start.append(self.storage.serve)
             self.network.add(found)
             found.on_power_cut.append(lambda: self.network.power_lost(self.machines[name]))
             found.on_power_back.append(lambda: self.network.power_back(self.machines[name]))
         return found
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """A real folder for the machines' files, which goes with the world."""
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="bester-lab-"))
-        return self._folder
+        return Path(tempfile.mkdtemp(prefix="bester-lab-"))
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The machines' disks."""
+        return Storage(self.folder, self.random)
 
     def add_service_record(self, name: str, host: str, port: int, priority: int = 0, weight: int = 0) -> None:
         """Adds an SRV record for servers to the world's DNS."""
@@ -92,15 +98,16 @@ class World:
 
         Raises:
             bester.lab.loop.Stuck: the play waits for what can never happen.
+            bester.lab.vfs.NoVfs: disks cannot be simulated with this Python.
         """
-        with replaced(self._replacements(), self.seed):
+        with replaced(self._replacements(), self.seed), self.storage.active():
             try:
                 return self.loop.run_until_complete(play)
             finally:
                 self._end()
 
     def _replacements(self) -> Any:
-        return replacements(self.loop, self.random("system"), self._hold, self)
+        return {**replacements(self.loop, self.random("system"), self._hold, self), **self.storage.replacements()}
 
     def _hold(self, seconds: float) -> None:
         """A process sleeps without yielding: nothing of it runs until then."""
@@ -120,5 +127,4 @@ class World:
                         process.enter().run(task.get_coro().close)
         self.loop.set_exception_handler(lambda _, __: None)
         self.loop.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
