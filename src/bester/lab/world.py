@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import shutil
@@ -118,6 +119,7 @@ class World:
 
     def _end(self) -> None:
         """Kills everything, and closes what the killed left half done, while nothing of it can reach anything."""
+        asyncio._set_running_loop(self.loop)  # else what is closed would make loops of its own
         for machine in self.machines.values():
             for process in machine.processes:
                 process.kill()
@@ -125,6 +127,7 @@ class World:
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     with contextlib.suppress(BaseException):
                         process.enter().run(task.get_coro().close)
+        asyncio._set_running_loop(None)
         self.loop.set_exception_handler(lambda _, __: None)
         self.loop.close()
         shutil.rmtree(self.folder, ignore_errors=True)
