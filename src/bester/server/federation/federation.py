@@ -55,7 +55,7 @@ class Federation:
         self.trust = Trust(runtime)
         self.outbox = Outbox(runtime, store, leases)
         self.destinations: dict[str, Destination] = {}
-        self.incoming: set[IncomingLink] = set()
+        self.incoming: dict[IncomingLink, None] = {}
         """The links that other servers have opened."""
         self._store = store
         self._leases = leases
