@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -161,6 +162,18 @@ def test_what_was_not_read_resets() -> None:
         near[1].write(b"unread")
         await asyncio.sleep(1)
         two.listener.kill()
+        with pytest.raises(ConnectionResetError):
+            await near[0].read()
+
+    played(play)
+
+
+def test_one_end_does_not_linger() -> None:
+    async def play(two: Two) -> None:
+        near, far = await two.connect()
+        ours = far[1].get_extra_info("socket")
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        far[1].close()
         with pytest.raises(ConnectionResetError):
             await near[0].read()
 

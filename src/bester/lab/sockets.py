@@ -90,6 +90,8 @@ class LabSocket:
         self.sent_end = False
         self.secret: bool | None = None
         """Whether what arrives is TLS; None: nothing has arrived."""
+        self._resets = False
+        """Whether closing it resets the connection."""
         self.error: OSError | None = None
         self.on_input: Callable[[], None] | None = None
         """Called when there is something to read; the owner's transport sets it."""
@@ -122,8 +124,10 @@ class LabSocket:
     def gettimeout(self) -> float | None:
         return 0.0
 
-    def setsockopt(self, *_: Any) -> None:
+    def setsockopt(self, level: int, option: int, value: Any) -> None:
         self._check()
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER):
+            self._resets = struct.unpack("ii", value) == (1, 0)
 
     def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
         self._check()
@@ -256,7 +260,7 @@ class LabSocket:
             self.arrived.popleft().abandon(lost)
         if self.peer is None or self.error is not None or lost:
             return
-        if self.received:  # as Linux: the other end learns that it was not read
+        if self.received or self._resets:  # as Linux: the other end learns that it was not read
             self.network.transmit(self, b"", reset=True)
         elif not self.sent_end:
             self.sent_end = True
