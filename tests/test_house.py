@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,13 @@ MAX_LINES = 450
 TEXTS = {".css", ".html", ".js", ".py", ".ts"}
 LARGE = {REPOSITORY / "src/bester/web/static/js/bester.js"}
 """The client for browsers is one file, so that a site can copy it and need nothing beside it."""
-FILES = {
-    path: path.read_text()
-    for source in SOURCES
-    for path in sorted(source.rglob("*.py"))
-    if "templates" not in path.parts
-}
-TREES = {path: ast.parse(text, str(path)) for path, text in FILES.items()}
+FILES = [path for source in SOURCES for path in sorted(source.rglob("*.py")) if "templates" not in path.parts]
+
+
+@functools.cache
+def nodes() -> dict[Path, list[ast.AST]]:
+    """Returns the nodes of each file; they are read for the first test, not wherever this module is collected."""
+    return {path: [*ast.walk(ast.parse(path.read_text(), str(path)))] for path in FILES}
 
 
 def module(path: Path) -> str:
@@ -38,7 +39,7 @@ def place(path: Path, node: ast.stmt | ast.expr) -> str:
 
 def imported(path: Path) -> Iterator[str]:
     """Yields our modules that a file imports anywhere, for types too."""
-    for node in ast.walk(TREES[path]):
+    for node in nodes()[path]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -96,7 +97,7 @@ def test_files_are_small() -> None:
 
 def bare_raises(path: Path) -> Iterator[str]:
     """Yields the methods that consist of ``raise AssertionError``, beside a docstring."""
-    for node in ast.walk(TREES[path]):
+    for node in nodes()[path]:
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
         body = [one for one in node.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
@@ -111,12 +112,13 @@ def test_no_method_is_left_to_a_subclass_by_raising() -> None:
     assert not found, "use a Protocol, or pass a collaborator"
 
 
+@functools.cache
 def methods() -> set[str]:
     """Returns the names that are methods of a class in the source, and an attribute of none."""
     found: set[str] = set()
     attributes: set[str] = set()
-    for tree in TREES.values():
-        for node in ast.walk(tree):
+    for found_in in nodes().values():
+        for node in found_in:
             match node:
                 case ast.ClassDef():
                     for one in node.body:
@@ -131,18 +133,15 @@ def methods() -> set[str]:
     return found - attributes
 
 
-METHODS = methods()
-
-
 def replaced(path: Path) -> Iterator[str]:
     """Yields the places where methods of an object are replaced at run time."""
-    for node in ast.walk(TREES[path]):
+    for node in nodes()[path]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "update":
             owner = node.func.value
             if isinstance(owner, ast.Call) and isinstance(owner.func, ast.Name) and owner.func.id == "vars":
                 yield place(path, node)
         for target in node.targets if isinstance(node, ast.Assign) else []:
-            if isinstance(target, ast.Attribute) and target.attr in METHODS:
+            if isinstance(target, ast.Attribute) and target.attr in methods():
                 yield place(path, target)
 
 
@@ -159,7 +158,7 @@ def test_compiled_modules_have_no_coroutines() -> None:
     found = [
         place(path, node)
         for path in compiled
-        for node in ast.walk(TREES[path])
+        for node in nodes()[path]
         if isinstance(node, (ast.AsyncFunctionDef, ast.Await))
     ]
     assert not found, "put the coroutine into a module of its own, and that into EXCEPT of compiled.py"
