@@ -10,13 +10,13 @@ from struct import calcsize, unpack
 from typing import NamedTuple
 
 import pytest
-from bench.generators import build, missing
+from bench.generators import build, clients_command, missing
+from bench.load.clients import Plan
 from bench.machine import Cores
 from bench.peers import BESTERD, Accounts, Peers, Running
 from bench.programs import Program, program
-from bench.run import Run
 
-SECONDS = 0.5
+ROUND_TRIPS = 5000
 COUNTS = "=QQQ"
 
 
@@ -44,18 +44,24 @@ class Counted(Peers):
 
 
 def counted(folder: Path, handler: str, dialect: str, clients: int, outstanding: int) -> Calls:
-    """Puts a server of its own under load, and returns its calls for each round trip."""
+    """Puts a server of its own under load, and returns its calls for each round trip.
+
+    A count of round trips is made, and nothing is under way before and after it: however busy the machine is, all of
+    their calls are counted and no others. All have one core, so that the server finds many sockets ready each time.
+    """
     reason = missing()
     if reason:
         pytest.skip(f"system calls are not counted: {reason}")
     peers = Counted(folder, Accounts(folder, clients))
-    run = Run(peers, SECONDS, 1, 1, 1, lambda what: None)
-    with peers.bester(handler=handler) as server:
-        server.dialect = dialect
-        with run.loading(server, clients, outstanding, 64, SECONDS) as load:
-            before = _now(server)
-            round_trips = int(load.result()["count"])
-            reads, writes, waits = ((now - then) / round_trips for now, then in zip(_now(server), before, strict=True))
+    with peers.bester(handler=handler, cores=Cores.one()) as server:
+        plan = Plan(dialect, server.port, clients, outstanding, 64, 0, 0, counts=(clients, ROUND_TRIPS))
+        with program(*clients_command(plan, folder), cores=server.cores.load) as load:
+            load.until("ready".__eq__)
+            for _ in plan.counts:
+                before = _now(server)
+                load.tell("go on")
+                round_trips = int(load.result()["count"])
+        reads, writes, waits = ((now - then) / round_trips for now, then in zip(_now(server), before, strict=True))
     return Calls(round_trips, reads, writes, waits)
 
 

@@ -13,7 +13,7 @@ from tests.bench.calls import counted
 
 CLIENTS = 50
 NOISE = 1.05
-"""Where the time that is looked at begins and ends, some round trips are on their way; other threads wake the loop."""
+"""Other threads wake the loop."""
 
 
 @pytest.mark.parametrize("outstanding", [1, 8])

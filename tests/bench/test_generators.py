@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench.figures import BUSY_AT_LEAST, NATS, OURS, SERVER_BUSY, TARGETS, Figures
@@ -16,7 +17,10 @@ from bench.run import Run
 from bench import generators
 
 SECONDS = 0.2
+LONGER = 1, 10, 50
+"""Where other work leaves a window almost empty, so many times as long a one is taken."""
 CLIENTS = 3
+ENOUGH = 10
 
 
 def new_run(folder: Path) -> Run:
@@ -43,22 +47,36 @@ def started(run: Run, name: str, handler: str | None) -> AbstractContextManager[
     return starts[name]()
 
 
+def filled(measure: Callable[[float], dict[str, Any]]) -> dict[str, Any]:
+    """Returns what is found in a window, which is given in seconds, that has enough in it."""
+    for times in LONGER:
+        try:
+            found = measure(times * SECONDS)
+        except RuntimeError:  # a load ends where a window is empty
+            if times == LONGER[-1]:
+                raise
+            continue
+        if found["count"] > ENOUGH:
+            break
+    assert found["count"] > ENOUGH
+    return found
+
+
 @pytest.mark.parametrize("name", ["bester", "nats-server", "relay"])
 def test_round_trips(run: Run, name: str) -> None:
     with started(run, name, "lean") as server:
-        found = run.load(server, CLIENTS, 2, 1024)
-        assert found["count"] > 10
-        assert found["rate"] == pytest.approx(found["count"] / SECONDS, rel=0.5)
+        found = filled(lambda seconds: run.load(server, CLIENTS, 2, 1024, seconds))
+        assert found["rate"] == pytest.approx(found["count"] / found["seconds"])
+        assert found["seconds"] > 0.9 * SECONDS
         assert 0 < found["busy"] <= 1
         assert found["cpuUs"] > 0
-        assert run.load(server, 1, 1)["p50Us"] > 1
+        assert filled(lambda seconds: run.load(server, 1, 1, seconds=seconds))["p50Us"] > 1
 
 
 @pytest.mark.parametrize("name", ["bester", "nats-server", "relay"])
 def test_one_message_to_many(run: Run, name: str) -> None:
     with started(run, name, None) as server:
-        found = run.fan(server, CLIENTS, 64, 0, SECONDS)
-        assert found["count"] > 10
+        found = filled(lambda seconds: run.fan(server, CLIENTS, 64, 0, seconds))
         assert found["count"] % CLIENTS == 0
         assert 0 < found["p50Ms"] <= found["maxMs"]
 
@@ -68,20 +86,23 @@ def test_the_relay_in_c(tmp_path: Path) -> None:
         pytest.skip(reason)
     run = new_run(tmp_path)
     with run.peers.relay(in_c=True) as server:
-        assert run.load(server, CLIENTS, 2)["count"] > 10
-        assert run.fan(server, CLIENTS, 64, 0, SECONDS)["count"] > 10
+        filled(lambda seconds: run.load(server, CLIENTS, 2, seconds=seconds))
+        filled(lambda seconds: run.fan(server, CLIENTS, 64, 0, seconds))
 
 
 def test_messages_on_connections_of_their_own(run: Run) -> None:
     with started(run, "bester", "classic") as server:
-        assert run.load(server, CLIENTS, 2)["count"] > 10
+        filled(lambda seconds: run.load(server, CLIENTS, 2, seconds=seconds))
 
 
 def test_windows_follow_one_another(run: Run) -> None:
-    with started(run, "bester", "lean") as server, run.loading(server, CLIENTS, 1, 64, SECONDS, windows=100) as load:
-        assert load.result()["count"] > 10
-        assert load.result()["count"] > 10
-        assert all(rate > 10 for rate in load.rates())
+    def fewest(seconds: float) -> dict[str, Any]:
+        with run.loading(server, CLIENTS, 1, 64, seconds, windows=100) as load:
+            counts = [load.result()["count"], load.result()["count"]]
+            return {"count": min([*counts, *(rate * seconds for rate in load.rates())])}
+
+    with started(run, "bester", "lean") as server:
+        filled(fewest)
 
 
 def test_a_wrong_reply_is_seen(run: Run) -> None:
