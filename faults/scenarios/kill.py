@@ -85,12 +85,12 @@ async def at_point(run: Run, point: str, arrival: int, messages: int = AT_A_POIN
     await play.near.start(BESTER_DIE_AT=f"{point}:{arrival}")
     death = run.spawn(_death(play.near))
     play.give(messages)
-    reported = run.spawn(play.all_reported(NOT_REACHED_S))
+    reported = run.spawn(play.all_reported())
+    await asyncio.wait([death, reported], return_when=asyncio.FIRST_COMPLETED)
     if through_outbox:
-        await asyncio.wait([death, reported], return_when=asyncio.FIRST_COMPLETED)
         await play.far.start()
     # All reported, it may still be on its way there.
-    await asyncio.wait([death], timeout=NOT_REACHED_S if through_outbox or not reported.done() else 1.0)
+    await asyncio.wait([death], timeout=PATIENCE_S if arrival == 1 else NOT_REACHED_S if through_outbox else 1.0)
     died = death.done()
     if not died:
         run.notes.append(f"{run.scenario}: the server never came to {point} for the {arrival}. time.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from faults.ledger import Ledger
@@ -97,6 +98,11 @@ async def beside(run: Run, half: int, seconds: float, p99_ms: float = P99_MS) ->
             to_deaf.give(deaf[deaf_count % half].name, SIZE)
             deaf_count += 1
         await asyncio.sleep(0.005)  # the load's own pace
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_S):
+            while since:
+                await asyncio.sleep(0.005)
+    held_up = len(since)
     grown_mib = (server.peak_kib() - before_kib) / 1024
     run.say("and then do")
     for one in deaf:
@@ -105,6 +111,7 @@ async def beside(run: Run, half: int, seconds: float, p99_ms: float = P99_MS) ->
         await asyncio.gather(to_healthy.idle.wait(), to_deaf.idle.wait())
     await ledger.all_came(PATIENCE_S)
     judge(run, "", [ledger])
+    run.at_most("messages to those who read that came only after the others read", held_up, 0)
     took_ms.sort()
     run.at_most("p99 of those who read", took_ms[int(len(took_ms) * 0.99)], p99_ms, "ms")
     run.at_most("memory of the server beyond what it had", grown_mib, GROWTH_MIB, "MiB")
