@@ -19,6 +19,7 @@ from bester.compiled import build
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 110.0
+INSTALL = ("install", "--no-index", "--no-deps", "--no-compile", "--target")
 SMALL = 'MODULES = ("backoff.py", "printable.py")\nEXCEPT = {}\n'
 SAYS = "from bester import backoff, compiled; print(compiled.build(), backoff.__file__)"
 
@@ -67,7 +68,7 @@ def test_a_wheel_is_compiled(source: Path, tmp_path: Path) -> None:
     assert not built.name.endswith("-py3-none-any.whl")
     assert {path for path in {*source.rglob("*")} - before if "__pycache__" not in str(path)} == set()
     place = tmp_path / "place"
-    assert pip("install", "--no-index", "--no-deps", "--target", place, built).returncode == 0
+    assert pip(*INSTALL, place, built).returncode == 0
     how, module = says(place)
     assert (how, Path(module).parent) == ("compiled", place / "bester")
     assert (place / "bester/backoff.py").read_bytes() == (ROOT / "src/bester/backoff.py").read_bytes()
@@ -96,7 +97,7 @@ def test_a_wheel_is_pure(variables: dict[str, str], reason: str, source: Path, t
     assert built.name.endswith("-py3-none-any.whl")
     assert f"bester is built as pure Python: {reason}" in said
     place = tmp_path / "place"
-    assert pip("install", "--no-index", "--no-deps", "--target", place, built).returncode == 0
+    assert pip(*INSTALL, place, built).returncode == 0
     assert says(place) == ["pure", str(place / "bester/backoff.py")]
     assert not [*place.rglob("*.so")]
 

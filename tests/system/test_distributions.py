@@ -50,7 +50,9 @@ def installed(wheels: dict[str, Path], others: Path, tmp_path: Path) -> Callable
 
     def install(*names: str) -> Run:
         place = tmp_path / "place"
-        pip("install", "--no-index", "--no-deps", "--target", str(place), *(str(wheels[name]) for name in names))
+        # What is run is compiled then; all else is not.
+        options = ("--no-index", "--no-deps", "--no-compile", "--target", str(place))
+        pip("install", *options, *(str(wheels[name]) for name in names))
 
         def run(*words: str) -> subprocess.CompletedProcess[str]:
             # -S: what is installed for the tests is not seen, but through PYTHONPATH.

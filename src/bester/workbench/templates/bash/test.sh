@@ -34,8 +34,8 @@ if command -v socat >/dev/null; then
     folder=$(mktemp -d)
     BESTER_SOCKET=$folder/s ./handler.sh &
     handler=$!
-    for _ in $(seq 100); do [ -S "$folder/s" ] && break; sleep 0.05; done
-    same "the program" "$(printf '\4\0\0\0null' | socat -t 5 - "UNIX-CONNECT:$folder/s" | tail -c +5)" \
+    while kill -0 "$handler" 2>/dev/null && [ ! -S "$folder/s" ]; do sleep 0.05; done
+    same "the program" "$(printf '\4\0\0\0null' | socat -t 60 - "UNIX-CONNECT:$folder/s" | tail -c +5)" \
         '{"header":{"status":"0","commands":[{"type":"reply"}]},"data":null}'
     kill "$handler"
     wait "$handler"
