@@ -22,7 +22,7 @@ help: ## show this
 demo: $(READY) ## play two stories on real servers
 	@$(BIN)/bester demo
 
-# Four, because tests wait for processes more than they work: that is as fast as two processors can be.
+# Six, because tests wait for processes more than they work: that is as fast as two processors can be.
 test: $(READY) ## run the tests; skips are listed with their reasons
 	$(BIN)/pytest -n 6 --dist loadfile --no-loadscope-reorder -rs $(ARGS)
 

@@ -7,7 +7,15 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 
-from faults.run import Run, Skipped
+from faults.run import Check, Run, Skipped
+
+PATIENCE = 20
+"""Other tests have most of the processor: everything may take so many times as long as in the full scenario."""
+
+
+def _late(check: Check) -> bool:
+    """Returns whether a bound on time was missed by no more than that."""
+    return check.unit in ("s", "ms") and not check.at_least and check.value <= PATIENCE * check.bound
 
 
 def short(name: str, scenario: Callable[[Run], Awaitable[None]]) -> list[str]:
@@ -17,9 +25,8 @@ def short(name: str, scenario: Callable[[Run], Awaitable[None]]) -> list[str]:
         async with Run(name, quick=True) as run:
             await scenario(run)
             assert run.checks
-            return [f"{check.what}: {check.value:g} {check.unit}" for check in run.missed()] + (
-                run.notes if run.missed() else []
-            )
+            missed = [check for check in run.missed() if not _late(check)]
+            return [f"{check.what}: {check.value:g} {check.unit}" for check in missed] + (run.notes if missed else [])
 
     try:
         return uvloop.run(run())

@@ -8,9 +8,7 @@ from faults.short import short
 
 
 def test_kills_at_random_moments_lose_nothing() -> None:
-    # How long a start takes on a machine that is busy with tests, is the full scenario's business.
-    missed = short("kill", lambda run: random_moments(run, 800, 3))
-    assert [one for one in missed if not one.startswith(("from the kill to ready again", "kill"))] == []
+    assert short("kill", lambda run: random_moments(run, 800, 3)) == []
 
 
 def test_a_death_at_a_named_point_loses_nothing() -> None:
