@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import socket
 from asyncio import sslproto
 from collections.abc import Callable
@@ -45,6 +46,17 @@ class Network(Protocol):
         """Returns a transport over a connected socket."""
 
 
+class LabTask(asyncio.Task[Any]):
+    """A task whose hash is not its address, so that sets of tasks (asyncio makes some) have an order that repeats."""
+
+    def __init__(self, work: Any, number: int, **options: Any) -> None:
+        self._number = number  # first of all, for asyncio puts the task into a set at once
+        super().__init__(work, **options | {"name": options.get("name") or f"Task-{number}"})
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class LabLoop(asyncio.BaseEventLoop):
     """Runs callbacks without ever waiting: when nothing is ready, its time becomes that of the next timer.
 
@@ -67,6 +79,7 @@ class LabLoop(asyncio.BaseEventLoop):
         self._clock_resolution = 1e-9
         self._turns_now = 0
         self._executors: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._task_numbers = itertools.count(1)
         self.steps = 0
         """How many callbacks have run."""
         self.after_step: Callable[[], None] | None = None
@@ -136,7 +149,7 @@ class LabLoop(asyncio.BaseEventLoop):
         process.held = []
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
-        task = asyncio.Task(work, loop=loop, **options)
+        task = LabTask(work, next(self._task_numbers), loop=loop, **options)
         context = options.get("context")
         process = current.get() if context is None else context.get(current)
         if process is not None:

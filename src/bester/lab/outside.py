@@ -71,6 +71,10 @@ def replacements(loop: LabLoop, chance: Random, hold: Callable[[float], None], n
         here = machine()
         return "" if here is None else here.boot
 
+    def host_name() -> str:
+        here = machine()
+        return "localhost" if here is None else here.name
+
     def pid() -> int:
         process = current.get()
         return 1 if process is None else process.pid
@@ -94,8 +98,8 @@ def replacements(loop: LabLoop, chance: Random, hold: Callable[[float], None], n
         ("os", "urandom"): chance.randbytes,
         ("random", "_urandom"): chance.randbytes,
         ("os", "getpid"): pid,
-        ("bester.server.cluster.node", "getpid"): pid,
         ("os", "fork"): _forbidden("os.fork"),
+        ("socket", "gethostname"): host_name,
         ("socket", "socket"): LabSocket,
         ("dns.asyncresolver", "resolve"): service_records,
         ("threading.Thread", "start"): _forbidden("a thread"),
@@ -121,7 +125,7 @@ def replaced(table: Replacements, seed: int) -> Iterator[None]:
     random.seed(seed)
     try:
         for (place, name), replacement in table.items():
-            owner = _owner(place)
+            owner = owner_of(place)
             before.append((owner, name, getattr(owner, name)))
             setattr(owner, name, replacement)
         yield
@@ -136,5 +140,6 @@ def replaced(table: Replacements, seed: int) -> Iterator[None]:
 _CLASSES: dict[str, type] = {"threading.Thread": threading.Thread, "subprocess.Popen": subprocess.Popen}
 
 
-def _owner(place: str) -> Any:
+def owner_of(place: str) -> Any:
+    """Returns the module or the class that has an attribute of the table."""
     return _CLASSES.get(place) or importlib.import_module(place)

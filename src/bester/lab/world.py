@@ -29,8 +29,8 @@ T = TypeVar("T")
 class World:
     """Runs one play, on simulated time; the same seed gives the same trace.
 
-    Hashes of strings are part of what decides the order of sets: two runs agree if both have the same
-    ``PYTHONHASHSEED``.
+    So it is as long as no code in it acts by the order of a set, whose elements lie by their hashes: those of strings
+    differ with ``PYTHONHASHSEED``, and those of objects with their addresses.
 
     Args:
         seed: what all chance comes from.

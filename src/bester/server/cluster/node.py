@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from os import getpid
 from typing import Any
 
 from bester.bus.connection import Bus
@@ -52,7 +52,7 @@ def node_name(cluster: ClusterConfig) -> str:
     if cluster.node is not None:
         return cluster.node
     host = socket.gethostname().encode("ascii", "replace").decode().replace(" ", "-") or "node"
-    name = f"{host[: MAX_NODE_CHARACTERS - 20]}-{getpid()}-{secrets.token_hex(3)}"
+    name = f"{host[: MAX_NODE_CHARACTERS - 20]}-{os.getpid()}-{secrets.token_hex(3)}"
     return "".join(char if char.isprintable() else "-" for char in name)
 
 

@@ -76,12 +76,12 @@ class JetStreamMailboxes:
         bus: the connection, which is open before this is.
         names: of this server's streams.
         layout: on how many NATS servers each letter is, and among how many streams they are divided.
-        clock: never goes back; counts how old a usage is.
+        clock: never goes back; counts how old a usage is; None: the system's.
     """
 
-    def __init__(self, bus: Bus, names: Names, layout: Layout, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bus: Bus, names: Names, layout: Layout, clock: Callable[[], float] | None = None) -> None:
         self.letters = PartitionedStream(bus, names, "MAIL", "mail", ">", layout, refuse_new=True, allow_ttl=True)
-        self._clock = clock
+        self._clock = time.monotonic if clock is None else clock
         self._deposit_lock = asyncio.Lock()
         """Letters are published in the order of the calls."""
         self._usages: dict[str, _Usage] = {}

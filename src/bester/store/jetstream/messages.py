@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 
 from bester.bus.connection import Bus
@@ -25,11 +24,11 @@ class JetStreamMessages(JetStreamMailboxes, JetStreamOutbox, JetStreamOnce):
         bus: the connection, which is open before this is.
         names: of this server's streams.
         layout: on how many NATS servers each message is, and among how many streams they are divided.
-        clock: never goes back.
+        clock: never goes back; None: the system's.
     """
 
     def __init__(
-        self, bus: Bus, names: Names, layout: Layout = SINGLE, clock: Callable[[], float] = time.monotonic
+        self, bus: Bus, names: Names, layout: Layout = SINGLE, clock: Callable[[], float] | None = None
     ) -> None:
         JetStreamMailboxes.__init__(self, bus, names, layout, clock)
         JetStreamOutbox.__init__(self, bus, names, layout.replicas)

@@ -82,7 +82,7 @@ class JetStreamReceipts:
         bounds: Bounds,
         replicas: int = 1,
         limits: QueryLimits = LIMITS,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.lost = 0
         self.expired = 0  # NATS removes them, and does not say how many
@@ -91,7 +91,7 @@ class JetStreamReceipts:
         self._bounds = bounds
         self._replicas = replicas
         self._limits = limits
-        self._clock = clock
+        self._clock = time.monotonic if clock is None else clock
         self._name = names.stream("RECEIPTS")
         self._subjects = {good: names.subject("receipts", "good" if good else "bad") for good in (True, False)}
         self._all = names.subject("receipts", "*")
@@ -103,7 +103,7 @@ class JetStreamReceipts:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._failing = False
         self._closed = False
-        self._pruned = clock()
+        self._pruned = self._clock()
 
     def _stream_for(self, bounds: Bounds) -> Stream:
         max_age_s = bounds.days * 86_400

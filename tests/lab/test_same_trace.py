@@ -1,0 +1,83 @@
+"""A seed gives one trace, wherever the hashes of strings and the addresses of objects lie, and whatever ran before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+from tests.lab.troubled import PLAYS, federated
+
+from bester.lab.outside import owner_of
+from bester.lab.world import World
+
+REPOSITORY = Path(__file__).parents[2]
+LIBRARIES = {"aiohappyeyeballs", "argon2", "asyncio", "dns", "logging", "msgspec", "nats", "pydantic", "uuid"}
+"""What runs in worlds beside Bester, for which ``tests/test_order.py`` reads the source."""
+
+
+def traced(play: str, seed: int, hash_seed: int, before: int) -> list[str]:
+    """Returns the trace of a play in an interpreter of its own, in which others ran before."""
+    command = [sys.executable, "-m", "tests.lab.troubled", play, str(seed), str(before)]
+    environment = os.environ | {"PYTHONHASHSEED": str(hash_seed)}
+    run = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
+@pytest.mark.parametrize("play", PLAYS)
+def test_a_seed_gives_one_trace(play: str) -> None:
+    one = traced(play, 11, hash_seed=1, before=0)
+    other = traced(play, 11, hash_seed=2, before=1)
+    assert len(one) > 500
+    different = [(number, *lines) for number, lines in enumerate(zip_longest(one, other)) if lines[0] != lines[1]]
+    assert different[:1] == []
+
+
+def test_seeds_give_different_traces() -> None:
+    digests = []
+    for seed in (1, 2):
+        world = World(seed)
+        world.run(federated(world))
+        digests.append(world.trace.digest)
+    assert digests[0] != digests[1]
+
+
+def in_place(world: World) -> dict[int, object]:
+    """Returns what is in the places that a world replaces, by its id."""
+    found = [getattr(owner_of(place), name) for place, name in world._replacements()]
+    return {id(one): one for one in found if callable(one)}
+
+
+def keepers(objects: dict[int, object]) -> Iterator[str]:
+    """Yields the modules that have one of some objects, under any name, or as a default argument of a function."""
+    for name, module in [*sys.modules.items()]:
+        for value in [*vars(module).values()] if isinstance(module, types.ModuleType) else ():
+            parts = [value, *vars(value).values()] if isinstance(value, type) and value.__module__ == name else [value]
+            for part in parts:
+                defaults: tuple[object, ...] = ()
+                if isinstance(part, types.FunctionType) and part.__module__ == name:
+                    defaults = (*(part.__defaults__ or ()), *(part.__kwdefaults__ or {}).values())
+                if any(id(one) in objects for one in (part, *defaults)):
+                    yield name
+
+
+def test_nobody_keeps_what_a_world_replaces_or_has_put_in_place() -> None:
+    world = World(1)
+    real = in_place(world)
+    simulated: dict[int, object] = {}
+
+    async def play() -> None:
+        simulated.update(in_place(world))
+        await federated(world)
+
+    world.run(play())
+    assert simulated.keys().isdisjoint(real)
+    assert not [one for one in keepers(simulated) if not one.startswith("bester.")], "import it before a world runs"
+    homes = {place for place, _ in world._replacements()}
+    assert not [one for one in set(keepers(real)) - homes if one.partition(".")[0] in LIBRARIES]
