@@ -44,6 +44,8 @@ API = "$JS.API."
 _TYPE = "io.nats.jetstream.api.v1."
 _OF_JETSTREAM = ("INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE")
 """The requests that JetStream's own leader answers."""
+MAX_SUBJECTS = 100_000
+"""How many subjects one STREAM.INFO lists."""
 _LEVEL = {"_nats.level": "5", "_nats.ver": RELEASE}
 
 
@@ -292,24 +294,20 @@ class JetStream:
     def _described(self, stream: Stream) -> dict[str, Any]:
         config = stream.config | {"metadata": _LEVEL}
         found = {"config": config, "created": stream.created, "state": state_of(stream)}
-        return found | {"cluster": self.leaders.described(stream), "ts": time_text(self._wall())}
+        return found | {"ts": time_text(self._wall())}
 
     # -- one stream --------------------------------------------------------------------------------------------------
 
     def _stream_info(self, request: Request) -> dict[str, Any]:
         stream = self._stream(request.stream)
-        described = self._described(stream)
-        pattern = request.body.get("subjects_filter")
-        if not pattern:
-            return {"total": 0, "offset": 0, "limit": 0} | described
-        offset = int(request.body.get("offset", 0))
-        counts = stream.log.counts(str(pattern))
-        some = dict(list(counts.items())[offset : offset + MAX_SUBJECTS])
-        return (
-            {"total": len(counts), "offset": offset, "limit": MAX_SUBJECTS}
-            | described
-            | {"state": state_of(stream, some)}
-        )
+        described = self._described(stream) | {"cluster": self.leaders.described(stream)}
+        pattern, offset = request.body.get("subjects_filter"), int(request.body.get("offset", 0))
+        counts = stream.log.counts(str(pattern)) if pattern else {}
+        if counts:
+            some = dict(list(counts.items())[offset : offset + MAX_SUBJECTS])
+            described["state"] = state_of(stream, some)
+        limit = MAX_SUBJECTS if counts else 0
+        return {"total": len(counts), "offset": offset, "limit": limit} | described
 
     def _purge(self, request: Request) -> dict[str, Any]:
         log, body = self._stream(request.stream).log, request.body
@@ -378,10 +376,6 @@ class JetStream:
             return None
         found = pull(stream, consumer, _decoded(message.data), message.reply, self._now())
         return leader, [(message.reply, one) for one in found]
-
-
-MAX_SUBJECTS = 100_000
-"""How many subjects one STREAM.INFO lists."""
 
 
 def _parts(subject: str) -> tuple[str, str, str]:

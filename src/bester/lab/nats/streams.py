@@ -19,6 +19,7 @@ from bester.lab.nats.errors import (
     BATCH_INCOMPLETE,
     BATCH_TOO_LARGE,
     BATCH_WITHOUT_SEQUENCE,
+    IN_PROCESS,
     INVALID_TTL,
     NO_BATCHES,
     NO_TTL,
@@ -176,13 +177,11 @@ class Stream:
             del self._batches[name]
             raise Refused(BATCH_TOO_LARGE, MAX_BATCH)
         batch.touched = now
-        commit = fields.get("Nats-Batch-Commit", "")
-        if commit != "eob":
-            batch.messages.append((message, fields))
-        if not commit:
+        batch.messages.append((message, fields))
+        if "Nats-Batch-Commit" not in fields:
             return None
         del self._batches[name]
-        if commit not in ("1", "eob"):
+        if fields["Nats-Batch-Commit"] != "1":
             raise Refused(BATCH_COMMIT)
         return self._commit(name, batch, now, time)
 
@@ -235,7 +234,9 @@ class Stream:
         if expected is not None:
             last = log.last_of(message.subject)
             sequence = last.sequence if last is not None else 0
-            if expected != str(sequence) or message.subject in before:
+            if message.subject in before:
+                raise Refused(IN_PROCESS)
+            if expected != str(sequence):
                 raise Refused(WRONG_LAST_SEQUENCE, sequence)
         if "Nats-TTL" in fields:
             if not self.config.get("allow_msg_ttl"):
