@@ -175,7 +175,6 @@ CONTRACT: list[tuple[Any, ...]] = [
     *batch("b9", ("n.z1", {}), ("n.z2", {}), first=3),
     ("n.z1", b"", {"Nats-Batch-Id": "b10"}),
     *batch("b11", ("n.one", {})),
-    *batch("b12", ("n.e1", {}), ("n.e2", {}), commit="eob"),
     *batch("b13", ("n.f1", {}), ("n.f2", {}), commit="2"),
     *batch("b14", ("a.c1", {EXPECTED: "0"}), ("a.c1", {EXPECTED: "0"})),
     *batch("b15", ("a.d1", {}), ("a.d1", {})),
@@ -224,8 +223,6 @@ async def test_every_answer_is_that_of_the_real_server(tmp_path: Path) -> None:
         for request, some, others in zip(CONTRACT, ours, theirs, strict=True)
         if some != [common(*pair) for pair in zip(some, others, strict=True)]
     ]
-    for one in differences:
-        print(one)
     assert differences == []
 
 
