@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
+from tests.ports import free_ports
+
 from bester.bus.connection import Bus
 from bester.bus.options import BusOptions
 from bester.lab.nats import NatsCluster, NatsServer
@@ -17,35 +19,39 @@ from bester.lab.nats import NatsCluster, NatsServer
 class Running:
     """A cluster that listens on loopback."""
 
-    def __init__(self, cluster: NatsCluster, servers: list[NatsServer], ports: list[int]) -> None:
+    def __init__(self, cluster: NatsCluster, count: int) -> None:
         self.cluster = cluster
-        self.servers = servers
-        self.ports = ports
-        self.urls = tuple(f"nats://127.0.0.1:{port}" for port in ports)
+        self.servers = [NatsServer(cluster, f"nats{number or ''}") for number in range(count)]
+        self.ports = free_ports(count)
+        self.urls = tuple(f"nats://127.0.0.1:{port}" for port in self.ports)
+        self._listening: dict[str, asyncio.Server] = {}
 
-    def restart(self) -> None:
-        """Kills all servers, and starts them again."""
-        for server in self.servers:
+    async def start(self, server: NatsServer) -> None:
+        """Starts a server, or starts it again."""
+        server.start()
+        port = self.ports[self.servers.index(server)]
+        listening = asyncio.get_running_loop().create_server(server.make_protocol, "127.0.0.1", port)
+        self._listening[server.name] = await listening
+
+    def kill(self, server: NatsServer) -> None:
+        """Ends a server, and lets nobody connect to it."""
+        listening = self._listening.pop(server.name, None)
+        if listening is not None:
+            listening.close()
             server.stop()
-        for server in self.servers:
-            server.start()
 
 
 @asynccontextmanager
 async def running(count: int = 1, seed: int = 1, **options: Any) -> AsyncIterator[Running]:
     """Runs simulated servers."""
-    cluster = NatsCluster(Random(seed), time.time, **options)
-    servers = [NatsServer(cluster, f"nats{number or ''}") for number in range(count)]
-    loop = asyncio.get_running_loop()
-    listening = [await loop.create_server(server.make_protocol, "127.0.0.1", 0) for server in servers]
-    for server in servers:
-        server.start()
+    made = Running(NatsCluster(Random(seed), time.time, **options), count)
+    for server in made.servers:
+        await made.start(server)
     try:
-        yield Running(cluster, servers, [one.sockets[0].getsockname()[1] for one in listening])
+        yield made
     finally:
-        for server, listener in zip(servers, listening, strict=True):
-            listener.close()
-            server.stop()
+        for server in made.servers:
+            made.kill(server)
 
 
 @asynccontextmanager

@@ -53,7 +53,7 @@ def create_consumer(stream: Stream, name: str, given: dict[str, Any], now: float
         "num_ack_pending": 0,
         "num_redelivered": 0,
         "num_waiting": 0,
-        "num_pending": sum(1 for _ in stream.after(consumer.next, consumer.pattern)),
+        "num_pending": sum(1 for _ in stream.log.after(consumer.next, consumer.pattern)),
         "ts": time_text(time),
     }
 
@@ -61,7 +61,7 @@ def create_consumer(stream: Stream, name: str, given: dict[str, Any], now: float
 def pull(stream: Stream, consumer: Consumer, wanted: dict[str, Any], reply: str, now: float) -> Iterator[Message]:
     """Yields the next messages, and a status if there are fewer than the request wants: it never waits for more."""
     consumer.ends = now + consumer.config["inactive_threshold"] / 1e9
-    found = list(stream.after(consumer.next, consumer.pattern))
+    found = list(stream.log.after(consumer.next, consumer.pattern))
     left = len(found)
     batch = int(wanted.get("batch", 1))
     for stored in found[:batch]:

@@ -264,8 +264,7 @@ class JetStream:
         stream = self._stream(request.stream)
         config = complete_config(request.body)
         self._check_overlap(config)
-        stream.config = config
-        stream.trim()
+        stream.configure(config)
         self._listen(stream)
         return self._described(stream)
 
@@ -327,7 +326,7 @@ class JetStream:
         stream = self._stream(request.stream)
         if not request.body.keys() & {"seq", "last_by_subj", "next_by_subj"}:
             raise Refused(BAD_REQUEST)
-        stored = find(stream, request.body)
+        stored = find(stream.log, request.body)
         if stored is None:
             raise Refused(NO_MESSAGE)
         return {"message": stored_message(stored)}
@@ -348,7 +347,7 @@ class JetStream:
         if stream is None or replica is None or not stream.config["allow_direct"]:
             return None
         stream.expire(self._now())
-        found = read_directly(stream, _decoded(message.data), message.reply)
+        found = read_directly(stream_name, stream.seen_by(replica.name), _decoded(message.data), message.reply)
         return replica, [(message.reply, one) for one in found]
 
     # -- consumers ---------------------------------------------------------------------------------------------------

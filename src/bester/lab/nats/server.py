@@ -7,7 +7,7 @@ loop's, draws chance from the generator that it is given, and touches neither di
 
 It has no TLS, accounts, permissions, leaf nodes, gateways or monitoring; no push, durable or acknowledging consumers;
 no mirrors, sources, compression, republishing, key-value or object stores. Servers of a cluster share their messages
-and reach each other without delay (``leaders.py``), so what a lagging replica shows is not simulated.
+and reach each other without delay (``leaders.py``).
 """
 
 from __future__ import annotations
@@ -82,6 +82,10 @@ class NatsCluster:
     def leader_away(self, stream: str, seconds: float) -> None:
         """Lets a stream have no leader for a while."""
         self.leaders.step_down(self.leaders.streams[stream], seconds)
+
+    def lag(self, name: str, seconds: float) -> None:
+        """Lets what a server reads of streams that it does not lead be so old; 0: no longer. It has streams already."""
+        self.leaders.lag(name, seconds)
 
 
 class NatsServer(Member):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ from bester.lab.nats.errors import (
     WRONG_LAST_SEQUENCE,
     Refused,
 )
-from bester.lab.nats.log import MessageLog, Stored, size_of
+from bester.lab.nats.log import Follower, MessageLog, Stored, size_of
 from bester.lab.nats.wire import Message, header_fields
 
 DUPLICATES_S = 120.0
@@ -97,7 +97,9 @@ class Stream:
         self.peers = peers
         self.leader = ""
         """The peer that leads it; empty while there is none."""
-        self.log = MessageLog()
+        self.log = MessageLog(_pattern(config))
+        self._followers: dict[str, Follower] = {}
+        """The copies that lag behind, by the servers that have them."""
         self.consumers: dict[str, Consumer] = {}
         self._ids: dict[str, tuple[int, float]] = {}
         """The sequence and the time of each recent ``Nats-Msg-Id``, the oldest first."""
@@ -115,9 +117,25 @@ class Stream:
         self._batches.clear()
         self.consumers.clear()
 
-    def after(self, sequence: int, pattern: str) -> Iterator[Stored]:
-        """Yields the messages from a sequence on whose subjects match, in their order; only to read."""
-        return self.log.after(sequence, ">" if [pattern] == self.config["subjects"] else pattern)
+    def configure(self, config: dict[str, Any]) -> None:
+        """Changes the configuration."""
+        self.config = config
+        self.log.pattern = _pattern(config)
+        self._trim()
+
+    def lag(self, peer: str, lag_s: float, clock: Callable[[], float]) -> None:
+        """Lets a server that does not lead have everything so much later; 0: no longer."""
+        before = self._followers.pop(peer, None)
+        if before is not None:
+            self.log.followers.remove(before)
+        if lag_s and peer in self.peers:
+            follower = self._followers[peer] = Follower(self.log, lag_s, clock)
+            self.log.followers.append(follower)
+
+    def seen_by(self, peer: str) -> MessageLog:
+        """Returns what a server has."""
+        follower = self._followers.get(peer)
+        return follower.seen() if follower is not None and peer != self.leader else self.log
 
     def expire(self, now: float) -> None:
         """Removes everything whose lifetime has ended."""
@@ -251,10 +269,10 @@ class Stream:
         id = self._last_id = fields.get("Nats-Msg-Id", "")
         if id:
             self._ids[id] = stored.sequence, now
-        self.trim(message.subject)
+        self._trim(message.subject)
         return stored
 
-    def trim(self, subject: str = "") -> None:
+    def _trim(self, subject: str = "") -> None:
         """Removes the oldest messages beyond the configured bounds, of one subject or of all."""
         config, log = self.config, self.log
         per_subject = config["max_msgs_per_subject"]
@@ -268,6 +286,10 @@ class Stream:
             oldest := log.oldest()
         ) is not None:
             log.remove(oldest)
+
+
+def _pattern(config: dict[str, Any]) -> str:
+    return str(config["subjects"][0]) if len(config["subjects"]) == 1 else ">"
 
 
 def _lifetime_s(text: str) -> float:
