@@ -13,11 +13,9 @@ from bester.lab.nats.subjects import SubjectTree, is_pattern
 class Stored:
     """A message that a stream keeps."""
 
-    __slots__ = ("at", "data", "ends", "headers", "sequence", "size", "subject", "time")
+    __slots__ = ("at", "data", "headers", "sequence", "size", "subject", "time")
 
-    def __init__(
-        self, sequence: int, subject: str, headers: bytes, data: bytes, at: float, time: float, ends: float
-    ) -> None:
+    def __init__(self, sequence: int, subject: str, headers: bytes, data: bytes, at: float, time: float) -> None:
         self.sequence = sequence
         self.subject = subject
         self.headers = headers
@@ -26,8 +24,6 @@ class Stored:
         """When it was stored, by the loop's clock."""
         self.time = time
         """When it was stored, in seconds since 1970."""
-        self.ends = ends
-        """When its own lifetime ends, by the loop's clock; 0: never."""
         self.size = size_of(subject, headers, data)
 
 
@@ -63,9 +59,9 @@ class MessageLog:
         self.followers: list[Follower] = []
         """The copies that lag behind."""
 
-    def store(self, subject: str, headers: bytes, data: bytes, at: float, time: float, ends: float) -> Stored:
+    def store(self, subject: str, headers: bytes, data: bytes, at: float, time: float) -> Stored:
         """Adds a message after all others."""
-        stored = Stored(self.last + 1, subject, headers, data, at, time, ends)
+        stored = Stored(self.last + 1, subject, headers, data, at, time)
         self.add(stored)
         return stored
 

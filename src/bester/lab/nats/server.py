@@ -29,7 +29,8 @@ from bester.lab.nats.wire import encoded_info
 class NatsCluster:
     """What NATS servers share; also where there is only one.
 
-    It outlives its servers, as their disks do: what was acknowledged stays there while none of them runs.
+    It outlives its servers, as their disks do: what was acknowledged stays there while none of them runs, as with
+    ``sync_interval: always``. Its methods are called in the loop.
 
     Args:
         random: the source of all chance.
@@ -113,6 +114,7 @@ class NatsServer(Member):
     def start(self) -> None:
         """Lets it run; called in the loop. Its clients connect to what :meth:`make_protocol` makes."""
         self.running = True
+        self.starts += 1
         self.retiring = False
         self.cluster.leaders.look()
 

@@ -7,6 +7,7 @@ sees no difference.
 from __future__ import annotations
 
 import heapq
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -262,10 +263,9 @@ class Stream:
             _lifetime_s(fields["Nats-TTL"])
 
     def _store(self, message: Message, fields: Mapping[str, str], now: float, time: float) -> Stored:
-        ends = now + lifetime_s if "Nats-TTL" in fields and (lifetime_s := _lifetime_s(fields["Nats-TTL"])) else 0.0
-        stored = self.log.store(message.subject, message.headers, message.data, now, time, ends)
-        if ends:
-            heapq.heappush(self._ends, (ends, stored.sequence))
+        stored = self.log.store(message.subject, message.headers, message.data, now, time)
+        if "Nats-TTL" in fields:
+            heapq.heappush(self._ends, (now + _lifetime_s(fields["Nats-TTL"]), stored.sequence))
         id = self._last_id = fields.get("Nats-Msg-Id", "")
         if id:
             self._ids[id] = stored.sequence, now
@@ -293,9 +293,13 @@ def _pattern(config: dict[str, Any]) -> str:
 
 
 def _lifetime_s(text: str) -> float:
-    """Returns a ``Nats-TTL`` in seconds; 0: without end."""
+    """Returns a ``Nats-TTL`` in seconds.
+
+    Raises:
+        Refused: it is none.
+    """
     if text == "never":
-        return 0.0
+        return math.inf
     found = _TTL.fullmatch(text)
     if found is None or not int(found[1]):
         raise Refused(INVALID_TTL)
