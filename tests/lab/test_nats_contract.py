@@ -74,7 +74,6 @@ CONTRACT: list[tuple[Any, ...]] = [
     (f"{API}.STREAM.CREATE.b", config("b", subjects=["a.x"])),
     (f"{API}.STREAM.CREATE.b", config("other")),
     (f"{API}.STREAM.CREATE.b", config("b", num_replicas=3)),
-    (f"{API}.STREAM.NAMES", {}),
     # Publishing, and its conditions.
     ("a.1", b"one"),
     ("a.1", b"two", {EXPECTED: "0"}),
@@ -159,8 +158,6 @@ CONTRACT: list[tuple[Any, ...]] = [
     ("plain.a", b"", {"Nats-TTL": "5s"}),
     *batch("p", ("plain.a", {}), ("plain.b", {})),
     (f"{API}.DIRECT.GET.plain", {"seq": 1}),
-    (f"{API}.STREAM.DELETE.plain", b""),
-    (f"{API}.STREAM.DELETE.plain", b""),
     # Batches.
     *batch("b1", ("n.x1", {}), ("n.x2", {}), ("n.x3", {"Nats-TTL": "60s"})),
     *batch("b2", ("n.y1", {}), ("n.x2", {}), ("n.y3", {})),

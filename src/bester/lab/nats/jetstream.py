@@ -52,7 +52,7 @@ from bester.lab.nats.wire import Message
 T = TypeVar("T")
 API = "$JS.API."
 _TYPE = "io.nats.jetstream.api.v1."
-_OF_JETSTREAM = ("INFO", "STREAM.NAMES", "STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE")
+_OF_JETSTREAM = ("INFO", "STREAM.CREATE", "STREAM.UPDATE")
 """The requests that JetStream's own leader answers."""
 MAX_SUBJECTS = 100_000
 """How many subjects one STREAM.INFO lists."""
@@ -139,10 +139,8 @@ class JetStream:
         self._interest: dict[str, list[_StreamInterest]] = {}
         self._methods: dict[str, tuple[str, Callable[[Request], dict[str, Any]]]] = {
             "INFO": ("account_info", self._info),
-            "STREAM.NAMES": ("stream_names", self._names),
             "STREAM.CREATE": ("stream_create", self._create),
             "STREAM.UPDATE": ("stream_update", self._update),
-            "STREAM.DELETE": ("stream_delete", self._delete),
             "STREAM.INFO": ("stream_info", self._stream_info),
             "STREAM.PURGE": ("stream_purge", self._purge),
             "STREAM.MSG.GET": ("stream_msg_get", self._get),
@@ -249,9 +247,6 @@ class JetStream:
         used = sum(stream.log.bytes for stream in self.streams.values())
         return {"memory": 0, "storage": used, "streams": len(self.streams), "consumers": 0, "api": {"level": 5}}
 
-    def _names(self, request: Request) -> dict[str, Any]:
-        return {"total": len(self.streams), "offset": 0, "limit": 1024, "streams": sorted(self.streams)}
-
     def _create(self, request: Request) -> dict[str, Any]:
         config = complete_config(_decoded(request.data, dict[str, Any]))
         before = self.streams.get(request.stream)
@@ -278,13 +273,6 @@ class JetStream:
         stream.configure(config)
         self._listen(stream)
         return self._described(stream)
-
-    def _delete(self, request: Request) -> dict[str, Any]:
-        stream = self._stream(request.stream)
-        del self.streams[stream.name]
-        for one in self._interest.pop(stream.name):
-            self._router.remove(one)
-        return {"success": True}
 
     def _check_overlap(self, config: dict[str, Any]) -> None:
         for other in self.streams.values():
