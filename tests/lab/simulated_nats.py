@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
+import pytest
 import tests.cluster.partition
 import tests.nats
 from tests.ports import free_port, free_ports
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _USER = re.compile(r'user: "(\w+)", password: "(\w+)"')
 _PING_MS = re.compile(r"ping_interval: (\d+)ms")
 _SIZES = {"MB": 1024**2, "GB": 1024**3}
+SIMULATED = "simulated NATS clusters: "
 _clusters: dict[tuple[int, ...], _Thread] = {}
 """The clusters by the ports of their routes."""
 
@@ -162,7 +164,14 @@ class SimulatedRoutes:
         thread.call(thread.cluster.heal)
 
 
-for module in (tests.nats, tests.cluster.partition):
-    setattr(module, "NatsServer", SimulatedNats)  # noqa: B010
-setattr(tests.nats, "nats_cluster", simulated_cluster)  # noqa: B010
-setattr(tests.cluster.partition, "Routes", SimulatedRoutes)  # noqa: B010
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Lets all tests, and ``conftest.py``, have them."""
+    for module in (tests.nats, tests.cluster.partition):
+        setattr(module, "NatsServer", SimulatedNats)  # noqa: B010
+    setattr(tests.nats, "nats_cluster", simulated_cluster)  # noqa: B010
+    setattr(tests.cluster.partition, "Routes", SimulatedRoutes)  # noqa: B010
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(f"{SIMULATED}{len(_clusters)}")

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from bester.lab.nats.log import Stored
+import msgspec
+
+from bester.lab.nats.log import MessageLog, Stored
 from bester.lab.nats.streams import Stream
 from bester.lab.nats.wire import Message, status, with_headers
 
@@ -43,6 +45,22 @@ _CONFIG: dict[str, Any] = {
 }
 _LEFT_OUT = ("discard_new_per_subject", "allow_atomic")
 """Members that an answer has only if they are true."""
+
+
+class Wanted(msgspec.Struct):
+    """The members of requests about one stream."""
+
+    seq: int = 0
+    last_by_subj: str = ""
+    next_by_subj: str = ""
+    multi_last: list[str] = []
+    batch: int = 0
+    max_bytes: int = 0
+    filter: str = ""
+    keep: int = 0
+    subjects_filter: str = ""
+    offset: int = 0
+    config: dict[str, Any] = {}
 
 
 def complete_config(given: dict[str, Any]) -> dict[str, Any]:
@@ -100,65 +118,62 @@ def stored_message(stored: Stored) -> dict[str, Any]:
 # -- direct reads ----------------------------------------------------------------------------------------------------
 
 
-def read_directly(stream: Stream, wanted: dict[str, Any], to: str) -> Iterator[Message]:
-    """Yields the answers to a DIRECT.GET."""
-    if "multi_last" in wanted:
-        yield from _read_last(stream, wanted, to)
-    elif "batch" in wanted and "next_by_subj" in wanted:
-        yield from _read_batch(stream, wanted, to)
-    elif not wanted.keys() & {"seq", "last_by_subj", "next_by_subj"}:
+def read_directly(name: str, log: MessageLog, wanted: Wanted, to: str) -> Iterator[Message]:
+    """Yields the answers to a DIRECT.GET of what a replica of the stream with a name has."""
+    if wanted.multi_last:
+        yield from _read_last(name, log, wanted, to)
+    elif wanted.batch and wanted.next_by_subj:
+        yield from _read_batch(name, log, wanted, to)
+    elif not (wanted.seq or wanted.last_by_subj or wanted.next_by_subj):
         yield Message(to, "", status("408 Empty Request"), b"")
-    elif (stored := find(stream, wanted)) is None:
+    elif (stored := find(log, wanted)) is None:
         yield Message(to, "", status("404 Message Not Found"), b"")
     else:
-        yield Message(to, "", with_headers(stored.headers, _about(stream, stored)), stored.data)
+        yield Message(to, "", with_headers(stored.headers, _about(name, stored)), stored.data)
 
 
-def find(stream: Stream, wanted: dict[str, Any]) -> Stored | None:
+def find(log: MessageLog, wanted: Wanted) -> Stored | None:
     """Returns the one message that a request asks for."""
-    if "last_by_subj" in wanted:
-        return stream.log.last_of(str(wanted["last_by_subj"]))
-    sequence = int(wanted.get("seq", 0))
-    if "next_by_subj" in wanted:
-        return next(iter(stream.after(sequence, str(wanted["next_by_subj"]))), None)
-    return stream.log.messages.get(sequence)
+    if wanted.last_by_subj:
+        return log.last_of(wanted.last_by_subj)
+    if wanted.next_by_subj:
+        return next(iter(log.after(wanted.seq, wanted.next_by_subj)), None)
+    return log.messages.get(wanted.seq)
 
 
-def _about(stream: Stream, stored: Stored) -> str:
+def _about(name: str, stored: Stored) -> str:
     return (
-        f"Nats-Stream: {stream.name}\r\nNats-Subject: {stored.subject}\r\n"
+        f"Nats-Stream: {name}\r\nNats-Subject: {stored.subject}\r\n"
         f"Nats-Sequence: {stored.sequence}\r\nNats-Time-Stamp: {time_text(stored.time)}\r\n"
     )
 
 
-def _read_batch(stream: Stream, wanted: dict[str, Any], to: str) -> Iterator[Message]:
-    found = list(stream.after(int(wanted.get("seq", 1)), str(wanted["next_by_subj"])))
+def _read_batch(name: str, log: MessageLog, wanted: Wanted, to: str) -> Iterator[Message]:
+    found = list(log.after(wanted.seq, wanted.next_by_subj))
     if not found:
         yield Message(to, "", status("404 Message Not Found"), b"")
         return
-    yield from _batch(stream, found, wanted, to)
+    yield from _batch(name, found, wanted, to)
 
 
-def _read_last(stream: Stream, wanted: dict[str, Any], to: str) -> Iterator[Message]:
-    patterns = dict.fromkeys(str(one) for one in wanted["multi_last"])
-    by_sequence = {one.sequence: one for pattern in patterns for one in stream.log.last_of_each(pattern)}
+def _read_last(name: str, log: MessageLog, wanted: Wanted, to: str) -> Iterator[Message]:
+    by_sequence = {one.sequence: one for pattern in wanted.multi_last for one in log.last_of_each(pattern)}
     if not by_sequence:
         yield Message(to, "", status("404 No Results"), b"")
         return
     found = [by_sequence[sequence] for sequence in sorted(by_sequence)]
-    yield from _batch(stream, found, wanted, to, UpTo_Sequence=stream.log.last)
+    yield from _batch(name, found, wanted, to, UpTo_Sequence=log.last)
 
 
-def _batch(stream: Stream, found: list[Stored], wanted: dict[str, Any], to: str, **end: int) -> Iterator[Message]:
+def _batch(name: str, found: list[Stored], wanted: Wanted, to: str, **end: int) -> Iterator[Message]:
     """Yields messages within the limits of a request, and the end, which says how many are left."""
     left, last, size = len(found), 0, 0
-    max_bytes = int(wanted.get("max_bytes", 0))
-    for stored in islice(found, int(wanted.get("batch", 0)) or None):
+    for stored in islice(found, wanted.batch or None):
         size += stored.size
-        if last and max_bytes and size > max_bytes:
+        if last and 0 < wanted.max_bytes < size:
             break
         left -= 1
-        lines = f"{_about(stream, stored)}Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n"
+        lines = f"{_about(name, stored)}Nats-Num-Pending: {left}\r\nNats-Last-Sequence: {last}\r\n"
         yield Message(to, "", with_headers(stored.headers, lines), stored.data)
         last = stored.sequence
     yield Message(to, "", status("204 EOB", Num_Pending=left, Last_Sequence=last, **end), b"")

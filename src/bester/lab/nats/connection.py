@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bester.lab.nats.routing import Member, Router, Subscription
+from bester.lab.nats.routing import Member, Router
 from bester.lab.nats.subjects import is_valid
 from bester.lab.nats.wire import (
     Connect,
@@ -38,13 +38,14 @@ class Settings:
     """How many pings a client may leave unanswered."""
 
 
-class ClientSubscription(Subscription):
+class ClientSubscription:
     """A subscription of a client."""
 
-    __slots__ = ("connection", "heard", "limit", "sid")
+    __slots__ = ("connection", "heard", "limit", "queue", "sid", "subject")
 
     def __init__(self, connection: Connection, subject: str, queue: str, sid: str) -> None:
-        super().__init__(subject, queue)
+        self.subject = subject
+        self.queue = queue
         self.connection = connection
         self.sid = sid
         self.heard = 0

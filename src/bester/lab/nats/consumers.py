@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bester.lab.nats.answers import RELEASE, nanoseconds, time_text
+from bester.lab.nats.answers import RELEASE, Wanted, nanoseconds, time_text
 from bester.lab.nats.errors import BAD_REQUEST, Refused
 from bester.lab.nats.streams import Consumer, Stream
 from bester.lab.nats.wire import Message, status, with_headers
@@ -53,17 +53,17 @@ def create_consumer(stream: Stream, name: str, given: dict[str, Any], now: float
         "num_ack_pending": 0,
         "num_redelivered": 0,
         "num_waiting": 0,
-        "num_pending": sum(1 for _ in stream.after(consumer.next, consumer.pattern)),
+        "num_pending": sum(1 for _ in stream.log.after(consumer.next, consumer.pattern)),
         "ts": time_text(time),
     }
 
 
-def pull(stream: Stream, consumer: Consumer, wanted: dict[str, Any], reply: str, now: float) -> Iterator[Message]:
+def pull(stream: Stream, consumer: Consumer, wanted: Wanted, reply: str, now: float) -> Iterator[Message]:
     """Yields the next messages, and a status if there are fewer than the request wants: it never waits for more."""
     consumer.ends = now + consumer.config["inactive_threshold"] / 1e9
-    found = list(stream.after(consumer.next, consumer.pattern))
+    found = list(stream.log.after(consumer.next, consumer.pattern))
     left = len(found)
-    batch = int(wanted.get("batch", 1))
+    batch = wanted.batch or 1
     for stored in found[:batch]:
         left -= 1
         consumer.delivered += 1

@@ -21,6 +21,7 @@ WRONG_LAST_ID = 10070
 WRONG_LAST_SEQUENCE = 10071
 NOT_CLUSTERED = 10074
 STORE_FAILED = 10077
+IN_PROCESS = 10164
 INVALID_TTL = 10165
 NO_TTL = 10166
 NO_BATCHES = 10174
@@ -49,6 +50,7 @@ _TEXTS: dict[int, tuple[int, str]] = {
     WRONG_LAST_SEQUENCE: (400, "wrong last sequence: {}"),
     NOT_CLUSTERED: (500, "replicas > 1 not supported in non-clustered mode"),
     STORE_FAILED: (503, "{}"),
+    IN_PROCESS: (400, "wrong last sequence"),
     INVALID_TTL: (400, "invalid per-message TTL"),
     NO_TTL: (400, "per-message TTL is disabled"),
     NO_BATCHES: (400, "atomic publish is disabled"),

@@ -11,11 +11,20 @@ import contextvars
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from bester.lab.nats.answers import RELEASE, complete_config, find, read_directly, state_of, stored_message, time_text
+from bester.lab.nats.answers import (
+    RELEASE,
+    Wanted,
+    complete_config,
+    find,
+    read_directly,
+    state_of,
+    stored_message,
+    time_text,
+)
 from bester.lab.nats.consumers import create_consumer, pull
 from bester.lab.nats.errors import (
     BAD_REQUEST,
@@ -33,57 +42,61 @@ from bester.lab.nats.errors import (
     OVERLAP,
     Refused,
 )
-from bester.lab.nats.faults import Fates
+from bester.lab.nats.faults import USUAL, Fate, Fates
 from bester.lab.nats.leaders import Leaders
-from bester.lab.nats.routing import Member, Router, Subscription
+from bester.lab.nats.routing import Member, Router
 from bester.lab.nats.streams import Acked, Stream
 from bester.lab.nats.subjects import overlap
 from bester.lab.nats.wire import Message
 
+T = TypeVar("T")
 API = "$JS.API."
 _TYPE = "io.nats.jetstream.api.v1."
-_OF_JETSTREAM = ("INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE")
+_OF_JETSTREAM = ("INFO", "STREAM.CREATE", "STREAM.UPDATE")
 """The requests that JetStream's own leader answers."""
+MAX_SUBJECTS = 100_000
+"""How many subjects one STREAM.INFO lists."""
 _LEVEL = {"_nats.level": "5", "_nats.ver": RELEASE}
+
+_Answers = tuple[Member, str, list[Message]]
+"""The server that answers, the subject that it answers to, and its answers."""
 
 
 @dataclass(slots=True)
 class Request:
     """A request of a client."""
 
-    method: str
     stream: str
     """The name of its stream; empty if it is about none."""
     rest: str
     """The subject's part after that."""
-    body: dict[str, Any]
-    reply: str
+    wanted: Wanted
+    data: bytes
+    """Its JSON."""
 
 
-class _StreamInterest(Subscription):
+class _StreamInterest:
     """A stream hears the subjects that it stores."""
 
-    __slots__ = ("_jetstream", "stream")
-
     def __init__(self, jetstream: JetStream, stream: Stream, subject: str) -> None:
-        super().__init__(subject)
+        self.subject = subject
+        self.queue = ""
         self._jetstream = jetstream
-        self.stream = stream
+        self._stream = stream
 
     def member(self) -> Member | None:
-        return self._jetstream.leaders.of(self.stream)
+        return self._jetstream.leaders.of(self._stream)
 
     def deliver(self, message: Message, via: Member, origin: object) -> bool:
-        return self._jetstream.published(self.stream, message)
+        return self._jetstream.published(self._stream, message)
 
 
-class _ApiInterest(Subscription):
+class _ApiInterest:
     """A server hears the requests that its clients publish."""
 
-    __slots__ = ("_jetstream", "_member")
-
     def __init__(self, jetstream: JetStream, member: Member) -> None:
-        super().__init__(f"{API}>")
+        self.subject = f"{API}>"
+        self.queue = ""
         self._jetstream = jetstream
         self._member = member
 
@@ -126,10 +139,8 @@ class JetStream:
         self._interest: dict[str, list[_StreamInterest]] = {}
         self._methods: dict[str, tuple[str, Callable[[Request], dict[str, Any]]]] = {
             "INFO": ("account_info", self._info),
-            "STREAM.NAMES": ("stream_names", self._names),
             "STREAM.CREATE": ("stream_create", self._create),
             "STREAM.UPDATE": ("stream_update", self._update),
-            "STREAM.DELETE": ("stream_delete", self._delete),
             "STREAM.INFO": ("stream_info", self._stream_info),
             "STREAM.PURGE": ("stream_purge", self._purge),
             "STREAM.MSG.GET": ("stream_msg_get", self._get),
@@ -146,14 +157,11 @@ class JetStream:
 
     def published(self, stream: Stream, message: Message) -> bool:
         """Takes a message for a stream, and acknowledges it; False if nobody hears it."""
-        fate = self._fates(message.subject)
-        if fate.nobody:
+        fate, leader = self._fates(message.subject), self.leaders.of(stream)
+        if fate.nobody or leader is None:
             return False
         if not fate.ignored:
-            answer = self._stored(stream, message)
-            leader = self.leaders.of(stream)
-            if message.reply and leader is not None and not fate.lost:
-                self._answer(leader, [(message.reply, Message(message.reply, "", b"", answer))], fate.delay_s)
+            self._answer(leader, message.reply, [Message(message.reply, "", b"", self._stored(stream, message))], fate)
         return True
 
     def asked(self, message: Message, via: Member) -> bool:
@@ -161,22 +169,29 @@ class JetStream:
         fate = self._fates(message.subject)
         if fate.nobody:
             return False
-        if fate.ignored:
-            return True
-        found = self._answers(message, via)
-        if found is None:
-            return False
-        if message.reply and found[1] and not fate.lost:
-            self._answer(*found, fate.delay_s)
+        if not fate.ignored:
+            try:
+                found = self._answers(message, via)
+            except Refused:
+                return True  # it is not JSON, and answered by messages
+            if found is None:
+                return False
+            self._answer(*found, fate)
         return True
 
-    def _answer(self, by: Member, answers: list[tuple[str, Message]], delay_s: float) -> None:
-        if delay_s:
+    def _answer(self, by: Member, to: str, answers: list[Message], fate: Fate) -> None:
+        if not to or fate.lost:
+            return
+        if fate.delay_s:
             loop = asyncio.get_running_loop()
-            loop.call_later(delay_s, self._answer, by, answers, 0.0, context=self._context)
-        elif by.running:
-            for to, message in answers:
+            loop.call_later(fate.delay_s, self._answer_late, by, by.starts, to, answers, context=self._context)
+        else:
+            for message in answers:
                 self._router.publish(message, by, to=to)
+
+    def _answer_late(self, by: Member, starts: int, to: str, answers: list[Message]) -> None:
+        if by.running and by.starts == starts:
+            self._answer(by, to, answers, USUAL)
 
     def _stored(self, stream: Stream, message: Message) -> bytes:
         """Stores a message, and returns the acknowledgement."""
@@ -190,35 +205,31 @@ class JetStream:
             return msgspec.json.encode({"error": error.as_json(), "stream": stream.name, "seq": 0})
         return _acknowledgement(stream.name, acked) if acked is not None else b""
 
-    def _answers(self, message: Message, via: Member) -> tuple[Member, list[tuple[str, Message]]] | None:
-        """Does what a request asks for.
-
-        Returns:
-            the server that answers, and its answers, each with the subject that it is sent to; None if nobody hears it.
-        """
+    def _answers(self, message: Message, via: Member) -> _Answers | None:
+        """Does what a request asks for; None if nobody hears it."""
         method, stream_name, rest = _parts(message.subject[len(API) :])
         if method == "DIRECT.GET":
             return self._read_directly(stream_name, message, via)
         if method == "CONSUMER.MSG.NEXT":
             return self._pull(stream_name, rest, message, via)
         if method not in self._methods:
-            return via, []
+            return via, message.reply, []
         kind, handle = self._methods[method]
         answer: dict[str, Any] = {"type": f"{_TYPE}{kind}_response"}
         leader = self.leaders.jetstream(via)
         try:
             if leader is None:
                 raise Refused(NOT_AVAILABLE)
-            request = Request(method, stream_name, rest, _decoded(message.data), message.reply)
+            request = Request(stream_name, rest, _decoded(message.data, Wanted), message.data)
             if method not in _OF_JETSTREAM:
                 leader = self.leaders.of(self._stream(stream_name))
                 if not self._router.reaches(via, leader):
-                    return via, []
+                    return via, message.reply, []
             answer |= handle(request)
         except Refused as error:
-            answer |= {"error": error.as_json()}
+            answer["error"] = error.as_json()
         encoded = Message(message.reply, "", b"", msgspec.json.encode(answer))
-        return leader or via, [(message.reply, encoded)]
+        return leader or via, message.reply, [encoded]
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -236,11 +247,8 @@ class JetStream:
         used = sum(stream.log.bytes for stream in self.streams.values())
         return {"memory": 0, "storage": used, "streams": len(self.streams), "consumers": 0, "api": {"level": 5}}
 
-    def _names(self, request: Request) -> dict[str, Any]:
-        return {"total": len(self.streams), "offset": 0, "limit": 1024, "streams": sorted(self.streams)}
-
     def _create(self, request: Request) -> dict[str, Any]:
-        config = complete_config(request.body)
+        config = complete_config(_decoded(request.data, dict[str, Any]))
         before = self.streams.get(request.stream)
         if config["name"] != request.stream:
             raise Refused(OTHER_NAME)
@@ -260,19 +268,11 @@ class JetStream:
 
     def _update(self, request: Request) -> dict[str, Any]:
         stream = self._stream(request.stream)
-        config = complete_config(request.body)
+        config = complete_config(_decoded(request.data, dict[str, Any]))
         self._check_overlap(config)
-        stream.config = config
-        stream.trim()
+        stream.configure(config)
         self._listen(stream)
         return self._described(stream)
-
-    def _delete(self, request: Request) -> dict[str, Any]:
-        stream = self._stream(request.stream)
-        del self.streams[stream.name]
-        for one in self._interest.pop(stream.name):
-            self._router.remove(one)
-        return {"success": True}
 
     def _check_overlap(self, config: dict[str, Any]) -> None:
         for other in self.streams.values():
@@ -292,82 +292,73 @@ class JetStream:
     def _described(self, stream: Stream) -> dict[str, Any]:
         config = stream.config | {"metadata": _LEVEL}
         found = {"config": config, "created": stream.created, "state": state_of(stream)}
-        return found | {"cluster": self.leaders.described(stream), "ts": time_text(self._wall())}
+        return found | {"ts": time_text(self._wall())}
 
     # -- one stream --------------------------------------------------------------------------------------------------
 
     def _stream_info(self, request: Request) -> dict[str, Any]:
         stream = self._stream(request.stream)
-        described = self._described(stream)
-        pattern = request.body.get("subjects_filter")
-        if not pattern:
-            return {"total": 0, "offset": 0, "limit": 0} | described
-        offset = int(request.body.get("offset", 0))
-        counts = stream.log.counts(str(pattern))
-        some = dict(list(counts.items())[offset : offset + MAX_SUBJECTS])
-        return (
-            {"total": len(counts), "offset": offset, "limit": MAX_SUBJECTS}
-            | described
-            | {"state": state_of(stream, some)}
-        )
+        described = self._described(stream) | {"cluster": self.leaders.described(stream)}
+        pattern, offset = request.wanted.subjects_filter, request.wanted.offset
+        counts = stream.log.counts(pattern) if pattern else {}
+        if counts:
+            some = dict(list(counts.items())[offset : offset + MAX_SUBJECTS])
+            described["state"] = state_of(stream, some)
+        limit = MAX_SUBJECTS if counts else 0
+        return {"total": len(counts), "offset": offset, "limit": limit} | described
 
     def _purge(self, request: Request) -> dict[str, Any]:
-        log, body = self._stream(request.stream).log, request.body
-        keep, sequence = int(body.get("keep", 0)), int(body.get("seq", 0))
-        if keep and sequence:
+        log, wanted = self._stream(request.stream).log, request.wanted
+        if wanted.keep and wanted.seq:
             raise Refused(BAD_REQUEST)
-        found = list(log.after(1, str(body.get("filter") or ">")))
-        if keep:
-            found = found[:-keep]
-        elif sequence:
-            found = [one for one in found if one.sequence < sequence]
+        found = list(log.after(1, wanted.filter or ">"))
+        if wanted.keep:
+            found = found[: -wanted.keep]
+        elif wanted.seq:
+            found = [one for one in found if one.sequence < wanted.seq]
         for one in found:
             log.remove(one)
         return {"success": True, "purged": len(found)}
 
     def _get(self, request: Request) -> dict[str, Any]:
-        stream = self._stream(request.stream)
-        if not request.body.keys() & {"seq", "last_by_subj", "next_by_subj"}:
+        stream, wanted = self._stream(request.stream), request.wanted
+        if not (wanted.seq or wanted.last_by_subj or wanted.next_by_subj):
             raise Refused(BAD_REQUEST)
-        stored = find(stream, request.body)
+        stored = find(stream.log, wanted)
         if stored is None:
             raise Refused(NO_MESSAGE)
         return {"message": stored_message(stored)}
 
     def _delete_message(self, request: Request) -> dict[str, Any]:
-        log, sequence = self._stream(request.stream).log, int(request.body.get("seq", 0))
+        log, sequence = self._stream(request.stream).log, request.wanted.seq
         stored = log.messages.get(sequence)
         if stored is None:
             raise Refused(NO_SEQUENCE, sequence)
         log.remove(stored)
         return {"success": True}
 
-    def _read_directly(
-        self, stream_name: str, message: Message, via: Member
-    ) -> tuple[Member, list[tuple[str, Message]]] | None:
+    def _read_directly(self, stream_name: str, message: Message, via: Member) -> _Answers | None:
         stream = self.streams.get(stream_name)
         replica = self.leaders.replica(stream, via) if stream is not None else None
         if stream is None or replica is None or not stream.config["allow_direct"]:
             return None
         stream.expire(self._now())
-        found = read_directly(stream, _decoded(message.data), message.reply)
-        return replica, [(message.reply, one) for one in found]
+        log = stream.seen_by(replica.name)
+        return replica, message.reply, [*read_directly(stream_name, log, _decoded(message.data, Wanted), message.reply)]
 
     # -- consumers ---------------------------------------------------------------------------------------------------
 
     def _create_consumer(self, request: Request) -> dict[str, Any]:
         stream = self._stream(request.stream)
         name = request.rest.partition(".")[0] or f"{self._random.getrandbits(40):010x}"
-        return create_consumer(stream, name, request.body.get("config") or {}, self._now(), self._wall())
+        return create_consumer(stream, name, request.wanted.config, self._now(), self._wall())
 
     def _delete_consumer(self, request: Request) -> dict[str, Any]:
         if self._stream(request.stream).consumers.pop(request.rest, None) is None:
             raise Refused(NO_CONSUMER)
         return {"success": True}
 
-    def _pull(
-        self, stream_name: str, consumer_name: str, message: Message, via: Member
-    ) -> tuple[Member, list[tuple[str, Message]]] | None:
+    def _pull(self, stream_name: str, consumer_name: str, message: Message, via: Member) -> _Answers | None:
         stream = self.streams.get(stream_name)
         leader = self.leaders.of(stream) if stream is not None else None
         if stream is None or leader is None or not self._router.reaches(via, leader):
@@ -376,12 +367,8 @@ class JetStream:
         consumer = stream.consumers.get(consumer_name)
         if consumer is None:
             return None
-        found = pull(stream, consumer, _decoded(message.data), message.reply, self._now())
-        return leader, [(message.reply, one) for one in found]
-
-
-MAX_SUBJECTS = 100_000
-"""How many subjects one STREAM.INFO lists."""
+        found = pull(stream, consumer, _decoded(message.data, Wanted), message.reply, self._now())
+        return leader, message.reply, [*found]
 
 
 def _parts(subject: str) -> tuple[str, str, str]:
@@ -392,9 +379,9 @@ def _parts(subject: str) -> tuple[str, str, str]:
     return method, names[0] if names else "", ".".join(names[1:])
 
 
-def _decoded(data: bytes) -> dict[str, Any]:
+def _decoded(data: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(data or b"{}", type=dict[str, Any])
+        return msgspec.json.decode(data or b"{}", type=kind)
     except msgspec.DecodeError as error:
         raise Refused(INVALID_JSON) from error
 

@@ -1,7 +1,8 @@
 """Which servers lead: one for each stream, and one for JetStream itself.
 
 There is no Raft: all servers share the streams' messages, so a new leader has everything that was acknowledged, and a
-replica is never behind. A client sees of an election which servers can lead, and that none does for some seconds.
+replica is behind only where it is told to be. A client sees of an election which servers can lead, and that none does
+for some seconds.
 
 A server leads a stream as long as it reaches, with itself, more than half of the servers that have the stream. When it
 no longer does, none leads until an election is over, which elects one that reaches so many.
@@ -81,6 +82,11 @@ class Leaders:
         stream.leader = ""
         stream.forget()
         self._elect_later(stream, seconds)
+
+    def lag(self, name: str, seconds: float) -> None:
+        """Lets a server have everything so much later than the leaders of the streams that are there now."""
+        for stream in self.streams.values():
+            stream.lag(name, seconds, asyncio.get_running_loop().time)
 
     def look(self) -> None:
         """Takes note that servers came, went, or no longer reach each other."""

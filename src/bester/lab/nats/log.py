@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from heapq import merge
 
 from bester.lab.nats.subjects import SubjectTree, is_pattern
@@ -12,11 +13,9 @@ from bester.lab.nats.subjects import SubjectTree, is_pattern
 class Stored:
     """A message that a stream keeps."""
 
-    __slots__ = ("at", "data", "ends", "headers", "sequence", "size", "subject", "time")
+    __slots__ = ("at", "data", "headers", "sequence", "size", "subject", "time")
 
-    def __init__(
-        self, sequence: int, subject: str, headers: bytes, data: bytes, at: float, time: float, ends: float
-    ) -> None:
+    def __init__(self, sequence: int, subject: str, headers: bytes, data: bytes, at: float, time: float) -> None:
         self.sequence = sequence
         self.subject = subject
         self.headers = headers
@@ -25,8 +24,6 @@ class Stored:
         """When it was stored, by the loop's clock."""
         self.time = time
         """When it was stored, in seconds since 1970."""
-        self.ends = ends
-        """When its own lifetime ends, by the loop's clock; 0: never."""
         self.size = size_of(subject, headers, data)
 
 
@@ -36,9 +33,14 @@ def size_of(subject: str, headers: bytes, data: bytes) -> int:
 
 
 class MessageLog:
-    """The messages that a stream has; a sequence is never used twice."""
+    """The messages that a stream has; a sequence is never used twice.
 
-    def __init__(self) -> None:
+    Args:
+        pattern: matches all of their subjects.
+    """
+
+    def __init__(self, pattern: str = ">") -> None:
+        self.pattern = pattern
         self.first = 0
         """The first message's sequence; the next one's if there was a message, and there is none now."""
         self.last = 0
@@ -54,28 +56,38 @@ class MessageLog:
         self._subjects: SubjectTree[dict[int, Stored]] = SubjectTree()
         self.subjects = 0
         """How many subjects have messages."""
+        self.followers: list[Follower] = []
+        """The copies that lag behind."""
 
-    def store(self, subject: str, headers: bytes, data: bytes, at: float, time: float, ends: float) -> Stored:
-        """Adds a message."""
-        self.last += 1
-        self.last_time = time
-        stored = Stored(self.last, subject, headers, data, at, time, ends)
+    def store(self, subject: str, headers: bytes, data: bytes, at: float, time: float) -> Stored:
+        """Adds a message after all others."""
+        stored = Stored(self.last + 1, subject, headers, data, at, time)
+        self.add(stored)
+        return stored
+
+    def add(self, stored: Stored) -> None:
+        """Adds a message that has a sequence, which is greater than all others."""
+        sequence = self.last = stored.sequence
+        self.last_time = stored.time
         if not self.messages:
-            self.first = self.last
+            self.first = sequence
             self._begin = len(self._sequences)
-        self.messages[self.last] = stored
-        self._sequences.append(self.last)
-        of_subject = self._subjects.get(subject)
+        self.messages[sequence] = stored
+        self._sequences.append(sequence)
+        of_subject = self._subjects.get(stored.subject)
         if of_subject is None:
             of_subject = {}
-            self._subjects.set(subject, of_subject)
+            self._subjects.set(stored.subject, of_subject)
             self.subjects += 1
-        of_subject[self.last] = stored
+        of_subject[sequence] = stored
         self.bytes += stored.size
-        return stored
+        for follower in self.followers:
+            follower.note(stored, True)
 
     def remove(self, stored: Stored) -> None:
         """Removes a message, which must be there."""
+        for follower in self.followers:
+            follower.note(stored, False)
         del self.messages[stored.sequence]
         of_subject = self.of_subject(stored.subject)
         del of_subject[stored.sequence]
@@ -110,7 +122,7 @@ class MessageLog:
 
     def after(self, sequence: int, pattern: str) -> Iterator[Stored]:
         """Yields the messages from a sequence on whose subjects match, in their order; only to read."""
-        if pattern == ">":
+        if pattern in (">", self.pattern):
             for place in range(bisect_left(self._sequences, sequence), len(self._sequences)):
                 stored = self.messages.get(self._sequences[place])
                 if stored is not None:
@@ -142,6 +154,41 @@ class MessageLog:
     def deleted(self) -> int:
         """How many sequences between the first and the last have no message."""
         return self.last - self.first + 1 - len(self.messages) if self.messages else 0
+
+
+class Follower:
+    """A replica's copy of a log, which lags behind it.
+
+    Args:
+        of: the log.
+        lag_s: how much later the copy has what the log has.
+        clock: the loop's.
+    """
+
+    def __init__(self, of: MessageLog, lag_s: float, clock: Callable[[], float]) -> None:
+        self._lag_s = lag_s
+        self._clock = clock
+        self._changes: deque[tuple[float, Stored, bool]] = deque()
+        """When the copy has each change; its message; whether that is added, or else removed."""
+        self._log = MessageLog(of.pattern)
+        for stored in of.messages.values():
+            self._log.add(stored)
+        self._log.last = of.last
+
+    def note(self, stored: Stored, added: bool) -> None:
+        """Takes note of a change of the log."""
+        self._changes.append((self._clock() + self._lag_s, stored, added))
+
+    def seen(self) -> MessageLog:
+        """Returns what the copy has now."""
+        now = self._clock()
+        while self._changes and self._changes[0][0] <= now:
+            _, stored, added = self._changes.popleft()
+            if added:
+                self._log.add(stored)
+            else:
+                self._log.remove(stored)
+        return self._log
 
 
 def _last(of_subject: dict[int, Stored]) -> Stored:

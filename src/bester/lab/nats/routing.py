@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Protocol
 
 from bester.lab.nats.subjects import SubjectTree, is_pattern
 from bester.lab.nats.wire import Message
@@ -14,29 +15,25 @@ class Member:
     def __init__(self, name: str) -> None:
         self.name = name
         self.running = False
+        self.starts = 0
+        """How often it was started."""
         self.retiring = False
         """Whether it sends its clients away to other servers."""
         self.address = ""
         """Where its clients can connect; empty if they are not told."""
 
 
-class Subscription:
-    """Interest in a subject, or in those that a pattern matches.
+class Subscription(Protocol):
+    """Interest in messages."""
 
-    Args:
-        subject: the subject or pattern.
-        queue: the queue group; empty if it hears every message.
-    """
-
-    __slots__ = ("queue", "subject")
-
-    def __init__(self, subject: str, queue: str = "") -> None:
-        self.subject = subject
-        self.queue = queue
+    subject: str
+    """The subject, or the pattern that matches the subjects."""
+    queue: str
+    """The queue group, one of which gets each message; empty if this gets every message."""
 
     def member(self) -> Member | None:
         """Returns the server where it is; None while it is nowhere."""
-        raise NotImplementedError
+        ...
 
     def deliver(self, message: Message, via: Member, origin: object) -> bool:
         """Takes a message; False if it turns out not to be interested.
@@ -46,7 +43,7 @@ class Subscription:
             via: the server that it was published at.
             origin: the connection that it came from; None if a server made it.
         """
-        raise NotImplementedError
+        ...
 
 
 class Router:

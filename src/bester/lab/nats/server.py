@@ -7,7 +7,7 @@ loop's, draws chance from the generator that it is given, and touches neither di
 
 It has no TLS, accounts, permissions, leaf nodes, gateways or monitoring; no push, durable or acknowledging consumers;
 no mirrors, sources, compression, republishing, key-value or object stores. Servers of a cluster share their messages
-and reach each other without delay (``leaders.py``), so what a lagging replica shows is not simulated.
+and reach each other without delay (``leaders.py``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from bester.lab.nats.wire import encoded_info
 class NatsCluster:
     """What NATS servers share; also where there is only one.
 
-    It outlives its servers, as their disks do: what was acknowledged stays there while none of them runs.
+    It outlives its servers, as their disks do: what was acknowledged stays there while none of them runs, as with
+    ``sync_interval: always``. Its methods are called in the loop.
 
     Args:
         random: the source of all chance.
@@ -83,6 +84,10 @@ class NatsCluster:
         """Lets a stream have no leader for a while."""
         self.leaders.step_down(self.leaders.streams[stream], seconds)
 
+    def lag(self, name: str, seconds: float) -> None:
+        """Lets what a server reads of streams that it does not lead be so old; 0: no longer. It has streams already."""
+        self.leaders.lag(name, seconds)
+
 
 class NatsServer(Member):
     """One server.
@@ -109,6 +114,7 @@ class NatsServer(Member):
     def start(self) -> None:
         """Lets it run; called in the loop. Its clients connect to what :meth:`make_protocol` makes."""
         self.running = True
+        self.starts += 1
         self.retiring = False
         self.cluster.leaders.look()
 

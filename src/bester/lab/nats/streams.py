@@ -7,8 +7,9 @@ sees no difference.
 from __future__ import annotations
 
 import heapq
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +20,7 @@ from bester.lab.nats.errors import (
     BATCH_INCOMPLETE,
     BATCH_TOO_LARGE,
     BATCH_WITHOUT_SEQUENCE,
+    IN_PROCESS,
     INVALID_TTL,
     NO_BATCHES,
     NO_TTL,
@@ -28,7 +30,7 @@ from bester.lab.nats.errors import (
     WRONG_LAST_SEQUENCE,
     Refused,
 )
-from bester.lab.nats.log import MessageLog, Stored, size_of
+from bester.lab.nats.log import Follower, MessageLog, Stored, size_of
 from bester.lab.nats.wire import Message, header_fields
 
 DUPLICATES_S = 120.0
@@ -96,7 +98,9 @@ class Stream:
         self.peers = peers
         self.leader = ""
         """The peer that leads it; empty while there is none."""
-        self.log = MessageLog()
+        self.log = MessageLog(_pattern(config))
+        self._followers: dict[str, Follower] = {}
+        """The copies that lag behind, by the servers that have them."""
         self.consumers: dict[str, Consumer] = {}
         self._ids: dict[str, tuple[int, float]] = {}
         """The sequence and the time of each recent ``Nats-Msg-Id``, the oldest first."""
@@ -114,9 +118,25 @@ class Stream:
         self._batches.clear()
         self.consumers.clear()
 
-    def after(self, sequence: int, pattern: str) -> Iterator[Stored]:
-        """Yields the messages from a sequence on whose subjects match, in their order; only to read."""
-        return self.log.after(sequence, ">" if [pattern] == self.config["subjects"] else pattern)
+    def configure(self, config: dict[str, Any]) -> None:
+        """Changes the configuration."""
+        self.config = config
+        self.log.pattern = _pattern(config)
+        self._trim()
+
+    def lag(self, peer: str, lag_s: float, clock: Callable[[], float]) -> None:
+        """Lets a server that does not lead have everything so much later; 0: no longer."""
+        before = self._followers.pop(peer, None)
+        if before is not None:
+            self.log.followers.remove(before)
+        if lag_s and peer in self.peers:
+            follower = self._followers[peer] = Follower(self.log, lag_s, clock)
+            self.log.followers.append(follower)
+
+    def seen_by(self, peer: str) -> MessageLog:
+        """Returns what a server has."""
+        follower = self._followers.get(peer)
+        return follower.seen() if follower is not None and peer != self.leader else self.log
 
     def expire(self, now: float) -> None:
         """Removes everything whose lifetime has ended."""
@@ -176,13 +196,11 @@ class Stream:
             del self._batches[name]
             raise Refused(BATCH_TOO_LARGE, MAX_BATCH)
         batch.touched = now
-        commit = fields.get("Nats-Batch-Commit", "")
-        if commit != "eob":
-            batch.messages.append((message, fields))
-        if not commit:
+        batch.messages.append((message, fields))
+        if "Nats-Batch-Commit" not in fields:
             return None
         del self._batches[name]
-        if commit not in ("1", "eob"):
+        if fields["Nats-Batch-Commit"] != "1":
             raise Refused(BATCH_COMMIT)
         return self._commit(name, batch, now, time)
 
@@ -235,7 +253,9 @@ class Stream:
         if expected is not None:
             last = log.last_of(message.subject)
             sequence = last.sequence if last is not None else 0
-            if expected != str(sequence) or message.subject in before:
+            if message.subject in before:
+                raise Refused(IN_PROCESS)
+            if expected != str(sequence):
                 raise Refused(WRONG_LAST_SEQUENCE, sequence)
         if "Nats-TTL" in fields:
             if not self.config.get("allow_msg_ttl"):
@@ -243,17 +263,16 @@ class Stream:
             _lifetime_s(fields["Nats-TTL"])
 
     def _store(self, message: Message, fields: Mapping[str, str], now: float, time: float) -> Stored:
-        ends = now + lifetime_s if "Nats-TTL" in fields and (lifetime_s := _lifetime_s(fields["Nats-TTL"])) else 0.0
-        stored = self.log.store(message.subject, message.headers, message.data, now, time, ends)
-        if ends:
-            heapq.heappush(self._ends, (ends, stored.sequence))
+        stored = self.log.store(message.subject, message.headers, message.data, now, time)
+        if "Nats-TTL" in fields:
+            heapq.heappush(self._ends, (now + _lifetime_s(fields["Nats-TTL"]), stored.sequence))
         id = self._last_id = fields.get("Nats-Msg-Id", "")
         if id:
             self._ids[id] = stored.sequence, now
-        self.trim(message.subject)
+        self._trim(message.subject)
         return stored
 
-    def trim(self, subject: str = "") -> None:
+    def _trim(self, subject: str = "") -> None:
         """Removes the oldest messages beyond the configured bounds, of one subject or of all."""
         config, log = self.config, self.log
         per_subject = config["max_msgs_per_subject"]
@@ -269,10 +288,18 @@ class Stream:
             log.remove(oldest)
 
 
+def _pattern(config: dict[str, Any]) -> str:
+    return str(config["subjects"][0]) if len(config["subjects"]) == 1 else ">"
+
+
 def _lifetime_s(text: str) -> float:
-    """Returns a ``Nats-TTL`` in seconds; 0: without end."""
+    """Returns a ``Nats-TTL`` in seconds.
+
+    Raises:
+        Refused: it is none.
+    """
     if text == "never":
-        return 0.0
+        return math.inf
     found = _TTL.fullmatch(text)
     if found is None or not int(found[1]):
         raise Refused(INVALID_TTL)

@@ -111,7 +111,7 @@ class Parser:
             at = end + 2
         else:
             if len(data) - at > MAX_CONTROL_LINE:
-                raise WireError("Maximum Control Line Exceeded")
+                raise WireError("maximum control line exceeded")
         self._rest += data[at:]
 
     def _head(self, name: bytes, rest: bytes) -> tuple[str, str, int, int]:
