@@ -39,7 +39,7 @@ check: $(READY) ## lint, format, types of Python and JavaScript, imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.javascript
-	$(BIN)/pytest -q tests/test_house.py
+	$(BIN)/pytest -q tests/test_house.py tests/test_order.py
 
 types: $(READY) ## write bester.d.ts anew from bester.js
 	$(BIN)/python -m tests.javascript --write

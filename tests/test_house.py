@@ -19,9 +19,15 @@ FILES = [path for source in SOURCES for path in sorted(source.rglob("*.py")) if 
 
 
 @functools.cache
+def trees() -> dict[Path, ast.Module]:
+    """Returns each file parsed, which happens for the first test, not wherever this module is collected."""
+    return {path: ast.parse(path.read_text(), str(path)) for path in FILES}
+
+
+@functools.cache
 def nodes() -> dict[Path, list[ast.AST]]:
-    """Returns the nodes of each file; they are read for the first test, not wherever this module is collected."""
-    return {path: [*ast.walk(ast.parse(path.read_text(), str(path)))] for path in FILES}
+    """Returns the nodes of each file."""
+    return {path: [*ast.walk(tree)] for path, tree in trees().items()}
 
 
 def module(path: Path) -> str:

@@ -9,10 +9,12 @@ chance in their modules; a name that was imported from there, or is a default ar
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
-from tests.test_house import REPOSITORY, TREES, place
+from tests.test_house import REPOSITORY, place, trees
 
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -20,11 +22,18 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 PACKAGE = REPOSITORY / "src/bester"
 NOT_IN_THE_LAB = [PACKAGE / name for name in ("cli", "demo", "workbench", "sync.py")]
 """What has processes, threads and terminals of its own, so that no simulated world can run it."""
-CHECKED = {
-    path: tree
-    for path, tree in TREES.items()
-    if path.is_relative_to(PACKAGE) and not any(path.is_relative_to(one) for one in NOT_IN_THE_LAB)
-}
+
+
+@functools.cache
+def checked() -> dict[Path, ast.Module]:
+    """Returns the files that can run in a world, parsed for the first test."""
+    return {
+        path: tree
+        for path, tree in trees().items()
+        if path.is_relative_to(PACKAGE) and not any(path.is_relative_to(one) for one in NOT_IN_THE_LAB)
+    }
+
+
 SETS = {"AbstractSet", "FrozenSet", "MutableSet", "Set", "WeakSet", "frozenset", "set"}
 ANY_ORDER = {"all", "any", "frozenset", "len", "max", "min", "set", "sorted", "sum"}
 """Functions whose result does not depend on the order of what they are given."""
@@ -193,7 +202,7 @@ def learn_of_each_other(files: Iterable[Sets]) -> None:
 
 
 def test_nothing_hangs_on_the_order_of_a_set() -> None:
-    files = {path: Sets(tree) for path, tree in CHECKED.items()}
+    files = {path: Sets(tree) for path, tree in checked().items()}
     assert len(files) > 300
     learn_of_each_other(files.values())
     found = [place(path, node) for path, sets in files.items() for node in sets.found()]
@@ -267,7 +276,7 @@ def kept(tree: ast.Module) -> Iterator[ast.expr | ast.stmt]:
 
 
 def test_no_clock_and_no_chance_is_kept() -> None:
-    found = [place(path, node) for path, tree in CHECKED.items() for node in kept(tree)]
+    found = [place(path, node) for path, tree in checked().items() for node in kept(tree)]
     assert not found, "look it up in its module when it is called"
 
 
