@@ -1,0 +1,75 @@
+"""``python -m lab``: looks for faults in simulated worlds, or runs one plan again."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+from pathlib import Path
+
+from lab.draw import draw
+from lab.plan import Plan, as_play, read, write
+from lab.points import points
+from lab.run import run_plan
+from lab.search import Result, search
+
+
+def main() -> int:
+    """Returns 1 if a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    parser.add_argument("--seed", type=int, help="run the plan of this seed alone")
+    parser.add_argument("--plan", type=Path, help="run the plan in this file alone")
+    parser.add_argument("--from", dest="first", type=int, help="the first seed of a search; random if not given")
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long to search")
+    parser.add_argument("--hours", type=float, help="how long to search")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes search")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="show the play; twice: its trace as well")
+    parser.add_argument("--json", action="store_true", help="show the plan as JSON")
+    options = parser.parse_args()
+    if options.seed is not None:
+        return _run(draw(options.seed, None, points()), options)
+    if options.plan is not None:
+        return _run(read(options.plan), options)
+    first = options.first if options.first is not None else random.SystemRandom().randrange(1 << 32)
+    print(f"searching from seed {first}", flush=True)
+    result = search(first, options.hours * 3600 if options.hours else options.seconds, options.jobs, _say)
+    _tell(result)
+    return 1 if result.found else 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _run(plan: Plan, options: argparse.Namespace) -> int:
+    if options.json:
+        sys.stdout.write(write(plan).decode())
+        return 0
+    if options.verbose:
+        print("\n".join(as_play(plan)))
+    outcome = run_plan(plan, print if options.verbose > 1 else None)
+    print(
+        f"digest {outcome.digest}; {outcome.messages} messages, {outcome.reports} reports, {outcome.receipts} receipts,"
+        f" {outcome.steps} callbacks, {outcome.simulated_s:.1f} s in {outcome.took_s:.2f} s"
+    )
+    for one in outcome.violations:
+        print("VIOLATION", one)
+    return 1 if outcome.violations else 0
+
+
+def _tell(result: Result) -> None:
+    print("\n".join(result.coverage.lines()))
+    print(
+        f"{result.plans} plans in {result.took_s:.0f} s ({result.plans / result.took_s:.1f}/s;"
+        f" {result.busy_s / max(result.plans, 1):.2f} s each), {result.messages:,} messages"
+        f" ({result.messages / result.took_s:,.0f}/s), {result.receipts:,} deliveries, {result.simulated_s / 3600:.1f} h simulated"
+    )
+    print(f"{len(result.found)} plans broke a promise" + "".join(f"\n  --seed {one.seed}" for one in result.found))
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # what the order of sets hangs on
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "lab", *sys.argv[1:]])
+    sys.exit(main())
