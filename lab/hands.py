@@ -69,6 +69,8 @@ class HandPlayer:
         return lie
 
     def _wait_s(self, errand: dict[str, Any]) -> float:
+        if self._stage.settling:
+            return 0.0
         wait_s = float(errand.get("wait_s", 0.0))
         return wait_s + self._chance.uniform(0, self.hand.late_s) if self.hand.late_s else wait_s
 

@@ -161,8 +161,7 @@ class Judge:
 
     def _twice(self) -> None:
         for copy, receipts in self._ledger.received.items():
-            across = "s" in copy.way
-            if across and not self._plan.proven and self._struck:
+            if "s" in copy.way and not self._plan.proven:
                 continue
             sessions = self._of_account[copy.server, copy.account]
             if not self._sure(sessions):
