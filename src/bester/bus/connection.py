@@ -78,7 +78,7 @@ class Bus:
         self._requests = PendingRequests()
         self.inbox = self._requests.inbox
         """The prefix of all reply subjects of this node."""
-        self._waiting_until_up: set[asyncio.Event] = set()
+        self._waiting_until_up: dict[asyncio.Event, None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._silent = False
@@ -272,14 +272,14 @@ class Bus:
         if self.up or self._closed:
             return self.up
         event = asyncio.Event()
-        self._waiting_until_up.add(event)
+        self._waiting_until_up[event] = None
         try:
             async with within(timeout_s):
                 await event.wait()
         except TimeoutError:
             pass
         finally:
-            self._waiting_until_up.discard(event)
+            del self._waiting_until_up[event]
         return self.up
 
     def _sweep(self) -> None:

@@ -38,7 +38,7 @@ class PendingRequests:
         self._last = 0
         self._single: dict[str, tuple[asyncio.Future[Answer], float]] = {}
         """By token: the future of the one answer, and its deadline."""
-        self._multiple: set[asyncio.Future[None]] = set()
+        self._multiple: dict[asyncio.Future[None], None] = {}
         """Resolved by their owners when the last of several answers has come."""
 
     def new_token(self) -> str:
@@ -56,12 +56,12 @@ class PendingRequests:
     def add_multiple(self) -> asyncio.Future[None]:
         """Returns a future that fails with the connection; its owner resolves it, and calls :meth:`remove_multiple`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._multiple.add(future)
+        self._multiple[future] = None
         return future
 
     def remove_multiple(self, future: asyncio.Future[None]) -> None:
         """Forgets a future of :meth:`add_multiple`."""
-        self._multiple.discard(future)
+        self._multiple.pop(future, None)
 
     def answered(self, subject: str, reply: str, headers: bytes, data: bytes) -> None:
         """Takes a message that came to a reply subject; a late one is dropped."""

@@ -34,7 +34,7 @@ def switched(old: Config, new: Config) -> Config:
             getattr(new, name).model_copy(update={key: getattr(before, key) for key in rest}) if rest else before
         )
     # Until it starts again, a node may have its old socket or its new one: messages go to neither.
-    return new.model_copy(update=update | {"siblings": tuple({*old.siblings, *new.siblings})})
+    return new.model_copy(update=update | {"siblings": tuple(dict.fromkeys((*old.siblings, *new.siblings)))})
 
 
 def changes_needing_restart(old: Config, new: Config) -> list[str]:

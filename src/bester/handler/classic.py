@@ -22,7 +22,7 @@ class ClassicListener:
         self._max_frame_bytes = max_frame_bytes
         self._listener = UnixListener(path)
         self._runner = Runner(registry, self._answer, self._fail)
-        self._channels: set[Channel] = set()
+        self._channels: dict[Channel, None] = {}
         self._asked: dict[str, Channel] = {}
         self._count = 0
 
@@ -40,7 +40,7 @@ class ClassicListener:
             lambda bodies: self._received(channel, bodies),
             lambda cause: self._ended(channel, cause),
         )
-        self._channels.add(channel)
+        self._channels[channel] = None
         return channel
 
     def _received(self, channel: Channel, bodies: list[bytes]) -> None:
@@ -64,7 +64,7 @@ class ClassicListener:
         channel.close()
 
     def _ended(self, channel: Channel, cause: Exception | None) -> None:
-        self._channels.discard(channel)
+        self._channels.pop(channel, None)
         if cause is not None:
             log.info("a connection of the classic form was lost: %s", cause)
 

@@ -98,7 +98,7 @@ class Runner:
             self._find = traced(found, registry.get)
         self._answer = answer
         self._fail = fail
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     def handle(self, request: Request) -> None:
         """Handles a request, now or in a task; never raises."""
@@ -122,8 +122,8 @@ class Runner:
     def _spawn(self, call: Callable[[Request], Any], request: Request) -> None:
         task = _start(self._wait(call, request))
         if not task.done():
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = None
+            task.add_done_callback(self._tasks.pop)
 
     async def _wait(self, call: Callable[[Request], Any], request: Request) -> None:
         try:
@@ -151,12 +151,12 @@ class Runner:
     async def finish(self, timeout_s: float | None) -> None:
         """Waits until nothing is outstanding; at the time limit the outstanding requests are cancelled, and fail."""
         if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+            await asyncio.wait(self._tasks, timeout=timeout_s)
         await self.cancel()
 
     async def cancel(self) -> None:
         """Cancels the outstanding requests."""
-        tasks = set(self._tasks)
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:

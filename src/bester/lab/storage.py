@@ -11,7 +11,7 @@ from bester.clock import wall_time
 from bester.lab.disk import Disk
 from bester.lab.filesystem import FileSystem
 from bester.lab.process import Process, current
-from bester.lab.vfs import simulated
+from bester.lab.vfs import NoVfs, simulated
 from bester.lab.worker import LabWorker
 from bester.store.worker import make_worker
 
@@ -27,6 +27,8 @@ class Storage:
     def __init__(self, folder: Path, random: Callable[[str], Random]) -> None:
         self._prefix = f"{folder.resolve()}/"
         self._random = random
+        self.unsimulated: str | None = None
+        """Why databases are real files, on this Python: no fault of a disk befalls them. None: they are not."""
         self._disks: dict[str, Disk] = {}
         self._system = FileSystem(self.find, current.get)
 
@@ -54,12 +56,11 @@ class Storage:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Has SQLite use the disks; at the end, when all processes have ended, closes what they have open.
-
-        Raises:
-            NoVfs: the SQLite of this Python cannot be reached.
-        """
+        """Has SQLite use the disks; at the end, when all processes have ended, closes what they have open."""
         with ExitStack() as stack:
-            stack.enter_context(simulated(self.find, current.get, self._random("sqlite"), wall_time))
+            try:
+                stack.enter_context(simulated(self.find, current.get, self._random("sqlite"), wall_time))
+            except NoVfs as error:
+                self.unsimulated = error.reason
             stack.callback(self._system.close)
             yield

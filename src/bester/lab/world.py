@@ -101,7 +101,6 @@ class World:
 
         Raises:
             bester.lab.loop.Stuck: the play waits for what can never happen.
-            bester.lab.vfs.NoVfs: disks cannot be simulated with this Python.
         """
         with replaced(self._replacements(), self.seed), self.storage.active():
             try:

@@ -67,7 +67,7 @@ def socket_to(path: Path, config: Config, named: bool) -> Iterator[str]:
 def _own_sockets(config: Config) -> set[tuple[int, int]]:
     """Returns device and inode of each socket of this server and of its handlers, on every node."""
     found: set[tuple[int, int]] = set()
-    for path in {*config.siblings, *(path for _, path in socket_paths(config))}:
+    for path in (*config.siblings, *(path for _, path in socket_paths(config))):
         try:
             about = os.stat(path)
         except OSError:

@@ -237,7 +237,7 @@ class Mailboxes:
     async def _store(self, batch: list[Delivery]) -> Failures:
         """Puts deliveries into mailboxes, but for the transient ones; returns for each why it failed."""
         try:
-            known = await self._accounts.exists(list({delivery.username for delivery in batch}))
+            known = await self._accounts.exists(list(dict.fromkeys(delivery.username for delivery in batch)))
         except Exception as error:
             return [self._failed("accounts cannot be looked up", error)] * len(batch)
         failures: Failures = [None if delivery.username in known else UnknownAccount() for delivery in batch]

@@ -66,7 +66,7 @@ class Runtime:
         self._on_problems: list[Callable[[], None]] = []
         self._awaited: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         """Conditions that something waits for, checked at the end of each turn; few, and rarely any."""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
 
     @property
@@ -157,12 +157,12 @@ class Runtime:
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs a coroutine in a task that ends with the server."""
         task = self._loop.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._task_done)
         return task
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task failed", exc_info=error)
 

@@ -73,7 +73,7 @@ class SqliteAccounts(SqliteStore):
         if not unknown:
             return wanted
         removals = self._removals
-        found = await self._find_names(list(unknown))
+        found = await self._find_names([name for name in usernames if name in unknown])
         if removals == self._removals:  # else one of them may be gone again
             if len(self._known) + len(found) > MAX_KNOWN:
                 self._known.clear()

@@ -122,7 +122,7 @@ class Fronts:
         self.limits = services.limits
         self.by_handler: dict[RequestHandler, Front] = {}
         """The HTTP connections, by aiohttp's handlers."""
-        self.gateways: set[Gateway] = set()
+        self.gateways: dict[Gateway, None] = {}
         self._http: dict[Front, str] = {}
         """The HTTP connections, with the addresses that they count for."""
         self._per_address: Counter[str] = Counter()
@@ -157,8 +157,8 @@ class Fronts:
 
     def open_gateway(self, socket: asyncio.Transport) -> Gateway:
         """Returns a new gateway for a connection that becomes a WebSocket."""
-        gateway = Gateway(self.services, socket, self.gateways.discard)
-        self.gateways.add(gateway)
+        gateway = Gateway(self.services, socket, self.gateways.pop)
+        self.gateways[gateway] = None
         return gateway
 
     def look(self) -> None:

@@ -141,10 +141,10 @@ class Gateway(asyncio.Transport):
             # The client sees only complete frames, so slow frames must be timed here.
             if not client.frame_began or out:
                 client.frame_began = self._runtime.clock()
-                self._incomplete.add(client)
+                self._incomplete[client] = None
         elif client.frame_began and not client.framer.buffered:
             client.frame_began = 0.0
-            self._incomplete.discard(client)
+            self._incomplete.pop(client, None)
 
     def _discard(self, data: bytes) -> None:
         """Discards input after the end, until the peer closes, so that no reset overtakes the last output."""

@@ -50,7 +50,7 @@ class AttachedBench(Bench):
         self._attached = asyncio.Event()
         self._trouble = asyncio.Event()
         self._readers: set[asyncio.Task[None]] = set()
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}
 
     async def open(self) -> None:
         await self.listen()
@@ -79,12 +79,12 @@ class AttachedBench(Bench):
         self.connected = True
         connection = Connection(self, reader, writer)
         task = asyncio.create_task(connection.read())
-        self._connections.add(connection)
+        self._connections[connection] = None
         self._readers.add(task)
         task.add_done_callback(lambda _: self._gone(connection, task))
 
     def _gone(self, connection: Connection, task: asyncio.Task[None]) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._readers.discard(task)
 
     def came(self, connection: Connection) -> None:

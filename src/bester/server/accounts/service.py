@@ -109,7 +109,7 @@ class AccountService:
         self._throttle = Throttle()
         self._attempts = Attempts(self._throttle, lambda: runtime.clock())
         self._registrations = Buckets(REGISTRATIONS_PER_S, REGISTRATIONS_AT_ONCE)
-        self._logins: set[Login] = set()
+        self._logins: dict[Login, None] = {}
         """The logins that are being checked."""
         self._changes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """By account: held while it is changed."""
@@ -143,11 +143,11 @@ class AccountService:
         After the last await :meth:`Login.check` is called, and then the session is there without another.
         """
         login = Login()
-        self._logins.add(login)
+        self._logins[login] = None
         try:
             yield login
         finally:
-            self._logins.discard(login)
+            del self._logins[login]
 
     async def authenticate(self, claim: Authentication, remote: Remote, login: Login, *, opens: bool = True) -> Account:
         """Returns the account that a first message's ``authentication`` proves.

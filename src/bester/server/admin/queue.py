@@ -60,17 +60,17 @@ async def retry(services: AdminServices, ids: list[int] | None, server: str | No
     if (ids is not None) + (server is not None) + every != 1:
         raise BadArguments("one of ids, server and all is needed")
     count = 0
-    keys: set[str] = set()
+    keys: dict[str, None] = {}
     known: set[int] = set()
     if server is not None:
-        keys.add(server_key(server))
+        keys[server_key(server)] = None
     async for page in _pages(services, ids, server, None):
         known.update(row.position for row in page if ids is not None)
         letters = [row for row in page if account_of(row.message.destination) is not None]
         if letters:
             count += await services.mailboxes.put_back(letters)
         outgoing = [row for row in page if account_of(row.message.destination) is None]
-        keys.update(row.message.destination for row in outgoing)
+        keys.update(dict.fromkeys(row.message.destination for row in outgoing))
         count += await services.messages.revive([row.position for row in outgoing], services.runtime.steady.now())
     await services.federation.changed(keys)
     return _result(count, ids, known)
@@ -87,10 +87,10 @@ async def drop(services: AdminServices, ids: list[int] | None, server: str | Non
     if ids is None and server is None and dead is None:
         raise BadArguments("ids, server or dead is needed: which messages are to be removed?")
     count = 0
-    keys: set[str] = set()
+    keys: dict[str, None] = {}
     known: set[int] = set()
     async for page in _pages(services, ids, server, dead):
-        keys.update(row.message.destination for row in page)
+        keys.update(dict.fromkeys(row.message.destination for row in page))
         known.update(row.position for row in page if ids is not None)
         await services.messages.remove_sent([row.position for row in page])
         count += len(page)

@@ -83,7 +83,7 @@ class AccountInterest:
         self._heard = heard
         self._listening: dict[str, tuple[Subscription, int]] = {}
         """By account, and for how many reasons: it has sessions, or one is being made."""
-        self._here: set[str] = set()
+        self._here: dict[str, None] = {}
         """The accounts with sessions here."""
         self._elsewhere: dict[str, set[str]] = {}
         """The nodes that have sessions too, by account that is listened to; only where there are any."""
@@ -161,7 +161,7 @@ class AccountInterest:
     def presence_changed(self, username: str, online: bool) -> None:
         """Tells the others that an account's first session came, or its last one went."""
         if online:
-            self._here.add(username)
+            self._here[username] = None
             self._listen(username)
             self._stop_waiting_for(username)
             now = self._runtime.exchange.batch.now
@@ -171,7 +171,7 @@ class AccountInterest:
             self._tell_all_if_silent(username)
             self._looks.append((now + LOOK_AGAIN_S, username))
         elif username in self._here:
-            self._here.discard(username)
+            del self._here[username]
             self._uncertain.pop(username, None)
             self._unlisten(username)
         self._batcher.to_watchers(Seen(username))
@@ -274,11 +274,11 @@ class AccountInterest:
     def _look_at_all(self) -> None:
         now = self._runtime.exchange.batch.now
         waiting = {username for _, username in self._looks}
-        self._looks.extend((now, username) for username in self._here - waiting)
+        self._looks.extend((now, username) for username in self._here if username not in waiting)
 
     def leave(self) -> None:
         """Listens for no account any more, because this node stops."""
-        here, self._here = self._here, set()
+        here, self._here = self._here, {}
         for username in here:
             self._unlisten(username)
 
@@ -297,11 +297,12 @@ class AccountInterest:
                 break
             del self._uncertain[username]
             self._runtime.exchange.deliveries.share(username, username in self._elsewhere)
-        names: set[str] = set()
+        names: dict[str, None] = {}
         while self._looks and self._looks[0][0] <= now and len(names) < LOOKS_AT_ONCE:
-            names.add(self._looks.popleft()[1])
-        for username in names & self._here:
-            self._runtime.spawn(self._look(username))
+            names[self._looks.popleft()[1]] = None
+        for username in names:
+            if username in self._here:
+                self._runtime.spawn(self._look(username))
 
     async def _look(self, username: str) -> None:
         try:

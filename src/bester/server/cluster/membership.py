@@ -89,7 +89,7 @@ class Membership:
         """The start times of nodes that were taken for gone while NATS was there."""
         self._pinging: set[str] = set()
         """Silent nodes whose ping has no answer yet."""
-        self._silent: set[str] = set()
+        self._silent: dict[str, None] = {}
         """Nodes that were taken out because they answer nothing, while NATS still has their subscriptions."""
         self._swept = 0.0
         self._said = Hello("", 0.0)
@@ -128,11 +128,11 @@ class Membership:
                 if paused:
                     member.seen = now
                 elif now - member.seen > SILENT_S:
-                    self._silent.add(member.node)
+                    self._silent[member.node] = None
                     self._forget(member, "it answers nothing any more")
                 elif now - member.seen > QUIET_S:
                     member.quiet = True
-            for node in self._silent - self._pinging:
+            for node in [one for one in self._silent if one not in self._pinging]:
                 self._pinging.add(node)
                 self._runtime.spawn(self._ping_silent(node))
 
@@ -153,7 +153,7 @@ class Membership:
 
     def heard(self, node: str) -> None:
         """Notes that something came from a node."""
-        self._silent.discard(node)
+        self._silent.pop(node, None)
         member = self.others.get(node)
         if member is not None:
             self._hear(member, self._runtime.exchange.batch.now)
@@ -243,11 +243,11 @@ class Membership:
         try:
             await self.bus.request(self._batcher.subjects.node(node), b"", timeout_s=PING_S * 2)
         except NoResponders:
-            self._silent.discard(node)
+            self._silent.pop(node, None)
         except (BusDown, BusLost):
             pass
         else:
-            self._silent.discard(node)
+            self._silent.pop(node, None)
         finally:
             self._pinging.discard(node)
 

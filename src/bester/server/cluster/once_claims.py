@@ -273,7 +273,7 @@ class OnceClaims:
                 self._fail(claim, Overloaded(f"{len(claim.awaited)} of this server's nodes do not answer"))
             elif now >= claim.again_at:
                 claim.again_at = now + AGAIN_S
-                for node in claim.awaited | claim.owners:
+                for node in sorted(claim.awaited | claim.owners):
                     self._ask_again(claim, node)
                 self._decide(claim)
             elif now >= self._settled_at:

@@ -87,7 +87,7 @@ class ClusterQueries:
         if nodes is None:
             self._batcher.to_all(Kind.COMMAND, Asked(name), number, said)
         else:
-            for node in found.waited_for:
+            for node in sorted(found.waited_for):
                 self._batcher.to_node(node, Kind.COMMAND, number, Asked(name), said)
         self._runtime.turn()
         try:

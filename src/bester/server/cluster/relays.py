@@ -53,10 +53,10 @@ class Relays:
         self._membership = membership
         self._leases = leases
         self._user: LeaseUser | None = None
-        self._open: set[Relay] = set()
+        self._open: dict[Relay, None] = {}
         self._next = numbers().__next__
         self._under_way: dict[int, Relay] = {}
-        self._to_tell: set[str] = set()
+        self._to_tell: dict[str, None] = {}
         """Destinations that all nodes are to look for."""
         self._loop = asyncio.get_running_loop()
 
@@ -99,12 +99,12 @@ class Relays:
         except (NoResponders, BusLost) as error:
             raise gone from error
         relay = Relay(self, node, route, owner)
-        self._open.add(relay)
+        self._open[relay] = None
         return relay
 
     def forget(self, relay: Relay) -> None:
         """Stops waiting for the outcomes of messages that are under way on a relay."""
-        self._open.discard(relay)
+        self._open.pop(relay, None)
         for number in relay.in_flight:
             del self._under_way[number]
 
@@ -224,7 +224,7 @@ class Relays:
 
     def tell_all(self, destination: str) -> None:
         """Lets all other nodes look for messages in the outbox, because this node stops."""
-        self._to_tell.add(destination)
+        self._to_tell[destination] = None
         self._runtime.turn()
 
     def hurry(self, destination: str) -> None:
@@ -236,6 +236,6 @@ class Relays:
     def flush(self) -> None:
         """Sends the items of this turn of the loop for all nodes."""
         if self._to_tell:
-            to_tell, self._to_tell = self._to_tell, set()
+            to_tell, self._to_tell = self._to_tell, {}
             for destination in to_tell:
                 self._batcher.to_all(Kind.LOOK, Look(destination))

@@ -62,8 +62,8 @@ class OpenConnections:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.all: set[Connection] = set()
-        self.incomplete: set[Connection] = set()
+        self.all: dict[Connection, None] = {}
+        self.incomplete: dict[Connection, None] = {}
         """The connections on which a frame has begun."""
         self.lingering: dict[Connection, float] = {}
         """The connections that were ended, and when they are closed at the latest."""
@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.meet(transport)
-        self.connections.all.add(self)
+        self.connections.all[self] = None
         self.opened()
 
     def meet(self, other: HasExtraInfo) -> None:
@@ -163,10 +163,10 @@ class Connection(asyncio.Protocol):
         if framer.buffered:
             if not self.frame_began or framer.whole:
                 self.frame_began = exchange.batch.now
-                self.connections.incomplete.add(self)
+                self.connections.incomplete[self] = None
         elif self.frame_began:
             self.frame_began = 0.0
-            self.connections.incomplete.discard(self)
+            self.connections.incomplete.pop(self, None)
 
     def take(self, bodies: list[bytes]) -> None:
         """Handles frames in their order; a fatal one ends the connection."""
@@ -248,14 +248,14 @@ class Connection(asyncio.Protocol):
             if not self.ended and (bodies := self.framer.feed(b"", self._at_most)):
                 self._in_line = bodies
         if self in self.connections.all:
-            self.connections.all.discard(self)
+            del self.connections.all[self]
             runtime.counts.received[self.kind] += self.framer.taken
             runtime.counts.sent[self.kind] += self.sent
             if self.framer.buffered:
                 drop = Drop.FRAME_AFTER_END if self.ended else Drop.FRAME_INCOMPLETE
                 exchange.batch.counters.drops.count(drop)
         self.ended = True
-        self.connections.incomplete.discard(self)
+        self.connections.incomplete.pop(self, None)
         self.connections.lingering.pop(self, None)
         self.closed()
 
@@ -390,7 +390,7 @@ class Connection(asyncio.Protocol):
         if self._stops:
             self._stops = 0
             self.transport.resume_reading()  # to throw away what comes, and to see the peer's end
-        self.connections.incomplete.discard(self)
+        self.connections.incomplete.pop(self, None)
         self.connections.lingering[self] = self.runtime.clock() + linger_s
 
     def let_go(self) -> None:
@@ -404,7 +404,7 @@ class Connection(asyncio.Protocol):
     def check_frame_time(self, now: float, timeout_s: float) -> None:
         """Fails a connection whose frame takes too long."""
         if self.frame_began and not self._stops and now - self.frame_began > timeout_s:
-            self.connections.incomplete.discard(self)
+            self.connections.incomplete.pop(self, None)
             self.fail(FrameTimeout(f"a frame was not complete after {timeout_s:g} s"))
 
     def ids(self) -> dict[str, str]:

@@ -103,7 +103,7 @@ class ServerSide:
         endpoint.closed = True
         if isinstance(endpoint, Peer):
             self._runtime.turn().admission.forget_unproven(endpoint)
-        self._federation.incoming.discard(self)
+        self._federation.incoming.pop(self, None)
 
     def blocked(self) -> bool:
         return False
@@ -148,7 +148,7 @@ class ServerSide:
         """Keeps the connection, as the link that another server asks for."""
         connection = self._connection
         connection.endpoint = peer
-        self._federation.incoming.add(self)
+        self._federation.incoming[self] = None
         if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
         limits = self._runtime.config.limits

@@ -55,7 +55,7 @@ class Federation:
         self.trust = Trust(runtime)
         self.outbox = Outbox(runtime, store, leases)
         self.destinations: dict[str, Destination] = {}
-        self.incoming: set[IncomingLink] = set()
+        self.incoming: dict[IncomingLink, None] = {}
         """The links that other servers have opened."""
         self._store = store
         self._leases = leases
@@ -151,10 +151,10 @@ class Federation:
                 destination.hurry()
             self._leases.hurry(key)
 
-    def _keys_of(self, name: str) -> set[str]:
+    def _keys_of(self, name: str) -> Iterable[str]:
         """A server's destinations: its name, and its address in the configuration."""
         known = self.runtime.config.federation.servers.get(name)
-        return {name, _canonical(known.address) if known is not None else name}
+        return dict.fromkeys((name, _canonical(known.address) if known is not None else name))
 
     # -- messages ------------------------------------------------------------------------------------------------
 
@@ -231,8 +231,8 @@ class Federation:
 
     async def changed(self, keys: Iterable[str]) -> None:
         """Looks at the disk, where an operator has changed messages for these destinations."""
-        for key in {key for key in keys if account_of(key) is None}:
-            destination = self._on_disk(key)
+        for key in keys:
+            destination = self._on_disk(key) if account_of(key) is None else None
             if destination is not None:
                 destination.look()
                 destination.hurry()

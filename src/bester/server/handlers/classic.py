@@ -137,7 +137,7 @@ class ClassicCalls:
         self.supervisor = supervisor
         self.loop = asyncio.get_running_loop()
         self.readiness = make_readiness(self.loop)
-        self.open: set[ClassicCall] = set()
+        self.open: dict[ClassicCall, None] = {}
         self.away: dict[str, tuple[str, object]] = {}
         """Sockets that could not be connected to: the reason, and which file it was."""
         self._opened = runtime.clock()
@@ -145,7 +145,7 @@ class ClassicCalls:
     def call(self, request: Request) -> None:
         """Asks the request's classic handler."""
         call = ClassicCall(self, request)
-        self.open.add(call)
+        self.open[call] = None
         call.start()
 
     def answered(self, call: ClassicCall, body: bytes) -> None:
@@ -166,7 +166,7 @@ class ClassicCalls:
             self.runtime.turn().classic_failed(call.request, error)
 
     def _close(self, call: ClassicCall) -> None:
-        self.open.discard(call)
+        self.open.pop(call, None)
         call.close()
 
     def close(self) -> None:

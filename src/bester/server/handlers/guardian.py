@@ -33,7 +33,7 @@ class Guardian:
     """Knows which process groups end with this server."""
 
     def __init__(self) -> None:
-        self._groups: set[int] = set()
+        self._groups: dict[int, None] = {}
         self._shell: Process | None = None
         self._starting = asyncio.Lock()
 
@@ -45,12 +45,12 @@ class Guardian:
 
     def begun(self, group: int) -> None:
         """Adds a process group that is to end with this process."""
-        self._groups.add(group)
+        self._groups[group] = None
         self._tell(f"begun {group}")
 
     def ended(self, group: int) -> None:
         """Removes a group whose processes have ended; its number may soon be another group's."""
-        self._groups.discard(group)
+        self._groups.pop(group, None)
         self._tell(f"ended {group}")
 
     async def close(self) -> None:

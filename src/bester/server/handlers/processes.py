@@ -161,7 +161,7 @@ class Supervisor:
         config = self.runtime.config
         rules = type_rules(config)
         self._held &= rules.keys()
-        rules |= {name: replace(rules[name], classic_socket=None) for name in self._held}
+        rules |= {name: replace(rules[name], classic_socket=None) for name in sorted(self._held)}
         self.runtime.turn().dispatcher.configure(rules, exchange_limits(config), attached_rules(config))
 
     # -- processes -----------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ class JetStreamReceipts:
         self._batches = 0
         self._boot = secrets.token_hex(8)
         self._publish_lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._failing = False
         self._closed = False
         self._pruned = clock()
@@ -121,8 +121,8 @@ class JetStreamReceipts:
 
     def _spawn(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
         task = asyncio.get_running_loop().create_task(self._publish(make, count, bounds))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _publish(self, make: Callable[[], Sequence[Receipt]], count: int, bounds: Bounds) -> None:
         stored = False
@@ -170,12 +170,13 @@ class JetStreamReceipts:
 
     async def settle(self) -> None:
         if self._tasks:
-            await asyncio.wait(set(self._tasks))
+            await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
         self._closed = True
         if self._tasks:
-            _, late = await asyncio.wait(set(self._tasks), timeout=CLOSE_S)
+            await asyncio.wait(self._tasks, timeout=CLOSE_S)
+            late = list(self._tasks)
             for task in late:
                 task.cancel()
             if late:

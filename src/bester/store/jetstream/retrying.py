@@ -154,15 +154,17 @@ class Retrier:
         if self._unanswered_since is None:
             self._unanswered_since = began
         log.info("%s does not answer: %s", self._what, why or "it has no leader now")
-        sent: set[asyncio.Future[T]] = set()
+        sent: list[asyncio.Future[T]] = []
         try:
             while not self._closed and loop.time() < deadline:
                 if not self._bus.up and not await self._bus.wait_until_up(self.times.reconnect_s):
                     break
-                sent.add(asyncio.ensure_future(request(self.times.total_s)))
+                sent.append(asyncio.ensure_future(request(self.times.total_s)))
                 until = loop.time() + pause_s
                 while sent and (remaining_s := until - loop.time()) > 0:
-                    answered, sent = await asyncio.wait(sent, timeout=remaining_s, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(sent, timeout=remaining_s, return_when=asyncio.FIRST_COMPLETED)
+                    answered = [one for one in sent if one.done()]
+                    sent = [one for one in sent if not one.done()]
                     found = [one for one in answered if not isinstance(one.exception(), (*_UNANSWERED, BusDown))]
                     if found:
                         self._unanswered_since = None
