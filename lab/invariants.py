@@ -139,9 +139,8 @@ class Judge:
                 ledger.violation(f"lab: message {number} was never sent")
             elif message.once and not message.dry and not ledger.settled(number):
                 ledger.violation(f"message {number} has no final report: {ledger.outcome(number)}")
-        for (connection, number), count in ledger.open.items():
-            if count > 0 and connection not in ledger.lost_connections:
-                ledger.violation(f"message {number} has no report on connection {connection}, which was not lost")
+        for connection, number in ledger.awaited():
+            ledger.violation(f"message {number} has no report on connection {connection}, which was not lost")
 
     def _refused(self) -> None:
         """Who was reported not to have a message, and for good, must not have it."""

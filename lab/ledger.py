@@ -120,6 +120,10 @@ class Ledger:
         """A connection was ended with an error."""
         self.codes[f"fatal {code}"] += 1
 
+    def awaited(self) -> list[tuple[int, int]]:
+        """Returns the connections that were not lost, with messages that have no report there."""
+        return [one for one, count in self.open.items() if count > 0 and one[0] not in self.lost_connections]
+
     # -- the outcome of a message --------------------------------------------------------------------------------
 
     def outcome(self, message: int) -> Attempt | None:
