@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--hours", type=float, help="how long to search")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes search")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="show the play; twice: its trace as well")
+    parser.add_argument("--keep", type=Path, default=Path("build/lab"), help="where plans that found something are kept")
     parser.add_argument("--json", action="store_true", help="show the plan as JSON")
     options = parser.parse_args()
     if options.seed is not None:
@@ -35,6 +36,11 @@ def main() -> int:
     print(f"searching from seed {first}", flush=True)
     result = search(first, options.hours * 3600 if options.hours else options.seconds, options.jobs, _say)
     _tell(result)
+    for one in result.found:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        path = options.keep / f"{one.seed}.json"
+        path.write_bytes(write(one.plan))
+        print(f"  --plan {path}: {one.violations[0][:200]}")
     return 1 if result.found else 0
 
 
@@ -65,7 +71,7 @@ def _tell(result: Result) -> None:
         f" {result.busy_s / max(result.plans, 1):.2f} s each), {result.messages:,} messages"
         f" ({result.messages / result.took_s:,.0f}/s), {result.receipts:,} deliveries, {result.simulated_s / 3600:.1f} h simulated"
     )
-    print(f"{len(result.found)} plans broke a promise" + "".join(f"\n  --seed {one.seed}" for one in result.found))
+    print(f"{len(result.found)} plans broke a promise")
 
 
 if __name__ == "__main__":

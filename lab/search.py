@@ -14,6 +14,8 @@ from typing import Any
 
 from lab.coverage import Coverage
 from lab.draw import draw
+from lab.plan import Plan
+from lab.points import points
 from lab.run import Outcome, run_plan
 
 PLANS_PER_PROCESS = 150
@@ -27,7 +29,7 @@ class Found:
     """A seed whose plan broke a promise."""
 
     seed: int
-    wanted: dict[str, float]
+    plan: Plan
     violations: list[str]
 
 
@@ -88,7 +90,7 @@ def _take(result: Result, seed: int, wanted: dict[str, float], outcome: Outcome,
     result.busy_s += outcome.took_s
     result.coverage.add(outcome)
     if outcome.violations:
-        result.found.append(Found(seed, wanted, outcome.violations))
+        result.found.append(Found(seed, draw(seed, wanted, points()), outcome.violations))
         say(f"seed {seed}: {outcome.violations[0][:300]}")
 
 
@@ -156,8 +158,6 @@ def _work(tasks: Any, outcomes: Any) -> None:
 
 def run_seed(seed: int, wanted: dict[str, float]) -> Outcome:
     """Runs the plan of a seed; an error of the lab's own is a violation too."""
-    from lab.points import points
-
     try:
         return run_plan(draw(seed, wanted, points()))
     except Exception:
