@@ -13,6 +13,8 @@ from lab.stage import Stage
 
 AGAIN_S = 0.05
 """How long it takes until an ended server is started again."""
+STOP_S = 60.0
+"""How long it may take to stop."""
 FAILED_S = 1.0
 """How long it takes where it could not be started."""
 
@@ -36,8 +38,9 @@ class Keeper:
         """How often it could not be started."""
         self.why = ""
         """Why it could not be started."""
-        self.made: list[weakref.ref[Server]] = []
-        """All that ever ran."""
+        self.stopped: list[weakref.ref[Server]] = []
+        """Those that were stopped in an orderly way, of which nothing may be left. What was killed has messages under
+        way, which the garbage collector does not see (bester.core.model)."""
         self._down_until = 0.0
         self._over = False
 
@@ -64,17 +67,17 @@ class Keeper:
             server, process = lab.server, lab.process
             assert server is not None
             assert process is not None
-            self.made.append(weakref.ref(server))
             self.ready.set()
             try:
                 await process.call(server.wait())
-                del server
                 self.ready.clear()
                 if not self._over:
                     await lab.stop()
+                    self.stopped.append(weakref.ref(server))
             except ProcessDied:
                 self.ready.clear()
                 lab.server = None
+            del server
 
     def _could_not_start(self, why: str) -> None:
         self.failed += 1
@@ -112,20 +115,27 @@ class Keeper:
         if not self.lab.machine.on:
             self.lab.machine.switch_on()
 
-    async def finish(self) -> list[str]:
-        """Stops it and lets it down; returns what it left behind.
+    async def stop(self) -> None:
+        """Stops it and lets it down.
 
         Raises:
             TimeoutError: it did not stop in time.
         """
         self._over = True
         process, server = self.lab.process, self.lab.server
-        if process is None or server is None:
-            return []
+        if process is None or server is None or not process.alive:
+            return
         self._stage.note(f"{process} stops at the end")
-        async with asyncio.timeout(120.0):
+        async with asyncio.timeout(STOP_S):
             await process.call(server.stop())
-        await asyncio.sleep(0.1)
+        self.stopped.append(weakref.ref(server))
+        self.lab.server = None
+
+    def left(self) -> list[str]:
+        """Returns what it left behind some time after it was stopped, and ends its process."""
+        process = self.lab.process
+        if process is None or not process.alive:
+            return []
         left = [f"task {task.get_coro()!r}" for task in process.tasks if not task.done()]
         left = [one for one in left if "Server.wait" not in one]
         left += [f"socket {one!r}" for one in process.sockets]
@@ -134,6 +144,5 @@ class Keeper:
             for timer in self._stage.world.loop._scheduled
             if not timer._cancelled and timer._context.get(current) is process
         ]
-        self.lab.server = None
         process.kill()
         return left

@@ -105,6 +105,10 @@ class Ledger:
         if self.open[connection, message] < 0:
             self.violation(f"message {message} has more reports on connection {connection} than it was sent there")
 
+    def gave_up(self, message: int, connection: int) -> None:
+        """The library says that there will be no report."""
+        self.open[connection, message] -= 1
+
     def came(self, copy: Copy, receipt: Receipt) -> None:
         """A session got a message."""
         self.receipts += 1

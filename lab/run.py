@@ -33,6 +33,8 @@ SETTLE_S = 120.0
 """How long everything may take to come, after all faults are over."""
 CALM_S = 6.0
 """How long nothing may have come before it counts as over."""
+TLS_END_S = 32.0
+"""How long the end of a connection over TLS may take, where the other end does not answer."""
 STEPS = 400_000
 """How many callbacks a play may take."""
 DISK_FAULTS = ("syncFails", "writeFails", "diskFull")
@@ -87,7 +89,7 @@ def run_plan(plan: Plan, listener: Callable[[str], None] | None = None) -> Outco
     outcome.steps, outcome.simulated_s = world.loop.steps, world.loop.time() - 1000.0
     if outcome.violations:
         outcome.last = list(world.trace.last)
-    made = [one for keeper in play.keepers for one in keeper.made]
+    made = [one for keeper in play.keepers for one in keeper.stopped]
     del world, play
     gc.collect()
     alive = sum(one() is not None for one in made)
@@ -140,7 +142,7 @@ class _Play:
             labs.append(lab)
         if plan.proven or plan.names:
             for lab in labs:
-                lab.know(*(other for other in labs if other is not lab))
+                lab.know(*labs)
         return labs
 
     async def run(self) -> None:
@@ -226,11 +228,12 @@ class _Play:
     async def _stop(self) -> None:
         for keeper in self.keepers:
             try:
-                left = await keeper.finish()
+                await keeper.stop()
             except TimeoutError:
                 self.ledger.violation(f"{keeper.lab.name} does not stop")
-                continue
-            for one in left[:5]:
+        await asyncio.sleep(TLS_END_S)
+        for keeper in self.keepers:
+            for one in keeper.left()[:5]:
                 self.ledger.violation(f"{keeper.lab.name} left behind: {one}")
 
     def _left(self, keeper: Keeper) -> Left:

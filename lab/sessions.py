@@ -260,6 +260,7 @@ class LibrarySession(SessionPlayer):
                 message.type, data, id=str(number), once=message.once and not message.dry, dry_run=message.dry
             )
         except (ClientError, AuthenticationError, OSError, BesterError):
+            self.stage.ledger.gave_up(number, connection)
             return
         self._reported(number, connection, _attempt(report))
 
