@@ -122,7 +122,7 @@ class HandPlayer:
     # -- by hand -------------------------------------------------------------------------------------------------
 
     async def _by_hand(self) -> None:
-        while True:
+        while not self._stage.over:
             try:
                 wire = await Wire.open(self._stage.handler_paths[self.hand.server])
             except Lost:

@@ -42,6 +42,8 @@ class SessionPlayer:
         self.changed = asyncio.Event()
         self.was_in = False
         self.connected = False
+        self.connection = 0
+        """The number of its newest connection."""
         self.lost = 0
         """How many connections it lost otherwise than by leaving."""
         self._starts = 0
@@ -61,6 +63,7 @@ class SessionPlayer:
             self.process.kill()
             self.connected = False
             self.lost += 1
+            self.stage.ledger.lost_connections.add(self.connection)
 
     def give(self, number: int, at: float) -> None:
         """Gives it a message to be sent; before it starts."""
@@ -93,7 +96,7 @@ class SessionPlayer:
         for number in list(self.open):
             heapq.heappush(self.due, (0.0, number))
         self.open.clear()
-        while True:
+        while not self.stage.over:
             until = self._away_until()
             if until:
                 await asyncio.sleep(until - self.stage.now + 1e-6)
@@ -158,7 +161,7 @@ class WireSession(SessionPlayer):
     async def _connection(self) -> None:
         stage, session = self.stage, self.session
         wire = await Wire.open((stage.hosts[self.server], PORT))
-        connection = stage.ledger.new_connection()
+        connection = self.connection = stage.ledger.new_connection()
         sending: asyncio.Task[None] | None = None
         try:
             batch = await self._log_in(wire)
@@ -219,7 +222,7 @@ class LibrarySession(SessionPlayer):
 
     async def _connection(self) -> None:
         stage, session = self.stage, self.session
-        connection = stage.ledger.new_connection()
+        connection = self.connection = stage.ledger.new_connection()
         features = ["token", "route", *(["ack"] if session.ack and session.mail else [])]
         client = Client(
             f"bester://{self.account}:{PASSWORD}@{stage.hosts[self.server]}:{PORT}",

@@ -23,6 +23,8 @@ class Stage:
     """When the times of the plan begin."""
     settling: bool = False
     """Whether all faults are over, and everybody stays and reads as fast as possible."""
+    over: bool = False
+    """Whether nobody connects any more."""
     hosts: list[str] = field(default_factory=list)
     """The addresses of the servers' machines."""
     handler_paths: list[str] = field(default_factory=list)
