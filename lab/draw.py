@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from lab.plan import LIES, Account, Errand, Fault, Hand, Message, Plan, Session, Site, Weather, account_name
-from lab.trouble import KINDS
+from lab.trouble import HAND_KINDS, KINDS, SESSION_KINDS
 
 TYPES = ("t0", "t1")
 KIB = 1024
@@ -47,6 +47,7 @@ class _Drawing:
                 self._account(server)
         proven = self.servers > 1 and chance.random() < 0.6
         hands = tuple(one for server in range(self.servers) for one in self._hands(server))
+        self.hand_count = len(hands)
         count = chance.choice((5, 20, 60, 150)) if not self.many else 40
         messages = sorted((self._message() for _ in range(count)), key=lambda one: one.at)
         faults = sorted((self._fault() for _ in range(self._fault_count())), key=lambda one: one.at)
@@ -185,18 +186,21 @@ class _Drawing:
         chance = self.chance
         weights = [self.wanted.get(kind, 1.0) for kind in KINDS]
         kind = chance.choices(KINDS, weights)[0]
-        many = kind in ("killHand", "pauseHand", "killSession", "pauseSession", "cutSession", "resetSession")
-        made = Fault(
+        return Fault(
             at=self._time(),
             kind=kind,
-            who=chance.randrange(100 if many else self.servers),
+            who=chance.randrange(self._how_many(kind)),
             other=chance.randrange(self.servers),
             for_s=round(chance.choice((0.0, 0.1, 1.0, 5.0, 40.0)) * chance.random(), 3),
             count=self._fault_size(kind),
             amount=self._amount(kind),
             point=chance.choice(self.points) if kind == "dieAt" and self.points else "",
         )
-        return made
+
+    def _how_many(self, kind: str) -> int:
+        if kind in HAND_KINDS:
+            return self.hand_count
+        return len(self.sessions) if kind in SESSION_KINDS else self.servers
 
     def _fault_size(self, kind: str) -> int:
         chance = self.chance

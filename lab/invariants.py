@@ -9,7 +9,6 @@ of unproven servers count per connection, and one that closes without a word cou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ from lab.ledger import Attempt, Copy, Receipt, way_on
 from lab.plan import LASTING, Errand
 from lab.sessions import SessionPlayer
 from lab.stage import Stage
+from lab.wire import decode
 
 MAX_DEPTH = 20
 
@@ -72,13 +72,12 @@ class Judge:
     def missing(self, left: Sequence[Left] | None) -> list[Copy]:
         """Returns what was reported good, did not come, and is not on disk; before the end, without the disks."""
         kept = set() if left is None else set(self._kept(left))
-        found = []
+        found: list[Copy] = []
         for number, attempts in self._ledger.attempts.items():
             outcome = attempts[-1]
             if outcome.good and not self._plan.messages[number].dry:
-                for copy in self._due(number, outcome):
-                    if copy not in self._ledger.received and copy not in kept and not self._on_way(copy, kept):
-                        found.append(copy)
+                due = [copy for copy in self._due(number, outcome) if copy not in self._ledger.received]
+                found += [copy for copy in due if copy not in kept and not self._on_way(copy, kept)]
         return found
 
     def _due(self, number: int, outcome: Attempt) -> Iterator[Copy]:
@@ -119,10 +118,10 @@ class Judge:
         """Yields copies in mailboxes, and (message, way, server) of what waits in outboxes."""
         for server, one in enumerate(left):
             for username, _, raw in one.letters:
-                data = json.loads(raw)
+                data = decode(raw)
                 yield Copy(data["m"], data["w"], server, username)
             for _, _, raw in one.outgoing:
-                data = json.loads(raw)
+                data = decode(raw)
                 yield data["m"], data["w"]
 
     @staticmethod
@@ -152,9 +151,9 @@ class Judge:
             home = self._plan.accounts[self._plan.sessions[message.by].account].server
             failed = {to for to, status, _, temporary in outcome.results if status == "failed" and not temporary}
             for copy in self._ledger.received:
-                if copy.message == number and copy.server == home and "s" not in copy.way:
-                    if not outcome.results or copy.account in failed:
-                        self._ledger.violation(f"{self._shown(copy)} was refused ({outcome.code}), and came")
+                here = copy.message == number and copy.server == home and "s" not in copy.way
+                if here and (not outcome.results or copy.account in failed):
+                    self._ledger.violation(f"refused: {self._shown(copy)} ({outcome.code}), and it came")
 
     # -- nothing twice -------------------------------------------------------------------------------------------
 
@@ -214,5 +213,3 @@ class Judge:
 
     def _order_of_receipts(self) -> None:
         """What one handler commanded in an order, a recipient gets in that order, unless something was tried again."""
-
-

@@ -9,6 +9,7 @@ from bester.errors import BadConfiguration
 from bester.lab.process import ProcessDied, current
 from bester.lab.server import LabServer
 from bester.server.server import Server
+from bester.timeouts import within
 from lab.stage import Stage
 
 AGAIN_S = 0.05
@@ -126,7 +127,7 @@ class Keeper:
         if process is None or server is None or not process.alive:
             return
         self._stage.note(f"{process} stops at the end")
-        async with asyncio.timeout(STOP_S):
+        async with within(STOP_S):
             await process.call(server.stop())
         self.stopped.append(weakref.ref(server))
         self.lab.server = None

@@ -73,7 +73,7 @@ def search(first_seed: int, seconds: float, jobs: int, say: Callable[[str], None
                     _take(result, seed, wanted, outcome, say)
             if time.monotonic() - told > 30:
                 told = time.monotonic()
-                say(f"{told - began:.0f} s: {result.plans} plans, {result.messages} messages, {len(result.found)} found")
+                say(f"{told - began:.0f} s: {result.plans} plans, {len(result.found)} found")
     finally:
         for worker in workers:
             worker.end()
@@ -153,12 +153,12 @@ def _work(tasks: Any, outcomes: Any) -> None:
     os.environ.setdefault("PYTHONHASHSEED", "0")
     while True:
         seed, wanted = tasks.get()
-        outcomes.put(run_seed(seed, wanted))
+        outcomes.put(run_safely(draw(seed, wanted, points())))
 
 
-def run_seed(seed: int, wanted: dict[str, float]) -> Outcome:
-    """Runs the plan of a seed; an error of the lab's own is a violation too."""
+def run_safely(plan: Plan) -> Outcome:
+    """Runs a plan; an error of the lab's own is a violation too."""
     try:
-        return run_plan(draw(seed, wanted, points()))
+        return run_plan(plan)
     except Exception:
         return Outcome([f"lab: {traceback.format_exc(limit=-4)}"], codes=Counter())

@@ -14,6 +14,7 @@ from bester import AuthenticationError, Client, ClientError, Report
 from bester.errors import BesterError
 from bester.lab.process import Process
 from bester.protocol.received import ReceivedMessage
+from bester.timeouts import within
 from lab.ledger import Attempt, Copy, Receipt, attempt_of
 from lab.plan import Message, Session, account_name
 from lab.stage import PORT, Stage
@@ -40,7 +41,8 @@ class SessionPlayer:
         self.open: dict[int, Message] = {}
         """``once`` messages that were sent and are not settled."""
         self.changed = asyncio.Event()
-        self.was_in = False
+        self.was_in = asyncio.Event()
+        """Whether it was let in once, so that its account is there."""
         self.connected = False
         self.connection = 0
         """The number of its newest connection."""
@@ -83,8 +85,8 @@ class SessionPlayer:
                 return end
         return 0.0
 
-    def _leaves_at(self) -> float | None:
-        return min((start for start, _ in self._absences() if start > self.stage.now), default=None)
+    def _stays_s(self) -> float:
+        return min((start for start, _ in self._absences() if start > self.stage.now), default=1e9) - self.stage.now
 
     def _absences(self) -> Iterator[tuple[float, float]]:
         began = self.stage.began
@@ -102,7 +104,7 @@ class SessionPlayer:
                 await asyncio.sleep(until - self.stage.now + 1e-6)
                 continue
             try:
-                async with asyncio.timeout_at(self._leaves_at()):
+                async with within(self._stays_s()):
                     await self._connection()
             except TimeoutError:
                 pass
@@ -165,7 +167,8 @@ class WireSession(SessionPlayer):
         sending: asyncio.Task[None] | None = None
         try:
             batch = await self._log_in(wire)
-            self.was_in = self.connected = True
+            self.connected = True
+            self.was_in.set()
             sending = asyncio.create_task(self._send(wire, connection))
             while True:
                 ids = [id for one in batch for id in self._take(one, connection)]
@@ -233,7 +236,8 @@ class LibrarySession(SessionPlayer):
         )
         sending: dict[asyncio.Task[None], None] = {}
         async with client:
-            self.was_in = self.connected = True
+            self.connected = True
+            self.was_in.set()
             sender = asyncio.create_task(self._send(client, connection, sending))
             try:
                 async for message in client:
@@ -277,9 +281,7 @@ def _attempt(report: Report) -> Attempt:
         (one.to, one.status, one.error.code if one.error else "", bool(one.error and one.error.temporary))
         for one in report.results or ()
     )
-    return Attempt(
-        report.good, bool(error and error.temporary), error.code if error else "", results
-    )
+    return Attempt(report.good, bool(error and error.temporary), error.code if error else "", results)
 
 
 def make_session(stage: Stage, index: int, session: Session) -> SessionPlayer:

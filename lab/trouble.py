@@ -62,11 +62,6 @@ class Trouble:
         stage.kill_hand = self._kill_hand_for
         stage.world.on_fault_point = self._at_point
 
-    @classmethod
-    def kinds(cls) -> tuple[str, ...]:
-        """Returns the kinds of faults."""
-        return KINDS
-
     def plan(self, faults: Sequence[Fault]) -> None:
         """Sets timers for faults; called at the beginning of the play."""
         for fault in faults:
@@ -264,22 +259,18 @@ class Trouble:
         self._keeper(fault).lab.machine.skew_s += fault.amount
 
 
-KINDS = (
+HAND_KINDS = ("killHand", "pauseHand")
+SESSION_KINDS = ("killSession", "pauseSession", "cutSession", "resetSession")
+SERVER_KINDS = (
     "kill",
     "powerCut",
     "stop",
     "pause",
     "reload",
     "dieAt",
-    "killHand",
-    "pauseHand",
-    "killSession",
-    "pauseSession",
     "partition",
     "deafen",
-    "cutSession",
     "reset",
-    "resetSession",
     "slowLink",
     "syncFails",
     "writeFails",
@@ -287,3 +278,4 @@ KINDS = (
     "slowDisk",
     "clock",
 )
+KINDS = (*SERVER_KINDS, *HAND_KINDS, *SESSION_KINDS)

@@ -12,7 +12,7 @@ PASSWORD = "secret"
 READ_BYTES = 64 * 1024
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder().decode
+decode = msgspec.json.Decoder().decode
 
 
 class Lost(Exception):
@@ -72,7 +72,7 @@ class Wire:
                 end = start + 4 + int.from_bytes(data[start : start + 4], "little")
                 if end > length:
                     break
-                found.append(_decode(data[start + 4 : end]))
+                found.append(decode(data[start + 4 : end]))
                 start = end
             self._rest = data[start:]
         return found
