@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from bester.lab.process import Process, current
+from bester.lab.process import Killed, Process, current
 
 START_S = 1000.0
 """What the clocks of all processes show when a world begins."""
@@ -87,7 +87,11 @@ class LabLoop(asyncio.BaseEventLoop):
         self.faults: list[dict[str, Any]] = []
         """What asyncio reported to the exception handler: exceptions that nobody caught."""
         self.set_task_factory(self._make_task)
-        self.set_exception_handler(lambda _, context: self.faults.append(context))
+        self.set_exception_handler(self._note_fault)
+
+    def _note_fault(self, _: object, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), Killed):
+            self.faults.append(context)
 
     def time(self) -> float:
         return self._now

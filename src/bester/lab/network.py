@@ -85,6 +85,10 @@ class Network:
         """Says how two machines are connected; data that is under way is not affected."""
         self._links[one.name, other.name] = self._links[other.name, one.name] = link
 
+    def clear_links(self) -> None:
+        """Connects all machines as :attr:`link` says again."""
+        self._links.clear()
+
     def block(self, sender: Machine, receiver: Machine) -> None:
         """From now on nothing of a machine comes to another: no data, no end, no refusal."""
         if (sender.name, receiver.name) in self._blocked:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from bester.config import parse
+from bester.config import load
 from bester.lab.machine import Machine
 from bester.lab.process import Process
 from bester.lab.world import World
@@ -100,9 +100,13 @@ class LabServer:
         self.server = await process.call(self._start())
         self._world.trace.note(f"{process} is ready")
 
+    def write_configuration(self) -> None:
+        """Writes its configuration into its file, which a reload reads."""
+        (self.folder / "server.conf").write_bytes(msgspec.json.encode(self.settings))
+
     async def _start(self) -> Server:
-        text = msgspec.json.encode(self.settings).decode()
-        server = Server(parse(text, self.machine.folder))
+        self.write_configuration()
+        server = Server(load(self.folder / "server.conf"))
         await server.start()
         return server
 

@@ -211,6 +211,9 @@ class LabTransport(asyncio.Transport):
     def _fatal(self, error: OSError) -> None:
         self._drop(error)
 
+    def _force_close(self, error: Exception | None) -> None:  # asyncio's TLS asks for it
+        self._drop(error)
+
     def _drop(self, error: Exception | None) -> None:
         """Forgets what was not written, and ends."""
         if not self._lost:

@@ -19,7 +19,7 @@ from bester.lab.loop import START_S, LabLoop
 from bester.lab.machine import EPOCH, Machine
 from bester.lab.network import Network
 from bester.lab.outside import replaced, replacements
-from bester.lab.process import current
+from bester.lab.process import Process, current, leave_if_dead
 from bester.lab.storage import Storage
 from bester.lab.trace import Trace
 
@@ -46,6 +46,8 @@ class World:
         self._pids = itertools.count(1001)
         self._addresses = itertools.count(1)
         self._service_records: dict[str, list[Any]] = {}
+        self.on_fault_point: Callable[[Process, str], None] | None = None
+        """Called when a process arrives at a named fault point; it may kill it."""
 
     def wall(self) -> float:
         """Returns the true date, in seconds since 1970."""
@@ -107,7 +109,17 @@ class World:
                 self._end()
 
     def _replacements(self) -> Any:
-        return {**replacements(self.loop, self.random("system"), self._hold, self), **self.storage.replacements()}
+        return {
+            **replacements(self.loop, self.random("system"), self._hold, self),
+            **self.storage.replacements(),
+            ("bester.server.faultpoints", "observer"): self._at_fault_point,
+        }
+
+    def _at_fault_point(self, name: str) -> None:
+        process = current.get()
+        if process is not None and self.on_fault_point is not None:
+            self.on_fault_point(process, name)
+            leave_if_dead()
 
     def _hold(self, seconds: float) -> None:
         """A process sleeps without yielding: nothing of it runs until then."""

@@ -1,0 +1,280 @@
+"""Runs one plan in a world of its own, and returns what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from sqlite3 import DatabaseError, connect
+from typing import Any
+
+from bester.lab.loop import Stuck
+from bester.lab.network import Link
+from bester.lab.server import LabServer
+from bester.lab.transport import READ_BYTES
+from bester.lab.world import World
+from lab.bounds import Bounds
+from lab.hands import EXPECTED, HandPlayer
+from lab.invariants import Judge, Left
+from lab.keeper import Keeper
+from lab.ledger import Ledger
+from lab.plan import Plan, server_name
+from lab.sessions import SessionPlayer, make_session
+from lab.stage import Stage
+from lab.trouble import Trouble
+
+SETTLE_S = 120.0
+"""How long everything may take to come, after all faults are over."""
+CALM_S = 6.0
+"""How long nothing may have come before it counts as over."""
+TLS_END_S = 32.0
+"""How long the end of a connection over TLS may take, where the other end does not answer."""
+STEPS = 400_000
+"""How many callbacks a play may take."""
+DISK_FAULTS = ("syncFails", "writeFails", "diskFull")
+DISK_LOGS = ("bester.database", "bester.receipts", "bester.server")
+"""Who may log an error where a disk fails."""
+
+
+@dataclass
+class Outcome:
+    """What came of a plan."""
+
+    violations: list[str] = field(default_factory=list)
+    digest: str = ""
+    happened: list[tuple[float, str]] = field(default_factory=list)
+    """The kinds of faults that happened, with their times."""
+    points: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    messages: int = 0
+    reports: int = 0
+    receipts: int = 0
+    steps: int = 0
+    simulated_s: float = 0.0
+    took_s: float = 0.0
+    last: list[str] = field(default_factory=list)
+    """The end of the trace, where something was violated."""
+
+
+class _TooLong(Exception):
+    """The play took too many steps."""
+
+
+def run_plan(plan: Plan, listener: Callable[[str], None] | None = None) -> Outcome:
+    """Runs a plan; violations are in what is returned, crashes of the lab are raised."""
+    began = time.process_time()
+    outcome = Outcome(messages=len(plan.messages))
+    world = World(plan.seed, listener)
+    play = _Play(world, plan)
+    with _log(any(one.kind in DISK_FAULTS for one in plan.faults)) as records:
+        try:
+            world.run(play.run())
+        except (Stuck, _TooLong) as error:
+            play.ledger.violation(f"hang: {error}")
+    for record in records:
+        play.ledger.violation(f"log: {record}")
+    for fault in world.loop.faults:
+        play.ledger.violation(f"uncaught: {fault.get('message')}: {fault.get('exception')!r}")
+    outcome.violations = play.ledger.violations
+    outcome.digest = world.trace.digest
+    outcome.happened, outcome.points = play.trouble.happened, play.trouble.points
+    outcome.codes = play.ledger.codes
+    outcome.reports, outcome.receipts = play.ledger.reports, play.ledger.receipts
+    outcome.steps, outcome.simulated_s = world.loop.steps, world.loop.time() - 1000.0
+    if outcome.violations:
+        outcome.last = list(world.trace.last)
+    made = [one for keeper in play.keepers for one in keeper.stopped]
+    del world, play
+    gc.collect()
+    gc.freeze()  # what is there now need not be looked at again
+    alive = sum(one() is not None for one in made)
+    if alive:
+        outcome.violations.append(f"memory: {alive} of {len(made)} servers are still there after the world's end")
+    outcome.took_s = time.process_time() - began
+    return outcome
+
+
+class _Play:
+    def __init__(self, world: World, plan: Plan) -> None:
+        self.world = world
+        self.plan = plan
+        self.ledger = Ledger()
+        self.stage = Stage(world, plan, self.ledger)
+        weather = plan.weather
+        world.network.link = Link(weather.latency_s, weather.jitter_s, weather.mtu, weather.bytes_per_s or float("inf"))
+        if weather.read_bytes:
+            chance: Random = world.random("reads")
+            world.network.read_bytes = lambda: chance.randint(1, weather.read_bytes)
+        else:
+            world.network.read_bytes = lambda: READ_BYTES
+        self.keepers = [Keeper(self.stage, at, lab) for at, lab in enumerate(self._servers())]
+        self.stage.hosts = [keeper.lab.machine.address for keeper in self.keepers]
+        self.stage.handler_paths = [keeper.lab.handlers_path for keeper in self.keepers]
+        self.hands = [
+            HandPlayer(self.stage, at, hand, self.keepers[hand.server].lab.machine)
+            for at, hand in enumerate(plan.hands)
+        ]
+        self.sessions: list[SessionPlayer] = [
+            make_session(self.stage, at, session) for at, session in enumerate(plan.sessions)
+        ]
+        self.trouble = Trouble(self.stage, self.keepers, self.hands, self.sessions)
+        self.judge = Judge(self.stage, self.sessions, self.trouble.struck)
+        self.bounds = Bounds(self.stage, self.keepers)
+
+    def _servers(self) -> list[LabServer]:
+        plan, types = self.plan, sorted({one for hand in self.plan.hands for one in hand.types})
+        labs = []
+        for at, site in enumerate(plan.servers):
+            settings: dict[str, Any] = {
+                # Configured, so that they are unavailable for now, and not unknown, while their handler is away.
+                "handlers": {"typeMap": {type: {} for type in types}},
+                "federation": {"rate": 1000000, "burst": 1000000, "retryMax": 5},
+            }
+            lab = LabServer(self.world, server_name(at), settings, proven=plan.proven)
+            lab.configure(site.settings)
+            labs.append(lab)
+        if plan.proven or plan.names:
+            for lab in labs:
+                lab.know(*labs)
+        return labs
+
+    async def run(self) -> None:
+        stage, loop = self.stage, self.world.loop
+        running = [asyncio.create_task(keeper.run()) for keeper in self.keepers]
+        await self._all_up(60.0)
+        await self._make_accounts()
+        for hand in self.hands:
+            hand.start()
+        stage.began = loop.time()
+        for number, message in enumerate(self.plan.messages):
+            self.sessions[message.by].give(number, stage.began + message.at)
+        for session in self.sessions:
+            session.start()
+        self.trouble.plan(self.plan.faults)
+        loop.after_step = self._after_step
+        await asyncio.sleep(self.plan.length_s)
+        stage.settling = True
+        stage.note("all faults are over")
+        self.trouble.heal()
+        await self._settle()
+        for task in running:
+            if task.done() and task.exception() is not None:
+                self.ledger.violation(f"lab: {task.exception()!r}")
+        await self._stop()
+        for task in running:
+            task.cancel()
+        loop.after_step = None
+        self.judge.judge([self._left(keeper) for keeper in self.keepers])
+
+    def _after_step(self) -> None:
+        loop = self.world.loop
+        if loop.steps > STEPS:
+            raise _TooLong(f"{loop.steps} callbacks until {loop.time():.3f}")
+        self.bounds.look()
+
+    async def _all_up(self, timeout_s: float) -> None:
+        for keeper in self.keepers:
+            try:
+                await asyncio.wait_for(keeper.ready.wait(), timeout_s)
+            except TimeoutError:
+                self.ledger.violation(f"{keeper.lab.name} does not start: {keeper.why}")
+
+    async def _make_accounts(self) -> None:
+        for session in self.sessions:
+            session.start()
+        for session in self.sessions:
+            await session.was_in.wait()
+        for session in self.sessions:
+            if session.process is not None:
+                session.process.kill()
+            session.lost = 0
+        await asyncio.sleep(0.1)
+
+    async def _settle(self) -> None:
+        """Returns when all that is to come has come, or no longer can."""
+        stage = self.stage
+        await self._all_up(120.0)
+        deadline = stage.now + SETTLE_S
+        while stage.now < deadline:
+            await asyncio.sleep(0.5)
+            if (
+                stage.now - self.ledger.last_at > CALM_S
+                and all(session.idle and session.connected for session in self.sessions)
+                and all(keeper.ready.is_set() for keeper in self.keepers)
+                and not self._outbox()
+                and not self.ledger.awaited()
+                and not self.judge.missing(None)
+            ):
+                return
+        stage.note("not everything came")
+
+    def _outbox(self) -> int:
+        """Returns for how many other servers something waits."""
+        count = 0
+        for keeper in self.keepers:
+            server = keeper.lab.server
+            if server is not None:
+                for one in server.federation.destinations.values():
+                    count += one.backlog.active or bool(one.backlog.writing) or not one.pending.is_empty
+        return count
+
+    async def _stop(self) -> None:
+        self.stage.over = True
+        players = [session.process for session in self.sessions] + [hand.process for hand in self.hands]
+        for keeper in self.keepers:
+            try:
+                await keeper.stop()
+            except TimeoutError:
+                self.ledger.violation(f"{keeper.lab.name} does not stop")
+        for process in players:
+            if process is not None:
+                process.kill()
+        await asyncio.sleep(TLS_END_S)
+        for keeper in self.keepers:
+            for one in keeper.left()[:5]:
+                self.ledger.violation(f"{keeper.lab.name} left behind: {one}")
+
+    def _left(self, keeper: Keeper) -> Left:
+        """Returns what a server's database has at the end."""
+        path = keeper.lab.folder / "bester.db"
+        try:
+            with closing(connect(path)) as database:
+                letters = database.execute("SELECT username, delivery_id, data FROM letter").fetchall()
+                outgoing = database.execute("SELECT destination, dead, data FROM outgoing").fetchall()
+                problems = [row[0] for row in database.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        except DatabaseError as error:
+            return Left([], [], [repr(error)])
+        return Left(letters, outgoing, problems)
+
+
+@contextmanager
+def _log(troubled: bool) -> Any:
+    """Collects what Bester's log has of errors; those of a troubled disk are expected."""
+    records: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.levelno >= logging.ERROR or record.exc_info:
+                text = record.getMessage()
+                if record.exc_info and record.exc_info[1] is not None:
+                    text += f": {record.exc_info[1]!r}"
+                if EXPECTED in text or (troubled and (record.name in DISK_LOGS or "disk I/O error" in text)):
+                    return
+                records.append(f"{record.name}: {text}"[:500])
+
+    collector = Collector()
+    logger = logging.getLogger("bester")
+    before = logger.propagate, logger.level
+    logger.addHandler(collector)
+    logger.propagate = False
+    try:
+        yield records
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate, logger.level = before

@@ -1,0 +1,281 @@
+"""What goes wrong in a play: the faults of its plan, each at its time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from dataclasses import replace
+
+from bester.lab.machine import Machine
+from bester.lab.network import Link
+from bester.lab.process import Process
+from lab.hands import HandPlayer
+from lab.keeper import Keeper
+from lab.plan import Fault
+from lab.sessions import SessionPlayer
+from lab.stage import Stage
+
+
+class Trouble:
+    """Carries out faults, and heals all of them."""
+
+    def __init__(
+        self, stage: Stage, keepers: Sequence[Keeper], hands: Sequence[HandPlayer], sessions: Sequence[SessionPlayer]
+    ) -> None:
+        self._stage = stage
+        self._world = stage.world
+        self._keepers = keepers
+        self._hands = hands
+        self._sessions = sessions
+        self._deaths: dict[tuple[int, str], tuple[int, float]] = {}
+        """By server and fault point: at which arrival it dies, and for how long."""
+        self.points: Counter[str] = Counter()
+        """Arrivals at fault points."""
+        self.happened: list[tuple[float, str]] = []
+        """The kinds of what happened, with their times."""
+        self.struck: set[int] = set()
+        """The servers that were killed, or whose connections or disks were troubled."""
+        self._kinds: dict[str, Callable[[Fault], None]] = {
+            "kill": self._kill,
+            "powerCut": self._power_cut,
+            "stop": self._stop,
+            "pause": self._pause,
+            "reload": self._reload,
+            "dieAt": self._die_at,
+            "killHand": self._kill_hand,
+            "pauseHand": self._pause_hand,
+            "killSession": self._kill_session,
+            "pauseSession": self._pause_session,
+            "partition": self._partition,
+            "deafen": self._deafen,
+            "cutSession": self._cut_session,
+            "reset": self._reset,
+            "resetSession": self._reset_session,
+            "slowLink": self._slow_link,
+            "syncFails": self._sync_fails,
+            "writeFails": self._write_fails,
+            "diskFull": self._disk_full,
+            "slowDisk": self._slow_disk,
+            "clock": self._clock,
+        }
+        stage.kill_hand = self._kill_hand_for
+        stage.world.on_fault_point = self._at_point
+
+    def plan(self, faults: Sequence[Fault]) -> None:
+        """Sets timers for faults; called at the beginning of the play."""
+        for fault in faults:
+            self._later(fault.at, self._happen, fault)
+
+    def _later(self, wait_s: float, call: Callable[..., None], *args: object) -> None:
+        self._world.loop.call_later(wait_s, call, *args, context=Context())
+
+    def _happen(self, fault: Fault) -> None:
+        if not self._stage.settling:
+            self._stage.note(f"fault {fault.kind} {fault.who} {fault.other} {fault.for_s:g}")
+            self.happened.append((self._stage.now, fault.kind))
+            self._kinds[fault.kind](fault)
+
+    def heal(self) -> None:
+        """Ends everything that is wrong, and lets everybody come back."""
+        world = self._world
+        self._deaths.clear()
+        world.network.heal()
+        world.network.clear_links()
+        for keeper in self._keepers:
+            disk = keeper.lab.machine.disk
+            disk.heal()
+            keeper.up()
+            self._resume(keeper.lab.process)
+        for hand in self._hands:
+            self._resume(hand.process)
+            hand.start()
+        for session in self._sessions:
+            self._resume(session.process)
+            session.start()
+
+    def _resume(self, process: Process | None) -> None:
+        if process is not None and process.paused:
+            self._world.loop.resume(process)
+
+    # -- servers -------------------------------------------------------------------------------------------------
+
+    def _keeper(self, fault: Fault) -> Keeper:
+        self.struck.add(fault.who % len(self._keepers))
+        return self._keepers[fault.who % len(self._keepers)]
+
+    def _kill(self, fault: Fault) -> None:
+        self._keeper(fault).kill(fault.for_s)
+
+    def _power_cut(self, fault: Fault) -> None:
+        keeper = self._keeper(fault)
+        keeper.cut_power(fault.for_s)
+        self._later(fault.for_s, self._power_back, keeper)
+
+    def _power_back(self, keeper: Keeper) -> None:
+        if not keeper.lab.machine.on:
+            keeper.lab.machine.switch_on()
+        for hand in self._hands:
+            if hand.machine is keeper.lab.machine:
+                hand.start()
+
+    def _stop(self, fault: Fault) -> None:
+        self._keeper(fault).ask_to_stop(fault.for_s)
+
+    def _pause(self, fault: Fault) -> None:
+        self._pause_process(self._keeper(fault).lab.process, fault.for_s)
+
+    def _pause_process(self, process: Process | None, for_s: float) -> None:
+        if process is not None and process.alive and not process.paused:
+            process.paused = True
+            self._later(for_s, self._resume, process)
+
+    def _reload(self, fault: Fault) -> None:
+        lab = self._keeper(fault).lab
+        if lab.server is not None and lab.process is not None and lab.running:
+            lab.write_configuration()
+            lab.process.enter().run(lab.server.reload_soon)
+
+    def _die_at(self, fault: Fault) -> None:
+        self._deaths[fault.who % len(self._keepers), fault.point] = (max(fault.count, 1), fault.for_s)
+
+    def _at_point(self, process: Process, point: str) -> None:
+        self.points[point] += 1
+        for keeper in self._keepers:
+            if keeper.lab.process is process:
+                left, for_s = self._deaths.get((keeper.index, point), (0, 0.0))
+                if left > 1:
+                    self._deaths[keeper.index, point] = left - 1, for_s
+                elif left == 1:
+                    del self._deaths[keeper.index, point]
+                    self._stage.note(f"{process} dies at {point}")
+                    self.happened.append((self._stage.now, f"at {point}"))
+                    self.struck.add(keeper.index)
+                    keeper.kill(for_s)
+
+    # -- handlers and sessions -----------------------------------------------------------------------------------
+
+    def _kill_hand(self, fault: Fault) -> None:
+        if self._hands:
+            self._kill_hand_for(fault.who % len(self._hands), fault.for_s)
+
+    def _kill_hand_for(self, index: int, for_s: float) -> None:
+        self._hands[index].kill()
+        self._later(for_s, self._hands[index].start)
+
+    def _pause_hand(self, fault: Fault) -> None:
+        if self._hands:
+            self._pause_process(self._hands[fault.who % len(self._hands)].process, fault.for_s)
+
+    def _session(self, fault: Fault) -> SessionPlayer | None:
+        return self._sessions[fault.who % len(self._sessions)] if self._sessions else None
+
+    def _kill_session(self, fault: Fault) -> None:
+        session = self._session(fault)
+        if session is not None:
+            session.kill()
+            self._later(fault.for_s, session.start)
+
+    def _pause_session(self, fault: Fault) -> None:
+        session = self._session(fault)
+        if session is not None:
+            self._pause_process(session.process, fault.for_s)
+
+    # -- the network ---------------------------------------------------------------------------------------------
+
+    def _host(self, index: int) -> Machine:
+        return self._keepers[index % len(self._keepers)].lab.machine
+
+    def _partition(self, fault: Fault) -> None:
+        """Cuts off the servers from ``who`` to ``other`` and their sessions from the rest."""
+        inside = set(range(fault.who, max(fault.who, fault.other) + 1))
+        machines: tuple[list[Machine], list[Machine]] = [], []
+        for keeper in self._keepers:
+            machines[keeper.index in inside].append(keeper.lab.machine)
+        self.struck.update(range(len(self._keepers)))
+        self._world.network.cut(*machines)
+        self._later(fault.for_s, self._mend, *machines)
+
+    def _mend(self, some: list[Machine], others: list[Machine]) -> None:
+        for one in some:
+            for other in others:
+                self._world.network.unblock(one, other)
+                self._world.network.unblock(other, one)
+
+    def _deafen(self, fault: Fault) -> None:
+        """Nothing comes from one server to another; the other direction stays open."""
+        one, other = self._host(fault.who), self._host(fault.other)
+        if one is not other:
+            self.struck.update((fault.who % len(self._keepers), fault.other % len(self._keepers)))
+            self._world.network.block(one, other)
+            self._later(fault.for_s, self._world.network.unblock, one, other)
+
+    def _cut_session(self, fault: Fault) -> None:
+        session = self._session(fault)
+        if session is not None:
+            session.lost += 1
+            machines = [session.machine], [self._host(session.server)]
+            self._world.network.cut(*machines)
+            self._later(fault.for_s, self._mend, *machines)
+
+    def _reset(self, fault: Fault) -> None:
+        one, other = self._host(fault.who), self._host(fault.other)
+        if one is not other:
+            self.struck.update((fault.who % len(self._keepers), fault.other % len(self._keepers)))
+            self._world.network.reset(one, other)
+
+    def _reset_session(self, fault: Fault) -> None:
+        session = self._session(fault)
+        if session is not None:
+            session.lost += 1
+            self._world.network.reset(session.machine, self._host(session.server))
+
+    def _slow_link(self, fault: Fault) -> None:
+        one, other = self._host(fault.who), self._host(fault.other)
+        if one is other and (session := self._session(fault)) is not None:
+            one = session.machine
+        self._world.network.set_link(one, other, Link(fault.amount, fault.amount / 2, fault.count or 1 << 20))
+        self._later(fault.for_s, self._world.network.set_link, one, other, replace(self._world.network.link))
+
+    # -- disks and clocks ----------------------------------------------------------------------------------------
+
+    def _sync_fails(self, fault: Fault) -> None:
+        self._keeper(fault).lab.machine.disk.fail_sync(max(fault.count, 1))
+
+    def _write_fails(self, fault: Fault) -> None:
+        self._keeper(fault).lab.machine.disk.fail_write(max(fault.count, 1))
+
+    def _disk_full(self, fault: Fault) -> None:
+        disk = self._keeper(fault).lab.machine.disk
+        disk.capacity = disk.used() + fault.count
+        self._later(fault.for_s, setattr, disk, "capacity", None)
+
+    def _slow_disk(self, fault: Fault) -> None:
+        disk = self._keeper(fault).lab.machine.disk
+        disk.sync_s = fault.amount
+        self._later(fault.for_s, setattr, disk, "sync_s", 0.0)
+
+    def _clock(self, fault: Fault) -> None:
+        self._keeper(fault).lab.machine.skew_s += fault.amount
+
+
+HAND_KINDS = ("killHand", "pauseHand")
+SESSION_KINDS = ("killSession", "pauseSession", "cutSession", "resetSession")
+SERVER_KINDS = (
+    "kill",
+    "powerCut",
+    "stop",
+    "pause",
+    "reload",
+    "dieAt",
+    "partition",
+    "deafen",
+    "reset",
+    "slowLink",
+    "syncFails",
+    "writeFails",
+    "diskFull",
+    "slowDisk",
+    "clock",
+)
+KINDS = (*SERVER_KINDS, *HAND_KINDS, *SESSION_KINDS)
