@@ -65,7 +65,7 @@ class _Thread:
 
 
 class SimulatedNats:
-    """What tests use of :class:`tests.nats.NatsServer`."""
+    """A simulated server with the interface of :class:`tests.nats.NatsServer`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What our stores acknowledged is in JetStream once, whatever happens to NATS, as seeds decide."""
+"""Our stores keep what they acknowledged, once, whatever a seed lets happen to NATS."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class Fates:
-    """What happens to requests, at random."""
+    """Decides the fates of requests at random."""
 
     def __init__(self, random: Random) -> None:
         self.rate = 0.0

@@ -67,7 +67,7 @@ class ClientSubscription:
 
 
 class Connection(asyncio.Protocol):
-    """What a server says and hears on one connection.
+    """The server's end of one connection.
 
     Args:
         member: the server.
@@ -92,7 +92,7 @@ class Connection(asyncio.Protocol):
         self.member = member
         self.number = number
         self.options: dict[str, Any] = {}
-        """Those of its CONNECT."""
+        """The options of its CONNECT."""
         self.echo = True
         """Whether the client hears its own messages."""
         self.connected = False

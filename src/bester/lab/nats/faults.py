@@ -1,4 +1,4 @@
-"""What can happen to a request to JetStream, or to a message that is published to a stream."""
+"""Faults of single requests to JetStream, and of single messages that are published to a stream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Fate(NamedTuple):
-    """What happens to one request."""
+    """The fate of one request; without arguments all is well."""
 
     ignored: bool = False
     """Whether it has no effect, and no answer."""

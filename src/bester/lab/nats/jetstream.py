@@ -111,8 +111,8 @@ class JetStream:
     """The streams of a cluster.
 
     Args:
-        router: what the cluster's servers reach each other by.
-        leaders: who leads.
+        router: the cluster's.
+        leaders: the cluster's.
         random: makes the names of consumers.
         wall: the time in seconds since 1970, for timestamps.
         fates: what happens to each request.

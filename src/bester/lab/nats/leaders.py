@@ -41,7 +41,7 @@ class Leaders:
         """Returns the names of the running servers."""
         return [name for name, one in self._router.members.items() if one.running]
 
-    # -- who leads -------------------------------------------------------------------------------------------------
+    # -- now -----------------------------------------------------------------------------------------------------------
 
     def jetstream(self, via: Member) -> Member | None:
         """Returns the server that answers for JetStream itself, if one does."""

@@ -1,4 +1,4 @@
-"""Who hears a message: the subscriptions of all servers of a cluster, and which servers reach each other."""
+"""Routing: the subscriptions at all servers of a cluster, and which of these servers reach each other."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Router:
         self._literal: dict[str, dict[Subscription, None]] = {}
         self._patterns: SubjectTree[dict[Subscription, None]] = SubjectTree()
         self._cuts: dict[tuple[str, str], None] = {}
-        """Who speaks and is not heard by whom."""
+        """The pairs of servers of which the second does not hear the first."""
 
-    # -- who reaches whom ------------------------------------------------------------------------------------------
+    # -- routes --------------------------------------------------------------------------------------------------------
 
     def cut(self, speaker: str, hearer: str) -> None:
         """Lets a server no longer hear what another one says."""

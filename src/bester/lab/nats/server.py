@@ -27,7 +27,7 @@ from bester.lab.nats.wire import encoded_info
 
 
 class NatsCluster:
-    """What NATS servers share; also where there is only one.
+    """The part of NATS servers that they share, even where there is only one.
 
     It outlives its servers, as their disks do: what was acknowledged stays there while none of them runs, as with
     ``sync_interval: always``. Its methods are called in the loop.
@@ -103,7 +103,7 @@ class NatsServer(Member):
         self.cluster = cluster
         self.address = address
         self.connections: dict[int, Connection] = {}
-        """Those of its clients, by the number that each got."""
+        """Its clients' connections, by the number that each client got."""
         self._id = f"N{cluster.random.getrandbits(128):032X}"
         self._last = 0
         self._admits: Callable[[Mapping[str, Any]], bool] = _everyone
@@ -113,6 +113,8 @@ class NatsServer(Member):
 
     def start(self) -> None:
         """Lets it run; called in the loop. Its clients connect to what :meth:`make_protocol` makes."""
+        if self.running:  # its process died, and could not say so
+            self.stop()
         self.running = True
         self.starts += 1
         self.retiring = False
