@@ -8,6 +8,7 @@ from typing import Any
 
 from bester.lab.machine import Machine
 from bester.lab.nats.connection import Settings
+from bester.lab.nats.faults import Fates, as_usual
 from bester.lab.nats.server import NatsCluster, NatsServer
 from bester.lab.process import Process
 from bester.lab.server import LabServer
@@ -66,12 +67,20 @@ class LabCluster:
         nodes: how many nodes.
         nats: how many NATS servers.
         overrides: more of the nodes' configuration.
+        fates: what happens to each request to JetStream.
     """
 
     def __init__(
-        self, world: World, name: str, nodes: int = 3, nats: int = 1, overrides: Mapping[str, Any] | None = None
+        self,
+        world: World,
+        name: str,
+        nodes: int = 3,
+        nats: int = 1,
+        overrides: Mapping[str, Any] | None = None,
+        fates: Fates = as_usual,
     ) -> None:
-        self.shared = NatsCluster(world.random("NATS"), world.wall, settings=Settings(max_payload=MAX_PAYLOAD))
+        settings = Settings(max_payload=MAX_PAYLOAD)
+        self.shared = NatsCluster(world.random("NATS"), world.wall, fates=fates, settings=settings)
         self.nats = [LabNats(world, self.shared, f"nats{number}.{name}") for number in range(1, nats + 1)]
         self.nodes = [
             LabServer(world, name, overrides, machine=f"node{number}.{name}") for number in range(1, nodes + 1)
