@@ -16,6 +16,8 @@ ENCLOSED = "2.25.141279349518062186107473917362540273281"
 """The OID of a letter's extension, under an arc that needs no registration: PKCS #7 in DER, only certificates."""
 MAX_ENCLOSED = 16
 """How many certificates of a letter are read."""
+REPEATABLE: bool | None = None
+"""Whether signatures follow from what is signed (RFC 6979), so that they have one size; None: as OpenSSL likes."""
 
 _FOR_CLIENTS = bytes.fromhex("300c300a06082b06010505070302")
 """OpenSSL's X509_CERT_AUX in DER: trusted for clientAuth."""
@@ -39,7 +41,7 @@ def letter(chain: list[x509.Certificate]) -> str:
         builder.add_extension(content, critical=False)
         .add_extension(usage, critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(_anybody_key(), hashes.SHA256())
+        .sign(_anybody_key(), hashes.SHA256(), ecdsa_deterministic=REPEATABLE)
     )
 
 
@@ -71,18 +73,20 @@ def _anybody_key() -> ec.EllipticCurvePrivateKey:
 
 @functools.cache
 def authority_of_anybody() -> str:
-    """Returns the certificate of *anybody* as PEM; only its name and its key are the same everywhere."""
+    """Returns the certificate of *anybody* as PEM; its signature is not the same everywhere."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
     key = _anybody_key()
     constraints = x509.BasicConstraints(ca=True, path_length=0)
     return pem_of(
-        _builder("anybody", key.public_key()).add_extension(constraints, critical=True).sign(key, hashes.SHA256())
+        _builder("anybody", key.public_key(), 1)
+        .add_extension(constraints, critical=True)
+        .sign(key, hashes.SHA256(), ecdsa_deterministic=REPEATABLE)
     )
 
 
-def _builder(subject: str, public: Any) -> x509.CertificateBuilder:
+def _builder(subject: str, public: Any, number: int | None = None) -> x509.CertificateBuilder:
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -93,7 +97,7 @@ def _builder(subject: str, public: Any) -> x509.CertificateBuilder:
         issuer_name=name("anybody"),
         subject_name=name(subject),
         public_key=public,
-        serial_number=x509.random_serial_number(),
+        serial_number=number or x509.random_serial_number(),
         not_valid_before=_BEGIN,
         not_valid_after=_END,
     )
