@@ -27,8 +27,26 @@ P = TypeVar("P", bound=asyncio.Protocol)
 CLASSIC_S = 300.0
 """How long a server is taken for classic before it is asked again."""
 MAX_KNOWN = 10_000
-MAX_DIALS = 256
-"""Connections that are being opened, to all destinations."""
+MAX_DIALS = 128
+"""Connections that are being opened to servers that were reached at the last attempt, or not tried before."""
+MAX_DIALS_AGAIN = 128
+"""The same, to servers that could not be reached: those that are silent do not hold up those that answer."""
+
+
+class Dials:
+    """Bounds the connections that are being opened, to all destinations."""
+
+    def __init__(self) -> None:
+        self._first = asyncio.Semaphore(MAX_DIALS)
+        self._again = asyncio.Semaphore(MAX_DIALS_AGAIN)
+
+    def turn(self, failed: bool) -> asyncio.Semaphore:
+        """Returns what a dial holds while it lasts.
+
+        Args:
+            failed: whether the last one to this server failed.
+        """
+        return self._again if failed else self._first
 
 
 class PeerCapabilities:
@@ -80,7 +98,7 @@ class PeerRoute:
         address: Address,
         trust: Trust,
         capabilities: PeerCapabilities,
-        dials: asyncio.Semaphore,
+        dials: Dials,
     ) -> None:
         self.runtime = runtime
         self.address = address
@@ -90,6 +108,8 @@ class PeerRoute:
         self.dials = dials
         self._checked: Federation | None = None
         self._refusal: BesterError | None = None
+        self._failed = False
+        """Whether the last dial failed."""
 
     def refusal(self) -> BesterError | None:
         """Returns why the configuration lets nothing be sent there; None where it does."""
@@ -130,8 +150,9 @@ class PeerRoute:
         """
         identities = self.trust.identities
         assert identities is not None
+        failed, self._failed = self._failed, True
         try:
-            async with self.dials:
+            async with self.dials.turn(failed):
                 connection = await connect_peer(
                     self.address, self.runtime.config, identities, lambda: protocol, on_certificate=self._look
                 )
@@ -143,6 +164,7 @@ class PeerRoute:
         except Exception as error:
             log.exception("connecting to %s failed", self.destination)
             raise Internal() from error
+        self._failed = False
         self.trust.believe(self.destination)
         if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
