@@ -13,23 +13,23 @@ US = 1e-6
 class Costs(NamedTuple):
     """Seconds of one processor, of a server in pure Python."""
 
-    turn: float = 14.0 * US
+    turn: float = 12.0 * US
     """A turn of the loop: waiting for events, and its end."""
-    read: float = 3.0 * US
+    read: float = 4.0 * US
     """A read of one socket."""
-    write: float = 4.0 * US
+    write: float = 4.3 * US
     """A write to one socket."""
-    message: float = 3.0 * US
+    message: float = 2.35 * US
     """A client's message, up to the request to its handler."""
-    answer: float = 3.5 * US
+    answer: float = 2.85 * US
     """A handler's answer, up to the report."""
-    delivery: float = 1.0 * US
+    delivery: float = 0.7 * US
     """A recipient of ``sendClients``, without the write."""
-    forward: float = 12.0 * US
+    forward: float = 12.5 * US
     """A recipient of ``sendServers``, up to the frame on the link, without the write."""
-    report: float = 8.0 * US
+    report: float = 8.5 * US
     """A report that comes on a link, up to the recipient's result."""
-    linked: float = 14.0 * US
+    linked: float = 20.0 * US
     """A message that comes on a link, up to the request to its handler, and its report."""
     byte: float = 0.0012 * US
     """A byte that is read or written."""

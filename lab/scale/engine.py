@@ -35,6 +35,8 @@ class Engine(asyncio.AbstractEventLoop):
         """Those whose turn ends with this event; each adds itself once."""
         self._heap: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._number = 0
+        self._over = False
+        """Whether the world has ended; tasks that wait then are dropped."""
         self._ready: deque[asyncio.Handle] = deque()
 
     def __enter__(self) -> Engine:
@@ -42,6 +44,7 @@ class Engine(asyncio.AbstractEventLoop):
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._over = True
         asyncio._set_running_loop(None)
 
     # -- the simulation's side -----------------------------------------------------------------------------------
@@ -115,7 +118,8 @@ class Engine(asyncio.AbstractEventLoop):
         return asyncio.Task(coro, loop=self, **more)
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        raise RuntimeError(context["message"]) from context.get("exception")
+        if not self._over:
+            raise RuntimeError(context["message"]) from context.get("exception")
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """It stays in the heap, and is passed over."""

@@ -23,8 +23,10 @@ CLIENT_AWAY_S = 50e-6
 """From a client to its server."""
 _GOOD = b'"status":"good"'
 
-Answer = Callable[[int, int], tuple[str, list[str] | str | None]]
-"""Takes a message's number and its hops; returns the command and to whom."""
+Answered = tuple[str, list[str] | str | None, str | None]
+"""A command, to whom, and the type, unless it stays."""
+Answer = Callable[[int, int], Answered]
+"""Takes a message's number and its hops."""
 
 
 class HandlerPort:
@@ -62,9 +64,9 @@ class HandlerPort:
             at = body.index(b'"hops":', at) + 7
             hops = int(body[at : at + 2].strip(b",}"))
             data = body[body.index(b',"data":', at) + 8 : -2]
-            kind, to = self._answer(int(data[1 : data.index(b" ")]), hops)
+            kind, to, type = self._answer(int(data[1 : data.index(b" ")]), hops)
             told = sum(map(len, to)) + 3 * len(to) if isinstance(to, list) else len(to or "")
-            self._answers.append(((id, kind, to, None, data), len(data) + told + 80))
+            self._answers.append(((id, kind, to, type, data), len(data) + told + 80))
         self._processor.line_up(self)
 
     def take(self) -> bool:

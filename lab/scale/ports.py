@@ -127,8 +127,8 @@ class PeerPort:
         self._processor.charge(self._processor.costs.dial)
         self.accepted = True
         if not self._limits.arrive(self, told=True):
-            # Closed with what came unread, which resets it; else in order.
-            self._wire.close(ConnectionResetError() if self._parts else None, self._wire.latency, self._wire.target)
+            refused = ConnectionResetError("reset by the other end")
+            self._wire.close(refused, self._wire.latency, self._wire.target)
             return
         self._limits.enter(self)
         if self._parts:

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from bester.server.runtime import Runtime
+from bester.server.runtime import SWEEP_S, Runtime
 
 from lab.scale.costs import Costs
 from lab.scale.engine import Engine
+
+SWEEPS = 2
+"""How many sweeps come after a server's last turn; none where messages wait for a handler that never answers."""
 
 
 class Port(Protocol):
@@ -32,6 +35,7 @@ class Processor:
         engine: the time.
         runtime: the server's; its turns begin and end with those here.
         costs: what its work takes.
+        sweep: looks at the server's deadlines; called four times a second, but not where nothing has happened.
     """
 
     __slots__ = (
@@ -39,6 +43,8 @@ class Processor:
         "_line",
         "_out",
         "_spent",
+        "_sweep",
+        "_sweeps",
         "_worked",
         "busy_s",
         "busy_until",
@@ -49,7 +55,7 @@ class Processor:
         "turns",
     )
 
-    def __init__(self, engine: Engine, runtime: Runtime, costs: Costs) -> None:
+    def __init__(self, engine: Engine, runtime: Runtime, costs: Costs, sweep: Callable[[], None]) -> None:
         self.engine = engine
         self.runtime = runtime
         self.costs = costs
@@ -61,6 +67,9 @@ class Processor:
         self._line: list[Port] = []
         self._out: list[tuple[Callable[[float, bytes], None], bytes]] = []
         self._spent = 0.0
+        self._sweep = sweep
+        self._sweeps = 0
+        """How many sweeps are still to come."""
         self._due = False
         """Whether a turn is to come."""
         self._worked = False
@@ -97,6 +106,9 @@ class Processor:
             self._expect()
             return
         self.turns += 1
+        if not self._sweeps:
+            self.engine.at(self.engine.now + SWEEP_S, self._swept)
+        self._sweeps = SWEEPS
         self.charge(self.costs.turn)
         self.runtime.turn()
         line, self._line = self._line, []
@@ -107,6 +119,12 @@ class Processor:
             if port.take() and not port.waits:
                 port.waits = True
                 self._line.append(port)
+
+    def _swept(self) -> None:
+        self._sweeps -= 1
+        self._sweep()
+        if self._sweeps:
+            self.engine.at(self.engine.now + SWEEP_S, self._swept)
 
     def end_turn(self) -> None:
         """The event is over: what it took is known."""

@@ -20,7 +20,7 @@ from bester.server.federation.federation import Federation
 from bester.server.federation.link import Link
 from bester.server.federation.peer_route import PeerRoute
 from bester.server.federation.ports import OnlyNode
-from bester.server.runtime import SWEEP_S, Runtime
+from bester.server.runtime import Runtime
 from bester.store.ports import MessageStore
 
 from lab.scale.costs import COMMIT_S, Costs
@@ -61,7 +61,7 @@ class Server:
         runtime.exchange = Exchange(name, boot=f"{number:016x}", trace_digits=f"{number:035x}")
         runtime.clock = engine.time
         runtime.steady = SteadyClock(engine.time, engine.time, "simulated")
-        self.processor = Processor(engine, runtime, costs)
+        self.processor = Processor(engine, runtime, costs, self.sweep)
         self.outbox = MemoryOutbox(lambda count: self.processor.charge(count * costs.store / 2))
         self.federation = ServersOnly(self, runtime, cast(MessageStore, self.outbox))
         self.limits = ConnectionLimits(runtime)
@@ -91,12 +91,10 @@ class Server:
 
     def sweep(self) -> None:
         """Looks at the deadlines, as every server does a few times a second."""
-        engine = self.network.engine
         exchange = self.runtime.turn()
         exchange.sweep()
         self.limits.sweep(exchange.batch.now)
         self.processor.charge(0.0)
-        engine.at(engine.now + SWEEP_S, self.sweep)
 
 
 class ServersOnly(Federation):

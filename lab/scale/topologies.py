@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.scale.local import Answer
+from lab.scale.local import Answer, Answered
 from lab.scale.network import name_of
 from lab.scale.world import World
 
@@ -26,12 +26,12 @@ def relay(world: World, route: Route) -> None:
 def _relaying(world: World, here: int, route: Route) -> Answer:
     target, hops_of = world.ledger.target, world.ledger.hops
 
-    def answer(number: int, hops: int) -> tuple[str, list[str]]:
+    def answer(number: int, hops: int) -> Answered:
         to = target[number]
         if to == here:
             hops_of.append(hops)
-            return "sendClients", CLIENT
-        return "sendServers", [name_of(route(here, to))]
+            return "sendClients", CLIENT, None
+        return "sendServers", [name_of(route(here, to))], None
 
     return answer
 
@@ -39,7 +39,7 @@ def _relaying(world: World, here: int, route: Route) -> Answer:
 def translate(world: World) -> None:
     """Lets every server have a Portuguese handler, too, which hands on to the English one."""
     for server in world.servers:
-        server.serve(["portuguese"], lambda number, hops: ("sendHandler", "english"))
+        server.serve(["portuguese"], lambda number, hops: ("sendHandler", "english", None))
 
 
 def direct(here: int, target: int) -> int:
@@ -74,13 +74,13 @@ def group(world: World, hub: int, members: list[int]) -> None:
     names = [name_of(member) for member in members]
     hops_of = world.ledger.hops
 
-    def deliver(number: int, hops: int) -> tuple[str, list[str]]:
+    def deliver(number: int, hops: int) -> Answered:
         hops_of.append(hops)
-        return "sendClients", CLIENT
+        return "sendClients", CLIENT, None
 
     for server in world.servers:
         if server.number == hub:
-            server.serve(["group"], lambda number, hops: ("sendServers", names))
+            server.serve(["group"], lambda number, hops: ("sendServers", names, "news"))
         else:
-            server.serve(["group"], lambda number, hops: ("sendServers", [name_of(hub)]))
+            server.serve(["group"], lambda number, hops: ("sendServers", [name_of(hub)], None))
         server.serve(["news"], deliver)

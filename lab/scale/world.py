@@ -7,6 +7,7 @@ import random
 import resource
 import time
 from pathlib import Path
+from typing import NamedTuple
 from array import array
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,14 @@ from lab.scale.network import Latency, Network
 from lab.scale.server import Server
 
 CONFIG = '{"server": {"name": "s"}, "network": {"tcp4": {"port": 2223}}, "federation": {"policy": "open"}}'
+
+
+class Begun(NamedTuple):
+    """What had happened when the load began that is counted."""
+
+    at: float
+    accepted: array[int]
+    busy: array[float]
 
 
 class World:
@@ -45,6 +54,8 @@ class World:
         self.kib_per_server = 0.0
         """What an idle server takes of this process's memory."""
         self.wall_s = 0.0
+        self.cpu_s = 0.0
+        self.begun = Begun(0.0, array("i", [0] * count), array("d", [0.0] * count))
         self.on_report: Callable[[int], None] = lambda number: None
         """Called with the number of each message that was reported."""
 
@@ -60,10 +71,8 @@ class World:
         began, before = time.perf_counter(), resident_kib()
         config = parse(CONFIG, Path("/"))
         self.servers += [Server(number, config, self.network, self.costs) for number in range(self.count)]
-        starts = self.random("sweeps")
         for server in self.servers:
-            server.join(partial(self._received, server.number), self._reported)
-            self.engine.at(starts.uniform(0, 0.25), server.sweep)
+            server.join(partial(self._received, server.number), self.reported)
         self.engine.settle()
         self.kib_per_server = (resident_kib() - before) / self.count
         self.wall_s = time.perf_counter() - began
@@ -84,9 +93,14 @@ class World:
 
     def run(self, seconds: float) -> None:
         """Lets time pass."""
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         self.engine.advance(self.engine.now + seconds)
         self.wall_s += time.perf_counter() - began
+        self.cpu_s += time.process_time() - worked
+
+    def begin(self, at: float | None = None) -> None:
+        """Begins to count: what was until now, or until a time shortly before, is not shown."""
+        self.begun = Begun(self.engine.now if at is None else at, self.accepted, self.busy)
 
     def run_until_quiet(self, at_most_s: float) -> None:
         """Lets time pass until all messages are reported, and all are there that were reported good."""
@@ -97,7 +111,7 @@ class World:
     def _received(self, recipient: int, number: int, now: float) -> None:
         self.ledger.receive(number, recipient, now)
 
-    def _reported(self, number: int, good: bool, now: float) -> None:
+    def reported(self, number: int, good: bool, now: float) -> None:
         self.ledger.report(number, good, now)
         self.on_report(number)
 
@@ -107,6 +121,11 @@ class World:
     def accepted(self) -> array[int]:
         """How many messages each server has taken, from clients and from other servers."""
         return array("i", (server.runtime.exchange.batch.counters.accepted for server in self.servers))
+
+    @property
+    def busy(self) -> array[float]:
+        """For how long each server's processor has worked."""
+        return array("d", (server.processor.busy_s for server in self.servers))
 
     @property
     def stored(self) -> int:
