@@ -11,7 +11,9 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVarTuple
+
+_Args = TypeVarTuple("_Args")
 
 
 class Worker(Protocol):
@@ -21,13 +23,14 @@ class Worker(Protocol):
         """Called once, when the event is over."""
 
 
-class Engine(asyncio.AbstractEventLoop):
+class Engine(asyncio.BaseEventLoop):
     """A loop without I/O whose time jumps from event to event.
 
     While it is entered, ``asyncio.get_running_loop`` returns it, also outside of :meth:`advance`.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 0.0
         self.events = 0
         """How many there were."""
@@ -83,31 +86,33 @@ class Engine(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now
 
-    def get_debug(self) -> bool:
-        return False
-
-    def is_running(self) -> bool:
-        return True
-
     def is_closed(self) -> bool:
-        return False
+        return self._over
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, callback: Callable[[*_Args], object], *args: *_Args, context: Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        when: float,
+        callback: Callable[[*_Args], object],
+        *args: *_Args,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self.at(when, self._due, handle)
         return handle
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[*_Args], object],
+        *args: *_Args,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         return self.call_at(self.now + delay, callback, *args, context=context)
 

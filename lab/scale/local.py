@@ -13,7 +13,6 @@ from bester.core.routing import AttachedHandler
 from bester.core.session import Session
 from bester.protocol.plain import PlainAnswer
 from bester.server.connections.connection import SHARE_FRAMES
-
 from lab.scale.costs import HANDLER_S
 from lab.scale.processor import Processor
 

@@ -15,7 +15,6 @@ from typing import Protocol
 
 from bester.errors import ServerUnreachable
 from bester.net.keepalive import COUNT, IDLE_S, INTERVAL_S, UNACKNOWLEDGED_S
-
 from lab.scale.engine import Engine
 
 BYTES_PER_S = 125e6
@@ -249,4 +248,3 @@ class Network:
 def name_of(number: int) -> str:
     """Returns a server's name."""
     return f"s{number:05}"
-

@@ -19,7 +19,6 @@ from bester.server.connections.connection import SHARE_FRAMES
 from bester.server.connections.limits import ConnectionLimits
 from bester.server.federation.federation import Federation
 from bester.server.federation.link import Link
-
 from lab.scale.network import Wire, name_of
 from lab.scale.processor import Processor
 
@@ -90,7 +89,7 @@ class LinkPort(asyncio.Transport):
 
 
 class PeerPort:
-    """The receiving end of a link, as :class:`bester.server.connections.peer.ServerSide` behaves with a proven server."""
+    """The receiving end of a link, as ``server/connections/peer.py`` treats one of a server that proves its name."""
 
     __slots__ = (
         "_federation",

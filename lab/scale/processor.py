@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bester.server.runtime import SWEEP_S, Runtime
-
 from lab.scale.costs import Costs
 from lab.scale.engine import Engine
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lab.scale.figures import ended, figures, histogram
-from lab.scale.network import Latency, continent, lan
+from lab.scale.network import continent, lan
 from lab.scale.network import world as earth
 from lab.scale.topologies import Route, chains, direct, group, over, relay, tiers, translate
 from lab.scale.world import World
@@ -33,7 +33,14 @@ def load(world: World, type: str, senders: range, targets: Targets, rate: float,
 
 
 def steady(
-    world: World, route: Route, type: str, senders: range, targets: Targets, rate: float, seconds: float, warm_s: float,
+    world: World,
+    route: Route,
+    type: str,
+    senders: range,
+    targets: Targets,
+    rate: float,
+    seconds: float,
+    warm_s: float,
     warm: int = 1,
 ) -> dict[str, Any]:
     """Runs a world under a steady load, and until all is there.
@@ -54,7 +61,7 @@ def steady(
 
 
 def founding(count: int, seed: int, rate: float = 2.0, seconds: float = 4.0, length: int = 5) -> dict[str, Any]:
-    """Rows of five servers: the first one's client writes Portuguese, which is translated, and goes to the last one's."""
+    """Rows of five servers: the first one's client writes Portuguese; it is translated, and goes to the last one's."""
     count -= count % length
     with World(count, seed, lan) as world:
         senders = range(0, count, length)

@@ -1,4 +1,4 @@
-"""One simulated server: the real runtime, exchange, effects and federation, with simulated sockets, disk and processor."""
+"""One server: the real runtime, exchange, effects and federation, with simulated sockets, disk and processor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bester.clock import SteadyClock
 from bester.config import Config
 from bester.core.effects import Forward, Remember
 from bester.core.exchange import Exchange
-from bester.errors import BesterError, ServerUnreachable
+from bester.errors import ServerUnreachable
 from bester.net.dial_peer import PeerConnection, plan
 from bester.protocol.addresses import Address
 from bester.server.connections.limits import ConnectionLimits
@@ -22,7 +22,6 @@ from bester.server.federation.peer_route import PeerRoute
 from bester.server.federation.ports import OnlyNode
 from bester.server.runtime import Runtime
 from bester.store.ports import MessageStore
-
 from lab.scale.costs import COMMIT_S, Costs
 from lab.scale.local import Answer, ClientPort, HandlerPort
 from lab.scale.network import Network, Wire, name_of
@@ -77,9 +76,7 @@ class Server:
         """Attaches a handler for these types."""
         HandlerPort(self.processor, types, name_of(self.number), answer, concurrency)
 
-    def join(
-        self, received: Callable[[int, float], None], reported: Callable[[int, bool, float], None]
-    ) -> ClientPort:
+    def join(self, received: Callable[[int, float], None], reported: Callable[[int, bool, float], None]) -> ClientPort:
         """Adds a client, whose account is named by its number here."""
         name = f"c{len(self.clients)}"
         client = ClientPort(self.processor, name, name_of(self.number), received, reported)
@@ -110,9 +107,7 @@ class ServersOnly(Federation):
 
     def _destination(self, key: str, address: Address) -> Destination:
         route = SimulatedRoute(self._server, address, self, self._capabilities, self._dials)
-        destination = Destination(
-            self.runtime, route, self._store, self.outbox, self._leases, self._settle_message
-        )
+        destination = Destination(self.runtime, route, self._store, self.outbox, self._leases, self._settle_message)
         self.destinations[key] = destination
         return destination
 

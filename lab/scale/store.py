@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from bester.store.ports import Outgoing, Queued, QueueSize
-
 from lab.scale.costs import COMMIT_S
 
 

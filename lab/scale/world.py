@@ -6,14 +6,13 @@ import gc
 import random
 import resource
 import time
-from pathlib import Path
-from typing import NamedTuple
 from array import array
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 from bester.config import parse
-
 from lab.scale.costs import Costs
 from lab.scale.engine import Engine
 from lab.scale.ledger import Ledger
