@@ -1,4 +1,4 @@
-"""The network between the servers: latency, bandwidth, connections, and what a partition does to them.
+"""The network between the servers: latency, connections, and what a partition does to them.
 
 It is TCP as far as servers notice: what is written comes in order; what cannot come is sent again after 0.2, 0.4, 0.8 s
 and so on, and after 30 s without an acknowledgement, or without an answer to keepalives, the connection is lost at both
@@ -17,8 +17,6 @@ from bester.errors import ServerUnreachable
 from bester.net.keepalive import COUNT, IDLE_S, INTERVAL_S, UNACKNOWLEDGED_S
 from lab.scale.engine import Engine
 
-BYTES_PER_S = 125e6
-"""What one server sends at most: 1 Gbit/s."""
 RESEND_S = 0.2
 """When a packet that was lost is sent again for the first time."""
 SYN_AGAIN_S = (0.0, 1.0, 2.0, 4.0, 8.0)

@@ -196,8 +196,13 @@ class PeerPort:
 
     def fail(self, error: BesterError) -> None:
         """Ends the connection, and says why."""
+        self._processor.runtime.counts.refuse(error.code)
         self.write([frames.fatal(error)])
-        self._wire.close(None, self._wire.latency, self._wire.target)
+        self._processor.write(self._hang_up, b"")
+
+    def _hang_up(self, at: float, nothing: bytes) -> None:
+        """Closes behind the last frame."""
+        self._processor.engine.at(at + self._wire.latency, self._wire.close, None, 0.0, self._wire.target)
 
     def abort(self) -> None:
         raise RuntimeError(f"the link of {name_of(self._wire.dialler.number)} cannot be written to")
