@@ -197,6 +197,7 @@ SCENARIOS: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "mesh of 32": lambda count, seed: mesh(count, seed, 32),
     "power law": power_law,
     "crowd, 20 write": lambda count, seed: crowd(count, seed, 20),
+    "crowd, 50 write": lambda count, seed: crowd(count, seed, 50),
     "crowd, 1,000 write": crowd,
     "partition of a mesh": partition,
     "partition of a star": lambda count, seed: partition(count, seed, 1),
