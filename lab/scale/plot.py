@@ -33,7 +33,9 @@ def _busy(axis: Any, results: dict[str, dict[str, Any]]) -> None:
     places = range(len(names))
     for shift, key, color in ((-0.2, "busiest", OURS), (0.2, "p50", GREY)):
         values = [100 * results[name]["busy"][key] for name in names]
-        bars = axis.barh([place + shift for place in places], values, 0.36, label=key, color=color)
+        bars = axis.barh(
+            [place + shift for place in places], values, 0.36, label="median" if key == "p50" else key, color=color
+        )
         axis.bar_label(bars, [f"{value:.2g} %" for value in values], fontsize=6, padding=2)
     axis.set_xscale("log")
     axis.margins(x=0.25)

@@ -1,7 +1,7 @@
 """The handlers of the worlds: who sends what on to whom, as the founding documents' handlers do.
 
-All are "classic" in what they decide: a handler sends to the recipient if it is a client of its own server, and else to
-the next server. The types are those of the demo: an English handler delivers, a Portuguese one translates and hands on.
+A handler sends to the recipient if that is a client of its own server, and else to the next server. The types are those
+of the demo: an English handler delivers, a Portuguese one translates and hands on.
 """
 
 from __future__ import annotations
