@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +22,22 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, help="these scenarios alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="add the figures there")
     chosen = parser.parse_args(arguments)
-    for name in chosen.only or SCENARIOS:
-        found = SCENARIOS[name](chosen.servers, chosen.seed)
-        shown = {key: value for key, value in found.items() if not key.endswith("Curve")}
-        print(name, json.dumps(shown, indent=1), flush=True)
-        if chosen.json:
-            before = json.loads(chosen.json.read_text()) if chosen.json.exists() else {"scenarios": {}}
-            before["machine"] = describe()
-            before["scenarios"][name] = found
-            chosen.json.write_text(json.dumps(before))
+    names = chosen.only or list(SCENARIOS)
+    if len(names) > 1:  # each in a process of its own, whose memory is that of its world alone
+        rest = ["--servers", str(chosen.servers), "--seed", str(chosen.seed)]
+        rest += ["--json", str(chosen.json)] if chosen.json else []
+        for name in names:
+            subprocess.run([sys.executable, "-m", "lab.scale", *rest, "--only", name], check=True)
+        return
+    [name] = names
+    found = SCENARIOS[name](chosen.servers, chosen.seed)
+    shown = {key: value for key, value in found.items() if not key.endswith("Curve")}
+    print(name, json.dumps(shown, indent=1), flush=True)
+    if chosen.json:
+        before = json.loads(chosen.json.read_text()) if chosen.json.exists() else {"scenarios": {}}
+        before["machine"] = describe()
+        before["scenarios"][name] = found
+        chosen.json.write_text(json.dumps(before))
 
 
 if __name__ == "__main__":

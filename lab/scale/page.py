@@ -79,13 +79,13 @@ def _lines(machine: dict[str, str], results: Results) -> Iterator[str]:
         ),
     )
     yield from _table(
-        ("Scenario", "links of a server: mean", "most", "KiB of a server: idle", "after", "dials", "events/s", "CPU s"),
+        ("Scenario", "links of a server: mean", "most", "KiB of a server", "dials", "events/s", "CPU s"),
         (
             (
                 name,
                 _short(one["links"]["mean"]),
                 f"{one['links']['most']:,}",
-                *(_short(one["kibPerServer"][key]) for key in ("idle", "after")),
+                _short(one["kibPerServer"]["after"]),
                 f"{one['dials']:,}",
                 f"{one['events'] / one['cpuS']:,.0f}",
                 _short(one["cpuS"]),
