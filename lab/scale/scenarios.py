@@ -198,6 +198,7 @@ SCENARIOS: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "power law": power_law,
     "crowd, 20 write": lambda count, seed: crowd(count, seed, 20),
     "crowd, 50 write": lambda count, seed: crowd(count, seed, 50),
+    "crowd, 200 write": lambda count, seed: crowd(count, seed, 200),
     "crowd, 1,000 write": crowd,
     "partition of a mesh": partition,
     "partition of a star": lambda count, seed: partition(count, seed, 1),
