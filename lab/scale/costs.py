@@ -1,6 +1,6 @@
 """Costs: the processor time that a server spends on what it reads, decides and writes.
 
-``python -m lab.scale measure`` finds them on real servers; docs/scale-model.md says how, and what they leave out.
+``python -m lab.scale.measure`` finds what real servers spend, which these are fitted to; docs/scale-model.md says how.
 """
 
 from __future__ import annotations
