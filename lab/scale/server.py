@@ -123,7 +123,7 @@ class SimulatedRoute(PeerRoute):
         if not isinstance(protocol, Link):
             raise NotImplementedError(f"{self.destination} is taken for a classic server")
         server, federation = self._server, self.runtime.config.federation
-        async with self.dials:
+        async with self.dialling():
             wire = await server.network.dial(server, self.destination, federation.connect_timeout)
         if wire.lost:
             raise ServerUnreachable("the connection was lost at once")

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from bester.config.peers import Federation
@@ -139,6 +141,14 @@ class PeerRoute:
     def idle_timeout_s(self) -> float:
         return self.runtime.config.federation.idle_timeout
 
+    @asynccontextmanager
+    async def dialling(self) -> AsyncIterator[None]:
+        """Waits until the server may be dialled, which the block does; it fails by raising."""
+        failed, self._failed = self._failed, True
+        async with self.dials.turn(failed):
+            yield
+        self._failed = False
+
     async def connect(self, protocol: P) -> PeerConnection[P]:
         """Opens a connection.
 
@@ -150,9 +160,8 @@ class PeerRoute:
         """
         identities = self.trust.identities
         assert identities is not None
-        failed, self._failed = self._failed, True
         try:
-            async with self.dials.turn(failed):
+            async with self.dialling():
                 connection = await connect_peer(
                     self.address, self.runtime.config, identities, lambda: protocol, on_certificate=self._look
                 )
@@ -164,7 +173,6 @@ class PeerRoute:
         except Exception as error:
             log.exception("connecting to %s failed", self.destination)
             raise Internal() from error
-        self._failed = False
         self.trust.believe(self.destination)
         if (connected := connection.transport.get_extra_info("socket")) is not None:
             keep_alive(connected)
