@@ -175,7 +175,7 @@ class LabLoop(asyncio.BaseEventLoop):
 
     async def subprocess_exec(self, *_: Any, **__: Any) -> Any:
         """Refuses: a process of the system has a clock and an order of its own."""
-        raise Outside("a process in a simulated world: make it a process of the world")
+        raise Outside("a process of the system in a simulated world: do within this one what the program does")
 
     subprocess_shell = subprocess_exec
 

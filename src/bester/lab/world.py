@@ -15,13 +15,14 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from bester.lab.loop import START_S, LabLoop
+from bester.lab.loop import START_S, LabLoop, Stuck
 from bester.lab.machine import EPOCH, Machine
 from bester.lab.network import Network
 from bester.lab.outside import replaced, replacements
 from bester.lab.process import Process, current, leave_if_dead
 from bester.lab.storage import Storage
 from bester.lab.trace import Trace
+from bester.lab.waits import waits
 
 T = TypeVar("T")
 
@@ -105,12 +106,15 @@ class World:
         with replaced(self._replacements(), self.seed), self.storage.active():
             try:
                 return self.loop.run_until_complete(play)
+            except Stuck as error:
+                error.add_note("\n".join(["Who waits:", *waits(self.machines.values())]))
+                raise
             finally:
                 self._end()
 
     def _replacements(self) -> Any:
         return {
-            **replacements(self.loop, self.random("system"), self._hold, self),
+            **replacements(self.loop, self.random("system"), self._sleep, self),
             **self.storage.replacements(),
             ("bester.server.faultpoints", "observer"): self._at_fault_point,
         }
@@ -121,10 +125,15 @@ class World:
             self.on_fault_point(process, name)
             leave_if_dead()
 
-    def _hold(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         """A process sleeps without yielding: nothing of it runs until then."""
         process = current.get()
-        if process is not None and process.alive and not process.paused:
+        if process is not None:
+            self.pause(process, seconds)
+
+    def pause(self, process: Process, seconds: float) -> None:
+        """Lets nothing of a process run for a time, unless it is dead or paused already."""
+        if process.alive and not process.paused:
             process.paused = True
             self.loop.call_later(seconds, self.loop.resume, process, context=Context())
 
@@ -134,7 +143,7 @@ class World:
         for machine in self.machines.values():
             for process in machine.processes:
                 process.kill()
-                for task in process.tasks:
+                for task in list(process.tasks):
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     with contextlib.suppress(BaseException):
                         process.enter().run(task.get_coro().close)
