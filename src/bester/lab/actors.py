@@ -287,7 +287,8 @@ def _pause(world: World, process: Process | None, seconds: float) -> None:
 
 
 async def _result(task: asyncio.Task[T]) -> T:
-    return await task
+    await asyncio.wait([task])  # awaiting the task itself would cancel it with those who wait
+    return task.result()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from asyncio import sslproto
 from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from bester.lab.process import Killed, Process, current
 
@@ -80,6 +80,7 @@ class LabLoop(asyncio.BaseEventLoop):
         self._turns_now = 0
         self._executors: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._task_numbers = itertools.count(1)
+        self._secure: WeakSet[Any] = WeakSet()
         self.steps = 0
         """How many callbacks have run."""
         self.after_step: Callable[[], None] | None = None
@@ -265,7 +266,13 @@ class LabLoop(asyncio.BaseEventLoop):
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         self.network.transport(rawsock, secure, None, server)
+        self._secure.add(secure._app_transport)
         return secure._app_transport
+
+    def forget_tls(self) -> None:
+        """Takes TLS transports for closed that nobody closed, because their processes were killed."""
+        for transport in self._secure:
+            transport._closed = True
 
     def _start_serving(
         self, protocol_factory: Any, sock: Any, sslcontext: Any = None, server: Any = None, *_: Any, **__: Any

@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
-from typing import Any, Concatenate, overload
+from typing import Any, overload
 
 from bester.lab.caught import Caught, collected
 from bester.lab.loop import START_S, Stuck
@@ -21,7 +21,7 @@ VARIABLE = "BESTER_LAB_SEED"
 FEW_LINES, MANY_LINES = 30, 300
 """How many lines a failure shows, of a play that ran with several seeds, and with one."""
 
-Play = Callable[Concatenate[LabWorld, ...], Coroutine[Any, Any, None]]
+Play = Callable[..., Coroutine[Any, Any, None]]
 Test = Callable[..., None]
 
 
@@ -63,13 +63,14 @@ def lab(
         parameters = inspect.signature(play).parameters
         if "world" not in parameters:
             raise TypeError(f"{play.__qualname__} needs a parameter named world")
-        if not isinstance(seeds, int) and not list(seeds):
+        usual = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        if not usual:
             raise ValueError("seeds must be a number of seeds, or the seeds; got none")
 
         @wraps(play)
         def test(*args: Any, seed: int | None = None, **kwargs: Any) -> None:
             _refuse_loop(play)
-            chosen = _chosen(seed, seeds)
+            chosen = _chosen(seed) or usual
             for number, one in enumerate(chosen):
                 given = kwargs | {"seed": one} if "seed" in parameters else kwargs
                 performance = _Performance(play, one, limit_s)
@@ -87,16 +88,15 @@ def lab(
     return decorate if play is None else decorate(play)
 
 
-def _chosen(seed: int | None, seeds: int | Iterable[int]) -> list[int]:
+def _chosen(seed: int | None) -> list[int]:
+    """Returns the one seed that the call or the environment asks for."""
     if seed is not None:
         return [seed]
     text = os.environ.get(VARIABLE)
-    if text:
-        try:
-            return [int(text)]
-        except ValueError:
-            raise ValueError(f"{VARIABLE} must be a whole number; got {text!r:.100}") from None
-    return list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    try:
+        return [int(text)] if text else []
+    except ValueError:
+        raise ValueError(f"{VARIABLE} must be a whole number; got {text!r:.100}") from None
 
 
 def _refuse_loop(play: Play) -> None:

@@ -80,7 +80,8 @@ class LabWorld:
             handlers: functions that return a :class:`bester.Handler`; each is called in a new process whenever the
                 handler starts, with the folder of the machine, which stays. ``Handler()`` finds the server by itself.
             config: more of the server's configuration (docs/configuration.md).
-            proven: whether it proves its name to other servers, by a certificate.
+            proven: whether it proves its name to other servers by a certificate, and they prove theirs to it. If not,
+                what they send to it travels without TLS, so that a failure can show it.
 
         Raises:
             RuntimeError: the world was started.

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import cached_property
@@ -103,7 +104,8 @@ class World:
         Raises:
             bester.lab.loop.Stuck: the play waits for what can never happen.
         """
-        with replaced(self._replacements(), self.seed), self.storage.active():
+        with replaced(self._replacements(), self.seed), self.storage.active(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "unclosed transport", ResourceWarning)  # of processes that were killed
             try:
                 return self.loop.run_until_complete(play)
             except Stuck as error:
@@ -149,5 +151,6 @@ class World:
                         process.enter().run(task.get_coro().close)
         asyncio._set_running_loop(None)
         self.loop.set_exception_handler(lambda _, __: None)
+        self.loop.forget_tls()
         self.loop.close()
         shutil.rmtree(self.folder, ignore_errors=True)

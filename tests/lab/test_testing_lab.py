@@ -1,0 +1,458 @@
+"""``bester.testing.lab``: plays of other people's handlers in a simulated world."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bester import Client, Handler, Refuse, Reply, Request, Response, SendClients, SendServers
+from bester.protocol.reports import ConnectionClosed
+from bester.testing import LabWorld, Outside, ProcessDied, Site, Stuck, lab
+
+
+def make_counter(folder: Path) -> Handler:
+    """Counts in memory and in a file; passes on what another server's client is to get."""
+    book = sqlite3.connect(folder / "counter.db", isolation_level=None)
+    book.execute("PRAGMA journal_mode = WAL")
+    book.execute("CREATE TABLE IF NOT EXISTS counted (n INTEGER PRIMARY KEY)")
+    in_memory = 0
+    handler = Handler()
+
+    @handler.on("count")
+    def count(_: Request) -> Response:
+        nonlocal in_memory
+        in_memory += 1
+        return Reply([in_memory, book.execute("INSERT INTO counted VALUES (NULL)").lastrowid])
+
+    @handler.on("far")
+    def far(message: Request) -> Response:
+        if message.scope == "client":
+            return SendServers([message.data["server"]], message.data)
+        return SendClients([message.data["user"]], [message.sender.server, message.sender.verified])
+
+    return handler
+
+
+def handler_of(function: Callable[[Request], Any], **options: Any) -> Callable[[Path], Handler]:
+    """Returns a factory of handlers with one function, for the type ``do``."""
+
+    def make(_: Path) -> Handler:
+        handler = Handler()
+        handler.on("do", **options)(function)
+        return handler
+
+    return make
+
+
+async def started(world: LabWorld, *handlers: Callable[[Path], Handler]) -> tuple[Site, Any]:
+    site = world.server("shop.example", handlers=handlers or [make_counter])
+    await world.start()
+    return site, await world.client(site, "ann")
+
+
+def notes(caught: pytest.ExceptionInfo[BaseException]) -> str:
+    return "\n".join(caught.value.__notes__)
+
+
+# -- how plays are run ------------------------------------------------------------------------------------------------
+
+
+def test_a_play_runs_once_for_each_seed_with_all_that_its_test_was_given() -> None:
+    seen = []
+
+    @lab(seeds=3)
+    async def play(one: str, /, world: LabWorld, seed: int, *, more: int) -> None:
+        seen.append((one, more, seed, world.seed))
+
+    assert list(inspect.signature(play).parameters) == ["one", "seed", "more"]  # which pytest has fixtures for
+    assert not inspect.iscoroutinefunction(play)
+    play("fixture", more=1)
+    play("fixture", more=2, seed=17)
+    assert seen == [("fixture", 1, n, n) for n in range(3)] + [("fixture", 2, 17, 17)]
+
+
+def test_all_chance_and_time_come_from_the_seed() -> None:
+    seen: list[Any] = []
+
+    @lab(seeds=[4, 4, 5])
+    async def play(world: LabWorld) -> None:
+        def do(_: Request) -> Response:
+            return Reply([str(uuid.uuid4()), random.random(), time.time(), world.random.random()])
+
+        _, ann = await started(world, handler_of(do))
+        await asyncio.sleep(60)
+        seen.append([(await ann.ask("do")).data, world.now])
+
+    play()
+    assert seen[0] == seen[1] != seen[2]
+
+
+@lab(seeds=1)
+async def test_a_test_can_be_the_play_itself(world: LabWorld) -> None:
+    assert world.now == 0
+
+
+def test_the_environment_chooses_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    @lab
+    async def play(world: LabWorld) -> None:
+        seen.append(world.seed)
+
+    monkeypatch.setenv("BESTER_LAB_SEED", "17")
+    play()
+    assert seen == [17]
+    monkeypatch.setenv("BESTER_LAB_SEED", "many")
+    with pytest.raises(ValueError, match="BESTER_LAB_SEED must be a whole number; got 'many'"):
+        play()
+
+
+def test_a_failure_tells_the_seed_and_what_happened_last() -> None:
+    @lab(seeds=3)
+    async def play(world: LabWorld) -> None:
+        shop, ann = await started(world)
+        world.note("now it comes")
+        await ann.ask("count", {"pears": 2})
+        shop.kill()
+        assert world.seed < 1
+
+    with pytest.raises(AssertionError) as caught:
+        play()
+    told = notes(caught)
+    assert "play failed in the lab with seed 1 (the 1 before it passed), at 0." in told
+    assert "play(seed=1), or with BESTER_LAB_SEED=1 in the environment" in told
+    for line in (
+        "  now it comes",
+        '  ann#1 -> shop.example#1: count {"pears":2} (id ',
+        '  shop.example#1 -> make_counter@shop.example#1: count {"pears":2} (id ',
+        "  make_counter@shop.example#1 -> shop.example#1: answers reply [1,1]",
+        "  shop.example#1 -> ann#1: report on ",
+        "  shop.example#1 is killed",
+        "  make_counter@shop.example#1 is killed",
+    ):
+        assert line in told
+    assert caught.traceback[-1].name == "play"
+
+
+def test_a_play_that_does_not_end_says_who_waits() -> None:
+    @lab(seeds=1, limit_s=100)
+    async def play(world: LabWorld) -> None:
+        _, ann = await started(world)
+        await ann.receive()
+
+    with pytest.raises(Stuck, match="the play has not ended after 100 s") as caught:
+        play()
+    assert f"play waits in {play.__qualname__} ({__file__}:" in notes(caught)
+    assert "for LabClient.receive" in notes(caught)
+
+
+@pytest.mark.parametrize(
+    ("play", "kind", "text"),
+    [
+        (lambda world: None, TypeError, "a play is an async def function; got <function"),
+        (started, None, ""),
+        (asyncio.sleep, TypeError, "sleep needs a parameter named world"),
+    ],
+)
+def test_only_coroutine_functions_with_a_world_are_plays(play: Any, kind: Any, text: str) -> None:
+    if kind is None:
+        lab(play)
+    else:
+        with pytest.raises(kind, match=text):
+            lab(play)
+
+
+def test_some_seed_is_needed() -> None:
+    async def play(world: LabWorld) -> None: ...
+
+    with pytest.raises(ValueError, match="got none"):
+        lab(seeds=[])(play)
+    with pytest.raises(ValueError, match="got none"):
+        lab(seeds=0)(play)
+
+
+async def test_a_lab_has_a_loop_of_its_own() -> None:
+    @lab
+    async def play(world: LabWorld) -> None: ...
+
+    with pytest.raises(RuntimeError, match="call it from a function that is not async"):
+        play()
+
+
+@lab(seeds=1)
+async def test_wrong_use_is_told(world: LabWorld) -> None:
+    shop = world.server("shop.example")
+    with pytest.raises(ValueError, match=r"there is a server shop\.example already"):
+        world.server("shop.example")
+    with pytest.raises(RuntimeError, match=r"await world\.start\(\) before the first client"):
+        await world.client(shop, "ann")
+    await world.start()
+    with pytest.raises(RuntimeError, match=r"add l\.example before world\.start\(\)"):
+        world.server("l.example")
+    wrong: Any = "shop.example"
+    with pytest.raises(TypeError, match="a server or client of this world is required; got 's'"):
+        world.cut(wrong)
+    wrong = "flood"
+    with pytest.raises(ValueError, match=r"kinds of trouble are kill, .*; got flood"):
+        world.trouble(kinds=[wrong])
+    with pytest.raises(ValueError, match="must be positive"):
+        world.trouble(0)
+
+
+# -- handlers ---------------------------------------------------------------------------------------------------------
+
+
+@lab(seeds=2)
+async def test_a_restart_forgets_what_was_in_memory_and_keeps_the_folder(world: LabWorld) -> None:
+    shop, ann = await started(world)
+    assert (await ann.ask("count")).data == [1, 1]
+    await shop.handlers[0].restart()
+    assert (await ann.ask("count")).data == [1, 2]
+    await shop.restart()
+    await asyncio.sleep(5)
+    assert (await ann.ask("count")).data == [1, 3]
+    await shop.stop()
+    await shop.start()
+    await asyncio.sleep(5)
+    assert (await ann.ask("count")).data == [1, 4]
+    shop.cut_power()
+    assert not shop.running
+    await shop.start()
+    await asyncio.sleep(40)  # nobody told the client
+    assert (await ann.ask("count")).data == [1, 5]
+    shop.kill(handlers=False)
+    await shop.start()
+    await asyncio.sleep(5)
+    assert (await ann.ask("count")).data == [2, 6]
+    assert (world.folder(shop) / "server.conf").parent == shop.folder
+
+
+def test_what_a_function_raises_fails_the_play() -> None:
+    def do(message: Request) -> Response:
+        raise KeyError(message.data)
+
+    @lab(seeds=1)
+    async def play(world: LabWorld) -> None:
+        _, ann = await started(world, handler_of(do))
+        assert (await ann.send("do", "no such key")).error.code == "handlerError"
+
+    with pytest.raises(KeyError, match="no such key") as caught:
+        play()
+    assert "raised in make@shop.example#1, the handler of do failed" in notes(caught)
+    assert caught.traceback[-1].name == "do"
+
+
+def test_a_play_that_fails_tells_what_was_raised_besides() -> None:
+    def do(_: Request) -> Response:
+        raise KeyError("mine")
+
+    @lab(seeds=1)
+    async def play(world: LabWorld) -> None:
+        _, ann = await started(world, handler_of(do))
+        (await ann.send("do")).raise_for_status()
+
+    with pytest.raises(Exception, match="handlerError") as caught:
+        play()
+    assert "Raised besides:\n  make@shop.example#1, the handler of do failed: KeyError: 'mine'" in notes(caught)
+
+
+@lab(seeds=1)
+async def test_a_play_may_expect_what_is_raised(world: LabWorld) -> None:
+    def do(message: Request) -> Response:
+        if message.data == "refuse":
+            raise Refuse("no", code="shop.no")
+        raise KeyError
+
+    _, ann = await started(world, handler_of(do))
+    await ann.send("do", "refuse")
+    assert not world.errors
+    await ann.send("do")
+    assert isinstance(world.errors.pop().error, KeyError)
+
+
+def test_tasks_that_fail_unseen_fail_the_play() -> None:
+    @lab(seeds=1)
+    async def play(world: LabWorld) -> None:
+        async def fails(number: int) -> None:
+            raise ArithmeticError(number)
+
+        for number in range(2):
+            asyncio.create_task(fails(number))  # noqa: RUF006
+        await asyncio.sleep(1)
+
+    with pytest.raises(BaseExceptionGroup, match="nobody caught these") as caught:
+        play()
+    assert [type(one) for one in caught.value.exceptions] == [ArithmeticError] * 2
+
+
+def test_factories_make_a_new_handler_each_time() -> None:
+    handler = Handler("besterHandlers")
+    handler.on("do")(lambda message: None)
+
+    @lab(seeds=1)
+    async def play(world: LabWorld, make: Any) -> None:
+        shop = world.server("shop.example", handlers=[make])
+        await world.start()
+        await shop.restart()
+
+    with pytest.raises(TypeError, match=r"must return a bester\.Handler; got 7"):
+        play(make=lambda folder: 7)
+    kept = Handler("besterHandlers")
+
+    def make(folder: Path) -> Handler:
+        if not kept.types:
+            kept.on("do")(lambda message: None)
+        kept._address = str(folder / "besterHandlers")
+        return kept
+
+    with pytest.raises(TypeError, match="returned its handler a second time"):
+        play(make=make)
+
+
+@pytest.mark.parametrize(
+    ("reach", "text"),
+    [
+        (lambda: threading.Thread(target=print).start(), "a thread in a simulated world.*asyncio.to_thread"),
+        (lambda: subprocess.run(["true"], check=True), "a process in a simulated world.*stand-in"),
+        (lambda: socket.create_connection(("127.0.0.1", 80)), "getaddrinfo in a simulated world"),
+        (lambda: socket.socket().connect(("127.0.0.1", 80)), "a connection that blocks in a simulated world"),
+    ],
+)
+def test_the_world_outside_is_refused(reach: Callable[[], object], text: str) -> None:
+    @lab(seeds=1)
+    async def play(world: LabWorld) -> None:
+        _, ann = await started(world, handler_of(lambda _: reach()))
+        await ann.send("do")
+
+    with pytest.raises(Outside, match=text):
+        play()
+
+
+@lab(seeds=1)
+async def test_functions_with_threads_run_in_their_turn(world: LabWorld) -> None:
+    def do(message: Request) -> Response:
+        return Reply([threading.current_thread() is threading.main_thread(), message.data])
+
+    _, ann = await started(world, handler_of(do, thread=True))
+    assert [(await ann.ask("do", n)).data for n in range(3)] == [[True, n] for n in range(3)]
+
+
+# -- what befalls them ------------------------------------------------------------------------------------------------
+
+
+@lab(seeds=2)
+async def test_servers_know_each_other_and_can_be_cut_off(world: LabWorld) -> None:
+    config: dict[str, Any] = {"handlers": {"typeMap": {"far": {}}}}
+    one = world.server("one.example", handlers=[make_counter], config=config)
+    two = world.server("two.example", handlers=[make_counter], config=config)
+    await world.start()
+    ann, bob = await world.client(one, "ann"), await world.client(two, "bob")
+    order = {"server": "two.example", "user": "bob"}
+    await ann.send("far", order)
+    assert (await bob.receive()).data == ["one.example", True]
+    world.cut(one, two)
+    assert (await ann.send("far", order)).results[0].status == "queued"
+    with pytest.raises(TimeoutError):
+        await bob.receive(60)
+    world.heal()
+    assert (await bob.receive(60)).data == ["one.example", True]
+    world.cut(one, two, one_way=True)
+    await ann.send("far", order)
+    with pytest.raises(TimeoutError):
+        await bob.receive(60)
+    world.heal()
+    assert (await bob.receive(60)).data == ["one.example", True]
+
+
+@lab(seeds=2)
+async def test_ways_can_be_slow_and_connections_reset(world: LabWorld) -> None:
+    shop, ann = await started(world)
+    world.slow(ann, shop, latency_s=2.0)
+    begun = world.now
+    await ann.ask("count")
+    assert 4 < world.now - begun < 7
+    world.heal()
+    await asyncio.sleep(3)
+    begun = world.now
+    await ann.ask("count")
+    assert world.now - begun < 0.1
+    asking = asyncio.create_task(ann.ask("do"))
+    await asyncio.sleep(0)
+    world.cut(ann)
+    await asyncio.sleep(0.1)
+    world.reset(ann, shop)
+    with pytest.raises(ConnectionClosed):
+        await asking
+
+
+@lab(seeds=2)
+async def test_processes_pause_and_clocks_are_wrong(world: LabWorld) -> None:
+    shop, ann = await started(world, handler_of(lambda _: Reply(time.time())))
+    true = (await ann.ask("do")).data
+    assert true == pytest.approx(time.time(), abs=1)
+    shop.set_clock(3600)
+    assert (await ann.ask("do")).data == pytest.approx(true + 3600, abs=1)
+    for pause in (shop.pause, shop.handlers[0].pause, ann.pause):
+        begun = world.now
+        pause(7)
+        await ann.ask("do")
+        assert 7 <= world.now - begun < 8
+
+
+@lab(seeds=1)
+async def test_clients_die_and_come_back(world: LabWorld) -> None:
+    shop, ann = await started(world, handler_of(lambda _: SendClients(["ann"], 1)))
+    receiving = asyncio.create_task(ann.receive())
+    await asyncio.sleep(1)
+    ann.kill()
+    with pytest.raises(ProcessDied):
+        await receiving
+    with pytest.raises(ProcessDied):
+        await ann.send("do")
+    async with Client(shop.url("bob")) as bob:  # of the play's own process
+        assert (await bob.send("do")).good
+    await ann.restart()
+    async for message in ann:
+        assert message.data == 1
+        break
+    other = await world.client(shop, "ann", mail=False)
+    assert [str(one) for one in world.clients] == ["ann", "ann-2"]
+    assert "do" in await other.run(lambda client: client.list_types())
+    await other.close()
+
+
+@lab(seeds=5)
+async def test_after_trouble_everything_works(world: LabWorld) -> None:
+    shop, ann = await started(world)
+    async with world.trouble(0.5) as trouble:
+        await asyncio.sleep(30)
+    assert trouble.count > 20
+    assert shop.running
+    assert all(handler.running for handler in shop.handlers)
+    await asyncio.sleep(60)
+    assert (await ann.ask("count")).data == [1, 1]
+
+
+def test_nothing_of_the_world_stays() -> None:
+    @lab(seeds=1)
+    async def play(world: LabWorld) -> None:
+        shop, _ = await started(world)
+        folders.append(shop.folder)
+
+    folders: list[Path] = []
+    before = (socket.socket, time.time, threading.Thread.start, sqlite3.connect, socket.getaddrinfo)
+    play()
+    assert before == (socket.socket, time.time, threading.Thread.start, sqlite3.connect, socket.getaddrinfo)
+    assert not folders[0].exists()
