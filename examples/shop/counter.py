@@ -2,6 +2,7 @@ from pathlib import Path
 
 from bester import Handler, Request, Response, SendClients, SendServers
 
+
 def make_counter(folder: Path) -> Handler:
     handler = Handler(folder / "besterHandlers")
 
@@ -14,6 +15,7 @@ def make_counter(folder: Path) -> Handler:
         return SendClients([message.data["to"]], message.data["pear"])
 
     return handler
+
 
 if __name__ == "__main__":
     make_counter(Path()).run()

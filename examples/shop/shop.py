@@ -3,6 +3,7 @@ from pathlib import Path
 
 from bester import Handler, Request, Response, SendServers
 
+
 def make_shop(folder: Path) -> Handler:
     book = sqlite3.connect(folder / "shop.db", isolation_level=None)
     book.execute("PRAGMA journal_mode = WAL")
@@ -17,6 +18,7 @@ def make_shop(folder: Path) -> Handler:
         return SendServers([sender], {"to": message.data, "pear": pear}, type="ticket")
 
     return handler
+
 
 if __name__ == "__main__":
     make_shop(Path()).run()
