@@ -1,7 +1,7 @@
 import sqlite3
 from pathlib import Path
 
-from bester import Handler, Request, Response, SendServers
+from bester import Handler, Refuse, Request, Response, SendServers
 
 
 def make_shop(folder: Path) -> Handler:
@@ -12,10 +12,13 @@ def make_shop(folder: Path) -> Handler:
 
     @handler.on("buy")
     def buy(message: Request) -> Response:
-        sender, name = message.sender.server, f"{message.sender.server} {message.id}"
-        book.execute("INSERT OR IGNORE INTO sold (buyer, message) VALUES (?, ?)", [message.data, name])
-        [pear] = book.execute("SELECT pear FROM sold WHERE message = ?", [name]).fetchone()
-        return SendServers([sender], {"to": message.data, "pear": pear}, type="ticket")
+        counter = message.sender.server
+        if counter is None:
+            raise Refuse("only for counters that prove their names", code="shop.unproven")
+        order = f"{counter} {message.id}"
+        book.execute("INSERT OR IGNORE INTO sold (buyer, message) VALUES (?, ?)", [message.data, order])
+        [pear] = book.execute("SELECT pear FROM sold WHERE message = ?", [order]).fetchone()
+        return SendServers([counter], {"to": message.data, "pear": pear}, type="ticket")
 
     return handler
 

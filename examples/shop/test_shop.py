@@ -6,14 +6,13 @@ from bester.testing import LabClient, LabWorld, lab
 from counter import make_counter
 from shop import make_shop
 
-TYPES = {"handlers": {"typeMap": {"buy": {}, "ticket": {}}}}
+TYPES: dict[str, object] = {"handlers": {"typeMap": {"buy": {}, "ticket": {}}}}
 
 
 async def buy_five(buyer: LabClient) -> list[int]:
     pears = []
     for order in range(5):
-        while not (report := await buyer.send("buy", id=f"order {order}", once=True)).good:
-            assert report.error.temporary, report
+        while not (await buyer.send("buy", id=f"order {order}", once=True)).good:
             await asyncio.sleep(1)
         pears.append((await buyer.receive()).data)
         await asyncio.sleep(1)
