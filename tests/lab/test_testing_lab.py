@@ -104,6 +104,13 @@ async def test_a_test_can_be_the_play_itself(world: LabWorld) -> None:
     assert world.now == 0
 
 
+class TestMethods:
+    @lab(seeds=1)
+    async def test_a_method_can_be_the_play(self, world: LabWorld, tmp_path: Path) -> None:
+        assert tmp_path.exists()
+        assert world.seed == 0
+
+
 def test_the_environment_chooses_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

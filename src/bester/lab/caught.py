@@ -13,6 +13,8 @@ from bester.lab.loop import LabLoop
 from bester.lab.process import current
 
 LOGGER = "bester"
+MAX_ERRORS = 100
+"""How many are kept; the first ones say most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +63,5 @@ def collected(loop: LabLoop, errors: list[Caught]) -> Iterator[None]:
 def add(errors: list[Caught], error: BaseException, doing: str) -> None:
     """Adds an exception, once."""
     process = current.get()
-    if all(one.error is not error for one in errors):
+    if len(errors) < MAX_ERRORS and all(one.error is not error for one in errors):
         errors.append(Caught(error, f"{'the world' if process is None else process.name}, {doing}"))

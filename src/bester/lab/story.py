@@ -25,8 +25,8 @@ class Story:
 
     def __init__(self) -> None:
         self._lines: deque[tuple[float, str | tuple[Process | None, Process | None, bytes]]] = deque(maxlen=KEPT)
-        self._begun: dict[LabSocket, bytearray] = {}
-        """By socket, the bytes of a frame that has not arrived wholly."""
+        self._begun: dict[LabSocket, bytearray | None] = {}
+        """By socket, the bytes of a frame that has not arrived wholly; None: what arrives cannot be read."""
 
     def line(self, line: str) -> None:
         """Takes a line of the trace."""
@@ -39,13 +39,14 @@ class Story:
         if receiver.secret:
             self._lines.append((now, (sender.process, receiver.process, b"")))
             return
-        begun = self._begun.pop(receiver, None)
-        if begun is not None:
+        begun = self._begun.pop(receiver, b"")
+        if begun:
             data = bytes(begun + data)
         start = 0
         while len(data) - start >= 4:
             end = start + 4 + int.from_bytes(data[start : start + 4], "little")
-            if end - start > MAX_FRAME_BYTES:
+            if begun is None or end - start > MAX_FRAME_BYTES:
+                self._begun[receiver] = None
                 return
             if end > len(data):
                 break
