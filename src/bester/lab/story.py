@@ -39,13 +39,16 @@ class Story:
         if receiver.secret:
             self._lines.append((now, (sender.process, receiver.process, b"")))
             return
-        begun = self._begun.pop(receiver, b"")
+        begun = self._begun.get(receiver, b"")
+        if begun is None:
+            return
         if begun:
             data = bytes(begun + data)
+            del self._begun[receiver]
         start = 0
         while len(data) - start >= 4:
             end = start + 4 + int.from_bytes(data[start : start + 4], "little")
-            if begun is None or end - start > MAX_FRAME_BYTES:
+            if end - start > MAX_FRAME_BYTES:
                 self._begun[receiver] = None
                 return
             if end > len(data):
