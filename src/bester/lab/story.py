@@ -12,7 +12,7 @@ from bester.lab.process import Process
 from bester.lab.sockets import LabSocket
 from bester.protocol.values import decode_data
 
-KEPT = 400
+KEPT = 2000
 """How many of the newest lines are kept."""
 SHOWN_CHARS = 160
 MAX_FRAME_BYTES = 1 << 20
