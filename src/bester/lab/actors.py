@@ -1,6 +1,6 @@
 """What a play puts on the machines of a world: servers with their handlers, and clients.
 
-All of them can be killed, paused and started again, in which they are processes one after the other.
+Each can be killed, paused and started again: it is one process after another, and its machine stays.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ class Site(LabServer):
 class LabClient:
     """A :class:`bester.Client` in a process and on a machine of its own; made by :meth:`LabWorld.client`.
 
-    Its methods do as the client's do; they raise ``ProcessDied`` where it was killed. :attr:`client` has all others:
-    call those by :meth:`run`.
+    Its methods do as the client's do, and raise ``ProcessDied`` if it is killed meanwhile; :meth:`run` calls those that
+    it does not have.
     """
 
     def __init__(self, world: World, machine: Machine, url: str, options: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bester.lab.loop import LabLoop
-from bester.lab.process import current
+from bester.lab.process import Killed, current
 
 LOGGER = "bester"
 MAX_ERRORS = 100
@@ -44,9 +44,14 @@ def collected(loop: LabLoop, errors: list[Caught]) -> Iterator[None]:
     """Appends what nobody catches meanwhile to a list; what Bester logs goes nowhere else, as there is much of it."""
 
     def unhandled(_: object, context: dict[str, Any]) -> None:
-        loop.faults.append(context)
         error = context.get("exception")
-        add(errors, error if isinstance(error, BaseException) else RuntimeError(context["message"]), context["message"])
+        if not isinstance(error, Killed):
+            loop.faults.append(context)
+            add(
+                errors,
+                error if isinstance(error, BaseException) else RuntimeError(context["message"]),
+                context["message"],
+            )
 
     collector = _Collector(errors)
     logger = logging.getLogger(LOGGER)
