@@ -150,7 +150,7 @@ class LabTransport(asyncio.Transport):
         except BlockingIOError:
             return 0
         except OSError as error:
-            self._drop(error)
+            self._fatal(error)
             return len(data)
 
     def _room(self) -> None:
@@ -208,8 +208,7 @@ class LabTransport(asyncio.Transport):
         leave_if_dead()
         self._drop(None)
 
-    def _force_close(self, error: Exception | None) -> None:
-        """As :meth:`abort`; asyncio's TLS calls it."""
+    def _fatal(self, error: OSError) -> None:
         self._drop(error)
 
     def _force_close(self, error: Exception | None) -> None:  # asyncio's TLS asks for it
