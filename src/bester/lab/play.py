@@ -7,6 +7,7 @@ import inspect
 import os
 from collections.abc import Callable, Coroutine, Iterable
 from functools import wraps
+from gc import collect, freeze, unfreeze
 from typing import Any, overload
 
 from bester.lab.caught import Caught, collected
@@ -135,8 +136,12 @@ class _Performance:
             Exception: what the play raised, or, if it raised nothing, what nobody caught.
         """
         world = self._world
-        with collected(world.loop, self._errors):
-            world.run(self._performed(self._play(*args, world=LabWorld(world, self._errors), **kwargs)))
+        freeze()  # so that only what the play made is looked through at its end
+        try:
+            with collected(world.loop, self._errors):
+                world.run(self._performed(self._play(*args, world=LabWorld(world, self._errors), **kwargs)))
+        finally:
+            unfreeze()
         for one in self._errors:
             one.error.add_note(f"raised in {one.place}")
         if len(self._errors) == 1:
@@ -151,6 +156,7 @@ class _Performance:
         if not task.done():
             raise Stuck(f"the play has not ended after {self._limit_s:g} s")
         task.result()
+        collect()  # asyncio tells of a failed task that nobody looked at when it is collected
 
     def account(self, error: BaseException, passed: int, lines: int) -> str:
         """Returns what is to be known of a failure, and how to see it again."""
