@@ -184,10 +184,13 @@ class LabClient:
     it does not have.
     """
 
-    def __init__(self, world: World, machine: Machine, url: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, world: World, machine: Machine, url: str, mail: bool | Iterable[str], options: Mapping[str, Any]
+    ) -> None:
         self._world = world
         self.machine = machine
         self._url = url
+        self._mail = mail
         self._options = dict(options)
         self._starts = itertools.count(1)
         self._process: Process | None = None
@@ -206,7 +209,7 @@ class LabClient:
             return
         self._process = process = self.machine.process(f"{self.machine.name}#{next(self._starts)}")
         self._world.trace.note(f"{process} starts")
-        self._client = client = process.enter().run(lambda: Client(self._url, **self._options))
+        self._client = client = process.enter().run(lambda: Client(self._url, mail=self._mail, **self._options))
         await process.call(client.open())
 
     def kill(self) -> None:

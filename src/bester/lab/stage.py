@@ -108,13 +108,14 @@ class LabWorld:
         for site in self.sites:
             await site.start()
 
-    async def client(self, site: Site, user: str, **options: Any) -> LabClient:
+    async def client(self, site: Site, user: str, *, mail: bool | Iterable[str] = True, **options: Any) -> LabClient:
         """Adds a client, on a machine of its own; returns when it is connected.
 
         Args:
             site: its server.
             user: its account, which is made at the first login.
-            options: for :class:`bester.Client`; ``reconnect`` is True unless you say otherwise.
+            mail: whether to receive the account's messages, or the types to receive.
+            options: more for :class:`bester.Client`; ``reconnect`` is True unless you say otherwise.
 
         Raises:
             ConnectError, AuthenticationError: as ``Client.open``.
@@ -128,7 +129,7 @@ class LabWorld:
             name = f"{base}-{number}"
         options.setdefault("reconnect", True)
         password = options.pop("password", PASSWORD)
-        made = LabClient(self._world, self._world.machine(name), site.url(user, password), options)
+        made = LabClient(self._world, self._world.machine(name), site.url(user, password), mail, options)
         self._clients[name] = made
         await made.start()
         return made
