@@ -10,7 +10,7 @@ from asyncio import sslproto
 from collections.abc import Callable
 from random import Random
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from bester.lab.process import Killed, Process, current
 
@@ -80,7 +80,7 @@ class LabLoop(asyncio.BaseEventLoop):
         self._turns_now = 0
         self._executors: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._task_numbers = itertools.count(1)
-        self._secure: WeakSet[Any] = WeakSet()
+        self._secure: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
         self.steps = 0
         """How many callbacks have run."""
         self.after_step: Callable[[], None] | None = None
@@ -266,7 +266,7 @@ class LabLoop(asyncio.BaseEventLoop):
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         self.network.transport(rawsock, secure, None, server)
-        self._secure.add(secure._app_transport)
+        self._secure[secure._app_transport] = None
         return secure._app_transport
 
     def forget_tls(self) -> None:

@@ -65,7 +65,7 @@ class Trouble:
             raise ValueError(f"kinds of trouble are {', '.join(KINDS)}; got {', '.join(unknown) or 'none'}")
         if every_s <= 0:
             raise ValueError(f"every_s must be positive; got {every_s}")
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self.count = 0
         """How many faults there were."""
 
@@ -74,10 +74,9 @@ class Trouble:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        done = await asyncio.gather(*tasks, return_exceptions=True)
+        done = await asyncio.gather(*self._tasks, return_exceptions=True)
         self._stage.heal()
         for site in self._stage.sites:
             await site.start()
@@ -86,8 +85,7 @@ class Trouble:
                 raise one
 
     def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks.append(asyncio.get_running_loop().create_task(work))
 
     async def _go_on(self) -> None:
         while True:
