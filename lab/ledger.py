@@ -135,6 +135,11 @@ class Ledger:
         attempts = self.attempts.get(message)
         return attempts[-1] if attempts else None
 
+    def is_full(self, message: int) -> bool:
+        """Returns whether a message was refused because something is full, which may never end."""
+        outcome = self.outcome(message)
+        return outcome is not None and not outcome.good and outcome.code in ("mailboxFull", "storageFull")
+
     def settled(self, message: int) -> bool:
         """Returns whether a message has a report after which it is not sent again."""
         outcome = self.outcome(message)

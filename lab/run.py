@@ -113,6 +113,11 @@ class _Play:
             world.network.read_bytes = lambda: chance.randint(1, weather.read_bytes)
         else:
             world.network.read_bytes = lambda: READ_BYTES
+        self.keepers: list[Keeper] = []
+
+    def _set_up(self) -> None:
+        """Makes the servers and players, in the running world, whose chance their certificates have."""
+        plan = self.plan
         self.keepers = [Keeper(self.stage, at, lab) for at, lab in enumerate(self._servers())]
         self.stage.hosts = [keeper.lab.machine.address for keeper in self.keepers]
         self.stage.handler_paths = [keeper.lab.handlers_path for keeper in self.keepers]
@@ -146,6 +151,7 @@ class _Play:
 
     async def run(self) -> None:
         stage, loop = self.stage, self.world.loop
+        self._set_up()
         running = [asyncio.create_task(keeper.run()) for keeper in self.keepers]
         await self._all_up(60.0)
         await self._make_accounts()

@@ -73,8 +73,9 @@ class SessionPlayer:
 
     @property
     def idle(self) -> bool:
-        """Whether it has nothing to send and awaits nothing."""
-        return not self.due and not self.open
+        """Whether it has nothing to send and awaits nothing, but what may be refused without an end."""
+        waiting = [*self.open, *(number for _, number in self.due)]
+        return all(self.stage.ledger.is_full(number) for number in waiting)
 
     # -- coming and going ----------------------------------------------------------------------------------------
 

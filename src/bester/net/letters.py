@@ -26,7 +26,6 @@ _END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 def letter(chain: list[x509.Certificate]) -> str:
     """Returns a letter as PEM: a certificate that listeners accept, for the first one's key, enclosing the chain."""
     from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -36,11 +35,19 @@ def letter(chain: list[x509.Certificate]) -> str:
     )
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
     return pem_of(
-        builder.add_extension(content, critical=False)
-        .add_extension(usage, critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(_anybody_key(), hashes.SHA256())
+        signed(
+            builder.add_extension(content, critical=False)
+            .add_extension(usage, critical=False)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        )
     )
+
+
+def signed(builder: x509.CertificateBuilder) -> x509.Certificate:
+    """Returns the certificate, issued by *anybody*; a simulation has it signed without chance."""
+    from cryptography.hazmat.primitives import hashes
+
+    return builder.sign(anybody_key(), hashes.SHA256())
 
 
 def enclosed(certificate: x509.Certificate) -> list[x509.Certificate]:
@@ -61,7 +68,7 @@ def enclosed(certificate: x509.Certificate) -> list[x509.Certificate]:
 
 
 @functools.cache
-def _anybody_key() -> ec.EllipticCurvePrivateKey:
+def anybody_key() -> ec.EllipticCurvePrivateKey:
     """Returns the private key of the authority *anybody*, which is derived from a published text."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -73,13 +80,9 @@ def _anybody_key() -> ec.EllipticCurvePrivateKey:
 def authority_of_anybody() -> str:
     """Returns the certificate of *anybody* as PEM; only its name and its key are the same everywhere."""
     from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
 
-    key = _anybody_key()
     constraints = x509.BasicConstraints(ca=True, path_length=0)
-    return pem_of(
-        _builder("anybody", key.public_key()).add_extension(constraints, critical=True).sign(key, hashes.SHA256())
-    )
+    return pem_of(signed(_builder("anybody", anybody_key().public_key()).add_extension(constraints, critical=True)))
 
 
 def _builder(subject: str, public: Any) -> x509.CertificateBuilder:
