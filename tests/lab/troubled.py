@@ -91,6 +91,22 @@ async def federated(world: World) -> None:
         await server.stop()
 
 
+async def secure(world: World) -> None:
+    """Three servers that know each other by their certificates."""
+    servers = [LabServer(world, f"s{number}.example", proven=True) for number in range(3)]
+    for server in servers:
+        server.know(*(other for other in servers if other is not server))
+        await server.start()
+    names = [server.name for server in servers]
+    await populate(world, servers, {name: [other for other in names if other != name] for name in names})
+    servers[1].kill()
+    await asyncio.sleep(1)
+    await servers[1].start()
+    await asyncio.sleep(3)
+    for server in servers:
+        await server.stop()
+
+
 async def clustered(world: World) -> None:
     """A server of three nodes beside one of one node; a node is killed, and a NATS server."""
     cluster = LabCluster(world, "big.example", nodes=3, nats=3)
@@ -117,7 +133,11 @@ async def clustered(world: World) -> None:
         await node.stop()
 
 
-PLAYS: dict[str, Callable[[World], Coroutine[None, None, None]]] = {"federated": federated, "clustered": clustered}
+PLAYS: dict[str, Callable[[World], Coroutine[None, None, None]]] = {
+    "clustered": clustered,
+    "federated": federated,
+    "secure": secure,
+}
 
 
 def main(name: str, seed: int, before: int) -> None:

@@ -8,11 +8,9 @@ it reads the real clock, and cannot be replaced.
 
 from __future__ import annotations
 
-import functools
 import gc
 import importlib
 import random
-import ssl
 import subprocess
 import threading
 import time
@@ -25,7 +23,6 @@ from bester.lab.loop import LabLoop, Outside
 from bester.lab.machine import EPOCH, Machine
 from bester.lab.process import current
 from bester.lab.sockets import LabSocket
-from bester.net.letters import anybody_key, authority_of_anybody
 from bester.server.handlers.readiness import LoopReadiness
 
 Replacements = Mapping[tuple[str, str], object]
@@ -109,38 +106,18 @@ def replacements(loop: LabLoop, chance: Random, hold: Callable[[float], None], n
         ("subprocess.Popen", "__init__"): _forbidden("a process"),
         # An epoll object cannot watch a simulated socket.
         ("bester.server.handlers.classic", "make_readiness"): LoopReadiness,
-        ("ssl.SSLContext", "wrap_bio"): _wrap_bio,
-        # What is signed with chance of OpenSSL's own has any of three sizes.
-        ("bester.net.letters", "signed"): _signed,
-        # Made anew, as by a new process; else the first world would draw for all.
-        ("bester.net.identity", "authority_of_anybody"): functools.cache(authority_of_anybody.__wrapped__),
         # Who runs the world decides where the log goes.
         ("bester.server.server", "set_up_log"): lambda *_: None,
         # A world collects when it ends: what is collected when must not depend on what ran before it.
         ("gc", "collect"): lambda generation=2: 0,
         ("gc", "freeze"): lambda: None,
+        # OpenSSL has chance of its own, which must not decide how long something is.
+        ("bester.net.letters", "REPEATABLE"): True,
+        ("bester.tls", "TICKETS"): 0,
         # A password costs 20 ms of real time on purpose, which nobody guesses here.
         ("bester.store.passwords", "MEMORY_KIB"): 8,
         ("bester.store.passwords", "PASSES"): 1,
     }
-
-
-def _wrap_bio(
-    context: ssl.SSLContext, incoming: Any, outgoing: Any, server_side: bool = False, **options: Any
-) -> ssl.SSLObject:
-    """As ``SSLContext.wrap_bio``, without session tickets, whose sizes come from OpenSSL's own chance."""
-    if server_side:
-        context.num_tickets = 0
-    return _REAL_WRAP_BIO(context, incoming, outgoing, server_side, **options)
-
-
-_REAL_WRAP_BIO = ssl.SSLContext.wrap_bio
-
-
-def _signed(builder: Any) -> Any:
-    from cryptography.hazmat.primitives import hashes
-
-    return builder.sign(anybody_key(), hashes.SHA256(), ecdsa_deterministic=True)
 
 
 @contextmanager
@@ -166,7 +143,6 @@ def replaced(table: Replacements, seed: int) -> Iterator[None]:
 
 
 _CLASSES: dict[str, type] = {
-    "ssl.SSLContext": ssl.SSLContext,
     "threading.Thread": threading.Thread,
     "subprocess.Popen": subprocess.Popen,
 }

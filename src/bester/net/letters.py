@@ -16,6 +16,8 @@ ENCLOSED = "2.25.141279349518062186107473917362540273281"
 """The OID of a letter's extension, under an arc that needs no registration: PKCS #7 in DER, only certificates."""
 MAX_ENCLOSED = 16
 """How many certificates of a letter are read."""
+REPEATABLE: bool | None = None
+"""Whether signatures follow from what is signed (RFC 6979), so that they have one size; None: as OpenSSL likes."""
 
 _FOR_CLIENTS = bytes.fromhex("300c300a06082b06010505070302")
 """OpenSSL's X509_CERT_AUX in DER: trusted for clientAuth."""
@@ -26,6 +28,7 @@ _END = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
 def letter(chain: list[x509.Certificate]) -> str:
     """Returns a letter as PEM: a certificate that listeners accept, for the first one's key, enclosing the chain."""
     from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -35,19 +38,11 @@ def letter(chain: list[x509.Certificate]) -> str:
     )
     usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
     return pem_of(
-        signed(
-            builder.add_extension(content, critical=False)
-            .add_extension(usage, critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        )
+        builder.add_extension(content, critical=False)
+        .add_extension(usage, critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(_anybody_key(), hashes.SHA256(), ecdsa_deterministic=REPEATABLE)
     )
-
-
-def signed(builder: x509.CertificateBuilder) -> x509.Certificate:
-    """Returns the certificate, issued by *anybody*; a simulation has it signed without chance."""
-    from cryptography.hazmat.primitives import hashes
-
-    return builder.sign(anybody_key(), hashes.SHA256())
 
 
 def enclosed(certificate: x509.Certificate) -> list[x509.Certificate]:
@@ -68,7 +63,7 @@ def enclosed(certificate: x509.Certificate) -> list[x509.Certificate]:
 
 
 @functools.cache
-def anybody_key() -> ec.EllipticCurvePrivateKey:
+def _anybody_key() -> ec.EllipticCurvePrivateKey:
     """Returns the private key of the authority *anybody*, which is derived from a published text."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -78,14 +73,20 @@ def anybody_key() -> ec.EllipticCurvePrivateKey:
 
 @functools.cache
 def authority_of_anybody() -> str:
-    """Returns the certificate of *anybody* as PEM; only its name and its key are the same everywhere."""
+    """Returns the certificate of *anybody* as PEM; its signature is not the same everywhere."""
     from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
 
+    key = _anybody_key()
     constraints = x509.BasicConstraints(ca=True, path_length=0)
-    return pem_of(signed(_builder("anybody", anybody_key().public_key()).add_extension(constraints, critical=True)))
+    return pem_of(
+        _builder("anybody", key.public_key(), 1)
+        .add_extension(constraints, critical=True)
+        .sign(key, hashes.SHA256(), ecdsa_deterministic=REPEATABLE)
+    )
 
 
-def _builder(subject: str, public: Any) -> x509.CertificateBuilder:
+def _builder(subject: str, public: Any, number: int | None = None) -> x509.CertificateBuilder:
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -96,7 +97,7 @@ def _builder(subject: str, public: Any) -> x509.CertificateBuilder:
         issuer_name=name("anybody"),
         subject_name=name(subject),
         public_key=public,
-        serial_number=x509.random_serial_number(),
+        serial_number=number or x509.random_serial_number(),
         not_valid_before=_BEGIN,
         not_valid_after=_END,
     )
