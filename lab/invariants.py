@@ -99,7 +99,7 @@ class Judge:
             sessions = self._of_account.get((server, name))
             told = None if statuses is None else statuses.get(name, [])
             if sessions and self._sure(sessions) and not errand.transient and told != []:
-                if statuses is not None and self._own_again(number, name):
+                if statuses is not None and self._counts_once_written(number, name):
                     continue
                 yield Copy(number, way, server, name)
         then = errand if errand.circle else errand.then or Errand()
@@ -110,13 +110,16 @@ class Judge:
         if errand.handler:
             yield from self._copies(number, then, way_on(way, None), server, statuses, depth + 1)
 
-    def _own_again(self, number: int, name: str) -> bool:
-        """Whether an account sent a message to itself, and more than once.
+    def _counts_once_written(self, number: int, name: str) -> bool:
+        """Whether an account sent a message to itself, so that nobody can say whether it must have it.
 
-        That counts as delivered once it is written (section 4.1); the report on a repeat speaks of the first time.
+        That counts as delivered as soon as it is written (section 4.1): the report on a repeat speaks of the first
+        time, and what is not acknowledged finds no room in a small mailbox.
         """
-        by = self._plan.sessions[self._plan.messages[number].by]
-        return account_name(by.account) == name and len(self._ledger.sent[number]) > 1
+        by = self._plan.sessions[self._plan.messages[number].by].account
+        limits = self._plan.servers[self._plan.accounts[by].server].settings.get("limits", {})
+        again = len(self._ledger.sent[number]) > 1
+        return account_name(by) == name and (again or "mailboxMessages" in limits)
 
     def _sure(self, sessions: Sequence[SessionPlayer]) -> bool:
         return all(one.session.ack or not one.session.mail for one in sessions) and any(

@@ -142,10 +142,7 @@ def replaced(table: Replacements, seed: int) -> Iterator[None]:
             gc.enable()
 
 
-_CLASSES: dict[str, type] = {
-    "threading.Thread": threading.Thread,
-    "subprocess.Popen": subprocess.Popen,
-}
+_CLASSES: dict[str, type] = {"threading.Thread": threading.Thread, "subprocess.Popen": subprocess.Popen}
 
 
 def owner_of(place: str) -> Any:
