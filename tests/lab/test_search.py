@@ -9,6 +9,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 import pytest
+from faults.points import points as points_of_processes
 from lab.coverage import Coverage
 from lab.draw import draw
 from lab.ledger import Attempt, Copy, Ledger, Receipt
@@ -17,8 +18,6 @@ from lab.points import points
 from lab.run import Outcome, run_plan
 from lab.search import search
 from lab.shrink import kind_of, shrink
-
-from faults.points import points as points_of_processes
 
 ROOT = Path(__file__).parents[2]
 
