@@ -14,6 +14,7 @@ import errno
 import logging
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,8 @@ PAUSE_S = 0.25
 """How long accepting pauses after the system had no descriptor or memory for a connection."""
 SHUTDOWN_S = 2.0
 """How long a TLS connection that we close waits for the other end's ``close_notify``."""
+_RESET = struct.pack("ii", 1, 0)
+"""A time of 0 to linger: what is closed is reset."""
 _ABSENT = frozenset({errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL})
 """The system's errors for an address that this machine does not have, for example because IPv6 is off."""
 
@@ -205,6 +208,9 @@ class Acceptor:
         arrival = Arrival(connected, peername, self.tls is not None)
         protocol = self._welcome(arrival)
         if protocol is None:
+            # Reset: to another server, an orderly end means a classic server, which may have taken a message.
+            with contextlib.suppress(OSError):
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             connected.close()
             return
         task = self._loop.create_task(arrival.hand_over(protocol, self.tls, self._handshake_timeout_s))

@@ -10,6 +10,16 @@ And a whole server runs in the test's own loop, on temporary sockets::
     async def test_with_server():
         async with server() as s, Client(s.url("t")) as client:
             ...
+
+Several servers, on a simulated network that fails at random, by a seed::
+
+    @lab(seeds=50)
+    async def test_in_a_storm(world):
+        shop = world.server("shop.example", handlers=[make_shop])
+        await world.start()
+        t = await world.client(shop, "t")
+        async with world.trouble():
+            ...
 """
 
 from __future__ import annotations
@@ -19,6 +29,7 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -33,9 +44,53 @@ from bester.protocol.responses import encode_response
 from bester.protocol.values import encode_data
 
 if TYPE_CHECKING:
+    from bester.lab.actors import LabClient as LabClient
+    from bester.lab.actors import LabHandler as LabHandler
+    from bester.lab.actors import Site as Site
+    from bester.lab.caught import Caught as Caught
+    from bester.lab.loop import Outside as Outside
+    from bester.lab.loop import Stuck as Stuck
+    from bester.lab.play import lab as lab
+    from bester.lab.process import ProcessDied as ProcessDied
+    from bester.lab.stage import LabWorld as LabWorld
     from bester.server.server import Server
 
-__all__ = ["RunningServer", "call", "call_async", "server"]
+_HOMES = {
+    "Caught": "bester.lab.caught",
+    "LabClient": "bester.lab.actors",
+    "LabHandler": "bester.lab.actors",
+    "LabWorld": "bester.lab.stage",
+    "Outside": "bester.lab.loop",
+    "ProcessDied": "bester.lab.process",
+    "Site": "bester.lab.actors",
+    "Stuck": "bester.lab.loop",
+    "lab": "bester.lab.play",
+}
+__all__ = [
+    "Caught",
+    "LabClient",
+    "LabHandler",
+    "LabWorld",
+    "Outside",
+    "ProcessDied",
+    "RunningServer",
+    "Site",
+    "Stuck",
+    "call",
+    "call_async",
+    "lab",
+    "server",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)  # the lab has the whole server with it, which the tests of functions do not need
+    if home is None:
+        raise AttributeError(f"module 'bester.testing' has no attribute {name!r}")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
 
 PASSWORD = "secret"
 """The password that :meth:`RunningServer.url` gives for every account."""

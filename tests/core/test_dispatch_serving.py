@@ -111,6 +111,34 @@ def test_a_handler_that_detached_still_times_out(world: World) -> None:
     )
 
 
+def test_the_types_of_a_handler_take_turns(world: World) -> None:
+    both, t, g = world.handler("a", "b", concurrency=1), world.session("t"), world.session("g")
+    assert (
+        Playbook(world)
+        >> Sends(t, "a", 1)
+        << Asked(both, 1)
+        >> Sends(t, "a", 2)
+        >> Sends(t, "a", 3)
+        >> Sends(g, "b", 4)
+        >> Sends(g, "b", 5)
+        >> Answers(both)
+        << Asked(both, 2)
+        << Report(t, "good")
+        >> Answers(both)
+        << Asked(both, 4)
+        << Report(t, "good")
+        >> Answers(both)
+        << Asked(both, 3)
+        << Report(g, "good")
+        >> Answers(both)
+        << Asked(both, 5)
+        << Report(t, "good")
+        >> Answers(both)
+        << Report(g, "good")
+    )
+    assert world.at_rest(t, g, both)
+
+
 def test_a_handler_that_detaches_from_several_types_is_asked_nothing_more(world: World) -> None:
     world.configure(Limits(max_in_flight=2))
     both, t = world.handler("a", "b", concurrency=1), world.session("t")

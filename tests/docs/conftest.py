@@ -136,7 +136,7 @@ class Reader:
     """Somebody who follows a document: writes its files, types its commands, and looks at what comes.
 
     What to do with a block is told by the comment before it: ``file: NAME``, ``start: NAME, until: TEXT``, ``run``,
-    ``prints: NAME``. The document's ports are replaced by free ones.
+    ``prints: NAME``, or ``shown`` if there is nothing to do. The document's ports are replaced by free ones.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -177,12 +177,18 @@ class Reader:
             for expected in text.splitlines():
                 self.programs[name].wait_for(expected)
         elif kind == "run":
-            self.run(text, line, compared=more != "whatever it prints")
-        else:
+            self.run(text, line, more)
+        elif kind != "shown":
             raise AssertionError(f"line {line}: not a mark: {mark}")
 
-    def run(self, console: str, line: int, *, compared: bool) -> None:
-        """Types each line that begins with ``$``, and compares what comes with the lines below it."""
+    def run(self, console: str, line: int, how: str = "") -> None:
+        """Types each line that begins with ``$``, and compares what comes with the lines below it.
+
+        Args:
+            console: the block.
+            line: its line in the document.
+            how: ``whatever it prints``: it need only succeed; ``which fails: TEXT``: it must fail and print this.
+        """
         for typed in console.split("$ ")[1:]:
             command, _, expected = typed.partition("\n")
             done = subprocess.run(
@@ -194,10 +200,13 @@ class Reader:
                 timeout=PATIENCE_S,
             )
             told = f"line {line}: {command}\n{done.stdout.decode()}{done.stderr.decode()}"
-            if compared:
-                assert done.stdout.decode() == expected, told
-            else:
+            if how == "whatever it prints":
                 assert done.returncode == 0, told
+            elif how:
+                assert done.returncode != 0, told
+                assert how.removeprefix("which fails: ") in done.stdout.decode(), told
+            else:
+                assert done.stdout.decode() == expected, told
 
     def local(self, text: str) -> str:
         """Returns the text with ports of this reader's own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 DOCUMENT = "docs/handlers.md"
@@ -13,6 +14,12 @@ DOCUMENT = "docs/handlers.md"
 def test_the_tutorial(reader: Any, parts_of: Callable[[str], list[Any]]) -> None:
     reader.follow(parts_of(DOCUMENT))
     assert {"j", "l", "g", "translator", "oven"} <= reader.programs.keys()
+
+
+def test_the_shop_is_among_the_examples(root: Path, parts_of: Callable[[str], list[Any]]) -> None:
+    files = {mark.mark: part.text for mark, part in pairwise(parts_of(DOCUMENT)) if mark.mark is not None}
+    for file in (root / "examples" / "shop").glob("*.py"):
+        assert files[f"file: {file.name}"] == file.read_text(encoding="utf-8").replace("\n\n\n", "\n\n")
 
 
 def test_every_block_is_part_of_it(parts_of: Callable[[str], list[Any]]) -> None:

@@ -30,6 +30,7 @@ def test_the_programs_of_the_documents(root: Path, parts_of: Callable[[str], lis
         for module in _LOCAL.findall(text):
             if (document_name, module) in programs:
                 text = text.replace(f"import {module}\n", f"import {document_name}_{module} as {module}\n")
+                text = text.replace(f"from {module} import", f"from {document_name}_{module} import")
         (tmp_path / f"{document_name}_{name}.py").write_text(text, encoding="utf-8")
     # The project's own settings, so that what "make check" knows of the source is used, and not made anew.
     mypy: list[str | Path] = [sys.executable, "-m", "mypy", *sorted(tmp_path.glob("*.py"))]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from tests.certificates import self_signed
+from tests.server.linked import QUICK, Sender
 from tests.server.peers import Stage, Wire, hello, result, stage
 from tests.waiting import PATIENCE_S, until
 
@@ -33,6 +34,12 @@ async def cut(wire: Wire) -> None:
     async with asyncio.timeout(PATIENCE_S):
         with suppress(ConnectionError):
             assert await wire.reader.read(1) == b""
+
+
+async def turned_away(play: Stage, kind: str = "tls") -> None:
+    """Connects, and is closed, maybe before the connection is noticed here."""
+    with suppress(ConnectionError):
+        await cut(await silent(play, kind))
 
 
 def trusting() -> ssl.SSLContext:
@@ -109,11 +116,11 @@ async def test_connections_are_limited_from_their_handshake(tmp_path: Path, monk
         await silent(play)
         await silent(play)
         await until(lambda: len(play.server.limits) == 2)
-        await cut(await silent(play))
+        await turned_away(play)
         told = await play.connect("tcp4")
         assert await told.fatal() == "overloaded"
         monkeypatch.setattr("bester.server.connections.limits.TOLD", 0)
-        await cut(await silent(play, "tcp4"))
+        await turned_away(play, "tcp4")
         assert play.runtime.counts.refused == {"overloaded": 3}
 
 
@@ -127,11 +134,23 @@ async def test_a_crowd_is_turned_away_before_it_is_swept(
         for _ in range(2):
             await silent(play)
         for _ in range(3):
-            await cut(await silent(play))
+            await turned_away(play)
         lines = [one for one in caplog.messages if "were refused" in one]
         assert lines == [
             "1 connections were refused since the last such line: too many connections have not authenticated"
         ]
+
+
+async def test_a_server_that_is_crowded_is_not_taken_for_classic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bester.server.connections.limits.TOLD", 0)
+    monkeypatch.setattr("bester.server.connections.limits.GRACE_S", 3600.0)
+    async with stage({"limits": {"maxUnauthenticated": 1}}) as crowded, stage({"federation": QUICK}) as play:
+        for _ in range(2):
+            await silent(crowded, "tcp4")
+        await until(lambda: len(crowded.server.limits) == 2)
+        sender = await Sender.on(play)
+        # In the classic form it could not be told from a message that was taken.
+        assert await sender.send_and_see(1, to=f"127.0.0.1:{crowded.port}") == ["queued"]
 
 
 async def test_some_descriptors_are_not_for_the_listeners(caplog: pytest.LogCaptureFixture) -> None:

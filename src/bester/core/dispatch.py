@@ -166,8 +166,7 @@ class Dispatcher:
         """The handler's socket takes more again; hands over requests that wait."""
         handler.blocked = handler.full = False
         handler.room = HANDED_BYTES
-        for route in handler.types:
-            self.pump(route)
+        self.pump_all(handler)
 
     def blocked(self, handler: AttachedHandler) -> None:
         """The handler's socket takes no more for now."""
@@ -343,8 +342,12 @@ class Dispatcher:
                 batch.effects.append(CallClassic(request))
 
     def pump_all(self, handler: AttachedHandler) -> None:
-        """Hands over the waiting requests of all types of a handler."""
-        for route in handler.types:
+        """Hands over the waiting requests of a handler's types, which are first in turn: so none starves the others."""
+        types = handler.types
+        if len(types) > 1:
+            turn = handler.turn = (handler.turn + 1) % len(types)
+            types = types[turn:] + types[:turn]
+        for route in types:
             if route.ready:
                 self.pump(route)
 
@@ -400,8 +403,7 @@ class Dispatcher:
             for id in expired:
                 self.fail(handler.outstanding.pop(id), HandlerTimeout())
             if expired:
-                for route in handler.types:
-                    self.pump(route)
+                self.pump_all(handler)
         for route in list(self.types.values()):
             timeout_s = route.rules.timeout_s
             if route.queues and now - route.progress >= timeout_s:

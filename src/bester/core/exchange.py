@@ -121,9 +121,10 @@ class Exchange:
         if handler.is_remote:
             self.remote.came_back(request)
         self._answered(request, message)
-        for route in handler.types:  # Dispatcher.pump_all, without a call for each message
+        for route in handler.types:  # without a call for each message
             if route.ready:
-                self.dispatcher.pump(route)
+                self.dispatcher.pump_all(handler)
+                break
 
     def plain_answer(self, handler: AttachedHandler, answer: PlainAnswer) -> None:
         """An attached handler has sent a plain answer, as most are."""
@@ -145,9 +146,10 @@ class Exchange:
             route.progress = now = self.batch.now
             route.metrics.took(now - request.since)
             self.commands.carry_out_plain(request, kind, to, type, data)
-        for route in handler.types:  # Dispatcher.pump_all, without a call for each message
+        for route in handler.types:  # without a call for each message
             if route.ready:
-                self.dispatcher.pump(route)
+                self.dispatcher.pump_all(handler)
+                break
 
     def answer_failed(self, handler: AttachedHandler, id: str, error: BesterError) -> None:
         """An attached handler's answer to a request was malformed."""

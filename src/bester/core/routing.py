@@ -74,6 +74,7 @@ class AttachedHandler(Endpoint):
         "outstanding",
         "room",
         "since",
+        "turn",
         "types",
     )
 
@@ -87,6 +88,8 @@ class AttachedHandler(Endpoint):
         self.concurrency = concurrency
         self.since = since
         self.types: tuple[TypeRoute, ...] = ()
+        self.turn = -1
+        """Which of them is first to get the handler's room when several wait for it; it goes round."""
         self.dry_types: frozenset[str] = frozenset()
         """The types for which it takes part in dry runs (section 7.2)."""
         self.outstanding: dict[str, Request] = {}

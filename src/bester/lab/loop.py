@@ -80,6 +80,7 @@ class LabLoop(asyncio.BaseEventLoop):
         self._turns_now = 0
         self._executors: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._task_numbers = itertools.count(1)
+        self._secure: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
         self.steps = 0
         """How many callbacks have run."""
         self.after_step: Callable[[], None] | None = None
@@ -175,7 +176,7 @@ class LabLoop(asyncio.BaseEventLoop):
 
     async def subprocess_exec(self, *_: Any, **__: Any) -> Any:
         """Refuses: a process of the system has a clock and an order of its own."""
-        raise Outside("a process in a simulated world: make it a process of the world")
+        raise Outside("a process of the system in a simulated world: do within this one what the program does")
 
     subprocess_shell = subprocess_exec
 
@@ -265,7 +266,13 @@ class LabLoop(asyncio.BaseEventLoop):
             ssl_shutdown_timeout=ssl_shutdown_timeout,
         )
         self.network.transport(rawsock, secure, None, server)
+        self._secure[secure._app_transport] = None
         return secure._app_transport
+
+    def forget_tls(self) -> None:
+        """Takes TLS transports for closed that nobody closed, because their processes were killed."""
+        for transport in self._secure:
+            transport._closed = True
 
     def _start_serving(
         self, protocol_factory: Any, sock: Any, sslcontext: Any = None, server: Any = None, *_: Any, **__: Any

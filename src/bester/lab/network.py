@@ -69,6 +69,8 @@ class Network:
         self._next_port = FIRST_PORT
         self.read_bytes: Callable[[], int] = lambda: READ_BYTES
         """Returns the most bytes that the next read returns."""
+        self.on_arrival: Callable[[LabSocket, LabSocket, bytes], None] | None = None
+        """Called with the sender and the receiver of data that arrives."""
 
     # -- machines and the ways between them ----------------------------------------------------------------------
 
@@ -350,6 +352,8 @@ class Network:
             receiver.fail(_reset_error())
         elif segment.data:
             receiver.received += segment.data
+            if self.on_arrival is not None:
+                self.on_arrival(sender, receiver, segment.data)
         else:
             receiver.ended = True
         receiver.notify()

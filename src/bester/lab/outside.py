@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import importlib
 import random
+import socket
 import subprocess
 import threading
 import time
@@ -36,11 +37,20 @@ class Names(Protocol):
         """Returns the SRV records of a name."""
 
 
-def _forbidden(what: str) -> Callable[..., NoReturn]:
+_NO_PROGRAMS = "do what the program does within this process, or put a stand-in in its place"
+_NO_THREADS = "use asyncio.to_thread, or @handler.on(thread=True), which run the function in its turn"
+_NO_NAMES = "look names up with asyncio, which knows the world's machines"
+
+
+def _forbidden(what: str, instead: str) -> Callable[..., NoReturn]:
     def refuse(*_: object, **__: object) -> NoReturn:
-        raise Outside(f"{what} in a simulated world: nothing there would be in the seed's order")
+        raise _outside(what, instead)
 
     return refuse
+
+
+def _outside(what: str, instead: str) -> Outside:
+    return Outside(f"{what} in a simulated world, where one seed decides the order of everything: {instead}")
 
 
 def replacements(loop: LabLoop, chance: Random, hold: Callable[[float], None], names: Names) -> Replacements:
@@ -82,6 +92,13 @@ def replacements(loop: LabLoop, chance: Random, hold: Callable[[float], None], n
     def nanoseconds(clock: Callable[[], float]) -> Callable[[], int]:
         return lambda: int(clock() * 1_000_000_000)
 
+    def numbers_only(host: Any, port: Any, type: int = 0, flags: int = 0) -> Any:
+        if flags & socket.AI_NUMERICHOST:
+            return look_up(host, port, type=type, flags=flags)
+        raise _outside("socket.getaddrinfo", _NO_NAMES)
+
+    look_up = socket.getaddrinfo
+
     async def service_records(name: str, kind: str = "SRV", **_: object) -> list[Any]:
         return names.service_records(str(name).removeprefix("_bester._tcp.").rstrip("."))
 
@@ -98,12 +115,13 @@ def replacements(loop: LabLoop, chance: Random, hold: Callable[[float], None], n
         ("os", "urandom"): chance.randbytes,
         ("random", "_urandom"): chance.randbytes,
         ("os", "getpid"): pid,
-        ("os", "fork"): _forbidden("os.fork"),
+        ("os", "fork"): _forbidden("os.fork", _NO_PROGRAMS),
         ("socket", "gethostname"): host_name,
         ("socket", "socket"): LabSocket,
+        ("socket", "getaddrinfo"): numbers_only,
         ("dns.asyncresolver", "resolve"): service_records,
-        ("threading.Thread", "start"): _forbidden("a thread"),
-        ("subprocess.Popen", "__init__"): _forbidden("a process"),
+        ("threading.Thread", "start"): _forbidden("a thread", _NO_THREADS),
+        ("subprocess.Popen", "__init__"): _forbidden("a process", _NO_PROGRAMS),
         # An epoll object cannot watch a simulated socket.
         ("bester.server.handlers.classic", "make_readiness"): LoopReadiness,
         # Who runs the world decides where the log goes.

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, NamedTuple, Protocol, Self, cast
 
+from bester.lab.loop import Outside
 from bester.lab.process import Process, current, leave_if_dead
 
 BUFFER_BYTES = 256 * 1024
@@ -158,8 +159,11 @@ class LabSocket:
 
         Raises:
             OSError: nobody listens there.
+            Outside: it is no Unix socket, so that this would have to wait for the other machine.
         """
         leave_if_dead()
+        if self.family != socket.AF_UNIX:
+            raise Outside("a connection that blocks in a simulated world, where nothing else could run: use asyncio")
         self.network.connect_unix(self, address)
 
     def connect_ex(self, address: Any) -> int:

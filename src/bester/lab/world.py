@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from functools import cached_property
@@ -15,13 +16,14 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from bester.lab.loop import START_S, LabLoop
+from bester.lab.loop import START_S, LabLoop, Stuck
 from bester.lab.machine import EPOCH, Machine
 from bester.lab.network import Network
 from bester.lab.outside import replaced, replacements
 from bester.lab.process import Process, current, leave_if_dead
 from bester.lab.storage import Storage
 from bester.lab.trace import Trace
+from bester.lab.waits import waits
 
 T = TypeVar("T")
 
@@ -102,15 +104,19 @@ class World:
         Raises:
             bester.lab.loop.Stuck: the play waits for what can never happen.
         """
-        with replaced(self._replacements(), self.seed), self.storage.active():
+        with replaced(self._replacements(), self.seed), self.storage.active(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "unclosed transport", ResourceWarning)  # of processes that were killed
             try:
                 return self.loop.run_until_complete(play)
+            except Stuck as error:
+                error.add_note("\n".join(["Who waits:", *waits(self.machines.values())]))
+                raise
             finally:
                 self._end()
 
     def _replacements(self) -> Any:
         return {
-            **replacements(self.loop, self.random("system"), self._hold, self),
+            **replacements(self.loop, self.random("system"), self._sleep, self),
             **self.storage.replacements(),
             ("bester.server.faultpoints", "observer"): self._at_fault_point,
         }
@@ -121,10 +127,15 @@ class World:
             self.on_fault_point(process, name)
             leave_if_dead()
 
-    def _hold(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         """A process sleeps without yielding: nothing of it runs until then."""
         process = current.get()
-        if process is not None and process.alive and not process.paused:
+        if process is not None:
+            self.pause(process, seconds)
+
+    def pause(self, process: Process, seconds: float) -> None:
+        """Lets nothing of a process run for a time, unless it is dead or paused already."""
+        if process.alive and not process.paused:
             process.paused = True
             self.loop.call_later(seconds, self.loop.resume, process, context=Context())
 
@@ -134,11 +145,12 @@ class World:
         for machine in self.machines.values():
             for process in machine.processes:
                 process.kill()
-                for task in process.tasks:
+                for task in list(process.tasks):
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
                     with contextlib.suppress(BaseException):
                         process.enter().run(task.get_coro().close)
         asyncio._set_running_loop(None)
         self.loop.set_exception_handler(lambda _, __: None)
+        self.loop.forget_tls()
         self.loop.close()
         shutil.rmtree(self.folder, ignore_errors=True)

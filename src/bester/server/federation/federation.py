@@ -17,7 +17,7 @@ from bester.server.federation.destination import Destination
 from bester.server.federation.incoming import IncomingLink
 from bester.server.federation.outbound import OutboundMessage
 from bester.server.federation.outbox import Outbox
-from bester.server.federation.peer_route import MAX_DIALS, PeerCapabilities, PeerRoute
+from bester.server.federation.peer_route import Dials, PeerCapabilities, PeerRoute
 from bester.server.federation.ports import PeerLeases
 from bester.server.federation.relay import RelayedForward
 from bester.server.federation.trust import Trust
@@ -60,7 +60,7 @@ class Federation:
         self._store = store
         self._leases = leases
         self._capabilities = PeerCapabilities()
-        self._dials = asyncio.Semaphore(MAX_DIALS)
+        self._dials = Dials()
         self._stopping = False
         self._giving_up: asyncio.Task[None] | None = None
         self._leaving: asyncio.Task[None] | None = None

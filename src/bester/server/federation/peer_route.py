@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from bester.config.peers import Federation
@@ -27,8 +29,26 @@ P = TypeVar("P", bound=asyncio.Protocol)
 CLASSIC_S = 300.0
 """How long a server is taken for classic before it is asked again."""
 MAX_KNOWN = 10_000
-MAX_DIALS = 256
-"""Connections that are being opened, to all destinations."""
+MAX_DIALS = 128
+"""Connections that are being opened to servers that were reached at the last attempt, or not tried before."""
+MAX_DIALS_AGAIN = 128
+"""The same, to servers that could not be reached: those that are silent do not hold up those that answer."""
+
+
+class Dials:
+    """Bounds the connections that are being opened, to all destinations."""
+
+    def __init__(self) -> None:
+        self._first = asyncio.Semaphore(MAX_DIALS)
+        self._again = asyncio.Semaphore(MAX_DIALS_AGAIN)
+
+    def turn(self, failed: bool) -> asyncio.Semaphore:
+        """Returns what a dial holds while it lasts.
+
+        Args:
+            failed: whether the last one to this server failed.
+        """
+        return self._again if failed else self._first
 
 
 class PeerCapabilities:
@@ -80,7 +100,7 @@ class PeerRoute:
         address: Address,
         trust: Trust,
         capabilities: PeerCapabilities,
-        dials: asyncio.Semaphore,
+        dials: Dials,
     ) -> None:
         self.runtime = runtime
         self.address = address
@@ -90,6 +110,8 @@ class PeerRoute:
         self.dials = dials
         self._checked: Federation | None = None
         self._refusal: BesterError | None = None
+        self._failed = False
+        """Whether the last dial failed."""
 
     def refusal(self) -> BesterError | None:
         """Returns why the configuration lets nothing be sent there; None where it does."""
@@ -119,6 +141,14 @@ class PeerRoute:
     def idle_timeout_s(self) -> float:
         return self.runtime.config.federation.idle_timeout
 
+    @asynccontextmanager
+    async def dialling(self) -> AsyncIterator[None]:
+        """Waits until the server may be dialled, which the block does; it fails by raising."""
+        failed, self._failed = self._failed, True
+        async with self.dials.turn(failed):
+            yield
+        self._failed = False
+
     async def connect(self, protocol: P) -> PeerConnection[P]:
         """Opens a connection.
 
@@ -131,7 +161,7 @@ class PeerRoute:
         identities = self.trust.identities
         assert identities is not None
         try:
-            async with self.dials:
+            async with self.dialling():
                 connection = await connect_peer(
                     self.address, self.runtime.config, identities, lambda: protocol, on_certificate=self._look
                 )

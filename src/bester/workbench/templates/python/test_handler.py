@@ -1,4 +1,7 @@
-"""The handler without a server, and on one that runs in the test (bester.testing)."""
+"""The handler without a server, and on one that runs in the test (bester.testing).
+
+What it does when servers, disks and networks fail is tested by bester.testing.lab: docs/handlers.md, section 9.
+"""
 
 from __future__ import annotations
 

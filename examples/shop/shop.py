@@ -1,0 +1,27 @@
+import sqlite3
+from pathlib import Path
+
+from bester import Handler, Refuse, Request, Response, SendServers
+
+
+def make_shop(folder: Path) -> Handler:
+    book = sqlite3.connect(folder / "shop.db", isolation_level=None)
+    book.execute("PRAGMA journal_mode = WAL")
+    book.execute("CREATE TABLE IF NOT EXISTS sold (pear INTEGER PRIMARY KEY, buyer TEXT, message TEXT UNIQUE)")
+    handler = Handler(folder / "besterHandlers")
+
+    @handler.on("buy")
+    def buy(message: Request) -> Response:
+        counter = message.sender.server
+        if counter is None:
+            raise Refuse("only for counters that prove their names", code="shop.unproven")
+        order = f"{counter} {message.id}"
+        book.execute("INSERT OR IGNORE INTO sold (buyer, message) VALUES (?, ?)", [message.data, order])
+        [pear] = book.execute("SELECT pear FROM sold WHERE message = ?", [order]).fetchone()
+        return SendServers([counter], {"to": message.data, "pear": pear}, type="ticket")
+
+    return handler
+
+
+if __name__ == "__main__":
+    make_shop(Path()).run()
