@@ -31,7 +31,7 @@ from lab.trouble import Trouble
 
 SETTLE_S = 120.0
 """How long everything may take to come, after all faults are over."""
-CALM_S = 6.0
+CALM_S = 6.5
 """How long nothing may have come before it counts as over."""
 TLS_END_S = 32.0
 """How long the end of a connection over TLS may take, where the other end does not answer."""
