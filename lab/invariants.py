@@ -114,12 +114,12 @@ class Judge:
         """Whether an account sent a message to itself, so that nobody can say whether it must have it.
 
         That counts as delivered as soon as it is written (section 4.1): the report on a repeat speaks of the first
-        time, and what is not acknowledged finds no room in a small mailbox.
+        time, and until it is acknowledged a death of the server, or a mailbox that is full, may lose it.
         """
         by = self._plan.sessions[self._plan.messages[number].by].account
         limits = self._plan.servers[self._plan.accounts[by].server].settings.get("limits", {})
         again = len(self._ledger.sent[number]) > 1
-        return account_name(by) == name and (again or "mailboxMessages" in limits)
+        return account_name(by) == name and (again or "mailboxMessages" in limits or bool(self._struck))
 
     def _sure(self, sessions: Sequence[SessionPlayer]) -> bool:
         return all(one.session.ack or not one.session.mail for one in sessions) and any(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
-
 FULL = ("mailboxFull", "storageFull")
 """The codes of what is refused because something is full."""
 
@@ -149,8 +148,8 @@ class Ledger:
 
     def is_full(self, message: int) -> bool:
         """Returns whether a message was refused because something is full, which may never end."""
-        outcome = self.outcome(message)
-        return outcome is not None and not outcome.good and outcome.code in FULL
+        attempts = self.attempts.get(message, [])
+        return any(one.code in FULL for one in attempts) and not self.settled(message)
 
     def settled(self, message: int) -> bool:
         """Returns whether a message has a report after which it is not sent again."""
