@@ -355,7 +355,6 @@ class Mailboxes:
         if found is None:
             self.runtime.turn().admission.not_recalled(record)
         else:
-            hit("once.recalled")
             self.runtime.turn().admission.recalled(record, found.digest, found.report)
 
     async def look_up(self, key: bytes) -> Remembered | None:
