@@ -203,10 +203,6 @@ class Judge:
     # -- order ---------------------------------------------------------------------------------------------------
 
     def _order(self) -> None:
-        self._order_of_requests()
-        self._order_of_receipts()
-
-    def _order_of_requests(self) -> None:
         """What a session sends of one type over one connection comes to a handler in that order."""
         newest: dict[tuple[int, int, int, str], int] = {}
         places: dict[tuple[int, int], int] = {}
@@ -223,6 +219,3 @@ class Judge:
             if place < newest.get(key, -1):
                 self._ledger.violation(f"order: handler {one.hand} got message {one.message} late")
             newest[key] = max(place, newest.get(key, -1))
-
-    def _order_of_receipts(self) -> None:
-        """What one handler commanded in an order, a recipient gets in that order, unless something was tried again."""
