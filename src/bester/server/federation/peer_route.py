@@ -29,26 +29,44 @@ P = TypeVar("P", bound=asyncio.Protocol)
 CLASSIC_S = 300.0
 """How long a server is taken for classic before it is asked again."""
 MAX_KNOWN = 10_000
-MAX_DIALS = 128
-"""Connections that are being opened to servers that were reached at the last attempt, or not tried before."""
-MAX_DIALS_AGAIN = 128
-"""The same, to servers that could not be reached: those that are silent do not hold up those that answer."""
+QUICK_S = 1.0
+"""After how long a dial counts as one to a silent server, which others need not wait for."""
+MAX_QUICK_DIALS = 256
+"""Dials under way, to all destinations, that began less than :data:`QUICK_S` ago."""
+MAX_DIALS = 2048
+"""Dials under way to servers that were reached at the last attempt, or not tried before; each is a descriptor."""
+MAX_DIALS_AGAIN = 256
+"""Dials under way to servers that could not be reached at the last attempt."""
 
 
 class Dials:
-    """Bounds the connections that are being opened, to all destinations."""
+    """Bounds the connections that are being opened, so that silent servers do not hold up those that answer."""
 
     def __init__(self) -> None:
+        self._quick = asyncio.Semaphore(MAX_QUICK_DIALS)
         self._first = asyncio.Semaphore(MAX_DIALS)
         self._again = asyncio.Semaphore(MAX_DIALS_AGAIN)
 
-    def turn(self, failed: bool) -> asyncio.Semaphore:
-        """Returns what a dial holds while it lasts.
+    @asynccontextmanager
+    async def turn(self, failed: bool) -> AsyncIterator[None]:
+        """Waits until one more may be opened, which the block does.
 
         Args:
-            failed: whether the last one to this server failed.
+            failed: whether the last dial to this server failed.
         """
-        return self._again if failed else self._first
+        if failed:
+            async with self._again:
+                yield
+            return
+        async with self._first:
+            await self._quick.acquire()
+            silent = asyncio.get_running_loop().call_later(QUICK_S, self._quick.release)
+            try:
+                yield
+            finally:
+                if silent.when() > asyncio.get_running_loop().time():
+                    silent.cancel()
+                    self._quick.release()
 
 
 class PeerCapabilities:
