@@ -14,7 +14,7 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled compiled check types audit coverage coverage-core bench faults clean
+.PHONY: help demo test test-compiled compiled check types audit coverage coverage-core bench faults lab clean
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 22
@@ -66,6 +66,10 @@ bench: $(VENV)/.bench ## measure it beside its peers (10 minutes)
 # More for it, as in: make faults ARGS="--only kill"; some need root, and say so where it is missing
 faults: $(READY) ## kill it, cut its power, fill its disk, and count messages (5 minutes)
 	@$(BIN)/python -m faults $(ARGS)
+
+# More for it, as in: make lab ARGS="--hours 8", ARGS="--seed 7 -v" or ARGS="--plan FILE"
+lab: $(READY) ## search for faults in simulated networks of servers (2 minutes)
+	@$(BIN)/python -m lab $(ARGS)
 
 clean: ## remove what was made, .venv too
 	rm -rf .venv .venv-compiled dist build htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -96,7 +96,7 @@ class _Drawing:
                     ack=sure,
                     mail=chance.random() < 0.95,
                     away=self._away(),
-                    slow_s=chance.choice((0, 0, 0, 0, 0.01, 0.2, 3.0)),
+                    slow_s=chance.choice((0.0, 0.0, 0.0, 0.0, 0.01, 0.2, 3.0)),
                 )
             )
 
@@ -124,7 +124,7 @@ class _Drawing:
             types=types,
             library=chance.random() < 0.3,
             concurrency=chance.choice((64, 64, 1, 3)),
-            late_s=chance.choice((0, 0, 0, 0.05, 0.5)),
+            late_s=chance.choice((0.0, 0.0, 0.0, 0.05, 0.5)),
         )
 
     # -- messages ------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class _Drawing:
             handler = chance.choice(TYPES)
             then = self._errand(server, depth - 1)
         return Errand(
-            wait_s=chance.choice((0, 0, 0, 0.01, 0.3)),
+            wait_s=chance.choice((0.0, 0.0, 0.0, 0.01, 0.3)),
             clients=self._names(server),
             transient=chance.random() < 0.05,
             servers=servers,

@@ -40,8 +40,8 @@ class Keeper:
         self.why = ""
         """Why it could not be started."""
         self.stopped: list[weakref.ref[Server]] = []
-        """Those that were stopped in an orderly way, of which nothing may be left. What was killed has messages under
-        way, which the garbage collector does not see (bester.core.model)."""
+        """Those that were stopped at the end with nothing under way, of which nothing may be left. Others have
+        messages, which the garbage collector does not see (bester.core.model)."""
         self._down_until = 0.0
         self._over = False
 
@@ -74,7 +74,6 @@ class Keeper:
                 self.ready.clear()
                 if not self._over:
                     await lab.stop()
-                    self.stopped.append(weakref.ref(server))
             except ProcessDied:
                 self.ready.clear()
                 lab.server = None
@@ -129,7 +128,8 @@ class Keeper:
         self._stage.note(f"{process} stops at the end")
         async with within(STOP_S):
             await process.call(server.stop())
-        self.stopped.append(weakref.ref(server))
+        if not server.runtime.exchange.reports.under_way:
+            self.stopped.append(weakref.ref(server))
         self.lab.server = None
 
     def left(self) -> list[str]:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
+FULL = ("mailboxFull", "storageFull")
+"""The codes of what is refused because something is full."""
+
 
 class Copy(NamedTuple):
     """What an account is to get of a message."""
@@ -96,7 +99,8 @@ class Ledger:
     def reported(self, message: int, connection: int, attempt: Attempt, at: float) -> None:
         """A report came."""
         self.reports += 1
-        self.last_at = at
+        if attempt.code not in FULL:
+            self.last_at = at
         self.codes[f"report {attempt.code or 'good'}"] += 1
         for _, status, code, _ in attempt.results:
             self.codes[f"result {code or status}"] += 1
@@ -125,8 +129,15 @@ class Ledger:
         self.codes[f"fatal {code}"] += 1
 
     def awaited(self) -> list[tuple[int, int]]:
-        """Returns the connections that were not lost, with messages that have no report there."""
-        return [one for one, count in self.open.items() if count > 0 and one[0] not in self.lost_connections]
+        """Returns the connections that were not lost, with messages that have no report there.
+
+        What is refused because something is full is sent again and again, and so is left out.
+        """
+        return [
+            (connection, message)
+            for (connection, message), count in self.open.items()
+            if count > 0 and connection not in self.lost_connections and not self.is_full(message)
+        ]
 
     # -- the outcome of a message --------------------------------------------------------------------------------
 
@@ -134,6 +145,11 @@ class Ledger:
         """Returns the last report on a message."""
         attempts = self.attempts.get(message)
         return attempts[-1] if attempts else None
+
+    def is_full(self, message: int) -> bool:
+        """Returns whether a message was refused because something is full, which may never end."""
+        attempts = self.attempts.get(message, [])
+        return any(one.code in FULL for one in attempts) and not self.settled(message)
 
     def settled(self, message: int) -> bool:
         """Returns whether a message has a report after which it is not sent again."""

@@ -22,6 +22,8 @@ from lab.wire import PASSWORD, Lost, Wire
 
 AGAIN_S = 0.2
 """How long a lost session waits before it logs in again, and a message that was refused for now, before it is sent."""
+FULL_S = 2.0
+"""How long a message waits that is refused because something is full, after all faults are over."""
 
 
 class SessionPlayer:
@@ -73,8 +75,9 @@ class SessionPlayer:
 
     @property
     def idle(self) -> bool:
-        """Whether it has nothing to send and awaits nothing."""
-        return not self.due and not self.open
+        """Whether it has nothing to send and awaits nothing, but what may be refused without an end."""
+        waiting = [*self.open, *(number for _, number in self.due)]
+        return all(self.stage.ledger.is_full(number) for number in waiting)
 
     # -- coming and going ----------------------------------------------------------------------------------------
 
@@ -146,7 +149,8 @@ class SessionPlayer:
         self.stage.ledger.reported(number, connection, attempt, self.stage.now)
         message = self.open.pop(number, None)
         if message is not None and attempt.temporary and not attempt.good:
-            heapq.heappush(self.due, (self.stage.now + AGAIN_S, number))
+            full = self.stage.settling and self.stage.ledger.is_full(number)
+            heapq.heappush(self.due, (self.stage.now + (FULL_S if full else AGAIN_S), number))
         self.changed.set()
 
     def _came(self, data: Any, delivery_id: str, connection: int) -> None:

@@ -271,6 +271,7 @@ class Mailboxes:
             await self.store.remove_letters(takes)
         except Exception as error:
             self._failed(f"{len(takes)} delivered letters stay in their mailboxes", error)
+        hit("mailbox.taken")
 
     def bury(self, effect: Bury) -> None:
         """Makes a dead letter of what an account never acknowledges; with the others of this batch."""
@@ -333,6 +334,8 @@ class Mailboxes:
             self._failed(f"the mailbox of {session.username!a} cannot be read", error)
             self.runtime.turn().replay.failed(session)
             return
+        if letters:
+            hit("mailbox.read")
         found = [Letter(letter.position, letter.delivery_id, letter.type, letter.data) for letter in letters]
         self.runtime.turn().replay.page(session, found)
 
@@ -382,6 +385,7 @@ class Mailboxes:
     async def _remember_all(self) -> None:
         await asyncio.sleep(0)
         effects, self._remembers = self._remembers, []
+        hit("once.remembering")
         records = [Remembered(effect.record.key, effect.record.digest, effect.report) for effect in effects]
         try:
             await self.store.remember(records, self.runtime.steady.now())

@@ -142,6 +142,7 @@ class Outbox:
                 Outgoing(destination, item.message_id, item.type, bytes(item.data), item.hops, item.trace)
                 for destination, item, _ in entries
             ]
+            hit("outbox.storing")
             positions = await self._store.enqueue(messages, self._runtime.steady.now())
         except BesterError as error:
             failure = error
