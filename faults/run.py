@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faults.servers import Besterd
+from faults.servers import Besterd, Start, start
 
 
 class Skipped(Exception):
@@ -54,6 +54,8 @@ class Run:
     say: Callable[[str], None] = lambda line: None
     """Told what begins now."""
     seed: int = 1
+    start: Start = start
+    """How servers are started."""
     checks: list[Check] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What must be known beside the checks."""
@@ -78,7 +80,7 @@ class Run:
 
     def server(self, folder: Path, config: dict[str, Any], **environment: str) -> Besterd:
         """Returns a server, which is not started yet; at the end of the run it is killed."""
-        server = Besterd(folder, config, environment)
+        server = Besterd(folder, config, environment, start=self.start)
         self.ending.push_async_callback(server.kill)
         return server
 

@@ -6,15 +6,39 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 START_S = 30.0
 """How long a server may take until it is ready, before that is an error."""
 STOP_S = 30.0
+LOOK_S = 0.005
+
+
+class Process(Protocol):
+    """What is asked of a process that runs, or has ended; :class:`subprocess.Popen` has it."""
+
+    pid: int
+    stdout: IO[bytes] | None
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, sig: int, /) -> None: ...
+
+
+Start = Callable[[Sequence[str], Path, Mapping[str, str]], Process]
+"""Starts a command in a folder with an environment; both of its outputs go to one pipe."""
+
+
+def start(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Starts a command as any other program does."""
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+    )
 
 
 def config(name: str = "a.example", **more: Any) -> dict[str, Any]:
@@ -44,6 +68,7 @@ class Besterd:
         config: dict[str, Any],
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        start: Start = start,
     ) -> None:
         self.folder = folder
         self.environment = dict(environment or {})
@@ -54,7 +79,8 @@ class Besterd:
         self.up = asyncio.Event()
         """Whether it is ready, as far as is known."""
         self.configure(config)
-        self._process: asyncio.subprocess.Process | None = None
+        self._start = start
+        self._process: Process | None = None
         self._reading: asyncio.Task[None] | None = None
 
     def configure(self, config: dict[str, Any]) -> None:
@@ -75,7 +101,7 @@ class Besterd:
 
     @property
     def running(self) -> bool:
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -89,38 +115,35 @@ class Besterd:
             DidNotStart: it ended instead.
         """
         began = time.monotonic()
-        command = [*self.prefix, sys.executable, "-c", "from bester.cli.besterd import main; main()"]
-        process = self._process = await asyncio.create_subprocess_exec(
-            *command,
-            str(self.folder / "server.conf"),
-            env=os.environ | self.environment | environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=2**20,
-        )
+        command = [*self.prefix, str(Path(sys.executable).with_name("besterd")), "server.conf"]
+        process = self._process = self._start(command, self.folder, os.environ | self.environment | environment)
         ready = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read(process, ready))
         async with asyncio.timeout(START_S):
             if not await ready:
-                await process.wait()
+                await self.ended()
                 raise DidNotStart("\n".join(self.lines[-10:]))
         return time.monotonic() - began
 
-    async def _read(self, process: asyncio.subprocess.Process, ready: asyncio.Future[bool]) -> None:
+    async def _read(self, process: Process, ready: asyncio.Future[bool]) -> None:
         assert process.stdout is not None
+        output = asyncio.StreamReader(limit=2**20)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), process.stdout)
         try:
-            async for raw in process.stdout:
+            async for raw in output:
                 line = raw.decode(errors="replace").rstrip("\n")
                 self.lines.append(line)
                 if line.endswith("is ready") and not ready.done():
                     self.up.set()
                     ready.set_result(True)
         finally:
+            transport.close()
             self.up.clear()
             if not ready.done():
                 ready.set_result(False)
 
-    def send_signal(self, number: signal.Signals) -> None:
+    def send_signal(self, number: int) -> None:
         if self.running:
             assert self._process is not None
             self._process.send_signal(number)
@@ -134,8 +157,9 @@ class Besterd:
         assert self._process is not None
         assert self._reading is not None
         async with asyncio.timeout(timeout_s):
-            code = await self._process.wait()
             await self._reading
+            while (code := self._process.poll()) is None:
+                await asyncio.sleep(LOOK_S)
         return code
 
     async def kill(self) -> None:

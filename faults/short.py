@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import uvloop
+from tests import forking
 
 from faults.run import Check, Run, Skipped
 
@@ -22,7 +23,7 @@ def short(name: str, scenario: Callable[[Run], Awaitable[None]]) -> list[str]:
     """Runs a scenario, and returns what was not reached; skips the test where it cannot be run here."""
 
     async def run() -> list[str]:
-        async with Run(name, quick=True) as run:
+        async with Run(name, quick=True, start=forking.start) as run:
             await scenario(run)
             assert run.checks
             missed = [check for check in run.missed() if not _late(check)]

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from tests import forking
 from tests.javascript import environment
 from tests.nats import NatsServer
 
@@ -43,6 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Lets no garbage collection look again at what was collected, which stays until the end."""
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    forking.end()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import forking
 from tests.server.peers import Stage, Wire, attaching, body_of, hello, result, result_of, stage, to
 from tests.waiting import PATIENCE_S, until
 
@@ -285,23 +285,20 @@ class Daemons:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.process: subprocess.Popen[str] | None = None
+        self.process: forking.Running | None = None
         self.wires: list[Wire] = []
         (folder / "server.conf").write_text(json.dumps(CONFIG))
 
     def start(self, **environment: str) -> None:
-        conf = str(self.folder / "server.conf")
-        command = [sys.executable, "-c", "from bester.cli.besterd import main; main()", conf]
-        self.process = subprocess.Popen(
-            command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        command = [str(Path(sys.executable).with_name("besterd")), "server.conf"]
+        self.process = forking.start(command, self.folder, os.environ | environment)
         assert self.process.stdout is not None
         lines = []
         for line in self.process.stdout:
             lines.append(line)
-            if line.rstrip().endswith("is ready"):
+            if line.endswith(b"is ready\n"):
                 return
-        raise AssertionError("".join(lines))
+        raise AssertionError(b"".join(lines).decode())
 
     def send_signal(self, number: signal.Signals) -> None:
         assert self.process is not None

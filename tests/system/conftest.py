@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.system.forking import Forking
+from tests import forking
 from tests.waiting import until_sync
 
 BIN = Path(sys.executable).parent
@@ -37,15 +37,7 @@ class Process:
         self.lines: list[str] = []
         self.log = folder / f"process-{time.monotonic_ns()}.log"
         with self.log.open("wb") as errors:
-            self.popen = subprocess.Popen(
-                command,
-                cwd=folder,
-                env=environment(**more),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-            )
+            self.popen = forking.start(command, folder, environment(**more), stderr=errors)
         assert self.popen.stdout is not None
         self.output = self.popen.stdout
         self._rest = b""
@@ -116,9 +108,8 @@ class Process:
 class Commands:
     """Runs ``bester`` and ``besterd`` in one folder."""
 
-    def __init__(self, folder: Path, forking: Forking) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.forking = forking
         self._running: list[Process] = []
 
     def bester(
@@ -136,7 +127,7 @@ class Commands:
         self, program: str, arguments: tuple[str, ...], input: bytes, **more: str
     ) -> subprocess.CompletedProcess[str]:
         command = [str(BIN / program), *arguments]
-        return self.forking.run(command, self.folder, environment(**more), input, TIMEOUT_S)
+        return forking.run(command, self.folder, environment(**more), input, TIMEOUT_S)
 
     def installed(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end as it is installed, from the start of its interpreter."""
@@ -187,17 +178,10 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(scope="session")
-def forking() -> Iterator[Forking]:
-    made = Forking(environment())
-    yield made
-    made.end()
-
-
 @pytest.fixture
-def commands(folder: Path, forking: Forking) -> Iterator[Commands]:
+def commands(folder: Path) -> Iterator[Commands]:
     """The commands; what runs is ended after the test."""
-    made = Commands(folder, forking)
+    made = Commands(folder)
     try:
         yield made
     finally:

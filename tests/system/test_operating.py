@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from tests.system.conftest import PASSWORD, Commands
-from tests.system.forking import Forking
 from tests.waiting import until_sync
 from typer.testing import CliRunner, Result
 
@@ -86,10 +85,10 @@ BY_BESTER: list[tuple[str, list[str]]] = [
 
 
 @pytest.fixture(scope="module")
-def running(forking: Forking) -> Iterator[Commands]:
+def running() -> Iterator[Commands]:
     """A server whose handler ``work`` writes what comes through a pipe."""
     folder = Path(tempfile.mkdtemp(prefix="bester-"))
-    made = Commands(folder, forking)
+    made = Commands(folder)
     try:
         os.mkfifo(folder / "pipe")
         script = folder / "work.sh"

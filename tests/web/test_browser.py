@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import javascript
+from tests import forking, javascript
 from tests.certificates import self_signed
 from tests.ports import free_port
-from tests.web.test_javascript import ENVIRONMENT, PASSWORD, TIMEOUT_S, Daemon
+from tests.web.test_javascript import PASSWORD, TIMEOUT_S, Daemon
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -142,7 +141,7 @@ class World:
                 }
             self.daemons[name] = Daemon(mine, tree)
         self.s1 = self.daemons["s1"]
-        self._handlers: subprocess.Popen[str] | None = None
+        self._handlers: forking.Running | None = None
         self._script = folder / "handlers.py"
         self._script.write_text(HANDLERS)
 
@@ -153,11 +152,10 @@ class World:
         self.s1.command("addAccount", username="u1", password=PASSWORD)
         self.daemons["s3"].command("addAccount", username="u2", password=PASSWORD)
         places = {name: str(daemon.folder / "besterHandlers") for name, daemon in self.daemons.items()}
-        self._handlers = subprocess.Popen(
-            [sys.executable, str(self._script), json.dumps(places)], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
-        )
+        command = ["python", self._script.name, json.dumps(places)]
+        self._handlers = forking.start(command, self._script.parent, os.environ)
         assert self._handlers.stdout is not None
-        assert self._handlers.stdout.readline() == "attached\n"
+        assert self._handlers.stdout.readline() == b"attached\n"
 
     def stop(self) -> None:
         if self._handlers is not None:

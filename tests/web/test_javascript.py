@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from tests import forking
 from tests.javascript import NODE
 from tests.ports import free_port
 
@@ -25,9 +26,7 @@ import bester
 
 TIMEOUT_S = 30.0
 PASSWORD = "correct horse"
-BESTERD = "import sys; sys.argv[0] = 'besterd'; from bester.cli.besterd import main; main()"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(bester.__file__).parents[1])}
-"""Whatever folder a process is in, it finds the package that is tested."""
+BESTERD = str(Path(sys.executable).with_name("besterd"))
 
 CLIENT = Path(bester.__file__).parent / "web/static/js/bester.js"
 
@@ -83,22 +82,14 @@ class Daemon:
         self.config.write_text(json.dumps(tree))
         self.port = int(tree["network"]["tcp4"]["port"])
         self.web = f"http://127.0.0.1:{tree['network']['web']['port']}" if "web" in tree["network"] else ""
-        self.process: subprocess.Popen[str] | None = None
+        self.process: forking.Running | None = None
 
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", BESTERD, str(self.config)],
-                cwd=self.folder,
-                env=ENVIRONMENT,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+            self.process = forking.start([BESTERD, self.config.name], self.folder, os.environ, stderr=log)
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if line.rstrip().endswith("is ready"):
+            if line.endswith(b"is ready\n"):
                 return
         pytest.fail(f"no server:\n{(self.folder / 'log').read_text()}")
 
@@ -149,9 +140,9 @@ class Place:
         script = folder / "handler.py"
         script.write_text(HANDLER)
         self.daemon.start()
-        self._handler = subprocess.Popen(
-            [sys.executable, str(script), str(folder / "besterHandlers")], env=ENVIRONMENT, stderr=subprocess.DEVNULL
-        )
+        with open(os.devnull, "wb") as nowhere:
+            command = ["python", script.name, "besterHandlers"]
+            self._handler = forking.start(command, folder, os.environ, stdout=nowhere)
         self._programs: list[subprocess.Popen[str]] = []
         deadline = time.monotonic() + TIMEOUT_S
         while not any(row["attached"] for row in self.daemon.command("listHandlers")):

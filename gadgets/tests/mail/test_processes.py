@@ -114,7 +114,7 @@ def host() -> Iterator[Host]:
 
 async def test_from_one_server_to_the_other(commands: Commands) -> None:
     (there := commands.folder / "b").mkdir()
-    others = Commands(there, commands.forking)
+    others = Commands(there)
     try:
         # Each is the smarthost of the other.
         a, b = Site(commands, "a.example"), Site(others, "b.example")
