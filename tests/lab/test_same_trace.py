@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
 import pytest
-from tests.lab.troubled import PLAYS, federated
+from tests.lab.troubled import END, PLAYS, federated
 
 from bester.lab.outside import owner_of
 from bester.lab.world import World
@@ -21,19 +21,25 @@ LIBRARIES = {"aiohappyeyeballs", "argon2", "asyncio", "dns", "logging", "msgspec
 """What runs in worlds beside Bester, for which ``tests/test_order.py`` reads the source."""
 
 
-def traced(play: str, seed: int, hash_seed: int, before: int) -> list[str]:
-    """Returns the trace of a play in an interpreter of its own, in which others ran before."""
-    command = [sys.executable, "-m", "tests.lab.troubled", play, str(seed), str(before)]
+def traces(plays: Sequence[str], hash_seed: int) -> dict[str, list[str]]:
+    """Returns the traces of plays, one after the other in one new interpreter."""
+    command = [sys.executable, "-m", "tests.lab.troubled", "11", *plays]
     environment = os.environ | {"PYTHONHASHSEED": str(hash_seed)}
     run = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
-    return run.stdout.splitlines()
+    return {play: text.splitlines() for play, text in zip(plays, run.stdout.split(END), strict=True)}
+
+
+@pytest.fixture(scope="module")
+def twice() -> list[dict[str, list[str]]]:
+    """The traces of all plays, in two orders, so that something else ran before each."""
+    plays = [*PLAYS]
+    return [traces(plays, hash_seed=1), traces(plays[::-1], hash_seed=2)]
 
 
 @pytest.mark.parametrize("play", PLAYS)
-def test_a_seed_gives_one_trace(play: str) -> None:
-    one = traced(play, 11, hash_seed=1, before=0)
-    other = traced(play, 11, hash_seed=2, before=1)
+def test_a_seed_gives_one_trace(play: str, twice: list[dict[str, list[str]]]) -> None:
+    one, other = (traces[play] for traces in twice)
     assert len(one) > 500
     different = [(number, *lines) for number, lines in enumerate(zip_longest(one, other)) if lines[0] != lines[1]]
     assert different[:1] == []

@@ -133,6 +133,7 @@ async def clustered(world: World) -> None:
         await node.stop()
 
 
+END = "-- end of a play --\n"
 PLAYS: dict[str, Callable[[World], Coroutine[None, None, None]]] = {
     "clustered": clustered,
     "federated": federated,
@@ -140,20 +141,20 @@ PLAYS: dict[str, Callable[[World], Coroutine[None, None, None]]] = {
 }
 
 
-def main(name: str, seed: int, before: int) -> None:
-    """Runs a play, and prints its trace and what chance would be next; before it, others in the same interpreter."""
+def main(seed: int, *names: str) -> None:
+    """Runs plays in one interpreter, and prints their traces and what chance would be next; ``END`` is between them."""
     logging.disable(logging.CRITICAL)
-    for other in range(before):
-        earlier = World(other)
-        earlier.run(PLAYS[name](earlier))
-    world = World(seed, listener=print)
+    for number, name in enumerate(names):
+        if number:
+            print(END, end="")
+        world = World(seed, listener=print)
+        world.run(noted(world, PLAYS[name]))
 
-    async def play() -> None:
-        await PLAYS[name](world)
-        world.trace.note(f"{world.loop.steps} steps, {random.random()}, {world.loop.faults}")
 
-    world.run(play())
+async def noted(world: World, play: Callable[[World], Coroutine[None, None, None]]) -> None:
+    await play(world)
+    world.trace.note(f"{world.loop.steps} steps, {random.random()}, {world.loop.faults}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(int(sys.argv[1]), *sys.argv[2:])
