@@ -134,6 +134,23 @@ def test_a_lost_letter_that_no_report_tells_of_is_counted(world: World, talk: Ta
     assert world.exchange.batch.counters.drops.by_what() == {"letter": {"mailboxFull": 1}}
 
 
+def test_a_reply_that_its_session_does_not_have_goes_to_another_session(world: World) -> None:
+    asking, other = world.session("g", features=("ack",)), world.session("g", features=("ack",))
+    reply, deposit = Placeholder(), Placeholder()
+    assert (
+        Playbook(world)
+        >> Calls(world.exchange.deliveries.reply, asking, "chat", Raw(b"5"), b'"1"')
+        << Received(asking, "chat", 5, id=reply)
+        >> Leaves(asking)
+        << Effect(Deposit, deposit, id=reply)
+        << Effect(ReadMailbox, session=other)
+        >> Deposited(deposit)
+        >> MailboxRead(other, Letter(1, "0-1", "chat", b"5"))
+        << Received(other, "chat", 5, id=reply)
+        << Effect(ReadMailbox, session=other)
+    )
+
+
 def test_a_mailbox_that_cannot_be_read_is_read_again(world: World) -> None:
     g = Session("g", "j.example")
     assert (

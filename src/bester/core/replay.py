@@ -83,8 +83,10 @@ class MailboxReplay:
             delivery = Delivery(None, 0, username, username, id, delivery.type, delivery.data, settled=True)
             self._deposit(delivery)  # in no order with others: the account has had it
             return delivery
+        was_there = delivery.in_mailbox
         self.deposit(delivery)
-        if not delivery.settled and not delivery.transient:
+        # A reply is settled from the beginning, and the other sessions were not given it.
+        if not delivery.transient and not (was_there and delivery.settled):
             self._send_others_to_mailbox(delivery)
         return delivery
 
