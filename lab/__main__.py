@@ -8,6 +8,8 @@ import random
 import sys
 from pathlib import Path
 
+import msgspec
+
 from lab.draw import draw
 from lab.plan import Plan, as_play, read, write
 from lab.points import points
@@ -24,6 +26,8 @@ def main() -> int:
     parser.add_argument("--from", dest="first", type=int, help="the first seed of a search; random if not given")
     parser.add_argument("--seconds", type=float, default=120.0, help="how long to search")
     parser.add_argument("--hours", type=float, help="how long to search")
+    parser.add_argument("--until-found", action="store_true", help="end with the first broken promise")
+    parser.add_argument("--result", type=Path, help="write what was found there, as JSON")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes search")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="show the play; twice: its trace as well")
     parser.add_argument("--shrink", type=float, default=60.0, help="for how many seconds a plan is made smaller")
@@ -38,8 +42,11 @@ def main() -> int:
         return _run(read(options.plan), options)
     first = options.first if options.first is not None else random.SystemRandom().randrange(1 << 32)
     print(f"searching from seed {first}", flush=True)
-    result = search(first, options.hours * 3600 if options.hours else options.seconds, options.jobs, _say)
+    seconds = options.hours * 3600 if options.hours else options.seconds
+    result = search(first, seconds, options.jobs, _say, until_found=options.until_found)
     _tell(result)
+    if options.result is not None:
+        options.result.write_bytes(msgspec.json.encode({"plans": result.plans, "found": result.found}))
     kinds = set()
     for one in result.found:
         options.keep.mkdir(parents=True, exist_ok=True)

@@ -141,6 +141,7 @@ class _Drawing:
             once=chance.random() < 0.8,
             size=chance.choices(self.sizes, (20, 10, 3, 1, 0.3))[0],
             dry=chance.random() < 0.03,
+            again=chance.random() < 0.15,
         )
 
     def _errand(self, server: int | None, depth: int) -> Errand:

@@ -34,6 +34,7 @@ class HandPlayer:
         self._chance: Random = stage.world.random(f"hand {index}")
         self._starts = 0
         self._lied: set[tuple[int, str]] = set()
+        self._wire: Wire | None = None
 
     def start(self) -> None:
         """Starts it, unless it runs or its machine is off."""
@@ -47,6 +48,12 @@ class HandPlayer:
         if self.process is not None:
             self._stage.note(f"{self.process} is killed")
             self.process.kill()
+
+    def detach(self) -> None:
+        """Asks for no more requests, where it speaks by hand."""
+        if self._wire is not None and self.process is not None and self.process.alive:
+            detach = {"header": {}, "payload": {"type": "detach", "id": "d"}}
+            self.process.enter().run(self._wire.send, detach)
 
     # -- what is to be done --------------------------------------------------------------------------------------
 
@@ -128,10 +135,12 @@ class HandPlayer:
             except Lost:
                 await asyncio.sleep(AGAIN_S)
                 continue
+            self._wire = wire
             try:
                 await self._attached(wire)
             except Lost:
                 wire.close()
+            self._wire = None
             await asyncio.sleep(AGAIN_S)
 
     async def _attached(self, wire: Wire) -> None:

@@ -71,6 +71,8 @@ class Ledger:
         self.open: Counter[tuple[int, int]] = Counter()
         """By connection and message: how many reports are awaited; less than none is a violation."""
         self.lost_connections: set[int] = set()
+        self.settled_at: dict[int, float] = {}
+        """By message: when its first final report came."""
         self.violations: list[str] = []
         self.codes: Counter[str] = Counter()
         """Reports by code, results by status, and fatal errors."""
@@ -105,6 +107,8 @@ class Ledger:
         for _, status, code, _ in attempt.results:
             self.codes[f"result {code or status}"] += 1
         self.attempts.setdefault(message, []).append(attempt)
+        if attempt.good or not attempt.temporary:
+            self.settled_at.setdefault(message, at)
         self.open[connection, message] -= 1
         if self.open[connection, message] < 0:
             self.violation(f"message {message} has more reports on connection {connection} than it was sent there")

@@ -55,6 +55,8 @@ class Message(Struct, frozen=True, omit_defaults=True):
     size: int = 0
     """How many bytes are added to it."""
     dry: bool = False
+    again: bool = False
+    """Whether it is sent once more after its report, as by a process that died before it noted that."""
 
 
 class Site(Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from random import Random
 from sqlite3 import DatabaseError, connect
 from typing import Any
@@ -21,10 +22,14 @@ from bester.lab.transport import READ_BYTES
 from bester.lab.world import World
 from lab.bounds import Bounds
 from lab.hands import EXPECTED, HandPlayer
+from lab.inside import at_quiet
 from lab.invariants import Judge, Left
 from lab.keeper import Keeper
 from lab.ledger import Ledger
+from lab.leftover import leftover, unknown_accounts
+from lab.order import across
 from lab.plan import Plan, server_name
+from lab.repeats import handled_again
 from lab.sessions import SessionPlayer, make_session
 from lab.stage import Stage
 from lab.trouble import Trouble
@@ -33,6 +38,8 @@ SETTLE_S = 120.0
 """How long everything may take to come, after all faults are over."""
 CALM_S = 6.5
 """How long nothing may have come before it counts as over."""
+QUIET_S = 120
+"""How long the servers may still hold something after that."""
 TLS_END_S = 32.0
 """How long the end of a connection over TLS may take, where the other end does not answer."""
 STEPS = 400_000
@@ -173,6 +180,8 @@ class _Play:
         stage.note("all faults are over")
         self.trouble.heal()
         await self._settle()
+        await self._quiet()
+        there = [session for session in self.sessions if session.connected]
         for task in running:
             if task.done() and task.exception() is not None:
                 self.ledger.violation(f"lab: {task.exception()!r}")
@@ -180,7 +189,16 @@ class _Play:
         for task in running:
             task.cancel()
         loop.after_step = None
-        self.judge.judge([self._left(keeper) for keeper in self.keepers])
+        left = [self._left(keeper) for keeper in self.keepers]
+        self.judge.judge(left)
+        happened = {kind for _, kind in self.trouble.happened}
+        for violation in chain(
+            handled_again(stage, happened),
+            across(stage, happened),
+            leftover(stage, there, left),
+            unknown_accounts(stage),
+        ):
+            self.ledger.violation(violation)
 
     def _after_step(self) -> None:
         loop = self.world.loop
@@ -223,6 +241,18 @@ class _Play:
             ):
                 return
         stage.note("not everything came")
+
+    async def _quiet(self) -> None:
+        """Waits until the servers hold nothing any more; notes what they do not let go."""
+        left: list[str] = []
+        for _ in range(QUIET_S):
+            servers = [keeper.lab.server for keeper in self.keepers]
+            left = [one for server in servers if server is not None for one in at_quiet(server)]
+            if not left:
+                return
+            await asyncio.sleep(1.0)
+        for one in left[:5]:
+            self.ledger.violation(f"quiet: {one}")
 
     def _outbox(self) -> int:
         """Returns for how many other servers something waits."""

@@ -48,7 +48,9 @@ class Result:
     coverage: Coverage = field(default_factory=Coverage)
 
 
-def search(first_seed: int, seconds: float, jobs: int, say: Callable[[str], None]) -> Result:
+def search(
+    first_seed: int, seconds: float, jobs: int, say: Callable[[str], None], *, until_found: bool = False
+) -> Result:
     """Runs plans for so long.
 
     Args:
@@ -56,6 +58,7 @@ def search(first_seed: int, seconds: float, jobs: int, say: Callable[[str], None
         seconds: after which no new plan is begun.
         jobs: how many processes work.
         say: is told of what was found, and now and then of how it goes.
+        until_found: whether to end with the first broken promise.
     """
     result = Result()
     began = time.monotonic()
@@ -65,6 +68,8 @@ def search(first_seed: int, seconds: float, jobs: int, say: Callable[[str], None
     told = began
     try:
         while any(worker.busy for worker in workers) or time.monotonic() - began < seconds:
+            if until_found and result.found:
+                break
             for worker in workers:
                 if not worker.busy and time.monotonic() - began < seconds:
                     worker.begin(next(seeds), result.coverage.wanted())

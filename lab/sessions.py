@@ -24,6 +24,8 @@ AGAIN_S = 0.2
 """How long a lost session waits before it logs in again, and a message that was refused for now, before it is sent."""
 FULL_S = 2.0
 """How long a message waits that is refused because something is full, after all faults are over."""
+REPEATED_S = (0.0, 0.5, 3.0, 10.0)
+"""After how long a message is sent once more that has its report."""
 
 
 class SessionPlayer:
@@ -51,6 +53,8 @@ class SessionPlayer:
         self.lost = 0
         """How many connections it lost otherwise than by leaving."""
         self._starts = 0
+        self._repeated: set[int] = set()
+        """Messages that were sent once more after their report."""
 
     def start(self) -> None:
         """Starts it, unless it runs."""
@@ -151,6 +155,9 @@ class SessionPlayer:
         if message is not None and attempt.temporary and not attempt.good:
             full = self.stage.settling and self.stage.ledger.is_full(number)
             heapq.heappush(self.due, (self.stage.now + (FULL_S if full else AGAIN_S), number))
+        elif message is not None and message.again and number not in self._repeated:
+            self._repeated.add(number)
+            heapq.heappush(self.due, (self.stage.now + self.chance.choice(REPEATED_S), number))
         self.changed.set()
 
     def _came(self, data: Any, delivery_id: str, connection: int) -> None:

@@ -45,6 +45,7 @@ class Trouble:
             "dieAt": self._die_at,
             "killHand": self._kill_hand,
             "pauseHand": self._pause_hand,
+            "detachHand": self._detach_hand,
             "killSession": self._kill_session,
             "pauseSession": self._pause_session,
             "partition": self._partition,
@@ -167,6 +168,13 @@ class Trouble:
         if self._hands:
             self._pause_process(self._hands[fault.who % len(self._hands)].process, fault.for_s)
 
+    def _detach_hand(self, fault: Fault) -> None:
+        """Lets a handler ask for no more requests, and die a little later, with what it has outstanding."""
+        if self._hands:
+            index = fault.who % len(self._hands)
+            self._hands[index].detach()
+            self._later(min(fault.for_s, 1.0), self._kill_hand_for, index, 0.5)
+
     def _session(self, fault: Fault) -> SessionPlayer | None:
         return self._sessions[fault.who % len(self._sessions)] if self._sessions else None
 
@@ -259,7 +267,7 @@ class Trouble:
         self._keeper(fault).lab.machine.skew_s += fault.amount
 
 
-HAND_KINDS = ("killHand", "pauseHand")
+HAND_KINDS = ("killHand", "pauseHand", "detachHand")
 SESSION_KINDS = ("killSession", "pauseSession", "cutSession", "resetSession")
 SERVER_KINDS = (
     "kill",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 from faults.report import machine
+
 from lab.plants.page import Result, table
 from lab.plants.planting import Plant, load
 from lab.plants.trial import CONTROL, Trial, run

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import Struct
+
 from lab.plants.planting import load
 from lab.plants.trial import CONTROL, Trial
-from msgspec import Struct
 
 BEGIN, END = "<!-- plants -->\n", "<!-- end of plants -->"
 

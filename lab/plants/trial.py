@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import msgspec
-from lab.plants.planting import ROOT, Plant, plant
 from msgspec import Struct
+
+from lab.plants.planting import ROOT, Plant, plant
 
 GRACE_S = 60.0
 """How much longer than its time the search may take: it finishes the play that it is in."""
@@ -35,18 +36,18 @@ class Trial(Struct, omit_defaults=True):
     """Why the search ended otherwise."""
 
 
-class Violation(Struct):
-    """A promise that the search saw broken."""
+class Found(Struct):
+    """A play in which the search saw promises broken."""
 
-    text: str
     seed: int
+    violations: list[str]
 
 
 class Search(Struct):
-    """What the search writes about itself."""
+    """What the search writes about itself (``python -m lab --result``)."""
 
-    plays: int
-    violation: Violation | None = None
+    plans: int
+    found: list[Found]
 
 
 def run(one: Plant | None, seconds: float, seed: int) -> Trial:
@@ -64,14 +65,15 @@ def run(one: Plant | None, seconds: float, seed: int) -> Trial:
     with tempfile.TemporaryDirectory(prefix="bester-plant-") as folder:
         copy = plant(one, Path(folder))
         result = Path(folder) / "result.json"
-        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONHASHSEED": "0"}
         imported = _python("-c", "import bester; print(bester.__file__)", environment=environment, timeout_s=GRACE_S)
         if Path(imported.stdout.strip()).parent != copy / "bester":
             return Trial(name, 0.0, 0, error=f"the copy is not what is imported: {imported.stdout}{imported.stderr}")
         began = time.monotonic()
         try:
             ended = _python(
-                *("-m", "lab", "--seconds", f"{seconds:g}", "--seed", str(seed), "--first", "--json", str(result)),
+                *("-m", "lab", "--seconds", f"{seconds:g}", "--from", str(seed), "--jobs", "1"),
+                *("--until-found", "--result", str(result)),
                 environment=environment,
                 timeout_s=seconds + GRACE_S,
             )
@@ -81,9 +83,10 @@ def run(one: Plant | None, seconds: float, seed: int) -> Trial:
         if not result.exists():
             return Trial(name, took_s, 0, error=ended.stderr[-2000:])
         search = msgspec.json.decode(result.read_bytes(), type=Search)
-    if search.violation is None:
-        return Trial(name, took_s, search.plays)
-    return Trial(name, took_s, search.plays, search.violation.text, search.violation.seed)
+    if not search.found:
+        return Trial(name, took_s, search.plans)
+    first = search.found[0]
+    return Trial(name, took_s, search.plans, first.violations[0], first.seed)
 
 
 def _python(*arguments: str, environment: dict[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
