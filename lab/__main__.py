@@ -46,7 +46,8 @@ def main() -> int:
     result = search(first, seconds, options.jobs, _say, until_found=options.until_found)
     _tell(result)
     if options.result is not None:
-        options.result.write_bytes(msgspec.json.encode({"plans": result.plans, "found": result.found}))
+        told = {"plans": result.plans, "seconds": result.took_s, "found": result.found}
+        options.result.write_bytes(msgspec.json.encode(told))
     kinds = set()
     for one in result.found:
         options.keep.mkdir(parents=True, exist_ok=True)

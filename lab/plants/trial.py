@@ -47,6 +47,7 @@ class Search(Struct):
     """What the search writes about itself (``python -m lab --result``)."""
 
     plans: int
+    seconds: float
     found: list[Found]
 
 
@@ -73,7 +74,7 @@ def run(one: Plant | None, seconds: float, seed: int) -> Trial:
         try:
             ended = _python(
                 *("-m", "lab", "--seconds", f"{seconds:g}", "--from", str(seed), "--jobs", "1"),
-                *("--until-found", "--result", str(result)),
+                *("--until-found", "--shrink", "0", "--keep", folder, "--result", str(result)),
                 environment=environment,
                 timeout_s=seconds + GRACE_S,
             )
@@ -84,9 +85,9 @@ def run(one: Plant | None, seconds: float, seed: int) -> Trial:
             return Trial(name, took_s, 0, error=ended.stderr[-2000:])
         search = msgspec.json.decode(result.read_bytes(), type=Search)
     if not search.found:
-        return Trial(name, took_s, search.plans)
+        return Trial(name, search.seconds, search.plans)
     first = search.found[0]
-    return Trial(name, took_s, search.plans, first.violations[0], first.seed)
+    return Trial(name, search.seconds, search.plans, first.violations[0], first.seed)
 
 
 def _python(*arguments: str, environment: dict[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
