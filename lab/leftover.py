@@ -1,4 +1,4 @@
-"""What the databases still have at the end, though everybody was there to take it, and what they never should have."""
+"""What is left in mailboxes though somebody is there to take it, and what should never have come into one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from bester.server.server import Server
 from lab.invariants import Left
 from lab.ledger import Copy
 from lab.sessions import SessionPlayer
@@ -18,26 +19,31 @@ MAILBOX_MESSAGES = 10_000
 """``limits.mailboxMessages``, where the plan says nothing."""
 
 
-def leftover(stage: Stage, sessions: Sequence[SessionPlayer], left: Sequence[Left]) -> Iterator[str]:
-    """Yields violations.
+async def unread_mail(stage: Stage, server: Server, index: int, sessions: Sequence[SessionPlayer]) -> list[str]:
+    """Returns the letters that nobody ever got, for accounts with a session that believes it is connected.
 
-    Args:
-        stage: the play.
-        sessions: its sessions, as they were when it ended.
-        left: by server, what its database has.
+    What one session left unacknowledged stays there for the account's next one, though another session got it; so does
+    a reply, which was for that session alone.
     """
-    there = {(one.server, one.account) for one in sessions if one.session.mail and one.connected}
+    there = {one.account for one in sessions if one.server == index and one.session.mail and one.connected}
+    found = []
+    for username in sorted(there):
+        for letter in await server.messages.read_mailbox(username, 0, 1000, 1 << 30, server.runtime.steady.now()):
+            data = msgspec.json.decode(letter.data)
+            copy = Copy(data["m"], data["w"], index, username)
+            if "r" not in data and copy not in stage.ledger.received:
+                found.append(f"{username} of server {index} is there, and does not get message {copy.message}{copy.way}")
+    return found
+
+
+def too_many_letters(stage: Stage, left: Sequence[Left]) -> Iterator[str]:
+    """Yields violations: mailboxes that have more than their configuration allows."""
     for server, one in enumerate(left):
         limits = stage.plan.servers[server].settings.get("limits", {})
         most = limits.get("mailboxMessages", MAILBOX_MESSAGES)
         for username, count in Counter(letter[0] for letter in one.letters).items():
             if count > most:
                 yield f"bound: the mailbox of {username} at server {server} has {count} letters, and may have {most}"
-        for username, _, raw in one.letters:
-            data = msgspec.json.decode(raw)
-            copy = Copy(data["m"], data["w"], server, username)
-            if copy not in stage.ledger.received and (server, username) in there:
-                yield f"kept: {username} of server {server} is there, and never got message {copy.message}{copy.way}"
 
 
 def unknown_accounts(stage: Stage) -> Iterator[str]:

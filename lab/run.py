@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from random import Random
@@ -17,6 +17,7 @@ from typing import Any
 
 from bester.lab.loop import Stuck
 from bester.lab.network import Link
+from bester.lab.process import ProcessDied
 from bester.lab.server import LabServer
 from bester.lab.transport import READ_BYTES
 from bester.lab.world import World
@@ -26,7 +27,7 @@ from lab.inside import at_quiet
 from lab.invariants import Judge, Left
 from lab.keeper import Keeper
 from lab.ledger import Ledger
-from lab.leftover import leftover, unknown_accounts
+from lab.leftover import too_many_letters, unknown_accounts, unread_mail
 from lab.order import across
 from lab.plan import Plan, server_name
 from lab.repeats import handled_again
@@ -181,7 +182,6 @@ class _Play:
         self.trouble.heal()
         await self._settle()
         await self._quiet()
-        there = [session for session in self.sessions if session.connected]
         for task in running:
             if task.done() and task.exception() is not None:
                 self.ledger.violation(f"lab: {task.exception()!r}")
@@ -195,7 +195,7 @@ class _Play:
         for violation in chain(
             handled_again(stage, happened),
             across(stage, happened),
-            leftover(stage, there, left),
+            too_many_letters(stage, left),
             unknown_accounts(stage),
         ):
             self.ledger.violation(violation)
@@ -246,8 +246,13 @@ class _Play:
         """Waits until the servers hold nothing any more; notes what they do not let go."""
         left: list[str] = []
         for _ in range(QUIET_S):
-            servers = [keeper.lab.server for keeper in self.keepers]
-            left = [one for server in servers if server is not None for one in at_quiet(server)]
+            left = []
+            for keeper in self.keepers:
+                process, server = keeper.lab.process, keeper.lab.server
+                if process is not None and server is not None:
+                    left += at_quiet(server)
+                    with suppress(ProcessDied):
+                        left += await process.call(unread_mail(self.stage, server, keeper.index, self.sessions))
             if not left:
                 return
             await asyncio.sleep(1.0)
