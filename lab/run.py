@@ -180,8 +180,8 @@ class _Play:
         stage.settling = True
         stage.note("all faults are over")
         self.trouble.heal()
-        await self._settle()
-        await self._quiet()
+        if await self._settle():
+            await self._quiet()
         for task in running:
             if task.done() and task.exception() is not None:
                 self.ledger.violation(f"lab: {task.exception()!r}")
@@ -224,8 +224,8 @@ class _Play:
             session.lost = 0
         await asyncio.sleep(0.1)
 
-    async def _settle(self) -> None:
-        """Returns when all that is to come has come, or no longer can."""
+    async def _settle(self) -> bool:
+        """Returns when all that is to come has come; False if it does not in its time."""
         stage = self.stage
         await self._all_up(120.0)
         deadline = stage.now + SETTLE_S
@@ -239,8 +239,9 @@ class _Play:
                 and not self.ledger.awaited()
                 and not self.judge.missing(None)
             ):
-                return
+                return True
         stage.note("not everything came")
+        return False
 
     async def _quiet(self) -> None:
         """Waits until the servers hold nothing any more; notes what they do not let go."""
