@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Any
 
@@ -39,6 +39,10 @@ class _Drawing:
         self.sizes = (0, 0, 100, 1000, 3000) if fine else (0, 100, 5000, 60_000, 300_000)
         self.accounts: list[Account] = []
         self.sessions: list[Session] = []
+        self.bursts = [self._time() for _ in range(chance.randint(1, 3))] if chance.random() < 0.25 else []
+        """When most messages are sent, all at once."""
+        self.times: list[float] = []
+        """When messages are sent."""
 
     def plan(self) -> Plan:
         chance = self.chance
@@ -50,7 +54,9 @@ class _Drawing:
         self.hand_count = len(hands)
         count = chance.choice((5, 20, 60, 150)) if not self.many else 40
         messages = sorted((self._message() for _ in range(count)), key=lambda one: one.at)
-        faults = sorted((self._fault() for _ in range(self._fault_count())), key=lambda one: one.at)
+        self.times = [message.at for message in messages]
+        drawn = [one for _ in range(self._fault_count()) for one in self._faults()]
+        faults = sorted(drawn, key=lambda one: one.at)
         return Plan(
             seed=self.seed,
             servers=tuple(Site(self._settings()) for _ in range(self.servers)),
@@ -105,6 +111,8 @@ class _Drawing:
         if chance.random() < 0.5:
             return ()
         times = sorted(self._time() for _ in range(2 * chance.randint(1, 3)))
+        if chance.random() < 0.3:
+            times[-1] = self.length_s
         return tuple(zip(times[::2], times[1::2], strict=True))
 
     def _time(self) -> float:
@@ -131,18 +139,22 @@ class _Drawing:
 
     def _message(self) -> Message:
         chance = self.chance
-        by = chance.randrange(len(self.sessions))
+        burst = chance.choice(self.bursts) if self.bursts and chance.random() < 0.8 else None
+        by = chance.randrange(len(self.sessions)) if burst is None else int(burst * 1000) % len(self.sessions)
         home = self.accounts[self.sessions[by].account].server
         return Message(
-            at=round(self.chance.choice((self.length_s, self.length_s / 4)) * self.chance.random(), 3),
+            at=self._time_of_message() if burst is None else burst,
             by=by,
             type=chance.choice(TYPES),
             errand=self._errand(home, chance.randint(0, 2)),
             once=chance.random() < 0.8,
             size=chance.choices(self.sizes, (20, 10, 3, 1, 0.3))[0],
             dry=chance.random() < 0.03,
-            again=chance.random() < 0.15,
+            again=chance.random() < 0.25,
         )
+
+    def _time_of_message(self) -> float:
+        return round(self.chance.choice((self.length_s, self.length_s / 4)) * self.chance.random(), 3)
 
     def _errand(self, server: int | None, depth: int) -> Errand:
         chance = self.chance
@@ -183,12 +195,25 @@ class _Drawing:
     def _fault_count(self) -> int:
         return self.chance.choice((0, 1, 1, 2, 3, 5, 8))
 
+    def _faults(self) -> Iterator[Fault]:
+        """Yields a fault, and perhaps one that follows from it."""
+        one = self._fault()
+        yield one
+        if one.kind == "clock" and self.chance.random() < 0.5:  # a start is when a wrong date does most
+            yield Fault(at=one.at + 0.1, kind="kill", who=one.who, for_s=0.1)
+
+    def _time_of_fault(self) -> float:
+        """Returns any time, or that of a message, so that it is under way."""
+        if self.times and self.chance.random() < 0.5:
+            return round(self.chance.choice(self.times) + self.chance.choice((0.01, 0.1)) * self.chance.random(), 4)
+        return self._time()
+
     def _fault(self) -> Fault:
         chance = self.chance
         weights = [self.wanted.get(kind, 1.0) for kind in KINDS]
         kind = chance.choices(KINDS, weights)[0]
         return Fault(
-            at=self._time(),
+            at=self._time_of_fault(),
             kind=kind,
             who=chance.randrange(self._how_many(kind)),
             other=chance.randrange(self.servers),
@@ -227,12 +252,14 @@ class _Drawing:
 
     def _weather(self) -> Weather:
         chance = self.chance
+        sync_s = chance.choice((0.0, 0.0, 0.005, 0.05))
         if chance.random() < 0.5:
-            return Weather()
+            return Weather(sync_s=sync_s)
         return Weather(
             latency_s=chance.choice((0.0001, 0.001, 0.02, 0.2)),
             jitter_s=chance.choice((0.0, 0.001, 0.05)),
             mtu=chance.choice((1 << 20, 1400, 100, 1 << 20)),
             bytes_per_s=chance.choice((0.0, 0.0, 1e6, 1e5)),
             read_bytes=chance.choice((0, 0, 40, 1000)),
+            sync_s=sync_s,
         )

@@ -1,22 +1,18 @@
-"""What is left in mailboxes though somebody is there to take it, and what should never have come into one."""
+"""What is in mailboxes though somebody is there to take it, or though they are full."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from bester.server.server import Server
-from lab.invariants import Left
 from lab.ledger import Copy
 from lab.sessions import SessionPlayer
 from lab.stage import Stage
 
 NOBODY = "nobody"
 """The name of an account that no server has."""
-MAILBOX_MESSAGES = 10_000
-"""``limits.mailboxMessages``, where the plan says nothing."""
 
 
 async def unread_mail(stage: Stage, server: Server, index: int, sessions: Sequence[SessionPlayer]) -> list[str]:
@@ -32,18 +28,20 @@ async def unread_mail(stage: Stage, server: Server, index: int, sessions: Sequen
             data = msgspec.json.decode(letter.data)
             copy = Copy(data["m"], data["w"], index, username)
             if "r" not in data and copy not in stage.ledger.received:
-                found.append(f"{username} of server {index} is there, and does not get message {copy.message}{copy.way}")
+                found.append(
+                    f"{username} of server {index} is there, and does not get message {copy.message}{copy.way}"
+                )
     return found
 
 
-def too_many_letters(stage: Stage, left: Sequence[Left]) -> Iterator[str]:
-    """Yields violations: mailboxes that have more than their configuration allows."""
-    for server, one in enumerate(left):
-        limits = stage.plan.servers[server].settings.get("limits", {})
-        most = limits.get("mailboxMessages", MAILBOX_MESSAGES)
-        for username, count in Counter(letter[0] for letter in one.letters).items():
-            if count > most:
-                yield f"bound: the mailbox of {username} at server {server} has {count} letters, and may have {most}"
+async def too_many_letters(server: Server) -> list[str]:
+    """Returns the mailboxes that have more than the configuration allows."""
+    most = server.config.limits.mailbox_messages
+    return [
+        f"the mailbox of {one.username} at {server.config.server.name} has {one.messages} letters, and may have {most}"
+        for one in await server.messages.mailbox_sizes()
+        if one.messages > most
+    ]
 
 
 def unknown_accounts(stage: Stage) -> Iterator[str]:

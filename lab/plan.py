@@ -111,7 +111,7 @@ class Fault(Struct, frozen=True, omit_defaults=True):
 
 
 class Weather(Struct, frozen=True, omit_defaults=True):
-    """How the network is."""
+    """How the network is, and the disks."""
 
     latency_s: float = 0.0005
     jitter_s: float = 0.0002
@@ -120,6 +120,8 @@ class Weather(Struct, frozen=True, omit_defaults=True):
     """0: without a bound."""
     read_bytes: int = 0
     """The most bytes that a read returns; 0: as many as there are."""
+    sync_s: float = 0.0
+    """How long the servers' disks take to sync, until the faults are over."""
 
 
 class Plan(Struct, frozen=True, omit_defaults=True):

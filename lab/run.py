@@ -175,8 +175,11 @@ class _Play:
         for session in self.sessions:
             session.start()
         self.trouble.plan(self.plan.faults)
+        for keeper in self.keepers:
+            keeper.lab.machine.disk.sync_s = self.plan.weather.sync_s
         loop.after_step = self._after_step
         await asyncio.sleep(self.plan.length_s)
+        await self._count_letters()
         stage.settling = True
         stage.note("all faults are over")
         self.trouble.heal()
@@ -195,7 +198,6 @@ class _Play:
         for violation in chain(
             handled_again(stage, happened),
             across(stage, happened),
-            too_many_letters(stage, left),
             unknown_accounts(stage),
         ):
             self.ledger.violation(violation)
@@ -242,6 +244,17 @@ class _Play:
                 return True
         stage.note("not everything came")
         return False
+
+    async def _count_letters(self) -> None:
+        """Looks whether there are more letters than there may be, while those who are away leave them there."""
+        for keeper in self.keepers:
+            process, server = keeper.lab.process, keeper.lab.server
+            if process is not None and server is not None and process.alive and not process.paused:
+                counting = asyncio.create_task(process.call(too_many_letters(server)))
+                await asyncio.wait({counting}, timeout=1.0)
+                if counting.done() and counting.exception() is None:
+                    for one in counting.result():
+                        self.ledger.violation(f"bound: {one}")
 
     async def _quiet(self) -> None:
         """Waits until the servers hold nothing any more; notes what they do not let go."""
