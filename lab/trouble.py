@@ -242,7 +242,9 @@ class Trouble:
         one, other = self._host(fault.who), self._host(fault.other)
         if one is other and (session := self._session(fault)) is not None:
             one = session.machine
-        self._world.network.set_link(one, other, Link(fault.amount, fault.amount / 2, fault.count or 1 << 20))
+        # The jitter of many small pieces adds up.
+        jitter_s = min(fault.amount / 2, 0.002) if fault.count else fault.amount / 2
+        self._world.network.set_link(one, other, Link(fault.amount, jitter_s, fault.count or 1 << 20))
         self._later(fault.for_s, self._world.network.set_link, one, other, replace(self._world.network.link))
 
     # -- disks and clocks ----------------------------------------------------------------------------------------
