@@ -212,7 +212,7 @@ class Judge:
         for one in self._ledger.handled:
             sent = self._ledger.sent[one.message]
             message = self._plan.messages[one.message]
-            if one.way or len(sent) != 1 or message.dry or self._plan.sessions[message.by].library:
+            if one.way or len(sent) != 1 or message.dry:
                 continue
             key = one.hand, one.connection, sent[0][1], message.type
             place = places[sent[0][1], one.message]

@@ -22,6 +22,7 @@ from bester.lab.server import LabServer
 from bester.lab.transport import READ_BYTES
 from bester.lab.world import World
 from lab.bounds import Bounds
+from lab.dials import Dials
 from lab.hands import EXPECTED, HandPlayer
 from lab.inside import at_quiet
 from lab.invariants import Judge, Left
@@ -142,6 +143,7 @@ class _Play:
         ]
         self.trouble = Trouble(self.stage, self.keepers, self.hands, self.sessions)
         self.judge = Judge(self.stage, self.sessions, self.trouble.struck)
+        self.world.network.on_connect = Dials(self.stage, self.keepers).attempt
         self.bounds = Bounds(self.stage, self.keepers)
 
     def _servers(self) -> list[LabServer]:

@@ -16,7 +16,7 @@ from zlib import crc32
 
 from bester.lab.loop import LabLoop
 from bester.lab.machine import Machine
-from bester.lab.process import leave_if_dead
+from bester.lab.process import Process, leave_if_dead
 from bester.lab.sockets import LabSocket, Segment
 from bester.lab.transport import READ_BYTES, LabTransport
 
@@ -69,6 +69,8 @@ class Network:
         self._next_port = FIRST_PORT
         self.read_bytes: Callable[[], int] = lambda: READ_BYTES
         """Returns the most bytes that the next read returns."""
+        self.on_connect: Callable[[Process | None, Any], None] | None = None
+        """Called with who connects, and the address, before each attempt."""
         self.on_arrival: Callable[[LabSocket, LabSocket, bytes], None] | None = None
         """Called with the sender and the receiver of data that arrives."""
 
@@ -242,6 +244,8 @@ class Network:
             OSError: nobody listens there, or nobody answers.
         """
         leave_if_dead()
+        if self.on_connect is not None:
+            self.on_connect(sock.process, address)
         if sock.family == socket.AF_UNIX:
             path = _real(address)  # now: it may be a descriptor's
             await asyncio.sleep(LOCAL_S)
