@@ -39,8 +39,10 @@ class _Drawing:
         self.sizes = (0, 0, 100, 1000, 3000) if fine else (0, 100, 5000, 60_000, 300_000)
         self.accounts: list[Account] = []
         self.sessions: list[Session] = []
-        self.bursts = [self._time() for _ in range(chance.randint(1, 3))] if chance.random() < 0.25 else []
+        self.bursts = [self._time() for _ in range(chance.randint(1, 3))] if chance.random() < 0.3 else []
         """When most messages are sent, all at once."""
+        self.again = chance.choice((0.1, 0.1, 0.8))
+        """How many of the messages are sent again after their report."""
         self.times: list[float] = []
         """When messages are sent."""
 
@@ -52,7 +54,7 @@ class _Drawing:
         proven = self.servers > 1 and chance.random() < 0.6
         hands = tuple(one for server in range(self.servers) for one in self._hands(server))
         self.hand_count = len(hands)
-        count = chance.choice((5, 20, 60, 150)) if not self.many else 40
+        count = 40 if self.many else 150 if self.bursts else chance.choice((5, 20, 60, 150))
         messages = sorted((self._message() for _ in range(count)), key=lambda one: one.at)
         self.times = [message.at for message in messages]
         drawn = [one for _ in range(self._fault_count()) for one in self._faults()]
@@ -75,7 +77,7 @@ class _Drawing:
         chance = self.chance
         limits: dict[str, Any] = {"handlerTimeout": chance.choice((1, 3, 30))}
         federation: dict[str, Any] = {}
-        if chance.random() < 0.15:
+        if chance.random() < (0.4 if self.bursts else 0.1):
             limits["maxInFlight"] = chance.choice((1, 2, 8))
         if chance.random() < 0.1:
             limits["mailboxMessages"] = chance.choice((1, 5, 20))
@@ -150,7 +152,7 @@ class _Drawing:
             once=chance.random() < 0.8,
             size=chance.choices(self.sizes, (20, 10, 3, 1, 0.3))[0],
             dry=chance.random() < 0.03,
-            again=chance.random() < 0.25,
+            again=chance.random() < self.again,
         )
 
     def _time_of_message(self) -> float:
@@ -201,6 +203,8 @@ class _Drawing:
         yield one
         if one.kind == "clock" and self.chance.random() < 0.5:  # a start is when a wrong date does most
             yield Fault(at=one.at + 0.1, kind="kill", who=one.who, for_s=0.1)
+        if one.for_s > 1.0 and self.chance.random() < 0.15:  # something waits on disk by then
+            yield Fault(at=one.at + one.for_s * self.chance.random(), kind="reload", who=one.other)
 
     def _time_of_fault(self) -> float:
         """Returns any time, or that of a message, so that it is under way."""
@@ -217,7 +221,7 @@ class _Drawing:
             kind=kind,
             who=chance.randrange(self._how_many(kind)),
             other=chance.randrange(self.servers),
-            for_s=round(chance.choice((0.0, 0.1, 1.0, 5.0, 40.0)) * chance.random(), 3),
+            for_s=round(chance.choice((0.0, 0.1, 1.0, 10.0, 40.0)) * chance.random(), 3),
             count=self._fault_size(kind),
             amount=self._amount(kind),
             point=chance.choice(self.points) if kind == "dieAt" and self.points else "",
@@ -252,9 +256,10 @@ class _Drawing:
 
     def _weather(self) -> Weather:
         chance = self.chance
-        sync_s = chance.choice((0.0, 0.0, 0.005, 0.05))
+        sync_s = chance.choice((0.0, 0.0, 0.005, 0.05, 0.5))
+        grain_s = chance.choice((0.0, 0.0, 0.001, 0.02))
         if chance.random() < 0.5:
-            return Weather(sync_s=sync_s)
+            return Weather(sync_s=sync_s, grain_s=grain_s)
         return Weather(
             latency_s=chance.choice((0.0001, 0.001, 0.02, 0.2)),
             jitter_s=chance.choice((0.0, 0.001, 0.05)),
@@ -262,4 +267,5 @@ class _Drawing:
             bytes_per_s=chance.choice((0.0, 0.0, 1e6, 1e5)),
             read_bytes=chance.choice((0, 0, 40, 1000)),
             sync_s=sync_s,
+            grain_s=grain_s,
         )

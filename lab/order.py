@@ -1,65 +1,87 @@
 """Whether messages for another server come there in the order in which they were handled here (section 4.5).
 
-That is judged only where nothing else may change the order: both servers ran all the time, with all their handlers,
-which answer at once, and nobody sent the messages more than once.
+That is judged only where nothing else may change the order. At the source nothing befell the server; its handler
+answers at once; nobody sent the messages more than once. At the destination nothing befell the server and its handlers,
+and the handler has room for all, so that no message waits for another sender's turn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lab.ledger import way_on
+from lab.ledger import Handled, way_on
 from lab.plan import Errand, Plan
 from lab.stage import Stage
+from lab.trouble import HAND_KINDS, SESSION_KINDS
 
 HARMLESS = frozenset(
-    {"partition", "deafen", "reset", "slowLink", "cutSession", "resetSession", "pauseSession", "reload"}
+    {"partition", "deafen", "reset", "slowLink", "reload", "slowDisk", "clock", "pause", *SESSION_KINDS}
 )
 """The faults that change nothing of a server's own order."""
+ENDING = frozenset({"die", "garbage"})
+"""The lies that cost a handler its connection."""
 
 
-def across(stage: Stage, happened: set[str]) -> Iterator[str]:
-    """Yields violations.
-
-    Args:
-        stage: the play.
-        happened: the kinds of faults that happened.
-    """
+def across(stage: Stage) -> Iterator[str]:
+    """Yields violations."""
     plan, ledger = stage.plan, stage.ledger
-    if not happened <= HARMLESS or len(plan.servers) < 2:
+    if len(plan.servers) < 2:
         return
-    prompt = {at for at, hand in enumerate(plan.hands) if not hand.late_s and hand.concurrency >= 64}
-    if len(prompt) < len(plan.hands) or any("maxInFlight" in site.settings.get("limits", {}) for site in plan.servers):
-        return
-    sent_on: dict[tuple[int, str], int] = {}
-    """By message and way: its place among those that were handled before they were sent on."""
-    newest: dict[tuple[int, int, str, int], tuple[int, int]] = {}
-    """By source, destination, type and handler: the place of the newest message that came."""
-    sources: dict[tuple[int, str], tuple[int, int]] = {}
+    befallen = _befallen(plan)
+    sources = {at for at, hand in enumerate(plan.hands) if hand.server not in befallen and not hand.late_s}
+    shaken = befallen | _without_handlers(plan)
+    prompt = {
+        at
+        for at, hand in enumerate(plan.hands)
+        if hand.server not in shaken and not hand.late_s and hand.concurrency >= 64
+    }
+    sent_on: dict[tuple[int, str], tuple[int, Handled]] = {}
+    """By message and way: the request that it comes from, and the place of that among all."""
+    newest: dict[tuple[int, str, int], tuple[int, int]] = {}
+    """By source, type and handler: the place and the number of the newest message that came."""
     seen: set[tuple[int, str]] = set()
     for place, one in enumerate(ledger.handled):
         key = one.message, one.way
-        if key in seen:
+        if key in seen or len(ledger.sent[one.message]) != 1:
             continue
         seen.add(key)
-        if one.way.endswith("h"):
-            continue
-        errand = _errand(plan, one.message, one.way)
-        if errand is None or errand.wait_s or errand.lie or len(ledger.sent[one.message]) != 1:
-            continue
-        for other in errand.servers:
-            sent_on[one.message, way_on(one.way, other)] = place
-            sources[one.message, way_on(one.way, other)] = one.server, one.hand
-        if key in sent_on:
-            server, hand = sources[key]
-            lane = server, hand, plan.messages[one.message].type, one.hand
-            before = newest.get(lane)
-            if before is not None and sent_on[key] < before[0]:
+        if key in sent_on and one.hand in prompt:
+            before, source = sent_on[key]
+            lane = source.hand, plan.messages[one.message].type, one.hand
+            if before < newest.get(lane, (-1, 0))[0]:
                 yield (
-                    f"order: server {one.server} got message {one.message}{one.way} behind {before[1]}, which server"
-                    f" {server} sent later"
+                    f"order: server {one.server} got message {one.message}{one.way} behind {newest[lane][1]}, which"
+                    f" server {source.server} sent later"
                 )
-            newest[lane] = max(before or (-1, -1), (sent_on[key], one.message))
+            newest[lane] = max(newest.get(lane, (-1, 0)), (before, one.message))
+        errand = _errand(plan, one.message, one.way)
+        if one.hand in sources and errand is not None and not errand.wait_s and not errand.lie:
+            for other in errand.servers:
+                sent_on[one.message, way_on(one.way, other)] = place, one
+
+
+def _befallen(plan: Plan) -> set[int]:
+    """Returns the servers that something befell that may change their order."""
+    limited = {at for at, site in enumerate(plan.servers) if "maxInFlight" in site.settings.get("limits", {})}
+    kinds = HARMLESS.union(HAND_KINDS)
+    return limited | {fault.who % len(plan.servers) for fault in plan.faults if fault.kind not in kinds}
+
+
+def _without_handlers(plan: Plan) -> set[int]:
+    """Returns the servers that may have been without a handler for a while."""
+    found = {plan.hands[fault.who % len(plan.hands)].server for fault in plan.faults if fault.kind in HAND_KINDS}
+    for message in plan.messages:
+        home = plan.accounts[plan.sessions[message.by].account].server
+        _add_ending(message.errand, home, found)
+    return found
+
+
+def _add_ending(errand: Errand, server: int, found: set[int]) -> None:
+    if errand.lie in ENDING:
+        found.add(server)
+    if errand.then is not None:
+        for other in errand.servers or (server,):
+            _add_ending(errand.then, other, found)
 
 
 def _errand(plan: Plan, message: int, way: str) -> Errand | None:

@@ -122,6 +122,8 @@ class Weather(Struct, frozen=True, omit_defaults=True):
     """The most bytes that a read returns; 0: as many as there are."""
     sync_s: float = 0.0
     """How long the servers' disks take to sync, until the faults are over."""
+    grain_s: float = 0.0
+    """What happens within this time happens at one moment, as where the processors are busy."""
 
 
 class Plan(Struct, frozen=True, omit_defaults=True):

@@ -8,6 +8,7 @@ import itertools
 import socket
 from asyncio import sslproto
 from collections.abc import Callable
+from math import ceil
 from random import Random
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -81,6 +82,8 @@ class LabLoop(asyncio.BaseEventLoop):
         self._executors: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self._task_numbers = itertools.count(1)
         self._secure: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
+        self.grain_s = 0.0
+        """What is due within this time happens in one turn, as where processors are busy."""
         self.steps = 0
         """How many callbacks have run."""
         self.after_step: Callable[[], None] | None = None
@@ -110,6 +113,8 @@ class LabLoop(asyncio.BaseEventLoop):
                 raise Stuck("nothing is left to happen")
             self._turns_now = 0
             self._now = max(self._now, scheduled[0]._when)
+            if self.grain_s:
+                self._now = max(self._now, ceil(self._now / self.grain_s) * self.grain_s)
         else:
             self._turns_now += 1
             if self._turns_now > MAX_IDLE_TURNS:
