@@ -9,6 +9,7 @@ of unproven servers count per connection, and one that closes without a word cou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from lab.stage import Stage
 from lab.wire import decode
 
 MAX_DEPTH = 20
+ROOM = 32 * 1024
+"""About how many bytes a client may write before it waits."""
 
 
 class Left(NamedTuple):
@@ -204,6 +207,11 @@ class Judge:
 
     def _order(self) -> None:
         """What a session sends of one type over one connection comes to a handler in that order."""
+        sizes: Counter[int] = Counter()
+        for message in self._plan.messages:
+            sizes[message.by] += message.size
+        # Calls that wait until there is room to write need not go on in their order.
+        crowded = {by for by, size in sizes.items() if size > ROOM and self._plan.sessions[by].library}
         newest: dict[tuple[int, int, int, str], int] = {}
         places: dict[tuple[int, int], int] = {}
         for at, (number, sent) in enumerate(self._ledger.sent.items()):
@@ -212,7 +220,7 @@ class Judge:
         for one in self._ledger.handled:
             sent = self._ledger.sent[one.message]
             message = self._plan.messages[one.message]
-            if one.way or len(sent) != 1 or message.dry:
+            if one.way or len(sent) != 1 or message.dry or message.by in crowded:
                 continue
             key = one.hand, one.connection, sent[0][1], message.type
             place = places[sent[0][1], one.message]

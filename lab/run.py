@@ -36,7 +36,7 @@ from lab.sessions import SessionPlayer, make_session
 from lab.stage import Stage
 from lab.trouble import Trouble
 
-SETTLE_S = 120.0
+SETTLE_S = 600.0
 """How long everything may take to come, after all faults are over."""
 CALM_S = 6.5
 """How long nothing may have come before it counts as over."""
