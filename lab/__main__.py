@@ -46,7 +46,11 @@ def main() -> int:
     result = search(first, seconds, options.jobs, _say, until_found=options.until_found)
     _tell(result)
     if options.result is not None:
-        told = {"plans": result.plans, "seconds": result.took_s, "found": result.found}
+        told = {
+            "plans": result.plans,
+            "seconds": result.took_s,
+            "found": [{"seed": one.seed, "violations": one.broken} for one in result.found if one.broken],
+        }
         options.result.write_bytes(msgspec.json.encode(told))
     kinds = set()
     for one in result.found:

@@ -214,13 +214,16 @@ class Judge:
         crowded = {by for by, size in sizes.items() if size > ROOM and self._plan.sessions[by].library}
         newest: dict[tuple[int, int, int, str], int] = {}
         places: dict[tuple[int, int], int] = {}
+        seen: set[tuple[int, int]] = set()
         for at, (number, sent) in enumerate(self._ledger.sent.items()):
             for _, connection in sent:
                 places[connection, number] = at
         for one in self._ledger.handled:
             sent = self._ledger.sent[one.message]
             message = self._plan.messages[one.message]
-            if one.way or len(sent) != 1 or message.dry or message.by in crowded:
+            again = (one.message, one.connection) in seen  # the library's handlers outlive their server
+            seen.add((one.message, one.connection))
+            if again or one.way or len(sent) != 1 or message.dry or message.by in crowded:
                 continue
             key = one.hand, one.connection, sent[0][1], message.type
             place = places[sent[0][1], one.message]
