@@ -40,7 +40,9 @@ class _Drawing:
         self.accounts: list[Account] = []
         self.sessions: list[Session] = []
         self.bursts = [self._time() for _ in range(chance.randint(1, 3))] if chance.random() < 0.3 else []
-        """When most messages are sent, all at once."""
+        """When most messages are sent."""
+        self.spread_s = chance.choice((0.0, 0.5, 2.0))
+        """How long that takes."""
         self.again = chance.choice((0.1, 0.1, 0.8))
         """How many of the messages are sent again after their report."""
         self.times: list[float] = []
@@ -85,6 +87,8 @@ class _Drawing:
             limits["maxHops"] = chance.choice((1, 3))
         if chance.random() < 0.1:
             federation["maxQueued"] = chance.choice((1, 5, 20))
+        if chance.random() < 0.3:
+            federation["retryMin"] = 0.05
         if chance.random() < 0.15:
             federation["reportTimeout"] = chance.choice((0.5, 2))
         if chance.random() < 0.1:
@@ -145,7 +149,7 @@ class _Drawing:
         by = chance.randrange(len(self.sessions)) if burst is None else int(burst * 1000) % len(self.sessions)
         home = self.accounts[self.sessions[by].account].server
         return Message(
-            at=self._time_of_message() if burst is None else burst,
+            at=self._time_of_message() if burst is None else round(burst + self.spread_s * chance.random(), 4),
             by=by,
             type=chance.choice(TYPES),
             errand=self._errand(home, chance.randint(0, 2)),
@@ -203,8 +207,9 @@ class _Drawing:
         yield one
         if one.kind == "clock" and self.chance.random() < 0.5:  # a start is when a wrong date does most
             yield Fault(at=one.at + 0.1, kind="kill", who=one.who, for_s=0.1)
-        if one.for_s > 1.0 and self.chance.random() < 0.15:  # something waits on disk by then
-            yield Fault(at=one.at + one.for_s * self.chance.random(), kind="reload", who=one.other)
+        if one.kind in ("reset", "kill", "powerCut", "partition") and self.chance.random() < 0.2:
+            at = one.at + self.chance.choice((1.5, one.for_s)) * self.chance.random()  # something waits on disk by then
+            yield Fault(at=round(at, 4), kind="reload", who=self.chance.randrange(self.servers))
 
     def _time_of_fault(self) -> float:
         """Returns any time, or that of a message, so that it is under way."""

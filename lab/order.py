@@ -62,9 +62,8 @@ def across(stage: Stage) -> Iterator[str]:
 
 def _befallen(plan: Plan) -> set[int]:
     """Returns the servers that something befell that may change their order."""
-    limited = {at for at, site in enumerate(plan.servers) if "maxInFlight" in site.settings.get("limits", {})}
     kinds = HARMLESS.union(HAND_KINDS)
-    return limited | {fault.who % len(plan.servers) for fault in plan.faults if fault.kind not in kinds}
+    return {fault.who % len(plan.servers) for fault in plan.faults if fault.kind not in kinds}
 
 
 def _without_handlers(plan: Plan) -> set[int]:
