@@ -39,7 +39,7 @@ class _Drawing:
         self.sizes = (0, 0, 100, 1000, 3000) if fine else (0, 100, 5000, 60_000, 300_000)
         self.accounts: list[Account] = []
         self.sessions: list[Session] = []
-        self.bursts = [self._time() for _ in range(chance.randint(1, 3))] if chance.random() < 0.3 else []
+        self.bursts = [self._time() for _ in range(chance.randint(1, 3))] if chance.random() < 0.3 and not fine else []
         """When most messages are sent."""
         self.spread_s = chance.choice((0.0, 0.5, 2.0))
         """How long that takes."""
@@ -89,7 +89,7 @@ class _Drawing:
             federation["maxQueued"] = chance.choice((1, 5, 20))
         if chance.random() < 0.3:
             federation["retryMin"] = 0.05
-        if chance.random() < 0.15:
+        if chance.random() < 0.15 and self.weather.latency_s < 0.1:  # else no report would come in time, for ever
             federation["reportTimeout"] = chance.choice((0.5, 2))
         if chance.random() < 0.1:
             federation["idleTimeout"] = chance.choice((0.05, 0.5))

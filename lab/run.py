@@ -38,6 +38,8 @@ from lab.trouble import Trouble
 
 SETTLE_S = 600.0
 """How long everything may take to come, after all faults are over."""
+STILL_S = 60.0
+"""How long nothing may come until what is missing is given up; servers are tried every 5 s, and requests end in 30 s."""
 CALM_S = 6.5
 """How long nothing may have come before it counts as over."""
 QUIET_S = 120
@@ -234,7 +236,8 @@ class _Play:
         stage = self.stage
         await self._all_up(120.0)
         deadline = stage.now + SETTLE_S
-        while stage.now < deadline:
+        healed_at = stage.now
+        while stage.now < deadline and stage.now - max(healed_at, self.ledger.last_at) < STILL_S:
             await asyncio.sleep(0.5)
             if (
                 stage.now - self.ledger.last_at > CALM_S
