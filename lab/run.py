@@ -39,7 +39,7 @@ from lab.trouble import Trouble
 SETTLE_S = 600.0
 """How long everything may take to come, after all faults are over."""
 STILL_S = 60.0
-"""How long nothing may come until what is missing is given up; servers are tried every 5 s, and requests end in 30 s."""
+"""How long nothing may come until what is missing is given up: servers are tried every 5 s, requests end in 30 s."""
 CALM_S = 6.5
 """How long nothing may have come before it counts as over."""
 QUIET_S = 120
