@@ -43,9 +43,8 @@ def table(result: Result) -> list[str]:
     plants = [one for one in load() if one.name in trials]
     found = sum(bool(trials[one.name].violation) for one in plants)
     machine = ", ".join(f"{name} {value}" for name, value in result.machine.items())
-    minutes = result.seconds / 60
     lines = [
-        f"Machine: {machine}. {result.jobs} at a time, at most {minutes:g} minutes for each.",
+        f"Machine: {machine}. {result.jobs} at a time, each with one process.",
         "",
         f"**{found} of {len(plants)} were found.** {_control(trials.get(CONTROL))}",
         "",
@@ -54,7 +53,7 @@ def table(result: Result) -> list[str]:
     ]
     for one in plants:
         trial = trials[one.name]
-        when = f"{trial.seconds:.0f} s" if trial.violation else "**not found**"
+        when = f"{trial.seconds:.0f} s" if trial.violation else f"**not** in {trial.seconds:.0f} s"
         seen = f"{_cell(trial.violation)} (seed {trial.seed})" if trial.violation else _cell(trial.error)
         lines.append(f"| `{one.name}`: `{one.file}` | {one.wrong} | {when} | {trial.plays:,} | {seen} |")
     return lines

@@ -47,4 +47,4 @@ def test_the_table_says_what_was_found() -> None:
     assert "old" not in text
     assert "**1 of 2 were found.** Without a fault, in 600 s and 5,000 plays: nothing was found." in text
     assert f"| `{first.name}`: `{first.file}` | {first.wrong} | 3 s | 12 | lost \\| gone (seed 7) |" in text
-    assert "| **not found** | 900 |" in text
+    assert "| **not** in 600 s | 900 |" in text
