@@ -203,6 +203,7 @@ class Server:
     async def _open(self, say: Callable[[str], None]) -> None:
         runtime = self.runtime
         config = self.config
+        self.federation.trust.use(await asyncio.to_thread(Identities, config))  # other nodes may let this one send soon
         if self._bus is not None and self.node is not None:
             await self._bus.open()
             await self.node.open()
@@ -214,7 +215,6 @@ class Server:
         self.receipts.open()
         if config.tracing is not None:
             self.tracing.open(config.tracing)
-        self.federation.trust.use(await asyncio.to_thread(Identities, config))
         await self.federation.open()  # before anything can come that would overtake what is on disk
         self.sockets.open_local(config, say)
         runtime.start_sweeping()
