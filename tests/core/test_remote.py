@@ -278,6 +278,22 @@ def test_nobody_waits_for_a_copy(world: World) -> None:
     )
 
 
+@pytest.mark.parametrize("status", ["delivered", "stored"])
+def test_what_two_nodes_bring_has_one_outcome_for_both(world: World, status: str) -> None:
+    """A node whose session has left brings what this one's session was given and has not acknowledged."""
+    g, one, other, deposit = acking(world), NodePeer("n1"), NodePeer("n2"), Placeholder()
+    first, second = Placeholder(), Placeholder()
+    play = Playbook(world)
+    assert play >> Brings(one) << Received(g, "chat", 1, id="d9") >> Brings(other) << Received(g, "chat", 1, id="d9")
+    if status == "delivered":
+        assert play >> Acknowledges(g, "d9") << Effect(TellNode, first) << Effect(TellNode, second)
+    else:
+        left = play >> Leaves(g) << Effect(PresenceChanged) << Effect(Deposit, deposit, id="d9")
+        assert left >> Deposited(deposit) << Effect(TellNode, first) << Effect(TellNode, second)
+    assert results(first) == results(second) == [{"to": "G", "status": status}]
+    assert (one.waiting, other.waiting) == (0, 0)
+
+
 # -- accounts with sessions on several nodes --------------------------------------------------------------------------
 
 

@@ -72,8 +72,10 @@ class UnackedWindow:
     def record_given(self, session: Session, delivery: Delivery) -> None:
         """Puts a message into a session's window."""
         earlier = session.unacked.pop(delivery.id, None)
-        if earlier is not None:  # the message is a repeat of a ``once`` message that failed in part
+        if earlier is not None:  # a ``once`` message that failed in part was repeated, or another node brought it, too
             session.unacked_bytes -= size_of(earlier)
+            if not earlier.settled and earlier is not delivery and earlier not in delivery.earlier:
+                delivery.earlier += (earlier,)
         session.unacked[delivery.id] = delivery
         session.unacked_bytes += size_of(delivery)
         self.owing[session] = None
@@ -117,6 +119,8 @@ class UnackedWindow:
 
     def settle(self, delivery: Delivery, status: str, error: BesterError | None = None) -> None:
         """Settles a delivery's result; only the first one counts."""
+        if delivery.earlier:
+            self._settle_earlier(delivery, status, error)
         if delivery.settled:
             return
         delivery.settled = True
@@ -127,6 +131,14 @@ class UnackedWindow:
         if delivery.awaits_ack:
             envelope.awaiting -= 1
         self.reports.settled(envelope, delivery.slot, delivery.to, status, error)
+
+    def _settle_earlier(self, delivery: Delivery, status: str, error: BesterError | None) -> None:
+        earlier, delivery.earlier = delivery.earlier, ()
+        for one in earlier:
+            if delivery.received:
+                self.received(one)
+            else:
+                self.settle(one, status, error)
 
 
 def size_of(delivery: Delivery) -> int:
