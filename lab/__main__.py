@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--hours", type=float, help="how long to search")
     parser.add_argument("--until-found", action="store_true", help="end with the first broken promise")
     parser.add_argument("--result", type=Path, help="write what was found there, as JSON")
+    parser.add_argument("--cluster", action="store_true", help="let every plan have a cluster, not one in five")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes search")
     parser.add_argument("-v", "--verbose", action="count", default=0, help="show the play; twice: its trace as well")
     parser.add_argument("--shrink", type=float, default=60.0, help="for how many seconds a plan is made smaller")
@@ -37,13 +38,13 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="show the plan as JSON")
     options = parser.parse_args()
     if options.seed is not None:
-        return _run(draw(options.seed, None, points()), options)
+        return _run(draw(options.seed, None, points(), clusters=options.cluster), options)
     if options.plan is not None:
         return _run(read(options.plan), options)
     first = options.first if options.first is not None else random.SystemRandom().randrange(1 << 32)
     print(f"searching from seed {first}", flush=True)
     seconds = options.hours * 3600 if options.hours else options.seconds
-    result = search(first, seconds, options.jobs, _say, until_found=options.until_found)
+    result = search(first, seconds, options.jobs, _say, until_found=options.until_found, clusters=options.cluster)
     _tell(result)
     if options.result is not None:
         told = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lab.points import points
 from lab.run import Outcome
-from lab.trouble import KINDS
+from lab.trouble import ALL_KINDS
 
 PAIR_S = 1.0
 """Two faults that happen within this time are a pair."""
@@ -41,9 +41,9 @@ class Coverage:
     def wanted(self) -> dict[str, float]:
         """Returns how much more often kinds of faults should be drawn, because they came rarely, or in few pairs."""
         found = {}
-        for kind in KINDS:
-            pairs = sum(1 for one in KINDS if self.pairs[kind, one]) + sum(1 for one in KINDS if self.pairs[one, kind])
-            found[kind] = round(1.0 + 2.0 / (1 + self.kinds[kind]) + 1.0 - pairs / (2 * len(KINDS)), 3)
+        for kind in ALL_KINDS:
+            pairs = sum((self.pairs[kind, one] > 0) + (self.pairs[one, kind] > 0) for one in ALL_KINDS)
+            found[kind] = round(1.0 + 2.0 / (1 + self.kinds[kind]) + 1.0 - pairs / (2 * len(ALL_KINDS)), 3)
         found["dieAt"] *= 1 + 3 * sum(1 for one in points() if not self.deaths[one]) / max(len(points()), 1)
         return found
 
@@ -52,7 +52,7 @@ class Coverage:
         yield f"{'fault point':28} {'arrivals':>10} {'deaths':>8}"
         for point in points():
             yield f"{point:28} {self.points[point]:>10,} {self.deaths[point]:>8,}"
-        yield "faults: " + ", ".join(f"{kind} {self.kinds[kind]}" for kind in KINDS)
-        reached = sum(1 for one in KINDS for other in KINDS if self.pairs[one, other])
-        yield f"pairs of faults within {PAIR_S:g} s: {reached} of {len(KINDS) ** 2}"
+        yield "faults: " + ", ".join(f"{kind} {self.kinds[kind]}" for kind in ALL_KINDS)
+        reached = sum(1 for one in ALL_KINDS for other in ALL_KINDS if self.pairs[one, other])
+        yield f"pairs of faults within {PAIR_S:g} s: {reached} of {len(ALL_KINDS) ** 2}"
         yield "reports: " + ", ".join(f"{code} {count:,}" for code, count in sorted(self.codes.items()))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Any
 
+from lab.drawclusters import with_clusters
 from lab.plan import LIES, Account, Errand, Fault, Hand, Message, Plan, Session, Site, Weather, account_name
 from lab.trouble import HAND_KINDS, KINDS, SESSION_KINDS
 
@@ -13,15 +14,19 @@ TYPES = ("t0", "t1")
 KIB = 1024
 
 
-def draw(seed: int, wanted: Mapping[str, float] | None = None, points: tuple[str, ...] = ()) -> Plan:
+def draw(
+    seed: int, wanted: Mapping[str, float] | None = None, points: tuple[str, ...] = (), *, clusters: bool = False
+) -> Plan:
     """Returns the plan of a seed.
 
     Args:
         seed: the seed.
         wanted: by kind of fault, how much more often than others it is to be drawn.
         points: the named fault points.
+        clusters: whether each plan has a cluster, unless it is too large; else some have one.
     """
-    return _Drawing(seed, wanted or {}, points).plan()
+    wanted = wanted or {}
+    return with_clusters(_Drawing(seed, wanted, points).plan(), wanted, clusters)
 
 
 class _Drawing:

@@ -8,7 +8,6 @@ from random import Random
 from typing import Any
 
 from bester import Handler, Refuse, Reply, Request, SendClients, SendHandler, SendServers
-from bester.lab.machine import Machine
 from bester.lab.process import Process
 from lab.ledger import Handled, way_on
 from lab.plan import PASSING, Hand
@@ -25,11 +24,13 @@ GARBAGE = b"\x08\0\0\0\xff\xfenojson"
 class HandPlayer:
     """A handler, as one process after the other."""
 
-    def __init__(self, stage: Stage, index: int, hand: Hand, machine: Machine) -> None:
+    def __init__(self, stage: Stage, index: int, hand: Hand) -> None:
         self._stage = stage
         self.index = index
         self.hand = hand
-        self.machine = machine
+        lab = stage.node(hand.server, hand.node)
+        self.machine = lab.machine
+        self._path = lab.handlers_path
         self.process: Process | None = None
         self._chance: Random = stage.world.random(f"hand {index}")
         self._starts = 0
@@ -98,8 +99,7 @@ class HandPlayer:
     # -- with the library ----------------------------------------------------------------------------------------
 
     async def _with_library(self) -> None:
-        path = self._stage.handler_paths[self.hand.server]
-        handler = Handler(path, concurrency=self.hand.concurrency, retry_first_s=0.1, retry_max_s=1.0)
+        handler = Handler(self._path, concurrency=self.hand.concurrency, retry_first_s=0.1, retry_max_s=1.0)
         connection = self._stage.ledger.new_connection()
 
         async def handle(request: Request) -> Any:
@@ -131,7 +131,7 @@ class HandPlayer:
     async def _by_hand(self) -> None:
         while not self._stage.over:
             try:
-                wire = await Wire.open(self._stage.handler_paths[self.hand.server])
+                wire = await Wire.open(self._path)
             except Lost:
                 await asyncio.sleep(AGAIN_S)
                 continue

@@ -63,6 +63,8 @@ class Ledger:
     def __init__(self) -> None:
         self.sent: dict[int, list[tuple[int, int]]] = {}
         """By message: the session and the connection of each time that it was sent."""
+        self.sent_at: dict[int, float] = {}
+        """By message: when it was sent first."""
         self.attempts: dict[int, list[Attempt]] = {}
         """By message: the reports on it, oldest first."""
         self.received: dict[Copy, list[Receipt]] = {}
@@ -93,8 +95,9 @@ class Ledger:
 
     # -- what happens --------------------------------------------------------------------------------------------
 
-    def sends(self, message: int, session: int, connection: int) -> None:
+    def sends(self, message: int, session: int, connection: int, at: float) -> None:
         """A session sends a message, perhaps once more."""
+        self.sent_at.setdefault(message, at)
         self.sent.setdefault(message, []).append((session, connection))
         self.open[connection, message] += 1
 

@@ -61,9 +61,10 @@ def across(stage: Stage) -> Iterator[str]:
 
 
 def _befallen(plan: Plan) -> set[int]:
-    """Returns the servers that something befell that may change their order."""
+    """Returns the servers that something befell that may change their order, and clusters, whose nodes have none."""
     kinds = HARMLESS.union(HAND_KINDS)
-    return {fault.who % len(plan.servers) for fault in plan.faults if fault.kind not in kinds}
+    clusters = {at for at, site in enumerate(plan.servers) if site.nodes}
+    return clusters | {fault.who % len(plan.servers) for fault in plan.faults if fault.kind not in kinds}
 
 
 def _without_handlers(plan: Plan) -> set[int]:

@@ -64,6 +64,10 @@ class Site(Struct, frozen=True, omit_defaults=True):
 
     settings: dict[str, Any] = {}
     """More of its configuration."""
+    nodes: int = 0
+    """How many nodes it has, if it is a cluster; 0: it is none."""
+    nats: int = 1
+    """How many NATS servers a cluster has: 1 or 3."""
 
 
 class Hand(Struct, frozen=True, omit_defaults=True):
@@ -71,6 +75,8 @@ class Hand(Struct, frozen=True, omit_defaults=True):
 
     server: int
     types: tuple[str, ...]
+    node: int = 0
+    """The node that it is attached to."""
     library: bool = False
     """Whether it is a :class:`bester.Handler`; else it speaks the protocol by hand."""
     concurrency: int = 64
@@ -95,6 +101,8 @@ class Session(Struct, frozen=True, omit_defaults=True):
     """From when until when it is not there."""
     slow_s: float = 0.0
     """How long it waits after each read."""
+    node: int | None = None
+    """The node that it connects to; None: any, each time another one."""
 
 
 class Fault(Struct, frozen=True, omit_defaults=True):
@@ -108,6 +116,8 @@ class Fault(Struct, frozen=True, omit_defaults=True):
     count: int = 0
     amount: float = 0.0
     point: str = ""
+    node: int = 0
+    """Which of the server's nodes or NATS servers it strikes."""
 
 
 class Weather(Struct, frozen=True, omit_defaults=True):
@@ -176,6 +186,8 @@ def as_play(plan: Plan) -> Iterator[str]:
     names = "proven names" if plan.proven else "plain TCP"
     yield f"seed {plan.seed}: {len(plan.servers)} servers over {names}, {plan.length_s:g} s"
     for index, site in enumerate(plan.servers):
+        if site.nodes:
+            yield f"  {server_name(index)} has {site.nodes} nodes and {site.nats} NATS servers"
         if site.settings:
             yield f"  {server_name(index)}: {_short(site.settings)}"
     for index, hand in enumerate(plan.hands):

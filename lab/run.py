@@ -8,31 +8,32 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from random import Random
-from sqlite3 import DatabaseError, connect
 from typing import Any
 
 from bester.lab.loop import Stuck
 from bester.lab.network import Link
-from bester.lab.process import ProcessDied
-from bester.lab.server import LabServer
+from bester.lab.process import ProcessDied, current
 from bester.lab.transport import READ_BYTES
 from bester.lab.world import World
 from lab.bounds import Bounds
+from lab.clusterorder import in_clusters
+from lab.clusterwatch import ClusterWatch
 from lab.dials import Dials
 from lab.hands import EXPECTED, HandPlayer
 from lab.inside import at_quiet
-from lab.invariants import Judge, Left
+from lab.invariants import Judge
 from lab.keeper import Keeper
 from lab.ledger import Ledger
 from lab.leftover import too_many_letters, unknown_accounts, unread_mail
 from lab.order import across
-from lab.plan import Plan, server_name
+from lab.plan import Plan
 from lab.repeats import handled_again
 from lab.sessions import SessionPlayer, make_session
+from lab.sites import SitePlayer
 from lab.stage import Stage
 from lab.trouble import Trouble
 
@@ -47,10 +48,11 @@ QUIET_S = 120
 TLS_END_S = 32.0
 """How long the end of a connection over TLS may take, where the other end does not answer."""
 STEPS = 400_000
-"""How many callbacks a play may take."""
+"""How many callbacks a play may take, and as many more for each node of a cluster."""
 DISK_FAULTS = ("syncFails", "writeFails", "diskFull")
 DISK_LOGS = ("bester.database", "bester.receipts", "bester.server")
 """Who may log an error where a disk fails."""
+NATS_ERRORS = ("cannot be reached now", "cannot reach each other now")
 DISK_ERRORS = ("disk I/O error", "has no room", "database or disk is full")
 
 
@@ -84,7 +86,8 @@ def run_plan(plan: Plan, listener: Callable[[str], None] | None = None) -> Outco
     outcome = Outcome(messages=len(plan.messages))
     world = World(plan.seed, listener)
     play = _Play(world, plan)
-    with _log(any(one.kind in DISK_FAULTS for one in plan.faults)) as records:
+    expected = _expected_errors(plan)
+    with _log(expected, DISK_LOGS if DISK_ERRORS[0] in expected else ()) as records:
         try:
             world.run(play.run())
         except (Stuck, _TooLong) as error:
@@ -128,46 +131,45 @@ class _Play:
             world.network.read_bytes = lambda: chance.randint(1, weather.read_bytes)
         else:
             world.network.read_bytes = lambda: READ_BYTES
+        self.most_steps = STEPS * (1 + sum(site.nodes for site in plan.servers))
+        self.sites: list[SitePlayer] = []
         self.keepers: list[Keeper] = []
 
     def _set_up(self) -> None:
         """Makes the servers and players, in the running world, whose chance their certificates have."""
         plan = self.plan
-        self.keepers = [Keeper(self.stage, at, lab) for at, lab in enumerate(self._servers())]
-        self.stage.hosts = [keeper.lab.machine.address for keeper in self.keepers]
-        self.stage.handler_paths = [keeper.lab.handlers_path for keeper in self.keepers]
-        self.hands = [
-            HandPlayer(self.stage, at, hand, self.keepers[hand.server].lab.machine)
-            for at, hand in enumerate(plan.hands)
-        ]
+        self.sites = self._make_sites()
+        self.keepers = [keeper for site in self.sites for keeper in site.keepers]
+        self.stage.hosts = [site.host for site in self.sites]
+        self.stage.nodes = [site.labs for site in self.sites]
+        self.hands = [HandPlayer(self.stage, at, hand) for at, hand in enumerate(plan.hands)]
         self.sessions: list[SessionPlayer] = [
             make_session(self.stage, at, session) for at, session in enumerate(plan.sessions)
         ]
-        self.trouble = Trouble(self.stage, self.keepers, self.hands, self.sessions)
+        self.trouble = Trouble(self.stage, self.sites, self.hands, self.sessions)
         self.judge = Judge(self.stage, self.sessions, self.trouble.struck)
         self.world.network.on_connect = Dials(self.stage, self.keepers).attempt
         self.bounds = Bounds(self.stage, self.keepers)
+        self.watch = ClusterWatch(self.stage, self.sites)
 
-    def _servers(self) -> list[LabServer]:
+    def _make_sites(self) -> list[SitePlayer]:
         plan, types = self.plan, sorted({one for hand in self.plan.hands for one in hand.types})
-        labs = []
-        for at, site in enumerate(plan.servers):
-            settings: dict[str, Any] = {
-                # Configured, so that they are unavailable for now, and not unknown, while their handler is away.
-                "handlers": {"typeMap": {type: {} for type in types}},
-                "federation": {"rate": 1000000, "burst": 1000000, "retryMax": 5},
-            }
-            lab = LabServer(self.world, server_name(at), settings, proven=plan.proven)
-            lab.configure(site.settings)
-            labs.append(lab)
+        settings: dict[str, Any] = {
+            # Configured, so that they are unavailable for now, and not unknown, while their handler is away.
+            "handlers": {"typeMap": {type: {} for type in types}},
+            "federation": {"rate": 1000000, "burst": 1000000, "retryMax": 5},
+        }
+        sites = [SitePlayer(self.stage, at, settings) for at in range(len(plan.servers))]
         if plan.proven or plan.names:
-            for lab in labs:
-                lab.know(*labs)
-        return labs
+            for site in sites:
+                site.know(sites)
+        return sites
 
     async def run(self) -> None:
         stage, loop = self.stage, self.world.loop
         self._set_up()
+        for site in self.sites:
+            await site.start_nats()
         running = [asyncio.create_task(keeper.run()) for keeper in self.keepers]
         await self._all_up(60.0)
         await self._make_accounts()
@@ -182,6 +184,7 @@ class _Play:
         loop.grain_s = self.plan.weather.grain_s
         for keeper in self.keepers:
             keeper.lab.machine.disk.sync_s = self.plan.weather.sync_s
+        self.watch.start()
         loop.after_step = self._after_step
         await asyncio.sleep(self.plan.length_s)
         await self._count_letters()
@@ -197,21 +200,22 @@ class _Play:
         for task in running:
             task.cancel()
         loop.after_step = None
-        left = [self._left(keeper) for keeper in self.keepers]
-        self.judge.judge(left)
+        self.judge.judge([await site.left() for site in self.sites])
         happened = {kind for _, kind in self.trouble.happened}
         for violation in chain(
             handled_again(stage, happened),
             across(stage),
             unknown_accounts(stage),
+            in_clusters(stage, self.sessions, self.trouble.disturbed, self.watch.leaderless),
         ):
             self.ledger.violation(violation)
 
     def _after_step(self) -> None:
         loop = self.world.loop
-        if loop.steps > STEPS:
+        if loop.steps > self.most_steps:
             raise _TooLong(f"{loop.steps} callbacks until {loop.time():.3f}")
         self.bounds.look()
+        self.watch.look()
 
     async def _all_up(self, timeout_s: float) -> None:
         for keeper in self.keepers:
@@ -255,6 +259,8 @@ class _Play:
         """Looks whether there are more letters than there may be, while those who are away leave them there."""
         for keeper in self.keepers:
             process, server = keeper.lab.process, keeper.lab.server
+            if self.plan.servers[keeper.index].nodes:
+                continue  # each node counts for itself (docs/scale.md)
             if process is not None and server is not None and process.alive and not process.paused:
                 counting = asyncio.create_task(process.call(too_many_letters(server)))
                 await asyncio.wait({counting}, timeout=1.0)
@@ -308,32 +314,32 @@ class _Play:
             for one in keeper.left()[:5]:
                 self.ledger.violation(f"{keeper.lab.name} left behind: {one}")
 
-    def _left(self, keeper: Keeper) -> Left:
-        """Returns what a server's database has at the end."""
-        path = keeper.lab.folder / "bester.db"
-        try:
-            with closing(connect(path)) as database:
-                letters = database.execute("SELECT username, delivery_id, data FROM letter").fetchall()
-                outgoing = database.execute("SELECT destination, dead, data FROM outgoing").fetchall()
-                problems = [row[0] for row in database.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        except DatabaseError as error:
-            return Left([], [], [repr(error)])
-        return Left(letters, outgoing, problems)
+
+def _expected_errors(plan: Plan) -> tuple[str, ...]:
+    """Returns parts of errors that the log may have."""
+    found: tuple[str, ...] = (EXPECTED,)
+    if any(one.kind in DISK_FAULTS for one in plan.faults):
+        found += DISK_ERRORS
+    if plan.faults and any(site.nodes for site in plan.servers):
+        found += NATS_ERRORS
+    return found
 
 
 @contextmanager
-def _log(troubled: bool) -> Any:
-    """Collects what Bester's log has of errors; those of a troubled disk are expected."""
+def _log(expected: tuple[str, ...], loggers: tuple[str, ...]) -> Any:
+    """Collects what Bester's log has of errors, without those of some loggers, and those that have expected parts."""
     records: list[str] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            process = current.get()
+            if process is not None and not process.alive:
+                return  # what it had left half done is closed
             if record.levelno >= logging.ERROR or record.exc_info:
                 text = record.getMessage()
                 if record.exc_info and record.exc_info[1] is not None:
                     text += f": {record.exc_info[1]!r}"
-                expected = record.name in DISK_LOGS or any(one in text for one in DISK_ERRORS)
-                if EXPECTED in text or (troubled and expected):
+                if record.name in loggers or any(one in text for one in expected):
                     return
                 records.append(f"{record.name}: {text}"[:500])
 

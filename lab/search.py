@@ -54,7 +54,13 @@ class Result:
 
 
 def search(
-    first_seed: int, seconds: float, jobs: int, say: Callable[[str], None], *, until_found: bool = False
+    first_seed: int,
+    seconds: float,
+    jobs: int,
+    say: Callable[[str], None],
+    *,
+    until_found: bool = False,
+    clusters: bool = False,
 ) -> Result:
     """Runs plans for so long.
 
@@ -64,12 +70,13 @@ def search(
         jobs: how many processes work.
         say: is told of what was found, and now and then of how it goes.
         until_found: whether to end with the first broken promise; what stays in memory is none.
+        clusters: whether all plans have clusters, unless they are too large.
     """
     result = Result()
     began = time.monotonic()
     seeds = iter(range(first_seed, 1 << 62))
     context = multiprocessing.get_context("spawn")
-    workers = [_Worker(context) for _ in range(jobs)]
+    workers = [_Worker(context, clusters) for _ in range(jobs)]
     told = began
     try:
         while any(worker.busy for worker in workers) or time.monotonic() - began < seconds:
@@ -80,7 +87,7 @@ def search(
                     worker.begin(next(seeds), result.coverage.wanted())
             for worker in workers:
                 for seed, wanted, outcome in worker.done(0.02 / jobs):
-                    _take(result, seed, wanted, outcome, say)
+                    _take(result, draw(seed, wanted, points(), clusters=clusters), outcome, say)
             if time.monotonic() - told > 30:
                 told = time.monotonic()
                 say(f"{told - began:.0f} s: {result.plans} plans, {len(result.found)} found")
@@ -91,7 +98,7 @@ def search(
     return result
 
 
-def _take(result: Result, seed: int, wanted: dict[str, float], outcome: Outcome, say: Callable[[str], None]) -> None:
+def _take(result: Result, plan: Plan, outcome: Outcome, say: Callable[[str], None]) -> None:
     result.plans += 1
     result.messages += outcome.messages
     result.reports += outcome.reports
@@ -100,15 +107,16 @@ def _take(result: Result, seed: int, wanted: dict[str, float], outcome: Outcome,
     result.busy_s += outcome.took_s
     result.coverage.add(outcome)
     if outcome.violations:
-        result.found.append(Found(seed, draw(seed, wanted, points()), outcome.violations))
-        say(f"seed {seed}: {outcome.violations[0][:300]}")
+        result.found.append(Found(plan.seed, plan, outcome.violations))
+        say(f"seed {plan.seed}: {outcome.violations[0][:300]}")
 
 
 class _Worker:
     """A process that runs plans, one after the other, and is replaced when it crashed, hangs, or is old."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, clusters: bool) -> None:
         self._context = context
+        self._clusters = clusters
         self._process: Any = None
         self._task: tuple[int, dict[str, float]] | None = None
         self._began = 0.0
@@ -122,7 +130,9 @@ class _Worker:
         """Gives it the seed of a plan."""
         if self._process is None:
             self._tasks, self._outcomes = self._context.Queue(), self._context.Queue()
-            self._process = self._context.Process(target=_work, args=(self._tasks, self._outcomes), daemon=True)
+            self._process = self._context.Process(
+                target=_work, args=(self._tasks, self._outcomes, self._clusters), daemon=True
+            )
             self._process.start()
             self._ran = 0
         self._task = seed, wanted
@@ -159,11 +169,11 @@ class _Worker:
             self._process = None
 
 
-def _work(tasks: Any, outcomes: Any) -> None:
+def _work(tasks: Any, outcomes: Any, clusters: bool) -> None:
     os.environ.setdefault("PYTHONHASHSEED", "0")
     while True:
         seed, wanted = tasks.get()
-        outcomes.put(run_safely(draw(seed, wanted, points())))
+        outcomes.put(run_safely(draw(seed, wanted, points(), clusters=clusters)))
 
 
 def run_safely(plan: Plan) -> Outcome:

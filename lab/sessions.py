@@ -133,7 +133,7 @@ class SessionPlayer:
             message = self.stage.plan.messages[number]
             if message.once and not message.dry:
                 self.open[number] = message
-            self.stage.ledger.sends(number, self.index, connection)
+            self.stage.ledger.sends(number, self.index, connection, self.stage.now)
             data = {"m": number, "w": "", "e": msgspec.to_builtins(message.errand), "pad": "x" * message.size}
             yield number, message, data
 
@@ -173,7 +173,7 @@ class WireSession(SessionPlayer):
 
     async def _connection(self) -> None:
         stage, session = self.stage, self.session
-        wire = await Wire.open((stage.hosts[self.server], PORT))
+        wire = await Wire.open((stage.host(self.server, session.node), PORT))
         connection = self.connection = stage.ledger.new_connection()
         sending: asyncio.Task[None] | None = None
         try:
@@ -239,7 +239,7 @@ class LibrarySession(SessionPlayer):
         connection = self.connection = stage.ledger.new_connection()
         features = ["token", "route", *(["ack"] if session.ack and session.mail else [])]
         client = Client(
-            f"bester://{self.account}:{PASSWORD}@{stage.hosts[self.server]}:{PORT}",
+            f"bester://{self.account}:{PASSWORD}@{stage.host(self.server, session.node)}:{PORT}",
             features=features,
             mail=session.mail,
             reconnect=True,

@@ -138,9 +138,9 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
     for length_s in (round(last + 0.1, 3), round(max([last, *ends]) + 0.1, 3)):
         if length_s < plan.length_s:
             yield replace(plan, length_s=length_s)
-    yield from _each(plan, "servers", lambda one: [Site()])
-    yield from _each(plan, "sessions", lambda one: _reset(one, library=False, away=(), slow_s=0.0))
-    yield from _each(plan, "hands", lambda one: _reset(one, library=False, concurrency=64, late_s=0.0))
+    yield from _each(plan, "servers", _simpler_site)
+    yield from _each(plan, "sessions", lambda one: _reset(one, library=False, away=(), slow_s=0.0, node=None))
+    yield from _each(plan, "hands", lambda one: _reset(one, library=False, concurrency=64, late_s=0.0, node=0))
     yield from _each(plan, "messages", _simpler_message)
     yield from _each(plan, "faults", _simpler_fault)
 
@@ -155,6 +155,11 @@ def _each(plan: Plan, name: str, simpler: Callable[[Any], Sequence[Any]]) -> Ite
 
 def _reset(part: Any, **defaults: Any) -> list[Any]:
     return [replace(part, **{name: value}) for name, value in defaults.items() if getattr(part, name) != value]
+
+
+def _simpler_site(site: Site) -> list[Site]:
+    found = [Site(), *_reset(site, settings={}, nats=1)]
+    return [*found, replace(site, nodes=site.nodes - 1)] if site.nodes > 1 else found
 
 
 def _simpler_message(message: Message) -> list[Message]:
@@ -176,7 +181,7 @@ def _simpler_errand(errand: Errand) -> Iterator[Errand]:
 
 
 def _simpler_fault(fault: Fault) -> list[Fault]:
-    found = _reset(fault, for_s=0.0, count=min(fault.count, 1))
+    found = _reset(fault, for_s=0.0, count=min(fault.count, 1), node=0)
     if fault.for_s > 1:
         found.append(replace(fault, for_s=1.0))
     return found

@@ -10,10 +10,12 @@ from dataclasses import replace
 from bester.lab.machine import Machine
 from bester.lab.network import Link
 from bester.lab.process import Process
+from lab.clustertrouble import CLUSTER_KINDS, ClusterTrouble
 from lab.hands import HandPlayer
 from lab.keeper import Keeper
 from lab.plan import Fault
 from lab.sessions import SessionPlayer
+from lab.sites import SitePlayer
 from lab.stage import Stage
 
 
@@ -21,21 +23,25 @@ class Trouble:
     """Carries out faults, and heals all of them."""
 
     def __init__(
-        self, stage: Stage, keepers: Sequence[Keeper], hands: Sequence[HandPlayer], sessions: Sequence[SessionPlayer]
+        self, stage: Stage, sites: Sequence[SitePlayer], hands: Sequence[HandPlayer], sessions: Sequence[SessionPlayer]
     ) -> None:
         self._stage = stage
         self._world = stage.world
-        self._keepers = keepers
+        self._sites = sites
+        self._keepers = [keeper for site in sites for keeper in site.keepers]
         self._hands = hands
         self._sessions = sessions
-        self._deaths: dict[tuple[int, str], tuple[int, float]] = {}
-        """By server and fault point: at which arrival it dies, and for how long."""
+        self._deaths: dict[tuple[str, str], tuple[int, float]] = {}
+        """By machine and fault point: at which arrival its server dies, and for how long."""
         self.points: Counter[str] = Counter()
         """Arrivals at fault points."""
         self.happened: list[tuple[float, str]] = []
         """The kinds of what happened, with their times."""
         self.struck: set[int] = set()
         """The servers that were killed, or whose connections or disks were troubled."""
+        self.disturbed: list[tuple[float, float]] = []
+        """From when until when faults of :data:`DISTURBING` kinds may have changed the order."""
+        self._of_clusters = ClusterTrouble(stage, sites, sessions, self.struck)
         self._kinds: dict[str, Callable[[Fault], None]] = {
             "kill": self._kill,
             "powerCut": self._power_cut,
@@ -59,6 +65,7 @@ class Trouble:
             "diskFull": self._disk_full,
             "slowDisk": self._slow_disk,
             "clock": self._clock,
+            **self._of_clusters.kinds,
         }
         stage.kill_hand = self._kill_hand_for
         stage.world.on_fault_point = self._at_point
@@ -75,14 +82,20 @@ class Trouble:
         if not self._stage.settling:
             self._stage.note(f"fault {fault.kind} {fault.who} {fault.other} {fault.for_s:g}")
             self.happened.append((self._stage.now, fault.kind))
+            if fault.kind in DISTURBING:
+                lasts_s = fault.for_s if fault.kind in LASTING else 0.0
+                self.disturbed.append((self._stage.now, self._stage.now + lasts_s))
             self._kinds[fault.kind](fault)
 
     def heal(self) -> None:
         """Ends everything that is wrong, and lets everybody come back."""
         world = self._world
+        if self.disturbed:
+            self.disturbed.append((self._stage.now, self._stage.now))
         self._deaths.clear()
         world.network.heal()
         world.network.clear_links()
+        self._of_clusters.heal()
         for keeper in self._keepers:
             disk = keeper.lab.machine.disk
             disk.heal()
@@ -102,8 +115,12 @@ class Trouble:
     # -- servers -------------------------------------------------------------------------------------------------
 
     def _keeper(self, fault: Fault) -> Keeper:
-        self.struck.add(fault.who % len(self._keepers))
-        return self._keepers[fault.who % len(self._keepers)]
+        site = self._site(fault.who)
+        self.struck.add(site.index)
+        return site.keepers[fault.node % len(site.keepers)]
+
+    def _site(self, index: int) -> SitePlayer:
+        return self._sites[index % len(self._sites)]
 
     def _kill(self, fault: Fault) -> None:
         self._keeper(fault).kill(fault.for_s)
@@ -138,19 +155,23 @@ class Trouble:
             lab.process.enter().run(lab.server.reload_soon)
 
     def _die_at(self, fault: Fault) -> None:
-        self._deaths[fault.who % len(self._keepers), fault.point] = (max(fault.count, 1), fault.for_s)
+        site = self._site(fault.who)
+        keeper = site.keepers[fault.node % len(site.keepers)]
+        self._deaths[keeper.lab.machine.name, fault.point] = (max(fault.count, 1), fault.for_s)
 
     def _at_point(self, process: Process, point: str) -> None:
         self.points[point] += 1
         for keeper in self._keepers:
             if keeper.lab.process is process:
-                left, for_s = self._deaths.get((keeper.index, point), (0, 0.0))
+                key = keeper.lab.machine.name, point
+                left, for_s = self._deaths.get(key, (0, 0.0))
                 if left > 1:
-                    self._deaths[keeper.index, point] = left - 1, for_s
+                    self._deaths[key] = left - 1, for_s
                 elif left == 1:
-                    del self._deaths[keeper.index, point]
+                    del self._deaths[key]
                     self._stage.note(f"{process} dies at {point}")
                     self.happened.append((self._stage.now, f"at {point}"))
+                    self.disturbed.append((self._stage.now, self._stage.now))
                     self.struck.add(keeper.index)
                     keeper.kill(for_s)
 
@@ -191,16 +212,13 @@ class Trouble:
 
     # -- the network ---------------------------------------------------------------------------------------------
 
-    def _host(self, index: int) -> Machine:
-        return self._keepers[index % len(self._keepers)].lab.machine
-
     def _partition(self, fault: Fault) -> None:
         """Cuts off the servers from ``who`` to ``other`` and their sessions from the rest."""
         inside = set(range(fault.who, max(fault.who, fault.other) + 1))
         machines: tuple[list[Machine], list[Machine]] = [], []
         for keeper in self._keepers:
             machines[keeper.index in inside].append(keeper.lab.machine)
-        self.struck.update(range(len(self._keepers)))
+        self.struck.update(range(len(self._sites)))
         self._world.network.cut(*machines)
         self._later(fault.for_s, self._mend, *machines)
 
@@ -212,40 +230,47 @@ class Trouble:
 
     def _deafen(self, fault: Fault) -> None:
         """Nothing comes from one server to another; the other direction stays open."""
-        one, other = self._host(fault.who), self._host(fault.other)
-        if one is not other:
-            self.struck.update((fault.who % len(self._keepers), fault.other % len(self._keepers)))
+        for one, other in self._between(fault):
             self._world.network.block(one, other)
             self._later(fault.for_s, self._world.network.unblock, one, other)
+
+    def _between(self, fault: Fault) -> list[tuple[Machine, Machine]]:
+        """Returns the machines of two servers, in pairs; none, if they are one."""
+        one, other = self._site(fault.who), self._site(fault.other)
+        if one is other:
+            return []
+        self.struck.update((one.index, other.index))
+        return [(here, there) for here in one.machines for there in other.machines]
 
     def _cut_session(self, fault: Fault) -> None:
         session = self._session(fault)
         if session is not None:
             session.lost += 1
-            machines = [session.machine], [self._host(session.server)]
+            machines = [session.machine], self._site(session.server).machines
             self._world.network.cut(*machines)
             self._later(fault.for_s, self._mend, *machines)
 
     def _reset(self, fault: Fault) -> None:
-        one, other = self._host(fault.who), self._host(fault.other)
-        if one is not other:
-            self.struck.update((fault.who % len(self._keepers), fault.other % len(self._keepers)))
+        for one, other in self._between(fault):
             self._world.network.reset(one, other)
 
     def _reset_session(self, fault: Fault) -> None:
         session = self._session(fault)
         if session is not None:
             session.lost += 1
-            self._world.network.reset(session.machine, self._host(session.server))
+            for machine in self._site(session.server).machines:
+                self._world.network.reset(session.machine, machine)
 
     def _slow_link(self, fault: Fault) -> None:
-        one, other = self._host(fault.who), self._host(fault.other)
-        if one is other and (session := self._session(fault)) is not None:
-            one = session.machine
+        network = self._world.network
+        pairs = self._between(fault)
+        if not pairs and (session := self._session(fault)) is not None:
+            pairs = [(session.machine, machine) for machine in self._site(fault.who).machines]
         # The jitter of many small pieces adds up.
         jitter_s = min(fault.amount / 2, 0.002) if fault.count else fault.amount / 2
-        self._world.network.set_link(one, other, Link(fault.amount, jitter_s, fault.count or 1 << 20))
-        self._later(fault.for_s, self._world.network.set_link, one, other, replace(self._world.network.link))
+        for one, other in pairs:
+            network.set_link(one, other, Link(fault.amount, jitter_s, fault.count or 1 << 20))
+            self._later(fault.for_s, network.set_link, one, other, replace(network.link))
 
     # -- disks and clocks ----------------------------------------------------------------------------------------
 
@@ -289,3 +314,9 @@ SERVER_KINDS = (
     "clock",
 )
 KINDS = (*SERVER_KINDS, *HAND_KINDS, *SESSION_KINDS)
+"""What is drawn for all servers; more befalls clusters."""
+ALL_KINDS = (*KINDS, *CLUSTER_KINDS)
+DISTURBING = ("kill", "powerCut", "stop", "pause", *CLUSTER_KINDS)
+"""The kinds that may change the order of what is under way in a cluster."""
+LASTING = ("pause", "cutPlace", "loseNats", "lagNats", "jetStreamAway", "leaderAway", "fates")
+"""The kinds of them that do as long as they last, and not at their beginning alone."""

@@ -91,7 +91,7 @@ def test_a_disk_that_forgets_is_found_and_the_plan_becomes_small(monkeypatch: py
 
 def test_reports_are_counted_by_connection() -> None:
     ledger = Ledger()
-    ledger.sends(0, 0, 1)
+    ledger.sends(0, 0, 1, 0.5)
     good = Attempt(True, False, "", ())
     ledger.reported(0, 1, good, 1.0)
     assert ledger.violations == []

@@ -11,7 +11,7 @@ from bester.lab.nats.connection import Settings
 from bester.lab.nats.faults import Fates, as_usual
 from bester.lab.nats.server import NatsCluster, NatsServer
 from bester.lab.process import Process
-from bester.lab.server import LabServer
+from bester.lab.server import PORT, TLS_PORT, LabServer
 from bester.lab.world import World
 
 NATS_PORT = 4222
@@ -61,12 +61,15 @@ class LabNats:
 class LabCluster:
     """A Bester server of several nodes, and its NATS servers.
 
+    The server's name is a host name too, which leads to any of the nodes.
+
     Args:
         world: its world.
         name: the server's name.
         nodes: how many nodes.
         nats: how many NATS servers.
         overrides: more of the nodes' configuration.
+        proven: whether the nodes prove their server's name to other servers.
         fates: what happens to each request to JetStream.
     """
 
@@ -77,18 +80,33 @@ class LabCluster:
         nodes: int = 3,
         nats: int = 1,
         overrides: Mapping[str, Any] | None = None,
+        *,
+        proven: bool = False,
         fates: Fates = as_usual,
     ) -> None:
+        self.name = name
         settings = Settings(max_payload=MAX_PAYLOAD)
         self.shared = NatsCluster(world.random("NATS"), world.wall, fates=fates, settings=settings)
         self.nats = [LabNats(world, self.shared, f"nats{number}.{name}") for number in range(1, nats + 1)]
         self.nodes = [
-            LabServer(world, name, overrides, machine=f"node{number}.{name}") for number in range(1, nodes + 1)
+            LabServer(world, name, overrides, proven=proven, machine=f"node{number}.{name}")
+            for number in range(1, nodes + 1)
         ]
+        world.network.alias(name, *(node.machine for node in self.nodes))
         for number, node in enumerate(self.nodes):
             nearest = self.nats[number % nats :] + self.nats[: number % nats]
             known = {"nats": [one.url for one in nearest], "node": f"node{number + 1}"}
             node.configure({"cluster": known | ({"replicas": nats} if nats in (3, 5) else {})})
+
+    @property
+    def address(self) -> str:
+        """Its address for other servers."""
+        return f"{self.name}:{PORT if self.fingerprint is None else TLS_PORT}"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What its nodes prove its name by."""
+        return self.nodes[0].fingerprint
 
     async def start(self) -> None:
         """Starts the NATS servers, then the nodes.

@@ -62,7 +62,7 @@ class Network:
         self._blocked: dict[tuple[str, str], float] = {}
         """From which machine nothing comes to which, and since when."""
         self._machines: dict[str, Machine] = {}
-        self._names: dict[str, str] = {}
+        self._names: dict[str, list[str]] = {}
         self._bound: dict[Any, LabSocket] = {}
         self._sockets: dict[int, LabSocket] = {}
         self._next_descriptor = 1 << 20
@@ -79,11 +79,11 @@ class Network:
     def add(self, machine: Machine) -> None:
         """Connects a machine; its name is a host name."""
         self._machines[machine.address] = machine
-        self._names[machine.name] = machine.address
+        self._names[machine.name] = [machine.address]
 
-    def alias(self, name: str, machine: Machine) -> None:
-        """Gives a machine one more host name."""
-        self._names[name] = machine.address
+    def alias(self, name: str, *machines: Machine) -> None:
+        """Adds a host name for machines; each look-up returns several in another order."""
+        self._names[name] = [machine.address for machine in machines]
 
     def set_link(self, one: Machine, other: Machine, link: Link) -> None:
         """Says how two machines are connected; data that is under way is not affected."""
@@ -152,7 +152,7 @@ class Network:
         return count // 2
 
     def _machine(self, name: str) -> Machine:
-        return self._machines[self._names[name]]
+        return self._machines[self._names[name][0]]
 
     @staticmethod
     def _host(one: LabSocket) -> Machine:
@@ -228,12 +228,15 @@ class Network:
         """
         await asyncio.sleep(LOCAL_S)
         name = "0.0.0.0" if host is None else host.decode() if isinstance(host, bytes) else str(host)
-        number = self._names.get(name, name)
+        numbers = self._names.get(name, [name])
         try:
-            ipaddress.ip_address(number)
+            ipaddress.ip_address(numbers[0])
         except ValueError:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (number, int(port or 0)))]
+        if len(numbers) > 1:
+            numbers = self._chance.sample(numbers, len(numbers))
+        tcp = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, ""
+        return [(*tcp, (number, int(port or 0))) for number in numbers]
 
     # -- connections ---------------------------------------------------------------------------------------------
 

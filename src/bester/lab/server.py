@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import msgspec
@@ -18,6 +18,22 @@ from bester.server.server import Server
 PORT = 2223
 TLS_PORT = 2224
 PASSWORD = "secret"
+
+
+class Known(Protocol):
+    """Another server, or a cluster."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def address(self) -> str:
+        """Its address for other servers."""
+        ...
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What it proves its name by."""
+        ...
 
 
 class LabServer:
@@ -80,7 +96,7 @@ class LabServer:
         )
         return fingerprint
 
-    def know(self, *others: LabServer) -> None:
+    def know(self, *others: Known) -> None:
         """Tells it where other servers are, and by what they prove their names; for the next start."""
         for other in others:
             known: dict[str, Any] = {"address": other.address}
