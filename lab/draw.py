@@ -85,7 +85,8 @@ class _Drawing:
         limits: dict[str, Any] = {"handlerTimeout": chance.choice((1, 3, 30))}
         federation: dict[str, Any] = {}
         if chance.random() < (0.4 if self.bursts else 0.1):
-            limits["maxInFlight"] = chance.choice((1, 2, 8))
+            # Fewer, and servers that send to each other in a circle wait for each other until federation.reportTimeout.
+            limits["maxInFlight"] = chance.choice((4, 8, 16))
         if chance.random() < 0.1:
             limits["mailboxMessages"] = chance.choice((1, 5, 20))
         if chance.random() < 0.1:

@@ -47,7 +47,7 @@ QUIET_S = 120
 """How long the servers may still hold something after that."""
 TLS_END_S = 32.0
 """How long the end of a connection over TLS may take, where the other end does not answer."""
-STEPS = 400_000
+STEPS = 800_000
 """How many callbacks a play may take, and as many more for each node of a cluster."""
 DISK_FAULTS = ("syncFails", "writeFails", "diskFull")
 DISK_LOGS = ("bester.database", "bester.receipts", "bester.server")

@@ -197,6 +197,25 @@ def test_mail_is_bounded_by_its_bytes(world: World) -> None:
     )
 
 
+def test_a_deposit_lets_a_session_read_on_only_if_it_has_room(world: World, talk: Talk) -> None:
+    g, big, deposit = Session("g", "j.example", features=("ack",)), "x" * 700_000, Placeholder()
+    assert (
+        Playbook(world)
+        >> Comes(g, has_mail=True)
+        << Effect(PresenceChanged)
+        << Effect(ReadMailbox)
+        >> MailboxRead(g, Letter(1, "one", "chat", b'"%b"' % big.encode()))
+        << Received(g, "chat", big, id="one")
+        >> Says(talk, 2, "g")
+        << Effect(Deposit, deposit)
+        >> Deposited(deposit)
+        << Report(talk.t, "good", "g stored")
+        >> Acknowledges(g, "one")
+        << Effect(RemoveLetter, id="one")
+        << Effect(ReadMailbox, after=1)
+    )
+
+
 def test_sessions_of_one_account_share_what_one_would_hold(world: World) -> None:
     """However many read a full mailbox and acknowledge nothing, an account costs little more than one session."""
     for _ in range(64):

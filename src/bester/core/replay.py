@@ -108,7 +108,7 @@ class MailboxReplay:
         if not self.depositing[username]:
             del self.depositing[username]
             for session in self.presence.sessions(username):
-                if session.phase is Phase.CATCHING_UP:
+                if session.phase is Phase.CATCHING_UP and self.has_room(session):
                     self.read(session)
 
     def _send_others_to_mailbox(self, delivery: Delivery) -> None:

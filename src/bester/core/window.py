@@ -75,7 +75,8 @@ class UnackedWindow:
         if earlier is not None:  # a ``once`` message that failed in part was repeated, or another node brought it, too
             session.unacked_bytes -= size_of(earlier)
             if not earlier.settled and earlier is not delivery and earlier not in delivery.earlier:
-                delivery.earlier += (earlier,)
+                delivery.earlier += (*earlier.earlier, earlier)
+                earlier.earlier = ()  # one level, however many there are
         session.unacked[delivery.id] = delivery
         session.unacked_bytes += size_of(delivery)
         self.owing[session] = None
