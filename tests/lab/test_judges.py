@@ -27,7 +27,7 @@ def stage(*messages: Message, faults: tuple[Fault, ...] = ()) -> Any:
     )
     made = SimpleNamespace(plan=plan, ledger=Ledger(), now=0.0)
     for number in range(len(messages)):
-        made.ledger.sends(number, 0, 1)
+        made.ledger.sends(number, 0, 1, 0.5)
     return made
 
 
