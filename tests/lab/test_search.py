@@ -83,7 +83,7 @@ def test_a_disk_that_forgets_is_found_and_the_plan_becomes_small(monkeypatch: py
     )
     violations = run_plan(plan).violations
     assert violations
-    smaller = shrink(plan, violations, lambda one: run_plan(one).violations, 20.0)
+    smaller = shrink(plan, violations, lambda one: run_plan(one).violations, 100.0)
     assert len(smaller.messages) < 4
     assert len(smaller.faults) == 1
     assert kind_of(run_plan(smaller).violations[0]) == kind_of(violations[0])
