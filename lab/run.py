@@ -345,11 +345,10 @@ def _log(expected: tuple[str, ...], loggers: tuple[str, ...]) -> Any:
 
     collector = Collector()
     logger = logging.getLogger("bester")
-    before = logger.propagate, logger.level
-    logger.addHandler(collector)
+    before = logger.propagate, logger.level, logger.handlers
+    logger.handlers = [collector]  # others would keep what records refer to
     logger.propagate = False
     try:
         yield records
     finally:
-        logger.removeHandler(collector)
-        logger.propagate, logger.level = before
+        logger.propagate, logger.level, logger.handlers = before

@@ -6,12 +6,14 @@ import asyncio
 import json
 import signal
 import socket
+import time
 
 import aiohttp
 import pytest
 from gadgets.tests.webhook.sites import PATIENCE_S, SECRET, TOKEN, signed, site
 from tests.ports import free_port
 from tests.system.conftest import PASSWORD, Commands
+from tests.waiting import until
 
 from bester import Client, Informer
 from bester_gadgets.settings import SettingsError
@@ -72,6 +74,8 @@ async def test_both_ways_and_through_restarts(commands: Commands) -> None:
             # A new process does not know what the one before it took, and refuses what may be a replay.
             assert hook.stop(signal.SIGTERM) == 0
             assert "Traceback" not in hook.told()
+            signed_at = int(headers["webhook-timestamp"])
+            await until(lambda: int(time.time()) > signed_at)  # signatures have whole seconds
             hook = commands.start("bester", "gadget", "webhook", "webhook.json")
             hook.wait_for_log("listening on")
             await attached(commands)

@@ -13,7 +13,7 @@ from bester.lab.filesystem import FileSystem
 from bester.lab.process import Process, current
 from bester.lab.vfs import NoVfs, simulated
 from bester.lab.worker import LabWorker
-from bester.store.worker import make_worker
+from bester.store.worker import Resolve, make_worker
 
 
 class Storage:
@@ -30,6 +30,7 @@ class Storage:
         self.unsimulated: str | None = None
         """Why databases are real files, on this Python: no fault of a disk befalls them. None: they are not."""
         self._disks: dict[str, Disk] = {}
+        self._workers: list[LabWorker] = []
         self._system = FileSystem(self.find, current.get)
 
     def disk(self, machine: str) -> Disk:
@@ -52,7 +53,13 @@ class Storage:
     def serve(self, process: Process) -> None:
         """Has a new process run its databases on the loop."""
         disk, random = self.disk(process.machine.name), self._random(f"worker of {process.name} {process.pid}")
-        process.context.run(make_worker.set, lambda resolve: LabWorker(resolve, random, disk))
+
+        def make(resolve: Resolve) -> LabWorker:
+            made = LabWorker(resolve, random, disk)
+            self._workers.append(made)
+            return made
+
+        process.context.run(make_worker.set, make)
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -63,4 +70,10 @@ class Storage:
             except NoVfs as error:
                 self.unsimulated = error.reason
             stack.callback(self._system.close)
+            stack.callback(self._end_workers)
             yield
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            worker.abandon()
+        self._workers.clear()

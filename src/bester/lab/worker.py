@@ -61,6 +61,11 @@ class LabWorker:
     def join(self) -> None:
         pass
 
+    def abandon(self) -> None:
+        """Closes what is still open when the world ends; a collector might do so on another thread, which must not."""
+        with suppress(Exception):
+            self._serving.close()
+
     def _begin(self, run: Callable[[], None]) -> None:
         self._busy = True
         self._loop.call_later(self._delay_s(), run)
