@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
+from faults.wire import Lost, Wire, framed
+
 from bester import Handler, Refuse, Reply, Request, SendClients, SendHandler, SendServers
 from bester.lab.process import Process
 from lab.ledger import Handled, way_on
 from lab.plan import PASSING, Hand
 from lab.stage import Stage
-from lab.wire import Lost, Wire, framed
+from lab.wire import dial
 
 AGAIN_S = 0.1
 """How long a handler waits before it attaches again."""
@@ -131,7 +133,7 @@ class HandPlayer:
     async def _by_hand(self) -> None:
         while not self._stage.over:
             try:
-                wire = await Wire.open(self._path)
+                wire = await dial(self._path)
             except Lost:
                 await asyncio.sleep(AGAIN_S)
                 continue

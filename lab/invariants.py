@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from faults.wire import decode
+
 from lab.ledger import Attempt, Copy, Receipt, way_on
 from lab.plan import LASTING, Errand, account_name
 from lab.sessions import SessionPlayer
 from lab.stage import Stage
-from lab.wire import decode
 
 MAX_DEPTH = 20
 ROOM = 32 * 1024

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+from faults.wire import Lost, Wire
 
 from bester import AuthenticationError, Client, ClientError, Report
 from bester.errors import BesterError
@@ -18,7 +19,7 @@ from bester.timeouts import within
 from lab.ledger import Attempt, Copy, Receipt, attempt_of
 from lab.plan import Message, Session, account_name
 from lab.stage import PORT, Stage
-from lab.wire import PASSWORD, Lost, Wire
+from lab.wire import PASSWORD, dial
 
 AGAIN_S = 0.2
 """How long a lost session waits before it logs in again, and a message that was refused for now, before it is sent."""
@@ -173,7 +174,7 @@ class WireSession(SessionPlayer):
 
     async def _connection(self) -> None:
         stage, session = self.stage, self.session
-        wire = await Wire.open((stage.host(self.server, session.node), PORT))
+        wire = await dial((stage.host(self.server, session.node), PORT))
         connection = self.connection = stage.ledger.new_connection()
         sending: asyncio.Task[None] | None = None
         try:

@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from faults.ledger import Ledger
-from faults.players import Client, Handler, Lost, Player, connected, framed
+from faults.players import Client, Handler, Player, connected
 from faults.run import Run
 from faults.servers import Besterd, config
+from faults.wire import Lost, framed
 
 TIMEOUT_S = 1.0
 LATE_S = 0.5

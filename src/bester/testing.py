@@ -202,6 +202,7 @@ async def server(overrides: Mapping[str, Any] | None = None) -> AsyncIterator[Ru
         bester.config.ConfigError: the overrides are wrong.
     """
     from bester.config import parse
+    from bester.lab.server import merged
     from bester.server.server import Server
 
     with tempfile.TemporaryDirectory(prefix="bester-") as name:
@@ -215,7 +216,7 @@ async def server(overrides: Mapping[str, Any] | None = None) -> AsyncIterator[Ru
             },
             "accounts": {"registration": "firstUse"},
         }
-        text = msgspec.json.encode(_merged(tree, overrides or {})).decode()
+        text = msgspec.json.encode(merged(tree, overrides or {})).decode()
         # Parsing looks at files, which blocks briefly.
         daemon = Server(await asyncio.to_thread(parse, text, folder))
         await daemon.start()
@@ -223,11 +224,3 @@ async def server(overrides: Mapping[str, Any] | None = None) -> AsyncIterator[Ru
             yield RunningServer(daemon, folder)
         finally:
             await daemon.stop()
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        before = merged.get(key)
-        merged[key] = _merged(before, value) if isinstance(before, dict) and isinstance(value, Mapping) else value
-    return merged
