@@ -73,6 +73,7 @@ def test_a_death_at_a_named_point_is_survived() -> None:
     assert (outcome.happened[-1][1], outcome.receipts) == ("at mailbox.stored", 1)
 
 
+@pytest.mark.timeout(400)
 def test_a_disk_that_forgets_is_found_and_the_plan_becomes_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bester.lab.disk.File.sync", lambda self: None)
     plan = small(

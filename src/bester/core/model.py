@@ -103,7 +103,7 @@ class Delivery(Struct, gc=False, eq=False):
     """Whether the mailbox did not take it."""
     awaits_ack: bool = False
     """Whether the report only waits for its recipient, which delays nothing behind it."""
-    earlier: tuple[Delivery, ...] = ()
+    earlier: tuple[Delivery, ...] | None = None
     """Deliveries with the same id whose place it took in a window: what becomes of it becomes of them."""
 
 

@@ -74,9 +74,10 @@ class UnackedWindow:
         earlier = session.unacked.pop(delivery.id, None)
         if earlier is not None:  # a ``once`` message that failed in part was repeated, or another node brought it, too
             session.unacked_bytes -= size_of(earlier)
-            if not earlier.settled and earlier is not delivery and earlier not in delivery.earlier:
-                delivery.earlier += (*earlier.earlier, earlier)
-                earlier.earlier = ()  # one level, however many there are
+            before = delivery.earlier or ()
+            if not earlier.settled and earlier is not delivery and earlier not in before:
+                delivery.earlier = (*before, *(earlier.earlier or ()), earlier)
+                earlier.earlier = None  # one level, however many there are
         session.unacked[delivery.id] = delivery
         session.unacked_bytes += size_of(delivery)
         self.owing[session] = None
@@ -120,8 +121,8 @@ class UnackedWindow:
 
     def settle(self, delivery: Delivery, status: str, error: BesterError | None = None) -> None:
         """Settles a delivery's result; only the first one counts."""
-        if delivery.earlier:
-            self._settle_earlier(delivery, status, error)
+        if delivery.earlier is not None:
+            self._settle_earlier(delivery, delivery.earlier, status, error)
         if delivery.settled:
             return
         delivery.settled = True
@@ -133,8 +134,10 @@ class UnackedWindow:
             envelope.awaiting -= 1
         self.reports.settled(envelope, delivery.slot, delivery.to, status, error)
 
-    def _settle_earlier(self, delivery: Delivery, status: str, error: BesterError | None) -> None:
-        earlier, delivery.earlier = delivery.earlier, ()
+    def _settle_earlier(
+        self, delivery: Delivery, earlier: tuple[Delivery, ...], status: str, error: BesterError | None
+    ) -> None:
+        delivery.earlier = None
         for one in earlier:
             if delivery.received:
                 self.received(one)
