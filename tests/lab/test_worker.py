@@ -22,7 +22,7 @@ from bester.lab.worker import LabWorker
 from bester.store.backup import back_up
 from bester.store.database import Database
 from bester.store.receipts import Bounds, Receipt, SqliteReceipts
-from bester.store.worker import make_worker
+from bester.store.worker import Resolve, make_worker
 
 NUMBERS = (("CREATE TABLE number (n INTEGER PRIMARY KEY, filler BLOB)",),)
 
@@ -40,9 +40,17 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
 @pytest.fixture
 def in_the_lab(machine: Machine) -> Iterator[Machine]:
-    worker = make_worker.set(partial(LabWorker, random=Random(1), disk=machine.disk))
+    workers: list[LabWorker] = []
+
+    def make(resolve: Resolve) -> LabWorker:
+        workers.append(LabWorker(resolve, Random(1), machine.disk))
+        return workers[-1]
+
+    before = make_worker.set(make)
     yield machine
-    make_worker.reset(worker)
+    make_worker.reset(before)
+    for worker in workers:  # of killed processes: a collector might close them on another thread
+        worker.abandon()
 
 
 async def opened(machine: Machine, **options: Any) -> Database:
