@@ -62,7 +62,7 @@ def main() -> int:
         if kind_of(one.violations[0]) not in kinds:
             kinds.add(kind_of(one.violations[0]))
             _shrink(one.plan, one.violations, options)
-    return 1 if result.found else 0
+    return 1 if any(one.broken for one in result.found) else 0
 
 
 def _say(line: str) -> None:
@@ -106,7 +106,10 @@ def _tell(result: Result) -> None:
         f" ({result.messages / result.took_s:,.0f}/s), {result.receipts:,} deliveries,"
         f" {result.simulated_s / 3600:.1f} h simulated"
     )
-    print(f"{len(result.found)} plans broke a promise")
+    broken = sum(bool(one.broken) for one in result.found)
+    print(
+        f"{broken} plans broke a promise, and {len(result.found) - broken} left memory, or were too long to be judged"
+    )
 
 
 if __name__ == "__main__":

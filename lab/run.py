@@ -90,8 +90,10 @@ def run_plan(plan: Plan, listener: Callable[[str], None] | None = None) -> Outco
     with _log(expected, DISK_LOGS if DISK_ERRORS[0] in expected else ()) as records:
         try:
             world.run(play.run())
-        except (Stuck, _TooLong) as error:
+        except Stuck as error:
             play.ledger.violation(f"hang: {error}")
+        except _TooLong as error:
+            play.ledger.violation(f"unfinished: {error}")
     for record in records:
         play.ledger.violation(f"log: {record}")
     for fault in world.loop.faults:
