@@ -20,8 +20,8 @@ def handled_again(stage: Stage, happened: set[str]) -> Iterator[str]:
         stage: the play.
         happened: the kinds of faults that happened.
     """
-    if happened & DISK_TROUBLE:
-        return
+    if happened & DISK_TROUBLE or "pauseHand" in happened:
+        return  # a paused handler takes, when it goes on, what a server asked it that has died since
     plan, ledger = stage.plan, stage.ledger
     durable = {
         number: at
