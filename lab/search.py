@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import queue
 import time
 import traceback
@@ -170,7 +169,6 @@ class _Worker:
 
 
 def _work(tasks: Any, outcomes: Any, clusters: bool) -> None:
-    os.environ.setdefault("PYTHONHASHSEED", "0")
     while True:
         seed, wanted = tasks.get()
         outcomes.put(run_safely(draw(seed, wanted, points(), clusters=clusters)))

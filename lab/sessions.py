@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -29,7 +30,7 @@ REPEATED_S = (0.0, 0.5, 3.0, 10.0)
 """After how long a message is sent once more that has its report."""
 
 
-class SessionPlayer:
+class SessionPlayer(ABC):
     """A session, as one process after the other; its unreported messages outlive its processes."""
 
     def __init__(self, stage: Stage, index: int, session: Session) -> None:
@@ -122,8 +123,9 @@ class SessionPlayer:
             finally:
                 self.connected = False
 
+    @abstractmethod
     async def _connection(self) -> None:
-        raise NotImplementedError
+        """Plays one connection, from its beginning to its end."""
 
     # -- what both kinds do --------------------------------------------------------------------------------------
 

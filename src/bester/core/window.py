@@ -74,10 +74,11 @@ class UnackedWindow:
         earlier = session.unacked.pop(delivery.id, None)
         if earlier is not None:  # a ``once`` message that failed in part was repeated, or another node brought it, too
             session.unacked_bytes -= size_of(earlier)
-            before = delivery.earlier or ()
-            if not earlier.settled and earlier is not delivery and earlier not in before:
-                delivery.earlier = (*before, *(earlier.earlier or ()), earlier)
-                earlier.earlier = None  # one level, however many there are
+            if not earlier.settled and earlier is not delivery:
+                several = (*(delivery.earlier or ()), *(earlier.earlier or ()), earlier)
+                # One level, however many there are, and never itself: nothing collects a circle of these.
+                delivery.earlier = tuple(one for one in dict.fromkeys(several) if one is not delivery)
+                earlier.earlier = None
         session.unacked[delivery.id] = delivery
         session.unacked_bytes += size_of(delivery)
         self.owing[session] = None

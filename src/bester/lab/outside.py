@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any, NoReturn, Protocol
 
-from bester.lab.loop import LabLoop, Outside
+from bester.lab.loop import START_S, LabLoop, Outside
 from bester.lab.machine import EPOCH, Machine
 from bester.lab.process import current
 from bester.lab.sockets import LabSocket
@@ -69,7 +69,7 @@ def replacements(loop: LabLoop, chance: Random, hold: Callable[[float], None], n
 
     def wall() -> float:
         here = machine()
-        return EPOCH + loop.time() if here is None else here.wall()
+        return EPOCH + loop.time() - START_S if here is None else here.wall()
 
     def elapsed(clock: int = 0) -> float:
         if clock == time.CLOCK_REALTIME:

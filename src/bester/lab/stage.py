@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -149,15 +149,12 @@ class LabWorld:
             some, others: servers and clients; ``others`` None: everybody else.
             one_way: only what ``some`` send to ``others`` is lost.
         """
-        here = self._machines(some)
-        there = self._everybody_but(here) if others is None else self._machines(others)
+        here, there = self._sides(some, others)
         self._note(f"the network is cut {'from' if one_way else 'between'} {_names(here)} to {_names(there)}")
-        for one in here:
-            for other in there:
-                if one is not other:
-                    self._world.network.block(one, other)
-                    if not one_way:
-                        self._world.network.block(other, one)
+        for one, other in _pairs(here, there):
+            self._world.network.block(one, other)
+            if not one_way:
+                self._world.network.block(other, one)
 
     def heal(self) -> None:
         """Ends all cuts, and all slowness."""
@@ -171,24 +168,18 @@ class LabWorld:
         self, some: Places, others: Places | None = None, *, latency_s: float = 1.0, bytes_per_s: float = 1e6
     ) -> None:
         """Makes the ways between machines slow until :meth:`heal`; arguments as for :meth:`cut`."""
-        here = self._machines(some)
-        there = self._everybody_but(here) if others is None else self._machines(others)
+        here, there = self._sides(some, others)
         self._note(f"the network is slow between {_names(here)} and {_names(there)}: {latency_s:.3f} s")
-        for one in here:
-            for other in there:
-                if one is not other:
-                    self._world.network.set_link(one, other, Link(latency_s, latency_s / 2, bytes_per_s=bytes_per_s))
-                    self._slowed.append((one, other))
+        for one, other in _pairs(here, there):
+            self._world.network.set_link(one, other, Link(latency_s, latency_s / 2, bytes_per_s=bytes_per_s))
+            self._slowed.append((one, other))
 
     def reset(self, some: Places, others: Places | None = None) -> None:
         """Resets the connections between machines, as a router that forgot them; arguments as for :meth:`cut`."""
-        here = self._machines(some)
-        there = self._everybody_but(here) if others is None else self._machines(others)
+        here, there = self._sides(some, others)
         self._note(f"connections between {_names(here)} and {_names(there)} are reset")
-        for one in here:
-            for other in there:
-                if one is not other:
-                    self._world.network.reset(one, other)
+        for one, other in _pairs(here, there):
+            self._world.network.reset(one, other)
 
     def trouble(self, every_s: float = EVERY_S, kinds: Iterable[Kind] = KINDS) -> Trouble:
         """Returns a block within which faults happen at random, by the seed; at its end everything works again::
@@ -219,8 +210,15 @@ class LabWorld:
                 raise TypeError(f"a server or client of this world is required; got {one!r:.200}")
         return list(dict.fromkeys(one.machine for one in several))
 
-    def _everybody_but(self, here: list[Machine]) -> list[Machine]:
-        return [machine for machine in self._world.machines.values() if machine not in here]
+    def _sides(self, some: Places, others: Places | None) -> tuple[list[Machine], list[Machine]]:
+        here = self._machines(some)
+        if others is not None:
+            return here, self._machines(others)
+        return here, [machine for machine in self._world.machines.values() if machine not in here]
+
+
+def _pairs(here: list[Machine], there: list[Machine]) -> Iterator[tuple[Machine, Machine]]:
+    return ((one, other) for one in here for other in there if one is not other)
 
 
 def _names(machines: list[Machine]) -> str:
