@@ -121,6 +121,7 @@ class Admission:
         if (
             route is None
             or route.rules.allow is not None
+            or route.gate is not None
             or origin.in_flight >= batch.limits.max_in_flight
             or origin.backlog
             or self.draining
@@ -150,7 +151,11 @@ class Admission:
         error = self._refusal(origin, route, message.hops)
         if error is None:
             assert route is not None
-            self.dispatcher.hand_on(Request(envelope, route, message.data, message.hops, batch.now, message.size))
+            request = Request(envelope, route, message.data, message.hops, batch.now, message.size)
+            if route.gate is None:
+                self.dispatcher.hand_on(request)
+            else:
+                route.gate(request)
         else:
             envelope.error = error
             self.reports.step_done(envelope)

@@ -6,7 +6,7 @@ which handler is asked and when, and fails requests that find none, or that wait
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bester.core.batch import Batch
@@ -33,6 +33,7 @@ class Dispatcher:
         "_last_request",
         "batch",
         "full",
+        "gates",
         "handlers",
         "reports",
         "traces",
@@ -45,6 +46,8 @@ class Dispatcher:
         self.reports = reports
         self.traces = traces
         self.types: dict[str, TypeRoute] = {}
+        self.gates: dict[str, Callable[[Request], None]] = {}
+        """By type, the gates of types that have one, whether they are served or not."""
         self.unsure_until = 0.0
         """The time until which a type that is unknown here may have a handler at another node."""
         self.handlers: list[AttachedHandler] = []
@@ -98,6 +101,7 @@ class Dispatcher:
     def _add_type(self, name: str, rules: TypeRules, *, configured: bool) -> TypeRoute:
         metrics = self.batch.counters.by_type.of(name, configured=configured)
         route = self.types[name] = TypeRoute(name, rules, metrics, configured=configured)
+        route.gate = self.gates.get(name)
         return route
 
     def _find_or_add(self, type: str, default_timeout_s: float) -> TypeRoute:

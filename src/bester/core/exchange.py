@@ -9,6 +9,7 @@ It is composed of parts, each of which owns its state and calls only those above
     MailboxReplay    mailboxes: messages go into them, and out of them again
     Redelivery       messages that are given once more, and given up at last
     Deliveries       which session gets which message, and when
+    Gates            what a message must pass before its handler is asked
     Admission        maxInFlight, the backlog, once
     CommandExecutor  sendClients, sendServers, sendHandler, reply
     RemoteRequests   requests of other nodes of this server
@@ -42,6 +43,7 @@ from bester.core.batch import Batch
 from bester.core.commands import CommandExecutor
 from bester.core.delivery import Deliveries
 from bester.core.dispatch import Dispatcher
+from bester.core.gate import Gates
 from bester.core.limits import Limits
 from bester.core.metrics import Drop
 from bester.core.model import Relayed
@@ -79,6 +81,7 @@ class Exchange:
         "commands",
         "deliveries",
         "dispatcher",
+        "gates",
         "once",
         "presence",
         "redelivery",
@@ -102,6 +105,7 @@ class Exchange:
         self.replay = replay = MailboxReplay(batch, presence, window)
         self.redelivery = redelivery = Redelivery(batch, presence, window, replay)
         self.deliveries = deliveries = Deliveries(batch, reports, presence, window, replay, redelivery)
+        self.gates = Gates(dispatcher, reports)
         self.admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
         self.commands = commands = CommandExecutor(batch, reports, dispatcher, deliveries, presence, traces, once)
         self.remote = RemoteRequests(batch, reports, dispatcher, deliveries, presence, commands)

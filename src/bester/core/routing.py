@@ -9,7 +9,7 @@ each has a connection of its own.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -130,6 +130,7 @@ class TypeRoute:
         "active",
         "attached",
         "configured",
+        "gate",
         "last_error",
         "metrics",
         "name",
@@ -147,6 +148,9 @@ class TypeRoute:
         self.rules = rules
         self.configured = configured
         """Whether the configuration names the type; if not, the type ends with its last handler."""
+        self.gate: Callable[[Request], None] | None = None
+        """Takes the requests of clients and other servers, in place of the dispatcher, and hands on what may pass; None
+        for most types (:mod:`bester.core.gate`)."""
         self.attached: list[AttachedHandler] = []
         self.remote: list[RemoteHandler] = []
         """Other nodes of this server, which are asked when no attached handler has room."""
