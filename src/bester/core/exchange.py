@@ -10,6 +10,7 @@ It is composed of parts, each of which owns its state and calls only those above
     Redelivery       messages that are given once more, and given up at last
     Deliveries       which session gets which message, and when
     Gates            what a message must pass before its handler is asked
+    Taps             copies of what handlers are asked and answer
     Admission        maxInFlight, the backlog, once
     CommandExecutor  sendClients, sendServers, sendHandler, reply
     RemoteRequests   requests of other nodes of this server
@@ -54,6 +55,7 @@ from bester.core.remote import RemoteRequests
 from bester.core.replay import MailboxReplay
 from bester.core.reports import Reports
 from bester.core.routing import AttachedHandler, Request
+from bester.core.tap import Taps
 from bester.core.traces import Traces
 from bester.core.window import UnackedWindow
 from bester.errors import BesterError
@@ -88,6 +90,7 @@ class Exchange:
         "remote",
         "replay",
         "reports",
+        "taps",
         "traces",
         "window",
     )
@@ -105,7 +108,8 @@ class Exchange:
         self.replay = replay = MailboxReplay(batch, presence, window)
         self.redelivery = redelivery = Redelivery(batch, presence, window, replay)
         self.deliveries = deliveries = Deliveries(batch, reports, presence, window, replay, redelivery)
-        self.gates = Gates(dispatcher, reports)
+        self.gates = gates = Gates(dispatcher, reports)
+        self.taps = Taps(batch, dispatcher, gates)
         self.admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
         self.commands = commands = CommandExecutor(batch, reports, dispatcher, deliveries, presence, traces, once)
         self.remote = RemoteRequests(batch, reports, dispatcher, deliveries, presence, commands)
@@ -183,6 +187,8 @@ class Exchange:
             commands = commands_of(message, route.rules.may)
         except BesterError as error:
             self.dispatcher.fail(request, error)
+            return
+        if route.tap is not None and route.tap.answered(request, commands, message):
             return
         route.metrics.took(now - request.since)
         envelope = request.envelope

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -20,8 +20,9 @@ from bester.core.metrics import TypeMetrics
 from bester.core.model import Envelope
 from bester.core.rules import TypeRules
 from bester.core.trail import Step
+from bester.errors import BesterError
 from bester.protocol import frames
-from bester.protocol.messages import Data
+from bester.protocol.messages import Command, Data, HandlerMessage
 
 HANDED_BYTES = 256 * 1024
 """How many bytes a handler is handed before it must be known whether its socket takes more."""
@@ -126,6 +127,22 @@ class RemoteHandler(AttachedHandler):
         """By request id: the requests that were answered there, and are being carried out there."""
 
 
+class Watcher(Protocol):
+    """Sees the requests of one type, and their outcomes (:mod:`bester.core.tap`)."""
+
+    def take(self, request: Request) -> None:
+        """A request is about to be handed to a handler."""
+
+    def forget(self, request: Request) -> None:
+        """Another node is asked."""
+
+    def answered(self, request: Request, commands: list[Command], message: HandlerMessage) -> bool:
+        """A handler has answered; returns whether nothing more is to be done about it."""
+
+    def failed(self, request: Request, error: BesterError) -> bool:
+        """The request has failed; returns whether nothing more is to be done about it."""
+
+
 class TypeRoute:
     """A type and all that serve it."""
 
@@ -144,6 +161,7 @@ class TypeRoute:
         "remote",
         "request",
         "rules",
+        "tap",
     )
 
     def __init__(self, name: str, rules: TypeRules, metrics: TypeMetrics, *, configured: bool) -> None:
@@ -154,6 +172,8 @@ class TypeRoute:
         self.gate: Callable[[Request], None] | None = None
         """Takes the requests of clients and other servers, in place of the dispatcher, and hands on what may pass; None
         for most types (:mod:`bester.core.gate`)."""
+        self.tap: Watcher | None = None
+        """Sees all that handlers are asked and answer; None for most types. A type with a tap has a gate."""
         self.attached: list[AttachedHandler] = []
         self.remote: list[RemoteHandler] = []
         """Other nodes of this server, which are asked when no attached handler has room."""
