@@ -51,9 +51,9 @@ def record(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Record what the handlers of a type are asked and answer on the running server, into a file for replay.
+    """Record into a file what a type's handlers are asked and answer.
 
-    The file has the users' data: only you can read it. ^C ends the recording in order.
+    The server is running, on this machine. The file has the users' data: only you can read it. ^C ends the recording in order.
 
     Exit status: 0 good, 1 refused or the file cannot be written, 2 wrong usage, 3 no connection.
     """
@@ -80,15 +80,12 @@ def record(
     with writer:
         try:
             lost = asyncio.run(_record(loaded.control.address, head, writer, duration_s, count, twice=twice))
-        except CommandRefused as error:
-            path.unlink()
-            fail(str(error), BAD)
         except ControlError as error:
+            status = BAD if isinstance(error, CommandRefused) else NO_CONNECTION
             if not writer.written:
                 path.unlink()
-                fail(str(error), NO_CONNECTION)
+                fail(str(error), status)
             warn(f"bester: {error}")
-            status = NO_CONNECTION
         except OSError as error:
             warn(f"bester: {path}: {error.strerror or error}")
             status = BAD

@@ -45,9 +45,9 @@ def shadow(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Ask a changed handler, in dry runs, what the running server's handlers are asked, and show what differs.
+    """Ask a changed handler what the others are asked, live.
 
-    The changed handler runs here, beside the server, which does not know it; nobody gets its answers. ^C ends it with
+    It shows what the changed handler answers differently, in dry runs. That handler runs here, beside the server, which does not know it; nobody gets its answers. ^C ends it with
     a summary.
 
     Exit status: 0 if nothing differs, 1 if something does or the server refuses, 2 if it could not be seen,

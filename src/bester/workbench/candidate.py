@@ -111,9 +111,8 @@ class Candidate:
                 answer = await bench.ask(bytes(request.data))
         except Failed as failure:
             code = "handlerTimeout" if isinstance(failure, Late) else "badResponse"
-            return {
-                "failed": {"code": "handlerUnavailable" if isinstance(failure, Gone) else code, "message": str(failure)}
-            }
+            told = await bench.explained(failure)
+            return {"failed": {"code": "handlerUnavailable" if isinstance(failure, Gone) else code, "message": told}}
         return _outcome(answer.message, self.type)
 
     def how_it_ended(self) -> str:

@@ -122,6 +122,10 @@ class Recording:
         self.path = path
         with path.open("rb") as file:
             self.head = self._head(self._line(file, 1))
+        try:
+            self.redaction = Redaction(self.head.redacted)
+        except ValueError as error:
+            raise self._bad(1, f"redacted: {error}") from error
 
     def __iter__(self) -> Iterator[tuple[int, Entry]]:
         """Yields each entry with the number of its line.

@@ -31,6 +31,7 @@ class Replay:
         self._recording = recording
         self._candidate = candidate
         self._at_once = at_once
+        self._redaction = recording.redaction
 
     async def run(self) -> None:
         """Asks all requests.
@@ -67,6 +68,7 @@ class Replay:
             self._compare(line, entry, outcome)
 
     def _compare(self, line: int, entry: Entry, outcome: Outcome) -> None:
+        self._redaction.apply({"outcome": outcome})  # as the recorded one was
         self.comparison.add(line, entry.outcome, entry.again, outcome)
 
     async def _ask_twice(self, line: int, entry: Entry) -> None:
