@@ -53,7 +53,8 @@ def record(
 ) -> None:
     """Record into a file what a type's handlers are asked and answer.
 
-    The server is running, on this machine. The file has the users' data: only you can read it. ^C ends the recording in order.
+    The server runs on this machine. The file has the users' data: only you can read it. ^C ends the recording in
+    order.
 
     Exit status: 0 good, 1 refused or the file cannot be written, 2 wrong usage, 3 no connection.
     """

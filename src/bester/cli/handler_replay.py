@@ -52,8 +52,8 @@ def replay(
 ) -> None:
     """Ask a changed handler what was recorded, and show what differs.
 
-    This command plays the server, as bester handler check does, and asks in dry runs. It compares commands and their data, refusals and
-    failures; values that the recorded handler varied itself do not count.
+    This command plays the server, as bester handler check does, and asks in dry runs. It compares commands and their
+    data, refusals and failures; values that the recorded handler varied itself do not count.
 
     Exit status: 0 if nothing differs, 1 if something does, 2 if it could not be seen.
     """

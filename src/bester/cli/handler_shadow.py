@@ -47,8 +47,8 @@ def shadow(
 ) -> None:
     """Ask a changed handler what the others are asked, live.
 
-    It shows what the changed handler answers differently, in dry runs. That handler runs here, beside the server, which does not know it; nobody gets its answers. ^C ends it with
-    a summary.
+    The changed handler runs here, beside the server, which does not know it. It is asked in dry runs, and nobody gets
+    its answers; this command shows where they differ. ^C ends it with a summary.
 
     Exit status: 0 if nothing differs, 1 if something does or the server refuses, 2 if it could not be seen,
     3 no connection.
