@@ -181,14 +181,14 @@ class Exchange:
     def _answered(self, request: Request, message: HandlerMessage) -> None:
         route = request.route
         route.progress = now = self.batch.now
+        if route.tap is not None and route.tap.answered(request, message):
+            return
         try:
             if message.header.status != "0":
                 check_status(message.header)
             commands = commands_of(message, route.rules.may)
         except BesterError as error:
             self.dispatcher.fail(request, error)
-            return
-        if route.tap is not None and route.tap.answered(request, commands, message):
             return
         route.metrics.took(now - request.since)
         envelope = request.envelope

@@ -22,7 +22,7 @@ from bester.core.rules import TypeRules
 from bester.core.trail import Step
 from bester.errors import BesterError
 from bester.protocol import frames
-from bester.protocol.messages import Command, Data, HandlerMessage
+from bester.protocol.messages import Data, HandlerMessage
 
 HANDED_BYTES = 256 * 1024
 """How many bytes a handler is handed before it must be known whether its socket takes more."""
@@ -136,7 +136,7 @@ class Watcher(Protocol):
     def forget(self, request: Request) -> None:
         """Another node is asked."""
 
-    def answered(self, request: Request, commands: list[Command], message: HandlerMessage) -> bool:
+    def answered(self, request: Request, message: HandlerMessage) -> bool:
         """A handler has answered; returns whether nothing more is to be done about it."""
 
     def failed(self, request: Request, error: BesterError) -> bool:

@@ -25,8 +25,8 @@ from bester.core.routing import Request
 from bester.core.trail import Trail
 from bester.errors import BesterError
 from bester.protocol import frames
-from bester.protocol.messages import NULL, Command, HandlerMessage
-from bester.protocol.outcomes import Outcome, answered, failed
+from bester.protocol.messages import NULL, HandlerMessage
+from bester.protocol.outcomes import Outcome, failed, outcome_of
 
 MAX_AWAITED = 1024
 """How many requests of one tap may be without their outcome; further ones are lost to it."""
@@ -135,10 +135,10 @@ class Tap:
         if taken is not None:
             self._held_bytes -= len(taken.data)
 
-    def answered(self, request: Request, commands: list[Command], message: HandlerMessage) -> bool:
+    def answered(self, request: Request, message: HandlerMessage) -> bool:
         """A handler has answered; returns whether the request was the tap's own, so that nothing is carried out."""
         if request in self._asked or request in self._again:
-            return self._ended(request, answered(commands, message, self.type))
+            return self._ended(request, outcome_of(message, self.type, request.route.rules.may))
         return False
 
     def failed(self, request: Request, error: BesterError) -> bool:

@@ -6,23 +6,31 @@ whether the handler wrote one command or a list, and where it wrote the data); t
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Mapping
 from typing import Any
 
 from bester.errors import BesterError, HandlerFailed
+from bester.protocol.answers import COMMANDS, check_status, commands_of
 from bester.protocol.messages import NOTHING, NULL, Command, HandlerMessage
 
 Outcome = dict[str, Any]
 """``data`` in it is a :class:`msgspec.Raw`."""
 
 
-def answered(commands: list[Command], message: HandlerMessage, type: str) -> Outcome:
+def outcome_of(message: HandlerMessage, type: str, may: Mapping[str, builtins.type] = COMMANDS) -> Outcome:
     """Returns the outcome of an answer.
 
     Args:
-        commands: the answer's commands, checked.
         message: the answer.
         type: the handler's type, which is the type of what it sends unless it names another.
+        may: the commands that it may use, as for :func:`bester.protocol.answers.commands_of`.
     """
+    try:
+        check_status(message.header)
+        commands = commands_of(message, may)
+    except BesterError as error:
+        return failed(error)
     return {"commands": [_command(command, message, type) for command in commands]}
 
 

@@ -10,11 +10,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from bester.errors import BesterError
-from bester.protocol.answers import check_status, commands_of
 from bester.protocol.frames import encode_text
 from bester.protocol.messages import HandlerMessage
-from bester.protocol.outcomes import Outcome, answered, failed
+from bester.protocol.outcomes import Outcome, outcome_of
 from bester.protocol.values import decode_data
 from bester.workbench.attached import AttachedBench
 from bester.workbench.bench import Bench
@@ -147,12 +145,7 @@ class Candidate:
 
 def _outcome(message: HandlerMessage, type: str) -> Outcome:
     try:
-        check_status(message.header)
-        outcome = answered(commands_of(message), message, type)
-    except BesterError as error:
-        outcome = failed(error)
-    try:
-        plain: Outcome = decode_data(encode_text(outcome))
+        plain: Outcome = decode_data(encode_text(outcome_of(message, type)))
     except ValueError as error:  # a number that Python cannot hold
         return {"failed": {"code": "badResponse", "message": str(error)}}
     return plain
