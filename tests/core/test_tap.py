@@ -164,6 +164,17 @@ def test_what_is_not_chosen_is_not_recorded(world: World) -> None:
     assert [one["request"]["data"] for one in tapped.records()] == [2]
 
 
+def test_a_type_is_tapped_while_it_is_served(world: World) -> None:
+    order, t = world.handler("order"), world.session("t")
+    world.send(t, "order", 1)
+    tapped = Tapped(world)
+    world.send(t, "order", 2)
+    for id in ("1", "2"):
+        world.answer(order, id, {"type": "done"})
+    assert [one["request"]["data"] for one in tapped.records()] == [2]
+    world.got(t)
+
+
 def test_dry_runs_are_not_recorded(world: World) -> None:
     tapped = Tapped(world)
     order, t = world.handler("order"), world.session("t")
