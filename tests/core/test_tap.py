@@ -278,6 +278,31 @@ def test_a_busy_handler_is_asked_once(world: World) -> None:
     world.got(t)
 
 
+def test_few_are_asked_again_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taps, "MAX_AGAIN", 1)
+    tapped = Tapped(world, twice=True)
+    order, t = able(world), world.session("t")
+    for number in (1, 2):
+        world.send(t, "order", number)
+    for id in ("1", "2"):
+        world.answer(order, id, {"type": "done"})
+    assert [one["request"]["data"] for one in tapped.records()] == [2]
+    assert len(order.outstanding) == 1
+    world.got(t)
+
+
+def test_what_waits_behind_it_goes_on_when_the_recording_ends(world: World) -> None:
+    tapped = Tapped(world, twice=True)
+    order, t = able(world, concurrency=1), world.session("t")
+    world.send(t, "order", 1)
+    world.answer(order, "1", {"type": "done"})
+    world.send(t, "order", 2)
+    assert [one["payload"]["data"] for one in world.got(order)] == [1, 1]
+    tapped.close()
+    assert [one["payload"]["data"] for one in world.got(order)] == [2]
+    world.got(t)
+
+
 def test_the_end_of_a_recording_forgets_what_is_asked_again(world: World) -> None:
     tapped = Tapped(world, twice=True)
     order, t = able(world), world.session("t")

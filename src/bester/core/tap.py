@@ -32,6 +32,8 @@ MAX_AWAITED = 1024
 """How many requests of one tap may be without their outcome; further ones are lost to it."""
 MAX_AWAITED_BYTES = 16 * 1024 * 1024
 """How many bytes of data those may have."""
+MAX_AGAIN = 16
+"""How many of one tap's own dry runs may be outstanding; further requests are asked once."""
 _OWN = ("messageType", "id", "traceparent", "dryRun")
 """Members of a request's header that are the server's own and no truth about the sender."""
 
@@ -152,6 +154,7 @@ class Tap:
         for handler in self._dispatcher.handlers:
             for id in [id for id, request in handler.outstanding.items() if request in self._again]:
                 del handler.outstanding[id]
+                self._dispatcher.pump_all(handler)
         self._asked.clear()
         self._again.clear()
 
@@ -170,7 +173,7 @@ class Tap:
     def _ask_again(self, request: Request, taken: Taken) -> bool:
         """Asks a free handler in a dry run; returns whether there is one."""
         envelope, route = taken.envelope, request.route
-        if isinstance(envelope, Relayed) or route.ready or route.tap is not self:
+        if isinstance(envelope, Relayed) or route.ready or route.tap is not self or len(self._again) >= MAX_AGAIN:
             return False
         if not any(route.name in one.dry_types and one.free for one in route.attached):
             return False
@@ -213,13 +216,12 @@ def _truth(taken: Taken) -> dict[str, object]:
 class Taps:
     """The taps of all types, at most one for each."""
 
-    __slots__ = ("_batch", "_dispatcher", "_gates", "_open")
+    __slots__ = ("_batch", "_dispatcher", "_gates")
 
     def __init__(self, batch: Batch, dispatcher: Dispatcher, gates: Gates) -> None:
         self._batch = batch
         self._dispatcher = dispatcher
         self._gates = gates
-        self._open: dict[str, Tap] = {}
 
     def open(
         self, type: str, endpoint: Endpoint, head: bytes, choose: Callable[[], bool], *, twice: bool, ahead_s: float
