@@ -136,6 +136,7 @@ def shadow(shop: Commands, *arguments: str) -> Process:
 
 def test_a_shadow(shop: Commands) -> None:
     following = shadow(shop, "--twice")
+    assert "order by unix:uid " in shop.bester("status").stdout
     order(shop, 1, "refuse")
     following.wait_for("request 1 of t: commands[0].payload.data.price: 0 -> 1")
     with Control(shop.folder / "besterControl") as control:
