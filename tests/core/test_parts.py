@@ -88,16 +88,16 @@ def test_a_session_that_acknowledges_gets_parts_without_a_delivery_id(world: Wor
     assert not t.unacked
 
 
-def test_each_part_uses_up_one_and_more_are_granted(world: World, count: AttachedHandler, t: Session) -> None:
+def test_each_reply_uses_up_one_and_more_are_granted(world: World, count: AttachedHandler, t: Session) -> None:
     assert (
         Playbook(world)
         >> Sends(t, "count", id="7", parts=1)
         << Asked(count)
-        >> AnswersInPart(count, DONE)
-        >> Grants(t, "7", 2)
-        << Granted(count, "1", 2)
         >> AnswersInPart(count, data=1)
         << Part(t, "7", 1)
+        >> AnswersInPart(count, DONE)
+        >> Grants(t, "7", 1)
+        << Granted(count, "1", 1)
         >> AnswersInPart(count, data=2)
         << Part(t, "7", 2)
         >> AnswersInPart(count, data=3)
@@ -288,7 +288,7 @@ def test_a_chain_goes_on_with_what_is_left(world: World, count: AttachedHandler,
     next_ = world.handler("next", features=BOTH)
     world.send(t, "count", id="7", parts=2)
     assert credit(world, count) == [2]
-    world.answer(count, "1", send_handler("next"), header={"more": True})
+    world.answer(count, "1", send_handler("next"), REPLY, header={"more": True})
     assert credit(world, next_) == [None], "the first one has it"
     world.answer(count, "1", send_handler("next"), send_handler("next"))
     assert credit(world, next_) == [1, None]
@@ -370,3 +370,17 @@ def test_a_message_beyond_max_in_flight_keeps_its_stream(world: World, count: At
     world.exchange.streams.grant(t, b'"7"', 1)
     world.answer(count, "1", DONE)
     assert credit(world, count) == [None, 2]
+
+
+def test_a_part_has_no_more_replies_than_are_granted(world: World, count: AttachedHandler, t: Session) -> None:
+    assert (
+        Playbook(world)
+        >> Sends(t, "count", id="7", parts=3)
+        << Asked(count)
+        >> AnswersInPart(count, REPLY, REPLY, data=1)
+        << Part(t, "7", 1)
+        << Part(t, "7", 1)
+        >> AnswersInPart(count, REPLY, REPLY, data=2)
+        << Cancelled(count, "1")
+        << Report(t, "badResponse")
+    )

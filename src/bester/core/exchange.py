@@ -192,9 +192,12 @@ class Exchange:
         route = request.route
         envelope = request.envelope
         route.progress = now = self.batch.now
-        if route.tap is not None and route.tap.answered(request, message):
-            return
         cancelled = not envelope.untracked and self.streams.answered(request)
+        if route.tap is not None:
+            if cancelled:
+                route.tap.forget(request)  # what is left of it is no outcome of the handler's own
+            elif route.tap.answered(request, message):
+                return
         try:
             if message.header.status != "0":
                 check_status(message.header)

@@ -60,13 +60,15 @@ class Parts:
         request.route.progress = self.batch.now
         try:
             commands = commands_of(message, request.route.rules.may)
-            self.streams.take_part(request, _recipients(commands))
+            self.streams.take_part(request, _replies(commands), _recipients(commands))
         except BesterError as error:
             self.streams.cancel(handler, request, id)
             self.dispatcher.fail(request, error)
             self.dispatcher.pump_all(handler)
             return True
         handler.outstanding[id] = request
+        if request.route.tap is not None:
+            request.route.tap.part(request, message)
         if request.step is not None:
             request.step.parts += 1
         if isinstance(request.envelope, Relayed):
@@ -116,6 +118,8 @@ class Parts:
     def _withdrawn(self, request: Request) -> None:
         """Reports a request that waited for its handler."""
         envelope = request.envelope
+        if request.route.tap is not None:
+            request.route.tap.forget(request)
         self.batch.release(envelope.origin, request.size)
         if request.step is not None:
             request.step.end(self.batch.now, Cancelled.code)
@@ -143,6 +147,10 @@ class _Cancelled:
             if key in keys:
                 return True
         return origin in self._left and self._streams.has(envelope)
+
+
+def _replies(commands: list[Command]) -> int:
+    return sum(one.type == "reply" for one in commands)
 
 
 def _recipients(commands: list[Command]) -> int:

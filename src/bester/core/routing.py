@@ -140,7 +140,10 @@ class Watcher(Protocol):
         """A request is about to be handed to a handler."""
 
     def forget(self, request: Request) -> None:
-        """Another node is asked."""
+        """Another node is asked, or its outcome will not be the handler's own."""
+
+    def part(self, request: Request, message: HandlerMessage) -> None:
+        """A handler has sent a part of its answer, which is well formed."""
 
     def answered(self, request: Request, message: HandlerMessage) -> bool:
         """A handler has answered; returns whether nothing more is to be done about it."""

@@ -2,7 +2,7 @@
 
 A stream begins when its message comes, and ends with the message's report. In between, at most one request of the
 message *has* it: the first one that a handler with the feature ``parts`` is asked, and after its last answer the next
-such request. Whoever has the stream uses up its credit, part by part.
+such request. Whoever has the stream uses up its credit, reply by reply.
 
 All envelopes with a stream are tracked, so that other messages pay nothing for this.
 """
@@ -40,7 +40,7 @@ class Stream:
         self.key = key
         """What its sender calls it: the message's id as JSON, or another node's number."""
         self.credit = credit
-        """How many more parts are granted."""
+        """How many more replies are granted."""
         self.untold = 0
         """How many of those the handler has not been told of."""
         self.request: Request | None = None
@@ -133,7 +133,7 @@ class Streams:
             return True
         return False
 
-    def take_part(self, request: Request, recipients: int) -> None:
+    def take_part(self, request: Request, replies: int, recipients: int) -> None:
         """Uses up credit for a part of a request's answer.
 
         Raises:
@@ -141,14 +141,14 @@ class Streams:
         """
         limits = self.batch.limits
         stream = self._by_envelope.get(request.envelope)
-        if stream is None or stream.request is not request or not stream.credit:
+        if stream is None or stream.request is not request or replies > stream.credit:
             raise BadResponse("a part that was not granted")
         if stream.parts >= limits.max_parts:
             raise BadResponse(f"more than {limits.max_parts} parts of one answer")
         stream.recipients += recipients
         if stream.recipients > limits.max_recipients:
             raise BadResponse(f"more than {limits.max_recipients} recipients in the parts of one answer")
-        stream.credit -= 1
+        stream.credit -= replies
         stream.parts += 1
         request.since = self.batch.now
 
