@@ -289,6 +289,7 @@ def test_a_chain_goes_on_with_what_is_left(world: World, count: AttachedHandler,
     world.send(t, "count", id="7", parts=2)
     assert credit(world, count) == [2]
     world.answer(count, "1", send_handler("next"), REPLY, header={"more": True})
+    assert len(world.got(t)) == 1
     assert credit(world, next_) == [None], "the first one has it"
     world.answer(count, "1", send_handler("next"), send_handler("next"))
     assert credit(world, next_) == [1, None]
