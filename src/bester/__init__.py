@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bester.client.client import Client as Client
     from bester.client.informer import Informer as Informer
+    from bester.client.stream import Stream as Stream
     from bester.handler.handler import Handler as Handler
     from bester.handler.registry import HandlerError as HandlerError
     from bester.protocol.commands import Command as Command
@@ -68,6 +69,7 @@ _HOMES = {
     "SendServers": "bester.protocol.commands",
     "Sender": "bester.protocol.requests",
     "Step": "bester.protocol.reports",
+    "Stream": "bester.client.stream",
 }
 __all__ = [
     "AuthenticationError",
@@ -97,6 +99,7 @@ __all__ = [
     "SendServers",
     "Sender",
     "Step",
+    "Stream",
     "__version__",
 ]
 
