@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from tests.collector import CONSUMER, collecting
 from tests.waiting import PATIENCE_S
 
-from bester import Client, Done, Handler, Refuse, Request, SendHandler
+from bester import CallNext, Client, Done, Handler, Refuse, Request, Response, SendHandler
 from bester.handler.registry import Registry
 from bester.handler.router import Router
 from bester.handler.runner import Runner
@@ -83,6 +84,13 @@ async def test_every_kind_of_function_has_its_span() -> None:
     play.router.on("plain")(plain)
     play.router.on("thread", thread=True)(plain)
     play.router.on("async")(awaited)
+
+    async def parts(message: Request) -> AsyncIterator[Done]:
+        await asyncio.sleep(0)
+        seen.append(own())
+        yield Done()
+
+    play.router.on("parts")(parts)
     play.router.on("partial")(lambda message: functools.partial(awaited, more=1)(message))
     for type in play.router.functions:
         [span] = await play.spans(type)
@@ -94,8 +102,34 @@ async def test_every_kind_of_function_has_its_span() -> None:
         assert span.attributes["messaging.destination.name"] == type
         assert span.status.is_unset
     assert seen == [f"process {type}" for type in play.router.functions]
-    assert play.outcomes == ["good"] * 4
+    assert play.outcomes == ["good"] * 5
     assert own() == "", "nothing stays current"
+
+
+async def test_middleware_is_within_the_span() -> None:
+    play = Traced()
+    seen: list[str] = []
+
+    @play.router.middleware
+    async def around(request: Request, call_next: CallNext) -> Response:
+        seen.append(own())
+        return await call_next(request)
+
+    @play.router.on("chat")
+    def chat(text: None) -> None:
+        seen.append(own())
+
+    @play.router.on("parts")
+    async def parts() -> AsyncIterator[int]:
+        seen.append(own())
+        yield 1
+        raise Refuse("no oven")
+
+    for type in ("chat", "parts"):
+        [span] = await play.spans(type)
+        assert span.status.is_unset == (type == "chat")
+    assert seen == ["process chat"] * 2 + ["process parts"] * 2
+    assert play.outcomes == ["good", "bad"]
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
