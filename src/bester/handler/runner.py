@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -80,7 +79,7 @@ class Runner:
             response = found.call(request)
             if type(response) in AT_ONCE:
                 self._answer(request, response)
-            elif inspect.isawaitable(response):  # a plain function that calls a coroutine function: a lambda, a partial
+            elif hasattr(response, "__await__"):  # of a lambda, a partial
                 self._spawn(lambda _: response, request)
             else:
                 self._answer(request, replied(response))
