@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bester.client.client import Client as Client
     from bester.client.informer import Informer as Informer
     from bester.handler.around import CallNext as CallNext
+    from bester.client.stream import Stream as Stream
     from bester.handler.handler import Handler as Handler
     from bester.handler.handler import HandlerError as HandlerError
     from bester.handler.router import Router as Router
@@ -76,6 +77,7 @@ _HOMES = {
     "SendServers": "bester.protocol.commands",
     "Sender": "bester.protocol.requests",
     "Step": "bester.protocol.reports",
+    "Stream": "bester.client.stream",
 }
 __all__ = [
     "Account",
@@ -109,6 +111,7 @@ __all__ = [
     "SendServers",
     "Sender",
     "Step",
+    "Stream",
     "__version__",
 ]
 

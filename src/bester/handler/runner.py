@@ -124,7 +124,7 @@ class Runner:
     def _sending_parts(self, found: Registered) -> Call:
         async def call(request: Request) -> Response:
             send_part = self._send_part
-            if not request.parts or send_part is None:
+            if request.parts is None or send_part is None:
                 return await collect(found.call(request), self._max_answer_bytes)
             credit = self._credits[request.request_id] = Credit(request.parts)
             try:

@@ -86,8 +86,8 @@ class Request(RefusingData, eq=False):
     """The W3C trace that the message belongs to; the server passes it on with every message that the answer causes."""
     request_id: str = ""
     """Matches the answer to the request; has no meaning for handlers."""
-    parts: int = 0
-    """How many parts the sender takes so far; 0 if the request takes only one answer."""
+    parts: int | None = None
+    """How many parts may be sent now, which can be 0; None if the request takes only one answer."""
 
 
 class MoreParts(Struct, frozen=True, gc=False):
@@ -95,7 +95,7 @@ class MoreParts(Struct, frozen=True, gc=False):
 
     request_id: str
     parts: int
-    """How many, beyond all that it took before."""
+    """How many, in addition to those that are left."""
 
 
 class Cancel(Struct, frozen=True, gc=False):
@@ -112,7 +112,7 @@ class _RequestHeader(Struct, gc=False, rename="camel"):
     hops: int = 0
     dry_run: bool = False
     traceparent: str = ""
-    parts: int = 0
+    parts: int | None = None
 
 
 class _RequestPayload(Struct, gc=False):
