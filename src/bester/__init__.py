@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bester.client.client import Client as Client
     from bester.client.informer import Informer as Informer
-    from bester.handler.around import CallNext as CallNext
     from bester.client.stream import Stream as Stream
+    from bester.handler.around import CallNext as CallNext
     from bester.handler.handler import Handler as Handler
     from bester.handler.handler import HandlerError as HandlerError
     from bester.handler.router import Router as Router
