@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -97,7 +97,7 @@ async def closing(parts: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any]
     try:
         yield parts
     finally:
-        if isinstance(parts, AsyncGenerator):
+        if inspect.isasyncgen(parts) and not parts.ag_running:  # as it is where the reader is closed, not cancelled
             await parts.aclose()
 
 
