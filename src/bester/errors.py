@@ -208,6 +208,11 @@ class HandlerFailed(BesterError):
         self.temporary = temporary
 
 
+class Cancelled(BesterError):
+    code = "cancelled"
+    meaning = "the sender has cancelled the message"
+
+
 class BadResponse(BesterError):
     code = "badResponse"
     meaning = "the handler's answer is not of the form that the protocol gives"
