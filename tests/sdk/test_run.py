@@ -170,7 +170,9 @@ async def test_it_waits_for_a_change_when_it_cannot_start(tmp_path: Path) -> Non
     program.write_text("def (")
     async with server() as at, running(at, tmp_path, "shop.py", "--reload") as run:
         await run.until("it is started again when a file changes")
-        program.write_text("from bester import Handler\nhandler = Handler(classic='aSock')\nhandler.on('x')(lambda message: None)")
+        program.write_text(
+            "from bester import Handler\nhandler = Handler(classic='aSock')\nhandler.on('x')(lambda message: None)"
+        )
         await run.until("--reload is for handlers that attach")
         program.write_text(PROGRAM)
         await run.until("attached to")
