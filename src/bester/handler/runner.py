@@ -147,7 +147,7 @@ class Runner:
             if request.request_id == request_id:
                 found = self._find(request.type)
                 if found is not None and not found.thread:
-                    task.cancel()
+                    asyncio.get_running_loop().call_soon(task.cancel)  # once it has begun, or it would not answer
                 return
 
     # -- to end -----------------------------------------------------------------------------------------------
