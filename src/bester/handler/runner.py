@@ -128,10 +128,11 @@ class Runner:
                 return await collect(found.call(request), self._max_answer_bytes)
             credit = self._credits[request.request_id] = Credit(request.parts)
             try:
-                await send_parts(found.call(request), credit, lambda part: send_part(request, part))
+                return await send_parts(
+                    found.call(request), credit, lambda part: send_part(request, part), self._max_answer_bytes
+                )
             finally:
                 del self._credits[request.request_id]
-            return None
 
         return call
 
