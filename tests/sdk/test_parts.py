@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.waiting import PATIENCE_S
 
-from bester import CallNext, Handler, Refuse, Reply, Request, Response, SendClients
+from bester import Account, CallNext, Handler, Refuse, Reply, Request, Response, SendClients, Sender
 from bester.handler import parts as parts_module
+from bester.protocol.framing import frame
 from bester.testing import call, call_async
 
 if TYPE_CHECKING:
@@ -263,3 +266,45 @@ async def test_middleware_and_error_handlers_are_around_all_parts(peer: Peer) ->
     assert await answers(connection, 2) == [("0", True, "one"), ("0", False, "no more")]
     await peer.close()
     await handler.stop()
+
+
+@pytest.mark.parametrize(
+    ("type", "data", "expected"),
+    [
+        ("count", 2, [0, 1]),
+        ("sender", None, None),
+        ("account", None, "notAllowed"),
+        ("typed", "x", "badPayload"),
+    ],
+)
+async def test_the_classic_form(folder: Path, type: str, data: object, expected: object) -> None:
+    handler = Handler(classic=folder / "c")
+
+    async def count(number: int) -> AsyncIterator[int]:
+        for one in range(number):
+            yield one
+
+    def sender(sender: Sender) -> str | None:
+        assert not sender.told
+        return sender.user
+
+    def account(sender: Account) -> str:
+        return sender.user
+
+    def typed(number: int) -> int:
+        return number
+
+    functions: dict[str, Any] = {"count": count, "sender": sender, "account": account, "typed": typed}
+    handler.on(type)(functions[type])
+    async with handler:
+        reader, writer = await asyncio.open_unix_connection(folder / "c")
+        writer.write(frame(json.dumps(data).encode()))
+        answer = json.loads((await reader.read())[4:])
+        writer.close()
+    header = answer["header"]
+    if isinstance(expected, list):
+        assert [one["payload"]["data"] for one in header["commands"]] == expected
+    elif expected is None:
+        assert header["command"] == {"type": "done"}
+    else:
+        assert header["error"]["code"] == expected

@@ -101,6 +101,7 @@ async def test_it_runs(tmp_path: Path, target: str, type: str) -> None:
     [
         ("nothing", "", "there is no module nothing in"),
         ("nothing.py", "", "there is no file nothing.py"),
+        ("sys.py", PROGRAM, "sys.py has the name of another module, sys"),
         ("shop.more:handler", "", "there is no module shop.more"),
         ("shop:", "", "names no handler; give module:name"),
         ("shop:other", PROGRAM, "shop has no other; the handlers in it are: handler, router"),
@@ -127,7 +128,7 @@ async def test_it_runs(tmp_path: Path, target: str, type: str) -> None:
     ],
 )
 def test_errors_are_for_the_author(tmp_path: Path, target: str, program: str, said: str) -> None:
-    (tmp_path / "shop.py").write_text(program)
+    (tmp_path / (target if target == "sys.py" else "shop.py")).write_text(program)
     done = subprocess.run([*BESTER, "run", target], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
     assert said in done.stderr
     assert done.returncode in (1, 2)

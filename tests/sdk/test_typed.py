@@ -100,6 +100,7 @@ def test_data_of_every_kind(kind: Any, data: object, expected: object) -> None:
         (Order, {"dish": 1}, "Expected `str`, got `int` - at `$.dish`"),
         (Order, {}, "Object missing required field `dish`"),
         (list[int], [1, "a"], "Expected `int`, got `str` - at `$[1]`"),
+        (Annotated[int, Field(ge=1)], 0, "Input should be greater than or equal to 1 - at `$`"),
         (Guest, {"name": ""}, "String should have at least 1 character - at `$.name`"),
         (list[Guest], [{}], "Field required - at `$[0].name`"),
         (int, Raw(b"1" * 5000), "Integer value out of range"),

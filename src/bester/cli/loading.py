@@ -31,6 +31,8 @@ class Place(NamedTuple):
     """The folder that the module is imported from."""
     root: Path
     """The folder of its own files: of its package, or of the module if it is in none."""
+    file: Path | None = None
+    """The module's file, if that was given."""
 
 
 def place_of(target: str) -> Place:
@@ -64,7 +66,7 @@ def _file(path: Path, name: str) -> Place:
     while (folder / "__init__.py").is_file():
         names.insert(0, folder.name)
         folder = folder.parent
-    return Place(".".join(names), name, folder, folder / names[0] if len(names) > 1 else folder)
+    return Place(".".join(names), name, folder, folder / names[0] if len(names) > 1 else folder, path)
 
 
 def load(target: str) -> Handler:
@@ -83,6 +85,8 @@ def load(target: str) -> Handler:
         fail_in_own_code(error, f"{place.module} cannot be imported")
     except (Exception, SystemExit) as error:
         fail_in_own_code(error, f"{place.module} cannot be imported")
+    if place.file is not None and Path(module.__file__ or "").resolve() != place.file:
+        fail(f"{place.file} has the name of another module, {place.module}; give it a name of its own", USAGE)
     found: Any = module
     for part in place.name.split("."):
         try:

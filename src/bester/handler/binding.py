@@ -65,7 +65,7 @@ def data_parameter(signature: Signature, made: Mapping[Any, str]) -> Parameter |
     Raises:
         TypeError: there are several.
     """
-    found = [one for one in signature.parameters if not (_is_known(one.kind) or one.kind in made)]
+    found = [one for one in signature.parameters if not (_is_known(one.kind) or _is_made(one.kind, made))]
     if len(found) > 1:
         raise TypeError(_two(signature, found))
     return found[0] if found else None
@@ -73,6 +73,10 @@ def data_parameter(signature: Signature, made: Mapping[Any, str]) -> Parameter |
 
 def _is_known(kind: Any) -> bool:
     return kind is UNSET or kind is Request or sender_kinds(kind) is not None
+
+
+def _is_made(kind: Any, made: Mapping[Any, str]) -> bool:
+    return any(kind == one for one in made)  # not every annotation has a hash
 
 
 def _two(signature: Signature, found: Sequence[Parameter]) -> str:
@@ -156,7 +160,7 @@ def made_for(signature: Signature, skipped: int, made: Made, known: Mapping[Any,
         raise TypeError(f"{signature.name} must take {skipped} parameters at least")
     further = signature.parameters[skipped:]
     for one in further:
-        if one.kind not in known:
+        if not _is_made(one.kind, known):
             makes = ", ".join(map(shown, known)) or "nothing"
             raise TypeError(f"{signature.name}: no lifespan makes `{one}`; what they make is: {makes}")
     wanted = [one.kind for one in further]

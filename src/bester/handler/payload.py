@@ -51,12 +51,23 @@ def _convert(request: Request, kind: Any) -> Any:
 
 
 def is_model(kind: Any) -> bool:
-    """Returns whether a pydantic model is part of a type, outside of Structs and dataclasses."""
-    return hasattr(kind, "model_validate_json") or any(map(is_model, get_args(kind)))
+    """Returns whether a type is for pydantic: a model, or a constraint of pydantic's, is part of it.
+
+    Models that are fields of Structs and dataclasses do not count: msgspec reads those.
+    """
+    if hasattr(kind, "model_validate_json"):
+        return True
+    constraints = getattr(kind, "__metadata__", ())
+    return any(type(one).__module__.partition(".")[0] in _PYDANTIC for one in constraints) or any(
+        map(is_model, get_args(kind))
+    )
+
+
+_PYDANTIC = ("pydantic", "annotated_types")
 
 
 def _model_reader(kind: Any) -> Callable[[Request], Any]:
-    from pydantic import TypeAdapter, ValidationError  # loaded already: the annotation is a model
+    from pydantic import TypeAdapter, ValidationError  # loaded already: the annotation needs it
 
     validate = TypeAdapter(kind).validate_json
 
