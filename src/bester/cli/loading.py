@@ -85,7 +85,7 @@ def load(target: str) -> Handler:
         fail_in_own_code(error, f"{place.module} cannot be imported")
     except (Exception, SystemExit) as error:
         fail_in_own_code(error, f"{place.module} cannot be imported")
-    if place.file is not None and Path(module.__file__ or "").resolve() != place.file:
+    if place.file is not None and Path(getattr(module, "__file__", None) or "").resolve() != place.file:
         fail(f"{place.file} has the name of another module, {place.module}; give it a name of its own", USAGE)
     found: Any = module
     for part in place.name.split("."):
