@@ -3,7 +3,8 @@
 A request is handed over at once if a handler has room. Otherwise it waits in its *sender's queue*. Senders with waiting
 requests take turns, so that one busy sender does not keep the others out; within a queue, requests are in the order of
 arrival. A classic handler gets one request at a time of each sender, which keeps a session's messages in order although
-each has a connection of its own.
+each has a connection of its own. All connections of a server that has proven its name are one sender: what comes over a
+new link waits behind what the last one brought.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from bester.core.endpoint import Endpoint
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.metrics import TypeMetrics
 from bester.core.model import Envelope
 from bester.core.rules import TypeRules
@@ -29,9 +30,11 @@ HANDED_BYTES = 256 * 1024
 class SenderQueue:
     """One sender's waiting requests for one type."""
 
-    __slots__ = ("busy", "origin", "ready", "waiting")
+    __slots__ = ("busy", "key", "origin", "ready", "waiting")
 
-    def __init__(self, origin: Endpoint) -> None:
+    def __init__(self, key: Endpoint | str, origin: Endpoint) -> None:
+        self.key = key
+        """Its key among the type's ``queues``."""
         self.origin = origin
         self.waiting: deque[Request] = deque()
         self.ready = False
@@ -162,7 +165,8 @@ class TypeRoute:
         """Other nodes of this server, which are asked when no attached handler has room."""
         self.active = 0
         """How many classic connections are open."""
-        self.queues: dict[Endpoint, SenderQueue] = {}
+        self.queues: dict[Endpoint | str, SenderQueue] = {}
+        """By endpoint; those of other servers by the name that they have proven."""
         self.ready: deque[SenderQueue] = deque()
         self.progress = 0.0
         """When the last answer came; waiting requests do not time out while the type goes on answering."""
@@ -202,9 +206,12 @@ class TypeRoute:
     def put(self, request: Request) -> None:
         """Lets a request wait in its sender's queue."""
         origin = request.envelope.origin
-        queue = self.queues.get(origin)
+        key: Endpoint | str = origin
+        if isinstance(origin, Peer) and origin.name is not None:
+            key = origin.name
+        queue = self.queues.get(key)
         if queue is None:
-            queue = self.queues[origin] = SenderQueue(origin)
+            queue = self.queues[key] = SenderQueue(key, origin)
         queue.waiting.append(request)
         self.mark_ready(queue)
 
@@ -254,7 +261,7 @@ class TypeRoute:
     def forget_if_idle(self, queue: SenderQueue) -> None:
         """Drops a queue that has neither waiting nor outstanding requests."""
         if not queue.waiting and not queue.busy:
-            self.queues.pop(queue.origin, None)
+            self.queues.pop(queue.key, None)
 
     def waiting_since(self, before: float) -> list[Request]:
         """Removes and returns the requests that have waited since before a time."""
