@@ -163,4 +163,6 @@ async def _finished(step: Awaitable[Any]) -> Any:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # nobody asks for it any more
         raise
