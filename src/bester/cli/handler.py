@@ -7,6 +7,9 @@ import typer
 from bester.cli import handlers
 from bester.cli.handler_check import check
 from bester.cli.handler_new import new
+from bester.cli.handler_record import record
+from bester.cli.handler_replay import replay
+from bester.cli.handler_shadow import shadow
 
 handler = typer.Typer(
     no_args_is_help=True,
@@ -22,5 +25,6 @@ def _group() -> None:
 
 
 handler.command()(new)
-handler.command()(check)
+for command in (check, record, replay, shadow):
+    handler.command()(command)
 handlers.add_to(handler)
