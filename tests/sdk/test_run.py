@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import typer
 from tests.waiting import PATIENCE_S
 
 from bester import Client
+from bester.cli.loading import load, run_now
 from bester.cli.reloading import _files
 from bester.testing import RunningServer, server
 
@@ -127,15 +129,34 @@ async def test_it_runs(tmp_path: Path, target: str, type: str) -> None:
         ),
     ],
 )
-def test_errors_are_for_the_author(tmp_path: Path, target: str, program: str, said: str) -> None:
+def test_errors_are_for_the_author(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    target: str,
+    program: str,
+    said: str,
+) -> None:
     (tmp_path / (target if target == "sys.py" else "shop.py")).write_text(program)
-    done = subprocess.run([*BESTER, "run", target], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert said in done.stderr
-    assert done.returncode in (1, 2)
-    if "Traceback" in done.stderr:
-        assert "shop.py" in done.stderr, "the author's own code"
-    assert "src/bester" not in done.stderr
-    assert "importlib" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    try:
+        with pytest.raises(typer.Exit) as caught:
+            run_now(load(target))
+    finally:
+        sys.modules.pop("shop", None)
+    told = capsys.readouterr().err
+    assert said in told
+    assert caught.value.exit_code in (1, 2)
+    if "Traceback" in told:
+        assert "shop.py" in told, "the author's own code"
+    assert "src/bester" not in told
+    assert "importlib" not in told
+
+
+def test_the_command_fails_as_it_says(tmp_path: Path) -> None:
+    done = subprocess.run([*BESTER, "run", "nothing.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (done.stderr, done.returncode) == ("bester: there is no file nothing.py\n", 2)
 
 
 async def test_a_change_is_taken_up_without_losing_a_message(tmp_path: Path) -> None:

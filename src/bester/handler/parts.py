@@ -27,7 +27,7 @@ Send = Callable[[Response], Awaitable[None]]
 
 
 class Credit:
-    """How many more parts the sender of one request takes."""
+    """How many more replies the sender of one request takes."""
 
     def __init__(self, parts: int) -> None:
         self._left = parts
@@ -38,7 +38,7 @@ class Credit:
         self._granted.set()
 
     async def take(self) -> None:
-        """Waits until there is credit for one part, and uses it up."""
+        """Waits until there is credit for one reply, and uses it up."""
         while self._left <= 0:
             self._granted.clear()
             await self._granted.wait()
@@ -74,26 +74,19 @@ class Collected:
             )
 
 
-async def send_parts(parts: AsyncIterator[Any], credit: Credit, send: Send, max_bytes: int) -> Response:
-    """Sends each reply as a part when there is credit for it, and returns what is left for the last answer.
-
-    What is no reply goes with the next one: a client counts replies, and the server parts, so each part has one.
-
-    Raises:
-        Refuse: too much is left between two replies.
-    """
-    left = Collected(max_bytes)
+async def send_parts(parts: AsyncIterator[Any], credit: Credit, send: Send) -> None:
+    """Sends what is yielded as it comes, each reply in a part of its own when there is credit for it."""
     async with closing(parts):
         async for part in parts:
+            commands: list[Command] = []
             for command in commands_in(replied(part)):
-                if type(command) is not Reply:
-                    left.add(command)
-                    continue
-                await credit.take()
-                await send([*left.commands, command] if left.commands else command)
-                if left.commands:
-                    left = Collected(max_bytes)
-    return left.commands
+                commands.append(command)
+                if type(command) is Reply:
+                    await credit.take()
+                    await send(commands)
+                    commands = []
+            if commands:
+                await send(commands)
 
 
 def collecting(found: Registered, max_bytes: int) -> Call:
@@ -163,4 +156,6 @@ async def _finished(step: Awaitable[Any]) -> Any:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # nobody asks for it any more
         raise

@@ -128,9 +128,8 @@ class Runner:
                 return await collect(found.call(request), self._max_answer_bytes)
             credit = self._credits[request.request_id] = Credit(request.parts)
             try:
-                return await send_parts(
-                    found.call(request), credit, lambda part: send_part(request, part), self._max_answer_bytes
-                )
+                await send_parts(found.call(request), credit, lambda part: send_part(request, part))
+                return None
             finally:
                 del self._credits[request.request_id]
 
