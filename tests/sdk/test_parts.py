@@ -110,19 +110,21 @@ async def test_parts_are_sent_as_they_come_and_as_far_as_they_are_taken(peer: Pe
     await handler.stop()
 
 
-async def test_each_part_has_one_reply_and_what_is_none_goes_with_the_next(peer: Peer) -> None:
+async def test_what_is_yielded_is_sent_at_once_and_waits_for_credit_only_where_it_replies(peer: Peer) -> None:
     handler, _ = make(peer)
     connection = await started(handler, peer)
-    connection.request("1", "commands", "x", parts=2)
-    first, second, last = [(await connection.receive())["header"] for _ in range(3)]
+    connection.request("1", "commands", "x", parts=1)
+    first, second = [(await connection.receive())["header"] for _ in range(2)]
     send = {"type": "sendClients", "data": ["g"]}
-    assert first["commands"] == [
-        send,
-        {**send, "payload": {"type": "more", "data": 1}},
-        {"type": "reply", "payload": {"data": 2}},
-    ]
-    assert second == {"id": "1", "status": "0", "more": True, "command": {"type": "reply"}}
-    assert last == {"id": "1", "status": "0", "command": {"type": "sendClients", "data": ["h"]}}
+    part = {"id": "1", "status": "0", "more": True}
+    reply = {"type": "reply"}
+    assert first == {**part, "command": send}
+    assert second["commands"] == [{**send, "payload": {"type": "more", "data": 1}}, {**reply, "payload": {"data": 2}}]
+    connection.send({"header": {"messageType": "more", "id": "1", "parts": 1}})
+    third, fourth, last = [(await connection.receive())["header"] for _ in range(3)]
+    assert third == {**part, "command": reply}
+    assert fourth == {**part, "command": {**send, "data": ["h"]}}
+    assert last == {"id": "1", "status": "0", "command": {"type": "done"}}
     await peer.close()
     await handler.stop()
 
