@@ -208,6 +208,11 @@ class HandlerFailed(BesterError):
         self.temporary = temporary
 
 
+class BadPayload(BesterError):
+    code = "badPayload"
+    meaning = "the message's data is not what its type takes"
+
+
 class BadResponse(BesterError):
     code = "badResponse"
     meaning = "the handler's answer is not of the form that the protocol gives"

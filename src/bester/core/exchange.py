@@ -105,10 +105,10 @@ class Exchange:
         self.replay = replay = MailboxReplay(batch, presence, window)
         self.redelivery = redelivery = Redelivery(batch, presence, window, replay)
         self.deliveries = deliveries = Deliveries(batch, reports, presence, window, replay, redelivery)
-        self.gates = Gates(dispatcher, reports)
+        self.gates = gates = Gates(dispatcher, reports)
         self.admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
         self.commands = commands = CommandExecutor(batch, reports, dispatcher, deliveries, presence, traces, once)
-        self.remote = RemoteRequests(batch, reports, dispatcher, deliveries, presence, commands)
+        self.remote = RemoteRequests(batch, reports, dispatcher, gates, deliveries, presence, commands)
 
     # -- handlers' answers ---------------------------------------------------------------------------------------
 

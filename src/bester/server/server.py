@@ -26,6 +26,7 @@ from bester.server.effects import Effects
 from bester.server.federation.federation import Federation
 from bester.server.federation.ports import OnlyNode, PeerLeases
 from bester.server.handlers.classic import ClassicCalls
+from bester.server.handlers.descriptions import Descriptions
 from bester.server.handlers.processes import Supervisor
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import Alone, Cluster
@@ -84,6 +85,7 @@ class Server:
         self.accounts = AccountService(runtime, account_store, self.mailboxes)
         self.timekeeping = Timekeeping(runtime, self.messages)
         self.supervisor = Supervisor(runtime)
+        self.descriptions = Descriptions(runtime)
         self.classic = ClassicCalls(runtime, self.supervisor)
         self.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
         self.node: ClusterNode | None = None
@@ -110,6 +112,7 @@ class Server:
             mailboxes=self.mailboxes,
             federation=self.federation,
             supervisor=self.supervisor,
+            descriptions=self.descriptions,
             classic=self.classic,
             connections=self.connections,
             limits=self.limits,
@@ -131,6 +134,7 @@ class Server:
             mailboxes=self.mailboxes,
             federation=self.federation,
             cluster=self.cluster,
+            descriptions=self.descriptions,
             admin=self.admin,
         )
         self._read = read
@@ -162,6 +166,7 @@ class Server:
             runtime.on_sweep(self.node.sweep)
         for reconfigure in (
             self.supervisor.reconfigure,
+            self.descriptions.reconfigure,
             self.federation.reconfigure,
             self.connections.reconfigure,
         ):

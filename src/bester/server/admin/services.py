@@ -11,6 +11,7 @@ from bester.protocol.framing import Framer
 from bester.server.accounts.service import AccountService
 from bester.server.federation.federation import Federation
 from bester.server.handlers.classic import ClassicCalls
+from bester.server.handlers.descriptions import Descriptions
 from bester.server.handlers.processes import Supervisor
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import Cluster
@@ -66,6 +67,7 @@ class AdminServices:
     mailboxes: Mailboxes
     federation: Federation
     supervisor: Supervisor
+    descriptions: Descriptions
     classic: ClassicCalls
     connections: Connections
     limits: Limits
