@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bester.client.client import Client as Client
     from bester.client.informer import Informer as Informer
+    from bester.client.stream import Stream as Stream
+    from bester.handler.around import CallNext as CallNext
     from bester.handler.handler import Handler as Handler
-    from bester.handler.registry import HandlerError as HandlerError
+    from bester.handler.handler import HandlerError as HandlerError
+    from bester.handler.router import Router as Router
+    from bester.handler.senders import Account as Account
+    from bester.handler.senders import Peer as Peer
     from bester.protocol.commands import Command as Command
     from bester.protocol.commands import Done as Done
     from bester.protocol.commands import Reply as Reply
@@ -41,8 +46,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Account": "bester.handler.senders",
     "AuthenticationError": "bester.protocol.reports",
     "BadNumber": "bester.protocol.values",
+    "CallNext": "bester.handler.around",
     "Client": "bester.client.client",
     "ClientError": "bester.protocol.reports",
     "Command": "bester.protocol.commands",
@@ -50,9 +57,10 @@ _HOMES = {
     "ConnectionClosed": "bester.protocol.reports",
     "Done": "bester.protocol.commands",
     "Handler": "bester.handler.handler",
-    "HandlerError": "bester.handler.registry",
+    "HandlerError": "bester.handler.handler",
     "Informer": "bester.client.informer",
     "NoReply": "bester.protocol.reports",
+    "Peer": "bester.handler.senders",
     "Presence": "bester.protocol.informer",
     "ReceivedMessage": "bester.protocol.received",
     "Refuse": "bester.protocol.refusals",
@@ -63,15 +71,19 @@ _HOMES = {
     "Request": "bester.protocol.requests",
     "Response": "bester.protocol.commands",
     "Result": "bester.protocol.reports",
+    "Router": "bester.handler.router",
     "SendClients": "bester.protocol.commands",
     "SendHandler": "bester.protocol.commands",
     "SendServers": "bester.protocol.commands",
     "Sender": "bester.protocol.requests",
     "Step": "bester.protocol.reports",
+    "Stream": "bester.client.stream",
 }
 __all__ = [
+    "Account",
     "AuthenticationError",
     "BadNumber",
+    "CallNext",
     "Client",
     "ClientError",
     "Command",
@@ -82,6 +94,7 @@ __all__ = [
     "HandlerError",
     "Informer",
     "NoReply",
+    "Peer",
     "Presence",
     "ReceivedMessage",
     "Refuse",
@@ -92,11 +105,13 @@ __all__ = [
     "Request",
     "Response",
     "Result",
+    "Router",
     "SendClients",
     "SendHandler",
     "SendServers",
     "Sender",
     "Step",
+    "Stream",
     "__version__",
 ]
 

@@ -213,6 +213,11 @@ class BadPayload(BesterError):
     meaning = "the message's data is not what its type takes"
 
 
+class Cancelled(BesterError):
+    code = "cancelled"
+    meaning = "the sender has cancelled the message"
+
+
 class BadResponse(BesterError):
     code = "badResponse"
     meaning = "the handler's answer is not of the form that the protocol gives"

@@ -25,6 +25,7 @@ Several servers, on a simulated network that fails at random, by a seed::
 from __future__ import annotations
 
 import asyncio
+import inspect
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -37,8 +38,13 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Raw
 
-from bester.handler.handler import Handler
-from bester.protocol.commands import Command, Response, commands_in
+from bester.handler.binding import replied
+from bester.handler.handler import DEFAULT_MAX_FRAME_BYTES
+from bester.handler.parts import collecting
+from bester.handler.registered import Registered
+from bester.handler.registry import Registry
+from bester.handler.router import Router
+from bester.protocol.commands import Command, commands_in
 from bester.protocol.requests import Request, Sender
 from bester.protocol.responses import encode_response
 from bester.protocol.values import encode_data
@@ -97,7 +103,7 @@ PASSWORD = "secret"
 
 
 def call(
-    handler: Handler,
+    router: Router,
     type: str,
     data: Any = None,
     *,
@@ -108,27 +114,36 @@ def call(
     id: str = "",
     hops: int = 0,
     dry_run: bool = False,
+    given: Mapping[Any, Any] | None = None,
 ) -> list[Command]:
-    """Calls a handler's function as a server would, and returns its commands; ``[]`` if there are none.
+    """Calls a handler's function as a server would, with its middleware and error handlers; returns its commands.
 
-    A coroutine function runs in a new event loop; if a loop is running already, await :func:`call_async` instead.
+    A value that it returns is a :class:`bester.Reply` of it, and a generator's parts are collected. A function that is
+    not plain runs in a new event loop; if a loop is running already, await :func:`call_async` instead.
+
+    Args:
+        router: a handler, or a router.
+        type: the type of the message.
+        data: its data: a value, a Struct, a dataclass or a model.
+        user, server, verified: the sender; another server has no user, and a classic handler is told nothing.
+        scope, id, hops, dry_run: as in :class:`bester.Request`.
+        given: what the lifespans would make, by its type; none is started.
 
     Raises:
         KeyError: the handler has no function for the type.
         TypeError: the function's result has no form on the wire.
-        Exception: the exception that the function raised.
+        Exception: the exception that the function raised; for data of another type :class:`bester.Refuse`.
     """
     request = _request(type, data, Sender(user, server, verified), scope, id, hops, dry_run)
-    found = handler.registry.get(type)
-    if found is None:
-        raise KeyError(type)
+    found = _found(router, type, given)
     if found.asynchronous:
-        return asyncio.run(_awaited(handler, request))
-    return _checked(found.call(request), request)
+        return asyncio.run(_awaited(found, request))
+    result = found.call(request)
+    return asyncio.run(_finished(result, request)) if inspect.isawaitable(result) else _checked(result, request)
 
 
 async def call_async(
-    handler: Handler,
+    router: Router,
     type: str,
     data: Any = None,
     *,
@@ -139,24 +154,38 @@ async def call_async(
     id: str = "",
     hops: int = 0,
     dry_run: bool = False,
+    given: Mapping[Any, Any] | None = None,
 ) -> list[Command]:
     """Calls a handler's function as :func:`call` does, in the running loop."""
-    return await _awaited(handler, _request(type, data, Sender(user, server, verified), scope, id, hops, dry_run))
+    request = _request(type, data, Sender(user, server, verified), scope, id, hops, dry_run)
+    return await _awaited(_found(router, type, given), request)
 
 
 def _request(type: str, data: Any, sender: Sender, scope: str, id: str, hops: int, dry_run: bool) -> Request:
     return Request(type, id, sender, scope, hops, dry_run, raw=Raw(bytes(encode_data(data))))
 
 
-async def _awaited(handler: Handler, request: Request) -> list[Command]:
-    found = handler.registry.get(request.type)
+def _found(router: Router, type: str, given: Mapping[Any, Any] | None) -> Registered:
+    registry = Registry(router)
+    registry.made.update(given or {})
+    found = registry.get(type)
     if found is None:
-        raise KeyError(request.type)
-    response: Response = await found.call(request) if found.asynchronous else found.call(request)
-    return _checked(response, request)
+        raise KeyError(type)
+    return found
 
 
-def _checked(response: Response, request: Request) -> list[Command]:
+async def _awaited(found: Registered, request: Request) -> list[Command]:
+    if found.streams:
+        return _checked(await collecting(found, DEFAULT_MAX_FRAME_BYTES)(request), request)
+    return await _finished(found.call(request), request)
+
+
+async def _finished(result: Any, request: Request) -> list[Command]:
+    return _checked(await result if inspect.isawaitable(result) else result, request)
+
+
+def _checked(result: object, request: Request) -> list[Command]:
+    response = replied(result)
     encode_response(response, request.raw)
     return commands_in(response)
 

@@ -17,6 +17,7 @@ from bester.core.order import Order
 from bester.core.reports import Reports
 from bester.core.routing import HANDED_BYTES, AttachedHandler, RemoteHandler, Request, TypeRoute
 from bester.core.rules import OTHERS, TypeRules
+from bester.core.streams import Streams
 from bester.core.traces import Traces
 from bester.core.trail import Trail
 from bester.errors import BadResponse, BesterError, HandlerTimeout, HandlerUnavailable, NoHandler, NotAllowed
@@ -36,14 +37,16 @@ class Dispatcher:
         "gates",
         "handlers",
         "reports",
+        "streams",
         "traces",
         "types",
         "unsure_until",
     )
 
-    def __init__(self, batch: Batch, reports: Reports, traces: Traces) -> None:
+    def __init__(self, batch: Batch, reports: Reports, traces: Traces, streams: Streams) -> None:
         self.batch = batch
         self.reports = reports
+        self.streams = streams
         self.traces = traces
         self.types: dict[str, TypeRoute] = {}
         self.gates: dict[str, Callable[[Request], None]] = {}
@@ -170,6 +173,7 @@ class Dispatcher:
         """The handler's socket takes more again; hands over requests that wait."""
         handler.blocked = handler.full = False
         handler.room = HANDED_BYTES
+        self.streams.tell_granted()
         self.pump_all(handler)
 
     def blocked(self, handler: AttachedHandler) -> None:
@@ -267,10 +271,11 @@ class Dispatcher:
                 request.data,
             )
         elif isinstance(envelope, Relayed):
-            frame = frames.relayed_request(id, envelope.head, request.data)
+            frame = frames.relayed_request(id, envelope.head, request.data, self.streams.asked(handler, request, id))
         else:
             trace = traces.of(envelope, request.step.place if request.step is not None else 0)
-            more = frames.request_part(trace, envelope.trail is not None and envelope.trail.dry)
+            dry = envelope.trail is not None and envelope.trail.dry
+            more = frames.request_part(trace, dry, self.streams.asked(handler, request, id))
             frame = frames.request(
                 id, envelope.origin.origin, request.hops, request.route.request, envelope.id, request.data, more
             )
@@ -307,6 +312,8 @@ class Dispatcher:
         origin = envelope.origin
         head = frames.request_head(origin.origin, request.hops, request.route.request, envelope.id, more)
         asked = AskRemote(handler, number, request.route.name, head, request.data, dry)
+        if not envelope.untracked:
+            asked.parts = self.streams.asked(handler, request, id)
         order = origin.order
         if order is None:
             order = origin.order = Order(number)
@@ -383,6 +390,8 @@ class Dispatcher:
         envelope = request.envelope
         if request.epoch:
             settle_order(request)
+        if not envelope.untracked:
+            self.streams.answered(request)
         if request.step is not None:
             request.step.end(self.batch.now, error.code)
         route.metrics.failed += 1
@@ -405,7 +414,9 @@ class Dispatcher:
                 if now - request.since >= request.route.rules.timeout_s
             ]
             for id in expired:
-                self.fail(handler.outstanding.pop(id), HandlerTimeout())
+                request = handler.outstanding.pop(id)
+                self.streams.give_up(handler, request, id)
+                self.fail(request, HandlerTimeout())
             if expired:
                 self.pump_all(handler)
         for route in list(self.types.values()):

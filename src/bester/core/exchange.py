@@ -3,6 +3,7 @@
 It is composed of parts, each of which owns its state and calls only those above it in this list::
 
     Batch            the output: frames for endpoints, effects for the server
+    Streams          messages whose answers come in parts, and their credit
     Reports          results, status reports, receipts
     Dispatcher       types, their handlers, and requests that wait for them
     UnackedWindow    messages that sessions were given and did not acknowledge
@@ -12,6 +13,7 @@ It is composed of parts, each of which owns its state and calls only those above
     Gates            what a message must pass before its handler is asked
     Admission        maxInFlight, the backlog, once
     CommandExecutor  sendClients, sendServers, sendHandler, reply
+    Parts            parts of answers, and what is cancelled
     RemoteRequests   requests of other nodes of this server
 
 Presence, OnceMemory and Traces are state that several of them use; they call none of these.
@@ -20,7 +22,7 @@ The way of a message through them::
 
     untracked_message(), message()   Admission: it becomes an Envelope
       hand(), hand_on()              Dispatcher: its handler is asked now, or it waits in its sender's queue
-    answer()                         Exchange: the handler answered
+    answer()                         Exchange: the handler answered, or sent a part of its answer (Parts)
       carry_out(), execute()         CommandExecutor: its commands, in order
         _send_clients()              frames for sessions; Deliveries for accounts that are away or acknowledge
         _send_servers()              each becomes a Forward
@@ -48,15 +50,17 @@ from bester.core.limits import Limits
 from bester.core.metrics import Drop
 from bester.core.model import Relayed
 from bester.core.once import OnceMemory
+from bester.core.parts import Parts
 from bester.core.presence import Presence
 from bester.core.redelivery import Redelivery
 from bester.core.remote import RemoteRequests
 from bester.core.replay import MailboxReplay
 from bester.core.reports import Reports
 from bester.core.routing import AttachedHandler, Request
+from bester.core.streams import Streams
 from bester.core.traces import Traces
 from bester.core.window import UnackedWindow
-from bester.errors import BesterError
+from bester.errors import BesterError, Cancelled, HandlerFailed
 from bester.protocol.answers import check_status, commands_of
 from bester.protocol.messages import HandlerMessage
 from bester.protocol.names import RESERVED_TYPES
@@ -83,11 +87,13 @@ class Exchange:
         "dispatcher",
         "gates",
         "once",
+        "parts",
         "presence",
         "redelivery",
         "remote",
         "replay",
         "reports",
+        "streams",
         "traces",
         "window",
     )
@@ -99,15 +105,17 @@ class Exchange:
         self.traces = traces = Traces(trace_digits)
         self.once = once = OnceMemory()
         self.presence = presence = Presence()
-        self.reports = reports = Reports(batch, server_name, traces, once)
-        self.dispatcher = dispatcher = Dispatcher(batch, reports, traces)
+        self.streams = streams = Streams(batch)
+        self.reports = reports = Reports(batch, server_name, traces, once, streams)
+        self.dispatcher = dispatcher = Dispatcher(batch, reports, traces, streams)
         self.window = window = UnackedWindow(batch, reports)
         self.replay = replay = MailboxReplay(batch, presence, window)
         self.redelivery = redelivery = Redelivery(batch, presence, window, replay)
         self.deliveries = deliveries = Deliveries(batch, reports, presence, window, replay, redelivery)
         self.gates = gates = Gates(dispatcher, reports)
-        self.admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
+        self.admission = admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
         self.commands = commands = CommandExecutor(batch, reports, dispatcher, deliveries, presence, traces, once)
+        self.parts = Parts(batch, streams, reports, dispatcher, admission, commands)
         self.remote = RemoteRequests(batch, reports, dispatcher, gates, deliveries, presence, commands)
 
     # -- handlers' answers ---------------------------------------------------------------------------------------
@@ -121,6 +129,8 @@ class Exchange:
         request = handler.outstanding.pop(header.id or "", None)
         if request is None:
             self.batch.counters.drops.count(Drop.ANSWER_LATE)
+            return
+        if header.more is True and self.parts.came(handler, request, message):
             return
         if handler.is_remote:
             self.remote.came_back(request)
@@ -176,16 +186,17 @@ class Exchange:
 
     def _answered(self, request: Request, message: HandlerMessage) -> None:
         route = request.route
+        envelope = request.envelope
         route.progress = now = self.batch.now
+        cancelled = not envelope.untracked and self.streams.answered(request)
         try:
             if message.header.status != "0":
                 check_status(message.header)
             commands = commands_of(message, route.rules.may)
         except BesterError as error:
-            self.dispatcher.fail(request, error)
+            self.dispatcher.fail(request, Cancelled() if cancelled and isinstance(error, HandlerFailed) else error)
             return
         route.metrics.took(now - request.since)
-        envelope = request.envelope
         if envelope.untracked or not isinstance(envelope, Relayed):
             self.commands.carry_out(request, commands, message)
         else:
@@ -197,6 +208,7 @@ class Exchange:
         """Takes messages from the backlogs; returns whether the server has anything to carry out or to write."""
         batch = self.batch
         if batch.freed:
+            self.parts.settle()
             self.admission.admit_waiting()
         return bool(batch.effects or batch.dirty or batch.awaits_write)
 

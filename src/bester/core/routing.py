@@ -66,12 +66,14 @@ class AttachedHandler(Endpoint):
 
     __slots__ = (
         "blocked",
+        "cancels",
         "concurrency",
         "detached",
         "dry_types",
         "full",
         "name",
         "outstanding",
+        "parts",
         "room",
         "since",
         "turn",
@@ -92,6 +94,10 @@ class AttachedHandler(Endpoint):
         """Which of them is first to get the handler's room when several wait for it; it goes round."""
         self.dry_types: frozenset[str] = frozenset()
         """The types for which it takes part in dry runs (section 7.2)."""
+        self.parts = False
+        """Whether it may answer in parts (section 6.7)."""
+        self.cancels = False
+        """Whether it is told what is cancelled (section 6.8)."""
         self.outstanding: dict[str, Request] = {}
         """By request id, oldest first."""
         self.blocked = False
@@ -256,12 +262,25 @@ class TypeRoute:
         for queue in list(self.queues.values()):
             while queue.waiting and queue.waiting[0].since < before:
                 expired.append(queue.waiting.popleft())
-            if not queue.waiting:
-                if queue.ready:
-                    queue.ready = False
-                    self.ready.remove(queue)
-                self.forget_if_idle(queue)
+            self._forget_if_empty(queue)
         return expired
+
+    def withdraw(self, queue: SenderQueue, unwanted: Callable[[Request], bool]) -> list[Request]:
+        """Removes and returns requests of one sender."""
+        found: list[Request] = []
+        kept: deque[Request] = deque()
+        for request in queue.waiting:
+            (found if unwanted(request) else kept).append(request)
+        queue.waiting = kept
+        self._forget_if_empty(queue)
+        return found
+
+    def _forget_if_empty(self, queue: SenderQueue) -> None:
+        if not queue.waiting:
+            if queue.ready:
+                queue.ready = False
+                self.ready.remove(queue)
+            self.forget_if_idle(queue)
 
 
 def _least_busy(handlers: Sequence[AttachedHandler]) -> AttachedHandler | None:

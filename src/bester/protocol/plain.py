@@ -96,6 +96,7 @@ def read_handler_message(body: bytes) -> PlainAnswer | HandlerMessage | str:
         or header.status != "0"
         or header.message_type is not None
         or header.commands is not None
+        or header.more is not None
         or command.payload is not None
         or command.transient
     ):

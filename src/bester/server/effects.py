@@ -23,7 +23,9 @@ from bester.core.effects import (
     RemoveLetter,
     Resume,
     Share,
+    TellHandler,
     TellNode,
+    TellPart,
 )
 from bester.core.endpoint import Endpoint
 from bester.core.metrics import Drop
@@ -78,6 +80,8 @@ class Effects:
             PresenceChanged: self._presence_changed,
             Finished: self._finished,
             AskRemote: cluster.ask_handler,
+            TellHandler: cluster.tell_handler,
+            TellPart: cluster.tell_part,
             Share: cluster.share,
             TellNode: cluster.tell,
         }
