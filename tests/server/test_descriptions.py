@@ -52,7 +52,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a reference": ({"order": {"parts": {"$ref": "#/$defs/none"}}}, "describe.order.parts: "),
     "a reference to a file": ({"order": {"request": {"$ref": "file:///etc/passwd"}}}, "describe.order.request: "),
     "a reference to the network": ({"order": {"request": {"$ref": "http://127.0.0.1:1/"}}}, "describe.order.request: "),
-    "a slow pattern": ({"order": {"request": {"pattern": "(a)\\1"}}}, "describe.order.request.pattern: "),
+    "no pattern": ({"order": {"request": {"pattern": "(a"}}}, "describe.order.request.pattern: "),
     "a name in quotes": ({"a b": {"request": 1}}, "describe['a b'].request: "),
 }
 

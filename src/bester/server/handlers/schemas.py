@@ -1,7 +1,7 @@
 """JSON Schemas: whether one is right, and whether data fits it. The extra ``schema`` brings what looks (jsonschema-rs).
 
-Schemas come from handlers, and so are bounded: nothing outside of a schema is fetched, and a ``pattern`` is matched in
-a time that is linear in the text.
+Schemas come from handlers, and so are bounded: nothing outside of a schema is fetched, and a ``pattern`` that cannot be
+matched in a limited time does not match.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bester.protocol.values import decode_data
 MAX_TEXT = 300
 """The longest text about what is wrong, in characters."""
 _PATTERN_BYTES = 1 << 20
+_PATTERN_STEPS = 10_000
 _VALUE = "the value"
 
 
@@ -36,7 +37,9 @@ class Validator:
         library = import_module("jsonschema_rs")
         self._error = library.ValidationError
         try:
-            patterns = library.RegexOptions(size_limit=_PATTERN_BYTES, dfa_size_limit=_PATTERN_BYTES)
+            patterns = library.FancyRegexOptions(
+                backtrack_limit=_PATTERN_STEPS, size_limit=_PATTERN_BYTES, dfa_size_limit=_PATTERN_BYTES
+            )
             made = library.validator_for(schema, mask=_VALUE, offline=True, pattern_options=patterns)
         except library.ValidationError as error:
             raise BadSchema(f"{place(where, error.instance_path)}: {error.message}"[:MAX_TEXT]) from error
