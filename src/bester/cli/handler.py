@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bester.cli import handlers
+from bester.cli.describe import describe
 from bester.cli.handler_check import check
 from bester.cli.handler_new import new
 
@@ -23,4 +24,5 @@ def _group() -> None:
 
 handler.command()(new)
 handler.command()(check)
+handler.command()(describe)
 handlers.add_to(handler)

@@ -64,7 +64,7 @@ def _channel(key: str, row: dict[str, Any], schemas: dict[str, Any], messages: d
         schema = row[name]
         place = f"{key}.{name}"
         if schema is not None:
-            schemas[place] = moved(schema, f"#/components/schemas/{place}")
+            schemas[place] = _as_object(moved(schema, f"#/components/schemas/{place}"))
             message["payload"] = {"$ref": f"#/components/schemas/{place}"}
         if name == "request" and row["samples"]:
             message["examples"] = [
@@ -78,6 +78,13 @@ def _channel(key: str, row: dict[str, Any], schemas: dict[str, Any], messages: d
     if row["version"]:
         channel["x-version"] = row["version"]
     return channel
+
+
+def _as_object(schema: Any) -> Any:
+    """Returns a schema in the form that components take, which has no booleans at its top."""
+    if isinstance(schema, bool):
+        return {} if schema else {"not": {}}
+    return schema
 
 
 def _operation(key: str, row: dict[str, Any]) -> dict[str, Any]:
