@@ -256,7 +256,7 @@ def cases(draw: st.DrawFn) -> tuple[Any, Any, Any]:
     return old, _changed(draw, old), value
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(cases())
 def test_what_the_old_schema_takes_the_new_one_takes_where_nothing_is_found(case: tuple[Any, Any, Any]) -> None:
     old, new, value = case
@@ -264,7 +264,7 @@ def test_what_the_old_schema_takes_the_new_one_takes_where_nothing_is_found(case
         assert jsonschema_rs.is_valid(new, value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SCHEMAS)
 def test_a_schema_breaks_nothing_of_itself(schema: Any) -> None:
     assert of_request(schema, schema) == of_answer(schema, schema) == []

@@ -15,7 +15,6 @@ from bester.cli.settings import ConfigOption, load_config, open_control, warn_of
 
 schema = typer.Typer(
     rich_markup_mode=None,
-    help="Write an AsyncAPI document of the server's types, or compare two.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -34,9 +33,10 @@ def write(
     json: Annotated[bool, typer.Option("--json", help="Write JSON, not YAML; also for a FILE that ends so.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write an AsyncAPI 3.0 document of all types of the running server, as YAML; or compare two documents.
+    """Write what the types are as an AsyncAPI document, or compare two.
 
-    Each type is a channel, with the schemas and samples that its handlers give.
+    The document has all types of the running server; each is a channel, with the schemas and samples that its handlers
+    give. It is YAML, or JSON with --json.
     """
     if context.invoked_subcommand is not None:
         return
@@ -90,7 +90,9 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print JSON objects, one per line.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Say what would break the clients of an earlier version: a type, a member or a value that is gone or needed now.
+    """Say what would break the clients of an earlier version.
+
+    Such is a type, a member or a value that is gone, or is needed now.
 
     Exit status: 0 nothing breaks, 1 something does, 2 a document cannot be read.
     """
