@@ -33,7 +33,7 @@ def write(
     json: Annotated[bool, typer.Option("--json", help="Write JSON, not YAML; also for a FILE that ends so.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write what the types are as an AsyncAPI document, or compare two.
+    """Write or compare AsyncAPI documents of the types.
 
     The document has all types of the running server; each is a channel, with the schemas and samples that its handlers
     give. It is YAML, or JSON with --json.
