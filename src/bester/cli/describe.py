@@ -21,7 +21,9 @@ def describe(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what a type is for: its description, the data that it takes and answers with, samples, a line to try it.
+    """Show what a type is for, and which data it takes.
+
+    There are samples, too, and a line to try it.
 
     With --json the schemas are JSON Schemas.
     """
