@@ -245,6 +245,7 @@ def _keep(pid: int, standard: list[int], telling: int) -> NoReturn:
 def _become(command: list[str], folder: str, environment: dict[str, str], standard: list[int]) -> Callable[[], object]:
     """Makes this process what a new interpreter's would be; returns what it runs."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells make jobs in the background ignore
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.waiting import PATIENCE_S
 
-from bester import CallNext, Done, Handler, Refuse, Reply, Request, Response, SendClients
+from bester import CallNext, Handler, Refuse, Reply, Request, Response, SendClients
 from bester.handler import parts as parts_module
 from bester.testing import call, call_async
 
@@ -42,8 +42,9 @@ def make(peer: Peer) -> tuple[Handler, list[str]]:
     @handler.on("commands")
     async def commands(request: Request) -> AsyncIterator[Response]:
         yield SendClients(["g"])
-        yield [SendClients(["g"], 1, type="more"), Done()]
+        yield [SendClients(["g"], 1, type="more"), Reply(2), Reply(3)]
         yield None
+        yield SendClients(["h"])
 
     @handler.on("refused")
     async def refused() -> AsyncIterator[str]:
@@ -102,17 +103,23 @@ async def test_parts_are_sent_as_they_come_and_as_far_as_they_are_taken(peer: Pe
         closed = {"count": "closed", "plain": "closed in the main thread: True"}
         assert said == [closed.get(type, "closed in the main thread: False")]
         said.clear()
-    connection.request("2", "commands", "x", parts=2)
-    first, second, last = [await connection.receive() for _ in range(3)]
-    assert first["header"] == {
-        "id": "2",
-        "status": "0",
-        "more": True,
-        "command": {"type": "sendClients", "data": ["g"]},
-    }
-    assert first["payload"] == {"data": "x"}
-    assert len(second["header"]["commands"]) == 2
-    assert last["header"] == {"id": "2", "status": "0", "command": {"type": "done"}}
+    await peer.close()
+    await handler.stop()
+
+
+async def test_each_part_has_one_reply_and_what_is_none_goes_with_the_next(peer: Peer) -> None:
+    handler, _ = make(peer)
+    connection = await started(handler, peer)
+    connection.request("1", "commands", "x", parts=2)
+    first, second, last = [(await connection.receive())["header"] for _ in range(3)]
+    send = {"type": "sendClients", "data": ["g"]}
+    assert first["commands"] == [
+        send,
+        {**send, "payload": {"type": "more", "data": 1}},
+        {"type": "reply", "payload": {"data": 2}},
+    ]
+    assert second == {"id": "1", "status": "0", "more": True, "command": {"type": "reply"}}
+    assert last == {"id": "1", "status": "0", "command": {"type": "sendClients", "data": ["h"]}}
     await peer.close()
     await handler.stop()
 

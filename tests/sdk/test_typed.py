@@ -151,6 +151,11 @@ def test_the_sender() -> None:
     def both(sender: Account | Peer) -> Response:
         return Reply(sender.user if isinstance(sender, Account) else sender.server)
 
+    @handler.on("perhaps")
+    def perhaps(sender: Account | None) -> Response:
+        return Reply(sender is None)
+
+    assert [call(handler, "perhaps"), call(handler, "perhaps", user=None)] == [[Reply(False)], [Reply(True)]]
     peer_sender: dict[str, Any] = {"user": None, "server": "l.example", "scope": "server"}
     assert call(handler, "anybody", user=None) == [Reply(None)]
     assert call(handler, "account", "x") == [Reply(["t", "localhost", "x"])]
@@ -177,6 +182,11 @@ class Kitchen:
 
     def __call__(self, order: Order) -> Receipt:
         return Receipt("called")
+
+
+class Oven:
+    async def __call__(self, order: Order) -> list[str]:
+        return [order.dish]
 
 
 def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -240,6 +250,18 @@ def test_results(result: object, annotation: Any, expected: object, asynchronous
     assert call(handler, "order") == expected
 
 
+def test_a_default_is_kept_but_for_the_request() -> None:
+    handler = Handler()
+
+    @handler.on("order")
+    def order(message: Request = None, more: int = 3) -> Response:  # type: ignore[assignment]
+        return Reply([message.type, more])
+
+    handler.on("oven")(Oven())
+    assert call(handler, "order") == [Reply(["order", 3])]
+    assert call(handler, "oven", Order("bread")) == [Reply(["bread"])]
+
+
 def test_a_list_that_is_neither_commands_nor_annotated_is_an_error() -> None:
     handler = Handler()
     handler.on("order")(lambda message: [1])
@@ -299,6 +321,10 @@ def two(order: list[int], more: str) -> None: ...
 def two_structs(order: Order, ticket: Ticket) -> None: ...
 def two_senders(one: Account, other: Account) -> None: ...
 def two_requests(one, other): ...  # type: ignore[no-untyped-def]
+def union(sender: Account | Order) -> None: ...
+def annotated(sender: Annotated[Account, "x"]) -> None: ...
+def several(senders: list[Sender]) -> None: ...
+def perhaps_request(message: Request | None) -> None: ...
 def foreign(pool: Kitchen) -> None: ...
 def no_json(pool: Callable[[], None]) -> None: ...
 
@@ -313,6 +339,10 @@ def no_json(pool: Callable[[], None]) -> None: ...
         (two_senders, "takes the sender twice"),
         (two_requests, "takes the request twice"),
         (foreign, "nothing supplies the parameter `pool: Kitchen`"),
+        (union, "`sender: .*Account.*`.*never read from its data"),
+        (annotated, "never read from its data"),
+        (several, "never read from its data"),
+        (perhaps_request, "never read from its data"),
         (no_json, "nothing supplies the parameter `pool"),
     ],
 )

@@ -128,6 +128,8 @@ async def test_all_sessions_of_an_account_see_the_same() -> None:
         await desk.until(lambda: desk.conversation(BOB).talk.unread == 0)
         await desk.send(BOB, "from the desk")
         await phone.hears(BOB, "from the desk")
+        for one in (desk, phone):
+            await one.sees_state(BOB, "from the desk", "delivered")
         assert phone.lines(BOB) == desk.lines(BOB)
 
 

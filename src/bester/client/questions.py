@@ -41,6 +41,10 @@ class OpenQuestions:
         self._streams[id] = put
         return id
 
+    def streams(self) -> list[str]:
+        """Returns the ids of the questions whose answers are coming in parts."""
+        return list(self._streams)
+
     def end_stream(self, id: str) -> None:
         """Forgets a question, because its answer has ended or nobody waits for more of it."""
         self._streams.pop(id, None)

@@ -206,6 +206,8 @@ class Session(Messaging):
         self.closing = True
         await self.supervisor.stop()
         self.deliveries.flush()
+        for id in self.questions.streams():
+            self.cancel(id)  # the server cannot tell a client that has gone from one that only sends no more
         channel = self.channel
         if channel is not None:
             channel.close()

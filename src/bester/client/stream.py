@@ -99,6 +99,9 @@ class Stream:
     any more, as when a loop over it is left.
     """
 
+    _parts: Parts | None = None
+    """None until the message is sent."""
+
     def __init__(self, session: Session, type: str, data: Any, window: int, timeout: float | None) -> None:
         if not 1 <= window <= MAX_WINDOW:
             raise ValueError(f"window must be from 1 to {MAX_WINDOW}; got {window}")
@@ -107,7 +110,6 @@ class Stream:
         self._data = data
         self._window = window
         self._timeout = timeout
-        self._parts: Parts | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._over = False
 
@@ -203,7 +205,7 @@ class Stream:
         self.cancel()
 
     def __del__(self) -> None:
-        parts = self._parts if hasattr(self, "_parts") else None
+        parts = self._parts
         if parts is not None and parts.open and self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed, and the connection with it
                 self._loop.call_soon_threadsafe(parts.cancel)  # another thread may drop the last reference

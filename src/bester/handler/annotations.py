@@ -15,6 +15,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 from msgspec import UNSET
 
 from bester.protocol.commands import Command
+from bester.protocol.requests import Request
 
 _EMPTY = inspect.Parameter.empty
 _STREAMS = {
@@ -29,7 +30,7 @@ _STREAMS = {
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter without a default."""
+    """A parameter that is given something."""
 
     name: str
     kind: Any
@@ -76,7 +77,7 @@ def signature_of(function: Callable[..., Any], local_names: Mapping[str, Any]) -
                 f"{name} has the parameter {one}, for which there is nothing to give; name its parameters"
                 " (a decorator shows those of the function within if it uses functools.wraps)"
             )
-        if one.default is _EMPTY:
+        if one.default is _EMPTY or one.annotation in (Request, "Request"):
             kind = _resolved(one.annotation, names, f"{name}: the annotation of {one.name}")
             parameters.append(Parameter(one.name, kind, one.kind is one.KEYWORD_ONLY))
     returns = _resolved(found.return_annotation, names, f"{name}: the return annotation")

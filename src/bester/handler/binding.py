@@ -1,22 +1,22 @@
 """Binds a function to what it takes, once: what comes out takes a request alone.
 
 A parameter takes, by its annotation, the :class:`bester.Request` (so does one without annotation), the sender, what a
-lifespan made, or else the data. Parameters that have a default keep it.
+lifespan made, or else the data. Parameters that have a default keep it, but for one of the request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast, get_origin
+from typing import Any, cast, get_args, get_origin
 
 from msgspec import UNSET
 
-from bester.handler.annotations import Parameter, Signature, members, shown
+from bester.handler.annotations import Parameter, Signature, shown
 from bester.handler.payload import data_reader
 from bester.handler.registered import Call
-from bester.handler.senders import SENDERS, sender_reader
+from bester.handler.senders import Account, Peer, sender_kinds, sender_reader
 from bester.protocol.commands import Command, Reply, Response
-from bester.protocol.requests import Request
+from bester.protocol.requests import Request, Sender
 
 _PLAIN = (str, int, float, bool, bytes, list, dict, tuple, set, frozenset)
 """Types that only data has: no lifespan makes one."""
@@ -48,10 +48,10 @@ def check(signature: Signature) -> None:
     plain = [one for one in signature.parameters if (get_origin(one.kind) or one.kind) in _PLAIN]
     if len(plain) > 1:
         raise TypeError(_two(signature, plain))
-    for kind in (Request, *SENDERS, UNSET):
-        found = [one for one in signature.parameters if one.kind is kind]
+    senders = [one for one in signature.parameters if sender_kinds(one.kind) is not None]
+    requests = [one for one in signature.parameters if one.kind is UNSET or one.kind is Request]
+    for what, found in (("the sender", senders), ("the request", requests)):
         if len(found) > 1:
-            what = "the sender" if kind in SENDERS else "the request"
             raise TypeError(f"{signature.name} takes {what} twice: {_listed(found)}")
 
 
@@ -72,7 +72,7 @@ def data_parameter(signature: Signature, made: Mapping[Any, str]) -> Parameter |
 
 
 def _is_known(kind: Any) -> bool:
-    return kind is UNSET or kind is Request or all(one in SENDERS for one in members(kind))
+    return kind is UNSET or kind is Request or sender_kinds(kind) is not None
 
 
 def _two(signature: Signature, found: Sequence[Parameter]) -> str:
@@ -121,14 +121,23 @@ def _source(signature: Signature, parameter: Parameter, is_data: bool, made: Mad
     if kind is UNSET or kind is Request:
         return _request
     if not is_data:
-        return sender_reader(frozenset(members(kind))) if _is_known(kind) else lambda request: made[kind]
+        senders = sender_kinds(kind)
+        return sender_reader(senders) if senders is not None else lambda request: made[kind]
     try:
+        if _is_the_servers(kind):
+            raise TypeError("what the server says of a message is never read from its data")
         return data_reader(kind)
     except TypeError as error:
         raise TypeError(
             f"{signature.name}: nothing supplies the parameter `{parameter}`: it is neither a Request, the sender, "
             f"nor what a lifespan makes, and no data can be read as it ({error})"
         ) from error
+
+
+def _is_the_servers(kind: Any) -> bool:
+    """Returns whether a sender or a request is part of a type."""
+    own = isinstance(kind, type) and issubclass(kind, Request | Sender | Account | Peer)
+    return own or any(map(_is_the_servers, get_args(kind)))
 
 
 def made_for(signature: Signature, skipped: int, made: Made, known: Mapping[Any, str]) -> Callable[[], list[Any]]:

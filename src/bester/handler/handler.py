@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -99,6 +100,11 @@ class Handler(Router):
         return self.registry.types
 
     @property
+    def classic(self) -> bool:
+        """Whether it has the classic form, in which it is called by the server."""
+        return self._classic_path is not None
+
+    @property
     def registry(self) -> Registry:
         """What is registered by now, as the handler runs it; for tests and descriptions.
 
@@ -109,10 +115,13 @@ class Handler(Router):
 
     # -- to run -----------------------------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, on_attached: Callable[[], None] | None = None) -> None:
         """Handles messages until SIGTERM or SIGINT; then finishes the outstanding messages and returns.
 
         Sends OpenTelemetry spans to ``OTEL_EXPORTER_OTLP_ENDPOINT``, if that is set (docs/tracing.md).
+
+        Args:
+            on_attached: called when the handler is attached for the first time.
 
         Raises:
             Refused: the server refuses the handler, because of its types or its name.
@@ -125,14 +134,16 @@ class Handler(Router):
             exporting(self._name or ",".join(self.types)),
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            runner.run(self._run())
+            runner.run(self._run(on_attached))
 
-    async def _run(self) -> None:
+    async def _run(self, on_attached: Callable[[], None] | None) -> None:
         loop = asyncio.get_running_loop()
         serving = self._begin()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_to_stop)
         try:
+            if on_attached is not None and await self._attached_first(serving):
+                on_attached()
             await asyncio.wait([serving])
             if not serving.cancelled():  # it is cancelled if we were asked to stop twice
                 serving.result()
@@ -140,6 +151,16 @@ class Handler(Router):
             serving.cancel()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+    async def _attached_first(self, serving: asyncio.Task[None]) -> bool:
+        """Waits until the handler is attached; returns False if it ends before that."""
+        assert self._ready is not None
+        ready = asyncio.ensure_future(self._ready.wait())
+        try:
+            await asyncio.wait({ready, serving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waited = not ready.cancel()
+        return waited
 
     def _ask_to_stop(self) -> None:
         if self._stopping is not None:
@@ -178,7 +199,7 @@ class Handler(Router):
         types = registry.types
         if not types:
             raise RuntimeError("no type has a function; register one with @handler.on(type)")
-        if self._classic_path is not None and len(types) != 1:
+        if self.classic and len(types) != 1:
             raise RuntimeError(
                 f"a handler of the classic form has one type, because the server does not say it; got {len(types)}"
             )
@@ -213,11 +234,7 @@ class Handler(Router):
         if self._ready.is_set() and not self._task.done():
             return
         async with within(timeout):
-            waiting = asyncio.ensure_future(self._ready.wait())
-            try:
-                await asyncio.wait({waiting, self._task}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                waiting.cancel()
+            await self._attached_first(self._task)
         if self._task.done():
             await self._task
             raise ConnectionClosed("the handler is stopped")
@@ -249,7 +266,7 @@ class Handler(Router):
             RuntimeError: the handler is not started; or it has the classic form, and can only answer.
             TypeError: the command has no form on the wire.
         """
-        if self._classic_path is not None:
+        if self.classic:
             raise RuntimeError("a handler of the classic form can only answer; it cannot push")
         async with within(timeout):
             await self.wait_attached()

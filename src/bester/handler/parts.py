@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bester.handler.binding import replied
 from bester.handler.registered import Call, Registered
-from bester.protocol.commands import Command, Response, commands_in
+from bester.protocol.commands import Command, Reply, Response, commands_in
 from bester.protocol.refusals import Refuse
 from bester.protocol.requests import Request
 from bester.protocol.values import encode_data
@@ -45,14 +45,55 @@ class Credit:
         self._left -= 1
 
 
-async def send_parts(parts: AsyncIterator[Any], credit: Credit, send: Send) -> None:
-    """Sends each part when there is credit for it; the iterator is closed in the end, however this ends."""
+class Collected:
+    """Commands that wait for an answer, as they were when they were added: a function may change what it yielded."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.commands: list[Command] = []
+        self._max_bytes = max_bytes
+        self._size = 0
+
+    def add(self, command: Command) -> None:
+        """Adds a command.
+
+        Raises:
+            Refuse: there are too many of them, or they are too large.
+        """
+        data = getattr(command, "data", UNSET)
+        if data is not UNSET:
+            encoded = encode_data(data)
+            command = replace(command, data=Raw(bytes(encoded)))
+            self._size += len(encoded)
+        self._size += _COMMAND_BYTES
+        self.commands.append(command)
+        if len(self.commands) > MAX_COMMANDS or self._size > self._max_bytes:
+            raise Refuse(
+                f"an answer has more than {MAX_COMMANDS:,} parts or {self._max_bytes:,} bytes; "
+                "replies are without these bounds for a client that takes them as parts",
+                code="tooManyParts",
+            )
+
+
+async def send_parts(parts: AsyncIterator[Any], credit: Credit, send: Send, max_bytes: int) -> Response:
+    """Sends each reply as a part when there is credit for it, and returns what is left for the last answer.
+
+    What is no reply goes with the next one: a client counts replies, and the server parts, so each part has one.
+
+    Raises:
+        Refuse: too much is left between two replies.
+    """
+    left = Collected(max_bytes)
     async with closing(parts):
         async for part in parts:
-            response = replied(part)
-            if response is not None:
+            for command in commands_in(replied(part)):
+                if type(command) is not Reply:
+                    left.add(command)
+                    continue
                 await credit.take()
-                await send(response)
+                await send([*left.commands, command] if left.commands else command)
+                if left.commands:
+                    left = Collected(max_bytes)
+    return left.commands
 
 
 def collecting(found: Registered, max_bytes: int) -> Call:
@@ -70,25 +111,12 @@ async def collect(parts: AsyncIterator[Any], max_bytes: int) -> Response:
     Raises:
         Refuse: there are too many of them, or they are too large.
     """
-    commands: list[Command] = []
-    size = 0
+    found = Collected(max_bytes)
     async with closing(parts):
         async for part in parts:
             for command in commands_in(replied(part)):
-                data = getattr(command, "data", UNSET)
-                if data is not UNSET:  # encoded now, because a function may yield the same object again, changed
-                    encoded = encode_data(data)
-                    command = replace(command, data=Raw(bytes(encoded)))
-                    size += len(encoded)
-                size += _COMMAND_BYTES
-                commands.append(command)
-            if len(commands) > MAX_COMMANDS or size > max_bytes:
-                raise Refuse(
-                    f"the answer has more than {MAX_COMMANDS:,} parts or {max_bytes:,} bytes; "
-                    "it is without bounds for a sender that takes parts as they come",
-                    code="tooManyParts",
-                )
-    return commands
+                found.add(command)
+    return found.commands
 
 
 @asynccontextmanager
@@ -97,7 +125,8 @@ async def closing(parts: AsyncIterator[Any]) -> AsyncIterator[AsyncIterator[Any]
     try:
         yield parts
     finally:
-        if isinstance(parts, AsyncGenerator):
+        # It runs still if the coroutine around it was closed from outside, where nothing can be awaited.
+        if inspect.isasyncgen(parts) and not parts.ag_running:
             await parts.aclose()
 
 

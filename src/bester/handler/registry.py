@@ -104,7 +104,7 @@ class Registry:
             call = _parts(call, declared, _may_be_list(value))
         else:
             if _may_be_list(value):
-                call = _replying(call, inspect.iscoroutinefunction(function))
+                call = _replying(call)
             if declared.thread:
                 call = _threaded(call)
         around: Callable[[Call], Call] | None = None
@@ -173,12 +173,13 @@ def _may_be_list(kind: Any) -> bool:
 _LISTS = (abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable)
 
 
-def _replying(call: Call, asynchronous: bool) -> Call:
-    if not asynchronous:
-        return lambda request: replied_value(call(request))
+def _replying(call: Call) -> Call:
+    async def reply_later(result: Awaitable[Any]) -> Any:
+        return replied_value(await result)
 
-    async def reply(request: Request) -> Any:
-        return replied_value(await call(request))
+    def reply(request: Request) -> Any:
+        result = call(request)
+        return reply_later(result) if hasattr(result, "__await__") else replied_value(result)
 
     return reply
 

@@ -128,10 +128,11 @@ class Runner:
                 return await collect(found.call(request), self._max_answer_bytes)
             credit = self._credits[request.request_id] = Credit(request.parts)
             try:
-                await send_parts(found.call(request), credit, lambda part: send_part(request, part))
+                return await send_parts(
+                    found.call(request), credit, lambda part: send_part(request, part), self._max_answer_bytes
+                )
             finally:
                 del self._credits[request.request_id]
-            return None
 
         return call
 
@@ -147,7 +148,7 @@ class Runner:
             if request.request_id == request_id:
                 found = self._find(request.type)
                 if found is not None and not found.thread:
-                    task.cancel()
+                    asyncio.get_running_loop().call_soon(task.cancel)  # once it has begun, or it would not answer
                 return
 
     # -- to end -----------------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import NoneType
 from typing import Any
 
 from msgspec import Struct
 
+from bester.handler.annotations import members
 from bester.protocol.refusals import Refuse
 from bester.protocol.requests import Request, Sender
 
@@ -27,32 +29,41 @@ class Peer(Struct, frozen=True, gc=False):
     """Its name."""
 
 
-SENDERS = (Sender, Account, Peer)
-"""The types of a parameter that takes the sender; of :class:`Account` and :class:`Peer` also the union."""
-_WHO = {
-    frozenset((Account,)): "accounts of this server",
-    frozenset((Peer,)): "servers that prove their names",
-    frozenset((Account, Peer)): "accounts of this server, and servers that prove their names",
-}
+SENDERS = frozenset((Sender, Account, Peer))
+"""The types of a parameter that takes the sender."""
 
 
-def sender_reader(kinds: frozenset[Any]) -> Callable[[Request], Sender | Account | Peer]:
+def sender_kinds(kind: Any) -> frozenset[Any] | None:
+    """Returns which senders a parameter takes, ``NoneType`` among them if None stands for all others.
+
+    Returns None if its type is not one of a sender.
+    """
+    kinds = frozenset(members(kind))
+    return kinds if kinds & SENDERS and kinds <= SENDERS | {NoneType} else None
+
+
+def sender_reader(kinds: frozenset[Any]) -> Callable[[Request], Sender | Account | Peer | None]:
     """Returns the function that takes the sender of a request as one of these types.
 
     Args:
-        kinds: of :data:`SENDERS`; :class:`bester.Sender` only alone.
+        kinds: as :func:`sender_kinds` returns them.
     """
     if Sender in kinds:
         return lambda request: request.sender
-    accounts, peers = Account in kinds, Peer in kinds
-    who = _WHO[kinds]
+    who = ", and ".join(text for kind, text in _WHO.items() if kind in kinds)
 
-    def read(request: Request) -> Account | Peer:
+    def read(request: Request) -> Account | Peer | None:
         sender = request.sender
-        if accounts and sender.user is not None:
-            return Account(sender.user, sender.server or "")
-        if peers and sender.user is None and sender.verified and sender.server is not None:
+        if sender.user is not None:
+            if Account in kinds:
+                return Account(sender.user, sender.server or "")
+        elif sender.verified and sender.server is not None and Peer in kinds:
             return Peer(sender.server)
+        if NoneType in kinds:
+            return None
         raise Refuse(f"{request.type} is only for {who}", code="notAllowed")
 
     return read
+
+
+_WHO = {Account: "accounts of this server", Peer: "servers that prove their names"}
