@@ -59,7 +59,7 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Check that a handler, in any language, does what the contract says.
+    """Check that a handler, in any language, keeps the contract.
 
     This command plays the server. It starts an attached handler with BESTER_HANDLERS and BESTER_TYPE in its
     environment, and a classic handler with BESTER_SOCKET and BESTER_TYPE, as a server would.
