@@ -34,6 +34,7 @@ async def attach(play: Stage, *types: str, name: str = "", **described: Any) -> 
 WRONG: dict[str, tuple[Any, str]] = {
     "no object": (5, "describe: Expected `object | null`, got `int`"),
     "a list": ([], "describe: Expected `object | null`, got `array`"),
+    "a lone surrogate": ({"order": {"description": "\ud800"}}, "describe.order: a lone surrogate escape"),
     "another type": ({"other": {}}, "describe: 'other' is none of the types that attach"),
     "no description": ({"order": 5}, "describe.order: Expected `object`, got `int`"),
     "a number": ({"order": {"description": 5}}, "describe.order.description: Expected `str | null`, got `int`"),
@@ -188,3 +189,13 @@ async def test_a_reload_switches_it() -> None:
             client.ask("order", "2", 5)
             handler.answer(await handler.get(), DONE)
             await client.good("2")
+
+
+async def test_numbers_that_python_cannot_hold_are_no_samples() -> None:
+    async with stage() as play:
+        wire = await play.connect("handlers")
+        wire.send(
+            b'{"header": {"scope": "handler"}, "payload": {"type": "attach", "id": "a", "data": {"types": ["order"], '
+            b'"describe": {"order": {"samples": [1e99999]}}}}}'
+        )
+        assert await wire.bad("a") == "badArguments"

@@ -85,4 +85,6 @@ def place(root: str, parts: Iterable[str | int]) -> str:
 
 
 def _cleaned(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):  # all else was UTF-8 before
+        return "a lone surrogate escape"
     return str(error).removeprefix("JSON is malformed: ")[:200]
