@@ -48,6 +48,8 @@ class _Drawing:
         """When most messages are sent."""
         self.spread_s = chance.choice((0.0, 0.5, 2.0))
         """How long that takes."""
+        self.stream: tuple[int, Errand] | None = None
+        """The session that sends them all, and what all are to do, where they go to one other server in a stream."""
         self.again = chance.choice((0.1, 0.1, 0.8))
         """How many of the messages are sent again after their report."""
         self.times: list[float] = []
@@ -58,6 +60,8 @@ class _Drawing:
         for server in range(self.servers):
             for _ in range(1 if self.many else chance.randint(1, 3)):
                 self._account(server)
+        if self.bursts and self.servers > 1 and chance.random() < 0.5:
+            self.stream = self._stream()
         proven = self.servers > 1 and chance.random() < 0.6
         hands = tuple(one for server in range(self.servers) for one in self._hands(server))
         self.hand_count = len(hands)
@@ -65,6 +69,8 @@ class _Drawing:
         messages = sorted((self._message() for _ in range(count)), key=lambda one: one.at)
         self.times = [message.at for message in messages]
         drawn = [one for _ in range(self._fault_count()) for one in self._faults()]
+        if self.stream is not None:
+            drawn += [self._cut_of_stream(self.stream) for _ in range(chance.randint(1, 3))]
         faults = sorted(drawn, key=lambda one: one.at)
         return Plan(
             seed=self.seed,
@@ -143,8 +149,8 @@ class _Drawing:
             server=server,
             types=types,
             library=chance.random() < 0.3,
-            concurrency=chance.choice((64, 64, 1, 3)),
-            late_s=chance.choice((0.0, 0.0, 0.0, 0.05, 0.5)),
+            concurrency=chance.choice((64, 64, 1, 3)) if self.stream is None else 64,
+            late_s=chance.choice((0.0, 0.0, 0.0, 0.05, 0.5)) if self.stream is None else 0.0,
         )
 
     # -- messages ------------------------------------------------------------------------------------------------
@@ -152,10 +158,13 @@ class _Drawing:
     def _message(self) -> Message:
         chance = self.chance
         burst = chance.choice(self.bursts) if self.bursts and chance.random() < 0.8 else None
+        if burst is not None and self.stream is not None:
+            by, errand = self.stream
+            return Message(at=self._time_in(burst), by=by, type=TYPES[0], errand=errand)
         by = chance.randrange(len(self.sessions)) if burst is None else int(burst * 1000) % len(self.sessions)
-        home = self.accounts[self.sessions[by].account].server
+        home = self._home(by)
         return Message(
-            at=self._time_of_message() if burst is None else round(burst + self.spread_s * chance.random(), 4),
+            at=self._time_of_message() if burst is None else self._time_in(burst),
             by=by,
             type=chance.choice(TYPES),
             errand=self._errand(home, chance.randint(0, 2)),
@@ -164,6 +173,19 @@ class _Drawing:
             dry=chance.random() < 0.03,
             again=chance.random() < self.again,
         )
+
+    def _stream(self) -> tuple[int, Errand]:
+        chance = self.chance
+        by = chance.randrange(len(self.sessions))
+        home = self._home(by)
+        other = chance.choice([server for server in range(self.servers) if server != home])
+        return by, Errand(servers=(other,), then=Errand(clients=self._names(other)))
+
+    def _home(self, session: int) -> int:
+        return self.accounts[self.sessions[session].account].server
+
+    def _time_in(self, burst: float) -> float:
+        return round(burst + self.spread_s * self.chance.random(), 4)
 
     def _time_of_message(self) -> float:
         return round(self.chance.choice((self.length_s, self.length_s / 4)) * self.chance.random(), 3)
@@ -216,6 +238,14 @@ class _Drawing:
         if one.kind in ("reset", "kill", "powerCut", "partition") and self.chance.random() < 0.2:
             at = one.at + self.chance.choice((1.5, one.for_s)) * self.chance.random()  # something waits on disk by then
             yield Fault(at=round(at, 4), kind="reload", who=self.chance.randrange(self.servers))
+
+    def _cut_of_stream(self, stream: tuple[int, Errand]) -> Fault:
+        """Returns a fault of the connections between the servers of a stream, while messages are under way."""
+        by, errand = stream
+        chance = self.chance
+        after_s = chance.choice((0.02, 0.2, self.spread_s)) * chance.random()
+        kind = chance.choice(("reset", "reset", "partition"))
+        return Fault(round(chance.choice(self.bursts) + after_s, 4), kind, self._home(by), errand.servers[0], 0.1)
 
     def _time_of_fault(self) -> float:
         """Returns any time, or that of a message, so that it is under way."""

@@ -1,8 +1,10 @@
 """Whether messages for another server come there in the order in which they were handled here (section 4.5).
 
-That is judged only where nothing else may change the order. At the source nothing befell the server; its handler
-answers at once; nobody sent the messages more than once. At the destination nothing befell the server and its handlers,
-and the handler has room for all, so that no message waits for another sender's turn.
+That is judged only where nothing else may change the order. At the source the disk did not fail; its handler answers
+at once; nobody sent the messages more than once, and if the server was started again, they came from its clients, since
+another server repeats what it has no report on. At the destination nothing befell the server and its handlers, because
+one that has no handler for a moment refuses what comes then; and the handler has room for all, so that no message waits
+for another sender's turn.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ HARMLESS = frozenset(
     {"partition", "deafen", "reset", "slowLink", "reload", "slowDisk", "clock", "pause", *SESSION_KINDS}
 )
 """The faults that change nothing of a server's own order."""
+RESTARTS = frozenset({"kill", "powerCut", "stop", "dieAt"})
+"""The faults after which a server goes on with what is on its disk."""
 ENDING = frozenset({"die", "garbage"})
 """The lies that cost a handler its connection."""
 
@@ -27,9 +31,9 @@ def across(stage: Stage) -> Iterator[str]:
     plan, ledger = stage.plan, stage.ledger
     if len(plan.servers) < 2:
         return
-    befallen = _befallen(plan)
+    befallen, restarted = _befallen(plan, HARMLESS | RESTARTS), _befallen(plan, HARMLESS)
     sources = {at for at, hand in enumerate(plan.hands) if hand.server not in befallen and not hand.late_s}
-    shaken = befallen | _without_handlers(plan)
+    shaken = restarted | _without_handlers(plan)
     prompt = {
         at
         for at, hand in enumerate(plan.hands)
@@ -55,14 +59,15 @@ def across(stage: Stage) -> Iterator[str]:
                 )
             newest[lane] = max(newest.get(lane, (-1, 0)), (before, one.message))
         errand = _errand(plan, one.message, one.way)
-        if one.hand in sources and errand is not None and not errand.wait_s and not errand.lie:
+        first_hand = not one.way or one.server not in restarted
+        if one.hand in sources and first_hand and errand is not None and not errand.wait_s and not errand.lie:
             for other in errand.servers:
                 sent_on[one.message, way_on(one.way, other)] = place, one
 
 
-def _befallen(plan: Plan) -> set[int]:
+def _befallen(plan: Plan, harmless: frozenset[str]) -> set[int]:
     """Returns the servers that something befell that may change their order, and clusters, whose nodes have none."""
-    kinds = HARMLESS.union(HAND_KINDS)
+    kinds = harmless.union(HAND_KINDS)
     clusters = {at for at, site in enumerate(plan.servers) if site.nodes}
     return clusters | {fault.who % len(plan.servers) for fault in plan.faults if fault.kind not in kinds}
 

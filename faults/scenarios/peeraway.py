@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import signal
 import time
 
+from faults.players import Handler
 from faults.plays import FAR, PATIENCE_S, Play, waiting
 from faults.run import Run
 
@@ -37,7 +39,7 @@ async def away(run: Run, messages: int) -> None:
     await play.all_reported()
     queued = sum(status == "queued" for status in play.ledger.good.values())
     began = time.monotonic()
-    await play.far.start()
+    await _start_far(play)
     await play.ledger.all_came(PATIENCE_S)
     drained_s = time.monotonic() - began
     await _judge(run, play, "away", messages)
@@ -55,7 +57,7 @@ async def flapping(run: Run, messages: int, flaps: int, pause_s: float = FLAP_S)
         await asyncio.sleep(pause_s)  # the other server's rhythm
         await play.far.kill()
         await asyncio.sleep(pause_s)
-        await play.far.start()
+        await _start_far(play)
     began = time.monotonic()
     await play.all_reported()
     await play.ledger.all_came(PATIENCE_S)
@@ -103,6 +105,24 @@ async def _play(run: Run) -> Play:
     play.people(senders=2, present=0, away=0, far=1, window=256)
     await play.begin()
     return play
+
+
+async def _start_far(play: Play) -> None:
+    """Starts the other server, while the one that sends stands still until the handler there is back.
+
+    What comes to a server that has no handler yet is refused for now, and may come behind newer messages
+    (docs/protocol.md, section 4.5); all others are in order.
+    """
+    assert play.far is not None
+    [handler] = [one for one in play.players if isinstance(one, Handler) and one.server is play.far]
+    handler.was_in.clear()
+    play.near.send_signal(signal.SIGSTOP)
+    try:
+        await play.far.start()
+        async with asyncio.timeout(PATIENCE_S):
+            await handler.was_in.wait()
+    finally:
+        play.near.send_signal(signal.SIGCONT)
 
 
 async def _judge(run: Run, play: Play, what: str, messages: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from tests.core.playbook import Event, event
 from tests.core.world import REPLY, Talk, World
 
-from bester.core.endpoint import Endpoint
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.replay import Letter
 from bester.core.routing import AttachedHandler
 from bester.core.session import Session
@@ -108,10 +108,13 @@ def Attaches(world: World, /, handler: AttachedHandler, *types: str, timeout_s: 
 
 @event
 def Leaves(world: World, /, endpoint: Endpoint) -> None:
-    """A session ends, or a handler's connection; what was not written to it is lost."""
+    """A session ends, a link, or a handler's connection; what was not written to it is lost."""
     if isinstance(endpoint, Session):
         world.exchange.deliveries.remove_session(endpoint)
         world.exchange.parts.left(endpoint)
+    elif isinstance(endpoint, Peer):
+        endpoint.closed = True
+        world.exchange.admission.forget_unproven(endpoint)
     else:
         assert isinstance(endpoint, AttachedHandler)
         world.exchange.dispatcher.remove(endpoint)

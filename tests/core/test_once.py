@@ -44,6 +44,20 @@ def test_a_repeat_is_answered_with_the_first_report(world: World) -> None:
     assert t.in_flight == again.in_flight == 0
 
 
+def test_what_comes_over_a_new_link_goes_behind_what_the_last_one_brought(world: World) -> None:
+    chat = world.handler("chat", concurrency=1)
+    old, new = world.peer("k.example"), world.peer("k.example")
+    play = Playbook(world) >> SendsOnce(old, 1, id="1") << Asked(chat, 1)
+    for number in (2, 3):
+        play = play >> SendsOnce(old, number, id=str(number))
+    play = play >> Leaves(old)
+    for number in (1, 2, 3, 4):
+        play = play >> SendsOnce(new, number, id=str(number))
+    for number in (1, 2, 3):
+        play = play >> Answers(chat, DONE) << Asked(chat, number + 1) << Report(new, "good", id=str(number))
+    assert play >> Answers(chat, DONE) << Report(new, "good", id="4")
+
+
 def test_a_repeat_of_what_is_under_way_waits_for_its_report(world: World) -> None:
     chat, t, again = world.handler("chat"), world.session("t"), world.session("t")
     assert (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from bester.core.endpoint import Endpoint
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.metrics import TypeMetrics
 from bester.core.model import Envelope
 from bester.core.routing import AttachedHandler, RemoteHandler, Request, TypeRoute
@@ -70,6 +70,18 @@ def test_a_sender_with_a_message_at_the_classic_handler_gets_no_turn() -> None:
     for each in requests[1:]:
         assert each.queue is not None
         route.done(each.queue)
+    assert not route.queues
+
+
+def test_the_links_of_one_server_are_one_sender() -> None:
+    route = TypeRoute("c", TypeRules(), TypeMetrics(), configured=True)
+    old, new, other = Peer("k.example"), Peer("k.example"), Peer("m.example")
+    unproven = [Peer(), Peer()]
+    requests = [request(route, origin) for origin in (old, old, *unproven, new, other, new)]
+    for each in requests:
+        route.put(each)
+    order = [0, 2, 3, 5, 1, 4, 6]
+    assert [route.take() for _ in requests] == [requests[at] for at in order]
     assert not route.queues
 
 

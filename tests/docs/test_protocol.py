@@ -31,9 +31,10 @@ DOCUMENT = "docs/protocol.md"
 PATIENCE_S = 20.0
 ROOT = Path(__file__).resolve().parents[2]
 
-_SAY = re.compile(r"(?P<who>[\w.]+) (?P<verb>sends|gets)(?:, whatever (?P<open>[\w.]+) is)?(?: (?P<json>\{.*))?\Z")
+_SAY = re.compile(r"(?P<who>[\w.]+) (?P<verb>sends|gets)(?:, whatever (?P<open>[\w., ]+) is)?(?: (?P<json>\{.*))?\Z")
 _ATTACH = re.compile(r"(?P<who>\w+) attaches for (?P<type>\w+)\Z")
 _ACT = re.compile(r"(?P<who>[\w.]+) (?P<what>logs in|leaves|is closed)\Z")
+_RECORDS = re.compile(r"the recording of (?P<type>\w+) begins\Z")
 _ACCOUNT = re.compile(r"account: (?P<name>\w+), (?P<password>.+)\Z")
 
 ACCEPTING = {"classic": "aSock", "l.example": "l.sock"}
@@ -149,13 +150,16 @@ class Stage:
             if message.get("header", {}).get("messageType") == "request" and "traceparent" not in message["header"]:
                 told["header"].pop("traceparent")  # every request has one; the examples do not repeat it
             if say["open"]:
-                same_kind(told, message, say["open"].split("."))
+                for place in say["open"].split(", "):
+                    same_kind(told, message, place.split("."))
             assert told == message, step
         elif attach := _ATTACH.match(step):
             data = {"types": [attach["type"]]}
             actor = await self.actor(attach["who"])
             actor.send({"header": {"scope": "handler"}, "payload": {"type": "attach", "data": data}})
             assert (await actor.get())["header"]["status"] == "good"
+        elif records := _RECORDS.match(step):
+            await self.server.runtime.until(lambda: records["type"] in self.server.runtime.exchange.dispatcher.taps)
         elif account := _ACCOUNT.match(step):
             await self.server.accounts.add(account["name"], account["password"])
         elif act := _ACT.match(step):

@@ -52,6 +52,9 @@ def test_messages_that_change_places_on_their_way_to_another_server() -> None:
     killed = stage(*one.plan.messages, faults=(Fault(0.5, "kill", who=1),))
     killed.ledger = one.ledger
     assert list(across(killed)) == []
+    restarted = stage(*one.plan.messages, faults=(Fault(0.5, "kill", who=0),))
+    restarted.ledger = one.ledger
+    assert len(list(across(restarted))) == 1  # the source goes on with its disk
 
 
 def test_an_account_that_does_not_exist() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from lab.plan import Account, Errand, Fault, Hand, Message, Plan, Session, Site, Weather, write
 from lab.plants.page import BEGIN, END, Result, page
 from lab.plants.planting import ROOT, Plant, load, plant
 from lab.plants.trial import CONTROL, Trial
@@ -32,6 +36,40 @@ def test_a_copy_has_the_fault_and_nothing_else(tmp_path: Path) -> None:
         found = (copy / "bester" / "store" / path.name).read_text(encoding="utf-8")
         text = path.read_text(encoding="utf-8")
         assert found == (one.applied(text) if path == one.path else text)
+
+
+@pytest.mark.parametrize(
+    ("name", "spread_s", "latency_s", "cut_at"),
+    [("newest-first", 0.0, 0.0005, 0.52), ("backlog-overtaken", 1.0, 0.02, 0.6)],
+)
+def test_disorder_in_a_stream_between_servers_is_seen(
+    tmp_path: Path, name: str, spread_s: float, latency_s: float, cut_at: float
+) -> None:
+    on = Errand(servers=(1,), then=Errand())
+    plan = Plan(
+        seed=1,
+        servers=(Site({"federation": {"retryMin": 0.05}}), Site({"limits": {"maxInFlight": 4}})),
+        hands=(Hand(0, ("t0",)), Hand(1, ("t0",))),
+        accounts=(Account(0),),
+        sessions=(Session(0),),
+        messages=tuple(Message(round(0.5 + spread_s * at / 120, 4), 0, errand=on) for at in range(120)),
+        faults=(Fault(cut_at, "reset", who=0, other=1),),
+        proven=True,
+        length_s=4.0,
+        weather=Weather(latency_s=latency_s),
+    )
+    (tmp_path / "plan").write_bytes(write(plan))
+    planted = plant(next(one for one in load() if one.name == name), tmp_path)
+    for source, expected in ((planted, True), (ROOT / "src", False)):
+        done = subprocess.run(
+            [sys.executable, "-m", "lab", "--plan", str(tmp_path / "plan")],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(source), "PYTHONHASHSEED": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ("VIOLATION order" in done.stdout) == expected, done.stdout + done.stderr
 
 
 def test_a_fault_that_no_longer_fits_is_named() -> None:

@@ -348,10 +348,10 @@ class ExchangeMachine(RuleBasedStateMachine):
         waiting: Counter[Endpoint] = Counter()
         for route in exchange.dispatcher.types.values():
             assert route.active >= 0
-            for origin, queue in route.queues.items():
+            for queue in route.queues.values():
                 assert queue.waiting or queue.busy
                 assert queue.ready == (queue in route.ready)
-                waiting[origin] += len(queue.waiting)
+                waiting.update(request.envelope.origin for request in queue.waiting)
             assert not route.ready or route.available
         for endpoint in self.everybody:
             backlog = endpoint.backlog

@@ -20,6 +20,7 @@ BOTH = frozenset(
         "limits",
         "links",
         "listeners",
+        "orderly_ends",
         "shutdown",
     }
 )

@@ -151,11 +151,11 @@ class Listening:
         self.port = 0
         self._server: asyncio.Server | None = None
 
-    async def open(self, path: Path | None = None, host: str = "127.0.0.1") -> None:
+    async def open(self, path: Path | None = None, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         if path is not None:
             self._server = await asyncio.start_unix_server(self._connected, path)
         else:
-            self._server = await asyncio.start_server(self._connected, host, 0)
+            self._server = await asyncio.start_server(self._connected, host, 0, ssl=tls)
             self.port = self._server.sockets[0].getsockname()[1]
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -306,6 +306,30 @@ async def test_a_classic_server_that_dies_with_a_message() -> None:
         assert len(other.wires) == 2
 
 
+async def test_what_comes_while_classic_reports_are_awaited_goes_behind_what_was_not_written() -> None:
+    async with stage({"federation": {"retryMin": 0.2, "retryMax": 0.2}}) as play:
+        other = await play.listen("other")
+        sender = await Sender.on(play)
+        await sender.send(1)
+        asked = await other.accept()
+        await asked.get()
+        await asked.leave()  # it grants no link
+        first = await other.accept()
+        await first.get()
+        (play.folder / "other").unlink()
+        await sender.send(2)
+        destination = play.server.federation.destinations["unix:other"]
+        await until(lambda: destination.sender.transport is None)
+        await sender.send(3)
+        await first.leave()
+        assert sorted(await sender.outcomes(3)) == [("1", "sent"), ("2", "queued"), ("3", "queued")]
+        other = await play.listen("other")
+        for id in (2, 3):
+            there = await other.accept()
+            assert (await there.get())["payload"]["data"] == id
+            await there.leave()
+
+
 async def test_a_message_too_large_for_the_other_server_stays_here() -> None:
     async with stage({"federation": QUICK}) as play:
         other = await play.listen("other")

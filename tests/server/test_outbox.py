@@ -444,6 +444,28 @@ async def test_what_comes_when_the_disk_is_looked_at_goes_behind_what_is_under_w
         assert found == [("a", "queued", None), ("b", "queued", None)]
 
 
+async def test_what_comes_when_the_disk_is_looked_at_goes_behind_what_came_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with stage({"federation": QUICK}) as play:
+        sender = await Sender.on(play)
+        there = await backlog(play, sender, 1)
+        stored = await there.get()
+        found = settled_on(play, monkeypatch)
+        federation = play.server.federation
+        destination = federation.destinations[DESTINATION]
+        await until(lambda: not destination.backlog.active)
+        federation.send(forwarded("b", 2, "b"))
+        bad(there, await there.get(), "overloaded", True)
+        await until(lambda: destination.recovery.failing_over)
+        destination.look()
+        federation.send(forwarded("c", 3, "c"))
+        good(there, stored)
+        assert await take(there, 2) == [2, 3]
+        await emptied(play)
+        assert found == [("b", "queued", None), ("c", "queued", None)]
+
+
 async def test_what_is_put_on_disk_while_its_end_is_read_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     async with stage({"federation": QUICK}) as play:
         sender = await Sender.on(play)

@@ -80,6 +80,7 @@ BY_BESTER: list[tuple[str, list[str]]] = [
     ("identity", ["command", "identity"]),
     ("listTypes", ["command", "listTypes"]),
     ("serverInfo", ["command", "serverInfo"]),
+    ("record", ["command", "record", '{"type": "work", "seconds": 0.1}']),
     ("drain", ["drain"]),
 ]
 """Each command of the table, and how ``bester`` runs it; in an order in which they can be run on one server."""

@@ -8,6 +8,9 @@ from bester.cli import handlers
 from bester.cli.describe import describe
 from bester.cli.handler_check import check
 from bester.cli.handler_new import new
+from bester.cli.handler_record import record
+from bester.cli.handler_replay import replay
+from bester.cli.handler_shadow import shadow
 
 handler = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +26,6 @@ def _group() -> None:
 
 
 handler.command()(new)
-handler.command()(check)
-handler.command()(describe)
+for command in (check, describe, record, replay, shadow):
+    handler.command()(command)
 handlers.add_to(handler)

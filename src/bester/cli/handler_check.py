@@ -74,7 +74,7 @@ def check(
     if listing:
         _list([form] if form else list(Form), json)
         return
-    target = _target(command or [])
+    target = find_target(command or [])
     if target.socket is not None and form is Form.ATTACHED:
         fail("--attached needs the command that starts the handler, not a socket", USAGE)
     options = Options(
@@ -112,7 +112,8 @@ def check(
     raise typer.Exit(BAD if any(result.outcome == "fail" for result in results) else GOOD)
 
 
-def _target(command: list[str]) -> Target:
+def find_target(command: list[str]) -> Target:
+    """Returns the handler that a command line names; ends the command if it names none."""
     from bester.workbench.classic import is_socket
     from bester.workbench.runner import Target
 

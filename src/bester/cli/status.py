@@ -156,6 +156,8 @@ def tables(found: dict[str, Any]) -> Group:
     ]
     if lost:
         head.add_row("dropped", ", ".join(lost))
+    for row in found.get("recordings", ()):
+        head.add_row("recorded", f"{row['type']} by {row['by']}{at_node(row)}, for {_duration(row['left'])} more")
     outcomes = ("sent", "queued", "skipped", "failed")
     head.add_row("to servers", ", ".join(f"{found['toServers'][name]} {name}" for name in outcomes))
     kinds = {"handlers": _handlers, "clients": _clients, "servers": _servers}

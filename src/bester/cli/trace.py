@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Any
 
 import typer
 
-from bester.cli.output import BAD, USAGE, fail, quiet_pipe, say, say_json, say_table
+from bester.cli.amounts import seconds
+from bester.cli.output import BAD, quiet_pipe, say, say_json, say_table
 from bester.cli.settings import ConfigOption, JsonOption, load_config, run_control
 from bester.clock import wall_time
 
@@ -16,8 +16,6 @@ SinceOption = Annotated[
     str | None,
     typer.Option("--since", metavar="AGE", help="Not older than this, such as 90s, 10m, 2h, 3d.", show_default=False),
 ]
-_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def trace(
@@ -81,10 +79,7 @@ def begin(age: str | None) -> float:
     """Returns the time that is ``age`` ago, in seconds since 1970; 0 without an age."""
     if age is None:
         return 0.0
-    match = _AGE.fullmatch(age)
-    if match is None:
-        fail(f"--since needs a number with s, m, h or d; got {age}", USAGE)
-    return wall_time() - float(match[1]) * _UNITS_S[match[2]]
+    return wall_time() - seconds(age, "--since")
 
 
 def show(row: dict[str, Any]) -> None:

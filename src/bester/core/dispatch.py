@@ -15,7 +15,7 @@ from bester.core.limits import Limits
 from bester.core.model import Envelope, Relayed
 from bester.core.order import Order
 from bester.core.reports import Reports
-from bester.core.routing import HANDED_BYTES, AttachedHandler, RemoteHandler, Request, TypeRoute
+from bester.core.routing import HANDED_BYTES, AttachedHandler, RemoteHandler, Request, TypeRoute, Watcher
 from bester.core.rules import OTHERS, TypeRules
 from bester.core.streams import Streams
 from bester.core.traces import Traces
@@ -38,6 +38,7 @@ class Dispatcher:
         "handlers",
         "reports",
         "streams",
+        "taps",
         "traces",
         "types",
         "unsure_until",
@@ -51,6 +52,8 @@ class Dispatcher:
         self.types: dict[str, TypeRoute] = {}
         self.gates: dict[str, Callable[[Request], None]] = {}
         """By type, the gates of types that have one, whether they are served or not."""
+        self.taps: dict[str, Watcher] = {}
+        """By type, the taps of types that have one, whether they are served or not."""
         self.unsure_until = 0.0
         """The time until which a type that is unknown here may have a handler at another node."""
         self.handlers: list[AttachedHandler] = []
@@ -105,6 +108,7 @@ class Dispatcher:
         metrics = self.batch.counters.by_type.of(name, configured=configured)
         route = self.types[name] = TypeRoute(name, rules, metrics, configured=configured)
         route.gate = self.gates.get(name)
+        route.tap = self.taps.get(name)
         return route
 
     def _find_or_add(self, type: str, default_timeout_s: float) -> TypeRoute:
@@ -215,6 +219,8 @@ class Dispatcher:
 
     def hand_on(self, request: Request) -> None:
         """Hands a request over as :meth:`hand` does, and records the step if the envelope has a trail."""
+        if request.route.tap is not None:
+            request.route.tap.take(request)
         trail = request.envelope.trail
         if trail is None:
             self.hand(request)
@@ -293,6 +299,8 @@ class Dispatcher:
     def _ask_remote(self, handler: AttachedHandler, request: Request) -> None:
         """Lets another node ask one of its handlers, and carry out the answer if it overtakes nothing."""
         assert isinstance(handler, RemoteHandler)
+        if request.route.tap is not None:
+            request.route.tap.forget(request)
         traces = self.traces
         number = self._last_request = self._last_request + 1
         if number >= traces.until:
@@ -388,6 +396,8 @@ class Dispatcher:
         """Fails a request that will have no answer: its message is reported bad."""
         route = request.route
         envelope = request.envelope
+        if route.tap is not None and route.tap.failed(request, error):
+            return
         if request.epoch:
             settle_order(request)
         if not envelope.untracked:

@@ -11,6 +11,7 @@ It is composed of parts, each of which owns its state and calls only those above
     Redelivery       messages that are given once more, and given up at last
     Deliveries       which session gets which message, and when
     Gates            what a message must pass before its handler is asked
+    Taps             copies of what handlers are asked and answer
     Admission        maxInFlight, the backlog, once
     CommandExecutor  sendClients, sendServers, sendHandler, reply
     Parts            parts of answers, and what is cancelled
@@ -58,6 +59,7 @@ from bester.core.replay import MailboxReplay
 from bester.core.reports import Reports
 from bester.core.routing import AttachedHandler, Request
 from bester.core.streams import Streams
+from bester.core.tap import Taps
 from bester.core.traces import Traces
 from bester.core.window import UnackedWindow
 from bester.errors import BesterError, Cancelled, HandlerFailed
@@ -94,6 +96,7 @@ class Exchange:
         "replay",
         "reports",
         "streams",
+        "taps",
         "traces",
         "window",
     )
@@ -113,6 +116,7 @@ class Exchange:
         self.redelivery = redelivery = Redelivery(batch, presence, window, replay)
         self.deliveries = deliveries = Deliveries(batch, reports, presence, window, replay, redelivery)
         self.gates = gates = Gates(dispatcher, reports)
+        self.taps = Taps(batch, dispatcher, gates)
         self.admission = admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
         self.commands = commands = CommandExecutor(batch, reports, dispatcher, deliveries, presence, traces, once)
         self.parts = Parts(batch, streams, reports, dispatcher, admission, commands)
@@ -188,6 +192,8 @@ class Exchange:
         route = request.route
         envelope = request.envelope
         route.progress = now = self.batch.now
+        if route.tap is not None and route.tap.answered(request, message):
+            return
         cancelled = not envelope.untracked and self.streams.answered(request)
         try:
             if message.header.status != "0":

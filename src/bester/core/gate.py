@@ -20,18 +20,20 @@ Validator = Callable[[Data], BesterError | None]
 class Gate:
     """The gate of one type; :meth:`admit` is the type's :attr:`~bester.core.routing.TypeRoute.gate`."""
 
-    __slots__ = ("_dispatcher", "_reports", "validate")
+    __slots__ = ("_dispatcher", "_reports", "tapped", "validate")
 
     def __init__(self, dispatcher: Dispatcher, reports: Reports) -> None:
         self._dispatcher = dispatcher
         self._reports = reports
+        self.tapped = False
+        """Whether the type has a tap, which sees no message of the shortest path."""
         self.validate: Validator | None = None
         """Looks at the data first."""
 
     @property
     def open(self) -> bool:
         """Whether nothing is to be looked at, so that the type needs no gate."""
-        return self.validate is None
+        return self.validate is None and not self.tapped
 
     def admit(self, request: Request) -> None:
         """Hands a request on if it may pass; else reports why not."""
@@ -57,6 +59,12 @@ class Gates:
         """Looks at the data of a type's messages from now on, with another validator than before; None: no longer."""
         gate = self._gates.get(type) or Gate(self._dispatcher, self._reports)
         gate.validate = validator
+        self._keep(type, gate)
+
+    def tap(self, type: str, on: bool) -> None:
+        """Lets a type's messages take the path on which its tap sees them (:mod:`bester.core.tap`)."""
+        gate = self._gates.get(type) or Gate(self._dispatcher, self._reports)
+        gate.tapped = on
         self._keep(type, gate)
 
     def refusal(self, type: str, data: Data) -> BesterError | None:

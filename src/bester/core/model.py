@@ -40,8 +40,8 @@ class Envelope(Struct, gc=False, eq=False):
     trace: str = ""
     """The W3C traceparent that came with it; else the number that its own is made from (:mod:`bester.core.traces`)."""
     untracked: bool = True
-    """Whether it has neither ``once`` nor a ``trail``, is not ``answered_locally`` and not another node's; so that one
-    test is enough."""
+    """Whether it has neither ``once`` nor a ``trail``, no tap records it, and it is not ``answered_locally`` and not
+    another node's; so that one test is enough."""
     trail: Trail | None = None
     """Its route, if the sender asked for it or the message is traced."""
     once: OnceRecord | None = None

@@ -3,24 +3,26 @@
 A request is handed over at once if a handler has room. Otherwise it waits in its *sender's queue*. Senders with waiting
 requests take turns, so that one busy sender does not keep the others out; within a queue, requests are in the order of
 arrival. A classic handler gets one request at a time of each sender, which keeps a session's messages in order although
-each has a connection of its own.
+each has a connection of its own. All connections of a server that has proven its name are one sender: what comes over a
+new link waits behind what the last one brought.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
-from bester.core.endpoint import Endpoint
+from bester.core.endpoint import Endpoint, Peer
 from bester.core.metrics import TypeMetrics
 from bester.core.model import Envelope
 from bester.core.rules import TypeRules
 from bester.core.trail import Step
+from bester.errors import BesterError
 from bester.protocol import frames
-from bester.protocol.messages import Data
+from bester.protocol.messages import Data, HandlerMessage
 
 HANDED_BYTES = 256 * 1024
 """How many bytes a handler is handed before it must be known whether its socket takes more."""
@@ -29,9 +31,11 @@ HANDED_BYTES = 256 * 1024
 class SenderQueue:
     """One sender's waiting requests for one type."""
 
-    __slots__ = ("busy", "origin", "ready", "waiting")
+    __slots__ = ("busy", "key", "origin", "ready", "waiting")
 
-    def __init__(self, origin: Endpoint) -> None:
+    def __init__(self, key: Endpoint | str, origin: Endpoint) -> None:
+        self.key = key
+        """Its key among the type's ``queues``."""
         self.origin = origin
         self.waiting: deque[Request] = deque()
         self.ready = False
@@ -129,6 +133,22 @@ class RemoteHandler(AttachedHandler):
         """By request id: the requests that were answered there, and are being carried out there."""
 
 
+class Watcher(Protocol):
+    """Sees the requests of one type, and their outcomes (:mod:`bester.core.tap`)."""
+
+    def take(self, request: Request) -> None:
+        """A request is about to be handed to a handler."""
+
+    def forget(self, request: Request) -> None:
+        """Another node is asked."""
+
+    def answered(self, request: Request, message: HandlerMessage) -> bool:
+        """A handler has answered; returns whether nothing more is to be done about it."""
+
+    def failed(self, request: Request, error: BesterError) -> bool:
+        """The request has failed; returns whether nothing more is to be done about it."""
+
+
 class TypeRoute:
     """A type and all that serve it."""
 
@@ -147,6 +167,7 @@ class TypeRoute:
         "remote",
         "request",
         "rules",
+        "tap",
     )
 
     def __init__(self, name: str, rules: TypeRules, metrics: TypeMetrics, *, configured: bool) -> None:
@@ -157,12 +178,15 @@ class TypeRoute:
         self.gate: Callable[[Request], None] | None = None
         """Takes the requests of clients and other servers, in place of the dispatcher, and hands on what may pass; None
         for most types (:mod:`bester.core.gate`)."""
+        self.tap: Watcher | None = None
+        """Sees all that handlers are asked and answer; None for most types. A type with a tap has a gate."""
         self.attached: list[AttachedHandler] = []
         self.remote: list[RemoteHandler] = []
         """Other nodes of this server, which are asked when no attached handler has room."""
         self.active = 0
         """How many classic connections are open."""
-        self.queues: dict[Endpoint, SenderQueue] = {}
+        self.queues: dict[Endpoint | str, SenderQueue] = {}
+        """By endpoint; those of other servers by the name that they have proven."""
         self.ready: deque[SenderQueue] = deque()
         self.progress = 0.0
         """When the last answer came; waiting requests do not time out while the type goes on answering."""
@@ -202,9 +226,12 @@ class TypeRoute:
     def put(self, request: Request) -> None:
         """Lets a request wait in its sender's queue."""
         origin = request.envelope.origin
-        queue = self.queues.get(origin)
+        key: Endpoint | str = origin
+        if isinstance(origin, Peer) and origin.name is not None:
+            key = origin.name
+        queue = self.queues.get(key)
         if queue is None:
-            queue = self.queues[origin] = SenderQueue(origin)
+            queue = self.queues[key] = SenderQueue(key, origin)
         queue.waiting.append(request)
         self.mark_ready(queue)
 
@@ -254,7 +281,7 @@ class TypeRoute:
     def forget_if_idle(self, queue: SenderQueue) -> None:
         """Drops a queue that has neither waiting nor outstanding requests."""
         if not queue.waiting and not queue.busy:
-            self.queues.pop(queue.origin, None)
+            self.queues.pop(queue.key, None)
 
     def waiting_since(self, before: float) -> list[Request]:
         """Removes and returns the requests that have waited since before a time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import tempfile
 
@@ -41,3 +42,23 @@ def peer_context(certificate: str | None = None, key: str | None = None) -> ssl.
     if certificate is not None:
         context.load_cert_chain(certificate, key)
     return context
+
+
+def ended_in_order(transport: asyncio.BaseTransport, error: Exception | None) -> bool:
+    """Whether the other server closed a connection, and did not die or vanish.
+
+    Over TLS this takes its ``close_notify``: the system closes the sockets of a process that is killed, too.
+
+    Args:
+        transport: the connection's, from which all data has been read.
+        error: what ``connection_lost`` was given.
+    """
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    if error is not None or tls is None:
+        return error is None
+    try:
+        return not tls.read(1)
+    except ssl.SSLZeroReturnError:
+        return True
+    except ssl.SSLError:
+        return False

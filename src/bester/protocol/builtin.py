@@ -7,6 +7,7 @@ from msgspec import Raw, Struct
 
 from bester.errors import BadArguments, Malformed
 from bester.protocol.messages import NOTHING
+from bester.protocol.strictjson import decode
 
 BUILTIN = "builtin"
 """The type of messages that carry a built-in command."""
@@ -20,6 +21,22 @@ class _Command(Struct):
 
 class _Data(Struct):
     command: _Command
+
+
+class _CancelHeader(Struct, rename="camel"):
+    message_type: str = ""
+
+
+class _CancelPayload(Struct):
+    id: str = ""
+
+
+class _Cancel(Struct):
+    header: _CancelHeader
+    payload: _CancelPayload
+
+
+_cancel = msgspec.json.Decoder(_Cancel)
 
 
 class NoArgs(Struct):
@@ -110,6 +127,13 @@ class Since(Struct):
     since: float | None = None
 
 
+class Record(Struct):
+    type: str
+    seconds: float = 60.0
+    sample: float = 1.0
+    twice: bool = False
+
+
 class Retry(Struct):
     ids: list[int] | None = None
     server: str | None = None
@@ -135,6 +159,17 @@ def read_command(data: Raw) -> tuple[str, Raw]:
     # COMPAT: the reference daemon's notes spell the arguments "command".
     args = command.args if len(command.args) else command.command
     return command.type, args if len(args) else Raw(b"{}")
+
+
+def cancelled(body: bytes) -> str | None:
+    """Returns the id of the command that a frame on the control socket cancels; None if it cancels none."""
+    if b'"cancel"' not in body:
+        return None
+    try:
+        message = decode(_cancel, body, partly=True)
+    except Malformed:
+        return None
+    return message.payload.id if message.header.message_type == "cancel" else None
 
 
 def is_opening(data: Raw) -> bool:

@@ -16,6 +16,7 @@ from bester.errors import BadConfiguration, ShuttingDown
 from bester.net.identity import Expiry, Identities
 from bester.server.accounts.service import AccountService
 from bester.server.admin.answers import answer
+from bester.server.admin.recordings import Recordings
 from bester.server.admin.services import AdminServices
 from bester.server.admin.watch import Watch
 from bester.server.cluster.node import ClusterNode, node_name
@@ -120,6 +121,7 @@ class Server:
             rates=self.rates,
             storage=self.storage,
             tracing=self.tracing,
+            recordings=Recordings(runtime),
             web_expiry=self._web_expiry,
             reload=self.reload,
         )

@@ -38,6 +38,8 @@ class AttachedBench(Bench):
         self.connection: Connection | None = None
         self.wrong: list[Failed] = []
         """The faults on any connection that do not belong to a request."""
+        self.pushes = 0
+        """How often the handler has pushed commands."""
         self.reading = asyncio.Event()
         """Nothing is read while this is not set."""
         self.reading.set()
@@ -91,6 +93,10 @@ class AttachedBench(Bench):
         """Notes that a connection is attached."""
         self.connection = connection
         self._attached.set()
+
+    def pushed(self) -> None:
+        """Counts a push."""
+        self.pushes += 1
 
     def went_wrong(self, failure: Failed) -> None:
         """Notes a fault that does not belong to a request."""

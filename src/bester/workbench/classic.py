@@ -15,7 +15,7 @@ from bester.protocol.framing import Framer, frame
 from bester.timeouts import within
 from bester.workbench.answers import Answer, classic_answer
 from bester.workbench.bench import QUIET_S, Bench
-from bester.workbench.contract import MAX_FRAME, Failed, Form, Gone, Options
+from bester.workbench.contract import MAX_FRAME, Failed, Form, Gone, Late, Options
 from bester.workbench.process import Process
 
 AT_ONCE = 16
@@ -93,7 +93,7 @@ class ClassicBench(Bench):
                     if framer.failure is not None:
                         raise Failed(f"the answer is not a frame: {framer.failure.message}")
         except TimeoutError:
-            raise Failed(f"no answer within {timeout_s:g} s" + await self._late(reader, writer)) from None
+            raise Late(f"no answer within {timeout_s:g} s" + await self._late(reader, writer)) from None
         self.transcript.came(frame(bodies[0]))
         if quiet:
             more = b""

@@ -14,7 +14,7 @@ from bester.protocol.messages import AttachData, AttachMessage, BadAnswer, attac
 from bester.protocol.names import RESERVED_TYPES, type_name
 from bester.timeouts import within
 from bester.workbench.answers import Answer, attached_message, judge
-from bester.workbench.contract import MAX_FRAME, Failed, Gone, Options
+from bester.workbench.contract import MAX_FRAME, Failed, Gone, Late, Options
 from bester.workbench.transcript import Transcript
 
 READ_BYTES = 64 * 1024
@@ -60,6 +60,9 @@ class Owner(Protocol):
 
     def came(self, connection: Connection) -> None:
         """Notes that the connection is attached."""
+
+    def pushed(self) -> None:
+        """Notes that the handler has pushed commands."""
 
     def went_wrong(self, failure: Failed) -> None:
         """Notes a breach of the contract that does not belong to a request."""
@@ -114,7 +117,7 @@ class Connection:
             async with within(timeout_s):
                 return await future
         except TimeoutError:
-            raise Failed(f"no answer within {timeout_s:g} s") from None
+            raise Late(f"no answer within {timeout_s:g} s") from None
 
     def report_detach(self) -> None:
         """Reports the handler's ``detach`` good."""
@@ -177,6 +180,7 @@ class Connection:
             if not self.hold_detach:
                 self.report_detach()
         elif message.header.message_type == "push":
+            self.bench.pushed()
             self._send(frames.good_report(frames.encode_text(message.header.id or "")))
         else:
             try:

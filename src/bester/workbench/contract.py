@@ -29,6 +29,10 @@ class Gone(Failed):
     """An error for a handler whose connection has ended, and perhaps its process too."""
 
 
+class Late(Failed):
+    """An error for a handler that does not answer in time."""
+
+
 class Skipped(Exception):
     """An exception for a check that has nothing to judge; the text says why."""
 

@@ -54,13 +54,13 @@ def as_junit(target: str, form: Form, results: Sequence[Result]) -> bytes:
     )
     for result in results:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=_text(target), name=result.check.id, time=f"{result.seconds:.3f}"
+            suite, "testcase", classname=xml_text(target), name=result.check.id, time=f"{result.seconds:.3f}"
         )
         if result.outcome is Outcome.FAIL:
-            failure = ElementTree.SubElement(case, "failure", message=_text(result.detail))
-            failure.text = _text("\n".join(explained(result)))
+            failure = ElementTree.SubElement(case, "failure", message=xml_text(result.detail))
+            failure.text = xml_text("\n".join(explained(result)))
         elif result.outcome is Outcome.SKIP:
-            ElementTree.SubElement(case, "skipped", message=_text(result.detail))
+            ElementTree.SubElement(case, "skipped", message=xml_text(result.detail))
     whole: bytes = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
     return whole
 
@@ -74,5 +74,6 @@ def explained(result: Result) -> list[str]:
     return lines
 
 
-def _text(text: str) -> str:
+def xml_text(text: str) -> str:
+    """Returns a text in which what XML does not have is replaced."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -137,6 +137,9 @@ class ClusterStatus:
             "nodes": [merge.node(node, one) for node, one in answers] + self._missing_nodes(),
             **merge.added(one["numbers"] for _, one in answers),
             "loop": {"worstLagMs": max(one["process"]["loop"]["worstLagMs"] for _, one in answers)},
+            "recordings": [
+                row | {"node": node} for node, one in answers for row in one["process"].get("recordings", ())
+            ],
             "disk": None,
             "stored": stored,
             "handlers": merge.handlers([(node, one["handlers"]) for node, one in answers]),

@@ -34,6 +34,7 @@ from bester.protocol.builtin import (
     PasswordChange,
     QueueEntry,
     QueuePage,
+    Record,
     Reload,
     Retry,
     Roles,
@@ -45,6 +46,7 @@ from bester.protocol.builtin import (
 from bester.protocol.messages import Payload
 from bester.server.admin import descriptions, handlers, lookup, queue, servers
 from bester.server.admin.queue import server_key
+from bester.server.admin.recordings import Reader
 from bester.server.admin.services import AdminServices
 from bester.server.admin.status import look
 from bester.server.handlers.processes import KEPT_LINES
@@ -62,10 +64,14 @@ class CommandCall:
         services: what the command acts on.
         session: the caller's; None for the local operator.
         remote: the caller's end of the connection.
+        reader: takes what a command tells before its report; None where nothing may come before it.
     """
 
-    def __init__(self, services: AdminServices, session: Session | None, remote: Remote) -> None:
+    def __init__(
+        self, services: AdminServices, session: Session | None, remote: Remote, reader: Reader | None = None
+    ) -> None:
         self.services = services
+        self.reader = reader
         self.session = session
         self.remote = remote
         self.closes = False
@@ -282,6 +288,12 @@ async def _why(call: CommandCall, args: Since) -> object:
     return found | {"unrecorded": unrecorded, "problems": await call.status.problems()}
 
 
+async def _record(call: CommandCall, args: Record) -> object:
+    if call.reader is None:
+        raise NotAllowed("what handlers are asked is recorded on the control socket only")
+    return await call.services.recordings.record(args, call.reader)
+
+
 async def _reload(call: CommandCall, args: Reload) -> object:
     return await call.status.reload(args.nodes)
 
@@ -324,6 +336,7 @@ COMMANDS: dict[str, Command] = {
     "why": Command(Since, _why, admin=True, help="what failed lately, by cause, and what to do about it"),
     "status": Command(NoArgs, _status, admin=True, help="everything at a glance"),
     "problems": Command(NoArgs, _problems, admin=True, help="what is wrong, or is about to be"),
+    "record": Command(Record, _record, admin=True, help="what a type's handlers are asked and answer, as it happens"),
     "reload": Command(Reload, _reload, admin=True, help="read the configuration again"),
     "drain": Command(NoArgs, _drain, admin=True, help="finish what is under way, then stop"),
 }

@@ -31,6 +31,7 @@ def process(services: AdminServices) -> dict[str, Any]:
         "uptime": round(runtime.uptime_s, 1),
         "listeners": runtime.listener_urls,
         "loop": {"worstLagMs": round(1000 * services.rates.worst_lag_s, 1)},
+        "recordings": services.recordings.rows(),
     }
 
 

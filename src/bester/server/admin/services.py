@@ -9,6 +9,7 @@ from typing import Protocol
 from bester.net.identity import Expiry
 from bester.protocol.framing import Framer
 from bester.server.accounts.service import AccountService
+from bester.server.admin.recordings import Recordings
 from bester.server.federation.federation import Federation
 from bester.server.handlers.classic import ClassicCalls
 from bester.server.handlers.descriptions import Descriptions
@@ -75,6 +76,7 @@ class AdminServices:
     rates: Rates
     storage: Storage
     tracing: Tracing
+    recordings: Recordings
     web_expiry: Callable[[], Expiry | None]
     """Returns when the certificate of the listener ``web`` ends; None without one."""
     reload: Callable[[], Awaitable[dict[str, object]]]

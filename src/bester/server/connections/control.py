@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Coroutine
 from typing import Any
@@ -10,7 +11,7 @@ from bester.core.metrics import Drop
 from bester.errors import BadScope, Malformed, NotAllowed
 from bester.net.peers import peer_user
 from bester.protocol import frames
-from bester.protocol.builtin import BUILTIN
+from bester.protocol.builtin import BUILTIN, cancelled
 from bester.protocol.messages import Payload, decode_first
 from bester.server.admin.commands import CommandCall
 from bester.server.connections.command_queue import CommandQueue
@@ -20,15 +21,34 @@ from bester.server.connections.services import Services
 MAX_WAITING = 256
 
 
+class OperatorCommand:
+    """One command, until its report; it is the reader of what the command tells before that."""
+
+    def __init__(self, connection: ControlConnection, payload: Payload) -> None:
+        self.payload = payload
+        self.id = payload.id
+        self.who = connection.remote.address
+        self.ended = asyncio.Event()
+        self._connection = connection
+
+    @property
+    def unread_bytes(self) -> int:
+        return self._connection.transport.get_write_buffer_size()
+
+    def write(self, out: list[bytes]) -> None:
+        self._connection.write(out)
+
+
 class ControlConnection(Connection):
-    """One operator's connection: each frame is a built-in command, answered in order."""
+    """One operator's connection: each frame is a built-in command, answered in order, or cancels one."""
 
     kind = "control"
 
     def __init__(self, services: Services) -> None:
         runtime = services.runtime
         super().__init__(runtime, services.connections, runtime.config.limits.max_message, self._command)
-        self._commands: CommandQueue[Payload] = CommandQueue(self, runtime.spawn, MAX_WAITING)
+        self._commands: CommandQueue[OperatorCommand] = CommandQueue(self, runtime.spawn, MAX_WAITING)
+        self._unreported: list[OperatorCommand] = []
         self._admin = services.admin
         self._input_ended = False
 
@@ -38,6 +58,10 @@ class ControlConnection(Connection):
             self.fail(NotAllowed("the control socket is for the server's own user and root"))
 
     def _command(self, body: bytes) -> None:
+        id = cancelled(body)
+        if id is not None:
+            self._end_readers(id)
+            return
         message = decode_first(body)
         if message.header.scope:
             # What clients, servers and handlers write has a scope. Whoever brought it here, even this very server,
@@ -52,12 +76,21 @@ class ControlConnection(Connection):
             self.runtime.exchange.batch.counters.drops.count(Drop.MESSAGE_REFUSED, code=NotAllowed.code)
             self.write([frames.report(frames.encode_text(payload.id), NotAllowed(why))])
             return
-        self._commands.add(payload)
+        command = OperatorCommand(self, payload)
+        self._commands.add(command)
+        self._unreported.append(command)
 
-    def carry_out(self, command: Payload) -> Coroutine[Any, Any, bytes]:
-        return CommandCall(self._admin, None, self.remote).run(command)
+    def _end_readers(self, id: str | None = None) -> None:
+        """Lets commands tell no more; None: all of them."""
+        for command in self._unreported:
+            if id is None or command.id == id:
+                command.ended.set()
+
+    def carry_out(self, command: OperatorCommand) -> Coroutine[Any, Any, bytes]:
+        return CommandCall(self._admin, None, self.remote, command).run(command.payload)
 
     def answer(self, frame: bytes) -> None:
+        del self._unreported[0]
         self.write([frame])
 
     def commands_done(self) -> None:
@@ -66,7 +99,9 @@ class ControlConnection(Connection):
 
     def closed(self) -> None:
         self.runtime.exchange.batch.counters.drops.count(Drop.COMMAND_ABANDONED, self._commands.clear())
+        self._end_readers()
 
     def finish_input(self) -> bool:
         self._input_ended = True
+        self._end_readers()  # an operator who is gone looks the same
         return len(self._commands) > 0

@@ -16,6 +16,7 @@ from collections import deque
 from typing import cast
 
 from bester.errors import BesterError, Internal, Malformed, ServerRefused, ServerUnreachable
+from bester.net.tls import ended_in_order
 from bester.protocol import frames
 from bester.protocol.framing import Framer
 from bester.protocol.link import ServerReport, decode_report
@@ -81,7 +82,7 @@ class _Sending(asyncio.Protocol):
         if not self.outcome.done():
             if not self.written.done() or isinstance(exc, ssl.SSLError):
                 self.outcome.set_exception(ServerUnreachable("the connection was lost before the message was written"))
-            elif exc is None:
+            elif self._transport is not None and ended_in_order(self._transport, exc):
                 self.outcome.set_result(None)
             else:
                 self.outcome.set_exception(_Lost("the connection was lost before the report came"))

@@ -16,6 +16,7 @@ from typing import cast
 from bester.core.metrics import Drop
 from bester.errors import BadScope, BesterError, Malformed, ServerRefused, ServerUnreachable, ServerUnverified, TooLarge
 from bester.net.dial_peer import PeerConnection
+from bester.net.tls import ended_in_order
 from bester.protocol import link
 from bester.protocol.framing import PREFIX, Framer
 from bester.protocol.link import ReportError, ServerReport
@@ -129,7 +130,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.greeted.done():
-            if exc is None:
+            if self._transport is not None and ended_in_order(self._transport, exc):
                 self.greeted.set_result(None)
             else:
                 self.greeted.set_exception(ServerUnreachable("the connection was lost before the answer came"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import chain
 
 from bester.server.federation.outbound import OutboundMessage
 
@@ -48,7 +49,7 @@ class Pending:
     @property
     def any_never_stored(self) -> bool:
         """Whether one of them is not on disk."""
-        return any(not item.position for item in self._by_id.values())
+        return any(not item.position for item in chain(self._by_id.values(), self._returned))
 
     # -- messages come -------------------------------------------------------------------------------------------
 

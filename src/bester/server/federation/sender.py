@@ -100,7 +100,8 @@ class Sender:
             self._settle(item, "failed", refusal)
             return
         recovery, pending = self._recovery, self._pending
-        if self._backlog.active or self._worker.stopped or (self.transport is None and recovery.retry_in_s > 0):
+        away = self.transport is None and recovery.retry_in_s > 0 and not recovery.failing_over
+        if self._backlog.active or self._worker.stopped or away:
             self._backlog.store([item], recovery.reason)
             self._worker.start()
             return
