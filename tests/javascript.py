@@ -69,6 +69,12 @@ def axe() -> Path | None:
     return program if program.is_file() else None
 
 
+def asyncapi() -> Path | None:
+    """Returns the JSON Schema of AsyncAPI 3.0 documents, or None if it is not installed."""
+    schema = FOLDER / "node_modules/@asyncapi/specs/schemas/3.0.0.json"
+    return schema if schema.is_file() else None
+
+
 def install() -> list[str]:
     """Installs TypeScript and axe unless it is there at the pinned version; returns the command that runs it.
 

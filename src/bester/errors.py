@@ -208,6 +208,11 @@ class HandlerFailed(BesterError):
         self.temporary = temporary
 
 
+class BadPayload(BesterError):
+    code = "badPayload"
+    meaning = "the message's data is not what its type takes"
+
+
 class Cancelled(BesterError):
     code = "cancelled"
     meaning = "the sender has cancelled the message"

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from tests.cluster.nodes import joined, node, nodes, serves, shared
 from tests.nats import NatsServer
-from tests.server.peers import to
+from tests.server.peers import attaching, result, to
 from tests.waiting import until
 
 from bester import Handler, Refuse, Reply, SendClients
@@ -186,3 +186,26 @@ async def test_a_handler_of_the_library_raises_an_error_for_a_sender_elsewhere(n
             t.ask("chat", "1")
             told = {"code": "handlerError", "message": "nothing to say", "temporary": True, "reason": "chat.empty"}
             assert (await t.report("1"))["error"] == told
+
+
+async def test_descriptions_are_found_and_kept_to_wherever_the_handler_is(nats: NatsServer) -> None:
+    async with nodes(nats, handlers={"typeMap": {"order": {"validate": True}}}) as (a, b):
+        older, newer = await a.connect("handlers"), await b.connect("handlers")
+        older.send(attaching("order", describe={"order": {"version": "1", "request": {"type": "integer"}}}))
+        await older.good("a")
+        await serves(b, "order")
+        t = await b.login("t")
+        t.ask("order", "1", "five")
+        assert (await t.report("1"))["error"] == {
+            "code": "badPayload",
+            "message": 'data: the value is not of type "integer"',
+            "temporary": False,
+        }
+        t.ask("order", "2", 5)
+        older.answer(await older.get(), {"type": "done"})
+        await t.good("2")
+        newer.send(attaching("order", describe={"order": {"version": "2"}}))
+        await newer.good("a")
+        for one in (a, b):
+            (row,) = await result(await one.connect("control"), "describe", type="order")
+            assert (row["version"], row["versions"], row["validates"]) == ("2", ["1", "2"], False)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from tests.core.events import Answers, Sends
-from tests.core.playbook import Asked, Playbook, Report
+from msgspec import Raw
+from tests.core.events import Answers, Calls, Sends
+from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Report
 from tests.core.world import World
 
+from bester.core.effects import TellNode
+from bester.core.endpoint import NodePeer
 from bester.errors import BadArguments, BesterError
+from bester.protocol import frames
 from bester.protocol.messages import Data
 
 
@@ -48,3 +52,14 @@ def test_a_type_that_is_served_again_has_its_gate_again(world: World) -> None:
     world.exchange.dispatcher.remove(count)
     world.handler("count")
     assert Playbook(world) >> Sends(t, "count", "one") << Report(t, "badArguments")
+
+
+def test_what_another_node_asks_a_handler_here_is_looked_at_here(world: World) -> None:
+    world.exchange.gates.validate("count", numbers)
+    count, node, tell = world.handler("count"), NodePeer("n1"), Placeholder()
+    origin = frames.origin_part("client", "t", "j.example", True)
+    head = frames.request_head(origin, 0, frames.type_part("count"), b'"1"', b"")
+    ask = world.exchange.remote.ask
+    assert Playbook(world) >> Calls(ask, node, 1, "count", head, Raw(b'"one"')) << Effect(TellNode, tell)
+    assert tell().envelope.error.code == "badArguments"
+    assert Playbook(world) >> Calls(ask, node, 2, "count", head, Raw(b"1")) << Asked(count, 1)

@@ -96,7 +96,9 @@ class Stage:
         configuration = {
             "server": {"name": "j.example"},
             "network": {"unix": {"address": LISTENER}},
-            "handlers": {"typeMap": {"afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]}}},
+            "handlers": {
+                "typeMap": {"afrikaans": {"unixDomainSocketPath": ACCEPTING["classic"]}, "strict": {"validate": True}}
+            },
             "accounts": {"registration": "firstUse"},
             "federation": {"policy": policy, "servers": {"l.example": {"address": "unix:" + ACCEPTING["l.example"]}}},
             "admin": {"info": {"contact": "admin@j.example"}},

@@ -56,7 +56,7 @@ def test_help_is_quick_and_documents_the_exit_status(commands: Commands) -> None
 
 
 def test_each_command_says_in_a_line_what_it_does(commands: Commands) -> None:
-    for group in ("", "account", "queue", "handler", "gadget", "certificate", "peer"):
+    for group in ("", "account", "queue", "handler", "schema", "gadget", "certificate", "peer"):
         listed = commands.bester(*group.split(), "--help").stdout.partition("\nCommands:\n")[2].partition("\n\n")[0]
         assert listed
         assert "..." not in listed, group

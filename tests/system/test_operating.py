@@ -60,6 +60,7 @@ BY_BESTER: list[tuple[str, list[str]]] = [
     ("removeAccount", ["account", "remove", "new"]),
     ("kick", ["kick", "nobody"]),
     ("listHandlers", ["handler", "list"]),
+    ("describe", ["handler", "describe", "work"]),
     ("handlerLog", ["handler", "log", "work"]),
     ("stopHandler", ["handler", "stop", "work"]),
     ("startHandler", ["handler", "start", "work"]),

@@ -31,6 +31,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 HANDLERS = '''
 """All handlers of all servers: the founding chain U1 -> S1: M1 -> M2 -> S2: M1 -> S3: M1 -> U2, and some more."""
 import asyncio, json, os, sys
+from typing import Annotated, Literal
+from msgspec import Meta, Struct
 from bester import Handler, Reply, SendClients, SendHandler, SendServers
 
 places = json.loads(sys.argv[1])
@@ -72,6 +74,19 @@ def echo(message):
 @chat.on("weather")
 def weather(message):
     raise ValueError("the barometer does not answer")
+
+class Order(Struct):
+    pizza: Literal["Funghi", "Margherita"]
+    count: Annotated[int, Meta(ge=1, description="How many.")] = 1
+    table: str | None = None
+
+class Receipt(Struct):
+    number: int
+
+@chat.on("order", version="1.2", samples=[Order("Margherita", 2), Order("Funghi")])
+def order(order: Order) -> Receipt:
+    """Orders a pizza <b>at once</b>."""
+    return Receipt(order.count)
 
 async def main():
     for handler in (s1, s2, s3, chat):
@@ -137,7 +152,10 @@ class World:
                 script.chmod(0o755)
                 tree["handlers"] = {
                     "availableTypes": ["kitchen"],
-                    "typeMap": {"kitchen": {"handlerBinary": "./kitchen", "unixDomainSocketPath": "kitchenSock"}},
+                    "typeMap": {
+                        "kitchen": {"handlerBinary": "./kitchen", "unixDomainSocketPath": "kitchenSock"},
+                        "order": {"validate": True},
+                    },
                 }
             self.daemons[name] = Daemon(mine, tree)
         self.s1 = self.daemons["s1"]
@@ -286,7 +304,7 @@ def test_a_message_moves(desk: Desk) -> None:
     """Dots are drawn on the canvas while messages go through, and the wires show where they went."""
     page = desk.console()
     expect(page.get_by_text("live", exact=True)).to_be_visible()
-    expect(page.locator(".picture .type")).to_have_count(7)
+    expect(page.locator(".picture .type")).to_have_count(8)
     other = desk.trying()
     drawn = """() => {
         const canvas = document.querySelector(".picture canvas");
@@ -457,6 +475,72 @@ def test_a_handler_is_stopped_and_started(desk: Desk) -> None:
     expect(page.get_by_role("row", name="kitchen")).to_contain_text("running")
 
 
+def open_type(page: Page, name: str) -> None:
+    open_view(page, "Handlers")
+    page.get_by_role("link", name=name, exact=True).click()
+    expect(page.get_by_role("heading", name=name, level=2)).to_be_visible()
+
+
+def test_a_type_is_described_and_tried(desk: Desk) -> None:
+    page = desk.console()
+    open_type(page, "order")
+    expect(page.get_by_role("heading", name="order", level=2)).to_have_text("order 1.2 validated")
+    expect(page.get_by_text("Orders a pizza <b>at once</b>.")).to_be_visible()
+    fields = page.get_by_role("table", name="Data").get_by_role("rowheader")
+    expect(fields).to_have_text(["pizza", "count", "table"])
+    expect(page.get_by_role("table", name="Answer")).to_contain_text("integer")
+    data = page.get_by_label("Data", exact=True).and_(page.locator("textarea"))
+    expect(data).to_have_value(json.dumps({"pizza": "Margherita", "count": 2, "table": None}, indent=2))
+    page.get_by_role("button", name="Sample 2").click()
+    expect(page.get_by_label("pizza", exact=True)).to_have_value('"Funghi"')
+    page.get_by_label("count", exact=True).fill("7")
+    expect(data).to_have_value(json.dumps({"pizza": "Funghi", "count": 7, "table": None}, indent=2))
+    page.get_by_label("table", exact=True).fill("by the window")
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("region", name="Replies")).to_contain_text('"number": 7')
+    page.get_by_label("count", exact=True).fill("many")
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("region", name="Report")).to_contain_text('data.count: the value is not of type "integer"')
+    page.get_by_label("count", exact=True).fill("3")
+    page.get_by_label("Dry run").check()
+    page.get_by_role("button", name="Show what would happen").click()
+    expect(page.get_by_role("region", name="Report")).to_contain_text("What would happen")
+    data.fill("{")
+    expect(page.get_by_text("Not JSON")).to_be_visible()
+    expect(page.get_by_label("count", exact=True)).to_be_disabled()
+
+
+def test_a_type_without_a_description_is_tried(desk: Desk) -> None:
+    page = desk.console()
+    open_type(page, "echo")
+    expect(page.get_by_text("Its handlers say nothing of it.")).to_be_visible()
+    page.get_by_label("Data", exact=True).fill('["as it is"]')
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("region", name="Replies")).to_contain_text("as it is")
+    page.get_by_role("link", name="All handlers").click()
+    expect(page.get_by_role("row", name="kitchen")).to_be_visible()
+    page.goto(f"{desk.world.s1.web}/#/handlers/of/none")
+    expect(page.get_by_text("nobody serves this type")).to_be_visible()
+
+
+def test_trying_offers_samples(desk: Desk) -> None:
+    page = desk.trying()
+    page.get_by_label("Type").fill("order")
+    page.get_by_label("Type").press("Tab")
+    expect(page.get_by_text("Orders a pizza <b>at once</b>.")).to_be_visible()
+    expect(page.get_by_label("Data")).to_have_value(
+        json.dumps({"pizza": "Margherita", "count": 2, "table": None}, indent=2)
+    )
+    page.get_by_role("button", name="Sample 2").click()
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.locator(".entry.got pre")).to_contain_text('"number": 1')
+    page.get_by_label("Data").fill('"mine"')
+    page.get_by_label("Type").fill("echo")
+    page.get_by_label("Type").press("Tab")
+    expect(page.get_by_text("Orders a pizza")).to_be_hidden()
+    expect(page.get_by_label("Data")).to_have_value('"mine"')
+
+
 # -- how it is to use -----------------------------------------------------------------------------------------------
 
 
@@ -557,6 +641,13 @@ def test_accessible_to_all(desk: Desk, axe: str, scheme: Any, width: int) -> Non
         assert serious(page, axe, rules) == [], name
     page.get_by_role("button", name="Add account").click()
     assert serious(page, axe, rules) == []
+    page.keyboard.press("Escape")
+    open_type(page, "order")
+    page.get_by_text("JSON Schema").first.click()
+    assert serious(page, axe, rules) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    open_view(page, "Accounts")
+    page.get_by_role("button", name="Add account").click()
     page.keyboard.press("Escape")
     page.keyboard.press("c")
     desk.send(page, "M1", "{}")

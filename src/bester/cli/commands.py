@@ -41,6 +41,7 @@ PLACES = {
     "account": "account:account",
     "queue": "queue:queue",
     "handler": "handler:handler",
+    "schema": "schema:schema",
     "gadget": "gadget:gadget",
     "certificate": "certificate:certificate",
     "peer": "peer:peer",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from bester.cli import handlers
+from bester.cli.describe import describe
 from bester.cli.handler_check import check
 from bester.cli.handler_new import new
 from bester.cli.handler_record import record
@@ -25,6 +26,6 @@ def _group() -> None:
 
 
 handler.command()(new)
-for command in (check, record, replay, shadow):
+for command in (check, describe, record, replay, shadow):
     handler.command()(command)
 handlers.add_to(handler)

@@ -132,7 +132,8 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
     ]
     by += ["classic" + _pid(row["process"])] if row["classic"] else []
     numbers = (row["answered"], row["failed"], row["active"], row["waiting"], row["meanMs"] or "")
-    return (row["type"], _state(row), ", ".join(by) or "nobody", *numbers, row["lastError"] or "")
+    type = f"{row['type']} {row['version']}" if row["version"] else row["type"]
+    return (type, _state(row), ", ".join(by) or "nobody", *numbers, row["lastError"] or "")
 
 
 def _state(row: dict[str, Any]) -> str:

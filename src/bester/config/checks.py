@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from bester.config.model import Config
@@ -103,6 +104,12 @@ def _handlers(config: Config) -> Iterator[Finding]:
                 ("handlers", "typeMap", name, "unixDomainSocketPath"),
                 "nothing",
                 "the path of the socket on which the handlerBinary answers",
+            )
+        if entry.validates and find_spec("jsonschema_rs") is None:
+            yield Finding(
+                ("handlers", "typeMap", name, "validate"),
+                "true",
+                "false; true where jsonschema-rs is installed, as by: pip install 'bester[schema]'",
             )
 
 

@@ -93,6 +93,12 @@ class HandlerType(Block):
         item=_COMMAND,
         default_text="`handlers.may`",
     )
+    validates: bool = Field(
+        False,
+        alias="validate",
+        description="Whether messages that do not fit the schema of the type's description are refused, `badPayload`.",
+        json_schema_extra={"allowed": "true or false"},
+    )
 
 
 class Handlers(Block):

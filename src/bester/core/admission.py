@@ -169,7 +169,7 @@ class Admission:
         """Returns why a message is not taken: no handler, not allowed, stopping, too many hops; None if it is."""
         if route is None:
             return self.dispatcher.no_handler()
-        if route.rules.allow is not None and not _allowed(route.rules.allow, origin):
+        if route.rules.allow is not None and not may_send(route.rules.allow, origin):
             return NotAllowed("this sender may not send this type")
         if self.draining:
             return ShuttingDown()
@@ -339,7 +339,8 @@ class Admission:
         self.reports.finish_once(remember.record, remember.envelope, remember.report)
 
 
-def _allowed(allow: Allow, origin: Endpoint) -> bool:
+def may_send(allow: Allow, origin: Endpoint) -> bool:
+    """Whether a sender is among those that are allowed."""
     if isinstance(origin, Session):
         return allow.accounts or origin.username in allow.names or not allow.roles.isdisjoint(origin.roles)
     return allow.servers or (isinstance(origin, Peer) and origin.name in allow.names)

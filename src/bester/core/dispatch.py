@@ -51,9 +51,8 @@ class Dispatcher:
         self.traces = traces
         self.types: dict[str, TypeRoute] = {}
         self.gates: dict[str, Callable[[Request], None]] = {}
-        """By type, the gates of types that have one, whether they are served or not."""
         self.taps: dict[str, Watcher] = {}
-        """By type, the taps of types that have one, whether they are served or not."""
+        """By type, the gates and taps of types that have one, whether they are served or not."""
         self.unsure_until = 0.0
         """The time until which a type that is unknown here may have a handler at another node."""
         self.handlers: list[AttachedHandler] = []
@@ -113,9 +112,7 @@ class Dispatcher:
 
     def _find_or_add(self, type: str, default_timeout_s: float) -> TypeRoute:
         known = self.types.get(type)
-        if known is not None:
-            return known
-        return self._add_type(type, self._rules_while_attached(type, default_timeout_s), configured=False)
+        return known or self._add_type(type, self._rules_while_attached(type, default_timeout_s), configured=False)
 
     def attach(self, handler: AttachedHandler, types: list[str], default_timeout_s: float) -> None:
         """Lets a handler process serve these types (section 6).

@@ -120,7 +120,7 @@ class Exchange:
         self.admission = admission = Admission(batch, reports, dispatcher, deliveries, traces, once)
         self.commands = commands = CommandExecutor(batch, reports, dispatcher, deliveries, presence, traces, once)
         self.parts = Parts(batch, streams, reports, dispatcher, admission, commands)
-        self.remote = RemoteRequests(batch, reports, dispatcher, deliveries, presence, commands)
+        self.remote = RemoteRequests(batch, reports, dispatcher, gates, deliveries, presence, commands)
 
     # -- handlers' answers ---------------------------------------------------------------------------------------
 

@@ -67,6 +67,11 @@ class Gates:
         gate.tapped = on
         self._keep(type, gate)
 
+    def refusal(self, type: str, data: Data) -> BesterError | None:
+        """Returns why data that another node hands to a handler here is refused; only this node has the schema."""
+        gate = self._gates.get(type)
+        return gate.validate(data) if gate is not None and gate.validate is not None else None
+
     def _keep(self, type: str, gate: Gate) -> None:
         admit = gate.admit
         if gate.open:

@@ -15,6 +15,7 @@ from bester.core.commands import CommandExecutor
 from bester.core.delivery import Deliveries, DirectWrite
 from bester.core.dispatch import Dispatcher, answer_locally, settle_order
 from bester.core.endpoint import NodePeer
+from bester.core.gate import Gates
 from bester.core.metrics import Drop
 from bester.core.model import Delivery, Envelope, Relayed
 from bester.core.presence import AccountPresence, Presence
@@ -35,13 +36,14 @@ BACK_S = 600.0
 class RemoteRequests:
     """Carries out other nodes' requests, and takes their outcomes of this node's."""
 
-    __slots__ = ("batch", "commands", "deliveries", "dispatcher", "fresh", "presence", "reports")
+    __slots__ = ("batch", "commands", "deliveries", "dispatcher", "fresh", "gates", "presence", "reports")
 
     def __init__(
         self,
         batch: Batch,
         reports: Reports,
         dispatcher: Dispatcher,
+        gates: Gates,
         deliveries: Deliveries,
         presence: Presence,
         commands: CommandExecutor,
@@ -49,6 +51,7 @@ class RemoteRequests:
         self.batch = batch
         self.reports = reports
         self.dispatcher = dispatcher
+        self.gates = gates
         self.deliveries = deliveries
         self.presence = presence
         self.commands = commands
@@ -106,6 +109,9 @@ class RemoteRequests:
         route = self.dispatcher.types.get(type)
         if route is None or not (route.attached or route.classic):
             envelope.error = HandlerUnavailable("the node no longer serves this type")
+            self.reports.step_done(envelope)
+        elif (refusal := self.gates.refusal(type, data)) is not None:
+            envelope.error = refusal
             self.reports.step_done(envelope)
         else:
             self.dispatcher.hand_on(Request(envelope, route, data, 0, now, len(data) + len(head)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from itertools import count
 
+from bester.handler.described import descriptions
 from bester.handler.registry import Registry
 from bester.handler.runner import Runner
 from bester.net.channel import Channel
@@ -44,6 +45,7 @@ class Attachment:
         """
         loop = asyncio.get_running_loop()
         types, dry_types = self._registry.types, self._registry.dry_types
+        described = descriptions(self._registry)
         some = dry_types if 0 < len(dry_types) < len(types) else None
         try:
             _, self._channel = await loop.create_unix_connection(self._make_channel, path)
@@ -51,7 +53,7 @@ class Attachment:
             raise ConnectError(f"{path}: {error.strerror or error}", temporary=True) from error
         try:
             async with within(_ATTACH_TIMEOUT_S):
-                hello = self._conversation.attach(types, name, concurrency, self._registry.features, some)
+                hello = self._conversation.attach(types, name, concurrency, self._registry.features, some, described)
                 (await self._ask(hello, ATTACH_ID)).raise_for_status()
         except BaseException as error:
             self._channel.abort()

@@ -36,3 +36,6 @@ class Registered:
     """The type of the values that it yields; commands are left out of it."""
     doc: str = ""
     """The docstring, without its indentation."""
+    version: str = ""
+    samples: tuple[Any, ...] = ()
+    """Examples of the data."""

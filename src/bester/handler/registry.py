@@ -123,6 +123,8 @@ class Registry:
             answer_type=UNSET if streams else value,
             part_type=value if streams else UNSET,
             doc=inspect.getdoc(function) or "",
+            version=declared.version,
+            samples=declared.samples,
         )
 
     def _around(self, routers: Sequence[Router]) -> Callable[[Call], Call]:

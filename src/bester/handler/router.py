@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any, TypeVar
@@ -13,7 +13,9 @@ from msgspec import UNSET
 
 from bester.handler.annotations import Signature, item_type, signature_of
 from bester.handler.binding import check
+from bester.protocol.descriptions import MAX_SAMPLES, MAX_VERSION
 from bester.protocol.names import RESERVED_TYPES
+from bester.protocol.values import encode_data
 
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=Callable[..., AsyncIterator[Any]])
@@ -27,6 +29,8 @@ class Declared:
     signature: Signature
     thread: bool = False
     dry_run: bool | None = None
+    version: str = ""
+    samples: tuple[Any, ...] = ()
 
 
 class Router:
@@ -58,7 +62,14 @@ class Router:
         self.routers: list[Router] = []
         """The routers that it includes."""
 
-    def on(self, *types: str, thread: bool = False, dry_run: bool | None = None) -> Callable[[F], F]:
+    def on(
+        self,
+        *types: str,
+        thread: bool = False,
+        dry_run: bool | None = None,
+        version: str = "",
+        samples: Sequence[Any] = (),
+    ) -> Callable[[F], F]:
         """Registers the decorated function as the handler of these types.
 
         Its parameters are supplied by their annotations: :class:`bester.Request`, the sender (:class:`bester.Sender`,
@@ -75,14 +86,23 @@ class Router:
             types: the types to handle; without any, the environment's ``BESTER_TYPE``.
             thread: call the ``def`` in a thread, because it takes long or blocks.
             dry_run: whether the function is called in dry runs; None: the handler's own ``dry_run`` decides.
+            version: of the types, told with the docstring and the schemas of the annotations (docs/schemas.md).
+            samples: at most 16 examples of the data, told likewise.
 
         Raises:
-            ValueError: a type has a function already, or cannot be handled.
-            TypeError: nothing can supply one of the parameters.
+            ValueError: a type has a function already, or cannot be handled; a sample has no JSON form.
+            TypeError: nothing can supply one of the parameters; a sample has no JSON form.
         """
         named = types or tuple(filter(None, (os.environ.get("BESTER_TYPE"),)))
         if not named:
             raise ValueError("on() needs a type, and BESTER_TYPE is not set")
+
+        if len(version) > MAX_VERSION:
+            raise ValueError(f"a version has at most {MAX_VERSION} characters")
+        if len(samples) > MAX_SAMPLES:
+            raise ValueError(f"a type has at most {MAX_SAMPLES} samples; got {len(samples)}")
+        for sample in samples:
+            encode_data(sample)
 
         def register(function: F) -> F:
             signature = signature_of(function, _names_around(function))
@@ -95,7 +115,7 @@ class Router:
                     raise ValueError(f"the type {whole!r} cannot be handled: it is empty, or belongs to the protocol")
                 if type in self.functions:
                     raise ValueError(f"the type {whole!r} has a function already")
-                self.functions[type] = Declared(function, signature, thread, dry_run)
+                self.functions[type] = Declared(function, signature, thread, dry_run, version, tuple(samples))
             return function
 
         return register

@@ -83,6 +83,12 @@ class HandledType(Struct):
     node: str | None = None
 
 
+class DescribedTypes(Struct):
+    type: str | None = None
+    after: str = ""
+    limit: int = 20
+
+
 class HandlerOutput(Struct):
     type: str
     lines: int = 100

@@ -12,13 +12,14 @@ A classic handler has no conversation: it reads one body (:func:`classic_request
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Raw
 
 from bester.errors import Malformed
 from bester.protocol.commands import Response
+from bester.protocol.descriptions import Description
 from bester.protocol.frames import encode_text
 from bester.protocol.framing import PREFIX, frame
 from bester.protocol.messages import NULL
@@ -68,6 +69,7 @@ class HandlerConversation:
         concurrency: int = 64,
         features: Iterable[str] = (),
         dry_types: Sequence[str] | None = None,
+        described: Mapping[str, Description] | None = None,
     ) -> bytes:
         """Returns the first frame, which attaches the handler.
 
@@ -77,6 +79,7 @@ class HandlerConversation:
             concurrency: how many requests may be outstanding at once.
             features: ``dryRun``, ``parts`` and ``cancel``, as far as the handler supports them (section 6).
             dry_types: the types that support dry runs; None means all.
+            described: what is said of some of the types (section 6.9).
         """
         header: dict[str, object] = {"scope": "handler"}
         asked = list(features)
@@ -85,6 +88,8 @@ class HandlerConversation:
         data: dict[str, object] = {"types": list(types), "name": name, "concurrency": concurrency}
         if dry_types is not None:
             data["dryRun"] = list(dry_types)
+        if described:
+            data["describe"] = dict(described)
         return frame(encode_text({"header": header, "payload": {"type": "attach", "id": ATTACH_ID, "data": data}}))
 
     def detach(self) -> bytes:

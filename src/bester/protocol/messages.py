@@ -300,6 +300,8 @@ class AttachData(Struct, gc=False, rename="camel"):
     concurrency: int = 64
     dry_run: list[str] | None = None
     """The types that support dry runs; None means all, if the handler has the feature."""
+    describe: Raw = NOTHING
+    """Decoded separately, by :func:`bester.protocol.descriptions.read_descriptions`."""
 
 
 class AttachPayload(Struct, gc=False):

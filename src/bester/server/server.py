@@ -27,6 +27,7 @@ from bester.server.effects import Effects
 from bester.server.federation.federation import Federation
 from bester.server.federation.ports import OnlyNode, PeerLeases
 from bester.server.handlers.classic import ClassicCalls
+from bester.server.handlers.descriptions import Descriptions
 from bester.server.handlers.processes import Supervisor
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import Alone, Cluster
@@ -85,6 +86,7 @@ class Server:
         self.accounts = AccountService(runtime, account_store, self.mailboxes)
         self.timekeeping = Timekeeping(runtime, self.messages)
         self.supervisor = Supervisor(runtime)
+        self.descriptions = Descriptions(runtime)
         self.classic = ClassicCalls(runtime, self.supervisor)
         self.receipts = Receipts(runtime, make_receipts(config, runtime.steady.now, self._bus, name))
         self.node: ClusterNode | None = None
@@ -111,6 +113,7 @@ class Server:
             mailboxes=self.mailboxes,
             federation=self.federation,
             supervisor=self.supervisor,
+            descriptions=self.descriptions,
             classic=self.classic,
             connections=self.connections,
             limits=self.limits,
@@ -133,6 +136,7 @@ class Server:
             mailboxes=self.mailboxes,
             federation=self.federation,
             cluster=self.cluster,
+            descriptions=self.descriptions,
             admin=self.admin,
         )
         self._read = read
@@ -164,6 +168,7 @@ class Server:
             runtime.on_sweep(self.node.sweep)
         for reconfigure in (
             self.supervisor.reconfigure,
+            self.descriptions.reconfigure,
             self.federation.reconfigure,
             self.connections.reconfigure,
         ):

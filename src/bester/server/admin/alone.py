@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bester.errors import BadArguments, UnknownAccount
-from bester.server.admin import clients, handlers, numbers, problems, servers
+from bester.server.admin import clients, descriptions, handlers, numbers, problems, servers
 from bester.server.admin.services import AdminServices
 
 
@@ -41,6 +41,9 @@ class AloneStatus:
 
     async def handlers(self) -> list[dict[str, Any]]:
         return handlers.types(self._services)
+
+    async def descriptions(self, types: list[str]) -> list[dict[str, Any]]:
+        return descriptions.at_node(self._services, types)
 
     async def start_handler(self, type: str, node: str | None) -> object:
         _check_no_node(node)

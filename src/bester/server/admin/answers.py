@@ -10,7 +10,7 @@ from typing import Any
 
 from bester import __version__
 from bester.errors import UnknownCommand
-from bester.server.admin import clients, handlers, numbers, problems, servers
+from bester.server.admin import clients, descriptions, handlers, numbers, problems, servers
 from bester.server.admin.services import AdminServices
 
 Question = Callable[[AdminServices, dict[str, Any]], Awaitable[Any]]
@@ -51,6 +51,10 @@ async def _kick(services: AdminServices, args: dict[str, Any]) -> int:
 
 async def _handlers(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
     return handlers.types(services)
+
+
+async def _descriptions(services: AdminServices, args: dict[str, Any]) -> list[dict[str, Any]]:
+    return descriptions.at_node(services, args["types"])
 
 
 async def _start_handler(services: AdminServices, args: dict[str, Any]) -> object:
@@ -118,6 +122,7 @@ QUESTIONS: dict[str, Question] = {
     "sessions": _sessions,
     "kick": _kick,
     "handlers": _handlers,
+    "descriptions": _descriptions,
     "startHandler": _start_handler,
     "stopHandler": _stop_handler,
     "drainHandler": _drain_handler,

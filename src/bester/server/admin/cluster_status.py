@@ -77,6 +77,10 @@ class ClusterStatus:
     async def handlers(self) -> list[dict[str, Any]]:
         return merge.handlers(await self._ask("handlers"))
 
+    async def descriptions(self, types: list[str]) -> list[dict[str, Any]]:
+        """Returns what each node knows of types, one node after the other."""
+        return [row for _, rows in await self._ask("descriptions", types=types) for row in rows]
+
     async def start_handler(self, type: str, node: str | None) -> object:
         return merge.starts(await self._ask("startHandler", node, STOP_S, type=type))
 

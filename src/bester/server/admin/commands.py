@@ -23,6 +23,7 @@ from bester.protocol import frames
 from bester.protocol.builtin import (
     AccountName,
     Credentials,
+    DescribedTypes,
     Drop,
     HandledType,
     HandlerOutput,
@@ -43,7 +44,7 @@ from bester.protocol.builtin import (
     read_command,
 )
 from bester.protocol.messages import Payload
-from bester.server.admin import handlers, lookup, queue, servers
+from bester.server.admin import descriptions, handlers, lookup, queue, servers
 from bester.server.admin.queue import server_key
 from bester.server.admin.recordings import Reader
 from bester.server.admin.services import AdminServices
@@ -165,6 +166,13 @@ async def _change_password(call: CommandCall, args: PasswordChange) -> None:
 
 async def _list_types(call: CommandCall, _: NoArgs) -> object:
     return handlers.available_types(call.services.runtime)
+
+
+async def _describe(call: CommandCall, args: DescribedTypes) -> object:
+    operator = call.session is None or ADMIN in call.session.roles
+    sender = None if operator else call.session
+    names = descriptions.types(call.services, sender, args.type, args.after, args.limit)
+    return descriptions.merged(names, await call.status.descriptions(names), operator=operator)
 
 
 async def _server_info(call: CommandCall, _: NoArgs) -> object:
@@ -303,6 +311,7 @@ COMMANDS: dict[str, Command] = {
     "logout": Command(NoArgs, _logout, session=True, help="end the session; the next message must authenticate"),
     "changePassword": Command(PasswordChange, _change_password, session=True, help="set the account's own password"),
     "listTypes": Command(NoArgs, _list_types, help="the types that have a handler"),
+    "describe": Command(DescribedTypes, _describe, help="what the handlers say of their types"),
     "serverInfo": Command(NoArgs, _server_info, help="clients, listeners, the administrator's information"),
     "listClients": Command(SomeClients, _list_clients, admin=True, help="the sessions, by account"),
     "kick": Command(AccountName, _kick, admin=True, help="end an account's sessions"),

@@ -45,6 +45,8 @@ def types(services: AdminServices) -> list[dict[str, Any]]:
                 "failed": done.failed,
                 "meanMs": round(1000 * done.seconds / done.answered, 3) if done.answered else None,
                 "lastError": route.last_error or None,
+                "version": services.descriptions.version(name),
+                "validates": services.descriptions.validates(name),
             }
         )
     return rows

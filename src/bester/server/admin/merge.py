@@ -50,6 +50,7 @@ def handlers(answers: Answers) -> list[Row]:
 def _handler(name: str, rows: list[tuple[str, Row]]) -> Row:
     serving = [(node, row) for node, row in rows if row["attached"] or row["classic"] or row["process"]]
     stoppable = [row["stopped"] for _, row in serving if row["classic"] or row["process"]]
+    asked = [row["validates"] for _, row in serving if row.get("validates") is not None]
     each = ("classic", "process", "stopped", "down", "active", "waiting", "answered", "failed", "meanMs", "lastError")
     return {
         "type": name,
@@ -61,6 +62,8 @@ def _handler(name: str, rows: list[tuple[str, Row]]) -> Row:
         **{key: sum(row[key] for _, row in rows) for key in ("active", "waiting", "answered", "failed")},
         "meanMs": _mean((row["meanMs"], row["answered"]) for _, row in rows),
         "lastError": _first(row["lastError"] for _, row in rows),
+        "version": _first(row.get("version") for _, row in serving),  # an earlier release has none
+        "validates": all(asked) if asked else None,
         "nodes": [{"node": node} | {key: row[key] for key in each} for node, row in serving],
     }
 

@@ -12,6 +12,7 @@ from bester.server.accounts.service import AccountService
 from bester.server.admin.recordings import Recordings
 from bester.server.federation.federation import Federation
 from bester.server.handlers.classic import ClassicCalls
+from bester.server.handlers.descriptions import Descriptions
 from bester.server.handlers.processes import Supervisor
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import Cluster
@@ -67,6 +68,7 @@ class AdminServices:
     mailboxes: Mailboxes
     federation: Federation
     supervisor: Supervisor
+    descriptions: Descriptions
     classic: ClassicCalls
     connections: Connections
     limits: Limits

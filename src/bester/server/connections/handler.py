@@ -27,6 +27,7 @@ class HandlerConnection(Connection):
         runtime = services.runtime
         super().__init__(runtime, services.connections, runtime.config.limits.max_message + EXTRA_SIZE, self._attach)
         self.exchange = runtime.exchange
+        self.descriptions = services.descriptions
         self.handler: AttachedHandler | None = None
 
     def opened(self) -> None:
@@ -58,6 +59,7 @@ class HandlerConnection(Connection):
         try:
             data = attach_data(payload)
             types = [type_name(name) for name in data.types]
+            described = self.descriptions.read(data.describe, types)
             handler = AttachedHandler(
                 data.name[:128] or data.types[0],
                 self.runtime.config.server.name,
@@ -77,6 +79,7 @@ class HandlerConnection(Connection):
             self.end(frames.report(id, error))
             return
         self.handler = handler
+        self.descriptions.attached(handler, described)
         if not handler.listed:
             handler.listed = True
             self.exchange.batch.dirty.append(handler)
@@ -99,6 +102,7 @@ class HandlerConnection(Connection):
             exchange.plain_answer(handler, message)
         elif isinstance(message, str):
             exchange.dispatcher.detach(handler)
+            self.descriptions.gone(handler)
             exchange.batch.write(handler, frames.good_report(frames.encode_text(message)))
         else:
             exchange.answer(handler, message)
@@ -139,3 +143,4 @@ class HandlerConnection(Connection):
         if handler is not None:
             log.info("handler %s is gone", ascii(handler.name), extra={"handler": handler.name})
             self.runtime.turn().dispatcher.remove(handler)
+            self.descriptions.gone(handler)

@@ -9,6 +9,7 @@ from bester.server.admin.services import AdminServices
 from bester.server.connections.connection import OpenConnections
 from bester.server.connections.limits import ConnectionLimits
 from bester.server.federation.federation import Federation
+from bester.server.handlers.descriptions import Descriptions
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import Cluster
 from bester.server.runtime import Runtime
@@ -25,5 +26,6 @@ class Services:
     mailboxes: Mailboxes
     federation: Federation
     cluster: Cluster
+    descriptions: Descriptions
     admin: AdminServices
     """What built-in commands and the informer show and change."""

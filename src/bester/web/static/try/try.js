@@ -1,6 +1,7 @@
 /** The page for trying things out: sign in, send, and see the reports and replies. It is bester.js and little more. */
 
 import { Client } from "../js/bester.js";
+import { firstValue, sampleButtons } from "../ui/data-form.js";
 import { badge, byId, check, control, empty, field, h, replace, setText, toast } from "../ui/dom.js";
 import { clock, millis } from "../ui/format.js";
 import { Header } from "../ui/header.js";
@@ -23,6 +24,8 @@ let user = "";
 let log = null;
 /** @type {{element: HTMLElement, shown: () => void}[]} */
 const waiting = [];
+/** What the form holds that nobody typed. */
+let offered = "";
 
 showSignIn();
 
@@ -78,7 +81,33 @@ async function signIn(username, password, form) {
   );
   const type = control(desk, "type");
   if (!type.value && names.length) type.value = names[0];
+  describe(desk);
   type.focus();
+}
+
+/**
+ * Shows what the handlers of the form's type say of it, and offers their samples.
+ *
+ * @param {HTMLFormElement} form
+ */
+async function describe(form) {
+  const place = byId("about");
+  const type = control(form, "type").value;
+  const data = control(form, "data");
+  /** @type {any[]} */
+  const [row] = type && client ? await client.builtin("describe", { type }).catch(() => []) : [];
+  if (control(form, "type").value !== type || !form.isConnected) return;
+  const put = (/** @type {any} */ value) => {
+    offered = data.value = JSON.stringify(value, null, 2);
+    form.dispatchEvent(new Event("input"));
+  };
+  replace(
+    place,
+    row?.version && h("p", null, badge(row.version, "accent")),
+    row?.description && h("p.words", null, row.description),
+    row?.samples.length > 0 && sampleButtons(row.samples, put),
+  );
+  if (row && data.value === offered && (row.samples.length || row.request !== null)) put(firstValue(row));
 }
 
 // -- the desk -------------------------------------------------------------------------------------------------------
@@ -114,11 +143,12 @@ function showDesk() {
       },
     },
     h("h2", null, "Send a message"),
-    field("Type", { name: "type", required: true, list: "types", autocomplete: "off" }),
+    field("Type", { name: "type", required: true, list: "types", autocomplete: "off", onchange: () => describe(form) }),
     h("datalist", { id: "types" }),
+    h("div.stack", { id: "about", "aria-live": "polite" }),
     field(
       "Data",
-      { tag: "textarea", name: "data", spellcheck: "false", value: '{\n  "text": "hello"\n}' },
+      { tag: "textarea", name: "data", spellcheck: "false", value: (offered = '{\n  "text": "hello"\n}') },
       "Any JSON value. Ctrl and Enter send it.",
     ),
     h(

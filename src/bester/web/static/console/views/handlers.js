@@ -1,10 +1,11 @@
-/** The view of handlers: which handlers serve each type, since when, how fast, and what failed last. */
+/** The view of handlers, and the page of each type: which handlers serve each type, since when, how fast, and what failed last. */
 
 import { ask, badge, empty, h, replace, table, toast } from "../../ui/dom.js";
 import { clock, count, millis, rate, span } from "../../ui/format.js";
 import { command } from "../api.js";
 import { attempt, confirm, rowButton } from "./acting.js";
 import { poll } from "./polling.js";
+import { typePage } from "./type.js";
 
 /** @import { Place } from "../model.js" */
 
@@ -18,7 +19,12 @@ const MOST = 100;
 const at = ({ node }, before = "at ", after = "") => (node ? `${before}${node}${after}` : "");
 
 /** @param {Place} place */
-export function handlers({ page, live }) {
+export function handlers(place) {
+  return place.rest[0] === "of" ? typePage(place) : types(place);
+}
+
+/** @param {Place} place */
+function types({ page, live }) {
   const list = h("section.card.list", { "aria-label": "Handlers" });
   replace(page, list);
 
@@ -43,7 +49,8 @@ export function handlers({ page, live }) {
           {
             label: "Type",
             cell: (row) => [
-              row.type,
+              h("a", { href: `#/handlers/of/${encodeURIComponent(row.type)}`, dataset: { focus: row.type } }, row.type),
+              row.version && [" ", h("span.muted.note", null, row.version)],
               row.lastError && h("div.cut.error-text.note", { title: row.lastError }, row.lastError),
             ],
           },

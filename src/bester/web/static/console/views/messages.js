@@ -358,7 +358,8 @@ function problemIn(text) {
   }
 }
 
-function askPassword() {
+/** Asks for the password that sending needs; resolves with whether it was given. */
+export function askPassword() {
   return ask({
     title: "Your password, to send as yourself",
     action: "Go on",
@@ -372,12 +373,14 @@ function askPassword() {
 }
 
 /**
+ * Shows what came of a message.
+ *
  * @param {Report} report
  * @param {boolean} dry
  * @param {boolean} granted whether the server tells routes
  * @param {Live} live
  */
-function reported(report, dry, granted, live) {
+export function reported(report, dry, granted, live) {
   return [
     h(
       "section.card",
