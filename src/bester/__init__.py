@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from bester.client.informer import Informer as Informer
     from bester.handler.handler import Handler as Handler
     from bester.handler.registry import HandlerError as HandlerError
+    from bester.protocol.commands import Accept as Accept
     from bester.protocol.commands import Command as Command
     from bester.protocol.commands import Done as Done
+    from bester.protocol.commands import Drop as Drop
+    from bester.protocol.commands import Hold as Hold
     from bester.protocol.commands import Reply as Reply
     from bester.protocol.commands import Response as Response
     from bester.protocol.commands import SendClients as SendClients
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Accept": "bester.protocol.commands",
     "AuthenticationError": "bester.protocol.reports",
     "BadNumber": "bester.protocol.values",
     "Client": "bester.client.client",
@@ -49,8 +53,10 @@ _HOMES = {
     "ConnectError": "bester.protocol.reports",
     "ConnectionClosed": "bester.protocol.reports",
     "Done": "bester.protocol.commands",
+    "Drop": "bester.protocol.commands",
     "Handler": "bester.handler.handler",
     "HandlerError": "bester.handler.registry",
+    "Hold": "bester.protocol.commands",
     "Informer": "bester.client.informer",
     "NoReply": "bester.protocol.reports",
     "Presence": "bester.protocol.informer",
@@ -70,6 +76,7 @@ _HOMES = {
     "Step": "bester.protocol.reports",
 }
 __all__ = [
+    "Accept",
     "AuthenticationError",
     "BadNumber",
     "Client",
@@ -78,8 +85,10 @@ __all__ = [
     "ConnectError",
     "ConnectionClosed",
     "Done",
+    "Drop",
     "Handler",
     "HandlerError",
+    "Hold",
     "Informer",
     "NoReply",
     "Presence",

@@ -134,6 +134,8 @@ class Ask(Note, array_like=True):
     """The asking node's number for the sender, whose messages stay in order; 0: the answer must come back."""
     epoch: int = 0
     """The epoch of that order, which grows each time that an answer comes back."""
+    guards: bool = False
+    """Whether the handler is asked as a guard."""
 
 
 class Done(Note):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bester.config.guards import circles
 from bester.config.model import Config
 from bester.config.network import KINDS, ListenerConfig
 from bester.config.problems import KeyPath, Problem, dotted, shown
@@ -104,6 +105,11 @@ def _handlers(config: Config) -> Iterator[Finding]:
                 "nothing",
                 "the path of the socket on which the handlerBinary answers",
             )
+
+    for place in circles(config.handlers.guards):
+        found = shown(config.handlers.guards[place].guard)
+        allowed = "a guard that is not asked about its own messages, nor are guards in a circle"
+        yield Finding(("handlers", "guards", place, "for", "types"), found, allowed)
 
 
 def _sockets(config: Config) -> Iterator[Finding]:

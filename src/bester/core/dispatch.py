@@ -15,7 +15,7 @@ from bester.core.limits import Limits
 from bester.core.model import Envelope, Relayed
 from bester.core.order import Order
 from bester.core.reports import Reports
-from bester.core.routing import HANDED_BYTES, AttachedHandler, RemoteHandler, Request, TypeRoute, Watcher
+from bester.core.routing import HANDED_BYTES, AttachedHandler, Question, RemoteHandler, Request, TypeRoute, Watcher
 from bester.core.rules import OTHERS, TypeRules
 from bester.core.traces import Traces
 from bester.core.trail import Trail
@@ -33,7 +33,7 @@ class Dispatcher:
         "_last_request",
         "batch",
         "full",
-        "gates",
+        "gate_of",
         "handlers",
         "reports",
         "taps",
@@ -47,8 +47,8 @@ class Dispatcher:
         self.reports = reports
         self.traces = traces
         self.types: dict[str, TypeRoute] = {}
-        self.gates: dict[str, Callable[[Request], None]] = {}
-        """By type, the gates of types that have one, whether they are served or not."""
+        self.gate_of: Callable[[str], Callable[[Request], None] | None] = _no_gate
+        """Returns the gate of a type, if it has one."""
         self.taps: dict[str, Watcher] = {}
         """By type, the taps of types that have one, whether they are served or not."""
         self.unsure_until = 0.0
@@ -104,7 +104,7 @@ class Dispatcher:
     def _add_type(self, name: str, rules: TypeRules, *, configured: bool) -> TypeRoute:
         metrics = self.batch.counters.by_type.of(name, configured=configured)
         route = self.types[name] = TypeRoute(name, rules, metrics, configured=configured)
-        route.gate = self.gates.get(name)
+        route.gate = self.gate_of(name)
         route.tap = self.taps.get(name)
         return route
 
@@ -215,7 +215,7 @@ class Dispatcher:
 
     def hand_on(self, request: Request) -> None:
         """Hands a request over as :meth:`hand` does, and records the step if the envelope has a trail."""
-        if request.route.tap is not None:
+        if request.route.tap is not None and not isinstance(request, Question):
             request.route.tap.take(request)
         trail = request.envelope.trail
         if trail is None:
@@ -227,7 +227,8 @@ class Dispatcher:
         """Hands over a request with a trail; a dry run goes only to a handler that takes part in dry runs."""
         route = request.route
         now = self.batch.now
-        request.step = trail.add("handler", route.name, now)
+        if request.step is None:
+            request.step = trail.add("handler", route.name, now)
         if not trail.dry:
             self.hand(request)
             return
@@ -237,7 +238,10 @@ class Dispatcher:
             able = [one for one in route.remote if route.name in one.dry_types]
         if not able:
             request.step.end(now, "notAsked")
-            self.reports.step_done(request.envelope)
+            if isinstance(request, Question):
+                request.unanswered(None)
+            else:
+                self.reports.step_done(request.envelope)
             return
         free = [handler for handler in able if handler.free]
         if not free or route.ready:  # a dry run takes no sender's turn
@@ -276,7 +280,8 @@ class Dispatcher:
             frame = frames.relayed_request(id, envelope.head, request.data)
         else:
             trace = traces.of(envelope, request.step.place if request.step is not None else 0)
-            more = frames.request_part(trace, envelope.trail is not None and envelope.trail.dry)
+            guards = request.guards if isinstance(request, Question) else ""
+            more = frames.request_part(trace, envelope.trail is not None and envelope.trail.dry, guards)
             frame = frames.request(
                 id, envelope.origin.origin, request.hops, request.route.request, envelope.id, request.data, more
             )
@@ -306,15 +311,16 @@ class Dispatcher:
         envelope = request.envelope
         trail = envelope.trail
         dry = trail is not None and trail.dry
+        guards = request.guards if isinstance(request, Question) else ""
         if not envelope.trace and trail is None:
             envelope.trace = id
             more = b"".join((traces.part_head, id.encode(), traces.part_tail))
         else:
             trace = traces.of(envelope, request.step.place if request.step is not None else 0)
-            more = frames.request_part(trace, dry)
+            more = frames.request_part(trace, dry, guards)
         origin = envelope.origin
         head = frames.request_head(origin.origin, request.hops, request.route.request, envelope.id, more)
-        asked = AskRemote(handler, number, request.route.name, head, request.data, dry)
+        asked = AskRemote(handler, number, request.route.name, head, request.data, dry, guards=bool(guards))
         order = origin.order
         if order is None:
             order = origin.order = Order(number)
@@ -397,6 +403,9 @@ class Dispatcher:
             request.step.end(self.batch.now, error.code)
         route.metrics.failed += 1
         route.last_error = f"{error.code}: {error.explained}"
+        if isinstance(request, Question):
+            request.unanswered(error)
+            return
         if isinstance(error, BadResponse):
             error = BadResponse()  # the details are for the operator and the handler's author, not for the sender
         self.reports.note(envelope, error)
@@ -424,6 +433,10 @@ class Dispatcher:
                 for request in route.waiting_since(now - timeout_s):
                     self.batch.release(request.envelope.origin, request.size)
                     self.fail(request, HandlerTimeout("the handler was busy for longer than the time limit"))
+
+
+def _no_gate(type: str) -> Callable[[Request], None] | None:
+    return None
 
 
 def answer_locally(envelope: Envelope, order: Order) -> None:

@@ -130,6 +130,8 @@ class AskRemote(Struct):
     """The request's frame between its id and its data."""
     data: Data
     dry: bool
+    guards: bool = False
+    """Whether a guard is asked, whose verdict comes back."""
     order: int = 0
     """The number of the sender's order, if the answer may be carried out there; else 0."""
     epoch: int = 0
@@ -139,6 +141,16 @@ class Share(Struct):
     """Bring a copy to the sessions that an account has on other nodes; nothing is called."""
 
     delivery: Delivery
+
+
+class HoldBack(Struct):
+    """Keep a message until somebody consents to it; then call ``Gates.held_back``."""
+
+    number: int
+    request: Request
+    holder: str | None
+    """The account that may consent; None: the operators."""
+    guard: str
 
 
 class TellNode(Struct):
@@ -164,5 +176,6 @@ Effect = (
     | PresenceChanged
     | AskRemote
     | Share
+    | HoldBack
     | TellNode
 )

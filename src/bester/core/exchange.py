@@ -47,14 +47,14 @@ from bester.core.dispatch import Dispatcher
 from bester.core.gate import Gates
 from bester.core.limits import Limits
 from bester.core.metrics import Drop
-from bester.core.model import Relayed
+from bester.core.model import Envelope, Relayed
 from bester.core.once import OnceMemory
 from bester.core.presence import Presence
 from bester.core.redelivery import Redelivery
 from bester.core.remote import RemoteRequests
 from bester.core.replay import MailboxReplay
 from bester.core.reports import Reports
-from bester.core.routing import AttachedHandler, Request
+from bester.core.routing import AttachedHandler, Question, Request
 from bester.core.tap import Taps
 from bester.core.traces import Traces
 from bester.core.window import UnackedWindow
@@ -183,6 +183,9 @@ class Exchange:
         route.progress = now = self.batch.now
         if route.tap is not None and route.tap.answered(request, message):
             return
+        envelope = request.envelope
+        if not envelope.untracked and self._verdict(envelope, request, message):
+            return
         try:
             if message.header.status != "0":
                 check_status(message.header)
@@ -191,11 +194,22 @@ class Exchange:
             self.dispatcher.fail(request, error)
             return
         route.metrics.took(now - request.since)
-        envelope = request.envelope
         if envelope.untracked or not isinstance(envelope, Relayed):
             self.commands.carry_out(request, commands, message)
         else:
             self.remote.answered(envelope, request, commands, message)
+
+    def _verdict(self, envelope: Envelope, request: Request, message: HandlerMessage) -> bool:
+        """Takes an answer that is a guard's verdict; returns whether it is one."""
+        if isinstance(request, Question):
+            assert request.judge is not None
+            request.judge(request, message, None)
+        elif isinstance(envelope, Relayed) and envelope.guards:
+            request.route.metrics.took(self.batch.now - request.since)
+            self.remote.answered(envelope, request, [], message)
+        else:
+            return False
+        return True
 
     # -- the batch -----------------------------------------------------------------------------------------------
 
@@ -218,5 +232,6 @@ class Exchange:
     def sweep(self) -> None:
         """Looks at all deadlines; called a few times a second."""
         self.dispatcher.sweep()
+        self.gates.sweep()
         self.deliveries.sweep()
         self.remote.sweep()

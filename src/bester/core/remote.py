@@ -66,6 +66,7 @@ class RemoteRequests:
         data: Data,
         *,
         dry: bool = False,
+        guards: bool = False,
         order: int = 0,
         epoch: int = 0,
     ) -> None:
@@ -78,6 +79,7 @@ class RemoteRequests:
             head: the request's frame between its id and its data.
             data: the data of the message.
             dry: whether it is a dry run.
+            guards: whether the handler is asked as a guard.
             order, epoch: the sender's order, if the answer may be carried out here.
         """
         self.batch.counters.for_nodes += 1
@@ -92,6 +94,7 @@ class RemoteRequests:
             trace="relayed",
             number=number,
             head=head,
+            guards=guards,
             order=order,
             epoch=epoch,
         )

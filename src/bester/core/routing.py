@@ -65,6 +65,22 @@ class Request(Struct, gc=False, eq=False):
     """The epoch of its sender's order, while another node is asked that may carry out the answer; else 0."""
 
 
+class Question(Request, gc=False, eq=False):
+    """A request that asks a guard about a message (:mod:`bester.core.gate`)."""
+
+    guards: str = ""
+    """The type of the message."""
+    number: int = 0
+    timeout_s: float = 0.0
+    judge: Callable[[Question, HandlerMessage | None, BesterError | None], None] | None = None
+    """Takes the guard's answer, or why there is none; neither if the guard takes no part in dry runs."""
+
+    def unanswered(self, error: BesterError | None) -> None:
+        """The guard does not answer; without an error, because it takes no part in dry runs."""
+        assert self.judge is not None
+        self.judge(self, None, error)
+
+
 class AttachedHandler(Endpoint):
     """A handler process's connection: requests go to it, answers and pushes come from it."""
 
@@ -277,17 +293,29 @@ class TypeRoute:
         if not queue.waiting and not queue.busy:
             self.queues.pop(queue.key, None)
 
+    def withdraw(self, request: Request) -> bool:
+        """Removes a request that waits; returns whether it did."""
+        queue = self.queues.get(request.envelope.origin)
+        if queue is None or request not in queue.waiting:
+            return False
+        queue.waiting.remove(request)
+        self._unready_if_empty(queue)
+        return True
+
+    def _unready_if_empty(self, queue: SenderQueue) -> None:
+        if not queue.waiting:
+            if queue.ready:
+                queue.ready = False
+                self.ready.remove(queue)
+            self.forget_if_idle(queue)
+
     def waiting_since(self, before: float) -> list[Request]:
         """Removes and returns the requests that have waited since before a time."""
         expired: list[Request] = []
         for queue in list(self.queues.values()):
             while queue.waiting and queue.waiting[0].since < before:
                 expired.append(queue.waiting.popleft())
-            if not queue.waiting:
-                if queue.ready:
-                    queue.ready = False
-                    self.ready.remove(queue)
-                self.forget_if_idle(queue)
+            self._unready_if_empty(queue)
         return expired
 
 

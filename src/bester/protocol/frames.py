@@ -165,9 +165,11 @@ def relayed_request(id: str, head: bytes, data: Data) -> bytes:
     return frame(b'{"header":{"messageType":"request","id":"', id.encode(), head, data, b"}}")
 
 
-def request_part(trace: str, dry_run: bool = False) -> bytes:
-    """Returns the optional members of a request's header: its traceparent, and whether it is a dry run."""
-    return b',"traceparent":' + encode_text(trace) + (b',"dryRun":true' if dry_run else b"")
+def request_part(trace: str, dry_run: bool = False, guards: str = "") -> bytes:
+    """Returns the optional members of a request's header: its traceparent, whether it is a dry run, and the type of the
+    message about which it asks a guard."""
+    part = b',"traceparent":' + encode_text(trace) + (b',"dryRun":true' if dry_run else b"")
+    return part + b',"guards":' + encode_text(guards) if guards else part
 
 
 def traced_request(
