@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from bester.core.dispatch import Dispatcher
 from bester.core.effects import HoldBack
-from bester.core.endpoint import Endpoint
+from bester.core.endpoint import Consented, Endpoint
 from bester.core.guard import Verdict, is_asked, refused, verdict_of, without_verdict
 from bester.core.metrics import Drop
 from bester.core.reports import Reports
@@ -27,8 +27,6 @@ from bester.protocol.messages import Data, HandlerMessage
 Validator = Callable[[Data], BesterError | None]
 """Returns why a message's data is refused, or None if it fits."""
 HELD = "held"
-CONSENTED = "consented"
-"""The scope of an endpoint whose messages were held back, and have their consent."""
 
 
 class Passage(Struct, gc=False, eq=False):
@@ -72,7 +70,7 @@ class Gate:
         """Hands a request on if it may pass; else reports why not."""
         gates = self._gates
         origin = request.envelope.origin
-        if origin.scope == CONSENTED:
+        if isinstance(origin, Consented):
             gates.dispatcher.hand_on(request)
             return
         error = self.validate(request.data) if self.validate is not None else None

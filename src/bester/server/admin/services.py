@@ -13,6 +13,7 @@ from bester.server.admin.recordings import Recordings
 from bester.server.federation.federation import Federation
 from bester.server.handlers.classic import ClassicCalls
 from bester.server.handlers.processes import Supervisor
+from bester.server.held import HeldMessages
 from bester.server.mailboxes import Mailboxes
 from bester.server.ports import Cluster
 from bester.server.runtime import Runtime
@@ -65,6 +66,7 @@ class AdminServices:
     messages: MessageStore
     accounts: AccountService
     mailboxes: Mailboxes
+    held: HeldMessages
     federation: Federation
     supervisor: Supervisor
     classic: ClassicCalls
