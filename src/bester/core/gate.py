@@ -260,7 +260,7 @@ class Gates:
         if message is not None:
             route, now = question.route, self.batch.now
             try:
-                verdict = verdict_of(message)
+                verdict = verdict_of(message, route.name)
             except BadResponse as wrong:
                 route.metrics.failed += 1
                 route.last_error = f"{wrong.code}: {wrong.message}"

@@ -41,8 +41,8 @@ def is_asked(rule: GuardRule, origin: Endpoint, known: frozenset[str]) -> bool:
     return "servers" in senders or ("strangers" in senders and (origin.name is None or origin.name not in known))
 
 
-def verdict_of(message: HandlerMessage) -> Verdict:
-    """Returns the verdict that a guard's answer is.
+def verdict_of(message: HandlerMessage, guard: str) -> Verdict:
+    """Returns the verdict that the answer of this guard is.
 
     Raises:
         BadResponse: it is none.
@@ -65,7 +65,7 @@ def verdict_of(message: HandlerMessage) -> Verdict:
     if command is None or command.type in ("accept", "done"):
         return Verdict("accept")
     if command.type == "drop":
-        return Verdict("drop", Dropped())
+        return Verdict("drop", Dropped(f"dropped by the guard {guard}"))
     if command.type != "hold":
         raise BadResponse("a guard's command must be one of accept, done, drop, hold")
     if command.data is None:

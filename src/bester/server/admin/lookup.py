@@ -17,6 +17,7 @@ WHY_S = 3600.0
 ADVICE = {
     "badAddress": "the handler's author corrects the address in its sendServers",
     "badResponse": "the handler's answer is wrong: `bester status` shows its last error, the log the details",
+    "dropped": "a guard drops such messages without telling their senders: look at its rules if it should not",
     "handlerError": "the handler refused the message: for the reason that it gave, else look at its own output",
     "handlerTimeout": "the handler is too slow, or hangs: look at its process, or raise its timeout",
     "handlerUnavailable": "start the handler, or look why it goes away: its output is in the log",
@@ -26,6 +27,7 @@ ADVICE = {
     "noHandler": "no handler serves this type: start it, or correct the type's name",
     "notAllowed": "handlers.typeMap.TYPE.allow does not let this sender send: change it, or tell the sender",
     "overloaded": "too much waits: look at `bester status` for what is slow",
+    "rejected": "a guard refuses such messages, or gives no verdict: `bester status` shows its last error",
     "serverRefused": "the other server reported it bad: ask its operator with the trace's id",
     "serverUnreachable": "try `bester peer test`; what could be kept is shown by `bester queue list`",
     "serverUnverified": "pin each other's keys: `bester peer add`, on both servers",
