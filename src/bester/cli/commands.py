@@ -39,6 +39,7 @@ PLACES = {
     "import": "importing:import_",
     "account": "account:account",
     "queue": "queue:queue",
+    "held": "held:held",
     "handler": "handler:handler",
     "gadget": "gadget:gadget",
     "certificate": "certificate:certificate",

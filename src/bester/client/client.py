@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+from bester.client.held import HeldForConsent
 from bester.client.messaging import Options
 from bester.client.questions import fail_unanswered
 from bester.client.seen_deliveries import SeenDeliveries, SeenDeliveriesFile
@@ -121,6 +122,8 @@ class Client:
         self._session = Session(target, options, self._hello, self._authenticated, self._refused)
         self.token = token
         """With the feature ``token``: the token that replaces the password when connecting again. Keep it secret."""
+        self.held = HeldForConsent(self.builtin)
+        """What guards hold until the account consents to it."""
         self._asked_features = tuple(dict.fromkeys((*features, REPLY_TO)))
         if isinstance(mail, str):
             raise TypeError(f"mail must be True, False or a list of types, not the string {mail!r:.200}")

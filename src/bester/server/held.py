@@ -211,7 +211,7 @@ class HeldMessages:
                     await asyncio.gather(*(self._handle_line(key, line, blocked) for key, line in lines.items()))
                 if blocked:
                     self._retry_at = self.runtime.clock() + RETRY_S
-            await self._read_known()  # what is sent from now on need not wait behind anything
+                await self._read_known()  # what is sent from now on waits behind nothing
         except BesterError as error:
             log.warning("released messages cannot be read: %s", error.inside)
             self._retry_at = self.runtime.clock() + RETRY_S
