@@ -293,6 +293,12 @@ def test_another_nodes_question_to_a_guard_here(world: World) -> None:
     world.answer(g, "1", HOLD | {"data": "g"})
     told = world.only(TellNode)
     assert told.envelope.answer.header.command.type == "hold"  # type: ignore[attr-defined]
+    world.exchange.remote.ask(node, 2, "guard", b'","guards":"chat"},"payload":{"data":', b"5", guards=True)
+    world.got(g)
+    world.answer(g, "2", header={"status": "1", "error": {"code": "spam"}})
+    error = world.only(TellNode).envelope.error
+    assert error is not None
+    assert (error.code, error.reason) == ("handlerError", "spam")
 
 
 def test_who_is_a_stranger(world: World) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from tests.certificates import issued
 from tests.server.peers import Stage, Wire, attaching, refused, result, result_of, stage, to
 from tests.server.test_mailboxes import CONFIG, Daemons
 from tests.waiting import until
@@ -232,3 +234,44 @@ async def test_a_kill_at_any_point_is_made_good(daemons: Daemons, point: str) ->
     request = await handler.get()
     assert request["payload"]["data"] == 1
     handler.answer(request, {"type": "done"})
+
+
+# -- strangers ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_the_operators_trust_is_no_stranger(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    ca = str(tmp_path / "ca.pem")
+    a, b = issued(tmp_path, authority, "a.example"), issued(tmp_path, authority, "b.example")
+    guards = [{"guard": "watch", "for": {"from": ["strangers"]}, "onFailure": "reject"}]
+    there_has = {"server": {"name": "b.example"}, "network": b.network, "federation": {"ca": ca}}
+    async with stage(there_has | {"handlers": {"guards": guards}}) as there:
+        servers = {"b.example": {"address": f"127.0.0.1:{there.port_of('tls')}"}}
+        here_has = {"server": {"name": "a.example"}, "network": a.network, "federation": {"ca": ca, "servers": servers}}
+        async with stage(here_has) as here:
+            sender, t = await here.attach("chat"), await here.login("t")
+            guard, handler = await there.attach("watch"), await there.attach("chat")
+
+            async def send(data: Any) -> None:
+                t.ask("chat", "1", data)
+                command = {"type": "sendServers", "data": ["b.example"]}
+                sender.answer(await sender.get(), command, data=data)
+
+            await send(1)
+            request = await guard.get()
+            assert request["header"]["from"] == {"user": None, "server": "a.example", "verified": True}
+            guard.answer(request, HOLD)
+            assert result_of(await t.good("1")) == [("b.example", "sent", None)]
+            control = await there.connect("control")
+            assert await result(control, "release", server="A.example.", always=True) == {"messages": 1}
+            request = await handler.get()
+            assert request["header"]["scope"] == "server"
+            assert request["header"]["from"] == {"user": None, "server": "a.example", "verified": True}
+            handler.answer(request, {"type": "done"})
+            await until(lambda: "a.example" in there.runtime.exchange.gates.known)
+            await send(2)
+            handler.answer(await handler.get(), {"type": "done"})  # no guard is asked
+            await t.good("1")
+            assert await result(control, "refuse", server="a.example") == {"messages": 0}
+            assert "a.example" not in there.runtime.exchange.gates.known

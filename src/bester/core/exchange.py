@@ -58,7 +58,7 @@ from bester.core.routing import AttachedHandler, Question, Request
 from bester.core.tap import Taps
 from bester.core.traces import Traces
 from bester.core.window import UnackedWindow
-from bester.errors import BesterError
+from bester.errors import BesterError, HandlerFailed
 from bester.protocol.answers import check_status, commands_of
 from bester.protocol.messages import HandlerMessage
 from bester.protocol.names import RESERVED_TYPES
@@ -204,7 +204,7 @@ class Exchange:
         if isinstance(request, Question):
             assert request.judge is not None
             request.judge(request, message, None)
-        elif isinstance(envelope, Relayed) and envelope.guards:
+        elif isinstance(envelope, Relayed) and envelope.guards and not _refuses(message):
             request.route.metrics.took(self.batch.now - request.since)
             self.remote.answered(envelope, request, [], message)
         else:
@@ -235,3 +235,11 @@ class Exchange:
         self.gates.sweep()
         self.deliveries.sweep()
         self.remote.sweep()
+
+
+def _refuses(message: HandlerMessage) -> bool:
+    try:
+        check_status(message.header)
+    except HandlerFailed:
+        return True
+    return False
