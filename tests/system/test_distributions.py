@@ -74,9 +74,8 @@ def test_both(installed: Callable[..., Run]) -> None:
     where = run("-c", "import bester, bester_gadgets; print(bester.__file__, bester_gadgets.__file__)")
     assert where.stdout.count("/place/") == 2, where.stderr
     listed = run(*bester("gadget", "--help"))
-    assert all(f"\n  {name} " in listed.stdout for name in ("chat", "guard", "kitchen", "mail", "webhook")), (
-        listed.stderr
-    )
+    ready_made = ("chat", "guard", "kitchen", "mail", "webhook")
+    assert all(f"\n  {name} " in listed.stdout for name in ready_made), listed.stderr
     assert "Not installed" not in listed.stdout
     for name in ready_made:
         done = run(*bester("gadget", name, "--help"))

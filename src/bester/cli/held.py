@@ -16,7 +16,7 @@ from bester.cli.settings import ConfigOption, JsonOption, load_config, run_contr
 held = typer.Typer(
     name="held",
     no_args_is_help=True,
-    help="List, release and refuse messages that guards hold for consent: the operators', or with --to an account's.",
+    help="Decide about held messages. Guards hold them for consent: the operators', or with --to an account's.",
 )
 
 ToOption = Annotated[
