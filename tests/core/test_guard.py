@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.events import Answers, Calls, ClassicAnswers, ClassicFails, Leaves, Passes, Sends, Together
+from tests.core.events import (
+    Answers,
+    AnswersWrongly,
+    Calls,
+    ClassicAnswers,
+    ClassicFails,
+    Leaves,
+    Passes,
+    Sends,
+    Together,
+)
 from tests.core.playbook import Asked, Effect, Placeholder, Playbook, Report
 from tests.core.world import World
 
+from bester.core.dispatch import Dispatcher
 from bester.core.effects import CallClassic, HoldBack, Remember, TellNode
-from bester.core.endpoint import NodePeer
+from bester.core.endpoint import Consented, NodePeer
 from bester.core.guard import VERDICTS
 from bester.core.metrics import Drop
-from bester.core.rules import GuardRule, TypeRules
+from bester.core.rules import Allow, GuardRule, TypeRules
 from bester.core.trail import Trail
 from bester.errors import BadResponse, HandlerFailed, HandlerUnavailable, StorageFull
 
@@ -421,3 +432,57 @@ def test_what_waits_for_guards_is_bounded(world: World) -> None:
 
 def test_every_verdict_has_its_word() -> None:
     assert VERDICTS == ("accept", "reject", "drop", "hold", "failure")
+
+
+def test_what_was_held_and_is_released_passes(world: World) -> None:
+    guard(world)
+    world.exchange.gates.validate("chat", lambda data: BadResponse())
+    world.configure(chat=TypeRules(allow=Allow(accounts=False, servers=False)))
+    chat = world.handler("chat")
+    header = {"scope": "server", "from": {"user": None, "server": "k.example", "verified": True}}
+    sender = Consented("server", None, "k.example", True, "h-1")
+    seen = Placeholder()
+    play = Playbook(world) >> Sends(sender, "chat", 1, id="x", once=True) << Asked(chat, 1, tag="x", header=seen)
+    assert (
+        play
+        >> Answers(chat, {"type": "reply"}, data="heard by nobody")
+        << Report(sender, "good", id="x", data="heard by nobody")
+    )
+    assert header.items() <= seen().items()
+    assert sender.name == "k.example"
+    assert Consented("client", "t", "j.example", True, "h-2").name == "t"
+    assert Consented("server", None, None, False, "h-3").name == ""
+
+
+def test_a_message_that_no_rule_is_about_waits_behind_one_that_is(world: World) -> None:
+    guard(world)
+    chat, g, t = world.handler("chat"), world.handler("guard"), world.session("t")
+    assert Playbook(world) >> Sends(t, "chat", 1) << Asked(g, 1)
+    guard(world, GuardRule("guard", senders=frozenset({"servers"})))
+    assert Playbook(world) >> Sends(t, "chat", 2) >> Answers(g) << Asked(chat, 1) << Asked(chat, 2)
+
+
+def test_a_guards_answer_that_is_malformed_is_no_verdict(world: World) -> None:
+    guard(world)
+    world.handler("chat")
+    g, t = world.handler("guard"), world.session("t")
+    trail = Trail(told=False)
+    play = Playbook(world) >> Sends(t, "chat", 1, trail=trail) << Asked(g, 1)
+    assert play >> AnswersWrongly(g, BadResponse("it is no answer")) << Report(t, "rejected")
+    assert [step.status for step in trail.steps] == ["badResponse"]
+    again = Trail(told=False)
+    play = Playbook(world) >> Sends(t, "chat", 1, trail=again) << Asked(g, 1)
+    assert play >> Answers(g, {"type": "reply"}) << Report(t, "rejected")
+    assert [step.status for step in again.steps] == ["badResponse"]
+
+
+def test_a_dispatcher_alone_has_no_gates(world: World) -> None:
+    exchange = world.exchange
+    assert Dispatcher(exchange.batch, exchange.reports, exchange.traces).gate_of("chat") is None
+
+
+def test_a_guard_that_leaves_after_its_time_changes_nothing(world: World) -> None:
+    guard(world, GuardRule("guard", timeout_s=5.0, passes_on_failure=True))
+    chat, g, t = world.handler("chat"), world.handler("guard"), world.session("t")
+    play = Playbook(world) >> Sends(t, "chat", 1) << Asked(g, 1) >> Passes(5.1) << Asked(chat, 1)
+    assert play >> Leaves(g) >> Answers(chat) << Report(t, "good")
