@@ -17,7 +17,7 @@ from bester.core.effects import HoldBack
 from bester.core.endpoint import Consented, Peer
 from bester.core.metrics import Drop
 from bester.core.session import Session
-from bester.errors import BesterError, Internal, NoHandler, Rejected, UnknownAccount
+from bester.errors import BesterError, Internal, Rejected, UnknownAccount
 from bester.protocol.frames import decode_id, encode_text
 from bester.protocol.framing import PREFIX
 from bester.protocol.reports import ReportError, decode_written
@@ -232,6 +232,8 @@ class HeldMessages:
     async def _handle(self, held: Held) -> bool:
         """Hands a message to its handler; returns whether it is done with."""
         message, head = held.message, held.message.head
+        if head.type not in self.runtime.exchange.dispatcher.types:
+            return False  # a report of that would be remembered
         reported = _Reported()
         scope = "client" if head.user is not None else "server"
         origin = Consented(scope, head.user, head.server, head.verified, message.id, reported)
@@ -244,7 +246,7 @@ class HeldMessages:
         if error is None:
             return True
         log.warning("a released message %s of type %s is reported bad: %s", message.id, ascii(head.type), error.code)
-        return not error.temporary and error.code != NoHandler.code
+        return not error.temporary
 
     # -- time ----------------------------------------------------------------------------------------------------
 
