@@ -56,12 +56,19 @@ class JetStreamHeld:
             return "passes"
         if await self._is_full(one, bounds):
             return "full"
-        data = _encoded(one, now)
-        subject = self._held_subjects("free" if trusted else "kept", one.holder, sender)
-        await self._publish_held(subject.replace(">", f"{_digest(one.id)}.{len(one.data)}"), data)
+        await self.restore_held(one, now, released=trusted)
         if not trusted and await self._trusts(one.holder, sender):  # since a moment ago, at another node
             await self._release_all(self._held_subjects("kept", one.holder, sender))
         return "held"
+
+    async def restore_held(self, one: HeldMessage, created: float, *, released: bool) -> None:
+        """Adds a message, unless the stream has it already."""
+        subject = self._held_subjects("free" if released else "kept", one.holder, one.head.sender)
+        await self._publish_held(subject.replace(">", f"{_digest(one.id)}.{len(one.data)}"), _encoded(one, created))
+
+    async def restore_trust(self, holder: str, sender: str) -> None:
+        """Lets a holder trust a sender."""
+        await self.trust.publish(self._trust_subject(holder, sender), sender.encode())
 
     async def _is_full(self, one: HeldMessage, bounds: HeldBounds) -> bool:
         if (await self.held.state())["messages"] >= bounds.total:
@@ -88,7 +95,7 @@ class JetStreamHeld:
 
     async def release_sender(self, holder: str, sender: str, *, always: bool, now: float) -> int:
         if always:
-            await self.trust.publish(self._trust_subject(holder, sender), sender.encode())
+            await self.restore_trust(holder, sender)
         return await self._release_all(self._held_subjects("kept", holder, sender))
 
     async def _release_all(self, subject: str) -> int:
