@@ -486,3 +486,11 @@ def test_a_guard_that_leaves_after_its_time_changes_nothing(world: World) -> Non
     chat, g, t = world.handler("chat"), world.handler("guard"), world.session("t")
     play = Playbook(world) >> Sends(t, "chat", 1) << Asked(g, 1) >> Passes(5.1) << Asked(chat, 1)
     assert play >> Leaves(g) >> Answers(chat) << Report(t, "good")
+
+
+def test_a_guard_after_one_that_is_too_slow_is_asked(world: World) -> None:
+    first = GuardRule("first", timeout_s=1.0, passes_on_failure=True)
+    guard(world, first, GuardRule("second", timeout_s=2.0))
+    chat, one, two, t = world.handler("chat"), world.handler("first"), world.handler("second"), world.session("t")
+    play = Playbook(world) >> Sends(t, "chat", 1) << Asked(one, 1) >> Passes(1.1) << Asked(two, 1)
+    assert play >> Answers(two) << Asked(chat, 1)

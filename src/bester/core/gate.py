@@ -296,7 +296,7 @@ class Gates:
     def sweep(self) -> None:
         """Waits no longer for guards that take too long; called a few times a second."""
         now = self.batch.now
-        for timeout_s, questions in self._open.items():
+        for timeout_s, questions in list(self._open.items()):  # asking the next guard may add to it
             while questions:
                 number, asked = next(iter(questions.items()))
                 if now - asked.since < timeout_s:
