@@ -47,7 +47,7 @@ class Dispatcher:
         self.reports = reports
         self.traces = traces
         self.types: dict[str, TypeRoute] = {}
-        self.gate_of: Callable[[str], Callable[[Request], None] | None] = _no_gate
+        self.gate_of: Callable[[str], Callable[[Request], None] | None] = lambda type: None
         """Returns the gate of a type, if it has one."""
         self.taps: dict[str, Watcher] = {}
         """By type, the taps of types that have one, whether they are served or not."""
@@ -280,8 +280,7 @@ class Dispatcher:
             frame = frames.relayed_request(id, envelope.head, request.data)
         else:
             trace = traces.of(envelope, request.step.place if request.step is not None else 0)
-            guards = request.guards if isinstance(request, Question) else ""
-            more = frames.request_part(trace, envelope.trail is not None and envelope.trail.dry, guards)
+            more = request.header_part(trace)
             frame = frames.request(
                 id, envelope.origin.origin, request.hops, request.route.request, envelope.id, request.data, more
             )
@@ -311,16 +310,16 @@ class Dispatcher:
         envelope = request.envelope
         trail = envelope.trail
         dry = trail is not None and trail.dry
-        guards = request.guards if isinstance(request, Question) else ""
         if not envelope.trace and trail is None:
             envelope.trace = id
             more = b"".join((traces.part_head, id.encode(), traces.part_tail))
         else:
             trace = traces.of(envelope, request.step.place if request.step is not None else 0)
-            more = frames.request_part(trace, dry, guards)
+            more = request.header_part(trace)
         origin = envelope.origin
         head = frames.request_head(origin.origin, request.hops, request.route.request, envelope.id, more)
-        asked = AskRemote(handler, number, request.route.name, head, request.data, dry, guards=bool(guards))
+        asked = AskRemote(handler, number, request.route.name, head, request.data, dry)
+        asked.guards = isinstance(request, Question)
         order = origin.order
         if order is None:
             order = origin.order = Order(number)
@@ -433,10 +432,6 @@ class Dispatcher:
                 for request in route.waiting_since(now - timeout_s):
                     self.batch.release(request.envelope.origin, request.size)
                     self.fail(request, HandlerTimeout("the handler was busy for longer than the time limit"))
-
-
-def _no_gate(type: str) -> Callable[[Request], None] | None:
-    return None
 
 
 def answer_locally(envelope: Envelope, order: Order) -> None:

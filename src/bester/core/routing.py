@@ -64,6 +64,11 @@ class Request(Struct, gc=False, eq=False):
     epoch: int = 0
     """The epoch of its sender's order, while another node is asked that may carry out the answer; else 0."""
 
+    def header_part(self, trace: str) -> bytes:
+        """Returns the optional members of its header; ``trace`` is its traceparent."""
+        trail = self.envelope.trail
+        return frames.request_part(trace, trail is not None and trail.dry)
+
 
 class Question(Request, gc=False, eq=False):
     """A request that asks a guard about a message (:mod:`bester.core.gate`)."""
@@ -74,6 +79,10 @@ class Question(Request, gc=False, eq=False):
     timeout_s: float = 0.0
     judge: Callable[[Question, HandlerMessage | None, BesterError | None], None] | None = None
     """Takes the guard's answer, or why there is none; neither if the guard takes no part in dry runs."""
+
+    def header_part(self, trace: str) -> bytes:
+        trail = self.envelope.trail
+        return frames.request_part(trace, trail is not None and trail.dry, self.guards)
 
     def unanswered(self, error: BesterError | None) -> None:
         """The guard does not answer; without an error, because it takes no part in dry runs."""
